@@ -1,0 +1,1 @@
+//! The archive: an exactly-once Parquet sink and its reader.

@@ -1,0 +1,1 @@
+//! The learner: intake, plans, updates, results, checkpoints.

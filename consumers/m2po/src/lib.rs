@@ -1,0 +1,1 @@
+//! M2PO and its control arms as pure functions on slices.

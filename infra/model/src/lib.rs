@@ -1,0 +1,1 @@
+//! Differentiable decoder on candle, sampler, tokenizer and Hugging Face folders.

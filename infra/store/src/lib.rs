@@ -1,0 +1,1 @@
+//! Durable objects: create-if-absent records, and weights by version and hash.

@@ -1,0 +1,1 @@
+//! Configuration layers, topologies, supervision, reports.

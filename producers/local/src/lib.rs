@@ -1,0 +1,1 @@
+//! The in-process engine: samples with the learner's own decoder.

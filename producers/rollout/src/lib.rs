@@ -1,0 +1,1 @@
+//! Rollout producers: prompts, groups, rewards, the gate, publishing.

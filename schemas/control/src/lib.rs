@@ -1,0 +1,1 @@
+//! Control records of a run: versions, topics, announcements, plans, results, manifests.

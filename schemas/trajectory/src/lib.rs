@@ -1,0 +1,1 @@
+//! Trajectory v1: domain types, Arrow schema, IPC codec, text headers, evolution.
