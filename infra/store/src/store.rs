@@ -1,0 +1,269 @@
+use std::{
+    fmt,
+    ops::Range,
+    path::{Component, Path as FsPath, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use object_store::{
+    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, path::Path,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{Error, Result};
+
+/// Whether a create made the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Created {
+    /// It was not there; it is now, durably.
+    New,
+    /// It was there already and was left as it is.
+    Exists,
+}
+
+/// A root under which objects have relative `/`-separated paths. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// The folder behind `prefix`, where there is one.
+    folder: Option<PathBuf>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.location())
+    }
+}
+
+impl Store {
+    /// Opens a folder, given as a path or a `file://` URL. The folder need not exist: the first
+    /// create makes it.
+    pub fn open(location: &str) -> Result<Self> {
+        let refuse = |reason: &str| Error::Location {
+            location: location.to_owned(),
+            reason: reason.into(),
+        };
+        let path = match location.split_once("://") {
+            Some(("file", path)) if path.starts_with('/') => path,
+            Some(("file", _)) => return Err(refuse("a file URL needs an absolute path")),
+            Some((scheme, _)) => {
+                return Err(refuse(&format!("no backend for {scheme}:// in this build")));
+            }
+            None => location,
+        };
+        if path.is_empty() {
+            return Err(refuse("it is empty"));
+        }
+        let folder = resolve(FsPath::new(path))
+            .map_err(|error| Error::of("open a store at", path.to_owned(), error))?;
+        if folder.exists() && !folder.is_dir() {
+            let path = folder.display().to_string();
+            return Err(Error::NotADirectory {
+                action: "open a store at",
+                path,
+            });
+        }
+        let prefix =
+            Path::from_absolute_path(&folder).map_err(|error| refuse(&error.to_string()))?;
+        let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
+        Ok(Self {
+            objects,
+            prefix,
+            folder: Some(folder),
+        })
+    }
+
+    /// The part of this store below `prefix`.
+    #[must_use]
+    pub fn at(&self, prefix: &str) -> Self {
+        let parts = prefix.split('/').filter(|part| !part.is_empty());
+        Self {
+            objects: Arc::clone(&self.objects),
+            prefix: parts.clone().fold(self.prefix.clone(), Path::join),
+            folder: self
+                .folder
+                .as_ref()
+                .map(|folder| folder.join(parts.collect::<PathBuf>())),
+        }
+    }
+
+    /// Where the root is, for messages.
+    pub fn location(&self) -> String {
+        match &self.folder {
+            Some(folder) => folder.display().to_string(),
+            None => self.prefix.to_string(),
+        }
+    }
+
+    /// Creates an object unless one is there. When this returns `New`, bytes and directory
+    /// entry are on the disk. Of several concurrent creators exactly one gets `New`; on an error
+    /// nothing is left behind.
+    pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
+        let full = self.full(path)?;
+        let options = PutOptions::from(PutMode::Create);
+        match self.objects.put_opts(&full, bytes.into(), options).await {
+            Ok(_) => Ok(Created::New),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
+            Err(error) => Err(Error::of("write", self.name(path), error)),
+        }
+    }
+
+    /// The whole object; `None` if there is none.
+    pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        let failed = |error| Error::of("read", self.name(path), error);
+        match self.objects.get(&self.full(path)?).await {
+            Ok(found) => Ok(Some(found.bytes().await.map_err(failed)?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Bytes `range` of an object; an error if there is no such object or range.
+    pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        let read = self.objects.get_range(&self.full(path)?, range).await;
+        read.map_err(|error| Error::of("read", self.name(path), error))
+    }
+
+    /// Length of an object in bytes; `None` if there is none.
+    pub async fn head(&self, path: &str) -> Result<Option<u64>> {
+        match self.objects.head(&self.full(path)?).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(Error::of("look up", self.name(path), error)),
+        }
+    }
+
+    /// Objects in the folder `prefix` and below (`""`: all), sorted, relative to this store.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let failed = |error| Error::of("list", self.name(prefix), error);
+        let folder = self.at(prefix).prefix;
+        let metas: Vec<_> = self
+            .objects
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .map_err(failed)?;
+        // Both paths are written by the same rules, so the text prefix is the path prefix.
+        let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
+        let mut paths: Vec<_> = metas
+            .iter()
+            .map(|meta| meta.location.as_ref()[skip..].to_owned())
+            .collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Deletes an object durably; one that is not there is no error.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        match self.objects.delete(&self.full(path)?).await {
+            Ok(()) => {}
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(Error::of("delete", self.name(path), error)),
+        }
+        // The backend syncs what it creates but not what it deletes, and the order of deletes
+        // (a manifest before its files) must survive a power cut.
+        let Some(file) = self.local_path(path) else {
+            return Ok(());
+        };
+        let synced = tokio::task::spawn_blocking(move || {
+            let folder = file.parent().unwrap_or(&file);
+            std::fs::File::open(folder)?.sync_all()
+        });
+        let synced = synced
+            .await
+            .map_err(|error| Error::of("delete", self.name(path), error))?;
+        synced.map_err(|error| Error::of("make durable the delete of", self.name(path), error))
+    }
+
+    /// [`Store::create`] of a record as one line of JSON.
+    pub async fn create_json<T: Serialize>(&self, path: &str, record: &T) -> Result<Created> {
+        let mut line = serde_json::to_vec(record).map_err(|source| Error::Json {
+            path: self.name(path),
+            source,
+        })?;
+        line.push(b'\n');
+        self.create(path, line.into()).await
+    }
+
+    /// [`Store::get`] of a JSON record; one that does not parse is an error naming the object.
+    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.get(path).await? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+            path: self.name(path),
+            source,
+        })?;
+        Ok(Some(record))
+    }
+
+    /// The file behind an object, where the store is a folder.
+    pub fn local_path(&self, path: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(path))
+    }
+
+    /// Proves that the store can be written and honours create-if-absent; run once at start.
+    pub async fn probe_conditional_put(&self) -> Result<()> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
+        let path = format!("_probe-{}-{now}", std::process::id());
+        let first = self.create(&path, Bytes::from_static(b"first")).await?;
+        let second = self.create(&path, Bytes::from_static(b"second")).await?;
+        let kept = self.get(&path).await?;
+        self.delete(&path).await?;
+        let honoured =
+            (first, second) == (Created::New, Created::Exists) && kept.as_deref() == Some(b"first");
+        if honoured {
+            Ok(())
+        } else {
+            Err(Error::NoConditionalPut {
+                location: self.location(),
+                path,
+            })
+        }
+    }
+
+    /// The object's name for messages: the file, where there is one.
+    pub(crate) fn name(&self, path: &str) -> String {
+        match self.local_path(path) {
+            Some(file) => file.display().to_string(),
+            None => format!("{}/{path}", self.prefix),
+        }
+    }
+
+    fn full(&self, path: &str) -> Result<Path> {
+        let below = Path::parse(path).map_err(|error| Error::Location {
+            location: self.name(path),
+            reason: error.to_string(),
+        })?;
+        Ok(below.parts().fold(self.prefix.clone(), Path::join))
+    }
+}
+
+/// Absolute path without symlinks as far as it exists, and without `.` and `..`.
+fn resolve(path: &FsPath) -> std::io::Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            Component::CurDir => {}
+            part => resolved.push(part),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests;

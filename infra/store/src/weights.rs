@@ -1,0 +1,211 @@
+use bytes::Bytes;
+use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
+
+use crate::{Created, Error, Result, Store, sha256};
+
+/// The weights themselves within a version's folder.
+pub const MODEL_FILE: &str = "model.safetensors";
+const MANIFEST_FILE: &str = "manifest.json";
+
+/// Weights of one policy: `weights/<policy>/<version>/`.
+///
+/// A version is published by its `manifest.json`, created after all other files. Every file is
+/// create-if-absent, so that whatever a crash, a second learner or a revived one does, a version
+/// names one set of bytes for ever: those written first.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    store: Store,
+    policy: Name,
+}
+
+impl Weights {
+    /// The weights of `policy` under the run's root.
+    pub fn new(store: Store, policy: Name) -> Self {
+        Self { store, policy }
+    }
+
+    /// Publishes a version: `files` is `model.safetensors` first, then what goes with it.
+    ///
+    /// `Exists` means that the version held bytes before this call, published or left by an
+    /// interrupted publication: those win and are published now. The manifest says which they
+    /// are; the caller compares its hash with the weights it computed.
+    pub async fn publish(
+        &self,
+        version: PolicyVersion,
+        files: Vec<(&str, Bytes)>,
+    ) -> Result<(WeightsManifest, Created)> {
+        if let Some(published) = self.manifest(version).await? {
+            return Ok((published, Created::Exists));
+        }
+        let mut model = None;
+        let mut adopted = false;
+        for (name, bytes) in files {
+            let path = self.path(version, name);
+            let created = self.store.create(&path, bytes.clone()).await?;
+            let mut digest = digest_of(bytes.clone()).await;
+            let mut length = bytes.len();
+            if created == Created::Exists {
+                let left = self.store.get(&path).await?.unwrap_or_default();
+                let found = digest_of(left.clone()).await;
+                if found != digest && name != MODEL_FILE {
+                    let path = self.store.name(&path);
+                    return Err(Error::Leftover {
+                        path,
+                        found,
+                        given: digest,
+                    });
+                }
+                adopted |= found != digest;
+                (digest, length) = (found, left.len());
+            }
+            if name == MODEL_FILE {
+                model = Some((digest, length as u64));
+            }
+        }
+        let Some((weights_sha256, weights_bytes)) = model else {
+            return Err(Error::Location {
+                location: self.store.name(&self.path(version, MODEL_FILE)),
+                reason: "a version cannot be published without it".to_owned(),
+            });
+        };
+        let manifest = WeightsManifest {
+            format: CONTROL_FORMAT.to_owned(),
+            policy: self.policy.clone(),
+            version,
+            weights_sha256,
+            weights_bytes,
+        };
+        let path = self.path(version, MANIFEST_FILE);
+        match self.store.create_json(&path, &manifest).await? {
+            Created::New if adopted => Ok((manifest, Created::Exists)),
+            Created::New => Ok((manifest, Created::New)),
+            Created::Exists => Ok((self.published(version).await?, Created::Exists)),
+        }
+    }
+
+    /// The manifest of a published version.
+    pub async fn manifest(&self, version: PolicyVersion) -> Result<Option<WeightsManifest>> {
+        self.store
+            .get_json(&self.path(version, MANIFEST_FILE))
+            .await
+    }
+
+    /// The bytes of `model.safetensors`, verified against the manifest's hash.
+    pub async fn fetch(&self, version: PolicyVersion) -> Result<Bytes> {
+        let expected = self.published(version).await?.weights_sha256;
+        let path = self.path(version, MODEL_FILE);
+        // Pruned between the two reads.
+        let Some(bytes) = self.store.get(&path).await? else {
+            return Err(self.no_such(version));
+        };
+        let found = digest_of(bytes.clone()).await;
+        if found != expected {
+            return Err(Error::Corrupt {
+                path: self.store.name(&path),
+                expected,
+                found,
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Another file of a version, such as version 0's `config.json`; `None` if it has none.
+    pub async fn fetch_file(&self, version: PolicyVersion, name: &str) -> Result<Option<Bytes>> {
+        self.store.get(&self.path(version, name)).await
+    }
+
+    /// Published versions, ascending.
+    pub async fn versions(&self) -> Result<Vec<PolicyVersion>> {
+        let files = self.files().await?;
+        let manifests = files.into_iter().filter(|(_, name)| name == MANIFEST_FILE);
+        Ok(manifests.map(|(version, _)| version).collect())
+    }
+
+    /// The newest published version.
+    pub async fn latest(&self) -> Result<Option<PolicyVersion>> {
+        Ok(self.versions().await?.pop())
+    }
+
+    /// Deletes the versions that `keep` does not want, and returns them. Version 0, which every
+    /// replay starts from, and the newest one always stay. A version's manifest goes first, so
+    /// that a reader never finds a version with files missing.
+    pub async fn prune(
+        &self,
+        keep: impl Fn(PolicyVersion) -> bool + Send,
+    ) -> Result<Vec<PolicyVersion>> {
+        let files = self.files().await?;
+        let is_manifest = |name: &str| name == MANIFEST_FILE;
+        let newest = files
+            .iter()
+            .filter(|(_, name)| is_manifest(name))
+            .map(|(v, _)| *v)
+            .max();
+        // A folder without a manifest above the newest version is being published; one below
+        // is what an interrupted prune left.
+        let mut doomed: Vec<_> = files
+            .into_iter()
+            .filter(|(version, _)| {
+                *version != PolicyVersion::ZERO && Some(*version) < newest && !keep(*version)
+            })
+            .collect();
+        doomed.sort_by_key(|(version, name)| (*version, !is_manifest(name)));
+        for (version, name) in &doomed {
+            self.store.delete(&self.path(*version, name)).await?;
+            if let Some(folder) = self.store.local_path(&self.path(*version, "")) {
+                // Empty only after its last file; object stores have no folders to remove.
+                let _ = tokio::fs::remove_dir(folder).await;
+            }
+        }
+        let mut versions: Vec<_> = doomed.into_iter().map(|(version, _)| version).collect();
+        versions.dedup();
+        Ok(versions)
+    }
+
+    /// Every file of every version, by version.
+    async fn files(&self) -> Result<Vec<(PolicyVersion, String)>> {
+        let folder = format!("weights/{}", self.policy);
+        let paths = self.store.list(&folder).await?;
+        let mut files: Vec<_> = paths
+            .iter()
+            .filter_map(|path| {
+                let (version, name) = path
+                    .strip_prefix(&folder)?
+                    .strip_prefix('/')?
+                    .split_once('/')?;
+                Some((PolicyVersion(version.parse().ok()?), name.to_owned()))
+            })
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
+    async fn published(&self, version: PolicyVersion) -> Result<WeightsManifest> {
+        self.manifest(version)
+            .await?
+            .ok_or_else(|| self.no_such(version))
+    }
+
+    fn no_such(&self, version: PolicyVersion) -> Error {
+        Error::NoSuchVersion {
+            policy: self.policy.to_string(),
+            version,
+            path: self.store.name(&self.path(version, MANIFEST_FILE)),
+        }
+    }
+
+    fn path(&self, version: PolicyVersion, name: &str) -> String {
+        format!("weights/{}/{version}/{name}", self.policy)
+    }
+}
+
+/// Hashing gigabytes takes seconds; it must not hold up the caller's event loop.
+async fn digest_of(bytes: Bytes) -> Sha256 {
+    if bytes.len() < 1 << 20 {
+        return sha256(&bytes);
+    }
+    let hashed = tokio::task::spawn_blocking(move || sha256(&bytes)).await;
+    hashed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+#[cfg(test)]
+mod tests;
