@@ -1,1 +1,31 @@
 //! The learner: intake, plans, updates, results, checkpoints.
+//!
+//! Records flow one way: [`source`] → [`intake`] → a plan ([`Records::write_plan`]) →
+//! [`update`](mod@update) → weights → result → announcement → checkpoint. The plan is durable
+//! before the update runs, and running it is the same code live, after a crash and in a replay
+//! ([`trainer`]).
+
+mod adamw;
+mod error;
+pub mod fingerprint;
+pub mod intake;
+mod learner;
+mod outlet;
+mod pack;
+mod records;
+mod replay;
+mod settings;
+pub mod source;
+pub mod trainer;
+pub mod update;
+mod warm_start;
+
+pub use adamw::AdamW;
+pub use error::{Error, Result};
+pub use learner::{Learner, LearnerSummary};
+pub use outlet::{LearnerEvent, Outlet};
+pub use records::{Records, evaluation_path, write_evaluation};
+pub use replay::{Deviation, Replayed, replay};
+pub use settings::Settings;
+pub use source::{DurableLog, Durability, Incoming, LogSource, Source};
+pub use warm_start::{Demonstration, WarmStart, warm_start};

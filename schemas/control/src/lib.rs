@@ -1,1 +1,30 @@
-//! Control records of a run: versions, topics, announcements, plans, results, manifests.
+//! Control records of a run: everything that is not a rollout.
+//!
+//! Plain serde types with no IO, no async and no clock. Every record is one JSON object with
+//! snake_case keys; unknown keys are refused, so that a reader never half-understands a record.
+
+mod announcement;
+mod archive;
+mod checkpoint;
+mod digest;
+mod name;
+mod plan;
+mod result;
+mod topic;
+mod unit;
+
+pub use announcement::{PolicyAnnouncement, WeightsManifest};
+pub use archive::ArchiveFooter;
+pub use checkpoint::{CheckpointManifest, PartitionResume, ProducerWindow};
+pub use digest::Sha256;
+pub use name::{BadName, Name};
+pub use plan::{
+    Algorithm, AlgorithmName, Fingerprint, MicroBatch, OptimizerSettings, Plan, PlannedGroup,
+    RejectReason, Rejection,
+};
+pub use result::{EvaluationResult, UpdateResult};
+pub use topic::{BadTopic, Topics};
+pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
+
+/// Format tag of every control record; a reader refuses any other.
+pub const CONTROL_FORMAT: &str = "vintage.control/1";

@@ -1,0 +1,147 @@
+//! AdamW with f32 moments that can be saved, and a global gradient-norm clip.
+
+use std::collections::BTreeMap;
+
+use vintage_control::OptimizerSettings;
+use vintage_model::{Gradients, ParamSet};
+
+use crate::{Error, Result};
+
+/// First and second moments by parameter name, and the number of steps they hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AdamW {
+    steps: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Moments {
+    first: Vec<f32>,
+    second: Vec<f32>,
+}
+
+impl AdamW {
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step with decoupled weight decay (Loshchilov & Hutter, 2019, Algorithm 2).
+    ///
+    /// Gradients are first scaled by `min(1, grad_clip / (norm + 1e-6))`. Returns the norm
+    /// before scaling; a non-finite one changes nothing.
+    pub fn step(
+        &mut self,
+        settings: &OptimizerSettings,
+        params: &mut ParamSet,
+        grads: &Gradients,
+    ) -> Result<f64> {
+        let norm = grads.global_norm();
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        self.steps += 1;
+        let scale = (settings.grad_clip / (norm + 1e-6)).min(1.0) as f32;
+        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        let rate = Rate {
+            scale,
+            beta1: settings.beta1 as f32,
+            beta2: settings.beta2 as f32,
+            eps: settings.eps as f32,
+            step_size: (settings.lr / (1.0 - settings.beta1.powi(steps))) as f32,
+            second_scale: (1.0 / (1.0 - settings.beta2.powi(steps)).sqrt()) as f32,
+        };
+        let moments = &mut self.moments;
+        params.update(|name, shape, values| {
+            let Some(grad) = grads.get(name) else { return };
+            let moments = moments.entry(name.to_owned()).or_insert_with(|| Moments {
+                first: vec![0.0; values.len()],
+                second: vec![0.0; values.len()],
+            });
+            let decays = settings.decay_vectors || shape.len() > 1;
+            let decay =
+                if decays { (1.0 - settings.lr * settings.weight_decay) as f32 } else { 1.0 };
+            rate.apply(values, grad, moments, decay);
+        })?;
+        Ok(norm)
+    }
+
+    /// The moments as safetensors bytes: `<name>.m` and `<name>.v`, f32, sorted.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let mut views = Vec::new();
+        let bytes: Vec<_> = self
+            .moments
+            .iter()
+            .flat_map(|(name, moments)| {
+                [(format!("{name}.m"), &moments.first), (format!("{name}.v"), &moments.second)]
+            })
+            .map(|(name, values)| {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                (name, values.len(), bytes)
+            })
+            .collect();
+        for (name, len, bytes) in &bytes {
+            let view = safetensors::tensor::TensorView::new(
+                safetensors::Dtype::F32,
+                vec![*len],
+                bytes,
+            )
+            .map_err(|error| Error::Record(format!("saving the moments of {name}: {error}")))?;
+            views.push((name.as_str(), view));
+        }
+        safetensors::serialize(views, None)
+            .map_err(|error| Error::Record(format!("saving the optimizer's moments: {error}")))
+    }
+
+    /// Reads what [`AdamW::to_safetensors`] wrote.
+    pub fn from_safetensors(steps: u64, bytes: &[u8]) -> Result<Self> {
+        let refuse =
+            |what: String| Error::Record(format!("reading the optimizer's moments: {what}"));
+        let tensors = safetensors::SafeTensors::deserialize(bytes)
+            .map_err(|error| refuse(error.to_string()))?;
+        let values = |name: &str| -> Result<Vec<f32>> {
+            let tensor = tensors.tensor(name).map_err(|error| refuse(error.to_string()))?;
+            if tensor.dtype() != safetensors::Dtype::F32 {
+                return Err(refuse(format!("{name} is not f32")));
+            }
+            let values = tensor.data().chunks_exact(4);
+            Ok(values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        let mut moments = BTreeMap::new();
+        for name in tensors.names() {
+            if let Some(name) = name.strip_suffix(".m") {
+                let first = values(&format!("{name}.m"))?;
+                let second = values(&format!("{name}.v"))?;
+                if first.len() != second.len() {
+                    return Err(refuse(format!("the moments of {name} differ in length")));
+                }
+                moments.insert(name.to_owned(), Moments { first, second });
+            }
+        }
+        Ok(Self { steps, moments })
+    }
+}
+
+struct Rate {
+    scale: f32,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// lr / (1 − β₁ᵗ).
+    step_size: f32,
+    /// 1 / √(1 − β₂ᵗ).
+    second_scale: f32,
+}
+
+impl Rate {
+    fn apply(&self, values: &mut [f32], grad: &[f32], moments: &mut Moments, decay: f32) {
+        let moments = moments.first.iter_mut().zip(&mut moments.second);
+        for ((value, &grad), (first, second)) in values.iter_mut().zip(grad).zip(moments) {
+            let grad = grad * self.scale;
+            *first = self.beta1 * *first + (1.0 - self.beta1) * grad;
+            *second = self.beta2 * *second + (1.0 - self.beta2) * grad * grad;
+            let denominator = second.sqrt() * self.second_scale + self.eps;
+            *value = *value * decay - self.step_size * *first / denominator;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What bit-exactness depends on besides the plan.
+
+use vintage_control::Fingerprint;
+
+/// Versions of the crates whose arithmetic the weights depend on; a test holds this against the
+/// lock file.
+const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
+
+/// The fingerprint of this build on this CPU.
+pub fn current() -> Fingerprint {
+    let (isa, caches) = cpu();
+    Fingerprint {
+        vintage: env!("CARGO_PKG_VERSION").to_owned(),
+        libraries: LIBRARIES.to_owned(),
+        device: "cpu".to_owned(),
+        isa,
+        caches,
+    }
+}
+
+/// Instruction sets gemm and the kernels choose from, and the caches gemm blocks for.
+#[cfg(target_arch = "x86_64")]
+fn cpu() -> (String, String) {
+    let isa = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+    ];
+    let isa: Vec<_> = isa.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    let caches: Vec<_> = raw_cpuid::CpuId::new()
+        .get_cache_parameters()
+        .into_iter()
+        .flatten()
+        .filter(|cache| cache.cache_type() != raw_cpuid::CacheType::Instruction)
+        .map(|cache| {
+            let bytes = cache.associativity()
+                * cache.physical_line_partitions()
+                * cache.coherency_line_size()
+                * cache.sets();
+            format!("L{} {} KiB", cache.level(), bytes / 1024)
+        })
+        .collect();
+    (format!("x86_64 {}", isa.join(" ")), caches.join(", "))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu() -> (String, String) {
+    (std::env::consts::ARCH.to_owned(), String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn libraries_are_those_of_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        for library in super::LIBRARIES.split(", ") {
+            let (name, version) = library.split_once(' ').expect("name and version");
+            let entry = format!("name = \"{name}\"\nversion = \"{version}\"");
+            assert!(lock.contains(&entry), "{library} is not in Cargo.lock");
+        }
+    }
+}

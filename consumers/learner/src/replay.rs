@@ -1,0 +1,134 @@
+//! Re-running a learner's plans from its log, and comparing bits.
+
+use vintage_control::{Plan, PolicyVersion, Sha256};
+use vintage_store::Weights;
+
+use crate::{
+    AdamW, Error, Records, Result, Settings, fingerprint,
+    intake::Intake,
+    source::Source,
+    trainer::{Trainer, groups_of, model_config},
+};
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// Updates run again.
+    pub updates: u64,
+    /// Digest of the last version.
+    pub weights_sha256: Sha256,
+    /// `model.safetensors` of the last version.
+    pub weights: bytes::Bytes,
+    /// Where the record and this machine first disagree.
+    pub deviation: Option<Deviation>,
+}
+
+/// The first disagreement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deviation {
+    /// The update.
+    pub update: PolicyVersion,
+    /// What differs.
+    pub detail: String,
+    /// Whether plan and machine have other fingerprints, so that other bits are no fault.
+    pub other_machine: bool,
+}
+
+/// Runs every plan of a learner from version 0 and compares each version's digest with the one
+/// the next plan, the result or the published weights recorded, whichever are there.
+pub async fn replay(
+    records: &Records,
+    weights: &Weights,
+    source: &mut dyn Source,
+    mut progress: impl FnMut(PolicyVersion),
+) -> Result<Replayed> {
+    let mut trainer = Trainer::load(weights, PolicyVersion::ZERO, AdamW::default()).await?;
+    let config = model_config(weights).await?;
+    let mut intake: Option<Intake> = None;
+    let mut deviation = None;
+    let here = fingerprint::current();
+    let mut next = records.plan(PolicyVersion::ZERO).await?;
+    while let Some(plan) = next {
+        let update = plan.version;
+        let settings = settings_of(&plan, config.context(), config.vocab_size());
+        let intake = intake.get_or_insert_with(|| {
+            Intake::new(settings, &[], &std::collections::BTreeMap::new())
+        });
+        // A recorded log holds only groups of announced versions.
+        let announced = PolicyVersion(u64::MAX);
+        let groups = groups_of(&plan, intake, source, announced).await;
+        let trained = match groups {
+            Ok(groups) => trainer.run(plan.clone(), groups).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = trained {
+            let detail = match error {
+                Error::ContentChanged { .. }
+                | Error::PlannedButRefused { .. }
+                | Error::RecordMissing { .. }
+                | Error::Diverged { .. }
+                | Error::NotFinite { .. }
+                | Error::Weigh { .. } => error.to_string(),
+                other => return Err(other),
+            };
+            deviation = Some(Deviation { update, detail, other_machine: false });
+            break;
+        }
+        intake.finish(&plan);
+        progress(trainer.version());
+        next = records.plan(trainer.version()).await?;
+        let recorded = match &next {
+            Some(next) => Some(next.weights_sha256),
+            None => recorded_digest(records, weights, update).await?,
+        };
+        if let Some(recorded) = recorded
+            && recorded != trainer.weights_sha256()
+        {
+            let computed = trainer.weights_sha256();
+            let detail = Error::Diverged { update, computed, recorded }.to_string();
+            let other_machine = plan.fingerprint != here;
+            deviation = Some(Deviation { update, detail, other_machine });
+            break;
+        }
+    }
+    Ok(Replayed {
+        updates: trainer.version().0,
+        weights_sha256: trainer.weights_sha256(),
+        weights: trainer.weights().clone(),
+        deviation,
+    })
+}
+
+/// What was recorded of the version after the last plan.
+async fn recorded_digest(
+    records: &Records,
+    weights: &Weights,
+    update: PolicyVersion,
+) -> Result<Option<Sha256>> {
+    if let Some(result) = records.result(update).await? {
+        return Ok(Some(result.weights_sha256));
+    }
+    Ok(weights.manifest(update.next()).await?.map(|manifest| manifest.weights_sha256))
+}
+
+/// Settings as far as a plan and its model tell them: a replay chooses nothing.
+fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
+    Settings {
+        learner: plan.learner.clone(),
+        policy: plan.policy.clone(),
+        steps: u64::MAX,
+        seed: plan.seed,
+        groups_per_update: usize::MAX,
+        micro_batch_tokens: usize::MAX,
+        context,
+        vocabulary,
+        checkpoint_every: u64::MAX,
+        publish_every: 1,
+        keep_versions: u64::MAX,
+        pin_every: 1,
+        max_age: None,
+        incomplete_after_records: u64::MAX >> 1,
+        algorithm: plan.algorithm.clone(),
+        optimizer: plan.optimizer.clone(),
+    }
+}

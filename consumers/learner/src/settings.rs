@@ -1,0 +1,40 @@
+use serde::{Deserialize, Serialize};
+use vintage_control::{Algorithm, Name, OptimizerSettings};
+
+/// What a learner needs to know before it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Its name: of its plans, results and checkpoints.
+    pub learner: Name,
+    /// The lineage it trains and whose versions it publishes.
+    pub policy: Name,
+    /// Updates to do in all.
+    pub steps: u64,
+    /// The run's seed, for the record.
+    pub seed: u64,
+    /// Prompt groups an update consumes.
+    pub groups_per_update: usize,
+    /// Tokens (prompt and completion) that go through the model together.
+    pub micro_batch_tokens: usize,
+    /// Longest prompt and completion the model takes.
+    pub context: usize,
+    /// Token ids are below this.
+    pub vocabulary: usize,
+    /// Updates between checkpoints.
+    pub checkpoint_every: u64,
+    /// Updates between published versions.
+    pub publish_every: u64,
+    /// Newest versions kept in the store; version 0 and checkpoints' versions always are.
+    pub keep_versions: u64,
+    /// Every version divisible by this is kept as well, for evaluation.
+    pub pin_every: u64,
+    /// Groups older than this many updates are refused; `None` trains on any age.
+    pub max_age: Option<u64>,
+    /// A group whose parts are still missing after this many further records is refused.
+    pub incomplete_after_records: u64,
+    /// The loss.
+    pub algorithm: Algorithm,
+    /// The optimizer.
+    pub optimizer: OptimizerSettings,
+}

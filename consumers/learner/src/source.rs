@@ -1,0 +1,104 @@
+//! Where rollouts come from, and what makes them durable before they are trained.
+
+use async_trait::async_trait;
+use vintage_bus::{Consumer, Event, Record};
+use vintage_control::{Incarnation, RecordId, RejectReason};
+use vintage_trajectory::{Headers, Rows};
+
+use crate::{Error, Result};
+
+/// One record of the rollouts topic, decoded as far as it goes.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Where it stands.
+    pub record: RecordId,
+    /// CRC-32C of its payload.
+    pub crc32c: u32,
+    /// What it says, or why that cannot be told.
+    pub message: Result<(Headers, Rows), (RejectReason, String)>,
+}
+
+/// A stream of records: the live log, the archive, or one after the other.
+#[async_trait]
+pub trait Source: Send {
+    /// The next record; `None` at the end of a recorded log. A live log waits.
+    async fn next(&mut self) -> Result<Option<Incoming>>;
+}
+
+/// What must hold before a record is trained: on a log that dies with its process, the archive
+/// has committed it.
+#[async_trait]
+pub trait Durability: Send {
+    /// Returns once all `records` would survive this process.
+    async fn ensure(&mut self, records: &[RecordId]) -> Result<()>;
+}
+
+/// A log that is durable by itself.
+pub struct DurableLog;
+
+#[async_trait]
+impl Durability for DurableLog {
+    async fn ensure(&mut self, _: &[RecordId]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The rollouts topic of a broker.
+pub struct LogSource {
+    consumer: Consumer,
+    incarnation: Incarnation,
+}
+
+impl LogSource {
+    /// Reads `consumer`, whose topic is in life `incarnation`.
+    pub fn new(consumer: Consumer, incarnation: Incarnation) -> Self {
+        Self { consumer, incarnation }
+    }
+}
+
+#[async_trait]
+impl Source for LogSource {
+    async fn next(&mut self) -> Result<Option<Incoming>> {
+        loop {
+            match self.consumer.next().await? {
+                Some(Event::Record(record)) => return Ok(Some(read(self.incarnation, &record))),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Decodes a record of the log.
+pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
+    let payload = record.payload.as_deref().unwrap_or_default();
+    Incoming {
+        record: RecordId { incarnation, partition: record.partition, offset: record.offset },
+        crc32c: crc32c::crc32c(payload),
+        message: decode(record, payload),
+    }
+}
+
+fn decode(record: &Record, payload: &[u8]) -> Result<(Headers, Rows), (RejectReason, String)> {
+    let headers = Headers::parse(
+        record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())),
+    )
+    .map_err(|error| (RejectReason::BadHeaders, error.to_string()))?;
+    let undecodable =
+        |error: vintage_trajectory::Error| (RejectReason::Undecodable, error.to_string());
+    headers.check_payload(payload).map_err(undecodable)?;
+    let rows = Rows::decode(payload).map_err(undecodable)?;
+    Ok((headers, rows))
+}
+
+impl Error {
+    /// Wraps the failure of a [`Source`].
+    pub fn source_failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Source(Box::new(error))
+    }
+
+    /// Wraps the failure of a [`Durability`].
+    pub fn durability_failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Durability(Box::new(error))
+    }
+}

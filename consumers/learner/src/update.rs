@@ -1,0 +1,185 @@
+//! One optimizer update: a pure function of the policy, a plan and its groups.
+
+use std::collections::BTreeMap;
+
+use vintage_control::{Algorithm, AlgorithmName, Plan};
+use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
+use vintage_model::{Decoder, Gradients, Scored};
+
+use crate::{
+    AdamW, Error, Result,
+    intake::ReadyGroup,
+    pack::{Batch, lay_out, rows_of},
+};
+
+/// What training changes.
+#[derive(Debug)]
+pub struct Policy {
+    /// Decoder and its parameters.
+    pub decoder: Decoder,
+    /// Moments.
+    pub optimizer: AdamW,
+}
+
+/// What an update saw and did, before it gets a name and a digest.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Why nothing was changed, if nothing was.
+    pub skipped: Option<String>,
+    /// Statistics of the rule.
+    pub stats: Stats,
+    /// The loss.
+    pub loss: f64,
+    /// Gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Rows of the batch.
+    pub rows: u64,
+    /// Prompt and completion tokens.
+    pub all_tokens: u64,
+    /// Mean entropy over valid tokens, nats.
+    pub entropy: f64,
+    /// Mean reward over rows.
+    pub reward: f64,
+    /// Valid tokens by staleness.
+    pub staleness: BTreeMap<u64, u64>,
+}
+
+/// Runs update `plan.version`. On an error nothing of `policy` was changed.
+pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
+    let rows: Vec<_> = rows_of(groups).collect();
+    let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
+    let advantages = advantages(groups, &rewards);
+    let batches: Vec<Batch> = plan
+        .micro_batches
+        .iter()
+        .map(|micro| {
+            lay_out(micro.rows.iter().filter_map(|&number| {
+                let number = number as usize;
+                rows.get(number).map(|&(rows, row)| (rows, row, advantages[number]))
+            }))
+        })
+        .collect();
+    let mut outcome = Outcome {
+        rows: rows.len() as u64,
+        reward: mean(rewards.iter().map(|&reward| f64::from(reward))),
+        all_tokens: rows
+            .iter()
+            .map(|(rows, row)| {
+                (rows.prompt_tokens(*row).len() + rows.completion_tokens(*row).len()) as u64
+            })
+            .sum(),
+        staleness: staleness(plan, &batches),
+        ..Outcome::default()
+    };
+
+    // One pass when the batch fits one micro-batch; else the mask needs all log-probs first.
+    let mut gradients = Gradients::zeros_like(policy.decoder.params())?;
+    if let [batch] = &batches[..] {
+        let (scored, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
+        let weighed = weigh_all(plan, &batches, std::slice::from_ref(&scored))?;
+        outcome.note(&weighed, &batches, &[scored]);
+        policy.decoder.backward(tape, &weighed.weight, &mut gradients)?;
+    } else {
+        let scored = batches
+            .iter()
+            .map(|batch| Ok(policy.decoder.score(&batch.packed, &batch.targets)?))
+            .collect::<Result<Vec<_>>>()?;
+        let weighed = weigh_all(plan, &batches, &scored)?;
+        outcome.note(&weighed, &batches, &scored);
+        let mut from = 0;
+        for batch in &batches {
+            let to = from + batch.targets.token.len();
+            let (_, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
+            policy.decoder.backward(tape, &weighed.weight[from..to], &mut gradients)?;
+            from = to;
+        }
+    }
+    if outcome.stats.n_valid == 0 {
+        outcome.skipped = Some("the batch has no valid token".to_owned());
+        return Ok(outcome);
+    }
+    let finite = |what, value: f64| {
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(Error::NotFinite { update: plan.version, what, value })
+        }
+    };
+    finite("loss", outcome.loss)?;
+    let norm = policy.optimizer.step(&plan.optimizer, policy.decoder.params_mut(), &gradients)?;
+    outcome.grad_norm = finite("gradient norm", norm)?;
+    Ok(outcome)
+}
+
+impl Outcome {
+    fn note(&mut self, weighed: &Weighed, batches: &[Batch], scored: &[Scored]) {
+        self.loss = weighed.loss;
+        self.stats = weighed.stats.clone();
+        let valid = batches.iter().flat_map(|batch| &batch.valid);
+        let entropy = scored.iter().flat_map(|scored| &scored.entropy);
+        self.entropy = mean(
+            valid.zip(entropy).filter(|(valid, _)| **valid).map(|(_, entropy)| f64::from(*entropy)),
+        );
+    }
+}
+
+fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+    let join = |part: &dyn Fn(usize) -> Vec<f32>| -> Vec<f32> {
+        (0..batches.len()).flat_map(part).collect()
+    };
+    let new = join(&|at| scored[at].logprob.clone());
+    let behavior = join(&|at| batches[at].behavior.clone());
+    let advantage = join(&|at| batches[at].advantage.clone());
+    let valid: Vec<bool> = batches.iter().flat_map(|batch| batch.valid.iter().copied()).collect();
+    // AReaL's proximal policy is the one before the update: with one update a batch, this one.
+    let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
+    let tokens = Tokens {
+        new: &new,
+        behavior: &behavior,
+        advantage: &advantage,
+        valid: &valid,
+        prox,
+        clamp: plan.algorithm.log_ratio_clamp,
+    };
+    weigh(&rule(&plan.algorithm), &tokens)
+        .map_err(|source| Error::Weigh { update: plan.version, source })
+}
+
+fn rule(algorithm: &Algorithm) -> Rule {
+    let tau = algorithm.m2_threshold;
+    let eps = algorithm.clip_eps;
+    match algorithm.name {
+        AlgorithmName::M2po => Rule::M2poPaper { tau },
+        AlgorithmName::M2poAreal => Rule::M2poAreal { tau, eps },
+        AlgorithmName::M2poFork => Rule::M2poFork { tau },
+        AlgorithmName::Grpo => Rule::GrpoClip { eps },
+        AlgorithmName::None => Rule::None,
+    }
+}
+
+/// Group-normalised rewards, by row number.
+fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
+    let mut rest = rewards;
+    let mut advantages = Vec::with_capacity(rewards.len());
+    for group in groups {
+        let (own, others) = rest.split_at(group.planned.rows as usize);
+        advantages.extend(group_advantages(own));
+        rest = others;
+    }
+    advantages
+}
+
+fn staleness(plan: &Plan, batches: &[Batch]) -> BTreeMap<u64, u64> {
+    let mut histogram = BTreeMap::new();
+    for batch in batches {
+        for (version, _) in batch.version.iter().zip(&batch.valid).filter(|(_, valid)| **valid) {
+            *histogram.entry(plan.version.staleness_of(*version).0).or_default() += 1;
+        }
+    }
+    histogram
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0_u64), |(sum, count), value| (sum + value, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f64 }
+}

@@ -1,0 +1,92 @@
+//! Supervised steps that give the tiny model of the main job something to sharpen.
+
+use serde::{Deserialize, Serialize};
+use vintage_control::OptimizerSettings;
+use vintage_model::{Decoder, Gradients, Packed, Targets};
+
+use crate::{AdamW, Error, Result};
+
+/// How the supervised steps go.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct WarmStart {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup: u64,
+    /// Learning rate after that.
+    pub lr: f64,
+    /// Decoupled weight decay of every tensor.
+    pub weight_decay: f64,
+}
+
+/// A prompt and what to answer, as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demonstration {
+    /// The prompt.
+    pub prompt: Vec<u32>,
+    /// The answer.
+    pub completion: Vec<u32>,
+}
+
+/// Trains `decoder` on `demonstrations(step)` by mean cross-entropy over completion tokens.
+///
+/// `progress` gets the number of steps done and the loss of the last, in nats per token.
+/// Deterministic: the same demonstrations give the same weights, bit for bit.
+pub fn warm_start(
+    decoder: &mut Decoder,
+    settings: &WarmStart,
+    mut demonstrations: impl FnMut(u64) -> Vec<Demonstration>,
+    mut progress: impl FnMut(u64, f64),
+) -> Result<()> {
+    let mut optimizer = AdamW::default();
+    for step in 0..settings.steps {
+        let (packed, targets) = lay_out(&demonstrations(step));
+        let count = targets.token.len();
+        if count == 0 {
+            return Err(Error::Settings(format!(
+                "warm start step {step} has no completion token to learn from"
+            )));
+        }
+        let (scored, tape) = decoder.forward(&packed, &targets)?;
+        let loss = -scored.logprob.iter().map(|&logprob| f64::from(logprob)).sum::<f64>()
+            / count as f64;
+        let mut gradients = Gradients::zeros_like(decoder.params())?;
+        decoder.backward(tape, &vec![-1.0 / count as f32; count], &mut gradients)?;
+        let rise = ((step + 1) as f64 / settings.warmup.max(1) as f64).min(1.0);
+        let optimizer_settings = OptimizerSettings {
+            lr: settings.lr * rise,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: settings.weight_decay,
+            decay_vectors: true,
+            grad_clip: f64::INFINITY,
+        };
+        let norm = optimizer.step(&optimizer_settings, decoder.params_mut(), &gradients)?;
+        if !norm.is_finite() || !loss.is_finite() {
+            return Err(Error::Settings(format!(
+                "warm start step {step} gave a loss of {loss} and a gradient norm of {norm}: \
+                 lower warm_start.lr"
+            )));
+        }
+        progress(step + 1, loss);
+    }
+    Ok(())
+}
+
+fn lay_out(demonstrations: &[Demonstration]) -> (Packed, Targets) {
+    let mut packed = Packed { tokens: Vec::new(), starts: vec![0] };
+    let mut targets = Targets::default();
+    for Demonstration { prompt, completion } in demonstrations {
+        let start = packed.tokens.len();
+        packed.tokens.extend_from_slice(prompt);
+        packed.tokens.extend_from_slice(&completion[..completion.len().saturating_sub(1)]);
+        packed.starts.push(packed.tokens.len());
+        for (place, &token) in completion.iter().enumerate() {
+            targets.position.push((start + prompt.len() - 1 + place) as u32);
+            targets.token.push(token);
+            targets.temperature.push(1.0);
+        }
+    }
+    (packed, targets)
+}

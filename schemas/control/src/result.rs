@@ -1,0 +1,91 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Name, PolicyVersion, Sha256};
+
+/// `results/<learner>/<N>.json`: what update N did. Means are over the batch's valid tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateResult {
+    /// [`crate::CONTROL_FORMAT`].
+    pub format: String,
+    /// Who trained.
+    pub learner: Name,
+    /// The lineage.
+    pub policy: Name,
+    /// Version before the update.
+    pub version: PolicyVersion,
+    /// Digest of version + 1.
+    pub weights_sha256: Sha256,
+    /// Why nothing was changed, if nothing was.
+    pub skipped: Option<String>,
+    /// The loss.
+    pub loss: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Groups of the batch.
+    pub groups: u64,
+    /// Rows of the batch.
+    pub rows: u64,
+    /// Valid (completion, not masked out by the producer) tokens.
+    pub tokens: u64,
+    /// Prompt and completion tokens together.
+    pub all_tokens: u64,
+    /// Valid tokens in the trust-region set T.
+    pub trust_tokens: u64,
+    /// Valid tokens that got no gradient from the rule: masked or clipped.
+    pub masked_tokens: u64,
+    /// `masked_tokens / tokens`.
+    pub clip_fraction: f64,
+    /// Second moment of the log-ratio over T before masking.
+    pub m2_before: f64,
+    /// The same after masking.
+    pub m2_after: f64,
+    /// Second moment over all valid tokens.
+    pub m2_all: f64,
+    /// Mean of behaviour minus new log-prob (the k1 estimate of KL).
+    pub kl: f64,
+    /// Largest |log-ratio| that was kept.
+    pub max_log_ratio: f64,
+    /// Tokens whose log-ratio was clamped before `exp`.
+    pub clamped_tokens: u64,
+    /// Mean entropy of the new policy, nats.
+    pub entropy: f64,
+    /// Mean reward of the batch's rows.
+    pub reward: f64,
+    /// Mean staleness of the valid tokens, updates.
+    pub mean_staleness: f64,
+    /// Largest staleness of any valid token.
+    pub max_staleness: u64,
+    /// Valid tokens by staleness.
+    pub staleness: BTreeMap<u64, u64>,
+    /// Seconds waiting for groups to train on.
+    pub wait_seconds: f64,
+    /// Seconds computing the update.
+    pub update_seconds: f64,
+    /// Seconds making plan, weights and result durable.
+    pub record_seconds: f64,
+    /// When it was done, milliseconds since the epoch.
+    pub finished_at_ms: i64,
+}
+
+/// `evaluations/<policy>/<N>.json`: accuracy of version N on held-out prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationResult {
+    /// [`crate::CONTROL_FORMAT`].
+    pub format: String,
+    /// The lineage.
+    pub policy: Name,
+    /// The version.
+    pub version: PolicyVersion,
+    /// Share of right answers, one sample a prompt at temperature 1.
+    pub sampled_accuracy: f64,
+    /// Share of right arg-max answers.
+    pub greedy_accuracy: f64,
+    /// Prompts.
+    pub samples: u64,
+    /// Seconds it took.
+    pub seconds: f64,
+}

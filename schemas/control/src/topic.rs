@@ -1,0 +1,60 @@
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+
+/// The topics of one run: `<ns>.<run>.rollouts.v1` and its three companions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topics {
+    /// Namespace shared by the runs of one installation.
+    pub namespace: Name,
+    /// The run.
+    pub run: Name,
+}
+
+/// A topic name that is not `<ns>.<run>.<kind>.v1`.
+#[derive(Debug, thiserror::Error)]
+#[error("not a topic of a run: {0:?}; expected <namespace>.<run>.rollouts.v1")]
+pub struct BadTopic(String);
+
+impl Topics {
+    /// Rollouts: one message is one prompt group (or a part of one), keyed by group id.
+    pub fn rollouts(&self) -> String {
+        self.topic("rollouts")
+    }
+
+    /// Policy announcements, compacted, keyed by policy.
+    pub fn policies(&self) -> String {
+        self.topic("policies")
+    }
+
+    /// Mirror of update results.
+    pub fn steps(&self) -> String {
+        self.topic("steps")
+    }
+
+    /// Mirror of rejections.
+    pub fn rejects(&self) -> String {
+        self.topic("rejects")
+    }
+
+    /// All four, rollouts first.
+    pub fn all(&self) -> [String; 4] {
+        [self.rollouts(), self.policies(), self.steps(), self.rejects()]
+    }
+
+    /// Finds namespace and run of a topic name.
+    pub fn of_topic(topic: &str) -> Result<Self, BadTopic> {
+        let parts: Vec<_> = topic.split('.').collect();
+        let [namespace, run, "rollouts" | "policies" | "steps" | "rejects", "v1"] = parts[..]
+        else {
+            return Err(BadTopic(topic.to_owned()));
+        };
+        let refuse = |_| BadTopic(topic.to_owned());
+        Ok(Self { namespace: namespace.parse().map_err(refuse)?, run: run.parse().map_err(refuse)? })
+    }
+
+    fn topic(&self, kind: &str) -> String {
+        format!("{}.{}.{kind}.v1", self.namespace, self.run)
+    }
+}
