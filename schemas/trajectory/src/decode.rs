@@ -1,0 +1,178 @@
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use arrow::{
+    array::RecordBatch,
+    buffer::Buffer,
+    ipc::{MetadataVersion, RecordBatch as BatchHeader, reader::RecordBatchDecoder},
+};
+
+use crate::{
+    Error, SchemaVersion,
+    frame::{self, Frame, Next},
+    template::TEMPLATE,
+    wire_schema,
+};
+
+/// Decodes a message into a batch of the newest schema: one copy of the body, no other.
+///
+/// Nothing is allocated by a claim of the message. Known panics are checked away beforehand;
+/// one left over in the Arrow library becomes [`Error::Panicked`].
+pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
+    // Nothing outlives the closure but its result.
+    catch_unwind(AssertUnwindSafe(|| decode_stream(payload))).unwrap_or_else(|panic| {
+        let why = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(Error::Panicked {
+            bytes: payload.len(),
+            why: why.to_owned(),
+        })
+    })
+}
+
+/// As [`decode`], letting a panic through.
+pub(crate) fn decode_stream(payload: &[u8]) -> Result<RecordBatch, Error> {
+    let refuse = |why: String| Error::Stream {
+        bytes: payload.len(),
+        why,
+    };
+    let (version, rest) = read_schema(payload, &refuse)?;
+    let frame = match frame::read(rest).map_err(refuse)? {
+        Next::Frame(frame) => frame,
+        Next::End(_) => return Err(refuse("it has no record batch".to_owned())),
+    };
+    let Some(header) = frame.message.header_as_record_batch() else {
+        let kind = frame
+            .message
+            .header_type()
+            .variant_name()
+            .unwrap_or("unknown");
+        return Err(refuse(format!(
+            "its second message is a {kind}, not a RecordBatch"
+        )));
+    };
+    check_batch(&frame, header).map_err(refuse)?;
+    match frame::read(frame.rest).map_err(refuse)? {
+        Next::End([]) => {}
+        Next::End(rest) => {
+            return Err(refuse(format!(
+                "{} bytes follow its end-of-stream",
+                rest.len()
+            )));
+        }
+        Next::Frame(_) => return Err(refuse("it has more than one record batch".to_owned())),
+    }
+    let body = Buffer::from_slice_ref(frame.body);
+    let batch = RecordBatchDecoder::try_new(
+        &body,
+        header,
+        version.schema(),
+        &HashMap::new(),
+        &frame.message.version(),
+    )?
+    .with_require_alignment(true)
+    .read_record_batch()?;
+    Ok(version.lift(batch))
+}
+
+/// Reads the schema frame; a message that [`crate::encode`] wrote is known by its bytes.
+fn read_schema<'a>(
+    payload: &'a [u8],
+    refuse: &impl Fn(String) -> Error,
+) -> Result<(SchemaVersion, &'a [u8]), Error> {
+    let known = &TEMPLATE.prefix[..TEMPLATE.schema_len];
+    if let Some(rest) = payload.strip_prefix(known) {
+        return Ok((SchemaVersion::NEWEST, rest));
+    }
+    let frame = match frame::read(payload).map_err(refuse)? {
+        Next::Frame(frame) => frame,
+        Next::End(_) => return Err(refuse("it has no schema".to_owned())),
+    };
+    let Some(found) = frame.message.header_as_schema() else {
+        let kind = frame
+            .message
+            .header_type()
+            .variant_name()
+            .unwrap_or("unknown");
+        return Err(refuse(format!(
+            "its first message is a {kind}, not a Schema"
+        )));
+    };
+    if !frame.body.is_empty() {
+        return Err(refuse(format!(
+            "its schema has a body of {} bytes",
+            frame.body.len()
+        )));
+    }
+    Ok((wire_schema::check(found)?, frame.rest))
+}
+
+/// Everything the Arrow library asserts or trusts about a batch's metadata.
+fn check_batch(frame: &Frame<'_>, header: BatchHeader<'_>) -> Result<(), String> {
+    if frame.message.version() != MetadataVersion::V5 {
+        return Err(format!(
+            "its metadata is of {:?}, not V5",
+            frame.message.version()
+        ));
+    }
+    if header.compression().is_some() {
+        return Err("its body is compressed; leave compression to Kafka".to_owned());
+    }
+    let (Some(nodes), Some(buffers)) = (header.nodes(), header.buffers()) else {
+        return Err("its record batch names no nodes or no buffers".to_owned());
+    };
+    if nodes.len() != TEMPLATE.validity.len() || buffers.len() != TEMPLATE.buffers {
+        return Err(format!(
+            "its record batch has {} nodes and {} buffers, and the schema {} and {}",
+            nodes.len(),
+            buffers.len(),
+            TEMPLATE.validity.len(),
+            TEMPLATE.buffers
+        ));
+    }
+    let mut left = frame.body.len();
+    for (index, buffer) in buffers.iter().enumerate() {
+        let (offset, length) = (buffer.offset(), buffer.length());
+        let end = usize::try_from(offset)
+            .ok()
+            .zip(usize::try_from(length).ok())
+            .and_then(|(offset, length)| offset.checked_add(length));
+        if end.is_none_or(|end| end > frame.body.len()) || offset % 8 != 0 {
+            return Err(format!(
+                "buffer {index} claims {length} bytes at {offset} of a body of {}",
+                frame.body.len()
+            ));
+        }
+        left = left
+            .checked_sub(length as usize)
+            .ok_or_else(|| format!("buffers up to {index} together exceed the body"))?;
+    }
+    // One bit is the least an element takes.
+    let most = frame.body.len().saturating_mul(8) as i64;
+    for (index, (node, &validity)) in nodes.iter().zip(&TEMPLATE.validity).enumerate() {
+        let (length, nulls) = (node.length(), node.null_count());
+        if !(0..=most).contains(&length) || !(0..=length).contains(&nulls) {
+            return Err(format!(
+                "node {index} claims {length} elements and {nulls} nulls"
+            ));
+        }
+        let bits = buffers.get(validity).length().saturating_mul(8);
+        if nulls > 0 && bits < length {
+            return Err(format!(
+                "node {index} has {bits} validity bits for {length} elements"
+            ));
+        }
+    }
+    if !(0..=most).contains(&header.length()) {
+        return Err(format!("its record batch claims {} rows", header.length()));
+    }
+    if header.length() == 0 {
+        return Err("its record batch has no rows".to_owned());
+    }
+    Ok(())
+}
