@@ -1,0 +1,235 @@
+//! Ranges, and what settings demand of one another.
+
+use super::{RunConfig, Settings, Violation};
+
+impl Settings for RunConfig {
+    const PATHS: &'static [&'static str] = &["model.path", "prompts.train", "prompts.heldout"];
+
+    fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let mut require = |ok: bool, key: &'static str, why: &str| {
+            if !ok {
+                found.push(Violation {
+                    key,
+                    why: why.to_owned(),
+                });
+            }
+        };
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+
+        require(
+            !self.broker.trim().is_empty(),
+            "broker",
+            "give embedded, local or host:port",
+        );
+        require(
+            positive(self.m2po.threshold),
+            "m2po.threshold",
+            "must be above 0",
+        );
+        require(
+            positive(self.m2po.log_ratio_clamp),
+            "m2po.log_ratio_clamp",
+            "must be above 0",
+        );
+        require(
+            self.grpo.clip_eps > 0.0 && self.grpo.clip_eps < 1.0,
+            "grpo.clip_eps",
+            "must lie between 0 and 1",
+        );
+
+        let warm = &self.warm_start;
+        require(
+            warm.steps == 0 || warm.batch > 0,
+            "warm_start.batch",
+            "must be at least 1",
+        );
+        require(positive(warm.lr), "warm_start.lr", "must be above 0");
+        require(
+            warm.weight_decay >= 0.0,
+            "warm_start.weight_decay",
+            "must not be negative",
+        );
+        require(
+            share(warm.slip),
+            "warm_start.slip",
+            "is a probability, from 0 to 1",
+        );
+
+        let rollout = &self.rollout;
+        require(
+            rollout.group_size > 0,
+            "rollout.group_size",
+            "must be at least 1",
+        );
+        require(
+            rollout.max_tokens > 0,
+            "rollout.max_tokens",
+            "must be at least 1",
+        );
+        require(
+            positive(rollout.temperature),
+            "rollout.temperature",
+            "must be above 0: greedy samples have no distribution to learn from",
+        );
+        require(
+            rollout.top_p > 0.0 && rollout.top_p <= 1.0,
+            "rollout.top_p",
+            "must be above 0 and at most 1 (off)",
+        );
+        require(
+            rollout.top_k >= 0,
+            "rollout.top_k",
+            "must be 0 (off) or more",
+        );
+        require(
+            rollout.concurrent_groups > 0,
+            "rollout.concurrent_groups",
+            "must be at least 1",
+        );
+        let reward = &rollout.reward;
+        require(
+            positive(reward.timeout_seconds),
+            "rollout.reward.timeout_seconds",
+            "must be above 0 seconds",
+        );
+        require(
+            share(reward.max_failed_share),
+            "rollout.reward.max_failed_share",
+            "is a share, from 0 to 1",
+        );
+        require(
+            reward
+                .command
+                .first()
+                .is_none_or(|program| !program.is_empty()),
+            "rollout.reward.command",
+            "must begin with a program",
+        );
+
+        let learner = &self.learner;
+        require(learner.steps > 0, "learner.steps", "must be at least 1");
+        require(
+            learner.prompts_per_update > 0,
+            "learner.prompts_per_update",
+            "must be at least 1",
+        );
+        require(
+            learner.micro_batch_tokens > 0,
+            "learner.micro_batch_tokens",
+            "must be at least 1",
+        );
+        require(
+            learner.checkpoint_every > 0,
+            "learner.checkpoint_every",
+            "must be at least 1",
+        );
+        require(
+            learner.publish_every > 0,
+            "learner.publish_every",
+            "must be at least 1",
+        );
+        require(
+            learner.keep_versions > 0,
+            "learner.keep_versions",
+            "must be at least 1",
+        );
+        let optimizer = &learner.optimizer;
+        require(
+            positive(optimizer.lr),
+            "learner.optimizer.lr",
+            "must be above 0",
+        );
+        for (key, beta) in [
+            ("learner.optimizer.beta1", optimizer.beta1),
+            ("learner.optimizer.beta2", optimizer.beta2),
+        ] {
+            require(
+                (0.0..1.0).contains(&beta),
+                key,
+                "must be at least 0 and below 1",
+            );
+        }
+        require(
+            positive(optimizer.eps),
+            "learner.optimizer.eps",
+            "must be above 0",
+        );
+        require(
+            optimizer.weight_decay >= 0.0 && optimizer.weight_decay.is_finite(),
+            "learner.optimizer.weight_decay",
+            "must not be negative",
+        );
+        require(
+            optimizer.grad_clip > 0.0,
+            "learner.optimizer.grad_clip",
+            "must be above 0",
+        );
+
+        require(
+            self.archive.roll_bytes > 0,
+            "archive.roll_bytes",
+            "must be at least 1",
+        );
+        require(
+            positive(self.archive.roll_seconds),
+            "archive.roll_seconds",
+            "must be above 0",
+        );
+        require(
+            self.evaluation.prompts > 0,
+            "evaluation.prompts",
+            "must be at least 1",
+        );
+        require(
+            self.topics.partitions > 0,
+            "topics.partitions",
+            "must be at least 1",
+        );
+        require(
+            self.topics.replication > 0,
+            "topics.replication",
+            "must be at least 1",
+        );
+
+        self.gate_violations(&mut found);
+        found
+    }
+}
+
+impl RunConfig {
+    /// The gate would starve the learner, or ask for versions that are gone.
+    fn gate_violations(&self, found: &mut Vec<Violation>) {
+        let learner = &self.learner;
+        let Some(exact) = self.gate.exact else {
+            if self.gate.max_staleness + 1 < learner.publish_every {
+                found.push(Violation {
+                    key: "gate.max_staleness",
+                    why: format!(
+                        "must be at least learner.publish_every - 1 = {}, or the learner waits \
+                         for groups that may not be sampled yet",
+                        learner.publish_every - 1
+                    ),
+                });
+            }
+            return;
+        };
+        if learner.publish_every != 1 {
+            found.push(Violation {
+                key: "learner.publish_every",
+                why: "must be 1 with gate.exact: every version samples a batch".to_owned(),
+            });
+        }
+        if learner.keep_versions <= exact {
+            found.push(Violation {
+                key: "learner.keep_versions",
+                why: format!(
+                    "must be at least {} with gate.exact = {exact}: the batch of update b is \
+                     sampled by version b - {exact}",
+                    exact + 1
+                ),
+            });
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Layers of settings, later ones over earlier ones, each value with its origin.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use toml_edit::{Document, Item, TableLike};
+
+use super::{ConfigError, Key, Origin, presets};
+
+/// Prefix of the environment variables that are settings.
+pub const ENV_PREFIX: &str = "VINTAGE__";
+
+/// A value as a layer wrote it.
+#[derive(Debug, Clone)]
+pub(super) enum Written {
+    /// TOML, from a file.
+    Toml(toml::Value),
+    /// Text, from the environment or a flag: read as TOML where the setting is not a text.
+    Text(String),
+}
+
+/// One assignment of one layer.
+#[derive(Debug, Clone)]
+pub(super) struct Assignment {
+    pub(super) key: Key,
+    pub(super) value: Written,
+    pub(super) origin: Origin,
+    /// Folder that relative paths start from; `None` = the working directory.
+    pub(super) base: Option<PathBuf>,
+}
+
+/// Layers in the order of their precedence, lowest first: add presets, then files, then the
+/// environment, then `--set` and flags, and [`Layers::resolve`] them.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    pub(super) assignments: Vec<Assignment>,
+}
+
+impl Layers {
+    /// No layer: the defaults in code.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a preset that ships with the program.
+    pub fn preset(self, name: &str) -> Result<Self, ConfigError> {
+        let text = presets::find(name).ok_or_else(|| ConfigError::UnknownPreset {
+            name: name.to_owned(),
+            known: presets::names().collect(),
+        })?;
+        self.document(text, None, &format!("preset {name}"), |line| {
+            Origin::Preset {
+                name: name.to_owned(),
+                line,
+            }
+        })
+    }
+
+    /// Adds a TOML file. Relative paths in it start from its folder.
+    pub fn file(self, path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.document(&text, path.parent(), &path.display().to_string(), |line| {
+            Origin::File {
+                path: path.to_owned(),
+                line,
+            }
+        })
+    }
+
+    /// Adds every variable that begins with [`ENV_PREFIX`]: `VINTAGE__LEARNER__STEPS=100` sets
+    /// `learner.steps`.
+    #[must_use]
+    pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut vars: Vec<_> = vars
+            .into_iter()
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+            .collect();
+        vars.sort();
+        for (name, value) in vars {
+            let parts = name[ENV_PREFIX.len()..].split("__").map(str::to_lowercase);
+            self.push(
+                Key::new(parts),
+                Written::Text(value),
+                Origin::Env(name.clone()),
+            );
+        }
+        self
+    }
+
+    /// Adds one `--set section.key=value`. The value is read as TOML where that fits the
+    /// setting, else as a text; `none` unsets an optional setting.
+    pub fn set(mut self, text: &str) -> Result<Self, ConfigError> {
+        let refuse = || ConfigError::Assignment {
+            text: text.to_owned(),
+        };
+        let (key, value) = text.split_once('=').ok_or_else(refuse)?;
+        let key = Key::parse(key).ok_or_else(refuse)?;
+        self.push(key, Written::Text(value.trim().to_owned()), Origin::Set);
+        Ok(self)
+    }
+
+    /// Adds the setting that a flag of its own stands for.
+    #[must_use]
+    pub fn flag(mut self, flag: &'static str, key: &Key, value: &impl ToString) -> Self {
+        self.push(
+            key.clone(),
+            Written::Text(value.to_string()),
+            Origin::Flag(flag),
+        );
+        self
+    }
+
+    fn push(&mut self, key: Key, value: Written, origin: Origin) {
+        self.assignments.push(Assignment {
+            key,
+            value,
+            origin,
+            base: None,
+        });
+    }
+
+    fn document(
+        mut self,
+        text: &str,
+        base: Option<&Path>,
+        place: &str,
+        origin: impl Fn(usize) -> Origin,
+    ) -> Result<Self, ConfigError> {
+        let syntax = |source: toml_edit::TomlError| ConfigError::Syntax {
+            place: place.to_owned(),
+            source: Box::new(source),
+        };
+        let document = Document::parse(text).map_err(syntax)?;
+        let mut leaves = BTreeMap::new();
+        collect(document.as_table(), &Key::root(), &mut leaves);
+        for (key, (span_start, value)) in leaves {
+            let line = text[..span_start]
+                .bytes()
+                .filter(|byte| *byte == b'\n')
+                .count()
+                + 1;
+            self.assignments.push(Assignment {
+                key,
+                value: Written::Toml(value),
+                origin: origin(line),
+                base: base.map(Path::to_owned),
+            });
+        }
+        Ok(self)
+    }
+}
+
+/// Gathers everything that is not a table, with the byte at which its key begins.
+fn collect(table: &dyn TableLike, at: &Key, leaves: &mut BTreeMap<Key, (usize, toml::Value)>) {
+    for (name, item) in table.iter() {
+        let key = at.child(name);
+        if let Some(table) = item.as_table_like() {
+            collect(table, &key, leaves);
+            continue;
+        }
+        let span = table
+            .key(name)
+            .and_then(toml_edit::Key::span)
+            .or_else(|| item.span());
+        let value = match item {
+            Item::Value(value) => to_value(value),
+            Item::ArrayOfTables(tables) => {
+                toml::Value::Array(tables.iter().map(|table| to_table(table)).collect())
+            }
+            Item::None | Item::Table(_) => continue,
+        };
+        leaves.insert(key, (span.map_or(0, |span| span.start), value));
+    }
+}
+
+fn to_table(table: &dyn TableLike) -> toml::Value {
+    let mut out = toml::Table::new();
+    for (name, item) in table.iter() {
+        let value = match item {
+            Item::Value(value) => to_value(value),
+            Item::ArrayOfTables(tables) => {
+                toml::Value::Array(tables.iter().map(|table| to_table(table)).collect())
+            }
+            Item::Table(table) => to_table(table),
+            Item::None => continue,
+        };
+        out.insert(name.to_owned(), value);
+    }
+    toml::Value::Table(out)
+}
+
+fn to_value(value: &toml_edit::Value) -> toml::Value {
+    match value {
+        toml_edit::Value::String(text) => toml::Value::String(text.value().clone()),
+        toml_edit::Value::Integer(number) => toml::Value::Integer(*number.value()),
+        toml_edit::Value::Float(number) => toml::Value::Float(*number.value()),
+        toml_edit::Value::Boolean(flag) => toml::Value::Boolean(*flag.value()),
+        toml_edit::Value::Datetime(when) => toml::Value::Datetime(*when.value()),
+        toml_edit::Value::Array(items) => toml::Value::Array(items.iter().map(to_value).collect()),
+        toml_edit::Value::InlineTable(table) => to_table(table),
+    }
+}

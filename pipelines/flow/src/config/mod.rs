@@ -1,0 +1,34 @@
+//! Settings: defaults < presets < files < environment < `--set` and flags, every value with its
+//! origin.
+
+mod check;
+mod error;
+mod key;
+mod layers;
+mod learner;
+mod origin;
+pub mod presets;
+mod resolve;
+mod resume;
+mod rollout;
+mod run;
+mod schema;
+mod sections;
+mod show;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Change, ConfigError, Problem, SettingFault};
+pub use key::Key;
+pub use layers::{ENV_PREFIX, Layers};
+pub use learner::LearnerConfig;
+pub use origin::Origin;
+pub use resolve::{Resolved, Settings, Violation};
+pub use rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
+pub use run::RunConfig;
+pub use sections::{
+    ArchiveConfig, EvaluationConfig, GrpoConfig, M2poConfig, ModelConfig, TeacherKind,
+    TopicsConfig, WarmStartConfig,
+};
+pub use show::{Recorded, read_recorded};

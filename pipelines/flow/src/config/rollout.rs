@@ -1,0 +1,110 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// `[prompts]`: JSONL files with `prompt` and `answer`, or GSM8K's `question` and `answer`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PromptsConfig {
+    /// Prompts to train on; unset = the built-in running sums.
+    pub train: Option<PathBuf>,
+    /// Prompts to evaluate on, none of which is trained on; unset = the built-in ones, or, with
+    /// a `train` file of your own, no evaluation.
+    pub heldout: Option<PathBuf>,
+}
+
+/// `[rollout]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Completions a prompt, G.
+    pub group_size: u16,
+    /// Longest completion, in tokens.
+    pub max_tokens: usize,
+    /// Sampling temperature, above 0.
+    pub temperature: f64,
+    /// Nucleus sampling, in (0, 1]; 1 is off.
+    pub top_p: f64,
+    /// Sample from the k likeliest tokens; 0 is off.
+    pub top_k: i32,
+    /// Groups sampled together, at most.
+    pub concurrent_groups: usize,
+    /// What a completion is worth.
+    pub reward: RewardConfig,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            group_size: 8,
+            max_tokens: 8,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            concurrent_groups: 16,
+            reward: RewardConfig::default(),
+        }
+    }
+}
+
+/// `[gate]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// Updates' worth of staleness to admit, paced by waiting.
+    pub max_staleness: u64,
+    /// If set, the batch of update b is sampled by version max(0, b − exact) instead.
+    pub exact: Option<u64>,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self {
+            max_staleness: 16,
+            exact: None,
+        }
+    }
+}
+
+/// `[rollout.reward]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
+    pub kind: RewardKind,
+    /// Program and arguments of a reward command, which speaks JSON lines.
+    pub command: Vec<String>,
+    /// How long the command may owe an answer, in seconds.
+    pub timeout_seconds: f64,
+    /// Restarts of the command in a row, without one answer in between, before giving up.
+    pub max_restarts: u32,
+    /// Groups whose reward may fail before the share below is looked at.
+    pub max_failed_groups: u64,
+    /// Share of groups whose reward may fail before the run stops.
+    pub max_failed_share: f64,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            kind: RewardKind::Exact,
+            command: Vec::new(),
+            timeout_seconds: 30.0,
+            max_restarts: 3,
+            max_failed_groups: 8,
+            max_failed_share: 0.05,
+        }
+    }
+}
+
+/// Built-in verifiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardKind {
+    /// The completion is the answer, but for white space around it.
+    Exact,
+    /// The completion's last (or boxed) number equals the answer.
+    Number,
+    /// As `number`, and otherwise compares the extracted texts.
+    Math,
+}

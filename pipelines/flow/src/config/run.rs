@@ -1,0 +1,108 @@
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+use vintage_control::{Algorithm, AlgorithmName, Name, Topics};
+
+use super::{
+    ConfigError, Layers,
+    learner::LearnerConfig,
+    rollout::{GateConfig, PromptsConfig, RolloutConfig},
+    sections::{
+        ArchiveConfig, EvaluationConfig, GrpoConfig, M2poConfig, ModelConfig, TopicsConfig,
+        WarmStartConfig,
+    },
+};
+
+/// Every setting of a run, with its default; `presets/default.toml` is the same in TOML.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Seeds warm start, prompt order, sampling and evaluation.
+    pub seed: u64,
+    /// Name of the run: part of its topic names.
+    pub run: Name,
+    /// Namespace shared by the runs of one installation: the first part of topic names.
+    pub namespace: Name,
+    /// `embedded`, `local` or `host:port[,host:port…]`.
+    pub broker: String,
+    /// Which rule bounds an update.
+    pub algorithm: AlgorithmName,
+    /// librdkafka options, passed through as they are.
+    pub broker_options: BTreeMap<String, String>,
+    /// M2PO's own settings.
+    pub m2po: M2poConfig,
+    /// GRPO's own settings.
+    pub grpo: GrpoConfig,
+    /// The policy.
+    pub model: ModelConfig,
+    /// Training and held-out prompts.
+    pub prompts: PromptsConfig,
+    /// Supervised steps before version 0.
+    pub warm_start: WarmStartConfig,
+    /// Sampling and rewards.
+    pub rollout: RolloutConfig,
+    /// How far producers run ahead of the learner.
+    pub gate: GateConfig,
+    /// Updates, optimizer, checkpoints, weights.
+    pub learner: LearnerConfig,
+    /// The Parquet archive.
+    pub archive: ArchiveConfig,
+    /// Accuracy on held-out prompts.
+    pub evaluation: EvaluationConfig,
+    /// Kafka topics.
+    pub topics: TopicsConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            run: name("run"),
+            namespace: name("vintage"),
+            broker: "embedded".to_owned(),
+            algorithm: AlgorithmName::M2po,
+            broker_options: BTreeMap::new(),
+            m2po: M2poConfig::default(),
+            grpo: GrpoConfig::default(),
+            model: ModelConfig::default(),
+            prompts: PromptsConfig::default(),
+            warm_start: WarmStartConfig::default(),
+            rollout: RolloutConfig::default(),
+            gate: GateConfig::default(),
+            learner: LearnerConfig::default(),
+            archive: ArchiveConfig::default(),
+            evaluation: EvaluationConfig::default(),
+            topics: TopicsConfig::default(),
+        }
+    }
+}
+
+/// A name known to be valid.
+pub(super) fn name(text: &str) -> Name {
+    text.parse().expect("a name of letters, digits and hyphens")
+}
+
+impl RunConfig {
+    /// Reads one file over the defaults: the recorded settings of a run, for example.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Ok(Layers::new().file(path)?.resolve::<Self>()?.config)
+    }
+
+    /// The loss with its settings, as plans record it.
+    pub fn algorithm(&self) -> Algorithm {
+        Algorithm {
+            name: self.algorithm,
+            m2_threshold: self.m2po.threshold,
+            clip_eps: self.grpo.clip_eps,
+            log_ratio_clamp: self.m2po.log_ratio_clamp,
+        }
+    }
+
+    /// The run's topics.
+    pub fn topic_names(&self) -> Topics {
+        Topics {
+            namespace: self.namespace.clone(),
+            run: self.run.clone(),
+        }
+    }
+}

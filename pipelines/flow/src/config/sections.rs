@@ -1,0 +1,151 @@
+//! The small sections.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// `[m2po]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct M2poConfig {
+    /// Budget τ on the second moment of the log-ratio over the trust-region set.
+    pub threshold: f64,
+    /// |log-ratio| is clamped to this before `exp`, in every algorithm; clamped tokens are
+    /// counted.
+    pub log_ratio_clamp: f64,
+}
+
+impl Default for M2poConfig {
+    fn default() -> Self {
+        Self {
+            threshold: 0.04,
+            log_ratio_clamp: 20.0,
+        }
+    }
+}
+
+/// `[grpo]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpoConfig {
+    /// Clip range ε on both sides of ratio 1 (`grpo`, and `m2po_areal`).
+    pub clip_eps: f64,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        Self { clip_eps: 0.2 }
+    }
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`;
+    /// unset = a tiny decoder of about 0.1 M parameters over the characters of the prompts.
+    pub path: Option<PathBuf>,
+}
+
+/// `[warm_start]`: supervised steps on noisy demonstrations, before version 0. They run on the
+/// tiny decoder only: a model from a folder is taken as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Optimizer steps; 0 = none.
+    pub steps: u64,
+    /// Demonstrations a step.
+    pub batch: usize,
+    /// Learning rate after the warm-up.
+    pub lr: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Who demonstrates.
+    pub teacher: TeacherKind,
+    /// Probability that the teacher slips at a step.
+    pub slip: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        Self {
+            steps: 2000,
+            batch: 128,
+            lr: 1e-3,
+            warmup: 50,
+            weight_decay: 0.01,
+            teacher: TeacherKind::RunningSum,
+            slip: 0.2,
+        }
+    }
+}
+
+/// How demonstrations are made from prompts and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TeacherKind {
+    /// Adds up the prompt's digits modulo 10, slips to a uniform digit now and then, and goes
+    /// on from the slip.
+    RunningSum,
+    /// Copies the answer, replacing a character now and then by a uniform one.
+    Answers,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// A file is closed when its messages reach this many bytes.
+    pub roll_bytes: u64,
+    /// A file is closed when its first message is this old, in seconds.
+    pub roll_seconds: f64,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            roll_bytes: 64 << 20,
+            roll_seconds: 60.0,
+        }
+    }
+}
+
+/// `[evaluation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Updates between evaluations; version 0 and the last are always evaluated. 0 = only they.
+    pub every: u64,
+    /// Held-out prompts of an evaluation, the first of the file.
+    pub prompts: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            every: 25,
+            prompts: 512,
+        }
+    }
+}
+
+/// `[topics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsConfig {
+    /// Partitions of the rollouts topic.
+    pub partitions: i32,
+    /// Copies of each partition; at most the number of brokers.
+    pub replication: i32,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            replication: 1,
+        }
+    }
+}
