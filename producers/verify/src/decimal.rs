@@ -1,0 +1,74 @@
+/// A decimal number of any length: ±`digits` × 10^`exponent`, with one form for every value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Decimal {
+    negative: bool,
+    /// Without zeros at either end; empty is 0.
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    /// From the digits before and behind the point, and a power of ten.
+    pub(crate) fn new(negative: bool, whole: &str, fraction: &str, exponent: i64) -> Self {
+        let all = format!("{whole}{fraction}");
+        let significant = all.trim_start_matches('0').trim_end_matches('0');
+        if significant.is_empty() {
+            return Self::zero();
+        }
+        let dropped = all.len() - all.trim_end_matches('0').len();
+        let exponent = exponent
+            .saturating_sub(fraction.len() as i64)
+            .saturating_add(dropped as i64);
+        Self {
+            negative,
+            digits: significant.to_owned(),
+            exponent,
+        }
+    }
+
+    fn zero() -> Self {
+        Self {
+            negative: false,
+            digits: String::new(),
+            exponent: 0,
+        }
+    }
+
+    pub(crate) fn one() -> Self {
+        Self {
+            negative: false,
+            digits: "1".to_owned(),
+            exponent: 0,
+        }
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.digits.is_empty()
+    }
+
+    /// The number divided by 100.
+    pub(crate) fn hundredth(&self) -> Self {
+        if self.is_zero() {
+            return Self::zero();
+        }
+        Self {
+            exponent: self.exponent.saturating_sub(2),
+            ..self.clone()
+        }
+    }
+
+    /// The number as a fraction of integers, not reduced; `None` where they exceed 128 bits.
+    pub(crate) fn fraction(&self) -> Option<(i128, i128)> {
+        if self.is_zero() {
+            return Some((0, 1));
+        }
+        let digits: i128 = self.digits.parse().ok()?;
+        let digits = if self.negative { -digits } else { digits };
+        let power = 10_i128.checked_pow(u32::try_from(self.exponent.unsigned_abs()).ok()?)?;
+        if self.exponent < 0 {
+            Some((digits, power))
+        } else {
+            Some((digits.checked_mul(power)?, 1))
+        }
+    }
+}

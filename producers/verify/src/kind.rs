@@ -1,0 +1,118 @@
+use std::{fmt, str::FromStr};
+
+use crate::{
+    Number,
+    extract::{Found, final_number, stated_number},
+};
+
+/// How completions of a prompt set are compared with their answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerKind {
+    /// The whole completion is the answer, apart from white space at both ends.
+    Exact,
+    /// The completion ends in a number: in `\boxed{…}`, behind `####`, or else the last one.
+    Number,
+}
+
+impl AnswerKind {
+    /// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
+    /// damaged one is found before hours are spent on it.
+    ///
+    /// # Errors
+    /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number.
+    pub fn check(self, answer: &str) -> Result<(), BadAnswer> {
+        let refuse = |what| {
+            Err(BadAnswer {
+                answer: answer.chars().take(80).collect(),
+                what,
+            })
+        };
+        if answer.trim().is_empty() {
+            return refuse("it is empty; give every prompt an answer");
+        }
+        match self {
+            Self::Exact => Ok(()),
+            Self::Number if stated_number(answer).is_some() => Ok(()),
+            Self::Number => refuse(
+                "it does not state one number; write it as 42, -1,234.5, 3/4, 50%, #### 42 or \
+                 \\boxed{42}, or check with kind exact",
+            ),
+        }
+    }
+
+    /// The name in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Number => "number",
+        }
+    }
+}
+
+/// A known answer that nothing can be compared with.
+#[derive(Debug, thiserror::Error)]
+#[error("reading the answer {answer:?} failed: {what}")]
+pub struct BadAnswer {
+    answer: String,
+    what: &'static str,
+}
+
+/// A text that names no [`AnswerKind`].
+#[derive(Debug, thiserror::Error)]
+#[error("unknown kind of answer {0:?}: use exact or number")]
+pub struct BadKind(String);
+
+impl FromStr for AnswerKind {
+    type Err = BadKind;
+
+    fn from_str(text: &str) -> Result<Self, BadKind> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "number" => Ok(Self::Number),
+            _ => Err(BadKind(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for AnswerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What came of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the completion's answer is the known one.
+    pub correct: bool,
+    /// The answer found in the completion, as it is written there.
+    pub extracted: Option<String>,
+}
+
+/// Compares the final answer of `completion` with `answer`.
+///
+/// A completion without an answer is wrong, and so is every completion where `answer` fails
+/// [`AnswerKind::check`].
+pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
+    match kind {
+        AnswerKind::Exact => {
+            let text = completion.trim();
+            let correct = !text.is_empty() && text == answer.trim();
+            Verdict {
+                correct,
+                extracted: (!text.is_empty()).then(|| text.to_owned()),
+            }
+        }
+        AnswerKind::Number => {
+            let found = final_number(completion);
+            let equals = |number: &Number| {
+                stated_number(answer).is_some_and(|known| known.number.equals(number))
+            };
+            let correct = found.as_ref().is_some_and(|found| equals(&found.number));
+            Verdict {
+                correct,
+                extracted: found.map(|Found { text, .. }| text.to_owned()),
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+use crate::{Number, decimal::Decimal};
+
+/// A number found in a text.
+pub(crate) struct Lexeme {
+    /// Its value; `None` where it looks like a number and is none (`1/0`, the 2 of `2^10`).
+    pub(crate) number: Option<Number>,
+    /// Where it ends, bytes.
+    pub(crate) end: usize,
+}
+
+const MINUS: [char; 2] = ['-', '−'];
+const CURRENCY: [&str; 9] = ["\\$", "$", "€", "£", "¥", "₹", "₩", "₽", "₺"];
+/// Between groups of three digits: the comma, as LaTeX writes it, and narrow spaces.
+const SEPARATORS: [&str; 6] = [",", "{,}", "\\,", "\u{a0}", "\u{2009}", "\u{202f}"];
+const FRACTIONS: [&str; 3] = ["\\frac", "\\dfrac", "\\tfrac"];
+
+/// The numbers of a text, left to right, with where they begin.
+///
+/// Digits that belong to a word, an index or an exponent (`x2`, `a_1`, `cm^2`) are none.
+pub(crate) fn numbers(text: &str) -> impl Iterator<Item = (usize, Lexeme)> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(next) = text[at..].chars().next() {
+            if let Some(lexeme) = may_begin(&text[..at])
+                .then(|| number_at(text, at))
+                .flatten()
+            {
+                let begin = at;
+                at = lexeme.end;
+                return Some((begin, lexeme));
+            }
+            // The rest of a word's digits are no number either.
+            at += if next.is_ascii_digit() {
+                text[at..].len()
+                    - text[at..]
+                        .trim_start_matches(|c: char| c.is_ascii_digit())
+                        .len()
+            } else {
+                next.len_utf8()
+            };
+        }
+        None
+    })
+}
+
+fn may_begin(before: &str) -> bool {
+    let before = before
+        .strip_suffix('{')
+        .filter(|b| b.ends_with(['^', '_']))
+        .unwrap_or(before);
+    !before.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '^'))
+}
+
+/// The number that begins at byte `at`, as long as it can be.
+pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
+    let before = &text[..at];
+    let mut rest = &text[at..];
+    let mut sign = take_sign(&mut rest, before);
+    if take_any(&mut rest, &CURRENCY) && sign.is_none() {
+        sign = take_sign(&mut rest, "");
+    }
+    let negative = sign.unwrap_or(false);
+
+    let (numerator, denominator) = if let Some(parts) = take_latex_fraction(&mut rest, negative) {
+        parts
+    } else {
+        let numerator = take_decimal(&mut rest, negative, before)?;
+        let denominator = take_denominator(&mut rest, before);
+        (numerator, denominator.unwrap_or_else(Decimal::one))
+    };
+    let spaced = rest.strip_prefix(' ').unwrap_or(rest);
+    let percent = ["%", "\\%"]
+        .iter()
+        .find_map(|sign| spaced.strip_prefix(sign));
+    rest = percent.unwrap_or(rest);
+    let mut spaced = rest.strip_prefix(' ').unwrap_or(rest);
+    if take_any(&mut spaced, &CURRENCY) {
+        rest = spaced;
+    }
+    let number = (!denominator.is_zero()).then_some(Number {
+        numerator,
+        denominator,
+        percent: percent.is_some(),
+    });
+    Some(Lexeme {
+        number,
+        end: text.len() - rest.len(),
+    })
+}
+
+/// Whether there is a sign and it is a minus. Behind a digit, letter or closing bracket it
+/// joins two numbers (`10-5`, `(3)-5`) and is none.
+fn take_sign(rest: &mut &str, before: &str) -> Option<bool> {
+    let joins = |c: char| c.is_ascii_alphanumeric() || matches!(c, ')' | ']' | '}' | '%');
+    let sign = rest.chars().next()?;
+    let negative = MINUS.contains(&sign);
+    if !(negative || sign == '+') || before.ends_with(joins) {
+        return None;
+    }
+    *rest = &rest[sign.len_utf8()..];
+    Some(negative)
+}
+
+fn take_any(rest: &mut &str, signs: &[&str]) -> bool {
+    let behind = signs.iter().find_map(|sign| rest.strip_prefix(sign));
+    *rest = behind.unwrap_or(rest);
+    behind.is_some()
+}
+
+/// `\frac{a}{b}` of integers.
+fn take_latex_fraction(rest: &mut &str, negative: bool) -> Option<(Decimal, Decimal)> {
+    let mut inner = FRACTIONS.iter().find_map(|name| rest.strip_prefix(name))?;
+    let minus = inner.strip_prefix("{-");
+    let negative = negative != minus.is_some();
+    inner = minus.or_else(|| inner.strip_prefix('{'))?;
+    let numerator = Decimal::new(negative, take_digits(&mut inner)?, "", 0);
+    inner = inner.strip_prefix("}{")?;
+    let denominator = Decimal::new(false, take_digits(&mut inner)?, "", 0);
+    *rest = inner.strip_prefix('}')?;
+    Some((numerator, denominator))
+}
+
+/// Digits with thousands separators, a decimal part and a power of ten.
+fn take_decimal(rest: &mut &str, negative: bool, before: &str) -> Option<Decimal> {
+    let mut inner = *rest;
+    let whole = take_whole(&mut inner);
+    let fraction = inner.strip_prefix('.').and_then(|mut behind| {
+        let digits = take_digits(&mut behind)?;
+        inner = behind;
+        Some(digits)
+    });
+    // The `.5` of an ellipsis (`...5`) is no 0.5.
+    if whole.is_none() && (fraction.is_none() || before.ends_with('.')) {
+        return None;
+    }
+    let exponent = take_exponent(&mut inner).unwrap_or(0);
+    *rest = inner;
+    Some(Decimal::new(
+        negative,
+        &whole.unwrap_or_default(),
+        fraction.unwrap_or_default(),
+        exponent,
+    ))
+}
+
+fn take_whole(rest: &mut &str) -> Option<String> {
+    let mut whole = take_digits(rest)?.to_owned();
+    if whole.len() > 3 {
+        return Some(whole);
+    }
+    loop {
+        let mut behind = *rest;
+        if !take_any(&mut behind, &SEPARATORS) {
+            return Some(whole);
+        }
+        match take_digits(&mut behind) {
+            Some(group) if group.len() == 3 => whole.push_str(group),
+            _ => return Some(whole),
+        }
+        *rest = behind;
+    }
+}
+
+/// `e` and digits, if no letter follows: `2e3`, but not the `e` of `2else` or `2e3x`.
+fn take_exponent(rest: &mut &str) -> Option<i64> {
+    let mut inner = rest.strip_prefix(['e', 'E'])?;
+    let negative = inner.starts_with('-');
+    inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
+    let digits = take_digits(&mut inner)?;
+    if inner.starts_with(char::is_alphabetic) {
+        return None;
+    }
+    *rest = inner;
+    // Sums with lengths of text must not overflow.
+    let exponent = digits.parse().unwrap_or(i64::MAX).min(i64::MAX / 4);
+    Some(if negative { -exponent } else { exponent })
+}
+
+/// The `/4` of `3/4`, but not of `3/4/2024`.
+fn take_denominator(rest: &mut &str, before: &str) -> Option<Decimal> {
+    let mut inner = rest.strip_prefix('/')?;
+    let whole = take_whole(&mut inner)?;
+    let chained = |text: &str| text.strip_prefix('/').is_some_and(starts_with_digit);
+    if before.ends_with('/') || chained(inner) {
+        return None;
+    }
+    *rest = inner;
+    Some(Decimal::new(false, &whole, "", 0))
+}
+
+fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn take_digits<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (digits, behind) = rest.split_at(end);
+    *rest = behind;
+    (!digits.is_empty()).then_some(digits)
+}
