@@ -77,7 +77,12 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     if take_any(&mut spaced, &CURRENCY) {
         rest = spaced;
     }
-    let number = (!denominator.is_zero()).then_some(Number {
+    // The base of a power is not what the power comes to; a degree sign is no power.
+    let power = rest.starts_with('^')
+        && !["^\\circ", "^{\\circ}"]
+            .iter()
+            .any(|degree| rest.starts_with(degree));
+    let number = (!denominator.is_zero() && !power).then_some(Number {
         numerator,
         denominator,
         percent: percent.is_some(),
