@@ -1,0 +1,212 @@
+//! What a run shows while it goes: bars on a terminal, a plain line now and then elsewhere.
+
+mod pace;
+mod screen;
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc::UnboundedReceiver;
+use vintage_learner::LearnerEvent;
+
+use self::pace::{Pace, duration};
+pub use self::screen::Screen;
+use crate::event::RunEvent;
+
+/// Plain lines come at most this often.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+/// Bars are redrawn this often even if nothing happens, so that the spinner turns.
+const TICK: Duration = Duration::from_millis(120);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Display {
+    /// Live bars; standard error is a terminal.
+    Bars,
+    /// A line every two seconds.
+    Lines,
+    /// Nothing.
+    Silent,
+}
+
+/// Shows the events of a run of `steps` updates until the last sender is gone.
+pub async fn watch(
+    mut events: UnboundedReceiver<RunEvent>,
+    display: Display,
+    screen: Screen,
+    steps: u64,
+) {
+    let mut progress = Progress::new(display, screen, steps);
+    while let Some(event) = events.recv().await {
+        progress.show(&event, Instant::now());
+    }
+    progress.finish();
+}
+
+struct Progress {
+    display: Display,
+    screen: Screen,
+    started: Instant,
+    pace: Pace,
+    /// The line not shown yet because another was shown just before.
+    pending: Option<String>,
+    last_line: Option<Instant>,
+    bars: Option<Bars>,
+}
+
+/// A bar for how far, a line below it for how well.
+struct Bars {
+    far: ProgressBar,
+    well: ProgressBar,
+}
+
+impl Progress {
+    fn new(display: Display, screen: Screen, steps: u64) -> Self {
+        Self {
+            display,
+            screen,
+            started: Instant::now(),
+            pace: Pace::new(steps),
+            pending: None,
+            last_line: None,
+            bars: None,
+        }
+    }
+
+    fn show(&mut self, event: &RunEvent, now: Instant) {
+        let seconds = now.duration_since(self.started).as_secs_f64();
+        match event {
+            RunEvent::Phase(name) => self.phase(name),
+            RunEvent::WarmStart { step, steps, loss } => {
+                let far = format!("warm start {step}/{steps}");
+                let well = format!("loss {loss:.3}");
+                self.step(&far, &well, *step, *steps, *step == *steps, now);
+            }
+            RunEvent::Learner(LearnerEvent::Recovered { version, rerun }) => {
+                self.pace.resume_at(version.0);
+                if version.0 > 0 {
+                    self.note(&format!(
+                        "going on at update {version} ({rerun} updates run again from their plans)"
+                    ));
+                }
+            }
+            RunEvent::Learner(LearnerEvent::Updated(result)) => {
+                self.pace.update(result, seconds);
+                self.training(now, seconds);
+            }
+            RunEvent::Learner(LearnerEvent::Rejected { groups, .. }) => {
+                self.pace.rejected += groups;
+            }
+            RunEvent::Evaluated(evaluation) => {
+                self.pace.accuracy = Some(evaluation.sampled_accuracy);
+                if self.display == Display::Lines {
+                    self.note(&format!(
+                        "version {}: {:.1} % of {} held-out prompts right ({:.1} % greedy)",
+                        evaluation.version,
+                        100.0 * evaluation.sampled_accuracy,
+                        evaluation.samples,
+                        100.0 * evaluation.greedy_accuracy,
+                    ));
+                }
+            }
+            RunEvent::Learner(_) | RunEvent::Producer(_) => {}
+        }
+    }
+
+    fn phase(&mut self, name: &str) {
+        self.flush();
+        match self.display {
+            Display::Bars => {
+                let bars = self.bars();
+                bars.far.set_style(style(SPINNER));
+                bars.far.set_message(name.to_owned());
+                bars.well.set_message("");
+            }
+            Display::Lines => self.note(name),
+            Display::Silent => {}
+        }
+    }
+
+    fn training(&mut self, now: Instant, seconds: f64) {
+        let (done, steps) = (self.pace.done(), self.pace.steps);
+        let rate = self.pace.updates_per_second(seconds);
+        let mut far = vec![
+            format!("update {done}/{steps}"),
+            format!("{rate:.1} updates/s"),
+        ];
+        let left = self.pace.seconds_left(seconds);
+        far.extend(left.map(|left| format!("{} left", duration(left))));
+        let well = self.pace.quality(seconds);
+        self.step(&far.join("  "), &well, done, steps, done == steps, now);
+    }
+
+    /// One step of many: `far` says how far, `well` how well.
+    fn step(&mut self, far: &str, well: &str, at: u64, of: u64, last: bool, now: Instant) {
+        match self.display {
+            Display::Bars => {
+                let bars = self.bars();
+                bars.far.set_style(style(BAR).progress_chars("━╸─"));
+                bars.far.set_length(of);
+                bars.far.set_position(at);
+                bars.far.set_message(far.to_owned());
+                bars.well.set_message(well.to_owned());
+            }
+            Display::Lines => {
+                let line = format!("{far}  {well}");
+                let due = self.last_line.is_none_or(|shown| now - shown >= LINE_EVERY);
+                if due || last {
+                    self.last_line = Some(now);
+                    self.pending = None;
+                    self.note(&line);
+                } else {
+                    self.pending = Some(line);
+                }
+            }
+            Display::Silent => {}
+        }
+    }
+
+    /// A line that stays.
+    fn note(&self, line: &str) {
+        if self.display != Display::Silent {
+            self.screen.line(line);
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(line) = self.pending.take() {
+            self.note(&line);
+        }
+        self.last_line = None;
+    }
+
+    fn finish(&mut self) {
+        self.flush();
+        if let Some(bars) = self.bars.take() {
+            bars.well.finish_and_clear();
+            bars.far.finish_and_clear();
+        }
+    }
+
+    fn bars(&mut self) -> &Bars {
+        let screen = &self.screen;
+        self.bars.get_or_insert_with(|| {
+            let far = screen.add(ProgressBar::no_length().with_style(style(SPINNER)));
+            let well = screen.add(ProgressBar::no_length().with_style(style(BELOW)));
+            far.enable_steady_tick(TICK);
+            Bars { far, well }
+        })
+    }
+}
+
+const SPINNER: &str = "{spinner} {wide_msg}";
+const BAR: &str = "{bar:24.cyan/dim} {percent:>3} %  {wide_msg}";
+const BELOW: &str = "  {wide_msg:.dim}";
+
+fn style(template: &str) -> ProgressStyle {
+    // A test parses each of the constants above.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[cfg(test)]
+mod tests;

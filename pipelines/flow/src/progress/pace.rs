@@ -1,0 +1,152 @@
+//! Rates and recent means of a run, from its events.
+
+use std::collections::VecDeque;
+
+use vintage_control::UpdateResult;
+
+/// Rates and means are taken over this many seconds, so that they follow a change of pace.
+const WINDOW: f64 = 10.0;
+/// And over at least this many updates, where one takes long.
+const LEAST: usize = 8;
+
+/// What the recent updates add up to.
+pub(super) struct Pace {
+    pub(super) steps: u64,
+    pub(super) rejected: u64,
+    pub(super) accuracy: Option<f64>,
+    done: u64,
+    recent: VecDeque<Recent>,
+}
+
+struct Recent {
+    at: f64,
+    tokens: f64,
+    masked: f64,
+    reward: f64,
+    staleness: f64,
+    max_staleness: u64,
+}
+
+impl Pace {
+    pub(super) fn new(steps: u64) -> Self {
+        Self {
+            steps,
+            rejected: 0,
+            accuracy: None,
+            done: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn resume_at(&mut self, done: u64) {
+        self.done = done;
+    }
+
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    pub(super) fn update(&mut self, result: &UpdateResult, seconds: f64) {
+        self.done = result.version.0 + 1;
+        self.recent.push_back(Recent {
+            at: seconds,
+            tokens: result.tokens as f64,
+            masked: result.masked_tokens as f64,
+            reward: result.reward,
+            staleness: result.mean_staleness * result.tokens as f64,
+            max_staleness: result.max_staleness,
+        });
+        while self.recent.len() > LEAST
+            && self
+                .recent
+                .front()
+                .is_some_and(|old| old.at < seconds - WINDOW)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Per second, over the window.
+    pub(super) fn updates_per_second(&self, now: f64) -> f64 {
+        // The first update of the window only marks when it begins.
+        self.per_second(now, (self.recent.len().saturating_sub(1)) as f64)
+    }
+
+    fn per_second(&self, now: f64, count: f64) -> f64 {
+        let span = self.recent.front().map_or(0.0, |first| now - first.at);
+        if span > 0.0 { count / span } else { 0.0 }
+    }
+
+    pub(super) fn seconds_left(&self, now: f64) -> Option<f64> {
+        let rate = self.updates_per_second(now);
+        let left = self.steps.saturating_sub(self.done) as f64;
+        (rate > 0.0).then(|| left / rate)
+    }
+
+    /// Reward, accuracy, staleness, masked share and token rate in one line.
+    pub(super) fn quality(&self, now: f64) -> String {
+        let sum = |value: fn(&Recent) -> f64| self.recent.iter().map(value).sum::<f64>();
+        let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
+        let tokens = sum(|update| update.tokens);
+        let reward = share(sum(|update| update.reward), self.recent.len() as f64);
+        let staleness = share(sum(|update| update.staleness), tokens);
+        let stalest = self
+            .recent
+            .iter()
+            .map(|update| update.max_staleness)
+            .max()
+            .unwrap_or(0);
+        let masked = 100.0 * share(sum(|update| update.masked), tokens);
+        let later: f64 = self.recent.iter().skip(1).map(|update| update.tokens).sum();
+        let rate = self.per_second(now, later);
+        let mut parts = vec![format!("reward {reward:.3}")];
+        parts.extend(
+            self.accuracy
+                .map(|share| format!("accuracy {:.1} %", 100.0 * share)),
+        );
+        parts.push(format!("staleness {staleness:.1} (max {stalest})"));
+        parts.push(format!("masked {masked:.1} %"));
+        parts.push(format!("{} tokens/s", thousands(rate)));
+        if self.rejected > 0 {
+            parts.push(format!("rejected {}", self.rejected));
+        }
+        parts.join("  ")
+    }
+}
+
+/// `12,345`.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `45 s`, `3 min 05 s`, `2 h 10 min`.
+pub(super) fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_durations_read_well() {
+        assert_eq!(thousands(999.4), "999");
+        assert_eq!(thousands(1_234_567.0), "1,234,567");
+        assert_eq!(duration(7.4), "7 s");
+        assert_eq!(duration(185.0), "3 min 05 s");
+        assert_eq!(duration(7800.0), "2 h 10 min");
+    }
+}

@@ -1,0 +1,56 @@
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use indicatif::{MultiProgress, ProgressBar};
+
+/// Standard error, shared by bars and log lines: a line is written above the bars.
+#[derive(Debug, Clone, Default)]
+pub struct Screen {
+    bars: MultiProgress,
+    /// Where lines go instead of standard error; for tests.
+    captured: Option<Arc<Mutex<Vec<u8>>>>,
+}
+
+impl Screen {
+    /// The process's standard error.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes a line of text.
+    pub fn line(&self, text: &str) {
+        // Nobody reading standard error is no reason to stop a run.
+        let _closed = self.write(format!("{text}\n").as_bytes());
+    }
+
+    /// Writes bytes above the bars; log lines go this way.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(captured) = &self.captured {
+            let mut captured = captured
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            captured.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.bars.suspend(|| io::stderr().lock().write_all(bytes))
+    }
+
+    pub(super) fn add(&self, bar: ProgressBar) -> ProgressBar {
+        self.bars.add(bar)
+    }
+
+    #[cfg(test)]
+    pub(super) fn capture() -> (Self, Arc<Mutex<Vec<u8>>>) {
+        let captured = Arc::new(Mutex::new(Vec::new()));
+        let bars = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
+        (
+            Self {
+                bars,
+                captured: Some(captured.clone()),
+            },
+            captured,
+        )
+    }
+}

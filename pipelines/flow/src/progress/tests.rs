@@ -1,0 +1,175 @@
+use std::collections::BTreeMap;
+
+use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, UpdateResult};
+
+use super::*;
+
+fn result(version: u64) -> UpdateResult {
+    UpdateResult {
+        format: CONTROL_FORMAT.to_owned(),
+        learner: "lead".parse().expect("a name"),
+        policy: "lead".parse().expect("a name"),
+        version: PolicyVersion(version),
+        weights_sha256: Sha256([0; 32]),
+        skipped: None,
+        loss: 0.1,
+        grad_norm: 0.2,
+        groups: 16,
+        rows: 128,
+        tokens: 1000,
+        all_tokens: 1500,
+        trust_tokens: 500,
+        masked_tokens: 20,
+        clip_fraction: 0.02,
+        m2_before: 0.05,
+        m2_after: 0.04,
+        m2_all: 0.06,
+        kl: 0.01,
+        max_log_ratio: 1.0,
+        clamped_tokens: 0,
+        entropy: 0.3,
+        reward: 0.5,
+        mean_staleness: 6.0,
+        max_staleness: 17,
+        staleness: BTreeMap::new(),
+        wait_seconds: 0.1,
+        update_seconds: 0.1,
+        record_seconds: 0.05,
+        finished_at_ms: 0,
+    }
+}
+
+fn updated(version: u64) -> RunEvent {
+    RunEvent::Learner(LearnerEvent::Updated(Box::new(result(version))))
+}
+
+/// Lines shown for events at these seconds.
+fn lines(display: Display, events: &[(f64, RunEvent)]) -> Vec<String> {
+    let (screen, captured) = Screen::capture();
+    let mut progress = Progress::new(display, screen, 400);
+    let at = |seconds: f64| progress.started + Duration::from_secs_f64(seconds);
+    let times: Vec<_> = events.iter().map(|(seconds, _)| at(*seconds)).collect();
+    for (time, (_, event)) in times.into_iter().zip(events) {
+        progress.show(event, time);
+    }
+    progress.finish();
+    let bytes = captured.lock().expect("no panic").clone();
+    String::from_utf8(bytes)
+        .expect("text")
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn plain_lines_come_every_two_seconds_and_at_the_end() {
+    let events: Vec<_> = (0..=40)
+        .map(|i| (f64::from(i) * 0.25, updated(i as u64)))
+        .collect();
+    let lines = lines(Display::Lines, &events);
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(
+        lines[5],
+        "update 41/400  4.0 updates/s  1 min 30 s left  reward 0.500  staleness 6.0 (max 17)  \
+         masked 2.0 %  4,000 tokens/s"
+    );
+}
+
+#[test]
+fn what_was_held_back_is_shown_when_the_phase_ends() {
+    let events = [
+        (0.0, RunEvent::Phase("warm start".to_owned())),
+        (
+            0.1,
+            RunEvent::WarmStart {
+                step: 1,
+                steps: 9,
+                loss: 2.5,
+            },
+        ),
+        (
+            0.2,
+            RunEvent::WarmStart {
+                step: 2,
+                steps: 9,
+                loss: 2.25,
+            },
+        ),
+        (0.3, RunEvent::Phase("training".to_owned())),
+    ];
+    let expected = [
+        "warm start",
+        "warm start 1/9  loss 2.500",
+        "warm start 2/9  loss 2.250",
+        "training",
+    ];
+    assert_eq!(lines(Display::Lines, &events), expected);
+}
+
+#[test]
+fn silence_is_kept() {
+    let events = [
+        (0.0, RunEvent::Phase("training".to_owned())),
+        (1.0, updated(0)),
+    ];
+    assert!(lines(Display::Silent, &events).is_empty());
+}
+
+#[test]
+fn evaluations_and_recovery_are_told() {
+    let recovered = LearnerEvent::Recovered {
+        version: PolicyVersion(25),
+        rerun: 3,
+    };
+    let evaluated = EvaluationResult {
+        format: CONTROL_FORMAT.to_owned(),
+        policy: "lead".parse().expect("a name"),
+        version: PolicyVersion(25),
+        sampled_accuracy: 0.715,
+        greedy_accuracy: 1.0,
+        samples: 512,
+        seconds: 0.1,
+    };
+    let events = [
+        (0.0, RunEvent::Learner(recovered)),
+        (0.1, RunEvent::Evaluated(evaluated)),
+    ];
+    let expected = [
+        "going on at update 25 (3 updates run again from their plans)",
+        "version 25: 71.5 % of 512 held-out prompts right (100.0 % greedy)",
+    ];
+    assert_eq!(lines(Display::Lines, &events), expected);
+}
+
+#[test]
+fn bars_show_how_far_and_how_well() {
+    let (screen, captured) = Screen::capture();
+    let mut progress = Progress::new(Display::Bars, screen, 400);
+    let start = progress.started;
+    for i in 0..=100 {
+        progress.show(&updated(i), start + Duration::from_millis(i * 100));
+    }
+    let bars = progress.bars.as_ref().expect("shown");
+    assert_eq!((bars.far.position(), bars.far.length()), (101, Some(400)));
+    assert_eq!(
+        bars.far.message(),
+        "update 101/400  10.0 updates/s  30 s left"
+    );
+    assert!(
+        bars.well.message().starts_with("reward 0.500"),
+        "{}",
+        bars.well.message()
+    );
+    progress.finish();
+    assert!(
+        captured.lock().expect("no panic").is_empty(),
+        "bars leave no lines behind"
+    );
+}
+
+#[test]
+fn the_templates_are_valid() {
+    for template in [SPINNER, BAR, BELOW] {
+        ProgressStyle::with_template(template).expect("a template");
+    }
+}
