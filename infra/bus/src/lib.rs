@@ -1,1 +1,32 @@
-//! The log: rdkafka producers and consumers, topics, and the brokers they talk to.
+//! The log: producers and consumers over Apache Kafka's protocol, topics, and the brokers they
+//! talk to. The only crate that names rdkafka.
+//!
+//! A [`Bus`] is how to reach a log: [`Bus::connect`] for an address, [`Embedded`] for a broker
+//! inside this process, [`LocalKafka`] for a real Apache Kafka on loopback that this crate
+//! fetches and manages. Everything after that is the same for all three.
+
+mod bus;
+mod client;
+mod consumer;
+mod embedded;
+mod error;
+mod gate;
+mod local;
+mod partition;
+mod poll;
+mod producer;
+mod rebalance;
+mod record;
+mod settings;
+mod topics;
+mod window;
+
+pub use bus::Bus;
+pub use consumer::{Consumer, ConsumerLimits, Event};
+pub use embedded::Embedded;
+pub use error::{Error, Fault, Result, StartError};
+pub use local::{LocalKafka, LocalOptions};
+pub use producer::Producer;
+pub use rebalance::StartOffsets;
+pub use record::{Delivery, Header, Record};
+pub use topics::{TopicSpec, TopicTable};

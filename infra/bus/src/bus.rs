@@ -1,0 +1,483 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    Consumer, ConsumerLimits, Error, Producer, Result, StartOffsets, TopicSpec,
+    client::Log,
+    consumer::Reading,
+    embedded::Mock,
+    error::{detail_of, is_connectivity},
+    gate::Gate,
+    settings::Settings,
+};
+
+/// How long a request may take unless [`Bus::with_timeout`] says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// A topic that was just created is known to one broker before the next.
+const PROPAGATION: Duration = Duration::from_secs(2);
+const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
+
+/// How to reach a log. Holds no connection until one is needed; cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    timeout: Duration,
+    mock: Option<Mock>,
+    probe: Mutex<Option<Arc<Probe>>>,
+}
+
+/// A client for questions about the cluster.
+type Probe = BaseConsumer<ProbeContext>;
+
+struct ProbeContext(Log);
+
+impl rdkafka::ClientContext for ProbeContext {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
+        self.0.log(level, facility, text);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The question that failed says so itself.
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for ProbeContext {}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let probe = self
+            .probe
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(probe) = probe {
+            // Joins librdkafka's threads: not on a runtime's thread.
+            std::thread::spawn(move || drop(probe));
+        }
+    }
+}
+
+impl Bus {
+    /// The cluster at `bootstrap` (`host:port,host:port`), with librdkafka settings on top of
+    /// ours. Touches no network: see [`Bus::health`].
+    pub fn connect(bootstrap: &str, overrides: &BTreeMap<String, String>) -> Result<Self> {
+        let settings = Settings::new(bootstrap, overrides, false)?;
+        Ok(Self::assembled(settings, TIMEOUT, None))
+    }
+
+    pub(crate) fn embedded(
+        bootstrap: &str,
+        overrides: &BTreeMap<String, String>,
+        mock: Mock,
+    ) -> Result<Self> {
+        let settings = Settings::new(bootstrap, overrides, true)?;
+        Ok(Self::assembled(settings, TIMEOUT, Some(mock)))
+    }
+
+    fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                timeout,
+                mock,
+                probe: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The same log with another limit on how long a request may take (10 s).
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self::assembled(
+            self.inner.settings.clone(),
+            timeout,
+            self.inner.mock.clone(),
+        )
+    }
+
+    /// Addresses of the brokers, as given.
+    pub fn bootstrap(&self) -> &str {
+        &self.inner.settings.bootstrap
+    }
+
+    /// Whether this is the embedded broker, whose log dies with the process.
+    pub fn is_embedded(&self) -> bool {
+        self.inner.mock.is_some()
+    }
+
+    /// Holds back everything published to `topic` through this bus until `readers` consumers
+    /// were made for it, so that the embedded broker trims nothing before they read. Other
+    /// brokers keep records anyway: nothing is held back there.
+    pub fn expect_consumers(&self, topic: &str, readers: usize) {
+        if let Some(mock) = &self.inner.mock {
+            mock.gate().expect(topic, readers);
+        }
+    }
+
+    /// Asks the cluster for its brokers.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if none answers within `timeout`.
+    pub async fn health(&self, timeout: Duration) -> Result<()> {
+        self.brokers(timeout).await.map(drop)
+    }
+
+    /// How many brokers the cluster has.
+    pub(crate) async fn brokers(&self, timeout: Duration) -> Result<usize> {
+        self.probe(move |probe| probe.fetch_metadata(None, timeout))
+            .await?
+            .map(|metadata| metadata.brokers().len())
+            .map_err(|error| self.refused("asking for the brokers", &error, timeout))
+    }
+
+    /// Creates the topics that are missing and checks those that are there: the number of
+    /// partitions must be the same and records as large must be taken.
+    pub async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<()> {
+        self.health(self.inner.timeout).await?;
+        let mut missing = Vec::new();
+        for topic in topics {
+            match self.look_up(&topic.name).await? {
+                Some(partitions) => self.check_topic(topic, partitions.len()).await?,
+                None => missing.push(topic),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if let Some(mock) = &self.inner.mock {
+            for topic in missing {
+                mock.create(topic).await?;
+            }
+            return Ok(());
+        }
+        self.create(&missing).await
+    }
+
+    async fn create(&self, topics: &[&TopicSpec]) -> Result<()> {
+        let timeout = self.inner.timeout;
+        let admin = self.admin()?;
+        let new: Vec<_> = topics
+            .iter()
+            .map(|topic| {
+                let replication = TopicReplication::Fixed(topic.replication);
+                let new = NewTopic::new(&topic.name, topic.partitions, replication);
+                topic
+                    .config
+                    .iter()
+                    .fold(new, |new, (key, value)| new.set(key, value))
+            })
+            .collect();
+        let options = AdminOptions::new()
+            .request_timeout(Some(timeout))
+            .operation_timeout(Some(timeout));
+        let created = admin.create_topics(&new, &options).await;
+        drop_elsewhere(admin);
+        let created = created.map_err(|error| self.refused("creating topics", &error, timeout))?;
+        for result in created {
+            match result {
+                // Another process was faster: its topic is checked below.
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(Error::Request {
+                        action: format!("creating topic {topic}"),
+                        bootstrap: self.bootstrap().to_owned(),
+                        detail: code.to_string(),
+                        retryable: is_connectivity(code),
+                    });
+                }
+            }
+        }
+        for topic in topics {
+            let partitions = self.partitions(&topic.name).await?;
+            self.check_topic(topic, partitions.len()).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a topic and everything in it.
+    pub(crate) async fn delete_topic(&self, topic: &str) -> Result<()> {
+        let timeout = self.inner.timeout;
+        let admin = self.admin()?;
+        let options = AdminOptions::new()
+            .request_timeout(Some(timeout))
+            .operation_timeout(Some(timeout));
+        let deleted = admin.delete_topics(&[topic], &options).await;
+        drop_elsewhere(admin);
+        let action = format!("deleting topic {topic}");
+        let deleted = deleted.map_err(|error| self.refused(&action, &error, timeout))?;
+        match deleted.into_iter().next() {
+            Some(Err((_, code))) => Err(Error::Request {
+                action,
+                bootstrap: self.bootstrap().to_owned(),
+                detail: code.to_string(),
+                retryable: is_connectivity(code),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn check_topic(&self, topic: &TopicSpec, partitions: usize) -> Result<()> {
+        if partitions != topic.partitions as usize {
+            return Err(Error::TopicDiffers {
+                topic: topic.name.clone(),
+                property: "partitions".into(),
+                found: partitions.to_string(),
+                expected: topic.partitions.to_string(),
+                hint: "set the number of partitions to what it has, or use another run name".into(),
+            });
+        }
+        let key = "max.message.bytes";
+        let Some(expected) = topic.config.get(key).filter(|_| !self.is_embedded()) else {
+            return Ok(());
+        };
+        let timeout = self.inner.timeout;
+        let admin = self.admin()?;
+        let options = AdminOptions::new().request_timeout(Some(timeout));
+        let described = admin
+            .describe_configs([&ResourceSpecifier::Topic(&topic.name)], &options)
+            .await;
+        drop_elsewhere(admin);
+        let action = format!("reading the settings of topic {}", topic.name);
+        let described = described.map_err(|error| self.refused(&action, &error, timeout))?;
+        let found = described
+            .into_iter()
+            .find_map(|resource| resource.ok()?.get(key)?.value.clone())
+            .ok_or_else(|| Error::Request {
+                action,
+                bootstrap: self.bootstrap().to_owned(),
+                detail: format!("{key} was not returned"),
+                retryable: false,
+            })?;
+        let takes = |value: &str| value.parse::<u64>().unwrap_or(0);
+        if takes(&found) < takes(expected) {
+            return Err(Error::TopicDiffers {
+                topic: topic.name.clone(),
+                property: key.into(),
+                found,
+                expected: format!("at least {expected}"),
+                hint: format!("raise it: kafka-configs --alter --add-config {key}={expected}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// The partitions of a topic, ascending.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`] if there is no such topic.
+    pub async fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(partitions) = self.look_up(topic).await? {
+                return Ok(partitions);
+            }
+            if self.is_embedded() || begun.elapsed() > PROPAGATION {
+                return Err(Error::NoSuchTopic {
+                    topic: topic.to_owned(),
+                    bootstrap: self.bootstrap().to_owned(),
+                });
+            }
+            // Metadata is eventually consistent and there is nothing to wait on.
+            tokio::time::sleep(PROPAGATION_LOOK).await;
+        }
+    }
+
+    async fn look_up(&self, topic: &str) -> Result<Option<Vec<Partition>>> {
+        let timeout = self.inner.timeout;
+        let name = topic.to_owned();
+        let metadata = self
+            .probe(move |probe| probe.fetch_metadata(Some(&name), timeout))
+            .await?
+            .map_err(|error| self.refused(&format!("asking for topic {topic}"), &error, timeout))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            Some(code) => {
+                return Err(Error::Request {
+                    action: format!("asking for topic {topic}"),
+                    bootstrap: self.bootstrap().to_owned(),
+                    detail: code.to_string(),
+                    retryable: is_connectivity(code),
+                });
+            }
+        }
+        let mut partitions: Vec<_> = found
+            .partitions()
+            .iter()
+            .map(|partition| Partition(partition.id()))
+            .collect();
+        partitions.sort_unstable();
+        Ok((!partitions.is_empty()).then_some(partitions))
+    }
+
+    /// First offset held and first offset not yet written, for every partition, ascending.
+    pub async fn watermarks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
+        let partitions = self.partitions(topic).await?;
+        let timeout = self.inner.timeout;
+        let name = topic.to_owned();
+        self.probe(move |probe| {
+            partitions
+                .into_iter()
+                .map(|partition| {
+                    let (low, high) = probe.fetch_watermarks(&name, partition.0, timeout)?;
+                    Ok((partition, Offset(low), Offset(high)))
+                })
+                .collect::<Result<Vec<_>, KafkaError>>()
+        })
+        .await?
+        .map_err(|error| {
+            self.refused(
+                &format!("asking for the offsets of topic {topic}"),
+                &error,
+                timeout,
+            )
+        })
+    }
+
+    /// A producer. `client_id` names it in the brokers' logs and in errors.
+    pub fn producer(&self, client_id: &str) -> Result<Producer> {
+        Producer::new(self.clone(), client_id)
+    }
+
+    /// A consumer of the given partitions from the given offsets on. On the embedded broker it
+    /// counts as a reader from now on: records are kept until it has taken them.
+    pub fn consumer(
+        &self,
+        client_id: &str,
+        topic: &str,
+        start: Vec<(Partition, Offset)>,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        Consumer::assigned(self.reading(client_id, topic, limits), start)
+    }
+
+    /// A member of a consumer group: the brokers assign its partitions, `start` says for each
+    /// where to go on (from the record of what is durable, not from the group's offsets). It is
+    /// called on the poll thread inside the assignment, before any record of the partition.
+    pub fn group_consumer(
+        &self,
+        client_id: &str,
+        group: &str,
+        topic: &str,
+        start: StartOffsets,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        Consumer::member(self.reading(client_id, topic, limits), group, start)
+    }
+
+    fn reading(&self, client_id: &str, topic: &str, limits: ConsumerLimits) -> Reading {
+        Reading {
+            settings: self.inner.settings.clone(),
+            gate: self.gate(),
+            client: client_id.to_owned(),
+            topic: topic.to_owned(),
+            limits,
+            timeout: self.inner.timeout,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    pub(crate) fn gate(&self) -> Option<Arc<Gate>> {
+        self.inner.mock.as_ref().map(|mock| Arc::clone(mock.gate()))
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        let config = self.inner.settings.probe();
+        config.create().map_err(|error| Error::Client {
+            client: "vintage-admin".into(),
+            detail: error.to_string(),
+        })
+    }
+
+    /// Asks on a thread that may block.
+    async fn probe<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Probe) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<Result<T, KafkaError>> {
+        let probe = self.shared_probe()?;
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = ask(&probe);
+            // Nobody else empties the queue of log lines.
+            while probe.poll(Duration::ZERO).is_some() {}
+            answer
+        });
+        asked.await.map_err(|_| Error::Stopped {
+            what: "a question to the brokers",
+        })
+    }
+
+    fn shared_probe(&self) -> Result<Arc<Probe>> {
+        let mut probe = self
+            .inner
+            .probe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(probe) = &*probe {
+            return Ok(Arc::clone(probe));
+        }
+        let client = "vintage-probe";
+        let made = self
+            .inner
+            .settings
+            .probe()
+            .create_with_context(ProbeContext(Log::new(client)))
+            .map_err(|error| Error::Client {
+                client: client.into(),
+                detail: error.to_string(),
+            })?;
+        Ok(Arc::clone(probe.insert(Arc::new(made))))
+    }
+
+    fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
+        let bootstrap = self.bootstrap().to_owned();
+        let detail = detail_of(error);
+        match error.rdkafka_error_code() {
+            Some(code) if is_connectivity(code) => Error::Unreachable {
+                bootstrap,
+                waited,
+                detail,
+            },
+            _ => Error::Request {
+                action: action.to_owned(),
+                bootstrap,
+                detail,
+                retryable: false,
+            },
+        }
+    }
+}
+
+/// Destroying a client joins its threads: not on a runtime's thread.
+fn drop_elsewhere(client: impl Send + 'static) {
+    std::thread::spawn(move || drop(client));
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus")
+            .field("bootstrap", &self.bootstrap())
+            .field("embedded", &self.is_embedded())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+
+use crate::error::is_connectivity;
+
+/// A lost connection is said once per this time, not on every attempt.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Takes librdkafka's log and errors to `tracing`.
+#[derive(Debug)]
+pub(crate) struct Log {
+    client: String,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    connectivity: Option<Instant>,
+    last_error: Option<String>,
+}
+
+impl Log {
+    pub(crate) fn new(client: &str) -> Self {
+        Self {
+            client: client.to_owned(),
+            said: Mutex::default(),
+        }
+    }
+
+    /// The words that came with the last error: its code alone is often too little.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last_error
+            .clone()
+    }
+
+    fn connectivity(&self, text: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = &self.client;
+        if said.connectivity.is_none_or(|at| at.elapsed() > QUIET) {
+            said.connectivity = Some(Instant::now());
+            tracing::warn!(client, "{text}; trying on");
+        } else {
+            tracing::debug!(client, "{text}");
+        }
+    }
+}
+
+impl ClientContext for Log {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let client = &self.client;
+        match (level, facility) {
+            // One set of overrides serves producers and consumers, each warns of the other's.
+            (_, "CONFWARN") => tracing::debug!(client, facility, "{text}"),
+            // Each of these comes again as an error, or as a delivery report.
+            (_, "FAIL" | "ERROR" | "REQTMOUT" | "MAXPOLL") => {
+                tracing::debug!(client, facility, "{text}");
+            }
+            (
+                RDKafkaLogLevel::Emerg
+                | RDKafkaLogLevel::Alert
+                | RDKafkaLogLevel::Critical
+                | RDKafkaLogLevel::Error,
+                _,
+            ) => tracing::error!(client, facility, "{text}"),
+            (RDKafkaLogLevel::Warning, _) => tracing::warn!(client, facility, "{text}"),
+            _ => tracing::debug!(client, facility, "{text}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(code) if is_connectivity(code) => self.connectivity(reason),
+            _ => {
+                let client = &self.client;
+                tracing::debug!(client, "{error}: {reason}");
+                let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+                said.last_error = Some(reason.to_owned());
+            }
+        }
+    }
+}

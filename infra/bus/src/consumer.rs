@@ -1,0 +1,303 @@
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    Offset as Native, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaError,
+};
+use tokio::sync::mpsc;
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    Error, Record, Result, StartOffsets,
+    client::Log,
+    gate::{Gate, Registration},
+    poll,
+    rebalance::Context,
+    settings::Settings,
+};
+
+/// How much a consumer holds for its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerLimits {
+    /// Bytes of records read and not yet taken by the caller. Beyond that the partitions are
+    /// paused; one record more may be held, and half as much again is prefetched below.
+    pub max_bytes: usize,
+}
+
+impl Default for ConsumerLimits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 32 << 20,
+        }
+    }
+}
+
+/// What a consumer meets, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A record.
+    Record(Record),
+    /// Partitions this member of a group reads from now on, and from where.
+    Assigned(Vec<(Partition, Offset)>),
+    /// Partitions it no longer reads: every record of them came before this.
+    Revoked(Vec<Partition>),
+}
+
+/// Reads one topic. A thread of its own polls the client and never waits for the caller.
+pub struct Consumer {
+    items: mpsc::UnboundedReceiver<Item>,
+    feed: Arc<Feed>,
+    position: BTreeMap<Partition, Offset>,
+    ended: bool,
+}
+
+/// What a consumer is made from.
+pub(crate) struct Reading {
+    pub(crate) settings: Settings,
+    pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) client: String,
+    pub(crate) topic: String,
+    pub(crate) limits: ConsumerLimits,
+    pub(crate) timeout: Duration,
+}
+
+/// Between the poll thread and the caller.
+pub(crate) struct Feed {
+    items: mpsc::UnboundedSender<Item>,
+    pub(crate) max_bytes: usize,
+    buffered: AtomicUsize,
+    stop: AtomicBool,
+    /// Counts for the window of an embedded broker.
+    pub(crate) reader: Option<Registration>,
+}
+
+pub(crate) struct Item {
+    what: Result<Event>,
+    bytes: usize,
+}
+
+impl Item {
+    pub(crate) fn event(event: Event) -> Self {
+        let bytes = if let Event::Record(record) = &event {
+            record.bytes()
+        } else {
+            0
+        };
+        Self {
+            what: Ok(event),
+            bytes,
+        }
+    }
+}
+
+impl Feed {
+    pub(crate) fn send(&self, item: Item) {
+        self.buffered.fetch_add(item.bytes, Ordering::AcqRel);
+        if self.items.send(item).is_err() {
+            // The caller is gone: so will be the poll thread.
+            self.stop();
+        }
+    }
+
+    /// Hands over what ends the consumer.
+    pub(crate) fn fail(&self, error: Error) {
+        self.send(Item {
+            what: Err(error),
+            bytes: 0,
+        });
+        self.stop();
+    }
+
+    /// Bytes handed over and not taken.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+impl Consumer {
+    pub(crate) fn assigned(reading: Reading, start: Vec<(Partition, Offset)>) -> Result<Self> {
+        // The client wants a group; without a commit or a subscription none comes to be.
+        let group = format!("vintage-unused-{}", reading.client);
+        let config = reading
+            .settings
+            .consumer(&reading.client, &group, reading.limits.max_bytes);
+        let (feed, items) = reading.feed(&start);
+        let context = reading.context(None, &feed, &start);
+        let native: BaseConsumer<Context> = config
+            .create_with_context(context)
+            .map_err(|error| reading.refused(&error))?;
+        let mut partitions = TopicPartitionList::new();
+        for (partition, offset) in &start {
+            partitions
+                .add_partition_offset(&reading.topic, partition.0, Native::Offset(offset.0))
+                .map_err(|error| reading.refused(&error))?;
+        }
+        native
+            .assign(&partitions)
+            .map_err(|error| reading.refused(&error))?;
+        Self::polled(reading, native, feed, items, start.into_iter().collect())
+    }
+
+    pub(crate) fn member(reading: Reading, group: &str, start: StartOffsets) -> Result<Self> {
+        let config = reading
+            .settings
+            .member(&reading.client, group, reading.limits.max_bytes);
+        let (feed, items) = reading.feed(&[]);
+        let context = reading.context(Some(start), &feed, &[]);
+        let native: BaseConsumer<Context> = config
+            .create_with_context(context)
+            .map_err(|error| reading.refused(&error))?;
+        native
+            .subscribe(&[&reading.topic])
+            .map_err(|error| reading.refused(&error))?;
+        Self::polled(reading, native, feed, items, BTreeMap::new())
+    }
+
+    fn polled(
+        reading: Reading,
+        native: BaseConsumer<Context>,
+        feed: Arc<Feed>,
+        items: mpsc::UnboundedReceiver<Item>,
+        position: BTreeMap<Partition, Offset>,
+    ) -> Result<Self> {
+        let client = reading.client.clone();
+        let polling = Arc::clone(&feed);
+        std::thread::Builder::new()
+            .name("consumer".into())
+            // The client is destroyed on this thread too: that can block for long.
+            .spawn(move || poll::run(&reading, &native, &polling))
+            .map_err(|error| Error::Client {
+                client,
+                detail: error.to_string(),
+            })?;
+        Ok(Self {
+            items,
+            feed,
+            position,
+            ended: false,
+        })
+    }
+
+    /// The next event, waiting for one. A record counts as taken once it is returned.
+    /// Safe to cancel. `None` after an error was returned.
+    ///
+    /// # Errors
+    /// The error that ended the consumer. A broker that is gone is waited for, not an error.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        if self.ended {
+            return Ok(None);
+        }
+        let Some(item) = self.items.recv().await else {
+            self.ended = true;
+            return Err(Error::Stopped {
+                what: "a consumer's poll thread",
+            });
+        };
+        self.taken(item).map(Some)
+    }
+
+    /// The next event, if one is here already.
+    pub fn try_next(&mut self) -> Result<Option<Event>> {
+        match self.items.try_recv() {
+            Ok(item) => self.taken(item).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn taken(&mut self, item: Item) -> Result<Event> {
+        self.feed.buffered.fetch_sub(item.bytes, Ordering::AcqRel);
+        match &item.what {
+            Ok(Event::Record(record)) => {
+                let next = record.offset.next();
+                self.position.insert(record.partition, next);
+                if let Some(reader) = &self.feed.reader {
+                    reader.taken(record.partition, next);
+                }
+            }
+            Ok(Event::Assigned(partitions)) => self.position.extend(partitions.iter().copied()),
+            Ok(Event::Revoked(partitions)) => {
+                self.position
+                    .retain(|partition, _| !partitions.contains(partition));
+            }
+            Err(_) => self.ended = true,
+        }
+        item.what
+    }
+
+    /// Offset after the last record taken, or where reading starts, for every partition held.
+    pub fn position(&self) -> &BTreeMap<Partition, Offset> {
+        &self.position
+    }
+
+    /// Bytes of records that are held for [`Consumer::next`].
+    pub fn buffered_bytes(&self) -> usize {
+        self.feed.buffered()
+    }
+
+    /// Ends it: a member leaves its group, a reader no longer holds the embedded broker back.
+    /// Returns at once; the client is destroyed on its own thread.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.feed.stop();
+    }
+}
+
+impl Reading {
+    fn feed(&self, start: &[(Partition, Offset)]) -> (Arc<Feed>, mpsc::UnboundedReceiver<Item>) {
+        let (items, received) = mpsc::unbounded_channel();
+        let feed = Feed {
+            items,
+            max_bytes: self.limits.max_bytes,
+            buffered: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            reader: self
+                .gate
+                .as_ref()
+                .map(|gate| gate.register(&self.topic, start)),
+        };
+        (Arc::new(feed), received)
+    }
+
+    fn context(
+        &self,
+        start: Option<StartOffsets>,
+        feed: &Arc<Feed>,
+        next: &[(Partition, Offset)],
+    ) -> Context {
+        Context::new(
+            Log::new(&self.client),
+            &self.topic,
+            start,
+            Arc::clone(feed),
+            next,
+        )
+    }
+
+    fn refused(&self, error: &KafkaError) -> Error {
+        Error::Client {
+            client: self.client.clone(),
+            detail: error.to_string(),
+        }
+    }
+}

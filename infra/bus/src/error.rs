@@ -1,0 +1,356 @@
+use std::{path::PathBuf, time::Duration};
+
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+use vintage_control::{Offset, Partition};
+
+/// What the start callback of a group consumer may fail with.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who can do something about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A setting, a name or an order given by the person.
+    User,
+    /// A broker, the network, the disk or a program this one starts.
+    External,
+    /// This program.
+    Internal,
+}
+
+/// Why the log could not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A bootstrap address that is none.
+    #[error("broker address {address:?} is not host:port: give one or more as host:port,host:port")]
+    Address {
+        /// As given.
+        address: String,
+    },
+    /// A client setting that librdkafka does not know, or a value it refuses.
+    #[error("kafka client setting {key}={value}: {detail}; see librdkafka's CONFIGURATION.md")]
+    Setting {
+        /// Its name.
+        key: String,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A client setting on which the guarantees rest.
+    #[error("kafka client setting {key} is fixed by vintage and cannot be overridden: remove it")]
+    FixedSetting {
+        /// Its name.
+        key: String,
+    },
+    /// No broker answered in time.
+    #[error(
+        "no broker answered at {bootstrap} within {} s ({detail}): \
+         check the address and that the broker is up",
+        seconds(*waited)
+    )]
+    Unreachable {
+        /// Addresses tried.
+        bootstrap: String,
+        /// How long it was tried.
+        waited: Duration,
+        /// librdkafka's word.
+        detail: String,
+    },
+    /// A client could not be made.
+    #[error("creating kafka client {client}: {detail}")]
+    Client {
+        /// Its id.
+        client: String,
+        /// librdkafka's word.
+        detail: String,
+    },
+    /// A request was refused.
+    #[error("{action} on {bootstrap}: {detail}")]
+    Request {
+        /// What was asked.
+        action: String,
+        /// Where.
+        bootstrap: String,
+        /// librdkafka's word.
+        detail: String,
+        /// Whether asking again can help.
+        retryable: bool,
+    },
+    /// The topic is not there.
+    #[error("topic {topic} does not exist on {bootstrap}: create it with `vintage topics`")]
+    NoSuchTopic {
+        /// The topic.
+        topic: String,
+        /// Where it was looked for.
+        bootstrap: String,
+    },
+    /// An existing topic is not as the table says.
+    #[error("topic {topic} has {property} {found}, expected {expected}: {hint}")]
+    TopicDiffers {
+        /// The topic.
+        topic: String,
+        /// Partitions or a setting.
+        property: String,
+        /// What it is.
+        found: String,
+        /// What it should be.
+        expected: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A record is larger than a topic takes.
+    #[error(
+        "record of {bytes} bytes for topic {topic} is over its limit of {limit}: \
+         split it, or raise max.message.bytes"
+    )]
+    TooLarge {
+        /// The topic.
+        topic: String,
+        /// Size of key, headers and payload.
+        bytes: usize,
+        /// Limit in bytes.
+        limit: usize,
+    },
+    /// A record was not acknowledged. It may be in the log all the same.
+    #[error(
+        "publishing to topic {topic} partition {partition} on {bootstrap}: {detail}{}",
+        if *retryable { "; the record may be in the log, publish it again under its number" } else { "" }
+    )]
+    Publish {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// Where.
+        bootstrap: String,
+        /// librdkafka's word.
+        detail: String,
+        /// Whether publishing again can help.
+        retryable: bool,
+    },
+    /// The producer cannot go on: it can no longer promise order without duplicates.
+    #[error("producer {client} cannot go on: {detail}: start it again")]
+    ProducerFatal {
+        /// Its id.
+        client: String,
+        /// librdkafka's word.
+        detail: String,
+    },
+    /// The offset to read from is not in the log.
+    #[error(
+        "offset {offset} of topic {topic} partition {partition} is not in the log, which holds \
+         {low} up to {high}: {}",
+        out_of_range_hint(*offset, *low)
+    )]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// Asked for.
+        offset: Offset,
+        /// First in the log.
+        low: Offset,
+        /// First not in the log.
+        high: Offset,
+    },
+    /// A record is missing from a log that never has holes.
+    #[error(
+        "topic {topic} partition {partition} jumped from offset {expected} to {found}: \
+         the embedded broker trimmed records that were not read; \
+         more producers than this process write to it, or a reader joined too late"
+    )]
+    Hole {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The offset that should have come.
+        expected: Offset,
+        /// The one that came.
+        found: Offset,
+    },
+    /// The start callback did not give an offset.
+    #[error("finding where to start topic {topic} partition {partition}: {source}")]
+    Start {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// The callback's error.
+        source: StartError,
+    },
+    /// The consumer cannot go on.
+    #[error("reading topic {topic} as {client}: {detail}")]
+    Consume {
+        /// The topic.
+        topic: String,
+        /// The consumer's id.
+        client: String,
+        /// librdkafka's word.
+        detail: String,
+    },
+    /// A thread of this crate ended unasked.
+    #[error("{what} ended unexpectedly: please report this")]
+    Stopped {
+        /// Which.
+        what: &'static str,
+    },
+    /// The table of topics is not readable.
+    #[error("reading topics.toml: {detail}")]
+    TopicTable {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A program that the local broker needs is missing or too old.
+    #[error(
+        "the local broker needs {needed}, but {found}: \
+         apt-get install openjdk-17-jre-headless maven"
+    )]
+    MissingProgram {
+        /// Java or Maven with its version.
+        needed: &'static str,
+        /// What was found instead.
+        found: String,
+    },
+    /// Kafka's jars could not be had.
+    #[error("fetching Apache Kafka {version} into {}: {detail}", into.display())]
+    Fetch {
+        /// Version of Kafka.
+        version: String,
+        /// The folder.
+        into: PathBuf,
+        /// What went wrong.
+        detail: String,
+    },
+    /// KAFKA_HOME holds no Kafka.
+    #[error("KAFKA_HOME={} holds no Apache Kafka 4: {detail}", home.display())]
+    KafkaHome {
+        /// The folder.
+        home: PathBuf,
+        /// What is missing.
+        detail: String,
+    },
+    /// The folder of a local broker is used by another process.
+    #[error(
+        "the local broker in {} is in use by another process: wait for it, or use another folder",
+        dir.display()
+    )]
+    LocalInUse {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A node of the local broker did not come up, or went away.
+    #[error("local broker node {node} in {} {what}; the end of its log:\n{tail}", dir.display())]
+    Node {
+        /// From 1.
+        node: u16,
+        /// Folder of the broker.
+        dir: PathBuf,
+        /// What it did.
+        what: String,
+        /// Last lines of its log.
+        tail: String,
+    },
+    /// The local broker's own settings make no sense.
+    #[error("local broker: {detail}")]
+    LocalOptions {
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file of the local broker could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Address { .. }
+            | Self::Setting { .. }
+            | Self::FixedSetting { .. }
+            | Self::NoSuchTopic { .. }
+            | Self::TopicDiffers { .. }
+            | Self::TooLarge { .. }
+            | Self::MissingProgram { .. }
+            | Self::KafkaHome { .. }
+            | Self::LocalInUse { .. }
+            | Self::LocalOptions { .. } => Fault::User,
+            Self::Unreachable { .. }
+            | Self::Client { .. }
+            | Self::Request { .. }
+            | Self::Publish { .. }
+            | Self::ProducerFatal { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::Start { .. }
+            | Self::Consume { .. }
+            | Self::Fetch { .. }
+            | Self::Node { .. }
+            | Self::Io { .. } => Fault::External,
+            Self::Hole { .. } | Self::Stopped { .. } | Self::TopicTable { .. } => Fault::Internal,
+        }
+    }
+
+    /// Whether the same call can succeed later with nothing changed here.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Fetch { .. } | Self::LocalInUse { .. } => true,
+            Self::Request { retryable, .. } | Self::Publish { retryable, .. } => *retryable,
+            _ => false,
+        }
+    }
+}
+
+/// librdkafka's word without rust-rdkafka's wrapping.
+pub(crate) fn detail_of(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(code) => code.to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// Whether the broker could not be reached or did not answer.
+pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::BrokerTransportFailure
+            | C::AllBrokersDown
+            | C::Resolve
+            | C::OperationTimedOut
+            | C::RequestTimedOut
+            | C::MessageTimedOut
+            | C::NetworkException
+            | C::LeaderNotAvailable
+            | C::NotLeaderForPartition
+            | C::NotEnoughReplicas
+            | C::NotEnoughReplicasAfterAppend
+            | C::NotController
+            | C::CoordinatorNotAvailable
+            | C::CoordinatorLoadInProgress
+    )
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10.0).round() / 10.0
+}
+
+fn out_of_range_hint(offset: Offset, low: Offset) -> &'static str {
+    if offset < low {
+        "retention has deleted it; go on from the archive, or from the first offset by choice"
+    } else {
+        "the topic was recreated or cut short; start a new incarnation of it"
+    }
+}

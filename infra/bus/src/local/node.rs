@@ -1,0 +1,267 @@
+//! One process of a local broker. Only processes that this crate started are ever signalled:
+//! their command line names the settings file in the broker's own folder.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cluster::{Cluster, Ports, io_error};
+use crate::{Error, Result};
+
+/// How often a process that was told to end is looked at. It may not be a child of this one,
+/// so its end cannot be waited for.
+const LOOK: Duration = Duration::from_millis(20);
+const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const TAIL_BYTES: u64 = 4096;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    ports: Ports,
+    cluster: PathBuf,
+    dir: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    pub(super) fn new(cluster: &Cluster, ports: Ports) -> Self {
+        let dir = cluster.dir().join(format!("n{}", ports.node));
+        Self {
+            ports,
+            cluster: cluster.dir().to_owned(),
+            dir,
+            child: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> u16 {
+        self.ports.node
+    }
+
+    /// Gives the data folder the cluster's identity, once.
+    pub(super) async fn format(&self, java: &Path, lib: &Path, cluster_id: &str) -> Result<()> {
+        if self.dir.join("data/meta.properties").exists() {
+            return Ok(());
+        }
+        let output = tokio::process::Command::new(java)
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m"])
+            .arg(self.log4j())
+            .arg("-cp")
+            .arg(lib.join("*"))
+            .args(["kafka.tools.StorageTool", "format", "--ignore-formatted"])
+            .args(["-t", cluster_id, "-c"])
+            .arg(self.settings())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|source| io_error("starting", java, source))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let tail = [output.stdout, output.stderr].concat();
+        Err(self.failed_with(
+            "could not be formatted".into(),
+            &String::from_utf8_lossy(&tail),
+        ))
+    }
+
+    pub(super) fn start(&mut self, java: &Path, lib: &Path, heap_mib: u32) -> Result<()> {
+        let path = self.log();
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.map_err(|source| io_error("opening", &path, source))?;
+        let errors = log
+            .try_clone()
+            .map_err(|source| io_error("opening", &path, source))?;
+        let child = Command::new(java)
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k"])
+            .args(["-XX:MaxDirectMemorySize=128m", "-Djava.awt.headless=true"])
+            .arg(format!("-Xms{}m", heap_mib.min(256)))
+            .arg(format!("-Xmx{heap_mib}m"))
+            .arg(self.log4j())
+            .arg("-cp")
+            .arg(lib.join("*"))
+            .arg("kafka.Kafka")
+            .arg(self.settings())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            // ^C in a terminal goes to its whole process group: the run drains first.
+            .process_group(0)
+            .spawn()
+            .map_err(|source| io_error("starting", java, source))?;
+        let pid = child.id();
+        self.child = Some(child);
+        let path = self.pid_file();
+        fs::write(&path, format!("{pid}\n")).map_err(|source| io_error("writing", &path, source))
+    }
+
+    /// Whether its process runs, whoever started it.
+    pub(super) fn is_running(&mut self) -> bool {
+        // Reaps a child that ended, or its number would seem in use.
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(None))
+        {
+            self.child = None;
+        }
+        self.pid().is_some()
+    }
+
+    /// # Errors
+    /// [`Error::Node`] if its process has ended.
+    pub(super) fn check_alive(&mut self) -> Result<()> {
+        let ended = match &mut self.child {
+            Some(child) => child
+                .try_wait()
+                .ok()
+                .flatten()
+                .map(|status| status.to_string()),
+            None => self.pid().is_none().then(|| "it is gone".to_owned()),
+        };
+        ended.map_or(Ok(()), |how| Err(self.failed(format!("ended ({how})"))))
+    }
+
+    /// Ends it in good order, or after `grace` without. Whether it was running.
+    pub(super) async fn terminate(&mut self, grace: Duration) -> Result<bool> {
+        if !self.signal(Signal::TERM)? {
+            return Ok(false);
+        }
+        if !self.ended_within(grace).await {
+            tracing::warn!(
+                node = self.id(),
+                "broker node did not shut down: killing it"
+            );
+            self.kill().await?;
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn kill(&mut self) -> Result<()> {
+        if self.signal(Signal::KILL)? && !self.ended_within(KILLED_WITHIN).await {
+            return Err(self.failed("does not die".into()));
+        }
+        Ok(())
+    }
+
+    /// For `Drop`: the process is gone, or at least reaped, when this returns.
+    pub(super) fn kill_now(&mut self) {
+        if let Err(error) = self.signal(Signal::KILL) {
+            tracing::warn!("{error}");
+        }
+        if let Some(child) = &mut self.child
+            && let Err(error) = child.wait()
+        {
+            tracing::warn!(
+                node = self.ports.node,
+                "waiting for a killed broker node: {error}"
+            );
+        }
+    }
+
+    pub(super) fn freeze(&mut self) -> Result<()> {
+        self.signal(Signal::STOP).map(drop)
+    }
+
+    pub(super) fn thaw(&mut self) -> Result<()> {
+        self.signal(Signal::CONT).map(drop)
+    }
+
+    /// An error about it with the end of its log.
+    pub(super) fn failed(&self, what: String) -> Error {
+        let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
+        self.failed_with(what, &tail)
+    }
+
+    fn failed_with(&self, what: String, tail: &str) -> Error {
+        let tail = tail.trim_end().to_owned();
+        Error::Node {
+            node: self.id(),
+            dir: self.cluster.clone(),
+            what,
+            tail,
+        }
+    }
+
+    async fn ended_within(&mut self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        while self.is_running() {
+            if begun.elapsed() > limit {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        true
+    }
+
+    /// Whether there was a process to signal.
+    fn signal(&mut self, signal: Signal) -> Result<bool> {
+        if !self.is_running() {
+            return Ok(false);
+        }
+        let Some(pid) = self.pid() else {
+            return Ok(false);
+        };
+        match kill_process(pid, signal) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::SRCH) => Ok(false),
+            Err(error) => Err(io_error("signalling", &self.pid_file(), error.into())),
+        }
+    }
+
+    /// The process that runs on this node's settings, if it is alive.
+    fn pid(&self) -> Option<Pid> {
+        let number: i32 = fs::read_to_string(self.pid_file())
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        // Empty for a process that has ended and was not waited for.
+        let line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
+        let settings = self.settings();
+        let ours = line
+            .split(|byte| *byte == 0)
+            .any(|part| part == settings.as_os_str().as_encoded_bytes());
+        if ours { Pid::from_raw(number) } else { None }
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.dir.join("server.properties")
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.dir.join("pid")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("out.log")
+    }
+
+    fn log4j(&self) -> String {
+        format!(
+            "-Dlog4j2.configurationFile={}",
+            self.dir.join("log4j2.properties").display()
+        )
+    }
+}
+
+fn tail(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(if start > 0 {
+        text.split_once('\n')
+            .map_or("", |(_, rest)| rest)
+            .to_owned()
+    } else {
+        text.into()
+    })
+}

@@ -1,0 +1,209 @@
+//! The poll thread of a consumer. It never waits for the caller: when enough is held it pauses
+//! the partitions and polls on, so that a group does not take it for dead.
+
+use std::time::Duration;
+
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    Error, Event, Record, Result,
+    consumer::{Feed, Item, Reading},
+    error::{detail_of, is_connectivity},
+    rebalance::Context,
+};
+
+/// How soon the thread sees that it shall end.
+const POLL: Duration = Duration::from_millis(50);
+/// How soon it sees that the caller has made room.
+const POLL_PAUSED: Duration = Duration::from_millis(2);
+
+type Native = BaseConsumer<Context>;
+
+pub(crate) fn run(reading: &Reading, native: &Native, feed: &Feed) {
+    if let Err(error) = poll_until_stopped(reading, native, feed) {
+        feed.fail(error);
+    }
+}
+
+fn poll_until_stopped(reading: &Reading, native: &Native, feed: &Feed) -> Result<()> {
+    let context = native.context();
+    let mut paused = false;
+    while !feed.stopping() {
+        let full = feed.buffered() >= feed.max_bytes;
+        if full && (!paused || context.take_changed()) {
+            held(
+                reading,
+                native,
+                native.assignment().and_then(|all| native.pause(&all)),
+            )?;
+            paused = true;
+        } else if paused && feed.buffered() <= feed.max_bytes / 2 {
+            held(
+                reading,
+                native,
+                native.assignment().and_then(|all| native.resume(&all)),
+            )?;
+            paused = false;
+        }
+        match native.poll(if paused { POLL_PAUSED } else { POLL }) {
+            None => {}
+            Some(Ok(message)) => {
+                check_order(reading, native, &message)?;
+                feed.send(Item::event(Event::Record(Record::copied(&message))));
+            }
+            Some(Err(error)) => judge(reading, native, &error)?,
+        }
+    }
+    Ok(())
+}
+
+fn held(reading: &Reading, native: &Native, paused: Result<(), KafkaError>) -> Result<()> {
+    paused.map_err(|error| fatal(reading, native, &error))
+}
+
+/// Offsets only go up; on the embedded broker one by one, for its log has no holes of its own.
+fn check_order(
+    reading: &Reading,
+    native: &Native,
+    message: &rdkafka::message::BorrowedMessage<'_>,
+) -> Result<()> {
+    let (partition, found) = (Partition(message.partition()), Offset(message.offset()));
+    let Some(expected) = native.context().next().insert(partition, found.next()) else {
+        return Ok(());
+    };
+    match step(expected, found, reading.gate.is_some()) {
+        Step::Good => Ok(()),
+        Step::Hole => Err(Error::Hole {
+            topic: reading.topic.clone(),
+            partition,
+            expected,
+            found,
+        }),
+        Step::Back => Err(Error::Consume {
+            topic: reading.topic.clone(),
+            client: reading.client.clone(),
+            detail: format!(
+                "partition {partition} went back from offset {expected} to {found}: \
+                 the topic lost acknowledged records"
+            ),
+        }),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Good,
+    Hole,
+    Back,
+}
+
+/// Real logs have offsets without a record: transaction markers and what compaction removed.
+fn step(expected: Offset, found: Offset, contiguous: bool) -> Step {
+    match found.cmp(&expected) {
+        std::cmp::Ordering::Less => Step::Back,
+        std::cmp::Ordering::Greater if contiguous => Step::Hole,
+        _ => Step::Good,
+    }
+}
+
+/// librdkafka recovers from most errors by itself; these it does not, or would skip records.
+fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
+    use RDKafkaErrorCode as C;
+    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+        return Err(fatal(reading, native, error));
+    }
+    match error.rdkafka_error_code() {
+        Some(C::AutoOffsetReset | C::OffsetOutOfRange) => Err(out_of_range(reading, native, error)),
+        Some(
+            C::UnknownTopic | C::UnknownTopicOrPartition | C::UnknownPartition | C::UnknownTopicId,
+        ) => Err(Error::NoSuchTopic {
+            topic: reading.topic.clone(),
+            bootstrap: reading.settings.bootstrap.clone(),
+        }),
+        Some(
+            C::BadMessage
+            | C::InvalidMessage
+            | C::InvalidMessageSize
+            | C::MessageSizeTooLarge
+            | C::BadCompression
+            | C::NotImplemented
+            | C::UnsupportedFeature
+            | C::UnsupportedVersion
+            | C::UnsupportedCompressionType
+            | C::Authentication
+            | C::SaslAuthenticationFailed
+            | C::TopicAuthorizationFailed
+            | C::GroupAuthorizationFailed
+            | C::ClusterAuthorizationFailed
+            | C::FencedInstanceId
+            | C::InconsistentGroupProtocol
+            | C::LogTruncation,
+        ) => Err(fatal(reading, native, error)),
+        Some(code) if is_connectivity(code) => Ok(()), // said by `Log`
+        _ => {
+            let (topic, client) = (&reading.topic, &reading.client);
+            tracing::warn!(topic, client, "{error}");
+            Ok(())
+        }
+    }
+}
+
+fn fatal(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
+    let detail = detail_of(error);
+    Error::Consume {
+        topic: reading.topic.clone(),
+        client: reading.client.clone(),
+        detail: match native.context().log.last_error() {
+            Some(words) if !words.contains(&detail) => format!("{detail}: {words}"),
+            Some(words) => words,
+            None => detail,
+        },
+    }
+}
+
+/// The error does not say which partition; the log's bounds do.
+fn out_of_range(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
+    let next: Vec<_> = native
+        .context()
+        .next()
+        .iter()
+        .map(|(p, o)| (*p, *o))
+        .collect();
+    for (partition, offset) in next {
+        match native.fetch_watermarks(&reading.topic, partition.0, reading.timeout) {
+            Ok((low, high)) if offset.0 < low || offset.0 > high => {
+                return Error::OffsetOutOfRange {
+                    topic: reading.topic.clone(),
+                    partition,
+                    offset,
+                    low: Offset(low),
+                    high: Offset(high),
+                };
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("asking for the offsets of {}: {error}", reading.topic),
+        }
+    }
+    fatal(reading, native, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use vintage_control::Offset;
+
+    use super::{Step, step};
+
+    #[test]
+    fn holes_are_errors_on_the_embedded_broker_only() {
+        assert_eq!(step(Offset(7), Offset(7), true), Step::Good);
+        assert_eq!(step(Offset(7), Offset(9), true), Step::Hole);
+        assert_eq!(step(Offset(7), Offset(9), false), Step::Good);
+        assert_eq!(step(Offset(7), Offset(6), false), Step::Back);
+        assert_eq!(step(Offset(7), Offset(6), true), Step::Back);
+    }
+}

@@ -1,0 +1,354 @@
+use std::{
+    collections::HashMap,
+    future::Future as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{DeliveryResult, Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
+};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    Bus, Delivery, Error, Result,
+    client::Log,
+    error::{detail_of, is_connectivity},
+    gate::{Gate, Reservation},
+    partition, record,
+    settings::IN_FLIGHT_BYTES,
+};
+
+/// How long the polling thread sleeps at most before it looks whether to end.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Writes to the log. Cheap to clone; clones share one client.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bus: Bus,
+    client: String,
+    native: Arc<BaseProducer<Context>>,
+    gate: Option<Arc<Gate>>,
+    /// Bytes that may be in flight.
+    budget: Arc<Semaphore>,
+    /// One place to queue per partition of each topic. Callers enter in the order in which
+    /// they called, which is the order in which their records reach librdkafka.
+    lanes: Mutex<HashMap<String, Arc<[Lane]>>>,
+    room: Arc<Notify>,
+    stop: Arc<AtomicBool>,
+}
+
+type Lane = Arc<Mutex<()>>;
+
+struct Context {
+    log: Log,
+    room: Arc<Notify>,
+}
+
+/// Travels through librdkafka with a record.
+struct InFlight {
+    reply: oneshot::Sender<Result<Offset, KafkaError>>,
+    reservation: Option<Reservation>,
+    _budget: OwnedSemaphorePermit,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.log.log(level, facility, text);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<InFlight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
+        let InFlight {
+            reply,
+            reservation,
+            _budget: budget,
+        } = *in_flight;
+        let result = match result {
+            Ok(message) => {
+                let offset = Offset(message.offset());
+                if let Some(reservation) = reservation {
+                    reservation.acknowledged(offset);
+                }
+                Ok(offset)
+            }
+            Err((error, _)) => Err(error.clone()),
+        };
+        drop(budget);
+        self.room.notify_waiters();
+        if reply.send(result).is_err() {
+            tracing::debug!("the caller of a publish did not wait for it");
+        }
+    }
+}
+
+impl Producer {
+    pub(crate) fn new(bus: Bus, client_id: &str) -> Result<Self> {
+        let room = Arc::new(Notify::new());
+        let context = Context {
+            log: Log::new(client_id),
+            room: Arc::clone(&room),
+        };
+        let refuse = |detail: String| Error::Client {
+            client: client_id.to_owned(),
+            detail,
+        };
+        let native: BaseProducer<Context> = bus
+            .settings()
+            .producer(client_id)
+            .create_with_context(context)
+            .map_err(|error| refuse(error.to_string()))?;
+        let native = Arc::new(native);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (polled, ends) = (Arc::clone(&native), Arc::clone(&stop));
+        std::thread::Builder::new()
+            .name("producer".into())
+            .spawn(move || {
+                while !ends.load(Ordering::Acquire) {
+                    polled.poll(POLL);
+                }
+                // The last owner destroys the client, which blocks: better here.
+            })
+            .map_err(|error| refuse(error.to_string()))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                gate: bus.gate(),
+                bus,
+                client: client_id.to_owned(),
+                native,
+                budget: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
+                lanes: Mutex::default(),
+                room,
+                stop,
+            }),
+        })
+    }
+
+    /// Appends a record and returns where it lies once all in-sync replicas hold it. The
+    /// partition follows from the key. Waits, rather than fails, while too much is in flight
+    /// or while a reader of the embedded broker lags. Records of one partition are appended in
+    /// the order of the calls (of the futures' first polls).
+    ///
+    /// Dropping the future leaves it open whether the record is appended.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::NoSuchTopic`]; [`Error::Publish`] if the log did not
+    /// acknowledge in time (five minutes; setting `message.timeout.ms`);
+    /// [`Error::ProducerFatal`] after which nothing more can be published.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        key: &[u8],
+        headers: Vec<(String, Vec<u8>)>,
+        payload: impl Into<Option<Bytes>>,
+    ) -> Result<Delivery> {
+        let payload = payload.into();
+        let inner = &*self.inner;
+        let header_bytes = headers.iter().map(|(key, value)| key.len() + value.len());
+        let length = payload.as_ref().map_or(0, Bytes::len);
+        let bytes = record::framed_bytes(key.len(), header_bytes, length);
+        let limit = inner.bus.settings().max_message_bytes();
+        if bytes > limit {
+            return Err(Error::TooLarge {
+                topic: topic.to_owned(),
+                bytes,
+                limit,
+            });
+        }
+
+        let (partition, turn) = inner.enter(topic, key).await?;
+        let reservation = match &inner.gate {
+            Some(gate) => Some(gate.reserve(topic, partition, bytes).await),
+            None => None,
+        };
+        let permits = bytes.min(IN_FLIGHT_BYTES) as u32;
+        let budget = Arc::clone(&inner.budget)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| Error::Stopped {
+                what: "a producer's budget",
+            })?;
+        let (reply, replied) = oneshot::channel();
+        let in_flight = Box::new(InFlight {
+            reply,
+            reservation,
+            _budget: budget,
+        });
+        inner
+            .enqueue(
+                topic,
+                partition,
+                key,
+                &headers,
+                payload.as_deref(),
+                in_flight,
+            )
+            .await?;
+        drop(turn);
+
+        let offset = replied
+            .await
+            .map_err(|_| Error::Stopped {
+                what: "a producer's delivery reports",
+            })?
+            .map_err(|error| inner.failed(topic, partition, bytes, &error))?;
+        Ok(Delivery { partition, offset })
+    }
+
+    /// Waits until everything published so far is acknowledged or has failed; each failure is
+    /// its own caller's.
+    pub async fn flush(&self) -> Result<()> {
+        let all = self.inner.budget.acquire_many(IN_FLIGHT_BYTES as u32).await;
+        all.map(drop).map_err(|_| Error::Stopped {
+            what: "a producer's budget",
+        })
+    }
+}
+
+impl Inner {
+    /// Finds the partition of a key and waits for this caller's turn there.
+    async fn enter(
+        &self,
+        topic: &str,
+        key: &[u8],
+    ) -> Result<(Partition, tokio::sync::OwnedMutexGuard<()>)> {
+        let mut all = self.lanes.lock().await;
+        let lanes = if let Some(lanes) = all.get(topic) {
+            Arc::clone(lanes)
+        } else {
+            let partitions = self.bus.partitions(topic).await?;
+            let lanes: Arc<[Lane]> = partitions.iter().map(|_| Lane::default()).collect();
+            all.insert(topic.to_owned(), Arc::clone(&lanes));
+            lanes
+        };
+        let partition = partition::of_key(key, lanes.len());
+        let mut turn = std::pin::pin!(Arc::clone(&lanes[partition.0 as usize]).lock_owned());
+        // Takes a place in the lane before the next caller may enter.
+        let first = std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
+        drop(all);
+        let turn = match first {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => turn.await,
+        };
+        Ok((partition, turn))
+    }
+
+    async fn enqueue(
+        &self,
+        topic: &str,
+        partition: Partition,
+        key: &[u8],
+        headers: &[(String, Vec<u8>)],
+        payload: Option<&[u8]>,
+        in_flight: Box<InFlight>,
+    ) -> Result<()> {
+        let mut in_flight = in_flight;
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            // Registered before the attempt, or a delivery in between would be missed.
+            room.as_mut().enable();
+            let bytes = payload.map_or(0, <[u8]>::len);
+            match self.send(topic, partition, key, headers, payload, in_flight) {
+                Ok(()) => return Ok(()),
+                Err((error, returned)) => {
+                    let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
+                    if !full || self.native.in_flight_count() == 0 {
+                        return Err(self.failed(topic, partition, bytes, &error));
+                    }
+                    in_flight = returned;
+                }
+            }
+            room.await;
+        }
+    }
+
+    fn send(
+        &self,
+        topic: &str,
+        partition: Partition,
+        key: &[u8],
+        headers: &[(String, Vec<u8>)],
+        payload: Option<&[u8]>,
+        in_flight: Box<InFlight>,
+    ) -> Result<(), (KafkaError, Box<InFlight>)> {
+        let owned = headers.iter().fold(
+            OwnedHeaders::new_with_capacity(headers.len()),
+            |owned, (key, value)| {
+                owned.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            },
+        );
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, in_flight)
+            .partition(partition.0)
+            .key(key)
+            .headers(owned);
+        record.payload = payload;
+        self.native
+            .send(record)
+            .map_err(|(error, record)| (error, record.delivery_opaque))
+    }
+
+    fn failed(&self, topic: &str, partition: Partition, bytes: usize, error: &KafkaError) -> Error {
+        if let Some((_, detail)) = self.native.client().fatal_error() {
+            return Error::ProducerFatal {
+                client: self.client.clone(),
+                detail,
+            };
+        }
+        let code = error.rdkafka_error_code();
+        if let Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) =
+            code
+        {
+            let limit = self.bus.settings().max_message_bytes();
+            return Error::TooLarge {
+                topic: topic.to_owned(),
+                bytes,
+                limit,
+            };
+        }
+        if let Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) =
+            code
+        {
+            let bootstrap = self.bus.bootstrap().to_owned();
+            return Error::NoSuchTopic {
+                topic: topic.to_owned(),
+                bootstrap,
+            };
+        }
+        Error::Publish {
+            topic: topic.to_owned(),
+            partition,
+            bootstrap: self.bus.bootstrap().to_owned(),
+            detail: detail_of(error),
+            retryable: code.is_some_and(is_connectivity),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,132 @@
+//! What librdkafka tells a consumer from inside `poll`: which partitions it gets and loses.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rdkafka::{
+    ClientContext, Offset as Native, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, ConsumerContext, Rebalance},
+    error::KafkaError,
+};
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    Error, Event,
+    client::Log,
+    consumer::{Feed, Item},
+    error::StartError,
+};
+
+/// Says from which offset on a partition is read, when a group consumer gets it.
+pub type StartOffsets = Arc<dyn Fn(Partition) -> Result<Offset, StartError> + Send + Sync>;
+
+/// The poll thread's side of a consumer.
+pub(crate) struct Context {
+    pub(crate) log: Log,
+    topic: String,
+    start: Option<StartOffsets>,
+    feed: Arc<Feed>,
+    /// Next offset librdkafka must deliver, by partition held.
+    next: Mutex<HashMap<Partition, Offset>>,
+    /// Partitions came since the poll loop last looked: they are not paused.
+    changed: AtomicBool,
+}
+
+impl Context {
+    pub(crate) fn new(
+        log: Log,
+        topic: &str,
+        start: Option<StartOffsets>,
+        feed: Arc<Feed>,
+        next: &[(Partition, Offset)],
+    ) -> Self {
+        Self {
+            log,
+            topic: topic.to_owned(),
+            start,
+            feed,
+            next: Mutex::new(next.iter().copied().collect()),
+            changed: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn next(&self) -> MutexGuard<'_, HashMap<Partition, Offset>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether partitions came since the last call.
+    pub(crate) fn take_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Offsets are set in here, before librdkafka begins to fetch: a seek afterwards would
+    /// race with the first records.
+    fn assigned(&self, start: &StartOffsets, partitions: &TopicPartitionList) {
+        let mut given = Vec::new();
+        for mut element in partitions.elements_for_topic(&self.topic) {
+            let partition = Partition(element.partition());
+            let found = start(partition).and_then(|offset| {
+                element.set_offset(Native::Offset(offset.0))?;
+                Ok(offset)
+            });
+            match found {
+                Ok(offset) => given.push((partition, offset)),
+                Err(source) => {
+                    let topic = self.topic.clone();
+                    return self.feed.fail(Error::Start {
+                        topic,
+                        partition,
+                        source,
+                    });
+                }
+            }
+        }
+        self.next().extend(given.iter().copied());
+        if let Some(reader) = &self.feed.reader {
+            for (partition, offset) in &given {
+                reader.given(*partition, *offset);
+            }
+        }
+        self.changed.store(true, Ordering::Release);
+        self.feed.send(Item::event(Event::Assigned(given)));
+    }
+
+    fn revoked(&self, partitions: &TopicPartitionList) {
+        let elements = partitions.elements_for_topic(&self.topic);
+        let taken: Vec<_> = elements.iter().map(|e| Partition(e.partition())).collect();
+        let mut next = self.next();
+        for partition in &taken {
+            next.remove(partition);
+            if let Some(reader) = &self.feed.reader {
+                reader.left(*partition);
+            }
+        }
+        self.feed.send(Item::event(Event::Revoked(taken)));
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.log.log(level, facility, text);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match (rebalance, &self.start) {
+            (Rebalance::Assign(partitions), Some(start)) => self.assigned(start, partitions),
+            (Rebalance::Revoke(partitions), Some(_)) => self.revoked(partitions),
+            (Rebalance::Error(error), _) => tracing::warn!("rebalance: {error}"),
+            _ => {}
+        }
+    }
+}

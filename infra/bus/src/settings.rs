@@ -1,0 +1,260 @@
+//! Settings of librdkafka's clients and why they have the values they have.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+
+use crate::{Error, Result, TopicTable};
+
+/// Settings on which the guarantees rest.
+const FIXED: [&str; 15] = [
+    "bootstrap.servers",
+    "client.id",
+    "group.id",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "enable.auto.commit",
+    "auto.commit.enable",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "allow.auto.create.topics",
+    "check.crcs",
+    "enable.partition.eof",
+    "isolation.level",
+    "log.queue",
+];
+
+/// Bytes one producer may have in flight; more waits in `publish`.
+pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
+
+/// What all clients of one bus share.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) bootstrap: String,
+    overrides: BTreeMap<String, String>,
+    embedded: bool,
+    max_message_bytes: usize,
+    fetch_max_bytes: usize,
+}
+
+impl Settings {
+    pub(crate) fn new(
+        bootstrap: &str,
+        overrides: &BTreeMap<String, String>,
+        embedded: bool,
+    ) -> Result<Self> {
+        for address in bootstrap.split(',') {
+            check_address(address.trim())?;
+        }
+        for (key, value) in overrides {
+            if FIXED.contains(&key.as_str()) {
+                return Err(Error::FixedSetting { key: key.clone() });
+            }
+            let mut one = ClientConfig::new();
+            one.set(key, value);
+            one.create_native_config().map_err(|error| Error::Setting {
+                key: key.clone(),
+                value: value.clone(),
+                detail: error.to_string(),
+            })?;
+        }
+        let table = TopicTable::builtin();
+        Ok(Self {
+            bootstrap: bootstrap.to_owned(),
+            overrides: overrides.clone(),
+            embedded,
+            max_message_bytes: table.max_message_bytes(),
+            fetch_max_bytes: table.fetch_max_bytes(),
+        })
+    }
+
+    /// Largest record batch, bytes.
+    pub(crate) fn max_message_bytes(&self) -> usize {
+        let overridden = self
+            .overrides
+            .get("message.max.bytes")
+            .and_then(|v| v.parse().ok());
+        overridden.unwrap_or(self.max_message_bytes)
+    }
+
+    /// For requests about the cluster.
+    pub(crate) fn probe(&self) -> ClientConfig {
+        let mut config = self.shared("vintage-probe");
+        self.apply_overrides(&mut config);
+        config
+    }
+
+    pub(crate) fn producer(&self, client_id: &str) -> ClientConfig {
+        let mut config = self.shared(client_id);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.codec", "lz4")
+            // Groups are large enough that waiting for company gains little.
+            .set("linger.ms", "2")
+            .set("message.max.bytes", self.max_message_bytes.to_string())
+            // The bound is the semaphore in `Producer`; these are only never in its way.
+            .set(
+                "queue.buffering.max.kbytes",
+                (2 * IN_FLIGHT_BYTES / 1024).to_string(),
+            )
+            .set("queue.buffering.max.messages", "0");
+        self.apply_overrides(&mut config);
+        config
+    }
+
+    pub(crate) fn consumer(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
+        // Prefetched beside our own buffer; refetched after a pause, so no more than needed.
+        let queued = (max_bytes / 2).clamp(64 << 10, 32 << 20);
+        let fetch = self.max_message_bytes.min(queued).max(64 << 10);
+        let mut config = self.shared(client_id);
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // A lost position is an error that names it, never a silent jump.
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("check.crcs", "true")
+            .set("message.max.bytes", self.max_message_bytes.to_string())
+            // Not a bound: one batch over it is sent all the same.
+            .set("fetch.message.max.bytes", fetch.to_string())
+            .set("fetch.max.bytes", self.fetch_max_bytes.to_string())
+            .set(
+                "receive.message.max.bytes",
+                (self.fetch_max_bytes + (1 << 20)).to_string(),
+            )
+            .set("queued.max.messages.kbytes", (queued / 1024).to_string())
+            // The bound is bytes; the default of 100000 records is 5 GB of rollouts.
+            .set("queued.min.messages", "1000")
+            // The default of 1 s is a bubble whenever the byte bound was reached.
+            .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.error.backoff.ms", "100")
+            // A broker answers as soon as there is data; the mock broker only after the wait.
+            .set("fetch.wait.max.ms", if self.embedded { "5" } else { "200" });
+        self.apply_overrides(&mut config);
+        config
+    }
+
+    /// A consumer of a group, whose partitions the broker assigns.
+    pub(crate) fn member(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
+        let mut config = self.consumer(client_id, group, max_bytes);
+        // KIP-848 knows neither; it has its own on the broker.
+        if config.get("group.protocol") != Some("consumer") {
+            let strategy = "partition.assignment.strategy";
+            if config.get(strategy).is_none() {
+                config.set(strategy, "cooperative-sticky");
+            }
+            if config.get("session.timeout.ms").is_none() {
+                config.set("session.timeout.ms", "20000");
+            }
+        }
+        config
+    }
+
+    fn shared(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("client.id", client_id)
+            .set("allow.auto.create.topics", "false")
+            // A restarted broker is found again within a second, not ten.
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.connection.setup.timeout.ms", "10000")
+            .set("log.connection.close", "false");
+        config
+    }
+
+    fn apply_overrides(&self, config: &mut ClientConfig) {
+        for (key, value) in &self.overrides {
+            config.set(key, value);
+        }
+    }
+}
+
+fn check_address(address: &str) -> Result<()> {
+    let good = address.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        !bare.is_empty()
+            && !bare.contains(char::is_whitespace)
+            && !bare.contains('/')
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if good {
+        Ok(())
+    } else {
+        Err(Error::Address {
+            address: address.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Settings;
+    use crate::{Error, Fault};
+
+    fn with(key: &str, value: &str) -> Result<Settings, Error> {
+        let overrides = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        Settings::new("127.0.0.1:9092", &overrides, false)
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        let none = BTreeMap::new();
+        for good in ["localhost:9092", "a:1,b:2", "[::1]:9092", "a:1, b:2"] {
+            assert!(Settings::new(good, &none, false).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "localhost",
+            ":9092",
+            "a:1,",
+            "a:0",
+            "a:b",
+            "http://a:1",
+            "a:70000",
+        ] {
+            let error = Settings::new(bad, &none, false).unwrap_err();
+            assert_eq!(error.fault(), Fault::User, "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn overrides_are_checked() {
+        assert!(with("security.protocol", "plaintext").is_ok());
+        assert!(matches!(
+            with("no.such.setting", "1"),
+            Err(Error::Setting { .. })
+        ));
+        assert!(matches!(
+            with("linger.ms", "soon"),
+            Err(Error::Setting { .. })
+        ));
+        assert!(matches!(with("acks", "1"), Err(Error::FixedSetting { .. })));
+    }
+
+    #[test]
+    fn overrides_win() {
+        let settings = with("linger.ms", "50").unwrap();
+        assert_eq!(settings.producer("p").get("linger.ms"), Some("50"));
+        let consumer = with("group.protocol", "consumer")
+            .unwrap()
+            .member("c", "g", 1 << 20);
+        assert_eq!(consumer.get("session.timeout.ms"), None);
+    }
+
+    /// librdkafka refuses settings that contradict each other; find out here.
+    #[test]
+    fn every_size_of_buffer_makes_a_client() {
+        let settings = Settings::new("127.0.0.1:9", &BTreeMap::new(), false).unwrap();
+        for max_bytes in [1, 1 << 16, 1 << 20, 1 << 26, 1 << 32] {
+            let config = settings.consumer("c", "g", max_bytes);
+            let made: Result<rdkafka::consumer::BaseConsumer, _> = config.create();
+            assert!(made.is_ok(), "{max_bytes}: {:?}", made.err());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! One suite over every broker: the embedded one (a fresh one for each case) and a real Apache
+//! Kafka (one for all cases).
+
+mod embedded;
+mod flow;
+mod group;
+mod kafka;
+mod position;
+mod roundtrip;
+mod support;
+mod trouble;
+
+use std::pin::Pin;
+
+use vintage_bus::Bus;
+
+type Case = fn(&Bus) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+/// What every broker must do.
+const CASES: &[(&str, Case)] = &[
+    ("records_round_trip", |bus| {
+        Box::pin(roundtrip::records_round_trip(bus))
+    }),
+    ("null_headers_are_kept_apart", |bus| {
+        Box::pin(roundtrip::null_headers_are_kept_apart(bus))
+    }),
+    ("large_records_round_trip", |bus| {
+        Box::pin(roundtrip::large_records_round_trip(bus))
+    }),
+    ("a_key_keeps_its_order", |bus| {
+        Box::pin(flow::a_key_keeps_its_order(bus))
+    }),
+    ("a_slow_reader_loses_nothing", |bus| {
+        Box::pin(flow::a_slow_reader_loses_nothing(bus))
+    }),
+    ("readers_are_independent", |bus| {
+        Box::pin(flow::readers_are_independent(bus))
+    }),
+    ("a_cancelled_publish_holds_nothing", |bus| {
+        Box::pin(flow::a_cancelled_publish_holds_nothing(bus))
+    }),
+    ("acknowledged_is_readable", |bus| {
+        Box::pin(position::acknowledged_is_readable(bus))
+    }),
+    ("reading_starts_where_it_is_told", |bus| {
+        Box::pin(position::reading_starts_where_it_is_told(bus))
+    }),
+    ("an_offset_past_the_end_is_named", |bus| {
+        Box::pin(position::an_offset_past_the_end_is_named(bus))
+    }),
+    ("a_missing_topic_is_named", |bus| {
+        Box::pin(trouble::a_missing_topic_is_named(bus))
+    }),
+    ("a_topic_that_differs_is_refused", |bus| {
+        Box::pin(trouble::a_topic_that_differs_is_refused(bus))
+    }),
+    ("a_record_too_large_is_refused", |bus| {
+        Box::pin(trouble::a_record_too_large_is_refused(bus))
+    }),
+    ("members_share_and_hand_over", |bus| {
+        Box::pin(group::members_share_and_hand_over(bus))
+    }),
+    ("a_failed_start_ends_the_member", |bus| {
+        Box::pin(group::a_failed_start_ends_the_member(bus))
+    }),
+];
