@@ -1,0 +1,252 @@
+use std::{
+    collections::VecDeque,
+    io,
+    pin::pin,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::Fault;
+use crate::reward::FailureReason;
+
+/// Longest line a command may write, in bytes.
+const LONGEST_LINE: usize = 1 << 20;
+/// Lines of standard error that are kept for a message.
+const KEPT_LINES: usize = 5;
+/// How long to wait for what a dying process leaves behind: its status, its last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a command may take to end after its input has.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One life of a reward command. Dropping it kills the command and its children.
+///
+/// It runs in its own process group: the terminal's ^C, which asks this program to drain, must
+/// not reach it.
+pub(super) struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    line: Vec<u8>,
+    words: Arc<Mutex<VecDeque<String>>>,
+    listener: JoinHandle<()>,
+    group: Group,
+}
+
+impl Process {
+    pub(super) fn spawn(argv: &[String]) -> io::Result<Self> {
+        let (program, arguments) = argv
+            .split_first()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+        let missing = || io::Error::other("the command's pipes were not opened");
+        let stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+        let words = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr = child.stderr.take().ok_or_else(missing)?;
+        let listener = tokio::spawn(listen(stderr, Arc::clone(&words)));
+        Ok(Self {
+            child,
+            stdin,
+            stdout,
+            line: Vec::new(),
+            words,
+            listener,
+            group,
+        })
+    }
+
+    /// Writes `questions` while handing every line it answers to `answer`, until that says that
+    /// nothing is owed any more.
+    pub(super) async fn converse(
+        &mut self,
+        questions: &[u8],
+        patience: Duration,
+        answer: &mut (dyn FnMut(&[u8]) -> Result<bool, Fault> + Send),
+    ) -> Result<(), Fault> {
+        let Self {
+            stdin,
+            stdout,
+            line,
+            ..
+        } = self;
+        let mut write = pin!(async move {
+            stdin.write_all(questions).await?;
+            stdin.flush().await
+        });
+        let (mut written, mut owed) = (false, !questions.is_empty());
+        let mut deadline = Instant::now() + patience;
+        while owed || !written {
+            let step = tokio::select! {
+                // A broken pipe is the end of the process: its output says so more clearly.
+                _ = &mut write, if !written => { written = true; continue }
+                read = read_line(stdout, line), if owed => read,
+                () = sleep_until(deadline) => return Err(Fault {
+                    reason: FailureReason::Timeout,
+                    detail: format!(
+                        "the reward command gave no answer for {} s; make it faster, or raise \
+                         reward.timeout_seconds",
+                        patience.as_secs_f64()
+                    ),
+                }),
+            };
+            match step {
+                Ok(Line::Whole) => {
+                    owed = answer(line)?;
+                    line.clear();
+                    deadline = Instant::now() + patience;
+                }
+                Ok(Line::TooLong) => {
+                    return Err(Fault {
+                        reason: FailureReason::Garbage,
+                        detail: format!(
+                            "the reward command wrote a line of over {LONGEST_LINE} bytes; write one \
+                         JSON object a line"
+                        ),
+                    });
+                }
+                Ok(Line::End) => return Err(self.obituary().await),
+                Err(error) => {
+                    return Err(Fault {
+                        reason: FailureReason::Died,
+                        detail: format!("cannot read what the reward command writes: {error}"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Why it ended, in its own words where it left any.
+    async fn obituary(&mut self) -> Fault {
+        let status = match timeout(LAST_WORDS, self.child.wait()).await {
+            Ok(Ok(status)) => {
+                self.group.forget();
+                format!("ended with {status}")
+            }
+            Ok(Err(error)) => format!("ended ({error})"),
+            Err(_) => "closed its standard output".to_owned(),
+        };
+        // A grandchild may hold standard error open: the words so far must do then.
+        let _ = timeout(LAST_WORDS, &mut self.listener).await;
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = if words.is_empty() {
+            "it wrote nothing to standard error".to_owned()
+        } else {
+            format!(
+                "its last words: {}",
+                words.iter().cloned().collect::<Vec<_>>().join(" | ")
+            )
+        };
+        Fault {
+            reason: FailureReason::Died,
+            detail: format!("the reward command {status} while it owed an answer; {last}"),
+        }
+    }
+
+    /// Ends it now.
+    pub(super) async fn kill(mut self) {
+        self.group.kill();
+        // Reaps it; if that takes longer, tokio does so in the background.
+        let _ = timeout(LAST_WORDS, self.child.wait()).await;
+    }
+
+    /// Ends its input and lets it end by itself.
+    pub(super) async fn finish(self) {
+        let Self {
+            mut child,
+            stdin,
+            mut group,
+            listener,
+            ..
+        } = self;
+        drop(stdin);
+        if timeout(GRACE, child.wait()).await.is_ok() {
+            group.forget();
+            let _ = timeout(LAST_WORDS, listener).await;
+        }
+    }
+}
+
+/// The process group of a command, killed when dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn kill(&mut self) {
+        if let Some(pid) = self.0.take() {
+            // An error means that it has ended already.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// To be called once the command was waited for: its number may be another's from then on.
+    fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What reading a line came to.
+enum Line {
+    /// `line` holds it.
+    Whole,
+    /// The stream ended.
+    End,
+    /// More than [`LONGEST_LINE`] bytes without a newline.
+    TooLong,
+}
+
+/// Appends to `line` until a newline. May be dropped at any await without losing bytes.
+async fn read_line(stdout: &mut BufReader<ChildStdout>, line: &mut Vec<u8>) -> io::Result<Line> {
+    loop {
+        let chunk = stdout.fill_buf().await?;
+        if chunk.is_empty() {
+            return Ok(Line::End);
+        }
+        let end = chunk.iter().position(|&byte| byte == b'\n');
+        let taken = end.map_or(chunk.len(), |end| end + 1);
+        line.extend_from_slice(&chunk[..taken]);
+        stdout.consume(taken);
+        if line.len() > LONGEST_LINE {
+            return Ok(Line::TooLong);
+        }
+        if end.is_some() {
+            return Ok(Line::Whole);
+        }
+    }
+}
+
+/// Logs what the command writes to standard error, and keeps its last lines.
+async fn listen(stderr: ChildStderr, words: Arc<Mutex<VecDeque<String>>>) {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        tracing::info!(target: "vintage_rollout::reward_command", "{text}");
+        let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(text);
+    }
+}

@@ -1,0 +1,244 @@
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use super::{CommandReward, parse_answer};
+use crate::{
+    RewardConfig,
+    reward::{FailureReason, Reward, RewardItem, open_reward},
+};
+
+/// Answers every question with the length of its completion, unless the completion says
+/// otherwise.
+const SCRIPT: &str = r#"
+import json, os, sys, time
+for line in sys.stdin:
+    q = json.loads(line)
+    said = q["completion"]
+    if said == "hang":
+        time.sleep(600)
+    if said == "die":
+        print("cannot judge this", file=sys.stderr, flush=True)
+        os._exit(3)
+    if said == "babble":
+        print("reward = 1", flush=True)
+        continue
+    if said == "refuse":
+        print(json.dumps({"id": q["id"], "error": "no such task"}), flush=True)
+        continue
+    if said == "stranger":
+        print(json.dumps({"id": "x", "reward": 1}), flush=True)
+        continue
+    reward = float("nan") if said == "nan" else 1e300 if said == "huge" else len(said)
+    parts = {"length": len(said), "level": float(q["metadata"].get("level", "0"))}
+    if q["answer"] is not None:
+        parts["right"] = float(said == q["answer"])
+    print(json.dumps({"id": q["id"], "reward": reward, "parts": parts}), flush=True)
+"#;
+
+fn config(script: &str, timeout_seconds: f64) -> RewardConfig {
+    let command = ["python3", "-u", "-c", script].map(str::to_owned).to_vec();
+    RewardConfig {
+        command,
+        timeout_seconds,
+        ..Default::default()
+    }
+}
+
+fn items(completions: &[&str]) -> Vec<RewardItem> {
+    let item = |completion: &&str| RewardItem {
+        prompt: "2+2=".to_owned(),
+        completion: (*completion).to_owned(),
+        answer: Some("4".to_owned()),
+        metadata: BTreeMap::from([("level".to_owned(), "2".to_owned())]),
+    };
+    completions.iter().map(item).collect()
+}
+
+/// Rewards, or the reason there is none.
+async fn judge(
+    reward: &mut CommandReward,
+    completions: &[&str],
+) -> Vec<Result<f32, FailureReason>> {
+    let scores = reward.score(items(completions)).await.unwrap();
+    scores
+        .into_iter()
+        .map(|score| {
+            score
+                .map(|score| score.reward)
+                .map_err(|failure| failure.reason)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn answers_carry_reward_and_parts() {
+    let mut reward = open_reward(&config(SCRIPT, 20.0)).unwrap();
+    assert!(!reward.needs_answer());
+    let scores = reward.score(items(&["4", "seven"])).await.unwrap();
+    let first = scores[0].as_ref().unwrap();
+    assert_eq!(first.reward, 1.0);
+    let expected = [("length", 1.0), ("level", 2.0), ("right", 1.0)];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(first.parts, Some(BTreeMap::from(expected)));
+    assert_eq!(scores[1].as_ref().unwrap().reward, 5.0);
+    reward.close().await;
+}
+
+#[tokio::test]
+async fn thousands_of_questions_fill_no_pipe_for_good() {
+    // The command answers only once it has read half a megabyte: a pipe holds 64 KiB.
+    let script = r#"
+import json, sys
+held = []
+for line in sys.stdin:
+    held.append(json.loads(line)["id"])
+    if len(held) == 2000:
+        for id in reversed(held):
+            print(json.dumps({"id": id, "reward": int(id)}))
+        sys.stdout.flush()
+"#;
+    let mut reward = CommandReward::start(&config(script, 20.0)).unwrap();
+    let long = "x".repeat(250);
+    let rewards = judge(&mut reward, &vec![long.as_str(); 2000]).await;
+    assert_eq!(
+        rewards,
+        (0..2000).map(|id| Ok(id as f32)).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn one_bad_completion_costs_only_itself() {
+    for (bad, reason) in [
+        ("die", FailureReason::Died),
+        ("babble", FailureReason::Garbage),
+        ("stranger", FailureReason::Garbage),
+        ("refuse", FailureReason::Refused),
+        ("nan", FailureReason::NonFinite),
+        ("huge", FailureReason::NonFinite),
+    ] {
+        let mut reward = CommandReward::start(&config(SCRIPT, 20.0)).unwrap();
+        let rewards = judge(&mut reward, &["a", "bb", bad, "ccc"]).await;
+        assert_eq!(rewards, [Ok(1.0), Ok(2.0), Err(reason), Ok(3.0)], "{bad}");
+        // And the next call works as ever.
+        assert_eq!(judge(&mut reward, &["dddd"]).await, [Ok(4.0)], "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_completion_is_timed_out_and_the_rest_judged() {
+    let mut reward = CommandReward::start(&config(SCRIPT, 0.7)).unwrap();
+    let rewards = judge(&mut reward, &["a", "hang", "bb"]).await;
+    assert_eq!(rewards, [Ok(1.0), Err(FailureReason::Timeout), Ok(2.0)]);
+}
+
+#[tokio::test]
+async fn a_command_that_only_fails_is_given_up_with_its_last_words() {
+    let script = "import sys; print('no module named judge', file=sys.stderr); sys.exit(7)";
+    let mut reward = CommandReward::start(&config(script, 20.0)).unwrap();
+    let message = reward
+        .score(items(&["a", "b", "c", "d", "e"]))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("after 3 restarts in a row"), "{message}");
+    assert!(message.contains("exit status: 7"), "{message}");
+    assert!(message.contains("no module named judge"), "{message}");
+}
+
+#[tokio::test]
+async fn endless_garbage_without_a_newline_is_cut_off() {
+    let script = "import sys\nwhile True: sys.stdout.write('x' * 65536)";
+    let mut settings = config(script, 20.0);
+    settings.max_restarts = 0;
+    let mut reward = CommandReward::start(&settings).unwrap();
+    let message = reward.score(items(&["a"])).await.unwrap_err().to_string();
+    assert!(message.contains("1048576 bytes"), "{message}");
+}
+
+#[tokio::test]
+async fn a_missing_program_is_an_error_at_once() {
+    let command = vec!["no-such-reward-program".to_owned()];
+    let settings = RewardConfig {
+        command,
+        ..Default::default()
+    };
+    let message = open_reward(&settings).err().unwrap().to_string();
+    assert!(message.contains("no-such-reward-program"), "{message}");
+    assert!(message.contains("reward.command"), "{message}");
+}
+
+/// A shell that starts another program: both must go.
+#[tokio::test]
+async fn killing_takes_the_children_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let script = format!(
+        "sleep 600 & echo $! > {}; cat >/dev/null; wait",
+        pid_file.display()
+    );
+    let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let settings = RewardConfig {
+        command,
+        timeout_seconds: 0.5,
+        max_restarts: 0,
+        ..Default::default()
+    };
+    let mut reward = CommandReward::start(&settings).unwrap();
+    reward.score(items(&["a"])).await.unwrap_err();
+    let pid = std::fs::read_to_string(&pid_file)
+        .unwrap()
+        .trim()
+        .to_owned();
+    let gone = async {
+        while alive(&pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone)
+        .await
+        .expect("the child was killed");
+}
+
+/// Whether a process exists and is no zombie.
+fn alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+    stat.is_ok_and(|text| {
+        !text
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+#[test]
+fn lines_are_read_or_refused() {
+    let garbage = |line: &str| {
+        let fault = parse_answer(line.as_bytes()).unwrap_err();
+        assert_eq!(fault.reason, FailureReason::Garbage, "{line}");
+        fault.detail
+    };
+    assert!(garbage("reward: 1").contains("reward: 1"));
+    assert!(garbage(&"x".repeat(5000)).len() < 600);
+    garbage("{\"reward\": 1}");
+    garbage("{\"id\": \"1\", \"reward\": \"high\"}");
+    garbage("");
+
+    let non_finite = [
+        r#"{"id": "1", "reward": Infinity}"#,
+        r#"{"id": "1", "reward": -Infinity}"#,
+        r#"{"id": "1", "reward": 1, "parts": {"a": NaN}}"#,
+        r#"{"id": "1"}"#,
+        r#"{"id": "1", "reward": null}"#,
+        r#"{"id": "1", "reward": 1e39}"#,
+    ];
+    for line in non_finite {
+        let (id, score) = parse_answer(line.as_bytes()).unwrap();
+        assert_eq!(id, "1");
+        assert_eq!(
+            score.unwrap_err().reason,
+            FailureReason::NonFinite,
+            "{line}"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use vintage_bus::{Bus, ConsumerLimits, Event, Record};
+use vintage_control::{CONTROL_FORMAT, Name, Offset, Partition, PolicyAnnouncement, Topics};
+
+use crate::Error;
+
+/// Follows the announcements of `policy` from the beginning of the topic until `cancel`, and
+/// keeps the newest in `news`, from when it has read all that was there at the start.
+pub(crate) async fn follow(
+    bus: Bus,
+    topics: Topics,
+    policy: Name,
+    client: String,
+    news: watch::Sender<Option<PolicyAnnouncement>>,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let topic = topics.policies();
+    let failed = |source| Error::bus(format!("follow {topic}"))(source);
+    let watermarks = bus.watermarks(&topic).await.map_err(failed)?;
+    let start = watermarks
+        .iter()
+        .map(|&(partition, low, _)| (partition, low))
+        .collect();
+    // Where an older record might be taken for news.
+    let mut past: BTreeMap<Partition, Offset> = watermarks
+        .into_iter()
+        .filter(|&(_, low, high)| low < high)
+        .map(|(partition, _, high)| (partition, high))
+        .collect();
+    let mut newest = Newest {
+        topic: topic.clone(),
+        policy,
+        known: None,
+    };
+    let client = format!("{client}-policies");
+    let mut consumer = bus
+        .consumer(&client, &topic, start, ConsumerLimits::default())
+        .map_err(failed)?;
+    loop {
+        let event = tokio::select! {
+            () = cancel.cancelled() => break,
+            event = consumer.next() => event.map_err(failed)?,
+        };
+        let record = match event {
+            None => break,
+            Some(Event::Record(record)) => record,
+            Some(_) => continue,
+        };
+        let changed = newest.take(&record);
+        if past
+            .get(&record.partition)
+            .is_some_and(|&high| record.offset.next() >= high)
+        {
+            past.remove(&record.partition);
+            if past.is_empty() {
+                news.send_replace(newest.known.clone());
+            }
+        } else if changed && past.is_empty() {
+            news.send_replace(newest.known.clone());
+        }
+    }
+    consumer.close();
+    Ok(())
+}
+
+/// The newest announcement: by version, and among equals by their order in the log, for the
+/// learner repeats a version when its counts change.
+struct Newest {
+    topic: String,
+    policy: Name,
+    known: Option<PolicyAnnouncement>,
+}
+
+impl Newest {
+    /// Takes a record over if it is newer than what is known; says whether it was.
+    fn take(&mut self, record: &Record) -> bool {
+        if record
+            .key
+            .as_deref()
+            .is_some_and(|key| key != self.policy.as_str().as_bytes())
+        {
+            return false;
+        }
+        let Some(payload) = &record.payload else {
+            return false;
+        };
+        let announcement = match serde_json::from_slice::<PolicyAnnouncement>(payload) {
+            Ok(found) if found.format == CONTROL_FORMAT => found,
+            Ok(found) => {
+                let why = format!("its format is {:?}", found.format);
+                self.skip(record, &why);
+                return false;
+            }
+            Err(error) => {
+                self.skip(record, &error.to_string());
+                return false;
+            }
+        };
+        let known = self.known.as_ref();
+        let newer = announcement.policy == self.policy
+            && known.is_none_or(|known| known.version <= announcement.version);
+        if newer {
+            self.known = Some(announcement);
+        }
+        newer
+    }
+
+    /// One bad message costs one record.
+    fn skip(&self, record: &Record, why: &str) {
+        let Self { topic, policy, .. } = self;
+        let Record {
+            partition, offset, ..
+        } = record;
+        tracing::warn!(
+            topic, %policy, %partition, %offset,
+            "skipped an announcement, for this build reads only {CONTROL_FORMAT}: {why}"
+        );
+    }
+}

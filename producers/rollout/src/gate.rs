@@ -1,0 +1,234 @@
+use std::collections::BTreeMap;
+
+use vintage_control::{PolicyAnnouncement, PolicyVersion};
+
+use crate::Error;
+
+/// How far producers may run ahead of the learner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateRule {
+    /// At most this many updates' worth of staleness is admitted; producers wait otherwise.
+    Wait {
+        /// In updates.
+        max_staleness: u64,
+    },
+    /// Batch b is sampled by version max(0, b − k), as in the paper.
+    Exact {
+        /// In updates.
+        k: u64,
+    },
+}
+
+/// What earlier lives of the producers left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GateBase {
+    /// Groups they published that still count: trained, rejected or in flight. Groups that died
+    /// with an embedded broker do not count, or the gate would starve.
+    pub published_before: u64,
+    /// Exact rule: groups already in the log, by batch. Batches the learner has trained need not
+    /// be listed.
+    pub filled: BTreeMap<i64, u32>,
+}
+
+/// What the gate reads of an announcement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Newest published version.
+    pub version: PolicyVersion,
+    /// Groups rejected since version 0.
+    pub rejected: u64,
+    /// Exact rule: groups refused of batches that are still to be trained.
+    pub refused: BTreeMap<i64, u64>,
+}
+
+impl From<&PolicyAnnouncement> for Announced {
+    fn from(record: &PolicyAnnouncement) -> Self {
+        Self {
+            version: record.version,
+            rejected: record.groups_rejected,
+            refused: record.refused_batches.clone(),
+        }
+    }
+}
+
+/// One group to be sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Its number within the run, which chooses prompt and seeds.
+    pub number: u64,
+    /// The update it is for; −1 for any.
+    pub batch: i64,
+}
+
+/// Groups that may start now, all sampled by one version. Empty: wait for news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Who samples them.
+    pub version: PolicyVersion,
+    /// In order.
+    pub slots: Vec<Slot>,
+}
+
+/// Decides how many groups may start, from announcements and its own counts alone.
+///
+/// Under [`GateRule::Wait`] the capacity is
+/// `(version + max_staleness + 1) · batch + rejected − published − running`. Published and
+/// running are one count here, that of the groups admitted and not abandoned, so nothing can
+/// slip between the two. The learner takes `batch` groups an update, so the last group
+/// admitted at `version` trains at `version + max_staleness` at the latest.
+///
+/// Under [`GateRule::Exact`] batch b gets the slots from `b · batch` on, so that every arm of an
+/// experiment asks the same prompts. A group that was refused or abandoned is made up for by a
+/// slot beyond all batches: the same slot would give the same group again.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    rule: GateRule,
+    batch: u64,
+    updates: Option<u64>,
+    base: GateBase,
+    /// Admitted in this life, less the abandoned ones.
+    admitted: u64,
+    /// Wait rule: the next slot.
+    next: u64,
+    /// Exact rule: by batch, groups in the log or on their way, and groups to make up for.
+    batches: BTreeMap<u64, Fill>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fill {
+    taken: u64,
+    abandoned: u64,
+}
+
+impl Gate {
+    /// A gate for a learner that takes `groups_per_update` groups an update, publishes every
+    /// `publish_every` versions and, if given, stops after `updates` updates.
+    pub fn new(
+        rule: GateRule,
+        groups_per_update: u64,
+        publish_every: u64,
+        updates: Option<u64>,
+        base: GateBase,
+    ) -> Result<Self, Error> {
+        let refuse = |reason| Err(Error::Gate { reason });
+        if groups_per_update == 0 || publish_every == 0 {
+            return refuse("groups per update and publish_every must be at least 1".to_owned());
+        }
+        match rule {
+            GateRule::Wait { max_staleness } if max_staleness + 1 < publish_every => {
+                return refuse(format!(
+                    "max_staleness {max_staleness} with publish_every {publish_every} would stop \
+                     the producers before the next version is published; set gate.max_staleness \
+                     to at least {}",
+                    publish_every - 1
+                ));
+            }
+            GateRule::Exact { .. } if publish_every != 1 => {
+                return refuse(format!(
+                    "the exact rule needs every version, but publish_every is {publish_every}; \
+                     set publish_every = 1 or unset gate.exact"
+                ));
+            }
+            GateRule::Wait { .. } | GateRule::Exact { .. } => {}
+        }
+        Ok(Self {
+            rule,
+            batch: groups_per_update,
+            updates,
+            admitted: 0,
+            next: base.published_before,
+            batches: BTreeMap::new(),
+            base,
+        })
+    }
+
+    /// Admits up to `at_most` groups.
+    pub fn admit(&mut self, announced: &Announced, at_most: u64) -> Admission {
+        match self.rule {
+            GateRule::Wait { max_staleness } => self.admit_any(announced, max_staleness, at_most),
+            GateRule::Exact { k } => self.admit_batches(announced, k, at_most),
+        }
+    }
+
+    /// Takes back an admitted group that will never be published.
+    pub fn abandon(&mut self, slot: Slot) {
+        self.admitted = self.admitted.saturating_sub(1);
+        if let Some(fill) = self.batches.get_mut(&(slot.batch as u64)) {
+            fill.abandoned += 1;
+        }
+    }
+
+    fn admit_any(&mut self, announced: &Announced, max_staleness: u64, at_most: u64) -> Admission {
+        let ahead = announced
+            .version
+            .0
+            .saturating_add(max_staleness)
+            .saturating_add(1);
+        let updates = self.updates.map_or(ahead, |updates| ahead.min(updates));
+        let limit = updates
+            .saturating_mul(self.batch)
+            .saturating_add(announced.rejected);
+        let capacity = limit.saturating_sub(self.base.published_before + self.admitted);
+        let groups = capacity.min(at_most);
+        let slots = (0..groups)
+            .map(|i| Slot {
+                number: self.next + i,
+                batch: -1,
+            })
+            .collect();
+        self.next += groups;
+        self.admitted += groups;
+        Admission {
+            version: announced.version,
+            slots,
+        }
+    }
+
+    fn admit_batches(&mut self, announced: &Announced, k: u64, at_most: u64) -> Admission {
+        let newest = announced.version;
+        // The learner at version v has trained the batches before v.
+        self.batches = self.batches.split_off(&newest.0);
+        let mut admission = Admission {
+            version: newest,
+            slots: Vec::new(),
+        };
+        let end = newest.0.saturating_add(k).saturating_add(1);
+        let end = self.updates.map_or(end, |updates| end.min(updates));
+        for batch in newest.0..end {
+            let version = PolicyVersion(batch.saturating_sub(k));
+            let filled = self.base.filled.get(&(batch as i64)).copied().unwrap_or(0);
+            let fresh = Fill {
+                taken: u64::from(filled),
+                abandoned: 0,
+            };
+            let fill = self.batches.entry(batch).or_insert(fresh);
+            let refused = announced.refused.get(&(batch as i64)).copied().unwrap_or(0);
+            let wanted = self.batch + refused + fill.abandoned;
+            while fill.taken < wanted {
+                let other_version = !admission.slots.is_empty() && version != admission.version;
+                if other_version || admission.slots.len() as u64 == at_most {
+                    return admission;
+                }
+                admission.version = version;
+                let number = slot_number(batch, self.batch, fill.taken);
+                admission.slots.push(Slot {
+                    number,
+                    batch: batch as i64,
+                });
+                fill.taken += 1;
+                self.admitted += 1;
+            }
+        }
+        admission
+    }
+}
+
+/// Slot of the `taken`-th group of a batch of `size`.
+fn slot_number(batch: u64, size: u64, taken: u64) -> u64 {
+    // Far beyond the slots of any run's batches.
+    const MAKE_UP: u64 = 1 << 40;
+    (taken / size) * MAKE_UP + batch * size + taken % size
+}
+
+#[cfg(test)]
+mod tests;

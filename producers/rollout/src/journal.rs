@@ -1,0 +1,164 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::Error;
+
+const SUFFIX: &str = "acks";
+
+/// The numbers the log acknowledged to one life of a producer: `<dir>/<producer>.acks`, one
+/// decimal a line.
+///
+/// This is the producer's side of the books, kept apart from what the learner saw. Every line
+/// is one `write`, so it is in the kernel's hands before the next group is counted and survives
+/// a SIGKILL of the process.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    /// Starts the journal of a life; `producer` is the value of its `producer` header.
+    pub fn create(dir: &Path, producer: &str) -> Result<Self, Error> {
+        let path = dir.join(format!("{producer}.{SUFFIX}"));
+        let open = || {
+            fs::create_dir_all(dir)?;
+            OpenOptions::new().append(true).create_new(true).open(&path)
+        };
+        match open() {
+            Ok(file) => Ok(Self { path, file }),
+            Err(source) => Err(Error::Journal {
+                action: "create",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Notes that the log has acknowledged `seq`.
+    pub fn acknowledge(&mut self, seq: u64) -> Result<(), Error> {
+        let line = format!("{seq}\n");
+        let failed = |source| Error::Journal {
+            action: "extend",
+            path: self.path.clone(),
+            source,
+        };
+        loop {
+            match self.file.write(line.as_bytes()) {
+                Ok(written) if written == line.len() => return Ok(()),
+                // A full disk shortens a write; the reader ignores the torn line.
+                Ok(_) => return Err(failed(io::ErrorKind::StorageFull.into())),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+/// Reads the journals of all lives: acknowledged numbers by `producer` header.
+///
+/// A last line without its newline was torn by a crash and does not count. A missing folder
+/// holds no journals.
+pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, BTreeSet<u64>>, Error> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Journal {
+            action: "read",
+            path,
+            source,
+        }
+    };
+    let mut lives = BTreeMap::new();
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lives),
+        Err(error) => return Err(failed(dir)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(failed(dir))?.path();
+        if path.extension().is_none_or(|suffix| suffix != SUFFIX) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).map_err(failed(&path))?;
+        let Some(producer) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            return Err(failed(&path)(io::ErrorKind::InvalidFilename.into()));
+        };
+        let mut numbers = BTreeSet::new();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for (index, line) in whole.lines().enumerate() {
+            let number = line.parse().map_err(|_| Error::JournalLine {
+                path: path.clone(),
+                line: index + 1,
+                text: line.to_owned(),
+            })?;
+            numbers.insert(number);
+        }
+        lives.insert(producer.to_owned(), numbers);
+    }
+    Ok(lives)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs::OpenOptions, io::Write};
+
+    use super::{Journal, read_journals};
+
+    #[test]
+    fn lives_are_kept_apart_and_a_torn_line_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("producers");
+        assert!(read_journals(&dir).unwrap().is_empty());
+
+        let mut first = Journal::create(&dir, "local-aa").unwrap();
+        for seq in 0..12 {
+            first.acknowledge(seq).unwrap();
+        }
+        let mut second = Journal::create(&dir, "local-bb").unwrap();
+        second.acknowledge(0).unwrap();
+        Journal::create(&dir, "local-cc").unwrap();
+        // Cut off in the middle of "120\n": must not be read as 1 or 12.
+        let mut torn = OpenOptions::new()
+            .append(true)
+            .open(dir.join("local-bb.acks"))
+            .unwrap();
+        torn.write_all(b"12").unwrap();
+        std::fs::write(dir.join("notes.txt"), "x").unwrap();
+
+        let lives = read_journals(&dir).unwrap();
+        assert_eq!(lives.len(), 3);
+        assert_eq!(lives["local-aa"], (0..12).collect());
+        assert_eq!(lives["local-bb"], BTreeSet::from([0]));
+        assert!(lives["local-cc"].is_empty());
+    }
+
+    #[test]
+    fn a_life_has_one_journal_and_bad_lines_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(folder.path(), "p-1").unwrap();
+        journal.acknowledge(7).unwrap();
+        assert!(Journal::create(folder.path(), "p-1").is_err());
+        std::fs::write(folder.path().join("p-1.acks"), "7\nx\n8\n").unwrap();
+        let message = read_journals(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("p-1.acks:2"), "{message}");
+    }
+
+    #[test]
+    fn a_full_disk_is_reported() {
+        // Every write to this device fails with "no space left".
+        let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut journal = Journal {
+            path: "full.acks".into(),
+            file,
+        };
+        let message = journal.acknowledge(0).unwrap_err().to_string();
+        assert!(
+            message.contains("full.acks") && message.contains("make room"),
+            "{message}"
+        );
+    }
+}

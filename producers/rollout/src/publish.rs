@@ -1,0 +1,257 @@
+use std::{path::Path, slice, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesOrdered};
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+use vintage_bus::{Bus, TopicTable};
+use vintage_control::{Name, PolicyVersion, Topics};
+use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
+
+use crate::{Error, event::ProducerEvent, journal::Journal};
+
+/// Groups that may await their acknowledgement at once. Enough to hide the broker's latency;
+/// few enough that a crash leaves little in doubt.
+const IN_FLIGHT: usize = 64;
+
+/// Publishes groups in the order it gets them, under numbers without gaps.
+///
+/// A group is numbered only once it is encoded, so that nothing but the log's refusal, which
+/// ends the producer, can leave a number without a group.
+pub(crate) struct Publisher {
+    producer: Arc<vintage_bus::Producer>,
+    topic: String,
+    run: Name,
+    /// Value of the `producer` header.
+    name: String,
+    next_seq: u64,
+    part_limit: usize,
+    row_limit: usize,
+    journal: Option<Journal>,
+    events: UnboundedSender<ProducerEvent>,
+}
+
+/// What the log acknowledged to one publisher.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Published {
+    pub(crate) groups: u64,
+    pub(crate) rows: u64,
+    pub(crate) tokens: u64,
+}
+
+/// Headers and payload of one message.
+type Part = (Vec<(String, Vec<u8>)>, Bytes);
+
+/// A numbered group on its way.
+struct Outgoing {
+    parts: Vec<Part>,
+    key: Vec<u8>,
+    seq: u64,
+    batch: i64,
+    version: PolicyVersion,
+    rows: u64,
+    tokens: u64,
+    reward: f32,
+}
+
+impl Publisher {
+    pub(crate) fn open(
+        bus: &Bus,
+        topics: &Topics,
+        table: &TopicTable,
+        name: &str,
+        journal_dir: Option<&Path>,
+        events: UnboundedSender<ProducerEvent>,
+    ) -> Result<Self, Error> {
+        let producer = bus
+            .producer(name)
+            .map_err(Error::bus(format!("connect producer {name}")))?;
+        Ok(Self {
+            producer: Arc::new(producer),
+            topic: topics.rollouts(),
+            run: topics.run.clone(),
+            name: name.to_owned(),
+            next_seq: 0,
+            part_limit: table.part_limit_bytes(),
+            row_limit: table.row_limit_bytes(),
+            journal: journal_dir
+                .map(|dir| Journal::create(dir, name))
+                .transpose()?,
+            events,
+        })
+    }
+
+    /// Publishes until the channel ends and everything is acknowledged.
+    ///
+    /// After an error nothing more is sent, but what is on its way is still awaited and noted.
+    pub(crate) async fn run(
+        mut self,
+        mut groups: Receiver<Vec<Trajectory>>,
+    ) -> Result<Published, Error> {
+        let mut published = Published::default();
+        let mut in_flight = FuturesOrdered::new();
+        let mut open = true;
+        let mut failure = None;
+        while open || !in_flight.is_empty() {
+            tokio::select! {
+                biased;
+                Some(sent) = in_flight.next(), if !in_flight.is_empty() => {
+                    let noted = match sent {
+                        Ok(group) => self.note(&group, &mut published),
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = noted {
+                        failure.get_or_insert(error);
+                        open = false;
+                    }
+                }
+                group = groups.recv(), if open && in_flight.len() < IN_FLIGHT => {
+                    match group.map(|rows| self.number(rows)) {
+                        None => open = false,
+                        Some(Err(error)) => {
+                            failure.get_or_insert(error);
+                            open = false;
+                        }
+                        Some(Ok(group)) => {
+                            let (producer, topic) = (Arc::clone(&self.producer), self.topic.clone());
+                            in_flight.push_back(send(producer, topic, group));
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        self.producer
+            .flush()
+            .await
+            .map_err(Error::bus(format!("flush producer {}", self.name)))?;
+        Ok(published)
+    }
+
+    /// Encodes a group and gives it its number.
+    fn number(&mut self, rows: Vec<Trajectory>) -> Result<Outgoing, Error> {
+        let first = rows.first().ok_or_else(|| Error::EngineAnswer {
+            engine: self.name.clone(),
+            found: "a group of no completions".to_owned(),
+            expected: "at least one".to_owned(),
+        })?;
+        let (id, batch, policy) = (first.group_id, first.batch, first.policy.clone());
+        let prompt = first.prompt_id.clone();
+        let tokens = rows
+            .iter()
+            .map(|row| row.completion_tokens.len() as u64)
+            .sum();
+        let reward = rows.iter().map(|row| row.reward).sum::<f32>() / rows.len() as f32;
+        let count = rows.len() as u64;
+        let refuse = |source| Error::Encode {
+            group: id.to_string(),
+            prompt: prompt.clone(),
+            source: Box::new(source),
+        };
+        let parts = self.cut(rows).map_err(refuse)?;
+        let of = parts.len() as u32;
+        let mut outgoing = Outgoing {
+            parts: Vec::with_capacity(parts.len()),
+            key: id.to_string().into_bytes(),
+            seq: self.next_seq,
+            batch,
+            version: PolicyVersion::ZERO,
+            rows: count,
+            tokens,
+            reward,
+        };
+        for (part, rows) in (1..).zip(&parts) {
+            let payload = encode(rows).map_err(refuse)?;
+            let versions = || {
+                rows.iter()
+                    .flat_map(|row| &row.policy_spans)
+                    .map(|span| span.version)
+            };
+            let (oldest, newest) = (versions().min(), versions().max());
+            let headers = Headers {
+                run: self.run.clone(),
+                policy: policy.clone(),
+                group: id,
+                rows: rows.len() as u32,
+                part: (part, of),
+                batch,
+                min_policy_version: oldest.unwrap_or_default(),
+                max_policy_version: newest.unwrap_or_default(),
+                producer: self.name.clone(),
+                producer_seq: outgoing.seq,
+                crc32c: crc32c::crc32c(&payload),
+                replay_of: None,
+                traceparent: None,
+            };
+            outgoing.version = outgoing.version.max(headers.max_policy_version);
+            outgoing.parts.push((headers.to_pairs(), payload));
+        }
+        self.next_seq += 1;
+        Ok(outgoing)
+    }
+
+    /// Cuts a group into messages: by the part limit where that can be, and row by row where
+    /// one row is over it.
+    fn cut(
+        &self,
+        rows: Vec<Trajectory>,
+    ) -> Result<Vec<Vec<Trajectory>>, vintage_trajectory::Error> {
+        let mut largest = 0;
+        for row in &rows {
+            largest = largest.max(encoded_len(slice::from_ref(row))?);
+        }
+        if largest <= self.part_limit {
+            return split(rows, self.part_limit);
+        }
+        let mut parts = Vec::with_capacity(rows.len());
+        for row in rows {
+            parts.extend(split(vec![row], self.row_limit)?);
+        }
+        Ok(parts)
+    }
+
+    /// Notes an acknowledged group.
+    fn note(&mut self, group: &Outgoing, published: &mut Published) -> Result<(), Error> {
+        if let Some(journal) = &mut self.journal {
+            journal.acknowledge(group.seq)?;
+        }
+        published.groups += 1;
+        published.rows += group.rows;
+        published.tokens += group.tokens;
+        // Nobody may be watching.
+        let _ = self.events.send(ProducerEvent::Published {
+            seq: group.seq,
+            batch: group.batch,
+            version: group.version,
+            rows: group.rows,
+            tokens: group.tokens,
+            bytes: group
+                .parts
+                .iter()
+                .map(|(_, payload)| payload.len() as u64)
+                .sum(),
+            parts: group.parts.len() as u32,
+            reward: group.reward,
+        });
+        Ok(())
+    }
+}
+
+/// Sends the parts of a group in order; comes back once the log has acknowledged all.
+async fn send(
+    producer: Arc<vintage_bus::Producer>,
+    topic: String,
+    group: Outgoing,
+) -> Result<Outgoing, Error> {
+    for (headers, payload) in &group.parts {
+        producer
+            .publish(&topic, &group.key, headers.clone(), payload.clone())
+            .await
+            .map_err(Error::bus(format!(
+                "publish group number {} to {topic}",
+                group.seq
+            )))?;
+    }
+    Ok(group)
+}

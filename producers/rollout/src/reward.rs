@@ -1,0 +1,257 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use vintage_verify::{AnswerKind, is_correct};
+
+use crate::{Error, RewardConfig, command::CommandReward, config::RewardKind};
+
+/// One completion to be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RewardItem {
+    /// What was asked.
+    pub prompt: String,
+    /// What the policy wrote, without special tokens.
+    pub completion: String,
+    /// The right answer, where the prompt has one.
+    pub answer: Option<String>,
+    /// The prompt's metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What a completion is worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RewardScore {
+    /// Finite.
+    pub reward: f32,
+    /// Named components, finite, for reports.
+    pub parts: Option<BTreeMap<String, f32>>,
+}
+
+/// Why a completion has no reward.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}", reason = reason.as_str())]
+pub struct RewardFailure {
+    /// As a class to count by.
+    pub reason: FailureReason,
+    /// In words.
+    pub detail: String,
+}
+
+/// Classes of reward failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureReason {
+    /// The command did not answer in time.
+    Timeout,
+    /// The command ended while it owed an answer.
+    Died,
+    /// The command wrote something that is no answer.
+    Garbage,
+    /// The reward, or a part of it, is not a finite number.
+    NonFinite,
+    /// The command answered with an error of its own.
+    Refused,
+    /// The prompt has no answer to compare with.
+    NoAnswer,
+}
+
+impl FailureReason {
+    /// The name under which it is counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Died => "died",
+            Self::Garbage => "garbage",
+            Self::NonFinite => "non_finite",
+            Self::Refused => "refused",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+}
+
+/// Judges completions.
+#[async_trait]
+pub trait Reward: Send {
+    /// Scores every item, in order. `Err` is for a reward that cannot go on at all.
+    async fn score(
+        &mut self,
+        items: Vec<RewardItem>,
+    ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error>;
+
+    /// Whether every prompt must have an answer.
+    fn needs_answer(&self) -> bool;
+
+    /// Whether an answer can be compared with at all; if not, why and what to do.
+    fn check_answer(&self, _answer: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Lets go of what it holds.
+    async fn close(&mut self) {}
+}
+
+/// The reward that the settings describe; a command is started at once.
+pub fn open_reward(config: &RewardConfig) -> Result<Box<dyn Reward>, Error> {
+    if config.command.is_empty() {
+        Ok(Box::new(VerifierReward::new(config.kind)))
+    } else {
+        Ok(Box::new(CommandReward::start(config)?))
+    }
+}
+
+/// 1 for a right answer, 0 otherwise, by the built-in verifiers.
+#[derive(Debug, Clone, Copy)]
+pub struct VerifierReward {
+    kind: AnswerKind,
+}
+
+impl VerifierReward {
+    /// By kind of answer.
+    pub fn new(kind: RewardKind) -> Self {
+        let kind = match kind {
+            RewardKind::Exact => AnswerKind::Exact,
+            RewardKind::Number => AnswerKind::Number,
+        };
+        Self { kind }
+    }
+
+    fn judge(self, item: &RewardItem) -> Result<RewardScore, RewardFailure> {
+        let answer = item.answer.as_deref().ok_or_else(|| RewardFailure {
+            reason: FailureReason::NoAnswer,
+            detail: format!("the prompt {:?} has no answer", item.prompt),
+        })?;
+        let verdict = is_correct(self.kind, &item.completion, answer);
+        Ok(RewardScore {
+            reward: if verdict.correct { 1.0 } else { 0.0 },
+            parts: None,
+        })
+    }
+}
+
+#[async_trait]
+impl Reward for VerifierReward {
+    async fn score(
+        &mut self,
+        items: Vec<RewardItem>,
+    ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
+        Ok(items.iter().map(|item| self.judge(item)).collect())
+    }
+
+    fn needs_answer(&self) -> bool {
+        true
+    }
+
+    fn check_answer(&self, answer: &str) -> Result<(), String> {
+        self.kind.check(answer).map_err(|error| error.to_string())
+    }
+}
+
+/// Counts groups whose reward failed, and says when there are too many.
+#[derive(Debug, Clone)]
+pub(crate) struct FailureBudget {
+    free: u64,
+    share: f64,
+    tried: u64,
+    failed: BTreeMap<&'static str, u64>,
+}
+
+impl FailureBudget {
+    pub(crate) fn new(config: &RewardConfig) -> Self {
+        Self {
+            free: config.max_failed_groups,
+            share: config.max_failed_share,
+            tried: 0,
+            failed: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.tried += 1;
+    }
+
+    /// Counts a failed group; an error where it was one too many.
+    pub(crate) fn failed(&mut self, failure: &RewardFailure) -> Result<(), Error> {
+        self.tried += 1;
+        *self.failed.entry(failure.reason.as_str()).or_default() += 1;
+        let failed: u64 = self.failed.values().sum();
+        if failed <= self.free || failed as f64 <= self.share * self.tried as f64 {
+            return Ok(());
+        }
+        let reasons: Vec<_> = self
+            .failed
+            .iter()
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        Err(Error::RewardFailures {
+            failed,
+            tried: self.tried,
+            reasons: reasons.join(", "),
+            last: failure.detail.clone(),
+        })
+    }
+
+    pub(crate) fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{FailureBudget, FailureReason, Reward, RewardFailure, RewardItem, VerifierReward};
+    use crate::{RewardConfig, config::RewardKind};
+
+    fn item(completion: &str, answer: Option<&str>) -> RewardItem {
+        RewardItem {
+            prompt: "2+2=".to_owned(),
+            completion: completion.to_owned(),
+            answer: answer.map(str::to_owned),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn right_answers_earn_one() {
+        let mut reward = VerifierReward::new(RewardKind::Number);
+        let items = vec![
+            item("so 4", Some("4")),
+            item("so 5", Some("4")),
+            item("4", None),
+        ];
+        let scores = reward.score(items).await.unwrap();
+        assert_eq!(scores[0].as_ref().unwrap().reward, 1.0);
+        assert_eq!(scores[1].as_ref().unwrap().reward, 0.0);
+        assert_eq!(
+            scores[2].as_ref().unwrap_err().reason,
+            FailureReason::NoAnswer
+        );
+        assert!(reward.needs_answer());
+    }
+
+    #[test]
+    fn the_budget_allows_a_few_and_then_a_share() {
+        let failure = RewardFailure {
+            reason: FailureReason::Timeout,
+            detail: "no answer".to_owned(),
+        };
+        let config = RewardConfig {
+            max_failed_groups: 2,
+            max_failed_share: 0.1,
+            ..Default::default()
+        };
+        let mut budget = FailureBudget::new(&config);
+        budget.failed(&failure).unwrap();
+        budget.failed(&failure).unwrap();
+        let message = budget.clone().failed(&failure).unwrap_err().to_string();
+        assert!(
+            message.contains("3 of 3") && message.contains("timeout 3"),
+            "{message}"
+        );
+        for _ in 0..27 {
+            budget.succeeded();
+        }
+        budget.failed(&failure).unwrap();
+        assert!(budget.failed(&failure).is_err());
+        assert_eq!(budget.counts()["timeout"], 4);
+    }
+}

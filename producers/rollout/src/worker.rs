@@ -1,0 +1,266 @@
+mod judge;
+mod sampler;
+
+use std::{future::Future, path::PathBuf};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vintage_bus::{Bus, TopicTable};
+use vintage_control::{Name, Topics};
+
+use crate::{
+    Error, RolloutConfig,
+    engine::{Engine, EngineError},
+    event::{ProducerEvent, ProducerSummary},
+    follow::follow,
+    gate::{Gate, GateBase},
+    prompts::PromptSet,
+    publish::Publisher,
+    reward::Reward,
+    select::Selector,
+};
+use judge::Judge;
+use sampler::Sampler;
+
+/// All a producer is made of.
+pub struct WorkerSetup {
+    /// The log.
+    pub bus: Bus,
+    /// The run's topics.
+    pub topics: Topics,
+    /// Their sizes.
+    pub table: TopicTable,
+    /// Lineage to sample from.
+    pub policy: Name,
+    /// What samples.
+    pub engine: Box<dyn Engine>,
+    /// What judges.
+    pub reward: Box<dyn Reward>,
+    /// What is asked.
+    pub prompts: PromptSet,
+    /// Settings.
+    pub config: RolloutConfig,
+    /// Chooses prompts and samples, together with the slot number.
+    pub seed: u64,
+    /// Groups the learner takes an update.
+    pub groups_per_update: u64,
+    /// Versions from one announcement to the next.
+    pub publish_every: u64,
+    /// Updates of the run, where it is known: nothing is sampled for later ones, and `finished`
+    /// is believed only from there on (it may be left over from an earlier, shorter run).
+    pub updates: Option<u64>,
+    /// What earlier lives left behind.
+    pub base: GateBase,
+    /// Where to keep the journal of acknowledged numbers.
+    pub journal_dir: Option<PathBuf>,
+}
+
+/// One life of a producer: follows the policy, waits at the gate, samples, judges, publishes.
+///
+/// The three last are a pipeline: while one call of the engine runs, the groups of the one
+/// before are judged and those before that await their acknowledgement.
+pub struct Worker {
+    setup: WorkerSetup,
+    gate: Gate,
+    id: String,
+}
+
+impl Worker {
+    /// Checks settings and prompts; nothing is sent yet.
+    pub fn new(setup: WorkerSetup) -> Result<Self, Error> {
+        setup.config.check()?;
+        let gate = Gate::new(
+            setup.config.gate.rule(),
+            setup.groups_per_update,
+            setup.publish_every,
+            setup.updates,
+            setup.base.clone(),
+        )?;
+        check_answers(&setup)?;
+        check_lengths(&setup)?;
+        // Numbers start at 0 in every life, so a life needs a name of its own.
+        let id = format!("{}-{}", setup.config.producer, Uuid::now_v7().simple());
+        Ok(Self { setup, gate, id })
+    }
+
+    /// Value of this life's `producer` header.
+    pub fn producer_id(&self) -> &str {
+        &self.id
+    }
+
+    /// Works until the learner has finished or `cancel` is triggered; then what is running is
+    /// finished and published.
+    pub async fn run(
+        self,
+        cancel: CancellationToken,
+        events: mpsc::UnboundedSender<ProducerEvent>,
+    ) -> Result<ProducerSummary, Error> {
+        let Self { setup, gate, id } = self;
+        let stop = cancel.child_token();
+        let following = CancellationToken::new();
+        let (news, policies) = watch::channel(None);
+        let (sampled, to_judge) = mpsc::channel(1);
+        let (judged, to_publish) = mpsc::channel(2 * setup.config.concurrent_groups);
+        let (abandoned, given_up) = mpsc::unbounded_channel();
+
+        let publisher = Publisher::open(
+            &setup.bus,
+            &setup.topics,
+            &setup.table,
+            &id,
+            setup.journal_dir.as_deref(),
+            events.clone(),
+        )?;
+        let judge = Judge::new(
+            setup.reward,
+            &setup.config,
+            &setup.policy,
+            judged,
+            abandoned,
+            events.clone(),
+        );
+        let mut sampler = Sampler {
+            rule: setup.config.gate.rule(),
+            gate,
+            selector: Selector::new(setup.seed, setup.prompts.len()),
+            engine: setup.engine,
+            prompts: setup.prompts,
+            sampling: setup.config.sampling(),
+            group_size: setup.config.group_size,
+            concurrent_groups: setup.config.concurrent_groups as u64,
+            groups_per_update: setup.groups_per_update,
+            updates: setup.updates,
+            seed: setup.seed,
+            policies,
+            given_up,
+            sampled,
+            events,
+            times: sampler::Times::default(),
+        };
+
+        let follower = follow(
+            setup.bus,
+            setup.topics,
+            setup.policy,
+            id.clone(),
+            news,
+            following.clone(),
+        );
+        let follower = start(&stop, follower);
+        let publishing = start(&stop, publisher.run(to_publish));
+        let judging = start(&stop, judge.run(to_judge));
+
+        let sampling = sampler.run(&stop).await;
+        let times = sampler.times;
+        // Ends the channels one after the other.
+        drop(sampler);
+        let failed = join("reward", judging).await;
+        let published = join("publishing", publishing).await;
+        following.cancel();
+        let followed = join("announcements", follower).await;
+
+        // A stage that fails makes the ones before it stop without an error of their own.
+        let published = published?;
+        let failed = failed?;
+        followed?;
+        sampling?;
+        Ok(ProducerSummary {
+            producer: id,
+            groups: published.groups,
+            rows: published.rows,
+            tokens: published.tokens,
+            failed,
+            sampling_seconds: times.sampling,
+            loading_seconds: times.loading,
+            waiting_seconds: times.waiting,
+        })
+    }
+}
+
+/// Starts a stage, whose failure stops all.
+fn start<T: Send + 'static>(
+    stop: &CancellationToken,
+    stage: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> JoinHandle<Result<T, Error>> {
+    let guard = stop.clone().drop_guard();
+    tokio::spawn(async move {
+        let outcome = stage.await;
+        // A panic drops the guard too, which stops all.
+        if outcome.is_ok() {
+            guard.disarm();
+        }
+        outcome
+    })
+}
+
+async fn join<T>(stage: &'static str, task: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
+    task.await
+        .map_err(|source| Error::Panicked { stage, source })?
+}
+
+/// Refuses prompts that the reward cannot judge.
+fn check_answers(setup: &WorkerSetup) -> Result<(), Error> {
+    let WorkerSetup {
+        reward, prompts, ..
+    } = setup;
+    if reward.needs_answer() {
+        prompts.require_answers()?;
+    }
+    for prompt in prompts.prompts() {
+        if let Some(Err(reason)) = prompt.answer.as_deref().map(|a| reward.check_answer(a)) {
+            return Err(prompts.refuse(prompt, format!("prompt {:?}: {reason}", prompt.id)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses prompts that the engine cannot hold or does not understand.
+fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
+    let WorkerSetup {
+        engine,
+        prompts,
+        config,
+        ..
+    } = setup;
+    let context = engine.context_len();
+    for prompt in prompts.prompts() {
+        let tokens = match engine.encode(&prompt.text) {
+            Ok(tokens) => tokens.len(),
+            Err(EngineError::Failed { attempted, source }) => {
+                return Err(Error::Engine {
+                    engine: engine.name().to_owned(),
+                    attempted: format!("encode prompt {:?}", prompt.id),
+                    source: EngineError::Failed { attempted, source },
+                });
+            }
+            Err(error) => {
+                return Err(prompts.refuse(prompt, format!("prompt {:?}: {error}", prompt.id)));
+            }
+        };
+        if tokens == 0 {
+            let reason = format!(
+                "prompt {:?} encodes to no tokens; fill or remove it",
+                prompt.id
+            );
+            return Err(prompts.refuse(prompt, reason));
+        }
+        if tokens + config.max_tokens > context {
+            let reason = format!(
+                "prompt {:?} has {tokens} tokens, and with max_tokens {} exceeds the model's \
+                 context of {context}; shorten it, or lower max_tokens to at most {}",
+                prompt.id,
+                config.max_tokens,
+                context.saturating_sub(tokens),
+            );
+            return Err(prompts.refuse(prompt, reason));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
+use vintage_control::Name;
+use vintage_trajectory::Trajectory;
+
+use super::sampler::SampledGroup;
+use crate::{
+    Error, RolloutConfig,
+    event::ProducerEvent,
+    gate::Slot,
+    reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
+};
+
+/// Second stage: gives every completion its reward, and makes trajectories of them.
+pub(super) struct Judge {
+    reward: Box<dyn Reward>,
+    budget: FailureBudget,
+    policy: Name,
+    judged: Sender<Vec<Trajectory>>,
+    abandoned: UnboundedSender<Slot>,
+    events: UnboundedSender<ProducerEvent>,
+}
+
+impl Judge {
+    pub(super) fn new(
+        reward: Box<dyn Reward>,
+        config: &RolloutConfig,
+        policy: &Name,
+        judged: Sender<Vec<Trajectory>>,
+        abandoned: UnboundedSender<Slot>,
+        events: UnboundedSender<ProducerEvent>,
+    ) -> Self {
+        let budget = FailureBudget::new(&config.reward);
+        Self {
+            reward,
+            budget,
+            policy: policy.clone(),
+            judged,
+            abandoned,
+            events,
+        }
+    }
+
+    /// Judges until the channel ends; returns the groups without a reward by reason.
+    pub(super) async fn run(
+        mut self,
+        mut calls: Receiver<Vec<SampledGroup>>,
+    ) -> Result<BTreeMap<&'static str, u64>, Error> {
+        let outcome = self.judge_all(&mut calls).await;
+        self.reward.close().await;
+        outcome?;
+        Ok(self.budget.counts().clone())
+    }
+
+    async fn judge_all(&mut self, calls: &mut Receiver<Vec<SampledGroup>>) -> Result<(), Error> {
+        while let Some(groups) = calls.recv().await {
+            let items = groups.iter().flat_map(items).collect();
+            let mut scores = self.reward.score(items).await?.into_iter();
+            for group in groups {
+                let of_group: Result<Vec<RewardScore>, RewardFailure> = {
+                    // All of the group's scores are taken, whichever failed.
+                    let taken: Vec<_> = scores.by_ref().take(group.samples.len()).collect();
+                    taken.into_iter().collect()
+                };
+                match of_group {
+                    Ok(scores) => {
+                        self.budget.succeeded();
+                        let rows = trajectories(group, scores, &self.policy);
+                        if self.judged.send(rows).await.is_err() {
+                            // The publisher has failed and says why.
+                            return Ok(());
+                        }
+                    }
+                    Err(failure) => self.give_up(&group, &failure)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A group without a reward is not numbered, and its place at the gate is free again.
+    fn give_up(&mut self, group: &SampledGroup, failure: &RewardFailure) -> Result<(), Error> {
+        let prompt_id = group.prompt.id.clone();
+        tracing::warn!(
+            prompt = prompt_id,
+            "no reward for a group, so it is not published: {failure}"
+        );
+        // Both receivers may be gone where the run is ending.
+        let _ = self.abandoned.send(group.slot);
+        let _ = self.events.send(ProducerEvent::RewardFailed {
+            prompt_id,
+            reason: failure.reason.as_str(),
+            detail: failure.detail.clone(),
+        });
+        self.budget.failed(failure)
+    }
+}
+
+fn items(group: &SampledGroup) -> impl Iterator<Item = RewardItem> {
+    group.samples.iter().map(|sample| RewardItem {
+        prompt: group.prompt.text.clone(),
+        completion: sample.completion_text.clone(),
+        answer: group.prompt.answer.clone(),
+        metadata: group.prompt.metadata.clone(),
+    })
+}
+
+fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) -> Vec<Trajectory> {
+    let SampledGroup {
+        id,
+        slot,
+        prompt,
+        samples,
+        engine,
+        sampling,
+        created_at_us,
+    } = group;
+    let mut metadata = prompt.metadata;
+    // With the seed it tells which samples these are.
+    metadata.insert("slot".to_owned(), slot.number.to_string());
+    let group_size = samples.len() as u16;
+    (0..)
+        .zip(samples.into_iter().zip(scores))
+        .map(|(sample_index, (sample, score))| Trajectory {
+            group_id: id,
+            group_size,
+            sample_index,
+            policy: policy.to_string(),
+            batch: slot.batch,
+            prompt_id: prompt.id.clone(),
+            prompt_tokens: sample.prompt_tokens,
+            completion_tokens: sample.completion_tokens,
+            behavior_logprobs: sample.logprobs,
+            loss_mask: None,
+            policy_spans: sample.spans,
+            reward: score.reward,
+            reward_parts: score.parts,
+            finish_reason: sample.finish_reason,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: sampling.top_k,
+            logprob_mode: sample.logprob_mode,
+            engine: engine.clone(),
+            created_at_us,
+            generation_seconds: sample.seconds,
+            prompt_text: Some(prompt.text.clone()),
+            completion_text: Some(sample.completion_text),
+            metadata: Some(metadata.clone()),
+        })
+        .collect()
+}

@@ -1,0 +1,297 @@
+use std::time::Instant;
+
+use tokio::sync::{
+    mpsc::{Sender, UnboundedReceiver, UnboundedSender},
+    watch,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vintage_control::{PolicyAnnouncement, PolicyVersion};
+use vintage_trajectory::GroupId;
+
+use crate::{
+    Error,
+    engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
+    event::ProducerEvent,
+    gate::{Admission, Announced, Gate, GateRule, Slot},
+    prompts::{Prompt, PromptSet},
+    select::{Selector, group_seed},
+};
+
+/// A group that was sampled and has no reward yet.
+pub(super) struct SampledGroup {
+    pub(super) id: GroupId,
+    pub(super) slot: Slot,
+    pub(super) prompt: Prompt,
+    pub(super) samples: Vec<Sample>,
+    pub(super) engine: String,
+    pub(super) sampling: Sampling,
+    pub(super) created_at_us: i64,
+}
+
+/// Seconds spent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    pub(super) sampling: f64,
+    pub(super) loading: f64,
+    pub(super) waiting: f64,
+}
+
+/// First stage: waits at the gate, and samples what it admits.
+pub(super) struct Sampler {
+    pub(super) rule: GateRule,
+    pub(super) gate: Gate,
+    pub(super) selector: Selector,
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) prompts: PromptSet,
+    pub(super) sampling: Sampling,
+    pub(super) group_size: u16,
+    pub(super) concurrent_groups: u64,
+    pub(super) groups_per_update: u64,
+    pub(super) updates: Option<u64>,
+    pub(super) seed: u64,
+    pub(super) policies: watch::Receiver<Option<PolicyAnnouncement>>,
+    /// Slots whose groups got no reward.
+    pub(super) given_up: UnboundedReceiver<Slot>,
+    pub(super) sampled: Sender<Vec<SampledGroup>>,
+    pub(super) events: UnboundedSender<ProducerEvent>,
+    pub(super) times: Times,
+}
+
+impl Sampler {
+    /// Samples until the learner has finished, or `stop`.
+    pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut closed_since = None;
+        let outcome = self.sample_all(stop, &mut closed_since).await;
+        self.note_waited(&mut closed_since);
+        outcome
+    }
+
+    async fn sample_all(
+        &mut self,
+        stop: &CancellationToken,
+        closed_since: &mut Option<Instant>,
+    ) -> Result<(), Error> {
+        while !stop.is_cancelled() {
+            while let Ok(slot) = self.given_up.try_recv() {
+                self.gate.abandon(slot);
+            }
+            let announcement = self.policies.borrow_and_update().clone();
+            let mut admission = None;
+            if let Some(record) = &announcement {
+                if self.has_finished(record) {
+                    return Ok(());
+                }
+                self.check(record)?;
+                admission = Some(
+                    self.gate
+                        .admit(&Announced::from(record), self.concurrent_groups),
+                );
+            }
+            if let Some(admission) = admission.filter(|admission| !admission.slots.is_empty()) {
+                self.note_waited(closed_since);
+                if !self.work(admission, stop).await? {
+                    return Ok(());
+                }
+            } else {
+                if closed_since.is_none() {
+                    *closed_since = Some(Instant::now());
+                    let version = announcement.map(|record| record.version);
+                    self.tell(ProducerEvent::Waiting { version });
+                }
+                if !self.wait(stop).await {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the gate may open; false where it never will.
+    async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        tokio::select! {
+            () = stop.cancelled() => false,
+            // The follower ends first only where it failed.
+            news = self.policies.changed() => news.is_ok(),
+            Some(slot) = self.given_up.recv() => {
+                self.gate.abandon(slot);
+                true
+            }
+        }
+    }
+
+    /// Loads, samples and hands on; false where there is nobody to hand on to, or a stop came
+    /// before anything was sampled.
+    async fn work(
+        &mut self,
+        admission: Admission,
+        stop: &CancellationToken,
+    ) -> Result<bool, Error> {
+        let Some(version) = self.load(admission.version, stop).await? else {
+            return Ok(false);
+        };
+        let mut groups = Vec::with_capacity(admission.slots.len());
+        let mut requests = Vec::with_capacity(admission.slots.len());
+        for slot in admission.slots {
+            let prompt = &self.prompts.prompts()[self.selector.prompt_of(slot.number)];
+            let id = GroupId(Uuid::now_v7().into_bytes());
+            requests.push(SampleRequest {
+                prompt_text: prompt.text.clone(),
+                group: id,
+                samples: self.group_size,
+                seed: group_seed(self.seed, slot.number),
+                sampling: self.sampling,
+            });
+            groups.push((id, slot, prompt.clone()));
+        }
+        let start = Instant::now();
+        let answers = match self.engine.sample(requests).await {
+            Ok(answers) => answers,
+            Err(source) => {
+                return Err(self.engine_error(format!("sample {} groups", groups.len()), source));
+            }
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        self.times.sampling += seconds;
+        self.check_answers(&answers, groups.len())?;
+        let samples = || answers.iter().flatten();
+        self.tell(ProducerEvent::Sampled {
+            version,
+            groups: groups.len() as u64,
+            rows: samples().count() as u64,
+            tokens: samples()
+                .map(|sample| sample.completion_tokens.len() as u64)
+                .sum(),
+            seconds,
+        });
+        let created_at_us = jiff::Timestamp::now().as_microsecond();
+        let engine = self.engine.name();
+        let sampled = groups
+            .into_iter()
+            .zip(answers)
+            .map(|((id, slot, prompt), samples)| SampledGroup {
+                id,
+                slot,
+                prompt,
+                samples,
+                engine: engine.to_owned(),
+                sampling: self.sampling,
+                created_at_us,
+            })
+            .collect();
+        Ok(self.sampled.send(sampled).await.is_ok())
+    }
+
+    /// Makes the engine hold `version`, or a newer one where the rule allows it and `version` is
+    /// pruned already. `None` on a stop.
+    async fn load(
+        &mut self,
+        mut version: PolicyVersion,
+        stop: &CancellationToken,
+    ) -> Result<Option<PolicyVersion>, Error> {
+        while self.engine.version() != version {
+            let start = Instant::now();
+            let outcome = self.engine.load(version).await;
+            let seconds = start.elapsed().as_secs_f64();
+            self.times.loading += seconds;
+            match outcome {
+                Ok(()) => {
+                    self.tell(ProducerEvent::Loaded { version, seconds });
+                    break;
+                }
+                Err(EngineError::VersionGone { .. })
+                    if matches!(self.rule, GateRule::Wait { .. }) =>
+                {
+                    tracing::info!(%version, "version was pruned before it was loaded; taking a newer one");
+                    let newer = |news: &Option<PolicyAnnouncement>| {
+                        news.as_ref().is_some_and(|record| record.version > version)
+                    };
+                    let news = tokio::select! {
+                        () = stop.cancelled() => return Ok(None),
+                        news = self.policies.wait_for(newer) => news.ok().and_then(|news| news.clone()),
+                    };
+                    let Some(record) = news else { return Ok(None) };
+                    version = record.version;
+                }
+                Err(source) => {
+                    return Err(self.engine_error(format!("load version {version}"), source));
+                }
+            }
+        }
+        Ok(Some(version))
+    }
+
+    fn has_finished(&self, record: &PolicyAnnouncement) -> bool {
+        record.finished
+            && self
+                .updates
+                .is_none_or(|updates| record.version.0 >= updates)
+    }
+
+    fn check(&self, record: &PolicyAnnouncement) -> Result<(), Error> {
+        if record.groups_per_update == self.groups_per_update {
+            return Ok(());
+        }
+        Err(Error::GroupsPerUpdate {
+            policy: record.policy.to_string(),
+            announced: record.groups_per_update,
+            configured: self.groups_per_update,
+        })
+    }
+
+    /// Refuses answers that cannot be made into groups.
+    fn check_answers(&self, answers: &[Vec<Sample>], groups: usize) -> Result<(), Error> {
+        let refuse = |found: String, expected: String| {
+            Err(Error::EngineAnswer {
+                engine: self.engine.name().to_owned(),
+                found,
+                expected,
+            })
+        };
+        if answers.len() != groups {
+            return refuse(format!("{} groups", answers.len()), format!("{groups}"));
+        }
+        for samples in answers {
+            if samples.len() != usize::from(self.group_size) {
+                return refuse(
+                    format!("{} completions", samples.len()),
+                    format!("{} a group", self.group_size),
+                );
+            }
+            for sample in samples {
+                let (tokens, logprobs) = (sample.completion_tokens.len(), sample.logprobs.len());
+                if tokens != logprobs || tokens == 0 || sample.spans.is_empty() {
+                    return refuse(
+                        format!(
+                            "{tokens} tokens, {logprobs} log-probs and {} policy spans",
+                            sample.spans.len()
+                        ),
+                        "a log-prob for each of one or more tokens, and a span".to_owned(),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn engine_error(&self, attempted: String, source: EngineError) -> Error {
+        Error::Engine {
+            engine: self.engine.name().to_owned(),
+            attempted,
+            source,
+        }
+    }
+
+    fn note_waited(&mut self, closed_since: &mut Option<Instant>) {
+        if let Some(since) = closed_since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            self.times.waiting += seconds;
+            self.tell(ProducerEvent::Waited { seconds });
+        }
+    }
+
+    fn tell(&self, event: ProducerEvent) {
+        // Nobody may be watching.
+        let _ = self.events.send(event);
+    }
+}

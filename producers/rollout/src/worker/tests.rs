@@ -1,0 +1,433 @@
+mod scripted;
+mod stage;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Cursor,
+    path::Path,
+    sync::Arc,
+};
+
+use tokio::time::timeout;
+use vintage_control::PolicyVersion;
+
+use super::{Worker, WorkerSetup};
+use crate::{
+    Error, ProducerEvent, PromptSet, RewardConfig, RolloutConfig, Selector, read_journals,
+    reward::Reward,
+};
+use scripted::{Script, ScriptedEngine, ScriptedReward};
+use stage::{BATCH, GROUP, Group, PATIENCE, SEED, Stage, exact, prompts, start, wait};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
+    let mut stage = Stage::new().await;
+    let engine = ScriptedEngine::new(Script::default());
+    let mut running = start(stage.setup(engine, wait(1)));
+
+    // Records of other lineages, or that cannot be read, are passed over.
+    stage.publish_policy(b"{not json").await;
+    stage
+        .announce(|record| record.policy = "other".parse().unwrap())
+        .await;
+    stage.version(0).await;
+    running.until_closed_at(0).await;
+    let mut groups = stage.groups(8).await;
+    stage
+        .announce(|record| (record.version, record.groups_rejected) = (PolicyVersion(1), 2))
+        .await;
+    groups.extend(stage.groups(6).await);
+    running.until_closed_at(1).await;
+    stage.finish().await;
+    let id = running.id.clone();
+    let summary = running.end().await.unwrap();
+
+    let mut selector = Selector::new(SEED, 7);
+    let set = prompts(7);
+    for (index, group) in groups.iter().enumerate() {
+        let (headers, rows) = (&group.headers, &group.rows);
+        assert_eq!(headers.producer_seq, index as u64);
+        assert_eq!((&headers.producer, headers.run.as_str()), (&id, "gate-run"));
+        assert_eq!(
+            (headers.policy.as_str(), headers.batch, headers.part),
+            ("main", -1, (1, 1))
+        );
+        let version = PolicyVersion(u64::from(index >= 8));
+        assert_eq!(
+            (headers.min_policy_version, headers.max_policy_version),
+            (version, version)
+        );
+        assert_eq!(rows.len(), usize::from(GROUP));
+        assert_eq!(group.slot(), index as u64);
+        let prompt = &set.prompts()[selector.prompt_of(index as u64)];
+        for (sample, row) in rows.iter().enumerate() {
+            assert_eq!(row.prompt_id, prompt.id);
+            assert_eq!(row.prompt_text.as_deref(), Some(prompt.text.as_str()));
+            assert_eq!(
+                (usize::from(row.sample_index), row.group_size),
+                (sample, GROUP)
+            );
+            assert_eq!(row.policy_spans[0].version, version);
+            let right = row.completion_text == prompt.answer;
+            assert_eq!(row.reward, f32::from(u8::from(right)));
+        }
+    }
+    let ids: BTreeSet<_> = groups
+        .iter()
+        .map(|group| group.headers.group.to_string())
+        .collect();
+    assert_eq!(ids.len(), 14);
+    assert_eq!((summary.groups, summary.rows), (14, 14 * u64::from(GROUP)));
+    assert_eq!(summary.producer, id);
+    let journals = read_journals(stage.journals.path()).unwrap();
+    assert_eq!(journals, BTreeMap::from([(id, (0..14).collect())]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_life_samples_the_same_content_for_the_same_slots() {
+    // Once through without a break.
+    let mut stage = Stage::new().await;
+    let engine = ScriptedEngine::new(Script::default());
+    let loads = engine.loads();
+    let mut setup = stage.setup(engine, exact(1));
+    setup.updates = Some(4);
+    let mut running = start(setup);
+    stage.version(0).await;
+    let mut whole = stage.groups(8).await;
+    stage.version(2).await;
+    whole.extend(stage.groups(8).await);
+    running.until_closed_at(2).await;
+    running.cancel.cancel();
+    running.end().await.unwrap();
+    assert_eq!(*loads.lock().unwrap(), [1, 2]);
+    for (index, group) in whole.iter().enumerate() {
+        let batch = index as i64 / BATCH as i64;
+        assert_eq!((group.headers.batch, group.slot()), (batch, index as u64));
+        let sampler = PolicyVersion((batch as u64).saturating_sub(1));
+        assert_eq!(group.headers.max_policy_version, sampler);
+    }
+
+    // In a second run the producer stops in the middle and another takes over.
+    let mut stage = Stage::new().await;
+    let setup = stage.setup(ScriptedEngine::new(Script::default()), exact(1));
+    let mut running = start(setup);
+    stage.version(0).await;
+    running.until_closed_at(0).await;
+    running.cancel.cancel();
+    let first = running.end().await.unwrap();
+    assert_eq!(first.groups, 8);
+    stage.groups(8).await;
+    // Say that two groups of batch 1 were lost with the log.
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), exact(1));
+    setup.base.filled = BTreeMap::from([(0, 4), (1, 2)]);
+    setup.updates = Some(4);
+    // Lies in the log behind version 0, which must not be taken for news.
+    stage.version(2).await;
+    let mut running = start(setup);
+    let again = stage.groups(8).await;
+    running.until_closed_at(2).await;
+    running.cancel.cancel();
+    let second = running.end().await.unwrap();
+    assert_ne!(first.producer, second.producer);
+    assert_eq!(second.groups, 8);
+    // Version 2 has trained batches 0 and 1.
+    for (old, new) in whole[8..].iter().zip(&again) {
+        assert_ne!(old.headers.group, new.headers.group);
+        assert_eq!(old.headers.batch, new.headers.batch);
+        for (old, new) in old.rows.iter().zip(&new.rows) {
+            assert_eq!(old.prompt_tokens, new.prompt_tokens);
+            assert_eq!(old.completion_tokens, new.completion_tokens);
+            assert_eq!(old.reward, new.reward);
+        }
+    }
+    assert_eq!(again[0].headers.producer_seq, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_without_a_reward_is_not_numbered_and_made_up_for() {
+    let mut stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), exact(0));
+    // The second and the third group it sees get no reward.
+    setup.reward = Box::new(ScriptedReward::failing([1, 2]));
+    let mut running = start(setup);
+    stage.version(0).await;
+    let groups = stage.groups(4).await;
+    stage.finish().await;
+    running
+        .until(|event| matches!(event, ProducerEvent::RewardFailed { .. }))
+        .await;
+    let summary = running.end().await.unwrap();
+    assert_eq!(
+        groups
+            .iter()
+            .map(|g| g.headers.producer_seq)
+            .collect::<Vec<_>>(),
+        [0, 1, 2, 3]
+    );
+    assert!(groups.iter().all(|group| group.headers.batch == 0));
+    assert_eq!(summary.failed, BTreeMap::from([("timeout", 2)]));
+    assert_eq!(summary.groups, 4);
+    let slots: BTreeSet<_> = groups.iter().map(Group::slot).collect();
+    assert!(
+        !slots.contains(&1) && !slots.contains(&2) && slots.len() == 4,
+        "{slots:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_failures_stop_the_run() {
+    let stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(9));
+    setup.reward = Box::new(ScriptedReward::failing(0..1000));
+    setup.config.reward = RewardConfig {
+        max_failed_groups: 3,
+        ..Default::default()
+    };
+    let running = start(setup);
+    stage.version(0).await;
+    let error = running.end().await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::RewardFailures {
+                failed: 4,
+                tried: 4,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("timeout 4"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_finishes_and_publishes_what_runs() {
+    let mut stage = Stage::new().await;
+    let mut script = Script::default();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    script.hold = Some(Arc::clone(&gate));
+    let mut running = start(stage.setup(ScriptedEngine::new(script), wait(9)));
+    stage.version(0).await;
+    // One call is done, the second runs when the stop comes.
+    gate.add_permits(1);
+    running
+        .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
+        .await;
+    running.cancel.cancel();
+    gate.add_permits(100);
+    let summary = running.end().await.unwrap();
+    assert!(
+        summary.groups == 3 || summary.groups == 6,
+        "{}",
+        summary.groups
+    );
+    assert_eq!(
+        stage.groups(summary.groups as usize).await.len() as u64,
+        summary.groups
+    );
+    let journals = read_journals(stage.journals.path()).unwrap();
+    assert_eq!(journals[&summary.producer], (0..summary.groups).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sampling_does_not_wait_for_rewards() {
+    let mut stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(9));
+    let held = Arc::new(tokio::sync::Semaphore::new(0));
+    setup.reward = Box::new(ScriptedReward::held(Arc::clone(&held)));
+    let mut running = start(setup);
+    stage.version(0).await;
+    // No reward yet, and the engine is at its second call already.
+    running
+        .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
+        .await;
+    running
+        .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
+        .await;
+    held.add_permits(1000);
+    assert_eq!(stage.groups(40).await.len(), 40);
+    running.cancel.cancel();
+    running.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_version_is_passed_over_where_the_rule_allows() {
+    let mut stage = Stage::new().await;
+    let script = Script {
+        pruned: BTreeSet::from([1]),
+        ..Default::default()
+    };
+    let engine = ScriptedEngine::new(script.clone());
+    let (loads, mut asked) = (engine.loads(), engine.asked());
+    let running = start(stage.setup(engine, wait(0)));
+    stage.version(1).await;
+    timeout(PATIENCE, asked.wait_for(|version| *version == 1))
+        .await
+        .unwrap()
+        .unwrap();
+    stage.version(2).await;
+    let groups = stage.groups(4).await;
+    assert!(
+        groups
+            .iter()
+            .all(|group| group.headers.min_policy_version == PolicyVersion(2))
+    );
+    running.cancel.cancel();
+    running.end().await.unwrap();
+    assert_eq!(*loads.lock().unwrap(), [2]);
+
+    // The exact rule cannot do without it.
+    let stage = Stage::new().await;
+    let running = start(stage.setup(ScriptedEngine::new(script), exact(0)));
+    stage.version(1).await;
+    let message = running.end().await.unwrap_err().to_string();
+    assert!(message.contains("load version 1"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_group_travels_in_parts() {
+    let mut stage = Stage::new().await;
+    let script = Script {
+        length: Some(60_000),
+        context: 100_000,
+        ..Default::default()
+    };
+    let mut setup = stage.setup(ScriptedEngine::new(script), wait(0));
+    setup.config.max_tokens = 60_000;
+    setup.groups_per_update = 1;
+    let running = start(setup);
+    stage.announce(|record| record.groups_per_update = 1).await;
+    let groups = stage.groups(1).await;
+    running.cancel.cancel();
+    let summary = running.end().await.unwrap();
+    assert!(groups[0].parts > 1);
+    assert_eq!(groups[0].rows.len(), usize::from(GROUP));
+    assert_eq!(summary.groups, 1);
+    let journals = read_journals(stage.journals.path()).unwrap();
+    assert_eq!(journals[&summary.producer], BTreeSet::from([0]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {
+    let mut stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
+    setup.updates = Some(5);
+    setup.base.published_before = 8;
+    let mut running = start(setup);
+    stage
+        .announce(|record| (record.version, record.finished) = (PolicyVersion(2), true))
+        .await;
+    let groups = stage.groups(4).await;
+    assert_eq!(groups[0].slot(), 8);
+    running.until_closed_at(2).await;
+    stage
+        .announce(|record| (record.version, record.finished) = (PolicyVersion(5), true))
+        .await;
+    assert_eq!(running.end().await.unwrap().groups, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_with_another_batch_is_refused() {
+    let stage = Stage::new().await;
+    let running = start(stage.setup(ScriptedEngine::new(Script::default()), wait(0)));
+    stage.announce(|record| record.groups_per_update = 9).await;
+    let message = running.end().await.unwrap_err().to_string();
+    assert!(
+        message.contains("takes 9 groups") && message.contains("set to 4"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_input_is_refused_before_anything_is_sent() {
+    let stage = Stage::new().await;
+    let message = |change: &dyn Fn(&mut WorkerSetup)| {
+        let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
+        change(&mut setup);
+        Worker::new(setup).err().expect("a refusal").to_string()
+    };
+    let one = |row: &str| {
+        PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(row.to_owned())).unwrap()
+    };
+
+    // 27 tokens and 5 to come, in a context of 30.
+    let long = message(&|setup| {
+        let row = format!(
+            "\n{{\"prompt\": \"{}\", \"answer\": \"1\", \"id\": \"q\"}}",
+            "1+".repeat(13) + "1"
+        );
+        setup.prompts = one(&row);
+    });
+    for part in [
+        "tasks.jsonl:2",
+        "\"q\"",
+        "27 tokens",
+        "max_tokens 5",
+        "context of 30",
+        "at most 3",
+    ] {
+        assert!(long.contains(part), "{part}: {long}");
+    }
+    let strange =
+        message(&|setup| setup.prompts = one(r#"{"prompt": "1+é", "answer": "1", "id": "q"}"#));
+    assert!(
+        strange.contains("tasks.jsonl:1") && strange.contains("'é'"),
+        "{strange}"
+    );
+    assert!(strange.contains("\"q\""), "{strange}");
+
+    let unanswered = message(&|setup| setup.prompts = one(r#"{"prompt": "1+1="}"#));
+    assert!(
+        unanswered.contains("tasks.jsonl:1") && unanswered.contains("answer"),
+        "{unanswered}"
+    );
+
+    let words = message(&|setup| setup.prompts = one(r#"{"prompt": "1+1=", "answer": "two"}"#));
+    assert!(
+        words.contains("tasks.jsonl:1") && words.contains("\"two\""),
+        "{words}"
+    );
+
+    let greedy = message(&|setup| setup.config.temperature = 0.0);
+    assert!(greedy.contains("temperature = 0"), "{greedy}");
+    assert!(message(&|setup| setup.config.temperature = f32::NAN).contains("NaN"));
+    assert!(message(&|setup| setup.config.top_p = 0.0).contains("top_p"));
+    assert!(message(&|setup| setup.config.group_size = 0).contains("group_size"));
+    assert!(message(&|setup| setup.config.reward.timeout_seconds = 0.0).contains("timeout"));
+    assert!(message(&|setup| setup.publish_every = 3).contains("max_staleness"));
+}
+
+#[test]
+fn unknown_settings_are_refused() {
+    let refuse = |text: &str| {
+        serde_json::from_str::<RolloutConfig>(text)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refuse(r#"{"group_sizes": 8}"#).contains("group_sizes"));
+    assert!(refuse(r#"{"gate": {"max_stale": 8}}"#).contains("max_stale"));
+    assert!(refuse(r#"{"reward": {"kind": "vibes"}}"#).contains("vibes"));
+    let config: RolloutConfig = serde_json::from_str(
+        r#"{"gate": {"exact": 256}, "reward": {"command": ["python3", "judge.py"]}}"#,
+    )
+    .unwrap();
+    assert_eq!(config.gate.exact, Some(256));
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(
+        serde_json::from_str::<RolloutConfig>(&written).unwrap(),
+        config
+    );
+}
+
+#[tokio::test]
+async fn a_reward_that_needs_no_answer_takes_prompts_without() {
+    let stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
+    let reward = ScriptedReward::failing([]);
+    assert!(!reward.needs_answer());
+    setup.reward = Box::new(reward);
+    let row = r#"{"prompt": "1+1="}"#;
+    setup.prompts =
+        PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(row.to_owned())).unwrap();
+    assert!(Worker::new(setup).is_ok());
+}

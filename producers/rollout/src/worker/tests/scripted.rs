@@ -1,0 +1,196 @@
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, watch};
+use vintage_control::PolicyVersion;
+use vintage_trajectory::{LogprobMode, PolicySpan};
+
+use crate::{
+    Engine, EngineError, Error, FailureReason, Reward, RewardFailure, RewardItem, RewardScore,
+    Sample, SampleRequest,
+};
+
+/// How a [`ScriptedEngine`] behaves.
+#[derive(Clone)]
+pub(super) struct Script {
+    /// Tokens of every completion; otherwise one digit.
+    pub(super) length: Option<usize>,
+    pub(super) context: usize,
+    /// Versions that are no longer in the store.
+    pub(super) pruned: BTreeSet<u64>,
+    /// Every call takes a permit.
+    pub(super) hold: Option<Arc<Semaphore>>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            length: None,
+            context: 30,
+            pruned: BTreeSet::new(),
+            hold: None,
+        }
+    }
+}
+
+/// Completes with digits that follow from row seed and version alone; knows ASCII only.
+pub(super) struct ScriptedEngine {
+    script: Script,
+    version: PolicyVersion,
+    loads: Arc<Mutex<Vec<u64>>>,
+    asked: watch::Sender<u64>,
+}
+
+impl ScriptedEngine {
+    pub(super) fn new(script: Script) -> Self {
+        let asked = watch::Sender::new(0);
+        Self {
+            script,
+            version: PolicyVersion::ZERO,
+            loads: Arc::default(),
+            asked,
+        }
+    }
+
+    pub(super) fn loads(&self) -> Arc<Mutex<Vec<u64>>> {
+        Arc::clone(&self.loads)
+    }
+
+    /// Version last asked for, loaded or not.
+    pub(super) fn asked(&self) -> watch::Receiver<u64> {
+        self.asked.subscribe()
+    }
+
+    fn complete(&self, request: &SampleRequest, index: u16) -> Sample {
+        let draw = request.row_seed(index) ^ self.version.0.wrapping_mul(0x9e37_79b9);
+        let digit = (draw % 10) as i32;
+        let length = self.script.length.unwrap_or(1);
+        Sample {
+            prompt_tokens: self.encode(&request.prompt_text).unwrap(),
+            completion_tokens: vec![digit; length],
+            logprobs: vec![-2.5; length],
+            logprob_mode: LogprobMode::Full,
+            completion_text: digit.to_string(),
+            finish_reason: "stop".to_owned(),
+            spans: vec![PolicySpan {
+                start: 0,
+                version: self.version,
+            }],
+            seconds: 0.5,
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for ScriptedEngine {
+    fn name(&self) -> &'static str {
+        "scripted/1"
+    }
+
+    fn version(&self) -> PolicyVersion {
+        self.version
+    }
+
+    fn context_len(&self) -> usize {
+        self.script.context
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<i32>, EngineError> {
+        match text.chars().find(|c| !c.is_ascii()) {
+            Some(c) => Err(EngineError::BadRequest(format!(
+                "{c:?} is not in the vocabulary"
+            ))),
+            None => Ok(text.bytes().map(i32::from).collect()),
+        }
+    }
+
+    async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
+        self.asked.send_replace(version.0);
+        if self.script.pruned.contains(&version.0) {
+            return Err(EngineError::VersionGone { version });
+        }
+        self.loads.lock().unwrap().push(version.0);
+        self.version = version;
+        Ok(())
+    }
+
+    async fn sample(
+        &mut self,
+        requests: Vec<SampleRequest>,
+    ) -> Result<Vec<Vec<Sample>>, EngineError> {
+        if let Some(hold) = &self.script.hold {
+            hold.acquire().await.unwrap().forget();
+        }
+        let group = |request: &SampleRequest| {
+            (0..request.samples)
+                .map(|index| self.complete(request, index))
+                .collect()
+        };
+        Ok(requests.iter().map(group).collect())
+    }
+}
+
+/// Rewards 1, but for the groups (in the order they come) that it is told to fail.
+pub(super) struct ScriptedReward {
+    failing: BTreeSet<usize>,
+    seen: usize,
+    hold: Option<Arc<Semaphore>>,
+}
+
+impl ScriptedReward {
+    pub(super) fn failing(groups: impl IntoIterator<Item = usize>) -> Self {
+        Self {
+            failing: groups.into_iter().collect(),
+            seen: 0,
+            hold: None,
+        }
+    }
+
+    /// Every call takes a permit.
+    pub(super) fn held(hold: Arc<Semaphore>) -> Self {
+        Self {
+            failing: BTreeSet::new(),
+            seen: 0,
+            hold: Some(hold),
+        }
+    }
+}
+
+#[async_trait]
+impl Reward for ScriptedReward {
+    async fn score(
+        &mut self,
+        items: Vec<RewardItem>,
+    ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
+        if let Some(hold) = &self.hold {
+            hold.acquire().await.unwrap().forget();
+        }
+        let group_size = usize::from(super::stage::GROUP);
+        let scores = (0..items.len()).map(|index| {
+            let group = self.seen + index / group_size;
+            // One bad completion makes a bad group.
+            if self.failing.contains(&group) && index % group_size == 1 {
+                let detail = "no answer".to_owned();
+                Err(RewardFailure {
+                    reason: FailureReason::Timeout,
+                    detail,
+                })
+            } else {
+                Ok(RewardScore {
+                    reward: 1.0,
+                    parts: None,
+                })
+            }
+        });
+        let scores = scores.collect();
+        self.seen += items.len() / group_size;
+        Ok(scores)
+    }
+
+    fn needs_answer(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,264 @@
+use std::{collections::BTreeMap, io::Cursor, path::Path, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use vintage_bus::{Bus, Consumer, ConsumerLimits, Embedded, Event, TopicTable};
+use vintage_control::{
+    CONTROL_FORMAT, Name, Offset, PolicyAnnouncement, PolicyVersion, Sha256, Topics,
+};
+use vintage_trajectory::{Headers, Rows, Trajectory, validate};
+
+use super::scripted::ScriptedEngine;
+use crate::{
+    Error, GateBase, GateConfig, ProducerEvent, ProducerSummary, PromptSet, RewardKind,
+    RolloutConfig, VerifierReward, Worker, WorkerSetup,
+};
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const BATCH: u64 = 4;
+pub(super) const GROUP: u16 = 3;
+pub(super) const SEED: u64 = 11;
+
+/// A run with a broker of its own, whose learner is the test.
+pub(super) struct Stage {
+    pub(super) broker: Embedded,
+    pub(super) topics: Topics,
+    pub(super) policy: Name,
+    pub(super) rollouts: Consumer,
+    pub(super) announcer: vintage_bus::Producer,
+    pub(super) journals: tempfile::TempDir,
+}
+
+/// One group as it lies in the log.
+pub(super) struct Group {
+    pub(super) headers: Headers,
+    pub(super) parts: u32,
+    pub(super) rows: Vec<Trajectory>,
+}
+
+impl Group {
+    pub(super) fn slot(&self) -> u64 {
+        self.rows[0].metadata.as_ref().unwrap()["slot"]
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Stage {
+    pub(super) async fn new() -> Self {
+        let topics = Topics {
+            namespace: "test".parse().unwrap(),
+            run: "gate-run".parse().unwrap(),
+        };
+        let specs = TopicTable::builtin().specs(&topics, 2, 1);
+        let broker = Embedded::start(&specs).await.unwrap();
+        let bus = broker.bus();
+        let name = topics.rollouts();
+        let start = bus.partitions(&name).await.unwrap();
+        let start = start
+            .into_iter()
+            .map(|partition| (partition, Offset(0)))
+            .collect();
+        let rollouts = bus
+            .consumer("learner", &name, start, ConsumerLimits::default())
+            .unwrap();
+        let announcer = bus.producer("learner-announcer").unwrap();
+        let journals = tempfile::tempdir().unwrap();
+        Self {
+            broker,
+            topics,
+            policy: "main".parse().unwrap(),
+            rollouts,
+            announcer,
+            journals,
+        }
+    }
+
+    pub(super) fn bus(&self) -> Bus {
+        self.broker.bus()
+    }
+
+    pub(super) fn setup(&self, engine: ScriptedEngine, gate: GateConfig) -> WorkerSetup {
+        let config = RolloutConfig {
+            producer: "scripted".parse().unwrap(),
+            group_size: GROUP,
+            max_tokens: 5,
+            concurrent_groups: 3,
+            gate,
+            ..Default::default()
+        };
+        WorkerSetup {
+            bus: self.bus(),
+            topics: self.topics.clone(),
+            table: TopicTable::builtin(),
+            policy: self.policy.clone(),
+            engine: Box::new(engine),
+            reward: Box::new(VerifierReward::new(RewardKind::Number)),
+            prompts: prompts(7),
+            config,
+            seed: SEED,
+            groups_per_update: BATCH,
+            publish_every: 1,
+            updates: None,
+            base: GateBase::default(),
+            journal_dir: Some(self.journals.path().to_owned()),
+        }
+    }
+
+    pub(super) async fn announce(&self, change: impl FnOnce(&mut PolicyAnnouncement)) {
+        let mut record = PolicyAnnouncement {
+            format: CONTROL_FORMAT.to_owned(),
+            policy: self.policy.clone(),
+            version: PolicyVersion::ZERO,
+            weights_sha256: Sha256([0; 32]),
+            retained: vec![PolicyVersion::ZERO],
+            groups_trained: 0,
+            groups_rejected: 0,
+            refused_batches: BTreeMap::new(),
+            groups_per_update: BATCH,
+            finished: false,
+        };
+        change(&mut record);
+        let payload = serde_json::to_vec(&record).unwrap();
+        self.publish_policy(&payload).await;
+    }
+
+    pub(super) async fn publish_policy(&self, payload: &[u8]) {
+        let (topic, key) = (self.topics.policies(), self.policy.as_str().as_bytes());
+        let payload = bytes::Bytes::copy_from_slice(payload);
+        self.announcer
+            .publish(&topic, key, Vec::new(), payload)
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn version(&self, version: u64) {
+        self.announce(|record| record.version = PolicyVersion(version))
+            .await;
+    }
+
+    pub(super) async fn finish(&self) {
+        self.announce(|record| {
+            record.version = PolicyVersion(1000);
+            record.finished = true;
+        })
+        .await;
+    }
+
+    /// The next `count` groups of the log, checked as a learner would.
+    pub(super) async fn groups(&mut self, count: usize) -> Vec<Group> {
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        let mut whole = 0;
+        while whole < count {
+            let event = timeout(PATIENCE, self.rollouts.next())
+                .await
+                .expect("a group in time");
+            let Some(Event::Record(record)) = event.unwrap() else {
+                continue;
+            };
+            let pairs = record
+                .headers
+                .iter()
+                .map(|h| (h.key.as_str(), h.value.as_deref()));
+            let headers = Headers::parse(pairs).unwrap();
+            let payload = record.payload.unwrap();
+            headers.check_payload(&payload).unwrap();
+            let rows = Rows::decode(&payload).unwrap();
+            validate(&rows).unwrap();
+            assert_eq!(
+                record.key.as_deref(),
+                Some(headers.group.to_string().as_bytes())
+            );
+            assert_eq!(headers.rows as usize, rows.len());
+            let id = headers.group.to_string();
+            let group = groups.entry(id).or_insert_with(|| Group {
+                headers: headers.clone(),
+                parts: 0,
+                rows: Vec::new(),
+            });
+            group.parts += 1;
+            assert_eq!(headers.part, (group.parts, group.headers.part.1));
+            assert_eq!(headers.producer_seq, group.headers.producer_seq);
+            group.rows.extend(rows.to_trajectories());
+            if group.parts == group.headers.part.1 {
+                whole += 1;
+            }
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|group| group.headers.producer_seq);
+        groups
+    }
+}
+
+pub(super) fn prompts(count: usize) -> PromptSet {
+    let row = |i| {
+        format!(
+            r#"{{"prompt": "{i}+1=", "answer": "{}", "id": "p{i}"}}"#,
+            i + 1
+        )
+    };
+    let rows = (0..count).map(row).collect::<Vec<_>>().join("\n");
+    PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(rows)).unwrap()
+}
+
+/// A worker at work.
+pub(super) struct Running {
+    pub(super) id: String,
+    pub(super) cancel: CancellationToken,
+    pub(super) events: mpsc::UnboundedReceiver<ProducerEvent>,
+    pub(super) task: JoinHandle<Result<ProducerSummary, Error>>,
+}
+
+pub(super) fn start(setup: WorkerSetup) -> Running {
+    let worker = Worker::new(setup).unwrap();
+    let (id, cancel) = (worker.producer_id().to_owned(), CancellationToken::new());
+    let (sender, events) = mpsc::unbounded_channel();
+    let task = tokio::spawn(worker.run(cancel.clone(), sender));
+    Running {
+        id,
+        cancel,
+        events,
+        task,
+    }
+}
+
+impl Running {
+    pub(super) async fn until(&mut self, wanted: impl Fn(&ProducerEvent) -> bool) -> ProducerEvent {
+        loop {
+            let event = timeout(PATIENCE, self.events.recv())
+                .await
+                .expect("the event in time");
+            let event = event.expect("a worker at work");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    }
+
+    pub(super) async fn until_closed_at(&mut self, version: u64) {
+        let version = Some(PolicyVersion(version));
+        self.until(|event| *event == ProducerEvent::Waiting { version })
+            .await;
+    }
+
+    pub(super) async fn end(self) -> Result<ProducerSummary, Error> {
+        timeout(PATIENCE, self.task)
+            .await
+            .expect("the worker ends in time")
+            .unwrap()
+    }
+}
+
+pub(super) fn wait(max_staleness: u64) -> GateConfig {
+    GateConfig {
+        max_staleness,
+        exact: None,
+    }
+}
+
+pub(super) fn exact(k: u64) -> GateConfig {
+    GateConfig {
+        max_staleness: 0,
+        exact: Some(k),
+    }
+}
