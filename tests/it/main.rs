@@ -1,1 +1,3 @@
-//! Integration tests: one binary that drives the built `vintage`.
+//! Integration tests: one binary that checks the tree and drives the built `vintage`.
+
+mod architecture;

@@ -59,9 +59,12 @@ impl AdamW {
                 second: vec![0.0; values.len()],
             });
             let decays = settings.decay_vectors || shape.len() > 1;
-            let decay =
-                if decays { (1.0 - settings.lr * settings.weight_decay) as f32 } else { 1.0 };
-            rate.apply(values, grad, moments, decay);
+            let decay = if decays {
+                (1.0 - settings.lr * settings.weight_decay) as f32
+            } else {
+                1.0
+            };
+            rate.apply(values, &grad, moments, decay);
         })?;
         Ok(norm)
     }
@@ -73,20 +76,25 @@ impl AdamW {
             .moments
             .iter()
             .flat_map(|(name, moments)| {
-                [(format!("{name}.m"), &moments.first), (format!("{name}.v"), &moments.second)]
+                [
+                    (format!("{name}.m"), &moments.first),
+                    (format!("{name}.v"), &moments.second),
+                ]
             })
             .map(|(name, values)| {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes: Vec<u8> = values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
                 (name, values.len(), bytes)
             })
             .collect();
         for (name, len, bytes) in &bytes {
-            let view = safetensors::tensor::TensorView::new(
-                safetensors::Dtype::F32,
-                vec![*len],
-                bytes,
-            )
-            .map_err(|error| Error::Record(format!("saving the moments of {name}: {error}")))?;
+            let view =
+                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![*len], bytes)
+                    .map_err(|error| {
+                        Error::Record(format!("saving the moments of {name}: {error}"))
+                    })?;
             views.push((name.as_str(), view));
         }
         safetensors::serialize(views, None)
@@ -100,12 +108,16 @@ impl AdamW {
         let tensors = safetensors::SafeTensors::deserialize(bytes)
             .map_err(|error| refuse(error.to_string()))?;
         let values = |name: &str| -> Result<Vec<f32>> {
-            let tensor = tensors.tensor(name).map_err(|error| refuse(error.to_string()))?;
+            let tensor = tensors
+                .tensor(name)
+                .map_err(|error| refuse(error.to_string()))?;
             if tensor.dtype() != safetensors::Dtype::F32 {
                 return Err(refuse(format!("{name} is not f32")));
             }
             let values = tensor.data().chunks_exact(4);
-            Ok(values.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+            Ok(values
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect())
         };
         let mut moments = BTreeMap::new();
         for name in tensors.names() {

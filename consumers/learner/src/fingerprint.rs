@@ -26,7 +26,11 @@ fn cpu() -> (String, String) {
         ("fma", std::arch::is_x86_feature_detected!("fma")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
     ];
-    let isa: Vec<_> = isa.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    let isa: Vec<_> = isa
+        .iter()
+        .filter(|(_, there)| *there)
+        .map(|(name, _)| *name)
+        .collect();
     let caches: Vec<_> = raw_cpuid::CpuId::new()
         .get_cache_parameters()
         .into_iter()

@@ -18,7 +18,7 @@ use self::{
     cursor::Cursors,
     window::Windows,
 };
-use crate::{Error, Incoming, Result, Settings};
+use crate::{Error, Incoming, Result, Settings, source::Unreadable};
 
 /// A complete group that passed every check.
 #[derive(Debug, Clone)]
@@ -34,7 +34,11 @@ pub struct ReadyGroup {
 impl ReadyGroup {
     /// Oldest version that sampled any of its tokens.
     pub fn min_version(&self) -> PolicyVersion {
-        self.parts.iter().map(Rows::min_version).min().unwrap_or_default()
+        self.parts
+            .iter()
+            .filter_map(Rows::min_version)
+            .min()
+            .unwrap_or_default()
     }
 }
 
@@ -77,22 +81,19 @@ impl Intake {
         }
         let (headers, rows) = match incoming.message {
             Ok(message) => message,
-            Err((reason, detail)) => {
-                self.refused.push(Rejection {
-                    group: None,
-                    producer: None,
-                    producer_seq: None,
-                    records: vec![record],
-                    reason,
-                    detail,
-                });
+            Err(unreadable) => {
+                self.refuse_unreadable(record, unreadable);
                 return Ok(());
             }
         };
         match self.assembling.add(record, headers, rows) {
             Progress::Partial => {}
             Progress::Refused(rejection) => self.refused.push(rejection),
-            Progress::Complete { headers, records, parts } => {
+            Progress::Complete {
+                headers,
+                records,
+                parts,
+            } => {
                 let planned = PlannedGroup {
                     group: headers.group.to_string(),
                     rows: parts.iter().map(|rows| rows.len() as u32).sum(),
@@ -101,7 +102,11 @@ impl Intake {
                     producer_seq: headers.producer_seq,
                     content_sha256: content_sha256(&parts),
                 };
-                let group = ReadyGroup { planned, batch: headers.batch, parts };
+                let group = ReadyGroup {
+                    planned,
+                    batch: headers.batch,
+                    parts,
+                };
                 let verdict = if self.windows.see(&headers.producer, headers.producer_seq) {
                     judge::judge(&self.settings, &headers, &group, announced)
                 } else {
@@ -116,7 +121,9 @@ impl Intake {
                 }
             }
         }
-        let overdue = self.assembling.overdue(record, self.settings.incomplete_after_records);
+        let overdue = self
+            .assembling
+            .overdue(record, self.settings.incomplete_after_records);
         self.refused.extend(overdue);
         Ok(())
     }
@@ -129,7 +136,9 @@ impl Intake {
         let update = version.0 as i64;
         let of = |batch: i64| {
             let ready = self.ready.iter().enumerate();
-            ready.filter(move |(_, group)| group.batch == batch).map(|(place, _)| place)
+            ready
+                .filter(move |(_, group)| group.batch == batch)
+                .map(|(place, _)| place)
         };
         let mut places: Vec<_> = of(update).chain(of(-1)).take(wanted).collect();
         if places.len() < wanted {
@@ -147,11 +156,15 @@ impl Intake {
     /// The groups a plan names, in its order, or `None` while records of it are still to come.
     /// What the plan rejected is struck from the intake as well.
     pub fn take_planned(&mut self, plan: &Plan) -> Result<Option<Vec<ReadyGroup>>> {
-        let arrived = |records: &[RecordId]| {
-            records.iter().all(|record| self.cursors.received(*record))
-        };
+        let arrived =
+            |records: &[RecordId]| records.iter().all(|record| self.cursors.received(*record));
         let groups_arrived = plan.groups.iter().all(|group| arrived(&group.records));
-        if !groups_arrived || !plan.rejections.iter().all(|refused| arrived(&refused.records)) {
+        if !groups_arrived
+            || !plan
+                .rejections
+                .iter()
+                .all(|refused| arrived(&refused.records))
+        {
             return Ok(None);
         }
         let mut chosen = Vec::with_capacity(plan.groups.len());
@@ -159,15 +172,20 @@ impl Intake {
             chosen.push(self.take_one(plan, planned)?);
         }
         for rejection in &plan.rejections {
-            self.refused.retain(|refused| refused.records != rejection.records);
-            self.ready.retain(|group| group.planned.records != rejection.records);
+            self.refused
+                .retain(|refused| refused.records != rejection.records);
+            self.ready
+                .retain(|group| group.planned.records != rejection.records);
             self.assembling.forget(&rejection.records);
         }
         Ok(Some(chosen))
     }
 
     fn take_one(&mut self, plan: &Plan, planned: &PlannedGroup) -> Result<ReadyGroup> {
-        let place = self.ready.iter().position(|group| group.planned.records == planned.records);
+        let place = self
+            .ready
+            .iter()
+            .position(|group| group.planned.records == planned.records);
         if let Some(group) = place.and_then(|place| self.ready.remove(place)) {
             if group.planned.content_sha256 == planned.content_sha256 {
                 return Ok(group);
@@ -178,7 +196,10 @@ impl Intake {
                 record: planned.records[0],
             });
         }
-        let refused = self.refused.iter().find(|refused| refused.records == planned.records);
+        let refused = self
+            .refused
+            .iter()
+            .find(|refused| refused.records == planned.records);
         Err(match refused {
             Some(refused) => Error::PlannedButRefused {
                 update: plan.version,
@@ -208,7 +229,9 @@ impl Intake {
     /// Groups refused since the last plan; second copies of a group do not count.
     pub fn refused_groups(&self) -> u64 {
         let refused = self.refused.iter();
-        refused.filter(|refused| refused.reason != RejectReason::Duplicate).count() as u64
+        refused
+            .filter(|refused| refused.reason != RejectReason::Duplicate)
+            .count() as u64
     }
 
     /// Groups refused that were sampled for `version` or a later update, by update.
@@ -246,7 +269,10 @@ impl Intake {
 
     /// First records of the groups that wait, in the order they came.
     pub fn waiting(&self) -> Vec<RecordId> {
-        self.ready.iter().map(|group| group.planned.records[0]).collect()
+        self.ready
+            .iter()
+            .map(|group| group.planned.records[0])
+            .collect()
     }
 
     fn refuse(&mut self, group: &ReadyGroup, reason: RejectReason, detail: String) {
@@ -266,6 +292,29 @@ impl Intake {
         });
     }
 
+    fn refuse_unreadable(&mut self, record: RecordId, unreadable: Unreadable) {
+        let Unreadable {
+            headers,
+            mut reason,
+            detail,
+        } = unreadable;
+        if let Some(headers) = &headers {
+            if !self.windows.see(&headers.producer, headers.producer_seq) {
+                reason = RejectReason::Duplicate;
+            } else if headers.batch >= 0 {
+                *self.refused_batches.entry(headers.batch).or_default() += 1;
+            }
+        }
+        self.refused.push(Rejection {
+            group: headers.as_ref().map(|headers| headers.group.to_string()),
+            producer: headers.as_ref().map(|headers| headers.producer.clone()),
+            producer_seq: headers.as_ref().map(|headers| headers.producer_seq),
+            records: vec![record],
+            reason,
+            detail,
+        });
+    }
+
     fn refuse_late(&mut self, version: PolicyVersion) {
         let max_age = self.settings.max_age;
         let late = |group: &ReadyGroup| {
@@ -275,11 +324,15 @@ impl Intake {
             }
             let age = version.staleness_of(group.min_version());
             (age.0 > max_age?).then(|| {
-                (RejectReason::TooStale, format!("{age} updates old, more than {}", max_age.unwrap_or(0)))
+                (
+                    RejectReason::TooStale,
+                    format!("{age} updates old, more than {}", max_age.unwrap_or(0)),
+                )
             })
         };
-        let (keep, gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.ready).into_iter().partition(|group| late(group).is_none());
+        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ready)
+            .into_iter()
+            .partition(|group| late(group).is_none());
         self.ready = keep.into();
         for group in gone {
             if let Some((reason, detail)) = late(&group) {

@@ -76,7 +76,12 @@ impl Learner {
                 }
                 let intake =
                     Intake::new(settings.clone(), &manifest.partitions, &manifest.producers);
-                (trainer, intake, manifest.groups_trained, manifest.groups_rejected)
+                (
+                    trainer,
+                    intake,
+                    manifest.groups_trained,
+                    manifest.groups_rejected,
+                )
             }
             None => {
                 let trainer =
@@ -121,9 +126,13 @@ impl Learner {
         self.recover(source).await?;
         let mut waiting_since = Instant::now();
         while self.trainer.version().0 < self.settings.steps {
-            let Some(groups) = self.gather(source, stop).await? else { break };
-            let records: Vec<_> =
-                groups.iter().flat_map(|group| group.planned.records.clone()).collect();
+            let Some(groups) = self.gather(source, stop).await? else {
+                break;
+            };
+            let records: Vec<_> = groups
+                .iter()
+                .flat_map(|group| group.planned.records.clone())
+                .collect();
             durability.ensure(&records).await?;
             let wait = waiting_since.elapsed().as_secs_f64();
             let recording = Instant::now();
@@ -148,8 +157,7 @@ impl Learner {
     async fn recover(&mut self, source: &mut dyn Source) -> Result<()> {
         let from = self.trainer.version();
         while let Some(plan) = self.records.plan(self.trainer.version()).await? {
-            let groups =
-                groups_of(&plan, &mut self.intake, source, self.announced).await?;
+            let groups = groups_of(&plan, &mut self.intake, source, self.announced).await?;
             let recorded = self.records.result(plan.version).await?;
             self.execute(plan, groups, 0.0, 0.0).await?;
             if let Some(recorded) = recorded
@@ -165,7 +173,10 @@ impl Learner {
         let version = self.trainer.version();
         self.publish().await?;
         self.announce().await?;
-        self.outlet.tell(LearnerEvent::Recovered { version, rerun: version.0 - from.0 });
+        self.outlet.tell(LearnerEvent::Recovered {
+            version,
+            rerun: version.0 - from.0,
+        });
         Ok(())
     }
 
@@ -186,7 +197,9 @@ impl Learner {
                 () = stop.cancelled() => return Ok(None),
                 incoming = source.next() => incoming?,
             };
-            let Some(incoming) = incoming else { return Ok(None) };
+            let Some(incoming) = incoming else {
+                return Ok(None);
+            };
             self.intake.take(incoming, self.announced)?;
             if self.intake.refused_groups() != self.announced_refused {
                 // Producers wait for room: without this, a log full of refused groups starves
@@ -234,13 +247,18 @@ impl Learner {
             self.publish().await?;
         }
         let record_seconds = plan_seconds + recording.elapsed().as_secs_f64();
-        let result = self.note(&plan, &trained, wait_seconds, record_seconds).await?;
+        let result = self
+            .note(&plan, &trained, wait_seconds, record_seconds)
+            .await?;
         if publish {
             self.announce().await?;
         }
         if !plan.rejections.is_empty() {
             let groups = plan.rejections.len() as u64;
-            self.outlet.tell(LearnerEvent::Rejected { update: plan.version, groups });
+            self.outlet.tell(LearnerEvent::Rejected {
+                update: plan.version,
+                groups,
+            });
         }
         self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
         if version.0.is_multiple_of(self.settings.checkpoint_every) {
@@ -257,11 +275,19 @@ impl Learner {
         record_seconds: f64,
     ) -> Result<UpdateResult> {
         let digest = self.trainer.weights_sha256();
-        let result =
-            result_of(&self.settings, plan, trained, digest, wait_seconds, record_seconds);
+        let result = result_of(
+            &self.settings,
+            plan,
+            trained,
+            digest,
+            wait_seconds,
+            record_seconds,
+        );
         self.records.write_result(&result).await?;
         for rejection in &plan.rejections {
-            self.outlet.mirror_rejection(&plan.policy, rejection).await?;
+            self.outlet
+                .mirror_rejection(&plan.policy, rejection)
+                .await?;
         }
         self.outlet.mirror_result(&result).await?;
         Ok(result)
@@ -309,14 +335,24 @@ impl Learner {
     /// Drops versions nobody needs: not among the newest, not pinned, no checkpoint's.
     async fn prune(&mut self) -> Result<()> {
         let newest = self.trainer.version().0;
-        let Settings { checkpoint_every, pin_every, keep_versions, .. } = self.settings;
+        let Settings {
+            checkpoint_every,
+            pin_every,
+            keep_versions,
+            ..
+        } = self.settings;
         let needed = |version: &PolicyVersion| {
             version.0 + keep_versions > newest
                 || version.0.is_multiple_of(checkpoint_every)
                 || version.0.is_multiple_of(pin_every)
                 || self.checkpoints.contains(version)
         };
-        let gone: Vec<_> = self.retained.iter().filter(|v| !needed(v)).copied().collect();
+        let gone: Vec<_> = self
+            .retained
+            .iter()
+            .filter(|v| !needed(v))
+            .copied()
+            .collect();
         for version in gone {
             self.weights.remove(version).await?;
             self.retained.remove(&version);
@@ -346,12 +382,16 @@ impl Learner {
         self.publish().await?;
         self.checkpoints.insert(manifest.version);
         self.records.write_checkpoint(&manifest, moments).await?;
-        self.outlet.tell(LearnerEvent::Checkpointed(manifest.version));
+        self.outlet
+            .tell(LearnerEvent::Checkpointed(manifest.version));
         Ok(())
     }
 }
 
 /// Rejections that count as groups: a duplicate is a second copy of one that counts already.
 fn counted(rejections: &[Rejection]) -> u64 {
-    rejections.iter().filter(|refused| refused.reason != RejectReason::Duplicate).count() as u64
+    rejections
+        .iter()
+        .filter(|refused| refused.reason != RejectReason::Duplicate)
+        .count() as u64
 }

@@ -27,5 +27,5 @@ pub use outlet::{LearnerEvent, Outlet};
 pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Replayed, replay};
 pub use settings::Settings;
-pub use source::{DurableLog, Durability, Incoming, LogSource, Source};
+pub use source::{Durability, DurableLog, Incoming, LogSource, Source, Unreadable};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

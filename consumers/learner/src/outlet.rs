@@ -48,19 +48,27 @@ impl Outlet {
     /// Tells producers of the newest version.
     pub async fn announce(&self, announcement: &PolicyAnnouncement) -> Result<()> {
         let key = announcement.policy.as_str().as_bytes();
-        self.publish(&self.topics.policies(), key, announcement, &announcement.policy).await
+        self.publish(
+            &self.topics.policies(),
+            key,
+            announcement,
+            &announcement.policy,
+        )
+        .await
     }
 
     /// Mirrors what an update did.
     pub async fn mirror_result(&self, result: &UpdateResult) -> Result<()> {
         let key = result.learner.as_str().as_bytes();
-        self.publish(&self.topics.steps(), key, result, &result.policy).await
+        self.publish(&self.topics.steps(), key, result, &result.policy)
+            .await
     }
 
     /// Mirrors a rejection.
     pub async fn mirror_rejection(&self, policy: &Name, rejection: &Rejection) -> Result<()> {
         let key = rejection.group.as_deref().unwrap_or_default().as_bytes();
-        self.publish(&self.topics.rejects(), key, rejection, policy).await
+        self.publish(&self.topics.rejects(), key, rejection, policy)
+            .await
     }
 
     /// Tells this process. Nobody listening is no fault.
@@ -80,10 +88,15 @@ impl Outlet {
         let headers = vec![
             ("schema".to_owned(), CONTROL_FORMAT.as_bytes().to_vec()),
             ("content-type".to_owned(), b"application/json".to_vec()),
-            ("run".to_owned(), self.topics.run.as_str().as_bytes().to_vec()),
+            (
+                "run".to_owned(),
+                self.topics.run.as_str().as_bytes().to_vec(),
+            ),
             ("policy".to_owned(), policy.as_str().as_bytes().to_vec()),
         ];
-        self.producer.publish(topic, key, headers, Bytes::from(json)).await?;
+        self.producer
+            .publish(topic, key, headers, Bytes::from(json))
+            .await?;
         Ok(())
     }
 }

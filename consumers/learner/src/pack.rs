@@ -7,7 +7,7 @@ use vintage_trajectory::Rows;
 use crate::intake::ReadyGroup;
 
 /// Row numbers in order, cut where the next row would exceed `budget` tokens.
-pub fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
+pub(crate) fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
     let mut batches: Vec<MicroBatch> = Vec::new();
     let mut used = 0;
     for (number, (rows, row)) in rows_of(groups).enumerate() {
@@ -25,7 +25,7 @@ pub fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
 }
 
 /// The rows of a batch in plan order: groups in order, rows by sample index.
-pub fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
+pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
     groups.iter().flat_map(|group| {
         let mut rows: Vec<_> = group
             .parts
@@ -39,23 +39,23 @@ pub fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
 
 /// A micro-batch as the model takes it, with what the loss needs of each completion token.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Prompt and completion of each row, end to end.
-    pub packed: Packed,
+    pub(crate) packed: Packed,
     /// One target per completion token.
-    pub targets: Targets,
+    pub(crate) targets: Targets,
     /// Behaviour log-prob of each target.
-    pub behavior: Vec<f32>,
+    pub(crate) behavior: Vec<f32>,
     /// Advantage of each target.
-    pub advantage: Vec<f32>,
+    pub(crate) advantage: Vec<f32>,
     /// Whether the target trains.
-    pub valid: Vec<bool>,
+    pub(crate) valid: Vec<bool>,
     /// Version that sampled each target.
-    pub version: Vec<PolicyVersion>,
+    pub(crate) version: Vec<PolicyVersion>,
 }
 
 /// Lays out the rows `(rows, row, advantage)`.
-pub fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Batch {
+pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Batch {
     let mut batch = Batch::default();
     batch.packed.starts.push(0);
     for (rows, row, advantage) in rows {
@@ -64,8 +64,13 @@ pub fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Ba
         let completion = rows.completion_tokens(row);
         let temperature = rows.temperature(row);
         // The last completion token is predicted, never an input.
-        let inputs = prompt.iter().chain(&completion[..completion.len().saturating_sub(1)]);
-        batch.packed.tokens.extend(inputs.map(|&token| token as u32));
+        let inputs = prompt
+            .iter()
+            .chain(&completion[..completion.len().saturating_sub(1)]);
+        batch
+            .packed
+            .tokens
+            .extend(inputs.map(|&token| token as u32));
         batch.packed.starts.push(batch.packed.tokens.len());
         let mut spans = rows.policy_spans(row).peekable();
         let mut version = PolicyVersion::ZERO;
@@ -73,14 +78,19 @@ pub fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Ba
             while let Some(span) = spans.next_if(|span| span.start as usize <= place) {
                 version = span.version;
             }
-            batch.targets.position.push((start + prompt.len() - 1 + place) as u32);
+            batch
+                .targets
+                .position
+                .push((start + prompt.len() - 1 + place) as u32);
             batch.targets.token.push(token as u32);
             batch.targets.temperature.push(temperature);
             batch.valid.push(rows.is_trained(row, place));
             batch.advantage.push(advantage);
             batch.version.push(version);
         }
-        batch.behavior.extend_from_slice(rows.behavior_logprobs(row));
+        batch
+            .behavior
+            .extend_from_slice(rows.behavior_logprobs(row));
     }
     batch
 }

@@ -1,6 +1,8 @@
 //! Where a learner's records lie in the run's store.
 
-use vintage_control::{CheckpointManifest, EvaluationResult, Name, Plan, PolicyVersion, UpdateResult};
+use vintage_control::{
+    CheckpointManifest, EvaluationResult, Name, Plan, PolicyVersion, UpdateResult,
+};
 use vintage_store::{Created, Store, sha256};
 
 use crate::{AdamW, Error, Result};
@@ -20,7 +22,12 @@ impl Records {
 
     /// Claims update `plan.version`: written if-absent, so of two writers one loses.
     pub async fn write_plan(&self, plan: &Plan) -> Result<()> {
-        if self.store.create_json(&self.path("plans", plan.version), plan).await? == Created::New {
+        if self
+            .store
+            .create_json(&self.path("plans", plan.version), plan)
+            .await?
+            == Created::New
+        {
             return Ok(());
         }
         let theirs = self.plan(plan.version).await?;
@@ -42,7 +49,10 @@ impl Records {
 
     /// Notes what an update did; a re-run finds its first note and leaves it.
     pub async fn write_result(&self, result: &UpdateResult) -> Result<()> {
-        self.store.create_json(&self.path("results", result.version), result).await?;
+        let _first_note_stays = self
+            .store
+            .create_json(&self.path("results", result.version), result)
+            .await?;
         Ok(())
     }
 
@@ -64,20 +74,30 @@ impl Records {
             let there = self.store.get(&file).await?.unwrap_or_default();
             if sha256(&there) != manifest.optimizer_sha256 {
                 self.store.delete(&file).await?;
-                self.store.create(&file, optimizer.into()).await?;
+                let _new = self.store.create(&file, optimizer.into()).await?;
             }
         }
-        self.store.create_json(&format!("{folder}/manifest.json"), manifest).await?;
+        let _first_one_stays = self
+            .store
+            .create_json(&format!("{folder}/manifest.json"), manifest)
+            .await?;
         Ok(())
     }
 
     /// The newest committed checkpoint.
     pub async fn newest_checkpoint(&self) -> Result<Option<(CheckpointManifest, AdamW)>> {
-        let Some(version) = self.checkpoints().await?.pop() else { return Ok(None) };
+        let Some(version) = self.checkpoints().await?.pop() else {
+            return Ok(None);
+        };
         let folder = self.checkpoint_folder(version);
-        let manifest: CheckpointManifest =
-            self.store.get_json(&format!("{folder}/manifest.json")).await?.ok_or_else(|| {
-                Error::Record(format!("checkpoint {folder} lost its manifest while it was read"))
+        let manifest: CheckpointManifest = self
+            .store
+            .get_json(&format!("{folder}/manifest.json"))
+            .await?
+            .ok_or_else(|| {
+                Error::Record(format!(
+                    "checkpoint {folder} lost its manifest while it was read"
+                ))
             })?;
         let file = format!("{folder}/optimizer.safetensors");
         let bytes = self.store.get(&file).await?.ok_or_else(|| {
@@ -103,7 +123,13 @@ impl Records {
             .list(&prefix)
             .await?
             .iter()
-            .filter_map(|path| path.strip_suffix("/manifest.json")?.rsplit('/').next()?.parse().ok())
+            .filter_map(|path| {
+                path.strip_suffix("/manifest.json")?
+                    .rsplit('/')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
             .map(PolicyVersion)
             .collect();
         versions.sort_unstable();
@@ -126,6 +152,7 @@ pub fn evaluation_path(policy: &Name, version: PolicyVersion) -> String {
 
 /// Notes an evaluation; a second one of the same version finds the first and leaves it.
 pub async fn write_evaluation(store: &Store, evaluation: &EvaluationResult) -> Result<()> {
-    store.create_json(&evaluation_path(&evaluation.policy, evaluation.version), evaluation).await?;
+    let path = evaluation_path(&evaluation.policy, evaluation.version);
+    let _first_note_stays = store.create_json(&path, evaluation).await?;
     Ok(())
 }

@@ -50,10 +50,9 @@ pub async fn replay(
     let mut next = records.plan(PolicyVersion::ZERO).await?;
     while let Some(plan) = next {
         let update = plan.version;
-        let settings = settings_of(&plan, config.context(), config.vocab_size());
-        let intake = intake.get_or_insert_with(|| {
-            Intake::new(settings, &[], &std::collections::BTreeMap::new())
-        });
+        let settings = settings_of(&plan, config.max_position_embeddings, config.vocab_size);
+        let intake = intake
+            .get_or_insert_with(|| Intake::new(settings, &[], &std::collections::BTreeMap::new()));
         // A recorded log holds only groups of announced versions.
         let announced = PolicyVersion(u64::MAX);
         let groups = groups_of(&plan, intake, source, announced).await;
@@ -71,7 +70,11 @@ pub async fn replay(
                 | Error::Weigh { .. } => error.to_string(),
                 other => return Err(other),
             };
-            deviation = Some(Deviation { update, detail, other_machine: false });
+            deviation = Some(Deviation {
+                update,
+                detail,
+                other_machine: false,
+            });
             break;
         }
         intake.finish(&plan);
@@ -85,9 +88,18 @@ pub async fn replay(
             && recorded != trainer.weights_sha256()
         {
             let computed = trainer.weights_sha256();
-            let detail = Error::Diverged { update, computed, recorded }.to_string();
+            let detail = Error::Diverged {
+                update,
+                computed,
+                recorded,
+            }
+            .to_string();
             let other_machine = plan.fingerprint != here;
-            deviation = Some(Deviation { update, detail, other_machine });
+            deviation = Some(Deviation {
+                update,
+                detail,
+                other_machine,
+            });
             break;
         }
     }
@@ -108,7 +120,10 @@ async fn recorded_digest(
     if let Some(result) = records.result(update).await? {
         return Ok(Some(result.weights_sha256));
     }
-    Ok(weights.manifest(update.next()).await?.map(|manifest| manifest.weights_sha256))
+    Ok(weights
+        .manifest(update.next())
+        .await?
+        .map(|manifest| manifest.weights_sha256))
 }
 
 /// Settings as far as a plan and its model tell them: a replay chooses nothing.

@@ -15,7 +15,18 @@ pub struct Incoming {
     /// CRC-32C of its payload.
     pub crc32c: u32,
     /// What it says, or why that cannot be told.
-    pub message: Result<(Headers, Rows), (RejectReason, String)>,
+    pub message: Result<(Headers, Rows), Unreadable>,
+}
+
+/// Why a record says nothing.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// Its headers, if at least they can be read.
+    pub headers: Option<Headers>,
+    /// As a class to count by.
+    pub reason: RejectReason,
+    /// In words.
+    pub detail: String,
 }
 
 /// A stream of records: the live log, the archive, or one after the other.
@@ -52,7 +63,10 @@ pub struct LogSource {
 impl LogSource {
     /// Reads `consumer`, whose topic is in life `incarnation`.
     pub fn new(consumer: Consumer, incarnation: Incarnation) -> Self {
-        Self { consumer, incarnation }
+        Self {
+            consumer,
+            incarnation,
+        }
     }
 }
 
@@ -73,22 +87,39 @@ impl Source for LogSource {
 pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
     let payload = record.payload.as_deref().unwrap_or_default();
     Incoming {
-        record: RecordId { incarnation, partition: record.partition, offset: record.offset },
+        record: RecordId {
+            incarnation,
+            partition: record.partition,
+            offset: record.offset,
+        },
         crc32c: crc32c::crc32c(payload),
         message: decode(record, payload),
     }
 }
 
-fn decode(record: &Record, payload: &[u8]) -> Result<(Headers, Rows), (RejectReason, String)> {
+fn decode(record: &Record, payload: &[u8]) -> Result<(Headers, Rows), Unreadable> {
     let headers = Headers::parse(
-        record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())),
+        record
+            .headers
+            .iter()
+            .map(|header| (header.key.as_str(), header.value.as_deref())),
     )
-    .map_err(|error| (RejectReason::BadHeaders, error.to_string()))?;
-    let undecodable =
-        |error: vintage_trajectory::Error| (RejectReason::Undecodable, error.to_string());
-    headers.check_payload(payload).map_err(undecodable)?;
-    let rows = Rows::decode(payload).map_err(undecodable)?;
-    Ok((headers, rows))
+    .map_err(|error| Unreadable {
+        headers: None,
+        reason: RejectReason::BadHeaders,
+        detail: error.to_string(),
+    })?;
+    match headers
+        .check_payload(payload)
+        .and_then(|()| Rows::decode(payload))
+    {
+        Ok(rows) => Ok((headers, rows)),
+        Err(error) => Err(Unreadable {
+            headers: Some(headers),
+            reason: RejectReason::Undecodable,
+            detail: error.to_string(),
+        }),
+    }
 }
 
 impl Error {

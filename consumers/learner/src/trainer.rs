@@ -32,11 +32,7 @@ pub struct Trained {
 
 impl Trainer {
     /// Starts from `version` of the store, verified by hash, and the moments that go with it.
-    pub async fn load(
-        weights: &Weights,
-        version: PolicyVersion,
-        optimizer: AdamW,
-    ) -> Result<Self> {
+    pub async fn load(weights: &Weights, version: PolicyVersion, optimizer: AdamW) -> Result<Self> {
         let config = model_config(weights).await?;
         let bytes = weights.fetch(version).await?;
         let params = ParamSet::from_safetensors(&bytes, &config)?;
@@ -99,7 +95,10 @@ impl Trainer {
         self.weights = Bytes::from(weights?);
         self.weights_sha256 = sha256(&self.weights);
         self.version = self.version.next();
-        Ok(Trained { outcome, seconds: started.elapsed().as_secs_f64() })
+        Ok(Trained {
+            outcome,
+            seconds: started.elapsed().as_secs_f64(),
+        })
     }
 
     fn policy(&self) -> Result<&Policy> {
@@ -113,9 +112,14 @@ fn poisoned() -> Error {
 
 /// The architecture, kept beside version 0.
 pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
-    let bytes = weights.fetch_file(PolicyVersion::ZERO, "config.json").await?.ok_or_else(|| {
-        Error::Record("version 0 of the policy has no config.json beside its weights".to_owned())
-    })?;
+    let bytes = weights
+        .fetch_file(PolicyVersion::ZERO, "config.json")
+        .await?
+        .ok_or_else(|| {
+            Error::Record(
+                "version 0 of the policy has no config.json beside its weights".to_owned(),
+            )
+        })?;
     Ok(ModelConfig::from_json(&bytes)?)
 }
 
@@ -136,10 +140,13 @@ pub async fn groups_of(
                 let mut records = plan.groups.iter().flat_map(|group| &group.records);
                 let missing = records.find(|record| !intake.has(**record)).copied();
                 let refused = plan.rejections.iter().flat_map(|refused| &refused.records);
-                let missing = missing
-                    .or_else(|| refused.copied().find(|record| !intake.has(*record)));
+                let missing =
+                    missing.or_else(|| refused.copied().find(|record| !intake.has(*record)));
                 return Err(match missing {
-                    Some(record) => Error::RecordMissing { update: plan.version, record },
+                    Some(record) => Error::RecordMissing {
+                        update: plan.version,
+                        record,
+                    },
                     None => Error::Record(format!("plan {} names no records", plan.version)),
                 });
             }
@@ -156,10 +163,22 @@ pub fn result_of(
     wait_seconds: f64,
     record_seconds: f64,
 ) -> UpdateResult {
-    let Outcome { skipped, stats, loss, grad_norm, rows, all_tokens, entropy, reward, staleness } =
-        trained.outcome.clone();
-    let tokens = stats.n_valid as u64;
-    let weighted: f64 = staleness.iter().map(|(&age, &n)| age as f64 * n as f64).sum();
+    let Outcome {
+        skipped,
+        stats,
+        loss,
+        grad_norm,
+        rows,
+        all_tokens,
+        entropy,
+        reward,
+        staleness,
+    } = trained.outcome.clone();
+    let tokens = stats.n_valid;
+    let weighted: f64 = staleness
+        .iter()
+        .map(|(&age, &n)| age as f64 * n as f64)
+        .sum();
     UpdateResult {
         format: CONTROL_FORMAT.to_owned(),
         learner: settings.learner.clone(),
@@ -173,18 +192,22 @@ pub fn result_of(
         rows,
         tokens,
         all_tokens,
-        trust_tokens: stats.n_trust as u64,
-        masked_tokens: stats.n_masked as u64,
+        trust_tokens: stats.n_trust,
+        masked_tokens: stats.n_masked,
         clip_fraction: stats.clip_frac,
         m2_before: stats.m2_trust_before,
         m2_after: stats.m2_trust_after,
         m2_all: stats.m2_all_before,
         kl: stats.kl_k1,
         max_log_ratio: stats.max_kept_log_ratio,
-        clamped_tokens: stats.n_clamped as u64,
+        clamped_tokens: stats.n_clamped,
         entropy,
         reward,
-        mean_staleness: if tokens == 0 { 0.0 } else { weighted / tokens as f64 },
+        mean_staleness: if tokens == 0 {
+            0.0
+        } else {
+            weighted / tokens as f64
+        },
         max_staleness: staleness.keys().next_back().copied().unwrap_or(0),
         staleness,
         wait_seconds,

@@ -44,6 +44,10 @@ pub struct Outcome {
     pub staleness: BTreeMap<u64, u64>,
 }
 
+/// Tokens whose proximal policy is this many times likelier than the behaviour are rejected
+/// (AReaL's M2PO example).
+const AREAL_BEHAVIOR_CAP: f64 = 5.0;
+
 /// Runs update `plan.version`. On an error nothing of `policy` was changed.
 pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
     let rows: Vec<_> = rows_of(groups).collect();
@@ -55,7 +59,8 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         .map(|micro| {
             lay_out(micro.rows.iter().filter_map(|&number| {
                 let number = number as usize;
-                rows.get(number).map(|&(rows, row)| (rows, row, advantages[number]))
+                rows.get(number)
+                    .map(|&(rows, row)| (rows, row, advantages[number]))
             }))
         })
         .collect();
@@ -78,7 +83,9 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         let (scored, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
         let weighed = weigh_all(plan, &batches, std::slice::from_ref(&scored))?;
         outcome.note(&weighed, &batches, &[scored]);
-        policy.decoder.backward(tape, &weighed.weight, &mut gradients)?;
+        policy
+            .decoder
+            .backward(tape, &weighed.weight, &mut gradients)?;
     } else {
         let scored = batches
             .iter()
@@ -90,7 +97,9 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         for batch in &batches {
             let to = from + batch.targets.token.len();
             let (_, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
-            policy.decoder.backward(tape, &weighed.weight[from..to], &mut gradients)?;
+            policy
+                .decoder
+                .backward(tape, &weighed.weight[from..to], &mut gradients)?;
             from = to;
         }
     }
@@ -102,11 +111,17 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(Error::NotFinite { update: plan.version, what, value })
+            Err(Error::NotFinite {
+                update: plan.version,
+                what,
+                value,
+            })
         }
     };
     finite("loss", outcome.loss)?;
-    let norm = policy.optimizer.step(&plan.optimizer, policy.decoder.params_mut(), &gradients)?;
+    let norm = policy
+        .optimizer
+        .step(&plan.optimizer, policy.decoder.params_mut(), &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(outcome)
 }
@@ -114,11 +129,14 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
 impl Outcome {
     fn note(&mut self, weighed: &Weighed, batches: &[Batch], scored: &[Scored]) {
         self.loss = weighed.loss;
-        self.stats = weighed.stats.clone();
+        self.stats = weighed.stats;
         let valid = batches.iter().flat_map(|batch| &batch.valid);
         let entropy = scored.iter().flat_map(|scored| &scored.entropy);
         self.entropy = mean(
-            valid.zip(entropy).filter(|(valid, _)| **valid).map(|(_, entropy)| f64::from(*entropy)),
+            valid
+                .zip(entropy)
+                .filter(|(valid, _)| **valid)
+                .map(|(_, entropy)| f64::from(*entropy)),
         );
     }
 }
@@ -130,7 +148,10 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
     let new = join(&|at| scored[at].logprob.clone());
     let behavior = join(&|at| batches[at].behavior.clone());
     let advantage = join(&|at| batches[at].advantage.clone());
-    let valid: Vec<bool> = batches.iter().flat_map(|batch| batch.valid.iter().copied()).collect();
+    let valid: Vec<bool> = batches
+        .iter()
+        .flat_map(|batch| batch.valid.iter().copied())
+        .collect();
     // AReaL's proximal policy is the one before the update: with one update a batch, this one.
     let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
     let tokens = Tokens {
@@ -141,8 +162,10 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
         prox,
         clamp: plan.algorithm.log_ratio_clamp,
     };
-    weigh(&rule(&plan.algorithm), &tokens)
-        .map_err(|source| Error::Weigh { update: plan.version, source })
+    weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
+        update: plan.version,
+        source,
+    })
 }
 
 fn rule(algorithm: &Algorithm) -> Rule {
@@ -150,7 +173,11 @@ fn rule(algorithm: &Algorithm) -> Rule {
     let eps = algorithm.clip_eps;
     match algorithm.name {
         AlgorithmName::M2po => Rule::M2poPaper { tau },
-        AlgorithmName::M2poAreal => Rule::M2poAreal { tau, eps },
+        AlgorithmName::M2poAreal => Rule::M2poAreal {
+            tau,
+            eps,
+            behavior_cap: Some(AREAL_BEHAVIOR_CAP),
+        },
         AlgorithmName::M2poFork => Rule::M2poFork { tau },
         AlgorithmName::Grpo => Rule::GrpoClip { eps },
         AlgorithmName::None => Rule::None,
@@ -172,8 +199,15 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
 fn staleness(plan: &Plan, batches: &[Batch]) -> BTreeMap<u64, u64> {
     let mut histogram = BTreeMap::new();
     for batch in batches {
-        for (version, _) in batch.version.iter().zip(&batch.valid).filter(|(_, valid)| **valid) {
-            *histogram.entry(plan.version.staleness_of(*version).0).or_default() += 1;
+        for (version, _) in batch
+            .version
+            .iter()
+            .zip(&batch.valid)
+            .filter(|(_, valid)| **valid)
+        {
+            *histogram
+                .entry(plan.version.staleness_of(*version).0)
+                .or_default() += 1;
         }
     }
     histogram

@@ -48,7 +48,11 @@ pub fn warm_start(
             )));
         }
         let (scored, tape) = decoder.forward(&packed, &targets)?;
-        let loss = -scored.logprob.iter().map(|&logprob| f64::from(logprob)).sum::<f64>()
+        let loss = -scored
+            .logprob
+            .iter()
+            .map(|&logprob| f64::from(logprob))
+            .sum::<f64>()
             / count as f64;
         let mut gradients = Gradients::zeros_like(decoder.params())?;
         decoder.backward(tape, &vec![-1.0 / count as f32; count], &mut gradients)?;
@@ -75,15 +79,22 @@ pub fn warm_start(
 }
 
 fn lay_out(demonstrations: &[Demonstration]) -> (Packed, Targets) {
-    let mut packed = Packed { tokens: Vec::new(), starts: vec![0] };
+    let mut packed = Packed {
+        tokens: Vec::new(),
+        starts: vec![0],
+    };
     let mut targets = Targets::default();
     for Demonstration { prompt, completion } in demonstrations {
         let start = packed.tokens.len();
         packed.tokens.extend_from_slice(prompt);
-        packed.tokens.extend_from_slice(&completion[..completion.len().saturating_sub(1)]);
+        packed
+            .tokens
+            .extend_from_slice(&completion[..completion.len().saturating_sub(1)]);
         packed.starts.push(packed.tokens.len());
         for (place, &token) in completion.iter().enumerate() {
-            targets.position.push((start + prompt.len() - 1 + place) as u32);
+            targets
+                .position
+                .push((start + prompt.len() - 1 + place) as u32);
             targets.token.push(token);
             targets.temperature.push(1.0);
         }

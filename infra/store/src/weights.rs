@@ -126,6 +126,29 @@ impl Weights {
         Ok(self.versions().await?.pop())
     }
 
+    /// Deletes a version whose only files are its weights and manifest; a version that is not
+    /// there is no fault. The manifest goes first, as in [`Weights::prune`], which also finds
+    /// what is there: this one costs no listing.
+    /// Version 0, which every replay starts from, is left alone.
+    pub async fn remove(&self, version: PolicyVersion) -> Result<()> {
+        if version == PolicyVersion::ZERO {
+            return Ok(());
+        }
+        for name in [MANIFEST_FILE, MODEL_FILE] {
+            self.store.delete(&self.path(version, name)).await?;
+        }
+        self.drop_folder(version).await;
+        Ok(())
+    }
+
+    /// Removes a version's empty folder; object stores have none.
+    async fn drop_folder(&self, version: PolicyVersion) {
+        if let Some(folder) = self.store.local_path(&self.path(version, "")) {
+            // Fails where a file is left, as it should.
+            let _ = tokio::fs::remove_dir(folder).await;
+        }
+    }
+
     /// Deletes the versions that `keep` does not want, and returns them. Version 0, which every
     /// replay starts from, and the newest one always stay. A version's manifest goes first, so
     /// that a reader never finds a version with files missing.
@@ -151,10 +174,7 @@ impl Weights {
         doomed.sort_by_key(|(version, name)| (*version, !is_manifest(name)));
         for (version, name) in &doomed {
             self.store.delete(&self.path(*version, name)).await?;
-            if let Some(folder) = self.store.local_path(&self.path(*version, "")) {
-                // Empty only after its last file; object stores have no folders to remove.
-                let _ = tokio::fs::remove_dir(folder).await;
-            }
+            self.drop_folder(*version).await;
         }
         let mut versions: Vec<_> = doomed.into_iter().map(|(version, _)| version).collect();
         versions.dedup();

@@ -1,1 +1,23 @@
 //! Configuration layers, topologies, supervision, reports.
+
+mod base;
+mod broker;
+pub mod config;
+mod error;
+mod evaluate;
+mod event;
+mod folder;
+pub mod progress;
+mod recorded;
+mod run;
+mod settings;
+mod summary;
+pub mod tally;
+mod tasks;
+pub mod teacher;
+
+pub use error::{Error, Result};
+pub use event::{Events, RunEvent};
+pub use folder::RunFolder;
+pub use run::run;
+pub use summary::Summary;

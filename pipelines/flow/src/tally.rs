@@ -103,10 +103,15 @@ impl Planned {
                 self.duplicates += 1;
                 continue;
             }
-            *self.rejected.entry(rejection.reason.as_str().to_owned()).or_default() += 1;
             if let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq) {
-                self.rejected_numbers.entry(producer.clone()).or_default().insert(seq);
+                let numbers = self.rejected_numbers.entry(producer.clone()).or_default();
+                if !numbers.insert(seq) {
+                    // Another part of a group that was rejected already.
+                    self.duplicates += 1;
+                    continue;
+                }
             }
+            *self.rejected.entry(rejection.reason.as_str().to_owned()).or_default() += 1;
         }
     }
 

@@ -13,7 +13,11 @@ struct Parts {
 
 impl Parts {
     fn records(&self) -> Vec<RecordId> {
-        self.parts.iter().flatten().map(|(record, _)| *record).collect()
+        self.parts
+            .iter()
+            .flatten()
+            .map(|(record, _)| *record)
+            .collect()
     }
 
     fn refuse(&self, reason: RejectReason, detail: String) -> Rejection {
@@ -33,7 +37,11 @@ pub(super) enum Progress {
     /// More parts are to come.
     Partial,
     /// The group is whole.
-    Complete { headers: Headers, records: Vec<RecordId>, parts: Vec<Rows> },
+    Complete {
+        headers: Headers,
+        records: Vec<RecordId>,
+        parts: Vec<Rows>,
+    },
     /// This part does not fit the others.
     Refused(Rejection),
 }
@@ -45,7 +53,11 @@ impl Assembly {
     pub(super) fn add(&mut self, record: RecordId, headers: Headers, rows: Rows) -> Progress {
         let (part, of) = headers.part;
         if of == 1 {
-            return Progress::Complete { headers, records: vec![record], parts: vec![rows] };
+            return Progress::Complete {
+                headers,
+                records: vec![record],
+                parts: vec![rows],
+            };
         }
         let key = (headers.producer.clone(), headers.group);
         let group = self.0.entry(key.clone()).or_insert_with(|| Parts {
@@ -60,9 +72,10 @@ impl Assembly {
             Some(slot @ None) if fits => *slot = Some((record, rows)),
             slot => {
                 let (reason, detail) = match slot {
-                    Some(Some(_)) if fits => {
-                        (RejectReason::Duplicate, format!("part {part} of {of} came before"))
-                    }
+                    Some(Some(_)) if fits => (
+                        RejectReason::Duplicate,
+                        format!("part {part} of {of} came before"),
+                    ),
                     _ => (
                         RejectReason::BadHeaders,
                         format!("part {part} of {of} contradicts the group's other parts"),
@@ -81,9 +94,15 @@ impl Assembly {
         if group.parts.iter().any(Option::is_none) {
             return Progress::Partial;
         }
-        let Some(group) = self.0.remove(&key) else { return Progress::Partial };
+        let Some(group) = self.0.remove(&key) else {
+            return Progress::Partial;
+        };
         let (records, parts) = group.parts.into_iter().flatten().unzip();
-        Progress::Complete { headers: group.headers, records, parts }
+        Progress::Complete {
+            headers: group.headers,
+            records,
+            parts,
+        }
     }
 
     /// Groups whose parts are spread over more than `patience` records: parts share a key, so

@@ -50,28 +50,47 @@ impl Cursors {
             expected_before: at.crc32c_before,
             received: BTreeMap::new(),
         };
-        Self(partitions.iter().map(|at| ((at.incarnation, at.partition), cursor(at))).collect())
+        Self(
+            partitions
+                .iter()
+                .map(|at| ((at.incarnation, at.partition), cursor(at)))
+                .collect(),
+        )
     }
 
     /// Notes a record; `false` if it needs no further look: it was done before, or is the one
     /// before the resume point, re-read to see that the topic is still the same.
     pub(super) fn receive(&mut self, record: RecordId, crc32c: u32) -> Result<bool> {
-        let cursor = self.0.entry((record.incarnation, record.partition)).or_default();
+        let cursor = self
+            .0
+            .entry((record.incarnation, record.partition))
+            .or_default();
         if record.offset < cursor.next {
             if record.offset.next() == cursor.next
                 && let Some(expected) = cursor.expected_before
                 && expected != crc32c
             {
-                let record = RecordId { offset: cursor.next, ..record };
-                return Err(Error::TopicRewritten { record, found: Some(crc32c), expected });
+                let record = RecordId {
+                    offset: cursor.next,
+                    ..record
+                };
+                return Err(Error::TopicRewritten {
+                    record,
+                    found: Some(crc32c),
+                    expected,
+                });
             }
             if cursor.received.is_empty() && record.offset.next() == cursor.next {
-                cursor.received.insert(record.offset, Received { crc32c, done: true });
+                cursor
+                    .received
+                    .insert(record.offset, Received { crc32c, done: true });
             }
             return Ok(false);
         }
         let done = cursor.done_before.remove(&record.offset);
-        cursor.received.insert(record.offset, Received { crc32c, done });
+        cursor
+            .received
+            .insert(record.offset, Received { crc32c, done });
         cursor.next = record.offset.next();
         if done {
             cursor.prune();
@@ -89,7 +108,9 @@ impl Cursors {
     pub(super) fn finish(&mut self, records: &[RecordId]) {
         for record in records {
             let key = (record.incarnation, record.partition);
-            let Some(cursor) = self.0.get_mut(&key) else { continue };
+            let Some(cursor) = self.0.get_mut(&key) else {
+                continue;
+            };
             if let Some(received) = cursor.received.get_mut(&record.offset) {
                 received.done = true;
             }
@@ -103,7 +124,10 @@ impl Cursors {
             .map(|(&(incarnation, partition), cursor)| {
                 let resume = cursor.resume();
                 let before = cursor.received.get(&Offset(resume.0 - 1));
-                let done = cursor.received.range(resume..).filter(|(_, received)| received.done);
+                let done = cursor
+                    .received
+                    .range(resume..)
+                    .filter(|(_, received)| received.done);
                 PartitionResume {
                     incarnation,
                     partition,

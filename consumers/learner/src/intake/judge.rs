@@ -17,64 +17,62 @@ pub(super) fn judge(
     let mut samples = Vec::new();
     for rows in &group.parts {
         validate(rows).map_err(|invalid| (invalid.reason, invalid.detail))?;
-        agrees_with_headers(settings, headers, rows)?;
+        headers
+            .check_rows(rows)
+            .map_err(|error| (RejectReason::BadHeaders, error.to_string()))?;
         for row in 0..rows.len() {
             row_is_trainable(settings, rows, row)?;
             samples.push((rows.sample_index(row), rows.group_size(row)));
         }
-        let newest = rows.max_version();
-        if newest > announced {
-            let detail = format!("sampled by version {newest}, but {announced} is the newest announced");
+        if let Some(newest) = rows.max_version()
+            && newest > announced
+        {
+            let detail =
+                format!("sampled by version {newest}, but {announced} is the newest announced");
             return Err((RejectReason::FutureVersion, detail));
         }
     }
     is_whole(samples)
 }
 
-fn agrees_with_headers(settings: &Settings, headers: &Headers, rows: &Rows) -> Verdict {
-    let contradiction = |what: &str| {
-        Err((RejectReason::BadHeaders, format!("header {what} contradicts the rows")))
-    };
-    for row in 0..rows.len() {
-        if rows.policy(row) != settings.policy.as_str() {
-            let detail = format!("sampled by policy {:?}", rows.policy(row));
-            return Err((RejectReason::OtherPolicy, detail));
-        }
-        if rows.group_id(row) != headers.group {
-            return contradiction("group");
-        }
-        if rows.batch_number(row) != headers.batch {
-            return contradiction("batch");
-        }
-        if rows.policy(row) != headers.policy {
-            return contradiction("policy");
-        }
-    }
-    Ok(())
-}
-
 fn row_is_trainable(settings: &Settings, rows: &Rows, row: usize) -> Verdict {
+    if rows.policy(row) != settings.policy.as_str() {
+        let detail = format!("sampled by policy {:?}", rows.policy(row));
+        return Err((RejectReason::OtherPolicy, detail));
+    }
     let mode = rows.logprob_mode(row);
-    if mode != Some(LogprobMode::Full) {
-        let detail = format!("log-probs of mode {mode:?}, only full ones train");
+    if mode != LogprobMode::Full {
+        let detail = format!("log-probs of mode {}, only full ones train", mode.as_str());
         return Err((RejectReason::LogprobMode, detail));
     }
     let temperature = rows.temperature(row);
     if temperature <= 0.0 || !temperature.is_finite() {
-        return Err((RejectReason::Temperature, format!("temperature {temperature}")));
+        return Err((
+            RejectReason::Temperature,
+            format!("temperature {temperature}"),
+        ));
     }
     let length = rows.prompt_tokens(row).len() + rows.completion_tokens(row).len();
     let limit = settings.context.min(settings.micro_batch_tokens);
     if length > limit {
-        return Err((RejectReason::TooLong, format!("{length} tokens, more than {limit}")));
+        return Err((
+            RejectReason::TooLong,
+            format!("{length} tokens, more than {limit}"),
+        ));
     }
     if rows.prompt_tokens(row).is_empty() {
         return Err((RejectReason::Malformed, "an empty prompt".to_owned()));
     }
-    let tokens = rows.prompt_tokens(row).iter().chain(rows.completion_tokens(row));
+    let tokens = rows
+        .prompt_tokens(row)
+        .iter()
+        .chain(rows.completion_tokens(row));
     for &token in tokens {
         if usize::try_from(token).map_or(true, |token| token >= settings.vocabulary) {
-            let detail = format!("token {token} outside a vocabulary of {}", settings.vocabulary);
+            let detail = format!(
+                "token {token} outside a vocabulary of {}",
+                settings.vocabulary
+            );
             return Err((RejectReason::OutOfVocabulary, detail));
         }
     }
@@ -85,7 +83,10 @@ fn is_whole(mut samples: Vec<(u16, u16)>) -> Verdict {
     samples.sort_unstable();
     let size = samples.first().map_or(0, |(_, size)| *size);
     let whole = samples.len() == size as usize
-        && samples.iter().enumerate().all(|(place, sample)| *sample == (place as u16, size));
+        && samples
+            .iter()
+            .enumerate()
+            .all(|(place, sample)| *sample == (place as u16, size));
     if whole {
         Ok(())
     } else {

@@ -37,10 +37,19 @@ impl Windows {
             .iter()
             .map(|(producer, window)| {
                 let above = window.above.iter().copied().collect();
-                (producer.clone(), Window { next: window.next, above })
+                (
+                    producer.clone(),
+                    Window {
+                        next: window.next,
+                        above,
+                    },
+                )
             })
             .collect();
-        Self { seen: finished.clone(), finished }
+        Self {
+            seen: finished.clone(),
+            finished,
+        }
     }
 
     pub(super) fn see(&mut self, producer: &str, seq: u64) -> bool {
@@ -57,7 +66,13 @@ impl Windows {
             .iter()
             .map(|(producer, window)| {
                 let above = window.above.iter().copied().collect();
-                (producer.clone(), ProducerWindow { next: window.next, above })
+                (
+                    producer.clone(),
+                    ProducerWindow {
+                        next: window.next,
+                        above,
+                    },
+                )
             })
             .collect()
     }

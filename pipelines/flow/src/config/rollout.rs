@@ -105,6 +105,4 @@ pub enum RewardKind {
     Exact,
     /// The completion's last (or boxed) number equals the answer.
     Number,
-    /// As `number`, and otherwise compares the extracted texts.
-    Math,
 }

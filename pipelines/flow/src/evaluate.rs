@@ -1,0 +1,110 @@
+//! Accuracy of versions on held-out prompts, measured beside the training.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
+use vintage_learner::{evaluation_path, write_evaluation};
+use vintage_local::LocalEngine;
+use vintage_rollout::{
+    Engine, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed,
+};
+use vintage_store::Store;
+use vintage_trajectory::GroupId;
+
+use crate::{
+    Error, Result,
+    event::{Events, RunEvent},
+};
+
+/// Evaluates versions one after the other, each once.
+pub(crate) struct Evaluator {
+    /// Samples with the version's weights.
+    pub engine: LocalEngine,
+    /// Judges as the producers do.
+    pub reward: Box<dyn Reward>,
+    /// What is asked.
+    pub prompts: PromptSet,
+    /// How many of them, the first of the file.
+    pub count: usize,
+    /// Longest completion.
+    pub max_tokens: usize,
+    /// Seeds the draws, together with the version.
+    pub seed: u64,
+    /// The lineage.
+    pub policy: Name,
+    /// The run's store.
+    pub store: Store,
+    /// Who watches.
+    pub events: Events,
+}
+
+impl Evaluator {
+    /// Evaluates what comes in, until the senders are gone. Versions evaluated before, in this
+    /// life or an earlier one, are passed over.
+    pub(crate) async fn run(mut self, mut versions: mpsc::UnboundedReceiver<PolicyVersion>) -> Result<()> {
+        while let Some(version) = versions.recv().await {
+            let path = evaluation_path(&self.policy, version);
+            if self.store.head(&path).await?.is_some() {
+                continue;
+            }
+            let evaluation = self.evaluate(version).await?;
+            write_evaluation(&self.store, &evaluation).await?;
+            let _nobody_listens = self.events.send(RunEvent::Evaluated(evaluation));
+        }
+        Ok(())
+    }
+
+    async fn evaluate(&mut self, version: PolicyVersion) -> Result<EvaluationResult> {
+        let started = Instant::now();
+        self.engine.load(version).await?;
+        let sampled = self.accuracy(version, 1.0).await?;
+        let greedy = self.accuracy(version, 0.0).await?;
+        Ok(EvaluationResult {
+            format: CONTROL_FORMAT.to_owned(),
+            policy: self.policy.clone(),
+            version,
+            sampled_accuracy: sampled,
+            greedy_accuracy: greedy,
+            samples: self.asked() as u64,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Mean reward of one completion a prompt; temperature 0 is greedy.
+    async fn accuracy(&mut self, version: PolicyVersion, temperature: f32) -> Result<f64> {
+        // Draws apart from training's: those use the seed as it is.
+        let seed = group_seed(!self.seed, version.0);
+        let asked = self.asked();
+        let requests = self.prompts.prompts()[..asked].iter().enumerate();
+        let requests = requests.map(|(place, prompt)| SampleRequest {
+            prompt_text: prompt.text.clone(),
+            group: GroupId([0; 16]),
+            samples: 1,
+            seed: group_seed(seed, place as u64),
+            sampling: Sampling { max_tokens: self.max_tokens, temperature, top_p: 1.0, top_k: 0 },
+        });
+        let samples = self.engine.sample(requests.collect()).await?;
+        let items = self.prompts.prompts().iter().zip(samples).map(|(prompt, mut samples)| {
+            RewardItem {
+                prompt: prompt.text.clone(),
+                completion: samples.pop().map(|sample| sample.completion_text).unwrap_or_default(),
+                answer: prompt.answer.clone(),
+                metadata: prompt.metadata.clone(),
+            }
+        });
+        let scores = self.reward.score(items.collect()).await?;
+        let mut total = 0.0;
+        for score in &scores {
+            let score = score.as_ref().map_err(|failure| {
+                Error::Role(format!("evaluating version {version}: a reward failed: {failure}"))
+            })?;
+            total += f64::from(score.reward);
+        }
+        Ok(total / asked.max(1) as f64)
+    }
+
+    fn asked(&self) -> usize {
+        self.count.min(self.prompts.len())
+    }
+}

@@ -1,0 +1,30 @@
+//! What a run tells whoever watches it.
+
+use vintage_control::EvaluationResult;
+use vintage_learner::LearnerEvent;
+use vintage_rollout::ProducerEvent;
+
+/// Something happened in a run.
+#[derive(Debug, Clone)]
+pub enum RunEvent {
+    /// A phase began: `preparing the model`, `starting the broker`, `training`…
+    Phase(String),
+    /// Supervised steps before version 0.
+    WarmStart {
+        /// Steps done.
+        step: u64,
+        /// Steps in all.
+        steps: u64,
+        /// Loss of the last, nats per token.
+        loss: f64,
+    },
+    /// The learner did something.
+    Learner(LearnerEvent),
+    /// A producer did something.
+    Producer(ProducerEvent),
+    /// A version was evaluated.
+    Evaluated(EvaluationResult),
+}
+
+/// Where events go; cheap to clone, never waits.
+pub type Events = tokio::sync::mpsc::UnboundedSender<RunEvent>;

@@ -1,0 +1,55 @@
+//! `report.html`: what a run did, in one file that needs nothing else.
+
+mod chart;
+mod figures;
+mod html;
+mod ink;
+mod page;
+mod record;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::record::RunRecord;
+use crate::{Error, Result};
+
+/// What [`write`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The page.
+    pub path: PathBuf,
+    /// Updates it shows.
+    pub updates: u64,
+    /// Evaluations it shows.
+    pub evaluations: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Writes `report.html` into a run's folder, from the results, evaluations, settings and summary
+/// in it; a run that is still going, or was killed, has a report too.
+///
+/// # Errors
+/// If the folder is no run's, a record in it cannot be read, or the page cannot be written.
+pub fn write(folder: &Path) -> Result<Report> {
+    let record = RunRecord::read(folder)?;
+    let page = page::render(&record)?;
+    let path = folder.join("report.html");
+    let staged = folder.join(".report.html");
+    let io = |attempted, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { attempted, path, source }
+    };
+    std::fs::write(&staged, &page).map_err(io("write", &staged))?;
+    std::fs::rename(&staged, &path).map_err(io("write", &path))?;
+    Ok(Report {
+        path,
+        updates: record.results.len() as u64,
+        evaluations: record.evaluations.len() as u64,
+        bytes: page.len() as u64,
+    })
+}

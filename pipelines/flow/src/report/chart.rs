@@ -1,0 +1,262 @@
+//! Three kinds of chart, drawn by plotters as SVG.
+
+use std::ops::Range;
+
+use plotters::{
+    coord::types::RangedCoordf64,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::ink::{Ink, adopt};
+
+/// Size charts are drawn at; the page scales them.
+const WIDTH: u32 = 480;
+const HEIGHT: u32 = 250;
+const FONT: u32 = 13;
+
+/// How an axis writes its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Shares, written in per cent.
+    Share,
+    /// Anything else.
+    Number,
+}
+
+impl Unit {
+    pub(super) fn write(self, value: f64) -> String {
+        match self {
+            Self::Share if value.abs() < 0.0995 && value != 0.0 => {
+                format!("{} %", trimmed(100.0 * value, 1))
+            }
+            Self::Share => format!("{:.0} %", 100.0 * value),
+            Self::Number => number(value),
+        }
+    }
+}
+
+/// A number with as few digits as tell it.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    match size {
+        0.0 => "0".to_owned(),
+        1e6.. => format!("{} M", trimmed(value / 1e6, 1)),
+        1e4.. => format!("{} k", trimmed(value / 1e3, 1)),
+        10.0.. => trimmed(value, 1),
+        0.1.. => trimmed(value, 2),
+        1e-4.. => trimmed(value, (1.0 - size.log10().floor()) as usize),
+        _ => format!("{value:.0e}"),
+    }
+}
+
+fn trimmed(value: f64, places: usize) -> String {
+    let text = format!("{value:.places$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A curve.
+#[derive(Debug, Clone)]
+pub(super) struct Curve {
+    pub(super) ink: Ink,
+    pub(super) points: Vec<(f64, f64)>,
+    pub(super) look: Look,
+}
+
+/// How a curve is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A line.
+    Line,
+    /// A line with a dot at every point.
+    Dotted,
+    /// A pale line behind another.
+    Pale,
+}
+
+/// Curves over updates.
+#[derive(Debug, Clone)]
+pub(super) struct Curves {
+    pub(super) unit: Unit,
+    pub(super) log: bool,
+    /// Values the axis must reach besides the curves'.
+    pub(super) reach: Vec<f64>,
+    /// A dashed line at this height.
+    pub(super) rule: Option<f64>,
+    pub(super) curves: Vec<Curve>,
+}
+
+/// Parts of a whole over updates, stacked to 1.
+#[derive(Debug, Clone)]
+pub(super) struct Shares {
+    pub(super) x: Vec<f64>,
+    /// Colour and share at every x, bottom first.
+    pub(super) layers: Vec<(Ink, Vec<f64>)>,
+}
+
+/// Bars over ranges of x.
+#[derive(Debug, Clone)]
+pub(super) struct Bars {
+    pub(super) ink: Ink,
+    pub(super) x_label: &'static str,
+    pub(super) unit: Unit,
+    /// Start, end, height.
+    pub(super) bars: Vec<(f64, f64, f64)>,
+}
+
+type Failed = Box<dyn std::error::Error>;
+type Drawn = Result<String, Failed>;
+
+impl Curves {
+    pub(super) fn draw(&self) -> Drawn {
+        let values = || self.curves.iter().flat_map(|curve| curve.points.iter());
+        let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
+        let heights = values().map(|point| point.1).chain(self.reach.iter().copied());
+        if !self.log {
+            let y = padded(extent(heights.chain(self.rule)).unwrap_or(0.0..1.0), self.unit);
+            let label = |y| self.unit.write(y);
+            return frame("update", x, y, (5, &label), |chart| self.onto(chart, Some));
+        }
+        let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);
+        let (floor, decades) = (y.start, y.end - y.start);
+        let label = |y| self.unit.write(10f64.powf(y));
+        // Whole decades where there are enough of them, else halves.
+        let labels = if decades > 2.0 { decades.ceil() as usize } else { 5 };
+        let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
+        frame("update", x, y, (labels, &label), |chart| self.onto(chart, place))
+    }
+
+    /// Draws rule and curves, with `place` from a value to its height, if it has one.
+    fn onto(
+        &self,
+        chart: &mut Chart<'_, '_>,
+        place: impl Fn(f64) -> Option<f64>,
+    ) -> Result<(), Failed> {
+        if let Some(rule) = self.rule.and_then(&place) {
+            let x = chart.x_range();
+            let style = Ink::Rule.placeholder().stroke_width(1);
+            let ends = [(x.start, rule), (x.end, rule)];
+            chart.draw_series(DashedLineSeries::new(ends, 5, 4, style))?;
+        }
+        for curve in &self.curves {
+            let ink = curve.ink.placeholder();
+            let points = || curve.points.iter().filter_map(|(x, y)| Some((*x, place(*y)?)));
+            let style = match curve.look {
+                Look::Pale => ink.mix(0.3).stroke_width(1),
+                Look::Line | Look::Dotted => ink.stroke_width(2),
+            };
+            chart.draw_series(LineSeries::new(points(), style))?;
+            if curve.look == Look::Dotted || curve.points.len() == 1 {
+                chart.draw_series(points().map(|at| Circle::new(at, 3, ink.filled())))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shares {
+    pub(super) fn draw(&self) -> Drawn {
+        let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
+        frame("update", x, 0.0..1.0, (5, &|y| Unit::Share.write(y)), |chart| {
+            let mut base = vec![0.0; self.x.len()];
+            for (ink, shares) in &self.layers {
+                let top: Vec<_> = base.iter().zip(shares).map(|(base, share)| base + share).collect();
+                let up = self.x.iter().copied().zip(top.iter().copied());
+                let back = self.x.iter().copied().zip(base.iter().copied()).rev();
+                let outline: Vec<_> = up.chain(back).collect();
+                let fill = ink.placeholder().mix(0.85).filled();
+                chart.draw_series([Polygon::new(outline, fill)])?;
+                base = top;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Bars {
+    pub(super) fn draw(&self) -> Drawn {
+        let ends = self.bars.iter().flat_map(|(start, end, _)| [*start, *end]);
+        let x = extent(ends).unwrap_or(0.0..1.0);
+        let top = self.bars.iter().map(|bar| bar.2).fold(0.0, f64::max);
+        let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
+        let gap = 0.08;
+        frame(self.x_label, x, y, (5, &|y| self.unit.write(y)), |chart| {
+            let fill = self.ink.placeholder().mix(0.9).filled();
+            chart.draw_series(self.bars.iter().map(|(start, end, height)| {
+                let inset = gap * (end - start);
+                Rectangle::new([(start + inset, 0.0), (end - inset, *height)], fill)
+            }))?;
+            Ok(())
+        })
+    }
+}
+
+type Chart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Axes and grid, with what `series` draws onto them; `y_labels` is how many labels the upright
+/// axis has at most, and how they are written.
+fn frame(
+    x_label: &str,
+    x: Range<f64>,
+    y: Range<f64>,
+    (y_labels, y_label): (usize, &dyn Fn(f64) -> String),
+    series: impl FnOnce(&mut Chart<'_, '_>) -> Result<(), Failed>,
+) -> Drawn {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin_top(10)
+            .margin_right(14)
+            .margin_bottom(2)
+            .set_label_area_size(LabelAreaPosition::Left, 50)
+            .set_label_area_size(LabelAreaPosition::Bottom, 38)
+            .build_cartesian_2d(x, y)?;
+        let label = ("sans-serif", FONT).into_font().color(&Ink::Label.placeholder());
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .x_labels(6)
+            .y_labels(y_labels)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(Ink::Grid.placeholder())
+            .axis_style(Ink::Grid.placeholder())
+            .label_style(label.clone())
+            .x_label_formatter(&|value| number(*value))
+            .y_label_formatter(&|value| y_label(*value))
+            .draw()?;
+        series(&mut chart)?;
+        let below = label.pos(Pos::new(HPos::Right, VPos::Bottom));
+        let corner = (WIDTH as i32 - 14, HEIGHT as i32 - 2);
+        area.draw(&Text::new(x_label.to_owned(), corner, below))?;
+        area.present()?;
+    }
+    Ok(adopt(&svg, WIDTH, HEIGHT))
+}
+
+/// Smallest and largest, apart.
+fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    let range = values.fold(None, |range: Option<Range<f64>>, value| {
+        Some(range.map_or(value..value, |range| range.start.min(value)..range.end.max(value)))
+    })?;
+    Some(if range.end > range.start { range } else { range.start..range.start + 1.0 })
+}
+
+/// Room above and below curves; shares stay within 0 and 1.
+fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
+    let room = 0.05 * (range.end - range.start);
+    let low = if range.start >= 0.0 { (range.start - room).max(0.0) } else { range.start - room };
+    let high = range.end + room;
+    match unit {
+        Unit::Share if range.end <= 1.0 => low..high.min(1.02),
+        _ => low..high,
+    }
+}
+
+/// Logarithms of the range: whole decades, four at most, up to the largest.
+fn log_extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    let range = extent(values.filter(|value| *value > 0.0).map(f64::log10))?;
+    let high = range.end + 0.1;
+    Some(range.start.max(high - 4.0).floor()..high)
+}

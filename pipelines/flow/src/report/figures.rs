@@ -1,0 +1,304 @@
+//! Which charts a report has, and what each says.
+
+use std::collections::BTreeMap;
+
+use vintage_control::UpdateResult;
+
+use super::{
+    chart::{Bars, Curve, Curves, Look, Shares, Unit},
+    ink::Ink,
+    record::RunRecord,
+    series::{Points, finite, rate, thin, trend, window},
+};
+use crate::{Error, Result};
+
+/// Most points a curve is drawn with.
+const POINTS: usize = 480;
+/// Most bars of a histogram.
+const BARS: u64 = 40;
+
+/// A chart with its words.
+pub(super) struct Figure {
+    pub(super) title: &'static str,
+    /// What the chart shows, in one sentence.
+    pub(super) note: String,
+    /// Colour and name of what is drawn.
+    pub(super) legend: Vec<(Ink, &'static str)>,
+    /// The drawing; `None` if there is nothing to draw yet.
+    pub(super) svg: Option<String>,
+}
+
+/// All charts, in order.
+pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
+    let results = &record.results;
+    let of = |value: fn(&UpdateResult) -> f64| -> Points {
+        finite(results.iter().map(|result| (result.version.0 as f64, value(result))))
+    };
+    let setting = |name: &str| {
+        record.settings.iter().find(|setting| setting.key.to_string() == name)
+    };
+    let tau = setting("m2po.threshold").and_then(|tau| tau.value.parse::<f64>().ok());
+    let m2po = setting("algorithm").is_none_or(|rule| rule.value.contains("m2po"));
+    Ok(vec![
+        accuracy(record)?,
+        curves(
+            "Reward",
+            "Mean reward of the rollouts each update trained on; the line is the trend.".to_owned(),
+            Unit::Number,
+            &[(Ink::First, "reward", of(|result| result.reward))],
+        )?,
+        second_moment(&of(|result| result.m2_before), &of(|result| result.m2_after), tau, m2po)?,
+        curves(
+            "Clip fraction",
+            "Share of tokens that got no gradient, masked or clipped by the rule.".to_owned(),
+            Unit::Share,
+            &[(Ink::First, "clipped or masked", of(|result| result.clip_fraction))],
+        )?,
+        staleness_over_updates(&of(|r| r.mean_staleness), &of(|r| r.max_staleness as f64))?,
+        staleness_histogram(results)?,
+        curves(
+            "Entropy",
+            "Mean entropy of the policy on the tokens trained on, in nats.".to_owned(),
+            Unit::Number,
+            &[(Ink::First, "entropy", of(|result| result.entropy))],
+        )?,
+        curves(
+            "Divergence",
+            "How far the policy has moved from the one that sampled: mean of log behaviour minus \
+             log new probability, in nats."
+                .to_owned(),
+            Unit::Number,
+            &[(Ink::First, "k1 estimate of KL", of(|result| result.kl))],
+        )?,
+        curves(
+            "Gradient norm",
+            "Global norm before it is clipped.".to_owned(),
+            Unit::Number,
+            &[(Ink::First, "gradient norm", of(|result| result.grad_norm))],
+        )?,
+        throughput("Updates a second", "Updates the learner did a second.", results, |_| 1.0)?,
+        throughput(
+            "Tokens a second",
+            "Prompt and completion tokens trained on a second.",
+            results,
+            |result| result.all_tokens as f64,
+        )?,
+        idle(results)?,
+    ])
+}
+
+fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Result<String> {
+    chart.map_err(|error| Error::Role(format!("cannot draw the chart {title:?}: {error}")))
+}
+
+/// Curves over updates, each pale with its trend on top.
+fn curves(
+    title: &'static str,
+    note: String,
+    unit: Unit,
+    lines: &[(Ink, &'static str, Points)],
+) -> Result<Figure> {
+    let mut drawn_curves = Vec::new();
+    for (ink, _, points) in lines {
+        drawn_curves.extend(with_trend(*ink, points));
+    }
+    figure(title, note, lines, &Curves {
+        unit,
+        log: false,
+        reach: vec![0.0],
+        rule: None,
+        curves: drawn_curves,
+    })
+}
+
+fn with_trend(ink: Ink, points: &[(f64, f64)]) -> Vec<Curve> {
+    if window(points.len()) == 1 {
+        return vec![Curve { ink, points: points.to_vec(), look: Look::Line }];
+    }
+    vec![
+        Curve { ink, points: thin(points, POINTS), look: Look::Pale },
+        Curve { ink, points: thin(&trend(points), POINTS), look: Look::Line },
+    ]
+}
+
+fn figure(
+    title: &'static str,
+    note: String,
+    lines: &[(Ink, &'static str, Points)],
+    curves: &Curves,
+) -> Result<Figure> {
+    let empty = lines.iter().all(|(_, _, points)| points.is_empty());
+    Ok(Figure {
+        title,
+        note,
+        legend: lines.iter().map(|(ink, name, _)| (*ink, *name)).collect(),
+        svg: if empty { None } else { Some(drawn(title, curves.draw())?) },
+    })
+}
+
+fn accuracy(record: &RunRecord) -> Result<Figure> {
+    let of = |value: fn(&vintage_control::EvaluationResult) -> f64| -> Points {
+        finite(record.evaluations.iter().map(|at| (at.version.0 as f64, value(at))))
+    };
+    let lines = [
+        (Ink::Second, "greedy", of(|evaluation| evaluation.greedy_accuracy)),
+        (Ink::First, "sampled at temperature 1", of(|evaluation| evaluation.sampled_accuracy)),
+    ];
+    let samples = record.evaluations.last().map_or(0, |evaluation| evaluation.samples);
+    let curves = Curves {
+        unit: Unit::Share,
+        log: false,
+        reach: vec![0.0, 1.0],
+        rule: None,
+        curves: lines
+            .iter()
+            .map(|(ink, _, points)| Curve { ink: *ink, points: points.clone(), look: Look::Dotted })
+            .collect(),
+    };
+    let note = format!("Share of right answers on {samples} held-out prompts.");
+    figure("Accuracy", note, &lines, &curves)
+}
+
+fn second_moment(
+    before: &Points,
+    after: &Points,
+    tau: Option<f64>,
+    m2po: bool,
+) -> Result<Figure> {
+    let lines = [
+        (Ink::Second, "before the mask", before.clone()),
+        (Ink::First, "after", after.clone()),
+    ];
+    let positive = || before.iter().chain(after).map(|point| point.1).filter(|y| *y > 0.0);
+    let (low, high) = positive().fold((f64::MAX, 0.0_f64), |(low, high), y| {
+        (low.min(y), high.max(y))
+    });
+    let rule = tau.filter(|_| m2po);
+    let curves = Curves {
+        unit: Unit::Number,
+        log: high > 30.0 * low,
+        reach: Vec::new(),
+        rule,
+        curves: lines
+            .iter()
+            .map(|(ink, _, points)| Curve {
+                ink: *ink,
+                points: thin(points, POINTS),
+                look: Look::Line,
+            })
+            .collect(),
+    };
+    let budget = rule.map_or_else(String::new, |tau| format!("; the dashed line is its budget τ = {tau}"));
+    let note = format!("Second moment of the log-ratio over the trust-region tokens{budget}.");
+    let mut figure = figure("M2", note, &lines, &curves)?;
+    if rule.is_some() {
+        figure.legend.push((Ink::Rule, "τ"));
+    }
+    Ok(figure)
+}
+
+fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
+    let lines =
+        [(Ink::Second, "largest", max.clone()), (Ink::First, "mean", mean.clone())];
+    let curves = Curves {
+        unit: Unit::Number,
+        log: false,
+        reach: vec![0.0],
+        rule: None,
+        curves: lines
+            .iter()
+            .map(|(ink, _, points)| Curve {
+                ink: *ink,
+                points: thin(points, POINTS),
+                look: Look::Line,
+            })
+            .collect(),
+    };
+    let note = "How many updates old the tokens of each update were.".to_owned();
+    figure("Staleness over the run", note, &lines, &curves)
+}
+
+fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
+    let mut tokens: BTreeMap<u64, u64> = BTreeMap::new();
+    for (staleness, count) in results.iter().flat_map(|result| &result.staleness) {
+        *tokens.entry(*staleness).or_default() += count;
+    }
+    let all: u64 = tokens.values().sum();
+    let last = tokens.keys().next_back().copied().unwrap_or(0);
+    let width = (last + 1).div_ceil(BARS);
+    let mut bars: BTreeMap<u64, u64> = (0..=last / width).map(|bar| (bar, 0)).collect();
+    for (staleness, count) in tokens {
+        *bars.entry(staleness / width).or_default() += count;
+    }
+    let bars = bars.into_iter().map(|(bar, count)| {
+        let start = (bar * width) as f64 - 0.5;
+        (start, start + width as f64, count as f64 / all.max(1) as f64)
+    });
+    let title = "Staleness of tokens";
+    let chart =
+        Bars { ink: Ink::First, x_label: "staleness, updates", unit: Unit::Share, bars: bars.collect() };
+    Ok(Figure {
+        title,
+        note: "Share of all tokens trained on, by their staleness when they were.".to_owned(),
+        legend: Vec::new(),
+        svg: if all == 0 { None } else { Some(drawn(title, chart.draw())?) },
+    })
+}
+
+fn seconds(result: &UpdateResult) -> f64 {
+    result.wait_seconds + result.update_seconds + result.record_seconds
+}
+
+fn throughput(
+    title: &'static str,
+    note: &str,
+    results: &[UpdateResult],
+    count: fn(&UpdateResult) -> f64,
+) -> Result<Figure> {
+    let parts: Vec<_> = results
+        .iter()
+        .map(|result| (result.version.0 as f64, count(result), seconds(result)))
+        .collect();
+    let points = rate(&parts);
+    let curve = Curve { ink: Ink::Third, points: points.clone(), look: Look::Line };
+    let curves = Curves {
+        unit: Unit::Number,
+        log: false,
+        reach: vec![0.0],
+        rule: None,
+        curves: vec![curve],
+    };
+    let mut figure = figure(title, note.to_owned(), &[(Ink::Third, "", points)], &curves)?;
+    figure.legend.clear();
+    Ok(figure)
+}
+
+fn idle(results: &[UpdateResult]) -> Result<Figure> {
+    let size = window(results.len());
+    let stretch = |part: &[UpdateResult]| {
+        let sum = |value: fn(&UpdateResult) -> f64| part.iter().map(value).sum::<f64>();
+        let all = sum(seconds);
+        let x = sum(|result| result.version.0 as f64) / part.len() as f64;
+        let shares = [sum(|r| r.update_seconds), sum(|r| r.record_seconds), sum(|r| r.wait_seconds)];
+        (all > 0.0).then(|| (x, shares.map(|seconds| seconds / all)))
+    };
+    let stretches: Vec<_> = results.chunks(size).filter_map(stretch).collect();
+    let layers = [Ink::First, Ink::Third, Ink::Second];
+    let names = ["computing", "making it durable", "waiting for rollouts"];
+    let shares = Shares {
+        x: stretches.iter().map(|stretch| stretch.0).collect(),
+        layers: (0..3)
+            .map(|i| (layers[i], stretches.iter().map(|stretch| stretch.1[i]).collect()))
+            .collect(),
+    };
+    let title = "Where the learner's time went";
+    let waited: f64 = results.iter().map(|result| result.wait_seconds).sum();
+    let all: f64 = results.iter().map(seconds).sum();
+    let idle = if all > 0.0 { 100.0 * waited / all } else { 0.0 };
+    Ok(Figure {
+        title,
+        note: format!("Idle for {idle:.0} % of the time."),
+        legend: layers.into_iter().zip(names).collect(),
+        svg: if stretches.is_empty() { None } else { Some(drawn(title, shares.draw())?) },
+    })
+}

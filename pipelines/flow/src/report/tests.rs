@@ -1,0 +1,178 @@
+use std::{collections::BTreeMap, path::Path};
+
+use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, UpdateResult};
+
+use super::*;
+use crate::config::{Layers, Resolved};
+
+fn result(version: u64) -> UpdateResult {
+    let x = version as f64;
+    UpdateResult {
+        format: CONTROL_FORMAT.to_owned(),
+        learner: "lead".parse().expect("a name"),
+        policy: "lead".parse().expect("a name"),
+        version: PolicyVersion(version),
+        weights_sha256: Sha256([7; 32]),
+        skipped: None,
+        loss: -0.01,
+        grad_norm: 0.2 + 0.05 * (0.7 * x).sin(),
+        groups: 16,
+        rows: 128,
+        tokens: 768,
+        all_tokens: 1664,
+        trust_tokens: 400,
+        masked_tokens: version % 40,
+        clip_fraction: (version % 40) as f64 / 768.0,
+        m2_before: if version == 0 { 0.0 } else { 0.2 * (-x / 60.0).exp() + 0.003 },
+        m2_after: if version == 0 { 0.0 } else { (0.2 * (-x / 60.0).exp() + 0.003).min(0.04) },
+        m2_all: 0.05,
+        kl: 0.01,
+        max_log_ratio: 1.0,
+        clamped_tokens: 0,
+        entropy: 0.4 * (-x / 150.0).exp() + 0.03 * (1.3 * x).sin().abs(),
+        reward: 1.0 - 0.7 * (-x / 120.0).exp() + 0.04 * (2.1 * x).sin(),
+        mean_staleness: (x / 2.0).min(8.0) + (0.3 * x).sin().abs(),
+        max_staleness: version.min(17),
+        staleness: BTreeMap::from([(version.min(4), 300), (version.min(9), 400), (version.min(17), 68)]),
+        wait_seconds: 0.02 + 0.015 * (0.1 * x).sin().abs(),
+        update_seconds: 0.03,
+        record_seconds: 0.008,
+        finished_at_ms: 1_795_000_000_000 + version as i64 * 60,
+    }
+}
+
+fn evaluation(version: u64) -> EvaluationResult {
+    EvaluationResult {
+        format: CONTROL_FORMAT.to_owned(),
+        policy: "lead".parse().expect("a name"),
+        version: PolicyVersion(version),
+        sampled_accuracy: 0.965 - 0.675 * (-(version as f64) / 120.0).exp(),
+        greedy_accuracy: 1.0,
+        samples: 512,
+        seconds: 0.2,
+    }
+}
+
+fn put(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().expect("below the folder")).expect("created");
+    std::fs::write(path, text).expect("written");
+}
+
+/// A run's folder with `updates` results.
+fn run(folder: &Path, updates: u64) {
+    let layers = Layers::new().set("learner.steps=400").and_then(|layers| layers.set("seed=3"));
+    let resolved: Resolved = layers.expect("layers").resolve().expect("valid");
+    put(folder, "config.toml", &resolved.to_toml());
+    let json = |value: &serde_json::Value| value.to_string();
+    for version in 0..updates {
+        let result = serde_json::to_value(result(version)).expect("JSON");
+        put(folder, &format!("results/lead/{version}.json"), &json(&result));
+    }
+    for version in (0..=updates).step_by(25) {
+        let evaluation = serde_json::to_value(evaluation(version)).expect("JSON");
+        put(folder, &format!("evaluations/lead/{version}.json"), &json(&evaluation));
+    }
+}
+
+fn summary(folder: &Path) {
+    let summary = serde_json::json!({
+        "updates": 400, "produced": 6750, "trained": 6400, "in_flight": 338, "lost": 0,
+        "rejected": { "too_stale": 9, "bad_logprob": 3 },
+        "weights_sha256": "9c".repeat(32), "archived_rows": 54000,
+    });
+    put(folder, "summary.json", &summary.to_string());
+}
+
+#[test]
+fn a_report_stands_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), 400);
+    summary(folder.path());
+    let report = write(folder.path()).expect("a report");
+    assert_eq!((report.updates, report.evaluations), (400, 17));
+    let page = std::fs::read_to_string(&report.path).expect("written");
+    for outside in ["http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src="] {
+        assert!(!page.contains(outside), "the page refers to something outside itself: {outside}");
+    }
+    // Every placeholder colour has become a variable, so that dark mode reaches everything.
+    assert!(!page.contains("#0100"), "a chart kept a placeholder colour");
+    assert_eq!(page.matches("<svg").count(), 12);
+    assert!(page.len() < 600_000, "{} bytes", page.len());
+    for text in [
+        "94.1 %", "too stale", "<b>6,750</b> produced = ", "τ = 0.04", "--set", "learner.optimizer.lr",
+    ] {
+        assert!(page.contains(text), "no {text:?} in the page");
+    }
+}
+
+#[test]
+fn an_unbalanced_account_is_shown_as_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), 3);
+    let summary = serde_json::json!({
+        "produced": 50, "trained": 48, "in_flight": 1, "lost": 0, "rejected": {},
+    });
+    put(folder.path(), "summary.json", &summary.to_string());
+    write(folder.path()).expect("a report");
+    let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
+    assert!(page.contains("<b>50</b> produced ≠ "));
+}
+
+#[test]
+fn a_run_that_has_only_begun_has_a_report() {
+    for updates in [0, 1] {
+        let folder = tempfile::tempdir().expect("a folder");
+        run(folder.path(), updates);
+        write(folder.path()).expect("a report");
+        let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
+        assert!(page.contains("not finished"));
+        assert!(page.contains("The account is made when the run ends."));
+    }
+}
+
+#[test]
+fn rejections_of_a_killed_run_are_counted_from_its_plans() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), 2);
+    let plan = r#"{"version":0,"rejections":[{"reason":"too_stale"},{"reason":"too_stale"}]}"#;
+    put(folder.path(), "plans/lead/0.json", plan);
+    write(folder.path()).expect("a report");
+    let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
+    assert!(page.contains("<td>too stale</td><td>2</td>"));
+}
+
+#[test]
+fn texts_of_the_settings_cannot_break_the_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), 1);
+    let config = "broker = \"<script>alert(1)</script>\"  # <b>file\n";
+    put(folder.path(), "config.toml", config);
+    write(folder.path()).expect("a report");
+    let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
+    assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"));
+    assert!(!page.contains("<b>file"));
+}
+
+#[test]
+fn what_is_no_run_and_what_is_damaged_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = write(folder.path()).expect_err("empty");
+    assert!(error.to_string().contains("no config.toml"), "{error}");
+    run(folder.path(), 2);
+    put(folder.path(), "results/lead/1.json", "{\"format\":");
+    let error = write(folder.path()).expect_err("damaged").to_string();
+    assert!(error.contains("results/lead/1.json"), "{error}");
+    assert!(!folder.path().join("report.html").exists());
+}
+
+/// Writes the report of a made-up run where `VINTAGE_REPORT_SAMPLE` says, to be looked at.
+#[test]
+fn a_made_up_run_can_be_looked_at() {
+    let kept = std::env::var_os("VINTAGE_REPORT_SAMPLE").map(std::path::PathBuf::from);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = kept.unwrap_or_else(|| folder.path().to_owned());
+    run(&path, 397);
+    summary(&path);
+    assert!(write(&path).expect("a report").bytes > 10_000);
+}

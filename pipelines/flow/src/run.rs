@@ -1,0 +1,147 @@
+//! `vintage run`: broker, archive, learner, producer and evaluator in one process.
+
+mod roles;
+
+use std::{path::Path, time::Instant};
+
+use tokio_util::sync::CancellationToken;
+use vintage_archive::Reader;
+use vintage_control::{Name, PolicyVersion};
+use vintage_learner::Records;
+use vintage_rollout::{GateBase, read_journals};
+
+use self::roles::Roles;
+use crate::{
+    Error, Result,
+    base::ensure_version_zero,
+    broker::Log,
+    config::{Resolved, RunConfig},
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    recorded::held,
+    summary::{Parts, Summary, Totals},
+    tally::{Held, Planned, Tally},
+    tasks::Task,
+};
+
+/// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves
+/// everything in `out`; called again with the same folder, it goes on. A finished folder gives
+/// its summary at once.
+pub async fn run(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<Summary> {
+    let started = Instant::now();
+    let config = &resolved.config;
+    let folder = RunFolder::take(out, resolved)?;
+    if let Some(summary) = finished_summary(&folder, config).await? {
+        return Ok(summary);
+    }
+    let phase = |text: &str| {
+        let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
+    };
+    phase("loading prompts");
+    let task = Task::load(&config.prompts, folder.path())?;
+    let weights = folder.weights(&config.learner.policy);
+    ensure_version_zero(&weights, config, &task, events).await?;
+    if stop.is_cancelled() {
+        return Err(Error::Interrupted);
+    }
+    phase("starting the broker");
+    let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    phase("training");
+    let training = Instant::now();
+    let outcome = Roles::start(config, &folder, &log, task, events).await?.finish(stop).await;
+    let training_seconds = training.elapsed().as_secs_f64();
+    let stopped = log.stop().await;
+    outcome?;
+    stopped?;
+    phase("counting");
+    let mut summary = summarise(&folder, config).await?;
+    summary.seconds = started.elapsed().as_secs_f64();
+    summary.training_seconds = training_seconds;
+    save_summary(&folder, &summary)?;
+    Ok(summary)
+}
+
+/// What the folder's records add up to.
+pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<Summary> {
+    let policy = &config.learner.policy;
+    let records = folder.records(&config.learner.name);
+    let weights = folder.weights(policy);
+    let version = weights.latest().await?.unwrap_or_default();
+    let manifest = weights.manifest(version).await?.ok_or_else(|| {
+        Error::Role(format!("version {version} of {policy} vanished from the store"))
+    })?;
+    let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
+    let held = held(&reader).await?;
+    let tally = tally(folder, &records, &held).await?;
+    let totals = Totals::read(folder.store(), &records, policy, version).await?;
+    Ok(totals.summary(Parts {
+        version,
+        finished: version.0 >= config.learner.steps,
+        evaluate_every: config.evaluation.every,
+        tally: &tally,
+        archived_rows: held.rows,
+        weights_sha256: manifest.weights_sha256,
+        seconds: 0.0,
+        training_seconds: 0.0,
+    }))
+}
+
+async fn tally(folder: &RunFolder, records: &Records, held: &Held) -> Result<Tally> {
+    let acknowledged = read_journals(&folder.journals())?;
+    Ok(Tally::new(&acknowledged, held, &Planned::read(records).await?))
+}
+
+/// What producers need to know of earlier lives.
+pub(crate) async fn gate_base(reader: &Reader, records: &Records) -> Result<GateBase> {
+    let held = held(reader).await?;
+    let planned = Planned::read(records).await?;
+    let mut base = GateBase::default();
+    for (producer, numbers) in &held.numbers {
+        base.published_before += numbers.len() as u64;
+        for &number in numbers {
+            let refused = planned
+                .rejected_numbers
+                .get(producer)
+                .is_some_and(|refused| refused.contains(&number));
+            let batch = held.batches.get(&(producer.clone(), number)).copied();
+            if let (Some(batch), false) = (batch, refused) {
+                *base.filled.entry(batch).or_default() += 1;
+            }
+        }
+    }
+    Ok(base)
+}
+
+async fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Summary>> {
+    let Some(summary) = folder.store().get_json::<Summary>("summary.json").await? else {
+        return Ok(None);
+    };
+    Ok((summary.updates >= config.learner.steps).then_some(summary))
+}
+
+fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
+    let path = folder.path().join("summary.json");
+    let staged = folder.path().join(".summary.json");
+    let io = |source| Error::Io { attempted: "write", path: path.clone(), source };
+    let mut text = serde_json::to_string_pretty(summary)
+        .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
+    text.push('\n');
+    std::fs::write(&staged, text).map_err(io)?;
+    std::fs::rename(&staged, &path).map_err(io)?;
+    Ok(())
+}
+
+/// Versions to evaluate: 0, every `every`-th, the last.
+pub(crate) fn is_evaluated(version: PolicyVersion, every: u64, steps: u64) -> bool {
+    version.0 == 0 || version.0 == steps || (every > 0 && version.0.is_multiple_of(every))
+}
+
+/// Name of this life's learner in its plans.
+pub(crate) fn writer(learner: &Name) -> String {
+    format!("{learner}-{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
+}

@@ -1,0 +1,277 @@
+//! The roles of one process: started in the order of the dataflow, ended in the order that
+//! loses nothing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use vintage_archive::{Reader, Sink, SinkHandle, SinkLimits, SinkOptions, SinkSummary};
+use vintage_control::{Incarnation, PolicyVersion, RecordId};
+use vintage_learner::{
+    DurableLog, Durability, Learner, LearnerEvent, LearnerSummary, Outlet, Source,
+};
+use vintage_local::LocalEngine;
+use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward};
+
+use super::{gate_base, is_evaluated, writer};
+use crate::{
+    Error, Result,
+    config::RunConfig,
+    broker::Log,
+    evaluate::Evaluator,
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    recorded::{ends, resume_source},
+    settings::{learner_settings, rollout_config},
+    tasks::Task,
+};
+
+/// Archive, learner, producer and evaluator, running.
+pub(super) struct Roles {
+    sink: SinkHandle,
+    archive: JoinHandle<Result<SinkSummary>>,
+    learner: JoinHandle<Result<LearnerSummary>>,
+    producer: JoinHandle<Result<ProducerSummary>>,
+    evaluator: Option<JoinHandle<Result<()>>>,
+    stop_learner: CancellationToken,
+    stop_producer: CancellationToken,
+    log: (vintage_bus::Bus, String),
+}
+
+impl Roles {
+    /// Starts all of them.
+    pub(super) async fn start(
+        config: &RunConfig,
+        folder: &RunFolder,
+        log: &Log,
+        task: Task,
+        events: &Events,
+    ) -> Result<Self> {
+        let policy = &config.learner.policy;
+        let weights = folder.weights(policy);
+        let topic = log.topics.rollouts();
+        if log.volatile {
+            // Nothing may be trimmed before learner and archive have read it.
+            log.bus.expect_consumers(&topic, 2);
+        }
+        let (sink, archive) = start_sink(config, folder, log).await?;
+        if !log.volatile {
+            // What earlier producers left in the log is counted before new ones start.
+            sink.drain_through(ends(&log.bus, &topic).await?).await?;
+        }
+        let records = folder.records(&config.learner.name);
+        let reader = Reader::new(folder.archive(), &topic);
+        let base = gate_base(&reader, &records).await?;
+
+        let (evaluations, evaluator) = start_evaluator(config, folder, &task, events).await?;
+        let learner_events = forward(config, events.clone(), evaluations);
+        let outlet = Outlet {
+            producer: log.bus.producer("learner")?,
+            topics: log.topics.clone(),
+            events: learner_events,
+        };
+        let settings = learner_settings(config, &weights).await?;
+        let name = writer(&config.learner.name);
+        let learner = Learner::open(settings, name, records, weights.clone(), outlet).await?;
+        let source = resume_source(log, &reader, &learner.resume_points()).await?;
+        let durability: Box<dyn Durability> = if log.volatile {
+            Box::new(ArchiveFirst { sink: sink.clone(), incarnation: log.incarnation })
+        } else {
+            Box::new(DurableLog)
+        };
+        let stop_learner = CancellationToken::new();
+        let learner = tokio::spawn(learn(learner, source, durability, stop_learner.clone()));
+
+        let rollout = rollout_config(config, task.train.path())?;
+        let worker = Worker::new(WorkerSetup {
+            bus: log.bus.clone(),
+            topics: log.topics.clone(),
+            table: vintage_bus::TopicTable::builtin(),
+            policy: policy.clone(),
+            engine: Box::new(LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?),
+            reward: open_reward(&rollout.reward)?,
+            prompts: task.train,
+            config: rollout,
+            seed: config.seed,
+            groups_per_update: config.learner.prompts_per_update as u64,
+            publish_every: config.learner.publish_every,
+            updates: Some(config.learner.steps),
+            base,
+            journal_dir: Some(folder.journals()),
+        })?;
+        let stop_producer = CancellationToken::new();
+        let producer = tokio::spawn(produce(worker, stop_producer.clone(), events.clone()));
+        let log = (log.bus.clone(), topic);
+        Ok(Self { sink, archive, learner, producer, evaluator, stop_learner, stop_producer, log })
+    }
+
+    /// Waits for the learner, or for `stop`, or for a failure; then ends everything: learner
+    /// first (it leaves a checkpoint), producers (they publish what is running), archive (it
+    /// takes all that was acknowledged), evaluator.
+    pub(super) async fn finish(mut self, stop: &CancellationToken) -> Result<LearnerSummary> {
+        let (mut learned, mut produced, mut archived) = (None, None, None);
+        tokio::select! {
+            outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
+            outcome = &mut self.producer => produced = Some(joined("producer", outcome)),
+            outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
+            () = stop.cancelled() => {}
+        }
+        if let Some(Ok(_)) = produced {
+            // All groups of the run are published: the learner goes on alone.
+            tokio::select! {
+                outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
+                outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
+                () = stop.cancelled() => {}
+            }
+        }
+        self.stop_learner.cancel();
+        self.stop_producer.cancel();
+        let learned = match learned {
+            Some(outcome) => outcome,
+            None => joined("learner", self.learner.await),
+        };
+        let produced = match produced {
+            Some(outcome) => outcome,
+            None => joined("producer", self.producer.await),
+        };
+        if archived.is_none() && produced.is_ok() {
+            let (bus, topic) = &self.log;
+            self.sink.drain_through(ends(bus, topic).await?).await?;
+        }
+        self.sink.shutdown();
+        let archived = match archived {
+            Some(outcome) => outcome,
+            None => joined("archive", self.archive.await),
+        };
+        let evaluated = match self.evaluator {
+            Some(evaluator) => joined("evaluator", evaluator.await),
+            None => Ok(()),
+        };
+        // The cause first: what failed because of it comes after.
+        archived?;
+        produced?;
+        let learned = learned?;
+        evaluated?;
+        Ok(learned)
+    }
+}
+
+async fn learn(
+    learner: Learner,
+    mut source: Box<dyn Source>,
+    mut durability: Box<dyn Durability>,
+    stop: CancellationToken,
+) -> Result<LearnerSummary> {
+    Ok(learner.run(source.as_mut(), durability.as_mut(), &stop).await?)
+}
+
+async fn produce(
+    worker: Worker,
+    stop: CancellationToken,
+    events: Events,
+) -> Result<ProducerSummary> {
+    let (tell, mut told) = mpsc::unbounded_channel::<ProducerEvent>();
+    let forwarding = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            let _nobody_listens = events.send(RunEvent::Producer(event));
+        }
+    });
+    let summary = worker.run(stop, tell).await?;
+    joined("event forwarder", forwarding.await.map(Ok))?;
+    Ok(summary)
+}
+
+/// Passes a learner's events on, and its versions to the evaluator.
+fn forward(
+    config: &RunConfig,
+    events: Events,
+    evaluations: Option<mpsc::UnboundedSender<PolicyVersion>>,
+) -> mpsc::UnboundedSender<LearnerEvent> {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (every, steps) = (config.evaluation.every, config.learner.steps);
+    tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            if let (LearnerEvent::Published(version), Some(evaluations)) = (&event, &evaluations)
+                && is_evaluated(*version, every, steps)
+            {
+                let _evaluator_failed = evaluations.send(*version);
+            }
+            let _nobody_listens = events.send(RunEvent::Learner(event));
+        }
+    });
+    tell
+}
+
+type Evaluations = Option<mpsc::UnboundedSender<PolicyVersion>>;
+
+async fn start_evaluator(
+    config: &RunConfig,
+    folder: &RunFolder,
+    task: &Task,
+    events: &Events,
+) -> Result<(Evaluations, Option<JoinHandle<Result<()>>>)> {
+    let Some(prompts) = &task.heldout else { return Ok((None, None)) };
+    let rollout = rollout_config(config, prompts.path())?;
+    let policy = config.learner.policy.clone();
+    let weights = folder.weights(&policy);
+    let (ask, asked) = mpsc::unbounded_channel();
+    // Versions an earlier life left without their evaluation.
+    for version in weights.versions().await? {
+        if is_evaluated(version, config.evaluation.every, config.learner.steps) {
+            let _received_below = ask.send(version);
+        }
+    }
+    let evaluator = Evaluator {
+        engine: LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?,
+        reward: open_reward(&rollout.reward)?,
+        prompts: prompts.clone(),
+        count: config.evaluation.prompts,
+        max_tokens: config.rollout.max_tokens,
+        seed: config.seed,
+        policy,
+        store: folder.store().clone(),
+        events: events.clone(),
+    };
+    Ok((Some(ask), Some(tokio::spawn(evaluator.run(asked)))))
+}
+
+async fn start_sink(
+    config: &RunConfig,
+    folder: &RunFolder,
+    log: &Log,
+) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
+    let mut options = SinkOptions::new(folder.archive(), &log.topics.rollouts(), log.incarnation);
+    options.limits = SinkLimits {
+        file_bytes: config.archive.roll_bytes as usize,
+        file_age: Duration::from_secs_f64(config.archive.roll_seconds),
+        ..options.limits
+    };
+    let (sink, task) = Sink::start(options, &log.bus).await?;
+    Ok((sink, tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) })))
+}
+
+fn joined<T>(role: &str, outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    outcome.map_err(panicked(role))?
+}
+
+fn panicked(role: &str) -> impl Fn(tokio::task::JoinError) -> Error {
+    move |error| Error::Role(format!("the {role} panicked: {error}"))
+}
+
+/// On a log that dies with this process, a record counts once the archive has committed it.
+struct ArchiveFirst {
+    sink: SinkHandle,
+    incarnation: Incarnation,
+}
+
+#[async_trait]
+impl Durability for ArchiveFirst {
+    async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
+        // Records of earlier lives came out of the archive.
+        let live = records.iter().filter(|record| record.incarnation == self.incarnation);
+        let through = live.map(|record| (record.partition, record.offset.next())).collect();
+        let committed = self.sink.commit_through(through).await;
+        committed.map_err(vintage_learner::Error::durability_failed)
+    }
+}

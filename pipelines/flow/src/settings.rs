@@ -1,0 +1,77 @@
+//! From the configuration to what each role is set up with.
+
+use std::path::Path;
+
+use vintage_control::Name;
+use vintage_learner::{Settings, trainer::model_config};
+use vintage_rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
+use vintage_store::Weights;
+
+use crate::{Result, config};
+
+/// A group whose parts are spread over more records than this will not become whole.
+const INCOMPLETE_AFTER_RECORDS: u64 = 1024;
+
+/// Settings of the learner of a run.
+pub(crate) async fn learner_settings(
+    config: &config::RunConfig,
+    weights: &Weights,
+) -> Result<Settings> {
+    let model = model_config(weights).await?;
+    let learner = &config.learner;
+    Ok(Settings {
+        learner: learner.name.clone(),
+        policy: learner.policy.clone(),
+        steps: learner.steps,
+        seed: config.seed,
+        groups_per_update: learner.prompts_per_update,
+        micro_batch_tokens: learner.micro_batch_tokens,
+        context: model.max_position_embeddings,
+        vocabulary: model.vocab_size,
+        checkpoint_every: learner.checkpoint_every,
+        publish_every: learner.publish_every,
+        keep_versions: learner.keep_versions,
+        pin_every: if config.evaluation.every > 0 { config.evaluation.every } else { u64::MAX },
+        max_age: learner.max_age,
+        incomplete_after_records: INCOMPLETE_AFTER_RECORDS,
+        algorithm: config.algorithm(),
+        optimizer: learner.optimizer.clone(),
+    })
+}
+
+/// Settings of the local producer of a run.
+pub(crate) fn rollout_config(
+    config: &config::RunConfig,
+    prompts: &Path,
+) -> Result<RolloutConfig> {
+    let rollout = &config.rollout;
+    let reward = &rollout.reward;
+    let rollout = RolloutConfig {
+        producer: producer_name(),
+        prompts: PromptsConfig { path: prompts.to_owned() },
+        group_size: rollout.group_size,
+        max_tokens: rollout.max_tokens,
+        temperature: rollout.temperature as f32,
+        top_p: rollout.top_p as f32,
+        top_k: rollout.top_k,
+        concurrent_groups: rollout.concurrent_groups,
+        gate: GateConfig { max_staleness: config.gate.max_staleness, exact: config.gate.exact },
+        reward: RewardConfig {
+            kind: match reward.kind {
+                config::RewardKind::Exact => RewardKind::Exact,
+                config::RewardKind::Number => RewardKind::Number,
+            },
+            command: reward.command.clone(),
+            timeout_seconds: reward.timeout_seconds,
+            max_restarts: reward.max_restarts,
+            max_failed_groups: reward.max_failed_groups,
+            max_failed_share: reward.max_failed_share,
+        },
+    };
+    rollout.check()?;
+    Ok(rollout)
+}
+
+fn producer_name() -> Name {
+    RolloutConfig::default().producer
+}

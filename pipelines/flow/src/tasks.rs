@@ -1,0 +1,74 @@
+//! The prompts of a run: the built-in task's, or the user's files.
+
+use std::path::{Path, PathBuf};
+
+use vintage_rollout::PromptSet;
+
+use crate::{
+    Error, Result,
+    config::{PromptsConfig, presets},
+};
+
+/// Training and held-out prompts.
+pub(crate) struct Task {
+    /// Prompts to train on.
+    pub train: PromptSet,
+    /// Prompts to evaluate on; `None` = no evaluation.
+    pub heldout: Option<PromptSet>,
+}
+
+impl Task {
+    /// Loads the files the configuration names. Without any, the built-in task is written into
+    /// `folder` first and read from there: the one path is the same as the other.
+    pub(crate) fn load(config: &PromptsConfig, folder: &Path) -> Result<Self> {
+        let built_in = |name: &str| -> Result<PathBuf> {
+            let text = presets::data(name)
+                .ok_or_else(|| Error::Usage(format!("no built-in prompts called {name}")))?;
+            let path = folder.join("prompts").join(name);
+            let io = |attempted| {
+                let path = path.clone();
+                move |source| Error::Io { attempted, path, source }
+            };
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).map_err(io("create the folder of"))?;
+            }
+            if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
+                std::fs::write(&path, text).map_err(io("write"))?;
+            }
+            Ok(path)
+        };
+        let (train, heldout) = match (&config.train, &config.heldout) {
+            (Some(train), heldout) => (train.clone(), heldout.clone()),
+            (None, heldout) => (
+                built_in("chain6/train.jsonl")?,
+                Some(match heldout {
+                    Some(heldout) => heldout.clone(),
+                    None => built_in("chain6/heldout.jsonl")?,
+                }),
+            ),
+        };
+        let task = Self {
+            train: PromptSet::load(&train)?,
+            heldout: heldout.as_deref().map(PromptSet::load).transpose()?,
+        };
+        task.refuse_overlap()?;
+        Ok(task)
+    }
+
+    /// A prompt that is trained on says nothing as a held-out one.
+    fn refuse_overlap(&self) -> Result<()> {
+        let Some(heldout) = &self.heldout else { return Ok(()) };
+        let trained: std::collections::BTreeSet<_> =
+            self.train.prompts().iter().map(|prompt| &prompt.text).collect();
+        let shared = heldout.prompts().iter().find(|prompt| trained.contains(&prompt.text));
+        match shared {
+            None => Ok(()),
+            Some(shared) => Err(Error::Usage(format!(
+                "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
+                heldout.path().display(),
+                shared.line,
+                self.train.path().display()
+            ))),
+        }
+    }
+}
