@@ -1,1 +1,30 @@
 //! Differentiable decoder on candle, sampler, tokenizer and Hugging Face folders.
+//!
+//! The backward pass is written by hand, layer by layer: candle's autograd drops gradients
+//! without a word wherever a fused op lacks a backward. Sequences are packed end to end, so no
+//! arithmetic is spent on padding. Every result is the same bit for bit at any number of
+//! threads, because work is cut by shape only and every sum has one order.
+
+mod config;
+mod cpu;
+mod decoder;
+mod error;
+mod folder;
+mod generate;
+mod gradients;
+mod layer;
+mod ops;
+mod packed;
+mod params;
+mod tokenizer;
+
+pub use config::{Llama3Scaling, ModelConfig, ModelType};
+pub use decoder::{Decoder, Tape};
+pub use error::{Error, Result};
+pub use folder::ModelFolder;
+pub use generate::{Completion, FinishReason, SamplingParams};
+pub use gradients::Gradients;
+pub use ops::Values;
+pub use packed::{Packed, Scored, Targets};
+pub use params::{ParamSet, ParamSpec};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,238 @@
+//! Matrix products on slices.
+//!
+//! The `gemm` crate is called single-threaded on blocks whose bounds depend on the shape alone,
+//! so that its inner blocking never sees the number of threads.
+
+use rayon::prelude::*;
+
+use super::ROWS;
+
+/// Multiply-adds from which a product is cut into blocks for the thread pool: about 1 ms of one
+/// core. All products of the main job's tiny model lie below it.
+const PARALLEL_WORK: usize = 1 << 26;
+
+/// A read-only matrix: a slice with strides.
+#[derive(Clone, Copy)]
+pub(crate) struct Mat<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// Row-major, rows end to end.
+    pub(crate) fn rows(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row-major, rows `stride` apart.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        Self { data, rows, cols, row_stride: stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    fn row_range(self, from: usize, to: usize) -> Self {
+        Self { data: &self.data[from * self.row_stride..], rows: to - from, ..self }
+    }
+
+    fn col_range(self, from: usize, to: usize) -> Self {
+        Self { data: &self.data[from * self.col_stride..], cols: to - from, ..self }
+    }
+
+    fn end(self) -> usize {
+        end(self.rows, self.cols, self.row_stride, self.col_stride)
+    }
+}
+
+/// A row-major matrix to write.
+pub(crate) struct MatMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a> MatMut<'a> {
+    /// Rows end to end.
+    pub(crate) fn rows(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows `stride` apart.
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        Self { data, rows, cols, row_stride: stride }
+    }
+}
+
+/// One past the last value a matrix touches.
+fn end(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
+    if rows == 0 || cols == 0 { 0 } else { (rows - 1) * row_stride + (cols - 1) * col_stride + 1 }
+}
+
+/// out = a·b, or out += a·b.
+pub(crate) fn matmul(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
+    let work = out.rows * out.cols * a.cols;
+    if work < PARALLEL_WORK {
+        single(out, a, b, accumulate);
+    } else if out.rows >= 2 * ROWS || out.rows >= out.cols {
+        row_blocks(out, a, b, accumulate);
+    } else {
+        column_blocks(out, a, b, accumulate);
+    }
+}
+
+fn row_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
+    let MatMut { data, rows, cols, row_stride } = out;
+    let used = end(rows, cols, row_stride, 1);
+    data[..used].par_chunks_mut(ROWS * row_stride).enumerate().for_each(|(block, data)| {
+        let from = block * ROWS;
+        let to = (from + ROWS).min(rows);
+        let out = MatMut { data, rows: to - from, cols, row_stride };
+        single(out, a.row_range(from, to), b, accumulate);
+    });
+}
+
+/// Few rows, many columns, as when a sampler meets a wide projection: every block goes to a
+/// buffer of its own and is then copied, because column blocks of rows are no slices.
+fn column_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
+    let MatMut { data, rows, cols, row_stride } = out;
+    let blocks: Vec<_> = (0..cols.div_ceil(ROWS))
+        .into_par_iter()
+        .map(|block| {
+            let from = block * ROWS;
+            let to = (from + ROWS).min(cols);
+            let mut part = vec![0.0; rows * (to - from)];
+            single(MatMut::rows(&mut part, rows, to - from), a, b.col_range(from, to), false);
+            (from, to, part)
+        })
+        .collect();
+    for (from, to, part) in blocks {
+        for (row, part) in part.chunks_exact(to - from).enumerate() {
+            let out = &mut data[row * row_stride + from..row * row_stride + to];
+            if accumulate {
+                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+            } else {
+                out.copy_from_slice(part);
+            }
+        }
+    }
+}
+
+fn single(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
+    let (m, n, k) = (out.rows, out.cols, a.cols);
+    assert!(a.rows == m && b.rows == k && b.cols == n, "matrix shapes disagree");
+    assert!(end(m, n, out.row_stride, 1) <= out.data.len(), "output too short");
+    assert!(a.end() <= a.data.len() && b.end() <= b.data.len(), "operand too short");
+    assert!(m <= 1 || out.row_stride >= n, "output rows overlap");
+    #[expect(unsafe_code, reason = "gemm takes pointers; the bounds are asserted above")]
+    // SAFETY: every index gemm forms is (row·row_stride + col·col_stride) with row and col below
+    // the asserted shapes, inside the three slices; `out` is borrowed exclusively, so it overlaps
+    // neither operand, and its rows do not overlap each other. All strides fit isize because
+    // they are at most slice lengths.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.data.as_mut_ptr(),
+            1,
+            out.row_stride as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    fn naive(a: &[f32], b: &[f32], m: usize, n: usize, k: usize) -> Vec<f32> {
+        let element = |at: usize| {
+            (0..k).map(|p| f64::from(a[at / n * k + p]) * f64::from(b[p * n + at % n])).sum::<f64>()
+        };
+        (0..m * n).map(|at| element(at) as f32).collect()
+    }
+
+    fn close(a: &[f32], b: &[f32]) {
+        for (a, b) in a.iter().zip(b) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn every_way_of_cutting_agrees_with_the_definition() {
+        // Small; tall (row blocks); wide (column blocks).
+        for (m, n, k) in [(3, 5, 7), (600, 400, 300), (40, 4000, 450)] {
+            let (a, b) = (values(m * k), values(k * n));
+            let expected = naive(&a, &b, m, n, k);
+            let mut out = vec![9.0; m * n];
+            let (a, b) = (Mat::rows(&a, m, k), Mat::rows(&b, k, n));
+            matmul(MatMut::rows(&mut out, m, n), a, b, false);
+            close(&out, &expected);
+            matmul(MatMut::rows(&mut out, m, n), a, b, true);
+            let doubled: Vec<_> = expected.iter().map(|x| 2.0 * x).collect();
+            close(&out, &doubled);
+        }
+    }
+
+    #[test]
+    fn transposed_and_strided_operands() {
+        let (m, n, k) = (4, 3, 6);
+        let (a, b) = (values(m * k), values(k * n));
+        let expected = naive(&a, &b, m, n, k);
+        let mut a_t = vec![0.0; m * k];
+        for i in 0..m * k {
+            a_t[i % k * m + i / k] = a[i];
+        }
+        let mut b_wide = vec![7.0; k * (n + 2)];
+        for i in 0..k * n {
+            b_wide[i / n * (n + 2) + i % n] = b[i];
+        }
+        let mut out = vec![0.0; m * 5];
+        matmul(
+            MatMut::strided(&mut out, m, n, 5),
+            Mat::rows(&a_t, k, m).t(),
+            Mat::strided(&b_wide, k, n, n + 2),
+            false,
+        );
+        for (row, expected) in out.chunks(5).zip(expected.chunks(n)) {
+            close(&row[..n], expected);
+            assert_eq!(row[n..], [0.0; 2]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "operand too short")]
+    fn a_short_operand_is_caught() {
+        let mut out = [0.0; 4];
+        matmul(MatMut::rows(&mut out, 2, 2), Mat::rows(&[1.0; 3], 2, 2), Mat::rows(&[1.0; 4], 2, 2), false);
+    }
+}

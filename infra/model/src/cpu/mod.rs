@@ -1,0 +1,11 @@
+//! CPU kernels' shared ground: instruction sets, matrix products, cutting work by shape.
+
+mod gemm;
+mod multiversion;
+mod parallel;
+pub(crate) mod vector;
+
+pub(crate) use self::gemm::{Mat, MatMut, matmul};
+pub(crate) use self::multiversion::{Isa, isa, multiversion};
+pub(crate) use self::parallel::{ROWS, is_worth_it, map_blocks, rows_in_parallel};
+pub(crate) use self::vector::sum_of_squares;

@@ -1,0 +1,49 @@
+//! Cutting work into pieces that depend on its shape alone.
+//!
+//! Pieces are the same whatever the number of threads, each is computed in one order, and
+//! results are joined in the order of the pieces: so the bits never depend on the threads.
+
+use rayon::prelude::*;
+
+/// Rows of a piece.
+pub(crate) const ROWS: usize = 256;
+
+/// Values a job must touch before its pieces go to the thread pool. Below it a hand-over
+/// (about 5 µs) costs more than it gains, and the tiny models of the main job share two cores
+/// between a sampler and a learner: there a second thread has nothing to win.
+const PARALLEL_VALUES: usize = 1 << 20;
+
+/// Whether a job over `values` values, each costing about one vector instruction, is worth the
+/// thread pool.
+pub(crate) fn is_worth_it(values: usize) -> bool {
+    values >= PARALLEL_VALUES
+}
+
+/// Runs `job(first_row, out_piece)` for pieces of [`ROWS`] rows of `out`, `width` values each;
+/// `values` is the size of the whole job.
+pub(crate) fn rows_in_parallel(
+    out: &mut [f32],
+    width: usize,
+    values: usize,
+    job: impl Fn(usize, &mut [f32]) + Sync + Send,
+) {
+    let piece = (ROWS * width).max(1);
+    if is_worth_it(values) {
+        out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| job(i * ROWS, out));
+    } else {
+        out.chunks_mut(piece).enumerate().for_each(|(i, out)| job(i * ROWS, out));
+    }
+}
+
+/// Results of `job(index)` for `0..count`, in order; `values` is the size of the whole job.
+pub(crate) fn map_blocks<T: Send>(
+    count: usize,
+    values: usize,
+    job: impl Fn(usize) -> T + Sync + Send,
+) -> Vec<T> {
+    if is_worth_it(values) {
+        (0..count).into_par_iter().map(job).collect()
+    } else {
+        (0..count).map(job).collect()
+    }
+}

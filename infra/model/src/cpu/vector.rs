@@ -1,0 +1,144 @@
+//! Vector arithmetic in blocks of 16 lanes, summed in one order on every CPU.
+
+use super::multiversion;
+
+/// Lanes of a block: one AVX-512 register of f32.
+pub(crate) const LANES: usize = 16;
+
+/// A block of lanes.
+pub(crate) type Block = [f32; LANES];
+
+/// a·b + c in every lane.
+#[inline(always)]
+pub(crate) fn fma(a: Block, b: Block, c: Block) -> Block {
+    let mut out = c;
+    for l in 0..LANES {
+        out[l] = a[l].mul_add(b[l], c[l]);
+    }
+    out
+}
+
+/// Sum of the lanes, halves first.
+#[inline(always)]
+pub(crate) fn reduce(mut block: Block) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            block[l] += block[l + width];
+        }
+        width /= 2;
+    }
+    block[0]
+}
+
+/// Largest lane.
+#[inline(always)]
+pub(crate) fn reduce_max(mut block: Block) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            block[l] = if block[l + width] > block[l] { block[l + width] } else { block[l] };
+        }
+        width /= 2;
+    }
+    block[0]
+}
+
+/// Σ aᵢbᵢ.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let mut sum = [0.0; LANES];
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        sum = fma(*a, *b, sum);
+    }
+    let mut total = reduce(sum);
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        total = a.mul_add(*b, total);
+    }
+    total
+}
+
+/// y += factor·x.
+#[inline(always)]
+pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = factor.mul_add(*x, *y);
+    }
+}
+
+/// eˣ to about 1 ulp for x in [−87, 88], clamped outside; NaN stays NaN.
+///
+/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; the polynomial is Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding and subtracting 1.5·2²³ rounds to the nearest integer without a library call.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    // ln 2 in two parts: n times the first is exact.
+    let r = n.mul_add(-0.693_359_4, x);
+    let r = n.mul_add(2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4_f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5e-1);
+    let y = p.mul_add(r * r, r) + 1.0;
+    // The low bits of `shifted` are n: move them into the exponent.
+    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23));
+    y * scale
+}
+
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+multiversion! {
+    /// Σ xᵢ², in f64 with one order.
+    pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        let mut sums = [0.0_f64; LANES];
+        for block in blocks {
+            for l in 0..LANES {
+                let value = f64::from(block[l]);
+                sums[l] += value * value;
+            }
+        }
+        let rest: f64 = rest.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+        sums.iter().sum::<f64>() + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        let mut worst = 0.0_f64;
+        let mut x = -87.0_f32;
+        while x < 88.0 {
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(exp(x)) - exact).abs() / exact);
+            x += 0.001_7;
+        }
+        assert!(worst < 2.4e-7, "{worst}");
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 2e-38);
+        assert!(exp(1000.0).is_finite());
+    }
+
+    #[test]
+    fn sums_take_every_value() {
+        let values: Vec<f32> = (1..=37_u8).map(f32::from).collect();
+        assert_eq!(dot(&values, &values), 17_575.0);
+        assert_eq!(sum_of_squares(&values), 17_575.0);
+    }
+}

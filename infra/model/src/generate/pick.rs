@@ -1,0 +1,172 @@
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::SamplingParams;
+use crate::cpu::multiversion;
+use crate::cpu::vector;
+use crate::ops::head::log_sum_exp;
+
+/// A token and its log-prob under the full softmax; `None` where the logits are not finite.
+/// Draws once from `rng`, except at temperature 0. `weights` is a buffer.
+pub(super) fn pick(
+    logits: &[f32],
+    params: &SamplingParams,
+    rng: &mut ChaCha8Rng,
+    weights: &mut Vec<f32>,
+) -> Option<(u32, f32)> {
+    let greedy = params.temperature == 0.0;
+    let inverse = if greedy { 1.0 } else { 1.0 / params.temperature };
+    let (top, log_sum) = log_sum_exp(logits, inverse);
+    if !log_sum.is_finite() || !top.is_finite() {
+        return None;
+    }
+    let token = if greedy {
+        likeliest(logits)
+    } else {
+        weights.resize(logits.len(), 0.0);
+        exponentials(logits, inverse, top, weights);
+        let top_k = usize::try_from(params.top_k).ok().filter(|&k| k > 0 && k < logits.len());
+        if top_k.is_none() && params.top_p >= 1.0 {
+            draw(rng, weights.iter().copied())
+        } else {
+            let allowed = allowed(weights, top_k, f64::from(params.top_p));
+            allowed[draw(rng, allowed.iter().map(|&token| weights[token]))]
+        }
+    };
+    let logprob = (f64::from(logits[token] * inverse - top) - log_sum) as f32;
+    Some((token as u32, if logprob > 0.0 { 0.0 } else { logprob }))
+}
+
+/// First of the largest.
+fn likeliest(logits: &[f32]) -> usize {
+    let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
+    (0..logits.len()).fold(0, better)
+}
+
+/// An index with probability proportional to its weight.
+fn draw(rng: &mut ChaCha8Rng, weights: impl Iterator<Item = f32> + Clone) -> usize {
+    let total: f64 = weights.clone().map(f64::from).sum();
+    let point = rng.random::<f64>() * total;
+    let mut sum = 0.0;
+    let mut last = 0;
+    for (index, weight) in weights.enumerate() {
+        if weight > 0.0 {
+            sum += f64::from(weight);
+            last = index;
+            if sum > point {
+                break;
+            }
+        }
+    }
+    last
+}
+
+/// Tokens left by top-k, then by top-p among them, likeliest first, the lower id first in a tie.
+fn allowed(weights: &[f32], top_k: Option<usize>, top_p: f64) -> Vec<usize> {
+    let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
+    // Tokens of less than (1 − p)/V cannot reach 1 − p together, so without them the others
+    // still reach p: only a few are left to sort.
+    let floor = match top_k {
+        None => total * (1.0 - top_p) / weights.len() as f64,
+        Some(_) => 0.0,
+    };
+    let mut tokens: Vec<usize> =
+        (0..weights.len()).filter(|&token| f64::from(weights[token]) >= floor).collect();
+    let order = |a: &usize, b: &usize| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b));
+    if let Some(k) = top_k {
+        tokens.select_nth_unstable_by(k - 1, order);
+        tokens.truncate(k);
+    }
+    tokens.sort_unstable_by(order);
+    let mass = match top_k {
+        None => total,
+        Some(_) => tokens.iter().map(|&token| f64::from(weights[token])).sum(),
+    };
+    let mut sum = 0.0;
+    let enough = tokens.iter().position(|&token| {
+        sum += f64::from(weights[token]);
+        sum >= top_p * mass
+    });
+    if let (Some(last), true) = (enough, top_p < 1.0) {
+        tokens.truncate(last + 1);
+    }
+    tokens
+}
+
+multiversion! {
+    /// eᶻ⁻ᵗᵒᵖ with z = logit/temperature.
+    fn exponentials(logits: &[f32], inverse_temperature: f32, top: f32, weights: &mut [f32]) {
+        for (weight, logit) in weights.iter_mut().zip(logits) {
+            *weight = vector::exp(logit.mul_add(inverse_temperature, -top));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn params(temperature: f32, top_p: f32, top_k: i32) -> SamplingParams {
+        SamplingParams { temperature, top_p, top_k, ..SamplingParams::default() }
+    }
+
+    fn counts(logits: &[f32], params: &SamplingParams) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..20_000 {
+            let (token, _) = pick(logits, params, &mut rng, &mut Vec::new()).unwrap();
+            counts[token as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax_at_the_temperature() {
+        let logits = [0.5, -1.0, 2.0, 0.0];
+        let counts = counts(&logits, &params(0.7, 1.0, 0));
+        let sum: f64 = logits.iter().map(|z| (z / 0.7_f64).exp()).sum();
+        for (count, z) in counts.iter().zip(logits) {
+            let p = (z / 0.7).exp() / sum;
+            // Five standard errors of 20 000 draws.
+            let slack = 5.0 * (p * (1.0 - p) / 20_000.0).sqrt();
+            assert!((*count as f64 / 20_000.0 - p).abs() < slack, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn the_log_prob_is_full_whatever_is_cut() {
+        let logits = [0.5_f32, -1.0, 2.0, 0.0];
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let sum: f64 = logits.iter().map(|&z| f64::from(z / 2.0).exp()).sum();
+        for (top_p, top_k) in [(1.0, 0), (0.3, 0), (1.0, 2), (0.5, 3)] {
+            let params = params(2.0, top_p, top_k);
+            let (token, logprob) = pick(&logits, &params, &mut rng, &mut Vec::new()).unwrap();
+            let expected = f64::from(logits[token as usize]) / 2.0 - sum.ln();
+            assert!((f64::from(logprob) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail() {
+        let logits = [0.5, -1.0, 2.0, 0.0];
+        let kept = |counts: Vec<usize>| counts.iter().map(|&n| n > 0).collect::<Vec<_>>();
+        // softmax: 0.155, 0.035, 0.696, 0.094 + rest.
+        assert_eq!(kept(counts(&logits, &params(1.0, 1.0, 2))), [true, false, true, false]);
+        assert_eq!(kept(counts(&logits, &params(1.0, 0.6, 0))), [false, false, true, false]);
+        assert_eq!(kept(counts(&logits, &params(1.0, 0.8, 0))), [true, false, true, false]);
+        assert_eq!(kept(counts(&logits, &params(1.0, 0.999, 0))), [true; 4]);
+        assert_eq!(kept(counts(&logits, &params(1.0, 0.7, 2))), [false, false, true, false]);
+    }
+
+    #[test]
+    fn greedy_takes_the_first_largest_and_draws_nothing() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let before = rng.clone();
+        let greedy = params(0.0, 1.0, 0);
+        let (token, _) = pick(&[1.0, 3.0, 3.0], &greedy, &mut rng, &mut Vec::new()).unwrap();
+        assert_eq!((token, rng == before), (1, true));
+        assert!(pick(&[1.0, f32::NAN], &greedy, &mut rng, &mut Vec::new()).is_none());
+    }
+}

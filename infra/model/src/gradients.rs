@@ -1,0 +1,67 @@
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::ops::{self, Values};
+use crate::params::ParamSpec;
+use crate::{Error, ParamSet, Result};
+
+/// One gradient per parameter, in the same sorted order.
+#[derive(Debug)]
+pub struct Gradients {
+    specs: Arc<[ParamSpec]>,
+    tensors: Vec<Tensor>,
+}
+
+impl Gradients {
+    /// Zeros in the shapes of `params`.
+    pub fn zeros_like(params: &ParamSet) -> Result<Self> {
+        let specs = params.shared_specs();
+        let tensors = specs
+            .iter()
+            .map(|spec| ops::tensor(vec![0.0; spec.len()], spec.shape()))
+            .collect::<Result<_>>()?;
+        Ok(Self { specs, tensors })
+    }
+
+    /// Sets every value to 0, keeping the memory.
+    pub fn set_zero(&mut self) -> Result<()> {
+        self.tensors.iter_mut().try_for_each(|tensor| ops::with_mut(tensor, |v| v.fill(0.0)))
+    }
+
+    /// The gradient of the parameter called `name`, row-major.
+    pub fn get(&self, name: &str) -> Option<Values<'_>> {
+        let index = self.specs.binary_search_by(|spec| spec.name().cmp(name)).ok()?;
+        ops::values(&self.tensors[index]).ok()
+    }
+
+    /// Names and gradients, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.specs.iter().map(ParamSpec::name).zip(&self.tensors)
+    }
+
+    /// Euclidean norm over all gradients, summed in f64 in one fixed order; not finite where any
+    /// gradient is not.
+    pub fn global_norm(&self) -> f64 {
+        let squares = |tensor: &Tensor| {
+            ops::values(tensor).map_or(f64::NAN, |values| crate::cpu::sum_of_squares(&values))
+        };
+        self.tensors.iter().map(squares).sum::<f64>().sqrt()
+    }
+
+    pub(crate) fn tensor_mut(&mut self, index: usize) -> &mut Tensor {
+        &mut self.tensors[index]
+    }
+
+    /// Refuses gradients made for other parameters.
+    pub(crate) fn check(&self, params: &ParamSet) -> Result<()> {
+        if *self.specs == *params.specs() {
+            return Ok(());
+        }
+        Err(Error::Input(
+            "running backward: the gradients were made for another model; use Gradients::zeros_like \
+             on this decoder's parameters"
+                .to_owned(),
+        ))
+    }
+}

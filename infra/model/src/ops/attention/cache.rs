@@ -1,0 +1,142 @@
+//! Keys and values of a sampler's rows, laid out for one query at a time: keys in blocks of 16
+//! with the dimension outside, so that one register holds a dimension of 16 keys; values in
+//! rows padded to whole registers.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::Heads;
+use super::short::scores;
+use crate::Result;
+use crate::cpu::vector::{self, Block, LANES, fma};
+use crate::cpu::{is_worth_it, multiversion};
+use crate::ops::{tensor, values};
+
+/// The cache of one layer.
+pub(crate) struct Cache {
+    heads: Heads,
+    /// First block of 16 keys of every row, and the number of blocks at the end.
+    starts: Vec<usize>,
+    /// `[block of keys, key head, dimension][key]`.
+    keys: Vec<Block>,
+    /// `[block of keys, key head, key in block, block of dimensions][dimension]`.
+    values: Vec<Block>,
+}
+
+/// A query row of a step: whose cache it reads, and how many keys of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader {
+    pub(crate) row: usize,
+    pub(crate) visible: usize,
+}
+
+impl Cache {
+    /// Room for `capacities[row]` keys of every row.
+    pub(crate) fn new(heads: Heads, capacities: &[usize]) -> Self {
+        let mut starts = vec![0];
+        let mut blocks = 0;
+        for capacity in capacities {
+            blocks += capacity.div_ceil(LANES);
+            starts.push(blocks);
+        }
+        let zero = [0.0; LANES];
+        Self {
+            heads,
+            starts,
+            keys: vec![zero; blocks * heads.key * heads.width],
+            values: vec![zero; blocks * heads.key * LANES * heads.width.div_ceil(LANES)],
+        }
+    }
+
+    /// Stores keys and values `[n, key heads · width]` of `row` from place `from` on.
+    pub(crate) fn store(&mut self, row: usize, from: usize, k: &[f32], v: &[f32]) {
+        let Heads { key: heads, width, .. } = self.heads;
+        let dims = width.div_ceil(LANES);
+        let stride = heads * width;
+        for (i, (k, v)) in k.chunks_exact(stride).zip(v.chunks_exact(stride)).enumerate() {
+            let (block, lane) = (self.starts[row] + (from + i) / LANES, (from + i) % LANES);
+            for head in 0..heads {
+                let at = (block * heads + head) * width;
+                let keys = &mut self.keys[at..at + width];
+                let k = &k[head * width..(head + 1) * width];
+                keys.iter_mut().zip(k).for_each(|(keys, k)| keys[lane] = *k);
+                let at = ((block * heads + head) * LANES + lane) * dims;
+                let values = self.values[at..at + dims].as_flattened_mut();
+                values[..width].copy_from_slice(&v[head * width..(head + 1) * width]);
+            }
+        }
+    }
+
+    /// Attention of `q [readers, heads·width]`, one row per reader.
+    pub(crate) fn attend(&self, q: &Tensor, readers: &[Reader]) -> Result<Tensor> {
+        let stride = self.heads.query * self.heads.width;
+        let q_values = values(q)?;
+        let mut out = vec![0.0; q_values.len()];
+        let work = readers.iter().map(|reader| reader.visible * stride / LANES * 2).sum();
+        let one = |((reader, q), out): ((&Reader, &[f32]), &mut [f32])| {
+            attend_row(self, *reader, q, out);
+        };
+        if is_worth_it(work) {
+            let rows = readers.par_iter().zip(q_values.par_chunks_exact(stride));
+            rows.zip(out.par_chunks_exact_mut(stride)).for_each(one);
+        } else {
+            let rows = readers.iter().zip(q_values.chunks_exact(stride));
+            rows.zip(out.chunks_exact_mut(stride)).for_each(one);
+        }
+        tensor(out, q.dims())
+    }
+}
+
+multiversion! {
+    fn attend_row(cache: &Cache, reader: Reader, q: &[f32], out: &mut [f32]) {
+        let heads = cache.heads;
+        let width = heads.width;
+        let dims = width.div_ceil(LANES);
+        let blocks = cache.starts[reader.row]..cache.starts[reader.row] + reader.visible.div_ceil(LANES);
+        let mut p = vec![[0.0; LANES]; blocks.len()];
+        for (head, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
+            let key_head = head / heads.group();
+            let mut top = f32::NEG_INFINITY;
+            for (i, block) in blocks.clone().enumerate() {
+                let at = (block * heads.key + key_head) * width;
+                let s = scores(q, &cache.keys[at..at + width]);
+                for l in 0..LANES {
+                    let shown = i * LANES + l < reader.visible;
+                    p[i][l] = if shown { s[l] * heads.scale() } else { f32::NEG_INFINITY };
+                }
+                let block_top = vector::reduce_max(p[i]);
+                top = if block_top > top { block_top } else { top };
+            }
+            let mut sums = [0.0; LANES];
+            for (i, p) in p.iter_mut().enumerate() {
+                for l in 0..LANES {
+                    let shown = i * LANES + l < reader.visible;
+                    p[l] = if shown { vector::exp(p[l] - top) } else { 0.0 };
+                    sums[l] += p[l];
+                }
+            }
+            let reciprocal = 1.0 / vector::reduce(sums);
+            for (dim, out) in out.chunks_mut(LANES).enumerate() {
+                // Four chains hide the latency of the multiply-adds.
+                let mut chains = [[0.0; LANES]; 4];
+                for (i, block) in blocks.clone().enumerate() {
+                    let at = (block * heads.key + key_head) * LANES * dims;
+                    let values = &cache.values[at..at + LANES * dims];
+                    let shown = (reader.visible - i * LANES).min(LANES);
+                    for lane in 0..shown {
+                        let chain = lane % 4;
+                        let row = values[lane * dims + dim];
+                        chains[chain] = fma([p[i][lane]; LANES], row, chains[chain]);
+                    }
+                }
+                let len = out.len();
+                let mut total = [0.0; LANES];
+                for l in 0..LANES {
+                    let sum = (chains[0][l] + chains[1][l]) + (chains[2][l] + chains[3][l]);
+                    total[l] = sum * reciprocal;
+                }
+                out.copy_from_slice(&total[..len]);
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Causal attention of grouped query heads over packed ragged sequences.
+//!
+//! Only the log-sum-exp of every row of scores is kept; the backward pass computes the
+//! probabilities again. Short sequences go through a kernel that holds a sequence's keys in
+//! registers and L1; long ones through matrix products on blocks of queries.
+
+pub(crate) mod cache;
+mod long;
+mod short;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use super::{tensor, values};
+use crate::cpu::{is_worth_it, map_blocks};
+use crate::{ModelConfig, Result};
+
+/// Segments a task of the short kernel takes.
+const SHORT_TASK: usize = 16;
+
+/// Number and width of heads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    /// Query heads.
+    pub(crate) query: usize,
+    /// Key and value heads.
+    pub(crate) key: usize,
+    /// Values of one head.
+    pub(crate) width: usize,
+}
+
+impl Heads {
+    pub(crate) fn of(config: &ModelConfig) -> Self {
+        Self {
+            query: config.num_attention_heads,
+            key: config.num_key_value_heads,
+            width: config.head_dim,
+        }
+    }
+
+    /// Query heads that share a key head.
+    pub(crate) fn group(self) -> usize {
+        self.query / self.key
+    }
+
+    /// Factor of the scores.
+    pub(crate) fn scale(self) -> f32 {
+        (1.0 / (self.width as f64).sqrt()) as f32
+    }
+}
+
+/// One sequence: which rows of q and of k, v are its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    /// Rows of q.
+    pub(crate) queries: Range<usize>,
+    /// Rows of k and v.
+    pub(crate) keys: Range<usize>,
+}
+
+/// Who sees whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern {
+    /// Sequences, covering the rows of q and of k in order.
+    pub(crate) segments: Vec<Segment>,
+    /// Number of keys each row of q sees, from its sequence's first; ascending in a segment.
+    pub(crate) visible: Vec<u32>,
+}
+
+/// What attention yields.
+pub(crate) struct Attended {
+    /// `[queries, heads·width]`.
+    pub(crate) out: Tensor,
+    /// Log-sum-exp of the scaled scores, `[queries, heads]`.
+    pub(crate) lse: Vec<f32>,
+}
+
+/// Gradients of q, k and v.
+pub(crate) struct Backward {
+    pub(crate) dq: Tensor,
+    pub(crate) dk: Tensor,
+    pub(crate) dv: Tensor,
+}
+
+/// Inputs of one segment.
+struct Inputs<'a> {
+    heads: Heads,
+    /// `[queries, query heads · width]`.
+    q: &'a [f32],
+    /// `[keys, key heads · width]`.
+    k: &'a [f32],
+    v: &'a [f32],
+    visible: &'a [u32],
+}
+
+/// What the backward pass of one segment needs besides.
+struct Outputs<'a> {
+    dout: &'a [f32],
+    out: &'a [f32],
+    lse: &'a [f32],
+}
+
+/// softmax(q·kᵀ/√width)·v per head.
+pub(crate) fn forward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<Attended> {
+    let (query_width, key_width) = (heads.query * heads.width, heads.key * heads.width);
+    let (q_values, k, v) = (values(q)?, values(k)?, values(v)?);
+    let mut out = vec![0.0; q_values.len()];
+    let mut lse = vec![0.0; pattern.visible.len() * heads.query];
+    let mut tasks = Vec::with_capacity(pattern.segments.len());
+    let (mut out_rest, mut lse_rest) = (out.as_mut_slice(), lse.as_mut_slice());
+    for Segment { queries, keys } in &pattern.segments {
+        let out = split_off(&mut out_rest, queries.len() * query_width);
+        let lse = split_off(&mut lse_rest, queries.len() * heads.query);
+        let inputs = Inputs {
+            heads,
+            q: rows(&q_values, queries, query_width),
+            k: rows(&k, keys, key_width),
+            v: rows(&v, keys, key_width),
+            visible: &pattern.visible[queries.clone()],
+        };
+        tasks.push((inputs, out, lse));
+    }
+    let (mut short, long): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| is_short(&task.0));
+    let values = short.iter().map(|task| scores(&task.0)).sum();
+    in_tasks(&mut short, values, |chunk| {
+        let mut scratch = short::Scratch::default();
+        for (inputs, out, lse) in chunk {
+            short::forward(inputs, &mut scratch, out, lse);
+        }
+    });
+    for (inputs, out, lse) in long {
+        long::forward(&inputs, out, lse);
+    }
+    Ok(Attended { out: tensor(out, q.dims())?, lse })
+}
+
+/// Gradients of q, k and v from that of the output.
+pub(crate) fn backward(
+    dout: &Tensor,
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    attended: &Attended,
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<Backward> {
+    let (query_width, key_width) = (heads.query * heads.width, heads.key * heads.width);
+    let (q_values, k_values, v) = (values(q)?, values(k)?, values(v)?);
+    let (dout, out) = (values(dout)?, values(&attended.out)?);
+    let mut dq = vec![0.0; q_values.len()];
+    let mut dk = vec![0.0; k_values.len()];
+    let mut dv = vec![0.0; k_values.len()];
+    let mut tasks = Vec::with_capacity(pattern.segments.len());
+    let (mut dq_rest, mut dk_rest, mut dv_rest) =
+        (dq.as_mut_slice(), dk.as_mut_slice(), dv.as_mut_slice());
+    for Segment { queries, keys } in &pattern.segments {
+        let inputs = Inputs {
+            heads,
+            q: rows(&q_values, queries, query_width),
+            k: rows(&k_values, keys, key_width),
+            v: rows(&v, keys, key_width),
+            visible: &pattern.visible[queries.clone()],
+        };
+        let outputs = Outputs {
+            dout: rows(&dout, queries, query_width),
+            out: rows(&out, queries, query_width),
+            lse: rows(&attended.lse, queries, heads.query),
+        };
+        let gradients = [
+            split_off(&mut dq_rest, queries.len() * query_width),
+            split_off(&mut dk_rest, keys.len() * key_width),
+            split_off(&mut dv_rest, keys.len() * key_width),
+        ];
+        tasks.push((inputs, outputs, gradients));
+    }
+    let (mut short, long): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| is_short(&task.0));
+    let values = short.iter().map(|task| scores(&task.0)).sum();
+    in_tasks(&mut short, values, |chunk| {
+        let mut scratch = short::Scratch::default();
+        for (inputs, outputs, gradients) in chunk {
+            short::backward(inputs, outputs, &mut scratch, gradients);
+        }
+    });
+    for (inputs, outputs, gradients) in long {
+        long::backward(&inputs, &outputs, gradients);
+    }
+    Ok(Backward {
+        dq: tensor(dq, q.dims())?,
+        dk: tensor(dk, k.dims())?,
+        dv: tensor(dv, k.dims())?,
+    })
+}
+
+fn is_short(inputs: &Inputs<'_>) -> bool {
+    inputs.visible.last().is_none_or(|&visible| visible as usize <= short::MAX_KEYS)
+        && inputs.heads.width <= short::MAX_WIDTH
+}
+
+/// Rough number of vector instructions.
+fn scores(inputs: &Inputs<'_>) -> usize {
+    inputs.q.len() * inputs.visible.len()
+}
+
+fn in_tasks<T: Send>(tasks: &mut [T], values: usize, job: impl Fn(&mut [T]) + Sync + Send) {
+    if is_worth_it(values) {
+        tasks.par_chunks_mut(SHORT_TASK).for_each(job);
+    } else {
+        job(tasks);
+    }
+}
+
+fn rows<'a>(data: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
+    &data[rows.start * width..rows.end * width]
+}
+
+/// Takes the first `len` values off `rest`.
+fn split_off<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (first, others) = std::mem::take(rest).split_at_mut(len);
+    *rest = others;
+    first
+}
+
+/// Results of `job(head)` for every query head, in order.
+fn per_head<T: Send>(inputs: &Inputs<'_>, job: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+    map_blocks(inputs.heads.query, scores(inputs), job)
+}

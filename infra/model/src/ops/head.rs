@@ -1,0 +1,290 @@
+//! Output head and token log-prob in one: logits exist only as blocks of
+//! [`ROWS`] targets × [`VOCAB`] tokens, in the forward and in the backward pass.
+
+use candle_core::Tensor;
+
+use super::{tensor, values, with_mut};
+use crate::cpu::vector::{self, Block, LANES};
+use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
+use crate::Result;
+
+/// Tokens of a block. With [`ROWS`] targets its logits take 4 MB, and a block of the weight is
+/// used for all targets while it is in cache.
+const VOCAB: usize = 4096;
+
+/// What is asked of the head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queries<'a> {
+    /// The token whose log-prob is wanted, `[n]`.
+    pub(crate) token: &'a [u32],
+    /// Temperature, `[n]`.
+    pub(crate) temperature: &'a [f32],
+}
+
+/// What the head says.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// log softmax(logits/temperature)[token], `[n]`.
+    pub(crate) logprob: Vec<f32>,
+    /// Entropy of that softmax, `[n]`.
+    pub(crate) entropy: Vec<f32>,
+    /// Log-sum-exp of logits/temperature, `[n]`, for the backward pass.
+    pub(crate) lse: Vec<f32>,
+}
+
+/// Log-prob and entropy for hidden states `[n, width]` and the weight `[vocab, width]`.
+pub(crate) fn forward(hidden: &Tensor, weight: &Tensor, queries: Queries<'_>) -> Result<Output> {
+    let (vocab, width) = weight.dims2().map_err(crate::Error::tensor("head"))?;
+    let (hidden, weight) = (values(hidden)?, values(weight)?);
+    let mut running = vec![Running::default(); queries.token.len()];
+    let mut logits = Vec::new();
+    each_block(queries.token.len(), vocab, |rows, tokens| {
+        let block = BlockOf { rows: rows.clone(), tokens: tokens.clone(), width };
+        block.logits(&hidden, &weight, &mut logits);
+        let (queries, running) = (queries.of(&rows), &mut running[rows]);
+        each_row(&mut logits, tokens.len(), running, |row, logits, running| {
+            running.absorb(logits, 1.0 / queries.temperature[row]);
+            let token = queries.token[row] as usize;
+            if tokens.contains(&token) {
+                running.chosen = logits[token - tokens.start] * (1.0 / queries.temperature[row]);
+            }
+        });
+    });
+    let mut output = Output { logprob: Vec::new(), entropy: Vec::new(), lse: Vec::new() };
+    for running in running {
+        let log_sum = running.sum.ln();
+        output.lse.push((f64::from(running.top) + log_sum) as f32);
+        let logprob = (f64::from(running.chosen - running.top) - log_sum) as f32;
+        // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
+        output.logprob.push(if logprob > 0.0 { 0.0 } else { logprob });
+        // −Σ p·ln p with ln p = z − top − ln Σ, and Σ eᶻ⁻ᵗᵒᵖ·(z − top) at hand.
+        output.entropy.push((log_sum - running.weighted / running.sum) as f32);
+    }
+    Ok(output)
+}
+
+/// dhidden `[n, width]`, and dweight += …, from d/dlogprob `[n]` and the forward pass's `lse`.
+pub(crate) fn backward(
+    dlogprob: &[f32],
+    hidden: &Tensor,
+    weight: &Tensor,
+    queries: Queries<'_>,
+    lse: &[f32],
+    dweight: &mut Tensor,
+) -> Result<Tensor> {
+    let (vocab, width) = weight.dims2().map_err(crate::Error::tensor("head"))?;
+    let (hidden_values, weight) = (values(hidden)?, values(weight)?);
+    let mut dhidden = vec![0.0; hidden_values.len()];
+    let mut logits = Vec::new();
+    with_mut(dweight, |dweight| {
+        each_block(queries.token.len(), vocab, |rows, tokens| {
+            let block = BlockOf { rows: rows.clone(), tokens: tokens.clone(), width };
+            block.logits(&hidden_values, &weight, &mut logits);
+            let (queries, lse) = (queries.of(&rows), &lse[rows.clone()]);
+            let mut gradients = dlogprob[rows].to_vec();
+            each_row(&mut logits, tokens.len(), &mut gradients, |row, logits, gradient| {
+                let slope = *gradient / queries.temperature[row];
+                softmax_gradient(logits, 1.0 / queries.temperature[row], lse[row], slope);
+                let token = queries.token[row] as usize;
+                if tokens.contains(&token) {
+                    logits[token - tokens.start] += slope;
+                }
+            });
+            block.spread(&logits, &hidden_values, &weight, &mut dhidden, dweight);
+        });
+    })?;
+    tensor(dhidden, hidden.dims())
+}
+
+impl<'a> Queries<'a> {
+    fn of(self, rows: &std::ops::Range<usize>) -> Self {
+        Self { token: &self.token[rows.clone()], temperature: &self.temperature[rows.clone()] }
+    }
+}
+
+/// Visits every block, tokens outside, so that each sum over tokens or targets has one order.
+fn each_block(
+    targets: usize,
+    vocab: usize,
+    mut visit: impl FnMut(std::ops::Range<usize>, std::ops::Range<usize>),
+) {
+    for token in (0..vocab).step_by(VOCAB) {
+        for row in (0..targets).step_by(ROWS) {
+            visit(row..(row + ROWS).min(targets), token..(token + VOCAB).min(vocab));
+        }
+    }
+}
+
+/// `visit(row, logits, state)` for every row of a block.
+fn each_row<T: Copy + Send + Sync>(
+    logits: &mut [f32],
+    tokens: usize,
+    states: &mut [T],
+    visit: impl Fn(usize, &mut [f32], &mut T) + Sync + Send,
+) {
+    use rayon::prelude::*;
+    if crate::cpu::is_worth_it(logits.len()) {
+        let rows = logits.par_chunks_exact_mut(tokens).zip(states.par_iter_mut()).enumerate();
+        rows.for_each(|(row, (logits, state))| visit(row, logits, state));
+    } else {
+        let rows = logits.chunks_exact_mut(tokens).zip(states).enumerate();
+        rows.for_each(|(row, (logits, state))| visit(row, logits, state));
+    }
+}
+
+struct BlockOf {
+    rows: std::ops::Range<usize>,
+    tokens: std::ops::Range<usize>,
+    width: usize,
+}
+
+impl BlockOf {
+    fn hidden<'a>(&self, hidden: &'a [f32]) -> Mat<'a> {
+        let values = &hidden[self.rows.start * self.width..self.rows.end * self.width];
+        Mat::rows(values, self.rows.len(), self.width)
+    }
+
+    fn weight<'a>(&self, weight: &'a [f32]) -> Mat<'a> {
+        let values = &weight[self.tokens.start * self.width..self.tokens.end * self.width];
+        Mat::rows(values, self.tokens.len(), self.width)
+    }
+
+    fn logits(&self, hidden: &[f32], weight: &[f32], out: &mut Vec<f32>) {
+        out.resize(self.rows.len() * self.tokens.len(), 0.0);
+        let out = MatMut::rows(out, self.rows.len(), self.tokens.len());
+        matmul(out, self.hidden(hidden), self.weight(weight).t(), false);
+    }
+
+    fn spread(
+        &self,
+        dlogits: &[f32],
+        hidden: &[f32],
+        weight: &[f32],
+        dhidden: &mut [f32],
+        dweight: &mut [f32],
+    ) {
+        let (rows, tokens, width) = (self.rows.len(), self.tokens.len(), self.width);
+        let dlogits = Mat::rows(dlogits, rows, tokens);
+        let dhidden = &mut dhidden[self.rows.start * width..self.rows.end * width];
+        matmul(MatMut::rows(dhidden, rows, width), dlogits, self.weight(weight), true);
+        let dweight = &mut dweight[self.tokens.start * width..self.tokens.end * width];
+        matmul(MatMut::rows(dweight, tokens, width), dlogits.t(), self.hidden(hidden), true);
+    }
+}
+
+/// A softmax seen so far.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    /// Largest z = logit/temperature.
+    top: f32,
+    /// Σ eᶻ⁻ᵗᵒᵖ.
+    sum: f64,
+    /// Σ eᶻ⁻ᵗᵒᵖ·(z − top).
+    weighted: f64,
+    /// z of the token asked for.
+    chosen: f32,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, chosen: f32::NAN }
+    }
+}
+
+impl Running {
+    fn absorb(&mut self, logits: &[f32], inverse_temperature: f32) {
+        let top = (largest(logits) * inverse_temperature).max(self.top);
+        if self.sum > 0.0 && top > self.top {
+            let shift = f64::from(self.top) - f64::from(top);
+            let factor = shift.exp();
+            self.weighted = factor * (self.weighted + shift * self.sum);
+            self.sum *= factor;
+        }
+        self.top = top;
+        let [sum, weighted] = exponentials(logits, inverse_temperature, top);
+        self.sum += sum;
+        self.weighted += weighted;
+    }
+}
+
+/// Largest z = logit/temperature, and ln Σ eᶻ⁻ᵗᵒᵖ.
+pub(crate) fn log_sum_exp(logits: &[f32], inverse_temperature: f32) -> (f32, f64) {
+    let mut running = Running::default();
+    running.absorb(logits, inverse_temperature);
+    (running.top, running.sum.ln())
+}
+
+multiversion! {
+    fn largest(values: &[f32]) -> f32 {
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        let mut tops = [f32::NEG_INFINITY; LANES];
+        for block in blocks {
+            for l in 0..LANES {
+                tops[l] = if block[l] > tops[l] { block[l] } else { tops[l] };
+            }
+        }
+        rest.iter().fold(vector::reduce_max(tops), |top, &x| if x > top { x } else { top })
+    }
+}
+
+multiversion! {
+    /// Σ eᶻ⁻ᵗᵒᵖ and Σ eᶻ⁻ᵗᵒᵖ·(z − top), in f32 over 256 blocks and in f64 beyond.
+    fn exponentials(logits: &[f32], inverse_temperature: f32, top: f32) -> [f64; 2] {
+        let (mut sum, mut weighted) = (0.0, 0.0);
+        for part in logits.chunks(256 * LANES) {
+            let (blocks, rest) = part.as_chunks::<LANES>();
+            let mut sums: [Block; 2] = [[0.0; LANES]; 2];
+            for block in blocks {
+                for l in 0..LANES {
+                    let z = block[l].mul_add(inverse_temperature, -top);
+                    let e = vector::exp(z);
+                    sums[0][l] += e;
+                    sums[1][l] = e.mul_add(z, sums[1][l]);
+                }
+            }
+            let [mut part_sum, mut part_weighted] = sums.map(vector::reduce);
+            for logit in rest {
+                let z = logit.mul_add(inverse_temperature, -top);
+                let e = vector::exp(z);
+                part_sum += e;
+                part_weighted = e.mul_add(z, part_weighted);
+            }
+            sum += f64::from(part_sum);
+            weighted += f64::from(part_weighted);
+        }
+        [sum, weighted]
+    }
+}
+
+multiversion! {
+    /// Logits into −slope·softmax.
+    fn softmax_gradient(logits: &mut [f32], inverse_temperature: f32, lse: f32, slope: f32) {
+        for logit in logits {
+            *logit = -slope * vector::exp(logit.mul_add(inverse_temperature, -lse));
+        }
+    }
+}
+
+/// Logits `[n, vocab]` in full: for a sampler, which needs them, and for tests.
+pub(crate) fn logits(hidden: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    super::linear::forward(hidden, weight, None, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_the_vocabulary_join_to_one_softmax() {
+        let z: Vec<f32> = (0..9000).map(|i| ((i * 7919) % 1000) as f32 / 40.0 - 5.0).collect();
+        let mut running = Running::default();
+        z.chunks(VOCAB).for_each(|part| running.absorb(part, 0.8));
+        let scaled: Vec<f64> = z.iter().map(|z| f64::from(*z) * f64::from(0.8_f32)).collect();
+        let top = scaled.iter().fold(f64::MIN, |a, &b| a.max(b));
+        let sum: f64 = scaled.iter().map(|z| (z - top).exp()).sum();
+        let entropy = scaled.iter().map(|z| -(z - top - sum.ln()) * (z - top).exp() / sum).sum::<f64>();
+        let log_sum = running.sum.ln();
+        assert!((f64::from(running.top) + log_sum - top - sum.ln()).abs() < 2e-6);
+        assert!((log_sum - running.weighted / running.sum - entropy).abs() < 2e-6);
+    }
+}

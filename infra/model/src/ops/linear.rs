@@ -1,0 +1,101 @@
+//! Linear layers: y = x·Wᵀ + b with W `[out, in]`, as Hugging Face stores it.
+
+use candle_core::Tensor;
+
+use super::{tensor, values, with_mut};
+use crate::cpu::{Mat, MatMut, map_blocks, matmul};
+use crate::Result;
+
+/// Rows of a piece of the bias gradient's sum.
+const SUM_ROWS: usize = 256;
+
+/// x·Wᵀ (+ bias) (+ residual), `[n, out]`.
+pub(crate) fn forward(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (n, input, output) = shape(x, weight)?;
+    let mut y = match residual {
+        Some(residual) => values(residual)?.to_vec(),
+        None => vec![0.0; n * output],
+    };
+    let mut accumulate = residual.is_some();
+    if let Some(bias) = bias {
+        let bias = values(bias)?;
+        for y in y.chunks_exact_mut(output) {
+            y.iter_mut().zip(bias.iter()).for_each(|(y, b)| *y += b);
+        }
+        accumulate = true;
+    }
+    let (x, weight) = (values(x)?, values(weight)?);
+    matmul(
+        MatMut::rows(&mut y, n, output),
+        Mat::rows(&x, n, input),
+        Mat::rows(&weight, output, input).t(),
+        accumulate,
+    );
+    tensor(y, &[n, output])
+}
+
+/// dy·W, `[n, in]`, added to `onto` where given.
+pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>) -> Result<Tensor> {
+    let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
+    let n = dy.elem_count() / output;
+    let (dy, weight) = (values(dy)?, values(weight)?);
+    let product = |dx: &mut [f32], accumulate| {
+        matmul(
+            MatMut::rows(dx, n, input),
+            Mat::rows(&dy, n, output),
+            Mat::rows(&weight, output, input),
+            accumulate,
+        );
+    };
+    if let Some(mut dx) = onto {
+        with_mut(&mut dx, |dx| product(dx, true))?;
+        return Ok(dx);
+    }
+    let mut dx = vec![0.0; n * input];
+    product(&mut dx, false);
+    tensor(dx, &[n, input])
+}
+
+/// dW += dyᵀ·x.
+pub(crate) fn backward_weight(dweight: &mut Tensor, dy: &Tensor, x: &Tensor) -> Result<()> {
+    let (n, input, output) = shape(x, dweight)?;
+    let (dy, x) = (values(dy)?, values(x)?);
+    with_mut(dweight, |dweight| {
+        matmul(
+            MatMut::rows(dweight, output, input),
+            Mat::rows(&dy, n, output).t(),
+            Mat::rows(&x, n, input),
+            true,
+        );
+    })
+}
+
+/// db += Σ rows of dy: pieces of [`SUM_ROWS`] rows, then the pieces in order.
+pub(crate) fn backward_bias(dbias: &mut Tensor, dy: &Tensor) -> Result<()> {
+    let output = dbias.elem_count();
+    let dy = values(dy)?;
+    let pieces = map_blocks((dy.len() / output).div_ceil(SUM_ROWS), dy.len(), |piece| {
+        let mut sum = vec![0.0; output];
+        let from = piece * SUM_ROWS * output;
+        let to = (from + SUM_ROWS * output).min(dy.len());
+        for dy in dy[from..to].chunks_exact(output) {
+            sum.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += dy);
+        }
+        sum
+    });
+    with_mut(dbias, |dbias| {
+        for piece in pieces {
+            dbias.iter_mut().zip(piece).for_each(|(dbias, sum)| *dbias += sum);
+        }
+    })
+}
+
+fn shape(x: &Tensor, weight: &Tensor) -> Result<(usize, usize, usize)> {
+    let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
+    Ok((x.elem_count() / input, input, output))
+}

@@ -1,0 +1,103 @@
+//! Rotary position embedding, Hugging Face's layout: dimension i is paired with i + d/2.
+
+use candle_core::Tensor;
+
+use super::with_mut;
+use crate::cpu::{multiversion, rows_in_parallel};
+use crate::{ModelConfig, Result};
+
+/// Cosines and sines for positions `0..len`.
+pub(crate) struct Table {
+    half: usize,
+    /// `[len, half]`.
+    cos: Vec<f32>,
+    /// `[len, half]`.
+    sin: Vec<f32>,
+}
+
+impl Table {
+    pub(crate) fn new(frequencies: &[f32], len: usize) -> Self {
+        let half = frequencies.len();
+        let mut table = Self { half, cos: Vec::new(), sin: Vec::new() };
+        table.cos.reserve(len * half);
+        table.sin.reserve(len * half);
+        for position in 0..len {
+            for frequency in frequencies {
+                // The product is rounded to f32, as transformers and vLLM do.
+                let angle = position as f32 * frequency;
+                let (sin, cos) = f64::from(angle).sin_cos();
+                table.cos.push(cos as f32);
+                table.sin.push(sin as f32);
+            }
+        }
+        table
+    }
+}
+
+/// Rotation per position of each of the `head_dim / 2` pairs, radians.
+pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
+    let half = config.head_dim / 2;
+    let base = (0..half).map(|i| {
+        let exponent = (2 * i) as f64 / config.head_dim as f64;
+        1.0 / config.rope_theta.powf(exponent)
+    });
+    let Some(scaling) = config.rope_scaling else {
+        return base.map(|frequency| frequency as f32).collect();
+    };
+    let original = scaling.original_max_position_embeddings as f64;
+    let (low, high) = (scaling.low_freq_factor, scaling.high_freq_factor);
+    base.map(|frequency| {
+        let wavelength = std::f64::consts::TAU / frequency;
+        let scaled = if wavelength < original / high {
+            frequency
+        } else if wavelength > original / low {
+            frequency / scaling.factor
+        } else {
+            let smooth = (original / wavelength - low) / (high - low);
+            (1.0 - smooth) * frequency / scaling.factor + smooth * frequency
+        };
+        scaled as f32
+    })
+    .collect()
+}
+
+/// Rotates every head of `x [n, heads·d]` in place, row i by `positions[i]`.
+pub(crate) fn forward(x: &mut Tensor, positions: &[u32], table: &Table) -> Result<()> {
+    rotate(x, positions, table, 1.0)
+}
+
+/// The gradient: rotates back.
+pub(crate) fn backward(dx: &mut Tensor, positions: &[u32], table: &Table) -> Result<()> {
+    rotate(dx, positions, table, -1.0)
+}
+
+fn rotate(x: &mut Tensor, positions: &[u32], table: &Table, direction: f32) -> Result<()> {
+    let width = x.elem_count() / positions.len().max(1);
+    with_mut(x, |x| {
+        let values = x.len();
+        rows_in_parallel(x, width, values, |first, x| {
+            let positions = &positions[first..first + x.len() / width];
+            rotate_rows(x, positions, table, direction);
+        });
+    })
+}
+
+multiversion! {
+    fn rotate_rows(x: &mut [f32], positions: &[u32], table: &Table, direction: f32) {
+        let half = table.half;
+        let width = x.len() / positions.len();
+        for (x, position) in x.chunks_exact_mut(width).zip(positions) {
+            let at = *position as usize * half;
+            let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+            for head in x.chunks_exact_mut(2 * half) {
+                let (a, b) = head.split_at_mut(half);
+                for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+                    let sin = sin * direction;
+                    let (first, second) = (*a, *b);
+                    *a = first * cos - second * sin;
+                    *b = second * cos + first * sin;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+
+use super::ParamSet;
+use crate::ops;
+use crate::{Error, ModelConfig, Result};
+
+/// One file of a checkpoint.
+pub(crate) struct Shard<'a> {
+    /// Name for messages.
+    pub(crate) file: String,
+    /// Its bytes.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// Loads a checkpoint that is spread over `shards`.
+pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSet> {
+    let mut found: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
+    for shard in shards {
+        let tensors = SafeTensors::deserialize(shard.bytes).map_err(|error| Error::Weights {
+            file: shard.file.clone(),
+            problem: error.to_string(),
+        })?;
+        for (name, view) in tensors.tensors() {
+            if found.insert(name.clone(), view).is_some() {
+                return Err(Error::parameter(&name, format!("twice, again in {}", shard.file)));
+            }
+        }
+    }
+    // Tied checkpoints may carry a copy of the embedding as their head.
+    if config.tie_word_embeddings {
+        found.remove("lm_head.weight");
+    }
+    // Old Llama exports carry the rotary frequencies, which follow from the config.
+    found.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
+    let mut failure = None;
+    let params = ParamSet::build(config, |spec| {
+        let result = match found.remove(spec.name()) {
+            Some(view) => read(spec.name(), spec.shape(), &view),
+            None => Err(Error::parameter(
+                spec.name(),
+                format!("missing; config.json asks for it with shape {:?}", spec.shape()),
+            )),
+        };
+        result.unwrap_or_else(|error| {
+            failure.get_or_insert(error);
+            vec![0.0; spec.len()]
+        })
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    if let Some((name, view)) = found.first_key_value() {
+        return Err(Error::parameter(
+            name,
+            format!(
+                "shape {:?}, not expected by config.json; the model may be of another architecture",
+                view.shape()
+            ),
+        ));
+    }
+    Ok(params)
+}
+
+fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> {
+    if view.shape() != shape {
+        return Err(Error::parameter(
+            name,
+            format!("shape {:?}, but config.json asks for {shape:?}", view.shape()),
+        ));
+    }
+    let bytes = view.data();
+    let values: Vec<f32> = match view.dtype() {
+        Dtype::F32 => {
+            let (chunks, _) = bytes.as_chunks::<4>();
+            chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        }
+        Dtype::BF16 => {
+            let (chunks, _) = bytes.as_chunks::<2>();
+            // A bf16 is the upper half of an f32.
+            chunks.iter().map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16)).collect()
+        }
+        Dtype::F16 => {
+            let (chunks, _) = bytes.as_chunks::<2>();
+            chunks.iter().map(|bytes| f16_to_f32(u16::from_le_bytes(*bytes))).collect()
+        }
+        other => {
+            return Err(Error::parameter(
+                name,
+                format!("dtype {other:?} is not supported; convert it to F32, F16 or BF16"),
+            ));
+        }
+    };
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(Error::parameter(
+            name,
+            format!("value {at} is {}; the checkpoint is unusable", values[at]),
+        )),
+        None => Ok(values),
+    }
+}
+
+/// Exact widening of an IEEE half.
+fn f16_to_f32(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let exponent = u32::from(bits >> 10) & 0x1f;
+    let fraction = u32::from(bits & 0x3ff);
+    match exponent {
+        0 => {
+            // Subnormal: fraction · 2^−24, exact in f32.
+            let magnitude = fraction as f32 * f32::from_bits(0x3380_0000);
+            f32::from_bits(sign | magnitude.to_bits())
+        }
+        0x1f => f32::from_bits(sign | 0x7f80_0000 | (fraction << 13)),
+        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
+    }
+}
+
+struct F32View<'a> {
+    shape: &'a [usize],
+    bytes: Vec<u8>,
+}
+
+impl View for F32View<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+pub(super) fn save(params: &ParamSet) -> Result<Vec<u8>> {
+    let mut views = Vec::with_capacity(params.specs.len());
+    for (spec, tensor) in params.specs.iter().zip(&params.tensors) {
+        let values = ops::values(tensor)?;
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        views.push((spec.name(), F32View { shape: spec.shape(), bytes }));
+    }
+    // transformers asks for the key; one entry keeps the header's bytes in one order.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Weights {
+        file: "model.safetensors".to_owned(),
+        problem: format!("serialising: {error}"),
+    })
+}

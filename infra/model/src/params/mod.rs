@@ -1,0 +1,134 @@
+//! Named parameters of a decoder.
+
+mod load;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+pub use self::spec::ParamSpec;
+pub(crate) use self::load::{Shard, load};
+use crate::ops::{self, Values};
+use crate::{Error, ModelConfig, Result};
+
+/// The parameters of one decoder: f32 tensors in sorted order of their Hugging Face names.
+#[derive(Debug)]
+pub struct ParamSet {
+    specs: Arc<[ParamSpec]>,
+    tensors: Vec<Tensor>,
+}
+
+impl Clone for ParamSet {
+    /// Copies every value: updates happen in place, and a shared tensor would see them.
+    fn clone(&self) -> Self {
+        let tensors = self.tensors.iter().map(ops::deep_copy).collect();
+        Self { specs: Arc::clone(&self.specs), tensors }
+    }
+}
+
+impl ParamSet {
+    /// Random values for a model that is to be trained from scratch: weights from a normal
+    /// distribution of standard deviation 0.02, norms 1, biases 0. The projections that write
+    /// into the residual stream are scaled down by √(2·layers), as in GPT-2, so that the
+    /// stream's variance does not grow with depth. Same seed, same bits.
+    pub fn init(config: &ModelConfig, seed: u64) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let residual_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
+        Self::build(config, |spec| {
+            let len = spec.len();
+            let name = spec.name();
+            if name.ends_with("norm.weight") {
+                return vec![1.0; len];
+            }
+            if name.ends_with(".bias") {
+                return vec![0.0; len];
+            }
+            let writes_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+            let deviation = if writes_residual { 0.02 * residual_scale } else { 0.02 };
+            spec::normals(&mut rng, deviation, len)
+        })
+    }
+
+    /// All zeros.
+    pub fn zeros(config: &ModelConfig) -> Result<Self> {
+        Self::build(config, |spec| vec![0.0; spec.len()])
+    }
+
+    fn build(config: &ModelConfig, mut values: impl FnMut(&ParamSpec) -> Vec<f32>) -> Result<Self> {
+        let specs: Arc<[ParamSpec]> = spec::of(config).into();
+        let tensors = specs
+            .iter()
+            .map(|spec| ops::tensor(values(spec), spec.shape()))
+            .collect::<Result<_>>()?;
+        Ok(Self { specs, tensors })
+    }
+
+    /// Reads one safetensors file; f16 and bf16 become f32.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing, not expected, misshapen, of an unsupported dtype, or
+    /// holds a value that is not finite.
+    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+        load(&[Shard { file: "model.safetensors".to_owned(), bytes }], config)
+    }
+
+    /// One safetensors file of f32, tensors sorted by name: same values, same bytes.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        load::save(self)
+    }
+
+    /// Name and shape of every parameter, sorted by name.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// Number of values in all parameters.
+    pub fn parameter_count(&self) -> usize {
+        self.specs.iter().map(ParamSpec::len).sum()
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.index(name).map(|index| &self.tensors[index])
+    }
+
+    /// The values of the tensor called `name`, row-major.
+    pub fn values(&self, name: &str) -> Option<Values<'_>> {
+        self.get(name).and_then(|tensor| ops::values(tensor).ok())
+    }
+
+    /// Names and tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.specs.iter().map(ParamSpec::name).zip(&self.tensors)
+    }
+
+    /// Changes the parameters in place: `change(name, shape, values)` for each, sorted by name.
+    pub fn update(&mut self, mut change: impl FnMut(&str, &[usize], &mut [f32])) -> Result<()> {
+        for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
+            ops::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn index(&self, name: &str) -> Option<usize> {
+        self.specs.binary_search_by(|spec| spec.name().cmp(name)).ok()
+    }
+
+    /// Position of `name`, which the config promises.
+    pub(crate) fn require(&self, name: &str) -> Result<usize> {
+        self.index(name).ok_or_else(|| Error::parameter(name, "missing from the parameter set"))
+    }
+
+    pub(crate) fn tensor(&self, index: usize) -> &Tensor {
+        &self.tensors[index]
+    }
+
+    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+        Arc::clone(&self.specs)
+    }
+}

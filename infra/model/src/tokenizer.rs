@@ -1,0 +1,183 @@
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::{Error, Result};
+
+/// Text to token ids and back, from a Hugging Face `tokenizer.json`.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    eos_ids: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Id of `<pad>` in [`Tokenizer::characters`].
+    pub const CHARACTERS_PAD: u32 = 0;
+    /// Id of `<eos>` in [`Tokenizer::characters`].
+    pub const CHARACTERS_EOS: u32 = 1;
+
+    /// Reads a `tokenizer.json`. A token called `<eos>` counts as end of text; for other
+    /// spellings set the ids from `config.json` with [`Tokenizer::with_eos_ids`].
+    pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self> {
+        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| Error::Tokenizer {
+            action: "reading tokenizer.json".to_owned(),
+            problem: format!("{error}; use the file as `tokenizers` writes it"),
+        })?;
+        let eos_ids = inner.token_to_id("<eos>").into_iter().collect();
+        Ok(Self { inner, eos_ids })
+    }
+
+    /// One token per character, ascending from id 2 after `<pad>` (0) and `<eos>` (1). A
+    /// character outside `chars` is an error when text is encoded.
+    pub fn characters(chars: &BTreeSet<char>) -> Result<Self> {
+        let mut vocab = serde_json::Map::new();
+        let names = ["<pad>".to_owned(), "<eos>".to_owned()];
+        let names = names.into_iter().chain(chars.iter().map(char::to_string));
+        for (id, name) in names.enumerate() {
+            vocab.insert(name, json!(id));
+        }
+        let special = |id: u32, content: &str| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        };
+        let file = json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": [special(0, "<pad>"), special(1, "<eos>")],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"},
+                "behavior": "Isolated", "invert": false},
+            "post_processor": null,
+            "decoder": {"type": "Fuse"},
+            // No entry is called `<unk>`, so an unknown character is an error, not a token.
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
+        });
+        Self::from_json(file.to_string())
+    }
+
+    /// The same tokenizer with these ids as end of text.
+    #[must_use]
+    pub fn with_eos_ids(mut self, ids: Vec<u32>) -> Self {
+        self.eos_ids = ids;
+        self
+    }
+
+    /// Ids that end a text.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.eos_ids
+    }
+
+    /// Token ids of `text`, with the special tokens the file's template adds.
+    ///
+    /// # Errors
+    /// Text with a character the vocabulary lacks, where the file has no token for unknowns.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(|error| Error::Tokenizer {
+            action: format!("encoding {:?}", excerpt(text)),
+            problem: self.unknown(text).map_or_else(
+                || error.to_string(),
+                |character| {
+                    format!(
+                        "character {character:?} is not in the tokenizer's vocabulary; remove it \
+                         or use a tokenizer that knows it"
+                    )
+                },
+            ),
+        })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Text of `ids`, special tokens left out.
+    ///
+    /// # Errors
+    /// An id the tokenizer does not know is left out too; only a broken decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|error| Error::Tokenizer {
+            action: format!("decoding {} tokens", ids.len()),
+            problem: error.to_string(),
+        })
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Id of the token spelled `token`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Spelling of token `id`.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// `tokenizer.json`.
+    pub fn to_json(&self) -> Result<String> {
+        self.inner.to_string(true).map_err(|error| Error::Tokenizer {
+            action: "writing tokenizer.json".to_owned(),
+            problem: error.to_string(),
+        })
+    }
+
+    fn unknown(&self, text: &str) -> Option<char> {
+        let mut buffer = [0; 4];
+        text.chars().find(|c| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none())
+    }
+}
+
+/// At most 40 characters, for messages.
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits() -> Tokenizer {
+        Tokenizer::characters(&"0123456789+= \n".chars().collect()).unwrap()
+    }
+
+    #[test]
+    fn characters_round_trip_through_json() {
+        let tokenizer = digits();
+        assert_eq!(tokenizer.vocab_size(), 16);
+        assert_eq!(tokenizer.eos_ids(), [Tokenizer::CHARACTERS_EOS]);
+        let text = "12 + 3=\n15";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(ids.len(), text.len());
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        let again = Tokenizer::from_json(tokenizer.to_json().unwrap()).unwrap();
+        assert_eq!(again.encode(text).unwrap(), ids);
+        assert_eq!(again.to_json().unwrap(), tokenizer.to_json().unwrap());
+        assert_eq!(again.eos_ids(), tokenizer.eos_ids());
+    }
+
+    #[test]
+    fn special_tokens_vanish_in_decoded_text() {
+        let tokenizer = digits();
+        let mut ids = tokenizer.encode("7").unwrap();
+        ids.push(Tokenizer::CHARACTERS_EOS);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "7");
+        assert_eq!(tokenizer.encode("7<eos>").unwrap(), ids);
+    }
+
+    #[test]
+    fn an_unknown_character_is_named() {
+        let message = digits().encode("12x").unwrap_err().to_string();
+        assert!(message.contains("'x'"), "{message}");
+    }
+
+    #[test]
+    fn a_broken_file_is_refused() {
+        let message = Tokenizer::from_json("{}").unwrap_err().to_string();
+        assert!(message.contains("tokenizer.json"), "{message}");
+    }
+}
