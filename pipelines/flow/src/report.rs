@@ -42,7 +42,11 @@ pub fn write(folder: &Path) -> Result<Report> {
     let staged = folder.join(".report.html");
     let io = |attempted, path: &Path| {
         let path = path.to_owned();
-        move |source| Error::Io { attempted, path, source }
+        move |source| Error::Io {
+            attempted,
+            path,
+            source,
+        }
     };
     std::fs::write(&staged, &page).map_err(io("write", &staged))?;
     std::fs::rename(&staged, &path).map_err(io("write", &path))?;

@@ -52,7 +52,11 @@ pub(super) fn number(value: f64) -> String {
 
 fn trimmed(value: f64, places: usize) -> String {
     let text = format!("{value:.places$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// A curve.
@@ -83,7 +87,7 @@ pub(super) struct Curves {
     pub(super) reach: Vec<f64>,
     /// A dashed line at this height.
     pub(super) rule: Option<f64>,
-    pub(super) curves: Vec<Curve>,
+    pub(super) lines: Vec<Curve>,
 }
 
 /// Parts of a whole over updates, stacked to 1.
@@ -101,7 +105,7 @@ pub(super) struct Bars {
     pub(super) x_label: &'static str,
     pub(super) unit: Unit,
     /// Start, end, height.
-    pub(super) bars: Vec<(f64, f64, f64)>,
+    pub(super) spans: Vec<(f64, f64, f64)>,
 }
 
 type Failed = Box<dyn std::error::Error>;
@@ -109,11 +113,16 @@ type Drawn = Result<String, Failed>;
 
 impl Curves {
     pub(super) fn draw(&self) -> Drawn {
-        let values = || self.curves.iter().flat_map(|curve| curve.points.iter());
+        let values = || self.lines.iter().flat_map(|curve| curve.points.iter());
         let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
-        let heights = values().map(|point| point.1).chain(self.reach.iter().copied());
+        let heights = values()
+            .map(|point| point.1)
+            .chain(self.reach.iter().copied());
         if !self.log {
-            let y = padded(extent(heights.chain(self.rule)).unwrap_or(0.0..1.0), self.unit);
+            let y = padded(
+                extent(heights.chain(self.rule)).unwrap_or(0.0..1.0),
+                self.unit,
+            );
             let label = |y| self.unit.write(y);
             return frame("update", x, y, (5, &label), |chart| self.onto(chart, Some));
         }
@@ -121,9 +130,15 @@ impl Curves {
         let (floor, decades) = (y.start, y.end - y.start);
         let label = |y| self.unit.write(10f64.powf(y));
         // Whole decades where there are enough of them, else halves.
-        let labels = if decades > 2.0 { decades.ceil() as usize } else { 5 };
+        let labels = if decades > 2.0 {
+            decades.ceil() as usize
+        } else {
+            5
+        };
         let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
-        frame("update", x, y, (labels, &label), |chart| self.onto(chart, place))
+        frame("update", x, y, (labels, &label), |chart| {
+            self.onto(chart, place)
+        })
     }
 
     /// Draws rule and curves, with `place` from a value to its height, if it has one.
@@ -138,9 +153,14 @@ impl Curves {
             let ends = [(x.start, rule), (x.end, rule)];
             chart.draw_series(DashedLineSeries::new(ends, 5, 4, style))?;
         }
-        for curve in &self.curves {
+        for curve in &self.lines {
             let ink = curve.ink.placeholder();
-            let points = || curve.points.iter().filter_map(|(x, y)| Some((*x, place(*y)?)));
+            let points = || {
+                curve
+                    .points
+                    .iter()
+                    .filter_map(|(x, y)| Some((*x, place(*y)?)))
+            };
             let style = match curve.look {
                 Look::Pale => ink.mix(0.3).stroke_width(1),
                 Look::Line | Look::Dotted => ink.stroke_width(2),
@@ -157,32 +177,42 @@ impl Curves {
 impl Shares {
     pub(super) fn draw(&self) -> Drawn {
         let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
-        frame("update", x, 0.0..1.0, (5, &|y| Unit::Share.write(y)), |chart| {
-            let mut base = vec![0.0; self.x.len()];
-            for (ink, shares) in &self.layers {
-                let top: Vec<_> = base.iter().zip(shares).map(|(base, share)| base + share).collect();
-                let up = self.x.iter().copied().zip(top.iter().copied());
-                let back = self.x.iter().copied().zip(base.iter().copied()).rev();
-                let outline: Vec<_> = up.chain(back).collect();
-                let fill = ink.placeholder().mix(0.85).filled();
-                chart.draw_series([Polygon::new(outline, fill)])?;
-                base = top;
-            }
-            Ok(())
-        })
+        frame(
+            "update",
+            x,
+            0.0..1.0,
+            (5, &|y| Unit::Share.write(y)),
+            |chart| {
+                let mut base = vec![0.0; self.x.len()];
+                for (ink, shares) in &self.layers {
+                    let top: Vec<_> = base
+                        .iter()
+                        .zip(shares)
+                        .map(|(base, share)| base + share)
+                        .collect();
+                    let up = self.x.iter().copied().zip(top.iter().copied());
+                    let back = self.x.iter().copied().zip(base.iter().copied()).rev();
+                    let outline: Vec<_> = up.chain(back).collect();
+                    let fill = ink.placeholder().mix(0.85).filled();
+                    chart.draw_series([Polygon::new(outline, fill)])?;
+                    base = top;
+                }
+                Ok(())
+            },
+        )
     }
 }
 
 impl Bars {
     pub(super) fn draw(&self) -> Drawn {
-        let ends = self.bars.iter().flat_map(|(start, end, _)| [*start, *end]);
+        let ends = self.spans.iter().flat_map(|(start, end, _)| [*start, *end]);
         let x = extent(ends).unwrap_or(0.0..1.0);
-        let top = self.bars.iter().map(|bar| bar.2).fold(0.0, f64::max);
+        let top = self.spans.iter().map(|bar| bar.2).fold(0.0, f64::max);
         let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
         let gap = 0.08;
         frame(self.x_label, x, y, (5, &|y| self.unit.write(y)), |chart| {
             let fill = self.ink.placeholder().mix(0.9).filled();
-            chart.draw_series(self.bars.iter().map(|(start, end, height)| {
+            chart.draw_series(self.spans.iter().map(|(start, end, height)| {
                 let inset = gap * (end - start);
                 Rectangle::new([(start + inset, 0.0), (end - inset, *height)], fill)
             }))?;
@@ -191,8 +221,7 @@ impl Bars {
     }
 }
 
-type Chart<'a, 'b> =
-    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Axes and grid, with what `series` draws onto them; `y_labels` is how many labels the upright
 /// axis has at most, and how they are written.
@@ -213,7 +242,9 @@ fn frame(
             .set_label_area_size(LabelAreaPosition::Left, 50)
             .set_label_area_size(LabelAreaPosition::Bottom, 38)
             .build_cartesian_2d(x, y)?;
-        let label = ("sans-serif", FONT).into_font().color(&Ink::Label.placeholder());
+        let label = ("sans-serif", FONT)
+            .into_font()
+            .color(&Ink::Label.placeholder());
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -238,15 +269,25 @@ fn frame(
 /// Smallest and largest, apart.
 fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let range = values.fold(None, |range: Option<Range<f64>>, value| {
-        Some(range.map_or(value..value, |range| range.start.min(value)..range.end.max(value)))
+        Some(range.map_or(value..value, |range| {
+            range.start.min(value)..range.end.max(value)
+        }))
     })?;
-    Some(if range.end > range.start { range } else { range.start..range.start + 1.0 })
+    Some(if range.end > range.start {
+        range
+    } else {
+        range.start..range.start + 1.0
+    })
 }
 
 /// Room above and below curves; shares stay within 0 and 1.
 fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
     let room = 0.05 * (range.end - range.start);
-    let low = if range.start >= 0.0 { (range.start - room).max(0.0) } else { range.start - room };
+    let low = if range.start >= 0.0 {
+        (range.start - room).max(0.0)
+    } else {
+        range.start - room
+    };
     let high = range.end + room;
     match unit {
         Unit::Share if range.end <= 1.0 => low..high.min(1.02),

@@ -32,10 +32,17 @@ pub(super) struct Figure {
 pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     let results = &record.results;
     let of = |value: fn(&UpdateResult) -> f64| -> Points {
-        finite(results.iter().map(|result| (result.version.0 as f64, value(result))))
+        finite(
+            results
+                .iter()
+                .map(|result| (result.version.0 as f64, value(result))),
+        )
     };
     let setting = |name: &str| {
-        record.settings.iter().find(|setting| setting.key.to_string() == name)
+        record
+            .settings
+            .iter()
+            .find(|setting| setting.key.to_string() == name)
     };
     let tau = setting("m2po.threshold").and_then(|tau| tau.value.parse::<f64>().ok());
     let m2po = setting("algorithm").is_none_or(|rule| rule.value.contains("m2po"));
@@ -47,12 +54,21 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
             Unit::Number,
             &[(Ink::First, "reward", of(|result| result.reward))],
         )?,
-        second_moment(&of(|result| result.m2_before), &of(|result| result.m2_after), tau, m2po)?,
+        second_moment(
+            &of(|result| result.m2_before),
+            &of(|result| result.m2_after),
+            tau,
+            m2po,
+        )?,
         curves(
             "Clip fraction",
             "Share of tokens that got no gradient, masked or clipped by the rule.".to_owned(),
             Unit::Share,
-            &[(Ink::First, "clipped or masked", of(|result| result.clip_fraction))],
+            &[(
+                Ink::First,
+                "clipped or masked",
+                of(|result| result.clip_fraction),
+            )],
         )?,
         staleness_over_updates(&of(|r| r.mean_staleness), &of(|r| r.max_staleness as f64))?,
         staleness_histogram(results)?,
@@ -76,7 +92,12 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
             Unit::Number,
             &[(Ink::First, "gradient norm", of(|result| result.grad_norm))],
         )?,
-        throughput("Updates a second", "Updates the learner did a second.", results, |_| 1.0)?,
+        throughput(
+            "Updates a second",
+            "Updates the learner did a second.",
+            results,
+            |_| 1.0,
+        )?,
         throughput(
             "Tokens a second",
             "Prompt and completion tokens trained on a second.",
@@ -102,22 +123,39 @@ fn curves(
     for (ink, _, points) in lines {
         drawn_curves.extend(with_trend(*ink, points));
     }
-    figure(title, note, lines, &Curves {
-        unit,
-        log: false,
-        reach: vec![0.0],
-        rule: None,
-        curves: drawn_curves,
-    })
+    figure(
+        title,
+        note,
+        lines,
+        &Curves {
+            unit,
+            log: false,
+            reach: vec![0.0],
+            rule: None,
+            lines: drawn_curves,
+        },
+    )
 }
 
 fn with_trend(ink: Ink, points: &[(f64, f64)]) -> Vec<Curve> {
     if window(points.len()) == 1 {
-        return vec![Curve { ink, points: points.to_vec(), look: Look::Line }];
+        return vec![Curve {
+            ink,
+            points: points.to_vec(),
+            look: Look::Line,
+        }];
     }
     vec![
-        Curve { ink, points: thin(points, POINTS), look: Look::Pale },
-        Curve { ink, points: thin(&trend(points), POINTS), look: Look::Line },
+        Curve {
+            ink,
+            points: thin(points, POINTS),
+            look: Look::Pale,
+        },
+        Curve {
+            ink,
+            points: thin(&trend(points), POINTS),
+            look: Look::Line,
+        },
     ]
 }
 
@@ -132,44 +170,69 @@ fn figure(
         title,
         note,
         legend: lines.iter().map(|(ink, name, _)| (*ink, *name)).collect(),
-        svg: if empty { None } else { Some(drawn(title, curves.draw())?) },
+        svg: if empty {
+            None
+        } else {
+            Some(drawn(title, curves.draw())?)
+        },
     })
 }
 
 fn accuracy(record: &RunRecord) -> Result<Figure> {
     let of = |value: fn(&vintage_control::EvaluationResult) -> f64| -> Points {
-        finite(record.evaluations.iter().map(|at| (at.version.0 as f64, value(at))))
+        finite(
+            record
+                .evaluations
+                .iter()
+                .map(|at| (at.version.0 as f64, value(at))),
+        )
     };
     let lines = [
-        (Ink::Second, "greedy", of(|evaluation| evaluation.greedy_accuracy)),
-        (Ink::First, "sampled at temperature 1", of(|evaluation| evaluation.sampled_accuracy)),
+        (
+            Ink::Second,
+            "greedy",
+            of(|evaluation| evaluation.greedy_accuracy),
+        ),
+        (
+            Ink::First,
+            "sampled at temperature 1",
+            of(|evaluation| evaluation.sampled_accuracy),
+        ),
     ];
-    let samples = record.evaluations.last().map_or(0, |evaluation| evaluation.samples);
+    let samples = record
+        .evaluations
+        .last()
+        .map_or(0, |evaluation| evaluation.samples);
     let curves = Curves {
         unit: Unit::Share,
         log: false,
         reach: vec![0.0, 1.0],
         rule: None,
-        curves: lines
+        lines: lines
             .iter()
-            .map(|(ink, _, points)| Curve { ink: *ink, points: points.clone(), look: Look::Dotted })
+            .map(|(ink, _, points)| Curve {
+                ink: *ink,
+                points: points.clone(),
+                look: Look::Dotted,
+            })
             .collect(),
     };
     let note = format!("Share of right answers on {samples} held-out prompts.");
     figure("Accuracy", note, &lines, &curves)
 }
 
-fn second_moment(
-    before: &Points,
-    after: &Points,
-    tau: Option<f64>,
-    m2po: bool,
-) -> Result<Figure> {
+fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) -> Result<Figure> {
     let lines = [
         (Ink::Second, "before the mask", before.clone()),
         (Ink::First, "after", after.clone()),
     ];
-    let positive = || before.iter().chain(after).map(|point| point.1).filter(|y| *y > 0.0);
+    let positive = || {
+        before
+            .iter()
+            .chain(after)
+            .map(|point| point.1)
+            .filter(|y| *y > 0.0)
+    };
     let (low, high) = positive().fold((f64::MAX, 0.0_f64), |(low, high), y| {
         (low.min(y), high.max(y))
     });
@@ -179,7 +242,7 @@ fn second_moment(
         log: high > 30.0 * low,
         reach: Vec::new(),
         rule,
-        curves: lines
+        lines: lines
             .iter()
             .map(|(ink, _, points)| Curve {
                 ink: *ink,
@@ -188,7 +251,9 @@ fn second_moment(
             })
             .collect(),
     };
-    let budget = rule.map_or_else(String::new, |tau| format!("; the dashed line is its budget τ = {tau}"));
+    let budget = rule.map_or_else(String::new, |tau| {
+        format!("; the dashed line is its budget τ = {tau}")
+    });
     let note = format!("Second moment of the log-ratio over the trust-region tokens{budget}.");
     let mut figure = figure("M2", note, &lines, &curves)?;
     if rule.is_some() {
@@ -198,14 +263,16 @@ fn second_moment(
 }
 
 fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
-    let lines =
-        [(Ink::Second, "largest", max.clone()), (Ink::First, "mean", mean.clone())];
+    let lines = [
+        (Ink::Second, "largest", max.clone()),
+        (Ink::First, "mean", mean.clone()),
+    ];
     let curves = Curves {
         unit: Unit::Number,
         log: false,
         reach: vec![0.0],
         rule: None,
-        curves: lines
+        lines: lines
             .iter()
             .map(|(ink, _, points)| Curve {
                 ink: *ink,
@@ -232,16 +299,28 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
     }
     let bars = bars.into_iter().map(|(bar, count)| {
         let start = (bar * width) as f64 - 0.5;
-        (start, start + width as f64, count as f64 / all.max(1) as f64)
+        (
+            start,
+            start + width as f64,
+            count as f64 / all.max(1) as f64,
+        )
     });
     let title = "Staleness of tokens";
-    let chart =
-        Bars { ink: Ink::First, x_label: "staleness, updates", unit: Unit::Share, bars: bars.collect() };
+    let chart = Bars {
+        ink: Ink::First,
+        x_label: "staleness, updates",
+        unit: Unit::Share,
+        spans: bars.collect(),
+    };
     Ok(Figure {
         title,
         note: "Share of all tokens trained on, by their staleness when they were.".to_owned(),
         legend: Vec::new(),
-        svg: if all == 0 { None } else { Some(drawn(title, chart.draw())?) },
+        svg: if all == 0 {
+            None
+        } else {
+            Some(drawn(title, chart.draw())?)
+        },
     })
 }
 
@@ -260,13 +339,17 @@ fn throughput(
         .map(|result| (result.version.0 as f64, count(result), seconds(result)))
         .collect();
     let points = rate(&parts);
-    let curve = Curve { ink: Ink::Third, points: points.clone(), look: Look::Line };
+    let curve = Curve {
+        ink: Ink::Third,
+        points: points.clone(),
+        look: Look::Line,
+    };
     let curves = Curves {
         unit: Unit::Number,
         log: false,
         reach: vec![0.0],
         rule: None,
-        curves: vec![curve],
+        lines: vec![curve],
     };
     let mut figure = figure(title, note.to_owned(), &[(Ink::Third, "", points)], &curves)?;
     figure.legend.clear();
@@ -279,7 +362,11 @@ fn idle(results: &[UpdateResult]) -> Result<Figure> {
         let sum = |value: fn(&UpdateResult) -> f64| part.iter().map(value).sum::<f64>();
         let all = sum(seconds);
         let x = sum(|result| result.version.0 as f64) / part.len() as f64;
-        let shares = [sum(|r| r.update_seconds), sum(|r| r.record_seconds), sum(|r| r.wait_seconds)];
+        let shares = [
+            sum(|r| r.update_seconds),
+            sum(|r| r.record_seconds),
+            sum(|r| r.wait_seconds),
+        ];
         (all > 0.0).then(|| (x, shares.map(|seconds| seconds / all)))
     };
     let stretches: Vec<_> = results.chunks(size).filter_map(stretch).collect();
@@ -288,7 +375,12 @@ fn idle(results: &[UpdateResult]) -> Result<Figure> {
     let shares = Shares {
         x: stretches.iter().map(|stretch| stretch.0).collect(),
         layers: (0..3)
-            .map(|i| (layers[i], stretches.iter().map(|stretch| stretch.1[i]).collect()))
+            .map(|i| {
+                (
+                    layers[i],
+                    stretches.iter().map(|stretch| stretch.1[i]).collect(),
+                )
+            })
             .collect(),
     };
     let title = "Where the learner's time went";
@@ -299,6 +391,10 @@ fn idle(results: &[UpdateResult]) -> Result<Figure> {
         title,
         note: format!("Idle for {idle:.0} % of the time."),
         legend: layers.into_iter().zip(names).collect(),
-        svg: if stretches.is_empty() { None } else { Some(drawn(title, shares.draw())?) },
+        svg: if stretches.is_empty() {
+            None
+        } else {
+            Some(drawn(title, shares.draw())?)
+        },
     })
 }

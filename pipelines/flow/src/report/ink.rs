@@ -21,8 +21,14 @@ pub(super) enum Ink {
 }
 
 impl Ink {
-    const ALL: [Self; 6] =
-        [Self::First, Self::Second, Self::Third, Self::Rule, Self::Label, Self::Grid];
+    const ALL: [Self; 6] = [
+        Self::First,
+        Self::Second,
+        Self::Third,
+        Self::Rule,
+        Self::Label,
+        Self::Grid,
+    ];
 
     /// The CSS variable.
     pub(super) fn variable(self) -> &'static str {
@@ -46,11 +52,14 @@ impl Ink {
 /// size is the page's to choose, and the namespace, which HTML does not need, goes.
 pub(super) fn adopt(svg: &str, width: u32, height: u32) -> String {
     let start = svg.find("<svg").unwrap_or(0);
-    let body = svg[start..].find('>').map_or("", |end| &svg[start + end + 1..]);
+    let body = svg[start..]
+        .find('>')
+        .map_or("", |end| &svg[start + end + 1..]);
     let mut out = format!("<svg viewBox=\"0 0 {width} {height}\" aria-hidden=\"true\">{body}");
     for ink in Ink::ALL {
         let RGBColor(r, g, b) = ink.placeholder();
         out = out.replace(&format!("#{r:02X}{g:02X}{b:02X}"), ink.variable());
     }
-    out.replace(" font-family=\"sans-serif\"", "").replace(" opacity=\"1\"", "")
+    out.replace(" font-family=\"sans-serif\"", "")
+        .replace(" opacity=\"1\"", "")
 }

@@ -40,12 +40,19 @@ pub(super) fn render(record: &RunRecord) -> Result<String> {
 
 fn head(page: &mut String, record: &RunRecord) {
     let setting = |name: &str| {
-        let found = record.settings.iter().find(|setting| setting.key.to_string() == name);
+        let found = record
+            .settings
+            .iter()
+            .find(|setting| setting.key.to_string() == name);
         found.map_or("", |setting| setting.value.trim_matches('"'))
     };
     let steps: u64 = setting("learner.steps").parse().unwrap_or(0);
     let done = record.results.last().map_or(0, |last| last.version.0 + 1);
-    let state = if done >= steps { "finished" } else { "not finished" };
+    let state = if done >= steps {
+        "finished"
+    } else {
+        "not finished"
+    };
     let when = |ms: Option<i64>| {
         let time = jiff::Timestamp::from_millisecond(ms?).ok()?;
         Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string())
@@ -55,7 +62,11 @@ fn head(page: &mut String, record: &RunRecord) {
         format!("algorithm <b>{}</b>", Escaped(setting("algorithm"))),
         format!("learner <b>{}</b>", Escaped(&record.learner)),
         format!("seed <b>{}</b>", Escaped(setting("seed"))),
-        format!("<b>{}</b> of {} updates, {state}", grouped(done), grouped(steps)),
+        format!(
+            "<b>{}</b> of {} updates, {state}",
+            grouped(done),
+            grouped(steps)
+        ),
     ];
     facts.extend(last.map(|last| format!("last update {last}")));
     let _ = write!(
@@ -71,8 +82,15 @@ fn tiles(page: &mut String, record: &RunRecord) {
     let results = &record.results;
     let tokens: u64 = results.iter().map(|result| result.tokens).sum();
     let per_token = |sum: f64| if tokens > 0 { sum / tokens as f64 } else { 0.0 };
-    let stale = results.iter().map(|result| result.mean_staleness * result.tokens as f64).sum();
-    let stalest = results.iter().map(|result| result.max_staleness).max().unwrap_or(0);
+    let stale = results
+        .iter()
+        .map(|result| result.mean_staleness * result.tokens as f64)
+        .sum();
+    let stalest = results
+        .iter()
+        .map(|result| result.max_staleness)
+        .max()
+        .unwrap_or(0);
     let masked: u64 = results.iter().map(|result| result.masked_tokens).sum();
     let rows: u64 = results.iter().map(|result| result.rows).sum();
     let busy = |of: fn(&vintage_control::UpdateResult) -> f64| results.iter().map(of).sum::<f64>();
@@ -83,39 +101,63 @@ fn tiles(page: &mut String, record: &RunRecord) {
     if let (Some(first), Some(last)) = (record.evaluations.first(), record.evaluations.last()) {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let gain = 100.0 * (last.sampled_accuracy - first.sampled_accuracy);
-        tile(page, "accuracy, held out", &percent(last.sampled_accuracy), &format!(
-            "{gain:+.1} points from {} at version {}",
-            percent(first.sampled_accuracy),
-            first.version,
-        ));
+        tile(
+            page,
+            "accuracy, held out",
+            &percent(last.sampled_accuracy),
+            &format!(
+                "{gain:+.1} points from {} at version {}",
+                percent(first.sampled_accuracy),
+                first.version,
+            ),
+        );
     }
     if let Some(last) = results.last() {
         let recent = &results[results.len().saturating_sub(20)..];
-        let reward =
-            recent.iter().map(|result| result.reward).sum::<f64>() / recent.len() as f64;
+        let reward = recent.iter().map(|result| result.reward).sum::<f64>() / recent.len() as f64;
         let note = format!("mean of updates {} to {}", recent[0].version, last.version);
         tile(page, "reward", &format!("{reward:.3}"), &note);
     }
-    tile(page, "mean staleness", &number(per_token(stale)), &format!("updates; largest {stalest}"));
+    tile(
+        page,
+        "mean staleness",
+        &number(per_token(stale)),
+        &format!("updates; largest {stalest}"),
+    );
     tile(
         page,
         "masked share",
         &format!("{:.2} %", 100.0 * per_token(masked as f64)),
         &format!("of {} tokens", grouped(tokens)),
     );
-    tile(page, "rollouts trained on", &grouped(rows), &format!("in {} groups", grouped(
-        results.iter().map(|result| result.groups).sum(),
-    )));
-    let pace = if seconds > 0.0 { results.len() as f64 / seconds } else { 0.0 };
-    tile(page, "training time", &clock(seconds), &format!("{} updates a second", number(pace)));
+    tile(
+        page,
+        "rollouts trained on",
+        &grouped(rows),
+        &format!(
+            "in {} groups",
+            grouped(results.iter().map(|result| result.groups).sum(),)
+        ),
+    );
+    let pace = if seconds > 0.0 {
+        results.len() as f64 / seconds
+    } else {
+        0.0
+    };
+    tile(
+        page,
+        "training time",
+        &clock(seconds),
+        &format!("{} updates a second", number(pace)),
+    );
     page.push_str("</section>\n");
 }
 
 fn tile(page: &mut String, name: &str, value: &str, note: &str) {
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<div class=\"tile\"><p class=\"name\">{name}</p><p class=\"value\">{value}</p>\
-         <p class=\"note\">{note}</p></div>\n"
+         <p class=\"note\">{note}</p></div>"
     );
 }
 
@@ -129,12 +171,25 @@ fn clock(seconds: f64) -> String {
 }
 
 fn chart(page: &mut String, figure: &Figure) {
-    let Figure { title, note, legend, svg } = figure;
-    let _ = write!(page, "<figure>\n<figcaption><h2>{title}</h2><p>{}</p>", Escaped(note));
+    let Figure {
+        title,
+        note,
+        legend,
+        svg,
+    } = figure;
+    let _ = write!(
+        page,
+        "<figure>\n<figcaption><h2>{title}</h2><p>{}</p>",
+        Escaped(note)
+    );
     if legend.len() > 1 {
         page.push_str("<ul class=\"legend\">");
         for (ink, name) in legend {
-            let _ = write!(page, "<li><i style=\"background:{}\"></i>{name}</li>", ink.variable());
+            let _ = write!(
+                page,
+                "<li><i style=\"background:{}\"></i>{name}</li>",
+                ink.variable()
+            );
         }
         page.push_str("</ul>");
     }
@@ -153,22 +208,42 @@ fn account(page: &mut String, record: &RunRecord) {
     let rejected: u64 = record.rejected.values().sum();
     let count = |name: &str| record.summary.as_ref()?.get(name).and_then(Value::as_u64);
     page.push_str("<section class=\"account\">\n<h2>Where every group went</h2>\n");
-    let counts = (count("produced"), count("trained"), count("in_flight"), count("lost"));
+    let counts = (
+        count("produced"),
+        count("trained"),
+        count("in_flight"),
+        count("lost"),
+    );
     if let (Some(produced), Some(trained), Some(in_flight), Some(lost)) = counts {
-        let parts =
-            [("trained", trained), ("rejected", rejected), ("in flight", in_flight), ("lost", lost)];
+        let parts = [
+            ("trained", trained),
+            ("rejected", rejected),
+            ("in flight", in_flight),
+            ("lost", lost),
+        ];
         let sum: u64 = parts.iter().map(|part| part.1).sum();
         let verdict = if sum == produced { "=" } else { "≠" };
-        let _ = write!(page, "<p class=\"identity\"><b>{}</b> produced {verdict} ", grouped(produced));
-        let terms: Vec<_> = parts
-            .iter()
-            .map(|(name, count)| format!("<b>{}</b> {name}", grouped(*count)))
-            .collect();
+        let _ = write!(
+            page,
+            "<p class=\"identity\"><b>{}</b> produced {verdict} ",
+            grouped(produced)
+        );
+        let classes = ["a", "b", "c", "d"];
+        let term = |(class, (name, count)): (&&str, &(&str, u64))| {
+            format!(
+                "<i class=\"key {class}\"></i><b>{}</b> {name}",
+                grouped(*count)
+            )
+        };
+        let terms: Vec<_> = classes.iter().zip(&parts).map(term).collect();
         let _ = writeln!(page, "{}</p>", terms.join(" + "));
         page.push_str("<div class=\"strip\" aria-hidden=\"true\">");
-        for (class, (_, count)) in ["a", "b", "c", "d"].iter().zip(parts) {
+        for (class, (_, count)) in classes.iter().zip(parts) {
             if count > 0 {
-                let _ = write!(page, "<i class=\"{class}\" style=\"flex-grow:{count}\"></i>");
+                let _ = write!(
+                    page,
+                    "<i class=\"{class}\" style=\"flex-grow:{count}\"></i>"
+                );
             }
         }
         page.push_str("</div>\n");
@@ -189,21 +264,33 @@ fn account(page: &mut String, record: &RunRecord) {
     }
     let text = |name: &str| record.summary.as_ref()?.get(name)?.as_str();
     if let Some(hash) = text("weights_sha256") {
-        let _ = writeln!(page, "<p class=\"hash\">weights <code>{}</code></p>", Escaped(hash));
+        let _ = writeln!(
+            page,
+            "<p class=\"hash\">weights <code>{}</code></p>",
+            Escaped(hash)
+        );
     }
     page.push_str("</section>\n");
 }
 
 fn settings(page: &mut String, record: &RunRecord) {
     let changed = |origin: &Option<String>| origin.as_deref().is_some_and(|from| from != "default");
-    let count = record.settings.iter().filter(|setting| changed(&setting.origin)).count();
+    let count = record
+        .settings
+        .iter()
+        .filter(|setting| changed(&setting.origin))
+        .count();
     let _ = write!(
         page,
         "<section class=\"settings\">\n<h2>Settings</h2>\n<p>{count} differ from the defaults.</p>\n\
          <table><thead><tr><th>setting</th><th>value</th><th>from</th></tr></thead><tbody>\n"
     );
     for setting in &record.settings {
-        let class = if changed(&setting.origin) { " class=\"changed\"" } else { "" };
+        let class = if changed(&setting.origin) {
+            " class=\"changed\""
+        } else {
+            ""
+        };
         let origin = setting.origin.as_deref().unwrap_or_default();
         let _ = writeln!(
             page,

@@ -52,16 +52,25 @@ impl RunRecord {
                 what: "is no run's folder: it has no config.toml; name the --out of a run"
                     .to_owned(),
             },
-            _ => Error::Io { attempted: "read", path: config.clone(), source },
+            _ => Error::Io {
+                attempted: "read",
+                path: config.clone(),
+                source,
+            },
         })?;
         let settings = read_recorded(&text).map_err(|error| damaged(&config, &error))?;
         let setting = |name: &str| {
-            let found = settings.iter().find(|setting| setting.key.to_string() == name)?;
+            let found = settings
+                .iter()
+                .find(|setting| setting.key.to_string() == name)?;
             Some(found.value.trim_matches('"').to_owned())
         };
         let learner = match setting("learner.name") {
             Some(name) => name,
-            None => subfolders(&folder.join("results"))?.into_iter().next().unwrap_or_default(),
+            None => subfolders(&folder.join("results"))?
+                .into_iter()
+                .next()
+                .unwrap_or_default(),
         };
         let policy = setting("learner.policy").unwrap_or_else(|| learner.clone());
         let summary: Option<serde_json::Value> = optional(&folder.join("summary.json"))?;
@@ -103,11 +112,17 @@ fn count_rejections(folder: &Path) -> Result<BTreeMap<String, u64>> {
 fn numbered<T: DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
     let mut files: Vec<(u64, PathBuf)> = entries(folder)?
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
         .collect();
     files.sort();
-    files.into_iter().filter_map(|(_, path)| optional(&path).transpose()).collect()
+    files
+        .into_iter()
+        .filter_map(|(_, path)| optional(&path).transpose())
+        .collect()
 }
 
 fn subfolders(folder: &Path) -> Result<Vec<String>> {
@@ -121,11 +136,15 @@ fn subfolders(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |source| Error::Io { attempted: "read", path: folder.to_owned(), source };
+    let io = |source| Error::Io {
+        attempted: "read",
+        path: folder.to_owned(),
+        source,
+    };
     match fs::read_dir(folder) {
-        Ok(entries) => {
-            entries.map(|entry| entry.map(|entry| entry.path()).map_err(io)).collect()
-        }
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(io))
+            .collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(io(error)),
     }
@@ -133,15 +152,22 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, &error))
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(path, &error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io { attempted: "read", path: path.to_owned(), source }),
+        Err(source) => Err(Error::Io {
+            attempted: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
     let what = format!("cannot be read as a record of this version: {why}");
-    Error::Folder { path: path.to_owned(), what }
+    Error::Folder {
+        path: path.to_owned(),
+        what,
+    }
 }

@@ -5,7 +5,10 @@ pub(super) type Points = Vec<(f64, f64)>;
 
 /// Drops what cannot be drawn.
 pub(super) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
-    points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+    points
+        .into_iter()
+        .filter(|(x, y)| x.is_finite() && y.is_finite())
+        .collect()
 }
 
 /// How many neighbours a trend averages: a fortieth of the run.
@@ -24,7 +27,11 @@ pub(super) fn trend(points: &[(f64, f64)]) -> Points {
         let (start, end) = (i.saturating_sub(half), (i + half + 1).min(points.len()));
         (sums[end] - sums[start]) / (end - start) as f64
     };
-    points.iter().enumerate().map(|(i, (x, _))| (*x, mean(i))).collect()
+    points
+        .iter()
+        .enumerate()
+        .map(|(i, (x, _))| (*x, mean(i)))
+        .collect()
 }
 
 /// Fewer points, each the mean of its neighbours, so that a long run stays a small page.
@@ -32,7 +39,9 @@ pub(super) fn thin(points: &[(f64, f64)], most: usize) -> Points {
     let size = points.len().div_ceil(most.max(1)).max(1);
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
-        let (x, y) = part.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        let (x, y) = part
+            .iter()
+            .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         (x / n, y / n)
     };
     points.chunks(size).map(mean).collect()

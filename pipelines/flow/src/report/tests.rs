@@ -23,8 +23,16 @@ fn result(version: u64) -> UpdateResult {
         trust_tokens: 400,
         masked_tokens: version % 40,
         clip_fraction: (version % 40) as f64 / 768.0,
-        m2_before: if version == 0 { 0.0 } else { 0.2 * (-x / 60.0).exp() + 0.003 },
-        m2_after: if version == 0 { 0.0 } else { (0.2 * (-x / 60.0).exp() + 0.003).min(0.04) },
+        m2_before: if version == 0 {
+            0.0
+        } else {
+            0.2 * (-x / 60.0).exp() + 0.003
+        },
+        m2_after: if version == 0 {
+            0.0
+        } else {
+            (0.2 * (-x / 60.0).exp() + 0.003).min(0.04)
+        },
         m2_all: 0.05,
         kl: 0.01,
         max_log_ratio: 1.0,
@@ -33,7 +41,11 @@ fn result(version: u64) -> UpdateResult {
         reward: 1.0 - 0.7 * (-x / 120.0).exp() + 0.04 * (2.1 * x).sin(),
         mean_staleness: (x / 2.0).min(8.0) + (0.3 * x).sin().abs(),
         max_staleness: version.min(17),
-        staleness: BTreeMap::from([(version.min(4), 300), (version.min(9), 400), (version.min(17), 68)]),
+        staleness: BTreeMap::from([
+            (version.min(4), 300),
+            (version.min(9), 400),
+            (version.min(17), 68),
+        ]),
         wait_seconds: 0.02 + 0.015 * (0.1 * x).sin().abs(),
         update_seconds: 0.03,
         record_seconds: 0.008,
@@ -61,17 +73,27 @@ fn put(folder: &Path, path: &str, text: &str) {
 
 /// A run's folder with `updates` results.
 fn run(folder: &Path, updates: u64) {
-    let layers = Layers::new().set("learner.steps=400").and_then(|layers| layers.set("seed=3"));
+    let layers = Layers::new()
+        .set("learner.steps=400")
+        .and_then(|layers| layers.set("seed=3"));
     let resolved: Resolved = layers.expect("layers").resolve().expect("valid");
     put(folder, "config.toml", &resolved.to_toml());
     let json = |value: &serde_json::Value| value.to_string();
     for version in 0..updates {
         let result = serde_json::to_value(result(version)).expect("JSON");
-        put(folder, &format!("results/lead/{version}.json"), &json(&result));
+        put(
+            folder,
+            &format!("results/lead/{version}.json"),
+            &json(&result),
+        );
     }
     for version in (0..=updates).step_by(25) {
         let evaluation = serde_json::to_value(evaluation(version)).expect("JSON");
-        put(folder, &format!("evaluations/lead/{version}.json"), &json(&evaluation));
+        put(
+            folder,
+            &format!("evaluations/lead/{version}.json"),
+            &json(&evaluation),
+        );
     }
 }
 
@@ -92,15 +114,25 @@ fn a_report_stands_alone() {
     let report = write(folder.path()).expect("a report");
     assert_eq!((report.updates, report.evaluations), (400, 17));
     let page = std::fs::read_to_string(&report.path).expect("written");
-    for outside in ["http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src="] {
-        assert!(!page.contains(outside), "the page refers to something outside itself: {outside}");
+    for outside in [
+        "http:", "https:", "//", "url(", "@import", "<script", "<link", "<img", "src=",
+    ] {
+        assert!(
+            !page.contains(outside),
+            "the page refers to something outside itself: {outside}"
+        );
     }
     // Every placeholder colour has become a variable, so that dark mode reaches everything.
     assert!(!page.contains("#0100"), "a chart kept a placeholder colour");
     assert_eq!(page.matches("<svg").count(), 12);
     assert!(page.len() < 600_000, "{} bytes", page.len());
     for text in [
-        "94.1 %", "too stale", "<b>6,750</b> produced = ", "τ = 0.04", "--set", "learner.optimizer.lr",
+        "94.1 %",
+        "too stale",
+        "<b>6,750</b> produced = ",
+        "τ = 0.04",
+        "--set",
+        "learner.optimizer.lr",
     ] {
         assert!(page.contains(text), "no {text:?} in the page");
     }
