@@ -4,8 +4,8 @@ use crate::exact::{Grid, PARTIAL_TERMS};
 use crate::tokens::in_trust;
 use crate::{Error, Real, Tokens};
 
-/// 1024 tokens: their squares stay in the first-level cache between the three loops below.
-const BLOCK: usize = 1024;
+/// 512 tokens: their terms and squares stay in the first-level cache between the three loops below.
+const BLOCK: usize = 512;
 const _: () = assert!(BLOCK <= PARTIAL_TERMS, "a block must sum exactly");
 
 /// What one pass finds. "Constrained" tokens are `T` for the paper, every valid token for AReaL.

@@ -1,0 +1,120 @@
+//! `vintage weigh`: M2PO on plain numbers, one JSON case a line in, one JSON outcome a line out.
+
+use std::io::{BufRead, Write};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use vintage_m2po::case::{Case, Outcome, Variant};
+
+/// What a run of `weigh` met with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Weighed {
+    /// Cases read.
+    pub(crate) cases: u64,
+    /// Cases answered with an `error`: a non-finite log-prob on a valid token, slices of unlike
+    /// lengths, or for `fork` a batch the released code has no result for.
+    pub(crate) refused: u64,
+}
+
+/// Weighs every case of `input` (JSON lines; blank lines are skipped) and writes one JSON line
+/// each to `out`, in order, floats with all digits that reading them back needs.
+///
+/// # Errors
+/// A line that is not a case (named by number; the lines before it are answered), and reading or
+/// writing that fails.
+pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -> Result<Weighed> {
+    let mut weighed = Weighed::default();
+    for (index, line) in input.lines().enumerate() {
+        let number = index + 1;
+        let line = line.with_context(|| format!("cannot read line {number} of the cases"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let case: Case = serde_json::from_str(&line).with_context(|| {
+            format!(
+                "cannot weigh line {number}: it is not a case; a case is one JSON object with id, \
+                 threshold, logprob_new, logprob_behav, advantages and loss_mask (write NaN as \
+                 null)"
+            )
+        })?;
+        let outcome = case.weigh(variant);
+        weighed.cases += 1;
+        weighed.refused += u64::from(matches!(outcome, Outcome::Refused { .. }));
+        serde_json::to_writer(&mut *out, &outcome)
+            .with_context(|| format!("cannot write the outcome of line {number}"))?;
+        out.write_all(b"\n")
+            .with_context(|| format!("cannot write the outcome of line {number}"))?;
+    }
+    out.flush().context("cannot write the outcomes")?;
+    Ok(weighed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASE: &str = r#"{"id":"a","shape":[1,3],"threshold":0.04,"logprob_new":[-1.875,-1.0,null],"logprob_behav":[-2.0,-2.0,1],"advantages":[1,1,1],"loss_mask":[1,true,0]}"#;
+
+    fn weigh(input: &str, variant: Variant) -> Result<(Weighed, String)> {
+        let mut out = Vec::new();
+        let weighed = run(input.as_bytes(), &mut out, variant)?;
+        Ok((weighed, String::from_utf8(out)?))
+    }
+
+    #[test]
+    fn answers_line_by_line() -> Result<()> {
+        let input = format!("{CASE}\n\n{}\n", CASE.replace("null],", "-1.0],"));
+        let (weighed, out) = weigh(&input, Variant::Paper)?;
+        assert_eq!((weighed.cases, weighed.refused), (2, 0));
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0], lines[1], "what padding holds does not matter");
+        let value: serde_json::Value = serde_json::from_str(lines[0])?;
+        let keys: Vec<&str> = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| &**key)
+            .collect();
+        assert_eq!(keys.len(), 10);
+        assert_eq!(value["mask"], serde_json::json!([1, 0, 0]));
+        assert_eq!(
+            value["loss"].as_f64(),
+            Some(-(0.125_f64.exp()) / 2.0),
+            "all digits"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn variants_have_their_own_keys() -> Result<()> {
+        let (_, out) = weigh(CASE, Variant::Areal)?;
+        assert!(
+            out.starts_with(r#"{"id":"a","mask":[1,0,0],"n_masked":1,"m2_before":"#),
+            "{out}"
+        );
+        assert!(!out.contains("loss"), "no loss without logprob_prox: {out}");
+        let (_, out) = weigh(CASE, Variant::Fork)?;
+        assert!(out.starts_with(r#"{"id":"a","ratio_min":"#), "{out}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_refused_case_is_one_line_and_the_next_is_answered() -> Result<()> {
+        let bad = CASE.replace("[1,true,0]", "[1,1,1]");
+        let (weighed, out) = weigh(&format!("{bad}\n{CASE}\n"), Variant::Paper)?;
+        assert_eq!((weighed.cases, weighed.refused), (2, 1));
+        let first: serde_json::Value = serde_json::from_str(out.lines().next().unwrap_or(""))?;
+        let error = first["error"].as_str().unwrap_or("");
+        assert!(error.contains("`new` is NaN on valid token 2"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_line_that_is_no_case_is_named() {
+        for bad in ["{", "[]", r#"{"id":"a"}"#, &CASE.replace("null", "NaN")] {
+            let error = weigh(&format!("{CASE}\n{bad}\n"), Variant::Paper).expect_err("refused");
+            assert!(format!("{error:#}").contains("line 2"), "{error:#}");
+        }
+    }
+}
