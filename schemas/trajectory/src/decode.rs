@@ -16,27 +16,26 @@ use crate::{
     wire_schema,
 };
 
-/// Decodes a message into a batch of the newest schema: one copy of the body, no other.
-///
-/// Nothing is allocated by a claim of the message. Known panics are checked away beforehand;
-/// one left over in the Arrow library becomes [`Error::Panicked`].
-pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
-    // Nothing outlives the closure but its result.
-    catch_unwind(AssertUnwindSafe(|| decode_stream(payload))).unwrap_or_else(|panic| {
+/// Runs `read`, turning a panic into an error. None is known to be left: [`decode`] checks
+/// beforehand what the Arrow library asserts.
+pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    // Nothing of what `read` touches outlives it but its result.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let why = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         Err(Error::Panicked {
-            bytes: payload.len(),
+            bytes,
             why: why.to_owned(),
         })
     })
 }
 
-/// As [`decode`], letting a panic through.
-pub(crate) fn decode_stream(payload: &[u8]) -> Result<RecordBatch, Error> {
+/// Decodes a message into a batch of the newest schema: one copy of the body, no other, and
+/// nothing allocated by a claim of the message.
+pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
     let refuse = |why: String| Error::Stream {
         bytes: payload.len(),
         why,
@@ -152,6 +151,14 @@ fn check_batch(frame: &Frame<'_>, header: BatchHeader<'_>) -> Result<(), String>
             .checked_sub(length as usize)
             .ok_or_else(|| format!("buffers up to {index} together exceed the body"))?;
     }
+    for &index in &TEMPLATE.offsets {
+        let length = buffers.get(index).length();
+        if length % 4 != 0 {
+            return Err(format!(
+                "buffer {index} holds 4-byte offsets and has {length} bytes"
+            ));
+        }
+    }
     // One bit is the least an element takes.
     let most = frame.body.len().saturating_mul(8) as i64;
     for (index, (node, &validity)) in nodes.iter().zip(&TEMPLATE.validity).enumerate() {
@@ -176,3 +183,6 @@ fn check_batch(frame: &Frame<'_>, header: BatchHeader<'_>) -> Result<(), String>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,11 +38,8 @@ pub enum Error {
         /// What it is.
         found: String,
     },
-    /// The record batch contradicts itself: lengths, offsets or text that is not UTF-8.
-    #[error(
-        "decoding a trajectory record batch failed: {0}; its buffers are damaged or were written \
-         by a broken encoder"
-    )]
+    /// The record batch contradicts itself or has nulls where the schema has none.
+    #[error("decoding a trajectory record batch failed: {0}; correct what encoded it")]
     Batch(#[from] ArrowError),
     /// A value the column's type allows and the schema does not.
     #[error("reading trajectories failed: row {row}, column {column}: {why}; correct the producer")]

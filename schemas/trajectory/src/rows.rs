@@ -31,7 +31,7 @@ impl Rows {
     /// Where the bytes are not one whole, uncompressed Arrow IPC stream of trajectory v1 with
     /// one record batch and nothing behind it.
     pub fn decode(payload: &[u8]) -> Result<Self, Error> {
-        Self::of_columns(decode::decode(payload)?)
+        decode::guard(payload.len(), || Self::of_columns(decode::decode(payload)?))
     }
 
     /// Takes a batch read from elsewhere (the archive), with the same checks of its schema and

@@ -35,6 +35,8 @@ pub(crate) struct Template {
     pub(crate) buffers_at: usize,
     /// For every field node, which buffer holds its validity.
     pub(crate) validity: Vec<usize>,
+    /// Which buffers hold 32-bit offsets.
+    pub(crate) offsets: Vec<usize>,
     /// Number of buffers.
     pub(crate) buffers: usize,
 }
@@ -85,12 +87,9 @@ fn build(schema: &SchemaRef) -> Result<Template, ArrowError> {
     let (nodes_at, buffers_at) = (place(nodes.bytes()), place(buffers.bytes()));
     let buffer_count = buffers.len();
 
-    let mut validity = Vec::new();
-    let mut count = 0;
-    for field in schema.fields() {
-        number_buffers(field, &mut validity, &mut count);
-    }
-    if validity.len() != nodes.len() || count != buffer_count {
+    let mut numbered = Numbered::default();
+    schema.fields().iter().for_each(|field| numbered.add(field));
+    if numbered.validity.len() != nodes.len() || numbered.buffers != buffer_count {
         return Err(broken("expected number of nodes and buffers"));
     }
     Ok(Template {
@@ -100,8 +99,9 @@ fn build(schema: &SchemaRef) -> Result<Template, ArrowError> {
         body_len_at,
         nodes_at,
         buffers_at,
-        validity,
-        buffers: buffer_count,
+        validity: numbered.validity,
+        offsets: numbered.offsets,
+        buffers: numbered.buffers,
     })
 }
 
@@ -128,21 +128,33 @@ fn frame(schema: &Schema, batch: Option<&RecordBatch>) -> Result<Vec<u8>, ArrowE
     Ok(bytes)
 }
 
-/// Numbers the buffers below `field` as the IPC format orders them.
-fn number_buffers(field: &Field, validity: &mut Vec<usize>, count: &mut usize) {
-    validity.push(*count);
-    *count += match field.data_type() {
-        DataType::Utf8 => 3,
-        DataType::Struct(_) => 1,
-        _ => 2,
-    };
-    match field.data_type() {
-        DataType::List(item) | DataType::Map(item, _) => number_buffers(item, validity, count),
-        DataType::Struct(fields) => {
-            fields
-                .iter()
-                .for_each(|field| number_buffers(field, validity, count));
+/// The buffers of a schema's columns, numbered as the IPC format orders them.
+#[derive(Default)]
+struct Numbered {
+    validity: Vec<usize>,
+    offsets: Vec<usize>,
+    buffers: usize,
+}
+
+impl Numbered {
+    fn add(&mut self, field: &Field) {
+        self.validity.push(self.buffers);
+        let data_type = field.data_type();
+        if matches!(
+            data_type,
+            DataType::Utf8 | DataType::List(_) | DataType::Map(..)
+        ) {
+            self.offsets.push(self.buffers + 1);
         }
-        _ => {}
+        self.buffers += match data_type {
+            DataType::Utf8 => 3,
+            DataType::Struct(_) => 1,
+            _ => 2,
+        };
+        match data_type {
+            DataType::List(item) | DataType::Map(item, _) => self.add(item),
+            DataType::Struct(fields) => fields.iter().for_each(|field| self.add(field)),
+            _ => {}
+        }
     }
 }

@@ -47,7 +47,7 @@ impl FromStr for LogprobMode {
             "full" => Ok(Self::Full),
             "truncated" => Ok(Self::Truncated),
             "raw" => Ok(Self::Raw),
-            _ => Err(BadLogprobMode(text.to_owned())),
+            _ => Err(BadLogprobMode(text.chars().take(80).collect())),
         }
     }
 }

@@ -53,7 +53,9 @@ fn check_group(rows: &Rows) -> Result<(), Invalid> {
             )));
         }
         if rows.policy(row) != rows.policy(0) {
-            let (other, first) = (rows.policy(row), rows.policy(0));
+            // A detail ends up in a plan: what a producer wrote must not swell it.
+            let [other, first]: [String; 2] =
+                [row, 0].map(|row| rows.policy(row).chars().take(80).collect());
             return Err(malformed(format!(
                 "row {row} is of policy {other:?}, row 0 of {first:?}"
             )));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::PolicyVersion;
-use vintage_trajectory::{GroupId, LogprobMode, PolicySpan, Trajectory};
+use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
 /// Every optional column filled, with text beyond ASCII and a change of weights mid-completion.
 pub(crate) fn full() -> Trajectory {
@@ -80,5 +80,41 @@ pub(crate) fn minimal() -> Trajectory {
         prompt_text: None,
         completion_text: None,
         metadata: None,
+    }
+}
+
+/// A sound group of `size` rows of `tokens` completion tokens each.
+pub(crate) fn group(size: u16, tokens: usize) -> Vec<Trajectory> {
+    let row = |sample_index: u16| Trajectory {
+        group_size: size,
+        sample_index,
+        completion_tokens: (0..tokens as i32).map(|at| at * 7 % 97).collect(),
+        behavior_logprobs: (0..tokens).map(|at| -(at as f32) / 16.0).collect(),
+        loss_mask: Some(
+            (0..tokens)
+                .map(|at| (at + usize::from(sample_index)) % 3 > 0)
+                .collect(),
+        ),
+        ..full()
+    };
+    (0..size).map(row).collect()
+}
+
+/// The headers of `golden/full.arrow`.
+pub(crate) fn headers() -> Headers {
+    Headers {
+        run: "demo".parse().unwrap(),
+        policy: "main".to_owned(),
+        group: full().group_id,
+        rows: 1,
+        part: (2, 3),
+        batch: 17,
+        min_policy_version: PolicyVersion(3),
+        max_policy_version: PolicyVersion(5),
+        producer: "producer-0".to_owned(),
+        producer_seq: 41,
+        crc32c: crc32c::crc32c(&encode(&[full()]).unwrap()),
+        replay_of: Some("vintage.old.rollouts.v1".to_owned()),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
     }
 }

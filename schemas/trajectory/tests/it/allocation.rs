@@ -1,0 +1,107 @@
+//! A message's claims cost no memory: whatever it says of itself, reading it takes no single
+//! allocation much larger than the message.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use vintage_trajectory::Rows;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+    static TOTAL: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The system's allocator, noting what each thread asks for.
+struct Noting;
+
+#[global_allocator]
+static ALLOCATOR: Noting = Noting;
+
+fn note(size: usize) {
+    LARGEST.set(LARGEST.get().max(size));
+    TOTAL.set(TOTAL.get() + size);
+}
+
+#[expect(unsafe_code, reason = "the only way to see what is allocated")]
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Noting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// The largest single allocation and their sum while reading `message`, bytes.
+fn reading(message: &[u8]) -> (usize, usize) {
+    LARGEST.set(0);
+    TOTAL.set(0);
+    let result = Rows::decode(message);
+    let taken = (LARGEST.get(), TOTAL.get());
+    drop(result);
+    taken
+}
+
+const FULL: &[u8] = include_bytes!("../golden/full.arrow");
+
+#[test]
+fn forged_numbers_allocate_nothing() {
+    reading(FULL);
+    let mut message = FULL.to_vec();
+    for at in (0..message.len() - 8).step_by(4) {
+        for value in [
+            0,
+            1,
+            1 << 16,
+            1 << 30,
+            i64::from(i32::MAX),
+            1 << 40,
+            i64::MAX,
+        ] {
+            let original: [u8; 8] = message[at..at + 8].try_into().unwrap();
+            message[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            let (largest, total) = reading(&message);
+            message[at..at + 8].copy_from_slice(&original);
+            assert!(
+                largest <= 2 * FULL.len(),
+                "{value} at {at}: {largest} bytes at once"
+            );
+            assert!(
+                total <= 64 * 1024,
+                "{value} at {at}: {total} bytes together"
+            );
+        }
+    }
+}
+
+/// One copy of the payload at most, into which all columns look.
+#[test]
+fn reading_copies_once() {
+    let rows = crate::sample::group(8, 5_000);
+    let message = vintage_trajectory::encode(&rows).unwrap();
+    let (largest, total) = reading(&message);
+    assert!(message.len() > 300_000);
+    assert!(
+        largest <= message.len() && total <= message.len() + 64 * 1024,
+        "{largest} {total}"
+    );
+}

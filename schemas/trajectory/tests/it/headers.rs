@@ -1,0 +1,186 @@
+use proptest::{option, prelude::*};
+use vintage_control::PolicyVersion;
+use vintage_trajectory::{Error, GroupId, Headers, Rows, encode};
+
+use crate::sample::{full, headers};
+
+type Pairs = Vec<(String, Vec<u8>)>;
+
+fn parse(pairs: &Pairs) -> Result<Headers, Error> {
+    Headers::parse(
+        pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), Some(value.as_slice()))),
+    )
+}
+
+/// The sample's headers with one of them set to `text`.
+fn with(key: &str, text: &str) -> Pairs {
+    let mut pairs = headers().to_pairs();
+    let pair = pairs.iter_mut().find(|pair| pair.0 == key).unwrap();
+    pair.1 = text.as_bytes().to_vec();
+    pairs
+}
+
+#[test]
+fn any_order_and_unknown_headers_are_read() {
+    let mut pairs = headers().to_pairs();
+    pairs.reverse();
+    pairs.push(("x-proxy".to_owned(), vec![0xff, 0xfe]));
+    pairs.push(("x-proxy".to_owned(), vec![]));
+    assert_eq!(parse(&pairs).unwrap(), headers());
+}
+
+#[test]
+fn each_header_but_the_last_two_is_required_and_none_repeats() {
+    for at in 0..headers().to_pairs().len() {
+        let mut pairs = headers().to_pairs();
+        let pair = pairs.remove(at);
+        let optional = ["replay-of", "traceparent"].contains(&pair.0.as_str());
+        assert_eq!(parse(&pairs).is_ok(), optional, "without {}", pair.0);
+        if !optional {
+            let error = parse(&pairs).unwrap_err();
+            assert!(error.to_string().contains(&pair.0), "{error}");
+        }
+        pairs.extend([pair.clone(), pair]);
+        parse(&pairs).unwrap_err();
+    }
+    let pairs = headers().to_pairs();
+    let none = pairs.iter().map(|(key, _)| (key.as_str(), None));
+    assert!(matches!(
+        Headers::parse(none),
+        Err(Error::MissingHeader { name: "schema" })
+    ));
+}
+
+#[test]
+fn values_must_be_what_they_should_be() {
+    let bad = [
+        ("schema", "vintage.trajectory/2"),
+        ("schema", "vintage.trajectory/01"),
+        ("content-type", "application/json"),
+        ("run", "Not A Name"),
+        ("policy", ""),
+        ("group", "0123"),
+        ("group", "0123456789abcdef0123456789abcdeg"),
+        ("rows", "0"),
+        ("rows", "+1"),
+        ("rows", "1.0"),
+        ("rows", ""),
+        ("rows", "4294967296"),
+        ("part", "1"),
+        ("part", "0/1"),
+        ("part", "2/1"),
+        ("part", "1/1/1"),
+        ("part", "/"),
+        ("batch", "-2"),
+        ("batch", "--1"),
+        ("batch", "9223372036854775808"),
+        ("min-policy-version", "-1"),
+        ("min-policy-version", "6"),
+        ("max-policy-version", "2"),
+        ("max-policy-version", "9223372036854775808"),
+        ("producer", ""),
+        ("producer-seq", "-0"),
+        ("producer-seq", "18446744073709551616"),
+        ("crc32c", "1234567"),
+        ("crc32c", "0x123456"),
+        ("crc32c", "+1234567"),
+    ];
+    for (key, text) in bad {
+        let error = parse(&with(key, text)).unwrap_err().to_string();
+        assert!(
+            error.contains(key.split('-').next().unwrap()),
+            "{key}={text}: {error}"
+        );
+    }
+    let mut pairs = with("run", "x");
+    pairs[2].1 = vec![0xff];
+    let error = parse(&pairs).unwrap_err().to_string();
+    assert!(error.contains("UTF-8"), "{error}");
+}
+
+#[test]
+fn a_damaged_payload_is_found() {
+    let mut payload = encode(&[full()]).unwrap().to_vec();
+    headers().check_payload(&payload).unwrap();
+    payload[100] ^= 1;
+    let error = headers().check_payload(&payload).unwrap_err();
+    assert!(matches!(error, Error::Crc { .. }), "{error}");
+}
+
+#[test]
+fn headers_that_contradict_the_rows_are_found() {
+    let rows = Rows::decode(&encode(&[full()]).unwrap()).unwrap();
+    headers().check_rows(&rows).unwrap();
+    let wrong = [
+        ("rows", "2"),
+        ("group", "00000000000000000000000000000000"),
+        ("policy", "other"),
+        ("batch", "18"),
+        ("min-policy-version", "2"),
+        ("max-policy-version", "6"),
+    ];
+    for (key, text) in wrong {
+        let error = parse(&with(key, text))
+            .unwrap()
+            .check_rows(&rows)
+            .unwrap_err();
+        let Error::HeaderMismatch { name, header, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!((*name, header.as_str()), (key, text));
+    }
+}
+
+prop_compose! {
+    fn any_headers()(
+        run in "[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?",
+        texts in prop::array::uniform2(".+"),
+        group in any::<[u8; 16]>(),
+        rows in 1_u32..,
+        part in (1_u32.., 1_u32..),
+        batch in -1_i64..,
+        versions in (0..=i64::MAX as u64, 0..=i64::MAX as u64),
+        numbers in any::<(u64, u32)>(),
+        optional in prop::array::uniform2(option::of(any::<String>())),
+    ) -> Headers {
+        let [policy, producer] = texts;
+        let [replay_of, traceparent] = optional;
+        Headers {
+            run: run.parse().unwrap(),
+            policy,
+            group: GroupId(group),
+            rows,
+            part: (part.0.min(part.1), part.0.max(part.1)),
+            batch,
+            min_policy_version: PolicyVersion(versions.0.min(versions.1)),
+            max_policy_version: PolicyVersion(versions.0.max(versions.1)),
+            producer,
+            producer_seq: numbers.0,
+            crc32c: numbers.1,
+            replay_of,
+            traceparent,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(headers in any_headers()) {
+        prop_assert_eq!(parse(&headers.to_pairs()).unwrap(), headers);
+    }
+
+    #[test]
+    fn any_bytes_are_headers_or_an_error(
+        edits in prop::collection::vec((0_usize..15, prop::collection::vec(any::<u8>(), 0..40)), 1..4),
+    ) {
+        let mut pairs = headers().to_pairs();
+        for (at, bytes) in edits {
+            pairs[at].1 = bytes;
+        }
+        if let Ok(parsed) = parse(&pairs) {
+            prop_assert_eq!(parse(&parsed.to_pairs()).unwrap(), parsed);
+        }
+    }
+}
