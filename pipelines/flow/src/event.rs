@@ -22,6 +22,13 @@ pub enum RunEvent {
     Learner(LearnerEvent),
     /// A producer did something.
     Producer(ProducerEvent),
+    /// A replay has come this far.
+    Replayed {
+        /// Updates run again.
+        done: u64,
+        /// Plans there are.
+        updates: u64,
+    },
     /// A version was evaluated.
     Evaluated(EvaluationResult),
 }

@@ -25,7 +25,16 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Takes `path` for a run of `config`: a new folder, or one the same run left.
-    pub fn take(path: &Path, resolved: &Resolved) -> Result<Self> {
+    pub fn take(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
+        Self::open(path, resolved, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Joins other roles of the same run in `path`.
+    pub fn share(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
+        Self::open(path, resolved, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn open(path: &Path, resolved: &Resolved<RunConfig>, lock: FlockOperation) -> Result<Self> {
         let io = |attempted, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { attempted, path, source }
@@ -42,14 +51,14 @@ impl RunFolder {
             }
         }
         std::fs::create_dir_all(path).map_err(io("create", path))?;
-        let lock = path.join(".lock");
+        let lock_path = path.join(".lock");
         let lock_file = OpenOptions::new()
             .create(true)
             .write(true)
             .truncate(false)
-            .open(&lock)
-            .map_err(io("create", &lock))?;
-        flock(&lock_file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            .open(&lock_path)
+            .map_err(io("create", &lock_path))?;
+        flock(&lock_file, lock).map_err(|_| {
             refuse("is in use by another process: wait for it, or name another --out".to_owned())
         })?;
         if config_file.is_file() {

@@ -109,6 +109,10 @@ impl Progress {
                     ));
                 }
             }
+            RunEvent::Replayed { done, updates } => {
+                let far = format!("replayed {done}/{updates} updates");
+                self.step(&far, "", *done, *updates, done == updates, now);
+            }
             RunEvent::Learner(_) | RunEvent::Producer(_) => {}
         }
     }

@@ -105,6 +105,12 @@ pub(crate) async fn resume_source(
     let lives = reader.incarnations().await?;
     let earlier: Vec<_> = lives.into_iter().filter(|life| *life != log.incarnation).collect();
     let recorded = ArchiveSource::open(reader, &earlier, resume).await?;
+    let live = live_source(log, resume).await?;
+    Ok(Box::new(Then { recorded, live, ended: false }))
+}
+
+/// The live log from its resume points on. The consumer exists when this returns.
+pub(crate) async fn live_source(log: &Log, resume: &[PartitionResume]) -> Result<LogSource> {
     let topic = log.topics.rollouts();
     let start = log.bus.watermarks(&topic).await?;
     let start = start.into_iter().map(|(partition, low, _)| {
@@ -115,8 +121,7 @@ pub(crate) async fn resume_source(
     });
     let consumer =
         log.bus.consumer("learner", &topic, start.collect(), ConsumerLimits::default())?;
-    let live = LogSource::new(consumer, log.incarnation);
-    Ok(Box::new(Then { recorded, live, ended: false }))
+    Ok(LogSource::new(consumer, log.incarnation))
 }
 
 /// The record before the resume point is read again where its checksum is known, to see that

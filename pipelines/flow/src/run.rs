@@ -2,10 +2,13 @@
 
 mod roles;
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
-use vintage_archive::Reader;
+use vintage_archive::{Reader, SinkLimits, SinkOptions};
 use vintage_control::{Name, PolicyVersion};
 use vintage_learner::Records;
 use vintage_rollout::{GateBase, read_journals};
@@ -139,6 +142,17 @@ fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
 /// Versions to evaluate: 0, every `every`-th, the last.
 pub(crate) fn is_evaluated(version: PolicyVersion, every: u64, steps: u64) -> bool {
     version.0 == 0 || version.0 == steps || (every > 0 && version.0.is_multiple_of(every))
+}
+
+/// How the archive of a run is set up.
+pub(crate) fn sink_options(config: &RunConfig, folder: &RunFolder, log: &Log) -> SinkOptions {
+    let mut options = SinkOptions::new(folder.archive(), &log.topics.rollouts(), log.incarnation);
+    options.limits = SinkLimits {
+        file_bytes: config.archive.roll_bytes as usize,
+        file_age: Duration::from_secs_f64(config.archive.roll_seconds),
+        ..options.limits
+    };
+    options
 }
 
 /// Name of this life's learner in its plans.

@@ -38,7 +38,8 @@ pub struct UpdateResult {
     pub masked_tokens: u64,
     /// `masked_tokens / tokens`.
     pub clip_fraction: f64,
-    /// Second moment of the log-ratio over T before masking.
+    /// Second moment of the log-ratio before masking, over what the rule bounds: T, or all
+    /// valid tokens of prox against behaviour (`m2po_areal`).
     pub m2_before: f64,
     /// The same after masking.
     pub m2_after: f64,

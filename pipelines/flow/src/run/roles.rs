@@ -1,12 +1,10 @@
 //! The roles of one process: started in the order of the dataflow, ended in the order that
 //! loses nothing.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Reader, Sink, SinkHandle, SinkLimits, SinkOptions, SinkSummary};
+use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, PolicyVersion, RecordId};
 use vintage_learner::{
     DurableLog, Durability, Learner, LearnerEvent, LearnerSummary, Outlet, Source,
@@ -14,7 +12,7 @@ use vintage_learner::{
 use vintage_local::LocalEngine;
 use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward};
 
-use super::{gate_base, is_evaluated, writer};
+use super::{gate_base, is_evaluated, sink_options, writer};
 use crate::{
     Error, Result,
     config::RunConfig,
@@ -241,13 +239,7 @@ async fn start_sink(
     folder: &RunFolder,
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
-    let mut options = SinkOptions::new(folder.archive(), &log.topics.rollouts(), log.incarnation);
-    options.limits = SinkLimits {
-        file_bytes: config.archive.roll_bytes as usize,
-        file_age: Duration::from_secs_f64(config.archive.roll_seconds),
-        ..options.limits
-    };
-    let (sink, task) = Sink::start(options, &log.bus).await?;
+    let (sink, task) = Sink::start(sink_options(config, folder, log), &log.bus).await?;
     Ok((sink, tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) })))
 }
 

@@ -1,0 +1,106 @@
+//! `vintage replay --exact`: a run's plans again, from archive, plans and version 0 alone.
+
+use std::path::Path;
+
+use serde::Serialize;
+use vintage_archive::Reader;
+use vintage_control::{Name, PolicyVersion, Sha256};
+use vintage_learner::{Records, replay};
+use vintage_store::{Store, Weights};
+
+use crate::{
+    Error, Result,
+    event::{Events, RunEvent},
+    recorded::ArchiveSource,
+};
+
+/// What a replay found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplaySummary {
+    /// Updates run again.
+    pub updates: u64,
+    /// Whether every version came out as recorded, bit for bit.
+    pub identical: bool,
+    /// Digest of the last version computed here: `sha256sum` of its `model.safetensors`.
+    pub weights_sha256: Sha256,
+    /// The first update that differs, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_deviation: Option<FirstDeviation>,
+}
+
+/// Where record and machine first disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirstDeviation {
+    /// The update.
+    pub update: PolicyVersion,
+    /// What differs.
+    pub detail: String,
+    /// Whether this is another machine or build than the plans', which need not agree in bits.
+    pub other_machine: bool,
+}
+
+/// Runs the plans of `learner` (the only one, if not named) in the run's folder again. Nothing
+/// in the folder is changed.
+pub async fn replay_exact(
+    folder: &Path,
+    learner: Option<&Name>,
+    events: &Events,
+) -> Result<ReplaySummary> {
+    let refuse = |what: String| Error::Folder { path: folder.to_owned(), what };
+    if !folder.is_dir() {
+        return Err(refuse("is no folder: name a run's folder".to_owned()));
+    }
+    let store = Store::open(&folder.to_string_lossy())?;
+    let learner = match learner {
+        Some(name) => name.clone(),
+        None => only(names(&store, "plans").await?, "learner", "--learner").map_err(refuse)?,
+    };
+    let records = Records::new(store.clone(), learner.clone());
+    let Some(first) = records.plan(PolicyVersion::ZERO).await? else {
+        return Err(refuse(format!("holds no plan 0 of learner {learner}: there is nothing to replay")));
+    };
+    let weights = Weights::new(store.clone(), first.policy.clone());
+    let archive = store.at("archive");
+    let topics = Reader::topics(&archive).await?;
+    let topic = only(topics, "archived topic", "a folder of its own for each").map_err(refuse)?;
+    let reader = Reader::new(archive, &topic);
+    let mut source = ArchiveSource::whole(&reader).await?;
+    let _nobody_listens = events.send(RunEvent::Phase(format!("replaying learner {learner}")));
+    let updates = store.list(&format!("plans/{learner}")).await?.len() as u64;
+    let replayed = replay(&records, &weights, &mut source, |version| {
+        let _nobody_listens = events.send(RunEvent::Replayed { done: version.0, updates });
+    })
+    .await?;
+    Ok(ReplaySummary {
+        updates: replayed.updates,
+        identical: replayed.deviation.is_none(),
+        weights_sha256: replayed.weights_sha256,
+        first_deviation: replayed.deviation.map(|deviation| FirstDeviation {
+            update: deviation.update,
+            detail: deviation.detail,
+            other_machine: deviation.other_machine,
+        }),
+    })
+}
+
+/// Names of the folders right below `prefix`.
+async fn names(store: &Store, prefix: &str) -> Result<Vec<Name>> {
+    let paths = store.list(prefix).await?;
+    let mut names: Vec<Name> = paths
+        .iter()
+        .filter_map(|path| path.strip_prefix(prefix)?.strip_prefix('/')?.split('/').next()?.parse().ok())
+        .collect();
+    names.dedup();
+    Ok(names)
+}
+
+fn only<T: std::fmt::Display>(mut found: Vec<T>, what: &str, by: &str) -> Result<T, String> {
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => Err(format!("holds no {what}: name a run's folder")),
+        (Some(last), false) => {
+            let names: Vec<_> = found.iter().chain([&last]).map(ToString::to_string).collect();
+            Err(format!("holds more than one {what} ({}): choose with {by}", names.join(", ")))
+        }
+    }
+}

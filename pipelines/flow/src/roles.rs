@@ -1,0 +1,190 @@
+//! One role in a process of its own, on a broker at an address and a folder that all share.
+
+use std::{path::Path, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vintage_archive::{Sink, SinkSummary};
+use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_control::{Offset, PolicyAnnouncement, PolicyVersion};
+use vintage_learner::{DurableLog, Learner, LearnerSummary, Outlet};
+use vintage_local::LocalEngine;
+use vintage_rollout::{GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_trajectory::Headers;
+
+use crate::{
+    Error, Result,
+    base::ensure_version_zero,
+    broker::Log,
+    config::{Resolved, RunConfig},
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    recorded::live_source,
+    run::{sink_options, writer},
+    settings::{learner_settings, rollout_config},
+    tasks::Task,
+};
+
+/// Archives the run's rollouts until `stop`.
+pub async fn archive(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    stop: &CancellationToken,
+) -> Result<SinkSummary> {
+    let (folder, log) = join(resolved, out).await?;
+    let mut options = sink_options(&resolved.config, &folder, &log);
+    options.cancel = stop.clone();
+    let (_sink, task) = Sink::start(options, &log.bus).await?;
+    Ok(task.await.map_err(|error| Error::Role(format!("the archive panicked: {error}")))??)
+}
+
+/// Trains until all updates are done, or until `stop`. Makes version 0 if there is none.
+pub async fn learn(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<LearnerSummary> {
+    let config = &resolved.config;
+    let (folder, log) = join(resolved, out).await?;
+    let weights = folder.weights(&config.learner.policy);
+    let task = Task::load(&config.prompts, folder.path())?;
+    ensure_version_zero(&weights, config, &task, events).await?;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let outlet = Outlet {
+        producer: log.bus.producer("learner")?,
+        topics: log.topics.clone(),
+        events: tell,
+    };
+    let events = events.clone();
+    let forwarding = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            let _nobody_listens = events.send(RunEvent::Learner(event));
+        }
+    });
+    let settings = learner_settings(config, &weights).await?;
+    let name = &config.learner.name;
+    let learner =
+        Learner::open(settings, writer(name), folder.records(name), weights, outlet).await?;
+    let mut source = live_source(&log, &learner.resume_points()).await?;
+    let learned = learner.run(&mut source, &mut DurableLog, stop).await?;
+    forwarding
+        .await
+        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+    Ok(learned)
+}
+
+/// Produces rollouts until the learner has finished, or until `stop`. Waits for the first
+/// announcement: before it there is nothing to sample from.
+pub async fn rollout(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<ProducerSummary> {
+    let config = &resolved.config;
+    let (folder, log) = join(resolved, out).await?;
+    let policy = config.learner.policy.clone();
+    let task = Task::load(&config.prompts, folder.path())?;
+    tokio::select! {
+        announced = first_announcement(&log) => announced?,
+        () = stop.cancelled() => return Err(Error::Interrupted),
+    }
+    let rollout = rollout_config(config, task.train.path())?;
+    let weights = folder.weights(&policy);
+    let worker = Worker::new(WorkerSetup {
+        bus: log.bus.clone(),
+        topics: log.topics.clone(),
+        table: vintage_bus::TopicTable::builtin(),
+        policy: policy.clone(),
+        engine: Box::new(LocalEngine::open(weights, policy, PolicyVersion::ZERO).await?),
+        reward: open_reward(&rollout.reward)?,
+        prompts: task.train,
+        config: rollout,
+        seed: config.seed,
+        groups_per_update: config.learner.prompts_per_update as u64,
+        publish_every: config.learner.publish_every,
+        updates: Some(config.learner.steps),
+        base: base_of_log(&log).await?,
+        journal_dir: Some(folder.journals()),
+    })?;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let events = events.clone();
+    let forwarding = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            let _nobody_listens = events.send(RunEvent::Producer(event));
+        }
+    });
+    let produced = worker.run(stop.clone(), tell).await?;
+    forwarding
+        .await
+        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+    Ok(produced)
+}
+
+async fn join(resolved: &Resolved<RunConfig>, out: &Path) -> Result<(RunFolder, Log)> {
+    let config = &resolved.config;
+    if matches!(config.broker.as_str(), "embedded" | "local") {
+        return Err(Error::Usage(format!(
+            "broker = {:?} lives inside one process: a single role needs a broker at an address; \
+             start one with `vintage broker up` and give --set broker=HOST:PORT",
+            config.broker
+        )));
+    }
+    let folder = RunFolder::share(out, resolved)?;
+    let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    Ok((folder, log))
+}
+
+/// Returns once any version of any policy is announced.
+async fn first_announcement(log: &Log) -> Result<()> {
+    let topic = log.topics.policies();
+    let mut announcements = from_the_start(&log.bus, &topic, "rollout-first").await?;
+    while let Some(event) = announcements.next().await? {
+        if let Event::Record(record) = event
+            && let Some(payload) = record.payload
+            && serde_json::from_slice::<PolicyAnnouncement>(&payload).is_ok()
+        {
+            return Ok(());
+        }
+    }
+    Err(Error::Role(format!("reading {topic} ended before the first announcement")))
+}
+
+/// What the log holds already, by its headers: the gate counts all producers of the run.
+async fn base_of_log(log: &Log) -> Result<GateBase> {
+    let topic = log.topics.rollouts();
+    let marks = log.bus.watermarks(&topic).await?;
+    let mut left: u64 = marks.iter().map(|(_, low, high)| (high.0 - low.0).max(0) as u64).sum();
+    let expired: u64 = marks.iter().map(|(_, low, _)| low.0.max(0) as u64).sum();
+    let mut base = GateBase { published_before: expired, ..GateBase::default() };
+    if left == 0 {
+        return Ok(base);
+    }
+    let start = marks.iter().map(|(partition, low, _)| (*partition, *low)).collect();
+    let mut records =
+        log.bus.consumer("rollout-base", &topic, start, ConsumerLimits::default())?;
+    while left > 0 {
+        // Offsets that hold no record leave the count above what comes: a record at or past the
+        // marks, or silence, ends it.
+        let next = tokio::time::timeout(Duration::from_secs(5), records.next()).await;
+        let Ok(next) = next else { break };
+        let Some(Event::Record(record)) = next? else { break };
+        left -= 1;
+        let pairs = record.headers.iter().map(|h| (h.key.as_str(), h.value.as_deref()));
+        let Ok(headers) = Headers::parse(pairs) else { continue };
+        if headers.part.0 == 1 {
+            base.published_before += 1;
+            if headers.batch >= 0 {
+                *base.filled.entry(headers.batch).or_default() += 1;
+            }
+        }
+    }
+    Ok(base)
+}
+
+async fn from_the_start(bus: &Bus, topic: &str, client: &str) -> Result<vintage_bus::Consumer> {
+    let marks = bus.watermarks(topic).await?;
+    let start: Vec<(_, Offset)> = marks.into_iter().map(|(p, low, _)| (p, low)).collect();
+    Ok(bus.consumer(client, topic, start, ConsumerLimits::default())?)
+}
