@@ -102,12 +102,7 @@ pub enum EngineError {
     /// The request is at fault, such as a text outside the vocabulary.
     #[error("{0}")]
     BadRequest(String),
-    /// Anything else.
-    #[error("cannot {attempted}: {source}")]
-    Failed {
-        /// What was attempted, on what.
-        attempted: String,
-        /// Why it failed.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    /// Anything else; the source says what was attempted, and why it failed.
+    #[error("{0}")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

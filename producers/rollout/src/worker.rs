@@ -230,11 +230,11 @@ fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
     for prompt in prompts.prompts() {
         let tokens = match engine.encode(&prompt.text) {
             Ok(tokens) => tokens.len(),
-            Err(EngineError::Failed { attempted, source }) => {
+            Err(source @ EngineError::Failed(_)) => {
                 return Err(Error::Engine {
                     engine: engine.name().to_owned(),
                     attempted: format!("encode prompt {:?}", prompt.id),
-                    source: EngineError::Failed { attempted, source },
+                    source,
                 });
             }
             Err(error) => {
