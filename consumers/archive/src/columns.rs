@@ -1,0 +1,179 @@
+//! Columns of an archive file and how each is encoded.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use parquet::{
+    arrow::ArrowSchemaConverter,
+    basic::{Compression, Encoding, Type, ZstdLevel},
+    errors::ParquetError,
+    file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
+    schema::types::ColumnDescriptor,
+};
+
+/// Compression of the pages of an archive file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// Zstandard at a level from 1 to 22; 1 is the default: 9 saves under 2 % at half the speed.
+    Zstd(i32),
+    /// None, for benchmarks.
+    Uncompressed,
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        Self::Zstd(1)
+    }
+}
+
+pub(crate) const PARTITION: &str = "_kafka_partition";
+pub(crate) const OFFSET: &str = "_kafka_offset";
+pub(crate) const TIMESTAMP: &str = "_kafka_timestamp";
+pub(crate) const ROW: &str = "_row_in_msg";
+pub(crate) const KEY: &str = "_key";
+pub(crate) const HEADERS: &str = "_headers";
+pub(crate) const PAYLOAD_CRC: &str = "_payload_crc32c";
+pub(crate) const BAD_REASON: &str = "_bad_reason";
+pub(crate) const BAD_PAYLOAD: &str = "_bad_payload";
+pub(crate) const BAD_PAYLOAD_BYTES: &str = "_bad_payload_bytes";
+pub(crate) const BAD_PAYLOAD_SHA256: &str = "_bad_payload_sha256";
+
+/// The Arrow schema of an archive file: the columns of trajectory v1, each nullable because a
+/// quarantined record is a row without a trajectory, then what Kafka knew of the record.
+///
+/// `_key`, `_headers` and `_payload_crc32c` belong to the message and are set in its first row
+/// (`_row_in_msg` = 0) only.
+pub fn file_schema() -> SchemaRef {
+    SCHEMA.clone()
+}
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let trajectory = vintage_trajectory::schema();
+    let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
+    let mut fields: Vec<_> = trajectory.fields().iter().map(nullable).collect();
+    fields.extend(log_fields().into_iter().map(Arc::new));
+    Arc::new(Schema::new(fields))
+});
+
+fn log_fields() -> Vec<Field> {
+    let timestamp = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    vec![
+        Field::new(PARTITION, DataType::Int32, false),
+        Field::new(OFFSET, DataType::Int64, false),
+        Field::new(TIMESTAMP, timestamp, true),
+        Field::new(ROW, DataType::Int32, false),
+        Field::new(KEY, DataType::Binary, true),
+        Field::new(HEADERS, DataType::List(header_field()), true),
+        Field::new(PAYLOAD_CRC, DataType::UInt32, true),
+        Field::new(BAD_REASON, DataType::Utf8, true),
+        Field::new(BAD_PAYLOAD, DataType::Binary, true),
+        Field::new(BAD_PAYLOAD_BYTES, DataType::Int64, true),
+        Field::new(BAD_PAYLOAD_SHA256, DataType::FixedSizeBinary(32), true),
+    ]
+}
+
+/// One header: Kafka allows a key several times and a value that is null, so no map.
+pub(crate) fn header_field() -> Arc<Field> {
+    Arc::new(Field::new("item", DataType::Struct(header_fields()), false))
+}
+
+pub(crate) fn header_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Binary, true),
+    ])
+}
+
+/// Settings of a leaf column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    pub(crate) encoding: Encoding,
+    pub(crate) dictionary: bool,
+    /// Smallest and largest value of a row group, which readers prune by.
+    pub(crate) statistics: bool,
+}
+
+/// How a leaf is written. It is derived for every leaf the file has, rather than set by path:
+/// the writer ignores a setting for a path that does not exist without a word.
+pub(crate) fn leaf(column: &ColumnDescriptor) -> Leaf {
+    let parts = column.path().parts();
+    let (root, last) = (parts[0].as_str(), parts[parts.len() - 1].as_str());
+    let plain = |dictionary| Leaf {
+        encoding: Encoding::PLAIN,
+        dictionary,
+        statistics: false,
+    };
+    let of = |encoding, statistics| Leaf {
+        encoding,
+        dictionary: false,
+        statistics,
+    };
+    match column.physical_type() {
+        // Ids are not monotone: their deltas are as wide as the vocabulary and, bit-packed, hide
+        // repeats from zstd (16.8 bits per token against 8.5).
+        Type::INT32 if root.ends_with("_tokens") => of(Encoding::BYTE_STREAM_SPLIT, false),
+        Type::FLOAT => of(Encoding::BYTE_STREAM_SPLIT, parts.len() == 1),
+        // A checksum has no small deltas.
+        Type::INT32 if root == PAYLOAD_CRC => plain(false),
+        // Constant, counting or monotone.
+        Type::INT32 | Type::INT64 => of(Encoding::DELTA_BINARY_PACKED, true),
+        Type::BYTE_ARRAY => plain(matches!(
+            (root, last),
+            (
+                "policy" | "prompt_id" | "finish_reason" | "logprob_mode" | "engine",
+                _
+            ) | ("reward_parts" | "metadata" | HEADERS, "key")
+        )),
+        _ => plain(false),
+    }
+}
+
+/// Writer settings for [`file_schema`].
+pub(crate) fn properties(codec: Codec) -> Result<WriterProperties, ParquetError> {
+    let compression = match codec {
+        Codec::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(level)?),
+        Codec::Uncompressed => Compression::UNCOMPRESSED,
+    };
+    let builder = WriterProperties::builder()
+        .set_created_by(format!(
+            "{CREATED_BY} version {}",
+            env!("CARGO_PKG_VERSION")
+        ))
+        .set_compression(compression)
+        .set_dictionary_enabled(false)
+        // Row groups end where a message ends; the encoder closes them.
+        .set_max_row_group_row_count(None)
+        .set_max_row_group_bytes(None)
+        // Rows are kilobytes wide: pages end by size, 1 MiB.
+        .set_data_page_row_count_limit(usize::MAX);
+    let parquet = ArrowSchemaConverter::new().convert(&SCHEMA)?;
+    let built = parquet
+        .columns()
+        .iter()
+        .fold(builder, |builder, column| set(builder, column));
+    Ok(built.build())
+}
+
+fn set(builder: WriterPropertiesBuilder, column: &ColumnDescriptor) -> WriterPropertiesBuilder {
+    let Leaf {
+        encoding,
+        dictionary,
+        statistics,
+    } = leaf(column);
+    let path = column.path().clone();
+    let statistics = if statistics {
+        EnabledStatistics::Chunk
+    } else {
+        EnabledStatistics::None
+    };
+    builder
+        .set_column_encoding(path.clone(), encoding)
+        .set_column_dictionary_enabled(path.clone(), dictionary)
+        .set_column_statistics_enabled(path, statistics)
+}
+
+/// How the files of this crate's writer name their writer.
+pub(crate) const CREATED_BY: &str = "vintage";
+
+#[cfg(test)]
+mod tests;

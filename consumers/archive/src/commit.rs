@@ -1,0 +1,108 @@
+//! The commit of one file: encode, then create if absent.
+
+use std::sync::Arc;
+
+use vintage_control::{ArchiveFooter, Offset, Partition};
+use vintage_store::{Created, Store};
+
+use crate::{
+    Codec, Error, Result,
+    encode::{Label, encode},
+    file::{Opened, Place},
+    message::Message,
+};
+
+/// A file to be written.
+pub(crate) struct Job {
+    pub(crate) store: Store,
+    pub(crate) label: Label,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) codec: Codec,
+    /// Which assignment of the partition it was gathered under.
+    pub(crate) generation: u64,
+}
+
+/// What became of it.
+pub(crate) struct Done {
+    pub(crate) partition: Partition,
+    pub(crate) generation: u64,
+    /// Payload bytes no longer held.
+    pub(crate) freed: usize,
+    pub(crate) outcome: Result<Outcome>,
+}
+
+pub(crate) enum Outcome {
+    /// The file is ours.
+    Won { footer: ArchiveFooter, bytes: usize },
+    /// A rival's file covers the offsets up to `next`; `rest` are our messages from there on.
+    Lost { next: Offset, rest: Vec<Message> },
+}
+
+impl Job {
+    pub(crate) async fn run(self) -> Done {
+        let (partition, generation) = (self.label.partition, self.generation);
+        let held: usize = self.messages.iter().map(Message::bytes).sum();
+        let outcome = self.commit().await;
+        let kept = match &outcome {
+            Ok(Outcome::Lost { rest, .. }) => rest.iter().map(Message::bytes).sum(),
+            _ => 0,
+        };
+        Done {
+            partition,
+            generation,
+            freed: held - kept,
+            outcome,
+        }
+    }
+
+    async fn commit(self) -> Result<Outcome> {
+        let Self {
+            store,
+            label,
+            messages,
+            codec,
+            ..
+        } = self;
+        let label = Arc::new(label);
+        let place = Place {
+            topic: &label.topic,
+            incarnation: label.incarnation,
+            partition: label.partition,
+            base: label.base,
+        };
+        let path = place.path();
+        let encoding = Arc::clone(&label);
+        // Only CPU work, and much of it.
+        let encoded = tokio::task::spawn_blocking(move || {
+            let encoded = encode(&encoding, &messages, codec);
+            (encoded, messages)
+        });
+        let (encoded, messages) = encoded.await.map_err(|panic| Error::Died {
+            part: "encoder",
+            why: panic.to_string(),
+        })?;
+        let (file, footer) = encoded.map_err(|why| Error::Encode {
+            file: path.clone(),
+            why,
+        })?;
+        let bytes = file.len();
+        match store.create(&path, file.into()).await? {
+            Created::New => Ok(Outcome::Won { footer, bytes }),
+            Created::Exists => {
+                let gone = || Error::Corrupt {
+                    file: path.clone(),
+                    why: "it was there and vanished while this sink looked".to_owned(),
+                };
+                let winner = Opened::open(&store, place).await?.ok_or_else(gone)?;
+                let next = winner.file.footer.next_offset;
+                let rest = messages
+                    .into_iter()
+                    .filter(|message| message.offset >= next);
+                Ok(Outcome::Lost {
+                    next,
+                    rest: rest.collect(),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! One archive file: its footer, its seal, and its row groups read on demand.
+
+use std::{fmt::Display, ops::Range, sync::Arc};
+
+use arrow::{
+    array::{RecordBatch, RecordBatchReader as _},
+    compute::concat_batches,
+};
+use bytes::{Buf as _, Bytes};
+use parquet::{
+    arrow::arrow_reader::{
+        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    },
+    errors::ParquetError,
+    file::{
+        metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+        reader::{ChunkReader, Length},
+        statistics::Statistics,
+    },
+};
+use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, Partition};
+use vintage_store::Store;
+
+use crate::{
+    Error, Result,
+    columns::CREATED_BY,
+    encode::{FOOTER_KEY, SCHEMA_KEY},
+    path,
+    seal::{Seal, TAIL, footer_len},
+};
+
+/// First read from the end of a file: holds footer and seal of all but unusually large ones.
+const TAIL_READ: u64 = 64 << 10;
+/// Room for the seal of 1000 row groups.
+const SEAL_ROOM: u64 = 4 << 10;
+
+/// A committed file of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveFile {
+    /// Its path under the archive's root.
+    pub path: String,
+    /// Its length, bytes.
+    pub bytes: u64,
+    /// What it says of itself.
+    pub footer: ArchiveFooter,
+}
+
+/// An archive file with its metadata read and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) file: ArchiveFile,
+    store: Store,
+    metadata: Arc<ParquetMetaData>,
+    /// `None` if another program rewrote the file.
+    seal: Option<Arc<Seal>>,
+}
+
+/// Where a file's own name says it belongs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) partition: Partition,
+    pub(crate) base: Offset,
+}
+
+impl Place<'_> {
+    pub(crate) fn path(&self) -> String {
+        path::data(self.topic, self.incarnation, self.partition, self.base)
+    }
+}
+
+impl Opened {
+    /// Reads and checks footer, indexes and seal; `None` if there is no such file.
+    pub(crate) async fn open(store: &Store, place: Place<'_>) -> Result<Option<Self>> {
+        let path = place.path();
+        let Some(bytes) = store.head(&path).await? else {
+            return Ok(None);
+        };
+        let corrupt = |why: String| Error::Corrupt {
+            file: name(store, &path),
+            why,
+        };
+        if bytes < TAIL as u64 {
+            return Err(corrupt(format!("it has only {bytes} bytes")));
+        }
+        let mut start = bytes.saturating_sub(TAIL_READ);
+        let mut tail = store.get_range(&path, start..bytes).await?;
+        let end = tail.len() - TAIL;
+        let footer = footer_len(&tail[end..]).map_err(corrupt)? as u64 + TAIL as u64;
+        if footer > bytes {
+            return Err(corrupt("its footer is longer than the file".to_owned()));
+        }
+        if footer + SEAL_ROOM > TAIL_READ && start > 0 {
+            start = bytes.saturating_sub(footer + SEAL_ROOM);
+            tail = store.get_range(&path, start..bytes).await?;
+        }
+        let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
+        let (metadata, seal) = parse(before, footer_bytes).map_err(corrupt)?;
+        let footer = archive_footer(&metadata, place).map_err(corrupt)?;
+        let opened = Self {
+            file: ArchiveFile {
+                path,
+                bytes,
+                footer,
+            },
+            store: store.clone(),
+            metadata: Arc::new(metadata),
+            seal: seal.map(Arc::new),
+        };
+        opened.check_indexes(start + before.len() as u64).await?;
+        Ok(Some(opened))
+    }
+
+    /// Number of row groups to ask [`Opened::read`] for.
+    pub(crate) fn groups(&self) -> usize {
+        // Another program may have cut messages in two; such a file is read whole.
+        if self.seal.is_some() {
+            self.metadata.num_row_groups()
+        } else {
+            1
+        }
+    }
+
+    /// Name of the trajectory schema its rows are of.
+    pub(crate) fn schema_name(&self) -> Option<&str> {
+        key_value(&self.metadata, SCHEMA_KEY)
+    }
+
+    /// Smallest and largest value of the leaf below column `root` that ends in `last`, in row
+    /// group `group`; `None` where the file does not say.
+    pub(crate) fn range(&self, group: usize, root: &str, last: &str) -> Option<(i64, i64)> {
+        self.seal.as_ref()?;
+        let columns = self.metadata.row_group(group).columns();
+        let column = columns.iter().find(|column| {
+            let parts = column.column_path().parts();
+            parts.first().is_some_and(|part| part == root)
+                && parts.last().is_some_and(|part| part == last)
+        })?;
+        match column.statistics()? {
+            Statistics::Int64(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
+            _ => None,
+        }
+    }
+
+    /// Reads and checks row group `group`, all columns.
+    pub(crate) async fn read(&self, group: usize) -> Result<RecordBatch> {
+        let (bytes, start) = match &self.seal {
+            Some(seal) => {
+                let range = self.segment(group);
+                let bytes = self.store.get_range(&self.file.path, range.clone()).await?;
+                seal.check_segment(group, &bytes)
+                    .map_err(|why| self.corrupt(why))?;
+                (bytes, range.start)
+            }
+            None => (
+                self.store
+                    .get_range(&self.file.path, 0..self.file.bytes)
+                    .await?,
+                0,
+            ),
+        };
+        let window = Window {
+            bytes,
+            start,
+            length: self.file.bytes,
+        };
+        let groups = if self.seal.is_some() {
+            vec![group]
+        } else {
+            all(&self.metadata)
+        };
+        let metadata = Arc::clone(&self.metadata);
+        let decoded = tokio::task::spawn_blocking(move || decode(window, metadata, groups)).await;
+        match decoded {
+            Ok(batch) => batch.map_err(|error| self.corrupt(error)),
+            Err(panic) => Err(self.corrupt(format!("the Parquet reader panicked: {panic}"))),
+        }
+    }
+
+    /// Checks the bytes of the whole file; of one that another program rewrote, that it decodes.
+    pub(crate) async fn verify(&self) -> Result<()> {
+        let Some(seal) = &self.seal else {
+            return self.read(0).await.map(drop);
+        };
+        for group in 0..self.groups() {
+            let bytes = self
+                .store
+                .get_range(&self.file.path, self.segment(group))
+                .await?;
+            seal.check_segment(group, &bytes)
+                .map_err(|why| self.corrupt(why))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn corrupt(&self, why: impl Display) -> Error {
+        Error::Corrupt {
+            file: name(&self.store, &self.file.path),
+            why: why.to_string(),
+        }
+    }
+
+    /// Checks what lies between the last row group and the seal, which ends at `sealed`.
+    async fn check_indexes(&self, sealed: u64) -> Result<()> {
+        let Some(seal) = &self.seal else {
+            return Ok(());
+        };
+        let groups = self.metadata.num_row_groups();
+        if seal.segments.len() != groups + 1 {
+            return Err(self.corrupt("its seal is of another number of row groups"));
+        }
+        let end = sealed - Seal::len(groups) as u64;
+        for group in 0..groups {
+            if self.segment(group).start > self.segment(group).end || self.segment(group).end > end
+            {
+                return Err(self.corrupt("its row groups do not lie one after another"));
+            }
+        }
+        let start = groups
+            .checked_sub(1)
+            .map_or(0, |last| self.segment(last).end);
+        let bytes = if start == end {
+            Bytes::new()
+        } else {
+            self.store.get_range(&self.file.path, start..end).await?
+        };
+        seal.check_segment(groups, &bytes)
+            .map_err(|why| self.corrupt(why))
+    }
+
+    fn segment(&self, group: usize) -> Range<u64> {
+        let end = |group| end_of(self.metadata.row_group(group)) as u64;
+        group.checked_sub(1).map_or(0, end)..end(group)
+    }
+}
+
+/// Where the bytes of a row group end.
+pub(crate) fn end_of(group: &RowGroupMetaData) -> usize {
+    let ends = group.columns().iter().map(|column| {
+        let start = column
+            .dictionary_page_offset()
+            .unwrap_or(column.data_page_offset());
+        start.saturating_add(column.compressed_size())
+    });
+    ends.max()
+        .map_or(0, |end| usize::try_from(end).unwrap_or(usize::MAX))
+}
+
+fn all(metadata: &ParquetMetaData) -> Vec<usize> {
+    (0..metadata.num_row_groups()).collect()
+}
+
+fn name(store: &Store, path: &str) -> String {
+    store
+        .local_path(path)
+        .map_or_else(|| path.to_owned(), |file| file.display().to_string())
+}
+
+fn parse(
+    before: &[u8],
+    footer: &[u8],
+) -> std::result::Result<(ParquetMetaData, Option<Seal>), String> {
+    let seal = Seal::decode(before)?;
+    if let Some(seal) = &seal {
+        seal.check_footer(footer)?;
+    }
+    let thrift = &footer[..footer.len() - TAIL];
+    let metadata = ParquetMetaDataReader::decode_metadata(thrift)
+        .map_err(|error| format!("its footer cannot be read: {error}"))?;
+    let writer = metadata.file_metadata().created_by().unwrap_or_default();
+    if seal.is_none() && writer.starts_with(CREATED_BY) {
+        return Err("its seal is missing".to_owned());
+    }
+    Ok((metadata, seal))
+}
+
+/// Finds the archive's own footer and checks it against the file's name and row count.
+fn archive_footer(
+    metadata: &ParquetMetaData,
+    place: Place<'_>,
+) -> std::result::Result<ArchiveFooter, String> {
+    let json = key_value(metadata, FOOTER_KEY)
+        .ok_or_else(|| format!("its key-value metadata has no {FOOTER_KEY}"))?;
+    let footer: ArchiveFooter =
+        serde_json::from_str(json).map_err(|error| format!("its {FOOTER_KEY}: {error}"))?;
+    if footer.format != CONTROL_FORMAT {
+        return Err(format!(
+            "its format is {:?}, not {CONTROL_FORMAT:?}",
+            footer.format
+        ));
+    }
+    let says = (
+        footer.topic.as_str(),
+        footer.incarnation,
+        footer.partition,
+        footer.base_offset,
+    );
+    if says != (place.topic, place.incarnation, place.partition, place.base) {
+        let (topic, incarnation, partition, base) = says;
+        return Err(format!(
+            "by its footer it is {topic} incarnation {incarnation} partition {partition} from \
+             offset {base} on"
+        ));
+    }
+    if footer.next_offset <= footer.base_offset {
+        return Err(format!(
+            "its footer claims offsets {} to {}",
+            place.base, footer.next_offset
+        ));
+    }
+    let rows = metadata.file_metadata().num_rows();
+    if u64::try_from(rows).ok() != footer.rows.checked_add(footer.quarantined) {
+        let (good, bad) = (footer.rows, footer.quarantined);
+        return Err(format!(
+            "it has {rows} rows, and its footer says {good} and {bad} quarantined"
+        ));
+    }
+    Ok(footer)
+}
+
+fn key_value<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
+    let pairs = metadata.file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
+}
+
+fn decode(
+    window: Window,
+    metadata: Arc<ParquetMetaData>,
+    groups: Vec<usize>,
+) -> std::result::Result<RecordBatch, ParquetError> {
+    // What the rows are is told by Parquet's own types; see the encoder.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
+    let rows: i64 = groups
+        .iter()
+        .map(|&g| metadata.metadata().row_group(g).num_rows())
+        .sum();
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, metadata)
+        .with_row_groups(groups)
+        .with_batch_size(usize::try_from(rows).unwrap_or(0).max(1))
+        .build()?;
+    let schema = reader.schema();
+    let batches: Vec<_> = reader.collect::<std::result::Result<_, _>>()?;
+    Ok(concat_batches(&schema, &batches)?)
+}
+
+/// Part of a file in memory, at its place.
+struct Window {
+    bytes: Bytes,
+    start: u64,
+    length: u64,
+}
+
+impl Length for Window {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Window {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
+        let end = self.start + self.bytes.len() as u64;
+        let length = end.saturating_sub(start) as usize;
+        Ok(self.get_bytes(start, length)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
+        let from = start
+            .checked_sub(self.start)
+            .and_then(|from| usize::try_from(from).ok());
+        let range = from.and_then(|from| Some(from..from.checked_add(length)?));
+        match range {
+            Some(range) if range.end <= self.bytes.len() => Ok(self.bytes.slice(range)),
+            _ => Err(ParquetError::EOF(format!(
+                "{length} bytes at {start} are beyond the row group"
+            ))),
+        }
+    }
+}

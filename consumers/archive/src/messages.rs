@@ -1,0 +1,148 @@
+use std::{cmp::Reverse, collections::VecDeque};
+
+use tokio::task::JoinHandle;
+use vintage_control::{Offset, Partition};
+
+use crate::{
+    ArchiveFile, ArchivedMessage, Error, Filter, Reader, Result, file::Opened, reader::read,
+    rowgroup::RowGroup,
+};
+
+/// The messages of one partition, by offset. See [`Reader::messages`].
+pub struct Messages {
+    reader: Reader,
+    files: VecDeque<ArchiveFile>,
+    filter: Filter,
+    /// Row groups of the file being read that are still to come.
+    groups: Option<(Opened, VecDeque<usize>)>,
+    /// The next row group, being decoded on another thread.
+    ahead: Option<JoinHandle<Result<(Opened, RowGroup)>>>,
+    /// The row group being handed out, and how many of its messages were.
+    rows: Option<(Opened, RowGroup, usize)>,
+}
+
+impl Messages {
+    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, filter: Filter) -> Self {
+        Self {
+            reader,
+            files,
+            filter,
+            groups: None,
+            ahead: None,
+            rows: None,
+        }
+    }
+
+    /// The next message; `None` at the archive's end.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] naming the file, where its bytes are not those written or its rows
+    /// not a trajectory's.
+    pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
+        loop {
+            if let Some((file, rows, at)) = &mut self.rows {
+                while *at < rows.len() {
+                    let message = rows.message(*at).map_err(|why| file.corrupt(why))?;
+                    *at += 1;
+                    if self.filter.wants_message(&message) {
+                        return Ok(Some(message));
+                    }
+                }
+            }
+            let next = match self.ahead.take() {
+                Some(ahead) => Some(ahead),
+                None => self.read_ahead().await?,
+            };
+            let Some(next) = next else { return Ok(None) };
+            let (file, rows) = next.await.map_err(|panic| Error::Died {
+                part: "archive reader",
+                why: panic.to_string(),
+            })??;
+            let first = rows.at_or_after(self.filter.start(file.file.footer.partition));
+            self.rows = Some((file, rows, first));
+            self.ahead = self.read_ahead().await?;
+        }
+    }
+
+    /// Starts reading the next row group that the filter wants.
+    async fn read_ahead(&mut self) -> Result<Option<JoinHandle<Result<(Opened, RowGroup)>>>> {
+        loop {
+            if let Some((file, groups)) = &mut self.groups {
+                while let Some(group) = groups.pop_front() {
+                    if self.filter.wants_group(file, group) {
+                        let file = file.clone();
+                        let reading = async move {
+                            let rows = read(&file, group).await?;
+                            Ok((file, rows))
+                        };
+                        return Ok(Some(tokio::spawn(reading)));
+                    }
+                }
+            }
+            let Some(file) = self.files.pop_front() else {
+                return Ok(None);
+            };
+            let footer = file.footer;
+            let opened = self
+                .reader
+                .open(footer.incarnation, footer.partition, footer.base_offset)
+                .await?;
+            let groups = (0..opened.groups()).collect();
+            self.groups = Some((opened, groups));
+        }
+    }
+}
+
+/// The messages of several partitions and lives in one order. See [`Reader::merged`].
+pub struct Merged {
+    /// Lives still to come.
+    lives: VecDeque<Vec<Messages>>,
+    /// Partitions of the current life, each with its next message.
+    heads: Vec<(ArchivedMessage, Messages)>,
+}
+
+impl Merged {
+    pub(crate) fn new(lives: Vec<Vec<Messages>>) -> Self {
+        Self {
+            lives: lives.into(),
+            heads: Vec::new(),
+        }
+    }
+
+    /// The next message; `None` at the archive's end.
+    pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
+        while self.heads.is_empty() {
+            let Some(life) = self.lives.pop_front() else {
+                return Ok(None);
+            };
+            for mut messages in life {
+                if let Some(head) = messages.next().await? {
+                    self.heads.push((head, messages));
+                }
+            }
+        }
+        let least = self
+            .heads
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, (head, _))| Reverse(key(head)));
+        let Some(at) = least.map(|(at, _)| at) else {
+            return Ok(None);
+        };
+        let next = self.heads[at].1.next().await?;
+        let taken = match next {
+            Some(next) => std::mem::replace(&mut self.heads[at].0, next),
+            None => self.heads.swap_remove(at).0,
+        };
+        Ok(Some(taken))
+    }
+}
+
+/// No two messages of one life share it, so the order of `heads` does not matter.
+fn key(message: &ArchivedMessage) -> (Option<i64>, Partition, Offset) {
+    (
+        message.timestamp_ms,
+        message.record.partition,
+        message.record.offset,
+    )
+}

@@ -1,0 +1,330 @@
+//! Reading the archive back: files, chains, messages.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use vintage_control::{Incarnation, Offset, Partition, RecordId};
+use vintage_store::Store;
+
+use crate::{
+    ArchiveFile, ArchiveMeta, ArchivedMessage, Error, Filter, Merged, Messages, Result,
+    cache::Cache,
+    file::{Opened, Place},
+    path, recover,
+    rowgroup::RowGroup,
+};
+
+/// Reads the archive of one topic, all its lives. Cheap to clone; clones share caches.
+///
+/// Files never change, so what was read of one stays true; a sink may add files meanwhile, and
+/// each call sees those that were there when it began.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+type Bases = Arc<Vec<Offset>>;
+
+struct Shared {
+    store: Store,
+    topic: String,
+    /// Files opened before, by path.
+    files: Mutex<HashMap<String, ArchiveFile>>,
+    /// Base offsets of partitions a single record was asked of.
+    bases: Mutex<HashMap<(Incarnation, Partition), Bases>>,
+    /// The file a single record was last found in.
+    opened: Mutex<HashMap<(Incarnation, Partition), Opened>>,
+    groups: Mutex<Cache>,
+}
+
+impl Reader {
+    /// A reader of `topic` in the archive whose root is `store`. Touches nothing yet.
+    pub fn new(store: Store, topic: &str) -> Self {
+        let shared = Shared {
+            store,
+            topic: topic.to_owned(),
+            files: Mutex::default(),
+            bases: Mutex::default(),
+            opened: Mutex::default(),
+            groups: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Topics archived under `store`, sorted.
+    pub async fn topics(store: &Store) -> Result<Vec<String>> {
+        let paths = store.list("v1").await?;
+        let topics: BTreeSet<_> = paths
+            .iter()
+            .filter_map(|path| path.strip_prefix("v1/")?.split_once('/'))
+            .filter(|(_, rest)| rest.ends_with("/_meta.json"))
+            .map(|(topic, _)| topic.to_owned())
+            .collect();
+        Ok(topics.into_iter().collect())
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &str {
+        &self.shared.topic
+    }
+
+    /// Archived lives of the topic, ascending.
+    pub async fn incarnations(&self) -> Result<Vec<Incarnation>> {
+        let folder = path::topic_folder(self.topic());
+        let paths = self.shared.store.list(&folder).await?;
+        let numbers: BTreeSet<_> = paths
+            .iter()
+            .filter_map(|path| {
+                path.strip_prefix(&folder)?
+                    .strip_prefix('/')?
+                    .strip_suffix("/_meta.json")
+            })
+            .filter_map(|number| number.parse().ok().map(Incarnation))
+            .collect();
+        Ok(numbers.into_iter().collect())
+    }
+
+    /// What a life of the topic was begun with.
+    ///
+    /// # Errors
+    /// [`Error::NoArchive`] if it is not archived.
+    pub async fn meta(&self, incarnation: Incarnation) -> Result<ArchiveMeta> {
+        ArchiveMeta::read(&self.shared.store, self.topic(), incarnation).await
+    }
+
+    /// Partitions of a life that have files, and those it was begun with, ascending.
+    pub async fn partitions(&self, incarnation: Incarnation) -> Result<Vec<Partition>> {
+        let meta = self.meta(incarnation).await?;
+        let life = path::life(self.topic(), incarnation);
+        let paths = self.shared.store.list(&life).await?;
+        let filled = paths
+            .iter()
+            .filter_map(|path| path::parse(path.strip_prefix(&life)?.strip_prefix('/')?))
+            .map(|(partition, _)| partition);
+        let all: BTreeSet<_> = filled.chain(meta.starts.keys().copied()).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    /// The files of a partition in order, checked to follow one another without gap or overlap.
+    ///
+    /// # Errors
+    /// [`Error::BrokenChain`] naming the two files; [`Error::Corrupt`].
+    pub async fn chain(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Vec<ArchiveFile>> {
+        let meta = self.meta(incarnation).await?;
+        let mut before = path::meta(self.topic(), incarnation);
+        let mut ends = meta.start(partition);
+        let store = &self.shared.store;
+        let mut files = Vec::new();
+        for base in recover::bases(store, self.topic(), incarnation, partition).await? {
+            let file = self.file(incarnation, partition, base).await?;
+            let starts = file.footer.base_offset;
+            if starts != ends {
+                let kind = if starts > ends { "gap" } else { "overlap" };
+                let after = file.path;
+                return Err(Error::BrokenChain {
+                    kind,
+                    partition,
+                    before,
+                    ends,
+                    after,
+                    starts,
+                });
+            }
+            (before, ends) = (file.path.clone(), file.footer.next_offset);
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// First offset of a partition that is not archived: where reading the live log takes over
+    /// without gap or overlap.
+    pub async fn next_offset(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Offset> {
+        match self.chain(incarnation, partition).await?.last() {
+            Some(file) => Ok(file.footer.next_offset),
+            None => Ok(self.meta(incarnation).await?.start(partition)),
+        }
+    }
+
+    /// The messages of one partition that `filter` wants, by offset.
+    pub async fn messages(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        filter: &Filter,
+    ) -> Result<Messages> {
+        let wanted = filter.wants_partition(partition);
+        let chain = if wanted {
+            self.chain(incarnation, partition).await?
+        } else {
+            Vec::new()
+        };
+        let files = chain
+            .into_iter()
+            .filter(|file| filter.wants_file(&file.footer));
+        Ok(Messages::new(self.clone(), files.collect(), filter.clone()))
+    }
+
+    /// The messages of all lives and partitions that `filter` wants: life by life, then by
+    /// timestamp, partition and offset; within a partition always by offset. The same archive
+    /// gives the same order every time.
+    pub async fn merged(&self, filter: &Filter) -> Result<Merged> {
+        let mut lives = Vec::new();
+        for incarnation in self.incarnations().await? {
+            let mut partitions = Vec::new();
+            for partition in self.partitions(incarnation).await? {
+                partitions.push(self.messages(incarnation, partition, filter).await?);
+            }
+            lives.push(partitions);
+        }
+        Ok(Merged::new(lives))
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// [`Error::NotArchived`] where no file holds it.
+    pub async fn message(&self, record: RecordId) -> Result<ArchivedMessage> {
+        let missing = |why: String| Error::NotArchived {
+            topic: self.topic().to_owned(),
+            record,
+            why,
+        };
+        let opened = self.holding(record).await?;
+        let opened = opened.ok_or_else(|| missing("no file reaches there".to_owned()))?;
+        for group in 0..opened.groups() {
+            let found = opened.range(group, crate::columns::OFFSET, crate::columns::OFFSET);
+            if found.is_some_and(|(least, most)| !(least..=most).contains(&record.offset.0)) {
+                continue;
+            }
+            let rows = self.group(&opened, group).await?;
+            let index = rows.at_or_after(record.offset);
+            if index < rows.len() && rows.offset(index) == record.offset {
+                return rows.message(index).map_err(|why| opened.corrupt(why));
+            }
+        }
+        Err(missing(format!("{} has no record there", opened.file.path)))
+    }
+
+    /// Reads every byte of a file and checks it.
+    pub async fn verify(&self, file: &ArchiveFile) -> Result<()> {
+        let footer = &file.footer;
+        let opened = self
+            .open(footer.incarnation, footer.partition, footer.base_offset)
+            .await?;
+        opened.verify().await
+    }
+
+    /// The file that claims the record's offset.
+    async fn holding(&self, record: RecordId) -> Result<Option<Opened>> {
+        let RecordId {
+            incarnation,
+            partition,
+            offset,
+        } = record;
+        let key = (incarnation, partition);
+        let holds = |file: &Opened| {
+            (file.file.footer.base_offset..file.file.footer.next_offset).contains(&offset)
+        };
+        if let Some(file) = lock(&self.shared.opened)
+            .get(&key)
+            .filter(|file| holds(file))
+        {
+            return Ok(Some(file.clone()));
+        }
+        let known = lock(&self.shared.bases).get(&key).cloned();
+        let mut bases = known.unwrap_or_default();
+        // The last file known may not be the last any more.
+        if bases.last().is_none_or(|last| *last <= offset) {
+            let listed =
+                recover::bases(&self.shared.store, self.topic(), incarnation, partition).await?;
+            bases = Arc::new(listed);
+            lock(&self.shared.bases).insert(key, Arc::clone(&bases));
+        }
+        let after = bases.partition_point(|base| *base <= offset);
+        let Some(base) = after.checked_sub(1).map(|at| bases[at]) else {
+            return Ok(None);
+        };
+        let opened = self.open(incarnation, partition, base).await?;
+        if !holds(&opened) {
+            return Ok(None);
+        }
+        lock(&self.shared.opened).insert(key, opened.clone());
+        Ok(Some(opened))
+    }
+
+    async fn file(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        base: Offset,
+    ) -> Result<ArchiveFile> {
+        let path = path::data(self.topic(), incarnation, partition, base);
+        if let Some(file) = lock(&self.shared.files).get(&path) {
+            return Ok(file.clone());
+        }
+        let opened = self.open(incarnation, partition, base).await?;
+        lock(&self.shared.files).insert(path, opened.file.clone());
+        Ok(opened.file)
+    }
+
+    pub(crate) async fn open(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        base: Offset,
+    ) -> Result<Opened> {
+        let place = Place {
+            topic: self.topic(),
+            incarnation,
+            partition,
+            base,
+        };
+        let opened = Opened::open(&self.shared.store, place).await?;
+        opened.ok_or_else(|| Error::Corrupt {
+            file: place.path(),
+            why: "it was listed and is not there any more".to_owned(),
+        })
+    }
+
+    /// A row group, from the cache or the store.
+    async fn group(&self, file: &Opened, group: usize) -> Result<Arc<RowGroup>> {
+        if let Some(rows) = lock(&self.shared.groups).get(&file.file.path, group) {
+            return Ok(rows);
+        }
+        let rows = Arc::new(read(file, group).await?);
+        lock(&self.shared.groups).put(&file.file.path, group, Arc::clone(&rows));
+        Ok(rows)
+    }
+}
+
+/// Reads and takes apart a row group.
+pub(crate) async fn read(file: &Opened, group: usize) -> Result<RowGroup> {
+    let batch = file.read(group).await?;
+    let footer = &file.file.footer;
+    let rows = RowGroup::of(
+        &batch,
+        footer.incarnation,
+        footer.partition,
+        file.schema_name(),
+    );
+    rows.map_err(|why| file.corrupt(why))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! A row group taken apart into messages.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{
+        Array, ArrayRef, AsArray as _, BinaryArray, FixedSizeBinaryArray, Int32Array, Int64Array,
+        ListArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt32Array,
+    },
+    compute::cast,
+    datatypes::{DataType, Int64Type, Schema, SchemaRef, TimestampMillisecondType, UInt32Type},
+};
+use bytes::Bytes;
+use vintage_bus::Header;
+use vintage_control::{Incarnation, Offset, Partition, RecordId, Sha256};
+use vintage_trajectory::{Headers, Rows};
+
+use crate::{
+    ArchivedMessage, Quarantined,
+    columns::{
+        BAD_PAYLOAD, BAD_PAYLOAD_BYTES, BAD_PAYLOAD_SHA256, BAD_REASON, HEADERS, KEY, OFFSET,
+        PAYLOAD_CRC, ROW, TIMESTAMP, file_schema,
+    },
+};
+
+/// The rows of a row group, with each column in the type it was written in.
+#[derive(Debug)]
+pub(crate) struct RowGroup {
+    incarnation: Incarnation,
+    partition: Partition,
+    /// Schema of a message's rows.
+    schema: SchemaRef,
+    trajectory: Vec<ArrayRef>,
+    timestamps: TimestampMillisecondArray,
+    keys: BinaryArray,
+    headers: ListArray,
+    payload_crcs: UInt32Array,
+    reasons: StringArray,
+    payloads: BinaryArray,
+    payload_bytes: Int64Array,
+    digests: FixedSizeBinaryArray,
+    /// Its messages by offset, ascending.
+    messages: Vec<(Offset, Range<usize>)>,
+    /// About what it holds in memory.
+    pub(crate) bytes: usize,
+}
+
+impl RowGroup {
+    /// Takes columns by name and casts them: a file that another program rewrote may name list
+    /// items, order columns or size offsets otherwise.
+    pub(crate) fn of(
+        batch: &RecordBatch,
+        incarnation: Incarnation,
+        partition: Partition,
+        schema_name: Option<&str>,
+    ) -> Result<Self, String> {
+        let column = |name: &str| -> Result<ArrayRef, String> {
+            let expected = file_schema();
+            let expected = expected
+                .field_with_name(name)
+                .map_err(|error| error.to_string())?;
+            let found = batch
+                .column_by_name(name)
+                .ok_or_else(|| format!("it has no column {name}"))?;
+            conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
+        };
+        let trajectory = vintage_trajectory::schema();
+        let names = trajectory.fields().iter().map(|field| field.name());
+        let offsets = column(OFFSET)?;
+        let rows = column(ROW)?;
+        let messages = messages(offsets.as_primitive(), rows.as_primitive())?;
+        let named = schema_name.map(|name| (crate::encode::SCHEMA_KEY.to_owned(), name.to_owned()));
+        let metadata = named.map_or_else(|| trajectory.metadata().clone(), |pair| [pair].into());
+        Ok(Self {
+            incarnation,
+            partition,
+            schema: Arc::new(Schema::new_with_metadata(
+                trajectory.fields().clone(),
+                metadata,
+            )),
+            trajectory: names.map(|name| column(name)).collect::<Result<_, _>>()?,
+            timestamps: column(TIMESTAMP)?
+                .as_primitive::<TimestampMillisecondType>()
+                .clone(),
+            keys: column(KEY)?.as_binary().clone(),
+            headers: column(HEADERS)?.as_list().clone(),
+            payload_crcs: column(PAYLOAD_CRC)?.as_primitive::<UInt32Type>().clone(),
+            reasons: column(BAD_REASON)?.as_string().clone(),
+            payloads: column(BAD_PAYLOAD)?.as_binary().clone(),
+            payload_bytes: column(BAD_PAYLOAD_BYTES)?
+                .as_primitive::<Int64Type>()
+                .clone(),
+            digests: column(BAD_PAYLOAD_SHA256)?.as_fixed_size_binary().clone(),
+            messages,
+            bytes: batch.get_array_memory_size(),
+        })
+    }
+
+    /// Number of messages.
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Number of the first message at or after `offset`.
+    pub(crate) fn at_or_after(&self, offset: Offset) -> usize {
+        self.messages.partition_point(|(at, _)| *at < offset)
+    }
+
+    /// Offset of message `index`.
+    pub(crate) fn offset(&self, index: usize) -> Offset {
+        self.messages[index].0
+    }
+
+    /// Message `index`, its rows sharing this group's memory.
+    pub(crate) fn message(&self, index: usize) -> Result<ArchivedMessage, String> {
+        let (offset, range) = &self.messages[index];
+        let first = range.start;
+        let in_message = |why: String| format!("the record at offset {offset}: {why}");
+        let raw_headers = self.raw_headers(first).map_err(in_message)?;
+        let pairs = raw_headers
+            .iter()
+            .map(|h| (h.key.as_str(), h.value.as_deref()));
+        let headers = Headers::parse(pairs);
+        let rows = if self.reasons.is_valid(first) {
+            Err(self.quarantined(first))
+        } else {
+            Ok(self.rows(range).map_err(in_message)?)
+        };
+        Ok(ArchivedMessage {
+            record: RecordId {
+                incarnation: self.incarnation,
+                partition: self.partition,
+                offset: *offset,
+            },
+            timestamp_ms: self
+                .timestamps
+                .is_valid(first)
+                .then(|| self.timestamps.value(first)),
+            key: binary(&self.keys, first),
+            headers,
+            raw_headers,
+            payload_crc32c: self
+                .payload_crcs
+                .is_valid(first)
+                .then(|| self.payload_crcs.value(first)),
+            rows,
+        })
+    }
+
+    fn rows(&self, range: &Range<usize>) -> Result<Rows, String> {
+        let columns = self
+            .trajectory
+            .iter()
+            .map(|column| column.slice(range.start, range.len()));
+        let batch = RecordBatch::try_new(self.schema.clone(), columns.collect())
+            .map_err(|error| error.to_string())?;
+        Rows::from_batch(batch).map_err(|error| error.to_string())
+    }
+
+    fn raw_headers(&self, row: usize) -> Result<Vec<Header>, String> {
+        if self.headers.is_null(row) {
+            return Ok(Vec::new());
+        }
+        let entries = self.headers.value(row);
+        let entries = entries.as_struct();
+        let (names, values) = (
+            entries.column(0).as_string::<i32>(),
+            entries.column(1).as_binary(),
+        );
+        if names.null_count() > 0 {
+            return Err("a header has no name".to_owned());
+        }
+        let header = |at| Header {
+            key: names.value(at).to_owned(),
+            value: binary(values, at),
+        };
+        Ok((0..entries.len()).map(header).collect())
+    }
+
+    fn quarantined(&self, row: usize) -> Quarantined {
+        let digest = self.digests.is_valid(row).then(|| self.digests.value(row));
+        Quarantined {
+            reason: self.reasons.value(row).to_owned(),
+            payload: binary(&self.payloads, row),
+            payload_bytes: u64::try_from(self.payload_bytes.value(row)).unwrap_or(0),
+            payload_sha256: digest.and_then(|bytes| Some(Sha256(bytes.try_into().ok()?))),
+        }
+    }
+}
+
+fn binary(column: &BinaryArray, row: usize) -> Option<Bytes> {
+    column
+        .is_valid(row)
+        .then(|| Bytes::copy_from_slice(column.value(row)))
+}
+
+fn conform(found: &ArrayRef, expected: &DataType) -> Result<ArrayRef, String> {
+    if found.data_type() == expected {
+        return Ok(Arc::clone(found));
+    }
+    cast(found, expected).map_err(|error| error.to_string())
+}
+
+/// Finds the messages: rows of one offset, numbered from 0, offsets ascending.
+fn messages(
+    offsets: &Int64Array,
+    rows: &Int32Array,
+) -> Result<Vec<(Offset, Range<usize>)>, String> {
+    if offsets.null_count() > 0 || rows.null_count() > 0 {
+        return Err(format!("{OFFSET} or {ROW} has nulls"));
+    }
+    let mut messages: Vec<(Offset, Range<usize>)> = Vec::new();
+    for (at, (&offset, &row)) in offsets.values().iter().zip(rows.values()).enumerate() {
+        let offset = Offset(offset);
+        match messages.last_mut() {
+            Some((last, range)) if *last == offset && row == range.len() as i32 => range.end += 1,
+            Some((last, _)) if *last >= offset || row != 0 => {
+                return Err(format!(
+                    "row {row} of offset {offset} follows offset {last}"
+                ));
+            }
+            None if row != 0 => return Err(format!("it begins with row {row} of offset {offset}")),
+            _ => messages.push((offset, at..at + 1)),
+        }
+    }
+    Ok(messages)
+}
+
+#[cfg(test)]
+mod tests;

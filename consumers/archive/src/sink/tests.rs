@@ -1,0 +1,512 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use vintage_bus::{Embedded, Header, Record, TopicSpec};
+
+use super::*;
+use crate::{
+    Filter, Reader,
+    fixture::{
+        Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
+        scratch, start, start_limited,
+    },
+};
+
+fn small_files(store: &Store) -> SinkOptions {
+    let mut options = options(store);
+    options.limits.file_bytes = 10_000;
+    options
+}
+
+async fn files(store: &Store, partition: i32) -> Vec<crate::ArchiveFile> {
+    Reader::new(store.clone(), TOPIC)
+        .chain(LIFE, Partition(partition))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_consumed_is_archived_once_and_as_it_was() {
+    let (_folder, store) = scratch();
+    let log = Log::small(3, 40);
+    let (handle, task) = start(small_files(&store), &log).await;
+    handle.drain_through(log.ends()).await.unwrap();
+    handle.shutdown();
+    let summary = task.await.unwrap().unwrap();
+    assert_holds(&store, &log).await;
+    assert_eq!((summary.messages, summary.quarantined), (120, 0));
+    assert_eq!(summary.committed, log.ends().into_iter().collect());
+    assert!(summary.files > 3, "files close by bytes: {}", summary.files);
+    let of_first = files(&store, 0).await;
+    assert_eq!(of_first[0].footer.roll_reason, "bytes");
+    assert_eq!(
+        of_first
+            .iter()
+            .map(|file| file.footer.messages)
+            .sum::<u64>(),
+        40
+    );
+}
+
+/// Invariant 4: an offset counts as done only once its effect is durable, and the effect's own
+/// record holds the offset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
+    let (_folder, store) = scratch();
+    let log = Log::small(2, 120);
+    let mut dice = Dice(42);
+    let mut lives = 0;
+    loop {
+        let mut options = small_files(&store);
+        options.limits.file_bytes = 4_000 + dice.roll(30_000) as usize;
+        let limit = 5 + dice.roll(40) as usize;
+        let (handle, task) = start_limited(options, &log, Some(limit)).await.unwrap();
+        lives += 1;
+        let mut committed = handle.committed();
+        if *committed.borrow() == log.ends().into_iter().collect() {
+            break;
+        }
+        // The kill falls before, into or after the writing of a file.
+        match dice.roll(3) {
+            0 => tokio::task::yield_now().await,
+            1 => committed.changed().await.unwrap(),
+            _ => {
+                handle.shutdown();
+                task.await.unwrap().unwrap();
+                continue;
+            }
+        }
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    assert!(lives > 5, "{lives} lives");
+    assert_holds(&store, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_sinks_on_one_partition_archive_each_record_once() {
+    for seed in 1..6 {
+        let (_folder, store) = scratch();
+        let log = Log::small(2, 100);
+        let mut dice = Dice(seed);
+        let mut rivals = Vec::new();
+        for _ in 0..2 {
+            let mut options = small_files(&store);
+            options.limits.file_bytes = 3_000 + dice.roll(20_000) as usize;
+            rivals.push(start(options, &log).await);
+        }
+        let mut lost = 0;
+        for (handle, task) in rivals {
+            handle.drain_through(log.ends()).await.unwrap();
+            handle.shutdown();
+            lost += task.await.unwrap().unwrap().races_lost;
+        }
+        assert_holds(&store, &log).await;
+        // The second to start finds nothing archived, so at least its first file meets another.
+        assert!(lost > 0, "seed {seed}: the sinks never met");
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_slept_changes_nothing_after_its_successor_took_over() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 30);
+    let (zombie, zombie_task) = start_limited(options(&store), &log, Some(7)).await.unwrap();
+    archive(&store, &log).await;
+    // It wakes with 7 records, all of which its successor has archived in a longer file.
+    zombie
+        .commit_through(vec![(Partition(0), Offset(7))])
+        .await
+        .unwrap();
+    zombie.shutdown();
+    let summary = zombie_task.await.unwrap().unwrap();
+    assert_eq!((summary.races_lost, summary.messages), (1, 0));
+    assert_eq!(summary.committed[&Partition(0)], Offset(30));
+    assert_holds(&store, &log).await;
+}
+
+#[tokio::test]
+async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
+    let (_folder, store) = scratch();
+    let log = Log::small(2, 10);
+    let (handle, task) = start(options(&store), &log).await;
+    let asked = vec![(Partition(0), Offset(10)), (Partition(1), Offset(4))];
+    handle.commit_through(asked.clone()).await.unwrap();
+    assert_eq!(files(&store, 0).await[0].footer.roll_reason, "demand");
+    assert_eq!(handle.committed().borrow()[&Partition(0)], Offset(10));
+    handle
+        .commit_through(vec![(Partition(1), Offset(10))])
+        .await
+        .unwrap();
+    let before = store.list("").await.unwrap();
+    handle.commit_through(asked).await.unwrap();
+    handle.commit_through(Vec::new()).await.unwrap();
+    assert_eq!(store.list("").await.unwrap(), before);
+
+    // An offset the log has not reached is waited for, then archived at once.
+    let waiting = tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            handle
+                .commit_through(vec![(Partition(0), Offset(12))])
+                .await
+        }
+    });
+    log.grow(2);
+    waiting.await.unwrap().unwrap();
+    assert_eq!(
+        files(&store, 0).await.last().unwrap().footer.next_offset,
+        Offset(12)
+    );
+
+    let unknown = handle
+        .commit_through(vec![(Partition(9), Offset(1))])
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        unknown,
+        Error::UnknownPartition {
+            partition: Partition(9),
+            ..
+        }
+    ));
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+    let ended = handle
+        .commit_through(vec![(Partition(0), Offset(99))])
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            ended,
+            Error::Stopped {
+                asked: Offset(99),
+                ..
+            }
+        ),
+        "{ended}"
+    );
+    assert_holds(&store, &log).await;
+}
+
+#[tokio::test]
+async fn an_idle_topic_is_archived_by_age() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 3);
+    let mut options = options(&store);
+    options.limits.file_age = Duration::from_millis(20);
+    let (handle, task) = start(options, &log).await;
+    let mut committed = handle.committed();
+    committed
+        .wait_for(|now| now[&Partition(0)] == Offset(3))
+        .await
+        .unwrap();
+    assert_eq!(files(&store, 0).await[0].footer.roll_reason, "age");
+    handle.shutdown();
+    assert_eq!(task.await.unwrap().unwrap().files, 1);
+}
+
+#[tokio::test]
+async fn a_full_buffer_writes_the_largest_partition() {
+    let (_folder, store) = scratch();
+    let log = Log::small(2, 1);
+    for offset in 1..40 {
+        log.append(record(1, offset, &crate::fixture::group_at(1, offset)));
+    }
+    let mut options = options(&store);
+    options.limits.buffer_bytes = 20_000;
+    let (handle, task) = start(options, &log).await;
+    let mut committed = handle.committed();
+    committed
+        .wait_for(|now| now[&Partition(1)] > Offset(10))
+        .await
+        .unwrap();
+    assert_eq!(committed.borrow()[&Partition(0)], Offset(0));
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+    assert_eq!(files(&store, 1).await[0].footer.roll_reason, "bytes");
+    assert_eq!(files(&store, 0).await[0].footer.roll_reason, "shutdown");
+}
+
+#[tokio::test]
+async fn an_undecodable_record_is_kept_with_its_reason() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 1);
+    let good = record(0, 1, &crate::fixture::group_at(0, 1));
+    let at = |offset, change: &dyn Fn(&mut Record)| {
+        let mut record = good.clone();
+        record.offset = Offset(offset);
+        change(&mut record);
+        log.append(record);
+    };
+    let long = Bytes::from(vec![7; crate::BAD_PAYLOAD_LIMIT + 5]);
+    at(1, &|record| record.payload = None);
+    at(2, &|record| record.payload = Some(long.clone()));
+    at(3, &|record| record.headers.clear());
+    at(4, &|record| {
+        record.headers.push(Header {
+            key: "odd".to_owned(),
+            value: None,
+        });
+        let mut bytes = record.payload.take().unwrap().to_vec();
+        bytes[100] ^= 1;
+        record.payload = Some(bytes.into());
+    });
+    at(5, &|_| {});
+    let (handle, task) = start(options(&store), &log).await;
+    handle.drain_through(log.ends()).await.unwrap();
+    handle.shutdown();
+    let summary = task.await.unwrap().unwrap();
+    assert_eq!((summary.messages, summary.quarantined), (6, 4));
+
+    let archived = messages(&store, 0, &Filter::default()).await;
+    assert_eq!(archived.len(), 6);
+    let bad = |at: usize| archived[at].rows.as_ref().unwrap_err();
+    assert_eq!(
+        (
+            bad(1).reason.as_str(),
+            &bad(1).payload,
+            bad(1).payload_bytes
+        ),
+        ("it has no payload", &None, 0)
+    );
+    assert_eq!(
+        bad(2).payload.as_ref().unwrap(),
+        &long[..crate::BAD_PAYLOAD_LIMIT]
+    );
+    assert_eq!(bad(2).payload_bytes, long.len() as u64);
+    assert_eq!(bad(2).payload_sha256, Some(vintage_store::sha256(&long)));
+    assert!(bad(2).reason.contains("CRC-32C"), "{}", bad(2).reason);
+    assert!(bad(3).reason.contains("header"), "{}", bad(3).reason);
+    assert!(archived[3].headers.is_err() && archived[3].raw_headers.is_empty());
+    let odd = archived[4].raw_headers.last().unwrap();
+    assert_eq!((odd.key.as_str(), &odd.value), ("odd", &None));
+    assert_eq!(
+        archived[5].rows.as_ref().unwrap().to_trajectories(),
+        crate::fixture::group_at(0, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_last_file_is_moved_away_and_archived_again() {
+    let (folder, store) = scratch();
+    let log = Log::small(1, 60);
+    let (handle, task) = start(small_files(&store), &log).await;
+    handle.drain_through(log.ends()).await.unwrap();
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+    let whole = files(&store, 0).await;
+    // What a disk that lies about syncs leaves: a file of zeros, and one cut short.
+    let [.., cut, zeros] = &whole[..] else {
+        panic!("{} files", whole.len())
+    };
+    std::fs::write(
+        folder.path().join(&zeros.path),
+        vec![0; zeros.bytes as usize],
+    )
+    .unwrap();
+    let bytes = std::fs::read(folder.path().join(&cut.path)).unwrap();
+    std::fs::write(folder.path().join(&cut.path), &bytes[..bytes.len() / 2]).unwrap();
+    archive(&store, &log).await;
+    assert_holds(&store, &log).await;
+    assert_eq!(store.list("_quarantine").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_meet_the_archive_is_refused() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 10);
+    archive(&store, &log).await;
+    let on = |low, high| {
+        let options = options(&store);
+        async move { recovered(&options, &[(Partition(0), Offset(low), Offset(high))]).await }
+    };
+    assert_eq!(on(0, 10).await.unwrap(), [(Partition(0), Offset(10))]);
+    assert_eq!(on(10, 99).await.unwrap(), [(Partition(0), Offset(10))]);
+    let expired = on(12, 99).await.unwrap_err();
+    assert!(
+        matches!(expired, Error::Expired { lost: 2, .. }),
+        "{expired}"
+    );
+    let rewound = on(0, 9).await.unwrap_err();
+    assert!(
+        matches!(
+            rewound,
+            Error::Rewound {
+                high: Offset(9),
+                ..
+            }
+        ),
+        "{rewound}"
+    );
+}
+
+#[tokio::test]
+async fn an_archive_begins_where_its_first_sink_found_the_log() {
+    let (_folder, store) = scratch();
+    let at = |low| [(Partition(0), Offset(low), Offset(99))];
+    assert_eq!(
+        recovered(&options(&store), &at(5)).await.unwrap(),
+        [(Partition(0), Offset(5))]
+    );
+    // Retention moved on before anything was archived: a second start may not skip records.
+    let moved = recovered(&options(&store), &at(8)).await.unwrap_err();
+    assert!(matches!(moved, Error::Expired { lost: 3, .. }), "{moved}");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
+    let (folder, store) = scratch();
+    let log = Log::small(1, 3);
+    let (handle, task) = start(options(&store), &log).await;
+    let in_the_way = folder
+        .path()
+        .join(crate::path::partition(TOPIC, LIFE, Partition(0)));
+    std::fs::write(&in_the_way, "").unwrap();
+    let stopped = handle.commit_through(log.ends()).await.unwrap_err();
+    assert!(stopped.to_string().contains("p=00000"), "{stopped}");
+    let error = task.await.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Store(vintage_store::Error::NotADirectory { .. })
+        ),
+        "{error:?}"
+    );
+    // With the obstacle gone, starting again loses nothing.
+    std::fs::remove_file(in_the_way).unwrap();
+    archive(&store, &log).await;
+    assert_holds(&store, &log).await;
+}
+
+/// A consumer that hands out what it is told to.
+struct Script(std::collections::VecDeque<Event>);
+
+impl Source for Script {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Ok(self.0.pop_front())
+    }
+}
+
+fn at(offset: i64) -> Event {
+    Event::Record(record(0, offset, &crate::fixture::group_at(0, offset)))
+}
+
+#[tokio::test]
+async fn offsets_without_a_record_lie_inside_the_claimed_range() {
+    let (_folder, store) = scratch();
+    let starts = recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
+        .await
+        .unwrap();
+    let script = Script([at(2), at(3), at(7)].into());
+    let (_, task) = Sink::spawn(options(&store), script, starts);
+    task.await.unwrap().unwrap();
+    let file = &files(&store, 0).await[0].footer;
+    assert_eq!(
+        (file.base_offset, file.next_offset, file.messages),
+        (Offset(0), Offset(8), 3)
+    );
+}
+
+#[tokio::test]
+async fn a_consumer_that_goes_back_ends_the_sink() {
+    let (_folder, store) = scratch();
+    let starts = vec![(Partition(0), Offset(0))];
+    let (_, task) = Sink::spawn(
+        options(&store),
+        Script([at(0), at(1), at(1)].into()),
+        starts,
+    );
+    let error = task.await.unwrap().unwrap_err();
+    assert!(matches!(
+        error,
+        Error::OutOfOrder {
+            expected: Offset(2),
+            found: Offset(1),
+            ..
+        }
+    ));
+    assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_revoked_partition_is_left_to_its_next_reader() {
+    let (_folder, store) = scratch();
+    recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
+        .await
+        .unwrap();
+    let again = Event::Assigned(vec![(Partition(0), Offset(0))]);
+    let script = [
+        at(0),
+        at(1),
+        Event::Revoked(vec![Partition(0)]),
+        at(2),
+        again,
+        at(0),
+        at(1),
+    ];
+    let (_, task) = Sink::spawn(
+        options(&store),
+        Script(script.into()),
+        vec![(Partition(0), Offset(0))],
+    );
+    let summary = task.await.unwrap().unwrap();
+    assert_eq!((summary.messages, summary.files), (2, 1));
+    assert_eq!(files(&store, 0).await[0].footer.next_offset, Offset(2));
+}
+
+/// The real thing: a broker, a producer, a sink killed half way, and its successor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_archived_end_to_end() {
+    let (_folder, store) = scratch();
+    let topic = TopicSpec {
+        name: TOPIC.to_owned(),
+        partitions: 3,
+        replication: 1,
+        config: BTreeMap::new(),
+    };
+    let broker = Embedded::start(&[topic]).await.unwrap();
+    let bus = broker.bus();
+    let producer = bus.producer("test").unwrap();
+    let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for number in 0..60 {
+        let rows = group(number, 4, 9, number / 8);
+        let (headers, payload) = published(number, &rows);
+        let delivery = producer
+            .publish(TOPIC, &rows[0].group_id.0, headers, payload)
+            .await
+            .unwrap();
+        acknowledged.insert((delivery.partition, delivery.offset), rows);
+        if number == 30 {
+            let so_far = ends(&acknowledged);
+            handle.commit_through(so_far).await.unwrap();
+        }
+    }
+    task.abort();
+    let _ = task.await;
+    let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
+    handle.drain_through(ends(&acknowledged)).await.unwrap();
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+
+    let mut archived = BTreeMap::new();
+    let mut merged = Reader::new(store, TOPIC)
+        .merged(&Filter::default())
+        .await
+        .unwrap();
+    while let Some(message) = merged.next().await.unwrap() {
+        let key = (message.record.partition, message.record.offset);
+        let rows = message.rows.unwrap().to_trajectories();
+        assert!(archived.insert(key, rows).is_none(), "{key:?} twice");
+    }
+    assert_eq!(archived, acknowledged);
+}
+
+fn ends<T>(acknowledged: &BTreeMap<(Partition, Offset), T>) -> Vec<(Partition, Offset)> {
+    let last: BTreeMap<_, _> = acknowledged
+        .keys()
+        .map(|(p, offset)| (*p, offset.next()))
+        .collect();
+    last.into_iter().collect()
+}

@@ -1,0 +1,20 @@
+//! What a sink reads from.
+
+use std::future::Future;
+
+use vintage_bus::{Consumer, Event};
+
+use crate::Result;
+
+/// Delivers the records of a topic, those of a partition in order. A consumer of the bus; the
+/// tests have others.
+pub trait Source: Send + 'static {
+    /// The next event, waiting for one; safe to cancel. `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send;
+}
+
+impl Source for Consumer {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Ok(Consumer::next(self).await?)
+    }
+}
