@@ -32,7 +32,11 @@ impl FromStr for Name {
             && bytes.iter().all(|&c| allowed(c))
             && bytes[0] != b'-'
             && bytes[bytes.len() - 1] != b'-';
-        if good { Ok(Self(text.to_owned())) } else { Err(BadName(text.to_owned())) }
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadName(text.to_owned()))
+        }
     }
 }
 

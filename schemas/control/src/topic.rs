@@ -40,18 +40,31 @@ impl Topics {
 
     /// All four, rollouts first.
     pub fn all(&self) -> [String; 4] {
-        [self.rollouts(), self.policies(), self.steps(), self.rejects()]
+        [
+            self.rollouts(),
+            self.policies(),
+            self.steps(),
+            self.rejects(),
+        ]
     }
 
     /// Finds namespace and run of a topic name.
     pub fn of_topic(topic: &str) -> Result<Self, BadTopic> {
         let parts: Vec<_> = topic.split('.').collect();
-        let [namespace, run, "rollouts" | "policies" | "steps" | "rejects", "v1"] = parts[..]
+        let [
+            namespace,
+            run,
+            "rollouts" | "policies" | "steps" | "rejects",
+            "v1",
+        ] = parts[..]
         else {
             return Err(BadTopic(topic.to_owned()));
         };
         let refuse = |_| BadTopic(topic.to_owned());
-        Ok(Self { namespace: namespace.parse().map_err(refuse)?, run: run.parse().map_err(refuse)? })
+        Ok(Self {
+            namespace: namespace.parse().map_err(refuse)?,
+            run: run.parse().map_err(refuse)?,
+        })
     }
 
     fn topic(&self, kind: &str) -> String {

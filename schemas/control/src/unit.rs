@@ -88,6 +88,10 @@ display_number!(PolicyVersion, Staleness, Incarnation, Partition, Offset);
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "incarnation {} partition {} offset {}", self.incarnation, self.partition, self.offset)
+        write!(
+            f,
+            "incarnation {} partition {} offset {}",
+            self.incarnation, self.partition, self.offset
+        )
     }
 }

@@ -6,6 +6,7 @@ mod digest;
 mod foreign;
 mod golden;
 mod headers;
+mod readme;
 mod sample;
 mod split;
 mod validation;

@@ -1,0 +1,87 @@
+//! Files that hold the records still. Each is what the store holds: one line and a newline. New
+//! ones are added for a new format; old ones are never edited.
+
+use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
+
+use serde::{Serialize, de::DeserializeOwned};
+use vintage_control::{
+    ArchiveFooter, CheckpointManifest, EvaluationResult, Plan, PolicyAnnouncement, Rejection,
+    Topics, UpdateResult, WeightsManifest,
+};
+
+const README: &str = include_str!("../../README.md");
+
+type Examine = fn(&str);
+
+/// Checks the record's golden file, and that the README's example is the same record.
+fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(file);
+    let golden = fs::read_to_string(&path).unwrap();
+    let record: T = serde_json::from_str(&golden).unwrap();
+    assert_eq!(
+        serde_json::to_string(&record).unwrap() + "\n",
+        golden,
+        "{file}"
+    );
+
+    let kind = std::any::type_name::<T>().rsplit("::").next().unwrap();
+    let (_, rest) = README.split_once(&format!("### `{kind}`")).unwrap();
+    let (_, rest) = rest.split_once("```json\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    assert_eq!(
+        serde_json::from_str::<T>(example).unwrap(),
+        record,
+        "{kind} in schemas/README.md"
+    );
+
+    let surprising = golden.replacen('{', "{\"surprise\":1,", 1);
+    let error = serde_json::from_str::<T>(&surprising)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("unknown field `surprise`"),
+        "{file}: {error}"
+    );
+}
+
+#[test]
+fn every_record_is_what_its_golden_file_and_the_readme_say() {
+    let records: [(&str, Examine); 9] = [
+        ("archive_footer.json", examine::<ArchiveFooter>),
+        ("checkpoint_manifest.json", examine::<CheckpointManifest>),
+        ("evaluation_result.json", examine::<EvaluationResult>),
+        ("plan.json", examine::<Plan>),
+        ("policy_announcement.json", examine::<PolicyAnnouncement>),
+        ("rejection.json", examine::<Rejection>),
+        ("topics.json", examine::<Topics>),
+        ("update_result.json", examine::<UpdateResult>),
+        ("weights_manifest.json", examine::<WeightsManifest>),
+    ];
+    for (file, examine) in records {
+        examine(file);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let there: BTreeSet<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    let examined: BTreeSet<_> = records.iter().map(|(file, _)| (*file).into()).collect();
+    assert_eq!(there, examined, "a golden file that no test reads");
+}
+
+/// Missing values are as bad as unknown ones.
+#[test]
+fn every_key_is_required() {
+    let golden = include_str!("golden/plan.json");
+    let plan: serde_json::Value = serde_json::from_str(golden).unwrap();
+    for key in plan.as_object().unwrap().keys() {
+        let mut without = plan.clone();
+        without.as_object_mut().unwrap().remove(key);
+        let error = serde_json::from_value::<Plan>(without)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(&format!("missing field `{key}`")), "{error}");
+    }
+}
