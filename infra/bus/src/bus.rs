@@ -25,7 +25,7 @@ use crate::{
 /// How long a request may take unless [`Bus::with_timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A topic that was just created is known to one broker before the next.
-const PROPAGATION: Duration = Duration::from_secs(2);
+const PROPAGATION: Duration = Duration::from_secs(1);
 const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
 
 /// How to reach a log. Holds no connection until one is needed; cheap to clone.

@@ -1,9 +1,10 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread::Thread,
     time::Duration,
 };
 
@@ -28,7 +29,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerLimits {
     /// Bytes of records read and not yet taken by the caller. Beyond that the partitions are
-    /// paused; one record more may be held, and half as much again is prefetched below.
+    /// left alone; one record more may be held. An eighth of it (64 KiB to 4 MiB) is prefetched
+    /// below that for each partition.
     pub max_bytes: usize,
 }
 
@@ -72,9 +74,10 @@ pub(crate) struct Reading {
 /// Between the poll thread and the caller.
 pub(crate) struct Feed {
     items: mpsc::UnboundedSender<Item>,
-    pub(crate) max_bytes: usize,
+    max_bytes: usize,
     buffered: AtomicUsize,
     stop: AtomicBool,
+    poller: OnceLock<Thread>,
     /// Counts for the window of an embedded broker.
     pub(crate) reader: Option<Registration>,
 }
@@ -116,13 +119,36 @@ impl Feed {
         self.stop();
     }
 
+    /// The thread to wake when there is room again, or an end.
+    pub(crate) fn polled_by(&self, thread: Thread) {
+        self.poller.get_or_init(|| thread);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffered() >= self.max_bytes
+    }
+
     /// Bytes handed over and not taken.
-    pub(crate) fn buffered(&self) -> usize {
+    fn buffered(&self) -> usize {
         self.buffered.load(Ordering::Acquire)
     }
 
-    pub(crate) fn stop(&self) {
+    fn taken(&self, bytes: usize) {
+        let before = self.buffered.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= self.max_bytes && before - bytes < self.max_bytes {
+            self.wake();
+        }
+    }
+
+    fn stop(&self) {
         self.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(poller) = self.poller.get() {
+            poller.unpark();
+        }
     }
 
     pub(crate) fn stopping(&self) -> bool {
@@ -181,7 +207,7 @@ impl Consumer {
         std::thread::Builder::new()
             .name("consumer".into())
             // The client is destroyed on this thread too: that can block for long.
-            .spawn(move || poll::run(&reading, &native, &polling))
+            .spawn(move || poll::run(&reading, native, &polling))
             .map_err(|error| Error::Client {
                 client,
                 detail: error.to_string(),
@@ -221,7 +247,7 @@ impl Consumer {
     }
 
     fn taken(&mut self, item: Item) -> Result<Event> {
-        self.feed.buffered.fetch_sub(item.bytes, Ordering::AcqRel);
+        self.feed.taken(item.bytes);
         match &item.what {
             Ok(Event::Record(record)) => {
                 let next = record.offset.next();
@@ -271,6 +297,7 @@ impl Reading {
             max_bytes: self.limits.max_bytes,
             buffered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            poller: OnceLock::new(),
             reader: self
                 .gate
                 .as_ref()

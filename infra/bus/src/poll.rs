@@ -1,12 +1,22 @@
-//! The poll thread of a consumer. It never waits for the caller: when enough is held it pauses
-//! the partitions and polls on, so that a group does not take it for dead.
+//! The poll thread of a consumer. It never waits for the caller.
+//!
+//! Every partition has a queue of its own, which is left alone while enough is held; the
+//! consumer's main queue, with rebalances and errors, is served all the time, so that a group
+//! does not take the member for dead. librdkafka stops fetching for a queue that is full. Its
+//! own pause would do the same at a price: it throws away what was prefetched, and after a
+//! resume the broker thread may sleep for up to a second before it looks again.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    thread::{self, Thread},
+    time::Duration,
+};
 
 use rdkafka::{
     Message as _,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, Consumer as _, base_consumer::PartitionQueue},
     error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
 };
 use vintage_control::{Offset, Partition};
 
@@ -17,61 +27,96 @@ use crate::{
     rebalance::Context,
 };
 
-/// How soon the thread sees that it shall end.
-const POLL: Duration = Duration::from_millis(50);
-/// How soon it sees that the caller has made room.
-const POLL_PAUSED: Duration = Duration::from_millis(2);
+/// Queues wake the thread when they get something; this only bounds what a lost wake-up costs.
+const IDLE: Duration = Duration::from_millis(50);
+/// Records of one partition before the next has its turn.
+const TURN: usize = 64;
 
 type Native = BaseConsumer<Context>;
+type Lanes = Vec<PartitionQueue<Context>>;
 
-pub(crate) fn run(reading: &Reading, native: &Native, feed: &Feed) {
-    if let Err(error) = poll_until_stopped(reading, native, feed) {
+pub(crate) fn run(reading: &Reading, mut native: Native, feed: &Feed) {
+    let thread = thread::current();
+    feed.polled_by(thread.clone());
+    let woken = thread.clone();
+    native.set_nonempty_callback(move || woken.unpark());
+    if let Err(error) = poll_until_stopped(reading, &Arc::new(native), feed, &thread) {
         feed.fail(error);
     }
 }
 
-fn poll_until_stopped(reading: &Reading, native: &Native, feed: &Feed) -> Result<()> {
-    let context = native.context();
-    let mut paused = false;
+fn poll_until_stopped(
+    reading: &Reading,
+    native: &Arc<Native>,
+    feed: &Feed,
+    thread: &Thread,
+) -> Result<()> {
+    let mut lanes = split(reading, native, thread)?;
     while !feed.stopping() {
-        let full = feed.buffered() >= feed.max_bytes;
-        if full && (!paused || context.take_changed()) {
-            held(
-                reading,
-                native,
-                native.assignment().and_then(|all| native.pause(&all)),
-            )?;
-            paused = true;
-        } else if paused && feed.buffered() <= feed.max_bytes / 2 {
-            held(
-                reading,
-                native,
-                native.assignment().and_then(|all| native.resume(&all)),
-            )?;
-            paused = false;
+        let mut idle = true;
+        // Records are here only if they came before their partition's queue was split off.
+        while let Some(polled) = native.poll(Duration::ZERO) {
+            idle = false;
+            take(reading, native, feed, polled)?;
         }
-        match native.poll(if paused { POLL_PAUSED } else { POLL }) {
-            None => {}
-            Some(Ok(message)) => {
-                check_order(reading, native, &message)?;
-                feed.send(Item::event(Event::Record(Record::copied(&message))));
+        if native.context().take_changed() {
+            lanes = split(reading, native, thread)?;
+        }
+        for lane in &lanes {
+            for _ in 0..TURN {
+                if feed.is_full() {
+                    break;
+                }
+                let Some(polled) = lane.poll(Duration::ZERO) else {
+                    break;
+                };
+                idle = false;
+                take(reading, native, feed, polled)?;
             }
-            Some(Err(error)) => judge(reading, native, &error)?,
+        }
+        if idle {
+            thread::park_timeout(IDLE);
         }
     }
     Ok(())
 }
 
-fn held(reading: &Reading, native: &Native, paused: Result<(), KafkaError>) -> Result<()> {
-    paused.map_err(|error| fatal(reading, native, &error))
+/// Gives every partition held a queue of its own.
+fn split(reading: &Reading, native: &Arc<Native>, thread: &Thread) -> Result<Lanes> {
+    let held = native
+        .assignment()
+        .map_err(|error| fatal(reading, native, &error))?;
+    let elements = held.elements_for_topic(&reading.topic);
+    let lanes = elements.iter().map(|element| {
+        let lane = native.split_partition_queue(&reading.topic, element.partition());
+        let mut lane = lane.ok_or(Error::Stopped {
+            what: "the queue of a partition",
+        })?;
+        let woken = thread.clone();
+        lane.set_nonempty_callback(move || woken.unpark());
+        Ok(lane)
+    });
+    lanes.collect()
+}
+
+fn take(
+    reading: &Reading,
+    native: &Native,
+    feed: &Feed,
+    polled: Result<BorrowedMessage<'_>, KafkaError>,
+) -> Result<()> {
+    match polled {
+        Ok(message) => {
+            check_order(reading, native, &message)?;
+            feed.send(Item::event(Event::Record(Record::copied(&message))));
+            Ok(())
+        }
+        Err(error) => judge(reading, native, &error),
+    }
 }
 
 /// Offsets only go up; on the embedded broker one by one, for its log has no holes of its own.
-fn check_order(
-    reading: &Reading,
-    native: &Native,
-    message: &rdkafka::message::BorrowedMessage<'_>,
-) -> Result<()> {
+fn check_order(reading: &Reading, native: &Native, message: &BorrowedMessage<'_>) -> Result<()> {
     let (partition, found) = (Partition(message.partition()), Offset(message.offset()));
     let Some(expected) = native.context().next().insert(partition, found.next()) else {
         return Ok(());

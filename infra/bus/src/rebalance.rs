@@ -34,7 +34,7 @@ pub(crate) struct Context {
     feed: Arc<Feed>,
     /// Next offset librdkafka must deliver, by partition held.
     next: Mutex<HashMap<Partition, Offset>>,
-    /// Partitions came since the poll loop last looked: they are not paused.
+    /// Partitions came or went since the poll loop last looked.
     changed: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ impl Context {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether partitions came since the last call.
+    /// Whether partitions came or went since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
     }
@@ -107,6 +107,8 @@ impl Context {
                 reader.left(*partition);
             }
         }
+        drop(next);
+        self.changed.store(true, Ordering::Release);
         self.feed.send(Item::event(Event::Revoked(taken)));
     }
 }

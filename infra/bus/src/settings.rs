@@ -105,8 +105,8 @@ impl Settings {
     }
 
     pub(crate) fn consumer(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
-        // Prefetched beside our own buffer; refetched after a pause, so no more than needed.
-        let queued = (max_bytes / 2).clamp(64 << 10, 32 << 20);
+        // Prefetched for each partition beside our own buffer.
+        let queued = (max_bytes / 8).clamp(64 << 10, 4 << 20);
         let fetch = self.max_message_bytes.min(queued).max(64 << 10);
         let mut config = self.shared(client_id);
         config

@@ -203,6 +203,8 @@ impl Cluster {
             ("share.coordinator.state.topic.replication.factor", &copies),
             ("share.coordinator.state.topic.min.isr", in_sync),
             ("share.coordinator.state.topic.num.partitions", "1"),
+            ("broker.heartbeat.interval.ms", "500"),
+            ("broker.session.timeout.ms", "3000"),
             ("group.initial.rebalance.delay.ms", "0"),
             ("group.min.session.timeout.ms", "1000"),
             ("message.max.bytes", &largest),

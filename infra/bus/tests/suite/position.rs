@@ -2,7 +2,7 @@ use bytes::Bytes;
 use vintage_bus::{Bus, ConsumerLimits, Error};
 use vintage_control::{Offset, Partition};
 
-use crate::support::{next_record, reader, topic, within};
+use super::support::{next_record, reader, topic, within};
 
 const P: Partition = Partition(0);
 

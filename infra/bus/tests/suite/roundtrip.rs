@@ -6,7 +6,7 @@ use rdkafka::{
 };
 use vintage_bus::{Bus, Header};
 
-use crate::support::{noise, reader, records, topic};
+use super::support::{noise, reader, records, topic};
 
 pub(crate) async fn records_round_trip(bus: &Bus) {
     let topic = topic(bus, "round-trip", 1).await;

@@ -1,3 +1,7 @@
+//! The embedded broker: the suite that every broker must pass, and the safety around it.
+
+mod suite;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -12,7 +16,7 @@ use rdkafka::{
 use vintage_bus::{Bus, ConsumerLimits, Embedded, Error};
 use vintage_control::{Offset, Partition};
 
-use crate::{
+use suite::{
     CASES,
     support::{from_zero, next_record, noise, reader, reader_with, topic, within},
 };

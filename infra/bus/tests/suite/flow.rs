@@ -5,7 +5,7 @@ use futures::future::{join, join_all, try_join_all};
 use vintage_bus::{Bus, ConsumerLimits};
 use vintage_control::Offset;
 
-use crate::support::{next_record, noise, reader, reader_with, records, topic, within};
+use super::support::{next_record, noise, reader, reader_with, records, topic, within};
 
 const TINY: ConsumerLimits = ConsumerLimits {
     max_bytes: 64 << 10,

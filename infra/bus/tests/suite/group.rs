@@ -4,7 +4,7 @@ use bytes::Bytes;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, Error, Event, StartOffsets};
 use vintage_control::{Offset, Partition};
 
-use crate::support::{next, topic, within};
+use super::support::{next, topic, within};
 
 const PARTITIONS: i32 = 4;
 

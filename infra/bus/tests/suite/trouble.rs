@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use vintage_bus::{Bus, Error, Fault, TopicSpec};
 
-use crate::support::{noise, topic, within};
+use super::support::{noise, topic, within};
 
 pub(crate) async fn a_missing_topic_is_named(bus: &Bus) {
     let missing = |error: Error| {

@@ -1,23 +1,21 @@
 //! One suite over every broker: the embedded one (a fresh one for each case) and a real Apache
 //! Kafka (one for all cases).
 
-mod embedded;
 mod flow;
 mod group;
-mod kafka;
 mod position;
 mod roundtrip;
-mod support;
+pub(crate) mod support;
 mod trouble;
 
 use std::pin::Pin;
 
 use vintage_bus::Bus;
 
-type Case = fn(&Bus) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+pub(crate) type Case = fn(&Bus) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
 /// What every broker must do.
-const CASES: &[(&str, Case)] = &[
+pub(crate) const CASES: &[(&str, Case)] = &[
     ("records_round_trip", |bus| {
         Box::pin(roundtrip::records_round_trip(bus))
     }),

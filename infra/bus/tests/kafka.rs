@@ -1,0 +1,274 @@
+//! A real Apache Kafka, started here: the suite that every broker must pass, and what only a
+//! broker that can be killed and brought up again does. Needs Java 17 and Maven.
+
+mod suite;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::future::join;
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+};
+use vintage_bus::{Bus, ConsumerLimits, Error, LocalKafka, LocalOptions};
+use vintage_control::{Offset, Partition};
+
+use suite::{
+    CASES,
+    support::{next_record, noise, reader, topic, within},
+};
+
+/// Processes whose command line names the folder.
+fn processes(dir: &Path) -> Vec<PathBuf> {
+    let dir = dir.canonicalize().unwrap();
+    let names_it = |process: &PathBuf| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let marker = dir.as_os_str().as_encoded_bytes();
+        line.windows(marker.len()).any(|part| part == marker)
+    };
+    let all = std::fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    all.filter(|process| process.join("cmdline").exists())
+        .filter(names_it)
+        .collect()
+}
+
+/// One broker for everything: the suite, then what only a broker that can be restarted does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_kafka_conforms_and_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let mut kafka = LocalKafka::up(dir.path(), LocalOptions::default())
+        .await
+        .unwrap();
+    println!("up: {:?}", begun.elapsed());
+    let bus = kafka.bus().unwrap();
+    for (name, case) in CASES {
+        let begun = Instant::now();
+        case(&bus).await;
+        println!("{name}: {:?}", begun.elapsed());
+    }
+    expired_records_are_named(&bus).await;
+    a_rival_is_told(dir.path()).await;
+
+    let begun = Instant::now();
+    a_crash_loses_nothing(&mut kafka, &bus).await;
+    println!("a_crash_loses_nothing: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    a_pause_is_waited_for(&mut kafka, &bus).await;
+    println!("a_pause_is_waited_for: {:?}", begun.elapsed());
+
+    // Down and up: the same ports, the same data.
+    let bootstrap = kafka.bootstrap().to_owned();
+    let begun = Instant::now();
+    kafka.down().await.unwrap();
+    println!("down: {:?}", begun.elapsed());
+    assert_eq!(processes(dir.path()), Vec::<PathBuf>::new());
+    let found = LocalKafka::bootstrap_of(dir.path()).unwrap();
+    assert_eq!(found.as_deref(), Some(&bootstrap[..]));
+
+    let keep = LocalOptions {
+        keep: true,
+        ..LocalOptions::default()
+    };
+    let kept = LocalKafka::up(dir.path(), keep.clone()).await.unwrap();
+    assert_eq!(kept.bootstrap(), bootstrap);
+    assert_eq!(
+        next_record(&mut reader(&bus, "round-trip", 1)).await.offset,
+        Offset(0)
+    );
+    drop(kept);
+    let running = processes(dir.path());
+    assert_eq!(running.len(), 1, "kept processes outlive their handle");
+    let again = LocalKafka::up(dir.path(), keep).await.unwrap();
+    assert_eq!(
+        processes(dir.path()),
+        running,
+        "what is up is taken as it is"
+    );
+    drop(again);
+
+    // What a killed program left behind is ended, not doubled.
+    let owned = LocalKafka::up(dir.path(), LocalOptions::default())
+        .await
+        .unwrap();
+    let fresh = processes(dir.path());
+    assert_eq!(fresh.len(), 1);
+    assert_ne!(fresh, running);
+    drop(owned);
+    assert_eq!(
+        processes(dir.path()),
+        Vec::<PathBuf>::new(),
+        "dropped: gone"
+    );
+    assert_eq!(LocalKafka::down_dir(dir.path()).await.unwrap(), 0);
+}
+
+/// Retention has passed the reader: one error that says so, with the bounds.
+async fn expired_records_are_named(bus: &Bus) {
+    let topic = topic(bus, "expired", 1).await;
+    let producer = bus.producer("writer").unwrap();
+    for i in 0..10 {
+        producer
+            .publish(&topic, b"k", Vec::new(), noise(i, 100))
+            .await
+            .unwrap();
+    }
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", bus.bootstrap())
+        .create()
+        .unwrap();
+    let mut before = TopicPartitionList::new();
+    before
+        .add_partition_offset(&topic, 0, rdkafka::Offset::Offset(4))
+        .unwrap();
+    admin
+        .delete_records(&before, &AdminOptions::new())
+        .await
+        .unwrap();
+    let error = within(30, reader(bus, &topic, 1).next()).await.unwrap_err();
+    let Error::OffsetOutOfRange {
+        offset, low, high, ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!((offset, low, high), (Offset(0), Offset(4), Offset(10)));
+    assert!(error.to_string().contains("retention"), "{error}");
+}
+
+async fn a_rival_is_told(dir: &Path) {
+    let rival = LocalKafka::up(dir, LocalOptions::default()).await;
+    assert!(matches!(rival, Err(Error::LocalInUse { .. })));
+    assert!(matches!(
+        LocalKafka::down_dir(dir).await,
+        Err(Error::LocalInUse { .. })
+    ));
+}
+
+/// Clients go on where they were: nothing acknowledged is lost, nothing comes twice.
+async fn a_crash_loses_nothing(kafka: &mut LocalKafka, bus: &Bus) {
+    let topic = topic(bus, "crash", 1).await;
+    let producer = bus.producer("writer").unwrap();
+    let mut consumer = reader(bus, &topic, 1);
+    let publish = async |i: u64| {
+        let payload = Bytes::copy_from_slice(&i.to_le_bytes());
+        producer.publish(&topic, b"k", Vec::new(), payload).await
+    };
+    for i in 0..50 {
+        publish(i).await.unwrap();
+    }
+    next_record(&mut consumer).await;
+    kafka.kill_node(1).await.unwrap();
+    // Published while the broker is gone: waits until it is back.
+    let (sent, started) = join(publish(50), kafka.start_node(1)).await;
+    started.unwrap();
+    assert_eq!(sent.unwrap().offset, Offset(50));
+    for i in 1..=50_u64 {
+        let record = next_record(&mut consumer).await;
+        assert_eq!(record.offset, Offset(i as i64));
+        assert_eq!(record.payload.unwrap()[..], i.to_le_bytes());
+    }
+}
+
+async fn a_pause_is_waited_for(kafka: &mut LocalKafka, bus: &Bus) {
+    let topic = topic(bus, "pause", 1).await;
+    let producer = bus.producer("writer").unwrap();
+    let publish = || producer.publish(&topic, b"k", Vec::new(), Bytes::new());
+    publish().await.unwrap();
+    kafka.pause_node(1).unwrap();
+    let limit = Duration::from_millis(300);
+    let error = bus.health(limit).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let waiting = publish();
+    let mut waiting = Box::pin(waiting);
+    assert!(tokio::time::timeout(limit, waiting.as_mut()).await.is_err());
+    kafka.resume_node(1).unwrap();
+    assert_eq!(within(30, waiting).await.unwrap().offset, Offset(1));
+    let start = vec![(Partition(0), Offset(1))];
+    let mut consumer = bus
+        .consumer("r", &topic, start, ConsumerLimits::default())
+        .unwrap();
+    assert_eq!(next_record(&mut consumer).await.offset, Offset(1));
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_start_says_why() {
+    let home = tempfile::tempdir().unwrap();
+    let options = LocalOptions {
+        kafka_home: Some(home.path().to_owned()),
+        ..LocalOptions::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let error = LocalKafka::up(dir.path(), options).await.err().unwrap();
+    assert!(matches!(error, Error::KafkaHome { .. }), "{error}");
+    assert_eq!(processes(dir.path()), Vec::<PathBuf>::new());
+    // An empty folder has no broker to end, and no address.
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(LocalKafka::down_dir(empty.path()).await.unwrap(), 0);
+    assert_eq!(LocalKafka::bootstrap_of(empty.path()).unwrap(), None);
+}
+
+/// Three nodes with three copies: one may go, in whatever way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_outlive_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LocalOptions {
+        nodes: 3,
+        heap_mib: 256,
+        ..LocalOptions::default()
+    };
+    let begun = Instant::now();
+    let mut kafka = LocalKafka::up(dir.path(), options).await.unwrap();
+    println!("three up: {:?}", begun.elapsed());
+    assert_eq!(kafka.node_ids().collect::<Vec<_>>(), [1, 2, 3]);
+    let bus = kafka.bus().unwrap();
+    let config = BTreeMap::from([("min.insync.replicas".into(), "2".into())]);
+    let spec = vintage_bus::TopicSpec {
+        name: "three".into(),
+        partitions: 3,
+        replication: 3,
+        config,
+    };
+    bus.ensure_topics(&[spec]).await.unwrap();
+    let producer = bus.producer("writer").unwrap();
+    let publish = async |i: u64| {
+        producer
+            .publish("three", &i.to_le_bytes(), Vec::new(), noise(i, 1000))
+            .await
+            .unwrap();
+    };
+    for i in 0..30 {
+        publish(i).await;
+    }
+    kafka.kill_node(2).await.unwrap();
+    for i in 30..60 {
+        publish(i).await;
+    }
+    kafka.start_node(2).await.unwrap();
+    kafka.stop_node(3).await.unwrap();
+    for i in 60..90 {
+        publish(i).await;
+    }
+    let mut consumer = reader(&bus, "three", 3);
+    let mut seen: Vec<_> = Vec::new();
+    for _ in 0..90 {
+        let record = next_record(&mut consumer).await;
+        seen.push(u64::from_le_bytes(
+            record.key.unwrap()[..].try_into().unwrap(),
+        ));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..90).collect::<Vec<_>>());
+    let begun = Instant::now();
+    kafka.down().await.unwrap();
+    println!("three down: {:?}", begun.elapsed());
+    assert_eq!(processes(dir.path()), Vec::<PathBuf>::new());
+}
