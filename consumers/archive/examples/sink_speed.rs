@@ -11,11 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use mimalloc::MiMalloc;
 use vintage_archive::{Codec, Filter, Reader, Result, Sink, SinkOptions, Source};
 use vintage_bus::{Event, Header, Record};
 use vintage_control::{Incarnation, Offset, Partition, PolicyVersion};
 use vintage_store::Store;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
+
+/// As in the `vintage` program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const TOPIC: &str = "bench.archive.rollouts.v1";
 
@@ -27,6 +32,14 @@ impl Source for Memory {
             Some(record) => Ok(Some(Event::Record(record))),
             None => std::future::pending().await,
         }
+    }
+}
+
+struct Fed(tokio::sync::mpsc::UnboundedReceiver<Record>);
+
+impl Source for Fed {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Ok(self.0.recv().await.map(Event::Record))
     }
 }
 
@@ -114,20 +127,26 @@ fn message(text: &mut Text, partition: i32, offset: i64, rows: u16, tokens: usiz
     }
 }
 
-fn cpu_seconds() -> f64 {
+/// Seconds in user mode and in the kernel so far.
+fn cpu_seconds() -> [f64; 2] {
     // utime and stime, in ticks of 10 ms.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks = stat
+    let mut ticks = stat
         .rsplit(')')
         .next()
         .unwrap_or_default()
         .split_whitespace()
         .skip(11)
-        .take(2);
-    ticks
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum::<f64>()
-        / 100.0
+        .map(|ticks| ticks.parse::<f64>().unwrap_or_default() / 100.0);
+    [
+        ticks.next().unwrap_or_default(),
+        ticks.next().unwrap_or_default(),
+    ]
+}
+
+fn since([user, system]: [f64; 2]) -> [f64; 2] {
+    let now = cpu_seconds();
+    [now[0] - user, now[1] - system]
 }
 
 /// Archives `messages` of each partition, and reads them back.
@@ -161,16 +180,16 @@ async fn throughput(store: Store, codec: Codec, partitions: i32, messages: i64) 
     handle.drain_through(ends).await?;
     handle.shutdown();
     let summary = task.await.expect("the sink did not panic")?;
-    let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (wall, [user, system]) = (begun.elapsed().as_secs_f64(), since(cpu));
     let mb = bytes as f64 / 1e6;
     println!(
-        "write {codec:?}: {} rows, {mb:.0} MB of payload in {wall:.2} s wall, {cpu:.2} s CPU: \
-         {:.0} rows/s, {:.0} MB/s wall, {:.2} CPU-s/GB; {} files, {:.0} MB, ratio {:.2}, \
+        "write {codec:?}: {} rows, {mb:.0} MB of payload in {wall:.2} s wall, {user:.2} s user, \
+         {system:.2} s system: {:.0} rows/s, {:.0} MB/s wall, {:.2} CPU-s/GB; {} files, {:.0} MB, ratio {:.2}, \
          {:.1} bits per completion token all in",
         summary.rows,
         summary.rows as f64 / wall,
         mb / wall,
-        cpu / (mb / 1e3),
+        (user + system) / (mb / 1e3),
         summary.files,
         summary.bytes as f64 / 1e6,
         bytes as f64 / summary.bytes as f64,
@@ -182,9 +201,9 @@ async fn throughput(store: Store, codec: Codec, partitions: i32, messages: i64) 
     while let Some(message) = merged.next().await? {
         rows += message.rows.map_or(0, |rows| rows.len());
     }
-    let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (wall, [user, system]) = (begun.elapsed().as_secs_f64(), since(cpu));
     println!(
-        "read {codec:?}: {rows} rows in {wall:.2} s wall, {cpu:.2} s CPU: {:.0} rows/s, \
+        "read {codec:?}: {rows} rows in {wall:.2} s wall, {user:.2} s user, {system:.2} s system: {:.0} rows/s, \
          {:.0} MB/s of payload",
         rows as f64 / wall,
         mb / wall
@@ -195,12 +214,6 @@ async fn throughput(store: Store, codec: Codec, partitions: i32, messages: i64) 
 /// How long a demand for ~100 small rows, spread over the partitions, takes.
 async fn demand_latency(store: Store, partitions: i32) -> Result<()> {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    struct Fed(tokio::sync::mpsc::UnboundedReceiver<Record>);
-    impl Source for Fed {
-        async fn next(&mut self) -> Result<Option<Event>> {
-            Ok(self.0.recv().await.map(Event::Record))
-        }
-    }
     let watermarks: Vec<_> = (0..partitions)
         .map(|p| (Partition(p), Offset(0), Offset(0)))
         .collect();
@@ -254,10 +267,19 @@ async fn main() -> Result<()> {
     let store = Store::open(&folder)?;
     let life = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let store = store.at(&life.unwrap_or(Duration::ZERO).as_millis().to_string());
-    demand_latency(store.at("latency-1"), 1).await?;
-    demand_latency(store.at("latency-4"), 4).await?;
-    throughput(store.at("plain"), Codec::Uncompressed, 4, 1000).await?;
-    throughput(store.at("zstd"), Codec::Zstd(1), 4, 1000).await?;
+    for partitions in [1, 4] {
+        demand_latency(store.at(&format!("latency-{partitions}")), partitions).await?;
+    }
+    for round in 0..3 {
+        throughput(
+            store.at(&format!("plain-{round}")),
+            Codec::Uncompressed,
+            4,
+            1000,
+        )
+        .await?;
+        throughput(store.at(&format!("zstd-{round}")), Codec::Zstd(1), 4, 1000).await?;
+    }
     println!("in {}", store.location());
     Ok(())
 }

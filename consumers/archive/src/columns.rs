@@ -87,49 +87,79 @@ pub(crate) fn header_fields() -> Fields {
 /// Settings of a leaf column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leaf {
-    pub(crate) encoding: Encoding,
-    pub(crate) dictionary: bool,
+    encoding: Encoding,
+    dictionary: bool,
+    /// Whether the codec has anything to find. A compressor is made for every such column of
+    /// every row group, and costs more than encoding a hundred rows.
+    compressed: bool,
     /// Smallest and largest value of a row group, which readers prune by.
-    pub(crate) statistics: bool,
+    statistics: bool,
+}
+
+impl Leaf {
+    const fn of(encoding: Encoding) -> Self {
+        Self {
+            encoding,
+            dictionary: false,
+            compressed: false,
+            statistics: false,
+        }
+    }
+
+    /// For few different values.
+    const DICTIONARY: Self = Self {
+        dictionary: true,
+        ..Self::of(Encoding::PLAIN)
+    };
+    const COMPRESSED: Self = Self {
+        compressed: true,
+        ..Self::of(Encoding::PLAIN)
+    };
+    /// For tokens and log-probs: ids are not monotone, their deltas are as wide as the vocabulary
+    /// and, bit-packed, hide repeats from zstd (16.8 bits per token against 8.5). Their
+    /// statistics would only bloat the index.
+    const SPLIT: Self = Self {
+        compressed: true,
+        ..Self::of(Encoding::BYTE_STREAM_SPLIT)
+    };
+    /// For what is constant, counts or ascends.
+    const DELTA: Self = Self {
+        statistics: true,
+        ..Self::of(Encoding::DELTA_BINARY_PACKED)
+    };
 }
 
 /// How a leaf is written. It is derived for every leaf the file has, rather than set by path:
 /// the writer ignores a setting for a path that does not exist without a word.
-pub(crate) fn leaf(column: &ColumnDescriptor) -> Leaf {
+pub(crate) fn leaf(column: &ColumnDescriptor, any_quarantined: bool) -> Leaf {
     let parts = column.path().parts();
     let (root, last) = (parts[0].as_str(), parts[parts.len() - 1].as_str());
-    let plain = |dictionary| Leaf {
-        encoding: Encoding::PLAIN,
-        dictionary,
-        statistics: false,
-    };
-    let of = |encoding, statistics| Leaf {
-        encoding,
-        dictionary: false,
-        statistics,
-    };
-    match column.physical_type() {
-        // Ids are not monotone: their deltas are as wide as the vocabulary and, bit-packed, hide
-        // repeats from zstd (16.8 bits per token against 8.5).
-        Type::INT32 if root.ends_with("_tokens") => of(Encoding::BYTE_STREAM_SPLIT, false),
-        Type::FLOAT => of(Encoding::BYTE_STREAM_SPLIT, parts.len() == 1),
-        // A checksum has no small deltas.
-        Type::INT32 if root == PAYLOAD_CRC => plain(false),
-        // Constant, counting or monotone.
-        Type::INT32 | Type::INT64 => of(Encoding::DELTA_BINARY_PACKED, true),
-        Type::BYTE_ARRAY => plain(matches!(
-            (root, last),
-            (
-                "policy" | "prompt_id" | "finish_reason" | "logprob_mode" | "engine",
-                _
-            ) | ("reward_parts" | "metadata" | HEADERS, "key")
-        )),
-        _ => plain(false),
+    match (root, last) {
+        ("prompt_tokens" | "completion_tokens" | "behavior_logprobs", _) => Leaf::SPLIT,
+        ("reward" | "temperature" | "top_p", _) => Leaf {
+            statistics: true,
+            ..Leaf::DICTIONARY
+        },
+        ("policy" | "prompt_id" | "finish_reason" | "logprob_mode" | "engine", _)
+        | ("reward_parts", _)
+        | ("metadata" | HEADERS, "key") => Leaf::DICTIONARY,
+        ("generation_seconds", _) => Leaf::of(Encoding::BYTE_STREAM_SPLIT),
+        // Digests, and a key that is one.
+        ("trajectory_id" | KEY | PAYLOAD_CRC | BAD_PAYLOAD_SHA256, _) => Leaf::of(Encoding::PLAIN),
+        (BAD_REASON | BAD_PAYLOAD, _) => Leaf {
+            compressed: any_quarantined,
+            ..Leaf::of(Encoding::PLAIN)
+        },
+        _ if matches!(column.physical_type(), Type::INT32 | Type::INT64) => Leaf::DELTA,
+        _ => Leaf::COMPRESSED,
     }
 }
 
 /// Writer settings for [`file_schema`].
-pub(crate) fn properties(codec: Codec) -> Result<WriterProperties, ParquetError> {
+pub(crate) fn properties(
+    codec: Codec,
+    any_quarantined: bool,
+) -> Result<WriterProperties, ParquetError> {
     let compression = match codec {
         Codec::Zstd(level) => Compression::ZSTD(ZstdLevel::try_new(level)?),
         Codec::Uncompressed => Compression::UNCOMPRESSED,
@@ -139,7 +169,6 @@ pub(crate) fn properties(codec: Codec) -> Result<WriterProperties, ParquetError>
             "{CREATED_BY} version {}",
             env!("CARGO_PKG_VERSION")
         ))
-        .set_compression(compression)
         .set_dictionary_enabled(false)
         // Row groups end where a message ends; the encoder closes them.
         .set_max_row_group_row_count(None)
@@ -147,29 +176,26 @@ pub(crate) fn properties(codec: Codec) -> Result<WriterProperties, ParquetError>
         // Rows are kilobytes wide: pages end by size, 1 MiB.
         .set_data_page_row_count_limit(usize::MAX);
     let parquet = ArrowSchemaConverter::new().convert(&SCHEMA)?;
-    let built = parquet
-        .columns()
-        .iter()
-        .fold(builder, |builder, column| set(builder, column));
-    Ok(built.build())
-}
-
-fn set(builder: WriterPropertiesBuilder, column: &ColumnDescriptor) -> WriterPropertiesBuilder {
-    let Leaf {
-        encoding,
-        dictionary,
-        statistics,
-    } = leaf(column);
-    let path = column.path().clone();
-    let statistics = if statistics {
-        EnabledStatistics::Chunk
-    } else {
-        EnabledStatistics::None
+    let set = |builder: WriterPropertiesBuilder, column: &Arc<ColumnDescriptor>| {
+        let leaf = leaf(column, any_quarantined);
+        let path = column.path().clone();
+        let compression = if leaf.compressed {
+            compression
+        } else {
+            Compression::UNCOMPRESSED
+        };
+        let statistics = if leaf.statistics {
+            EnabledStatistics::Chunk
+        } else {
+            EnabledStatistics::None
+        };
+        builder
+            .set_column_encoding(path.clone(), leaf.encoding)
+            .set_column_dictionary_enabled(path.clone(), leaf.dictionary)
+            .set_column_compression(path.clone(), compression)
+            .set_column_statistics_enabled(path, statistics)
     };
-    builder
-        .set_column_encoding(path.clone(), encoding)
-        .set_column_dictionary_enabled(path.clone(), dictionary)
-        .set_column_statistics_enabled(path, statistics)
+    Ok(parquet.columns().iter().fold(builder, set).build())
 }
 
 /// How the files of this crate's writer name their writer.

@@ -57,7 +57,7 @@ pub(crate) fn encode(
     // No ARROW:schema: Parquet's own types say it all, and without it pyarrow keeps the
     // key-value metadata when it rewrites a file.
     let options = ArrowWriterOptions::new()
-        .with_properties(properties(codec).map_err(|error| said(&error))?)
+        .with_properties(properties(codec, footer.quarantined > 0).map_err(|error| said(&error))?)
         .with_skip_arrow_metadata(true);
     let mut file = Vec::new();
     let mut writer = ArrowWriter::try_new_with_options(&mut file, file_schema(), options)

@@ -43,77 +43,97 @@ fn encodings(chunk: &ColumnChunkMetaData) -> Vec<Encoding> {
 /// exist without a word, and the path of a list's leaf is easy to get wrong.
 #[tokio::test]
 async fn each_column_is_encoded_as_its_values_need() {
-    let chunks = chunks().await;
-    let all = |paths: &[&str], expected: &[Encoding]| {
+    let mut chunks = chunks().await;
+    let zstd = Compression::ZSTD(ZstdLevel::try_new(1).unwrap());
+    let mut check = |paths: &[&str], encoding, compression| {
         for path in paths {
-            let chunk = &chunks[*path];
-            let mut found = encodings(chunk);
-            found.sort_unstable();
-            assert_eq!(found, expected, "{path}");
-            assert_eq!(chunk.compression(), Codec::default_compression(), "{path}");
+            let chunk = chunks
+                .remove(*path)
+                .unwrap_or_else(|| panic!("no column {path}"));
+            assert_eq!(encodings(&chunk), [encoding], "{path}");
+            assert_eq!(chunk.compression(), compression, "{path}");
+            assert_eq!(chunk.dictionary_page_offset(), None, "{path}");
         }
     };
-    all(
-        &[
-            "prompt_tokens.list.item",
-            "completion_tokens.list.item",
-            "behavior_logprobs.list.item",
-            "reward",
-            "temperature",
-        ],
-        &[Encoding::BYTE_STREAM_SPLIT],
+    let tokens = [
+        "prompt_tokens.list.item",
+        "completion_tokens.list.item",
+        "behavior_logprobs.list.item",
+    ];
+    check(&tokens, Encoding::BYTE_STREAM_SPLIT, zstd);
+    check(
+        &["generation_seconds"],
+        Encoding::BYTE_STREAM_SPLIT,
+        Compression::UNCOMPRESSED,
     );
-    all(
-        &[
-            "_kafka_offset",
-            "_kafka_timestamp",
-            "_kafka_partition",
-            "_row_in_msg",
-            "policy_spans.list.item.version",
-            "policy_spans.list.item.start",
-            "batch",
-            "created_at",
-            "group_size",
-            "sample_index",
-            "top_k",
-        ],
-        &[Encoding::DELTA_BINARY_PACKED],
+    let ascending = [
+        "_kafka_offset",
+        "_kafka_timestamp",
+        "_kafka_partition",
+        "_row_in_msg",
+        "_bad_payload_bytes",
+        "policy_spans.list.item.version",
+        "policy_spans.list.item.start",
+        "batch",
+        "created_at",
+        "group_size",
+        "sample_index",
+        "top_k",
+    ];
+    check(
+        &ascending,
+        Encoding::DELTA_BINARY_PACKED,
+        Compression::UNCOMPRESSED,
     );
-    all(
-        &[
-            "group_id",
-            "trajectory_id",
-            "prompt_text",
-            "_key",
-            "_headers.list.item.value",
-        ],
-        &[Encoding::PLAIN],
+    let digests = [
+        "trajectory_id",
+        "_key",
+        "_payload_crc32c",
+        "_bad_payload_sha256",
+    ];
+    check(&digests, Encoding::PLAIN, Compression::UNCOMPRESSED);
+    check(
+        &["_bad_reason", "_bad_payload"],
+        Encoding::PLAIN,
+        Compression::UNCOMPRESSED,
     );
-    all(
-        &["_payload_crc32c", "loss_mask.list.item"],
-        &[Encoding::PLAIN],
-    );
+    let texts = [
+        "group_id",
+        "loss_mask.list.item",
+        "prompt_text",
+        "completion_text",
+        "metadata.entries.value",
+        "_headers.list.item.value",
+    ];
+    check(&texts, Encoding::PLAIN, zstd);
     for path in [
         "policy",
         "prompt_id",
         "finish_reason",
         "logprob_mode",
         "engine",
-        "_headers.list.item.key",
+        "reward",
+        "temperature",
+        "top_p",
+        "reward_parts.entries.key",
+        "reward_parts.entries.value",
         "metadata.entries.key",
+        "_headers.list.item.key",
     ] {
-        let found = encodings(&chunks[path]);
-        let dictionary = found.contains(&Encoding::RLE_DICTIONARY);
-        assert!(dictionary || found.is_empty(), "{path}: {found:?}");
-        assert!(chunks[path].dictionary_page_offset().is_some(), "{path}");
+        let chunk = chunks
+            .remove(path)
+            .unwrap_or_else(|| panic!("no column {path}"));
+        assert!(chunk.dictionary_page_offset().is_some(), "{path}");
+        assert!(
+            encodings(&chunk).contains(&Encoding::RLE_DICTIONARY),
+            "{path}"
+        );
+        assert_eq!(chunk.compression(), Compression::UNCOMPRESSED, "{path}");
     }
-    let with_dictionary = chunks
-        .values()
-        .filter(|chunk| chunk.dictionary_page_offset().is_some());
     assert_eq!(
-        with_dictionary.count(),
-        8,
-        "dictionaries are for texts of few values only"
+        chunks.keys().collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "columns not decided on"
     );
 }
 
@@ -141,12 +161,6 @@ async fn what_readers_prune_by_has_statistics_and_nothing_else() {
 
 #[test]
 fn an_impossible_level_is_refused() {
-    assert!(properties(Codec::Zstd(99)).is_err());
-    assert!(properties(Codec::Uncompressed).is_ok());
-}
-
-impl Codec {
-    fn default_compression() -> Compression {
-        Compression::ZSTD(ZstdLevel::try_new(1).unwrap())
-    }
+    assert!(properties(Codec::Zstd(99), false).is_err());
+    assert!(properties(Codec::Uncompressed, false).is_ok());
 }
