@@ -14,9 +14,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("verify", &[]),
     ("rollout", &["control", "trajectory", "bus", "verify"]),
-    ("local", &["control", "trajectory", "rollout", "model", "store"]),
+    (
+        "local",
+        &["control", "trajectory", "rollout", "model", "store"],
+    ),
     ("m2po", &[]),
-    ("learner", &["control", "trajectory", "bus", "store", "model", "m2po"]),
+    (
+        "learner",
+        &["control", "trajectory", "bus", "store", "model", "m2po"],
+    ),
     ("archive", &["control", "trajectory", "bus", "store"]),
 ];
 
@@ -40,18 +46,29 @@ const NAMED_BY: &[(&str, &[&str])] = &[
 
 fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
-    command.manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).no_deps();
+    command
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .no_deps();
     command.exec().expect("cargo metadata")
 }
 
 /// Crate name without its prefix → names of its normal dependencies.
-fn dependencies(metadata: &Metadata, kinds: &[DependencyKind]) -> BTreeMap<String, BTreeSet<String>> {
+fn dependencies(
+    metadata: &Metadata,
+    kinds: &[DependencyKind],
+) -> BTreeMap<String, BTreeSet<String>> {
     metadata
         .workspace_packages()
         .iter()
         .map(|package| {
-            let wanted = package.dependencies.iter().filter(|dep| kinds.contains(&dep.kind));
-            (short(&package.name), wanted.map(|dep| dep.name.clone()).collect())
+            let wanted = package
+                .dependencies
+                .iter()
+                .filter(|dep| kinds.contains(&dep.kind));
+            (
+                short(&package.name),
+                wanted.map(|dep| dep.name.clone()).collect(),
+            )
         })
         .collect()
 }
@@ -62,17 +79,27 @@ fn short(name: &str) -> String {
 
 #[test]
 fn crates_depend_along_the_arrows_only() {
-    let all = dependencies(&metadata(), &[DependencyKind::Normal, DependencyKind::Build]);
+    let all = dependencies(
+        &metadata(),
+        &[DependencyKind::Normal, DependencyKind::Build],
+    );
     for (name, arrows) in ARROWS {
         let allowed: BTreeSet<String> = arrows.iter().map(|&name| name.to_owned()).collect();
         let inside = all[*name].iter().filter(|dep| dep.starts_with("vintage-"));
         let actual: BTreeSet<_> = inside.map(|dep| short(dep)).collect();
-        assert!(actual.is_subset(&allowed), "{name} depends on {actual:?}, allowed: {allowed:?}");
+        assert!(
+            actual.is_subset(&allowed),
+            "{name} depends on {actual:?}, allowed: {allowed:?}"
+        );
     }
     let drawn: BTreeSet<_> = ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let above: BTreeSet<_> = ["flow", "cli", "tests"].map(str::to_owned).into();
     let crates: BTreeSet<_> = all.keys().cloned().collect();
-    assert_eq!(crates, &drawn | &above, "a crate without arrows: add it to ARROWS");
+    assert_eq!(
+        crates,
+        &drawn | &above,
+        "a crate without arrows: add it to ARROWS"
+    );
 }
 
 #[test]
@@ -80,18 +107,30 @@ fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for producer in ["verify", "rollout", "local"] {
         for consumer in ["m2po", "learner", "archive"] {
-            assert!(!arrows[producer].contains(&consumer), "{producer} → {consumer}");
-            assert!(!arrows[consumer].contains(&producer), "{consumer} → {producer}");
+            assert!(
+                !arrows[producer].contains(&consumer),
+                "{producer} → {consumer}"
+            );
+            assert!(
+                !arrows[consumer].contains(&producer),
+                "{consumer} → {producer}"
+            );
         }
     }
 }
 
 #[test]
 fn pure_crates_have_nothing_to_do_io_with() {
-    let all = dependencies(&metadata(), &[DependencyKind::Normal, DependencyKind::Build]);
+    let all = dependencies(
+        &metadata(),
+        &[DependencyKind::Normal, DependencyKind::Build],
+    );
     for (name, allowed) in PURE {
         for dependency in &all[*name] {
-            assert!(allowed.contains(&dependency.as_str()), "{name} depends on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} depends on {dependency}"
+            );
         }
     }
 }
@@ -102,8 +141,19 @@ fn pure_crates_call_no_clock_and_no_io() {
     for folder in ["schemas/control", "consumers/m2po", "producers/verify"] {
         for file in sources(&std::path::Path::new(root).join(folder).join("src")) {
             let text = std::fs::read_to_string(&file).expect("a source file");
-            for forbidden in ["std::fs", "std::net", "std::time", "std::env", "std::process", "async fn"] {
-                assert!(!text.contains(forbidden), "{} names {forbidden}", file.display());
+            for forbidden in [
+                "std::fs",
+                "std::net",
+                "std::time",
+                "std::env",
+                "std::process",
+                "async fn",
+            ] {
+                assert!(
+                    !text.contains(forbidden),
+                    "{} names {forbidden}",
+                    file.display()
+                );
             }
         }
     }
@@ -129,7 +179,10 @@ fn libraries_are_named_where_they_belong() {
     for (library, owners) in NAMED_BY {
         for (name, dependencies) in &all {
             let named = dependencies.contains(*library);
-            assert!(!named || owners.contains(&name.as_str()), "{name} names {library}");
+            assert!(
+                !named || owners.contains(&name.as_str()),
+                "{name} names {library}"
+            );
         }
     }
 }

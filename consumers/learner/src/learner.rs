@@ -8,7 +8,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use vintage_control::{
     CONTROL_FORMAT, CheckpointManifest, Fingerprint, Plan, PolicyAnnouncement, PolicyVersion,
-    RejectReason, Rejection, UpdateResult,
+    RejectReason, Rejection, Sha256, UpdateResult,
 };
 use vintage_store::{Created, Weights, sha256};
 
@@ -32,8 +32,10 @@ pub struct Learner {
     intake: Intake,
     groups_trained: u64,
     groups_rejected: u64,
-    /// Newest version published.
-    announced: PolicyVersion,
+    /// Newest version published by any life: no token may be newer.
+    newest: PolicyVersion,
+    /// Newest version published or found published by this life, and its digest.
+    published: (PolicyVersion, Sha256),
     /// Refused groups the last announcement counted besides the recorded ones.
     announced_refused: u64,
     retained: BTreeSet<PolicyVersion>,
@@ -95,7 +97,8 @@ impl Learner {
         let checkpoints = records.checkpoints().await?.into_iter().collect();
         Ok(Self {
             fingerprint: fingerprint::current(),
-            announced: newest.max(trainer.version()),
+            newest: newest.max(trainer.version()),
+            published: (trainer.version(), trainer.weights_sha256()),
             announced_refused: 0,
             retained,
             checkpoints,
@@ -157,7 +160,7 @@ impl Learner {
     async fn recover(&mut self, source: &mut dyn Source) -> Result<()> {
         let from = self.trainer.version();
         while let Some(plan) = self.records.plan(self.trainer.version()).await? {
-            let groups = groups_of(&plan, &mut self.intake, source, self.announced).await?;
+            let groups = groups_of(&plan, &mut self.intake, source, self.newest).await?;
             let recorded = self.records.result(plan.version).await?;
             self.execute(plan, groups, 0.0, 0.0).await?;
             if let Some(recorded) = recorded
@@ -200,7 +203,7 @@ impl Learner {
             let Some(incoming) = incoming else {
                 return Ok(None);
             };
-            self.intake.take(incoming, self.announced)?;
+            self.intake.take(incoming, self.newest)?;
             if self.intake.refused_groups() != self.announced_refused {
                 // Producers wait for room: without this, a log full of refused groups starves
                 // the update whose plan would tell them.
@@ -306,7 +309,8 @@ impl Learner {
                 recorded: manifest.weights_sha256,
             });
         }
-        self.announced = self.announced.max(version);
+        self.newest = self.newest.max(version);
+        self.published = (version, self.trainer.weights_sha256());
         self.retained.insert(version);
         self.prune().await?;
         self.outlet.tell(LearnerEvent::Published(version));
@@ -314,18 +318,19 @@ impl Learner {
     }
 
     async fn announce(&mut self) -> Result<()> {
-        let version = self.trainer.version();
+        // Between publications the counts are news, the version is not.
+        let (version, weights_sha256) = self.published;
         self.announced_refused = self.intake.refused_groups();
         self.outlet
             .announce(&PolicyAnnouncement {
                 format: CONTROL_FORMAT.to_owned(),
                 policy: self.settings.policy.clone(),
                 version,
-                weights_sha256: self.trainer.weights_sha256(),
+                weights_sha256,
                 retained: self.retained.iter().copied().collect(),
                 groups_trained: self.groups_trained,
                 groups_rejected: self.groups_rejected + self.announced_refused,
-                refused_batches: self.intake.refused_batches(version),
+                refused_batches: self.intake.refused_batches(self.trainer.version()),
                 groups_per_update: self.settings.groups_per_update as u64,
                 finished: version.0 >= self.settings.steps,
             })

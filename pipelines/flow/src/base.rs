@@ -34,9 +34,13 @@ pub(crate) async fn ensure_version_zero(
             warm_tiny(config, task, events.clone()).await?
         }
     };
-    let files = base.into_iter().map(|(name, bytes)| (name, Bytes::from(bytes)));
+    let files = base
+        .into_iter()
+        .map(|(name, bytes)| (name, Bytes::from(bytes)));
     // Another role of the run may have been first: what is published stays.
-    let _published = weights.publish(PolicyVersion::ZERO, files.collect()).await?;
+    let _published = weights
+        .publish(PolicyVersion::ZERO, files.collect())
+        .await?;
     Ok(())
 }
 
@@ -97,12 +101,21 @@ async fn warm_tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Fi
 fn characters(task: &Task) -> BTreeSet<char> {
     let sets = std::iter::once(&task.train).chain(&task.heldout);
     sets.flat_map(PromptSet::prompts)
-        .flat_map(|prompt| prompt.text.chars().chain(prompt.answer.iter().flat_map(|a| a.chars())))
+        .flat_map(|prompt| {
+            prompt
+                .text
+                .chars()
+                .chain(prompt.answer.iter().flat_map(|a| a.chars()))
+        })
         .collect()
 }
 
 fn encode_all(tokenizer: &Tokenizer, prompts: &PromptSet) -> Result<Vec<Vec<u32>>> {
-    prompts.prompts().iter().map(|prompt| Ok(tokenizer.encode(&prompt.text)?)).collect()
+    prompts
+        .prompts()
+        .iter()
+        .map(|prompt| Ok(tokenizer.encode(&prompt.text)?))
+        .collect()
 }
 
 struct Demonstrations {
@@ -123,7 +136,10 @@ impl Demonstrations {
                 // An answer that fills the budget needs no end: sampling stops there anyway.
                 completion.push(self.eos);
                 completion.truncate(self.max_tokens);
-                Ok(Demonstration { prompt: self.prompts[row].clone(), completion })
+                Ok(Demonstration {
+                    prompt: self.prompts[row].clone(),
+                    completion,
+                })
             })
             .collect()
     }

@@ -24,7 +24,9 @@ pub(crate) struct Log {
 
 enum Broker {
     /// Held for its life: dropping it ends it.
-    Embedded { _broker: Embedded },
+    Embedded {
+        _broker: Embedded,
+    },
     Local(LocalKafka),
     Address,
 }
@@ -42,19 +44,37 @@ impl Log {
                 (embedded.bus(), Broker::Embedded { _broker: embedded })
             }
             "local" => {
-                let options = LocalOptions { nodes: 1, ..LocalOptions::default() };
+                let options = LocalOptions {
+                    nodes: 1,
+                    ..LocalOptions::default()
+                };
                 let local = LocalKafka::up(&folder.join("kafka"), options).await?;
-                (Bus::connect(local.bootstrap(), &config.broker_options)?, Broker::Local(local))
+                (
+                    Bus::connect(local.bootstrap(), &config.broker_options)?,
+                    Broker::Local(local),
+                )
             }
-            address => (Bus::connect(address, &config.broker_options)?, Broker::Address),
+            address => (
+                Bus::connect(address, &config.broker_options)?,
+                Broker::Address,
+            ),
         };
         let volatile = matches!(broker, Broker::Embedded { .. });
         if !volatile {
             bus.ensure_topics(&specs).await?;
         }
-        let incarnation =
-            if volatile { next_incarnation(archive, &topics).await? } else { Incarnation(0) };
-        Ok(Self { bus, topics, incarnation, volatile, broker })
+        let incarnation = if volatile {
+            next_incarnation(archive, &topics).await?
+        } else {
+            Incarnation(0)
+        };
+        Ok(Self {
+            bus,
+            topics,
+            incarnation,
+            volatile,
+            broker,
+        })
     }
 
     /// Ends a broker this process started; data of a local one stay.
@@ -68,6 +88,10 @@ impl Log {
 
 /// The embedded log begins anew with every process.
 async fn next_incarnation(archive: &Store, topics: &Topics) -> Result<Incarnation> {
-    let lives = Reader::new(archive.clone(), &topics.rollouts()).incarnations().await?;
-    Ok(lives.last().map_or(Incarnation(0), |last| Incarnation(last.0 + 1)))
+    let lives = Reader::new(archive.clone(), &topics.rollouts())
+        .incarnations()
+        .await?;
+    Ok(lives
+        .last()
+        .map_or(Incarnation(0), |last| Incarnation(last.0 + 1)))
 }

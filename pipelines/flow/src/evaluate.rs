@@ -6,9 +6,7 @@ use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
 use vintage_learner::{evaluation_path, write_evaluation};
 use vintage_local::LocalEngine;
-use vintage_rollout::{
-    Engine, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed,
-};
+use vintage_rollout::{Engine, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed};
 use vintage_store::Store;
 use vintage_trajectory::GroupId;
 
@@ -42,7 +40,10 @@ pub(crate) struct Evaluator {
 impl Evaluator {
     /// Evaluates what comes in, until the senders are gone. Versions evaluated before, in this
     /// life or an earlier one, are passed over.
-    pub(crate) async fn run(mut self, mut versions: mpsc::UnboundedReceiver<PolicyVersion>) -> Result<()> {
+    pub(crate) async fn run(
+        mut self,
+        mut versions: mpsc::UnboundedReceiver<PolicyVersion>,
+    ) -> Result<()> {
         while let Some(version) = versions.recv().await {
             let path = evaluation_path(&self.policy, version);
             if self.store.head(&path).await?.is_some() {
@@ -82,22 +83,35 @@ impl Evaluator {
             group: GroupId([0; 16]),
             samples: 1,
             seed: group_seed(seed, place as u64),
-            sampling: Sampling { max_tokens: self.max_tokens, temperature, top_p: 1.0, top_k: 0 },
+            sampling: Sampling {
+                max_tokens: self.max_tokens,
+                temperature,
+                top_p: 1.0,
+                top_k: 0,
+            },
         });
         let samples = self.engine.sample(requests.collect()).await?;
-        let items = self.prompts.prompts().iter().zip(samples).map(|(prompt, mut samples)| {
-            RewardItem {
+        let items = self
+            .prompts
+            .prompts()
+            .iter()
+            .zip(samples)
+            .map(|(prompt, mut samples)| RewardItem {
                 prompt: prompt.text.clone(),
-                completion: samples.pop().map(|sample| sample.completion_text).unwrap_or_default(),
+                completion: samples
+                    .pop()
+                    .map(|sample| sample.completion_text)
+                    .unwrap_or_default(),
                 answer: prompt.answer.clone(),
                 metadata: prompt.metadata.clone(),
-            }
-        });
+            });
         let scores = self.reward.score(items.collect()).await?;
         let mut total = 0.0;
         for score in &scores {
             let score = score.as_ref().map_err(|failure| {
-                Error::Role(format!("evaluating version {version}: a reward failed: {failure}"))
+                Error::Role(format!(
+                    "evaluating version {version}: a reward failed: {failure}"
+                ))
             })?;
             total += f64::from(score.reward);
         }

@@ -37,10 +37,17 @@ impl RunFolder {
     fn open(path: &Path, resolved: &Resolved<RunConfig>, lock: FlockOperation) -> Result<Self> {
         let io = |attempted, path: &Path| {
             let path = path.to_owned();
-            move |source| Error::Io { attempted, path, source }
+            move |source| Error::Io {
+                attempted,
+                path,
+                source,
+            }
         };
         let config_file = path.join("config.toml");
-        let refuse = |what: String| Error::Folder { path: path.to_owned(), what };
+        let refuse = |what: String| Error::Folder {
+            path: path.to_owned(),
+            what,
+        };
         let existed = path.is_dir();
         if existed && !config_file.is_file() {
             let mut entries = path.read_dir().map_err(io("read", path))?;
@@ -70,7 +77,11 @@ impl RunFolder {
         let staged = path.join(".config.toml");
         std::fs::write(&staged, text).map_err(io("write", &staged))?;
         std::fs::rename(&staged, &config_file).map_err(io("write", &config_file))?;
-        Ok(Self { path: path.to_owned(), store, _lock: lock_file })
+        Ok(Self {
+            path: path.to_owned(),
+            store,
+            _lock: lock_file,
+        })
     }
 
     /// The folder.

@@ -3,14 +3,15 @@
 mod base;
 mod broker;
 pub mod config;
+pub mod doctor;
 mod error;
 mod evaluate;
 mod event;
 mod folder;
 pub mod progress;
 mod recorded;
-pub mod report;
 mod replay;
+pub mod report;
 pub mod roles;
 mod run;
 mod settings;

@@ -36,7 +36,10 @@ impl ArchiveSource {
         for &incarnation in incarnations {
             let of_life = resume.iter().filter(|at| at.incarnation == incarnation);
             let from: BTreeMap<_, _> = of_life.map(|at| (at.partition, at.resume)).collect();
-            let filter = Filter { from, ..Filter::default() };
+            let filter = Filter {
+                from,
+                ..Filter::default()
+            };
             let mut partitions = Vec::new();
             for partition in reader.partitions(incarnation).await? {
                 let mut messages = reader.messages(incarnation, partition, &filter).await?;
@@ -51,9 +54,16 @@ impl ArchiveSource {
     async fn next_message(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
         while let Some(life) = self.lives.front_mut() {
             let key = |message: &ArchivedMessage| {
-                (message.timestamp_ms, message.record.partition, message.record.offset)
+                (
+                    message.timestamp_ms,
+                    message.record.partition,
+                    message.record.offset,
+                )
             };
-            let waiting = life.partitions.iter_mut().filter(|(head, _)| head.is_some());
+            let waiting = life
+                .partitions
+                .iter_mut()
+                .filter(|(head, _)| head.is_some());
             let first = waiting.min_by_key(|(head, _)| head.as_ref().map(key));
             if let Some((head, messages)) = first {
                 let message = head.take();
@@ -69,7 +79,10 @@ impl ArchiveSource {
 #[async_trait]
 impl Source for ArchiveSource {
     async fn next(&mut self) -> vintage_learner::Result<Option<Incoming>> {
-        let message = self.next_message().await.map_err(vintage_learner::Error::source_failed)?;
+        let message = self
+            .next_message()
+            .await
+            .map_err(vintage_learner::Error::source_failed)?;
         Ok(message.map(incoming))
     }
 }
@@ -103,10 +116,17 @@ pub(crate) async fn resume_source(
     resume: &[PartitionResume],
 ) -> Result<Box<dyn Source>> {
     let lives = reader.incarnations().await?;
-    let earlier: Vec<_> = lives.into_iter().filter(|life| *life != log.incarnation).collect();
+    let earlier: Vec<_> = lives
+        .into_iter()
+        .filter(|life| *life != log.incarnation)
+        .collect();
     let recorded = ArchiveSource::open(reader, &earlier, resume).await?;
     let live = live_source(log, resume).await?;
-    Ok(Box::new(Then { recorded, live, ended: false }))
+    Ok(Box::new(Then {
+        recorded,
+        live,
+        ended: false,
+    }))
 }
 
 /// The live log from its resume points on. The consumer exists when this returns.
@@ -119,25 +139,43 @@ pub(crate) async fn live_source(log: &Log, resume: &[PartitionResume]) -> Result
             .find(|at| at.incarnation == log.incarnation && at.partition == partition);
         (partition, of_log.map_or(low, first_read))
     });
-    let consumer =
-        log.bus.consumer("learner", &topic, start.collect(), ConsumerLimits::default())?;
+    let consumer = log.bus.consumer(
+        "learner",
+        &topic,
+        start.collect(),
+        ConsumerLimits::default(),
+    )?;
     Ok(LogSource::new(consumer, log.incarnation))
 }
 
 /// The record before the resume point is read again where its checksum is known, to see that
 /// the topic is still the same.
 fn first_read(at: &PartitionResume) -> Offset {
-    if at.crc32c_before.is_some() { Offset(at.resume.0 - 1) } else { at.resume }
+    if at.crc32c_before.is_some() {
+        Offset(at.resume.0 - 1)
+    } else {
+        at.resume
+    }
 }
 
 fn incoming(message: ArchivedMessage) -> Incoming {
-    let unreadable = |headers, reason, detail| Unreadable { headers, reason, detail };
+    let unreadable = |headers, reason, detail| Unreadable {
+        headers,
+        reason,
+        detail,
+    };
     let content = match (message.headers, message.rows) {
         (Ok(headers), Ok(rows)) => Ok((headers, rows)),
-        (Ok(headers), Err(bad)) => {
-            Err(unreadable(Some(headers), RejectReason::Undecodable, bad.reason))
-        }
-        (Err(error), _) => Err(unreadable(None, RejectReason::BadHeaders, error.to_string())),
+        (Ok(headers), Err(bad)) => Err(unreadable(
+            Some(headers),
+            RejectReason::Undecodable,
+            bad.reason,
+        )),
+        (Err(error), _) => Err(unreadable(
+            None,
+            RejectReason::BadHeaders,
+            error.to_string(),
+        )),
     };
     Incoming {
         record: message.record,
@@ -161,7 +199,10 @@ pub(crate) async fn held(reader: &Reader) -> Result<Held> {
             let number = (headers.producer.clone(), headers.producer_seq);
             held.batches.insert(number, headers.batch);
         }
-        held.numbers.entry(headers.producer).or_default().insert(headers.producer_seq);
+        held.numbers
+            .entry(headers.producer)
+            .or_default()
+            .insert(headers.producer_seq);
     }
     Ok(held)
 }
@@ -169,5 +210,8 @@ pub(crate) async fn held(reader: &Reader) -> Result<Held> {
 /// Partition and offset pairs of where a log ends.
 pub(crate) async fn ends(bus: &vintage_bus::Bus, topic: &str) -> Result<Vec<(Partition, Offset)>> {
     let marks = bus.watermarks(topic).await?;
-    Ok(marks.into_iter().map(|(partition, _, high)| (partition, high)).collect())
+    Ok(marks
+        .into_iter()
+        .map(|(partition, _, high)| (partition, high))
+        .collect())
 }

@@ -46,7 +46,10 @@ pub async fn replay_exact(
     learner: Option<&Name>,
     events: &Events,
 ) -> Result<ReplaySummary> {
-    let refuse = |what: String| Error::Folder { path: folder.to_owned(), what };
+    let refuse = |what: String| Error::Folder {
+        path: folder.to_owned(),
+        what,
+    };
     if !folder.is_dir() {
         return Err(refuse("is no folder: name a run's folder".to_owned()));
     }
@@ -57,7 +60,9 @@ pub async fn replay_exact(
     };
     let records = Records::new(store.clone(), learner.clone());
     let Some(first) = records.plan(PolicyVersion::ZERO).await? else {
-        return Err(refuse(format!("holds no plan 0 of learner {learner}: there is nothing to replay")));
+        return Err(refuse(format!(
+            "holds no plan 0 of learner {learner}: there is nothing to replay"
+        )));
     };
     let weights = Weights::new(store.clone(), first.policy.clone());
     let archive = store.at("archive");
@@ -68,7 +73,10 @@ pub async fn replay_exact(
     let _nobody_listens = events.send(RunEvent::Phase(format!("replaying learner {learner}")));
     let updates = store.list(&format!("plans/{learner}")).await?.len() as u64;
     let replayed = replay(&records, &weights, &mut source, |version| {
-        let _nobody_listens = events.send(RunEvent::Replayed { done: version.0, updates });
+        let _nobody_listens = events.send(RunEvent::Replayed {
+            done: version.0,
+            updates,
+        });
     })
     .await?;
     Ok(ReplaySummary {
@@ -88,7 +96,14 @@ async fn names(store: &Store, prefix: &str) -> Result<Vec<Name>> {
     let paths = store.list(prefix).await?;
     let mut names: Vec<Name> = paths
         .iter()
-        .filter_map(|path| path.strip_prefix(prefix)?.strip_prefix('/')?.split('/').next()?.parse().ok())
+        .filter_map(|path| {
+            path.strip_prefix(prefix)?
+                .strip_prefix('/')?
+                .split('/')
+                .next()?
+                .parse()
+                .ok()
+        })
         .collect();
     names.dedup();
     Ok(names)
@@ -99,8 +114,15 @@ fn only<T: std::fmt::Display>(mut found: Vec<T>, what: &str, by: &str) -> Result
         (Some(one), true) => Ok(one),
         (None, _) => Err(format!("holds no {what}: name a run's folder")),
         (Some(last), false) => {
-            let names: Vec<_> = found.iter().chain([&last]).map(ToString::to_string).collect();
-            Err(format!("holds more than one {what} ({}): choose with {by}", names.join(", ")))
+            let names: Vec<_> = found
+                .iter()
+                .chain([&last])
+                .map(ToString::to_string)
+                .collect();
+            Err(format!(
+                "holds more than one {what} ({}): choose with {by}",
+                names.join(", ")
+            ))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Sink, SinkSummary};
+use vintage_archive::{Sink, SinkHandle, SinkSummary};
 use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Offset, PolicyAnnouncement, PolicyVersion};
 use vintage_learner::{DurableLog, Learner, LearnerSummary, Outlet};
@@ -19,23 +19,34 @@ use crate::{
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::RunFolder,
-    recorded::live_source,
+    recorded::{ends, live_source},
     run::{sink_options, writer},
     settings::{learner_settings, rollout_config},
     tasks::Task,
 };
 
-/// Archives the run's rollouts until `stop`.
+/// Archives the run's rollouts until `stop`; then what the log holds at that moment, and ends.
 pub async fn archive(
     resolved: &Resolved<RunConfig>,
     out: &Path,
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
     let (folder, log) = join(resolved, out).await?;
-    let mut options = sink_options(&resolved.config, &folder, &log);
-    options.cancel = stop.clone();
-    let (_sink, task) = Sink::start(options, &log.bus).await?;
-    Ok(task.await.map_err(|error| Error::Role(format!("the archive panicked: {error}")))??)
+    let options = sink_options(&resolved.config, &folder, &log);
+    let (sink, mut task) = Sink::start(options, &log.bus).await?;
+    let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
+    tokio::select! {
+        ended = &mut task => return Ok(ended.map_err(panicked)??),
+        () = stop.cancelled() => {}
+    }
+    let drained = drain(&sink, &log).await;
+    sink.shutdown();
+    let summary = task.await.map_err(panicked)??;
+    drained.map(|()| summary)
+}
+
+async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
+    Ok(sink.drain_through(ends(&log.bus, &log.topics.rollouts()).await?).await?)
 }
 
 /// Trains until all updates are done, or until `stop`. Makes version 0 if there is none.
@@ -64,8 +75,14 @@ pub async fn learn(
     });
     let settings = learner_settings(config, &weights).await?;
     let name = &config.learner.name;
-    let learner =
-        Learner::open(settings, writer(name), folder.records(name), weights, outlet).await?;
+    let learner = Learner::open(
+        settings,
+        writer(name),
+        folder.records(name),
+        weights,
+        outlet,
+    )
+    .await?;
     let mut source = live_source(&log, &learner.resume_points()).await?;
     let learned = learner.run(&mut source, &mut DurableLog, stop).await?;
     forwarding
@@ -148,31 +165,50 @@ async fn first_announcement(log: &Log) -> Result<()> {
             return Ok(());
         }
     }
-    Err(Error::Role(format!("reading {topic} ended before the first announcement")))
+    Err(Error::Role(format!(
+        "reading {topic} ended before the first announcement"
+    )))
 }
 
 /// What the log holds already, by its headers: the gate counts all producers of the run.
 async fn base_of_log(log: &Log) -> Result<GateBase> {
     let topic = log.topics.rollouts();
     let marks = log.bus.watermarks(&topic).await?;
-    let mut left: u64 = marks.iter().map(|(_, low, high)| (high.0 - low.0).max(0) as u64).sum();
+    let mut left: u64 = marks
+        .iter()
+        .map(|(_, low, high)| (high.0 - low.0).max(0) as u64)
+        .sum();
     let expired: u64 = marks.iter().map(|(_, low, _)| low.0.max(0) as u64).sum();
-    let mut base = GateBase { published_before: expired, ..GateBase::default() };
+    let mut base = GateBase {
+        published_before: expired,
+        ..GateBase::default()
+    };
     if left == 0 {
         return Ok(base);
     }
-    let start = marks.iter().map(|(partition, low, _)| (*partition, *low)).collect();
-    let mut records =
-        log.bus.consumer("rollout-base", &topic, start, ConsumerLimits::default())?;
+    let start = marks
+        .iter()
+        .map(|(partition, low, _)| (*partition, *low))
+        .collect();
+    let mut records = log
+        .bus
+        .consumer("rollout-base", &topic, start, ConsumerLimits::default())?;
     while left > 0 {
         // Offsets that hold no record leave the count above what comes: a record at or past the
         // marks, or silence, ends it.
         let next = tokio::time::timeout(Duration::from_secs(5), records.next()).await;
         let Ok(next) = next else { break };
-        let Some(Event::Record(record)) = next? else { break };
+        let Some(Event::Record(record)) = next? else {
+            break;
+        };
         left -= 1;
-        let pairs = record.headers.iter().map(|h| (h.key.as_str(), h.value.as_deref()));
-        let Ok(headers) = Headers::parse(pairs) else { continue };
+        let pairs = record
+            .headers
+            .iter()
+            .map(|h| (h.key.as_str(), h.value.as_deref()));
+        let Ok(headers) = Headers::parse(pairs) else {
+            continue;
+        };
         if headers.part.0 == 1 {
             base.published_before += 1;
             if headers.batch >= 0 {

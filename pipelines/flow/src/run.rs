@@ -56,7 +56,10 @@ pub async fn run(
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     phase("training");
     let training = Instant::now();
-    let outcome = Roles::start(config, &folder, &log, task, events).await?.finish(stop).await;
+    let outcome = Roles::start(config, &folder, &log, task, events)
+        .await?
+        .finish(stop)
+        .await;
     let training_seconds = training.elapsed().as_secs_f64();
     let stopped = log.stop().await;
     outcome?;
@@ -76,7 +79,9 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
     let weights = folder.weights(policy);
     let version = weights.latest().await?.unwrap_or_default();
     let manifest = weights.manifest(version).await?.ok_or_else(|| {
-        Error::Role(format!("version {version} of {policy} vanished from the store"))
+        Error::Role(format!(
+            "version {version} of {policy} vanished from the store"
+        ))
     })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
     let held = held(&reader).await?;
@@ -96,7 +101,11 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
 
 async fn tally(folder: &RunFolder, records: &Records, held: &Held) -> Result<Tally> {
     let acknowledged = read_journals(&folder.journals())?;
-    Ok(Tally::new(&acknowledged, held, &Planned::read(records).await?))
+    Ok(Tally::new(
+        &acknowledged,
+        held,
+        &Planned::read(records).await?,
+    ))
 }
 
 /// What producers need to know of earlier lives.
@@ -130,7 +139,11 @@ async fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Opti
 fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
     let path = folder.path().join("summary.json");
     let staged = folder.path().join(".summary.json");
-    let io = |source| Error::Io { attempted: "write", path: path.clone(), source };
+    let io = |source| Error::Io {
+        attempted: "write",
+        path: path.clone(),
+        source,
+    };
     let mut text = serde_json::to_string_pretty(summary)
         .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
     text.push('\n');
@@ -157,5 +170,9 @@ pub(crate) fn sink_options(config: &RunConfig, folder: &RunFolder, log: &Log) ->
 
 /// Name of this life's learner in its plans.
 pub(crate) fn writer(learner: &Name) -> String {
-    format!("{learner}-{}-{}", std::process::id(), uuid::Uuid::now_v7().simple())
+    format!(
+        "{learner}-{}-{}",
+        std::process::id(),
+        uuid::Uuid::now_v7().simple()
+    )
 }

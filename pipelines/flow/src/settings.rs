@@ -31,7 +31,11 @@ pub(crate) async fn learner_settings(
         checkpoint_every: learner.checkpoint_every,
         publish_every: learner.publish_every,
         keep_versions: learner.keep_versions,
-        pin_every: if config.evaluation.every > 0 { config.evaluation.every } else { u64::MAX },
+        pin_every: if config.evaluation.every > 0 {
+            config.evaluation.every
+        } else {
+            u64::MAX
+        },
         max_age: learner.max_age,
         incomplete_after_records: INCOMPLETE_AFTER_RECORDS,
         algorithm: config.algorithm(),
@@ -40,22 +44,24 @@ pub(crate) async fn learner_settings(
 }
 
 /// Settings of the local producer of a run.
-pub(crate) fn rollout_config(
-    config: &config::RunConfig,
-    prompts: &Path,
-) -> Result<RolloutConfig> {
+pub(crate) fn rollout_config(config: &config::RunConfig, prompts: &Path) -> Result<RolloutConfig> {
     let rollout = &config.rollout;
     let reward = &rollout.reward;
     let rollout = RolloutConfig {
         producer: producer_name(),
-        prompts: PromptsConfig { path: prompts.to_owned() },
+        prompts: PromptsConfig {
+            path: prompts.to_owned(),
+        },
         group_size: rollout.group_size,
         max_tokens: rollout.max_tokens,
         temperature: rollout.temperature as f32,
         top_p: rollout.top_p as f32,
         top_k: rollout.top_k,
         concurrent_groups: rollout.concurrent_groups,
-        gate: GateConfig { max_staleness: config.gate.max_staleness, exact: config.gate.exact },
+        gate: GateConfig {
+            max_staleness: config.gate.max_staleness,
+            exact: config.gate.exact,
+        },
         reward: RewardConfig {
             kind: match reward.kind {
                 config::RewardKind::Exact => RewardKind::Exact,

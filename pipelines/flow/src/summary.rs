@@ -105,14 +105,18 @@ impl Totals {
     pub(crate) fn summary(&self, parts: Parts<'_>) -> Summary {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let accuracy = |evaluation: &EvaluationResult| evaluation.sampled_accuracy;
-        let mean = |of: Vec<f64>| {
-            (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64)
-        };
+        let mean =
+            |of: Vec<f64>| (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64);
         let regular = self.evaluations.iter().filter(|evaluation| {
-            parts.evaluate_every > 0
-                && evaluation.version.0.is_multiple_of(parts.evaluate_every)
+            parts.evaluate_every > 0 && evaluation.version.0.is_multiple_of(parts.evaluate_every)
         });
-        let last4 = self.evaluations.iter().rev().take(4).map(accuracy).collect();
+        let last4 = self
+            .evaluations
+            .iter()
+            .rev()
+            .take(4)
+            .map(accuracy)
+            .collect();
         let tokens = self.tokens as f64;
         let Parts { tally, .. } = parts;
         Summary {
@@ -126,7 +130,10 @@ impl Totals {
             final_accuracy: self.evaluations.last().map(accuracy),
             accuracy_auc: mean(regular.map(accuracy).collect()),
             accuracy_last4: mean(last4),
-            eval_samples: self.evaluations.last().map_or(0, |evaluation| evaluation.samples),
+            eval_samples: self
+                .evaluations
+                .last()
+                .map_or(0, |evaluation| evaluation.samples),
             produced: tally.produced,
             trained: tally.trained,
             in_flight: tally.in_flight,

@@ -95,7 +95,10 @@ impl Planned {
     pub fn add(&mut self, plan: &Plan) {
         for group in &plan.groups {
             self.trained += 1;
-            let numbers = self.trained_numbers.entry(group.producer.clone()).or_default();
+            let numbers = self
+                .trained_numbers
+                .entry(group.producer.clone())
+                .or_default();
             numbers.insert(group.producer_seq);
         }
         for rejection in &plan.rejections {
@@ -111,7 +114,10 @@ impl Planned {
                     continue;
                 }
             }
-            *self.rejected.entry(rejection.reason.as_str().to_owned()).or_default() += 1;
+            *self
+                .rejected
+                .entry(rejection.reason.as_str().to_owned())
+                .or_default() += 1;
         }
     }
 
@@ -143,7 +149,9 @@ fn count(numbers: &Numbers) -> u64 {
 fn missing(these: &Numbers, those: &Numbers) -> u64 {
     let none = BTreeSet::new();
     let absent = |(producer, numbers): (&String, &BTreeSet<u64>)| {
-        numbers.difference(those.get(producer).unwrap_or(&none)).count() as u64
+        numbers
+            .difference(those.get(producer).unwrap_or(&none))
+            .count() as u64
     };
     these.iter().map(absent).sum()
 }
@@ -168,33 +176,52 @@ mod tests {
     }
 
     fn held(numbers: Numbers) -> Held {
-        Held { numbers, ..Held::default() }
+        Held {
+            numbers,
+            ..Held::default()
+        }
     }
 
     fn planned(trained: Numbers) -> Planned {
-        Planned { trained: count(&trained), trained_numbers: trained, ..Planned::default() }
+        Planned {
+            trained: count(&trained),
+            trained_numbers: trained,
+            ..Planned::default()
+        }
     }
 
     #[test]
     fn a_clean_run_balances() {
-        let tally =
-            Tally::new(&numbers("p", 0..10), &held(numbers("p", 0..10)), &planned(numbers("p", 0..8)));
-        assert_eq!((tally.produced, tally.trained, tally.in_flight, tally.lost), (10, 8, 2, 0));
+        let tally = Tally::new(
+            &numbers("p", 0..10),
+            &held(numbers("p", 0..10)),
+            &planned(numbers("p", 0..8)),
+        );
+        assert_eq!(
+            (tally.produced, tally.trained, tally.in_flight, tally.lost),
+            (10, 8, 2, 0)
+        );
         assert!(tally.balances());
     }
 
     #[test]
     fn what_died_with_the_broker_is_lost() {
-        let tally =
-            Tally::new(&numbers("p", 0..10), &held(numbers("p", 0..7)), &planned(numbers("p", 0..7)));
+        let tally = Tally::new(
+            &numbers("p", 0..10),
+            &held(numbers("p", 0..7)),
+            &planned(numbers("p", 0..7)),
+        );
         assert_eq!((tally.produced, tally.lost), (10, 3));
         assert!(tally.balances());
     }
 
     #[test]
     fn an_acknowledgement_that_was_not_noted_is_no_loss() {
-        let tally =
-            Tally::new(&numbers("p", 0..6), &held(numbers("p", 0..7)), &planned(numbers("p", 0..7)));
+        let tally = Tally::new(
+            &numbers("p", 0..6),
+            &held(numbers("p", 0..7)),
+            &planned(numbers("p", 0..7)),
+        );
         assert_eq!((tally.produced, tally.lost), (7, 0));
         assert!(tally.balances());
     }
@@ -217,7 +244,11 @@ mod tests {
     #[test]
     fn with_a_journal_a_number_never_acknowledged_is_no_loss() {
         let log = held(numbers("p", [0, 1, 3]));
-        let tally = Tally::new(&numbers("p", [0, 1, 3]), &log, &planned(numbers("p", [0, 1, 3])));
+        let tally = Tally::new(
+            &numbers("p", [0, 1, 3]),
+            &log,
+            &planned(numbers("p", [0, 1, 3])),
+        );
         assert_eq!((tally.produced, tally.lost), (3, 0));
         assert!(tally.balances());
     }

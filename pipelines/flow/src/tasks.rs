@@ -27,7 +27,11 @@ impl Task {
             let path = folder.join("prompts").join(name);
             let io = |attempted| {
                 let path = path.clone();
-                move |source| Error::Io { attempted, path, source }
+                move |source| Error::Io {
+                    attempted,
+                    path,
+                    source,
+                }
             };
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).map_err(io("create the folder of"))?;
@@ -57,10 +61,19 @@ impl Task {
 
     /// A prompt that is trained on says nothing as a held-out one.
     fn refuse_overlap(&self) -> Result<()> {
-        let Some(heldout) = &self.heldout else { return Ok(()) };
-        let trained: std::collections::BTreeSet<_> =
-            self.train.prompts().iter().map(|prompt| &prompt.text).collect();
-        let shared = heldout.prompts().iter().find(|prompt| trained.contains(&prompt.text));
+        let Some(heldout) = &self.heldout else {
+            return Ok(());
+        };
+        let trained: std::collections::BTreeSet<_> = self
+            .train
+            .prompts()
+            .iter()
+            .map(|prompt| &prompt.text)
+            .collect();
+        let shared = heldout
+            .prompts()
+            .iter()
+            .find(|prompt| trained.contains(&prompt.text));
         match shared {
             None => Ok(()),
             Some(shared) => Err(Error::Usage(format!(

@@ -7,7 +7,7 @@ use std::{
 
 use toml_edit::{Document, Item, TableLike};
 
-use super::{ConfigError, Key, Origin, presets};
+use super::{ConfigError, Key, Origin, presets, read_recorded};
 
 /// Prefix of the environment variables that are settings.
 pub const ENV_PREFIX: &str = "VINTAGE__";
@@ -70,6 +70,31 @@ impl Layers {
                 line,
             }
         })
+    }
+
+    /// Adds the `config.toml` of a run that is to go on: each value keeps the origin that the
+    /// file tells.
+    pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
+        let before = self.assignments.len();
+        self = self.file(path)?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let told: BTreeMap<Key, String> = read_recorded(&text)
+            .map_err(|source| ConfigError::Syntax {
+                place: path.display().to_string(),
+                source: Box::new(source),
+            })?
+            .into_iter()
+            .filter_map(|line| Some((line.key, line.origin?)))
+            .collect();
+        for assignment in &mut self.assignments[before..] {
+            if let Some(origin) = told.get(&assignment.key) {
+                assignment.origin = Origin::Recorded(origin.clone());
+            }
+        }
+        Ok(self)
     }
 
     /// Adds every variable that begins with [`ENV_PREFIX`]: `VINTAGE__LEARNER__STEPS=100` sets

@@ -19,6 +19,8 @@ pub enum Origin {
         /// Line within it, from 1.
         line: usize,
     },
+    /// The settings a run was started with, which say themselves where each came from.
+    Recorded(String),
     /// An environment variable.
     Env(String),
     /// `--set key=value`.
@@ -33,7 +35,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Preset { name, line } => write!(f, "preset {name}:{line}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::Env(name) => f.write_str(name),
+            Self::Recorded(text) | Self::Env(text) => f.write_str(text),
             Self::Set => f.write_str("--set"),
             Self::Flag(flag) => f.write_str(flag),
         }

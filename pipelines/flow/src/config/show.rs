@@ -9,6 +9,7 @@ use super::{
     key::quoted,
     resolve::Entry,
     schema::{Kind, Schema},
+    suggest,
 };
 
 impl<T> Resolved<T> {
@@ -20,17 +21,13 @@ impl<T> Resolved<T> {
     /// The settings as TOML, in order of declaration, each with a comment that says where it
     /// came from: a run's `config.toml`. Optional settings that are not set stand as comments.
     pub fn to_toml(&self) -> String {
-        self.render(true)
+        self.show(&Key::root(), true)
     }
 
-    /// The same without origins.
-    pub fn to_plain_toml(&self) -> String {
-        self.render(false)
-    }
-
-    fn render(&self, origins: bool) -> String {
+    /// The settings at or below `within` as TOML, with or without origins.
+    pub fn show(&self, within: &Key, origins: bool) -> String {
         let mut sections: Vec<(Key, Vec<(String, &Entry)>)> = Vec::new();
-        for (key, entry) in ordered(&self.entries, &self.schema) {
+        for (key, entry) in self.ordered(within) {
             let section = key.parent();
             let value = entry.value.as_ref().map(ToString::to_string);
             let name = quoted(key.last());
@@ -46,7 +43,8 @@ impl<T> Resolved<T> {
         let mut text = String::new();
         for (section, lines) in sections {
             if !section.parts().is_empty() {
-                let _ = writeln!(text, "\n[{section}]");
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{section}]");
             }
             let width = lines
                 .iter()
@@ -65,17 +63,33 @@ impl<T> Resolved<T> {
     }
 
     /// The settings as one JSON object: `{"learner.steps": {"value": 400, "origin": "--set"}}`.
-    pub fn to_json(&self) -> serde_json::Value {
-        let entries = ordered(&self.entries, &self.schema)
-            .into_iter()
-            .map(|(key, entry)| {
-                let shown = serde_json::json!({
-                    "value": entry.value,
-                    "origin": entry.origin.to_string(),
-                });
-                (key.to_string(), shown)
+    /// Only those at or below `within`.
+    pub fn to_json(&self, within: &Key) -> serde_json::Value {
+        let entries = self.ordered(within).into_iter().map(|(key, entry)| {
+            let shown = serde_json::json!({
+                "value": entry.value,
+                "origin": entry.origin.to_string(),
             });
+            (key.to_string(), shown)
+        });
         serde_json::Value::Object(entries.collect())
+    }
+
+    /// Whether there is a setting or section of that name.
+    pub fn has(&self, key: &Key) -> bool {
+        self.schema.field(key).is_some() || self.entries.contains_key(key)
+    }
+
+    /// The settings with the nearest names.
+    pub fn nearest(&self, key: &Key) -> Vec<Key> {
+        suggest::nearest_keys(key, self.schema.settings())
+    }
+
+    fn ordered(&self, within: &Key) -> Vec<(&Key, &Entry)> {
+        let depth = within.parts().len();
+        let mut entries = ordered(&self.entries, &self.schema);
+        entries.retain(|(key, _)| key.prefix(depth) == *within);
+        entries
     }
 }
 

@@ -362,8 +362,12 @@ fn what_is_shown_reads_back_with_origins() {
     assert_eq!(find("algorithm").value, "\"m2po\"");
     assert_eq!(find("learner.name").origin.as_deref(), Some("default"));
     assert!(text.contains("# max_age = none"), "{text}");
-    let plain = resolved.to_plain_toml();
-    assert!(!plain.contains("--set"));
+    assert!(!resolved.show(&Key::root(), false).contains("--set"));
+    assert_eq!(
+        resolved.show(&key("grpo"), false),
+        "[grpo]\nclip_eps = 0.2\n"
+    );
+    assert_eq!(resolved.to_json(&key("seed"))["seed"]["origin"], "--set");
 }
 
 #[test]
@@ -425,4 +429,20 @@ fn the_built_in_prompts_are_running_sums_and_held_out_ones_are_disjoint() {
     assert!(heldout.iter().all(|(prompt, _)| weighted(prompt) % 7 == 0));
     let unique: std::collections::BTreeSet<_> = train.iter().collect();
     assert_eq!(unique.len(), train.len());
+}
+
+#[test]
+fn a_recorded_run_is_a_base_that_keeps_its_origins() {
+    let layers = Layers::new()
+        .preset("stale-256")
+        .and_then(|layers| layers.set("seed=7"));
+    let first = resolve(layers.expect("layers")).expect("valid");
+    let (_folder, path) = file(&first.to_toml());
+    let again = || Layers::new().recorded(&path).expect("readable");
+    let resumed = resolve(again()).expect("valid");
+    assert_eq!(resumed.config, first.config);
+    assert_eq!(resumed.to_toml(), first.to_toml());
+    let longer = resolve(again().set("learner.steps=1200").expect("an assignment")).expect("valid");
+    assert_eq!(longer.config.learner.steps, 1200);
+    assert_eq!(longer.config.seed, 7);
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, PolicyVersion, RecordId};
 use vintage_learner::{
-    DurableLog, Durability, Learner, LearnerEvent, LearnerSummary, Outlet, Source,
+    Durability, DurableLog, Learner, LearnerEvent, LearnerSummary, Outlet, Source,
 };
 use vintage_local::LocalEngine;
 use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward};
@@ -15,8 +15,8 @@ use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_
 use super::{gate_base, is_evaluated, sink_options, writer};
 use crate::{
     Error, Result,
-    config::RunConfig,
     broker::Log,
+    config::RunConfig,
     evaluate::Evaluator,
     event::{Events, RunEvent},
     folder::RunFolder,
@@ -74,7 +74,10 @@ impl Roles {
         let learner = Learner::open(settings, name, records, weights.clone(), outlet).await?;
         let source = resume_source(log, &reader, &learner.resume_points()).await?;
         let durability: Box<dyn Durability> = if log.volatile {
-            Box::new(ArchiveFirst { sink: sink.clone(), incarnation: log.incarnation })
+            Box::new(ArchiveFirst {
+                sink: sink.clone(),
+                incarnation: log.incarnation,
+            })
         } else {
             Box::new(DurableLog)
         };
@@ -87,7 +90,9 @@ impl Roles {
             topics: log.topics.clone(),
             table: vintage_bus::TopicTable::builtin(),
             policy: policy.clone(),
-            engine: Box::new(LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?),
+            engine: Box::new(
+                LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?,
+            ),
             reward: open_reward(&rollout.reward)?,
             prompts: task.train,
             config: rollout,
@@ -101,7 +106,16 @@ impl Roles {
         let stop_producer = CancellationToken::new();
         let producer = tokio::spawn(produce(worker, stop_producer.clone(), events.clone()));
         let log = (log.bus.clone(), topic);
-        Ok(Self { sink, archive, learner, producer, evaluator, stop_learner, stop_producer, log })
+        Ok(Self {
+            sink,
+            archive,
+            learner,
+            producer,
+            evaluator,
+            stop_learner,
+            stop_producer,
+            log,
+        })
     }
 
     /// Waits for the learner, or for `stop`, or for a failure; then ends everything: learner
@@ -161,7 +175,9 @@ async fn learn(
     mut durability: Box<dyn Durability>,
     stop: CancellationToken,
 ) -> Result<LearnerSummary> {
-    Ok(learner.run(source.as_mut(), durability.as_mut(), &stop).await?)
+    Ok(learner
+        .run(source.as_mut(), durability.as_mut(), &stop)
+        .await?)
 }
 
 async fn produce(
@@ -209,7 +225,9 @@ async fn start_evaluator(
     task: &Task,
     events: &Events,
 ) -> Result<(Evaluations, Option<JoinHandle<Result<()>>>)> {
-    let Some(prompts) = &task.heldout else { return Ok((None, None)) };
+    let Some(prompts) = &task.heldout else {
+        return Ok((None, None));
+    };
     let rollout = rollout_config(config, prompts.path())?;
     let policy = config.learner.policy.clone();
     let weights = folder.weights(&policy);
@@ -240,7 +258,10 @@ async fn start_sink(
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
     let (sink, task) = Sink::start(sink_options(config, folder, log), &log.bus).await?;
-    Ok((sink, tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) })))
+    Ok((
+        sink,
+        tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) }),
+    ))
 }
 
 fn joined<T>(role: &str, outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
@@ -261,8 +282,12 @@ struct ArchiveFirst {
 impl Durability for ArchiveFirst {
     async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
         // Records of earlier lives came out of the archive.
-        let live = records.iter().filter(|record| record.incarnation == self.incarnation);
-        let through = live.map(|record| (record.partition, record.offset.next())).collect();
+        let live = records
+            .iter()
+            .filter(|record| record.incarnation == self.incarnation);
+        let through = live
+            .map(|record| (record.partition, record.offset.next()))
+            .collect();
         let committed = self.sink.commit_through(through).await;
         committed.map_err(vintage_learner::Error::durability_failed)
     }

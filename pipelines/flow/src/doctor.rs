@@ -1,0 +1,330 @@
+//! Whether this machine, the settings, the broker and the store can carry a run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Serialize;
+use vintage_bus::{Bus, TopicTable};
+use vintage_rollout::PromptSet;
+use vintage_store::Store;
+
+use crate::config::{RunConfig, presets};
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Works, and is worth knowing.
+    Note,
+    /// A run would fail.
+    Bad,
+}
+
+/// A broker on this side of the world answers within this time.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Less room than this is not enough for a run of any length.
+const ROOM: u64 = 1 << 30;
+
+impl Check {
+    fn good(name: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            verdict: Verdict::Good,
+            found: found.into(),
+            advice: None,
+        }
+    }
+
+    fn note(name: &'static str, found: impl Into<String>, advice: &str) -> Self {
+        let advice = Some(advice.to_owned());
+        Self {
+            name,
+            verdict: Verdict::Note,
+            found: found.into(),
+            advice,
+        }
+    }
+
+    fn bad(name: &'static str, found: impl Into<String>, advice: &str) -> Self {
+        let advice = Some(advice.to_owned());
+        Self {
+            name,
+            verdict: Verdict::Bad,
+            found: found.into(),
+            advice,
+        }
+    }
+}
+
+/// Looks at everything a run with these settings, in a folder at or below `out`, would need.
+pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
+    let mut checks = vec![machine()];
+    checks.extend(prompts(config));
+    checks.extend(model(config));
+    checks.extend(reward(config));
+    checks.push(room(out));
+    checks.push(store(out).await);
+    checks.push(sizes());
+    checks.extend(broker(config).await);
+    checks
+}
+
+fn machine() -> Check {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let name = "machine";
+    let found = format!("{cores} cores, {}", vintage_learner::fingerprint::current().isa);
+    if cores < 2 {
+        return Check::note(name, found, "learner and producer take turns on one core");
+    }
+    Check::good(name, found)
+}
+
+fn prompts(config: &RunConfig) -> Vec<Check> {
+    let look = |name: &'static str, path: Option<&PathBuf>, built_in: &str| match path {
+        None => {
+            let rows = presets::data(built_in).map_or(0, |text| text.lines().count());
+            Check::good(name, format!("built in, {rows} rows"))
+        }
+        Some(path) => match PromptSet::load(path) {
+            Ok(prompts) => Check::good(
+                name,
+                format!("{}, {} rows", path.display(), prompts.prompts().len()),
+            ),
+            Err(error) => Check::bad(name, error.to_string(), "see `vintage run --help`"),
+        },
+    };
+    let mut checks = vec![look(
+        "prompts",
+        config.prompts.train.as_ref(),
+        "chain6/train.jsonl",
+    )];
+    if config.prompts.train.is_some() && config.prompts.heldout.is_none() {
+        let advice = "give prompts.heldout to see accuracy rise";
+        checks.push(Check::note(
+            "held-out prompts",
+            "none, so there are no evaluations",
+            advice,
+        ));
+    } else {
+        let heldout = config.prompts.heldout.as_ref();
+        checks.push(look("held-out prompts", heldout, "chain6/heldout.jsonl"));
+    }
+    checks
+}
+
+fn model(config: &RunConfig) -> Option<Check> {
+    let path = config.model.path.as_ref()?;
+    let needed = ["config.json", "tokenizer.json"];
+    let missing: Vec<_> = needed
+        .into_iter()
+        .filter(|name| !path.join(name).is_file())
+        .collect();
+    if !missing.is_empty() {
+        let found = format!("{} has no {}", path.display(), missing.join(" and no "));
+        return Some(Check::bad(
+            "model",
+            found,
+            "name a folder as Hugging Face lays it out",
+        ));
+    }
+    Some(match vintage_model::ModelFolder::open(path) {
+        Ok(_) => Check::good("model", path.display().to_string()),
+        Err(error) => Check::bad("model", error.to_string(), "download the model again"),
+    })
+}
+
+fn reward(config: &RunConfig) -> Option<Check> {
+    let program = config.rollout.reward.command.first()?;
+    let name = "reward command";
+    Some(match find_program(program) {
+        Some(path) => Check::good(name, path.display().to_string()),
+        None => Check::bad(
+            name,
+            format!("no program called {program}"),
+            "install it, or give its whole path in rollout.reward.command",
+        ),
+    })
+}
+
+/// A program by path, or along `PATH`.
+fn find_program(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// The folder itself, or the nearest one above that exists.
+fn existing(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = absolute.ancestors().find(|folder| folder.is_dir());
+    found.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+fn room(out: &Path) -> Check {
+    let (name, folder) = ("room", existing(out));
+    match rustix::fs::statvfs(&folder) {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let text = format!(
+                "{:.1} GiB free at {}",
+                free as f64 / f64::from(1 << 30),
+                folder.display()
+            );
+            if free < ROOM {
+                return Check::bad(name, text, "free at least 1 GiB, or name another --out");
+            }
+            Check::good(name, text)
+        }
+        Err(error) => Check::bad(
+            name,
+            format!("cannot look at {}: {error}", folder.display()),
+            "name an --out that can be reached",
+        ),
+    }
+}
+
+/// Creating must fail where something is: commits rest on it.
+async fn store(out: &Path) -> Check {
+    let (name, folder) = ("store", existing(out));
+    let probe = folder.join(format!(".vintage-doctor-{}", std::process::id()));
+    let text = probe.to_string_lossy();
+    let outcome = async { Store::open(&text)?.probe_conditional_put().await }.await;
+    let removed = fs::remove_dir_all(&probe);
+    let advice = "name an --out on a file system that can be written to";
+    match (outcome, removed) {
+        (Ok(()), _) => Check::good(
+            name,
+            format!("create-if-absent works at {}", folder.display()),
+        ),
+        (Err(error), _) => Check::bad(name, error.to_string(), advice),
+    }
+}
+
+fn sizes() -> Check {
+    let table = TopicTable::builtin();
+    Check::good(
+        "sizes",
+        format!(
+            "messages up to {} KiB, groups split over {} KiB, rows refused over {} KiB",
+            table.max_message_bytes() >> 10,
+            table.part_limit_bytes() >> 10,
+            table.row_limit_bytes() >> 10,
+        ),
+    )
+}
+
+async fn broker(config: &RunConfig) -> Vec<Check> {
+    let name = "broker";
+    match config.broker.as_str() {
+        "embedded" => vec![Check::note(
+            name,
+            "embedded: its log dies with the process",
+            "what is archived is safe; use a real Kafka to keep the rest",
+        )],
+        "local" => vec![java()],
+        address => match reach(config, address).await {
+            Ok(checks) => checks,
+            Err(error) => vec![Check::bad(
+                name,
+                error.to_string(),
+                "start one with `vintage broker up`, or correct --broker",
+            )],
+        },
+    }
+}
+
+fn java() -> Check {
+    match find_program("java") {
+        Some(path) => Check::good("broker", format!("local: Java at {}", path.display())),
+        None => Check::bad(
+            "broker",
+            "local: no program called java",
+            "install Java 17 or newer, for example openjdk-17-jre-headless",
+        ),
+    }
+}
+
+async fn reach(config: &RunConfig, address: &str) -> vintage_bus::Result<Vec<Check>> {
+    let bus = Bus::connect(address, &config.broker_options)?;
+    bus.health(ANSWER).await?;
+    let mut checks = vec![Check::good("broker", format!("{address} answers"))];
+    for topic in config.topic_names().all() {
+        match bus.partitions(&topic).await {
+            Ok(partitions) => {
+                let found = format!("{topic} has {} partitions", partitions.len());
+                checks.push(Check::good("topic", found));
+            }
+            Err(vintage_bus::Error::NoSuchTopic { .. }) => checks.push(Check::note(
+                "topic",
+                format!("{topic} is not there yet"),
+                "a run creates it, or `vintage topics apply`",
+            )),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(checks: &[Check], name: &str) -> Verdict {
+        checks
+            .iter()
+            .find(|check| check.name == name)
+            .expect("checked")
+            .verdict
+    }
+
+    #[tokio::test]
+    async fn the_main_job_passes_on_any_machine_with_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let checks = examine(&RunConfig::default(), &folder.path().join("runs/a")).await;
+        assert_eq!(verdict(&checks, "prompts"), Verdict::Good);
+        assert_eq!(verdict(&checks, "store"), Verdict::Good);
+        assert_eq!(verdict(&checks, "broker"), Verdict::Note);
+        let left = fs::read_dir(folder.path()).expect("readable").count();
+        assert_eq!(left, 0, "a check leaves nothing behind");
+    }
+
+    #[tokio::test]
+    async fn what_would_fail_is_found_before_it_does() {
+        let mut config = RunConfig::default();
+        config.prompts.train = Some("/no/such/prompts.jsonl".into());
+        config.model.path = Some("/no/such/model".into());
+        config.rollout.reward.command = vec!["no-such-program".to_owned()];
+        let folder = tempfile::tempdir().expect("a folder");
+        let checks = examine(&config, folder.path()).await;
+        for name in ["prompts", "model", "reward command"] {
+            assert_eq!(verdict(&checks, name), Verdict::Bad, "{name}");
+        }
+        assert!(
+            checks
+                .iter()
+                .all(|check| check.verdict != Verdict::Bad || check.advice.is_some())
+        );
+    }
+}

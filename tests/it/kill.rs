@@ -1,0 +1,89 @@
+//! Invariants 3 to 5: a run killed with SIGKILL at random moments goes on, loses nothing that a
+//! real log acknowledged, and ends with weights that its own plans give again, bit for bit.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Result, ensure};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use serde_json::Value;
+use vintage_tests::{Running, number, run, vintage};
+
+const KILLS: usize = 10;
+const STEPS: u64 = 150;
+const GROUPS_PER_UPDATE: u64 = 16;
+
+fn command(out: &Path, broker: &str) -> std::process::Command {
+    let mut command = vintage(["run", "--output", "json", "--out"]);
+    command.arg(out).args(["--steps", &STEPS.to_string()]);
+    command.args([
+        "--set",
+        &format!("broker={broker}"),
+        "--set",
+        "warm_start.steps=50",
+    ]);
+    command.args(["--set", "evaluation.prompts=32"]);
+    command
+}
+
+/// Kills ten lives, lets the eleventh finish, and returns its summary.
+fn killed_ten_times(out: &Path, broker: &str, seed: u64) -> Result<Value> {
+    let mut random = StdRng::seed_from_u64(seed);
+    for kill in 0..KILLS {
+        let mut life = Running::start(command(out, broker))?;
+        // One life in five dies before training: while warming up, starting the broker, recovering.
+        let early = random.random_ratio(1, 5);
+        let phase = if early { "loading prompts" } else { "training" };
+        ensure!(life.says(phase)?, "life {kill} ended by itself");
+        let moment = Duration::from_millis(random.random_range(0..600));
+        if life.runs_for(moment) {
+            life.kill()?;
+        }
+    }
+    run(command(out, broker))?.json()
+}
+
+fn check(out: &Path, summary: &Value) -> Result<()> {
+    let trained = number(summary, "trained")?;
+    ensure!(
+        trained == STEPS * GROUPS_PER_UPDATE,
+        "{trained} groups trained"
+    );
+    let rejected = summary["rejected"]
+        .as_object()
+        .into_iter()
+        .flat_map(|r| r.values());
+    let rejected: u64 = rejected.filter_map(Value::as_u64).sum();
+    let accounted = trained + rejected + number(summary, "in_flight")? + number(summary, "lost")?;
+    ensure!(
+        number(summary, "produced")? == accounted,
+        "the identity fails: {summary}"
+    );
+
+    let mut replay = vintage(["replay", "--output", "json", "--exact"]);
+    replay.arg(out);
+    let replayed = run(replay)?.json()?;
+    ensure!(replayed["identical"] == true, "{replayed}");
+    ensure!(number(&replayed, "updates")? == STEPS, "{replayed}");
+    ensure!(
+        replayed["weights_sha256"] == summary["weights_sha256"],
+        "{replayed} {summary}"
+    );
+    Ok(())
+}
+
+#[test]
+fn killed_on_the_embedded_broker() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let summary = killed_ten_times(&out, "embedded", 11)?;
+    check(&out, &summary)
+}
+
+#[test]
+fn killed_on_a_real_kafka() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let summary = killed_ten_times(&out, "local", 13)?;
+    ensure!(number(&summary, "lost")? == 0, "{summary}");
+    check(&out, &summary)
+}
