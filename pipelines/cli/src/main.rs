@@ -1,6 +1,63 @@
-//! The `vintage` binary.
+//! The `vintage` binary: reads what was typed, calls a command, turns its end into an exit code.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+mod shown;
+mod signals;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use self::{
+    args::Cli,
+    commands::Context,
+    exit::{Outcome, Signal},
+    output::Output,
+    signals::Signals,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() {}
+/// How long threads may take to let go after a second ^C.
+const LET_GO: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    // clap prints usage errors itself and exits with code 2.
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(outcome) => outcome.code(),
+        Err(error) => exit::report(&error),
+    }
+}
+
+fn start(cli: Cli) -> Result<Outcome> {
+    let screen = shown::start(&cli.shown)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the asynchronous runtime")?;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::listen(screen.clone()).context("cannot listen for signals")?;
+        let context = Context {
+            output: Output {
+                format: cli.shown.output,
+            },
+            display: shown::display(&cli.shown),
+            screen,
+            signals: signals.clone(),
+        };
+        tokio::select! {
+            outcome = commands::execute(cli.verb, &context) => outcome,
+            () = signals.abort.cancelled() => {
+                Ok(Outcome::Interrupted(signals.received().unwrap_or(Signal::Interrupt)))
+            }
+        }
+    });
+    runtime.shutdown_timeout(LET_GO);
+    outcome
+}

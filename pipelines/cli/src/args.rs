@@ -1,0 +1,139 @@
+//! What can be typed. Every verb's long help says what it does, what it needs and gives examples.
+
+mod config;
+mod verbs;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+
+pub(crate) use config::ConfigArgs;
+pub(crate) use verbs::{
+    ArchiveArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs, ConfigCommand,
+    ConfigShowArgs, DoctorArgs, InspectArgs, LearnArgs, ReplayArgs, ReportArgs, RoleArgs,
+    RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
+};
+
+const AFTER: &str = "\
+Examples:
+  vintage run                                   train the built-in task, about two minutes
+  vintage run --prompts mine.jsonl --out runs/mine
+  vintage run --preset stale-256 --set algorithm=grpo
+  vintage replay --exact runs/mine              the same training again, bit for bit
+  vintage report runs/mine
+
+Exit codes: 0 done; 1 the run failed; 2 wrong usage or configuration; 3 a check was negative;
+130 or 143 interrupted (the first ^C finishes what is under way, the second stops at once).
+Data goes to standard output, logs and progress to standard error.";
+
+/// Trains language models by reinforcement learning on rollouts of any age.
+///
+/// Rollouts travel as Arrow over Kafka, every token tagged with the policy version that sampled
+/// it. A learner trains on them with M2PO however stale they are; a Parquet archive keeps every
+/// one; and any run can be resumed, inspected and replayed from its log.
+#[derive(Debug, Parser)]
+#[command(name = "vintage", version, after_long_help = AFTER, after_help = "See --help for examples and exit codes.")]
+#[command(propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) shown: ShownArgs,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What is shown, and how.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct ShownArgs {
+    /// Log more: -v our steps, -vv our details, -vvv everybody's. RUST_LOG wins over it.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// No progress, and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// How log lines look.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        hide_possible_values = false
+    )]
+    pub(crate) log_format: LogFormat,
+    /// How results are printed to standard output.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub(crate) output: OutputFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON object, or one a line where there are many.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Box<RunArgs>),
+    Rollout(Box<RolloutArgs>),
+    Learn(Box<LearnArgs>),
+    Archive(Box<ArchiveArgs>),
+    Replay(ReplayArgs),
+    Weigh(WeighArgs),
+    Report(ReportArgs),
+    Inspect(Box<InspectArgs>),
+    Topics(TopicsArgs),
+    Broker(BrokerArgs),
+    Doctor(Box<DoctorArgs>),
+    /// Show the configuration and where each value comes from.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    Bench(BenchArgs),
+    Completions(CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_says_what_it_does_and_how_in_its_long_help() {
+        for verb in Cli::command().get_subcommands() {
+            let name = verb.get_name();
+            assert!(verb.get_about().is_some(), "{name} has no help");
+            if !verb.has_subcommands() {
+                assert!(
+                    verb.get_after_long_help().is_some(),
+                    "{name} has no examples"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn verbs_that_do_not_exist_yet_are_not_offered() {
+        let command = Cli::command();
+        for absent in ["audit", "experiment", "parity"] {
+            assert!(command.find_subcommand(absent).is_none());
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use std::path::{Path, PathBuf};
+
+use vintage_flow::config::{ConfigError, Key, Layers, Resolved, RunConfig};
+
+/// Where settings come from; later layers win: defaults, --preset, -c, VINTAGE__SECTION__KEY,
+/// --set and the flags of the verb.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct ConfigArgs {
+    /// Start from a preset that ships with the program.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// A TOML file of settings; may be repeated, later files win.
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) config: Vec<PathBuf>,
+    /// One setting, for example --set learner.optimizer.lr=3e-5; may be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of everything that is drawn (setting `seed`).
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// `embedded`, `local`, or HOST:PORT[,HOST:PORT…] (setting `broker`).
+    #[arg(long, value_name = "BROKER")]
+    pub(crate) broker: Option<String>,
+}
+
+impl ConfigArgs {
+    /// All layers. Where `recorded` is a run's `config.toml`, its settings are the base, so that
+    /// a run goes on without being told everything again. `flags` are the verb's own.
+    pub(crate) fn resolve(
+        &self,
+        recorded: Option<&Path>,
+        flags: &[(&'static str, &str, Option<String>)],
+    ) -> Result<Resolved<RunConfig>, ConfigError> {
+        let mut layers = Layers::new();
+        if let Some(recorded) = recorded.filter(|path| path.is_file()) {
+            layers = layers.recorded(recorded)?;
+        }
+        if let Some(preset) = &self.preset {
+            layers = layers.preset(preset)?;
+        }
+        for file in &self.config {
+            layers = layers.file(file)?;
+        }
+        layers = layers.env(variables());
+        for text in &self.set {
+            layers = layers.set(text)?;
+        }
+        let own = [
+            ("--seed", "seed", self.seed.map(|seed| seed.to_string())),
+            ("--broker", "broker", self.broker.clone()),
+        ];
+        for (flag, key, value) in own.iter().chain(flags) {
+            if let Some(value) = value {
+                layers = layers.flag(flag, &Key::new(key.split('.')), value);
+            }
+        }
+        layers.resolve()
+    }
+}
+
+/// The environment, without what is no text: no setting is.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

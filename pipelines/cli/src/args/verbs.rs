@@ -1,0 +1,379 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::ConfigArgs;
+
+const RUN: &str = "\
+Examples:
+  vintage run                            the built-in task on the embedded broker
+  vintage run --out runs/a               a run with a name; started again, it goes on
+  vintage run --prompts mine.jsonl --set rollout.reward.kind=number
+  vintage run --broker local             the same over a real Apache Kafka
+  vintage run --preset stale-256         every rollout 256 updates old
+  vintage run --output json --quiet | jq .final_accuracy
+
+DIR holds config.toml, plans/, results/, evaluations/, archive/, weights/, checkpoints/,
+summary.json and report.html. `vintage config show --origin` lists every setting.";
+
+/// Train: all roles in one process, on an embedded broker unless told otherwise.
+///
+/// Brings up a broker, samples rollouts with the newest policy the gate allows, trains on them
+/// however stale they are, keeps every rollout in a Parquet archive, and evaluates on held-out
+/// prompts. Killed at any moment and started again with the same --out, it goes on.
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN)]
+pub(crate) struct RunArgs {
+    /// Folder of the run. [default: runs/<time>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// End after this many updates in all (setting `learner.steps`).
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u64>,
+    /// Prompts to train on: JSONL with `prompt` and `answer`, or GSM8K's `question` and `answer`
+    /// (setting `prompts.train`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Prompts to evaluate on (setting `prompts.heldout`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) heldout: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+const ROLES: &str = "\
+Examples, one process each, on any machines that share the broker and the folder:
+  vintage broker up
+  vintage learn   --broker localhost:9092 --out /shared/run-a
+  vintage archive --broker localhost:9092 --out /shared/run-a
+  vintage rollout --broker localhost:9092 --out /shared/run-a
+
+The roles must agree on the settings: the folder's config.toml is their base.";
+
+/// Produce rollouts: sample, score and publish, as one process of a run.
+///
+/// Waits for the first announced policy version, then follows the announcements. Ends when the
+/// learner has finished, or at the first ^C once what is under way is published.
+#[derive(Debug, Args)]
+#[command(after_long_help = ROLES)]
+pub(crate) struct RolloutArgs {
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+}
+
+/// Train on published rollouts, as one process of a run.
+#[derive(Debug, Args)]
+#[command(after_long_help = ROLES)]
+pub(crate) struct LearnArgs {
+    /// End after this many updates in all (setting `learner.steps`).
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u64>,
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+}
+
+/// Keep every rollout in Parquet files, as one process of a run.
+///
+/// Goes on until it is told to stop; the first ^C closes the open files.
+#[derive(Debug, Args)]
+#[command(after_long_help = ROLES)]
+pub(crate) struct ArchiveArgs {
+    #[command(flatten)]
+    pub(crate) role: RoleArgs,
+}
+
+/// What every single role needs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RoleArgs {
+    /// Folder of the run, shared by its roles.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+const REPLAY: &str = "\
+Examples:
+  vintage replay --exact runs/a
+  vintage replay --exact runs/a --output json
+    {\"updates\":400,\"identical\":true,\"weights_sha256\":\"…\"}
+
+Exit code 3 if a version comes out differently; the first update that does is named.";
+
+/// Run a recorded training again from its archive, plans and version 0.
+///
+/// With --exact every version is computed again and compared, bit for bit, with the recorded
+/// one. Nothing in the folder is changed, and a copy with archive/, plans/ and weights/*/0/ is
+/// enough.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPLAY)]
+pub(crate) struct ReplayArgs {
+    /// Compare every version bit for bit.
+    #[arg(long, required = true)]
+    pub(crate) exact: bool,
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Whose plans; needed only where several learners left some.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) learner: Option<vintage_control::Name>,
+}
+
+const WEIGH: &str = "\
+Examples:
+  vintage weigh cases.jsonl
+  vintage weigh --variant areal - < cases.jsonl
+
+A case: {\"id\": \"a\", \"threshold\": 0.04, \"logprob_new\": […], \"logprob_behav\": […],
+\"advantages\": […], \"loss_mask\": […]}. Output is JSON lines whatever --output says.";
+
+/// Work out M2PO's mask, loss and gradient weights for plain numbers.
+#[derive(Debug, Args)]
+#[command(after_long_help = WEIGH)]
+pub(crate) struct WeighArgs {
+    /// Cases, one JSON object a line; - is standard input.
+    #[arg(value_name = "CASES.jsonl")]
+    pub(crate) cases: PathBuf,
+    /// Whose reading of the algorithm.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) variant: Variant,
+}
+
+/// Whose M2PO.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variant {
+    /// The paper's Algorithm 1.
+    #[default]
+    Paper,
+    /// As AReaL implements it.
+    Areal,
+    /// As the authors' released code has it.
+    Fork,
+}
+
+const REPORT: &str = "\
+Example:
+  vintage report runs/a && xdg-open runs/a/report.html";
+
+/// Write a run's report.html: curves, the account of every group, the settings.
+///
+/// The page needs nothing beside itself. A run that is still going, or was killed, has one too.
+#[derive(Debug, Args)]
+#[command(after_long_help = REPORT)]
+pub(crate) struct ReportArgs {
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+const INSPECT: &str = "\
+Examples:
+  vintage inspect runs/a                             what a run holds
+  vintage inspect runs/a/archive                     files, offsets, versions
+  vintage inspect runs/a/archive --rows --limit 3    and the rollouts in it
+  vintage inspect vintage.run.rollouts.v1 --broker localhost:9092 --output json | jq .reward
+  kcat -C -b localhost:9092 -t vintage.run.rollouts.v1 -c 1 | vintage inspect -";
+
+/// Look into a topic, an archive, a run or a single message.
+#[derive(Debug, Args)]
+#[command(after_long_help = INSPECT)]
+pub(crate) struct InspectArgs {
+    /// A run's folder, an archive's folder, a topic, or - for one message on standard input.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// Of an archive: the rollouts instead of the files.
+    #[arg(long)]
+    pub(crate) rows: bool,
+    /// At most so many records (topics, rows of an archive).
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) limit: u64,
+    /// Only this partition.
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<i32>,
+    /// From this offset on; of a topic, from its oldest record if not given.
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) from: Option<i64>,
+    /// Read every byte of the archive and check it.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// The topics of a run on a broker.
+#[derive(Debug, Args)]
+pub(crate) struct TopicsArgs {
+    #[command(subcommand)]
+    pub(crate) command: TopicsCommand,
+}
+
+const TOPICS_LIST: &str = "\
+Example:
+  vintage topics list --broker localhost:9092 --set run=a";
+const TOPICS_APPLY: &str = "\
+Examples:
+  vintage topics apply --broker localhost:9092 --dry-run
+  vintage topics apply --broker kafka:9092 --set topics.partitions=16 --set topics.replication=3";
+
+/// What to do with topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Show the run's topics with their partitions and records.
+    #[command(after_long_help = TOPICS_LIST)]
+    List {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Create the run's topics that are missing, and check those that are there.
+    #[command(after_long_help = TOPICS_APPLY)]
+    Apply {
+        /// Only print what would be created.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// A real Apache Kafka on this machine, for trying things out.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    #[command(subcommand)]
+    pub(crate) command: BrokerCommand,
+}
+
+const BROKER_UP: &str = "\
+Examples:
+  vintage broker up
+  vintage run --broker \"$(vintage broker up --output json | jq -r .bootstrap)\"
+
+Needs Java 17 or newer. Kafka itself comes from Maven Central, once, into the cache folder, or
+from KAFKA_HOME if that is set. It listens on loopback only.";
+const BROKER_DOWN: &str = "\
+Examples:
+  vintage broker down
+  vintage broker down --dir /tmp/kafka";
+
+/// What to do with the local broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// Start it, or find it running; prints its address.
+    #[command(after_long_help = BROKER_UP)]
+    Up {
+        /// Where its data, ports and logs lie.
+        #[arg(long, value_name = "DIR", default_value = "kafka")]
+        dir: PathBuf,
+        /// Brokers to run: 1, or 3 for replication.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        nodes: u16,
+    },
+    /// Stop it; its data stay.
+    #[command(after_long_help = BROKER_DOWN)]
+    Down {
+        /// The folder it was started in.
+        #[arg(long, value_name = "DIR", default_value = "kafka")]
+        dir: PathBuf,
+    },
+}
+
+const DOCTOR: &str = "\
+Examples:
+  vintage doctor
+  vintage doctor --broker localhost:9092 --out runs/a
+
+Exit code 3 if a check fails.";
+
+/// Check that this machine, the settings, the broker and the store can carry a run.
+#[derive(Debug, Args)]
+#[command(after_long_help = DOCTOR)]
+pub(crate) struct DoctorArgs {
+    /// Folder to check for room and for safe writing.
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// What to show of the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    Show(ConfigShowArgs),
+    /// List the presets that ship with the program.
+    Presets,
+}
+
+const CONFIG_SHOW: &str = "\
+Examples:
+  vintage config show                              every setting, as TOML
+  vintage config show --origin -c mine.toml        and where each comes from
+  vintage config show learner --preset stale-256   one section
+  vintage config show > mine.toml                  to edit and pass with -c";
+
+/// Print the settings that the layers come to, as TOML.
+#[derive(Debug, Args)]
+#[command(after_long_help = CONFIG_SHOW)]
+pub(crate) struct ConfigShowArgs {
+    /// Only this setting or section.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Say after each value where it comes from.
+    #[arg(long)]
+    pub(crate) origin: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// Measure the parts whose speed is promised.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+const BENCH_WEIGH: &str = "\
+Example:
+  vintage bench weigh --tokens 100000000 --output json";
+const BENCH_CODEC: &str = "\
+Example:
+  vintage bench codec --rows 8 --tokens 2048";
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// M2PO's mask on one core, against sorting and against NumPy.
+    #[command(after_long_help = BENCH_WEIGH)]
+    Weigh {
+        /// Largest batch, in tokens.
+        #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+        tokens: usize,
+    },
+    /// Encoding and decoding messages on one core, against copying their bytes.
+    #[command(after_long_help = BENCH_CODEC)]
+    Codec {
+        /// Rows of a message.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        rows: u16,
+        /// Completion tokens of a row.
+        #[arg(long, value_name = "N", default_value_t = 2048)]
+        tokens: usize,
+        /// Seconds each measurement takes.
+        #[arg(long, value_name = "S", default_value_t = 1.0)]
+        seconds: f64,
+    },
+}
+
+const COMPLETIONS: &str = "\
+Examples:
+  vintage completions bash > ~/.local/share/bash-completion/completions/vintage
+  vintage completions zsh > ~/.zfunc/_vintage
+  vintage completions fish > ~/.config/fish/completions/vintage.fish";
+
+/// Print a shell's completion script.
+#[derive(Debug, Args)]
+#[command(after_long_help = COMPLETIONS)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}

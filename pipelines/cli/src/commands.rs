@@ -1,0 +1,112 @@
+//! One file a verb; each reads its arguments, calls the library and prints.
+
+mod bench_codec;
+mod bench_weigh;
+mod broker;
+mod completions;
+mod config;
+mod doctor;
+mod inspect;
+mod replay;
+mod report;
+mod roles;
+mod run;
+mod topics;
+mod weigh;
+
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    path::Path,
+};
+
+use anyhow::Result;
+use tokio::{
+    sync::mpsc::{self, UnboundedSender},
+    task::JoinHandle,
+};
+use vintage_flow::{
+    RunEvent,
+    progress::{Display, Screen, watch},
+};
+
+use crate::{
+    args::{BenchCommand, Variant, Verb, WeighArgs},
+    exit::{Outcome, Usage},
+    output::Output,
+    signals::Signals,
+};
+
+/// What every command has at hand.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) display: Display,
+    pub(crate) screen: Screen,
+    pub(crate) signals: Signals,
+}
+
+impl Context {
+    /// Shows the events sent to the sender until it is dropped; then the task ends.
+    fn progress(&self, steps: u64) -> (UnboundedSender<RunEvent>, JoinHandle<()>) {
+        let (events, heard) = mpsc::unbounded_channel();
+        let shown = tokio::spawn(watch(heard, self.display, self.screen.clone(), steps));
+        (events, shown)
+    }
+}
+
+/// Does what was asked.
+pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
+    match verb {
+        Verb::Run(args) => run::run(&args, context).await,
+        Verb::Rollout(args) => roles::rollout(&args, context).await,
+        Verb::Learn(args) => roles::learn(&args, context).await,
+        Verb::Archive(args) => roles::archive(&args, context).await,
+        Verb::Replay(args) => replay::replay(&args, context).await,
+        Verb::Weigh(args) => weigh_file(&args, context),
+        Verb::Report(args) => report::report(&args, context),
+        Verb::Inspect(args) => inspect::inspect(&args, context).await,
+        Verb::Topics(args) => topics::topics(&args.command, context).await,
+        Verb::Broker(args) => broker::broker(&args.command, context).await,
+        Verb::Doctor(args) => doctor::doctor(&args, context).await,
+        Verb::Config(command) => config::config(&command, context),
+        Verb::Bench(args) => bench(&args.command, context),
+        Verb::Completions(args) => completions::completions(&args, context),
+    }
+}
+
+fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
+    let json = context.output.is_json();
+    match command {
+        BenchCommand::Weigh { tokens } => {
+            bench_weigh::run(*tokens, json, &mut context.output.writer())?;
+        }
+        BenchCommand::Codec {
+            rows,
+            tokens,
+            seconds,
+        } => {
+            bench_codec::codec(*rows, *tokens, *seconds, context)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
+    use vintage_m2po::case;
+    let variant = match args.variant {
+        Variant::Paper => case::Variant::Paper,
+        Variant::Areal => case::Variant::Areal,
+        Variant::Fork => case::Variant::Fork,
+    };
+    let mut out = context.output.writer();
+    if args.cases == Path::new("-") {
+        weigh::run(io::stdin().lock(), &mut out, variant)?;
+    } else {
+        let path = args.cases.display();
+        let file = File::open(&args.cases)
+            .map_err(|error| Usage::new(format!("cannot read the cases in {path}: {error}")))?;
+        weigh::run(BufReader::new(file), &mut out, variant)?;
+    }
+    Ok(Outcome::Done)
+}

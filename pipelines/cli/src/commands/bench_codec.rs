@@ -1,0 +1,175 @@
+//! `vintage bench codec`: messages encoded and decoded on one core, against copying their bytes.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Serialize;
+use vintage_control::PolicyVersion;
+use vintage_trajectory::{GroupId, LogprobMode, PolicySpan, Rows, Trajectory, encode};
+
+use super::Context;
+use crate::{
+    exit::Usage,
+    output::{bytes, columns},
+};
+
+/// What was measured; rates in gigabytes (1e9 bytes) of payload a second.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Measured {
+    rows: u16,
+    tokens_per_row: usize,
+    payload_bytes: usize,
+    encode_gb_per_s: f64,
+    decode_gb_per_s: f64,
+    /// Decoding and reading every token and log-prob once.
+    decode_and_read_gb_per_s: f64,
+    memcpy_gb_per_s: f64,
+    encode_us: f64,
+    decode_us: f64,
+    memcpy_us: f64,
+}
+
+/// Measures messages of `rows` rows with `tokens` completion tokens each; each measurement takes
+/// `seconds`.
+pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -> Result<()> {
+    if rows == 0 || tokens == 0 || !(seconds > 0.0 && seconds <= 60.0) {
+        let what = "rows and tokens must be at least 1, seconds above 0 and at most 60";
+        return Err(Usage::new(what).into());
+    }
+    let group = group(rows, tokens);
+    let payload = encode(&group).context("cannot encode the made-up group")?;
+    let decoded = Rows::decode(&payload).context("cannot decode what was just encoded")?;
+    ensure!(
+        decoded.to_trajectories() == group,
+        "decoding gave other rows than were encoded"
+    );
+    let budget = Duration::from_secs_f64(seconds);
+    // All were checked above: an error here would be a bug that `black_box` keeps in view.
+    let encode_s = fastest(budget, || drop(black_box(encode(black_box(&group)))));
+    let decode_s = fastest(budget, || {
+        drop(black_box(Rows::decode(black_box(&payload))))
+    });
+    let read_s = fastest(budget, || {
+        if let Ok(rows) = Rows::decode(black_box(&payload)) {
+            black_box(read(&rows));
+        }
+    });
+    let mut copy = vec![0; payload.len()];
+    let memcpy_s = fastest(budget, || {
+        copy.copy_from_slice(black_box(&payload));
+        black_box(&copy);
+    });
+    let rate = |seconds: f64| payload.len() as f64 / seconds / 1e9;
+    let measured = Measured {
+        rows,
+        tokens_per_row: tokens,
+        payload_bytes: payload.len(),
+        encode_gb_per_s: rate(encode_s),
+        decode_gb_per_s: rate(decode_s),
+        decode_and_read_gb_per_s: rate(read_s),
+        memcpy_gb_per_s: rate(memcpy_s),
+        encode_us: 1e6 * encode_s,
+        decode_us: 1e6 * decode_s,
+        memcpy_us: 1e6 * memcpy_s,
+    };
+    context.output.print(&measured, text)
+}
+
+fn text(measured: &Measured) -> String {
+    let line = |rate: f64, us: f64| format!("{rate:6.2} GB/s  {us:9.1} µs a message");
+    let Measured {
+        rows,
+        tokens_per_row,
+        ..
+    } = measured;
+    let size = bytes(measured.payload_bytes as u64);
+    format!("{rows} rows of {tokens_per_row} tokens, {size}, one core, median\n")
+        + &columns([
+            ("encode", line(measured.encode_gb_per_s, measured.encode_us)),
+            ("decode", line(measured.decode_gb_per_s, measured.decode_us)),
+            ("decode, read", {
+                let us = measured.payload_bytes as f64 / measured.decode_and_read_gb_per_s / 1e3;
+                line(measured.decode_and_read_gb_per_s, us)
+            }),
+            ("memcpy", line(measured.memcpy_gb_per_s, measured.memcpy_us)),
+        ])
+}
+
+/// Median seconds of one call, over batches of calls that last about a millisecond each.
+fn fastest(budget: Duration, mut call: impl FnMut()) -> f64 {
+    call();
+    let once = Instant::now();
+    call();
+    let calls = (1e-3 / once.elapsed().as_secs_f64().max(1e-9))
+        .ceil()
+        .clamp(1.0, 1e6) as u32;
+    let mut times = Vec::new();
+    let started = Instant::now();
+    while started.elapsed() < budget || times.len() < 3 {
+        let batch = Instant::now();
+        for _ in 0..calls {
+            call();
+        }
+        times.push(batch.elapsed().as_secs_f64() / f64::from(calls));
+    }
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// Touches what training reads.
+fn read(rows: &Rows) -> f64 {
+    (0..rows.len())
+        .map(|row| {
+            let tokens: i64 = rows
+                .completion_tokens(row)
+                .iter()
+                .map(|token| i64::from(*token))
+                .sum();
+            let logprobs: f32 = rows.behavior_logprobs(row).iter().sum();
+            tokens as f64 + f64::from(logprobs)
+        })
+        .sum()
+}
+
+/// A group of rollouts as an engine would give them, without its texts: what is measured is
+/// tokens and log-probs.
+fn group(rows: u16, tokens: usize) -> Vec<Trajectory> {
+    let row = |index: u16| {
+        let seed = u64::from(index) + 1;
+        let token = |i: usize| ((seed * 2_654_435_761 + i as u64 * 40_503) % 151_936) as i32;
+        Trajectory {
+            group_id: GroupId([7; 16]),
+            group_size: rows,
+            sample_index: index,
+            policy: "lead".to_owned(),
+            batch: -1,
+            prompt_id: "prompt".to_owned(),
+            prompt_tokens: (0..tokens.min(256)).map(token).collect(),
+            completion_tokens: (0..tokens).map(token).collect(),
+            behavior_logprobs: (0..tokens).map(|i| -((i % 97) as f32) / 16.0).collect(),
+            loss_mask: None,
+            policy_spans: vec![PolicySpan {
+                start: 0,
+                version: PolicyVersion(12),
+            }],
+            reward: f32::from(index % 2),
+            reward_parts: None,
+            finish_reason: "stop".to_owned(),
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            logprob_mode: LogprobMode::Full,
+            engine: "local".to_owned(),
+            created_at_us: 1_700_000_000_000_000,
+            generation_seconds: 1.5,
+            prompt_text: None,
+            completion_text: None,
+            metadata: Some(BTreeMap::new()),
+        }
+    };
+    (0..rows).map(row).collect()
+}

@@ -1,0 +1,43 @@
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+use vintage_bus::{LocalKafka, LocalOptions};
+
+use super::Context;
+use crate::{args::BrokerCommand, exit::Outcome};
+
+/// `vintage broker …`
+pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<Outcome> {
+    match command {
+        BrokerCommand::Up { dir, nodes } => up(dir, *nodes, context).await?,
+        BrokerCommand::Down { dir } => down(dir, context).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn up(dir: &Path, nodes: u16, context: &Context) -> Result<()> {
+    let options = LocalOptions {
+        nodes,
+        keep: true,
+        ..LocalOptions::default()
+    };
+    let local = LocalKafka::up(dir, options).await?;
+    let found = json!({ "bootstrap": local.bootstrap(), "dir": dir, "nodes": nodes });
+    context
+        .output
+        .print(&found, |_| format!("{}\n", local.bootstrap()))
+}
+
+async fn down(dir: &Path, context: &Context) -> Result<()> {
+    let stopped = LocalKafka::down_dir(dir).await?;
+    let found = json!({ "stopped": stopped, "dir": dir });
+    context.output.print(&found, |_| match stopped {
+        0 => format!("no broker was running in {}\n", dir.display()),
+        n => format!(
+            "stopped {n} broker{} in {}\n",
+            if n == 1 { "" } else { "s" },
+            dir.display()
+        ),
+    })
+}

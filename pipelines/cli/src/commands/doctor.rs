@@ -1,0 +1,45 @@
+use anyhow::Result;
+use vintage_flow::doctor::{Check, Verdict, examine};
+
+use super::Context;
+use crate::{args::DoctorArgs, exit::Outcome};
+
+/// `vintage doctor`
+pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
+    let resolved = args.config.resolve(None, &[])?;
+    let checks = examine(&resolved.config, &args.out).await;
+    context.output.print(&checks, |checks| text(checks))?;
+    let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);
+    Ok(if failed {
+        Outcome::Negative
+    } else {
+        Outcome::Done
+    })
+}
+
+fn text(checks: &[Check]) -> String {
+    let width = checks
+        .iter()
+        .map(|check| check.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for Check {
+        name,
+        verdict,
+        found,
+        advice,
+    } in checks
+    {
+        let verdict = match verdict {
+            Verdict::Good => "ok  ",
+            Verdict::Note => "note",
+            Verdict::Bad => "bad ",
+        };
+        text.push_str(&format!("{verdict}  {name:width$}  {found}\n"));
+        if let Some(advice) = advice {
+            text.push_str(&format!("      {:width$}  {advice}\n", ""));
+        }
+    }
+    text
+}

@@ -1,0 +1,193 @@
+//! A run's folder, in a few lines.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+use vintage_archive::Reader;
+use vintage_control::{EvaluationResult, PolicyVersion, UpdateResult};
+use vintage_flow::config::RunConfig;
+use vintage_store::{Store, Weights};
+
+use super::Context;
+use crate::output::{bytes, columns, grouped};
+
+/// What a run holds.
+#[derive(Debug, Default, Serialize)]
+struct Holding {
+    run: String,
+    learner: String,
+    policy: String,
+    algorithm: String,
+    /// Updates the run is to have.
+    steps: u64,
+    /// Updates with a result.
+    updates: u64,
+    /// Versions whose weights are kept.
+    versions: Vec<PolicyVersion>,
+    checkpoints: Vec<PolicyVersion>,
+    evaluations: u64,
+    /// Of the last evaluation.
+    sampled_accuracy: Option<f64>,
+    /// Of the last update.
+    reward: Option<f64>,
+    archive: Vec<Archived>,
+}
+
+/// What the archive holds of a topic.
+#[derive(Debug, Serialize)]
+struct Archived {
+    topic: String,
+    lives: u64,
+    files: u64,
+    messages: u64,
+    rows: u64,
+    quarantined: u64,
+    bytes: u64,
+}
+
+/// Prints it.
+pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
+    let config = RunConfig::read(&path.join("config.toml"))?;
+    let store = Store::open(&path.to_string_lossy())?;
+    let (learner, policy) = (&config.learner.name, &config.learner.policy);
+    let results = numbers(&store.list(&format!("results/{learner}")).await?);
+    let evaluations = numbers(&store.list(&format!("evaluations/{policy}")).await?);
+    let checkpoints = store.list(&format!("checkpoints/{learner}")).await?;
+    let checkpoints: Vec<_> = checkpoints
+        .iter()
+        .filter_map(|path| path.strip_suffix("/manifest.json"))
+        .collect();
+    let result: Option<UpdateResult> = match results.last() {
+        Some(last) => {
+            store
+                .get_json(&format!("results/{learner}/{last}.json"))
+                .await?
+        }
+        None => None,
+    };
+    let evaluation: Option<EvaluationResult> = match evaluations.last() {
+        Some(last) => {
+            store
+                .get_json(&format!("evaluations/{policy}/{last}.json"))
+                .await?
+        }
+        None => None,
+    };
+    let holding = Holding {
+        run: config.run.to_string(),
+        learner: learner.to_string(),
+        policy: policy.to_string(),
+        algorithm: serde_json::to_value(config.algorithm)?
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+        steps: config.learner.steps,
+        updates: results.len() as u64,
+        versions: Weights::new(store.clone(), policy.clone())
+            .versions()
+            .await?,
+        checkpoints: numbers(&checkpoints)
+            .into_iter()
+            .map(PolicyVersion)
+            .collect(),
+        evaluations: evaluations.len() as u64,
+        sampled_accuracy: evaluation.map(|evaluation| evaluation.sampled_accuracy),
+        reward: result.map(|result| result.reward),
+        archive: archived(&store.at("archive")).await?,
+    };
+    context.output.print(&holding, text)
+}
+
+/// The numbers that files or folders are named by, ascending.
+fn numbers<S: AsRef<str>>(paths: &[S]) -> Vec<u64> {
+    let number = |path: &S| {
+        let name = path.as_ref().rsplit('/').next()?;
+        name.strip_suffix(".json").unwrap_or(name).parse().ok()
+    };
+    let mut numbers: Vec<_> = paths.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+async fn archived(store: &Store) -> Result<Vec<Archived>> {
+    let mut found = Vec::new();
+    for topic in Reader::topics(store).await? {
+        let reader = Reader::new(store.clone(), &topic);
+        let lives = reader.incarnations().await?;
+        let mut of = Archived {
+            lives: lives.len() as u64,
+            topic,
+            files: 0,
+            messages: 0,
+            rows: 0,
+            quarantined: 0,
+            bytes: 0,
+        };
+        for life in lives {
+            for partition in reader.partitions(life).await? {
+                for file in reader.chain(life, partition).await? {
+                    of.files += 1;
+                    of.messages += file.footer.messages;
+                    of.rows += file.footer.rows;
+                    of.quarantined += file.footer.quarantined;
+                    of.bytes += file.bytes;
+                }
+            }
+        }
+        found.push(of);
+    }
+    Ok(found)
+}
+
+fn text(holding: &Holding) -> String {
+    let ends = |versions: &[PolicyVersion]| match versions {
+        [] => "none".to_owned(),
+        [one] => format!("version {one}"),
+        [first, .., last] => {
+            format!(
+                "{} from version {first} to {last}",
+                grouped(versions.len() as u64)
+            )
+        }
+    };
+    let mut lines = vec![
+        (
+            "run",
+            format!("{}, learner {}", holding.run, holding.learner),
+        ),
+        ("algorithm", holding.algorithm.clone()),
+        (
+            "updates",
+            format!("{} of {}", grouped(holding.updates), grouped(holding.steps)),
+        ),
+        ("weights", ends(&holding.versions)),
+        ("checkpoints", ends(&holding.checkpoints)),
+        ("evaluations", grouped(holding.evaluations)),
+    ];
+    let accuracy = holding
+        .sampled_accuracy
+        .map(|share| format!("{:.1} %", 100.0 * share));
+    lines.extend(accuracy.map(|accuracy| ("accuracy", accuracy)));
+    lines.extend(
+        holding
+            .reward
+            .map(|reward| ("reward", format!("{reward:.3}"))),
+    );
+    for of in &holding.archive {
+        lines.push((
+            "archive",
+            format!(
+                "{}: {} lives, {} files, {} messages, {} rows, {} quarantined, {}",
+                of.topic,
+                of.lives,
+                grouped(of.files),
+                grouped(of.messages),
+                grouped(of.rows),
+                of.quarantined,
+                bytes(of.bytes),
+            ),
+        ));
+    }
+    columns(lines)
+}

@@ -1,0 +1,19 @@
+use anyhow::Result;
+
+use super::Context;
+use crate::{args::ReportArgs, exit::Outcome, output::bytes};
+
+/// `vintage report DIR`
+pub(crate) fn report(args: &ReportArgs, context: &Context) -> Result<Outcome> {
+    let report = vintage_flow::report::write(&args.folder)?;
+    context.output.print(&report, |report| {
+        format!(
+            "{} ({} updates, {} evaluations, {})\n",
+            report.path.display(),
+            report.updates,
+            report.evaluations,
+            bytes(report.bytes)
+        )
+    })?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,117 @@
+//! `vintage rollout|learn|archive`: one role as a process of its own.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use vintage_flow::roles;
+
+use super::Context;
+use crate::{
+    args::{ArchiveArgs, LearnArgs, RoleArgs, RolloutArgs},
+    exit::Outcome,
+    output::columns,
+};
+
+type Flags = [(&'static str, &'static str, Option<String>); 1];
+
+fn resolve(
+    args: &RoleArgs,
+    flags: &Flags,
+) -> Result<vintage_flow::config::Resolved<vintage_flow::config::RunConfig>> {
+    Ok(args
+        .config
+        .resolve(Some(&args.out.join("config.toml")), flags)?)
+}
+
+/// `vintage rollout`: being told to stop is its ordinary end.
+pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Outcome> {
+    let args = &args.role;
+    let resolved = resolve(args, &[("", "seed", None)])?;
+    let (events, shown) = context.progress(resolved.config.learner.steps);
+    let produced = roles::rollout(&resolved, &args.out, &context.signals.stop, &events).await;
+    drop(events);
+    shown.await?;
+    if let (Err(vintage_flow::Error::Interrupted), Some(signal)) =
+        (&produced, context.signals.received())
+    {
+        return Ok(Outcome::Interrupted(signal));
+    }
+    let produced = produced?;
+    print(
+        context,
+        &json!({
+            "producer": produced.producer,
+            "groups": produced.groups,
+            "rows": produced.rows,
+            "tokens": produced.tokens,
+            "failed": produced.failed,
+            "sampling_seconds": produced.sampling_seconds,
+            "loading_seconds": produced.loading_seconds,
+            "waiting_seconds": produced.waiting_seconds,
+        }),
+    )?;
+    Ok(Outcome::Done)
+}
+
+/// `vintage learn`
+pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome> {
+    let steps = args.steps.map(|steps| steps.to_string());
+    let resolved = resolve(&args.role, &[("--steps", "learner.steps", steps)])?;
+    let (events, shown) = context.progress(resolved.config.learner.steps);
+    let learned = roles::learn(&resolved, &args.role.out, &context.signals.stop, &events).await;
+    drop(events);
+    shown.await?;
+    let learned = learned?;
+    print(
+        context,
+        &json!({
+            "version": learned.version,
+            "groups_trained": learned.groups_trained,
+            "groups_rejected": learned.groups_rejected,
+            "finished": learned.finished,
+        }),
+    )?;
+    Ok(match context.signals.received() {
+        Some(signal) if !learned.finished => Outcome::Interrupted(signal),
+        _ => Outcome::Done,
+    })
+}
+
+/// `vintage archive`: being told to stop is its ordinary end.
+pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
+    let args = &args.role;
+    let resolved = resolve(args, &[("", "seed", None)])?;
+    let archived = roles::archive(&resolved, &args.out, &context.signals.stop).await?;
+    print(
+        context,
+        &json!({
+            "files": archived.files,
+            "messages": archived.messages,
+            "rows": archived.rows,
+            "quarantined": archived.quarantined,
+            "bytes": archived.bytes,
+        }),
+    )?;
+    Ok(Outcome::Done)
+}
+
+fn print(context: &Context, summary: &Value) -> Result<()> {
+    context.output.print(summary, |summary| {
+        let fields = summary.as_object().into_iter().flatten();
+        columns(fields.map(|(name, value)| (name.as_str(), plain(value))))
+    })
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) if map.is_empty() => "none".to_owned(),
+        Value::Object(map) => {
+            let pairs: Vec<_> = map
+                .iter()
+                .map(|(key, value)| format!("{key} {value}"))
+                .collect();
+            pairs.join(", ")
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,128 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use vintage_flow::{Summary, report};
+
+use super::Context;
+use crate::{
+    args::RunArgs,
+    exit::Outcome,
+    output::{columns, grouped},
+};
+
+/// `vintage run`
+pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
+    let out = args.out.clone().unwrap_or_else(new_folder);
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let flags = [
+        (
+            "--steps",
+            "learner.steps",
+            args.steps.map(|steps| steps.to_string()),
+        ),
+        ("--prompts", "prompts.train", path(&args.prompts)),
+        ("--heldout", "prompts.heldout", path(&args.heldout)),
+    ];
+    let resolved = args
+        .config
+        .resolve(Some(&out.join("config.toml")), &flags)?;
+    let (events, shown) = context.progress(resolved.config.learner.steps);
+    let summary = vintage_flow::run(&resolved, &out, &context.signals.stop, &events).await;
+    drop(events);
+    shown.await?;
+    let interrupted = context.signals.received();
+    let summary = match (summary, interrupted) {
+        (Err(vintage_flow::Error::Interrupted), Some(signal)) => {
+            return Ok(Outcome::Interrupted(signal));
+        }
+        (summary, _) => summary?,
+    };
+    report::write(&out).context("the run is done, but its report could not be written")?;
+    context
+        .output
+        .print(&summary, |summary| text(summary, &out))?;
+    Ok(match interrupted {
+        Some(signal) if !summary.finished => Outcome::Interrupted(signal),
+        _ => Outcome::Done,
+    })
+}
+
+/// `runs/<time>`
+fn new_folder() -> PathBuf {
+    let now = jiff::Zoned::now().strftime("%Y-%m-%d-%H%M%S").to_string();
+    Path::new("runs").join(now)
+}
+
+fn text(summary: &Summary, out: &Path) -> String {
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let state = if summary.finished {
+        ""
+    } else {
+        ", not finished: the same command goes on"
+    };
+    let mut lines = vec![("updates", format!("{}{state}", grouped(summary.updates)))];
+    if let (Some(first), Some(last)) = (summary.initial_accuracy, summary.final_accuracy) {
+        lines.push((
+            "accuracy",
+            format!(
+                "{} → {} ({:+.1} points, {} held-out prompts)",
+                percent(first),
+                percent(last),
+                100.0 * (last - first),
+                summary.eval_samples
+            ),
+        ));
+    }
+    lines.extend([
+        (
+            "staleness",
+            format!(
+                "{:.1} updates on average, {} at most",
+                summary.mean_staleness, summary.max_staleness
+            ),
+        ),
+        (
+            "masked",
+            format!("{:.2} % of tokens", 100.0 * summary.masked_share),
+        ),
+        ("groups", groups(summary)),
+        (
+            "archive",
+            format!("{} rows", grouped(summary.archived_rows)),
+        ),
+        ("weights", summary.weights_sha256.to_string()),
+        (
+            "time",
+            format!(
+                "{:.1} s, {:.1} ms an update",
+                summary.seconds,
+                1000.0 * summary.update_seconds
+            ),
+        ),
+        ("report", out.join("report.html").display().to_string()),
+    ]);
+    columns(lines)
+}
+
+fn groups(summary: &Summary) -> String {
+    let rejected: u64 = summary.rejected.values().sum();
+    let reasons: Vec<_> = summary
+        .rejected
+        .iter()
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    let reasons = if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join(", "))
+    };
+    format!(
+        "{} produced {} {} trained + {} rejected{reasons} + {} in flight + {} lost",
+        grouped(summary.produced),
+        if summary.balanced { "=" } else { "≠" },
+        grouped(summary.trained),
+        grouped(rejected),
+        grouped(summary.in_flight),
+        grouped(summary.lost),
+    )
+}

@@ -1,0 +1,151 @@
+use anyhow::Result;
+use serde::Serialize;
+use vintage_bus::{Bus, TopicSpec, TopicTable};
+use vintage_flow::config::RunConfig;
+
+use super::Context;
+use crate::{
+    args::TopicsCommand,
+    exit::{Outcome, Usage},
+    output::{grouped, table},
+};
+
+/// `vintage topics …`
+pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<Outcome> {
+    match command {
+        TopicsCommand::List { config } => list(&config.resolve(None, &[])?.config, context).await?,
+        TopicsCommand::Apply { dry_run, config } => {
+            apply(&config.resolve(None, &[])?.config, *dry_run, context).await?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// A bus to the broker the settings name, which must be one at an address.
+pub(super) fn bus(config: &RunConfig) -> Result<Bus> {
+    if matches!(config.broker.as_str(), "embedded" | "local") {
+        let what = format!(
+            "broker = {:?} lives inside a run: there is nothing to reach",
+            config.broker
+        );
+        return Err(Usage::new(what).hint("give --broker HOST:PORT").into());
+    }
+    Ok(Bus::connect(&config.broker, &config.broker_options)?)
+}
+
+fn specs(config: &RunConfig) -> Vec<TopicSpec> {
+    let sizes = &config.topics;
+    TopicTable::builtin().specs(&config.topic_names(), sizes.partitions, sizes.replication)
+}
+
+/// A topic as it is.
+#[derive(Serialize)]
+struct Found {
+    topic: String,
+    exists: bool,
+    partitions: usize,
+    /// Offsets between the oldest and the next record, summed.
+    records: i64,
+}
+
+async fn list(config: &RunConfig, context: &Context) -> Result<()> {
+    let bus = bus(config)?;
+    let mut found = Vec::new();
+    for spec in specs(config) {
+        found.push(look(&bus, spec.name).await?);
+    }
+    if context.output.is_json() {
+        return context.output.print(&found, |_| String::new());
+    }
+    let rows: Vec<_> = found
+        .into_iter()
+        .map(|topic| {
+            let number = |number: u64| {
+                if topic.exists {
+                    grouped(number)
+                } else {
+                    "-".to_owned()
+                }
+            };
+            let (partitions, records) = (topic.partitions as u64, topic.records.max(0) as u64);
+            vec![topic.topic, number(partitions), number(records)]
+        })
+        .collect();
+    context
+        .output
+        .text(&table(&["topic", "partitions", "records"], &rows))
+}
+
+async fn look(bus: &Bus, topic: String) -> Result<Found> {
+    match bus.watermarks(&topic).await {
+        Ok(marks) => Ok(Found {
+            topic,
+            exists: true,
+            partitions: marks.len(),
+            records: marks.iter().map(|(_, low, high)| high.0 - low.0).sum(),
+        }),
+        Err(vintage_bus::Error::NoSuchTopic { .. }) => Ok(Found {
+            topic,
+            exists: false,
+            partitions: 0,
+            records: 0,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A topic as it should be.
+#[derive(Serialize)]
+struct Wanted<'a> {
+    topic: &'a str,
+    partitions: i32,
+    replication: i32,
+    config: &'a std::collections::BTreeMap<String, String>,
+    /// `exists`, `missing` or `created`.
+    state: &'static str,
+}
+
+async fn apply(config: &RunConfig, dry_run: bool, context: &Context) -> Result<()> {
+    let bus = bus(config)?;
+    let specs = specs(config);
+    let mut wanted = Vec::new();
+    for spec in &specs {
+        let exists = look(&bus, spec.name.clone()).await?.exists;
+        wanted.push(Wanted {
+            topic: &spec.name,
+            partitions: spec.partitions,
+            replication: spec.replication,
+            config: &spec.config,
+            state: match (exists, dry_run) {
+                (true, _) => "exists",
+                (false, true) => "missing",
+                (false, false) => "created",
+            },
+        });
+    }
+    if !dry_run {
+        bus.ensure_topics(&specs).await?;
+    }
+    if context.output.is_json() {
+        return context.output.print(&wanted, |_| String::new());
+    }
+    let rows: Vec<_> = wanted
+        .iter()
+        .map(|topic| {
+            let settings: Vec<_> = topic
+                .config
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
+            vec![
+                topic.topic.to_owned(),
+                topic.state.to_owned(),
+                topic.partitions.to_string(),
+                topic.replication.to_string(),
+                settings.join(" "),
+            ]
+        })
+        .collect();
+    let head = ["topic", "state", "partitions", "replication", "settings"];
+    context.output.text(&table(&head, &rows))
+}

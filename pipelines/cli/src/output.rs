@@ -1,0 +1,149 @@
+//! Results on standard output, as text or JSON.
+
+use std::io::{self, BufWriter, StdoutLock, Write};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::args::OutputFormat;
+
+/// Standard output of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) format: OutputFormat,
+}
+
+impl Output {
+    pub(crate) fn is_json(self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
+    /// A buffered writer; flush it.
+    pub(crate) fn writer(self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::new(io::stdout().lock())
+    }
+
+    /// Prints one result: a JSON line, or what `text` says.
+    pub(crate) fn print<T: Serialize>(
+        self,
+        result: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<()> {
+        let mut out = self.writer();
+        if self.is_json() {
+            serde_json::to_writer(&mut out, result).context("cannot print the result")?;
+            out.write_all(b"\n").context("cannot print the result")?;
+        } else {
+            out.write_all(text(result).as_bytes())
+                .context("cannot print the result")?;
+        }
+        out.flush().context("cannot print the result")
+    }
+
+    /// Prints a text as it is.
+    pub(crate) fn text(self, text: &str) -> Result<()> {
+        let mut out = self.writer();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .context("cannot print the result")
+    }
+}
+
+/// Lines of `name  value`, names in one column.
+pub(crate) fn columns<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let lines: Vec<_> = lines.into_iter().collect();
+    let width = lines
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
+    lines.iter().fold(String::new(), |text, (name, value)| {
+        text + &format!("{name:width$}  {value}\n")
+    })
+}
+
+/// A table: a head, then rows; all but the first column to the right.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cells = |i: usize| {
+        let column = rows
+            .iter()
+            .filter_map(move |row| row.get(i))
+            .map(|cell| cell.chars().count());
+        column.chain([head[i].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(cells).collect();
+    let line = |row: Vec<&str>| {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(i, (cell, width))| {
+                if i == 0 {
+                    format!("{cell:width$}")
+                } else {
+                    format!("{cell:>width$}")
+                }
+            })
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let rows = rows
+        .iter()
+        .map(|row| line(row.iter().map(String::as_str).collect()));
+    line(head.to_vec()) + &rows.collect::<String>()
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `768 B`, `1.5 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut size = count as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit < UNITS.len() - 1 {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_and_tables_line_up() {
+        let text = columns([("a", "1".to_owned()), ("long", "2".to_owned())]);
+        assert_eq!(text, "a     1\nlong  2\n");
+        let rows = vec![
+            vec!["topic".to_owned(), "7".to_owned()],
+            vec!["t".to_owned(), "12".to_owned()],
+        ];
+        assert_eq!(
+            table(&["name", "n"], &rows),
+            "name    n\ntopic   7\nt      12\n"
+        );
+    }
+
+    #[test]
+    fn sizes_and_counts_read_well() {
+        assert_eq!(bytes(768), "768 B");
+        assert_eq!(bytes(3 << 19), "1.5 MiB");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(12), "12");
+    }
+}

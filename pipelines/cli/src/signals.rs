@@ -1,0 +1,69 @@
+//! The first ^C (or SIGTERM) asks for an orderly end, the second ends at once.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use vintage_flow::progress::Screen;
+
+use crate::exit::Signal;
+
+/// What commands and the main function hear of signals.
+#[derive(Debug, Clone)]
+pub(crate) struct Signals {
+    /// Cancelled by the first: finish what is under way.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled by the second: leave everything.
+    pub(crate) abort: CancellationToken,
+    first: Arc<AtomicU8>,
+}
+
+const NONE: u8 = 0;
+const INTERRUPT: u8 = 1;
+const TERMINATE: u8 = 2;
+
+impl Signals {
+    /// Listens from now on.
+    pub(crate) fn listen(screen: Screen) -> io::Result<Self> {
+        let signals = Self {
+            stop: CancellationToken::new(),
+            abort: CancellationToken::new(),
+            first: Arc::new(AtomicU8::new(NONE)),
+        };
+        let interrupts = signal(SignalKind::interrupt())?;
+        let terminations = signal(SignalKind::terminate())?;
+        tokio::spawn(signals.clone().hear(interrupts, terminations, screen));
+        Ok(signals)
+    }
+
+    /// The signal that came first, if any did.
+    pub(crate) fn received(&self) -> Option<Signal> {
+        match self.first.load(Ordering::Acquire) {
+            NONE => None,
+            INTERRUPT => Some(Signal::Interrupt),
+            _ => Some(Signal::Terminate),
+        }
+    }
+
+    async fn hear(self, mut interrupts: Stream, mut terminations: Stream, screen: Screen) {
+        for token in [&self.stop, &self.abort] {
+            let code = tokio::select! {
+                _ = interrupts.recv() => INTERRUPT,
+                _ = terminations.recv() => TERMINATE,
+            };
+            let first =
+                self.first
+                    .compare_exchange(NONE, code, Ordering::AcqRel, Ordering::Acquire);
+            if first.is_ok() {
+                screen.line("stopping: finishing what is under way (again to stop at once)");
+            }
+            token.cancel();
+        }
+    }
+}
