@@ -35,7 +35,9 @@ pub struct Tape {
 
 impl std::fmt::Debug for Tape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tape").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+        f.debug_struct("Tape")
+            .field("tokens", &self.tokens.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +49,11 @@ struct Views {
 
 impl Views {
     fn of(&self, layer: usize, layers: usize) -> &View {
-        if layer + 1 == layers { &self.last } else { &self.all }
+        if layer + 1 == layers {
+            &self.last
+        } else {
+            &self.all
+        }
     }
 }
 
@@ -73,13 +79,25 @@ impl Readers {
             .iter()
             .map(|position| rows.partition_point(|row| row < position) as u32)
             .collect();
-        let in_order = place.iter().enumerate().all(|(i, &place)| i == place as usize);
+        let in_order = place
+            .iter()
+            .enumerate()
+            .all(|(i, &place)| i == place as usize);
         let (token, temperature) = (targets.token.clone(), targets.temperature.clone());
-        Self { rows, place, in_order, token, temperature }
+        Self {
+            rows,
+            place,
+            in_order,
+            token,
+            temperature,
+        }
     }
 
     fn queries(&self) -> head::Queries<'_> {
-        head::Queries { token: &self.token, temperature: &self.temperature }
+        head::Queries {
+            token: &self.token,
+            temperature: &self.temperature,
+        }
     }
 }
 
@@ -90,9 +108,10 @@ impl Decoder {
             .map(|layer| LayerIndex::new(&params, layer))
             .collect::<Result<_>>()?;
         let embedding = params.require("model.embed_tokens.weight")?;
-        let head = match config.tie_word_embeddings {
-            true => embedding,
-            false => params.require("lm_head.weight")?,
+        let head = if config.tie_word_embeddings {
+            embedding
+        } else {
+            params.require("lm_head.weight")?
         };
         Ok(Self {
             layers,
@@ -152,7 +171,7 @@ impl Decoder {
             batch.check(&self.config)?;
             return Ok(Scored::default());
         }
-        let run = self.run(batch, targets, |tape| drop(tape))?;
+        let run = self.run(batch, targets, drop)?;
         Ok(run.scored())
     }
 
@@ -161,9 +180,29 @@ impl Decoder {
         let mut layers = Vec::with_capacity(self.layers.len());
         let run = self.run(batch, targets, |tape| layers.push(tape))?;
         let scored = run.scored();
-        let Run { views, rope, last, scales, readers, output, .. } = run;
+        let Run {
+            views,
+            rope,
+            last,
+            scales,
+            readers,
+            output,
+            ..
+        } = run;
         let tokens = batch.tokens.clone();
-        Ok((scored, Tape { tokens, views, rope, layers, last, scales, readers, lse: output.lse }))
+        Ok((
+            scored,
+            Tape {
+                tokens,
+                views,
+                rope,
+                layers,
+                last,
+                scales,
+                readers,
+                lse: output.lse,
+            },
+        ))
     }
 
     /// Adds d(Σ dlogprob[i]·logprob[i])/dparameter to `grads`.
@@ -194,10 +233,14 @@ impl Decoder {
         };
         let dnorm = grads.tensor_mut(self.final_norm);
         let mut dx = rmsnorm::backward(&dnormed, &tape.last, weight, &tape.scales, dnorm, None)?;
-        let pass = Pass { config: &self.config, params: &self.params, rope: &tape.rope };
+        let pass = Pass {
+            config: &self.config,
+            params: &self.params,
+            rope: &tape.rope,
+        };
         for (number, layer) in tape.layers.into_iter().enumerate().rev() {
             let view = tape.views.of(number, self.layers.len());
-            dx = pass.layer_backward(&self.layers[number], layer, &dx, view, grads)?;
+            dx = pass.layer_backward(&self.layers[number], layer, dx, view, grads)?;
         }
         embedding::backward(grads.tensor_mut(self.embedding), &dx, &tape.tokens, width)
     }
@@ -210,7 +253,7 @@ impl Decoder {
             token: vec![0; positions.len()],
             temperature: vec![1.0; positions.len()],
         };
-        let run = self.run(batch, &targets, |tape| drop(tape))?;
+        let run = self.run(batch, &targets, drop)?;
         let hidden = rows::gather(&run.normed, &run.readers.place, self.config.hidden_size)?;
         let logits = head::logits(&hidden, self.params.tensor(self.head))?;
         Ok(crate::ops::values(&logits)?.to_vec())
@@ -229,9 +272,18 @@ impl Decoder {
             all: View::all(&batch.starts),
             last: View::only(&batch.starts, readers.rows.clone()),
         };
-        let longest = batch.starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+        let longest = batch
+            .starts
+            .windows(2)
+            .map(|w| w[1] - w[0])
+            .max()
+            .unwrap_or(0);
         let rope = rope::Table::new(&self.frequencies, longest);
-        let pass = Pass { config: &self.config, params: &self.params, rope: &rope };
+        let pass = Pass {
+            config: &self.config,
+            params: &self.params,
+            rope: &rope,
+        };
         let width = self.config.hidden_size;
         let mut x = embedding::forward(self.params.tensor(self.embedding), &batch.tokens, width)?;
         for (number, layer) in self.layers.iter().enumerate() {
@@ -248,11 +300,23 @@ impl Decoder {
             let hidden = rows::gather(&normed, &readers.place, width)?;
             head::forward(&hidden, head_weight, readers.queries())?
         };
-        Ok(Run { views, rope, last: x, normed, scales, readers, output })
+        Ok(Run {
+            views,
+            rope,
+            last: x,
+            normed,
+            scales,
+            readers,
+            output,
+        })
     }
 
     pub(crate) fn final_norm(&self, x: &Tensor) -> Result<(Tensor, Vec<f32>)> {
-        rmsnorm::forward(x, self.params.tensor(self.final_norm), self.config.rms_norm_eps as f32)
+        rmsnorm::forward(
+            x,
+            self.params.tensor(self.final_norm),
+            self.config.rms_norm_eps as f32,
+        )
     }
 }
 
@@ -268,8 +332,13 @@ struct Run {
 
 impl Run {
     fn scored(&self) -> Scored {
-        let head::Output { logprob, entropy, .. } = &self.output;
-        Scored { logprob: logprob.clone(), entropy: entropy.clone() }
+        let head::Output {
+            logprob, entropy, ..
+        } = &self.output;
+        Scored {
+            logprob: logprob.clone(),
+            entropy: entropy.clone(),
+        }
     }
 }
 
@@ -279,7 +348,10 @@ impl View {
         let positions: Vec<u32> = positions(starts);
         let segments = starts
             .windows(2)
-            .map(|w| Segment { queries: w[0]..w[1], keys: w[0]..w[1] })
+            .map(|w| Segment {
+                queries: w[0]..w[1],
+                keys: w[0]..w[1],
+            })
             .collect();
         let visible = positions.iter().map(|position| position + 1).collect();
         Self {
@@ -303,17 +375,33 @@ impl View {
                 let to = from + kept[from..].partition_point(|&row| (row as usize) < w[1]);
                 let queries = from..to;
                 from = to;
-                Segment { queries, keys: w[0]..w[1] }
+                Segment {
+                    queries,
+                    keys: w[0]..w[1],
+                }
             })
             .collect();
-        let query_positions: Vec<u32> =
-            kept.iter().map(|&row| key_positions[row as usize]).collect();
-        let visible = query_positions.iter().map(|position| position + 1).collect();
+        let query_positions: Vec<u32> = kept
+            .iter()
+            .map(|&row| key_positions[row as usize])
+            .collect();
+        let visible = query_positions
+            .iter()
+            .map(|position| position + 1)
+            .collect();
         let pattern = Pattern { segments, visible };
-        Self { pattern, query_positions, key_positions, kept: Some(kept) }
+        Self {
+            pattern,
+            query_positions,
+            key_positions,
+            kept: Some(kept),
+        }
     }
 }
 
 fn positions(starts: &[usize]) -> Vec<u32> {
-    starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect()
+    starts
+        .windows(2)
+        .flat_map(|w| 0..(w[1] - w[0]) as u32)
+        .collect()
 }

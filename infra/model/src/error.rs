@@ -61,11 +61,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn parameter(name: &str, problem: impl Into<String>) -> Self {
-        Self::Parameter { name: name.to_owned(), problem: problem.into() }
+        Self::Parameter {
+            name: name.to_owned(),
+            problem: problem.into(),
+        }
     }
 
     pub(crate) fn config(key: &str, problem: impl Into<String>) -> Self {
-        Self::Config { key: key.to_owned(), problem: problem.into() }
+        Self::Config {
+            key: key.to_owned(),
+            problem: problem.into(),
+        }
     }
 
     pub(crate) fn tensor(op: &'static str) -> impl FnOnce(candle_core::Error) -> Self {

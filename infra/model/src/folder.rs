@@ -67,12 +67,20 @@ impl ModelFolder {
             config.eos_token_id = tokenizer.eos_ids().to_vec();
         }
         let tokenizer = tokenizer.with_eos_ids(config.eos_token_id.clone());
-        Ok(Self { config, tokenizer, params })
+        Ok(Self {
+            config,
+            tokenizer,
+            params,
+        })
     }
 
     /// Name and bytes of every file of the folder, `model.safetensors` first.
     pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let eos = self.tokenizer.eos_ids().first().and_then(|&id| self.tokenizer.token(id));
+        let eos = self
+            .tokenizer
+            .eos_ids()
+            .first()
+            .and_then(|&id| self.tokenizer.token(id));
         let tokenizer_config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": false,
@@ -83,7 +91,10 @@ impl ModelFolder {
             ("model.safetensors", self.params.to_safetensors()?),
             ("config.json", self.config.to_json().into_bytes()),
             ("tokenizer.json", self.tokenizer.to_json()?.into_bytes()),
-            ("tokenizer_config.json", format!("{tokenizer_config:#}\n").into_bytes()),
+            (
+                "tokenizer_config.json",
+                format!("{tokenizer_config:#}\n").into_bytes(),
+            ),
         ])
     }
 
@@ -105,7 +116,13 @@ fn open_weights(path: &Path, config: &ModelConfig) -> Result<ParamSet> {
     let index = path.join("model.safetensors.index.json");
     if single.exists() || !index.exists() {
         let bytes = read(&single)?;
-        return load(&[Shard { file: single.display().to_string(), bytes: &bytes }], config);
+        return load(
+            &[Shard {
+                file: single.display().to_string(),
+                bytes: &bytes,
+            }],
+            config,
+        );
     }
     let damaged = |problem: &str| Error::Weights {
         file: index.display().to_string(),
@@ -119,7 +136,9 @@ fn open_weights(path: &Path, config: &ModelConfig) -> Result<ParamSet> {
         .ok_or_else(|| damaged("no object weight_map"))?;
     let mut names = BTreeSet::new();
     for file in map.values() {
-        let file = file.as_str().ok_or_else(|| damaged("weight_map holds a value that is no file name"))?;
+        let file = file
+            .as_str()
+            .ok_or_else(|| damaged("weight_map holds a value that is no file name"))?;
         // A name from outside must not lead out of the folder.
         if Path::new(file).file_name().is_none_or(|name| name != file) {
             return Err(damaged(&format!("{file:?} is no plain file name")));
@@ -132,18 +151,27 @@ fn open_weights(path: &Path, config: &ModelConfig) -> Result<ParamSet> {
         .collect::<Result<Vec<_>>>()?;
     let shards: Vec<_> = files
         .iter()
-        .map(|(name, bytes)| Shard { file: (*name).to_owned(), bytes })
+        .map(|(name, bytes)| Shard {
+            file: (*name).to_owned(),
+            bytes,
+        })
         .collect();
     load(&shards, config)
 }
 
 fn end_of_text_ids(generation_config: &[u8]) -> Result<Vec<u32>> {
     let parsed: Value = serde_json::from_slice(generation_config).map_err(|error| {
-        Error::config("(generation_config.json)", format!("no valid JSON: {error}"))
+        Error::config(
+            "(generation_config.json)",
+            format!("no valid JSON: {error}"),
+        )
     })?;
     match parsed.as_object() {
         Some(map) => crate::config::token_ids_in(map, "eos_token_id"),
-        None => Err(Error::config("(generation_config.json)", "not a JSON object")),
+        None => Err(Error::config(
+            "(generation_config.json)",
+            "not a JSON object",
+        )),
     }
 }
 
@@ -153,5 +181,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.display().to_string();
-    move |source| Error::Io { action, path, source }
+    move |source| Error::Io {
+        action,
+        path,
+        source,
+    }
 }

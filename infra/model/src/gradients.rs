@@ -26,12 +26,17 @@ impl Gradients {
 
     /// Sets every value to 0, keeping the memory.
     pub fn set_zero(&mut self) -> Result<()> {
-        self.tensors.iter_mut().try_for_each(|tensor| ops::with_mut(tensor, |v| v.fill(0.0)))
+        self.tensors
+            .iter_mut()
+            .try_for_each(|tensor| ops::with_mut(tensor, |v| v.fill(0.0)))
     }
 
     /// The gradient of the parameter called `name`, row-major.
     pub fn get(&self, name: &str) -> Option<Values<'_>> {
-        let index = self.specs.binary_search_by(|spec| spec.name().cmp(name)).ok()?;
+        let index = self
+            .specs
+            .binary_search_by(|spec| spec.name().cmp(name))
+            .ok()?;
         ops::values(&self.tensors[index]).ok()
     }
 

@@ -116,7 +116,12 @@ impl Pass<'_> {
     }
 
     fn project(&self, x: &Tensor, at: Projection, residual: Option<&Tensor>) -> Result<Tensor> {
-        linear::forward(x, self.get(at.weight), at.bias.map(|bias| self.get(bias)), residual)
+        linear::forward(
+            x,
+            self.get(at.weight),
+            at.bias.map(|bias| self.get(bias)),
+            residual,
+        )
     }
 
     fn rotated(
@@ -146,23 +151,10 @@ impl Pass<'_> {
         grads: &mut Gradients,
     ) -> Result<Tensor> {
         rope::backward(&mut d, positions, self.rope)?;
-        let (Some(norm), Some((x, scales))) = (norm, &of.normed) else { return Ok(d) };
+        let (Some(norm), Some((x, scales))) = (norm, &of.normed) else {
+            return Ok(d);
+        };
         rmsnorm::backward(&d, x, self.get(norm), scales, grads.tensor_mut(norm), None)
-    }
-
-    /// Gradients of a projection's parameters.
-    fn project_backward(
-        &self,
-        dy: &Tensor,
-        x: &Tensor,
-        at: Projection,
-        grads: &mut Gradients,
-    ) -> Result<()> {
-        linear::backward_weight(grads.tensor_mut(at.weight), dy, x)?;
-        match at.bias {
-            Some(bias) => linear::backward_bias(grads.tensor_mut(bias), dy),
-            None => Ok(()),
-        }
     }
 
     /// Output `[kept, hidden]` from input `x [T, hidden]`.
@@ -180,7 +172,10 @@ impl Pass<'_> {
             None => (self.project(&normed, layer.q, None)?, x.clone()),
             Some(kept) => {
                 let normed = rows::gather(&normed, kept, width)?;
-                (self.project(&normed, layer.q, None)?, rows::gather(&x, kept, width)?)
+                (
+                    self.project(&normed, layer.q, None)?,
+                    rows::gather(&x, kept, width)?,
+                )
             }
         };
         let q = self.rotated(q, layer.q_norm, &view.query_positions)?;
@@ -214,22 +209,34 @@ impl Pass<'_> {
     pub(crate) fn layer_step(
         &self,
         layer: &LayerIndex,
-        x: Tensor,
+        x: &Tensor,
         positions: &[u32],
         readers: &[Reader],
         cache: &mut Cache,
     ) -> Result<Tensor> {
-        let (normed, _) = rmsnorm::forward(&x, self.get(layer.input_norm), self.eps())?;
-        let q = self.rotated(self.project(&normed, layer.q, None)?, layer.q_norm, positions)?;
-        let k = self.rotated(self.project(&normed, layer.k, None)?, layer.k_norm, positions)?;
+        let (normed, _) = rmsnorm::forward(x, self.get(layer.input_norm), self.eps())?;
+        let q = self.rotated(
+            self.project(&normed, layer.q, None)?,
+            layer.q_norm,
+            positions,
+        )?;
+        let k = self.rotated(
+            self.project(&normed, layer.k, None)?,
+            layer.k_norm,
+            positions,
+        )?;
         let v = self.project(&normed, layer.v, None)?;
         let (k, v) = (values(&k.rotated)?, values(&v)?);
         let width = self.config.key_width();
-        for ((reader, k), v) in readers.iter().zip(k.chunks_exact(width)).zip(v.chunks_exact(width)) {
+        for ((reader, k), v) in readers
+            .iter()
+            .zip(k.chunks_exact(width))
+            .zip(v.chunks_exact(width))
+        {
             cache.store(reader.row, reader.visible - 1, k, v);
         }
         let attended = cache.attend(&q.rotated, readers)?;
-        let middle = self.project(&attended, layer.o, Some(&x))?;
+        let middle = self.project(&attended, layer.o, Some(x))?;
         let (normed, _) = rmsnorm::forward(&middle, self.get(layer.post_norm), self.eps())?;
         let gate = linear::forward(&normed, self.get(layer.gate), None, None)?;
         let up = linear::forward(&normed, self.get(layer.up), None, None)?;
@@ -242,7 +249,7 @@ impl Pass<'_> {
         &self,
         layer: &LayerIndex,
         tape: LayerTape,
-        dy: &Tensor,
+        dy: Tensor,
         view: &View,
         grads: &mut Gradients,
     ) -> Result<Tensor> {
@@ -254,13 +261,16 @@ impl Pass<'_> {
         &self,
         layer: &LayerIndex,
         tape: &LayerTape,
-        dy: &Tensor,
+        dy: Tensor,
         grads: &mut Gradients,
     ) -> Result<Tensor> {
-        let dactivation = linear::backward_input(dy, self.get(layer.down), None)?;
-        let swiglu::Backward { activation, dgate, dup } =
-            swiglu::backward(&dactivation, &tape.gate, &tape.up)?;
-        linear::backward_weight(grads.tensor_mut(layer.down), dy, &activation)?;
+        let dactivation = linear::backward_input(&dy, self.get(layer.down), None)?;
+        let swiglu::Backward {
+            activation,
+            dgate,
+            dup,
+        } = swiglu::backward(&dactivation, &tape.gate, &tape.up)?;
+        linear::backward_weight(grads.tensor_mut(layer.down), &dy, &activation)?;
         let norm = self.get(layer.post_norm);
         let normed = rmsnorm::replay(&tape.middle, norm, &tape.post_scales)?;
         linear::backward_weight(grads.tensor_mut(layer.gate), &dgate, &normed)?;
@@ -268,7 +278,14 @@ impl Pass<'_> {
         let dnormed = linear::backward_input(&dgate, self.get(layer.gate), None)?;
         let dnormed = linear::backward_input(&dup, self.get(layer.up), Some(dnormed))?;
         let dnorm = grads.tensor_mut(layer.post_norm);
-        rmsnorm::backward(&dnormed, &tape.middle, norm, &tape.post_scales, dnorm, Some(dy))
+        rmsnorm::backward(
+            &dnormed,
+            &tape.middle,
+            norm,
+            &tape.post_scales,
+            dnorm,
+            Some(dy),
+        )
     }
 
     fn attention_backward(
@@ -280,8 +297,16 @@ impl Pass<'_> {
         grads: &mut Gradients,
     ) -> Result<Tensor> {
         let width = self.config.hidden_size;
-        let LayerTape { x, input_scales, q, k, v, attended, .. } = tape;
-        self.project_backward(&dmiddle, &attended.out, layer.o, grads)?;
+        let LayerTape {
+            x,
+            input_scales,
+            q,
+            k,
+            v,
+            attended,
+            ..
+        } = tape;
+        project_backward(&dmiddle, &attended.out, layer.o, grads)?;
         let dout = linear::backward_input(&dmiddle, self.get(layer.o.weight), None)?;
         let inputs = (&q.rotated, &k.rotated, &v);
         let heads = Heads::of(self.config);
@@ -292,29 +317,37 @@ impl Pass<'_> {
 
         let norm = self.get(layer.input_norm);
         let normed = rmsnorm::replay(&x, norm, &input_scales)?;
-        self.project_backward(&dk, &normed, layer.k, grads)?;
-        self.project_backward(&dv, &normed, layer.v, grads)?;
+        project_backward(&dk, &normed, layer.k, grads)?;
+        project_backward(&dv, &normed, layer.v, grads)?;
         let dnormed = linear::backward_input(&dk, self.get(layer.k.weight), None)?;
         let dnormed = linear::backward_input(&dv, self.get(layer.v.weight), Some(dnormed))?;
         let (dnormed, dresidual) = match &view.kept {
             None => {
-                self.project_backward(&dq, &normed, layer.q, grads)?;
+                project_backward(&dq, &normed, layer.q, grads)?;
                 let weight = self.get(layer.q.weight);
                 (linear::backward_input(&dq, weight, Some(dnormed))?, dmiddle)
             }
             Some(kept) => {
                 let queried = rows::gather(&normed, kept, width)?;
-                self.project_backward(&dq, &queried, layer.q, grads)?;
+                project_backward(&dq, &queried, layer.q, grads)?;
                 let dqueried = linear::backward_input(&dq, self.get(layer.q.weight), None)?;
                 let mut dnormed = dnormed;
                 rows::scatter_add(&mut dnormed, &dqueried, kept, width)?;
-                let mut dresidual =
-                    crate::ops::tensor(vec![0.0; x.elem_count()], x.dims())?;
+                let mut dresidual = crate::ops::tensor(vec![0.0; x.elem_count()], x.dims())?;
                 rows::scatter_add(&mut dresidual, &dmiddle, kept, width)?;
                 (dnormed, dresidual)
             }
         };
         let dnorm = grads.tensor_mut(layer.input_norm);
-        rmsnorm::backward(&dnormed, &x, norm, &input_scales, dnorm, Some(&dresidual))
+        rmsnorm::backward(&dnormed, &x, norm, &input_scales, dnorm, Some(dresidual))
+    }
+}
+
+/// Gradients of a projection's parameters.
+fn project_backward(dy: &Tensor, x: &Tensor, at: Projection, grads: &mut Gradients) -> Result<()> {
+    linear::backward_weight(grads.tensor_mut(at.weight), dy, x)?;
+    match at.bias {
+        Some(bias) => linear::backward_bias(grads.tensor_mut(bias), dy),
+        None => Ok(()),
     }
 }

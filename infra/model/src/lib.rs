@@ -5,6 +5,11 @@
 //! arithmetic is spent on padding. Every result is the same bit for bit at any number of
 //! threads, because work is cut by shape only and every sum has one order.
 
+#![expect(
+    clippy::inline_always,
+    reason = "helpers of a kernel must be compiled along with it for every instruction set"
+)]
+
 mod config;
 mod cpu;
 mod decoder;

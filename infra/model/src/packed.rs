@@ -12,7 +12,10 @@ pub struct Packed {
 impl Packed {
     /// Lays sequences end to end.
     pub fn new<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Self {
-        let mut packed = Self { tokens: Vec::new(), starts: vec![0] };
+        let mut packed = Self {
+            tokens: Vec::new(),
+            starts: vec![0],
+        };
         for sequence in sequences {
             packed.tokens.extend_from_slice(sequence.as_ref());
             packed.starts.push(packed.tokens.len());
@@ -44,7 +47,11 @@ impl Packed {
                 ));
             }
         }
-        match self.tokens.iter().position(|&token| token as usize >= config.vocab_size) {
+        match self
+            .tokens
+            .iter()
+            .position(|&token| token as usize >= config.vocab_size)
+        {
             Some(at) => refuse(format!(
                 "token {at} has id {}, outside the model's vocabulary of {}",
                 self.tokens[at], config.vocab_size

@@ -74,7 +74,9 @@ impl Tokenizer {
     /// # Errors
     /// Text with a character the vocabulary lacks, where the file has no token for unknowns.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|error| Error::Tokenizer {
+        let encoding =
+            self.inner.encode_fast(text, true).map_err(|error| {
+                Error::Tokenizer {
             action: format!("encoding {:?}", excerpt(text)),
             problem: self.unknown(text).map_or_else(
                 || error.to_string(),
@@ -85,7 +87,8 @@ impl Tokenizer {
                     )
                 },
             ),
-        })?;
+        }
+            })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -94,10 +97,12 @@ impl Tokenizer {
     /// # Errors
     /// An id the tokenizer does not know is left out too; only a broken decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|error| Error::Tokenizer {
-            action: format!("decoding {} tokens", ids.len()),
-            problem: error.to_string(),
-        })
+        self.inner
+            .decode(ids, true)
+            .map_err(|error| Error::Tokenizer {
+                action: format!("decoding {} tokens", ids.len()),
+                problem: error.to_string(),
+            })
     }
 
     /// Number of tokens, added ones included.
@@ -117,15 +122,18 @@ impl Tokenizer {
 
     /// `tokenizer.json`.
     pub fn to_json(&self) -> Result<String> {
-        self.inner.to_string(true).map_err(|error| Error::Tokenizer {
-            action: "writing tokenizer.json".to_owned(),
-            problem: error.to_string(),
-        })
+        self.inner
+            .to_string(true)
+            .map_err(|error| Error::Tokenizer {
+                action: "writing tokenizer.json".to_owned(),
+                problem: error.to_string(),
+            })
     }
 
     fn unknown(&self, text: &str) -> Option<char> {
         let mut buffer = [0; 4];
-        text.chars().find(|c| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none())
+        text.chars()
+            .find(|c| self.inner.token_to_id(c.encode_utf8(&mut buffer)).is_none())
     }
 }
 

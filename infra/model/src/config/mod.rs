@@ -56,6 +56,10 @@ pub struct Llama3Scaling {
 
 /// Shape and constants of a decoder. Field names are those of `config.json`.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the keys of config.json are what they are"
+)]
 pub struct ModelConfig {
     /// Family.
     pub model_type: ModelType,
@@ -149,7 +153,10 @@ impl ModelConfig {
         set("hidden_act", json!("silu"));
         set("rms_norm_eps", json!(self.rms_norm_eps));
         set("tie_word_embeddings", json!(self.tie_word_embeddings));
-        set("max_position_embeddings", json!(self.max_position_embeddings));
+        set(
+            "max_position_embeddings",
+            json!(self.max_position_embeddings),
+        );
         // Weights are saved as f32 whatever they came in; both spellings are in use.
         set("torch_dtype", json!("float32"));
         set("dtype", json!("float32"));

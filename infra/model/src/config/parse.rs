@@ -12,14 +12,20 @@ impl ModelConfig {
         let Value::Object(source) = source else {
             return Err(Error::config("(whole file)", "not a JSON object"));
         };
-        let keys = Keys { map: &source, prefix: "" };
+        let keys = Keys {
+            map: &source,
+            prefix: "",
+        };
         let model_type = model_type(&keys)?;
         refuse_unsupported(&keys, model_type)?;
         let hidden_size = keys.count("hidden_size")?;
         let heads = keys.count("num_attention_heads")?;
         // Qwen3's published default does not follow from the width.
-        let default_head_dim =
-            if model_type == ModelType::Qwen3 { 128 } else { hidden_size / heads };
+        let default_head_dim = if model_type == ModelType::Qwen3 {
+            128
+        } else {
+            hidden_size / heads
+        };
         let (rope_theta, rope_scaling) = rope(&keys)?;
         let attention_bias = match model_type {
             ModelType::Qwen2 => true,
@@ -48,10 +54,13 @@ impl ModelConfig {
         if heads % config.num_key_value_heads != 0 {
             return Err(Error::config(
                 "num_key_value_heads",
-                format!("{} does not divide {heads} attention heads", config.num_key_value_heads),
+                format!(
+                    "{} does not divide {heads} attention heads",
+                    config.num_key_value_heads
+                ),
             ));
         }
-        if config.head_dim == 0 || config.head_dim % 2 != 0 {
+        if config.head_dim == 0 || !config.head_dim.is_multiple_of(2) {
             return Err(Error::config(
                 "head_dim",
                 format!("{} is not an even number above 0", config.head_dim),
@@ -63,7 +72,13 @@ impl ModelConfig {
 
 /// Token ids under `key` of a JSON object: absent, null, one id, or a list.
 pub(crate) fn token_ids_in(source: &Map<String, Value>, key: &str) -> Result<Vec<u32>> {
-    token_ids(&Keys { map: source, prefix: "" }, key)
+    token_ids(
+        &Keys {
+            map: source,
+            prefix: "",
+        },
+        key,
+    )
 }
 
 fn model_type(keys: &Keys<'_>) -> Result<ModelType> {
@@ -82,33 +97,45 @@ fn model_type(keys: &Keys<'_>) -> Result<ModelType> {
 }
 
 fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
-    let act = keys.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");
+    let act = keys
+        .get("hidden_act")
+        .and_then(Value::as_str)
+        .unwrap_or("silu");
     if act != "silu" {
-        return Err(keys.wrong("hidden_act", format!("{act:?} is not supported, only \"silu\"")));
+        return Err(keys.wrong(
+            "hidden_act",
+            format!("{act:?} is not supported, only \"silu\""),
+        ));
     }
     for key in ["mlp_bias", "use_sliding_window"] {
         if keys.flag(key, false)? {
             return Err(keys.wrong(key, "true is not supported"));
         }
     }
-    if let Some(types) = keys.get("layer_types").and_then(Value::as_array) {
-        if let Some(other) = types.iter().find(|kind| kind.as_str() != Some("full_attention")) {
-            return Err(keys.wrong(
-                "layer_types",
-                format!("{other} is not supported, only \"full_attention\""),
-            ));
-        }
+    let types = keys
+        .get("layer_types")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    if let Some(other) = types
+        .clone()
+        .find(|kind| kind.as_str() != Some("full_attention"))
+    {
+        return Err(keys.wrong(
+            "layer_types",
+            format!("{other} is not supported, only \"full_attention\""),
+        ));
     }
     // Qwen's configs carry a window that `use_sliding_window = false` turns off.
     let context = keys.count("max_position_embeddings")?;
     let window = keys.get("sliding_window").and_then(Value::as_u64);
-    if let (ModelType::Mistral | ModelType::Llama, Some(window)) = (model_type, window) {
-        if (window as usize) < context {
-            return Err(keys.wrong(
-                "sliding_window",
-                format!("a window of {window} under the context of {context} is not supported"),
-            ));
-        }
+    if let (ModelType::Mistral | ModelType::Llama, Some(window)) = (model_type, window)
+        && (window as usize) < context
+    {
+        return Err(keys.wrong(
+            "sliding_window",
+            format!("a window of {window} under the context of {context} is not supported"),
+        ));
     }
     if keys.get("quantization_config").is_some() {
         return Err(keys.wrong("quantization_config", "quantised weights are not supported"));
@@ -129,7 +156,10 @@ fn rope(keys: &Keys<'_>) -> Result<(f64, Option<Llama3Scaling>)> {
         return Err(keys.wrong(key, "not an object"));
     };
     let prefix = format!("{key}.");
-    let inner = Keys { map, prefix: &prefix };
+    let inner = Keys {
+        map,
+        prefix: &prefix,
+    };
     let theta = match inner.get("rope_theta") {
         Some(_) => inner.number("rope_theta")?,
         None => keys.number_or("rope_theta", 10_000.0)?,
@@ -159,9 +189,10 @@ fn rope(keys: &Keys<'_>) -> Result<(f64, Option<Llama3Scaling>)> {
 
 fn token_ids(keys: &Keys<'_>, key: &str) -> Result<Vec<u32>> {
     let id = |value: &Value| {
-        value.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-            keys.wrong(key, format!("{value} is no token id"))
-        })
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| keys.wrong(key, format!("{value} is no token id")))
     };
     match keys.get(key) {
         None => Ok(Vec::new()),
@@ -194,7 +225,11 @@ impl Keys<'_> {
     }
 
     fn count_or(&self, key: &str, default: usize) -> Result<usize> {
-        if self.get(key).is_some() { self.count(key) } else { Ok(default) }
+        if self.get(key).is_some() {
+            self.count(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn number(&self, key: &str) -> Result<f64> {
@@ -206,15 +241,19 @@ impl Keys<'_> {
     }
 
     fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        if self.get(key).is_some() { self.number(key) } else { Ok(default) }
+        if self.get(key).is_some() {
+            self.number(key)
+        } else {
+            Ok(default)
+        }
     }
 
     fn flag(&self, key: &str, default: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(default),
-            Some(value) => {
-                value.as_bool().ok_or_else(|| self.wrong(key, format!("{value} is no boolean")))
-            }
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.wrong(key, format!("{value} is no boolean"))),
         }
     }
 }

@@ -5,7 +5,7 @@ mod multiversion;
 mod parallel;
 pub(crate) mod vector;
 
-pub(crate) use self::gemm::{Mat, MatMut, matmul};
+pub(crate) use self::gemm::{Mat, MatMut, matmul, product};
 pub(crate) use self::multiversion::{Isa, isa, multiversion};
-pub(crate) use self::parallel::{ROWS, is_worth_it, map_blocks, rows_in_parallel};
+pub(crate) use self::parallel::{ROWS, each, is_worth_it, map_blocks, rows_in_parallel};
 pub(crate) use self::vector::sum_of_squares;

@@ -29,9 +29,22 @@ pub(crate) fn rows_in_parallel(
 ) {
     let piece = (ROWS * width).max(1);
     if is_worth_it(values) {
-        out.par_chunks_mut(piece).enumerate().for_each(|(i, out)| job(i * ROWS, out));
+        out.par_chunks_mut(piece)
+            .enumerate()
+            .for_each(|(i, out)| job(i * ROWS, out));
     } else {
-        out.chunks_mut(piece).enumerate().for_each(|(i, out)| job(i * ROWS, out));
+        out.chunks_mut(piece)
+            .enumerate()
+            .for_each(|(i, out)| job(i * ROWS, out));
+    }
+}
+
+/// Runs `job` on every piece; `values` is the size of the whole job.
+pub(crate) fn each<T: Send>(pieces: &mut [T], values: usize, job: impl Fn(&mut T) + Sync + Send) {
+    if is_worth_it(values) {
+        pieces.par_iter_mut().for_each(job);
+    } else {
+        pieces.iter_mut().for_each(job);
     }
 }
 

@@ -37,11 +37,33 @@ pub(crate) fn reduce_max(mut block: Block) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for l in 0..width {
-            block[l] = if block[l + width] > block[l] { block[l + width] } else { block[l] };
+            block[l] = if block[l + width] > block[l] {
+                block[l + width]
+            } else {
+                block[l]
+            };
         }
         width /= 2;
     }
     block[0]
+}
+
+/// Largest value; NaNs are passed over.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    let mut tops = [f32::NEG_INFINITY; LANES];
+    for block in blocks {
+        for l in 0..LANES {
+            tops[l] = if block[l] > tops[l] {
+                block[l]
+            } else {
+                tops[l]
+            };
+        }
+    }
+    rest.iter()
+        .fold(reduce_max(tops), |top, &x| if x > top { x } else { top })
 }
 
 /// Σ aᵢbᵢ.
@@ -58,14 +80,6 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         total = a.mul_add(*b, total);
     }
     total
-}
-
-/// y += factor·x.
-#[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = factor.mul_add(*x, *y);
-    }
 }
 
 /// eˣ to about 1 ulp for x in [−87, 88], clamped outside; NaN stays NaN.

@@ -1,8 +1,6 @@
 //! Batched sampling with a cache of keys and values.
 
 mod pick;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 
@@ -37,7 +35,13 @@ pub struct SamplingParams {
 
 impl Default for SamplingParams {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0, max_tokens: 256, stop: Vec::new() }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            max_tokens: 256,
+            stop: Vec::new(),
+        }
     }
 }
 
@@ -110,7 +114,12 @@ impl Decoder {
         Ok(sampler.rows.into_iter().map(|row| row.completion).collect())
     }
 
-    fn check_request(&self, prompts: &[Vec<u32>], params: &SamplingParams, seeds: &[u64]) -> Result<()> {
+    fn check_request(
+        &self,
+        prompts: &[Vec<u32>],
+        params: &SamplingParams,
+        seeds: &[u64],
+    ) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("sampling: {problem}")));
         if seeds.len() != prompts.len() {
             return refuse(format!(
@@ -126,7 +135,10 @@ impl Decoder {
             ));
         }
         if !(params.top_p > 0.0 && params.top_p <= 1.0) {
-            return refuse(format!("top_p {} is not above 0 and at most 1", params.top_p));
+            return refuse(format!(
+                "top_p {} is not above 0 and at most 1",
+                params.top_p
+            ));
         }
         if params.top_k < 0 {
             return refuse(format!("top_k {} is below 0; 0 turns it off", params.top_k));
@@ -143,7 +155,10 @@ impl Decoder {
                     prompt.len()
                 ));
             }
-            if let Some(token) = prompt.iter().find(|&&token| token as usize >= self.config.vocab_size) {
+            if let Some(token) = prompt
+                .iter()
+                .find(|&&token| token as usize >= self.config.vocab_size)
+            {
                 return refuse(format!(
                     "prompt {row} has token {token}, outside the model's vocabulary of {}",
                     self.config.vocab_size
@@ -188,7 +203,9 @@ impl<'a> Sampler<'a> {
             .map(|(prompt, &seed)| Row {
                 rng: ChaCha8Rng::seed_from_u64(seed),
                 len: prompt.len(),
-                limit: params.max_tokens.min(config.max_position_embeddings - prompt.len()),
+                limit: params
+                    .max_tokens
+                    .min(config.max_position_embeddings - prompt.len()),
                 completion: Completion {
                     tokens: Vec::new(),
                     logprobs: Vec::new(),
@@ -204,7 +221,11 @@ impl<'a> Sampler<'a> {
             decoder,
             params,
             rope: rope::Table::new(&decoder.frequencies, longest),
-            caches: decoder.layers.iter().map(|_| Cache::new(heads, &capacities)).collect(),
+            caches: decoder
+                .layers
+                .iter()
+                .map(|_| Cache::new(heads, &capacities))
+                .collect(),
             active: (0..rows.len()).collect(),
             rows,
             weights: Vec::new(),
@@ -212,7 +233,11 @@ impl<'a> Sampler<'a> {
     }
 
     fn pass(&self) -> Pass<'_> {
-        Pass { config: &self.decoder.config, params: &self.decoder.params, rope: &self.rope }
+        Pass {
+            config: &self.decoder.config,
+            params: &self.decoder.params,
+            rope: &self.rope,
+        }
     }
 
     /// Runs every different prompt once; logits `[rows, vocab]` after the last token of each.
@@ -248,14 +273,21 @@ impl<'a> Sampler<'a> {
 
     fn prefill_part(&mut self, part: &[(&[u32], Vec<usize>)]) -> Result<Tensor> {
         let packed = Packed::new(part.iter().map(|(prompt, _)| prompt));
-        let lasts = packed.starts[1..].iter().map(|&end| end as u32 - 1).collect();
+        let lasts = packed.starts[1..]
+            .iter()
+            .map(|&end| end as u32 - 1)
+            .collect();
         let (all, last) = (View::all(&packed.starts), View::only(&packed.starts, lasts));
         let decoder = self.decoder;
         let (width, key_width) = (decoder.config.hidden_size, decoder.config.key_width());
         let table = decoder.params.tensor(decoder.embedding);
         let mut x = embedding::forward(table, &packed.tokens, width)?;
         for (number, layer) in decoder.layers.iter().enumerate() {
-            let view = if number + 1 == decoder.layers.len() { &last } else { &all };
+            let view = if number + 1 == decoder.layers.len() {
+                &last
+            } else {
+                &all
+            };
             let (y, tape) = self.pass().layer_forward(layer, x, view)?;
             let (k, v) = tape.keys_and_values();
             let (k, v) = (ops::values(k)?, ops::values(v)?);
@@ -276,7 +308,12 @@ impl<'a> Sampler<'a> {
         let rows = &mut self.rows;
         let mut going = Vec::with_capacity(self.active.len());
         for (&row, logits) in self.active.iter().zip(logits.chunks_exact(vocab)) {
-            let Row { rng, len, limit, completion } = &mut rows[row];
+            let Row {
+                rng,
+                len,
+                limit,
+                completion,
+            } = &mut rows[row];
             let Some((token, logprob)) = pick(logits, self.params, rng, &mut self.weights) else {
                 return Err(Error::Input(format!(
                     "sampling: the logits of row {row} after {len} tokens are not finite; the \
@@ -306,13 +343,18 @@ impl<'a> Sampler<'a> {
             tokens.extend(state.completion.tokens.last());
             positions.push(state.len as u32);
             state.len += 1;
-            readers.push(Reader { row, visible: state.len });
+            readers.push(Reader {
+                row,
+                visible: state.len,
+            });
         }
         let table = decoder.params.tensor(decoder.embedding);
         let mut x = embedding::forward(table, &tokens, decoder.config.hidden_size)?;
         let mut caches = std::mem::take(&mut self.caches);
         for (layer, cache) in decoder.layers.iter().zip(&mut caches) {
-            x = self.pass().layer_step(layer, x, &positions, &readers, cache)?;
+            x = self
+                .pass()
+                .layer_step(layer, &x, &positions, &readers, cache)?;
         }
         self.caches = caches;
         Ok(ops::values(&self.logits(&x)?)?.to_vec())

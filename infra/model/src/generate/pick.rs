@@ -15,7 +15,11 @@ pub(super) fn pick(
     weights: &mut Vec<f32>,
 ) -> Option<(u32, f32)> {
     let greedy = params.temperature == 0.0;
-    let inverse = if greedy { 1.0 } else { 1.0 / params.temperature };
+    let inverse = if greedy {
+        1.0
+    } else {
+        1.0 / params.temperature
+    };
     let (top, log_sum) = log_sum_exp(logits, inverse);
     if !log_sum.is_finite() || !top.is_finite() {
         return None;
@@ -25,7 +29,9 @@ pub(super) fn pick(
     } else {
         weights.resize(logits.len(), 0.0);
         exponentials(logits, inverse, top, weights);
-        let top_k = usize::try_from(params.top_k).ok().filter(|&k| k > 0 && k < logits.len());
+        let top_k = usize::try_from(params.top_k)
+            .ok()
+            .filter(|&k| k > 0 && k < logits.len());
         if top_k.is_none() && params.top_p >= 1.0 {
             draw(rng, weights.iter().copied())
         } else {
@@ -70,8 +76,9 @@ fn allowed(weights: &[f32], top_k: Option<usize>, top_p: f64) -> Vec<usize> {
         None => total * (1.0 - top_p) / weights.len() as f64,
         Some(_) => 0.0,
     };
-    let mut tokens: Vec<usize> =
-        (0..weights.len()).filter(|&token| f64::from(weights[token]) >= floor).collect();
+    let mut tokens: Vec<usize> = (0..weights.len())
+        .filter(|&token| f64::from(weights[token]) >= floor)
+        .collect();
     let order = |a: &usize, b: &usize| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b));
     if let Some(k) = top_k {
         tokens.select_nth_unstable_by(k - 1, order);
@@ -109,7 +116,12 @@ mod tests {
     use super::*;
 
     fn params(temperature: f32, top_p: f32, top_k: i32) -> SamplingParams {
-        SamplingParams { temperature, top_p, top_k, ..SamplingParams::default() }
+        SamplingParams {
+            temperature,
+            top_p,
+            top_k,
+            ..SamplingParams::default()
+        }
     }
 
     fn counts(logits: &[f32], params: &SamplingParams) -> Vec<usize> {
@@ -126,9 +138,10 @@ mod tests {
     fn frequencies_follow_the_softmax_at_the_temperature() {
         let logits = [0.5, -1.0, 2.0, 0.0];
         let counts = counts(&logits, &params(0.7, 1.0, 0));
-        let sum: f64 = logits.iter().map(|z| (z / 0.7_f64).exp()).sum();
-        for (count, z) in counts.iter().zip(logits) {
-            let p = (z / 0.7).exp() / sum;
+        let weights = logits.map(|z| (f64::from(z) / 0.7).exp());
+        let sum: f64 = weights.iter().sum();
+        for (count, weight) in counts.iter().zip(weights) {
+            let p = weight / sum;
             // Five standard errors of 20 000 draws.
             let slack = 5.0 * (p * (1.0 - p) / 20_000.0).sqrt();
             assert!((*count as f64 / 20_000.0 - p).abs() < slack, "{counts:?}");
@@ -153,11 +166,23 @@ mod tests {
         let logits = [0.5, -1.0, 2.0, 0.0];
         let kept = |counts: Vec<usize>| counts.iter().map(|&n| n > 0).collect::<Vec<_>>();
         // softmax: 0.155, 0.035, 0.696, 0.094 + rest.
-        assert_eq!(kept(counts(&logits, &params(1.0, 1.0, 2))), [true, false, true, false]);
-        assert_eq!(kept(counts(&logits, &params(1.0, 0.6, 0))), [false, false, true, false]);
-        assert_eq!(kept(counts(&logits, &params(1.0, 0.8, 0))), [true, false, true, false]);
+        assert_eq!(
+            kept(counts(&logits, &params(1.0, 1.0, 2))),
+            [true, false, true, false]
+        );
+        assert_eq!(
+            kept(counts(&logits, &params(1.0, 0.6, 0))),
+            [false, false, true, false]
+        );
+        assert_eq!(
+            kept(counts(&logits, &params(1.0, 0.8, 0))),
+            [true, false, true, false]
+        );
         assert_eq!(kept(counts(&logits, &params(1.0, 0.999, 0))), [true; 4]);
-        assert_eq!(kept(counts(&logits, &params(1.0, 0.7, 2))), [false, false, true, false]);
+        assert_eq!(
+            kept(counts(&logits, &params(1.0, 0.7, 2))),
+            [false, false, true, false]
+        );
     }
 
     #[test]

@@ -11,6 +11,11 @@ pub(crate) fn forward(table: &Tensor, tokens: &[u32], width: usize) -> Result<Te
 }
 
 /// dtable += one-hot(tokens)ᵀ·dx, token by token so that the order of the sums is fixed.
-pub(crate) fn backward(dtable: &mut Tensor, dx: &Tensor, tokens: &[u32], width: usize) -> Result<()> {
+pub(crate) fn backward(
+    dtable: &mut Tensor,
+    dx: &Tensor,
+    tokens: &[u32],
+    width: usize,
+) -> Result<()> {
     rows::scatter_add(dtable, dx, tokens, width)
 }

@@ -4,9 +4,9 @@
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
+use crate::Result;
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
-use crate::Result;
 
 /// Tokens of a block. With [`ROWS`] targets its logits take 4 MB, and a block of the weight is
 /// used for all targets while it is in cache.
@@ -39,26 +39,44 @@ pub(crate) fn forward(hidden: &Tensor, weight: &Tensor, queries: Queries<'_>) ->
     let mut running = vec![Running::default(); queries.token.len()];
     let mut logits = Vec::new();
     each_block(queries.token.len(), vocab, |rows, tokens| {
-        let block = BlockOf { rows: rows.clone(), tokens: tokens.clone(), width };
+        let block = BlockOf {
+            rows: rows.clone(),
+            tokens: tokens.clone(),
+            width,
+        };
         block.logits(&hidden, &weight, &mut logits);
         let (queries, running) = (queries.of(&rows), &mut running[rows]);
-        each_row(&mut logits, tokens.len(), running, |row, logits, running| {
-            running.absorb(logits, 1.0 / queries.temperature[row]);
-            let token = queries.token[row] as usize;
-            if tokens.contains(&token) {
-                running.chosen = logits[token - tokens.start] * (1.0 / queries.temperature[row]);
-            }
-        });
+        each_row(
+            &mut logits,
+            tokens.len(),
+            running,
+            |row, logits, running| {
+                running.absorb(logits, 1.0 / queries.temperature[row]);
+                let token = queries.token[row] as usize;
+                if tokens.contains(&token) {
+                    running.chosen =
+                        logits[token - tokens.start] * (1.0 / queries.temperature[row]);
+                }
+            },
+        );
     });
-    let mut output = Output { logprob: Vec::new(), entropy: Vec::new(), lse: Vec::new() };
+    let mut output = Output {
+        logprob: Vec::new(),
+        entropy: Vec::new(),
+        lse: Vec::new(),
+    };
     for running in running {
         let log_sum = running.sum.ln();
         output.lse.push((f64::from(running.top) + log_sum) as f32);
         let logprob = (f64::from(running.chosen - running.top) - log_sum) as f32;
         // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
-        output.logprob.push(if logprob > 0.0 { 0.0 } else { logprob });
+        output
+            .logprob
+            .push(if logprob > 0.0 { 0.0 } else { logprob });
         // −Σ p·ln p with ln p = z − top − ln Σ, and Σ eᶻ⁻ᵗᵒᵖ·(z − top) at hand.
-        output.entropy.push((log_sum - running.weighted / running.sum) as f32);
+        output
+            .entropy
+            .push((log_sum - running.weighted / running.sum) as f32);
     }
     Ok(output)
 }
@@ -78,27 +96,39 @@ pub(crate) fn backward(
     let mut logits = Vec::new();
     with_mut(dweight, |dweight| {
         each_block(queries.token.len(), vocab, |rows, tokens| {
-            let block = BlockOf { rows: rows.clone(), tokens: tokens.clone(), width };
+            let block = BlockOf {
+                rows: rows.clone(),
+                tokens: tokens.clone(),
+                width,
+            };
             block.logits(&hidden_values, &weight, &mut logits);
             let (queries, lse) = (queries.of(&rows), &lse[rows.clone()]);
             let mut gradients = dlogprob[rows].to_vec();
-            each_row(&mut logits, tokens.len(), &mut gradients, |row, logits, gradient| {
-                let slope = *gradient / queries.temperature[row];
-                softmax_gradient(logits, 1.0 / queries.temperature[row], lse[row], slope);
-                let token = queries.token[row] as usize;
-                if tokens.contains(&token) {
-                    logits[token - tokens.start] += slope;
-                }
-            });
+            each_row(
+                &mut logits,
+                tokens.len(),
+                &mut gradients,
+                |row, logits, gradient| {
+                    let slope = *gradient / queries.temperature[row];
+                    softmax_gradient(logits, 1.0 / queries.temperature[row], lse[row], slope);
+                    let token = queries.token[row] as usize;
+                    if tokens.contains(&token) {
+                        logits[token - tokens.start] += slope;
+                    }
+                },
+            );
             block.spread(&logits, &hidden_values, &weight, &mut dhidden, dweight);
         });
     })?;
     tensor(dhidden, hidden.dims())
 }
 
-impl<'a> Queries<'a> {
+impl Queries<'_> {
     fn of(self, rows: &std::ops::Range<usize>) -> Self {
-        Self { token: &self.token[rows.clone()], temperature: &self.temperature[rows.clone()] }
+        Self {
+            token: &self.token[rows.clone()],
+            temperature: &self.temperature[rows.clone()],
+        }
     }
 }
 
@@ -110,7 +140,10 @@ fn each_block(
 ) {
     for token in (0..vocab).step_by(VOCAB) {
         for row in (0..targets).step_by(ROWS) {
-            visit(row..(row + ROWS).min(targets), token..(token + VOCAB).min(vocab));
+            visit(
+                row..(row + ROWS).min(targets),
+                token..(token + VOCAB).min(vocab),
+            );
         }
     }
 }
@@ -124,7 +157,10 @@ fn each_row<T: Copy + Send + Sync>(
 ) {
     use rayon::prelude::*;
     if crate::cpu::is_worth_it(logits.len()) {
-        let rows = logits.par_chunks_exact_mut(tokens).zip(states.par_iter_mut()).enumerate();
+        let rows = logits
+            .par_chunks_exact_mut(tokens)
+            .zip(states.par_iter_mut())
+            .enumerate();
         rows.for_each(|(row, (logits, state))| visit(row, logits, state));
     } else {
         let rows = logits.chunks_exact_mut(tokens).zip(states).enumerate();
@@ -166,9 +202,19 @@ impl BlockOf {
         let (rows, tokens, width) = (self.rows.len(), self.tokens.len(), self.width);
         let dlogits = Mat::rows(dlogits, rows, tokens);
         let dhidden = &mut dhidden[self.rows.start * width..self.rows.end * width];
-        matmul(MatMut::rows(dhidden, rows, width), dlogits, self.weight(weight), true);
+        matmul(
+            MatMut::rows(dhidden, rows, width),
+            dlogits,
+            self.weight(weight),
+            true,
+        );
         let dweight = &mut dweight[self.tokens.start * width..self.tokens.end * width];
-        matmul(MatMut::rows(dweight, tokens, width), dlogits.t(), self.hidden(hidden), true);
+        matmul(
+            MatMut::rows(dweight, tokens, width),
+            dlogits.t(),
+            self.hidden(hidden),
+            true,
+        );
     }
 }
 
@@ -187,7 +233,12 @@ struct Running {
 
 impl Default for Running {
     fn default() -> Self {
-        Self { top: f32::NEG_INFINITY, sum: 0.0, weighted: 0.0, chosen: f32::NAN }
+        Self {
+            top: f32::NEG_INFINITY,
+            sum: 0.0,
+            weighted: 0.0,
+            chosen: f32::NAN,
+        }
     }
 }
 
@@ -216,14 +267,7 @@ pub(crate) fn log_sum_exp(logits: &[f32], inverse_temperature: f32) -> (f32, f64
 
 multiversion! {
     fn largest(values: &[f32]) -> f32 {
-        let (blocks, rest) = values.as_chunks::<LANES>();
-        let mut tops = [f32::NEG_INFINITY; LANES];
-        for block in blocks {
-            for l in 0..LANES {
-                tops[l] = if block[l] > tops[l] { block[l] } else { tops[l] };
-            }
-        }
-        rest.iter().fold(vector::reduce_max(tops), |top, &x| if x > top { x } else { top })
+        vector::largest(values)
     }
 }
 
@@ -276,13 +320,21 @@ mod tests {
 
     #[test]
     fn blocks_of_the_vocabulary_join_to_one_softmax() {
-        let z: Vec<f32> = (0..9000).map(|i| ((i * 7919) % 1000) as f32 / 40.0 - 5.0).collect();
+        let z: Vec<f32> = (0..9000)
+            .map(|i| ((i * 7919) % 1000) as f32 / 40.0 - 5.0)
+            .collect();
         let mut running = Running::default();
         z.chunks(VOCAB).for_each(|part| running.absorb(part, 0.8));
-        let scaled: Vec<f64> = z.iter().map(|z| f64::from(*z) * f64::from(0.8_f32)).collect();
+        let scaled: Vec<f64> = z
+            .iter()
+            .map(|z| f64::from(*z) * f64::from(0.8_f32))
+            .collect();
         let top = scaled.iter().fold(f64::MIN, |a, &b| a.max(b));
         let sum: f64 = scaled.iter().map(|z| (z - top).exp()).sum();
-        let entropy = scaled.iter().map(|z| -(z - top - sum.ln()) * (z - top).exp() / sum).sum::<f64>();
+        let entropy = scaled
+            .iter()
+            .map(|z| -(z - top - sum.ln()) * (z - top).exp() / sum)
+            .sum::<f64>();
         let log_sum = running.sum.ln();
         assert!((f64::from(running.top) + log_sum - top - sum.ln()).abs() < 2e-6);
         assert!((log_sum - running.weighted / running.sum - entropy).abs() < 2e-6);

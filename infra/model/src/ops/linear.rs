@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
-use crate::cpu::{Mat, MatMut, map_blocks, matmul};
 use crate::Result;
+use crate::cpu::{Mat, MatMut, map_blocks, matmul, product};
 
 /// Rows of a piece of the bias gradient's sum.
 const SUM_ROWS: usize = 256;
@@ -17,25 +17,25 @@ pub(crate) fn forward(
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (n, input, output) = shape(x, weight)?;
+    let (x, weight) = (values(x)?, values(weight)?);
+    let (x, weight_t) = (
+        Mat::rows(&x, n, input),
+        Mat::rows(&weight, output, input).t(),
+    );
     let mut y = match residual {
-        Some(residual) => values(residual)?.to_vec(),
-        None => vec![0.0; n * output],
+        None => product(x, weight_t),
+        Some(residual) => {
+            let mut y = values(residual)?.to_vec();
+            matmul(MatMut::rows(&mut y, n, output), x, weight_t, true);
+            y
+        }
     };
-    let mut accumulate = residual.is_some();
     if let Some(bias) = bias {
         let bias = values(bias)?;
         for y in y.chunks_exact_mut(output) {
             y.iter_mut().zip(bias.iter()).for_each(|(y, b)| *y += b);
         }
-        accumulate = true;
     }
-    let (x, weight) = (values(x)?, values(weight)?);
-    matmul(
-        MatMut::rows(&mut y, n, output),
-        Mat::rows(&x, n, input),
-        Mat::rows(&weight, output, input).t(),
-        accumulate,
-    );
     tensor(y, &[n, output])
 }
 
@@ -44,21 +44,16 @@ pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>)
     let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
     let n = dy.elem_count() / output;
     let (dy, weight) = (values(dy)?, values(weight)?);
-    let product = |dx: &mut [f32], accumulate| {
-        matmul(
-            MatMut::rows(dx, n, input),
-            Mat::rows(&dy, n, output),
-            Mat::rows(&weight, output, input),
-            accumulate,
-        );
-    };
-    if let Some(mut dx) = onto {
-        with_mut(&mut dx, |dx| product(dx, true))?;
-        return Ok(dx);
+    let (dy, weight) = (Mat::rows(&dy, n, output), Mat::rows(&weight, output, input));
+    match onto {
+        None => tensor(product(dy, weight), &[n, input]),
+        Some(mut dx) => {
+            with_mut(&mut dx, |dx| {
+                matmul(MatMut::rows(dx, n, input), dy, weight, true);
+            })?;
+            Ok(dx)
+        }
     }
-    let mut dx = vec![0.0; n * input];
-    product(&mut dx, false);
-    tensor(dx, &[n, input])
 }
 
 /// dW += dyᵀ·x.
@@ -90,7 +85,10 @@ pub(crate) fn backward_bias(dbias: &mut Tensor, dy: &Tensor) -> Result<()> {
     });
     with_mut(dbias, |dbias| {
         for piece in pieces {
-            dbias.iter_mut().zip(piece).for_each(|(dbias, sum)| *dbias += sum);
+            dbias
+                .iter_mut()
+                .zip(piece)
+                .for_each(|(dbias, sum)| *dbias += sum);
         }
     })
 }

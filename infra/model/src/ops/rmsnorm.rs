@@ -33,24 +33,26 @@ pub(crate) fn backward(
     weight: &Tensor,
     scales: &[f32],
     dweight: &mut Tensor,
-    onto: Option<&Tensor>,
+    onto: Option<Tensor>,
 ) -> Result<Tensor> {
     let width = weight.elem_count();
     let (dy, x_values, weight) = (values(dy)?, values(x)?, values(weight)?);
     let mut dx = match onto {
-        Some(onto) => values(onto)?.to_vec(),
-        None => vec![0.0; x_values.len()],
+        Some(onto) => onto,
+        None => tensor(vec![0.0; x_values.len()], x.dims())?,
     };
-    rows_in_parallel(&mut dx, width, x_values.len(), |first, dx| {
-        let range = first * width..first * width + dx.len();
-        let rows = Rows {
-            dy: &dy[range.clone()],
-            x: &x_values[range],
-            scales: &scales[first..first + dx.len() / width],
-            weight: &weight,
-        };
-        backward_rows(&rows, dx);
-    });
+    with_mut(&mut dx, |dx| {
+        rows_in_parallel(dx, width, x_values.len(), |first, dx| {
+            let range = first * width..first * width + dx.len();
+            let rows = Rows {
+                dy: &dy[range.clone()],
+                x: &x_values[range],
+                scales: &scales[first..first + dx.len() / width],
+                weight: &weight,
+            };
+            backward_rows(&rows, dx);
+        });
+    })?;
     let pieces = map_blocks(scales.len().div_ceil(SUM_ROWS), x_values.len(), |piece| {
         let (from, to) = (piece * SUM_ROWS, ((piece + 1) * SUM_ROWS).min(scales.len()));
         let range = from * width..to * width;
@@ -66,16 +68,24 @@ pub(crate) fn backward(
     });
     with_mut(dweight, |dweight| {
         for piece in pieces {
-            dweight.iter_mut().zip(piece).for_each(|(dweight, sum)| *dweight += sum);
+            dweight
+                .iter_mut()
+                .zip(piece)
+                .for_each(|(dweight, sum)| *dweight += sum);
         }
     })?;
-    tensor(dx, x.dims())
+    Ok(dx)
 }
 
 fn scales_of(x: &[f32], width: usize, eps: f32) -> Vec<f32> {
     let mut scales = vec![0.0; x.len() / width];
     rows_in_parallel(&mut scales, 1, x.len(), |first, scales| {
-        scale_rows(&x[first * width..(first + scales.len()) * width], width, eps, scales);
+        scale_rows(
+            &x[first * width..(first + scales.len()) * width],
+            width,
+            eps,
+            scales,
+        );
     });
     scales
 }

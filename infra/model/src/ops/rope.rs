@@ -18,7 +18,11 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(frequencies: &[f32], len: usize) -> Self {
         let half = frequencies.len();
-        let mut table = Self { half, cos: Vec::new(), sin: Vec::new() };
+        let mut table = Self {
+            half,
+            cos: Vec::new(),
+            sin: Vec::new(),
+        };
         table.cos.reserve(len * half);
         table.sin.reserve(len * half);
         for position in 0..len {

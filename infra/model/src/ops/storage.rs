@@ -38,10 +38,14 @@ pub(crate) fn values(tensor: &Tensor) -> Result<Values<'_>> {
         source: candle_core::Error::Msg(format!("{problem}; kernels take contiguous f32 on cpu")),
     };
     let (storage, layout) = tensor.storage_and_layout();
-    let (start, end) =
-        layout.contiguous_offsets().ok_or_else(|| refuse("the tensor is not contiguous"))?;
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| refuse("the tensor is not contiguous"))?;
     match &*storage {
-        Storage::Cpu(CpuStorage::F32(_)) => Ok(Values { storage, range: start..end }),
+        Storage::Cpu(CpuStorage::F32(_)) => Ok(Values {
+            storage,
+            range: start..end,
+        }),
         _ => Err(refuse("the tensor is of another dtype or device")),
     }
 }
@@ -54,7 +58,9 @@ pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
 /// A tensor of the same values that shares no memory.
 pub(crate) fn deep_copy(tensor: &Tensor) -> Tensor {
     // Only device memory can run out here, and candle has no fallible copy on CPU either.
-    tensor.copy().unwrap_or_else(|error| panic!("copying a tensor: {error}"))
+    tensor
+        .copy()
+        .unwrap_or_else(|error| panic!("copying a tensor: {error}"))
 }
 
 struct InPlace<F>(Cell<Option<F>>);
@@ -67,7 +73,9 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets())
         else {
-            return Err(candle_core::Error::Msg("kernels take contiguous f32".to_owned()));
+            return Err(candle_core::Error::Msg(
+                "kernels take contiguous f32".to_owned(),
+            ));
         };
         if let Some(change) = self.0.take() {
             change(&mut values[start..end]);
@@ -78,5 +86,7 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {
 
 /// Changes the values of `tensor` where they lie.
 pub(crate) fn with_mut(tensor: &mut Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
-    tensor.inplace_op1(&InPlace(Cell::new(Some(change)))).map_err(Error::tensor("in_place"))
+    tensor
+        .inplace_op1(&InPlace(Cell::new(Some(change))))
+        .map_err(Error::tensor("in_place"))
 }

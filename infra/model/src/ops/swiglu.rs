@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{tensor, values};
 use crate::Result;
 use crate::cpu::vector::sigmoid;
-use crate::cpu::{ROWS, map_blocks, multiversion, rows_in_parallel};
+use crate::cpu::{ROWS, each, multiversion, rows_in_parallel};
 
 /// silu(gate)·up, of the shape of both.
 pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -35,22 +35,24 @@ pub(crate) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Backwa
     let len = gate_values.len();
     let width = gate.dims().last().copied().unwrap_or(1);
     let piece = ROWS * width;
-    let mut pieces = map_blocks(len.div_ceil(piece), len, |i| {
-        let range = i * piece..((i + 1) * piece).min(len);
-        let len = range.len();
-        let mut out = [vec![0.0; len], vec![0.0; len], vec![0.0; len]];
-        let (up, dy) = (&up_values[range.clone()], &dy[range.clone()]);
-        backward_rows(&gate_values[range], up, dy, &mut out);
-        out
-    });
-    let [activation, dgate, dup] = match pieces.len() {
-        1 => pieces.swap_remove(0),
-        _ => [0, 1, 2].map(|which| {
-            let mut whole = Vec::with_capacity(len);
-            pieces.iter().for_each(|piece| whole.extend_from_slice(&piece[which]));
-            whole
-        }),
-    };
+    let mut out = [vec![0.0; len], vec![0.0; len], vec![0.0; len]];
+    {
+        let [activation, dgate, dup] = &mut out;
+        let inputs = gate_values
+            .chunks(piece)
+            .zip(up_values.chunks(piece))
+            .zip(dy.chunks(piece));
+        let outputs = activation.chunks_mut(piece).zip(dgate.chunks_mut(piece));
+        let mut pieces: Vec<_> = inputs.zip(outputs.zip(dup.chunks_mut(piece))).collect();
+        each(
+            &mut pieces,
+            len,
+            |(((gate, up), dy), ((activation, dgate), dup))| {
+                backward_rows(gate, up, dy, &mut [activation, dgate, dup]);
+            },
+        );
+    }
+    let [activation, dgate, dup] = out;
     Ok(Backward {
         activation: tensor(activation, gate.dims())?,
         dgate: tensor(dgate, gate.dims())?,
@@ -67,10 +69,10 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward_rows(gate: &[f32], up: &[f32], dy: &[f32], out: &mut [Vec<f32>; 3]) {
+    fn backward_rows(gate: &[f32], up: &[f32], dy: &[f32], out: &mut [&mut [f32]; 3]) {
         let [activation, dgate, dup] = out;
         let inputs = gate.iter().zip(up).zip(dy);
-        let outputs = activation.iter_mut().zip(dgate).zip(dup);
+        let outputs = activation.iter_mut().zip(dgate.iter_mut()).zip(dup.iter_mut());
         for (((gate, up), dy), ((activation, dgate), dup)) in inputs.zip(outputs) {
             let sigma = sigmoid(*gate);
             let silu = gate * sigma;

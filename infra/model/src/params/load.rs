@@ -25,7 +25,10 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSe
         })?;
         for (name, view) in tensors.tensors() {
             if found.insert(name.clone(), view).is_some() {
-                return Err(Error::parameter(&name, format!("twice, again in {}", shard.file)));
+                return Err(Error::parameter(
+                    &name,
+                    format!("twice, again in {}", shard.file),
+                ));
             }
         }
     }
@@ -41,7 +44,10 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSe
             Some(view) => read(spec.name(), spec.shape(), &view),
             None => Err(Error::parameter(
                 spec.name(),
-                format!("missing; config.json asks for it with shape {:?}", spec.shape()),
+                format!(
+                    "missing; config.json asks for it with shape {:?}",
+                    spec.shape()
+                ),
             )),
         };
         result.unwrap_or_else(|error| {
@@ -68,23 +74,35 @@ fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> 
     if view.shape() != shape {
         return Err(Error::parameter(
             name,
-            format!("shape {:?}, but config.json asks for {shape:?}", view.shape()),
+            format!(
+                "shape {:?}, but config.json asks for {shape:?}",
+                view.shape()
+            ),
         ));
     }
     let bytes = view.data();
     let values: Vec<f32> = match view.dtype() {
         Dtype::F32 => {
             let (chunks, _) = bytes.as_chunks::<4>();
-            chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+            chunks
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect()
         }
         Dtype::BF16 => {
             let (chunks, _) = bytes.as_chunks::<2>();
             // A bf16 is the upper half of an f32.
-            chunks.iter().map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16)).collect()
+            chunks
+                .iter()
+                .map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16))
+                .collect()
         }
         Dtype::F16 => {
             let (chunks, _) = bytes.as_chunks::<2>();
-            chunks.iter().map(|bytes| f16_to_f32(u16::from_le_bytes(*bytes))).collect()
+            chunks
+                .iter()
+                .map(|bytes| f16_to_f32(u16::from_le_bytes(*bytes)))
+                .collect()
         }
         other => {
             return Err(Error::parameter(
@@ -145,8 +163,17 @@ pub(super) fn save(params: &ParamSet) -> Result<Vec<u8>> {
     let mut views = Vec::with_capacity(params.specs.len());
     for (spec, tensor) in params.specs.iter().zip(&params.tensors) {
         let values = ops::values(tensor)?;
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        views.push((spec.name(), F32View { shape: spec.shape(), bytes }));
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        views.push((
+            spec.name(),
+            F32View {
+                shape: spec.shape(),
+                bytes,
+            },
+        ));
     }
     // transformers asks for the key; one entry keeps the header's bytes in one order.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

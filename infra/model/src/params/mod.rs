@@ -2,8 +2,6 @@
 
 mod load;
 mod spec;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -11,8 +9,8 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub use self::spec::ParamSpec;
 pub(crate) use self::load::{Shard, load};
+pub use self::spec::ParamSpec;
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
 
@@ -27,7 +25,10 @@ impl Clone for ParamSet {
     /// Copies every value: updates happen in place, and a shared tensor would see them.
     fn clone(&self) -> Self {
         let tensors = self.tensors.iter().map(ops::deep_copy).collect();
-        Self { specs: Arc::clone(&self.specs), tensors }
+        Self {
+            specs: Arc::clone(&self.specs),
+            tensors,
+        }
     }
 }
 
@@ -45,11 +46,16 @@ impl ParamSet {
             if name.ends_with("norm.weight") {
                 return vec![1.0; len];
             }
-            if name.ends_with(".bias") {
+            if name.ends_with("_proj.bias") {
                 return vec![0.0; len];
             }
-            let writes_residual = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-            let deviation = if writes_residual { 0.02 * residual_scale } else { 0.02 };
+            let writes_residual =
+                name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+            let deviation = if writes_residual {
+                0.02 * residual_scale
+            } else {
+                0.02
+            };
             spec::normals(&mut rng, deviation, len)
         })
     }
@@ -74,7 +80,13 @@ impl ParamSet {
     /// Names the tensor that is missing, not expected, misshapen, of an unsupported dtype, or
     /// holds a value that is not finite.
     pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
-        load(&[Shard { file: "model.safetensors".to_owned(), bytes }], config)
+        load(
+            &[Shard {
+                file: "model.safetensors".to_owned(),
+                bytes,
+            }],
+            config,
+        )
     }
 
     /// One safetensors file of f32, tensors sorted by name: same values, same bytes.
@@ -116,12 +128,15 @@ impl ParamSet {
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
-        self.specs.binary_search_by(|spec| spec.name().cmp(name)).ok()
+        self.specs
+            .binary_search_by(|spec| spec.name().cmp(name))
+            .ok()
     }
 
     /// Position of `name`, which the config promises.
     pub(crate) fn require(&self, name: &str) -> Result<usize> {
-        self.index(name).ok_or_else(|| Error::parameter(name, "missing from the parameter set"))
+        self.index(name)
+            .ok_or_else(|| Error::parameter(name, "missing from the parameter set"))
     }
 
     pub(crate) fn tensor(&self, index: usize) -> &Tensor {

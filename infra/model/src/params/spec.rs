@@ -35,16 +35,25 @@ impl ParamSpec {
 /// Every parameter `config` asks for, sorted by name. A tied head has none of its own.
 pub(super) fn of(config: &ModelConfig) -> Vec<ParamSpec> {
     let mut specs = Vec::new();
-    let mut add = |name: String, shape: &[usize]| specs.push(ParamSpec { name, shape: shape.to_vec() });
+    let mut add = |name: String, shape: &[usize]| {
+        specs.push(ParamSpec {
+            name,
+            shape: shape.to_vec(),
+        });
+    };
     let (width, hidden) = (config.hidden_size, config.intermediate_size);
     let (queries, keys) = (config.query_width(), config.key_width());
-    add("model.embed_tokens.weight".to_owned(), &[config.vocab_size, width]);
+    add(
+        "model.embed_tokens.weight".to_owned(),
+        &[config.vocab_size, width],
+    );
     add("model.norm.weight".to_owned(), &[width]);
     if !config.tie_word_embeddings {
         add("lm_head.weight".to_owned(), &[config.vocab_size, width]);
     }
     for layer in 0..config.num_hidden_layers {
-        let mut add = |name: &str, shape: &[usize]| add(format!("model.layers.{layer}.{name}"), shape);
+        let mut add =
+            |name: &str, shape: &[usize]| add(format!("model.layers.{layer}.{name}"), shape);
         add("input_layernorm.weight", &[width]);
         add("post_attention_layernorm.weight", &[width]);
         add("self_attn.q_proj.weight", &[queries, width]);

@@ -6,9 +6,9 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::Heads;
-use super::short::scores;
+use super::short::{exponentials, scores};
 use crate::Result;
-use crate::cpu::vector::{self, Block, LANES, fma};
+use crate::cpu::vector::{Block, LANES, fma};
 use crate::cpu::{is_worth_it, multiversion};
 use crate::ops::{tensor, values};
 
@@ -50,10 +50,16 @@ impl Cache {
 
     /// Stores keys and values `[n, key heads · width]` of `row` from place `from` on.
     pub(crate) fn store(&mut self, row: usize, from: usize, k: &[f32], v: &[f32]) {
-        let Heads { key: heads, width, .. } = self.heads;
+        let Heads {
+            key: heads, width, ..
+        } = self.heads;
         let dims = width.div_ceil(LANES);
         let stride = heads * width;
-        for (i, (k, v)) in k.chunks_exact(stride).zip(v.chunks_exact(stride)).enumerate() {
+        for (i, (k, v)) in k
+            .chunks_exact(stride)
+            .zip(v.chunks_exact(stride))
+            .enumerate()
+        {
             let (block, lane) = (self.starts[row] + (from + i) / LANES, (from + i) % LANES);
             for head in 0..heads {
                 let at = (block * heads + head) * width;
@@ -72,7 +78,10 @@ impl Cache {
         let stride = self.heads.query * self.heads.width;
         let q_values = values(q)?;
         let mut out = vec![0.0; q_values.len()];
-        let work = readers.iter().map(|reader| reader.visible * stride / LANES * 2).sum();
+        let work = readers
+            .iter()
+            .map(|reader| reader.visible * stride / LANES * 2)
+            .sum();
         let one = |((reader, q), out): ((&Reader, &[f32]), &mut [f32])| {
             attend_row(self, *reader, q, out);
         };
@@ -96,26 +105,12 @@ multiversion! {
         let mut p = vec![[0.0; LANES]; blocks.len()];
         for (head, (q, out)) in q.chunks_exact(width).zip(out.chunks_exact_mut(width)).enumerate() {
             let key_head = head / heads.group();
-            let mut top = f32::NEG_INFINITY;
-            for (i, block) in blocks.clone().enumerate() {
+            for (p, block) in p.iter_mut().zip(blocks.clone()) {
                 let at = (block * heads.key + key_head) * width;
-                let s = scores(q, &cache.keys[at..at + width]);
-                for l in 0..LANES {
-                    let shown = i * LANES + l < reader.visible;
-                    p[i][l] = if shown { s[l] * heads.scale() } else { f32::NEG_INFINITY };
-                }
-                let block_top = vector::reduce_max(p[i]);
-                top = if block_top > top { block_top } else { top };
+                *p = scores(q, &cache.keys[at..at + width]);
             }
-            let mut sums = [0.0; LANES];
-            for (i, p) in p.iter_mut().enumerate() {
-                for l in 0..LANES {
-                    let shown = i * LANES + l < reader.visible;
-                    p[l] = if shown { vector::exp(p[l] - top) } else { 0.0 };
-                    sums[l] += p[l];
-                }
-            }
-            let reciprocal = 1.0 / vector::reduce(sums);
+            let (_, sum) = exponentials(&mut p, reader.visible, heads.scale());
+            let reciprocal = 1.0 / sum;
             for (dim, out) in out.chunks_mut(LANES).enumerate() {
                 // Four chains hide the latency of the multiply-adds.
                 let mut chains = [[0.0; LANES]; 4];

@@ -13,7 +13,9 @@ pub(super) fn forward(inputs: &Inputs<'_>, out: &mut [f32], lse: &mut [f32]) {
     let (width, q_stride) = (heads.width, heads.query * heads.width);
     let results = per_head(inputs, |head| forward_head(inputs, head));
     for (head, (head_out, head_lse)) in results.into_iter().enumerate() {
-        let rows = out.chunks_exact_mut(q_stride).zip(head_out.chunks_exact(width));
+        let rows = out
+            .chunks_exact_mut(q_stride)
+            .zip(head_out.chunks_exact(width));
         for (out, row) in rows {
             out[head * width..(head + 1) * width].copy_from_slice(row);
         }
@@ -34,8 +36,18 @@ fn forward_head(inputs: &Inputs<'_>, head: usize) -> (Vec<f32>, Vec<f32>) {
         let (rows, keys) = (to - from, inputs.visible[to - 1] as usize);
         scores.resize(rows * keys, 0.0);
         let q = view.q(from, rows);
-        matmul(MatMut::rows(&mut scores, rows, keys), q, view.k(keys).t(), false);
-        softmax(&mut scores, &inputs.visible[from..to], inputs.heads.scale(), &mut lse[from..to]);
+        matmul(
+            MatMut::rows(&mut scores, rows, keys),
+            q,
+            view.k(keys).t(),
+            false,
+        );
+        softmax(
+            &mut scores,
+            &inputs.visible[from..to],
+            inputs.heads.scale(),
+            &mut lse[from..to],
+        );
         let out = MatMut::rows(&mut out[from * width..to * width], rows, width);
         matmul(out, Mat::rows(&scores, rows, keys), view.v(keys), false);
     }
@@ -55,9 +67,14 @@ pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>, gradients: [&
 }
 
 fn add_columns(out: &mut [f32], part: &[f32], heads: usize, head: usize, width: usize) {
-    for (out, part) in out.chunks_exact_mut(heads * width).zip(part.chunks_exact(width)) {
+    for (out, part) in out
+        .chunks_exact_mut(heads * width)
+        .zip(part.chunks_exact(width))
+    {
         let out = &mut out[head * width..(head + 1) * width];
-        out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+        out.iter_mut()
+            .zip(part)
+            .for_each(|(out, part)| *out += part);
     }
 }
 
@@ -76,9 +93,19 @@ fn backward_head(inputs: &Inputs<'_>, outputs: &Outputs<'_>, head: usize) -> [Ve
         p.resize(rows * keys, 0.0);
         dp.resize(rows * keys, 0.0);
         let q = view.q(from, rows);
-        let dout = Mat::strided(&outputs.dout[from * stride + head * width..], rows, width, stride);
+        let dout = Mat::strided(
+            &outputs.dout[from * stride + head * width..],
+            rows,
+            width,
+            stride,
+        );
         matmul(MatMut::rows(&mut p, rows, keys), q, view.k(keys).t(), false);
-        matmul(MatMut::rows(&mut dp, rows, keys), dout, view.v(keys).t(), false);
+        matmul(
+            MatMut::rows(&mut dp, rows, keys),
+            dout,
+            view.v(keys).t(),
+            false,
+        );
         for (row, &visible) in inputs.visible[from..to].iter().enumerate() {
             let at = (from + row) * stride + head * width;
             let (dout, out) = (&outputs.dout[at..at + width], &outputs.out[at..at + width]);
@@ -90,8 +117,18 @@ fn backward_head(inputs: &Inputs<'_>, outputs: &Outputs<'_>, head: usize) -> [Ve
         let (p, ds) = (Mat::rows(&p, rows, keys), Mat::rows(&dp, rows, keys));
         let dq = MatMut::rows(&mut dq[from * width..to * width], rows, width);
         matmul(dq, ds, view.k(keys), false);
-        matmul(MatMut::rows(&mut dk[..keys * width], keys, width), ds.t(), q, true);
-        matmul(MatMut::rows(&mut dv[..keys * width], keys, width), p.t(), dout, true);
+        matmul(
+            MatMut::rows(&mut dk[..keys * width], keys, width),
+            ds.t(),
+            q,
+            true,
+        );
+        matmul(
+            MatMut::rows(&mut dv[..keys * width], keys, width),
+            p.t(),
+            dout,
+            true,
+        );
     }
     [dq, dk, dv]
 }
@@ -121,7 +158,12 @@ impl<'a> HeadView<'a> {
     }
 
     fn q(&self, from: usize, rows: usize) -> Mat<'a> {
-        Mat::strided(&self.q[from * self.q_stride..], rows, self.width, self.q_stride)
+        Mat::strided(
+            &self.q[from * self.q_stride..],
+            rows,
+            self.width,
+            self.q_stride,
+        )
     }
 
     fn k(&self, keys: usize) -> Mat<'a> {
@@ -146,7 +188,7 @@ multiversion! {
         for ((row, &visible), lse) in scores.chunks_exact_mut(keys).zip(visible).zip(lse) {
             let (shown, hidden) = row.split_at_mut(visible as usize);
             hidden.fill(0.0);
-            let top = max(shown) * scale;
+            let top = vector::largest(shown) * scale;
             let (blocks, rest) = shown.as_chunks_mut::<LANES>();
             let mut sums = [0.0; LANES];
             for block in blocks {
@@ -167,19 +209,6 @@ multiversion! {
             *lse = top + sum.ln();
         }
     }
-}
-
-#[inline(always)]
-fn max(values: &[f32]) -> f32 {
-    let (blocks, rest) = values.as_chunks::<LANES>();
-    let mut tops = [f32::NEG_INFINITY; LANES];
-    for block in blocks {
-        for l in 0..LANES {
-            tops[l] = if block[l] > tops[l] { block[l] } else { tops[l] };
-        }
-    }
-    let top = vector::reduce_max(tops);
-    rest.iter().fold(top, |top, &value| if value > top { value } else { top })
 }
 
 multiversion! {

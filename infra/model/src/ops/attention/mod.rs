@@ -141,7 +141,10 @@ pub(crate) fn forward(
     for (inputs, out, lse) in long {
         long::forward(&inputs, out, lse);
     }
-    Ok(Attended { out: tensor(out, q.dims())?, lse })
+    Ok(Attended {
+        out: tensor(out, q.dims())?,
+        lse,
+    })
 }
 
 /// Gradients of q, k and v from that of the output.
@@ -200,7 +203,10 @@ pub(crate) fn backward(
 }
 
 fn is_short(inputs: &Inputs<'_>) -> bool {
-    inputs.visible.last().is_none_or(|&visible| visible as usize <= short::MAX_KEYS)
+    inputs
+        .visible
+        .last()
+        .is_none_or(|&visible| visible as usize <= short::MAX_KEYS)
         && inputs.heads.width <= short::MAX_WIDTH
 }
 
@@ -222,6 +228,7 @@ fn rows<'a>(data: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
 }
 
 /// Takes the first `len` values off `rest`.
+#[expect(clippy::mut_mut, reason = "the slice that is left must be put back")]
 fn split_off<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (first, others) = std::mem::take(rest).split_at_mut(len);
     *rest = others;

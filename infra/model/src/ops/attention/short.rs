@@ -12,15 +12,15 @@ pub(super) const MAX_WIDTH: usize = 128;
 
 const KEY_BLOCKS: usize = MAX_KEYS / LANES;
 
-/// Buffers of one thread, reused from head to head.
+/// Buffers of one thread, reused from segment to segment.
 #[derive(Default)]
 pub(super) struct Scratch {
     keys_t: Vec<Block>,
     values_t: Vec<Block>,
-    keys: Vec<Block>,
-    values: Vec<Block>,
-    dkeys: Vec<Block>,
-    dvalues: Vec<Block>,
+    /// Probabilities, one row of [`KEY_BLOCKS`] per query and head of a group.
+    p: Vec<[Block; KEY_BLOCKS]>,
+    /// Gradients of the scores, likewise.
+    ds: Vec<[Block; KEY_BLOCKS]>,
 }
 
 multiversion! {
@@ -52,33 +52,35 @@ multiversion! {
     }
 }
 
-/// One head of `rows` (a `[keys, heads·width]` matrix), transposed in blocks of 16 keys.
+/// One head of `rows` (a `[keys, heads·width]` matrix), transposed in blocks of 16 keys. Lanes
+/// past the last key hold anything.
 #[inline(always)]
 fn transpose(rows: &[f32], stride: usize, head: usize, width: usize, out: &mut Vec<Block>) {
-    let blocks = (rows.len() / stride).div_ceil(LANES);
-    out.clear();
-    out.resize(blocks * width, [0.0; LANES]);
+    let len = (rows.len() / stride).div_ceil(LANES) * width;
+    out.resize(len.max(out.len()), [0.0; LANES]);
+    let out = out.as_mut_slice();
     for (key, row) in rows.chunks_exact(stride).enumerate() {
         let at = key / LANES * width;
-        for (d, value) in row[head * width..(head + 1) * width].iter().enumerate() {
-            out[at + d][key % LANES] = *value;
+        let row = &row[head * width..(head + 1) * width];
+        for (block, value) in out[at..at + width].iter_mut().zip(row) {
+            block[key % LANES] = *value;
         }
     }
 }
 
-/// A row of one head in blocks of 16 dimensions, padded with zeros.
+/// Appends one head of every row in blocks of 16 dimensions, padded with zeros.
 #[inline(always)]
-fn padded<const BLOCKS: usize>(row: &[f32]) -> [Block; BLOCKS] {
-    let mut out = [[0.0; LANES]; BLOCKS];
-    out.as_flattened_mut()[..row.len()].copy_from_slice(row);
-    out
-}
-
-#[inline(always)]
-fn pad_rows<const BLOCKS: usize>(rows: &[f32], stride: usize, head: usize, width: usize, out: &mut Vec<Block>) {
-    out.clear();
+fn pad_rows<const BLOCKS: usize>(
+    rows: &[f32],
+    stride: usize,
+    head: usize,
+    width: usize,
+    out: &mut Vec<[Block; BLOCKS]>,
+) {
     for row in rows.chunks_exact(stride) {
-        out.extend_from_slice(&padded::<BLOCKS>(&row[head * width..(head + 1) * width]));
+        let mut padded = [[0.0; LANES]; BLOCKS];
+        padded.as_flattened_mut()[..width].copy_from_slice(&row[head * width..(head + 1) * width]);
+        out.push(padded);
     }
 }
 
@@ -104,22 +106,51 @@ pub(super) fn scores(row: &[f32], transposed: &[Block]) -> Block {
     total
 }
 
-/// Σ_j factors[j]·rows[j], rows of `BLOCKS` blocks.
+/// Scores into e^(scale·score − top) for the first `visible` lanes and 0 for the others; top and
+/// the sum.
 #[inline(always)]
-fn weighted_sum<const BLOCKS: usize>(factors: &[f32], rows: &[Block]) -> [Block; BLOCKS] {
-    let mut even = [[0.0; LANES]; BLOCKS];
-    let mut odd = [[0.0; LANES]; BLOCKS];
-    let (rows, _) = rows.as_chunks::<BLOCKS>();
-    let (pairs, rest) = factors.as_chunks::<2>();
-    for (factors, rows) in pairs.iter().zip(rows.chunks_exact(2)) {
-        for b in 0..BLOCKS {
-            even[b] = fma([factors[0]; LANES], rows[0][b], even[b]);
-            odd[b] = fma([factors[1]; LANES], rows[1][b], odd[b]);
+pub(super) fn exponentials(p: &mut [Block], visible: usize, scale: f32) -> (f32, f32) {
+    let mut top = f32::NEG_INFINITY;
+    for (b, p) in p.iter_mut().enumerate() {
+        for (l, p) in p.iter_mut().enumerate() {
+            let shown = b * LANES + l < visible;
+            *p = if shown { *p * scale } else { f32::NEG_INFINITY };
+        }
+        let block_top = vector::reduce_max(*p);
+        top = if block_top > top { block_top } else { top };
+    }
+    let mut sums = [0.0; LANES];
+    for (b, p) in p.iter_mut().enumerate() {
+        for l in 0..LANES {
+            let shown = b * LANES + l < visible;
+            p[l] = if shown { vector::exp(p[l] - top) } else { 0.0 };
+            sums[l] += p[l];
         }
     }
-    if let [factor] = rest {
+    (top, vector::reduce(sums))
+}
+
+/// sum + Σ_j factors[j·stride]·rows[j].
+#[inline(always)]
+fn weighted_sum<const BLOCKS: usize>(
+    sum: [Block; BLOCKS],
+    factors: &[f32],
+    stride: usize,
+    rows: &[[Block; BLOCKS]],
+) -> [Block; BLOCKS] {
+    // Two chains, so that the latency of the multiply-adds overlaps.
+    let mut even = sum;
+    let mut odd = [[0.0; LANES]; BLOCKS];
+    let (pairs, rest) = rows.as_chunks::<2>();
+    for (pair, [first, second]) in pairs.iter().enumerate() {
         for b in 0..BLOCKS {
-            even[b] = fma([*factor; LANES], rows[factors.len() - 1][b], even[b]);
+            even[b] = fma([factors[2 * pair * stride]; LANES], first[b], even[b]);
+            odd[b] = fma([factors[(2 * pair + 1) * stride]; LANES], second[b], odd[b]);
+        }
+    }
+    if let [row] = rest {
+        for b in 0..BLOCKS {
+            even[b] = fma([factors[2 * pairs.len() * stride]; LANES], row[b], even[b]);
         }
     }
     for b in 0..BLOCKS {
@@ -140,9 +171,11 @@ fn forward_blocks<const BLOCKS: usize>(
     let heads = inputs.heads;
     let (width, scale) = (heads.width, heads.scale());
     let (q_stride, k_stride) = (heads.query * width, heads.key * width);
+    let mut values = Vec::with_capacity(inputs.v.len() / k_stride);
     for key_head in 0..heads.key {
         transpose(inputs.k, k_stride, key_head, width, &mut scratch.keys_t);
-        pad_rows::<BLOCKS>(inputs.v, k_stride, key_head, width, &mut scratch.values);
+        values.clear();
+        pad_rows::<BLOCKS>(inputs.v, k_stride, key_head, width, &mut values);
         for (i, &visible) in inputs.visible.iter().enumerate() {
             let visible = visible as usize;
             for head in key_head * heads.group()..(key_head + 1) * heads.group() {
@@ -150,27 +183,13 @@ fn forward_blocks<const BLOCKS: usize>(
                 let q = &inputs.q[at..at + width];
                 let mut p = [[0.0; LANES]; KEY_BLOCKS];
                 let used = visible.div_ceil(LANES);
-                let mut top = f32::NEG_INFINITY;
-                for b in 0..used {
-                    let s = scores(q, &scratch.keys_t[b * width..(b + 1) * width]);
-                    for l in 0..LANES {
-                        let shown = b * LANES + l < visible;
-                        p[b][l] = if shown { s[l] * scale } else { f32::NEG_INFINITY };
-                    }
-                    let block_top = vector::reduce_max(p[b]);
-                    top = if block_top > top { block_top } else { top };
+                for (p, keys) in p[..used].iter_mut().zip(scratch.keys_t.chunks_exact(width)) {
+                    *p = scores(q, keys);
                 }
-                let mut sums = [0.0; LANES];
-                for b in 0..used {
-                    for l in 0..LANES {
-                        let shown = b * LANES + l < visible;
-                        p[b][l] = if shown { vector::exp(p[b][l] - top) } else { 0.0 };
-                        sums[l] += p[b][l];
-                    }
-                }
-                let sum = vector::reduce(sums);
+                let (top, sum) = exponentials(&mut p[..used], visible, scale);
                 lse[i * heads.query + head] = top + sum.ln();
-                let mixed = weighted_sum::<BLOCKS>(&p.as_flattened()[..visible], &scratch.values);
+                let zero = [[0.0; LANES]; BLOCKS];
+                let mixed = weighted_sum(zero, p.as_flattened(), 1, &values[..visible]);
                 let mixed = &mixed.as_flattened()[..width];
                 for (out, mixed) in out[at..at + width].iter_mut().zip(mixed) {
                     *out = mixed / sum;
@@ -188,55 +207,90 @@ fn backward_blocks<const BLOCKS: usize>(
     [dq, dk, dv]: &mut [&mut [f32]; 3],
 ) {
     let heads = inputs.heads;
-    let (width, scale) = (heads.width, heads.scale());
+    let width = heads.width;
     let (q_stride, k_stride) = (heads.query * width, heads.key * width);
-    let keys = inputs.k.len() / k_stride;
+    let queries = inputs.visible.len();
+    let rows = queries * heads.group();
+    scratch
+        .p
+        .resize(rows.max(scratch.p.len()), [[0.0; LANES]; KEY_BLOCKS]);
+    scratch
+        .ds
+        .resize(rows.max(scratch.ds.len()), [[0.0; LANES]; KEY_BLOCKS]);
+    let mut keys = Vec::with_capacity(inputs.k.len() / k_stride);
+    // Row g·queries + i is query i of the group's head g, as in the scratch.
+    let mut padded_q = Vec::with_capacity(rows);
+    let mut padded_dout = Vec::with_capacity(rows);
     for key_head in 0..heads.key {
         transpose(inputs.k, k_stride, key_head, width, &mut scratch.keys_t);
         transpose(inputs.v, k_stride, key_head, width, &mut scratch.values_t);
-        pad_rows::<BLOCKS>(inputs.k, k_stride, key_head, width, &mut scratch.keys);
-        for sums in [&mut scratch.dkeys, &mut scratch.dvalues] {
-            sums.clear();
-            sums.resize(keys * BLOCKS, [0.0; LANES]);
-        }
-        for (i, &visible) in inputs.visible.iter().enumerate() {
-            let visible = visible as usize;
-            for head in key_head * heads.group()..(key_head + 1) * heads.group() {
+        keys.clear();
+        pad_rows::<BLOCKS>(inputs.k, k_stride, key_head, width, &mut keys);
+        padded_q.clear();
+        padded_dout.clear();
+        for g in 0..heads.group() {
+            let head = key_head * heads.group() + g;
+            pad_rows::<BLOCKS>(inputs.q, q_stride, head, width, &mut padded_q);
+            pad_rows::<BLOCKS>(outputs.dout, q_stride, head, width, &mut padded_dout);
+            score_gradients(inputs, outputs, scratch, head, g * queries);
+            for (i, &visible) in inputs.visible.iter().enumerate() {
+                let ds = scratch.ds[g * queries + i].as_flattened();
+                let zero = [[0.0; LANES]; BLOCKS];
+                let row = weighted_sum(zero, ds, 1, &keys[..visible as usize]);
                 let at = i * q_stride + head * width;
-                let q = &inputs.q[at..at + width];
-                let dout = &outputs.dout[at..at + width];
-                let delta = vector::dot(dout, &outputs.out[at..at + width]);
-                let lse = outputs.lse[i * heads.query + head];
-                let mut p = [[0.0; LANES]; KEY_BLOCKS];
-                let mut ds = [[0.0; LANES]; KEY_BLOCKS];
-                for b in 0..visible.div_ceil(LANES) {
-                    let s = scores(q, &scratch.keys_t[b * width..(b + 1) * width]);
-                    let dp = scores(dout, &scratch.values_t[b * width..(b + 1) * width]);
-                    for l in 0..LANES {
-                        let shown = b * LANES + l < visible;
-                        p[b][l] = if shown { vector::exp(s[l] * scale - lse) } else { 0.0 };
-                        ds[b][l] = p[b][l] * (dp[l] - delta) * scale;
-                    }
-                }
-                let (p, ds) = (&p.as_flattened()[..visible], &ds.as_flattened()[..visible]);
-                let row = weighted_sum::<BLOCKS>(ds, &scratch.keys);
                 dq[at..at + width].copy_from_slice(&row.as_flattened()[..width]);
-                let (q, dout) = (padded::<BLOCKS>(q), padded::<BLOCKS>(dout));
-                let (dkeys, _) = scratch.dkeys.as_chunks_mut::<BLOCKS>();
-                let (dvalues, _) = scratch.dvalues.as_chunks_mut::<BLOCKS>();
-                for (((p, ds), dk), dv) in p.iter().zip(ds).zip(dkeys).zip(dvalues) {
-                    for b in 0..BLOCKS {
-                        dk[b] = fma([*ds; LANES], q[b], dk[b]);
-                        dv[b] = fma([*p; LANES], dout[b], dv[b]);
-                    }
-                }
             }
         }
-        for (sums, out) in [(&scratch.dkeys, &mut *dk), (&scratch.dvalues, &mut *dv)] {
-            let (sums, _) = sums.as_chunks::<BLOCKS>();
-            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(k_stride)) {
-                out[key_head * width..(key_head + 1) * width]
-                    .copy_from_slice(&sums.as_flattened()[..width]);
+        let p = scratch.p.as_flattened().as_flattened();
+        let ds = scratch.ds.as_flattened().as_flattened();
+        for key in 0..keys.len() {
+            let first = inputs
+                .visible
+                .partition_point(|&visible| visible as usize <= key);
+            let mut dkey = [[0.0; LANES]; BLOCKS];
+            let mut dvalue = [[0.0; LANES]; BLOCKS];
+            // Queries before `first` do not see the key.
+            for g in 0..heads.group() {
+                let seeing = g * queries + first..(g + 1) * queries;
+                let at = (seeing.start * MAX_KEYS + key).min(p.len());
+                dkey = weighted_sum(dkey, &ds[at..], MAX_KEYS, &padded_q[seeing.clone()]);
+                dvalue = weighted_sum(dvalue, &p[at..], MAX_KEYS, &padded_dout[seeing]);
+            }
+            let at = key * k_stride + key_head * width;
+            dk[at..at + width].copy_from_slice(&dkey.as_flattened()[..width]);
+            dv[at..at + width].copy_from_slice(&dvalue.as_flattened()[..width]);
+        }
+    }
+}
+
+/// Fills rows `first_row..` of `scratch.p` and `scratch.ds` for one query head.
+#[inline(always)]
+fn score_gradients(
+    inputs: &Inputs<'_>,
+    outputs: &Outputs<'_>,
+    scratch: &mut Scratch,
+    head: usize,
+    first_row: usize,
+) {
+    let heads = inputs.heads;
+    let (width, scale, stride) = (heads.width, heads.scale(), heads.query * heads.width);
+    for (i, &visible) in inputs.visible.iter().enumerate() {
+        let at = i * stride + head * width;
+        let q = &inputs.q[at..at + width];
+        let dout = &outputs.dout[at..at + width];
+        let delta = vector::dot(dout, &outputs.out[at..at + width]);
+        let lse = outputs.lse[i * heads.query + head];
+        let (p, ds) = (
+            &mut scratch.p[first_row + i],
+            &mut scratch.ds[first_row + i],
+        );
+        for b in 0..(visible as usize).div_ceil(LANES) {
+            let s = scores(q, &scratch.keys_t[b * width..(b + 1) * width]);
+            let dp = scores(dout, &scratch.values_t[b * width..(b + 1) * width]);
+            for l in 0..LANES {
+                // Lanes past `visible` are never read.
+                p[b][l] = vector::exp(s[l] * scale - lse);
+                ds[b][l] = p[b][l] * (dp[l] - delta) * scale;
             }
         }
     }

@@ -28,7 +28,11 @@ fn cases() -> Vec<Case> {
             let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
             let oracle = root.join(format!("{}.oracle", name.trim_end_matches("-sharded")));
             if folder.join("config.json").exists() && oracle.exists() {
-                cases.push(Case { name, folder, oracle });
+                cases.push(Case {
+                    name,
+                    folder,
+                    oracle,
+                });
             }
         }
     }
@@ -53,7 +57,11 @@ impl Case {
 }
 
 fn rows(tensors: &Tensors, name: &str) -> Vec<Vec<f32>> {
-    tensors[name].to_dtype(DType::F32).unwrap().to_vec2().unwrap()
+    tensors[name]
+        .to_dtype(DType::F32)
+        .unwrap()
+        .to_vec2()
+        .unwrap()
 }
 
 /// The rows without their padding on the right.
@@ -64,7 +72,10 @@ fn packed(tensors: &Tensors) -> (Packed, Vec<usize>) {
         .collect();
     let ids: Vec<Vec<i64>> = tensors["input_ids"].to_vec2().unwrap();
     let sequences = ids.iter().zip(&lens).map(|(ids, &len)| {
-        ids[..len].iter().map(|&id| u32::try_from(id).unwrap()).collect::<Vec<_>>()
+        ids[..len]
+            .iter()
+            .map(|&id| u32::try_from(id).unwrap())
+            .collect::<Vec<_>>()
     });
     (Packed::new(sequences), lens)
 }
@@ -86,10 +97,13 @@ fn targets(packed: &Packed, mask: &[Vec<f32>], temperature: f32) -> (Targets, Ve
 }
 
 fn worst(pairs: impl IntoIterator<Item = (f32, f32)>) -> f32 {
-    pairs.into_iter().map(|(a, b)| (a - b).abs()).fold(0.0, |worst, error| {
-        assert!(!error.is_nan());
-        worst.max(error)
-    })
+    pairs
+        .into_iter()
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |worst, error| {
+            assert!(!error.is_nan());
+            worst.max(error)
+        })
 }
 
 #[test]
@@ -101,7 +115,10 @@ fn logits_and_log_probs() {
         let all: Vec<u32> = (0..u32::try_from(packed.tokens.len()).unwrap()).collect();
         let logits = decoder.logits(&packed, &all).unwrap();
         let expected: Vec<Vec<Vec<f32>>> = oracle["logits"].to_vec3().unwrap();
-        let expected = expected.iter().zip(&lens).flat_map(|(rows, &len)| rows[..len].concat());
+        let expected = expected
+            .iter()
+            .zip(&lens)
+            .flat_map(|(rows, &len)| rows[..len].concat());
         let error = worst(logits.into_iter().zip(expected));
         assert!(error < 5e-5, "{}: logits off by {error}", case.name);
 
@@ -126,21 +143,32 @@ fn weights(case: &Case, decoder: &Decoder) -> (Packed, Targets, Vec<f32>) {
     let mask = rows(&oracle, "loss_mask");
     let (targets, places) = targets(&packed, &mask, 1.0);
     let scored = decoder.score(&packed, &targets).unwrap();
-    let (new, keep) = (rows(&oracle, "expect_new_logprobs"), rows(&oracle, "expect_keep"));
+    let (new, keep) = (
+        rows(&oracle, "expect_new_logprobs"),
+        rows(&oracle, "expect_keep"),
+    );
     let behavior = rows(&oracle, "behav_logprobs");
     let advantage: Vec<f32> = oracle["advantages"].to_vec1().unwrap();
     let valid = places.len() as f64;
     let mut loss = 0.0;
     let mut weights = Vec::new();
     for (&(row, t), &logprob) in places.iter().zip(&scored.logprob) {
-        assert!((logprob - new[row][t]).abs() < 3e-5, "{}: log-prob {row} {t}", case.name);
+        assert!(
+            (logprob - new[row][t]).abs() < 3e-5,
+            "{}: log-prob {row} {t}",
+            case.name
+        );
         let ratio = (f64::from(logprob) - f64::from(behavior[row][t])).exp();
         let term = -ratio * f64::from(advantage[row]) / valid * f64::from(keep[row][t]);
         loss += term;
         weights.push(term as f32);
     }
     let expected = case.json("m2po.json")["loss"].as_f64().unwrap();
-    assert!((loss - expected).abs() < 2e-6, "{}: loss {loss}, expected {expected}", case.name);
+    assert!(
+        (loss - expected).abs() < 2e-6,
+        "{}: loss {loss}, expected {expected}",
+        case.name
+    );
     (packed, targets, weights)
 }
 
@@ -161,10 +189,16 @@ fn gradients() {
             let norm = |values: &mut dyn Iterator<Item = f64>| {
                 values.map(|value| value * value).sum::<f64>().sqrt()
             };
-            let differences = || grad.iter().zip(&expected).map(|(&a, &b)| f64::from(a) - f64::from(b));
+            let differences = || {
+                grad.iter()
+                    .zip(&expected)
+                    .map(|(&a, &b)| f64::from(a) - f64::from(b))
+            };
             let relative = norm(&mut differences())
                 / norm(&mut expected.iter().map(|&value| f64::from(value)));
-            let largest = expected.iter().fold(0.0_f32, |top, value| top.max(value.abs()));
+            let largest = expected
+                .iter()
+                .fold(0.0_f32, |top, value| top.max(value.abs()));
             let max = differences().fold(0.0_f64, |top, d| top.max(d.abs())) / f64::from(largest);
             assert!(relative < 2e-5, "{}: {name} off by {relative}", case.name);
             assert!(max < 2e-5, "{}: {name} max off by {max}", case.name);
@@ -179,16 +213,26 @@ fn gradients() {
 fn greedy_continuations() {
     for case in cases() {
         let (_, decoder) = case.model();
-        let ids = |value: &Value| -> Vec<u32> {
-            serde_json::from_value(value.clone()).unwrap()
-        };
+        let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
         let oracle = case.json("greedy.json");
         let oracle = oracle.as_array().unwrap();
-        let prompts: Vec<_> = oracle.iter().map(|entry| ids(&entry["prompt_ids"])).collect();
-        let params = SamplingParams { temperature: 0.0, max_tokens: 16, ..Default::default() };
+        let prompts: Vec<_> = oracle
+            .iter()
+            .map(|entry| ids(&entry["prompt_ids"]))
+            .collect();
+        let params = SamplingParams {
+            temperature: 0.0,
+            max_tokens: 16,
+            ..Default::default()
+        };
         let completions = decoder.generate(&prompts, &params, &[0; 3]).unwrap();
         for (completion, entry) in completions.iter().zip(oracle) {
-            assert_eq!(completion.tokens, ids(&entry["continuation"]), "{}", case.name);
+            assert_eq!(
+                completion.tokens,
+                ids(&entry["continuation"]),
+                "{}",
+                case.name
+            );
         }
     }
 }
@@ -201,7 +245,12 @@ fn token_ids() {
         for entry in oracle["cases"].as_array().unwrap() {
             let ids: Vec<u32> = serde_json::from_value(entry["ids"].clone()).unwrap();
             let text = entry["text"].as_str().unwrap();
-            assert_eq!(folder.tokenizer.encode(text).unwrap(), ids, "{}: {text:?}", case.name);
+            assert_eq!(
+                folder.tokenizer.encode(text).unwrap(),
+                ids,
+                "{}: {text:?}",
+                case.name
+            );
         }
         let generation = std::fs::read(case.folder.join("generation_config.json")).unwrap();
         let generation: Value = serde_json::from_slice(&generation).unwrap();

@@ -1,0 +1,10 @@
+//! The decoder against other implementations, against itself, and against damaged files.
+
+mod candle_reference;
+mod finite_difference;
+mod folder;
+mod models;
+mod parity;
+mod reference;
+mod sequences;
+mod threads;

@@ -1,0 +1,105 @@
+//! Small random models of every kind the config can describe.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use vintage_model::{Decoder, ModelConfig, ParamSet, Targets};
+
+/// Width 8, two layers, four query and two key heads of width 4 unless `changes` say otherwise.
+pub(crate) fn config(model_type: &str, changes: Value) -> ModelConfig {
+    let mut config = json!({
+        "model_type": model_type,
+        "vocab_size": 11,
+        "hidden_size": 8,
+        "intermediate_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 4,
+        "rope_theta": 100.0,
+        "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 1024,
+        "hidden_act": "silu",
+    });
+    let Value::Object(changes) = changes else {
+        panic!("changes are an object")
+    };
+    config.as_object_mut().unwrap().extend(changes);
+    ModelConfig::from_json(config.to_string()).unwrap()
+}
+
+/// One config per feature.
+pub(crate) fn variants() -> Vec<(&'static str, ModelConfig)> {
+    let llama3 = json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}});
+    vec![
+        ("grouped heads", config("llama", json!({}))),
+        (
+            "one head each",
+            config("mistral", json!({"num_key_value_heads": 4})),
+        ),
+        (
+            "tied",
+            config("llama", json!({"tie_word_embeddings": true})),
+        ),
+        ("biases on q, k and v", config("qwen2", json!({}))),
+        (
+            "biases on q, k, v and o",
+            config("llama", json!({"attention_bias": true})),
+        ),
+        (
+            "norms on q and k",
+            config("qwen3", json!({"tie_word_embeddings": true})),
+        ),
+        ("scaled rotation", config("llama", llama3)),
+        (
+            "one layer",
+            config("qwen2", json!({"num_hidden_layers": 1})),
+        ),
+    ]
+}
+
+/// Values far from the symmetric start of training, so that no gradient vanishes by accident.
+pub(crate) fn decoder(config: &ModelConfig, deviation: f32, seed: u64) -> Decoder {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut params = ParamSet::zeros(config).unwrap();
+    params
+        .update(|name, _, values| {
+            let centre = if name.ends_with("norm.weight") {
+                1.0
+            } else {
+                0.0
+            };
+            for value in values {
+                *value = centre + deviation * (rng.random::<f32>() - 0.5) * 3.5;
+            }
+        })
+        .unwrap();
+    Decoder::new(config.clone(), params).unwrap()
+}
+
+/// `len` token ids under `vocab`.
+pub(crate) fn tokens(len: usize, vocab: usize, seed: u64) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..len)
+        .map(|_| rng.random_range(0..vocab as u32))
+        .collect()
+}
+
+/// A target at each of `positions`, temperatures from 0.6 to 1.4.
+pub(crate) fn targets(positions: &[u32], vocab: usize, seed: u64) -> Targets {
+    Targets {
+        position: positions.to_vec(),
+        token: tokens(positions.len(), vocab, seed),
+        temperature: (0..positions.len())
+            .map(|i| 0.6 + 0.2 * (i % 5) as f32)
+            .collect(),
+    }
+}
+
+/// Weights of the log-probs of both signs.
+pub(crate) fn weights(len: usize) -> Vec<f32> {
+    (0..len)
+        .map(|i| ((i * 37 + 5) % 19) as f32 / 9.0 - 1.0)
+        .collect()
+}

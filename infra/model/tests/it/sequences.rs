@@ -1,0 +1,269 @@
+//! Packing and sampling must not change what a sequence is given.
+
+use serde_json::json;
+use vintage_model::{FinishReason, Packed, SamplingParams, Targets};
+
+use crate::models::{config, decoder, targets, tokens, variants};
+
+#[test]
+fn packed_sequences_equal_each_alone() {
+    for (name, config) in variants() {
+        let decoder = decoder(&config, 0.35, 5);
+        // 90 tokens take the kernel for long sequences.
+        let rows: Vec<_> = [3, 90, 1, 17, 64]
+            .iter()
+            .map(|&len| tokens(len, config.vocab_size, len as u64))
+            .collect();
+        let packed = Packed::new(&rows);
+        let all: Vec<u32> = (0..packed.tokens.len() as u32).collect();
+        let targets = targets(&all, config.vocab_size, 3);
+        let together = decoder.score(&packed, &targets).unwrap();
+        for (row, bounds) in rows.iter().zip(packed.starts.windows(2)) {
+            let range = bounds[0]..bounds[1];
+            let own = Targets {
+                position: (0..row.len() as u32).collect(),
+                token: targets.token[range.clone()].to_vec(),
+                temperature: targets.temperature[range.clone()].to_vec(),
+            };
+            let alone = decoder.score(&Packed::new([row]), &own).unwrap();
+            for (a, b) in together.logprob[range].iter().zip(&alone.logprob) {
+                assert!((a - b).abs() < 5e-6, "{name}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sampled_log_probs_equal_a_full_forward_pass() {
+    for (name, config) in variants() {
+        let decoder = decoder(&config, 0.35, 6);
+        let prompts: Vec<_> = [4, 1, 20, 4, 70]
+            .iter()
+            .enumerate()
+            .map(|(i, &len)| tokens(len, config.vocab_size, i as u64))
+            .collect();
+        for (temperature, top_p, top_k) in [(1.0, 1.0, 0), (0.7, 0.9, 0), (1.3, 1.0, 3)] {
+            let params = SamplingParams {
+                temperature,
+                top_p,
+                top_k,
+                max_tokens: 40,
+                stop: vec![2],
+            };
+            let completions = decoder
+                .generate(&prompts, &params, &[1, 2, 3, 4, 5])
+                .unwrap();
+            let mut packed = Packed::new::<[u32; 0]>([]);
+            let mut targets = Targets::default();
+            let mut sampled: Vec<f32> = Vec::new();
+            for (prompt, completion) in prompts.iter().zip(&completions) {
+                let last = completion.tokens.last().copied();
+                let ended = completion.finish_reason;
+                assert_eq!(ended == FinishReason::Stop, last == Some(2), "{name}");
+                assert!(
+                    ended == FinishReason::Stop || completion.tokens.len() == 40,
+                    "{name}"
+                );
+                assert_eq!(completion.tokens.len(), completion.logprobs.len());
+                for (i, &token) in completion.tokens.iter().enumerate() {
+                    let at = packed.tokens.len() + prompt.len() + i - 1;
+                    targets.position.push(at as u32);
+                    targets.token.push(token);
+                    targets.temperature.push(temperature);
+                }
+                sampled.extend(&completion.logprobs);
+                packed.tokens.extend(prompt);
+                packed.tokens.extend(&completion.tokens);
+                packed.starts.push(packed.tokens.len());
+            }
+            let scored = decoder.score(&packed, &targets).unwrap();
+            for (a, b) in sampled.iter().zip(&scored.logprob) {
+                assert!((a - b).abs() < 2e-5, "{name}: {a} {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_draws_from_its_own_seed() {
+    let config = config("llama", json!({}));
+    let decoder = decoder(&config, 0.35, 7);
+    let prompt = tokens(5, 11, 1);
+    let others: Vec<_> = (0..9).map(|i| tokens(3 + i, 11, i as u64)).collect();
+    let params = SamplingParams {
+        max_tokens: 12,
+        ..SamplingParams::default()
+    };
+    let alone = decoder
+        .generate(std::slice::from_ref(&prompt), &params, &[42])
+        .unwrap();
+    for place in [0, 4, 9] {
+        let mut prompts = others.clone();
+        prompts.insert(place, prompt.clone());
+        let mut seeds: Vec<u64> = (100..109).collect();
+        seeds.insert(place, 42);
+        let together = decoder.generate(&prompts, &params, &seeds).unwrap();
+        assert_eq!(together[place].tokens, alone[0].tokens);
+    }
+    let group = vec![prompt; 3];
+    let same = decoder.generate(&group, &params, &[42, 43, 42]).unwrap();
+    assert_eq!(same[0], same[2]);
+    assert_ne!(same[0].tokens, same[1].tokens);
+    assert_eq!(same[0].tokens, alone[0].tokens);
+}
+
+#[test]
+fn greedy_is_top_1() {
+    let config = config("qwen3", json!({}));
+    let decoder = decoder(&config, 0.5, 8);
+    let prompts = [tokens(5, 11, 1), tokens(9, 11, 2)];
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        max_tokens: 20,
+        ..Default::default()
+    };
+    let top_1 = SamplingParams {
+        top_k: 1,
+        max_tokens: 20,
+        ..Default::default()
+    };
+    let greedy = decoder.generate(&prompts, &greedy, &[0, 0]).unwrap();
+    assert_eq!(greedy, decoder.generate(&prompts, &top_1, &[8, 9]).unwrap());
+}
+
+#[test]
+fn a_completion_ends_with_the_context() {
+    let config = config("llama", json!({"max_position_embeddings": 10}));
+    let decoder = decoder(&config, 0.35, 9);
+    let params = SamplingParams {
+        max_tokens: 50,
+        ..SamplingParams::default()
+    };
+    let completions = decoder
+        .generate(&[tokens(4, 11, 1), tokens(9, 11, 2)], &params, &[1, 2])
+        .unwrap();
+    assert_eq!(
+        [completions[0].tokens.len(), completions[1].tokens.len()],
+        [6, 1]
+    );
+    assert!(
+        completions
+            .iter()
+            .all(|c| c.finish_reason == FinishReason::Length)
+    );
+}
+
+#[test]
+fn unusable_inputs_are_refused_with_a_reason() {
+    let config = config("llama", json!({"max_position_embeddings": 10}));
+    let mut decoder = decoder(&config, 0.35, 10);
+    let one = SamplingParams {
+        max_tokens: 1,
+        ..SamplingParams::default()
+    };
+    let refused = |prompts: &[Vec<u32>], params: &SamplingParams, seeds: &[u64]| {
+        decoder
+            .generate(prompts, params, seeds)
+            .unwrap_err()
+            .to_string()
+    };
+    let mut messages = vec![
+        ("leaves no room", refused(&[vec![1; 10]], &one, &[1])),
+        (
+            "prompt 1 has no token",
+            refused(&[vec![1], vec![]], &one, &[1, 2]),
+        ),
+        ("token 11", refused(&[vec![11]], &one, &[1])),
+        ("one seed per prompt", refused(&[vec![1]], &one, &[])),
+        (
+            "top_p",
+            refused(
+                &[vec![1]],
+                &SamplingParams {
+                    top_p: 0.0,
+                    ..one.clone()
+                },
+                &[1],
+            ),
+        ),
+        (
+            "top_k",
+            refused(
+                &[vec![1]],
+                &SamplingParams {
+                    top_k: -1,
+                    ..one.clone()
+                },
+                &[1],
+            ),
+        ),
+        (
+            "temperature",
+            refused(
+                &[vec![1]],
+                &SamplingParams {
+                    temperature: f32::NAN,
+                    ..one.clone()
+                },
+                &[1],
+            ),
+        ),
+    ];
+    let packed = Packed::new([[1, 2, 3]]);
+    let scored = |packed: &Packed, position: u32, token: u32, temperature: f32| {
+        let targets = Targets {
+            position: vec![position],
+            token: vec![token],
+            temperature: vec![temperature],
+        };
+        decoder.score(packed, &targets).unwrap_err().to_string()
+    };
+    let gap = Packed {
+        tokens: vec![1, 2],
+        starts: vec![0, 0, 2],
+    };
+    let short = Packed {
+        tokens: vec![1, 2],
+        starts: vec![0, 1],
+    };
+    messages.extend([
+        ("position 3 of 3", scored(&packed, 3, 1, 1.0)),
+        ("vocabulary of 11", scored(&packed, 0, 11, 1.0)),
+        ("temperature 0", scored(&packed, 0, 1, 0.0)),
+        (
+            "vocabulary of 11",
+            scored(&Packed::new([[1, 99]]), 0, 1, 1.0),
+        ),
+        ("context of 10", scored(&Packed::new([[1; 11]]), 0, 1, 1.0)),
+        ("sequence 0 has no token", scored(&gap, 0, 1, 1.0)),
+        ("starts must run", scored(&short, 0, 1, 1.0)),
+    ]);
+    decoder
+        .params_mut()
+        .update(|_, _, values| values.fill(f32::NAN))
+        .unwrap();
+    let message = decoder
+        .generate(&[vec![1]], &one, &[1])
+        .unwrap_err()
+        .to_string();
+    messages.push(("not finite", message));
+    for (expected, message) in messages {
+        assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+    }
+}
+
+#[test]
+fn broken_weights_give_nan_and_no_panic() {
+    let config = config("llama", json!({}));
+    let mut decoder = decoder(&config, 0.35, 12);
+    let update = |name: &str, _: &[usize], values: &mut [f32]| {
+        if name == "model.layers.0.self_attn.v_proj.weight" {
+            values[3] = f32::NAN;
+        }
+    };
+    decoder.params_mut().update(update).unwrap();
+    let scored = decoder
+        .score(&Packed::new([[1, 2, 3]]), &targets(&[2], 11, 1))
+        .unwrap();
+    assert!(scored.logprob[0].is_nan());
+}
