@@ -90,7 +90,10 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
 fn machine() -> Check {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let name = "machine";
-    let found = format!("{cores} cores, {}", vintage_learner::fingerprint::current().isa);
+    let found = format!(
+        "{cores} cores, {}",
+        vintage_learner::fingerprint::current().isa
+    );
     if cores < 2 {
         return Check::note(name, found, "learner and producer take turns on one core");
     }

@@ -15,6 +15,16 @@ use crate::{
     config::{Resolved, RunConfig},
 };
 
+const RUN_LOCK: &str = ".lock";
+const SETUP_LOCK: &str = ".setup.lock";
+
+/// Whether a folder that holds only such files may become a run's.
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    [RUN_LOCK, SETUP_LOCK, ".config.toml"]
+        .iter()
+        .any(|ours| name == *ours)
+}
+
 /// A folder that is this process's until dropped.
 pub struct RunFolder {
     path: PathBuf,
@@ -48,25 +58,34 @@ impl RunFolder {
             path: path.to_owned(),
             what,
         };
-        let existed = path.is_dir();
-        if existed && !config_file.is_file() {
+        if path.is_dir() && !config_file.is_file() {
             let mut entries = path.read_dir().map_err(io("read", path))?;
-            if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != ".lock")) {
+            if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name()))) {
                 let what = "is no run's folder (it has no config.toml) and not empty: name \
                             another --out";
                 return Err(refuse(what.to_owned()));
             }
         }
         std::fs::create_dir_all(path).map_err(io("create", path))?;
-        let lock_path = path.join(".lock");
-        let lock_file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(io("create", &lock_path))?;
-        flock(&lock_file, lock).map_err(|_| {
+        let lock_file = |name: &str| {
+            let path = path.join(name);
+            let mut options = OpenOptions::new();
+            let file = options.create(true).write(true).truncate(false).open(&path);
+            file.map_err(io("create", &path))
+        };
+        let held = lock_file(RUN_LOCK)?;
+        flock(&held, lock).map_err(|_| {
             refuse("is in use by another process: wait for it, or name another --out".to_owned())
+        })?;
+        // Roles that start together take turns here.
+        let setting_up = lock_file(SETUP_LOCK)?;
+        flock(&setting_up, FlockOperation::LockExclusive).map_err(|error| {
+            let path = path.join(SETUP_LOCK);
+            Error::Io {
+                attempted: "lock",
+                path,
+                source: error.into(),
+            }
         })?;
         if config_file.is_file() {
             let old = RunConfig::read(&config_file)?;
@@ -80,7 +99,7 @@ impl RunFolder {
         Ok(Self {
             path: path.to_owned(),
             store,
-            _lock: lock_file,
+            _lock: held,
         })
     }
 

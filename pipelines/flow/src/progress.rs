@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
 use vintage_learner::LearnerEvent;
+use vintage_rollout::ProducerEvent;
 
 use self::pace::{Pace, duration};
 pub use self::screen::Screen;
@@ -48,6 +49,8 @@ struct Progress {
     screen: Screen,
     started: Instant,
     pace: Pace,
+    /// Whether a learner runs in this process: then its updates are what is shown.
+    learner_here: bool,
     /// The line not shown yet because another was shown just before.
     pending: Option<String>,
     last_line: Option<Instant>,
@@ -67,6 +70,7 @@ impl Progress {
             screen,
             started: Instant::now(),
             pace: Pace::new(steps),
+            learner_here: false,
             pending: None,
             last_line: None,
             bars: None,
@@ -75,6 +79,7 @@ impl Progress {
 
     fn show(&mut self, event: &RunEvent, now: Instant) {
         let seconds = now.duration_since(self.started).as_secs_f64();
+        self.learner_here |= matches!(event, RunEvent::Learner(_));
         match event {
             RunEvent::Phase(name) => self.phase(name),
             RunEvent::WarmStart { step, steps, loss } => {
@@ -113,6 +118,17 @@ impl Progress {
                 let far = format!("replayed {done}/{updates} updates");
                 self.step(&far, "", *done, *updates, done == updates, now);
             }
+            RunEvent::Producer(ProducerEvent::Published {
+                tokens,
+                reward,
+                version,
+                ..
+            }) => {
+                self.pace.published(*tokens, f64::from(*reward), seconds);
+                if !self.learner_here {
+                    self.producing(version.0, now, seconds);
+                }
+            }
             RunEvent::Learner(_) | RunEvent::Producer(_) => {}
         }
     }
@@ -134,14 +150,28 @@ impl Progress {
     fn training(&mut self, now: Instant, seconds: f64) {
         let (done, steps) = (self.pace.done(), self.pace.steps);
         let rate = self.pace.updates_per_second(seconds);
-        let mut far = vec![
-            format!("update {done}/{steps}"),
-            format!("{rate:.1} updates/s"),
-        ];
-        let left = self.pace.seconds_left(seconds);
+        let left = rate
+            .filter(|_| done < steps)
+            .map(|rate| (steps - done) as f64 / rate);
+        let mut far = vec![format!("update {done}/{steps}")];
+        far.extend(rate.map(|rate| format!("{rate:.1} updates/s")));
         far.extend(left.map(|left| format!("{} left", duration(left))));
         let well = self.pace.quality(seconds);
         self.step(&far.join("  "), &well, done, steps, done == steps, now);
+    }
+
+    fn producing(&mut self, version: u64, now: Instant, seconds: f64) {
+        let far = format!("published {} groups  version {version}", self.pace.groups);
+        let well = self.pace.production(seconds);
+        match self.display {
+            Display::Bars => {
+                let bars = self.bars();
+                bars.far.set_style(style(SPINNER));
+                bars.far.set_message(far);
+                bars.well.set_message(well);
+            }
+            Display::Lines | Display::Silent => self.step(&far, &well, 0, 0, false, now),
+        }
     }
 
     /// One step of many: `far` says how far, `well` how well.
@@ -156,7 +186,7 @@ impl Progress {
                 bars.well.set_message(well.to_owned());
             }
             Display::Lines => {
-                let line = format!("{far}  {well}");
+                let line = format!("{far}  {well}").trim_end().to_owned();
                 let due = self.last_line.is_none_or(|shown| now - shown >= LINE_EVERY);
                 if due || last {
                     self.last_line = Some(now);

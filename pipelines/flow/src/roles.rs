@@ -46,7 +46,9 @@ pub async fn archive(
 }
 
 async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
-    Ok(sink.drain_through(ends(&log.bus, &log.topics.rollouts()).await?).await?)
+    Ok(sink
+        .drain_through(ends(&log.bus, &log.topics.rollouts()).await?)
+        .await?)
 }
 
 /// Trains until all updates are done, or until `stop`. Makes version 0 if there is none.

@@ -40,7 +40,11 @@ pub(super) fn nearest_keys(key: &Key, known: &[Key]) -> Vec<Key> {
 
 fn likeness(a: &str, b: &str) -> f64 {
     let fold = |text: &str| text.to_lowercase().replace('-', "_");
-    strsim::normalized_damerau_levenshtein(&fold(a), &fold(b))
+    let (a, b) = (fold(a), fold(b));
+    let likeness = strsim::normalized_damerau_levenshtein(&a, &b);
+    // `stale` for `stale-256`: what was left out at the end weighs less than what is wrong.
+    let begun = a.chars().count() >= 4 && b.starts_with(&a);
+    if begun { likeness.max(0.75) } else { likeness }
 }
 
 fn best<T>(scored: impl Iterator<Item = (T, f64)>) -> Option<T> {

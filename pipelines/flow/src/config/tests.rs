@@ -322,6 +322,8 @@ fn broken_toml_and_missing_files_are_told_apart() {
     assert!(matches!(error, ConfigError::Read { .. }));
     let error = Layers::new().preset("stale-265").expect_err("unknown");
     assert_eq!(error.hint().as_deref(), Some("did you mean stale-256?"));
+    let error = Layers::new().preset("stale").expect_err("unknown");
+    assert_eq!(error.hint().as_deref(), Some("did you mean stale-256?"));
     assert!(matches!(
         Layers::new().set("seed"),
         Err(ConfigError::Assignment { .. })

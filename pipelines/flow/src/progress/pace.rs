@@ -14,8 +14,17 @@ pub(super) struct Pace {
     pub(super) steps: u64,
     pub(super) rejected: u64,
     pub(super) accuracy: Option<f64>,
+    /// Groups published by a producer in this process.
+    pub(super) groups: u64,
+    samples: VecDeque<Sampled>,
     done: u64,
     recent: VecDeque<Recent>,
+}
+
+struct Sampled {
+    at: f64,
+    tokens: f64,
+    reward: f64,
 }
 
 struct Recent {
@@ -33,6 +42,8 @@ impl Pace {
             steps,
             rejected: 0,
             accuracy: None,
+            groups: 0,
+            samples: VecDeque::new(),
             done: 0,
             recent: VecDeque::new(),
         }
@@ -66,21 +77,45 @@ impl Pace {
         }
     }
 
-    /// Per second, over the window.
-    pub(super) fn updates_per_second(&self, now: f64) -> f64 {
+    pub(super) fn published(&mut self, tokens: u64, reward: f64, seconds: f64) {
+        self.groups += 1;
+        self.samples.push_back(Sampled {
+            at: seconds,
+            tokens: tokens as f64,
+            reward,
+        });
+        while self.samples.len() > LEAST
+            && self
+                .samples
+                .front()
+                .is_some_and(|old| old.at < seconds - WINDOW)
+        {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Reward and token rate of a producer.
+    pub(super) fn production(&self, now: f64) -> String {
+        let count = self.samples.len() as f64;
+        let reward = self.samples.iter().map(|group| group.reward).sum::<f64>() / count.max(1.0);
+        let tokens: f64 = self.samples.iter().skip(1).map(|group| group.tokens).sum();
+        let span = self.samples.front().map_or(0.0, |first| now - first.at);
+        let mut parts = vec![format!("reward {reward:.3}")];
+        if span > 0.0 {
+            parts.push(format!("{} tokens/s", thousands(tokens / span)));
+        }
+        parts.join("  ")
+    }
+
+    /// Over the window; `None` until there are two updates to measure between.
+    pub(super) fn updates_per_second(&self, now: f64) -> Option<f64> {
         // The first update of the window only marks when it begins.
-        self.per_second(now, (self.recent.len().saturating_sub(1)) as f64)
+        self.per_second(now, self.recent.len().saturating_sub(1) as f64)
     }
 
-    fn per_second(&self, now: f64, count: f64) -> f64 {
-        let span = self.recent.front().map_or(0.0, |first| now - first.at);
-        if span > 0.0 { count / span } else { 0.0 }
-    }
-
-    pub(super) fn seconds_left(&self, now: f64) -> Option<f64> {
-        let rate = self.updates_per_second(now);
-        let left = self.steps.saturating_sub(self.done) as f64;
-        (rate > 0.0).then(|| left / rate)
+    fn per_second(&self, now: f64, count: f64) -> Option<f64> {
+        let span = now - self.recent.front()?.at;
+        (span > 0.0 && count > 0.0).then(|| count / span)
     }
 
     /// Reward, accuracy, staleness, masked share and token rate in one line.
@@ -106,7 +141,7 @@ impl Pace {
         );
         parts.push(format!("staleness {staleness:.1} (max {stalest})"));
         parts.push(format!("masked {masked:.1} %"));
-        parts.push(format!("{} tokens/s", thousands(rate)));
+        parts.extend(rate.map(|rate| format!("{} tokens/s", thousands(rate))));
         if self.rejected > 0 {
             parts.push(format!("rejected {}", self.rejected));
         }

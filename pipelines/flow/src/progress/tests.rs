@@ -107,6 +107,43 @@ fn what_was_held_back_is_shown_when_the_phase_ends() {
 }
 
 #[test]
+fn nothing_is_made_up_before_it_can_be_measured() {
+    let expected = "update 1/400  reward 0.500  staleness 6.0 (max 17)  masked 2.0 %";
+    assert_eq!(lines(Display::Lines, &[(0.0, updated(0))]), [expected]);
+    let last = lines(Display::Lines, &[(0.0, updated(398)), (1.0, updated(399))]);
+    assert!(
+        last[1].starts_with("update 400/400  1.0 updates/s  reward"),
+        "{last:#?}"
+    );
+}
+
+fn published(seq: u64) -> RunEvent {
+    RunEvent::Producer(ProducerEvent::Published {
+        seq,
+        batch: -1,
+        version: PolicyVersion(3),
+        rows: 8,
+        tokens: 500,
+        bytes: 4000,
+        parts: 1,
+        reward: 0.25,
+    })
+}
+
+#[test]
+fn a_producer_on_its_own_shows_what_it_publishes() {
+    let events: Vec<_> = (0..=10_u32)
+        .map(|i| (f64::from(i) * 0.5, published(u64::from(i))))
+        .collect();
+    let alone = lines(Display::Lines, &events);
+    assert_eq!(alone[0], "published 1 groups  version 3  reward 0.250");
+    let last = "published 11 groups  version 3  reward 0.250  1,000 tokens/s";
+    assert_eq!(alone.last().map(String::as_str), Some(last));
+    let beside: Vec<_> = [(0.0, updated(0))].into_iter().chain(events).collect();
+    assert_eq!(lines(Display::Lines, &beside).len(), 1);
+}
+
+#[test]
 fn silence_is_kept() {
     let events = [
         (0.0, RunEvent::Phase("training".to_owned())),
