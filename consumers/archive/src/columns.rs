@@ -140,8 +140,10 @@ pub(crate) fn leaf(column: &ColumnDescriptor, any_quarantined: bool) -> Leaf {
             statistics: true,
             ..Leaf::DICTIONARY
         },
-        ("policy" | "prompt_id" | "finish_reason" | "logprob_mode" | "engine", _)
-        | ("reward_parts", _)
+        (
+            "policy" | "prompt_id" | "finish_reason" | "logprob_mode" | "engine" | "reward_parts",
+            _,
+        )
         | ("metadata" | HEADERS, "key") => Leaf::DICTIONARY,
         ("generation_seconds", _) => Leaf::of(Encoding::BYTE_STREAM_SPLIT),
         // Digests, and a key that is one.

@@ -33,6 +33,9 @@ pub(crate) const SCHEMA_KEY: &str = "schema";
 
 /// Payload bytes that make a row group: the unit of pruning and of reading one message back.
 const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Payload bytes handed to the Parquet writer at a time: their copy stays in the CPU's cache and
+/// its memory is used again.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// What a file is to say of itself besides its rows.
 pub(crate) struct Label {
@@ -59,15 +62,16 @@ pub(crate) fn encode(
     let options = ArrowWriterOptions::new()
         .with_properties(properties(codec, footer.quarantined > 0).map_err(|error| said(&error))?)
         .with_skip_arrow_metadata(true);
-    let mut file = Vec::new();
+    // More than it will need; what is not written to is not backed by memory.
+    let mut file = Vec::with_capacity(messages.iter().map(Message::bytes).sum());
     let mut writer = ArrowWriter::try_new_with_options(&mut file, file_schema(), options)
         .map_err(|error| said(&error))?;
-    for chunk in chunks(messages) {
-        let batch = batch(label.partition, chunk).map_err(|error| said(&error))?;
-        writer
-            .write(&batch)
-            .and_then(|()| writer.flush())
-            .map_err(|error| said(&error))?;
+    for row_group in chunks(messages, ROW_GROUP_BYTES) {
+        for messages in chunks(row_group, BATCH_BYTES) {
+            let batch = batch(label.partition, messages).map_err(|error| said(&error))?;
+            writer.write(&batch).map_err(|error| said(&error))?;
+        }
+        writer.flush().map_err(|error| said(&error))?;
     }
     writer.append_key_value_metadata(KeyValue::new(FOOTER_KEY.to_owned(), json));
     let schema = SchemaVersion::NEWEST.as_str().to_owned();
@@ -108,14 +112,14 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
     }
 }
 
-/// Runs of messages that make a row group each.
-fn chunks(messages: &[Message]) -> impl Iterator<Item = &[Message]> {
+/// Runs of messages of `limit` payload bytes or a little more.
+fn chunks(messages: &[Message], limit: usize) -> impl Iterator<Item = &[Message]> {
     let mut rest = messages;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let full = rest.iter().position(|message| {
             bytes += message.bytes();
-            bytes >= ROW_GROUP_BYTES
+            bytes >= limit
         });
         let (chunk, left) = rest.split_at(full.map_or(rest.len(), |last| last + 1));
         rest = left;

@@ -53,6 +53,8 @@ pub(crate) struct Opened {
     metadata: Arc<ParquetMetaData>,
     /// `None` if another program rewrote the file.
     seal: Option<Arc<Seal>>,
+    /// All its bytes, where finding the footer read them anyway.
+    whole: Option<Bytes>,
 }
 
 /// Where a file's own name says it belongs.
@@ -98,6 +100,7 @@ impl Opened {
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
         let (metadata, seal) = parse(before, footer_bytes).map_err(corrupt)?;
         let footer = archive_footer(&metadata, place).map_err(corrupt)?;
+        let before_len = before.len() as u64;
         let opened = Self {
             file: ArchiveFile {
                 path,
@@ -107,8 +110,9 @@ impl Opened {
             store: store.clone(),
             metadata: Arc::new(metadata),
             seal: seal.map(Arc::new),
+            whole: (start == 0).then(|| tail.clone()),
         };
-        opened.check_indexes(start + before.len() as u64).await?;
+        opened.check_indexes(start + before_len).await?;
         Ok(Some(opened))
     }
 
@@ -148,17 +152,12 @@ impl Opened {
         let (bytes, start) = match &self.seal {
             Some(seal) => {
                 let range = self.segment(group);
-                let bytes = self.store.get_range(&self.file.path, range.clone()).await?;
+                let bytes = self.fetch(range.clone()).await?;
                 seal.check_segment(group, &bytes)
                     .map_err(|why| self.corrupt(why))?;
                 (bytes, range.start)
             }
-            None => (
-                self.store
-                    .get_range(&self.file.path, 0..self.file.bytes)
-                    .await?,
-                0,
-            ),
+            None => (self.fetch(0..self.file.bytes).await?, 0),
         };
         let window = Window {
             bytes,
@@ -184,14 +183,20 @@ impl Opened {
             return self.read(0).await.map(drop);
         };
         for group in 0..self.groups() {
-            let bytes = self
-                .store
-                .get_range(&self.file.path, self.segment(group))
-                .await?;
+            let bytes = self.fetch(self.segment(group)).await?;
             seal.check_segment(group, &bytes)
                 .map_err(|why| self.corrupt(why))?;
         }
         Ok(())
+    }
+
+    async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        match &self.whole {
+            Some(bytes) if range.start <= range.end && range.end <= bytes.len() as u64 => {
+                Ok(bytes.slice(range.start as usize..range.end as usize))
+            }
+            _ => Ok(self.store.get_range(&self.file.path, range).await?),
+        }
     }
 
     pub(crate) fn corrupt(&self, why: impl Display) -> Error {
@@ -223,7 +228,7 @@ impl Opened {
         let bytes = if start == end {
             Bytes::new()
         } else {
-            self.store.get_range(&self.file.path, start..end).await?
+            self.fetch(start..end).await?
         };
         seal.check_segment(groups, &bytes)
             .map_err(|why| self.corrupt(why))
@@ -266,7 +271,10 @@ fn parse(
         seal.check_footer(footer)?;
     }
     let thrift = &footer[..footer.len() - TAIL];
-    let metadata = ParquetMetaDataReader::decode_metadata(thrift)
+    // Only bytes of another program come here unchecked.
+    let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(thrift));
+    let metadata = decoded
+        .map_err(|_| "its footer made the Parquet reader panic".to_owned())?
         .map_err(|error| format!("its footer cannot be read: {error}"))?;
     let writer = metadata.file_metadata().created_by().unwrap_or_default();
     if seal.is_none() && writer.starts_with(CREATED_BY) {

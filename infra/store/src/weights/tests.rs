@@ -205,3 +205,21 @@ async fn prune_keeps_version_0_the_newest_and_what_is_asked_for() {
     assert_eq!(weights.prune(|_| false).await.unwrap(), [PolicyVersion(4)]);
     assert_eq!(weights.versions().await.unwrap(), [V0, PolicyVersion(5)]);
 }
+
+#[tokio::test]
+async fn a_version_is_removed_whole_but_never_version_0() {
+    let (folder, weights) = scratch();
+    for version in [V0, V1] {
+        let _ = weights
+            .publish(version, vec![(MODEL_FILE, model(1))])
+            .await
+            .unwrap();
+        weights.remove(version).await.unwrap();
+    }
+    assert_eq!(weights.versions().await.unwrap(), [V0]);
+    assert!(!folder.path().join("weights/lead/1").exists());
+    assert!(matches!(
+        weights.fetch(V1).await,
+        Err(Error::NoSuchVersion { .. })
+    ));
+}

@@ -1,0 +1,135 @@
+//! Sinks on scripted consumers and on a real broker.
+
+use super::*;
+
+/// A consumer that hands out what it is told to.
+struct Script(std::collections::VecDeque<Event>);
+
+impl Source for Script {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Ok(self.0.pop_front())
+    }
+}
+
+fn at(offset: i64) -> Event {
+    Event::Record(record(0, offset, &crate::fixture::group_at(0, offset)))
+}
+
+#[tokio::test]
+async fn offsets_without_a_record_lie_inside_the_claimed_range() {
+    let (_folder, store) = scratch();
+    let starts = recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
+        .await
+        .unwrap();
+    let script = Script([at(2), at(3), at(7)].into());
+    let (_, task) = Sink::spawn(options(&store), script, starts);
+    task.await.unwrap().unwrap();
+    let file = &files(&store, 0).await[0].footer;
+    assert_eq!(
+        (file.base_offset, file.next_offset, file.messages),
+        (Offset(0), Offset(8), 3)
+    );
+}
+
+#[tokio::test]
+async fn a_consumer_that_goes_back_ends_the_sink() {
+    let (_folder, store) = scratch();
+    let starts = vec![(Partition(0), Offset(0))];
+    let (_, task) = Sink::spawn(
+        options(&store),
+        Script([at(0), at(1), at(1)].into()),
+        starts,
+    );
+    let error = task.await.unwrap().unwrap_err();
+    assert!(matches!(
+        error,
+        Error::OutOfOrder {
+            expected: Offset(2),
+            found: Offset(1),
+            ..
+        }
+    ));
+    assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_revoked_partition_is_left_to_its_next_reader() {
+    let (_folder, store) = scratch();
+    recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
+        .await
+        .unwrap();
+    let again = Event::Assigned(vec![(Partition(0), Offset(0))]);
+    let script = [
+        at(0),
+        at(1),
+        Event::Revoked(vec![Partition(0)]),
+        at(2),
+        again,
+        at(0),
+        at(1),
+    ];
+    let (_, task) = Sink::spawn(
+        options(&store),
+        Script(script.into()),
+        vec![(Partition(0), Offset(0))],
+    );
+    let summary = task.await.unwrap().unwrap();
+    assert_eq!((summary.messages, summary.files), (2, 1));
+    assert_eq!(files(&store, 0).await[0].footer.next_offset, Offset(2));
+}
+
+/// The real thing: a broker, a producer, a sink killed half way, and its successor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_archived_end_to_end() {
+    let (_folder, store) = scratch();
+    let topic = TopicSpec {
+        name: TOPIC.to_owned(),
+        partitions: 3,
+        replication: 1,
+        config: BTreeMap::new(),
+    };
+    let broker = Embedded::start(&[topic]).await.unwrap();
+    let bus = broker.bus();
+    let producer = bus.producer("test").unwrap();
+    let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for number in 0..60 {
+        let rows = group(number, 4, 9, number / 8);
+        let (headers, payload) = published(number, &rows);
+        let delivery = producer
+            .publish(TOPIC, &rows[0].group_id.0, headers, payload)
+            .await
+            .unwrap();
+        acknowledged.insert((delivery.partition, delivery.offset), rows);
+        if number == 30 {
+            let so_far = ends(&acknowledged);
+            handle.commit_through(so_far).await.unwrap();
+        }
+    }
+    task.abort();
+    let _ = task.await;
+    let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
+    handle.drain_through(ends(&acknowledged)).await.unwrap();
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+
+    let mut archived = BTreeMap::new();
+    let mut merged = Reader::new(store, TOPIC)
+        .merged(&Filter::default())
+        .await
+        .unwrap();
+    while let Some(message) = merged.next().await.unwrap() {
+        let key = (message.record.partition, message.record.offset);
+        let rows = message.rows.unwrap().to_trajectories();
+        assert!(archived.insert(key, rows).is_none(), "{key:?} twice");
+    }
+    assert_eq!(archived, acknowledged);
+}
+
+fn ends<T>(acknowledged: &BTreeMap<(Partition, Offset), T>) -> Vec<(Partition, Offset)> {
+    let last: BTreeMap<_, _> = acknowledged
+        .keys()
+        .map(|(p, offset)| (*p, offset.next()))
+        .collect();
+    last.into_iter().collect()
+}
