@@ -4,7 +4,10 @@
 //! compress. Latency is publish to acknowledgement, and publish to the reader, one at a time.
 #![expect(clippy::print_stdout, reason = "prints what it measured")]
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::future::{join3, try_join_all};
@@ -79,6 +82,8 @@ async fn measure(bus: &Bus) -> Result<()> {
         megabytes / seconds
     );
 
+    // A reader that takes nothing would hold the embedded broker back.
+    second.close();
     let mut acknowledged = Vec::new();
     let mut read = Vec::new();
     for i in 0..300 {
@@ -95,7 +100,26 @@ async fn measure(bus: &Bus) -> Result<()> {
             times[150], times[297]
         );
     }
+    let before = cpu_seconds()?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let idle = cpu_seconds()? - before;
+    println!(
+        "one reader, nothing to read: {:.1} % of a core",
+        idle / 3.0 * 100.0
+    );
     Ok(())
+}
+
+/// What this process has used so far; Linux counts it in hundredths of a second.
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
 async fn take(consumer: &mut Consumer) -> vintage_bus::Result<()> {

@@ -35,7 +35,21 @@ const TURN: usize = 64;
 type Native = BaseConsumer<Context>;
 type Lanes = Vec<PartitionQueue<Context>>;
 
+/// A caller must not wait for a thread that is gone.
+struct Unwinding<'a>(&'a Feed);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(Error::Stopped {
+                what: "a consumer's poll thread",
+            });
+        }
+    }
+}
+
 pub(crate) fn run(reading: &Reading, mut native: Native, feed: &Feed) {
+    let _unwinding = Unwinding(feed);
     let thread = thread::current();
     feed.polled_by(thread.clone());
     let woken = thread.clone();

@@ -220,7 +220,7 @@ async fn dropping_clients_does_not_block() {
     consumer.close();
     drop((producer, bus, broker));
     let took = begun.elapsed();
-    assert!(took < Duration::from_millis(50), "took {took:?}");
+    assert!(took < Duration::from_millis(200), "took {took:?}");
 }
 
 /// An address where nobody listens: one clear error, within the time given.

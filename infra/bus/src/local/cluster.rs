@@ -43,7 +43,7 @@ pub(super) struct Ports {
 }
 
 impl Cluster {
-    /// The one in `dir`, or a new one there.
+    /// The one in `dir`, or a new one there. The caller holds the folder's lock.
     pub(super) fn prepare(dir: &Path, nodes: u16) -> Result<Self> {
         let refuse = |detail: String| Error::LocalOptions { detail };
         if nodes != 1 && nodes != 3 {
@@ -51,7 +51,6 @@ impl Cluster {
                 "{nodes} nodes make no quorum worth having: use 1 or 3"
             )));
         }
-        fs::create_dir_all(dir).map_err(|source| io_error("creating", dir, source))?;
         if let Some(cluster) = Self::load(dir)? {
             let found = cluster.saved.nodes.len();
             if found != usize::from(nodes) {
@@ -341,7 +340,9 @@ mod tests {
     #[test]
     fn a_comma_in_the_path_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let bad = Cluster::prepare(&dir.path().join("a,b"), 1);
+        let bad = dir.path().join("a,b");
+        std::fs::create_dir(&bad).unwrap();
+        let bad = Cluster::prepare(&bad, 1);
         assert!(matches!(bad, Err(Error::LocalOptions { .. })));
     }
 }

@@ -66,6 +66,8 @@ pub struct LocalKafka {
     cluster: Cluster,
     options: LocalOptions,
     nodes: Vec<Node>,
+    /// Until they are ready, and after that unless they are to be kept.
+    kill_on_drop: bool,
     /// Held while the processes are this handle's.
     lock: Option<File>,
 }
@@ -80,19 +82,13 @@ impl LocalKafka {
     /// be had; [`Error::Node`], with the end of its log, if a node does not come up;
     /// [`Error::LocalInUse`] if another process runs a broker in `dir`.
     pub async fn up(dir: &Path, options: LocalOptions) -> Result<Self> {
-        let cluster = Cluster::prepare(dir, options.nodes)?;
-        let lock = lock(cluster.dir())?;
-        let nodes: Vec<_> = cluster
-            .nodes()
-            .iter()
-            .map(|ports| Node::new(&cluster, *ports))
-            .collect();
-        let mut local = Self {
-            cluster,
-            options,
-            nodes,
-            lock: None,
-        };
+        std::fs::create_dir_all(dir).map_err(|source| Error::Io {
+            action: "creating",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let lock = lock(dir)?;
+        let mut local = Self::handle(Cluster::prepare(dir, options.nodes)?, options);
         if local.options.keep && local.nodes.iter_mut().all(Node::is_running) {
             local.wait_ready().await?;
             return Ok(local);
@@ -102,11 +98,13 @@ impl LocalKafka {
         let java = jars::java().await?;
         let lib = jars::lib(&local.options, &java).await?;
         local.cluster.write_settings()?;
+        local.kill_on_drop = true;
         for node in &mut local.nodes {
             node.format(&java, &lib, local.cluster.id()).await?;
             node.start(&java, &lib, local.options.heap_mib)?;
         }
         local.wait_ready().await?;
+        local.kill_on_drop = !local.options.keep;
         if !local.options.keep {
             local.lock = Some(lock);
         }
@@ -141,24 +139,25 @@ impl LocalKafka {
         let Some(cluster) = Cluster::load(dir)? else {
             return Ok(0);
         };
-        let lock = lock(cluster.dir())?;
-        let nodes: Vec<_> = cluster
+        let _lock = lock(cluster.dir())?;
+        Self::handle(cluster, LocalOptions::default())
+            .terminate_all()
+            .await
+    }
+
+    fn handle(cluster: Cluster, options: LocalOptions) -> Self {
+        let nodes = cluster
             .nodes()
             .iter()
             .map(|ports| Node::new(&cluster, *ports))
             .collect();
-        let options = LocalOptions {
-            nodes: nodes.len() as u16,
-            ..LocalOptions::default()
-        };
         Self {
             cluster,
             options,
             nodes,
-            lock: Some(lock),
+            kill_on_drop: false,
+            lock: None,
         }
-        .terminate_all()
-        .await
     }
 
     /// Numbers of its nodes, from 1.
@@ -261,7 +260,7 @@ impl LocalKafka {
 
 impl Drop for LocalKafka {
     fn drop(&mut self) {
-        if !self.options.keep {
+        if self.kill_on_drop {
             self.nodes.iter_mut().for_each(Node::kill_now);
         }
     }
