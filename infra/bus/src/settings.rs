@@ -134,7 +134,7 @@ impl Settings {
             // A broker answers as soon as there is data; the mock broker only after the wait.
             .set(
                 "fetch.wait.max.ms",
-                if self.embedded { "10" } else { "200" },
+                if self.embedded { "5" } else { "200" },
             );
         self.apply_overrides(&mut config);
         config
