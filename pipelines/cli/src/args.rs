@@ -7,9 +7,9 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use config::ConfigArgs;
 pub(crate) use verbs::{
-    ArchiveArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs, ConfigCommand,
-    ConfigShowArgs, DoctorArgs, InspectArgs, LearnArgs, ReplayArgs, ReportArgs, RoleArgs,
-    RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
+    ArchiveArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs,
+    ConfigCommand, ConfigShowArgs, DoctorArgs, InspectArgs, LearnArgs, ReplayArgs, ReportArgs,
+    RoleArgs, RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\

@@ -33,7 +33,7 @@ use vintage_flow::{
 use crate::{
     args::{BenchCommand, Variant, Verb, WeighArgs},
     exit::{Outcome, Usage},
-    output::Output,
+    output::{Output, writer},
     signals::Signals,
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Learn(args) => roles::learn(&args, context).await,
         Verb::Archive(args) => roles::archive(&args, context).await,
         Verb::Replay(args) => replay::replay(&args, context).await,
-        Verb::Weigh(args) => weigh_file(&args, context),
+        Verb::Weigh(args) => weigh_file(&args),
         Verb::Report(args) => report::report(&args, context),
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,
@@ -71,7 +71,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
         Verb::Bench(args) => bench(&args.command, context),
-        Verb::Completions(args) => completions::completions(&args, context),
+        Verb::Completions(args) => completions::completions(&args),
     }
 }
 
@@ -79,7 +79,7 @@ fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
     let json = context.output.is_json();
     match command {
         BenchCommand::Weigh { tokens } => {
-            bench_weigh::run(*tokens, json, &mut context.output.writer())?;
+            bench_weigh::run(*tokens, json, &mut writer())?;
         }
         BenchCommand::Codec {
             rows,
@@ -92,14 +92,14 @@ fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
+fn weigh_file(args: &WeighArgs) -> Result<Outcome> {
     use vintage_m2po::case;
     let variant = match args.variant {
         Variant::Paper => case::Variant::Paper,
         Variant::Areal => case::Variant::Areal,
         Variant::Fork => case::Variant::Fork,
     };
-    let mut out = context.output.writer();
+    let mut out = writer();
     if args.cases == Path::new("-") {
         weigh::run(io::stdin().lock(), &mut out, variant)?;
     } else {

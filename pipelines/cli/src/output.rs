@@ -18,18 +18,13 @@ impl Output {
         self.format == OutputFormat::Json
     }
 
-    /// A buffered writer; flush it.
-    pub(crate) fn writer(self) -> BufWriter<StdoutLock<'static>> {
-        BufWriter::new(io::stdout().lock())
-    }
-
     /// Prints one result: a JSON line, or what `text` says.
     pub(crate) fn print<T: Serialize>(
         self,
         result: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<()> {
-        let mut out = self.writer();
+        let mut out = writer();
         if self.is_json() {
             serde_json::to_writer(&mut out, result).context("cannot print the result")?;
             out.write_all(b"\n").context("cannot print the result")?;
@@ -39,14 +34,19 @@ impl Output {
         }
         out.flush().context("cannot print the result")
     }
+}
 
-    /// Prints a text as it is.
-    pub(crate) fn text(self, text: &str) -> Result<()> {
-        let mut out = self.writer();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context("cannot print the result")
-    }
+/// Prints a text as it is.
+pub(crate) fn print_text(text: &str) -> Result<()> {
+    let mut out = writer();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot print the result")
+}
+
+/// Standard output, buffered; flush it.
+pub(crate) fn writer() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(io::stdout().lock())
 }
 
 /// Lines of `name  value`, names in one column.
@@ -62,29 +62,29 @@ pub(crate) fn columns<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) ->
     })
 }
 
-/// A table: a head, then rows; all but the first column to the right.
+/// A table: a head, then rows; columns of numbers to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let cells = |i: usize| {
-        let column = rows
-            .iter()
-            .filter_map(move |row| row.get(i))
-            .map(|cell| cell.chars().count());
-        column.chain([head[i].chars().count()]).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..head.len()).map(cells).collect();
+    let column = |i: usize| rows.iter().filter_map(move |row| row.get(i));
+    let shape: Vec<_> = (0..head.len())
+        .map(|i| {
+            let widest = column(i)
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0);
+            let numeric =
+                column(i).all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'));
+            (widest.max(head[i].chars().count()), numeric)
+        })
+        .collect();
     let line = |row: Vec<&str>| {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(i, (cell, width))| {
-                if i == 0 {
-                    format!("{cell:width$}")
-                } else {
-                    format!("{cell:>width$}")
-                }
-            })
-            .collect();
+        let cell = |(cell, (width, numeric)): (&&str, &(usize, bool))| {
+            if *numeric {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            }
+        };
+        let cells: Vec<_> = row.iter().zip(&shape).map(cell).collect();
         format!("{}\n", cells.join("  ").trim_end())
     };
     let rows = rows

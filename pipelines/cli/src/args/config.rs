@@ -64,3 +64,60 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use vintage_flow::config::{Key, Origin};
+
+    use super::*;
+
+    fn origin(resolved: &Resolved<RunConfig>, key: &str) -> Origin {
+        let key = Key::parse(key).expect("a key");
+        resolved.origin(&key).expect("a setting").clone()
+    }
+
+    #[test]
+    fn a_flag_of_its_own_wins_over_set() {
+        let args = ConfigArgs {
+            set: vec!["seed=1".to_owned(), "learner.steps=2".to_owned()],
+            seed: Some(3),
+            ..ConfigArgs::default()
+        };
+        let flags = [("--steps", "learner.steps", None)];
+        let resolved = args.resolve(None, &flags).expect("valid");
+        assert_eq!(
+            (resolved.config.seed, resolved.config.learner.steps),
+            (3, 2)
+        );
+        assert_eq!(origin(&resolved, "seed"), Origin::Flag("--seed"));
+        assert_eq!(origin(&resolved, "learner.steps"), Origin::Set);
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_own_settings() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let recorded = folder.path().join("config.toml");
+        let first = ConfigArgs {
+            seed: Some(3),
+            ..ConfigArgs::default()
+        };
+        let first = first.resolve(Some(&recorded), &[]).expect("no run yet");
+        std::fs::write(&recorded, first.to_toml()).expect("written");
+        let again = ConfigArgs::default()
+            .resolve(Some(&recorded), &[])
+            .expect("valid");
+        assert_eq!(again.config, first.config);
+        assert_eq!(origin(&again, "seed").to_string(), "--seed");
+        let other = ConfigArgs {
+            seed: Some(4),
+            ..ConfigArgs::default()
+        };
+        let other = other.resolve(Some(&recorded), &[]).expect("valid");
+        assert!(
+            other
+                .config
+                .check_resumable(&again.config, folder.path())
+                .is_err()
+        );
+    }
+}

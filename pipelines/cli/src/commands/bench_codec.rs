@@ -49,17 +49,17 @@ pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -
     );
     let budget = Duration::from_secs_f64(seconds);
     // All were checked above: an error here would be a bug that `black_box` keeps in view.
-    let encode_s = fastest(budget, || drop(black_box(encode(black_box(&group)))));
-    let decode_s = fastest(budget, || {
-        drop(black_box(Rows::decode(black_box(&payload))))
+    let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
+    let decode_s = median_seconds(budget, || {
+        drop(black_box(Rows::decode(black_box(&payload))));
     });
-    let read_s = fastest(budget, || {
+    let read_s = median_seconds(budget, || {
         if let Ok(rows) = Rows::decode(black_box(&payload)) {
             black_box(read(&rows));
         }
     });
     let mut copy = vec![0; payload.len()];
-    let memcpy_s = fastest(budget, || {
+    let memcpy_s = median_seconds(budget, || {
         copy.copy_from_slice(black_box(&payload));
         black_box(&copy);
     });
@@ -100,7 +100,7 @@ fn text(measured: &Measured) -> String {
 }
 
 /// Median seconds of one call, over batches of calls that last about a millisecond each.
-fn fastest(budget: Duration, mut call: impl FnMut()) -> f64 {
+fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     call();
     let once = Instant::now();
     call();

@@ -1,16 +1,16 @@
 use anyhow::Result;
 use clap::CommandFactory as _;
 
-use super::Context;
 use crate::{
     args::{Cli, CompletionsArgs},
     exit::Outcome,
+    output::print_text,
 };
 
 /// `vintage completions SHELL`
-pub(crate) fn completions(args: &CompletionsArgs, context: &Context) -> Result<Outcome> {
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "vintage", &mut script);
-    context.output.text(&String::from_utf8_lossy(&script))?;
+    print_text(&String::from_utf8_lossy(&script))?;
     Ok(Outcome::Done)
 }

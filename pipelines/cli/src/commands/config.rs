@@ -5,6 +5,7 @@ use super::Context;
 use crate::{
     args::{ConfigCommand, ConfigShowArgs},
     exit::{Outcome, Usage},
+    output::print_text,
 };
 
 /// `vintage config …`
@@ -34,7 +35,7 @@ fn show(args: &ConfigShowArgs, context: &Context) -> Result<()> {
             .output
             .print(&resolved.to_json(&within), |_| String::new());
     }
-    context.output.text(&resolved.show(&within, args.origin))
+    print_text(&resolved.show(&within, args.origin))
 }
 
 fn unknown(text: &str, resolved: &vintage_flow::config::Resolved<RunConfig>) -> Usage {

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use vintage_flow::doctor::{Check, Verdict, examine};
 
@@ -36,9 +38,9 @@ fn text(checks: &[Check]) -> String {
             Verdict::Note => "note",
             Verdict::Bad => "bad ",
         };
-        text.push_str(&format!("{verdict}  {name:width$}  {found}\n"));
+        let _ = writeln!(text, "{verdict}  {name:width$}  {found}");
         if let Some(advice) = advice {
-            text.push_str(&format!("      {:width$}  {advice}\n", ""));
+            let _ = writeln!(text, "      {:width$}  {advice}", "");
         }
     }
     text

@@ -11,11 +11,9 @@ use crate::{
     output::columns,
 };
 
-type Flags = [(&'static str, &'static str, Option<String>); 1];
-
 fn resolve(
     args: &RoleArgs,
-    flags: &Flags,
+    flags: &[(&'static str, &str, Option<String>)],
 ) -> Result<vintage_flow::config::Resolved<vintage_flow::config::RunConfig>> {
     Ok(args
         .config
@@ -25,7 +23,7 @@ fn resolve(
 /// `vintage rollout`: being told to stop is its ordinary end.
 pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Outcome> {
     let args = &args.role;
-    let resolved = resolve(args, &[("", "seed", None)])?;
+    let resolved = resolve(args, &[])?;
     let (events, shown) = context.progress(resolved.config.learner.steps);
     let produced = roles::rollout(&resolved, &args.out, &context.signals.stop, &events).await;
     drop(events);
@@ -79,7 +77,7 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
 /// `vintage archive`: being told to stop is its ordinary end.
 pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
     let args = &args.role;
-    let resolved = resolve(args, &[("", "seed", None)])?;
+    let resolved = resolve(args, &[])?;
     let archived = roles::archive(&resolved, &args.out, &context.signals.stop).await?;
     print(
         context,

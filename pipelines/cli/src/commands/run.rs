@@ -56,9 +56,12 @@ fn new_folder() -> PathBuf {
 fn text(summary: &Summary, out: &Path) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let state = if summary.finished {
-        ""
+        String::new()
     } else {
-        ", not finished: the same command goes on"
+        format!(
+            ", not finished: `vintage run --out {}` goes on",
+            out.display()
+        )
     };
     let mut lines = vec![("updates", format!("{}{state}", grouped(summary.updates)))];
     if let (Some(first), Some(last)) = (summary.initial_accuracy, summary.final_accuracy) {

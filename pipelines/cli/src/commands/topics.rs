@@ -7,7 +7,7 @@ use super::Context;
 use crate::{
     args::TopicsCommand,
     exit::{Outcome, Usage},
-    output::{grouped, table},
+    output::{grouped, print_text, table},
 };
 
 /// `vintage topics …`
@@ -71,9 +71,7 @@ async fn list(config: &RunConfig, context: &Context) -> Result<()> {
             vec![topic.topic, number(partitions), number(records)]
         })
         .collect();
-    context
-        .output
-        .text(&table(&["topic", "partitions", "records"], &rows))
+    print_text(&table(&["topic", "partitions", "records"], &rows))
 }
 
 async fn look(bus: &Bus, topic: String) -> Result<Found> {
@@ -147,5 +145,5 @@ async fn apply(config: &RunConfig, dry_run: bool, context: &Context) -> Result<(
         })
         .collect();
     let head = ["topic", "state", "partitions", "replication", "settings"];
-    context.output.text(&table(&head, &rows))
+    print_text(&table(&head, &rows))
 }

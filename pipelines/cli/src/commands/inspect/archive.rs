@@ -15,7 +15,7 @@ use super::{Context, message::Message, wanted};
 use crate::{
     args::InspectArgs,
     exit::{Outcome, Usage},
-    output::{bytes, grouped, table},
+    output::{bytes, grouped, print_text, table, writer},
 };
 
 /// Where to look, and for what.
@@ -48,14 +48,12 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
         }
         let mut listed = Vec::new();
         for file in files {
-            let damage = match args.verify {
-                true => reader
-                    .verify(&file)
-                    .await
-                    .err()
-                    .map(|error| error.to_string()),
-                false => None,
+            let checked = if args.verify {
+                reader.verify(&file).await
+            } else {
+                Ok(())
             };
+            let damage = checked.err().map(|error| error.to_string());
             if damage.is_some() {
                 outcome = Outcome::Negative;
             }
@@ -149,7 +147,7 @@ impl Listed {
 
 fn print(topic: &str, files: &[Listed], context: &Context) -> Result<()> {
     if context.output.is_json() {
-        let mut out = context.output.writer();
+        let mut out = writer();
         for file in files {
             serde_json::to_writer(&mut out, file).context("cannot print the files")?;
             out.write_all(b"\n").context("cannot print the files")?;
@@ -178,7 +176,7 @@ fn print(topic: &str, files: &[Listed], context: &Context) -> Result<()> {
         "",
     ];
     text.push_str(&table(&head, &rows));
-    context.output.text(&text)
+    print_text(&text)
 }
 
 fn row(file: &Listed) -> Vec<String> {
@@ -211,7 +209,7 @@ async fn rows(
     args: &InspectArgs,
     context: &Context,
 ) -> Result<()> {
-    let mut out = context.output.writer();
+    let mut out = writer();
     let mut left = args.limit;
     for file in files {
         let footer = &file.footer;

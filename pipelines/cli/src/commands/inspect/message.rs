@@ -8,7 +8,7 @@ use vintage_bus::Header;
 use vintage_trajectory::{Rows, Trajectory, validate};
 
 use super::Context;
-use crate::exit::Usage;
+use crate::{exit::Usage, output::writer};
 
 /// A message, wherever it was read.
 pub(super) struct Message<'a> {
@@ -42,7 +42,7 @@ pub(super) fn stdin(context: &Context) -> Result<()> {
         headers: &[],
         rows: Ok(&rows),
     };
-    let mut out = context.output.writer();
+    let mut out = writer();
     message.write(context.output.is_json(), &mut out)?;
     out.flush().context("cannot print the message")
 }

@@ -9,7 +9,7 @@ use vintage_control::{Offset, Partition};
 use vintage_trajectory::Rows;
 
 use super::{super::topics::bus, Context, message::Message, wanted};
-use crate::args::InspectArgs;
+use crate::{args::InspectArgs, output::writer};
 
 /// Offsets at the end of a partition may hold no record; after this long nothing more comes.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ async fn read(
     context: &Context,
 ) -> Result<()> {
     let mut records = bus.consumer("inspect", &args.target, start, ConsumerLimits::default())?;
-    let mut out = context.output.writer();
+    let mut out = writer();
     let mut left = args.limit;
     while left > 0 && !ends.is_empty() {
         let Ok(event) = tokio::time::timeout(SILENCE, records.next()).await else {
