@@ -157,3 +157,6 @@ impl Rate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

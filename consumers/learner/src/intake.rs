@@ -343,4 +343,6 @@ impl Intake {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
