@@ -102,8 +102,12 @@ impl Readers {
 }
 
 impl Decoder {
-    /// Puts parameters into the shape `config` describes.
+    /// A decoder of these parameters.
+    ///
+    /// # Errors
+    /// Parameters that are not those `config` asks for.
     pub fn new(config: ModelConfig, params: ParamSet) -> Result<Self> {
+        params.check(&config)?;
         let layers = (0..config.num_hidden_layers)
             .map(|layer| LayerIndex::new(&params, layer))
             .collect::<Result<_>>()?;
@@ -141,26 +145,7 @@ impl Decoder {
 
     /// Takes other parameters of the same shapes, such as another policy version.
     pub fn set_params(&mut self, params: ParamSet) -> Result<()> {
-        for (old, new) in self.params.specs().iter().zip(params.specs()) {
-            if old != new {
-                return Err(crate::Error::parameter(
-                    new.name(),
-                    format!(
-                        "shape {:?}, but this decoder has {} {:?} in its place",
-                        new.shape(),
-                        old.name(),
-                        old.shape()
-                    ),
-                ));
-            }
-        }
-        if self.params.specs().len() != params.specs().len() {
-            return Err(crate::Error::Input(format!(
-                "changing a decoder's parameters: it has {}, {} were given",
-                self.params.specs().len(),
-                params.specs().len()
-            )));
-        }
+        params.check(&self.config)?;
         self.params = params;
         Ok(())
     }

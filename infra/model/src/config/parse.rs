@@ -51,6 +51,13 @@ impl ModelConfig {
             eos_token_id: token_ids(&keys, "eos_token_id")?,
             source: source.clone(),
         };
+        // Far above any published model; a larger number is a damaged file.
+        if config.num_hidden_layers > 4096 {
+            return Err(Error::config(
+                "num_hidden_layers",
+                format!("{} is more than 4096", config.num_hidden_layers),
+            ));
+        }
         if heads % config.num_key_value_heads != 0 {
             return Err(Error::config(
                 "num_key_value_heads",

@@ -38,26 +38,16 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSe
     }
     // Old Llama exports carry the rotary frequencies, which follow from the config.
     found.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
-    let mut failure = None;
-    let params = ParamSet::build(config, |spec| {
-        let result = match found.remove(spec.name()) {
-            Some(view) => read(spec.name(), spec.shape(), &view),
-            None => Err(Error::parameter(
-                spec.name(),
-                format!(
-                    "missing; config.json asks for it with shape {:?}",
-                    spec.shape()
-                ),
-            )),
-        };
-        result.unwrap_or_else(|error| {
-            failure.get_or_insert(error);
-            vec![0.0; spec.len()]
-        })
+    let params = ParamSet::build(config, |spec| match found.remove(spec.name()) {
+        Some(view) => read(spec.name(), spec.shape(), &view),
+        None => Err(Error::parameter(
+            spec.name(),
+            format!(
+                "missing; config.json asks for it with shape {:?}",
+                spec.shape()
+            ),
+        )),
     })?;
-    if let Some(error) = failure {
-        return Err(error);
-    }
     if let Some((name, view)) = found.first_key_value() {
         return Err(Error::parameter(
             name,

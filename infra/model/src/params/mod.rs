@@ -44,10 +44,10 @@ impl ParamSet {
             let len = spec.len();
             let name = spec.name();
             if name.ends_with("norm.weight") {
-                return vec![1.0; len];
+                return Ok(vec![1.0; len]);
             }
             if name.ends_with("_proj.bias") {
-                return vec![0.0; len];
+                return Ok(vec![0.0; len]);
             }
             let writes_residual =
                 name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
@@ -56,22 +56,50 @@ impl ParamSet {
             } else {
                 0.02
             };
-            spec::normals(&mut rng, deviation, len)
+            Ok(spec::normals(&mut rng, deviation, len))
         })
     }
 
     /// All zeros.
     pub fn zeros(config: &ModelConfig) -> Result<Self> {
-        Self::build(config, |spec| vec![0.0; spec.len()])
+        Self::build(config, |spec| Ok(vec![0.0; spec.len()]))
     }
 
-    fn build(config: &ModelConfig, mut values: impl FnMut(&ParamSpec) -> Vec<f32>) -> Result<Self> {
+    fn build(
+        config: &ModelConfig,
+        mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
         let specs: Arc<[ParamSpec]> = spec::of(config).into();
         let tensors = specs
             .iter()
-            .map(|spec| ops::tensor(values(spec), spec.shape()))
+            .map(|spec| ops::tensor(values(spec)?, spec.shape()))
             .collect::<Result<_>>()?;
         Ok(Self { specs, tensors })
+    }
+
+    /// Refuses parameters that are not those `config` asks for.
+    pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
+        let expected = spec::of(config);
+        if let Some(at) = (0..expected.len().max(self.specs.len()))
+            .find(|&at| expected.get(at) != self.specs.get(at))
+        {
+            let describe = |spec: Option<&ParamSpec>| {
+                spec.map_or_else(
+                    || "nothing".to_owned(),
+                    |spec| format!("{} {:?}", spec.name(), spec.shape()),
+                )
+            };
+            let (own, expected) = (self.specs.get(at), expected.get(at));
+            return Err(Error::parameter(
+                own.or(expected).map_or("(none)", ParamSpec::name),
+                format!(
+                    "the model asks for {} and was given {}; use parameters of the same config.json",
+                    describe(expected),
+                    describe(own)
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Reads one safetensors file; f16 and bf16 become f32.

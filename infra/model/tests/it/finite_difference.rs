@@ -106,3 +106,16 @@ fn gradients_add_up_over_calls() {
     once.set_zero().unwrap();
     assert_eq!(once.global_norm(), 0.0);
 }
+
+#[test]
+fn a_batch_without_targets_has_no_gradient() {
+    for (name, config) in variants() {
+        let decoder = decoder(&config, 0.35, 11);
+        let (batch, _) = batch(&config);
+        let (scored, tape) = decoder.forward(&batch, &Targets::default()).unwrap();
+        assert!(scored.logprob.is_empty(), "{name}");
+        let mut grads = Gradients::zeros_like(decoder.params()).unwrap();
+        decoder.backward(tape, &[], &mut grads).unwrap();
+        assert_eq!(grads.global_norm(), 0.0, "{name}");
+    }
+}

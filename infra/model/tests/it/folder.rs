@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vintage_model::{ModelConfig, ModelFolder, ParamSet, Tokenizer};
+use vintage_model::{Decoder, ModelConfig, ModelFolder, ParamSet, Tokenizer};
 
 use crate::models::{config, variants};
 
@@ -291,6 +291,13 @@ fn parts_of_different_models_are_refused() {
         .to_string();
     assert!(
         message.contains("vocab_size") && message.contains("12 tokens"),
+        "{message}"
+    );
+    let wide = config("llama", json!({"hidden_size": 16}));
+    let params = ParamSet::init(&config("llama", json!({})), 3).unwrap();
+    let message = Decoder::new(wide, params).unwrap_err().to_string();
+    assert!(
+        message.contains("lm_head.weight") && message.contains("[11, 16]"),
         "{message}"
     );
     let message = ModelFolder::open("/nowhere/at/all")

@@ -1,0 +1,119 @@
+//! Times of a training step and of sampling, for two models:
+//!
+//! - the tiny model of the main job at the batch of the staleness experiment's setting A:
+//!   forward + backward over 128 rows of 7 + 5 tokens, 6 targets each, and 6 tokens sampled for
+//!   each of 128 prompts of 7;
+//! - width 256, 4 layers, 8 heads, SwiGLU 768, vocabulary 512, 16 rows of 128 tokens, where
+//!   PyTorch 2.15 (eager, SDPA) needs 486 ms on one core of the same kind.
+//!
+//! `RAYON_NUM_THREADS=1 taskset -c 0 cargo run --release -p vintage-model --example step_time`,
+//! after `--` a part of a name to time that alone.
+#![expect(clippy::print_stdout, reason = "its output is the point")]
+
+use std::time::Instant;
+
+use vintage_model::{
+    Decoder, Error, Gradients, ModelConfig, Packed, ParamSet, SamplingParams, Targets,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<(), Error> {
+    let tiny = ModelConfig::tiny(13);
+    train("tiny", &tiny, 12, 6, 300)?;
+    sample(&tiny)?;
+    let mut wider = ModelConfig::tiny(512);
+    wider.hidden_size = 256;
+    wider.intermediate_size = 768;
+    wider.num_hidden_layers = 4;
+    wider.num_attention_heads = 8;
+    wider.num_key_value_heads = 8;
+    wider.head_dim = 32;
+    train("width 256", &wider, 128, 0, 10)
+}
+
+fn token(row: usize, t: usize, vocab: usize) -> u32 {
+    // Scattered enough that no two rows are alike.
+    let mixed = (row as u64 * 131 + t as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed >> 33) % vocab as u64) as u32
+}
+
+/// Rows of `len` tokens, 2048 or so in all, with targets from place `from` on.
+fn train(
+    name: &str,
+    config: &ModelConfig,
+    len: usize,
+    from: usize,
+    runs: usize,
+) -> Result<(), Error> {
+    let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
+    let rows = if len > 100 { 16 } else { 128 };
+    let vocab = config.vocab_size;
+    let tokens = |row| (0..len).map(|t| token(row, t, vocab)).collect::<Vec<_>>();
+    let packed = Packed::new((0..rows).map(tokens));
+    let mut targets = Targets::default();
+    for (row, t) in (0..rows).flat_map(|row| (from..len).map(move |t| (row, t))) {
+        targets.position.push((row * len + t) as u32);
+        targets.token.push(token(row, t + 1, vocab));
+        targets.temperature.push(1.0);
+    }
+    let weights: Vec<f32> = (0..targets.len())
+        .map(|i| (i % 5) as f32 * 1e-3 - 2e-3)
+        .collect();
+    let mut grads = Gradients::zeros_like(decoder.params())?;
+    time(&format!("{name}: score"), runs, || {
+        decoder.score(&packed, &targets).map(drop)
+    })?;
+    time(&format!("{name}: forward"), runs, || {
+        decoder.forward(&packed, &targets).map(drop)
+    })?;
+    time(&format!("{name}: forward + backward"), runs, || {
+        let (_, tape) = decoder.forward(&packed, &targets)?;
+        decoder.backward(tape, &weights, &mut grads)
+    })
+}
+
+fn sample(config: &ModelConfig) -> Result<(), Error> {
+    let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
+    let params = SamplingParams {
+        max_tokens: 6,
+        ..SamplingParams::default()
+    };
+    let seeds: Vec<u64> = (0..128).collect();
+    let prompt = |row| {
+        (0..7)
+            .map(|t| token(row, t, config.vocab_size))
+            .collect::<Vec<_>>()
+    };
+    let different: Vec<_> = (0..128).map(prompt).collect();
+    time("tiny: sample, 128 different prompts", 300, || {
+        decoder.generate(&different, &params, &seeds).map(drop)
+    })?;
+    let grouped: Vec<_> = (0..128).map(|row| prompt(row / 8)).collect();
+    time("tiny: sample, 16 prompts x 8", 300, || {
+        decoder.generate(&grouped, &params, &seeds).map(drop)
+    })
+}
+
+fn time(name: &str, runs: usize, mut run: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|filter| !name.contains(&filter))
+    {
+        return Ok(());
+    }
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    println!(
+        "{name:40} best {:7.2} ms, median {:7.2} ms",
+        times[0],
+        times[runs / 2]
+    );
+    Ok(())
+}
