@@ -286,13 +286,14 @@ impl Learner {
             wait_seconds,
             record_seconds,
         );
-        self.records.write_result(&result).await?;
-        for rejection in &plan.rejections {
-            self.outlet
-                .mirror_rejection(&plan.policy, rejection)
-                .await?;
-        }
-        self.outlet.mirror_result(&result).await?;
+        let mirrors = plan.rejections.iter();
+        let mirrors = mirrors.map(|refused| self.outlet.mirror_rejection(&plan.policy, refused));
+        // One wait for the disk and the log together: neither needs the other.
+        tokio::try_join!(
+            self.records.write_result(&result),
+            self.outlet.mirror_result(&result),
+            futures::future::try_join_all(mirrors),
+        )?;
         Ok(result)
     }
 

@@ -441,7 +441,7 @@ impl Bus {
             .inner
             .settings
             .probe()
-            .create_with_context(ProbeContext(Log::new(client)))
+            .create_with_context(ProbeContext(Log::new(client, self.is_embedded())))
             .map_err(|error| Error::Client {
                 client: client.into(),
                 detail: error.to_string(),

@@ -14,6 +14,8 @@ const QUIET: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Log {
     client: String,
+    /// The embedded broker is lost only by ending with its process: nobody needs to hear of it.
+    embedded: bool,
     said: Mutex<Said>,
 }
 
@@ -24,9 +26,10 @@ struct Said {
 }
 
 impl Log {
-    pub(crate) fn new(client: &str) -> Self {
+    pub(crate) fn new(client: &str, embedded: bool) -> Self {
         Self {
             client: client.to_owned(),
+            embedded,
             said: Mutex::default(),
         }
     }
@@ -43,7 +46,8 @@ impl Log {
     fn connectivity(&self, text: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let client = &self.client;
-        if said.connectivity.is_none_or(|at| at.elapsed() > QUIET) {
+        let long_ago = said.connectivity.is_none_or(|at| at.elapsed() > QUIET);
+        if long_ago && !self.embedded {
             said.connectivity = Some(Instant::now());
             tracing::warn!(client, "{text}; trying on");
         } else {

@@ -313,7 +313,7 @@ impl Reading {
         next: &[(Partition, Offset)],
     ) -> Context {
         Context::new(
-            Log::new(&self.client),
+            Log::new(&self.client, self.gate.is_some()),
             &self.topic,
             start,
             Arc::clone(feed),

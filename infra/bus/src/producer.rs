@@ -106,7 +106,7 @@ impl Producer {
     pub(crate) fn new(bus: Bus, client_id: &str) -> Result<Self> {
         let room = Arc::new(Notify::new());
         let context = Context {
-            log: Log::new(client_id),
+            log: Log::new(client_id, bus.is_embedded()),
             room: Arc::clone(&room),
         };
         let refuse = |detail: String| Error::Client {

@@ -132,10 +132,7 @@ impl Settings {
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100")
             // A broker answers as soon as there is data; the mock broker only after the wait.
-            .set(
-                "fetch.wait.max.ms",
-                if self.embedded { "5" } else { "200" },
-            );
+            .set("fetch.wait.max.ms", if self.embedded { "5" } else { "200" });
         self.apply_overrides(&mut config);
         config
     }

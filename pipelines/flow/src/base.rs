@@ -44,6 +44,15 @@ pub(crate) async fn ensure_version_zero(
     Ok(())
 }
 
+/// Opens the model folder the configuration names, if any: a mistake in it is found before there
+/// is a run's folder.
+pub(crate) fn check_model(config: &RunConfig) -> Result<()> {
+    if let Some(path) = &config.model.path {
+        ModelFolder::open(path)?;
+    }
+    Ok(())
+}
+
 /// The files of version 0, weights first.
 type Files = Vec<(&'static str, Vec<u8>)>;
 

@@ -50,7 +50,7 @@ pub enum Error {
     /// The store failed.
     #[error("store: {0}")]
     Store(#[from] vintage_store::Error),
-    /// The model failed.
+    /// The model folder cannot be used. (A model that fails in training is a learner's error.)
     #[error("model: {0}")]
     Model(#[from] vintage_model::Error),
     /// Stopped before there was anything to leave behind.
@@ -68,7 +68,16 @@ impl Error {
     /// Whether the user's words or configuration are at fault, rather than the run.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::Folder { .. } => true,
+            Self::Config(_) | Self::Usage(_) | Self::Folder { .. } | Self::Model(_) => true,
+            Self::Rollout(error) => matches!(
+                error,
+                vintage_rollout::Error::PromptFile { .. }
+                    | vintage_rollout::Error::PromptRow { .. }
+                    | vintage_rollout::Error::NoPrompts { .. }
+                    | vintage_rollout::Error::Config { .. }
+                    | vintage_rollout::Error::Gate { .. }
+                    | vintage_rollout::Error::RewardStart { .. }
+            ),
             Self::Bus(error) => matches!(error.fault(), Fault::User),
             _ => false,
         }

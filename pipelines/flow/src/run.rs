@@ -16,7 +16,7 @@ use vintage_rollout::{GateBase, read_journals};
 use self::roles::Roles;
 use crate::{
     Error, Result,
-    base::ensure_version_zero,
+    base::{check_model, ensure_version_zero},
     broker::Log,
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
@@ -38,6 +38,8 @@ pub async fn run(
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
+    Task::check(&config.prompts)?;
+    check_model(config)?;
     let folder = RunFolder::take(out, resolved)?;
     if let Some(summary) = finished_summary(&folder, config).await? {
         return Ok(summary);

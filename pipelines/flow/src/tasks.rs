@@ -59,6 +59,15 @@ impl Task {
         Ok(task)
     }
 
+    /// Reads the user's own files, if there are any, without writing anything: a mistake in them
+    /// is found before there is a folder.
+    pub(crate) fn check(config: &PromptsConfig) -> Result<()> {
+        for path in [&config.train, &config.heldout].into_iter().flatten() {
+            PromptSet::load(path)?;
+        }
+        Ok(())
+    }
+
     /// A prompt that is trained on says nothing as a held-out one.
     fn refuse_overlap(&self) -> Result<()> {
         let Some(heldout) = &self.heldout else {

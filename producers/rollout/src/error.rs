@@ -9,7 +9,7 @@ use crate::engine::EngineError;
 pub enum Error {
     /// The prompt file cannot be read.
     #[error(
-        "cannot read prompts from {}: {source}; set prompts.path to a readable JSONL file",
+        "cannot read prompts from {}: {source}; set prompts.train (or --prompts) to a readable JSONL file",
         path.display()
     )]
     PromptFile {
@@ -55,7 +55,7 @@ pub enum Error {
         reason: String,
     },
     /// The reward command does not start.
-    #[error("cannot start the reward command `{command}`: {source}; check reward.command")]
+    #[error("cannot start the reward command `{command}`: {source}; check rollout.reward.command")]
     RewardStart {
         /// The command line.
         command: String,
@@ -71,7 +71,7 @@ pub enum Error {
     /// The reward command fails however often it is restarted.
     #[error(
         "gave up on the reward command `{command}` after {restarts} restarts in a row: {last}; \
-         run it by hand on one line of JSON, or raise reward.max_restarts"
+         run it by hand on one line of JSON, or raise rollout.reward.max_restarts"
     )]
     RewardGaveUp {
         /// The command line.
@@ -84,7 +84,7 @@ pub enum Error {
     /// Too many groups got no reward.
     #[error(
         "no reward for {failed} of {tried} groups ({reasons}), the last because {last}; mend the \
-         reward, or raise reward.max_failed_groups or reward.max_failed_share"
+         reward, or raise rollout.reward.max_failed_groups or rollout.reward.max_failed_share"
     )]
     RewardFailures {
         /// Groups without a reward.

@@ -110,7 +110,7 @@ impl PromptSet {
                 first,
                 format!(
                     "it has no \"answer\", nor have {} of {} rows; add \"answer\" to each, or \
-                     set reward.command to a reward that needs none",
+                     set rollout.reward.command to a reward that needs none",
                     self.prompts.iter().filter(without).count(),
                     self.prompts.len()
                 ),

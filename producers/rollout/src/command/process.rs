@@ -101,7 +101,7 @@ impl Process {
                     reason: FailureReason::Timeout,
                     detail: format!(
                         "the reward command gave no answer for {} s; make it faster, or raise \
-                         reward.timeout_seconds",
+                         rollout.reward.timeout_seconds",
                         patience.as_secs_f64()
                     ),
                 }),

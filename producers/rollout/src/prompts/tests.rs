@@ -130,7 +130,7 @@ fn an_unreadable_file_is_named() {
     assert!(message.contains("none.jsonl"), "{message}");
     // A folder opens but does not read.
     let message = PromptSet::load(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("prompts.path"), "{message}");
+    assert!(message.contains("prompts.train"), "{message}");
 
     let binary = folder.path().join("latin1.jsonl");
     std::fs::write(&binary, b"{\"prompt\": \"1=\"}\n{\"prompt\": \"\xe9\"}\n").unwrap();
