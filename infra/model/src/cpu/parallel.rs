@@ -8,13 +8,13 @@ use rayon::prelude::*;
 /// Rows of a piece.
 pub(crate) const ROWS: usize = 256;
 
-/// Values a job must touch before its pieces go to the thread pool. Below it a hand-over
-/// (about 5 µs) costs more than it gains, and the tiny models of the main job share two cores
-/// between a sampler and a learner: there a second thread has nothing to win.
-const PARALLEL_VALUES: usize = 1 << 20;
+/// Values a job must touch before its pieces go to the thread pool. Below it, 50 to 100 µs of one
+/// core, a hand-over costs more than it gains; and the tiny models of the main job (at most
+/// 270 000 values at once) share two cores between a sampler and a learner, where a second thread
+/// has nothing to win.
+const PARALLEL_VALUES: usize = 1 << 19;
 
-/// Whether a job over `values` values, each costing about one vector instruction, is worth the
-/// thread pool.
+/// Whether a job over `values` values is worth the thread pool.
 pub(crate) fn is_worth_it(values: usize) -> bool {
     values >= PARALLEL_VALUES
 }

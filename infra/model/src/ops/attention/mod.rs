@@ -128,7 +128,9 @@ pub(crate) fn forward(
             v: rows(&v, keys, key_width),
             visible: &pattern.visible[queries.clone()],
         };
-        tasks.push((inputs, out, lse));
+        if !queries.is_empty() {
+            tasks.push((inputs, out, lse));
+        }
     }
     let (mut short, long): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| is_short(&task.0));
     let values = short.iter().map(|task| scores(&task.0)).sum();
@@ -182,7 +184,9 @@ pub(crate) fn backward(
             split_off(&mut dk_rest, keys.len() * key_width),
             split_off(&mut dv_rest, keys.len() * key_width),
         ];
-        tasks.push((inputs, outputs, gradients));
+        if !queries.is_empty() {
+            tasks.push((inputs, outputs, gradients));
+        }
     }
     let (mut short, long): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| is_short(&task.0));
     let values = short.iter().map(|task| scores(&task.0)).sum();
@@ -210,9 +214,9 @@ fn is_short(inputs: &Inputs<'_>) -> bool {
         && inputs.heads.width <= short::MAX_WIDTH
 }
 
-/// Rough number of vector instructions.
+/// Work in units of [`is_worth_it`]: two multiply-adds of a register per 16 scores and dimension.
 fn scores(inputs: &Inputs<'_>) -> usize {
-    inputs.q.len() * inputs.visible.len()
+    inputs.q.len() * inputs.visible.len() / 8
 }
 
 fn in_tasks<T: Send>(tasks: &mut [T], values: usize, job: impl Fn(&mut [T]) + Sync + Send) {
