@@ -101,3 +101,37 @@ fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> 
     );
     Ok(())
 }
+
+/// Invariant 5: published bytes win. A re-run update that gives others stops the learner.
+#[test]
+fn a_recovery_that_gives_other_weights_than_recorded_stops() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    train(&out)?;
+    // Without its checkpoints the run recovers from version 0, through every plan.
+    std::fs::remove_dir_all(out.join("checkpoints"))?;
+    std::fs::remove_file(out.join("summary.json"))?;
+    let path = out.join("results/lead/9.json");
+    let mut result: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    result["weights_sha256"] = "0".repeat(64).into();
+    std::fs::write(&path, format!("{result}\n"))?;
+    let ended = run(vintage([
+        "run".as_ref(),
+        "--out".as_ref(),
+        out.as_os_str(),
+        "--steps".as_ref(),
+        "40".as_ref(),
+    ]))?;
+    ensure!(
+        ended.status.code() == Some(1),
+        "{}\n{}",
+        ended.status,
+        ended.stderr
+    );
+    ensure!(
+        ended.stderr.contains("update 9 gave weights"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}

@@ -24,7 +24,11 @@ fn cpu() -> (String, String) {
     let isa = [
         ("avx2", std::arch::is_x86_feature_detected!("avx2")),
         ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("bmi2", std::arch::is_x86_feature_detected!("bmi2")),
         ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512bw", std::arch::is_x86_feature_detected!("avx512bw")),
+        ("avx512dq", std::arch::is_x86_feature_detected!("avx512dq")),
+        ("avx512vl", std::arch::is_x86_feature_detected!("avx512vl")),
     ];
     let isa: Vec<_> = isa
         .iter()

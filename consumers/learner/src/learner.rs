@@ -65,32 +65,31 @@ impl Learner {
         outlet: Outlet,
     ) -> Result<Self> {
         let checkpoint = records.newest_checkpoint().await?;
-        let (trainer, intake, groups_trained, groups_rejected) = match checkpoint {
-            Some((manifest, optimizer)) => {
-                let trainer = Trainer::load(&weights, manifest.version, optimizer).await?;
-                if trainer.weights_sha256() != manifest.weights_sha256 {
-                    return Err(Error::Record(format!(
-                        "checkpoint {} belongs to weights {}, the store holds {} under that version",
-                        manifest.version,
-                        manifest.weights_sha256,
-                        trainer.weights_sha256()
-                    )));
-                }
-                let intake =
-                    Intake::new(settings.clone(), &manifest.partitions, &manifest.producers);
-                (
-                    trainer,
-                    intake,
-                    manifest.groups_trained,
-                    manifest.groups_rejected,
-                )
+        let (trainer, intake, groups_trained, groups_rejected) = if let Some((
+            manifest,
+            optimizer,
+        )) = checkpoint
+        {
+            let trainer = Trainer::load(&weights, manifest.version, optimizer).await?;
+            if trainer.weights_sha256() != manifest.weights_sha256 {
+                return Err(Error::Record(format!(
+                    "checkpoint {} belongs to weights {}, the store holds {} under that version",
+                    manifest.version,
+                    manifest.weights_sha256,
+                    trainer.weights_sha256()
+                )));
             }
-            None => {
-                let trainer =
-                    Trainer::load(&weights, PolicyVersion::ZERO, AdamW::default()).await?;
-                let intake = Intake::new(settings.clone(), &[], &BTreeMap::new());
-                (trainer, intake, 0, 0)
-            }
+            let intake = Intake::new(settings.clone(), &manifest.partitions, &manifest.producers);
+            (
+                trainer,
+                intake,
+                manifest.groups_trained,
+                manifest.groups_rejected,
+            )
+        } else {
+            let trainer = Trainer::load(&weights, PolicyVersion::ZERO, AdamW::default()).await?;
+            let intake = Intake::new(settings.clone(), &[], &BTreeMap::new());
+            (trainer, intake, 0, 0)
         };
         let retained: BTreeSet<_> = weights.versions().await?.into_iter().collect();
         let newest = retained.last().copied().unwrap_or_default();

@@ -156,3 +156,6 @@ pub async fn write_evaluation(store: &Store, evaluation: &EvaluationResult) -> R
     let _first_note_stays = store.create_json(&path, evaluation).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

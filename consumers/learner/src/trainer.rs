@@ -134,23 +134,22 @@ pub async fn groups_of(
         if let Some(groups) = intake.take_planned(plan)? {
             return Ok(groups);
         }
-        match source.next().await? {
-            Some(incoming) => intake.take(incoming, announced)?,
-            None => {
-                let mut records = plan.groups.iter().flat_map(|group| &group.records);
-                let missing = records.find(|record| !intake.has(**record)).copied();
-                let refused = plan.rejections.iter().flat_map(|refused| &refused.records);
-                let missing =
-                    missing.or_else(|| refused.copied().find(|record| !intake.has(*record)));
-                return Err(match missing {
-                    Some(record) => Error::RecordMissing {
-                        update: plan.version,
-                        record,
-                    },
-                    None => Error::Record(format!("plan {} names no records", plan.version)),
-                });
-            }
-        }
+        let Some(incoming) = source.next().await? else {
+            return Err(what_is_missing(plan, intake));
+        };
+        intake.take(incoming, announced)?;
+    }
+}
+
+fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
+    let planned = plan.groups.iter().flat_map(|group| &group.records);
+    let rejected = plan.rejections.iter().flat_map(|refused| &refused.records);
+    match planned.chain(rejected).find(|record| !intake.has(**record)) {
+        Some(record) => Error::RecordMissing {
+            update: plan.version,
+            record: *record,
+        },
+        None => Error::Record(format!("plan {} names no records", plan.version)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Version 0: a model folder as it is, or the tiny decoder after its warm start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use vintage_control::PolicyVersion;
@@ -11,7 +11,7 @@ use vintage_store::Weights;
 
 use crate::{
     Error, Result,
-    config::RunConfig,
+    config::{RunConfig, TeacherKind},
     event::{Events, RunEvent},
     tasks::Task,
     teacher::Teacher,
@@ -29,10 +29,7 @@ pub(crate) async fn ensure_version_zero(
     }
     let base = match &config.model.path {
         Some(path) => ModelFolder::open(path)?.files()?,
-        None => {
-            let _nobody_listens = events.send(RunEvent::Phase("warm start".to_owned()));
-            warm_tiny(config, task, events.clone()).await?
-        }
+        None => tiny(config, task, events.clone()).await?,
     };
     let files = base
         .into_iter()
@@ -56,49 +53,34 @@ pub(crate) fn check_model(config: &RunConfig) -> Result<()> {
 /// The files of version 0, weights first.
 type Files = Vec<(&'static str, Vec<u8>)>;
 
-async fn warm_tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> {
-    let tokenizer = Tokenizer::characters(&characters(task))?;
+/// The tiny decoder over the characters of the task.
+async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> {
+    let tokenizer = Tokenizer::characters(&characters(config, task))?;
     let mut model = ModelConfig::tiny(tokenizer.vocab_size());
     model.eos_token_id = tokenizer.eos_ids().to_vec();
     let params = ParamSet::init(&model, config.seed)?;
-    let decoder = Decoder::new(model.clone(), params)?;
-    let teacher = Teacher::new(&config.warm_start, config.seed, &task.train)?;
-    let demonstrations = Demonstrations {
-        prompts: encode_all(&tokenizer, &task.train)?,
-        eos: Tokenizer::CHARACTERS_EOS,
-        max_tokens: config.rollout.max_tokens,
-        teacher,
-        tokenizer: tokenizer.clone(),
-    };
-    let settings = WarmStart {
-        steps: config.warm_start.steps,
-        warmup: config.warm_start.warmup,
-        lr: config.warm_start.lr,
-        weight_decay: config.warm_start.weight_decay,
-    };
-    let training = tokio::task::spawn_blocking(move || -> Result<Decoder> {
-        let mut decoder = decoder;
-        let mut failed = None;
-        warm_start(
-            &mut decoder,
-            &settings,
-            |step| {
-                demonstrations.of_step(step).unwrap_or_else(|error| {
-                    failed.get_or_insert(error);
-                    Vec::new()
-                })
-            },
-            |step, loss| {
-                let steps = settings.steps;
+    let mut decoder = Decoder::new(model.clone(), params)?;
+    if config.warm_start.steps > 0 {
+        let _nobody_listens = events.send(RunEvent::Phase("warm start".to_owned()));
+        let demonstrations = Demonstrations::new(config, task, &tokenizer)?;
+        let steps = config.warm_start.steps;
+        let settings = WarmStart {
+            steps,
+            warmup: config.warm_start.warmup,
+            lr: config.warm_start.lr,
+            weight_decay: config.warm_start.weight_decay,
+        };
+        let training = tokio::task::spawn_blocking(move || {
+            let of_step = |step| demonstrations.of_step(step);
+            warm_start(&mut decoder, &settings, of_step, |step, loss| {
                 let _nobody_listens = events.send(RunEvent::WarmStart { step, steps, loss });
-            },
-        )
-        .map_err(|error| failed.take().unwrap_or(Error::Learner(error)))?;
-        Ok(decoder)
-    });
-    let decoder = training
-        .await
-        .map_err(|error| Error::Role(format!("the warm start panicked: {error}")))??;
+            })?;
+            Ok::<_, Error>(decoder)
+        });
+        decoder = training
+            .await
+            .map_err(|error| Error::Role(format!("the warm start panicked: {error}")))??;
+    }
     Ok(vec![
         ("model.safetensors", decoder.params().to_safetensors()?),
         ("config.json", model.to_json().into_bytes()),
@@ -106,49 +88,97 @@ async fn warm_tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Fi
     ])
 }
 
-/// Every character the task uses.
-fn characters(task: &Task) -> BTreeSet<char> {
+/// Who demonstrates: the running sums for the built-in task, else the rows' own answers.
+fn teacher(config: &RunConfig) -> TeacherKind {
+    let own_prompts = config.prompts.train.is_some();
+    let usual = if own_prompts {
+        TeacherKind::Answers
+    } else {
+        TeacherKind::RunningSum
+    };
+    config.warm_start.teacher.unwrap_or(usual)
+}
+
+/// Every character the task or its teacher uses.
+fn characters(config: &RunConfig, task: &Task) -> BTreeSet<char> {
     let sets = std::iter::once(&task.train).chain(&task.heldout);
-    sets.flat_map(PromptSet::prompts)
-        .flat_map(|prompt| {
-            prompt
-                .text
-                .chars()
-                .chain(prompt.answer.iter().flat_map(|a| a.chars()))
-        })
-        .collect()
+    let prompts = sets.flat_map(PromptSet::prompts);
+    let mut all: BTreeSet<_> = prompts
+        .flat_map(|prompt| [Some(&prompt.text), prompt.answer.as_ref()])
+        .flatten()
+        .flat_map(|text| text.chars())
+        .collect();
+    if teacher(config) == TeacherKind::RunningSum {
+        all.extend('0'..='9');
+    }
+    all
 }
 
-fn encode_all(tokenizer: &Tokenizer, prompts: &PromptSet) -> Result<Vec<Vec<u32>>> {
-    prompts
-        .prompts()
-        .iter()
-        .map(|prompt| Ok(tokenizer.encode(&prompt.text)?))
-        .collect()
-}
-
+/// What the teacher shows, as token ids.
 struct Demonstrations {
     prompts: Vec<Vec<u32>>,
     teacher: Teacher,
-    tokenizer: Tokenizer,
-    eos: u32,
+    /// The characters of the task and their ids: every answer of the teacher is made of them.
+    ids: BTreeMap<char, u32>,
     max_tokens: usize,
 }
 
 impl Demonstrations {
-    fn of_step(&self, step: u64) -> Result<Vec<Demonstration>> {
-        self.teacher
-            .step(step)
-            .into_iter()
+    fn new(config: &RunConfig, task: &Task, tokenizer: &Tokenizer) -> Result<Self> {
+        let max_tokens = config.rollout.max_tokens;
+        let rows = task.train.prompts();
+        for prompt in rows {
+            let length = prompt
+                .answer
+                .iter()
+                .flat_map(|answer| answer.chars())
+                .count();
+            if length > max_tokens {
+                return Err(Error::Usage(format!(
+                    "{}:{}: the answer has {length} characters, and a completion at most \
+                     {max_tokens} tokens: set rollout.max_tokens to at least {length}",
+                    task.train.path().display(),
+                    prompt.line
+                )));
+            }
+        }
+        let mut ids = BTreeMap::new();
+        for character in characters(config, task) {
+            if let [id] = tokenizer.encode(&character.to_string())?[..] {
+                ids.insert(character, id);
+            }
+        }
+        Ok(Self {
+            prompts: rows
+                .iter()
+                .map(|prompt| Ok(tokenizer.encode(&prompt.text)?))
+                .collect::<Result<_>>()?,
+            teacher: Teacher::new(
+                &config.warm_start,
+                teacher(config),
+                config.seed,
+                &task.train,
+            )?,
+            ids,
+            max_tokens,
+        })
+    }
+
+    fn of_step(&self, step: u64) -> Vec<Demonstration> {
+        let shown = self.teacher.step(step).into_iter();
+        shown
             .map(|(row, answer)| {
-                let mut completion = self.tokenizer.encode(&answer)?;
+                let ids = answer
+                    .chars()
+                    .filter_map(|character| self.ids.get(&character));
+                let mut completion: Vec<u32> = ids.copied().collect();
                 // An answer that fills the budget needs no end: sampling stops there anyway.
-                completion.push(self.eos);
+                completion.push(Tokenizer::CHARACTERS_EOS);
                 completion.truncate(self.max_tokens);
-                Ok(Demonstration {
+                Demonstration {
                     prompt: self.prompts[row].clone(),
                     completion,
-                })
+                }
             })
             .collect()
     }

@@ -89,7 +89,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
     let held = held(&reader).await?;
     let tally = tally(folder, &records, &held).await?;
     let totals = Totals::read(folder.store(), &records, policy, version).await?;
-    Ok(totals.summary(Parts {
+    Ok(totals.summary(&Parts {
         version,
         finished: version.0 >= config.learner.steps,
         evaluate_every: config.evaluation.every,

@@ -102,7 +102,7 @@ impl Totals {
     }
 
     /// Puts it all together.
-    pub(crate) fn summary(&self, parts: Parts<'_>) -> Summary {
+    pub(crate) fn summary(&self, parts: &Parts<'_>) -> Summary {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let accuracy = |evaluation: &EvaluationResult| evaluation.sampled_accuracy;
         let mean =
@@ -118,7 +118,7 @@ impl Totals {
             .map(accuracy)
             .collect();
         let tokens = self.tokens as f64;
-        let Parts { tally, .. } = parts;
+        let tally = parts.tally;
         Summary {
             updates: parts.version.0,
             finished: parts.finished,

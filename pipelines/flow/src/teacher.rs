@@ -75,6 +75,7 @@ impl Teacher {
     /// Names the first row it cannot demonstrate.
     pub fn new(
         settings: &WarmStartConfig,
+        kind: TeacherKind,
         seed: u64,
         prompts: &PromptSet,
     ) -> Result<Self, TeacherError> {
@@ -88,7 +89,7 @@ impl Teacher {
             })?;
             let digits = digits(&prompt.text);
             let sums = running_sums(&digits);
-            if settings.teacher == TeacherKind::RunningSum && sums != answer {
+            if kind == TeacherKind::RunningSum && sums != answer {
                 return Err(TeacherError::NotRunningSum {
                     file: file.clone(),
                     line,
@@ -106,7 +107,7 @@ impl Teacher {
         let alphabet: BTreeSet<_> = rows.iter().flat_map(|row| row.answer.iter()).collect();
         Ok(Self {
             alphabet: alphabet.into_iter().copied().collect(),
-            kind: settings.teacher,
+            kind,
             slip: settings.slip,
             batch: settings.batch,
             seed,
@@ -183,12 +184,11 @@ mod tests {
 
     fn teacher(kind: TeacherKind, slip: f64, rows: &str) -> Result<Teacher, TeacherError> {
         let settings = WarmStartConfig {
-            teacher: kind,
             slip,
             batch: 500,
             ..WarmStartConfig::default()
         };
-        Teacher::new(&settings, 7, &prompts(rows))
+        Teacher::new(&settings, kind, 7, &prompts(rows))
     }
 
     const SUMS: &str = r#"{"prompt":"472913=","answer":"413236"}

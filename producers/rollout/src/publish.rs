@@ -153,7 +153,7 @@ impl Publisher {
         let of = parts.len() as u32;
         let mut outgoing = Outgoing {
             parts: Vec::with_capacity(parts.len()),
-            key: id.to_string().into_bytes(),
+            key: id.0.to_vec(),
             seq: self.next_seq,
             batch,
             version: PolicyVersion::ZERO,

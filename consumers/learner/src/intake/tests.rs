@@ -143,7 +143,9 @@ fn groups_of_a_batch_go_first_and_late_ones_are_refused() {
     let mut intake = intake();
     for (offset, batch) in [(0, -1), (1, 5), (2, 4), (3, 5), (4, 6)] {
         let mut rows = [row(offset as u64, 0), row(offset as u64, 1)];
-        rows.iter_mut().for_each(|row| row.batch = batch);
+        for row in &mut rows {
+            row.batch = batch;
+        }
         intake
             .take(
                 message(offset, offset as u64, (1, 1), &rows),
@@ -227,8 +229,9 @@ fn what_a_plan_rejected_is_rejected_again_whatever_the_intake_thinks() {
     let mut live = intake();
     // Refused live, since the version was not announced yet…
     let mut rows = [row(0, 0), row(0, 1)];
-    rows.iter_mut()
-        .for_each(|row| row.policy_spans[0].version = PolicyVersion(3));
+    for row in &mut rows {
+        row.policy_spans[0].version = PolicyVersion(3);
+    }
     live.take(message(0, 0, (1, 1), &rows), PolicyVersion(0))
         .unwrap();
     let plan = plan_of(&[], &mut live, 0);

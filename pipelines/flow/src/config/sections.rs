@@ -62,8 +62,9 @@ pub struct WarmStartConfig {
     pub warmup: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Who demonstrates.
-    pub teacher: TeacherKind,
+    /// Who demonstrates; unset = the running sums for the built-in task, and the rows' own
+    /// answers for prompts of your own.
+    pub teacher: Option<TeacherKind>,
     /// Probability that the teacher slips at a step.
     pub slip: f64,
 }
@@ -76,7 +77,7 @@ impl Default for WarmStartConfig {
             lr: 1e-3,
             warmup: 50,
             weight_decay: 0.01,
-            teacher: TeacherKind::RunningSum,
+            teacher: None,
             slip: 0.2,
         }
     }
