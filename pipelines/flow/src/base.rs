@@ -41,21 +41,12 @@ pub(crate) async fn ensure_version_zero(
     Ok(())
 }
 
-/// Opens the model folder the configuration names, if any: a mistake in it is found before there
-/// is a run's folder.
-pub(crate) fn check_model(config: &RunConfig) -> Result<()> {
-    if let Some(path) = &config.model.path {
-        ModelFolder::open(path)?;
-    }
-    Ok(())
-}
-
 /// The files of version 0, weights first.
 type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// The tiny decoder over the characters of the task.
 async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> {
-    let tokenizer = Tokenizer::characters(&characters(config, task))?;
+    let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
     let mut model = ModelConfig::tiny(tokenizer.vocab_size());
     model.eos_token_id = tokenizer.eos_ids().to_vec();
     let params = ParamSet::init(&model, config.seed)?;
@@ -89,7 +80,7 @@ async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> 
 }
 
 /// Who demonstrates: the running sums for the built-in task, else the rows' own answers.
-fn teacher(config: &RunConfig) -> TeacherKind {
+pub(crate) fn teacher(config: &RunConfig) -> TeacherKind {
     let own_prompts = config.prompts.train.is_some();
     let usual = if own_prompts {
         TeacherKind::Answers
@@ -99,10 +90,12 @@ fn teacher(config: &RunConfig) -> TeacherKind {
     config.warm_start.teacher.unwrap_or(usual)
 }
 
-/// Every character the task or its teacher uses.
-fn characters(config: &RunConfig, task: &Task) -> BTreeSet<char> {
-    let sets = std::iter::once(&task.train).chain(&task.heldout);
-    let prompts = sets.flat_map(PromptSet::prompts);
+/// Every character the prompts or their teacher use.
+pub(crate) fn characters<'a>(
+    config: &RunConfig,
+    sets: impl IntoIterator<Item = &'a PromptSet>,
+) -> BTreeSet<char> {
+    let prompts = sets.into_iter().flat_map(PromptSet::prompts);
     let mut all: BTreeSet<_> = prompts
         .flat_map(|prompt| [Some(&prompt.text), prompt.answer.as_ref()])
         .flatten()
@@ -127,23 +120,8 @@ impl Demonstrations {
     fn new(config: &RunConfig, task: &Task, tokenizer: &Tokenizer) -> Result<Self> {
         let max_tokens = config.rollout.max_tokens;
         let rows = task.train.prompts();
-        for prompt in rows {
-            let length = prompt
-                .answer
-                .iter()
-                .flat_map(|answer| answer.chars())
-                .count();
-            if length > max_tokens {
-                return Err(Error::Usage(format!(
-                    "{}:{}: the answer has {length} characters, and a completion at most \
-                     {max_tokens} tokens: set rollout.max_tokens to at least {length}",
-                    task.train.path().display(),
-                    prompt.line
-                )));
-            }
-        }
         let mut ids = BTreeMap::new();
-        for character in characters(config, task) {
+        for character in characters(config, task.sets()) {
             if let [id] = tokenizer.encode(&character.to_string())?[..] {
                 ids.insert(character, id);
             }

@@ -20,7 +20,7 @@ pub enum Error {
         what: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {attempted} {}: {source}", path.display())]
+    #[error("cannot {attempted} {}: {source}{}", path.display(), remedy(source))]
     Io {
         /// `read`, `write`, `create`…
         attempted: &'static str,
@@ -59,6 +59,18 @@ pub enum Error {
     /// A role ended in a way it never should.
     #[error("{0}")]
     Role(String),
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge => {
+            "; free some space and start again with the same --out"
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "; name an --out that can be written"
+        }
+        _ => "",
+    }
 }
 
 /// What pipelines return.

@@ -20,7 +20,7 @@ const SETUP_LOCK: &str = ".setup.lock";
 
 /// Whether a folder that holds only such files may become a run's.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
-    [RUN_LOCK, SETUP_LOCK, ".config.toml"]
+    [RUN_LOCK, SETUP_LOCK, "config.toml.part"]
         .iter()
         .any(|ours| name == *ours)
 }
@@ -66,12 +66,16 @@ impl RunFolder {
                 return Err(refuse(what.to_owned()));
             }
         }
-        std::fs::create_dir_all(path).map_err(io("create", path))?;
+        std::fs::create_dir_all(path).map_err(|error| {
+            refuse(format!(
+                "cannot be made a folder ({error}): name another --out"
+            ))
+        })?;
         let lock_file = |name: &str| {
             let path = path.join(name);
             let mut options = OpenOptions::new();
             let file = options.create(true).write(true).truncate(false).open(&path);
-            file.map_err(io("create", &path))
+            file.map_err(|error| refuse(format!("cannot be written ({error}): name another --out")))
         };
         let held = lock_file(RUN_LOCK)?;
         flock(&held, lock).map_err(|_| {
@@ -92,10 +96,7 @@ impl RunFolder {
             resolved.config.check_resumable(&old, path)?;
         }
         let store = Store::open(&path.to_string_lossy())?;
-        let text = resolved.to_toml();
-        let staged = path.join(".config.toml");
-        std::fs::write(&staged, text).map_err(io("write", &staged))?;
-        std::fs::rename(&staged, &config_file).map_err(io("write", &config_file))?;
+        write_whole(&config_file, &resolved.to_toml())?;
         Ok(Self {
             path: path.to_owned(),
             store,
@@ -132,4 +133,21 @@ impl RunFolder {
     pub fn journals(&self) -> PathBuf {
         self.path.join("producers")
     }
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(".part");
+    let staged = PathBuf::from(staged);
+    let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, path));
+    written.map_err(|source| {
+        // Best effort: on a full disk this is what makes room again.
+        let _gone = std::fs::remove_file(&staged);
+        Error::Io {
+            attempted: "write",
+            path: path.to_owned(),
+            source,
+        }
+    })
 }

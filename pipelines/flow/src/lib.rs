@@ -8,6 +8,7 @@ mod error;
 mod evaluate;
 mod event;
 mod folder;
+mod inputs;
 pub mod progress;
 mod recorded;
 mod replay;

@@ -16,11 +16,12 @@ use vintage_rollout::{GateBase, read_journals};
 use self::roles::Roles;
 use crate::{
     Error, Result,
-    base::{check_model, ensure_version_zero},
+    base::ensure_version_zero,
     broker::Log,
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
-    folder::RunFolder,
+    folder::{RunFolder, write_whole},
+    inputs,
     recorded::held,
     summary::{Parts, Summary, Totals},
     tally::{Held, Planned, Tally},
@@ -38,8 +39,7 @@ pub async fn run(
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
-    Task::check(&config.prompts)?;
-    check_model(config)?;
+    inputs::check(config).await?;
     let folder = RunFolder::take(out, resolved)?;
     if let Some(summary) = finished_summary(&folder, config).await? {
         return Ok(summary);
@@ -139,19 +139,9 @@ async fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Opti
 }
 
 fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
-    let path = folder.path().join("summary.json");
-    let staged = folder.path().join(".summary.json");
-    let io = |source| Error::Io {
-        attempted: "write",
-        path: path.clone(),
-        source,
-    };
-    let mut text = serde_json::to_string_pretty(summary)
+    let text = serde_json::to_string_pretty(summary)
         .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
-    text.push('\n');
-    std::fs::write(&staged, text).map_err(io)?;
-    std::fs::rename(&staged, &path).map_err(io)?;
-    Ok(())
+    write_whole(&folder.path().join("summary.json"), &(text + "\n"))
 }
 
 /// Versions to evaluate: 0, every `every`-th, the last.

@@ -7,6 +7,7 @@ use vintage_rollout::PromptSet;
 use crate::{
     Error, Result,
     config::{PromptsConfig, presets},
+    folder::write_whole,
 };
 
 /// Training and held-out prompts.
@@ -37,7 +38,7 @@ impl Task {
                 std::fs::create_dir_all(parent).map_err(io("create the folder of"))?;
             }
             if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
-                std::fs::write(&path, text).map_err(io("write"))?;
+                write_whole(&path, text)?;
             }
             Ok(path)
         };
@@ -59,13 +60,9 @@ impl Task {
         Ok(task)
     }
 
-    /// Reads the user's own files, if there are any, without writing anything: a mistake in them
-    /// is found before there is a folder.
-    pub(crate) fn check(config: &PromptsConfig) -> Result<()> {
-        for path in [&config.train, &config.heldout].into_iter().flatten() {
-            PromptSet::load(path)?;
-        }
-        Ok(())
+    /// Both sets, training prompts first.
+    pub(crate) fn sets(&self) -> impl Iterator<Item = &PromptSet> {
+        std::iter::once(&self.train).chain(&self.heldout)
     }
 
     /// A prompt that is trained on says nothing as a held-out one.

@@ -2,7 +2,10 @@
 //! loses nothing.
 
 use async_trait::async_trait;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, PolicyVersion, RecordId};
@@ -53,7 +56,9 @@ impl Roles {
             // Nothing may be trimmed before learner and archive have read it.
             log.bus.expect_consumers(&topic, 2);
         }
+        let mut started = Started::default();
         let (sink, archive) = start_sink(config, folder, log).await?;
+        started.sink = Some(sink.clone());
         if !log.volatile {
             // What earlier producers left in the log is counted before new ones start.
             sink.drain_through(ends(&log.bus, &topic).await?).await?;
@@ -63,6 +68,9 @@ impl Roles {
         let base = gate_base(&reader, &records).await?;
 
         let (evaluations, evaluator) = start_evaluator(config, folder, &task, events).await?;
+        started
+            .tasks
+            .extend(evaluator.as_ref().map(JoinHandle::abort_handle));
         let learner_events = forward(config, events.clone(), evaluations);
         let outlet = Outlet {
             producer: log.bus.producer("learner")?,
@@ -83,6 +91,7 @@ impl Roles {
         };
         let stop_learner = CancellationToken::new();
         let learner = tokio::spawn(learn(learner, source, durability, stop_learner.clone()));
+        started.tasks.push(learner.abort_handle());
 
         let rollout = rollout_config(config, task.train.path())?;
         let worker = Worker::new(WorkerSetup {
@@ -106,6 +115,7 @@ impl Roles {
         let stop_producer = CancellationToken::new();
         let producer = tokio::spawn(produce(worker, stop_producer.clone(), events.clone()));
         let log = (log.bus.clone(), topic);
+        started.all();
         Ok(Self {
             sink,
             archive,
@@ -166,6 +176,32 @@ impl Roles {
         let learned = learned?;
         evaluated?;
         Ok(learned)
+    }
+}
+
+/// What runs already while the rest is started: ended again if a later role cannot start.
+#[derive(Default)]
+struct Started {
+    sink: Option<SinkHandle>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Started {
+    /// Everything runs: nothing is to be ended.
+    fn all(&mut self) {
+        self.sink = None;
+        self.tasks.clear();
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(sink) = &self.sink {
+            sink.shutdown();
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 

@@ -165,10 +165,7 @@ impl Stage {
             headers.check_payload(&payload).unwrap();
             let rows = Rows::decode(&payload).unwrap();
             validate(&rows).unwrap();
-            assert_eq!(
-                record.key.as_deref(),
-                Some(headers.group.to_string().as_bytes())
-            );
+            assert_eq!(record.key.as_deref(), Some(&headers.group.0[..]));
             assert_eq!(headers.rows as usize, rows.len());
             let id = headers.group.to_string();
             let group = groups.entry(id).or_insert_with(|| Group {
