@@ -1,6 +1,10 @@
 //! Integration tests: one binary that checks the tree and drives the built `vintage`.
 
 mod architecture;
+mod bad_input;
 mod kill;
+mod python;
+mod readers;
 mod replay;
 mod roles;
+mod small;

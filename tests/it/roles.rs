@@ -8,13 +8,15 @@ use vintage_tests::{Running, number, run, vintage};
 const STEPS: u64 = 40;
 
 /// A broker brought up by `vintage broker up`, down again when dropped.
-struct Broker<'a> {
+pub(crate) struct Broker<'a> {
     folder: &'a Path,
-    address: String,
+    /// As `host:port`.
+    pub(crate) address: String,
 }
 
 impl<'a> Broker<'a> {
-    fn up(folder: &'a Path) -> Result<Self> {
+    /// Starts it in `folder` and waits until it is ready.
+    pub(crate) fn up(folder: &'a Path) -> Result<Self> {
         let mut command = vintage(["broker", "up", "--output", "json", "--dir"]);
         command.arg(folder);
         let up = run(command)?.json()?;

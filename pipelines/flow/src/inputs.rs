@@ -12,6 +12,7 @@ use crate::{
     base::{characters, teacher},
     config::{RunConfig, TeacherKind},
     settings::rollout_config,
+    tasks::refuse_overlap,
 };
 
 /// A broker that does not answer for this long is not there.
@@ -38,6 +39,9 @@ pub(crate) async fn check(config: &RunConfig) -> Result<()> {
             (tokenizer, context)
         }
     };
+    if let (Some(train), Some(heldout)) = (&train, &heldout) {
+        refuse_overlap(train, heldout)?;
+    }
     for set in &sets {
         if config.rollout.reward.command.is_empty() {
             set.require_answers()?;

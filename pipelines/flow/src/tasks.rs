@@ -56,7 +56,9 @@ impl Task {
             train: PromptSet::load(&train)?,
             heldout: heldout.as_deref().map(PromptSet::load).transpose()?,
         };
-        task.refuse_overlap()?;
+        if let Some(heldout) = &task.heldout {
+            refuse_overlap(&task.train, heldout)?;
+        }
         Ok(task)
     }
 
@@ -64,30 +66,20 @@ impl Task {
     pub(crate) fn sets(&self) -> impl Iterator<Item = &PromptSet> {
         std::iter::once(&self.train).chain(&self.heldout)
     }
+}
 
-    /// A prompt that is trained on says nothing as a held-out one.
-    fn refuse_overlap(&self) -> Result<()> {
-        let Some(heldout) = &self.heldout else {
-            return Ok(());
-        };
-        let trained: std::collections::BTreeSet<_> = self
-            .train
-            .prompts()
-            .iter()
-            .map(|prompt| &prompt.text)
-            .collect();
-        let shared = heldout
-            .prompts()
-            .iter()
-            .find(|prompt| trained.contains(&prompt.text));
-        match shared {
-            None => Ok(()),
-            Some(shared) => Err(Error::Usage(format!(
-                "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
-                heldout.path().display(),
-                shared.line,
-                self.train.path().display()
-            ))),
-        }
+/// A prompt that is trained on says nothing as a held-out one.
+pub(crate) fn refuse_overlap(train: &PromptSet, heldout: &PromptSet) -> Result<()> {
+    let trained: std::collections::BTreeSet<_> =
+        train.prompts().iter().map(|prompt| &prompt.text).collect();
+    let mut heldout_prompts = heldout.prompts().iter();
+    match heldout_prompts.find(|prompt| trained.contains(&prompt.text)) {
+        None => Ok(()),
+        Some(shared) => Err(Error::Usage(format!(
+            "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
+            heldout.path().display(),
+            shared.line,
+            train.path().display()
+        ))),
     }
 }

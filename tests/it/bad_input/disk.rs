@@ -1,0 +1,133 @@
+//! No room on the disk, at several moments of a run.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vintage_tests::run;
+
+use super::{FAILED, error_of, nothing_half_written};
+use crate::small;
+
+/// A disk that is small, and grows.
+struct Room {
+    /// For messages.
+    name: String,
+    /// Shell command that makes the folder `$room` small.
+    narrow: String,
+    /// Shell command that makes it large.
+    widen: &'static str,
+}
+
+/// A file system of its own, in a namespace that ends with the command.
+fn tmpfs(kib: u64) -> Room {
+    Room {
+        name: format!("a file system of {kib} KiB"),
+        narrow: format!("mount -t tmpfs -o size={kib}k tmpfs \"$room\""),
+        widen: "mount -o remount,size=256m \"$room\"",
+    }
+}
+
+/// No file may grow beyond a limit: needs no rights at all.
+fn file_size(kib: u64) -> Room {
+    Room {
+        name: format!("files of {kib} KiB at most"),
+        // Ignored, the signal leaves the write to fail with EFBIG.
+        narrow: format!("trap '' XFSZ; ulimit -S -f {kib}"),
+        widen: "ulimit -S -f unlimited",
+    }
+}
+
+/// Runs `"$@"` with little room, keeps what is left, then runs it again and a replay with enough.
+const SCRIPT: &str = r#"
+"$@" > "$told/first.out" 2> "$told/first.err"
+echo $? > "$told/first.code"
+cp -R "$room" "$told/left"
+WIDEN
+"$@" > "$told/second.out" 2> "$told/second.err"
+"$1" replay --output json --exact "$room/run" > "$told/replay.out"
+"#;
+
+/// A shell in a namespace of its own, in which mounting is allowed.
+fn unshared() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "bash"]);
+    command
+}
+
+/// Whether the kernel lets us have one.
+fn can_mount() -> bool {
+    let mut probe = unshared();
+    probe.args(["-c", "mount -t tmpfs tmpfs /tmp"]);
+    run(probe).is_ok_and(|ended| ended.status.success())
+}
+
+/// Fails for want of room, then goes on once there is enough.
+fn squeezed(room: &Room, mut shell: Command) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (disk, told) = (folder.path().join("disk"), folder.path().join("told"));
+    fs::create_dir(&disk)?;
+    fs::create_dir(&told)?;
+    let mut training = small::digits(folder.path(), &disk.join("run"))?;
+    training.args(["--steps", "40", "--set", "learner.checkpoint_every=5"]);
+    let script = SCRIPT.replace("WIDEN", room.widen);
+    shell.args(["-c", &format!("{}\n{script}", room.narrow), "bash"]);
+    shell.arg(training.get_program()).args(training.get_args());
+    shell.env("room", &disk).env("told", &told);
+    let ended = run(super::bounded(&shell))?;
+
+    let read = |name: &str| {
+        let path = told.join(name);
+        fs::read_to_string(&path).with_context(|| format!("{}: {}", path.display(), ended.stderr))
+    };
+    let (code, stderr) = (read("first.code")?, read("first.err")?);
+    ensure!(
+        code.trim() == FAILED.to_string(),
+        "exit code {code}: {stderr}"
+    );
+    ensure!(read("first.out")?.is_empty(), "it printed a result");
+    let error = error_of(&stderr)?;
+    ensure!(
+        error.contains(&disk.display().to_string()),
+        "no file is named: {error}"
+    );
+    ensure!(
+        error.contains("free some space"),
+        "no advice is given: {error}"
+    );
+    nothing_half_written(&told.join("left/run")).with_context(|| error.to_owned())?;
+
+    let json = |name: &str| -> Result<Value> {
+        let text = read(name)?;
+        serde_json::from_str(&text).with_context(|| format!("{name}: {text}"))
+    };
+    let summary = json("second.out").with_context(|| read("second.err").unwrap_or_default())?;
+    ensure!(
+        summary["finished"] == true && summary["balanced"] == true,
+        "{summary}"
+    );
+    let replayed = json("replay.out")?;
+    ensure!(replayed["identical"] == true, "{replayed}");
+    ensure!(
+        replayed["weights_sha256"] == summary["weights_sha256"],
+        "{replayed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_run_goes_on_once_there_is_room() -> Result<()> {
+    // Less than the weights of a version.
+    let files = file_size(200);
+    squeezed(&files, Command::new("bash")).context(files.name)?;
+    if !can_mount() {
+        eprintln!("no file system can be mounted here: only the size of files was limited");
+        return Ok(());
+    }
+    // The settings do not fit; version 0 does not; an early update; a later one.
+    for kib in [4, 300, 1600, 4000] {
+        let disk = tmpfs(kib);
+        squeezed(&disk, unshared()).context(disk.name)?;
+    }
+    Ok(())
+}

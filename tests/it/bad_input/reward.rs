@@ -1,0 +1,98 @@
+//! Reward commands that hang, die, write nonsense or are not there.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Result, ensure};
+
+use super::{FAILED, USAGE, nothing_half_written, refused};
+use crate::small;
+
+/// A run whose rewards come from the shell script `reward.sh` of `folder`.
+fn judged_by(folder: &Path, out: &Path, script: &str, seconds: &str) -> Result<Command> {
+    let path = folder.join("reward.sh");
+    fs::write(&path, script)?;
+    let mut command = small::digits(folder, out)?;
+    command.args([
+        "--set",
+        &format!("rollout.reward.timeout_seconds={seconds}"),
+    ]);
+    let argv = format!("rollout.reward.command=['sh', '{}']", path.display());
+    command.args(["--set", &argv, "--set", "rollout.reward.max_restarts=2"]);
+    Ok(command)
+}
+
+/// Refuses the script; the folder then goes on with one that works.
+fn fails_with(script: &str, seconds: &str, words: &[&str]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (folder, out) = (folder.path(), folder.path().join("run"));
+    let script = script.replace("PIDS", &folder.join("pids").display().to_string());
+    let command = judged_by(folder, &out, &script, seconds)?;
+    refused(&command, FAILED, words)?;
+    nothing_half_written(&out)?;
+    ensure!(running(folder).is_empty(), "it is still running");
+
+    let works = r#"sed -u 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":1}/'"#;
+    let summary = small::finished(judged_by(folder, &out, works, "30")?)?;
+    ensure!(summary["rejected"] == serde_json::json!({}), "{summary}");
+    Ok(())
+}
+
+/// Processes the script noted and that are alive.
+fn running(folder: &Path) -> Vec<String> {
+    let pids = fs::read_to_string(folder.join("pids")).unwrap_or_default();
+    // A process that ended and was not waited for has no command line.
+    let lives = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| !l.is_empty());
+    pids.lines()
+        .filter(|pid| lives(pid))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_reward_command_that_hangs_is_ended_with_its_children() -> Result<()> {
+    let script = "sleep 600 & echo $! >> PIDS; echo $$ >> PIDS; wait";
+    let words = [
+        "gave no answer for 0.5 s",
+        "reward.sh",
+        "after 2 restarts",
+        "timeout_seconds",
+    ];
+    fails_with(script, "0.5", &words)
+}
+
+#[test]
+fn a_reward_command_that_dies_is_quoted() -> Result<()> {
+    let script = "echo $$ >> PIDS; read line; echo 'no such judge' >&2; exit 7";
+    let words = ["exit status: 7", "no such judge", "run it by hand"];
+    fails_with(script, "30", &words)
+}
+
+#[test]
+fn a_reward_command_that_writes_nonsense_is_quoted() -> Result<()> {
+    let script = "echo $$ >> PIDS; while read line; do echo 'I think a 7'; done";
+    let words = ["I think a 7", "is no answer", "\"id\", \"reward\""];
+    fails_with(script, "30", &words)
+}
+
+#[test]
+fn rewards_that_are_no_numbers_are_counted_and_quoted() -> Result<()> {
+    let script = r#"sed -u 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":NaN}/'"#;
+    let words = ["no reward for", "NaN", "finite", "max_failed_groups"];
+    fails_with(script, "30", &words)
+}
+
+#[test]
+fn a_reward_command_that_does_not_start_is_refused_first() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let mut command = small::digits(folder.path(), &out)?;
+    command.args(["--set", "rollout.reward.command=['/nowhere/judge']"]);
+    refused(
+        &command,
+        USAGE,
+        &["/nowhere/judge", "No such file", "rollout.reward.command"],
+    )?;
+    ensure!(!out.exists());
+    small::finished(small::digits(folder.path(), &out)?)?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Invariant 2: what is written can be read by anyone. pyarrow, DuckDB and Polars read the
+//! archive of a run in two lives as it lies, and agree with the learner's own records.
+
+use std::{collections::BTreeMap, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vintage_tests::{number, python, run};
+
+use crate::small;
+
+const STEPS: u64 = 5;
+
+/// Records of every update, in order.
+fn records(out: &Path, kind: &str) -> Result<Vec<Value>> {
+    let read = |update: u64| -> Result<Value> {
+        let path = out.join(format!("{kind}/lead/{update}.json"));
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        Ok(serde_json::from_slice(&bytes)?)
+    };
+    (0..STEPS).map(read).collect()
+}
+
+#[test]
+fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    small::finished(small::digits(folder.path(), &out)?)?;
+    let mut more = small::digits(folder.path(), &out)?;
+    more.args(["--steps", &STEPS.to_string()]);
+    let summary = small::finished(more)?;
+    ensure!(
+        summary["produced"] == summary["trained"],
+        "all that is archived is trained: {summary}"
+    );
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(python());
+    command
+        .arg(root.join("python/readers.py"))
+        .arg(&out)
+        .arg(root.join("../README.md"));
+    command.arg(root.join("../schemas/trajectory/tests/golden/full.arrow"));
+    let found = run(command)?.json()?;
+
+    ensure!(found["message"]["rows"] == 1, "{found}");
+    ensure!(found["message"]["sample"] == "dreiundzwanzig ✓", "{found}");
+    ensure!(found["files"]["lives"] == json!([0, 1]), "{found}");
+    ensure!(
+        found["files"]["rows"] == summary["archived_rows"],
+        "{found}"
+    );
+    ensure!(found["files"]["messages"] == summary["produced"], "{found}");
+
+    // Tokens and rewards as the learner counted them.
+    let mut tokens: BTreeMap<u64, u64> = BTreeMap::new();
+    let (mut reward, mut rows) = (0.0, 0);
+    for result in records(&out, "results")? {
+        let version = number(&result, "version")?;
+        for (staleness, count) in result["staleness"].as_object().context("no histogram")? {
+            let sampled_by = version - staleness.parse::<u64>()?;
+            *tokens.entry(sampled_by).or_default() += count.as_u64().context("no count")?;
+        }
+        let of_update = number(&result, "rows")?;
+        reward += result["reward"].as_f64().context("no reward")? * of_update as f64;
+        rows += of_update;
+    }
+    let close = |value: &Value, expected: f64| {
+        value
+            .as_f64()
+            .is_some_and(|value| (value - expected).abs() < 1e-9)
+    };
+    for reader in ["pyarrow", "polars"] {
+        ensure!(
+            found[reader]["tokens"] == json!(tokens),
+            "{reader}: {found}, not {tokens:?}"
+        );
+        ensure!(
+            close(&found[reader]["reward"], reward / rows as f64),
+            "{reader}: {found}"
+        );
+    }
+    let by_version = found["duckdb"]["by_version"]
+        .as_array()
+        .context("no rows")?;
+    ensure!(by_version.len() == tokens.len(), "{found}");
+    for (row, (version, tokens)) in by_version.iter().zip(&tokens) {
+        let rollouts = row[1].as_u64().context("no count")?;
+        ensure!(row[0] == json!(version), "{found}");
+        ensure!(close(&row[3], *tokens as f64 / rollouts as f64), "{found}");
+    }
+
+    // The README's second query: exactly what plan 0 names.
+    let mut planned = Vec::new();
+    for group in records(&out, "plans")?[0]["groups"]
+        .as_array()
+        .context("no groups")?
+    {
+        let record = &group["records"][0];
+        for row in 0..number(group, "rows")? {
+            planned.push(json!([record["partition"], record["offset"], row]));
+        }
+    }
+    planned.sort_by_key(ToString::to_string);
+    let used = found["duckdb"]["used"].as_array().context("no rows")?;
+    let mut used: Vec<_> = used
+        .iter()
+        .map(|row| json!([row[0], row[1], row[2]]))
+        .collect();
+    used.sort_by_key(ToString::to_string);
+    ensure!(used == planned, "{used:?}, not {planned:?}");
+    Ok(())
+}
