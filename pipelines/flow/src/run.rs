@@ -39,7 +39,9 @@ pub async fn run(
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
-    inputs::check(config).await?;
+    if !out.join("config.toml").is_file() {
+        inputs::check(config).await?;
+    }
     let folder = RunFolder::take(out, resolved)?;
     if let Some(summary) = finished_summary(&folder, config).await? {
         return Ok(summary);
