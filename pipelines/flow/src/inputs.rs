@@ -1,16 +1,19 @@
 //! What a user can get wrong is looked at before there is a folder, a process or a warm start:
 //! prompts, model, reward, broker.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use vintage_bus::Bus;
 use vintage_model::{ModelConfig, ModelFolder, Tokenizer};
-use vintage_rollout::{PromptSet, open_reward};
+use vintage_rollout::{PromptSet, Reward, open_reward};
 
 use crate::{
     Error, Result,
     base::{characters, teacher},
-    config::{RunConfig, TeacherKind},
+    config::{PromptsConfig, RunConfig, TeacherKind, presets},
     settings::rollout_config,
     tasks::refuse_overlap,
 };
@@ -20,9 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Refuses inputs no run can work with. Writes nothing.
 pub(crate) async fn check(config: &RunConfig) -> Result<()> {
-    let load = |path: &Option<_>| path.as_deref().map(PromptSet::load).transpose();
-    let (train, heldout) = (load(&config.prompts.train)?, load(&config.prompts.heldout)?);
-    let sets: Vec<_> = [&train, &heldout].into_iter().flatten().collect();
+    let (train, heldout) = load(&config.prompts)?;
+    let sets: Vec<_> = std::iter::once(&train).chain(&heldout).collect();
+    // A path is only for messages here.
+    let rollout = rollout_config(config, train.path())?;
+    let reward = open_reward(&rollout.reward)?;
     let (tokenizer, context) = match &config.model.path {
         Some(path) => {
             let folder = ModelFolder::open(path).map_err(|error| {
@@ -39,22 +44,55 @@ pub(crate) async fn check(config: &RunConfig) -> Result<()> {
             (tokenizer, context)
         }
     };
-    if let (Some(train), Some(heldout)) = (&train, &heldout) {
-        refuse_overlap(train, heldout)?;
+    if let Some(heldout) = &heldout {
+        refuse_overlap(&train, heldout)?;
     }
     for set in &sets {
-        if config.rollout.reward.command.is_empty() {
+        if reward.needs_answer() {
             set.require_answers()?;
         }
+        check_answers(reward.as_ref(), set)?;
         check_lengths(config, set, &tokenizer, context)?;
     }
-    // The built-in prompts fit; a path is only for messages here.
-    let rollout = rollout_config(config, std::path::Path::new("prompts"))?;
-    open_reward(&rollout.reward)?;
+    check_broker(config).await
+}
+
+/// Refuses a broker that does not answer, where it is somebody else's.
+pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
     if !matches!(config.broker.as_str(), "embedded" | "local") {
-        Bus::connect(&config.broker, &config.broker_options)?
-            .health(PATIENCE)
-            .await?;
+        let bus = Bus::connect(&config.broker, &config.broker_options)?;
+        bus.health(PATIENCE).await?;
+    }
+    Ok(())
+}
+
+/// The sets a run will use, the built-in ones without writing them anywhere.
+fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
+    let built_in = |name: &str| {
+        let text = presets::data(name).unwrap_or_default();
+        PromptSet::from_reader(Path::new(name), text.as_bytes())
+    };
+    let of_file = |path: &Option<PathBuf>| path.as_deref().map(PromptSet::load).transpose();
+    let (train, heldout) = (of_file(&config.train)?, of_file(&config.heldout)?);
+    Ok(match train {
+        Some(train) => (train, heldout),
+        None => {
+            let heldout = heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?;
+            (built_in("chain6/train.jsonl")?, Some(heldout))
+        }
+    })
+}
+
+fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
+    for prompt in set.prompts() {
+        if let Some(Err(why)) = prompt
+            .answer
+            .as_deref()
+            .map(|answer| reward.check_answer(answer))
+        {
+            let path = set.path().display();
+            return Err(Error::Usage(format!("{path}:{}: {why}", prompt.line)));
+        }
     }
     Ok(())
 }

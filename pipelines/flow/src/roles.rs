@@ -19,6 +19,7 @@ use crate::{
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::RunFolder,
+    inputs,
     recorded::{ends, live_source},
     run::{sink_options, writer},
     settings::{learner_settings, rollout_config},
@@ -31,7 +32,7 @@ pub async fn archive(
     out: &Path,
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
-    let (folder, log) = join(resolved, out).await?;
+    let (folder, log) = join(resolved, out, Reads::Log).await?;
     let options = sink_options(&resolved.config, &folder, &log);
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
@@ -59,7 +60,7 @@ pub async fn learn(
     events: &Events,
 ) -> Result<LearnerSummary> {
     let config = &resolved.config;
-    let (folder, log) = join(resolved, out).await?;
+    let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let weights = folder.weights(&config.learner.policy);
     let task = Task::load(&config.prompts, folder.path())?;
     ensure_version_zero(&weights, config, &task, events).await?;
@@ -102,7 +103,7 @@ pub async fn rollout(
     events: &Events,
 ) -> Result<ProducerSummary> {
     let config = &resolved.config;
-    let (folder, log) = join(resolved, out).await?;
+    let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let policy = config.learner.policy.clone();
     let task = Task::load(&config.prompts, folder.path())?;
     tokio::select! {
@@ -141,7 +142,20 @@ pub async fn rollout(
     Ok(produced)
 }
 
-async fn join(resolved: &Resolved<RunConfig>, out: &Path) -> Result<(RunFolder, Log)> {
+/// What a role takes from its user besides the settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// The broker.
+    Log,
+    /// The broker, prompts and model.
+    Prompts,
+}
+
+async fn join(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    reads: Reads,
+) -> Result<(RunFolder, Log)> {
     let config = &resolved.config;
     if matches!(config.broker.as_str(), "embedded" | "local") {
         return Err(Error::Usage(format!(
@@ -149,6 +163,11 @@ async fn join(resolved: &Resolved<RunConfig>, out: &Path) -> Result<(RunFolder, 
              start one with `vintage broker up` and give --set broker=HOST:PORT",
             config.broker
         )));
+    }
+    if !out.join("config.toml").is_file() && reads == Reads::Prompts {
+        inputs::check(config).await?;
+    } else {
+        inputs::check_broker(config).await?;
     }
     let folder = RunFolder::share(out, resolved)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
