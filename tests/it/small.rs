@@ -19,10 +19,9 @@ pub(crate) fn prompts(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Settings that keep a run small.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 5] = [
     "learner.steps=3",
     "warm_start.steps=10",
-    "warm_start.teacher=answers",
     "rollout.max_tokens=2",
     "rollout.group_size=4",
     "learner.prompts_per_update=4",

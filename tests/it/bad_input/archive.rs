@@ -1,14 +1,19 @@
 //! Archive files that are not what was written.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
-use vintage_tests::{copy, vintage};
+use serde_json::Value;
+use vintage_tests::{copy, run, vintage};
 
 use super::{FAILED, NEGATIVE, bounded, files, refused};
 use crate::small;
 
-fn replay(folder: &std::path::Path) -> std::process::Command {
+fn replay(folder: &Path) -> Command {
     let mut command = vintage(["replay", "--output", "json", "--exact"]);
     command.arg(folder);
     command
@@ -49,22 +54,39 @@ fn a_damaged_archive_file_is_named_and_nothing_is_trained_from_it() -> Result<()
             "{damage}: a replay changes nothing"
         );
     }
+    Ok(())
+}
 
-    let without = folder.path().join("without");
-    copy(&out, &without)?;
-    fs::remove_file(without.join("archive").join(name))?;
-    let ended = vintage_tests::run(bounded(&replay(&without)))?;
-    ensure!(
-        ended.status.code() == Some(NEGATIVE),
-        "{}\n{}",
-        ended.status,
-        ended.stderr
-    );
-    let found: serde_json::Value = serde_json::from_str(&ended.stdout)?;
-    let deviation = found["first_deviation"]["detail"]
-        .as_str()
-        .context("no deviation")?;
+#[test]
+fn archive_files_that_are_gone_are_missed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let mut command = small::digits(folder.path(), &out)?;
+    // A file for every message, so that a partition of several messages has several files.
+    command.args(["--set", "archive.roll_bytes=1"]);
+    small::finished(command)?;
+    let archived = files(&out.join("archive"))?;
+    let of_partition = |partition: usize| -> Vec<PathBuf> {
+        let folder = format!("/p={partition:05}/");
+        let names = archived.keys().filter(|name| name.contains(&folder));
+        names.map(|name| out.join("archive").join(name)).collect()
+    };
+    let several = (0..4).map(of_partition).find(|files| files.len() > 1);
+    let several = several.context("no partition has two files")?;
+
+    fs::remove_file(&several[0])?;
+    let words = ["has a gap", "a file was removed", "restore it from a copy"];
+    refused(&replay(&out), FAILED, &words)?;
+
+    // Without any there is no gap, but plans name what was in them.
+    several[1..].iter().try_for_each(fs::remove_file)?;
+    let ended = run(bounded(&replay(&out)))?;
+    let told = || format!("{}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
+    ensure!(ended.status.code() == Some(NEGATIVE), told());
+    let found: Value = serde_json::from_str(&ended.stdout).with_context(told)?;
     ensure!(found["identical"] == false, "{found}");
+    let deviation = found["first_deviation"]["detail"].as_str();
+    let deviation = deviation.context("no deviation")?;
     ensure!(deviation.contains("needs the record at"), "{found}");
     Ok(())
 }

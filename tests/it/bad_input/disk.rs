@@ -62,13 +62,26 @@ fn can_mount() -> bool {
     run(probe).is_ok_and(|ended| ended.status.success())
 }
 
+/// What is trained on.
+#[derive(Clone, Copy)]
+enum Prompts {
+    /// The user's, which lie elsewhere.
+    Mine,
+    /// The built-in ones, which are written into the run's folder.
+    BuiltIn,
+}
+
 /// Fails for want of room, then goes on once there is enough.
-fn squeezed(room: &Room, mut shell: Command) -> Result<()> {
+fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (disk, told) = (folder.path().join("disk"), folder.path().join("told"));
     fs::create_dir(&disk)?;
     fs::create_dir(&told)?;
-    let mut training = small::digits(folder.path(), &disk.join("run"))?;
+    let run_folder = disk.join("run");
+    let mut training = match prompts {
+        Prompts::Mine => small::digits(folder.path(), &run_folder)?,
+        Prompts::BuiltIn => small::training(&run_folder),
+    };
     training.args(["--steps", "40", "--set", "learner.checkpoint_every=5"]);
     let script = SCRIPT.replace("WIDEN", room.widen);
     shell.args(["-c", &format!("{}\n{script}", room.narrow), "bash"]);
@@ -119,7 +132,7 @@ fn squeezed(room: &Room, mut shell: Command) -> Result<()> {
 fn a_full_disk_is_told_and_the_run_goes_on_once_there_is_room() -> Result<()> {
     // Less than the weights of a version.
     let files = file_size(200);
-    squeezed(&files, Command::new("bash")).context(files.name)?;
+    squeezed(&files, Prompts::Mine, Command::new("bash")).context(files.name)?;
     if !can_mount() {
         eprintln!("no file system can be mounted here: only the size of files was limited");
         return Ok(());
@@ -127,7 +140,9 @@ fn a_full_disk_is_told_and_the_run_goes_on_once_there_is_room() -> Result<()> {
     // The settings do not fit; version 0 does not; an early update; a later one.
     for kib in [4, 300, 1600, 4000] {
         let disk = tmpfs(kib);
-        squeezed(&disk, unshared()).context(disk.name)?;
+        squeezed(&disk, Prompts::Mine, unshared()).context(disk.name)?;
     }
+    let disk = tmpfs(100);
+    squeezed(&disk, Prompts::BuiltIn, unshared()).context(disk.name)?;
     Ok(())
 }

@@ -208,7 +208,7 @@ fn held_out_prompts_are_looked_at_before_training_too() -> Result<()> {
         ensure!(!out.exists(), "{row} left a folder");
     }
     // The first of the built-in training prompts.
-    fs::write(&heldout, "{\"prompt\":\"970525=\",\"answer\":\"966138\"}\n")?;
+    fs::write(&heldout, "{\"prompt\":\"970525=\",\"answer\":\"9\"}\n")?;
     let mut built_in = small::training(&out);
     built_in.arg("--heldout").arg(&heldout);
     let words = ["heldout.jsonl:1", "chain6/train.jsonl", "take it out"];
