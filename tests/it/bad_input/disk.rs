@@ -19,12 +19,16 @@ struct Room {
     widen: &'static str,
 }
 
-/// A file system of its own, in a namespace that ends with the command.
+/// A file system in a namespace that ends with the command, full but for so much.
 fn tmpfs(kib: u64) -> Room {
+    let ballast = 64 * 1024 - kib;
     Room {
-        name: format!("a file system of {kib} KiB"),
-        narrow: format!("mount -t tmpfs -o size={kib}k tmpfs \"$room\""),
-        widen: "mount -o remount,size=256m \"$room\"",
+        name: format!("a file system with {kib} KiB left"),
+        narrow: format!(
+            "mount -t tmpfs -o size=64m tmpfs \"$room\" && \
+             fallocate -l {ballast}KiB \"$room/ballast\" || exit"
+        ),
+        widen: "rm \"$room/ballast\"",
     }
 }
 
@@ -42,7 +46,7 @@ fn file_size(kib: u64) -> Room {
 const SCRIPT: &str = r#"
 "$@" > "$told/first.out" 2> "$told/first.err"
 echo $? > "$told/first.code"
-cp -R "$room" "$told/left"
+cp -R "$room/run" "$told/left"
 WIDEN
 "$@" > "$told/second.out" 2> "$told/second.err"
 "$1" replay --output json --exact "$room/run" > "$told/replay.out"
@@ -108,7 +112,7 @@ fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
         error.contains("free some space"),
         "no advice is given: {error}"
     );
-    nothing_half_written(&told.join("left/run")).with_context(|| error.to_owned())?;
+    nothing_half_written(&told.join("left")).with_context(|| error.to_owned())?;
 
     let json = |name: &str| -> Result<Value> {
         let text = read(name)?;
