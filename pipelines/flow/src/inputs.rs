@@ -28,21 +28,18 @@ pub(crate) async fn check(config: &RunConfig) -> Result<()> {
     // A path is only for messages here.
     let rollout = rollout_config(config, train.path())?;
     let reward = open_reward(&rollout.reward)?;
-    let (tokenizer, context) = match &config.model.path {
-        Some(path) => {
-            let folder = ModelFolder::open(path).map_err(|error| {
-                Error::Usage(format!(
-                    "model.path = {}: {error}; export the model again, or name another folder",
-                    path.display()
-                ))
-            })?;
-            (folder.tokenizer, folder.config.max_position_embeddings)
-        }
-        None => {
-            let tokenizer = Tokenizer::characters(&characters(config, sets.iter().copied()))?;
-            let context = ModelConfig::tiny(tokenizer.vocab_size()).max_position_embeddings;
-            (tokenizer, context)
-        }
+    let (tokenizer, context) = if let Some(path) = &config.model.path {
+        let folder = ModelFolder::open(path).map_err(|error| {
+            Error::Usage(format!(
+                "model.path = {}: {error}; export the model again, or name another folder",
+                path.display()
+            ))
+        })?;
+        (folder.tokenizer, folder.config.max_position_embeddings)
+    } else {
+        let tokenizer = Tokenizer::characters(&characters(config, sets.iter().copied()))?;
+        let context = ModelConfig::tiny(tokenizer.vocab_size()).max_position_embeddings;
+        (tokenizer, context)
     };
     if let Some(heldout) = &heldout {
         refuse_overlap(&train, heldout)?;
@@ -74,13 +71,11 @@ fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
     };
     let of_file = |path: &Option<PathBuf>| path.as_deref().map(PromptSet::load).transpose();
     let (train, heldout) = (of_file(&config.train)?, of_file(&config.heldout)?);
-    Ok(match train {
-        Some(train) => (train, heldout),
-        None => {
-            let heldout = heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?;
-            (built_in("chain6/train.jsonl")?, Some(heldout))
-        }
-    })
+    if let Some(train) = train {
+        return Ok((train, heldout));
+    }
+    let heldout = heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?;
+    Ok((built_in("chain6/train.jsonl")?, Some(heldout)))
 }
 
 fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
