@@ -9,11 +9,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("trajectory", &["control"]),
     ("bus", &["control"]),
-    ("store", &["control"]),
+    ("store", &["control", "faults"]),
     ("model", &[]),
     ("telemetry", &[]),
+    ("faults", &[]),
     ("verify", &[]),
-    ("rollout", &["control", "trajectory", "bus", "verify"]),
+    (
+        "rollout",
+        &["control", "trajectory", "bus", "faults", "verify"],
+    ),
     (
         "local",
         &["control", "trajectory", "rollout", "model", "store"],
@@ -21,9 +25,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("m2po", &[]),
     (
         "learner",
-        &["control", "trajectory", "bus", "store", "model", "m2po"],
+        &[
+            "control",
+            "trajectory",
+            "bus",
+            "store",
+            "faults",
+            "model",
+            "m2po",
+        ],
     ),
-    ("archive", &["control", "trajectory", "bus", "store"]),
+    (
+        "archive",
+        &["control", "trajectory", "bus", "store", "faults"],
+    ),
 ];
 
 /// Crates that do no IO, have no async and read no clock, and all they may depend on.

@@ -1,0 +1,116 @@
+/// A point and the step it stands after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// As in `VINTAGE_FAULTS`; its first word is the role.
+    pub name: &'static str,
+    /// What has just been done, and what has not.
+    pub after: &'static str,
+}
+
+const fn after(name: &'static str, after: &'static str) -> Point {
+    Point { name, after }
+}
+
+/// Every point. A test that wants all of them walks this list.
+pub const POINTS: &[Point] = &[
+    after(
+        "archive.gathered",
+        "records are taken from the log, no file is begun",
+    ),
+    after(
+        "archive.encoded",
+        "a file is encoded in memory, nothing of it is on the disk",
+    ),
+    after(
+        "store.staged",
+        "an object is written beside its name, not synced",
+    ),
+    after("store.synced", "it is synced, and has no name yet"),
+    after(
+        "store.linked",
+        "it has its name (the commit), the directory is not synced",
+    ),
+    after(
+        "store.durable",
+        "the directory is synced, the staging name is still there",
+    ),
+    after(
+        "archive.committed",
+        "a file is committed, nobody has been told",
+    ),
+    after(
+        "learner.chosen",
+        "an update's groups are chosen, its plan is not written",
+    ),
+    after(
+        "learner.planned",
+        "the plan is durable, nothing is computed",
+    ),
+    after(
+        "learner.updated",
+        "the update is computed, nothing of it is written",
+    ),
+    after(
+        "learner.weights",
+        "the weights are written, their manifest is not",
+    ),
+    after(
+        "learner.published",
+        "the version is published, the result is not written",
+    ),
+    after(
+        "learner.noted",
+        "the result is durable, the version is not announced",
+    ),
+    after(
+        "learner.announced",
+        "the version is announced, the checkpoint is due",
+    ),
+    after(
+        "learner.moments",
+        "a checkpoint's moments are written, its manifest is not",
+    ),
+    after("learner.checkpointed", "the checkpoint is committed"),
+    after(
+        "rollout.sampled",
+        "a group is sampled and scored, and has no number",
+    ),
+    after("rollout.numbered", "a group has its number and is not sent"),
+    after(
+        "rollout.part",
+        "some parts of a split group are sent, others are not",
+    ),
+    after(
+        "rollout.sent",
+        "all of a group is handed to the client, nothing is acknowledged",
+    ),
+    after(
+        "rollout.acknowledged",
+        "the log has acknowledged a group, the journal does not say so",
+    ),
+    after("rollout.journaled", "the journal says so"),
+];
+
+/// Mistakes that may be seeded, each with what ought to notice it.
+pub const MISTAKES: &[(&str, &str)] = &[
+    (
+        "mistake.overwrite",
+        "objects are renamed over what is there instead of created if absent",
+    ),
+    (
+        "mistake.announce_first",
+        "a version is announced before the plan of its update is written",
+    ),
+    (
+        "mistake.group_offset",
+        "the sink goes on where the consumer group stands, not the last file",
+    ),
+    (
+        "mistake.silent_reject",
+        "a rejection is left out of the plan",
+    ),
+    (
+        "mistake.train_twice",
+        "a row is trained a second time in a later update",
+    ),
+];
