@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian 12 or Ubuntu lacks, and says so. usage: infra/setup.sh run|test
-#   run   a C and C++ compiler and make, for librdkafka and zstd, which are built from source
-#   test  also Java 17 and Maven, for a real Apache Kafka; and a Python environment in
+#   run   a C and C++ compiler and make, for librdkafka and zstd, which are built from source;
+#         OpenSSL's headers and pkg-config, for TLS to brokers and object stores
+#   test  also Java 17 and Maven, for a real Apache Kafka; kcat, and a Python environment in
 #         target/python with pyarrow, confluent-kafka, duckdb and polars, for the readers that
 #         are not ours
 # Nothing is touched that is there already.
@@ -16,9 +17,13 @@ need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need gcc gcc
 need g++ g++
 need make make
+need pkg-config pkg-config
+# By the file that is needed, and not by a program: `openssl` is there without its headers.
+pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 if [ "$what" = test ]; then
   need java openjdk-17-jre-headless
   need mvn maven
+  need kcat kcat
   need python3 python3
   if command -v python3 >/dev/null && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
     missing+=(python3-venv)
