@@ -150,6 +150,9 @@ impl Intake {
             chosen.extend(self.ready.remove(place));
         }
         chosen.reverse();
+        if vintage_faults::mistake("mistake.train_twice") {
+            self.ready.extend(chosen.first().cloned());
+        }
         Some(chosen)
     }
 
@@ -219,6 +222,11 @@ impl Intake {
     /// Whether the record came, or was done before this process started.
     pub fn has(&self, record: RecordId) -> bool {
         self.cursors.received(record)
+    }
+
+    /// Groups that passed every check and wait to be chosen.
+    pub fn ready_groups(&self) -> u64 {
+        self.ready.len() as u64
     }
 
     /// The rejections since the last plan.

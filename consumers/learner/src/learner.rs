@@ -10,6 +10,7 @@ use vintage_control::{
     CONTROL_FORMAT, CheckpointManifest, Fingerprint, Plan, PolicyAnnouncement, PolicyVersion,
     RejectReason, Rejection, Sha256, UpdateResult,
 };
+use vintage_faults::{mistake, point};
 use vintage_store::{Created, Weights, sha256};
 
 use crate::{
@@ -40,6 +41,8 @@ pub struct Learner {
     announced_refused: u64,
     retained: BTreeSet<PolicyVersion>,
     checkpoints: BTreeSet<PolicyVersion>,
+    /// Groups chosen since the last checkpoint, which a crash makes this learner train again.
+    unsaved: u64,
 }
 
 /// How a learner ended.
@@ -101,6 +104,7 @@ impl Learner {
             announced_refused: 0,
             retained,
             checkpoints,
+            unsaved: 0,
             settings,
             writer,
             records,
@@ -135,11 +139,19 @@ impl Learner {
                 .iter()
                 .flat_map(|group| group.planned.records.clone())
                 .collect();
+            self.unsaved += groups.len() as u64;
+            point("learner.chosen", self.in_hand());
             durability.ensure(&records).await?;
             let wait = waiting_since.elapsed().as_secs_f64();
             let recording = Instant::now();
             let plan = self.plan(&groups);
+            if mistake("mistake.announce_first") {
+                self.execute(plan.clone(), groups, wait, 0.0).await?;
+                self.records.write_plan(&plan).await?;
+                continue;
+            }
             self.records.write_plan(&plan).await?;
+            point("learner.planned", self.in_hand());
             let record = recording.elapsed().as_secs_f64();
             self.execute(plan, groups, wait, record).await?;
             waiting_since = Instant::now();
@@ -161,6 +173,7 @@ impl Learner {
         while let Some(plan) = self.records.plan(self.trainer.version()).await? {
             let groups = groups_of(&plan, &mut self.intake, source, self.newest).await?;
             let recorded = self.records.result(plan.version).await?;
+            self.unsaved += groups.len() as u64;
             self.execute(plan, groups, 0.0, 0.0).await?;
             if let Some(recorded) = recorded
                 && recorded.weights_sha256 != self.trainer.weights_sha256()
@@ -212,7 +225,7 @@ impl Learner {
     }
 
     fn plan(&mut self, groups: &[ReadyGroup]) -> Plan {
-        Plan {
+        let mut plan = Plan {
             format: CONTROL_FORMAT.to_owned(),
             learner: self.settings.learner.clone(),
             writer: self.writer.clone(),
@@ -226,7 +239,19 @@ impl Learner {
             algorithm: self.settings.algorithm.clone(),
             optimizer: self.settings.optimizer.clone(),
             fingerprint: self.fingerprint.clone(),
+        };
+        if mistake("mistake.silent_reject") {
+            let mut refused = plan.clone();
+            refused.groups.clear();
+            plan.rejections.clear();
+            self.intake.finish(&refused);
         }
+        plan
+    }
+
+    /// Groups taken from the log whose training no checkpoint holds.
+    fn in_hand(&self) -> u64 {
+        self.unsaved + self.intake.ready_groups()
     }
 
     /// Runs a plan that is durable: update, weights, result, announcement, checkpoint.
@@ -238,6 +263,7 @@ impl Learner {
         plan_seconds: f64,
     ) -> Result<()> {
         let trained = self.trainer.run(plan.clone(), groups).await?;
+        point("learner.updated", self.in_hand());
         let recording = Instant::now();
         self.intake.finish(&plan);
         self.groups_trained += plan.groups.len() as u64;
@@ -247,13 +273,16 @@ impl Learner {
             || version.0 == self.settings.steps;
         if publish {
             self.publish().await?;
+            point("learner.published", self.in_hand());
         }
         let record_seconds = plan_seconds + recording.elapsed().as_secs_f64();
         let result = self
             .note(&plan, &trained, wait_seconds, record_seconds)
             .await?;
+        point("learner.noted", self.in_hand());
         if publish {
             self.announce().await?;
+            point("learner.announced", self.in_hand());
         }
         if !plan.rejections.is_empty() {
             let groups = plan.rejections.len() as u64;
@@ -386,7 +415,11 @@ impl Learner {
         // Its base must be there for as long as the checkpoint is.
         self.publish().await?;
         self.checkpoints.insert(manifest.version);
-        self.records.write_checkpoint(&manifest, moments).await?;
+        self.records
+            .write_checkpoint(&manifest, moments, self.in_hand())
+            .await?;
+        self.unsaved = 0;
+        point("learner.checkpointed", self.in_hand());
         self.outlet
             .tell(LearnerEvent::Checkpointed(manifest.version));
         Ok(())

@@ -61,11 +61,12 @@ impl Records {
         Ok(self.store.get_json(&self.path("results", version)).await?)
     }
 
-    /// Commits a checkpoint: the moments first, the manifest last.
+    /// Commits a checkpoint: the moments first, the manifest last. `in_hand` groups hang on it.
     pub async fn write_checkpoint(
         &self,
         manifest: &CheckpointManifest,
         optimizer: Vec<u8>,
+        in_hand: u64,
     ) -> Result<()> {
         let folder = self.checkpoint_folder(manifest.version);
         let file = format!("{folder}/optimizer.safetensors");
@@ -77,6 +78,7 @@ impl Records {
                 let _new = self.store.create(&file, optimizer.into()).await?;
             }
         }
+        vintage_faults::point("learner.moments", in_hand);
         let _first_one_stays = self
             .store
             .create_json(&format!("{folder}/manifest.json"), manifest)

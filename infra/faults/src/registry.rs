@@ -82,7 +82,7 @@ pub const POINTS: &[Point] = &[
     ),
     after(
         "rollout.sent",
-        "all of a group is handed to the client, nothing is acknowledged",
+        "a message is handed to the client and not acknowledged",
     ),
     after(
         "rollout.acknowledged",
@@ -99,7 +99,7 @@ pub const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "mistake.announce_first",
-        "a version is announced before the plan of its update is written",
+        "an update is run, published and announced before its plan is written",
     ),
     (
         "mistake.group_offset",
@@ -111,6 +111,6 @@ pub const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "mistake.train_twice",
-        "a row is trained a second time in a later update",
+        "a group is trained a second time, in a later update",
     ),
 ];

@@ -75,6 +75,7 @@ impl Weights {
             weights_sha256,
             weights_bytes,
         };
+        vintage_faults::point("learner.weights", weights_bytes);
         let path = self.path(version, MANIFEST_FILE);
         match self.store.create_json(&path, &manifest).await? {
             Created::New if adopted => Ok((manifest, Created::Exists)),

@@ -1,10 +1,11 @@
-use std::{path::Path, slice, sync::Arc};
+use std::{future::poll_fn, path::Path, pin::pin, slice, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use vintage_bus::{Bus, TopicTable};
 use vintage_control::{Name, PolicyVersion, Topics};
+use vintage_faults::point;
 use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
 
 use crate::{Error, event::ProducerEvent, journal::Journal};
@@ -112,6 +113,7 @@ impl Publisher {
                             open = false;
                         }
                         Some(Ok(group)) => {
+                            point("rollout.numbered", self.next_seq - published.groups);
                             let (producer, topic) = (Arc::clone(&self.producer), self.topic.clone());
                             in_flight.push_back(send(producer, topic, group));
                         }
@@ -213,10 +215,13 @@ impl Publisher {
 
     /// Notes an acknowledged group.
     fn note(&mut self, group: &Outgoing, published: &mut Published) -> Result<(), Error> {
+        let in_hand = self.next_seq - published.groups;
+        point("rollout.acknowledged", in_hand);
         if let Some(journal) = &mut self.journal {
             journal.acknowledge(group.seq)?;
         }
         published.groups += 1;
+        point("rollout.journaled", in_hand - 1);
         published.rows += group.rows;
         published.tokens += group.tokens;
         // Nobody may be watching.
@@ -244,14 +249,26 @@ async fn send(
     topic: String,
     group: Outgoing,
 ) -> Result<Outgoing, Error> {
-    for (headers, payload) in &group.parts {
-        producer
-            .publish(&topic, &group.key, headers.clone(), payload.clone())
-            .await
-            .map_err(Error::bus(format!(
-                "publish group number {} to {topic}",
-                group.seq
-            )))?;
+    for (part, (headers, payload)) in group.parts.iter().enumerate() {
+        if part > 0 {
+            point("rollout.part", (group.parts.len() - part) as u64);
+        }
+        let publishing = producer.publish(&topic, &group.key, headers.clone(), payload.clone());
+        outstanding(publishing).await.map_err(Error::bus(format!(
+            "publish group number {} to {topic}",
+            group.seq
+        )))?;
     }
     Ok(group)
+}
+
+/// Awaits an acknowledgement; a fault may strike while it is to come.
+async fn outstanding<T>(publishing: impl Future<Output = T>) -> T {
+    let mut publishing = pin!(publishing);
+    let begun = poll_fn(|context| Poll::Ready(publishing.as_mut().poll(context))).await;
+    if let Poll::Ready(done) = begun {
+        return done;
+    }
+    point("rollout.sent", 1);
+    publishing.await
 }

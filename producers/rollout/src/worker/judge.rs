@@ -67,6 +67,7 @@ impl Judge {
                     Ok(scores) => {
                         self.budget.succeeded();
                         let rows = trajectories(group, scores, &self.policy);
+                        vintage_faults::point("rollout.sampled", 1);
                         if self.judged.send(rows).await.is_err() {
                             // The publisher has failed and says why.
                             return Ok(());
