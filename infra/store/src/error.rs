@@ -3,16 +3,58 @@ use std::{error::Error as StdError, io};
 use vintage_control::{PolicyVersion, Sha256};
 
 /// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
+
+/// Who can do something about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A location or an order given by the person.
+    User,
+    /// The disk, the network, or whoever changed an object.
+    External,
+}
+
+/// What ails a disk or a server while it lasts: nothing is wrong with what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// No room, or over a quota.
+    NoRoom,
+    /// No permission, or wrong credentials.
+    NoPermission,
+    /// A read-only file system.
+    ReadOnly,
+    /// This process, or the machine, has no file handle left.
+    TooManyFiles,
+    /// The server does not answer, or not as it should.
+    Network,
+    /// The disk failed to read or write.
+    Io,
+}
+
+impl Trouble {
+    /// As a metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::NoPermission => "no_permission",
+            Self::ReadOnly => "read_only",
+            Self::TooManyFiles => "too_many_files",
+            Self::Network => "network",
+            Self::Io => "io",
+        }
+    }
+}
 
 /// Why an object could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The location is of a kind this build has no backend for, or cannot be a path.
-    #[error("cannot open a store at {location:?}: {reason}; give a folder or a file:// URL")]
+    #[error(
+        "cannot open a store at {location:?}: {reason}; give a folder, a file:// URL or s3://bucket/prefix"
+    )]
     Location {
         /// As given.
         location: String,
@@ -49,6 +91,31 @@ pub enum Error {
          the folder and how it is mounted"
     )]
     Permission {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// As the system said it.
+        source: Source,
+    },
+    /// The object store does not accept the credentials.
+    #[error(
+        "cannot {action} {path}: the store refuses access ({source}); check AWS_ACCESS_KEY_ID, \
+         AWS_SECRET_ACCESS_KEY and what the bucket's policy allows"
+    )]
+    Access {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// As the store said it.
+        source: Source,
+    },
+    /// No file handle left.
+    #[error(
+        "cannot {action} {path}: too many open files ({source}); raise the limit with ulimit -n"
+    )]
+    TooManyFiles {
         /// What was attempted.
         action: &'static str,
         /// On what.
@@ -128,9 +195,42 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if space or permission may come back without the program changing: worth waiting for.
-    pub fn is_about_the_disk(&self) -> bool {
-        matches!(self, Self::DiskFull { .. } | Self::Permission { .. })
+    /// Who can do something about it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Location { .. } | Self::NotADirectory { .. } | Self::NoConditionalPut { .. } => {
+                Fault::User
+            }
+            _ => Fault::External,
+        }
+    }
+
+    /// What ails the disk or the server; `None` if the error is about an object or a location.
+    pub fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::DiskFull { .. } => Some(Trouble::NoRoom),
+            Self::Permission { source, .. } => {
+                let read_only = Some(io::ErrorKind::ReadOnlyFilesystem);
+                Some(
+                    if io_error(source.as_ref()).map(io::Error::kind) == read_only {
+                        Trouble::ReadOnly
+                    } else {
+                        Trouble::NoPermission
+                    },
+                )
+            }
+            Self::Access { .. } => Some(Trouble::NoPermission),
+            Self::TooManyFiles { .. } => Some(Trouble::TooManyFiles),
+            Self::Backend { path, .. } if path.contains("://") => Some(Trouble::Network),
+            Self::Backend { .. } => Some(Trouble::Io),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call can succeed later with nothing changed here: room, permission, a
+    /// server may come back.
+    pub fn is_retryable(&self) -> bool {
+        self.trouble().is_some()
     }
 
     pub(crate) fn of(
@@ -138,9 +238,22 @@ impl Error {
         path: String,
         error: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        let kind = io_kind(&error);
+        let found = io_error(&error);
+        let kind = found.map(io::Error::kind);
+        let number = found.and_then(io::Error::raw_os_error);
+        let refused = is_refused(&error);
         let source = Box::new(error);
         match kind {
+            _ if refused => Self::Access {
+                action,
+                path,
+                source,
+            },
+            _ if matches!(number, Some(EMFILE | ENFILE)) => Self::TooManyFiles {
+                action,
+                path,
+                source,
+            },
             Some(
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded
@@ -170,12 +283,27 @@ impl Error {
     }
 }
 
-/// Kind of the first operating-system error in the chain.
-fn io_kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+/// As every Unix numbers them; `io::ErrorKind` has no name for them.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+
+/// Whether an object store said 401 or 403.
+fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    matches!(
+        error.downcast_ref::<object_store::Error>(),
+        Some(
+            object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }
+        )
+    ) && io_error(error).is_none()
+}
+
+/// The first operating-system error in the chain.
+fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
+            return Some(io);
         }
         next = error.source();
     }

@@ -6,11 +6,13 @@
 //! overwritten.
 
 mod error;
+mod open;
 mod store;
 mod sweep;
 mod weights;
 
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result, Trouble};
+pub use open::{check_option, is_secret_option};
 pub use store::{Created, Store};
 pub use weights::{MODEL_FILE, Weights};
 

@@ -1,16 +1,14 @@
 use std::{
     fmt,
     ops::Range,
-    path::{Component, Path as FsPath, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, local::LocalFileSystem, path::Path,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, Result};
@@ -30,8 +28,16 @@ pub enum Created {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// The folder behind `prefix`, where there is one.
-    folder: Option<PathBuf>,
+    backend: Backend,
+}
+
+/// What lies behind a store.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    /// The folder behind the prefix.
+    Folder(PathBuf),
+    /// An S3 bucket of that name.
+    Bucket(Arc<str>),
 }
 
 impl fmt::Debug for Store {
@@ -41,41 +47,12 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens a folder, given as a path or a `file://` URL. The folder need not exist: the first
-    /// create makes it.
-    pub fn open(location: &str) -> Result<Self> {
-        let refuse = |reason: &str| Error::Location {
-            location: location.to_owned(),
-            reason: reason.into(),
-        };
-        let path = match location.split_once("://") {
-            Some(("file", path)) if path.starts_with('/') => path,
-            Some(("file", _)) => return Err(refuse("a file URL needs an absolute path")),
-            Some((scheme, _)) => {
-                return Err(refuse(&format!("no backend for {scheme}:// in this build")));
-            }
-            None => location,
-        };
-        if path.is_empty() {
-            return Err(refuse("it is empty"));
-        }
-        let folder = resolve(FsPath::new(path))
-            .map_err(|error| Error::of("open a store at", path.to_owned(), error))?;
-        if folder.exists() && !folder.is_dir() {
-            let path = folder.display().to_string();
-            return Err(Error::NotADirectory {
-                action: "open a store at",
-                path,
-            });
-        }
-        let prefix =
-            Path::from_absolute_path(&folder).map_err(|error| refuse(&error.to_string()))?;
-        let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
-        Ok(Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, prefix: Path, backend: Backend) -> Self {
+        Self {
             objects,
             prefix,
-            folder: Some(folder),
-        })
+            backend,
+        }
     }
 
     /// The part of this store below `prefix`.
@@ -85,19 +62,24 @@ impl Store {
         Self {
             objects: Arc::clone(&self.objects),
             prefix: parts.clone().fold(self.prefix.clone(), Path::join),
-            folder: self
-                .folder
-                .as_ref()
-                .map(|folder| folder.join(parts.collect::<PathBuf>())),
+            backend: match &self.backend {
+                Backend::Folder(folder) => Backend::Folder(folder.join(parts.collect::<PathBuf>())),
+                bucket @ Backend::Bucket(_) => bucket.clone(),
+            },
         }
     }
 
     /// Where the root is, for messages.
     pub fn location(&self) -> String {
-        match &self.folder {
-            Some(folder) => folder.display().to_string(),
-            None => self.prefix.to_string(),
+        match &self.backend {
+            Backend::Folder(folder) => folder.display().to_string(),
+            Backend::Bucket(bucket) => format!("s3://{bucket}/{}", self.prefix),
         }
+    }
+
+    /// Whether it is on the network, where what it promises is worth a test of its own.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.backend, Backend::Bucket(_))
     }
 
     /// Creates an object unless one is there. When this returns `New`, bytes and directory
@@ -204,7 +186,10 @@ impl Store {
 
     /// The file behind an object, where the store is a folder.
     pub fn local_path(&self, path: &str) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(path))
+        match &self.backend {
+            Backend::Folder(folder) => Some(folder.join(path)),
+            Backend::Bucket(_) => None,
+        }
     }
 
     /// Proves that the store can be written and honours create-if-absent; run once at start.
@@ -234,7 +219,7 @@ impl Store {
     pub(crate) fn name(&self, path: &str) -> String {
         match self.local_path(path) {
             Some(file) => file.display().to_string(),
-            None => format!("{}/{path}", self.prefix),
+            None => format!("{}/{path}", self.location().trim_end_matches('/')),
         }
     }
 
@@ -245,24 +230,6 @@ impl Store {
         })?;
         Ok(below.parts().fold(self.prefix.clone(), Path::join))
     }
-}
-
-/// Absolute path without symlinks as far as it exists, and without `.` and `..`.
-fn resolve(path: &FsPath) -> std::io::Result<PathBuf> {
-    let mut resolved = PathBuf::new();
-    for part in std::path::absolute(path)?.components() {
-        match part {
-            Component::ParentDir => {
-                resolved.pop();
-            }
-            Component::CurDir => {}
-            part => resolved.push(part),
-        }
-        if let Ok(real) = resolved.canonicalize() {
-            resolved = real;
-        }
-    }
-    Ok(resolved)
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Archive(args) => roles::archive(&args, context).await,
         Verb::Replay(args) => replay::replay(&args, context).await,
         Verb::Weigh(args) => weigh_file(&args),
-        Verb::Report(args) => report::report(&args, context),
+        Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,
         Verb::Broker(args) => broker::broker(&args.command, context).await,

@@ -11,7 +11,10 @@ use vintage_bus::{Bus, TopicTable};
 use vintage_rollout::PromptSet;
 use vintage_store::Store;
 
-use crate::config::{RunConfig, presets};
+use crate::{
+    config::{RunConfig, presets},
+    folder::store_of,
+};
 
 /// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,7 +84,7 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     checks.extend(model(config));
     checks.extend(reward(config));
     checks.push(room(out));
-    checks.push(store(out).await);
+    checks.push(store(config, out).await);
     checks.push(sizes());
     checks.extend(broker(config).await);
     checks
@@ -209,8 +212,27 @@ fn room(out: &Path) -> Check {
 }
 
 /// Creating must fail where something is: commits rest on it.
-async fn store(out: &Path) -> Check {
-    let (name, folder) = ("store", existing(out));
+async fn store(config: &RunConfig, out: &Path) -> Check {
+    let name = "store";
+    if config.store.is_some() {
+        let outcome = async {
+            let store = store_of(config, out)?;
+            store.probe_conditional_put().await?;
+            Ok::<_, crate::Error>(store)
+        };
+        return match outcome.await {
+            Ok(store) => Check::good(
+                name,
+                format!("create-if-absent works at {}", store.location()),
+            ),
+            Err(error) => Check::bad(
+                name,
+                error.to_string(),
+                "correct store and store_options; credentials come from AWS_* in the environment",
+            ),
+        };
+    }
+    let folder = existing(out);
     let probe = folder.join(format!(".vintage-doctor-{}", std::process::id()));
     let text = probe.to_string_lossy();
     let outcome = async { Store::open(&text)?.probe_conditional_put().await }.await;

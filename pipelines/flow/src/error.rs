@@ -91,6 +91,7 @@ impl Error {
                     | vintage_rollout::Error::RewardStart { .. }
             ),
             Self::Bus(error) => matches!(error.fault(), Fault::User),
+            Self::Store(error) => matches!(error.fault(), vintage_store::Fault::User),
             _ => false,
         }
     }

@@ -6,13 +6,14 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
 use vintage_control::Name;
 use vintage_learner::Records;
 use vintage_store::{Store, Weights};
 
 use crate::{
     Error, Result,
-    config::{Resolved, RunConfig},
+    config::{Resolved, RunConfig, secret},
 };
 
 const RUN_LOCK: &str = ".lock";
@@ -23,6 +24,26 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
     [RUN_LOCK, SETUP_LOCK, "config.toml.part"]
         .iter()
         .any(|ours| name == *ours)
+}
+
+/// The root of the run in `folder`: where its `store` setting points, or the folder itself. A
+/// folder without settings, such as a copy of plans, archive and version 0, is its own root.
+pub fn open_store(folder: &Path) -> Result<Store> {
+    let config_file = folder.join("config.toml");
+    if config_file.is_file() {
+        store_of(&RunConfig::read(&config_file)?, folder)
+    } else {
+        Ok(Store::open(&folder.to_string_lossy())?)
+    }
+}
+
+/// The root of a run with these settings in `folder`.
+pub(crate) fn store_of(config: &RunConfig, folder: &Path) -> Result<Store> {
+    let Some(location) = &config.store else {
+        return Ok(Store::open(&folder.to_string_lossy())?);
+    };
+    let options = secret::reveal("store_options", &config.store_options).map_err(Error::Usage)?;
+    Ok(Store::open_with(location, &options)?)
 }
 
 /// A folder that is this process's until dropped.
@@ -95,7 +116,7 @@ impl RunFolder {
             let old = RunConfig::read(&config_file)?;
             resolved.config.check_resumable(&old, path)?;
         }
-        let store = Store::open(&path.to_string_lossy())?;
+        let store = store_of(&resolved.config, path)?;
         write_whole(&config_file, &resolved.to_toml())?;
         Ok(Self {
             path: path.to_owned(),
@@ -109,9 +130,18 @@ impl RunFolder {
         &self.path
     }
 
-    /// The folder as a store.
+    /// The root of plans, results, weights and archive: the folder, unless set otherwise.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Proves that the store honours create-if-absent, where that is not this machine's own
+    /// kernel's word.
+    pub(crate) async fn prove_store(&self) -> Result<()> {
+        if self.store.is_remote() {
+            self.store.probe_conditional_put().await?;
+        }
+        Ok(())
     }
 
     /// The records of a learner.
@@ -150,4 +180,27 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
             source,
         }
     })
+}
+
+/// A record in a file; `None` if there is no file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(path, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            attempted: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    let what = format!("cannot be read as a record of this version: {why}");
+    Error::Folder {
+        path: path.to_owned(),
+        what,
+    }
 }

@@ -23,7 +23,7 @@ pub mod teacher;
 
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};
-pub use folder::RunFolder;
+pub use folder::{RunFolder, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
 pub use run::run;
 pub use summary::Summary;

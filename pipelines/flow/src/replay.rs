@@ -11,6 +11,7 @@ use vintage_store::{Store, Weights};
 use crate::{
     Error, Result,
     event::{Events, RunEvent},
+    folder::open_store,
     recorded::ArchiveSource,
 };
 
@@ -53,7 +54,7 @@ pub async fn replay_exact(
     if !folder.is_dir() {
         return Err(refuse("is no folder: name a run's folder".to_owned()));
     }
-    let store = Store::open(&folder.to_string_lossy())?;
+    let store = open_store(folder)?;
     let learner = match learner {
         Some(name) => name.clone(),
         None => only(names(&store, "plans").await?, "learner", "--learner").map_err(refuse)?,

@@ -35,8 +35,8 @@ pub struct Report {
 ///
 /// # Errors
 /// If the folder is no run's, a record in it cannot be read, or the page cannot be written.
-pub fn write(folder: &Path) -> Result<Report> {
-    let record = RunRecord::read(folder)?;
+pub async fn write(folder: &Path) -> Result<Report> {
+    let record = RunRecord::read(folder).await?;
     let page = page::render(&record)?;
     let path = folder.join("report.html");
     let staged = folder.join(".report.html");

@@ -33,6 +33,7 @@ pub async fn archive(
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
     let (folder, log) = join(resolved, out, Reads::Log).await?;
+    folder.prove_store().await?;
     let options = sink_options(&resolved.config, &folder, &log);
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
@@ -61,6 +62,7 @@ pub async fn learn(
 ) -> Result<LearnerSummary> {
     let config = &resolved.config;
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
+    folder.prove_store().await?;
     let weights = folder.weights(&config.learner.policy);
     let task = Task::load(&config.prompts, folder.path())?;
     ensure_version_zero(&weights, config, &task, events).await?;

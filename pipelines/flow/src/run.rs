@@ -20,13 +20,16 @@ use crate::{
     broker::Log,
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
-    folder::{RunFolder, write_whole},
+    folder::{RunFolder, read_json, write_whole},
     inputs,
     recorded::held,
     summary::{Parts, Summary, Totals},
     tally::{Held, Planned, Tally},
     tasks::Task,
 };
+
+/// Beside `config.toml`, in the run's folder wherever its store is.
+const SUMMARY_FILE: &str = "summary.json";
 
 /// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves
 /// everything in `out`; called again with the same folder, it goes on. A finished folder gives
@@ -43,9 +46,10 @@ pub async fn run(
         inputs::check(config).await?;
     }
     let folder = RunFolder::take(out, resolved)?;
-    if let Some(summary) = finished_summary(&folder, config).await? {
+    if let Some(summary) = finished_summary(&folder, config)? {
         return Ok(summary);
     }
+    folder.prove_store().await?;
     let phase = |text: &str| {
         let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
     };
@@ -133,8 +137,8 @@ pub(crate) async fn gate_base(reader: &Reader, records: &Records) -> Result<Gate
     Ok(base)
 }
 
-async fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Summary>> {
-    let Some(summary) = folder.store().get_json::<Summary>("summary.json").await? else {
+fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Summary>> {
+    let Some(summary) = read_json::<Summary>(&folder.path().join(SUMMARY_FILE))? else {
         return Ok(None);
     };
     Ok((summary.updates >= config.learner.steps).then_some(summary))
@@ -143,7 +147,7 @@ async fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Opti
 fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
     let text = serde_json::to_string_pretty(summary)
         .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
-    write_whole(&folder.path().join("summary.json"), &(text + "\n"))
+    write_whole(&folder.path().join(SUMMARY_FILE), &(text + "\n"))
 }
 
 /// Versions to evaluate: 0, every `every`-th, the last.

@@ -218,10 +218,12 @@ async fn a_file_in_place_of_a_folder_is_told_plainly() {
         assert!(matches!(error, Error::NotADirectory { .. }), "{error:?}");
         assert!(error.to_string().contains("plans"), "{error}");
     }
-    assert!(matches!(
-        Store::open("s3://bucket"),
-        Err(Error::Location { .. })
-    ));
+    for no_backend in ["gs://bucket", "s3://", "file://relative"] {
+        assert!(matches!(
+            Store::open(no_backend),
+            Err(Error::Location { .. })
+        ));
+    }
     assert!(matches!(Store::open(""), Err(Error::Location { .. })));
 }
 
@@ -236,7 +238,7 @@ async fn a_folder_that_cannot_be_written_is_told_plainly() {
         .unwrap_err();
     assert!(matches!(error, Error::Permission { .. }), "{error:?}");
     assert!(
-        error.is_about_the_disk() && error.to_string().contains("/sys/vintage"),
+        error.is_retryable() && error.to_string().contains("/sys/vintage"),
         "{error}"
     );
 }
@@ -254,7 +256,7 @@ async fn a_full_disk_is_told_plainly_and_leaves_nothing() {
             .unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
         assert!(
-            error.is_about_the_disk() && error.to_string().contains("p/big"),
+            error.is_retryable() && error.to_string().contains("p/big"),
             "{error}"
         );
         assert_eq!(

@@ -37,7 +37,9 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
         }
         (summary, _) => summary?,
     };
-    report::write(&out).context("the run is done, but its report could not be written")?;
+    report::write(&out)
+        .await
+        .context("the run is done, but its report could not be written")?;
     context
         .output
         .print(&summary, |summary| text(summary, &out))?;

@@ -1,9 +1,10 @@
 //! Ranges, and what settings demand of one another.
 
-use super::{RunConfig, Settings, Violation};
+use super::{RunConfig, Settings, Violation, secret::is_reference};
 
 impl Settings for RunConfig {
-    const PATHS: &'static [&'static str] = &["model.path", "prompts.train", "prompts.heldout"];
+    const PATHS: &'static [&'static str] =
+        &["model.path", "prompts.train", "prompts.heldout", "store"];
 
     fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -194,11 +195,41 @@ impl Settings for RunConfig {
         );
 
         self.gate_violations(&mut found);
+        self.store_violations(&mut found);
         found
     }
 }
 
 impl RunConfig {
+    /// A store that cannot be, or a secret where everybody reads it.
+    fn store_violations(&self, found: &mut Vec<Violation>) {
+        let mut refuse = |key, why| found.push(Violation { key, why });
+        let location = self.store.as_deref().unwrap_or(".");
+        let is_s3 = location.starts_with("s3://");
+        if location.is_empty()
+            || (location.contains("://") && !is_s3 && !location.starts_with("file://"))
+        {
+            let why = "give a folder, a file:// URL or s3://bucket/prefix";
+            refuse("store", why.to_owned());
+        }
+        for (name, value) in &self.store_options {
+            if !is_s3 {
+                let why = format!("{name}: only a store on S3 has options");
+                refuse("store_options", why);
+            } else if let Err(why) = vintage_store::check_option(name) {
+                refuse("store_options", why);
+            } else if vintage_store::is_secret_option(name) && !is_reference(value) {
+                refuse(
+                    "store_options",
+                    format!(
+                        "{name} is a secret, and settings are written to the run's folder: give \
+                         env:NAME or file:/path, or leave it to AWS_SECRET_ACCESS_KEY"
+                    ),
+                );
+            }
+        }
+    }
+
     /// The gate would starve the learner, or ask for versions that are gone.
     fn gate_violations(&self, found: &mut Vec<Violation>) {
         let learner = &self.learner;

@@ -13,6 +13,7 @@ mod resume;
 mod rollout;
 mod run;
 mod schema;
+pub mod secret;
 mod sections;
 mod show;
 mod suggest;

@@ -251,6 +251,10 @@ fn typed(value: toml::Value, kind: &Kind) -> Option<toml::Value> {
 }
 
 fn absolute(text: &str, base: Option<&Path>) -> String {
+    // A URL is no path.
+    if text.contains("://") {
+        return text.to_owned();
+    }
     let path = base.map_or_else(|| Path::new(text).to_owned(), |base| base.join(text));
     // Fails on an empty path or a lost working directory only; then the user's own text is the
     // clearest thing to show when the file cannot be opened.

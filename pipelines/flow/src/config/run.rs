@@ -27,8 +27,14 @@ pub struct RunConfig {
     pub broker: String,
     /// Which rule bounds an update.
     pub algorithm: AlgorithmName,
+    /// Root of plans, results, checkpoints, evaluations, weights and archive: a folder or
+    /// `s3://bucket/prefix`; unset = the run's folder.
+    pub store: Option<String>,
     /// librdkafka options, passed through as they are.
     pub broker_options: BTreeMap<String, String>,
+    /// Options of an S3 store: endpoint, region, `allow_http` and so on. A value may be `env:NAME`
+    /// or `file:/path`; a secret must be.
+    pub store_options: BTreeMap<String, String>,
     /// M2PO's own settings.
     pub m2po: M2poConfig,
     /// GRPO's own settings.
@@ -61,7 +67,9 @@ impl Default for RunConfig {
             namespace: name("vintage"),
             broker: "embedded".to_owned(),
             algorithm: AlgorithmName::M2po,
+            store: None,
             broker_options: BTreeMap::new(),
+            store_options: BTreeMap::new(),
             m2po: M2poConfig::default(),
             grpo: GrpoConfig::default(),
             model: ModelConfig::default(),

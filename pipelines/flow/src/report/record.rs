@@ -1,18 +1,20 @@
-//! A run's records as they lie in its folder.
+//! A run's records as they lie in its folder and its store.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, de::DeserializeOwned};
 use vintage_control::{EvaluationResult, UpdateResult};
+use vintage_store::Store;
 
 use crate::{
     Error, Result,
     config::{Recorded, read_recorded},
+    folder::{damaged, open_store, read_json},
 };
+
+/// Records asked for at once: over a network each costs a round trip.
+const AT_ONCE: usize = 16;
 
 /// Everything a report shows.
 pub(super) struct RunRecord {
@@ -44,7 +46,7 @@ struct RejectionReason {
 }
 
 impl RunRecord {
-    pub(super) fn read(folder: &Path) -> Result<Self> {
+    pub(super) async fn read(folder: &Path) -> Result<Self> {
         let config = folder.join("config.toml");
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Folder {
@@ -65,21 +67,19 @@ impl RunRecord {
                 .find(|setting| setting.key.to_string() == name)?;
             Some(found.value.trim_matches('"').to_owned())
         };
+        let store = open_store(folder)?;
         let learner = match setting("learner.name") {
             Some(name) => name,
-            None => subfolders(&folder.join("results"))?
-                .into_iter()
-                .next()
-                .unwrap_or_default(),
+            None => first_below(&store, "results").await?,
         };
         let policy = setting("learner.policy").unwrap_or_else(|| learner.clone());
-        let summary: Option<serde_json::Value> = optional(&folder.join("summary.json"))?;
+        let summary: Option<serde_json::Value> = read_json(&folder.join("summary.json"))?;
         let counted = summary.as_ref().and_then(|summary| summary.get("rejected"));
         let rejected = match counted.and_then(|counted| {
             serde_json::from_value::<BTreeMap<String, u64>>(counted.clone()).ok()
         }) {
             Some(counted) => counted,
-            None => count_rejections(&folder.join("plans").join(&learner))?,
+            None => count_rejections(&store, &format!("plans/{learner}")).await?,
         };
         let name = setting("run").filter(|name| name != "run");
         let folder_name = folder.canonicalize().ok();
@@ -88,8 +88,8 @@ impl RunRecord {
             name: name
                 .or_else(|| folder_name.map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "run".to_owned()),
-            results: numbered(&folder.join("results").join(&learner))?,
-            evaluations: numbered(&folder.join("evaluations").join(&policy))?,
+            results: numbered(&store, &format!("results/{learner}")).await?,
+            evaluations: numbered(&store, &format!("evaluations/{policy}")).await?,
             learner,
             settings,
             summary,
@@ -98,9 +98,9 @@ impl RunRecord {
     }
 }
 
-fn count_rejections(folder: &Path) -> Result<BTreeMap<String, u64>> {
+async fn count_rejections(store: &Store, prefix: &str) -> Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
-    for plan in numbered::<PlanRejections>(folder)? {
+    for plan in numbered::<PlanRejections>(store, prefix).await? {
         for rejection in plan.rejections {
             *counts.entry(rejection.reason).or_default() += 1;
         }
@@ -108,66 +108,30 @@ fn count_rejections(folder: &Path) -> Result<BTreeMap<String, u64>> {
     Ok(counts)
 }
 
-/// Every `<number>.json` of a folder, in numeric order; none if there is no folder.
-fn numbered<T: DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
-    let mut files: Vec<(u64, PathBuf)> = entries(folder)?
-        .into_iter()
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "json")
-        })
-        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
-        .collect();
-    files.sort();
-    files
-        .into_iter()
-        .filter_map(|(_, path)| optional(&path).transpose())
-        .collect()
-}
-
-fn subfolders(folder: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<_> = entries(folder)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
-        .collect();
-    names.sort();
-    Ok(names)
-}
-
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |source| Error::Io {
-        attempted: "read",
-        path: folder.to_owned(),
-        source,
+/// Every `<number>.json` right below a prefix, in numeric order.
+async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
+    let paths = store.list(prefix).await?;
+    let number = |path: &str| {
+        let name = path.strip_prefix(prefix)?.strip_prefix('/')?;
+        name.strip_suffix(".json")?.parse::<u64>().ok()
     };
-    match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()).map_err(io))
-            .collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(io(error)),
-    }
+    let mut numbers: Vec<_> = paths.iter().filter_map(|path| number(path)).collect();
+    numbers.sort_unstable();
+    let records = stream::iter(numbers).map(|number| async move {
+        store
+            .get_json::<T>(&format!("{prefix}/{number}.json"))
+            .await
+    });
+    let records: Vec<Option<T>> = records.buffered(AT_ONCE).try_collect().await?;
+    Ok(records.into_iter().flatten().collect())
 }
 
-fn optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| damaged(path, &error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            attempted: "read",
-            path: path.to_owned(),
-            source,
-        }),
-    }
-}
-
-fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    let what = format!("cannot be read as a record of this version: {why}");
-    Error::Folder {
-        path: path.to_owned(),
-        what,
-    }
+/// Name of the first folder below a prefix; empty if there is none.
+async fn first_below(store: &Store, prefix: &str) -> Result<String> {
+    let paths = store.list(prefix).await?;
+    let first = paths.iter().find_map(|path| {
+        let below = path.strip_prefix(prefix)?.strip_prefix('/')?;
+        below.split_once('/').map(|(name, _)| name.to_owned())
+    });
+    Ok(first.unwrap_or_default())
 }

@@ -106,12 +106,12 @@ fn summary(folder: &Path) {
     put(folder, "summary.json", &summary.to_string());
 }
 
-#[test]
-fn a_report_stands_alone() {
+#[tokio::test]
+async fn a_report_stands_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 400);
     summary(folder.path());
-    let report = write(folder.path()).expect("a report");
+    let report = write(folder.path()).await.expect("a report");
     assert_eq!((report.updates, report.evaluations), (400, 17));
     let page = std::fs::read_to_string(&report.path).expect("written");
     for outside in [
@@ -138,73 +138,73 @@ fn a_report_stands_alone() {
     }
 }
 
-#[test]
-fn an_unbalanced_account_is_shown_as_one() {
+#[tokio::test]
+async fn an_unbalanced_account_is_shown_as_one() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 3);
     let summary = serde_json::json!({
         "produced": 50, "trained": 48, "in_flight": 1, "lost": 0, "rejected": {},
     });
     put(folder.path(), "summary.json", &summary.to_string());
-    write(folder.path()).expect("a report");
+    write(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(page.contains("<b>50</b> produced ≠ "));
 }
 
-#[test]
-fn a_run_that_has_only_begun_has_a_report() {
+#[tokio::test]
+async fn a_run_that_has_only_begun_has_a_report() {
     for updates in [0, 1] {
         let folder = tempfile::tempdir().expect("a folder");
         run(folder.path(), updates);
-        write(folder.path()).expect("a report");
+        write(folder.path()).await.expect("a report");
         let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
         assert!(page.contains("not finished"));
         assert!(page.contains("The account is made when the run ends."));
     }
 }
 
-#[test]
-fn rejections_of_a_killed_run_are_counted_from_its_plans() {
+#[tokio::test]
+async fn rejections_of_a_killed_run_are_counted_from_its_plans() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 2);
     let plan = r#"{"version":0,"rejections":[{"reason":"too_stale"},{"reason":"too_stale"}]}"#;
     put(folder.path(), "plans/lead/0.json", plan);
-    write(folder.path()).expect("a report");
+    write(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(page.contains("<td>too stale</td><td>2</td>"));
 }
 
-#[test]
-fn texts_of_the_settings_cannot_break_the_page() {
+#[tokio::test]
+async fn texts_of_the_settings_cannot_break_the_page() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 1);
     let config = "broker = \"<script>alert(1)</script>\"  # <b>file\n";
     put(folder.path(), "config.toml", config);
-    write(folder.path()).expect("a report");
+    write(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"));
     assert!(!page.contains("<b>file"));
 }
 
-#[test]
-fn what_is_no_run_and_what_is_damaged_is_told() {
+#[tokio::test]
+async fn what_is_no_run_and_what_is_damaged_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let error = write(folder.path()).expect_err("empty");
+    let error = write(folder.path()).await.expect_err("empty");
     assert!(error.to_string().contains("no config.toml"), "{error}");
     run(folder.path(), 2);
     put(folder.path(), "results/lead/1.json", "{\"format\":");
-    let error = write(folder.path()).expect_err("damaged").to_string();
+    let error = write(folder.path()).await.expect_err("damaged").to_string();
     assert!(error.contains("results/lead/1.json"), "{error}");
     assert!(!folder.path().join("report.html").exists());
 }
 
 /// Writes the report of a made-up run where `VINTAGE_REPORT_SAMPLE` says, to be looked at.
-#[test]
-fn a_made_up_run_can_be_looked_at() {
+#[tokio::test]
+async fn a_made_up_run_can_be_looked_at() {
     let kept = std::env::var_os("VINTAGE_REPORT_SAMPLE").map(std::path::PathBuf::from);
     let folder = tempfile::tempdir().expect("a folder");
     let path = kept.unwrap_or_else(|| folder.path().to_owned());
     run(&path, 397);
     summary(&path);
-    assert!(write(&path).expect("a report").bytes > 10_000);
+    assert!(write(&path).await.expect("a report").bytes > 10_000);
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{EvaluationResult, PolicyVersion, UpdateResult};
-use vintage_flow::config::RunConfig;
+use vintage_flow::{config::RunConfig, open_store};
 use vintage_store::{Store, Weights};
 
 use super::Context;
@@ -49,7 +49,7 @@ struct Archived {
 /// Prints it.
 pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
     let config = RunConfig::read(&path.join("config.toml"))?;
-    let store = Store::open(&path.to_string_lossy())?;
+    let store = open_store(path)?;
     let (learner, policy) = (&config.learner.name, &config.learner.policy);
     let results = numbers(&store.list(&format!("results/{learner}")).await?);
     let evaluations = numbers(&store.list(&format!("evaluations/{policy}")).await?);
