@@ -5,7 +5,9 @@
 //! and on the disk (file and directory entry synced) before it can be seen, and is never
 //! overwritten.
 
+mod bucket;
 mod error;
+mod folder;
 mod open;
 mod store;
 mod sweep;

@@ -100,7 +100,7 @@ fn folder(location: &str, path: &str) -> Result<Store> {
         });
     }
     let prefix = Path::from_absolute_path(&folder).map_err(|error| refuse(&error.to_string()))?;
-    let objects = Arc::new(LocalFileSystem::new().with_fsync(true));
+    let objects = Arc::new(LocalFileSystem::new());
     Ok(Store::new(objects, prefix, Backend::Folder(folder)))
 }
 

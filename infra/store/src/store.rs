@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result};
+use crate::{Error, Result, bucket, folder};
 
 /// Whether a create made the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
     backend: Backend,
+    durable: Arc<folder::Durable>,
 }
 
 /// What lies behind a store.
@@ -52,6 +53,7 @@ impl Store {
             objects,
             prefix,
             backend,
+            durable: Arc::default(),
         }
     }
 
@@ -66,6 +68,7 @@ impl Store {
                 Backend::Folder(folder) => Backend::Folder(folder.join(parts.collect::<PathBuf>())),
                 bucket @ Backend::Bucket(_) => bucket.clone(),
             },
+            durable: Arc::clone(&self.durable),
         }
     }
 
@@ -87,12 +90,15 @@ impl Store {
     /// nothing is left behind.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let full = self.full(path)?;
-        let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(&full, bytes.into(), options).await {
-            Ok(_) => Ok(Created::New),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Exists),
-            Err(error) => Err(Error::of("write", self.name(path), error)),
-        }
+        let Some(file) = self.local_path(path) else {
+            let created = bucket::create(self.objects.as_ref(), &full, bytes).await;
+            return created.map_err(|error| Error::of("write", self.name(path), error));
+        };
+        let durable = Arc::clone(&self.durable);
+        let created =
+            tokio::task::spawn_blocking(move || folder::create(&file, &bytes, &durable)).await;
+        let created = created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        created.map_err(|error| Error::of("write", self.name(path), error))
     }
 
     /// The whole object; `None` if there is none.
@@ -152,14 +158,17 @@ impl Store {
         let Some(file) = self.local_path(path) else {
             return Ok(());
         };
-        let synced = tokio::task::spawn_blocking(move || {
-            let folder = file.parent().unwrap_or(&file);
-            std::fs::File::open(folder)?.sync_all()
-        });
+        let synced =
+            tokio::task::spawn_blocking(move || folder::sync(file.parent().unwrap_or(&file)));
         let synced = synced
             .await
             .map_err(|error| Error::of("delete", self.name(path), error))?;
-        synced.map_err(|error| Error::of("make durable the delete of", self.name(path), error))
+        match synced {
+            // Somebody else deleted the last object beside it, and the folder with it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            synced => synced
+                .map_err(|error| Error::of("make durable the delete of", self.name(path), error)),
+        }
     }
 
     /// [`Store::create`] of a record as one line of JSON.
