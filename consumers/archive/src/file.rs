@@ -8,12 +8,13 @@ use arrow::{
 };
 use bytes::{Buf as _, Bytes};
 use parquet::{
-    arrow::arrow_reader::{
-        ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
     },
     errors::ParquetError,
     file::{
-        metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+        metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
         reader::{ChunkReader, Length},
         statistics::Statistics,
     },
@@ -134,6 +135,21 @@ impl Opened {
     /// Smallest and largest value of the leaf below column `root` that ends in `last`, in row
     /// group `group`; `None` where the file does not say.
     pub(crate) fn range(&self, group: usize, root: &str, last: &str) -> Option<(i64, i64)> {
+        match self.statistics(group, root, last)? {
+            Statistics::Int64(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
+            _ => None,
+        }
+    }
+
+    /// The same of a column of f32.
+    pub(crate) fn float_range(&self, group: usize, root: &str) -> Option<(f32, f32)> {
+        match self.statistics(group, root, root)? {
+            Statistics::Float(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
+            _ => None,
+        }
+    }
+
+    fn statistics(&self, group: usize, root: &str, last: &str) -> Option<&Statistics> {
         self.seal.as_ref()?;
         let columns = self.metadata.row_group(group).columns();
         let column = columns.iter().find(|column| {
@@ -141,27 +157,67 @@ impl Opened {
             parts.first().is_some_and(|part| part == root)
                 && parts.last().is_some_and(|part| part == last)
         })?;
-        match column.statistics()? {
-            Statistics::Int64(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
-            _ => None,
-        }
+        column.statistics()
     }
 
     /// Reads and checks row group `group`, all columns.
     pub(crate) async fn read(&self, group: usize) -> Result<RecordBatch> {
-        let (bytes, start) = match &self.seal {
-            Some(seal) => {
-                let range = self.segment(group);
-                let bytes = self.fetch(range.clone()).await?;
-                seal.check_segment(group, &bytes)
-                    .map_err(|why| self.corrupt(why))?;
-                (bytes, range.start)
-            }
-            None => (self.fetch(0..self.file.bytes).await?, 0),
+        let bytes = self.load(group).await?;
+        self.decode(group, bytes, None).await
+    }
+
+    /// The bytes of row group `group`, checked.
+    pub(crate) async fn load(&self, group: usize) -> Result<Loaded> {
+        let Some(seal) = &self.seal else {
+            let bytes = self.fetch(0..self.file.bytes).await?;
+            return Ok(Loaded(vec![(0, bytes)]));
         };
+        let range = self.segment(group);
+        let bytes = self.fetch(range.clone()).await?;
+        seal.check_segment(group, &bytes)
+            .map_err(|why| self.corrupt(why))?;
+        Ok(Loaded(vec![(range.start, bytes)]))
+    }
+
+    /// The bytes of columns `roots` of row group `group` and no others. The seal is over the
+    /// whole row group, so that they are not checked: for counting, not for training.
+    pub(crate) async fn load_columns(&self, group: usize, roots: &[&str]) -> Result<Loaded> {
+        if self.seal.is_none() || self.whole.is_some() {
+            return self.load(group).await;
+        }
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for column in self.metadata.row_group(group).columns() {
+            let root = column.column_path().parts().first();
+            if !root.is_some_and(|root| roots.contains(&root.as_str())) {
+                continue;
+            }
+            let range = chunk(column);
+            match ranges.last_mut() {
+                Some(last) if range.start <= last.end.saturating_add(TAIL_READ) => {
+                    last.end = last.end.max(range.end);
+                }
+                _ => ranges.push(range),
+            }
+        }
+        let mut pieces = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            if range.start > range.end || range.end > self.file.bytes {
+                return Err(self.corrupt("a column lies outside of it"));
+            }
+            pieces.push((range.start, self.fetch(range.clone()).await?));
+        }
+        Ok(Loaded(pieces))
+    }
+
+    /// Takes loaded bytes apart: all columns, or those of `roots`.
+    pub(crate) async fn decode(
+        &self,
+        group: usize,
+        bytes: Loaded,
+        roots: Option<&'static [&'static str]>,
+    ) -> Result<RecordBatch> {
         let window = Window {
-            bytes,
-            start,
+            pieces: bytes.0,
             length: self.file.bytes,
         };
         let groups = if self.seal.is_some() {
@@ -170,7 +226,8 @@ impl Opened {
             all(&self.metadata)
         };
         let metadata = Arc::clone(&self.metadata);
-        let decoded = tokio::task::spawn_blocking(move || decode(window, metadata, groups)).await;
+        let decoded =
+            tokio::task::spawn_blocking(move || decode(window, metadata, groups, roots)).await;
         match decoded {
             Ok(batch) => batch.map_err(|error| self.corrupt(error)),
             Err(panic) => Err(self.corrupt(format!("the Parquet reader panicked: {panic}"))),
@@ -242,14 +299,18 @@ impl Opened {
 
 /// Where the bytes of a row group end.
 pub(crate) fn end_of(group: &RowGroupMetaData) -> usize {
-    let ends = group.columns().iter().map(|column| {
-        let start = column
-            .dictionary_page_offset()
-            .unwrap_or(column.data_page_offset());
-        start.saturating_add(column.compressed_size())
-    });
+    let ends = group.columns().iter().map(|column| chunk(column).end);
     ends.max()
         .map_or(0, |end| usize::try_from(end).unwrap_or(usize::MAX))
+}
+
+/// Where the bytes of a column of a row group lie.
+fn chunk(column: &ColumnChunkMetaData) -> Range<u64> {
+    let start = column
+        .dictionary_page_offset()
+        .unwrap_or(column.data_page_offset());
+    let end = start.saturating_add(column.compressed_size());
+    u64::try_from(start).unwrap_or(u64::MAX)..u64::try_from(end).unwrap_or(u64::MAX)
 }
 
 fn all(metadata: &ParquetMetaData) -> Vec<usize> {
@@ -336,6 +397,7 @@ fn decode(
     window: Window,
     metadata: Arc<ParquetMetaData>,
     groups: Vec<usize>,
+    roots: Option<&[&str]>,
 ) -> std::result::Result<RecordBatch, ParquetError> {
     // What the rows are is told by Parquet's own types; see the encoder.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
@@ -344,7 +406,15 @@ fn decode(
         .iter()
         .map(|&g| metadata.metadata().row_group(g).num_rows())
         .sum();
+    let columns = match roots {
+        Some(roots) => ProjectionMask::columns(
+            metadata.metadata().file_metadata().schema_descr(),
+            roots.iter().copied(),
+        ),
+        None => ProjectionMask::all(),
+    };
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, metadata)
+        .with_projection(columns)
         .with_row_groups(groups)
         .with_batch_size(usize::try_from(rows).unwrap_or(0).max(1))
         .build()?;
@@ -353,10 +423,13 @@ fn decode(
     Ok(concat_batches(&schema, &batches)?)
 }
 
-/// Part of a file in memory, at its place.
+/// Bytes of a file, each piece with where it starts; ascending.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded(Vec<(u64, Bytes)>);
+
+/// Parts of a file in memory, at their places.
 struct Window {
-    bytes: Bytes,
-    start: u64,
+    pieces: Vec<(u64, Bytes)>,
     length: u64,
 }
 
@@ -370,21 +443,24 @@ impl ChunkReader for Window {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
-        let end = self.start + self.bytes.len() as u64;
-        let length = end.saturating_sub(start) as usize;
-        Ok(self.get_bytes(start, length)?.reader())
+        let piece = self.pieces.iter().rev().find(|(from, _)| *from <= start);
+        let length = piece.map_or(0, |(from, bytes)| {
+            (from + bytes.len() as u64).saturating_sub(start)
+        });
+        Ok(self.get_bytes(start, length as usize)?.reader())
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
-        let from = start
-            .checked_sub(self.start)
-            .and_then(|from| usize::try_from(from).ok());
-        let range = from.and_then(|from| Some(from..from.checked_add(length)?));
-        match range {
-            Some(range) if range.end <= self.bytes.len() => Ok(self.bytes.slice(range)),
-            _ => Err(ParquetError::EOF(format!(
+        let piece = self.pieces.iter().rev().find(|(from, _)| *from <= start);
+        let found = piece.and_then(|(from, bytes)| {
+            let from = usize::try_from(start - from).ok()?;
+            let range = from..from.checked_add(length)?;
+            (range.end <= bytes.len()).then(|| bytes.slice(range))
+        });
+        found.ok_or_else(|| {
+            ParquetError::EOF(format!(
                 "{length} bytes at {start} are beyond the row group"
-            ))),
-        }
+            ))
+        })
     }
 }

@@ -9,11 +9,13 @@ use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
 
 use crate::{
-    ArchiveFile, ArchiveMeta, ArchivedMessage, Error, Filter, Merged, Messages, Result,
+    ArchiveFile, ArchiveMeta, ArchivedMessage, Error, Filter, Groups, Heads, Merged, Messages,
+    Result, Selection,
     cache::Cache,
     file::{Opened, Place},
     path, recover,
     rowgroup::RowGroup,
+    select::Bounds,
 };
 
 /// Reads the archive of one topic, all its lives. Cheap to clone; clones share caches.
@@ -31,12 +33,20 @@ struct Shared {
     store: Store,
     topic: String,
     /// Files opened before, by path.
-    files: Mutex<HashMap<String, ArchiveFile>>,
+    files: Mutex<HashMap<String, Known>>,
     /// Base offsets of partitions a single record was asked of.
     bases: Mutex<HashMap<(Incarnation, Partition), Bases>>,
     /// The file a single record was last found in.
     opened: Mutex<HashMap<(Incarnation, Partition), Opened>>,
     groups: Mutex<Cache>,
+}
+
+/// What stays known of a file once it was opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) file: ArchiveFile,
+    /// Of its row groups.
+    pub(crate) bounds: Arc<[Bounds]>,
 }
 
 impl Reader {
@@ -118,17 +128,27 @@ impl Reader {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<ArchiveFile>> {
+        let known = self.survey(incarnation, partition).await?;
+        Ok(known.into_iter().map(|known| known.file).collect())
+    }
+
+    /// [`Reader::chain`] with what the files' statistics say.
+    pub(crate) async fn survey(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Vec<Known>> {
         let meta = self.meta(incarnation).await?;
         let mut before = path::meta(self.topic(), incarnation);
         let mut ends = meta.start(partition);
         let store = &self.shared.store;
         let mut files = Vec::new();
         for base in recover::bases(store, self.topic(), incarnation, partition).await? {
-            let file = self.file(incarnation, partition, base).await?;
-            let starts = file.footer.base_offset;
+            let known = self.known(incarnation, partition, base).await?;
+            let starts = known.file.footer.base_offset;
             if starts != ends {
                 let kind = if starts > ends { "gap" } else { "overlap" };
-                let after = file.path;
+                let after = known.file.path;
                 return Err(Error::BrokenChain {
                     kind,
                     partition,
@@ -138,8 +158,9 @@ impl Reader {
                     starts,
                 });
             }
+            let file = &known.file;
             (before, ends) = (file.path.clone(), file.footer.next_offset);
-            files.push(file);
+            files.push(known);
         }
         Ok(files)
     }
@@ -189,6 +210,27 @@ impl Reader {
             lives.push(partitions);
         }
         Ok(Merged::new(lives))
+    }
+
+    /// The heads of one partition's messages from an offset on: headers and counts, without the
+    /// cost of reading what was sampled.
+    pub async fn heads(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        from: Offset,
+    ) -> Result<Heads> {
+        let chain = self.chain(incarnation, partition).await?;
+        let files = chain
+            .into_iter()
+            .filter(|file| file.footer.next_offset > from);
+        Ok(Heads::new(self.clone(), files.collect(), from))
+    }
+
+    /// The whole groups that `selection` takes, of all lives and partitions, in the order of
+    /// [`Reader::merged`]: a group stands where its last part does.
+    pub async fn groups(&self, selection: &Selection) -> Result<Groups> {
+        Groups::open(self.clone(), selection.clone()).await
     }
 
     /// One message.
@@ -264,19 +306,24 @@ impl Reader {
         Ok(Some(opened))
     }
 
-    async fn file(
+    async fn known(
         &self,
         incarnation: Incarnation,
         partition: Partition,
         base: Offset,
-    ) -> Result<ArchiveFile> {
+    ) -> Result<Known> {
         let path = path::data(self.topic(), incarnation, partition, base);
-        if let Some(file) = lock(&self.shared.files).get(&path) {
-            return Ok(file.clone());
+        if let Some(known) = lock(&self.shared.files).get(&path) {
+            return Ok(known.clone());
         }
         let opened = self.open(incarnation, partition, base).await?;
-        lock(&self.shared.files).insert(path, opened.file.clone());
-        Ok(opened.file)
+        let bounds = (0..opened.groups()).map(|group| Bounds::of(&opened, group));
+        let known = Known {
+            bounds: bounds.collect(),
+            file: opened.file,
+        };
+        lock(&self.shared.files).insert(path, known.clone());
+        Ok(known)
     }
 
     pub(crate) async fn open(

@@ -54,16 +54,7 @@ impl RowGroup {
         partition: Partition,
         schema_name: Option<&str>,
     ) -> Result<Self, String> {
-        let column = |name: &str| -> Result<ArrayRef, String> {
-            let expected = file_schema();
-            let expected = expected
-                .field_with_name(name)
-                .map_err(|error| error.to_string())?;
-            let found = batch
-                .column_by_name(name)
-                .ok_or_else(|| format!("it has no column {name}"))?;
-            conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
-        };
+        let column = |name: &str| column(batch, name);
         let trajectory = vintage_trajectory::schema();
         let names = trajectory.fields().iter().map(|field| field.name());
         let offsets = column(OFFSET)?;
@@ -158,23 +149,12 @@ impl RowGroup {
     }
 
     fn raw_headers(&self, row: usize) -> Result<Vec<Header>, String> {
-        if self.headers.is_null(row) {
-            return Ok(Vec::new());
-        }
-        let entries = self.headers.value(row);
-        let entries = entries.as_struct();
-        let (names, values) = (
-            entries.column(0).as_string::<i32>(),
-            entries.column(1).as_binary(),
-        );
-        if names.null_count() > 0 {
-            return Err("a header has no name".to_owned());
-        }
-        let header = |at| Header {
-            key: names.value(at).to_owned(),
-            value: binary(values, at),
-        };
-        Ok((0..entries.len()).map(header).collect())
+        let pairs = header_pairs(&self.headers, row)?;
+        let headers = pairs.map(|(key, value)| Header {
+            key: key.to_owned(),
+            value: value.map(Bytes::copy_from_slice),
+        });
+        Ok(headers.collect())
     }
 
     fn quarantined(&self, row: usize) -> Quarantined {
@@ -186,6 +166,43 @@ impl RowGroup {
             payload_sha256: digest.and_then(|bytes| Some(Sha256(bytes.try_into().ok()?))),
         }
     }
+}
+
+/// Column `name` in the type it was written in.
+pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String> {
+    let expected = file_schema();
+    let expected = expected
+        .field_with_name(name)
+        .map_err(|error| error.to_string())?;
+    let found = batch
+        .column_by_name(name)
+        .ok_or_else(|| format!("it has no column {name}"))?;
+    conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
+}
+
+/// The headers in row `row`, where they lie.
+pub(crate) fn header_pairs(
+    headers: &ListArray,
+    row: usize,
+) -> Result<impl Iterator<Item = (&str, Option<&[u8]>)>, String> {
+    let offsets = headers.value_offsets();
+    let range = if headers.is_valid(row) {
+        offsets[row] as usize..offsets[row + 1] as usize
+    } else {
+        0..0
+    };
+    let entries = headers.values().as_struct();
+    let (names, values) = (
+        entries.column(0).as_string::<i32>(),
+        entries.column(1).as_binary::<i32>(),
+    );
+    if range.clone().any(|at| names.is_null(at)) {
+        return Err("a header has no name".to_owned());
+    }
+    Ok(range.map(|at| {
+        let value = values.is_valid(at).then(|| values.value(at));
+        (names.value(at), value)
+    }))
 }
 
 fn binary(column: &BinaryArray, row: usize) -> Option<Bytes> {
@@ -202,7 +219,7 @@ fn conform(found: &ArrayRef, expected: &DataType) -> Result<ArrayRef, String> {
 }
 
 /// Finds the messages: rows of one offset, numbered from 0, offsets ascending.
-fn messages(
+pub(crate) fn messages(
     offsets: &Int64Array,
     rows: &Int32Array,
 ) -> Result<Vec<(Offset, Range<usize>)>, String> {

@@ -1,0 +1,138 @@
+//! The groups of a whole archive that a selection takes, in one order.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use serde::Serialize;
+use vintage_control::NumberSet;
+
+use crate::{
+    ArchivedGroup, Filtered, Reader, Result, Selection,
+    lane::{Candidate, Lane},
+};
+
+/// What a selection met, in records: each of the archive's is counted once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SelectionCounts {
+    /// All of them, so far.
+    pub records: u64,
+    /// Refused by a filter.
+    pub skipped: BTreeMap<Filtered, u64>,
+    /// Could not be decoded when they were archived.
+    pub quarantined: u64,
+    /// Second copies: same producer, same number.
+    pub duplicates: u64,
+    /// Parts of groups that never became whole.
+    pub incomplete: u64,
+}
+
+impl SelectionCounts {
+    pub(crate) fn skip(&mut self, filtered: Filtered, records: u64) {
+        *self.skipped.entry(filtered).or_default() += records;
+    }
+}
+
+/// The groups taken, in order. See [`Reader::groups`].
+pub struct Groups {
+    /// Lives still to come.
+    lives: VecDeque<Vec<Lane>>,
+    /// Partitions of the current life, each with its next group.
+    heads: Vec<(Candidate, Lane)>,
+    /// Numbers met, by producer: a second copy must not become a group of its own.
+    seen: BTreeMap<String, NumberSet>,
+    counts: SelectionCounts,
+    records: u64,
+}
+
+impl Groups {
+    pub(crate) async fn open(reader: Reader, selection: Selection) -> Result<Self> {
+        let selection = Arc::new(selection);
+        let mut counts = SelectionCounts::default();
+        let mut lives = VecDeque::new();
+        let mut records = 0;
+        for incarnation in reader.incarnations().await? {
+            let mut lanes = Vec::new();
+            for partition in reader.partitions(incarnation).await? {
+                let files = reader.survey(incarnation, partition).await?;
+                let here: u64 = files.iter().map(|known| known.file.footer.messages).sum();
+                records += here;
+                if let Some(filtered) = selection.refuses_place(incarnation, partition) {
+                    counts.records += here;
+                    counts.skip(filtered, here);
+                    continue;
+                }
+                let selection = Arc::clone(&selection);
+                lanes.push(Lane::new(reader.clone(), selection, partition, files));
+            }
+            lives.push_back(lanes);
+        }
+        counts.skipped.retain(|_, records| *records > 0);
+        Ok(Self {
+            lives,
+            heads: Vec::new(),
+            seen: BTreeMap::new(),
+            counts,
+            records,
+        })
+    }
+
+    /// The next group taken; `None` at the archive's end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] naming a file whose bytes are not those written.
+    pub async fn next(&mut self) -> Result<Option<ArchivedGroup>> {
+        while let Some(candidate) = self.next_candidate().await? {
+            let parts = candidate.group.heads().count() as u64;
+            if let Ok(headers) = &candidate.group.last().headers {
+                let seen = self.seen.entry(headers.producer.clone()).or_default();
+                if !seen.insert(headers.producer_seq) {
+                    self.counts.duplicates += parts;
+                    continue;
+                }
+            }
+            match candidate.verdict {
+                Some(filtered) => self.counts.skip(filtered, parts),
+                None => return Ok(Some(candidate.group)),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn next_candidate(&mut self) -> Result<Option<Candidate>> {
+        while self.heads.is_empty() {
+            let Some(lanes) = self.lives.pop_front() else {
+                return Ok(None);
+            };
+            for mut lane in lanes {
+                if let Some(candidate) = lane.next(&mut self.counts).await? {
+                    self.heads.push((candidate, lane));
+                }
+            }
+        }
+        let least = self.heads.iter().enumerate();
+        let least = least.min_by_key(|(_, (candidate, _))| candidate.order);
+        let Some(at) = least.map(|(at, _)| at) else {
+            return Ok(None);
+        };
+        let taken = match self.heads[at].1.next(&mut self.counts).await? {
+            Some(next) => std::mem::replace(&mut self.heads[at].0, next),
+            None => self.heads.swap_remove(at).0,
+        };
+        Ok(Some(taken))
+    }
+
+    /// What was met so far; what was taken is the rest of its `records`.
+    pub fn counts(&self) -> &SelectionCounts {
+        &self.counts
+    }
+
+    /// Records of the whole archive.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+#[cfg(test)]
+mod tests;

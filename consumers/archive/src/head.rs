@@ -1,0 +1,211 @@
+//! What archived messages say of themselves short of their tokens: read from a few narrow
+//! columns, for counting and for choosing.
+
+use std::{collections::VecDeque, ops::Range, result};
+
+use arrow::{
+    array::{
+        Array, AsArray as _, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
+        TimestampMillisecondArray,
+    },
+    datatypes::{Float32Type, Int64Type, TimestampMillisecondType},
+};
+use vintage_control::{Incarnation, Offset, Partition, PolicyVersion, RecordId};
+use vintage_trajectory::Headers;
+
+use crate::{
+    ArchiveFile, Reader, Result,
+    columns::{BAD_REASON, HEADERS, OFFSET, ROW, TIMESTAMP},
+    file::Opened,
+    rowgroup::{column, header_pairs, messages},
+};
+
+/// Columns a [`Head`] without its [`Traits`] is read from.
+const HEAD: &[&str] = &[OFFSET, TIMESTAMP, ROW, HEADERS, BAD_REASON];
+/// And with them.
+pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
+    "prompt_id",
+    "policy_spans",
+    "reward",
+    OFFSET,
+    TIMESTAMP,
+    ROW,
+    HEADERS,
+    BAD_REASON,
+];
+
+/// A message of the archive without its rows.
+#[derive(Debug)]
+pub struct Head {
+    /// Where it stands.
+    pub record: RecordId,
+    /// Kafka's timestamp, milliseconds since the epoch.
+    pub timestamp_ms: Option<i64>,
+    /// The headers this system knows, parsed.
+    pub headers: result::Result<Headers, vintage_trajectory::Error>,
+    /// Whether it could not be decoded.
+    pub quarantined: bool,
+    /// Its trajectories; 0 if it is quarantined.
+    pub rows: usize,
+    /// What filters look at; read only where it is needed.
+    pub(crate) traits: Option<Traits>,
+}
+
+/// What a message is chosen by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Traits {
+    pub(crate) prompt: String,
+    /// Oldest and newest version of any token.
+    pub(crate) versions: Option<(PolicyVersion, PolicyVersion)>,
+    /// Rewards of its rows, added up.
+    pub(crate) reward: f64,
+}
+
+/// The heads in a decoded batch, by offset.
+pub(crate) fn heads(
+    batch: &RecordBatch,
+    incarnation: Incarnation,
+    partition: Partition,
+    with_traits: bool,
+) -> result::Result<Vec<Head>, String> {
+    let offsets = column(batch, OFFSET)?;
+    let rows = column(batch, ROW)?;
+    let ranges = messages(offsets.as_primitive(), rows.as_primitive())?;
+    let timestamps = column(batch, TIMESTAMP)?;
+    let timestamps: &TimestampMillisecondArray =
+        timestamps.as_primitive::<TimestampMillisecondType>();
+    let headers = column(batch, HEADERS)?;
+    let headers: &ListArray = headers.as_list();
+    let reasons = column(batch, BAD_REASON)?;
+    let traits = with_traits.then(|| Columns::of(batch)).transpose()?;
+    let head = |(offset, range): (Offset, Range<usize>)| {
+        let first = range.start;
+        let quarantined = reasons.is_valid(first);
+        let pairs = header_pairs(headers, first)
+            .map_err(|why| format!("the record at offset {offset}: {why}"))?;
+        Ok(Head {
+            record: RecordId {
+                incarnation,
+                partition,
+                offset,
+            },
+            timestamp_ms: timestamps.is_valid(first).then(|| timestamps.value(first)),
+            headers: Headers::parse(pairs),
+            quarantined,
+            rows: if quarantined { 0 } else { range.len() },
+            traits: match &traits {
+                Some(columns) if !quarantined => Some(columns.of_message(&range)),
+                _ => None,
+            },
+        })
+    };
+    ranges.into_iter().map(head).collect()
+}
+
+struct Columns {
+    prompts: StringArray,
+    rewards: Float32Array,
+    spans: ListArray,
+    versions: Int64Array,
+}
+
+impl Columns {
+    fn of(batch: &RecordBatch) -> result::Result<Self, String> {
+        let spans: ListArray = column(batch, "policy_spans")?.as_list().clone();
+        let versions = spans.values().as_struct().column(1);
+        Ok(Self {
+            prompts: column(batch, "prompt_id")?.as_string().clone(),
+            rewards: column(batch, "reward")?
+                .as_primitive::<Float32Type>()
+                .clone(),
+            versions: versions.as_primitive::<Int64Type>().clone(),
+            spans,
+        })
+    }
+
+    fn of_message(&self, rows: &Range<usize>) -> Traits {
+        let offsets = self.spans.value_offsets();
+        let spans = offsets[rows.start] as usize..offsets[rows.end] as usize;
+        let versions = || {
+            let versions = self.versions.values()[spans.clone()].iter();
+            // None of a decoded message is negative.
+            versions.map(|&version| PolicyVersion(u64::try_from(version).unwrap_or(0)))
+        };
+        let prompt = if self.prompts.is_valid(rows.start) {
+            self.prompts.value(rows.start)
+        } else {
+            ""
+        };
+        Traits {
+            prompt: prompt.to_owned(),
+            versions: versions().min().zip(versions().max()),
+            reward: self.rewards.values()[rows.clone()]
+                .iter()
+                .map(|&reward| f64::from(reward))
+                .sum(),
+        }
+    }
+}
+
+/// The heads of one partition, by offset. See [`Reader::heads`].
+pub struct Heads {
+    reader: Reader,
+    files: VecDeque<ArchiveFile>,
+    from: Offset,
+    /// Row groups of the file being read that are still to come.
+    groups: Option<(Opened, VecDeque<usize>)>,
+    decoded: VecDeque<Head>,
+}
+
+impl Heads {
+    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, from: Offset) -> Self {
+        Self {
+            reader,
+            files,
+            from,
+            groups: None,
+            decoded: VecDeque::new(),
+        }
+    }
+
+    /// The next head; `None` at the archive's end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Their checksums are not
+    /// compared: those are over whole row groups.
+    pub async fn next(&mut self) -> Result<Option<Head>> {
+        loop {
+            if let Some(head) = self.decoded.pop_front() {
+                if head.record.offset < self.from {
+                    continue;
+                }
+                return Ok(Some(head));
+            }
+            if let Some((file, groups)) = &mut self.groups
+                && let Some(group) = groups.pop_front()
+            {
+                let ends_before = file
+                    .range(group, OFFSET, OFFSET)
+                    .is_some_and(|(_, last)| last < self.from.0);
+                if !ends_before {
+                    let bytes = file.load_columns(group, HEAD).await?;
+                    let batch = file.decode(group, bytes, Some(HEAD)).await?;
+                    let footer = &file.file.footer;
+                    let found = heads(&batch, footer.incarnation, footer.partition, false);
+                    self.decoded = found.map_err(|why| file.corrupt(why))?.into();
+                }
+                continue;
+            }
+            let Some(file) = self.files.pop_front() else {
+                return Ok(None);
+            };
+            let footer = file.footer;
+            let opened = self
+                .reader
+                .open(footer.incarnation, footer.partition, footer.base_offset)
+                .await?;
+            let groups = (0..opened.groups()).collect();
+            self.groups = Some((opened, groups));
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The groups of one partition, judged, in the order in which they became whole.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use tokio::{sync::Mutex, task::JoinHandle};
+use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition};
+use vintage_trajectory::GroupId;
+
+use crate::{
+    ArchivedMessage, Error, Filtered, Reader, Result, Selection, SelectionCounts,
+    file::{Loaded, Opened},
+    head::{HEAD_AND_TRAITS, Head, heads},
+    reader::Known,
+    rowgroup::RowGroup,
+};
+
+/// A whole group of the archive. Its rows are read when they are asked for.
+#[derive(Debug)]
+pub struct ArchivedGroup {
+    /// Its parts in the order of the log.
+    parts: Vec<Located>,
+}
+
+impl ArchivedGroup {
+    /// The heads of its parts, in the order of the log.
+    pub fn heads(&self) -> impl Iterator<Item = &Head> + Clone {
+        self.parts.iter().map(|part| &part.head)
+    }
+
+    /// The last of them: where the group became whole.
+    pub fn last(&self) -> &Head {
+        &self.parts[self.parts.len() - 1].head
+    }
+
+    /// Reads its messages, in the same order.
+    pub async fn load(&self) -> Result<Vec<ArchivedMessage>> {
+        let mut messages = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            messages.push(part.block.message(part.index).await?);
+        }
+        Ok(messages)
+    }
+}
+
+/// A head and where the rest of it is.
+#[derive(Debug)]
+struct Located {
+    head: Head,
+    block: Arc<Block>,
+    /// Its place among the row group's messages.
+    index: usize,
+}
+
+/// A row group whose rows are taken apart when the first of its groups is taken.
+#[derive(Debug)]
+struct Block {
+    file: Opened,
+    group: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Loaded(Loaded),
+    Rows(Box<RowGroup>),
+}
+
+impl Block {
+    async fn message(&self, index: usize) -> Result<ArchivedMessage> {
+        let mut state = self.state.lock().await;
+        if let State::Loaded(bytes) = &*state {
+            let batch = self.file.decode(self.group, bytes.clone(), None).await?;
+            let footer = &self.file.file.footer;
+            let schema = self.file.schema_name();
+            let rows = RowGroup::of(&batch, footer.incarnation, footer.partition, schema);
+            let rows = rows.map_err(|why| self.file.corrupt(why))?;
+            *state = State::Rows(Box::new(rows));
+        }
+        match &*state {
+            State::Rows(rows) => rows.message(index).map_err(|why| self.file.corrupt(why)),
+            State::Loaded(_) => Err(self.file.corrupt("its rows were not taken apart")),
+        }
+    }
+}
+
+/// A whole group on its way to be taken or not.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) group: ArchivedGroup,
+    pub(crate) verdict: Option<Filtered>,
+    /// Latest timestamp up to here, and place of the last part: the order of merging. Records
+    /// of a partition stay in their order even where their timestamps do not.
+    pub(crate) order: (Option<i64>, Partition, Offset),
+}
+
+/// A file, and which of its row groups are passed over.
+#[derive(Debug)]
+struct Planned {
+    known: Known,
+    pruned: Vec<Option<Filtered>>,
+}
+
+/// The row groups of a file that are still to come.
+#[derive(Debug)]
+struct Reading {
+    file: Opened,
+    planned: Planned,
+    next: usize,
+    /// Records read, and quarantined ones among them.
+    seen: (u64, u64),
+}
+
+type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
+
+/// Reads one partition of one life.
+pub(crate) struct Lane {
+    reader: Reader,
+    selection: Arc<Selection>,
+    partition: Partition,
+    files: VecDeque<Planned>,
+    reading: Option<Reading>,
+    /// The next row group, being loaded on another task.
+    ahead: Option<Ahead>,
+    queue: VecDeque<Located>,
+    /// Latest timestamp up to the last record taken from the queue.
+    clock: Option<i64>,
+    /// Latest timestamp of what was passed over before the row group that is loaded ahead.
+    clock_ahead: Option<i64>,
+    /// Groups of which parts are still to come.
+    open: BTreeMap<(String, GroupId), Vec<Located>>,
+    /// Offsets that were passed over, first and last of each stretch, and why.
+    passed: Vec<(i64, i64, Filtered)>,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        reader: Reader,
+        selection: Arc<Selection>,
+        partition: Partition,
+        files: Vec<Known>,
+    ) -> Self {
+        let bounds: Vec<_> = files
+            .iter()
+            .flat_map(|known| known.bounds.iter().copied())
+            .collect();
+        let mut pruned = selection.prune(&bounds).into_iter();
+        let planned = files.into_iter().map(|known| {
+            let pruned = pruned.by_ref().take(known.bounds.len()).collect();
+            Planned { known, pruned }
+        });
+        Self {
+            partition,
+            files: planned.collect(),
+            reader,
+            selection,
+            reading: None,
+            ahead: None,
+            queue: VecDeque::new(),
+            clock: None,
+            clock_ahead: None,
+            open: BTreeMap::new(),
+            passed: Vec::new(),
+        }
+    }
+
+    /// The next whole group; `None` at the archive's end.
+    pub(crate) async fn next(&mut self, counts: &mut SelectionCounts) -> Result<Option<Candidate>> {
+        loop {
+            while let Some(located) = self.queue.pop_front() {
+                if let Some(candidate) = self.take(located, counts) {
+                    return Ok(Some(candidate));
+                }
+            }
+            let next = match self.ahead.take() {
+                Some(ahead) => Some(ahead),
+                None => self.read_ahead(counts).await?,
+            };
+            let Some(next) = next else {
+                let left = std::mem::take(&mut self.open);
+                for parts in left.into_values() {
+                    self.give_up(&parts, counts);
+                }
+                return Ok(None);
+            };
+            let (block, heads) = next.await.map_err(|panic| Error::Died {
+                part: "archive reader",
+                why: panic.to_string(),
+            })??;
+            if let Some(reading) = &mut self.reading
+                && reading.file.file.path == block.file.file.path
+            {
+                let quarantined = heads.iter().filter(|head| head.quarantined).count();
+                reading.seen.0 += heads.len() as u64;
+                reading.seen.1 += quarantined as u64;
+            }
+            self.clock = self.clock.max(self.clock_ahead.take());
+            let located = heads.into_iter().enumerate().map(|(index, head)| Located {
+                head,
+                block: Arc::clone(&block),
+                index,
+            });
+            self.queue.extend(located);
+            self.ahead = self.read_ahead(counts).await?;
+        }
+    }
+
+    /// Notes a record; gives the group that it completes.
+    fn take(&mut self, located: Located, counts: &mut SelectionCounts) -> Option<Candidate> {
+        counts.records += 1;
+        let head = &located.head;
+        let offset = head.record.offset;
+        self.clock = self.clock.max(head.timestamp_ms);
+        self.give_up_overdue(offset, counts);
+        let headers = match &head.headers {
+            Ok(headers) if !head.quarantined => headers,
+            _ if self.selection.refuses_time(head.timestamp_ms) => {
+                counts.skip(Filtered::Time, 1);
+                return None;
+            }
+            _ => {
+                counts.quarantined += 1;
+                return None;
+            }
+        };
+        let (part, of) = headers.part;
+        let parts = if of == 1 {
+            vec![located]
+        } else {
+            let key = (headers.producer.clone(), headers.group);
+            let open = self.open.entry(key.clone()).or_default();
+            let same = |other: &Located| other.head.headers.as_ref().map(|h| h.part).ok();
+            if open.iter().any(|other| same(other) == Some((part, of))) {
+                counts.duplicates += 1;
+                return None;
+            }
+            if open
+                .iter()
+                .any(|other| same(other).is_none_or(|(_, n)| n != of))
+            {
+                // The learner refuses a part that contradicts the others.
+                counts.incomplete += 1;
+                return None;
+            }
+            open.push(located);
+            if open.len() < of as usize {
+                return None;
+            }
+            self.open.remove(&key)?
+        };
+        let group = ArchivedGroup { parts };
+        let verdict = self.selection.refuses(&group.heads());
+        Some(Candidate {
+            verdict,
+            group,
+            order: (self.clock, self.partition, offset),
+        })
+    }
+
+    /// Counts groups whose missing parts will not come.
+    fn give_up_overdue(&mut self, now: Offset, counts: &mut SelectionCounts) {
+        if self.open.is_empty() {
+            return;
+        }
+        let late = |parts: &Vec<Located>| {
+            let first = parts.iter().map(|part| part.head.record.offset.0).min();
+            first.is_some_and(|first| now.0 - first > INCOMPLETE_AFTER_RECORDS as i64)
+        };
+        let keys = self.open.iter().filter(|(_, parts)| late(parts));
+        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(parts) = self.open.remove(&key) {
+                self.give_up(&parts, counts);
+            }
+        }
+    }
+
+    /// A group with parts in row groups that were passed over is not wanted, see
+    /// [`Selection::prune`]; of others parts are missing.
+    fn give_up(&self, parts: &[Located], counts: &mut SelectionCounts) {
+        let spread = INCOMPLETE_AFTER_RECORDS as i64;
+        let near = parts.iter().find_map(|part| {
+            let at = part.head.record.offset.0;
+            let reaches =
+                |(first, last, _): &&(i64, i64, _)| *first <= at + spread && *last >= at - spread;
+            self.passed.iter().find(reaches).map(|(_, _, why)| *why)
+        });
+        match near {
+            Some(filtered) => counts.skip(filtered, parts.len() as u64),
+            None => counts.incomplete += parts.len() as u64,
+        }
+    }
+
+    /// Starts loading the next row group that may hold something wanted.
+    async fn read_ahead(&mut self, counts: &mut SelectionCounts) -> Result<Option<Ahead>> {
+        loop {
+            while let Some(reading) = &mut self.reading {
+                let at = reading.next;
+                let Some(pruned) = reading.planned.pruned.get(at) else {
+                    let done = self.reading.take();
+                    if let Some(done) = done {
+                        count_passed(&done.planned, done.seen, counts);
+                    }
+                    break;
+                };
+                reading.next += 1;
+                if pruned.is_some() {
+                    self.pass(at);
+                    continue;
+                }
+                let file = reading.file.clone();
+                let inside = self.selection.looks_inside();
+                return Ok(Some(tokio::spawn(load(file, at, inside))));
+            }
+            let Some(planned) = self.files.pop_front() else {
+                return Ok(None);
+            };
+            let footer = &planned.known.file.footer;
+            if planned.pruned.iter().all(Option::is_some) {
+                self.clock_ahead = self.clock_ahead.max(footer.max_timestamp_ms);
+                count_passed(&planned, (0, 0), counts);
+                let why = planned.pruned.first().copied().flatten();
+                if let Some(why) = why {
+                    let last = footer.next_offset.0 - 1;
+                    self.note_passed((footer.base_offset.0, last, why));
+                }
+                continue;
+            }
+            let file = self
+                .reader
+                .open(footer.incarnation, footer.partition, footer.base_offset)
+                .await?;
+            self.reading = Some(Reading {
+                file,
+                planned,
+                next: 0,
+                seen: (0, 0),
+            });
+        }
+    }
+
+    fn pass(&mut self, at: usize) {
+        let Some(reading) = &self.reading else { return };
+        let bounds = reading.planned.known.bounds[at];
+        let why = reading.planned.pruned[at];
+        let latest = bounds.timestamps.map(|(_, latest)| latest);
+        self.clock_ahead = self.clock_ahead.max(latest);
+        if let (Some((first, last)), Some(why)) = (bounds.offsets, why) {
+            self.note_passed((first, last, why));
+        }
+    }
+
+    fn note_passed(&mut self, (first, last, why): (i64, i64, Filtered)) {
+        match self.passed.last_mut() {
+            Some(stretch) if stretch.2 == why && stretch.1 + 1 >= first => stretch.1 = last,
+            _ => self.passed.push((first, last, why)),
+        }
+    }
+}
+
+/// Counts what a file holds besides what was `seen` of it.
+fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
+    let Some(why) = planned.pruned.iter().flatten().next() else {
+        return;
+    };
+    let footer = &planned.known.file.footer;
+    let records = footer.messages.saturating_sub(seen.0);
+    let quarantined = footer.quarantined.saturating_sub(seen.1).min(records);
+    counts.records += records;
+    if *why == Filtered::Time {
+        counts.skip(*why, records);
+    } else {
+        // What cannot be decoded has no version and no reward to be refused for.
+        counts.quarantined += quarantined;
+        counts.skip(*why, records - quarantined);
+    }
+}
+
+async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, Vec<Head>)> {
+    let bytes = file.load(group).await?;
+    let batch = file
+        .decode(group, bytes.clone(), Some(HEAD_AND_TRAITS))
+        .await?;
+    let footer = &file.file.footer;
+    let found = heads(&batch, footer.incarnation, footer.partition, inside);
+    let heads = found.map_err(|why| file.corrupt(why))?;
+    let block = Block {
+        file,
+        group,
+        state: Mutex::new(State::Loaded(bytes)),
+    };
+    Ok((Arc::new(block), heads))
+}

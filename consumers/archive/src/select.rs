@@ -1,0 +1,362 @@
+//! Which groups of an archive to take, and which row groups need not be read for that.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use vintage_control::{INCOMPLETE_AFTER_RECORDS, Incarnation, Partition, PolicyVersion};
+use vintage_trajectory::GroupId;
+
+use crate::{
+    columns::{OFFSET, TIMESTAMP},
+    file::Opened,
+    head::Head,
+};
+
+/// Which groups to take; the default is all of them. A group is taken if every filter wants it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Only of these lives.
+    pub incarnations: Option<BTreeSet<Incarnation>>,
+    /// Only of these partitions.
+    pub partitions: Option<BTreeSet<Partition>>,
+    /// Only groups whose first record has a Kafka timestamp in this range, milliseconds since
+    /// the epoch.
+    pub timestamps_ms: Option<RangeInclusive<i64>>,
+    /// Only groups whose versions, from the oldest token's to the newest's, meet this range.
+    pub versions: Option<RangeInclusive<PolicyVersion>>,
+    /// Only groups of prompts that one of these matches; none = all prompts.
+    pub prompts: Vec<PromptPattern>,
+    /// Only groups whose mean reward is in this range.
+    pub rewards: Option<RangeInclusive<f64>>,
+    /// Only a share of the groups.
+    pub sample: Option<Sample>,
+}
+
+/// A share of the groups, drawn by the group's id: the same groups every time, whatever else is
+/// selected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// From 0 to 1.
+    pub share: f64,
+    /// Another seed draws others.
+    pub seed: u64,
+}
+
+/// The filter that refused a group; of several, the first in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filtered {
+    /// [`Selection::incarnations`].
+    Incarnation,
+    /// [`Selection::partitions`].
+    Partition,
+    /// [`Selection::timestamps_ms`].
+    Time,
+    /// [`Selection::versions`].
+    Version,
+    /// [`Selection::prompts`].
+    Prompt,
+    /// [`Selection::rewards`].
+    Reward,
+    /// [`Selection::sample`].
+    Sample,
+}
+
+/// A prompt's id, in which `*` stands for any characters and `?` for any one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PromptPattern(pub String);
+
+impl PromptPattern {
+    /// Whether a prompt's id fits.
+    pub fn matches(&self, id: &str) -> bool {
+        let (pattern, id): (Vec<_>, Vec<_>) = (self.0.chars().collect(), id.chars().collect());
+        let (mut at, mut from) = (0, 0);
+        // Where the last star stands, and up to where it has taken characters.
+        let mut star = None;
+        while from < id.len() {
+            match pattern.get(at) {
+                Some('*') => {
+                    star = Some((at, from));
+                    at += 1;
+                }
+                Some(&expected) if expected == '?' || expected == id[from] => {
+                    at += 1;
+                    from += 1;
+                }
+                _ => {
+                    let Some((star_at, taken)) = star else {
+                        return false;
+                    };
+                    star = Some((star_at, taken + 1));
+                    (at, from) = (star_at + 1, taken + 1);
+                }
+            }
+        }
+        pattern[at..].iter().all(|&rest| rest == '*')
+    }
+}
+
+impl Sample {
+    /// Whether it takes the group.
+    pub fn takes(&self, group: &GroupId) -> bool {
+        let digest = Sha256::new_with_prefix(b"vintage.sample/1")
+            .chain_update(self.seed.to_le_bytes())
+            .chain_update(group.0)
+            .finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        // 53 bits: what an f64 holds.
+        let drawn = (u64::from_be_bytes(first) >> 11) as f64 / (1_u64 << 53) as f64;
+        drawn < self.share
+    }
+}
+
+impl Selection {
+    /// Whether heads need their traits to be judged.
+    pub(crate) fn looks_inside(&self) -> bool {
+        self.versions.is_some() || !self.prompts.is_empty() || self.rewards.is_some()
+    }
+
+    pub(crate) fn refuses_place(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Option<Filtered> {
+        if excludes(self.incarnations.as_ref(), &incarnation) {
+            return Some(Filtered::Incarnation);
+        }
+        excludes(self.partitions.as_ref(), &partition).then_some(Filtered::Partition)
+    }
+
+    pub(crate) fn refuses_time(&self, timestamp_ms: Option<i64>) -> bool {
+        self.timestamps_ms
+            .as_ref()
+            .is_some_and(|wanted| !timestamp_ms.is_some_and(|at| wanted.contains(&at)))
+    }
+
+    /// The filter that refuses a whole group, given the heads of its parts.
+    pub(crate) fn refuses<'a>(
+        &self,
+        parts: &(impl Iterator<Item = &'a Head> + Clone),
+    ) -> Option<Filtered> {
+        if self.refuses_time(parts.clone().map(|head| head.timestamp_ms).min().flatten()) {
+            return Some(Filtered::Time);
+        }
+        let traits = || parts.clone().filter_map(|head| head.traits.as_ref());
+        if let Some(wanted) = &self.versions {
+            let versions = || traits().filter_map(|traits| traits.versions);
+            let oldest = versions().map(|(oldest, _)| oldest).min();
+            let newest = versions().map(|(_, newest)| newest).max();
+            let meets = oldest
+                .zip(newest)
+                .is_some_and(|found| overlap(wanted, found));
+            if !meets {
+                return Some(Filtered::Version);
+            }
+        }
+        if !self.prompts.is_empty() {
+            let prompt = traits().next().map_or("", |traits| traits.prompt.as_str());
+            if !self.prompts.iter().any(|pattern| pattern.matches(prompt)) {
+                return Some(Filtered::Prompt);
+            }
+        }
+        if let Some(wanted) = &self.rewards {
+            let sum: f64 = traits().map(|traits| traits.reward).sum();
+            let rows: usize = parts.clone().map(|head| head.rows).sum();
+            if !wanted.contains(&(sum / rows as f64)) {
+                return Some(Filtered::Reward);
+            }
+        }
+        let sample = self.sample.as_ref()?;
+        let group = parts
+            .clone()
+            .find_map(|head| Some(head.headers.as_ref().ok()?.group));
+        (!group.is_some_and(|group| sample.takes(&group))).then_some(Filtered::Sample)
+    }
+
+    /// Which of a partition's row groups need not be read, and because of which filter.
+    ///
+    /// The parts of a group lie at most [`INCOMPLETE_AFTER_RECORDS`] records apart, or it is not
+    /// whole. A row group is therefore passed over only if nothing within that distance of it,
+    /// taken together, can be wanted: then no group with a part in it can be.
+    pub(crate) fn prune(&self, groups: &[Bounds]) -> Vec<Option<Filtered>> {
+        let spread = INCOMPLETE_AFTER_RECORDS as i64;
+        let near = |at: usize| {
+            let offsets = groups[at].offsets;
+            let meets = move |other: &&Bounds| match (offsets, other.offsets) {
+                (Some((first, last)), Some((other_first, other_last))) => {
+                    other_first <= last.saturating_add(spread)
+                        && other_last >= first.saturating_sub(spread)
+                }
+                _ => true,
+            };
+            // Bounds ascend: neighbours are on both sides of it.
+            let before = groups[..at].iter().rev().take_while(meets);
+            before.chain(groups[at..].iter().take_while(meets))
+        };
+        let versions = self.versions.as_ref().map(|wanted| {
+            let bound = |version: PolicyVersion| i64::try_from(version.0).unwrap_or(i64::MAX);
+            bound(*wanted.start())..=bound(*wanted.end())
+        });
+        let pruned = |at: usize| {
+            let none_of = |found: fn(&Bounds) -> Option<(i64, i64)>,
+                           wanted: Option<&RangeInclusive<i64>>| {
+                let wanted = wanted?;
+                let hull = hull(near(at).map(found))?;
+                (!overlap(wanted, hull)).then_some(())
+            };
+            if none_of(|bounds| bounds.timestamps, self.timestamps_ms.as_ref()).is_some() {
+                return Some(Filtered::Time);
+            }
+            if none_of(|bounds| bounds.versions, versions.as_ref()).is_some() {
+                return Some(Filtered::Version);
+            }
+            let wanted = self.rewards.as_ref()?;
+            let hull = hull(near(at).map(|bounds| bounds.rewards))?;
+            (!overlap(wanted, hull)).then_some(Filtered::Reward)
+        };
+        (0..groups.len()).map(pruned).collect()
+    }
+}
+
+/// What the statistics of a row group say; `None` where they say nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bounds {
+    pub(crate) offsets: Option<(i64, i64)>,
+    pub(crate) timestamps: Option<(i64, i64)>,
+    pub(crate) versions: Option<(i64, i64)>,
+    pub(crate) rewards: Option<(f64, f64)>,
+}
+
+impl Bounds {
+    pub(crate) fn of(file: &Opened, group: usize) -> Self {
+        let reward = file.float_range(group, "reward");
+        Self {
+            offsets: file.range(group, OFFSET, OFFSET),
+            timestamps: file.range(group, TIMESTAMP, TIMESTAMP),
+            versions: file.range(group, "policy_spans", "version"),
+            rewards: reward.map(|(least, most)| (f64::from(least), f64::from(most))),
+        }
+    }
+}
+
+/// The range that holds all of them; `None` if one is not known.
+fn hull<T: PartialOrd + Copy>(ranges: impl Iterator<Item = Option<(T, T)>>) -> Option<(T, T)> {
+    let mut hull: Option<(T, T)> = None;
+    for range in ranges {
+        let (least, most) = range?;
+        hull = Some(hull.map_or((least, most), |(low, high)| {
+            (
+                if least < low { least } else { low },
+                if most > high { most } else { high },
+            )
+        }));
+    }
+    hull
+}
+
+fn excludes<T: Ord>(wanted: Option<&BTreeSet<T>>, found: &T) -> bool {
+    wanted.is_some_and(|wanted| !wanted.contains(found))
+}
+
+fn overlap<T: PartialOrd>(wanted: &RangeInclusive<T>, (least, most): (T, T)) -> bool {
+    least <= *wanted.end() && most >= *wanted.start()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_a_shell_would() {
+        for (pattern, id, expected) in [
+            ("gsm8k-7", "gsm8k-7", true),
+            ("gsm8k-7", "gsm8k-70", false),
+            ("gsm8k-*", "gsm8k-70", true),
+            ("*-70", "gsm8k-70", true),
+            ("g*8*0", "gsm8k-70", true),
+            ("g*8*1", "gsm8k-70", false),
+            ("gsm8k-?", "gsm8k-7", true),
+            ("gsm8k-?", "gsm8k-70", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("**a", "bca", true),
+            ("ü?", "üb", true),
+        ] {
+            let found = PromptPattern(pattern.to_owned()).matches(id);
+            assert_eq!(found, expected, "{pattern} {id}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_the_same_groups_every_time_and_about_its_share() {
+        let group = |number: u32| {
+            let mut id = [7; 16];
+            id[..4].copy_from_slice(&number.to_le_bytes());
+            GroupId(id)
+        };
+        let sample = |share, seed| Sample { share, seed };
+        let taken = |sample: Sample| -> Vec<u32> {
+            (0..10_000)
+                .filter(|&number| sample.takes(&group(number)))
+                .collect()
+        };
+        let tenth = taken(sample(0.1, 3));
+        assert!((900..1100).contains(&tenth.len()), "{}", tenth.len());
+        assert_eq!(tenth, taken(sample(0.1, 3)));
+        // A larger share of the same seed holds the smaller one.
+        let fifth = taken(sample(0.2, 3));
+        assert!(tenth.iter().all(|number| fifth.contains(number)));
+        assert_ne!(tenth, taken(sample(0.1, 4)));
+        assert_eq!(taken(sample(1.0, 0)).len(), 10_000);
+        assert!(taken(sample(0.0, 0)).is_empty());
+    }
+
+    fn bounds(first: i64, versions: (i64, i64), rewards: (f64, f64)) -> Bounds {
+        Bounds {
+            offsets: Some((first, first + 999)),
+            timestamps: Some((first, first + 999)),
+            versions: Some(versions),
+            rewards: Some(rewards),
+        }
+    }
+
+    #[test]
+    fn row_groups_are_passed_over_only_where_their_neighbours_are_unwanted_too() {
+        let groups: Vec<_> = (0..10)
+            .map(|at| bounds(at * 1000, (at, at), (0.0, 0.0)))
+            .collect();
+        let versions = Selection {
+            versions: Some(PolicyVersion(5)..=PolicyVersion(5)),
+            ..Selection::default()
+        };
+        let read: Vec<_> = (0..10)
+            .filter(|&at| versions.prune(&groups)[at].is_none())
+            .collect();
+        // 1024 records before and after reach into two row groups of 1000 on either side.
+        assert_eq!(read, [3, 4, 5, 6, 7]);
+        assert_eq!(versions.prune(&groups)[0], Some(Filtered::Version));
+    }
+
+    #[test]
+    fn a_mean_between_two_row_groups_keeps_both() {
+        let groups = [
+            bounds(0, (0, 0), (0.0, 0.0)),
+            bounds(1000, (0, 0), (1.0, 1.0)),
+        ];
+        let halves = Selection {
+            rewards: Some(0.4..=0.6),
+            ..Selection::default()
+        };
+        assert_eq!(halves.prune(&groups), [None, None]);
+        let far = [groups[0], bounds(5000, (0, 0), (1.0, 1.0))];
+        assert_eq!(halves.prune(&far), [Some(Filtered::Reward); 2]);
+        let unknown = [Bounds::default()];
+        assert_eq!(halves.prune(&unknown), [None]);
+    }
+}

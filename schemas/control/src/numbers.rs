@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+
+/// A set of numbers kept as its runs: producers number without gaps, so that a million groups
+/// are a handful of runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NumberSet {
+    /// First and last number of each run, by first; no two of them touch.
+    runs: BTreeMap<u64, u64>,
+    len: u64,
+}
+
+impl NumberSet {
+    /// Adds a number; whether it is new.
+    pub fn insert(&mut self, number: u64) -> bool {
+        let below = self.runs.range(..=number).next_back();
+        let below = below.map(|(&first, &last)| (first, last));
+        if below.is_some_and(|(_, last)| last >= number) {
+            return false;
+        }
+        let first = match below {
+            Some((first, last)) if last + 1 == number => first,
+            _ => number,
+        };
+        let above = number
+            .checked_add(1)
+            .and_then(|next| self.runs.remove(&next));
+        self.runs.insert(first, above.unwrap_or(number));
+        self.len += 1;
+        true
+    }
+
+    /// Whether a number is in it.
+    pub fn contains(&self, number: u64) -> bool {
+        let below = self.runs.range(..=number).next_back();
+        below.is_some_and(|(_, &last)| last >= number)
+    }
+
+    /// How many numbers are in it.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The largest.
+    pub fn last(&self) -> Option<u64> {
+        self.runs.last_key_value().map(|(_, &last)| last)
+    }
+
+    /// First and last number of each run, ascending.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.runs.iter().map(|(&first, &last)| (first, last))
+    }
+
+    /// The smallest number at or above `from` that is not in it.
+    pub fn missing_from(&self, from: u64) -> u64 {
+        let below = self.runs.range(..=from).next_back();
+        match below {
+            Some((_, &last)) if last >= from => last.saturating_add(1),
+            _ => from,
+        }
+    }
+}
+
+impl FromIterator<u64> for NumberSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
+        let mut set = Self::default();
+        for number in numbers {
+            set.insert(number);
+        }
+        set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::NumberSet;
+
+    #[test]
+    fn it_is_the_set_that_a_tree_of_numbers_is() {
+        let (mut runs, mut tree) = (NumberSet::default(), BTreeSet::new());
+        let mut state = 0x2545_f491_u64;
+        for _ in 0..4000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let number = state % 700;
+            assert_eq!(runs.contains(number), tree.contains(&number));
+            assert_eq!(runs.insert(number), tree.insert(number));
+            assert_eq!(runs.len(), tree.len() as u64);
+            assert_eq!(runs.last(), tree.last().copied());
+            let missing = (number..=700).find(|number| !tree.contains(number));
+            assert_eq!(Some(runs.missing_from(number)), missing);
+        }
+        let listed = runs.runs().flat_map(|(first, last)| first..=last);
+        assert!(listed.eq(tree.iter().copied()));
+        for ((_, last), (first, _)) in runs.runs().zip(runs.runs().skip(1)) {
+            assert!(last + 1 < first, "runs {last} and {first} touch");
+        }
+    }
+
+    #[test]
+    fn a_million_numbers_without_gaps_are_one_run() {
+        let set: NumberSet = (0..1_000_000).rev().collect();
+        assert_eq!(set.runs().collect::<Vec<_>>(), [(0, 999_999)]);
+        assert_eq!(set.len(), 1_000_000);
+    }
+
+    #[test]
+    fn the_largest_number_is_a_number() {
+        let mut set = NumberSet::default();
+        assert!(set.insert(u64::MAX) && set.insert(u64::MAX - 1) && !set.insert(u64::MAX));
+        assert_eq!(set.runs().collect::<Vec<_>>(), [(u64::MAX - 1, u64::MAX)]);
+    }
+}
