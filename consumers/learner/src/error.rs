@@ -1,4 +1,4 @@
-use vintage_control::{PolicyVersion, RecordId, RejectReason, Sha256};
+use vintage_control::{Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256};
 
 /// Whatever stops a learner or a replay.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,40 @@ pub enum Error {
         update: PolicyVersion,
         /// The record.
         record: RecordId,
+    },
+    /// Neither log nor archive has what is to be read next.
+    #[error(
+        "partition {partition} of {topic} is to be read from offset {need} on, the log now starts \
+         at {low}, and {archived}: retention passed this learner; let `vintage archive` run beside \
+         it next time, restore the archive from a copy, or start another learner with --name and \
+         --start"
+    )]
+    Expired {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// First offset needed.
+        need: Offset,
+        /// First offset the log has.
+        low: Offset,
+        /// What the archive has of it, in words.
+        archived: String,
+    },
+    /// The log ends before where reading is to go on.
+    #[error(
+        "partition {partition} of {topic} is to be read from offset {need} on, but the log ends at \
+         {high}: the topic was recreated or lost records; start a new run, or restore the topic"
+    )]
+    Rewound {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// First offset needed.
+        need: Offset,
+        /// First offset the log does not have yet.
+        high: Offset,
     },
     /// The record before the resume point is not the one consumed before.
     #[error(

@@ -1,30 +1,34 @@
-//! Intake: from records to groups fit for training, or rejections with a reason. Sans IO.
+//! Intake: from records to groups fit for training, or rejections with a reason. Sans IO, and a
+//! function of the records in their order alone: no clock, no randomness.
 
 mod assembly;
 mod cursor;
 mod judge;
+mod planned;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use vintage_control::{
-    PartitionResume, Plan, PlannedGroup, PolicyVersion, ProducerWindow, RecordId, RejectReason,
-    Rejection,
+    KnownVersion, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow, RecordId,
+    RejectReason, Rejection,
 };
-use vintage_trajectory::{Rows, content_sha256};
+use vintage_trajectory::{Headers, Rows, content_sha256};
 
 use self::{
-    assembly::{Assembly, Progress},
-    cursor::Cursors,
+    assembly::{Assembly, Part, Parts, Progress},
+    cursor::{Cursors, Receipt},
     window::Windows,
 };
-use crate::{Error, Incoming, Result, Settings, source::Unreadable};
+use crate::{Incoming, Result, Settings, source::Unreadable};
 
 /// A complete group that passed every check.
 #[derive(Debug, Clone)]
 pub struct ReadyGroup {
     /// How a plan names it.
     pub planned: PlannedGroup,
+    /// The lineage that sampled it.
+    pub policy: String,
     /// The update it was sampled for; −1 for any.
     pub batch: i64,
     /// Its rows, by sample index; parts in order.
@@ -40,19 +44,54 @@ impl ReadyGroup {
             .min()
             .unwrap_or_default()
     }
+
+    fn max_version(&self) -> PolicyVersion {
+        let newest = self.parts.iter().filter_map(Rows::max_version).max();
+        newest.unwrap_or_default()
+    }
 }
 
-/// Everything taken from the log and not yet trained or rejected.
+/// Which versions a record's tokens may claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Any: a recorded log is not ahead of anything.
+    Any,
+    /// Versions of the record's lineage up to this one, the newest announced when the record had
+    /// been read; `None` if none was.
+    UpTo(Option<PolicyVersion>),
+}
+
+/// What is said of a group that is refused.
+#[derive(Debug, Clone, Default)]
+struct Identity {
+    group: Option<String>,
+    number: Option<(String, u64)>,
+    /// −1 for any, as for what cannot be read.
+    batch: i64,
+}
+
+/// A rejection no plan records yet, and the update that must be filled up again for it.
+#[derive(Debug)]
+struct Refused {
+    rejection: Rejection,
+    batch: i64,
+}
+
+/// Everything taken from a log and not yet trained or rejected.
 #[derive(Debug)]
 pub struct Intake {
     settings: Settings,
+    /// The archived topic this is the intake of; `None` for the run's own log.
+    source: Option<String>,
     cursors: Cursors,
     windows: Windows,
     assembling: Assembly,
     ready: VecDeque<ReadyGroup>,
-    refused: Vec<Rejection>,
-    /// Refused groups that were sampled for one certain update, by update.
+    refused: Vec<Refused>,
+    /// Groups that plans refused and that were sampled for one certain update, by update.
     refused_batches: BTreeMap<i64, u64>,
+    /// Newest versions met of lineages other than the learner's own.
+    known: BTreeMap<String, PolicyVersion>,
 }
 
 impl Intake {
@@ -64,83 +103,178 @@ impl Intake {
     ) -> Self {
         Self {
             settings,
+            source: None,
             cursors: Cursors::new(partitions),
             windows: Windows::new(producers),
             assembling: Assembly::default(),
             ready: VecDeque::new(),
             refused: Vec::new(),
             refused_batches: BTreeMap::new(),
+            known: BTreeMap::new(),
         }
     }
 
-    /// Takes one record. `announced` is the newest version published when it was read.
-    pub fn take(&mut self, incoming: Incoming, announced: PolicyVersion) -> Result<()> {
+    /// The same for the archived topic `source` instead of the run's own log.
+    #[must_use]
+    pub fn of_archive(mut self, source: &str) -> Self {
+        self.source = Some(source.to_owned());
+        self
+    }
+
+    /// Takes up what else a checkpoint remembers.
+    #[must_use]
+    pub fn remembering(
+        mut self,
+        known: &[KnownVersion],
+        refused_batches: &BTreeMap<i64, u64>,
+    ) -> Self {
+        let own = known.iter().filter(|known| known.source == self.source);
+        self.known = own
+            .map(|known| (known.policy.clone(), known.version))
+            .collect();
+        self.refused_batches = refused_batches.clone();
+        self
+    }
+
+    /// Takes one record.
+    pub fn take(&mut self, incoming: Incoming, announced: Announced) -> Result<()> {
         let record = incoming.record;
-        if !self.cursors.receive(record, incoming.crc32c)? {
-            return Ok(());
+        let receipt = self
+            .cursors
+            .receive(record, incoming.crc32c, incoming.timestamp_ms)?;
+        match receipt {
+            Receipt::Again => return Ok(()),
+            Receipt::Done => {}
+            Receipt::New => match incoming.message {
+                Ok((headers, rows)) => self.take_part(
+                    Part {
+                        record,
+                        headers,
+                        rows,
+                    },
+                    announced,
+                ),
+                Err(unreadable) => self.take_unreadable(record, unreadable),
+            },
         }
-        let (headers, rows) = match incoming.message {
-            Ok(message) => message,
-            Err(unreadable) => {
-                self.refuse_unreadable(record, unreadable);
-                return Ok(());
-            }
-        };
-        match self.assembling.add(record, headers, rows) {
-            Progress::Partial => {}
-            Progress::Refused(rejection) => self.refused.push(rejection),
-            Progress::Complete {
-                headers,
-                records,
-                parts,
-            } => {
-                let planned = PlannedGroup {
-                    group: headers.group.to_string(),
-                    rows: parts.iter().map(|rows| rows.len() as u32).sum(),
-                    records,
-                    producer: headers.producer.clone(),
-                    producer_seq: headers.producer_seq,
-                    content_sha256: content_sha256(&parts),
-                };
-                let group = ReadyGroup {
-                    planned,
-                    batch: headers.batch,
-                    parts,
-                };
-                let verdict = if self.windows.see(&headers.producer, headers.producer_seq) {
-                    judge::judge(&self.settings, &headers, &group, announced)
-                } else {
-                    Err((
-                        RejectReason::Duplicate,
-                        format!("number {} came before", headers.producer_seq),
-                    ))
-                };
-                match verdict {
-                    Ok(()) => self.ready.push_back(group),
-                    Err((reason, detail)) => self.refuse(&group, reason, detail),
-                }
-            }
+        let patience = self.settings.incomplete_after_records;
+        for parts in self.assembling.overdue(record, patience) {
+            let there = parts.there().count();
+            let detail = format!(
+                "{there} of {} parts came within {patience} records",
+                parts.of()
+            );
+            self.refuse_parts(&parts, &[], RejectReason::Incomplete, detail);
         }
-        let overdue = self
-            .assembling
-            .overdue(record, self.settings.incomplete_after_records);
-        self.refused.extend(overdue);
         Ok(())
     }
 
-    /// The groups of update `version`, if enough are there: those sampled for it first, then
-    /// those for any update, in the order they came. Refuses what can no longer be trained.
-    pub fn choose(&mut self, version: PolicyVersion) -> Option<Vec<ReadyGroup>> {
-        self.refuse_late(version);
-        let wanted = self.settings.groups_per_update;
-        let update = version.0 as i64;
-        let of = |batch: i64| {
-            let ready = self.ready.iter().enumerate();
-            ready
-                .filter(move |(_, group)| group.batch == batch)
-                .map(|(place, _)| place)
+    fn take_part(&mut self, part: Part, announced: Announced) {
+        let Headers {
+            producer,
+            producer_seq,
+            ..
+        } = &part.headers;
+        if self.windows.has_seen(producer, *producer_seq) {
+            let detail = format!("number {producer_seq} came before");
+            let identity = self.identity(&part.headers);
+            self.refuse(identity, vec![part.record], RejectReason::Duplicate, detail);
+            return;
+        }
+        match self.assembling.add(part) {
+            Progress::Partial => {}
+            Progress::Complete(parts) => self.admit(parts, announced),
+            Progress::Repeated(part) => {
+                let (number, of) = part.headers.part;
+                let detail = format!("part {number} of {of} came before");
+                let identity = self.identity(&part.headers);
+                self.refuse(identity, vec![part.record], RejectReason::Duplicate, detail);
+            }
+            Progress::Contradictory(parts, part) => {
+                let (number, of) = part.headers.part;
+                let detail = format!("part {number} of {of} contradicts the group's other parts");
+                self.refuse_parts(&parts, &[part.record], RejectReason::BadHeaders, detail);
+            }
+        }
+    }
+
+    fn admit(&mut self, parts: Vec<Part>, announced: Announced) {
+        let Some(first) = parts.first() else { return };
+        let headers = first.headers.clone();
+        self.windows.see(&headers.producer, headers.producer_seq);
+        let verdict = judge::judge(&self.settings, &parts, announced);
+        let records = parts.iter().map(|part| part.record).collect();
+        if let Err((reason, detail)) = verdict {
+            let identity = self.identity(&headers);
+            self.refuse(identity, records, reason, detail);
+            return;
+        }
+        let parts: Vec<_> = parts.into_iter().map(|part| part.rows).collect();
+        let foreign = self.source.is_some() || headers.policy != self.settings.policy.as_str();
+        let group = ReadyGroup {
+            planned: PlannedGroup {
+                group: headers.group.to_string(),
+                rows: parts.iter().map(|rows| rows.len() as u32).sum(),
+                records,
+                producer: headers.producer,
+                producer_seq: headers.producer_seq,
+                content_sha256: content_sha256(&parts),
+                source: self.source.clone(),
+            },
+            policy: headers.policy,
+            // Updates are counted within a lineage: another's number says nothing here.
+            batch: if foreign { -1 } else { headers.batch },
+            parts,
         };
-        let mut places: Vec<_> = of(update).chain(of(-1)).take(wanted).collect();
+        if foreign {
+            let known = self.known.entry(group.policy.clone()).or_default();
+            *known = group.max_version().max(*known);
+        }
+        self.ready.push_back(group);
+    }
+
+    fn take_unreadable(&mut self, record: RecordId, unreadable: Unreadable) {
+        let Unreadable {
+            headers,
+            reason,
+            detail,
+        } = unreadable;
+        let Some(headers) = headers else {
+            let nobody = Identity {
+                batch: -1,
+                ..Identity::default()
+            };
+            self.refuse(nobody, vec![record], reason, detail);
+            return;
+        };
+        if self
+            .windows
+            .has_seen(&headers.producer, headers.producer_seq)
+        {
+            let identity = self.identity(&headers);
+            self.refuse(identity, vec![record], RejectReason::Duplicate, detail);
+            return;
+        }
+        // With one part unreadable the group will never be whole.
+        if let Some(parts) = self.assembling.abandon(&headers) {
+            self.refuse_parts(&parts, &[record], reason, detail);
+        } else {
+            self.windows.see(&headers.producer, headers.producer_seq);
+            let identity = self.identity(&headers);
+            self.refuse(identity, vec![record], reason, detail);
+        }
+    }
+
+    /// Groups that could be chosen for update `version`, had they been enough.
+    pub fn available(&self, version: PolicyVersion) -> usize {
+        self.places(version).count()
+    }
+
+    /// `wanted` groups for update `version`, if they are there: those sampled for it first, then
+    /// those for any update, in the order they came. Refuses what can no longer be trained.
+    pub fn choose(&mut self, version: PolicyVersion, wanted: usize) -> Option<Vec<ReadyGroup>> {
+        self.settle(version);
+        let mut places: Vec<_> = self.places(version).take(wanted).collect();
         if places.len() < wanted {
             return None;
         }
@@ -156,67 +290,14 @@ impl Intake {
         Some(chosen)
     }
 
-    /// The groups a plan names, in its order, or `None` while records of it are still to come.
-    /// What the plan rejected is struck from the intake as well.
-    pub fn take_planned(&mut self, plan: &Plan) -> Result<Option<Vec<ReadyGroup>>> {
-        let arrived =
-            |records: &[RecordId]| records.iter().all(|record| self.cursors.received(*record));
-        let groups_arrived = plan.groups.iter().all(|group| arrived(&group.records));
-        if !groups_arrived
-            || !plan
-                .rejections
-                .iter()
-                .all(|refused| arrived(&refused.records))
-        {
-            return Ok(None);
-        }
-        let mut chosen = Vec::with_capacity(plan.groups.len());
-        for planned in &plan.groups {
-            chosen.push(self.take_one(plan, planned)?);
-        }
-        for rejection in &plan.rejections {
-            self.refused
-                .retain(|refused| refused.records != rejection.records);
-            self.ready
-                .retain(|group| group.planned.records != rejection.records);
-            self.assembling.forget(&rejection.records);
-        }
-        Ok(Some(chosen))
-    }
-
-    fn take_one(&mut self, plan: &Plan, planned: &PlannedGroup) -> Result<ReadyGroup> {
-        let place = self
-            .ready
-            .iter()
-            .position(|group| group.planned.records == planned.records);
-        if let Some(group) = place.and_then(|place| self.ready.remove(place)) {
-            if group.planned.content_sha256 == planned.content_sha256 {
-                return Ok(group);
-            }
-            return Err(Error::ContentChanged {
-                update: plan.version,
-                group: planned.group.clone(),
-                record: planned.records[0],
-            });
-        }
-        let refused = self
-            .refused
-            .iter()
-            .find(|refused| refused.records == planned.records);
-        Err(match refused {
-            Some(refused) => Error::PlannedButRefused {
-                update: plan.version,
-                group: planned.group.clone(),
-                record: planned.records[0],
-                reason: refused.reason,
-                detail: refused.detail.clone(),
-            },
-            None => Error::ContentChanged {
-                update: plan.version,
-                group: planned.group.clone(),
-                record: planned.records[0],
-            },
-        })
+    fn places(&self, version: PolicyVersion) -> impl Iterator<Item = usize> {
+        let of = |batch: i64| {
+            let ready = self.ready.iter().enumerate();
+            ready
+                .filter(move |(_, group)| group.batch == batch)
+                .map(|(place, _)| place)
+        };
+        of(version.0 as i64).chain(of(-1))
     }
 
     /// Whether the record came, or was done before this process started.
@@ -229,40 +310,47 @@ impl Intake {
         self.ready.len() as u64
     }
 
-    /// The rejections since the last plan.
-    pub fn drain_refused(&mut self) -> Vec<Rejection> {
-        std::mem::take(&mut self.refused)
+    /// The first record that an earlier life of the learner had read and that is still to be
+    /// read again.
+    pub fn behind(&self) -> Option<RecordId> {
+        self.cursors.behind()
+    }
+
+    /// Newest versions met of lineages other than the learner's own.
+    pub fn known(&self) -> Vec<KnownVersion> {
+        let known = self.known.iter();
+        known
+            .map(|(policy, version)| KnownVersion {
+                source: self.source.clone(),
+                policy: policy.clone(),
+                version: *version,
+            })
+            .collect()
     }
 
     /// Groups refused since the last plan; second copies of a group do not count.
     pub fn refused_groups(&self) -> u64 {
         let refused = self.refused.iter();
         refused
-            .filter(|refused| refused.reason != RejectReason::Duplicate)
+            .filter(|refused| refused.rejection.reason != RejectReason::Duplicate)
             .count() as u64
     }
 
     /// Groups refused that were sampled for `version` or a later update, by update.
     pub fn refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
-        let to_come = self.refused_batches.range(version.0 as i64..);
-        to_come.map(|(batch, groups)| (*batch, *groups)).collect()
+        let mut batches = self.planned_refused_batches(version);
+        let open = self.refused.iter().map(|refused| refused.batch);
+        for batch in open.filter(|batch| *batch >= version.0 as i64) {
+            *batches.entry(batch).or_default() += 1;
+        }
+        batches
     }
 
-    /// Marks the records of a plan as done: its effect is durable with the next checkpoint.
-    pub fn finish(&mut self, plan: &Plan) {
-        for group in &plan.groups {
-            self.windows.finish(&group.producer, group.producer_seq);
-            self.cursors.finish(&group.records);
-        }
-        for rejection in &plan.rejections {
-            // A duplicate's number belongs to the group that came first.
-            if rejection.reason != RejectReason::Duplicate
-                && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
-            {
-                self.windows.finish(producer, seq);
-            }
-            self.cursors.finish(&rejection.records);
-        }
+    /// Of these, the groups that plans refused: the others are read and refused again after a
+    /// restart.
+    pub fn planned_refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
+        let to_come = self.refused_batches.range(version.0 as i64..);
+        to_come.map(|(batch, groups)| (*batch, *groups)).collect()
     }
 
     /// Where reading goes on after a restart.
@@ -283,69 +371,99 @@ impl Intake {
             .collect()
     }
 
-    fn refuse(&mut self, group: &ReadyGroup, reason: RejectReason, detail: String) {
-        let planned = &group.planned;
+    /// What headers say of a group. Only of the learner's own lineage does a group's batch count:
+    /// another's producers are not asked to fill it up again.
+    fn identity(&self, headers: &Headers) -> Identity {
+        let own = self.source.is_none() && headers.policy == self.settings.policy.as_str();
+        Identity {
+            group: Some(headers.group.to_string()),
+            number: Some((headers.producer.clone(), headers.producer_seq)),
+            batch: if own { headers.batch } else { -1 },
+        }
+    }
+
+    /// Refuses a group of which parts came, and the records `more` with it. Its number is seen
+    /// from now on: a part that comes later belongs to a group that is accounted for.
+    fn refuse_parts(
+        &mut self,
+        parts: &Parts,
+        more: &[RecordId],
+        reason: RejectReason,
+        detail: String,
+    ) {
+        let Some(headers) = parts.headers() else {
+            return;
+        };
+        self.windows.see(&headers.producer, headers.producer_seq);
+        let mut records = parts.records();
+        records.extend(more);
+        let identity = self.identity(headers);
+        self.refuse(identity, records, reason, detail);
+    }
+
+    fn refuse(
+        &mut self,
+        identity: Identity,
+        records: Vec<RecordId>,
+        reason: RejectReason,
+        detail: String,
+    ) {
         // A duplicate leaves its batch as full as it was, and so does one that came too late.
-        if group.batch >= 0 && !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull)
-        {
-            *self.refused_batches.entry(group.batch).or_default() += 1;
-        }
-        self.refused.push(Rejection {
-            group: Some(planned.group.clone()),
-            producer: Some(planned.producer.clone()),
-            producer_seq: Some(planned.producer_seq),
-            records: planned.records.clone(),
-            reason,
-            detail,
+        let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
+        let (producer, producer_seq) = identity.number.unzip();
+        self.refused.push(Refused {
+            rejection: Rejection {
+                group: identity.group,
+                producer,
+                producer_seq,
+                records,
+                reason,
+                detail,
+                source: self.source.clone(),
+            },
+            batch: if leaves_a_gap { identity.batch } else { -1 },
         });
     }
 
-    fn refuse_unreadable(&mut self, record: RecordId, unreadable: Unreadable) {
-        let Unreadable {
-            headers,
-            mut reason,
-            detail,
-        } = unreadable;
-        if let Some(headers) = &headers {
-            if !self.windows.see(&headers.producer, headers.producer_seq) {
-                reason = RejectReason::Duplicate;
-            } else if headers.batch >= 0 {
-                *self.refused_batches.entry(headers.batch).or_default() += 1;
-            }
-        }
-        self.refused.push(Rejection {
-            group: headers.as_ref().map(|headers| headers.group.to_string()),
-            producer: headers.as_ref().map(|headers| headers.producer.clone()),
-            producer_seq: headers.as_ref().map(|headers| headers.producer_seq),
-            records: vec![record],
-            reason,
-            detail,
-        });
-    }
-
-    fn refuse_late(&mut self, version: PolicyVersion) {
+    /// Refuses what can no longer be trained in update `version`. What is said of a late group
+    /// does not depend on when that was noticed: a restart may notice it elsewhere in the log.
+    pub fn settle(&mut self, version: PolicyVersion) {
         let max_age = self.settings.max_age;
+        let own = self.source.is_none().then_some(&self.settings.policy);
+        let known = &self.known;
         let late = |group: &ReadyGroup| {
             if group.batch >= 0 && (group.batch as u64) < version.0 {
                 let detail = format!("sampled for update {}, now at {version}", group.batch);
                 return Some((RejectReason::BatchFull, detail));
             }
-            let age = version.staleness_of(group.min_version());
-            (age.0 > max_age?).then(|| {
-                (
-                    RejectReason::TooStale,
-                    format!("{age} updates old, more than {}", max_age.unwrap_or(0)),
-                )
-            })
+            let newest = match own {
+                Some(own) if group.policy == own.as_str() => version,
+                _ => known.get(&group.policy).copied().unwrap_or_default(),
+            };
+            let oldest = group.min_version();
+            let max_age = max_age.filter(|max_age| newest.staleness_of(oldest).0 > *max_age)?;
+            let detail = format!("sampled by version {oldest}, more than {max_age} updates ago");
+            Some((RejectReason::TooStale, detail))
         };
-        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ready)
-            .into_iter()
-            .partition(|group| late(group).is_none());
-        self.ready = keep.into();
-        for group in gone {
-            if let Some((reason, detail)) = late(&group) {
-                self.refuse(&group, reason, detail);
+        if !self.ready.iter().any(|group| late(group).is_some()) {
+            return;
+        }
+        let mut gone = Vec::new();
+        let mut keep = VecDeque::with_capacity(self.ready.len());
+        for group in std::mem::take(&mut self.ready) {
+            match late(&group) {
+                None => keep.push_back(group),
+                Some(why) => gone.push((group, why)),
             }
+        }
+        self.ready = keep;
+        for (group, (reason, detail)) in gone {
+            let identity = Identity {
+                group: Some(group.planned.group),
+                number: Some((group.planned.producer, group.planned.producer_seq)),
+                batch: group.batch,
+            };
+            self.refuse(identity, group.planned.records, reason, detail);
         }
     }
 }

@@ -25,7 +25,10 @@ pub use error::{Error, Result};
 pub use learner::{Learner, LearnerSummary};
 pub use outlet::{LearnerEvent, Outlet};
 pub use records::{Records, evaluation_path, write_evaluation};
-pub use replay::{Deviation, Replayed, replay};
-pub use settings::Settings;
-pub use source::{Durability, DurableLog, Incoming, LogSource, Source, Unreadable};
+pub use replay::{Deviation, Recording, Replayed, replay};
+pub use settings::{Blend, Settings};
+pub use source::{
+    Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers, Source,
+    Unreadable,
+};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use vintage_bus::Producer;
 use vintage_control::{
-    CONTROL_FORMAT, Name, PolicyAnnouncement, PolicyVersion, Rejection, Topics, UpdateResult,
+    CONTROL_FORMAT, Name, Plan, PolicyAnnouncement, PolicyVersion, Rejection, Topics, UpdateResult,
 };
 
 use crate::{Error, Result};
@@ -36,39 +36,67 @@ pub enum LearnerEvent {
 
 /// Topics and channel a learner reports to.
 pub struct Outlet {
-    /// Producer for announcements and mirrors.
-    pub producer: Producer,
-    /// The run's topics.
-    pub topics: Topics,
-    /// Listener in this process.
-    pub events: mpsc::UnboundedSender<LearnerEvent>,
+    log: Option<(Producer, Topics)>,
+    events: mpsc::UnboundedSender<LearnerEvent>,
 }
 
 impl Outlet {
+    /// Announces and mirrors to the run's topics.
+    pub fn new(
+        producer: Producer,
+        topics: Topics,
+        events: mpsc::UnboundedSender<LearnerEvent>,
+    ) -> Self {
+        Self {
+            log: Some((producer, topics)),
+            events,
+        }
+    }
+
+    /// Tells this process only: training from a recorded log needs no broker, and nobody samples
+    /// from what it makes.
+    pub fn without_log(events: mpsc::UnboundedSender<LearnerEvent>) -> Self {
+        Self { log: None, events }
+    }
+
     /// Tells producers of the newest version.
     pub async fn announce(&self, announcement: &PolicyAnnouncement) -> Result<()> {
         let key = announcement.policy.as_str().as_bytes();
         self.publish(
-            &self.topics.policies(),
+            Topics::policies,
             key,
             announcement,
             &announcement.policy,
+            None,
         )
         .await
     }
 
-    /// Mirrors what an update did.
+    /// Mirrors what an update did. A re-run update is mirrored again: readers know it by learner
+    /// and version.
     pub async fn mirror_result(&self, result: &UpdateResult) -> Result<()> {
         let key = result.learner.as_str().as_bytes();
-        self.publish(&self.topics.steps(), key, result, &result.policy)
-            .await
+        self.publish(
+            Topics::steps,
+            key,
+            result,
+            &result.policy,
+            Some(&result.learner),
+        )
+        .await
     }
 
-    /// Mirrors a rejection.
-    pub async fn mirror_rejection(&self, policy: &Name, rejection: &Rejection) -> Result<()> {
+    /// Mirrors a rejection of `plan`.
+    pub async fn mirror_rejection(&self, plan: &Plan, rejection: &Rejection) -> Result<()> {
         let key = rejection.group.as_deref().unwrap_or_default().as_bytes();
-        self.publish(&self.topics.rejects(), key, rejection, policy)
-            .await
+        self.publish(
+            Topics::rejects,
+            key,
+            rejection,
+            &plan.policy,
+            Some(&plan.learner),
+        )
+        .await
     }
 
     /// Tells this process. Nobody listening is no fault.
@@ -78,24 +106,31 @@ impl Outlet {
 
     async fn publish(
         &self,
-        topic: &str,
+        topic: fn(&Topics) -> String,
         key: &[u8],
         record: &impl serde::Serialize,
         policy: &Name,
+        learner: Option<&Name>,
     ) -> Result<()> {
+        let Some((producer, topics)) = &self.log else {
+            return Ok(());
+        };
+        let topic = topic(topics);
         let json = serde_json::to_vec(record)
             .map_err(|error| Error::Record(format!("writing a record for {topic}: {error}")))?;
-        let headers = vec![
-            ("schema".to_owned(), CONTROL_FORMAT.as_bytes().to_vec()),
-            ("content-type".to_owned(), b"application/json".to_vec()),
-            (
-                "run".to_owned(),
-                self.topics.run.as_str().as_bytes().to_vec(),
-            ),
-            ("policy".to_owned(), policy.as_str().as_bytes().to_vec()),
+        let texts = [
+            ("schema", CONTROL_FORMAT),
+            ("content-type", "application/json"),
+            ("run", topics.run.as_str()),
+            ("policy", policy.as_str()),
         ];
-        self.producer
-            .publish(topic, key, headers, Bytes::from(json))
+        let learner = learner.map(|learner| ("learner", learner.as_str()));
+        let headers = texts.into_iter().chain(learner);
+        let headers = headers
+            .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+            .collect();
+        producer
+            .publish(&topic, key, headers, Bytes::from(json))
             .await?;
         Ok(())
     }

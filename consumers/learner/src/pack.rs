@@ -1,6 +1,6 @@
 //! How the rows of a batch are packed for the model.
 
-use vintage_control::{MicroBatch, PolicyVersion};
+use vintage_control::MicroBatch;
 use vintage_model::{Packed, Targets};
 use vintage_trajectory::Rows;
 
@@ -50,8 +50,6 @@ pub(crate) struct Batch {
     pub(crate) advantage: Vec<f32>,
     /// Whether the target trains.
     pub(crate) valid: Vec<bool>,
-    /// Version that sampled each target.
-    pub(crate) version: Vec<PolicyVersion>,
 }
 
 /// Lays out the rows `(rows, row, advantage)`.
@@ -72,12 +70,7 @@ pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>
             .tokens
             .extend(inputs.map(|&token| token as u32));
         batch.packed.starts.push(batch.packed.tokens.len());
-        let mut spans = rows.policy_spans(row).peekable();
-        let mut version = PolicyVersion::ZERO;
         for (place, &token) in completion.iter().enumerate() {
-            while let Some(span) = spans.next_if(|span| span.start as usize <= place) {
-                version = span.version;
-            }
             batch
                 .targets
                 .position
@@ -86,7 +79,6 @@ pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>
             batch.targets.temperature.push(temperature);
             batch.valid.push(rows.is_trained(row, place));
             batch.advantage.push(advantage);
-            batch.version.push(version);
         }
         batch
             .behavior

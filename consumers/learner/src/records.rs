@@ -1,9 +1,10 @@
 //! Where a learner's records lie in the run's store.
 
 use vintage_control::{
-    CheckpointManifest, EvaluationResult, Name, Plan, PolicyVersion, UpdateResult,
+    CheckpointManifest, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion, Sha256,
+    UpdateResult,
 };
-use vintage_store::{Created, Store, sha256};
+use vintage_store::{Created, Store, Weights, sha256};
 
 use crate::{AdamW, Error, Result};
 
@@ -61,7 +62,34 @@ impl Records {
         Ok(self.store.get_json(&self.path("results", version)).await?)
     }
 
-    /// Commits a checkpoint: the moments first, the manifest last. `in_hand` groups hang on it.
+    /// Whether update `version` has a plan. If it has, and this process wrote none, another
+    /// learner of the same name took over.
+    pub async fn is_planned(&self, version: PolicyVersion) -> Result<bool> {
+        let path = self.path("plans", version);
+        Ok(self.store.head(&path).await?.is_some())
+    }
+
+    /// Decides where the learner starts, unless that was decided before: the first record stays.
+    pub async fn write_start(&self, start: &LearnerStart) -> Result<LearnerStart> {
+        let path = format!("starts/{}.json", self.learner);
+        match self.store.create_json(&path, start).await? {
+            Created::New => Ok(start.clone()),
+            Created::Exists => self
+                .start()
+                .await?
+                .ok_or_else(|| Error::Record(format!("{path} vanished while it was read"))),
+        }
+    }
+
+    /// Where the learner started, if that was decided.
+    pub async fn start(&self) -> Result<Option<LearnerStart>> {
+        let path = format!("starts/{}.json", self.learner);
+        Ok(self.store.get_json(&path).await?)
+    }
+
+    /// Commits a checkpoint: the moments first, the manifest last. The moments' name is their
+    /// content's, so that no writer ever has to replace what another wrote. `in_hand` groups hang
+    /// on it.
     pub async fn write_checkpoint(
         &self,
         manifest: &CheckpointManifest,
@@ -69,15 +97,8 @@ impl Records {
         in_hand: u64,
     ) -> Result<()> {
         let folder = self.checkpoint_folder(manifest.version);
-        let file = format!("{folder}/optimizer.safetensors");
-        if self.store.create(&file, optimizer.clone().into()).await? == Created::Exists {
-            // Left by a crash before the manifest, or by this very checkpoint.
-            let there = self.store.get(&file).await?.unwrap_or_default();
-            if sha256(&there) != manifest.optimizer_sha256 {
-                self.store.delete(&file).await?;
-                let _new = self.store.create(&file, optimizer.into()).await?;
-            }
-        }
+        let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
+        let _the_same_if_it_exists = self.store.create(&file, optimizer.into()).await?;
         vintage_faults::point("learner.moments", in_hand);
         let _first_one_stays = self
             .store
@@ -86,24 +107,46 @@ impl Records {
         Ok(())
     }
 
-    /// The newest committed checkpoint.
-    pub async fn newest_checkpoint(&self) -> Result<Option<(CheckpointManifest, AdamW)>> {
-        let Some(version) = self.checkpoints().await?.pop() else {
-            return Ok(None);
-        };
-        let folder = self.checkpoint_folder(version);
-        let manifest: CheckpointManifest = self
-            .store
-            .get_json(&format!("{folder}/manifest.json"))
-            .await?
-            .ok_or_else(|| {
-                Error::Record(format!(
-                    "checkpoint {folder} lost its manifest while it was read"
-                ))
-            })?;
-        let file = format!("{folder}/optimizer.safetensors");
-        let bytes = self.store.get(&file).await?.ok_or_else(|| {
-            Error::Record(format!("checkpoint {folder} has no {file}: restore it, or remove the folder to go on from the one before"))
+    /// The newest committed checkpoint whose weights are there. One without is passed over: the
+    /// plans since the one before it lead to the same version.
+    pub async fn newest_checkpoint(
+        &self,
+        weights: &Weights,
+    ) -> Result<Option<(CheckpointManifest, AdamW)>> {
+        for version in self.checkpoints().await?.into_iter().rev() {
+            let folder = self.checkpoint_folder(version);
+            let manifest: Option<CheckpointManifest> = self
+                .store
+                .get_json(&format!("{folder}/manifest.json"))
+                .await?;
+            let Some(manifest) = manifest else {
+                continue; // pruned between the two reads
+            };
+            if weights.manifest(version).await?.is_none() {
+                tracing::warn!(
+                    "the weights of {folder} are gone: going on from the checkpoint before"
+                );
+                continue;
+            }
+            let optimizer = self.moments(&folder, &manifest).await?;
+            return Ok(Some((manifest, optimizer)));
+        }
+        Ok(None)
+    }
+
+    async fn moments(&self, folder: &str, manifest: &CheckpointManifest) -> Result<AdamW> {
+        let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
+        let mut bytes = self.store.get(&file).await?;
+        if bytes.is_none() {
+            // As earlier builds named it.
+            let file = format!("{folder}/optimizer.safetensors");
+            bytes = self.store.get(&file).await?;
+        }
+        let bytes = bytes.ok_or_else(|| {
+            Error::Record(format!(
+                "checkpoint {folder} has no {file}: restore it, or remove the folder to go on \
+                 from the one before"
+            ))
         })?;
         let found = sha256(&bytes);
         if found != manifest.optimizer_sha256 {
@@ -113,29 +156,60 @@ impl Records {
                 manifest.optimizer_sha256
             )));
         }
-        let optimizer = AdamW::from_safetensors(manifest.optimizer_steps, &bytes)?;
-        Ok(Some((manifest, optimizer)))
+        AdamW::from_safetensors(manifest.optimizer_steps, &bytes)
     }
 
     /// Versions with a committed checkpoint, ascending.
     pub async fn checkpoints(&self) -> Result<Vec<PolicyVersion>> {
-        let prefix = format!("checkpoints/{}", self.learner);
-        let mut versions: Vec<_> = self
-            .store
-            .list(&prefix)
-            .await?
+        let files = self.checkpoint_files().await?;
+        let manifests = files.iter().filter(|(_, path)| path.ends_with(MANIFEST));
+        Ok(manifests.map(|(version, _)| *version).collect())
+    }
+
+    /// Deletes all but the newest `keep` checkpoints. A manifest goes first, so that a checkpoint
+    /// is whole for as long as it can be found; whoever deletes, however late, deletes only what
+    /// `keep` newer ones stand for.
+    pub async fn prune_checkpoints(&self, keep: usize) -> Result<()> {
+        let files = self.checkpoint_files().await?;
+        let is_manifest = |path: &str| path.ends_with(MANIFEST);
+        let committed = files.iter().filter(|(_, path)| is_manifest(path));
+        let Some((oldest_kept, _)) = committed.rev().nth(keep.saturating_sub(1)) else {
+            return Ok(());
+        };
+        let mut gone: Vec<_> = files
             .iter()
-            .filter_map(|path| {
-                path.strip_suffix("/manifest.json")?
-                    .rsplit('/')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-            .map(PolicyVersion)
+            .filter(|(version, _)| version < oldest_kept)
             .collect();
-        versions.sort_unstable();
-        Ok(versions)
+        gone.sort_by_key(|(version, path)| (*version, !is_manifest(path)));
+        for (_, path) in &gone {
+            self.store.delete(path).await?;
+        }
+        for (version, _) in gone {
+            let folder = self.store.local_path(&self.checkpoint_folder(*version));
+            if let Some(folder) = folder {
+                // Fails where a file is left, as it should.
+                let _ = tokio::fs::remove_dir(folder).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file of every checkpoint, by version.
+    async fn checkpoint_files(&self) -> Result<Vec<(PolicyVersion, String)>> {
+        let prefix = format!("checkpoints/{}", self.learner);
+        let paths = self.store.list(&prefix).await?;
+        let mut files: Vec<_> = paths
+            .into_iter()
+            .filter_map(|path| {
+                let (version, _) = path
+                    .strip_prefix(&prefix)?
+                    .strip_prefix('/')?
+                    .split_once('/')?;
+                Some((PolicyVersion(version.parse().ok()?), path))
+            })
+            .collect();
+        files.sort();
+        Ok(files)
     }
 
     fn path(&self, kind: &str, version: PolicyVersion) -> String {
@@ -145,6 +219,13 @@ impl Records {
     fn checkpoint_folder(&self, version: PolicyVersion) -> String {
         format!("checkpoints/{}/{version}", self.learner)
     }
+}
+
+const MANIFEST: &str = "/manifest.json";
+
+fn moments_file(digest: Sha256) -> String {
+    let digest = digest.to_string();
+    format!("optimizer-{}.safetensors", &digest[..16])
 }
 
 /// Path of the evaluation of a version in the run's store.

@@ -1,13 +1,16 @@
 //! Re-running a learner's plans from its log, and comparing bits.
 
-use vintage_control::{Plan, PolicyVersion, Sha256};
+use std::collections::BTreeMap;
+
+use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256};
+use vintage_model::ModelConfig;
 use vintage_store::Weights;
 
 use crate::{
     AdamW, Error, Records, Result, Settings, fingerprint,
-    intake::Intake,
+    intake::{Announced, Intake, ReadyGroup},
     source::Source,
-    trainer::{Trainer, groups_of, model_config},
+    trainer::{Trainer, in_order, model_config, what_is_missing},
 };
 
 /// What a replay found.
@@ -34,28 +37,102 @@ pub struct Deviation {
     pub other_machine: bool,
 }
 
+/// What a replay reads.
+pub struct Recording<'a> {
+    /// The run's rollouts.
+    pub source: &'a mut dyn Source,
+    /// Where the learner began to read them; empty: at the beginning.
+    pub start: &'a [PartitionResume],
+    /// The archive that was blended in, if one was.
+    pub blended: Option<&'a mut dyn Source>,
+}
+
+/// Intakes of a replay, made at its first plan.
+struct Intakes {
+    own: Intake,
+    blended: Option<Intake>,
+}
+
+impl Intakes {
+    fn new(plan: &Plan, config: &ModelConfig, start: &[PartitionResume]) -> Self {
+        let settings = settings_of(plan, config.max_position_embeddings, config.vocab_size);
+        Self {
+            own: Intake::new(settings, start, &BTreeMap::new()),
+            blended: None,
+        }
+    }
+
+    /// Reads until every record of `plan` has come, and takes the plan's groups.
+    async fn groups_of(
+        &mut self,
+        plan: &Plan,
+        config: &ModelConfig,
+        recording: &mut Recording<'_>,
+    ) -> Result<Vec<ReadyGroup>> {
+        let own = read(plan, &mut self.own, recording.source).await?;
+        let groups = plan.groups.iter().map(|group| &group.source);
+        let refused = plan.rejections.iter().map(|refused| &refused.source);
+        let Some(name) = groups.chain(refused).flatten().next() else {
+            return Ok(own);
+        };
+        let Some(source) = recording.blended.as_deref_mut() else {
+            return Err(Error::Settings(format!(
+                "plan {} blends in groups of {name}, and no archive of it is at hand: name it \
+                 with --archive",
+                plan.version
+            )));
+        };
+        let intake = self
+            .blended
+            .get_or_insert_with(|| Self::new(plan, config, &[]).own.of_archive(name));
+        let blended = read(plan, intake, source).await?;
+        Ok(in_order(plan, own, blended))
+    }
+
+    fn finish(&mut self, plan: &Plan) {
+        self.own.finish(plan);
+        if let Some(blended) = &mut self.blended {
+            blended.finish(plan);
+        }
+    }
+}
+
+async fn read(
+    plan: &Plan,
+    intake: &mut Intake,
+    source: &mut dyn Source,
+) -> Result<Vec<ReadyGroup>> {
+    loop {
+        if let Some(groups) = intake.take_planned(plan)? {
+            return Ok(groups);
+        }
+        let Some(incoming) = source.next().await? else {
+            return Err(what_is_missing(plan, intake));
+        };
+        // A recorded log holds only groups of announced versions.
+        intake.take(incoming, Announced::Any)?;
+    }
+}
+
 /// Runs every plan of a learner from version 0 and compares each version's digest with the one
 /// the next plan, the result or the published weights recorded, whichever are there.
 pub async fn replay(
     records: &Records,
     weights: &Weights,
-    source: &mut dyn Source,
+    mut recording: Recording<'_>,
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
     let mut trainer = Trainer::load(weights, PolicyVersion::ZERO, AdamW::default()).await?;
     let config = model_config(weights).await?;
-    let mut intake: Option<Intake> = None;
+    let mut intakes: Option<Intakes> = None;
     let mut deviation = None;
     let here = fingerprint::current();
     let mut next = records.plan(PolicyVersion::ZERO).await?;
     while let Some(plan) = next {
         let update = plan.version;
-        let settings = settings_of(&plan, config.max_position_embeddings, config.vocab_size);
-        let intake = intake
-            .get_or_insert_with(|| Intake::new(settings, &[], &std::collections::BTreeMap::new()));
-        // A recorded log holds only groups of announced versions.
-        let announced = PolicyVersion(u64::MAX);
-        let groups = groups_of(&plan, intake, source, announced).await;
+        let start = recording.start;
+        let intakes = intakes.get_or_insert_with(|| Intakes::new(&plan, &config, start));
+        let groups = intakes.groups_of(&plan, &config, &mut recording).await;
         let trained = match groups {
             Ok(groups) => trainer.run(plan.clone(), groups).await.map(|_| ()),
             Err(error) => Err(error),
@@ -77,7 +154,7 @@ pub async fn replay(
             });
             break;
         }
-        intake.finish(&plan);
+        intakes.finish(&plan);
         progress(trainer.version());
         next = records.plan(trainer.version()).await?;
         let recorded = match &next {
@@ -131,6 +208,7 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
     Settings {
         learner: plan.learner.clone(),
         policy: plan.policy.clone(),
+        lineages: None,
         steps: u64::MAX,
         seed: plan.seed,
         groups_per_update: usize::MAX,
@@ -140,10 +218,12 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
         checkpoint_every: u64::MAX,
         publish_every: 1,
         keep_versions: u64::MAX,
+        keep_checkpoints: usize::MAX,
         pin_every: 1,
         max_age: None,
         incomplete_after_records: u64::MAX >> 1,
         algorithm: plan.algorithm.clone(),
         optimizer: plan.optimizer.clone(),
+        blend: None,
     }
 }

@@ -9,6 +9,8 @@ pub struct Settings {
     pub learner: Name,
     /// The lineage it trains and whose versions it publishes.
     pub policy: Name,
+    /// Lineages whose rollouts it trains on; `None` = any.
+    pub lineages: Option<Vec<String>>,
     /// Updates to do in all.
     pub steps: u64,
     /// The run's seed, for the record.
@@ -27,6 +29,8 @@ pub struct Settings {
     pub publish_every: u64,
     /// Newest versions kept in the store; version 0 and checkpoints' versions always are.
     pub keep_versions: u64,
+    /// Newest checkpoints kept.
+    pub keep_checkpoints: usize,
     /// Every version divisible by this is kept as well, for evaluation.
     pub pin_every: u64,
     /// Groups older than this many updates are refused; `None` trains on any age.
@@ -37,4 +41,31 @@ pub struct Settings {
     pub algorithm: Algorithm,
     /// The optimizer.
     pub optimizer: OptimizerSettings,
+    /// Another log that a share of every update comes from.
+    pub blend: Option<Blend>,
+}
+
+/// Groups out of an archive, beside those of the run's own log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blend {
+    /// The archived topic, as plans name it.
+    pub source: String,
+    /// Groups of an update that come from it.
+    pub groups: usize,
+}
+
+impl Settings {
+    /// Whether rollouts of this lineage are trained on.
+    pub fn trains_on(&self, policy: &str) -> bool {
+        match &self.lineages {
+            None => true,
+            Some(lineages) => lineages.iter().any(|lineage| lineage == policy),
+        }
+    }
+
+    /// Groups of an update that come from the run's own log.
+    pub fn own_groups(&self) -> usize {
+        self.groups_per_update - self.blend.as_ref().map_or(0, |blend| blend.groups)
+    }
 }

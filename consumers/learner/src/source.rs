@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use vintage_bus::{Consumer, Event, Record};
-use vintage_control::{Incarnation, RecordId, RejectReason};
+use vintage_control::{Incarnation, Plan, PolicyVersion, RecordId, RejectReason};
 use vintage_trajectory::{Headers, Rows};
 
 use crate::{Error, Result};
@@ -14,6 +14,8 @@ pub struct Incoming {
     pub record: RecordId,
     /// CRC-32C of its payload.
     pub crc32c: u32,
+    /// When it was produced, milliseconds since the epoch, if the log says.
+    pub timestamp_ms: Option<i64>,
     /// What it says, or why that cannot be told.
     pub message: Result<(Headers, Rows), Unreadable>,
 }
@@ -32,8 +34,71 @@ pub struct Unreadable {
 /// A stream of records: the live log, the archive, or one after the other.
 #[async_trait]
 pub trait Source: Send {
-    /// The next record; `None` at the end of a recorded log. A live log waits.
+    /// The next record; `None` at the end of a recorded log. A live log waits. After
+    /// a call that was not awaited to its end, a source may have lost a record: drop it.
     async fn next(&mut self) -> Result<Option<Incoming>>;
+
+    /// Whether the content is fixed and the order of the records with it, so that what is
+    /// planned is a function of the log and the seed, killed or not.
+    fn is_recorded(&self) -> bool {
+        false
+    }
+}
+
+/// What other lineages than the learner's own have announced.
+#[async_trait]
+pub trait Lineages: Send {
+    /// The newest version announced of `policy`: at least as new as a look that began after this
+    /// call would find, unless `at_least` was seen before. `None` if none is.
+    async fn newest(
+        &mut self,
+        policy: &str,
+        at_least: PolicyVersion,
+    ) -> Result<Option<PolicyVersion>>;
+}
+
+/// There are no other lineages.
+pub struct NoOthers;
+
+#[async_trait]
+impl Lineages for NoOthers {
+    async fn newest(&mut self, _: &str, _: PolicyVersion) -> Result<Option<PolicyVersion>> {
+        Ok(None)
+    }
+}
+
+/// A learner whose plans another copies.
+#[async_trait]
+pub trait Leader: Send {
+    /// Its plan of update `version`, waiting for it; `None` if it will not write one.
+    async fn plan(&mut self, version: PolicyVersion) -> Result<Option<Plan>>;
+}
+
+/// Everything a learner reads and asks.
+pub struct Inputs {
+    /// The run's rollouts.
+    pub source: Box<dyn Source>,
+    /// The archive that is blended in, if [`crate::Settings::blend`] says so.
+    pub blended: Option<Box<dyn Source>>,
+    /// What makes rollouts durable before they are trained.
+    pub durability: Box<dyn Durability>,
+    /// What other lineages have announced.
+    pub lineages: Box<dyn Lineages>,
+    /// The learner whose batches this one trains on, if it makes no plans of its own.
+    pub leader: Option<Box<dyn Leader>>,
+}
+
+impl Inputs {
+    /// Of a learner that trains on its own lineage's rollouts alone.
+    pub fn new(source: Box<dyn Source>, durability: Box<dyn Durability>) -> Self {
+        Self {
+            source,
+            blended: None,
+            durability,
+            lineages: Box::new(NoOthers),
+            leader: None,
+        }
+    }
 }
 
 /// What must hold before a record is trained: on a log that dies with its process, the archive
@@ -93,6 +158,7 @@ pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
             offset: record.offset,
         },
         crc32c: crc32c::crc32c(payload),
+        timestamp_ms: record.timestamp_ms,
         message: decode(record, payload),
     }
 }

@@ -10,7 +10,6 @@ use vintage_store::{Weights, sha256};
 use crate::{
     AdamW, Error, Result, Settings,
     intake::{Intake, ReadyGroup},
-    source::Source,
     update::{Outcome, Policy, update},
 };
 
@@ -123,34 +122,29 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
     Ok(ModelConfig::from_json(&bytes)?)
 }
 
-/// Reads `source` until every record `plan` names has come, and takes the plan's groups.
-pub async fn groups_of(
-    plan: &Plan,
-    intake: &mut Intake,
-    source: &mut dyn Source,
-    announced: PolicyVersion,
-) -> Result<Vec<ReadyGroup>> {
-    loop {
-        if let Some(groups) = intake.take_planned(plan)? {
-            return Ok(groups);
-        }
-        let Some(incoming) = source.next().await? else {
-            return Err(what_is_missing(plan, intake));
-        };
-        intake.take(incoming, announced)?;
-    }
-}
-
-fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
-    let planned = plan.groups.iter().flat_map(|group| &group.records);
-    let rejected = plan.rejections.iter().flat_map(|refused| &refused.records);
-    match planned.chain(rejected).find(|record| !intake.has(**record)) {
+/// What a plan lacks at the end of a log.
+pub(crate) fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
+    match intake.missing(plan) {
         Some(record) => Error::RecordMissing {
             update: plan.version,
-            record: *record,
+            record,
         },
         None => Error::Record(format!("plan {} names no records", plan.version)),
     }
+}
+
+/// The groups of a plan in its order, out of those of the run's log and of a blended archive.
+pub(crate) fn in_order(
+    plan: &Plan,
+    own: Vec<ReadyGroup>,
+    blended: Vec<ReadyGroup>,
+) -> Vec<ReadyGroup> {
+    let (mut own, mut blended) = (own.into_iter(), blended.into_iter());
+    let groups = plan.groups.iter().filter_map(|group| match group.source {
+        None => own.next(),
+        Some(_) => blended.next(),
+    });
+    groups.collect()
 }
 
 /// The record of a finished update.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{Algorithm, AlgorithmName, Plan};
+use vintage_control::{Algorithm, AlgorithmName, Plan, PolicyVersion};
 use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
 use vintage_model::{Decoder, Gradients, Scored};
 
@@ -73,7 +73,7 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
                 (rows.prompt_tokens(*row).len() + rows.completion_tokens(*row).len()) as u64
             })
             .sum(),
-        staleness: staleness(plan, &batches),
+        staleness: staleness(plan, groups),
         ..Outcome::default()
     };
 
@@ -196,18 +196,23 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     advantages
 }
 
-fn staleness(plan: &Plan, batches: &[Batch]) -> BTreeMap<u64, u64> {
+/// Valid tokens by staleness, each within the lineage that sampled it.
+fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> BTreeMap<u64, u64> {
     let mut histogram = BTreeMap::new();
-    for batch in batches {
-        for (version, _) in batch
-            .version
-            .iter()
-            .zip(&batch.valid)
-            .filter(|(_, valid)| **valid)
-        {
-            *histogram
-                .entry(plan.version.staleness_of(*version).0)
-                .or_default() += 1;
+    for group in groups {
+        let newest = plan.newest_of(group.planned.source.as_deref(), &group.policy);
+        for (rows, row) in rows_of(std::slice::from_ref(group)) {
+            let tokens = rows.completion_tokens(row).len();
+            let mut spans = rows.policy_spans(row).peekable();
+            let mut version = PolicyVersion::ZERO;
+            for place in 0..tokens {
+                while let Some(span) = spans.next_if(|span| span.start as usize <= place) {
+                    version = span.version;
+                }
+                if rows.is_trained(row, place) {
+                    *histogram.entry(newest.staleness_of(version).0).or_default() += 1;
+                }
+            }
         }
     }
     histogram

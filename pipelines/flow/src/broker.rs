@@ -3,11 +3,93 @@
 use std::path::Path;
 
 use vintage_archive::Reader;
-use vintage_bus::{Bus, Embedded, LocalKafka, LocalOptions, TopicTable};
+use vintage_bus::{Bus, Embedded, LocalKafka, LocalOptions, TopicSpec, TopicTable};
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
-use crate::{Result, config::RunConfig};
+use crate::{Error, Result, config::RunConfig, inputs::PATIENCE};
+
+/// Where a local broker lies in a run's folder.
+const LOCAL: &str = "kafka";
+
+/// A broker that can be reached from any process: a local one, up for as long as anybody uses
+/// it, or one at an address.
+pub struct Broker {
+    bus: Bus,
+    /// Copies a partition can have.
+    copies: i32,
+    local: Option<LocalKafka>,
+}
+
+impl Broker {
+    /// The broker that the settings name. A local one is brought up in `folder`, a run's, unless
+    /// another process has it up already.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the embedded broker, or a local one without a folder;
+    /// [`Error::Bus`] if it cannot be reached.
+    pub async fn open(config: &RunConfig, folder: Option<&Path>) -> Result<Self> {
+        match (config.broker.as_str(), folder) {
+            ("embedded", _) => Err(Error::Usage(
+                "broker = \"embedded\" lives inside one process: nothing outside can reach it; \
+                 use broker=local, or start one with `vintage broker up` and give \
+                 --broker HOST:PORT"
+                    .to_owned(),
+            )),
+            ("local", None) => Err(Error::Usage(
+                "broker = \"local\" keeps its data in a run's folder: name it with --out DIR, or \
+                 give --broker HOST:PORT"
+                    .to_owned(),
+            )),
+            ("local", Some(folder)) => {
+                let options = LocalOptions {
+                    nodes: config.local.nodes,
+                    ..LocalOptions::default()
+                };
+                let local = LocalKafka::up(&folder.join(LOCAL), options).await?;
+                Ok(Self {
+                    bus: Bus::connect(local.bootstrap(), &config.broker_options)?,
+                    copies: local.size() as i32,
+                    local: Some(local),
+                })
+            }
+            (address, _) => {
+                let bus = Bus::connect(address, &config.broker_options)?;
+                let brokers = bus.brokers(PATIENCE).await?;
+                Ok(Self {
+                    bus,
+                    copies: brokers.min(3) as i32,
+                    local: None,
+                })
+            }
+        }
+    }
+
+    /// The way to it.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The run's topics as they should be on it: with three copies where nothing else is set
+    /// and it has three brokers.
+    pub fn specs(&self, config: &RunConfig) -> Vec<TopicSpec> {
+        specs(config, self.copies)
+    }
+
+    /// Leaves it. A local one that nobody else uses is shut down; its data stay.
+    pub async fn close(self) -> Result<()> {
+        if let Some(local) = self.local {
+            local.down().await?;
+        }
+        Ok(())
+    }
+}
+
+fn specs(config: &RunConfig, copies: i32) -> Vec<TopicSpec> {
+    let replication = config.topics.replication.unwrap_or(copies);
+    let topics = config.topic_names();
+    TopicTable::builtin().specs(&topics, config.topics.partitions, replication)
+}
 
 /// A log that is up.
 pub(crate) struct Log {
@@ -19,16 +101,15 @@ pub(crate) struct Log {
     pub incarnation: Incarnation,
     /// Whether what the log holds dies with this process.
     pub volatile: bool,
-    broker: Broker,
+    carrier: Carrier,
 }
 
-enum Broker {
+enum Carrier {
     /// Held for its life: dropping it ends it.
     Embedded {
         _broker: Embedded,
     },
-    Local(LocalKafka),
-    Address,
+    Broker(Box<Broker>),
 }
 
 impl Log {
@@ -36,53 +117,41 @@ impl Log {
     /// keeps its data under `folder`.
     pub(crate) async fn start(config: &RunConfig, folder: &Path, archive: &Store) -> Result<Self> {
         let topics = config.topic_names();
-        let table = TopicTable::builtin();
-        let specs = table.specs(&topics, config.topics.partitions, config.topics.replication);
-        let (bus, broker) = match config.broker.as_str() {
-            "embedded" => {
-                let embedded = Embedded::start(&specs).await?;
-                (embedded.bus(), Broker::Embedded { _broker: embedded })
-            }
-            "local" => {
-                let options = LocalOptions {
-                    nodes: 1,
-                    ..LocalOptions::default()
-                };
-                let local = LocalKafka::up(&folder.join("kafka"), options).await?;
-                (
-                    Bus::connect(local.bootstrap(), &config.broker_options)?,
-                    Broker::Local(local),
-                )
-            }
-            address => (
-                Bus::connect(address, &config.broker_options)?,
-                Broker::Address,
-            ),
-        };
-        let volatile = matches!(broker, Broker::Embedded { .. });
-        if !volatile {
-            bus.ensure_topics(&specs).await?;
+        if config.broker == "embedded" {
+            let broker = Embedded::start(&specs(config, 1)).await?;
+            return Ok(Self {
+                bus: broker.bus(),
+                incarnation: next_incarnation(archive, &topics).await?,
+                topics,
+                volatile: true,
+                carrier: Carrier::Embedded { _broker: broker },
+            });
         }
-        let incarnation = if volatile {
-            next_incarnation(archive, &topics).await?
-        } else {
-            Incarnation(0)
-        };
+        let broker = Broker::open(config, Some(folder)).await?;
+        let bus = broker.bus().clone();
+        bus.ensure_topics(&broker.specs(config)).await?;
         Ok(Self {
             bus,
             topics,
-            incarnation,
-            volatile,
-            broker,
+            incarnation: Incarnation(0),
+            volatile: false,
+            carrier: Carrier::Broker(Box::new(broker)),
         })
     }
 
-    /// Ends a broker this process started; data of a local one stay.
+    /// Leaves the broker; see [`Broker::close`].
     pub(crate) async fn stop(self) -> Result<()> {
-        if let Broker::Local(local) = self.broker {
-            local.down().await?;
+        match self.carrier {
+            Carrier::Embedded { .. } => Ok(()),
+            Carrier::Broker(broker) => broker.close().await,
         }
-        Ok(())
+    }
+
+    /// Leaves the broker after something was done with it, however that went.
+    pub(crate) async fn stop_after<T>(self, outcome: Result<T>) -> Result<T> {
+        let stopped = self.stop().await;
+        let done = outcome?;
+        stopped.map(|()| done)
     }
 }
 

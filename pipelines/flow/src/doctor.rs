@@ -3,15 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use vintage_bus::{Bus, TopicTable};
+use vintage_bus::{Bus, TopicSpec, TopicTable};
 use vintage_rollout::PromptSet;
 use vintage_store::Store;
 
 use crate::{
+    Result,
+    broker::Broker,
     config::{RunConfig, presets},
     folder::store_of,
 };
@@ -86,7 +88,7 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     checks.push(room(out));
     checks.push(store(config, out).await);
     checks.push(sizes());
-    checks.extend(broker(config).await);
+    checks.extend(broker(config, out).await);
     checks
 }
 
@@ -260,56 +262,92 @@ fn sizes() -> Check {
     )
 }
 
-async fn broker(config: &RunConfig) -> Vec<Check> {
+async fn broker(config: &RunConfig, out: &Path) -> Vec<Check> {
     let name = "broker";
-    match config.broker.as_str() {
-        "embedded" => vec![Check::note(
+    if config.broker == "embedded" {
+        return vec![Check::note(
             name,
             "embedded: its log dies with the process",
             "what is archived is safe; use a real Kafka to keep the rest",
-        )],
-        "local" => vec![java()],
-        address => match reach(config, address).await {
-            Ok(checks) => checks,
-            Err(error) => vec![Check::bad(
-                name,
-                error.to_string(),
-                "start one with `vintage broker up`, or correct --broker",
-            )],
-        },
+        )];
+    }
+    let advice = match config.broker.as_str() {
+        "local" => "install what is missing, or name a broker with --broker HOST:PORT",
+        _ => "start one with `vintage broker up`, or correct --broker",
+    };
+    match reach(config, out).await {
+        Ok(checks) => checks,
+        Err(error) => vec![Check::bad(name, error.to_string(), advice)],
     }
 }
 
-fn java() -> Check {
-    match find_program("java") {
-        Some(path) => Check::good("broker", format!("local: Java at {}", path.display())),
-        None => Check::bad(
-            "broker",
-            "local: no program called java",
-            "install Java 17 or newer, for example openjdk-17-jre-headless",
-        ),
+/// A local broker is brought up: in the folder of the run if that has one, else for the moment.
+async fn reach(config: &RunConfig, out: &Path) -> Result<Vec<Check>> {
+    if config.broker != "local" || out.join("kafka").is_dir() {
+        return look(config, out).await;
     }
+    let folder = existing(out).join(format!(".vintage-doctor-kafka-{}", std::process::id()));
+    let checks = look(config, &folder).await;
+    if let Err(error) = fs::remove_dir_all(&folder) {
+        tracing::warn!("removing {}: {error}", folder.display());
+    }
+    checks
 }
 
-async fn reach(config: &RunConfig, address: &str) -> vintage_bus::Result<Vec<Check>> {
-    let bus = Bus::connect(address, &config.broker_options)?;
-    bus.health(ANSWER).await?;
-    let mut checks = vec![Check::good("broker", format!("{address} answers"))];
-    for topic in config.topic_names().all() {
-        match bus.partitions(&topic).await {
-            Ok(partitions) => {
-                let found = format!("{topic} has {} partitions", partitions.len());
-                checks.push(Check::good("topic", found));
-            }
-            Err(vintage_bus::Error::NoSuchTopic { .. }) => checks.push(Check::note(
-                "topic",
-                format!("{topic} is not there yet"),
-                "a run creates it, or `vintage topics apply`",
-            )),
-            Err(error) => return Err(error),
+async fn look(config: &RunConfig, folder: &Path) -> Result<Vec<Check>> {
+    let begun = Instant::now();
+    let broker = Broker::open(config, Some(folder)).await?;
+    let brokers = broker.bus().brokers(ANSWER).await?;
+    let found = format!(
+        "{} answers after {:.1} s, {brokers} node{}",
+        config.broker,
+        begun.elapsed().as_secs_f64(),
+        if brokers == 1 { "" } else { "s" }
+    );
+    let mut checks = vec![Check::good("broker", found)];
+    let topics = async {
+        for spec in broker.specs(config) {
+            checks.push(topic(broker.bus(), &spec, brokers).await?);
         }
-    }
-    Ok(checks)
+        Ok(checks)
+    };
+    let topics = topics.await;
+    broker.close().await?;
+    topics
+}
+
+async fn topic(bus: &Bus, spec: &TopicSpec, brokers: usize) -> Result<Check> {
+    let (name, topic) = ("topic", &spec.name);
+    let replicas = match bus.replicas(topic).await {
+        Ok(replicas) => replicas,
+        Err(vintage_bus::Error::NoSuchTopic { .. }) if spec.replication as usize > brokers => {
+            let found = format!("{topic} wants {} copies", spec.replication);
+            let advice = "set topics.replication to the number of brokers at most";
+            return Ok(Check::bad(name, found, advice));
+        }
+        Err(vintage_bus::Error::NoSuchTopic { .. }) => {
+            let found = format!("{topic} is not there yet");
+            let advice = "a run creates it, or `vintage topics apply`";
+            return Ok(Check::note(name, found, advice));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let copies = replicas.iter().map(|of| of.brokers.len()).min();
+    let in_sync = replicas.iter().map(|of| of.in_sync.len()).min();
+    let (copies, in_sync) = (copies.unwrap_or(0), in_sync.unwrap_or(0));
+    let found = format!(
+        "{topic} has {} partitions, {copies} cop{}, {in_sync} in sync",
+        replicas.len(),
+        if copies == 1 { "y" } else { "ies" }
+    );
+    Ok(if in_sync < copies {
+        Check::note(name, found, "a broker is down or behind: bring it back")
+    } else if copies == 1 && brokers > 1 {
+        let advice = "one lost disk loses it: create it with topics.replication=3";
+        Check::note(name, found, advice)
+    } else {
+        Check::good(name, found)
+    })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A broker that does not answer for this long is not there.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Refuses inputs no run can work with. Writes nothing.
 pub(crate) async fn check(config: &RunConfig) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Configuration layers, topologies, supervision, reports.
 
 mod base;
-mod broker;
+pub mod broker;
 pub mod config;
 pub mod doctor;
 mod error;

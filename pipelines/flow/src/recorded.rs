@@ -1,29 +1,62 @@
 //! The archive as a learner's source, alone or before the live log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{collections::VecDeque, path::Path};
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
 use vintage_bus::ConsumerLimits;
-use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RejectReason};
+use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RecordId, RejectReason};
 use vintage_learner::{Incoming, LogSource, Source, Unreadable};
+use vintage_store::Store;
 
-use crate::{Result, broker::Log, tally::Held};
+use crate::{
+    Error, Result,
+    broker::Log,
+    config::{RunConfig, secret},
+    folder::open_store,
+    tally::Held,
+};
 
-/// Records out of the archive: life by life, in the archive's own order.
+/// Records out of the archive in one order, whatever was read of it before: by life, then by
+/// clock, partition and offset.
+///
+/// A partition's clock is the latest timestamp up to a record. Timestamps themselves may step
+/// back within a partition, for every producer has a clock of its own, and merging by them would
+/// give an order that depends on where reading began.
 pub(crate) struct ArchiveSource {
-    lives: VecDeque<Life>,
+    lives: VecDeque<Vec<Lane>>,
+    recorded: bool,
 }
 
-/// The partitions of one life, each with its next message.
-struct Life {
-    partitions: Vec<(Option<ArchivedMessage>, Messages)>,
+/// A partition of one life, with its next message.
+struct Lane {
+    head: Option<ArchivedMessage>,
+    clock_ms: Option<i64>,
+    messages: Messages,
+}
+
+impl Lane {
+    async fn advance(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
+        let next = self.messages.next().await?;
+        if let Some(message) = &next {
+            self.clock_ms = self.clock_ms.max(message.timestamp_ms);
+        }
+        Ok(std::mem::replace(&mut self.head, next))
+    }
+
+    /// Where its next message stands in the order; the lane must have one.
+    fn key(&self) -> (Option<i64>, Option<RecordId>) {
+        (self.clock_ms, self.head.as_ref().map(|head| head.record))
+    }
 }
 
 impl ArchiveSource {
-    /// Everything from the beginning.
-    pub(crate) async fn whole(reader: &Reader) -> Result<Self> {
-        Self::open(reader, &reader.incarnations().await?, &[]).await
+    /// Everything from the resume points on, as a recorded log: partitions without one from
+    /// their beginning.
+    pub(crate) async fn recorded(reader: &Reader, resume: &[PartitionResume]) -> Result<Self> {
+        let mut source = Self::open(reader, &reader.incarnations().await?, resume).await?;
+        source.recorded = true;
+        Ok(source)
     }
 
     /// These lives, each partition from its resume point on.
@@ -34,43 +67,38 @@ impl ArchiveSource {
     ) -> Result<Self> {
         let mut lives = VecDeque::new();
         for &incarnation in incarnations {
-            let of_life = resume.iter().filter(|at| at.incarnation == incarnation);
-            let from: BTreeMap<_, _> = of_life.map(|at| (at.partition, at.resume)).collect();
-            let filter = Filter {
-                from,
-                ..Filter::default()
-            };
-            let mut partitions = Vec::new();
+            let mut lanes = Vec::new();
             for partition in reader.partitions(incarnation).await? {
-                let mut messages = reader.messages(incarnation, partition, &filter).await?;
-                partitions.push((messages.next().await?, messages));
+                let at = resume
+                    .iter()
+                    .find(|at| at.incarnation == incarnation && at.partition == partition);
+                let filter = Filter {
+                    from: at.map(|at| (partition, at.resume)).into_iter().collect(),
+                    ..Filter::default()
+                };
+                let mut lane = Lane {
+                    head: None,
+                    clock_ms: at.and_then(|at| at.clock_ms),
+                    messages: reader.messages(incarnation, partition, &filter).await?,
+                };
+                lane.advance().await?;
+                lanes.push(lane);
             }
-            lives.push_back(Life { partitions });
+            lives.push_back(lanes);
         }
-        Ok(Self { lives })
+        Ok(Self {
+            lives,
+            recorded: false,
+        })
     }
 
-    /// The next message by (life, timestamp, partition, offset).
     async fn next_message(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
-        while let Some(life) = self.lives.front_mut() {
-            let key = |message: &ArchivedMessage| {
-                (
-                    message.timestamp_ms,
-                    message.record.partition,
-                    message.record.offset,
-                )
-            };
-            let waiting = life
-                .partitions
-                .iter_mut()
-                .filter(|(head, _)| head.is_some());
-            let first = waiting.min_by_key(|(head, _)| head.as_ref().map(key));
-            if let Some((head, messages)) = first {
-                let message = head.take();
-                *head = messages.next().await?;
-                return Ok(message);
+        while let Some(lanes) = self.lives.front_mut() {
+            let waiting = lanes.iter_mut().filter(|lane| lane.head.is_some());
+            match waiting.min_by_key(|lane| lane.key()) {
+                Some(first) => return first.advance().await,
+                None => drop(self.lives.pop_front()),
             }
-            self.lives.pop_front();
         }
         Ok(None)
     }
@@ -84,6 +112,10 @@ impl Source for ArchiveSource {
             .await
             .map_err(vintage_learner::Error::source_failed)?;
         Ok(message.map(incoming))
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.recorded
     }
 }
 
@@ -127,6 +159,32 @@ pub(crate) async fn resume_source(
         live,
         ended: false,
     }))
+}
+
+/// The archive that the settings name, alone: the own run's, or another's.
+pub(crate) async fn archive_of(config: &RunConfig, own: Store) -> Result<Reader> {
+    let Some(location) = &config.learner.archive else {
+        return Ok(Reader::new(own, &config.topic_names().rollouts()));
+    };
+    let root = if location.contains("://") {
+        let options =
+            secret::reveal("store_options", &config.store_options).map_err(Error::Usage)?;
+        Store::open_with(location, &options)?
+    } else {
+        open_store(Path::new(location))?
+    };
+    let archive = root.at("archive");
+    let mut topics = Reader::topics(&archive).await?;
+    match (topics.pop(), topics.is_empty()) {
+        (Some(topic), true) => Ok(Reader::new(archive, &topic)),
+        (None, _) => Err(Error::Usage(format!(
+            "learner.archive = {location:?}: no archive lies there; name the folder of a run"
+        ))),
+        (Some(_), false) => Err(Error::Usage(format!(
+            "learner.archive = {location:?} holds the archives of several topics: give each a \
+             folder of its own"
+        ))),
+    }
 }
 
 /// The live log from its resume points on. The consumer exists when this returns.
@@ -181,6 +239,7 @@ fn incoming(message: ArchivedMessage) -> Incoming {
         record: message.record,
         // CRC-32C of no bytes is 0.
         crc32c: message.payload_crc32c.unwrap_or(0),
+        timestamp_ms: message.timestamp_ms,
         message: content,
     }
 }

@@ -4,15 +4,16 @@ use std::path::Path;
 
 use serde::Serialize;
 use vintage_archive::Reader;
-use vintage_control::{Name, PolicyVersion, Sha256};
-use vintage_learner::{Records, replay};
+use vintage_control::{Name, PartitionResume, PolicyVersion, Sha256};
+use vintage_learner::{Recording, Records, replay};
 use vintage_store::{Store, Weights};
 
 use crate::{
     Error, Result,
+    config::RunConfig,
     event::{Events, RunEvent},
     folder::open_store,
-    recorded::ArchiveSource,
+    recorded::{ArchiveSource, archive_of},
 };
 
 /// What a replay found.
@@ -66,14 +67,37 @@ pub async fn replay_exact(
         )));
     };
     let weights = Weights::new(store.clone(), first.policy.clone());
+    // A copy without settings is of a run that reads its own archive.
+    let config = folder.join("config.toml");
+    let config = config
+        .is_file()
+        .then(|| RunConfig::read(&config))
+        .transpose()?;
+    let elsewhere = config.filter(|config| config.learner.archive.is_some());
     let archive = store.at("archive");
-    let topics = Reader::topics(&archive).await?;
-    let topic = only(topics, "archived topic", "a folder of its own for each").map_err(refuse)?;
-    let reader = Reader::new(archive, &topic);
-    let mut source = ArchiveSource::whole(&reader).await?;
+    let reader = if let Some(config) = elsewhere {
+        archive_of(&config, archive).await?
+    } else {
+        let topics = Reader::topics(&archive).await?;
+        let topic =
+            only(topics, "archived topic", "a folder of its own for each").map_err(refuse)?;
+        Reader::new(archive, &topic)
+    };
+    let start = records.start().await?.map_or_else(Vec::new, |start| {
+        let partitions = start.partitions.iter();
+        partitions
+            .map(|at| PartitionResume::starting(at.incarnation, at.partition, at.offset))
+            .collect()
+    });
+    let mut source = ArchiveSource::recorded(&reader, &start).await?;
     let _nobody_listens = events.send(RunEvent::Phase(format!("replaying learner {learner}")));
     let updates = store.list(&format!("plans/{learner}")).await?.len() as u64;
-    let replayed = replay(&records, &weights, &mut source, |version| {
+    let recording = Recording {
+        source: &mut source,
+        start: &start,
+        blended: None,
+    };
+    let replayed = replay(&records, &weights, recording, |version| {
         let _nobody_listens = events.send(RunEvent::Replayed {
             done: version.0,
             updates,

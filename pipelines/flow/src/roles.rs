@@ -1,4 +1,4 @@
-//! One role in a process of its own, on a broker at an address and a folder that all share.
+//! One role in a process of its own, on a broker and a folder that all share.
 
 use std::{path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Sink, SinkHandle, SinkSummary};
 use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Offset, PolicyAnnouncement, PolicyVersion};
-use vintage_learner::{DurableLog, Learner, LearnerSummary, Outlet};
+use vintage_learner::{DurableLog, Inputs, Learner, LearnerSummary, Outlet, Source};
 use vintage_local::LocalEngine;
 use vintage_rollout::{GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
 use vintage_trajectory::Headers;
@@ -16,11 +16,11 @@ use crate::{
     Error, Result,
     base::ensure_version_zero,
     broker::Log,
-    config::{Resolved, RunConfig},
+    config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::RunFolder,
     inputs,
-    recorded::{ends, live_source},
+    recorded::{ArchiveSource, archive_of, ends, live_source},
     run::{sink_options, writer},
     settings::{learner_settings, rollout_config},
     tasks::Task,
@@ -33,15 +33,25 @@ pub async fn archive(
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
     let (folder, log) = join(resolved, out, Reads::Log).await?;
+    let outcome = archive_on(&resolved.config, &folder, &log, stop).await;
+    log.stop_after(outcome).await
+}
+
+async fn archive_on(
+    config: &RunConfig,
+    folder: &RunFolder,
+    log: &Log,
+    stop: &CancellationToken,
+) -> Result<SinkSummary> {
     folder.prove_store().await?;
-    let options = sink_options(&resolved.config, &folder, &log);
+    let options = sink_options(config, folder, log);
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
     tokio::select! {
         ended = &mut task => return Ok(ended.map_err(panicked)??),
         () = stop.cancelled() => {}
     }
-    let drained = drain(&sink, &log).await;
+    let drained = drain(&sink, log).await;
     sink.shutdown();
     let summary = task.await.map_err(panicked)??;
     drained.map(|()| summary)
@@ -53,7 +63,8 @@ async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
         .await?)
 }
 
-/// Trains until all updates are done, or until `stop`. Makes version 0 if there is none.
+/// Trains until all updates are done, or until `stop`, or until a recorded log ends. Makes
+/// version 0 if there is none.
 pub async fn learn(
     resolved: &Resolved<RunConfig>,
     out: &Path,
@@ -61,16 +72,34 @@ pub async fn learn(
     events: &Events,
 ) -> Result<LearnerSummary> {
     let config = &resolved.config;
+    if config.learner.source == SourceKind::Archive {
+        // A recorded log needs no broker: nobody samples from what comes of it.
+        if !out.join("config.toml").is_file() {
+            inputs::check(config).await?;
+        }
+        let folder = RunFolder::share(out, resolved)?;
+        return learn_on(config, &folder, None, stop, events).await;
+    }
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
+    let outcome = learn_on(config, &folder, Some(&log), stop, events).await;
+    log.stop_after(outcome).await
+}
+
+async fn learn_on(
+    config: &RunConfig,
+    folder: &RunFolder,
+    log: Option<&Log>,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<LearnerSummary> {
     folder.prove_store().await?;
     let weights = folder.weights(&config.learner.policy);
     let task = Task::load(&config.prompts, folder.path())?;
     ensure_version_zero(&weights, config, &task, events).await?;
     let (tell, mut told) = mpsc::unbounded_channel();
-    let outlet = Outlet {
-        producer: log.bus.producer("learner")?,
-        topics: log.topics.clone(),
-        events: tell,
+    let outlet = match log {
+        Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
+        None => Outlet::without_log(tell),
     };
     let events = events.clone();
     let forwarding = tokio::spawn(async move {
@@ -80,16 +109,17 @@ pub async fn learn(
     });
     let settings = learner_settings(config, &weights).await?;
     let name = &config.learner.name;
-    let learner = Learner::open(
-        settings,
-        writer(name),
-        folder.records(name),
-        weights,
-        outlet,
-    )
-    .await?;
-    let mut source = live_source(&log, &learner.resume_points()).await?;
-    let learned = learner.run(&mut source, &mut DurableLog, stop).await?;
+    let records = folder.records(name);
+    let learner = Learner::open(settings, writer(name), records, weights, outlet, &[]).await?;
+    let resume = learner.resume_points();
+    let source: Box<dyn Source> = if let Some(log) = log {
+        Box::new(live_source(log, &resume).await?)
+    } else {
+        let reader = archive_of(config, folder.archive()).await?;
+        Box::new(ArchiveSource::recorded(&reader, &resume).await?)
+    };
+    let inputs = Inputs::new(source, Box::new(DurableLog));
+    let learned = learner.run(inputs, stop).await?;
     forwarding
         .await
         .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
@@ -104,12 +134,22 @@ pub async fn rollout(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<ProducerSummary> {
-    let config = &resolved.config;
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
+    let outcome = rollout_on(&resolved.config, &folder, &log, stop, events).await;
+    log.stop_after(outcome).await
+}
+
+async fn rollout_on(
+    config: &RunConfig,
+    folder: &RunFolder,
+    log: &Log,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<ProducerSummary> {
     let policy = config.learner.policy.clone();
     let task = Task::load(&config.prompts, folder.path())?;
     tokio::select! {
-        announced = first_announcement(&log) => announced?,
+        announced = first_announcement(log) => announced?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
     let rollout = rollout_config(config, task.train.path())?;
@@ -127,7 +167,7 @@ pub async fn rollout(
         groups_per_update: config.learner.prompts_per_update as u64,
         publish_every: config.learner.publish_every,
         updates: Some(config.learner.steps),
-        base: base_of_log(&log).await?,
+        base: base_of_log(log).await?,
         journal_dir: Some(folder.journals()),
     })?;
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -159,12 +199,13 @@ async fn join(
     reads: Reads,
 ) -> Result<(RunFolder, Log)> {
     let config = &resolved.config;
-    if matches!(config.broker.as_str(), "embedded" | "local") {
-        return Err(Error::Usage(format!(
-            "broker = {:?} lives inside one process: a single role needs a broker at an address; \
-             start one with `vintage broker up` and give --set broker=HOST:PORT",
-            config.broker
-        )));
+    if config.broker == "embedded" {
+        return Err(Error::Usage(
+            "broker = \"embedded\" lives inside one process: a single role needs one that others \
+             reach; use broker=local, or start one with `vintage broker up` and give \
+             --broker HOST:PORT"
+                .to_owned(),
+        ));
     }
     if !out.join("config.toml").is_file() && reads == Reads::Prompts {
         inputs::check(config).await?;

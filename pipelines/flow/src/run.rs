@@ -18,7 +18,7 @@ use crate::{
     Error, Result,
     base::ensure_version_zero,
     broker::Log,
-    config::{Resolved, RunConfig},
+    config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
     inputs,
@@ -42,6 +42,13 @@ pub async fn run(
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
+    if config.learner.source != SourceKind::Log {
+        return Err(Error::Usage(
+            "learner.source = \"archive\": a run samples its own rollouts; train from an archive \
+             with `vintage learn`"
+                .to_owned(),
+        ));
+    }
     if !out.join("config.toml").is_file() {
         inputs::check(config).await?;
     }

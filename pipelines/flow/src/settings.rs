@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use vintage_control::Name;
+use vintage_control::{INCOMPLETE_AFTER_RECORDS, Name};
 use vintage_learner::{Settings, trainer::model_config};
 use vintage_rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
 use vintage_store::Weights;
 
 use crate::{Result, config};
-
-/// A group whose parts are spread over more records than this will not become whole.
-const INCOMPLETE_AFTER_RECORDS: u64 = 1024;
 
 /// Settings of the learner of a run.
 pub(crate) async fn learner_settings(
@@ -22,6 +19,7 @@ pub(crate) async fn learner_settings(
     Ok(Settings {
         learner: learner.name.clone(),
         policy: learner.policy.clone(),
+        lineages: Some(lineages(learner)),
         steps: learner.steps,
         seed: config.seed,
         groups_per_update: learner.prompts_per_update,
@@ -31,6 +29,7 @@ pub(crate) async fn learner_settings(
         checkpoint_every: learner.checkpoint_every,
         publish_every: learner.publish_every,
         keep_versions: learner.keep_versions,
+        keep_checkpoints: learner.keep_checkpoints,
         pin_every: if config.evaluation.every > 0 {
             config.evaluation.every
         } else {
@@ -40,7 +39,16 @@ pub(crate) async fn learner_settings(
         incomplete_after_records: INCOMPLETE_AFTER_RECORDS,
         algorithm: config.algorithm(),
         optimizer: learner.optimizer.clone(),
+        blend: None,
     })
+}
+
+/// Whose rollouts a learner trains on.
+fn lineages(learner: &config::LearnerConfig) -> Vec<String> {
+    if learner.lineages.is_empty() {
+        return vec![learner.policy.to_string()];
+    }
+    learner.lineages.iter().map(ToString::to_string).collect()
 }
 
 /// Settings of the local producer of a run.

@@ -8,21 +8,25 @@ mod archive;
 mod checkpoint;
 mod digest;
 mod name;
+mod numbers;
 mod plan;
 mod result;
+mod start;
 mod topic;
 mod unit;
 
 pub use announcement::{PolicyAnnouncement, WeightsManifest};
 pub use archive::ArchiveFooter;
-pub use checkpoint::{CheckpointManifest, PartitionResume, ProducerWindow};
+pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
 pub use name::{BadName, Name};
+pub use numbers::NumberSet;
 pub use plan::{
-    Algorithm, AlgorithmName, Fingerprint, MicroBatch, OptimizerSettings, Plan, PlannedGroup,
-    RejectReason, Rejection,
+    Algorithm, AlgorithmName, Fingerprint, INCOMPLETE_AFTER_RECORDS, KnownVersion, MicroBatch,
+    OptimizerSettings, Plan, PlannedGroup, RejectReason, Rejection,
 };
 pub use result::{EvaluationResult, UpdateResult};
+pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
 

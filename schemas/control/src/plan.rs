@@ -2,6 +2,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Name, PolicyVersion, RecordId, Sha256};
 
+/// Parts of a group share a key, and so stand close together in one partition: what is missing
+/// when this many records have followed will not come.
+pub const INCOMPLETE_AFTER_RECORDS: u64 = 1024;
+
 /// `plans/<learner>/<N>.json`: what update N is made of, written if-absent before it runs.
 ///
 /// The write-ahead log of training and its fence: two learners of one name race for the same
@@ -36,6 +40,38 @@ pub struct Plan {
     pub optimizer: OptimizerSettings,
     /// The machine and build that planned: bits are promised only on the same one.
     pub fingerprint: Fingerprint,
+    /// The learner whose plan of this number this one takes its batch from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Name>,
+    /// Newest versions known of the lineages that sampled, where they are not this learner's
+    /// own: what the staleness of their tokens is measured from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<KnownVersion>,
+}
+
+impl Plan {
+    /// The version that staleness of `policy`'s tokens is measured from: that lineage's newest
+    /// one known; of the learner's own lineage, the version the update starts from.
+    pub fn newest_of(&self, source: Option<&str>, policy: &str) -> PolicyVersion {
+        let known = self
+            .known
+            .iter()
+            .find(|known| known.policy == policy && known.source.as_deref() == source);
+        known.map_or(self.version, |known| known.version)
+    }
+}
+
+/// The newest version of a lineage that a learner has met in a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownVersion {
+    /// The archived topic it was met in; `None` for the run's own log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The lineage.
+    pub policy: String,
+    /// Its newest version met.
+    pub version: PolicyVersion,
 }
 
 /// A group of a plan.
@@ -54,6 +90,9 @@ pub struct PlannedGroup {
     pub producer_seq: u64,
     /// Digest of the values training reads (tokens, log-probs, masks, versions, rewards).
     pub content_sha256: Sha256,
+    /// The archived topic that `records` stand in; `None` for the run's own log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Rows that go through the model together.
@@ -80,6 +119,9 @@ pub struct Rejection {
     pub reason: RejectReason,
     /// Why, in words.
     pub detail: String,
+    /// The archived topic that `records` stand in; `None` for the run's own log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// Why a group was refused.

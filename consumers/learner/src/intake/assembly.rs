@@ -2,33 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{RecordId, RejectReason, Rejection};
-use vintage_trajectory::{GroupId, Headers, Rows};
+use vintage_control::RecordId;
+use vintage_trajectory::{Headers, Rows};
 
+/// One message of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) record: RecordId,
+    pub(super) headers: Headers,
+    pub(super) rows: Rows,
+}
+
+/// Parts of a group that came so far; never none. A map: a header may claim any number of parts,
+/// and a claim must cost nothing.
 #[derive(Debug)]
-struct Parts {
-    headers: Headers,
-    parts: Vec<Option<(RecordId, Rows)>>,
+pub(super) struct Parts {
+    there: BTreeMap<u32, Part>,
+    of: u32,
 }
 
 impl Parts {
-    fn records(&self) -> Vec<RecordId> {
-        self.parts
-            .iter()
-            .flatten()
-            .map(|(record, _)| *record)
-            .collect()
+    /// Those that came, in part order.
+    pub(super) fn there(&self) -> impl Iterator<Item = &Part> {
+        self.there.values()
     }
 
-    fn refuse(&self, reason: RejectReason, detail: String) -> Rejection {
-        Rejection {
-            group: Some(self.headers.group.to_string()),
-            producer: Some(self.headers.producer.clone()),
-            producer_seq: Some(self.headers.producer_seq),
-            records: self.records(),
-            reason,
-            detail,
-        }
+    pub(super) fn records(&self) -> Vec<RecordId> {
+        self.there().map(|part| part.record).collect()
+    }
+
+    /// Headers of one of them, for what all parts share.
+    pub(super) fn headers(&self) -> Option<&Headers> {
+        self.there().next().map(|part| &part.headers)
+    }
+
+    /// How many there will be.
+    pub(super) fn of(&self) -> u32 {
+        self.of
     }
 }
 
@@ -37,101 +47,85 @@ pub(super) enum Progress {
     /// More parts are to come.
     Partial,
     /// The group is whole.
-    Complete {
-        headers: Headers,
-        records: Vec<RecordId>,
-        parts: Vec<Rows>,
-    },
-    /// This part does not fit the others.
-    Refused(Rejection),
+    Complete(Vec<Part>),
+    /// This part came before.
+    Repeated(Part),
+    /// This part contradicts the others: none of them can be trusted.
+    Contradictory(Parts, Part),
 }
 
+/// Groups in the making, by their number: parts share one.
 #[derive(Debug, Default)]
-pub(super) struct Assembly(BTreeMap<(String, GroupId), Parts>);
+pub(super) struct Assembly(BTreeMap<(String, u64), Parts>);
 
 impl Assembly {
-    pub(super) fn add(&mut self, record: RecordId, headers: Headers, rows: Rows) -> Progress {
-        let (part, of) = headers.part;
-        if of == 1 {
-            return Progress::Complete {
-                headers,
-                records: vec![record],
-                parts: vec![rows],
-            };
-        }
-        let key = (headers.producer.clone(), headers.group);
-        let group = self.0.entry(key.clone()).or_insert_with(|| Parts {
-            headers: headers.clone(),
-            parts: vec![None; of as usize],
-        });
-        let fits = group.parts.len() == of as usize
-            && group.headers.producer_seq == headers.producer_seq
-            && group.headers.batch == headers.batch;
-        let slot = group.parts.get_mut(part as usize - 1);
-        match slot {
-            Some(slot @ None) if fits => *slot = Some((record, rows)),
-            slot => {
-                let (reason, detail) = match slot {
-                    Some(Some(_)) if fits => (
-                        RejectReason::Duplicate,
-                        format!("part {part} of {of} came before"),
-                    ),
-                    _ => (
-                        RejectReason::BadHeaders,
-                        format!("part {part} of {of} contradicts the group's other parts"),
-                    ),
-                };
-                return Progress::Refused(Rejection {
-                    group: Some(headers.group.to_string()),
-                    producer: Some(headers.producer),
-                    producer_seq: Some(headers.producer_seq),
-                    records: vec![record],
-                    reason,
-                    detail,
-                });
+    pub(super) fn add(&mut self, part: Part) -> Progress {
+        let (number, of) = part.headers.part;
+        let key = key(&part.headers);
+        let Some(parts) = self.0.get_mut(&key) else {
+            if of == 1 {
+                return Progress::Complete(vec![part]);
             }
-        }
-        if group.parts.iter().any(Option::is_none) {
-            return Progress::Partial;
-        }
-        let Some(group) = self.0.remove(&key) else {
+            let there = BTreeMap::from([(number, part)]);
+            self.0.insert(key, Parts { there, of });
             return Progress::Partial;
         };
-        let (records, parts) = group.parts.into_iter().flatten().unzip();
-        Progress::Complete {
-            headers: group.headers,
-            records,
-            parts,
+        let agrees = parts.of == of
+            && parts.headers().is_some_and(|other| {
+                let this = &part.headers;
+                other.group == this.group
+                    && other.batch == this.batch
+                    && other.policy == this.policy
+            });
+        if agrees && parts.there.contains_key(&number) {
+            return Progress::Repeated(part);
+        }
+        if agrees {
+            parts.there.insert(number, part);
+            if parts.there.len() < of as usize {
+                return Progress::Partial;
+            }
+            let parts = self.0.remove(&key).map(|parts| parts.there.into_values());
+            return Progress::Complete(parts.into_iter().flatten().collect());
+        }
+        match self.0.remove(&key) {
+            Some(parts) => Progress::Contradictory(parts, part),
+            None => Progress::Partial,
         }
     }
 
-    /// Groups whose parts are spread over more than `patience` records: parts share a key, so
-    /// they stand close together in one partition, and what is missing now will not come.
-    pub(super) fn overdue(&mut self, now: RecordId, patience: u64) -> Vec<Rejection> {
+    /// Takes out what came of the group with these headers' number.
+    pub(super) fn abandon(&mut self, headers: &Headers) -> Option<Parts> {
+        self.0.remove(&key(headers))
+    }
+
+    /// Takes out the groups whose parts are spread over more than `patience` records: parts
+    /// share a key, so they stand close together in one partition, and what is missing now will
+    /// not come. Records are counted, not seconds: the same log gives the same verdict.
+    pub(super) fn overdue(&mut self, now: RecordId, patience: u64) -> Vec<Parts> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
         let late = |parts: &Parts| {
-            parts.parts.iter().flatten().any(|(record, _)| {
+            parts.there().any(|Part { record, .. }| {
                 record.incarnation == now.incarnation
                     && record.partition == now.partition
                     && now.offset.0 - record.offset.0 > patience as i64
             })
         };
-        let mut refused = Vec::new();
-        self.0.retain(|_, parts| {
-            if !late(parts) {
-                return true;
-            }
-            let there = parts.records().len();
-            let detail = format!(
-                "{there} of {} parts came within {patience} records",
-                parts.parts.len()
-            );
-            refused.push(parts.refuse(RejectReason::Incomplete, detail));
-            false
-        });
-        refused
+        let keys = self.0.iter().filter(|(_, parts)| late(parts));
+        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.0.remove(key)).collect()
     }
 
-    pub(super) fn forget(&mut self, records: &[RecordId]) {
-        self.0.retain(|_, parts| parts.records() != records);
+    /// Takes out the group that came in just these records so far.
+    pub(super) fn take(&mut self, records: &[RecordId]) -> Option<Parts> {
+        let found = self.0.iter().find(|(_, parts)| parts.records() == records);
+        let key = found.map(|(key, _)| key.clone())?;
+        self.0.remove(&key)
     }
+}
+
+fn key(headers: &Headers) -> (String, u64) {
+    (headers.producer.clone(), headers.producer_seq)
 }

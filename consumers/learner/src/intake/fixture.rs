@@ -12,6 +12,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         learner: "lead".parse().unwrap(),
         policy: "lead".parse().unwrap(),
+        lineages: Some(vec!["lead".to_owned()]),
         steps: 100,
         seed: 0,
         groups_per_update: 2,
@@ -21,6 +22,7 @@ pub(crate) fn settings() -> Settings {
         checkpoint_every: 10,
         publish_every: 1,
         keep_versions: 4,
+        keep_checkpoints: 3,
         pin_every: 10,
         max_age: None,
         incomplete_after_records: 4,
@@ -39,6 +41,7 @@ pub(crate) fn settings() -> Settings {
             decay_vectors: false,
             grad_clip: 1.0,
         },
+        blend: None,
     }
 }
 
@@ -105,6 +108,7 @@ pub(crate) fn message(offset: i64, seq: u64, part: (u32, u32), rows: &[Trajector
     Incoming {
         record: at(offset),
         crc32c: headers.crc32c,
+        timestamp_ms: None,
         message: Ok((headers, decoded)),
     }
 }

@@ -1,21 +1,16 @@
 //! What a learner demands of a group, fail closed.
 
-use vintage_control::{PolicyVersion, RejectReason};
-use vintage_trajectory::{Headers, LogprobMode, Rows, validate};
+use vintage_control::RejectReason;
+use vintage_trajectory::{LogprobMode, Rows, validate};
 
-use super::ReadyGroup;
+use super::{Announced, assembly::Part};
 use crate::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 
-pub(super) fn judge(
-    settings: &Settings,
-    headers: &Headers,
-    group: &ReadyGroup,
-    announced: PolicyVersion,
-) -> Verdict {
+pub(super) fn judge(settings: &Settings, parts: &[Part], announced: Announced) -> Verdict {
     let mut samples = Vec::new();
-    for rows in &group.parts {
+    for Part { headers, rows, .. } in parts {
         validate(rows).map_err(|invalid| (invalid.reason, invalid.detail))?;
         headers
             .check_rows(rows)
@@ -24,11 +19,14 @@ pub(super) fn judge(
             row_is_trainable(settings, rows, row)?;
             samples.push((rows.sample_index(row), rows.group_size(row)));
         }
-        if let Some(newest) = rows.max_version()
-            && newest > announced
+        if let (Some(newest), Announced::UpTo(announced)) = (rows.max_version(), announced)
+            && announced.is_none_or(|announced| newest > announced)
         {
-            let detail =
-                format!("sampled by version {newest}, but {announced} is the newest announced");
+            let announced = announced.map_or_else(
+                || "no version is announced".to_owned(),
+                |announced| format!("{announced} is the newest announced"),
+            );
+            let detail = format!("sampled by version {newest}, but {announced}");
             return Err((RejectReason::FutureVersion, detail));
         }
     }
@@ -36,7 +34,7 @@ pub(super) fn judge(
 }
 
 fn row_is_trainable(settings: &Settings, rows: &Rows, row: usize) -> Verdict {
-    if rows.policy(row) != settings.policy.as_str() {
+    if !settings.trains_on(rows.policy(row)) {
         let detail = format!("sampled by policy {:?}", rows.policy(row));
         return Err((RejectReason::OtherPolicy, detail));
     }

@@ -6,7 +6,7 @@ use vintage_control::{
 use vintage_trajectory::{LogprobMode, PolicySpan, Trajectory};
 
 use super::{
-    Intake, ReadyGroup,
+    Announced, Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
 };
 use crate::{Error, fingerprint};
@@ -30,16 +30,20 @@ fn plan_of(groups: &[ReadyGroup], intake: &mut Intake, version: u64) -> Plan {
         algorithm: settings().algorithm,
         optimizer: settings().optimizer,
         fingerprint: fingerprint::current(),
+        follows: None,
+        known: Vec::new(),
     }
+}
+
+fn upto(version: u64) -> Announced {
+    Announced::UpTo(Some(PolicyVersion(version)))
 }
 
 fn refused_for(change: impl Fn(&mut Trajectory)) -> RejectReason {
     let mut rows = [row(0, 0), row(0, 1)];
     rows.iter_mut().for_each(change);
     let mut intake = intake();
-    intake
-        .take(message(0, 0, (1, 1), &rows), PolicyVersion(0))
-        .unwrap();
+    intake.take(message(0, 0, (1, 1), &rows), upto(0)).unwrap();
     let refused = intake.drain_refused();
     assert_eq!(refused.len(), 1, "nothing was refused");
     assert_eq!(refused[0].records, [at(0)]);
@@ -49,6 +53,7 @@ fn refused_for(change: impl Fn(&mut Trajectory)) -> RejectReason {
 #[test]
 fn every_demand_is_made() {
     use RejectReason as R;
+
     let future = PolicySpan {
         start: 0,
         version: PolicyVersion(1),
@@ -97,8 +102,8 @@ fn every_demand_is_made() {
 #[test]
 fn a_second_copy_of_a_number_is_refused_and_does_not_finish_the_first() {
     let mut intake = intake();
-    intake.take(group(0, 7), PolicyVersion(0)).unwrap();
-    intake.take(group(1, 7), PolicyVersion(0)).unwrap();
+    intake.take(group(0, 7), upto(0)).unwrap();
+    intake.take(group(1, 7), upto(0)).unwrap();
     assert_eq!(intake.waiting(), [at(0)]);
     assert_eq!(intake.refused_groups(), 0, "a duplicate is no group");
     let plan = plan_of(&[], &mut intake, 0);
@@ -116,19 +121,17 @@ fn a_second_copy_of_a_number_is_refused_and_does_not_finish_the_first() {
 fn parts_become_one_group_and_missing_ones_are_refused_in_time() {
     let mut intake = intake();
     intake
-        .take(message(0, 0, (2, 2), &[row(0, 1)]), PolicyVersion(0))
+        .take(message(0, 0, (2, 2), &[row(0, 1)]), upto(0))
         .unwrap();
     intake
-        .take(message(1, 1, (1, 2), &[row(1, 0)]), PolicyVersion(0))
+        .take(message(1, 1, (1, 2), &[row(1, 0)]), upto(0))
         .unwrap();
     intake
-        .take(message(2, 0, (1, 2), &[row(0, 0)]), PolicyVersion(0))
+        .take(message(2, 0, (1, 2), &[row(0, 0)]), upto(0))
         .unwrap();
     assert_eq!(intake.waiting(), [at(2)], "whole once its last part came");
     for offset in 3..7 {
-        intake
-            .take(group(offset, offset as u64), PolicyVersion(0))
-            .unwrap();
+        intake.take(group(offset, offset as u64), upto(0)).unwrap();
     }
     let refused = intake.drain_refused();
     assert_eq!(refused.len(), 1);
@@ -147,13 +150,10 @@ fn groups_of_a_batch_go_first_and_late_ones_are_refused() {
             row.batch = batch;
         }
         intake
-            .take(
-                message(offset, offset as u64, (1, 1), &rows),
-                PolicyVersion(0),
-            )
+            .take(message(offset, offset as u64, (1, 1), &rows), upto(0))
             .unwrap();
     }
-    let chosen = intake.choose(PolicyVersion(5)).unwrap();
+    let chosen = intake.choose(PolicyVersion(5), 2).unwrap();
     let records: Vec<_> = chosen
         .iter()
         .map(|group| group.planned.records[0])
@@ -162,7 +162,7 @@ fn groups_of_a_batch_go_first_and_late_ones_are_refused() {
     assert_eq!(intake.drain_refused()[0].reason, RejectReason::BatchFull);
     assert_eq!(intake.waiting(), [at(0), at(4)]);
     assert!(
-        intake.choose(PolicyVersion(5)).is_none(),
+        intake.choose(PolicyVersion(5), 2).is_none(),
         "one group is not enough"
     );
 }
@@ -172,9 +172,9 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
     let log: Vec<_> = (0..6).map(|n| group(n, n as u64)).collect();
     let mut first = intake();
     for record in &log {
-        first.take(record.clone(), PolicyVersion(0)).unwrap();
+        first.take(record.clone(), upto(0)).unwrap();
     }
-    let chosen = first.choose(PolicyVersion(0)).unwrap();
+    let chosen = first.choose(PolicyVersion(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut first, 0);
     first.finish(&plan);
     let (partitions, producers) = (first.resume_points(), first.finished_numbers());
@@ -183,7 +183,7 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
     let mut second = Intake::new(settings(), &partitions, &producers);
     // The record before the resume point is read again, to see that the topic is the same.
     for record in &log[1..] {
-        second.take(record.clone(), PolicyVersion(0)).unwrap();
+        second.take(record.clone(), upto(0)).unwrap();
     }
     assert_eq!(second.waiting(), [at(2), at(3), at(4), at(5)]);
     assert_eq!(second.resume_points(), partitions);
@@ -191,7 +191,7 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
     let mut rewritten = log[1].clone();
     rewritten.crc32c ^= 1;
     let mut third = Intake::new(settings(), &partitions, &producers);
-    let error = third.take(rewritten, PolicyVersion(0)).unwrap_err();
+    let error = third.take(rewritten, upto(0)).unwrap_err();
     assert!(matches!(error, Error::TopicRewritten { .. }), "{error}");
 }
 
@@ -199,26 +199,26 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
 fn a_plan_gets_its_groups_back_and_changed_content_is_found_out() {
     let mut live = intake();
     for n in 0..3 {
-        live.take(group(n, n as u64), PolicyVersion(0)).unwrap();
+        live.take(group(n, n as u64), upto(0)).unwrap();
     }
-    let chosen = live.choose(PolicyVersion(0)).unwrap();
+    let chosen = live.choose(PolicyVersion(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut live, 0);
 
     let mut again = intake();
-    again.take(group(0, 0), PolicyVersion(0)).unwrap();
+    again.take(group(0, 0), upto(0)).unwrap();
     assert!(
         again.take_planned(&plan).unwrap().is_none(),
         "a record is still to come"
     );
-    again.take(group(1, 1), PolicyVersion(0)).unwrap();
+    again.take(group(1, 1), upto(0)).unwrap();
     assert_eq!(again.take_planned(&plan).unwrap().unwrap().len(), 2);
 
     let mut changed = [row(1, 0), row(1, 1)];
     changed[1].behavior_logprobs[0] += 1e-3;
     let mut tampered = intake();
-    tampered.take(group(0, 0), PolicyVersion(0)).unwrap();
+    tampered.take(group(0, 0), upto(0)).unwrap();
     tampered
-        .take(message(1, 1, (1, 1), &changed), PolicyVersion(0))
+        .take(message(1, 1, (1, 1), &changed), upto(0))
         .unwrap();
     let error = tampered.take_planned(&plan).unwrap_err();
     assert!(matches!(error, Error::ContentChanged { .. }), "{error}");
@@ -232,17 +232,109 @@ fn what_a_plan_rejected_is_rejected_again_whatever_the_intake_thinks() {
     for row in &mut rows {
         row.policy_spans[0].version = PolicyVersion(3);
     }
-    live.take(message(0, 0, (1, 1), &rows), PolicyVersion(0))
-        .unwrap();
+    live.take(message(0, 0, (1, 1), &rows), upto(0)).unwrap();
     let plan = plan_of(&[], &mut live, 0);
     // …and fine by the time of the recovery.
     let mut again = intake();
-    again
-        .take(message(0, 0, (1, 1), &rows), PolicyVersion(9))
-        .unwrap();
+    again.take(message(0, 0, (1, 1), &rows), upto(9)).unwrap();
     assert_eq!(again.waiting(), [at(0)]);
     assert_eq!(again.take_planned(&plan).unwrap().unwrap().len(), 0);
     assert!(again.waiting().is_empty());
     again.finish(&plan);
     assert_eq!(again.resume_points()[0].resume, Offset(1));
+}
+
+/// Parts of one group may hold different numbers of rows and be of different versions.
+#[test]
+fn a_group_split_unevenly_is_whole() {
+    let mut intake = Intake::new(settings(), &[], &BTreeMap::new());
+    let mut rows: Vec<_> = (0..3).map(|sample| row(0, sample)).collect();
+    for row in &mut rows {
+        row.group_size = 3;
+    }
+    rows[2].policy_spans[0].version = PolicyVersion(1);
+    intake
+        .take(message(0, 0, (1, 2), &rows[..2]), upto(1))
+        .unwrap();
+    intake
+        .take(message(1, 0, (2, 2), &rows[2..]), upto(1))
+        .unwrap();
+    assert_eq!(intake.drain_refused(), []);
+    assert_eq!(intake.waiting(), [at(0)]);
+}
+
+/// Whatever becomes of a split group, its number counts once: trained, or rejected with all that
+/// came of it; what comes later is a second copy.
+#[test]
+fn a_group_counts_once_whatever_its_parts_do() {
+    use RejectReason as R;
+
+    let part = |offset, seq, part, batch: i64| {
+        let mut row = row(seq, part as u16 - 1);
+        row.batch = batch;
+        message(offset, seq, (part, 2), &[row])
+    };
+    let unreadable = |offset, seq, n| {
+        let mut broken = part(offset, seq, n, -1);
+        let (headers, _) = broken.message.unwrap();
+        broken.message = Err(crate::Unreadable {
+            headers: Some(headers),
+            reason: RejectReason::Undecodable,
+            detail: "noise".to_owned(),
+        });
+        broken
+    };
+    let refused = |records: Vec<crate::Incoming>| -> Vec<(RejectReason, Vec<i64>)> {
+        let mut intake = intake();
+        for record in records {
+            intake.take(record, upto(0)).unwrap();
+        }
+        assert!(intake.waiting().is_empty());
+        assert_eq!(intake.refused_groups(), 1);
+        let refused = intake.drain_refused().into_iter();
+        let offsets = |records: &[vintage_control::RecordId]| -> Vec<i64> {
+            records.iter().map(|record| record.offset.0).collect()
+        };
+        refused.map(|r| (r.reason, offsets(&r.records))).collect()
+    };
+    // A part that says otherwise; then the one that was missing.
+    assert_eq!(
+        refused(vec![part(0, 0, 1, -1), part(1, 0, 2, 7), part(2, 0, 2, -1)]),
+        [(R::BadHeaders, vec![0, 1]), (R::Duplicate, vec![2])]
+    );
+    assert_eq!(
+        refused(vec![part(0, 0, 1, -1), unreadable(1, 0, 2)]),
+        [(R::Undecodable, vec![0, 1])]
+    );
+    assert_eq!(
+        refused(vec![unreadable(0, 0, 1), part(1, 0, 2, -1)]),
+        [(R::Undecodable, vec![0]), (R::Duplicate, vec![1])]
+    );
+    // A straggler, long after.
+    let mut late = vec![part(0, 0, 1, -1)];
+    late.extend((1..6).map(|offset| part(offset, 0, 1, -1)));
+    late.push(part(6, 0, 2, -1));
+    let refused = refused(late);
+    assert_eq!(refused[0], (R::Incomplete, vec![0]));
+    assert!(
+        refused[1..]
+            .iter()
+            .all(|(reason, _)| *reason == R::Duplicate)
+    );
+    assert_eq!(refused.len(), 7, "one for each record: {refused:?}");
+}
+
+/// A header may claim four billion parts; it gets room for the one that came.
+#[test]
+fn a_claim_of_many_parts_costs_nothing() {
+    let mut intake = intake();
+    for seq in 0..100 {
+        let claim = message(seq as i64, seq, (1, u32::MAX), &[row(seq, 0)]);
+        intake.take(claim, upto(0)).unwrap();
+    }
+    assert_eq!(
+        intake.refused_groups(),
+        95,
+        "all but the last few are overdue"
+    );
 }

@@ -1,25 +1,53 @@
-//! Which numbers of each producer were seen: a watermark plus the numbers above it.
+//! Which numbers of each producer were seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use vintage_control::ProducerWindow;
 
-#[derive(Debug, Clone, Default)]
-struct Window {
-    next: u64,
-    above: BTreeSet<u64>,
-}
+/// Numbers as runs without a gap, first to last. A producer numbers without gaps, so that one
+/// run is the rule; a learner that started in the middle of the log has one that begins there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Numbers(BTreeMap<u64, u64>);
 
-impl Window {
-    /// Whether `seq` is new.
-    fn insert(&mut self, seq: u64) -> bool {
-        if seq < self.next || !self.above.insert(seq) {
+impl Numbers {
+    fn contains(&self, number: u64) -> bool {
+        let before = self.0.range(..=number).next_back();
+        before.is_some_and(|(_, last)| *last >= number)
+    }
+
+    /// Whether `number` is new.
+    fn insert(&mut self, number: u64) -> bool {
+        if self.contains(number) {
             return false;
         }
-        while self.above.remove(&self.next) {
-            self.next += 1;
+        let after = number.checked_add(1).and_then(|next| self.0.remove(&next));
+        let last = after.unwrap_or(number);
+        match self.0.range_mut(..number).next_back() {
+            Some((_, end)) if *end + 1 == number => *end = last,
+            _ => {
+                self.0.insert(number, last);
+            }
         }
         true
+    }
+
+    fn of(window: &ProducerWindow) -> Self {
+        let below = window.next.checked_sub(1).map(|last| (0, last));
+        let single = window.above.iter().map(|&number| (number, number));
+        let runs = below.into_iter().chain(single).chain(window.runs.clone());
+        Self(runs.collect())
+    }
+
+    fn window(&self) -> ProducerWindow {
+        let mut window = ProducerWindow::default();
+        for (&first, &last) in &self.0 {
+            match (first, last.checked_add(1)) {
+                (0, Some(next)) => window.next = next,
+                _ if first == last => window.above.push(first),
+                _ => window.runs.push((first, last)),
+            }
+        }
+        window
     }
 }
 
@@ -27,24 +55,15 @@ impl Window {
 /// that wait are read again after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
-    seen: BTreeMap<String, Window>,
-    finished: BTreeMap<String, Window>,
+    seen: BTreeMap<String, Numbers>,
+    finished: BTreeMap<String, Numbers>,
 }
 
 impl Windows {
     pub(super) fn new(finished: &BTreeMap<String, ProducerWindow>) -> Self {
         let finished: BTreeMap<_, _> = finished
             .iter()
-            .map(|(producer, window)| {
-                let above = window.above.iter().copied().collect();
-                (
-                    producer.clone(),
-                    Window {
-                        next: window.next,
-                        above,
-                    },
-                )
-            })
+            .map(|(producer, window)| (producer.clone(), Numbers::of(window)))
             .collect();
         Self {
             seen: finished.clone(),
@@ -52,6 +71,12 @@ impl Windows {
         }
     }
 
+    pub(super) fn has_seen(&self, producer: &str, seq: u64) -> bool {
+        let numbers = self.seen.get(producer);
+        numbers.is_some_and(|numbers| numbers.contains(seq))
+    }
+
+    /// Whether the number is new.
     pub(super) fn see(&mut self, producer: &str, seq: u64) -> bool {
         entry(&mut self.seen, producer).insert(seq)
     }
@@ -62,25 +87,52 @@ impl Windows {
     }
 
     pub(super) fn finished(&self) -> BTreeMap<String, ProducerWindow> {
-        self.finished
-            .iter()
-            .map(|(producer, window)| {
-                let above = window.above.iter().copied().collect();
-                (
-                    producer.clone(),
-                    ProducerWindow {
-                        next: window.next,
-                        above,
-                    },
-                )
-            })
+        let windows = self.finished.iter();
+        windows
+            .map(|(producer, numbers)| (producer.clone(), numbers.window()))
             .collect()
     }
 }
 
-fn entry<'a>(windows: &'a mut BTreeMap<String, Window>, producer: &str) -> &'a mut Window {
+fn entry<'a>(windows: &'a mut BTreeMap<String, Numbers>, producer: &str) -> &'a mut Numbers {
     if !windows.contains_key(producer) {
-        windows.insert(producer.to_owned(), Window::default());
+        windows.insert(producer.to_owned(), Numbers::default());
     }
     windows.get_mut(producer).expect("inserted above")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_hold_what_a_set_holds(numbers in prop::collection::vec(0_u64..40, 0..60)) {
+            let (mut runs, mut set) = (Numbers::default(), BTreeSet::new());
+            for number in numbers {
+                prop_assert_eq!(runs.insert(number), set.insert(number));
+            }
+            for number in 0..41 {
+                prop_assert_eq!(runs.contains(number), set.contains(&number));
+            }
+            prop_assert_eq!(&Numbers::of(&runs.window()), &runs);
+        }
+    }
+
+    #[test]
+    fn a_start_in_the_middle_stays_one_run() {
+        let mut numbers = Numbers::default();
+        for number in 500_000..600_000 {
+            assert!(numbers.insert(number));
+        }
+        let window = numbers.window();
+        assert_eq!(window.runs, [(500_000, 599_999)]);
+        assert_eq!((window.next, window.above.len()), (0, 0));
+        assert!(numbers.insert(u64::MAX) && !numbers.insert(u64::MAX));
+        assert_eq!(Numbers::of(&numbers.window()), numbers);
+    }
 }

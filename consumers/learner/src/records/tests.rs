@@ -19,6 +19,8 @@ fn plan(writer: &str) -> Plan {
         algorithm: fixture::settings().algorithm,
         optimizer: fixture::settings().optimizer,
         fingerprint: fingerprint::current(),
+        follows: None,
+        known: Vec::new(),
     }
 }
 

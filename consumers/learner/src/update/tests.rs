@@ -4,7 +4,7 @@ use vintage_model::{Decoder, ModelConfig, ParamSet};
 use super::{Policy, update};
 use crate::{
     AdamW, Error, Settings, fingerprint,
-    intake::{Intake, ReadyGroup, fixture},
+    intake::{Announced, Intake, ReadyGroup, fixture},
     pack::micro_batches,
 };
 
@@ -34,9 +34,9 @@ fn groups(change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGrou
             change(row);
         }
         let message = fixture::message(seq as i64, seq, (1, 1), &rows);
-        intake.take(message, PolicyVersion(0)).unwrap();
+        intake.take(message, Announced::Any).unwrap();
     }
-    intake.choose(PolicyVersion(0)).unwrap()
+    intake.choose(PolicyVersion(0), 4).unwrap()
 }
 
 fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
@@ -54,6 +54,8 @@ fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
         algorithm: fixture::settings().algorithm,
         optimizer: fixture::settings().optimizer,
         fingerprint: fingerprint::current(),
+        follows: None,
+        known: Vec::new(),
     }
 }
 

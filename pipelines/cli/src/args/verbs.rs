@@ -173,6 +173,7 @@ Examples:
   vintage inspect runs/a/archive                     files, offsets, versions
   vintage inspect runs/a/archive --rows --limit 3    and the rollouts in it
   vintage inspect vintage.run.rollouts.v1 --broker localhost:9092 --output json | jq .reward
+  vintage inspect vintage.run.rollouts.v1 --broker local --out runs/a
   kcat -C -b localhost:9092 -t vintage.run.rollouts.v1 -c 1 | vintage inspect -";
 
 /// Look into a topic, an archive, a run or a single message.
@@ -197,6 +198,9 @@ pub(crate) struct InspectArgs {
     /// Read every byte of the archive and check it.
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Of a topic: folder of the run it belongs to, whose settings and local broker are taken.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }
@@ -210,7 +214,8 @@ pub(crate) struct TopicsArgs {
 
 const TOPICS_LIST: &str = "\
 Example:
-  vintage topics list --broker localhost:9092 --set run=a";
+  vintage topics list --broker localhost:9092 --set run=a
+  vintage topics list --out runs/a                          as that run has it";
 const TOPICS_APPLY: &str = "\
 Examples:
   vintage topics apply --broker localhost:9092 --dry-run
@@ -222,6 +227,9 @@ pub(crate) enum TopicsCommand {
     /// Show the run's topics with their partitions and records.
     #[command(after_long_help = TOPICS_LIST)]
     List {
+        /// Folder of the run, whose settings and local broker are taken.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -231,6 +239,9 @@ pub(crate) enum TopicsCommand {
         /// Only print what would be created.
         #[arg(long)]
         dry_run: bool,
+        /// Folder of the run, whose settings and local broker are taken.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -264,9 +275,9 @@ pub(crate) enum BrokerCommand {
         /// Where its data, ports and logs lie.
         #[arg(long, value_name = "DIR", default_value = "kafka")]
         dir: PathBuf,
-        /// Brokers to run: 1, or 3 for replication.
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        nodes: u16,
+        /// Brokers to run: 1, or 3 for replication. [default: as DIR has, or 1]
+        #[arg(long, value_name = "N")]
+        nodes: Option<u16>,
     },
     /// Stop it; its data stay.
     #[command(after_long_help = BROKER_DOWN)]

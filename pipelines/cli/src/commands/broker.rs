@@ -16,14 +16,14 @@ pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result
     Ok(Outcome::Done)
 }
 
-async fn up(dir: &Path, nodes: u16, context: &Context) -> Result<()> {
+async fn up(dir: &Path, nodes: Option<u16>, context: &Context) -> Result<()> {
     let options = LocalOptions {
         nodes,
         keep: true,
         ..LocalOptions::default()
     };
     let local = LocalKafka::up(dir, options).await?;
-    let found = json!({ "bootstrap": local.bootstrap(), "dir": dir, "nodes": nodes });
+    let found = json!({ "bootstrap": local.bootstrap(), "dir": dir, "nodes": local.size() });
     context
         .output
         .print(&found, |_| format!("{}\n", local.bootstrap()))

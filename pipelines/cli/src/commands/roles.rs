@@ -66,6 +66,7 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
             "groups_trained": learned.groups_trained,
             "groups_rejected": learned.groups_rejected,
             "finished": learned.finished,
+            "ended": learned.ended,
         }),
     )?;
     Ok(match context.signals.received() {

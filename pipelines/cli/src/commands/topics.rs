@@ -1,41 +1,46 @@
+use std::path::Path;
+
 use anyhow::Result;
 use serde::Serialize;
-use vintage_bus::{Bus, TopicSpec, TopicTable};
-use vintage_flow::config::RunConfig;
+use vintage_bus::Bus;
+use vintage_flow::{broker::Broker, config::RunConfig};
 
 use super::Context;
 use crate::{
-    args::TopicsCommand,
-    exit::{Outcome, Usage},
+    args::{ConfigArgs, TopicsCommand},
+    exit::Outcome,
     output::{grouped, print_text, table},
 };
 
 /// `vintage topics …`
 pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<Outcome> {
     match command {
-        TopicsCommand::List { config } => list(&config.resolve(None, &[])?.config, context).await?,
-        TopicsCommand::Apply { dry_run, config } => {
-            apply(&config.resolve(None, &[])?.config, *dry_run, context).await?;
+        TopicsCommand::List { out, config } => {
+            let config = resolve(config, out.as_deref())?;
+            let broker = Broker::open(&config, out.as_deref()).await?;
+            let listed = list(&broker, &config, context).await;
+            broker.close().await?;
+            listed?;
+        }
+        TopicsCommand::Apply {
+            dry_run,
+            out,
+            config,
+        } => {
+            let config = resolve(config, out.as_deref())?;
+            let broker = Broker::open(&config, out.as_deref()).await?;
+            let applied = apply(&broker, &config, *dry_run, context).await;
+            broker.close().await?;
+            applied?;
         }
     }
     Ok(Outcome::Done)
 }
 
-/// A bus to the broker the settings name, which must be one at an address.
-pub(super) fn bus(config: &RunConfig) -> Result<Bus> {
-    if matches!(config.broker.as_str(), "embedded" | "local") {
-        let what = format!(
-            "broker = {:?} lives inside a run: there is nothing to reach",
-            config.broker
-        );
-        return Err(Usage::new(what).hint("give --broker HOST:PORT").into());
-    }
-    Ok(Bus::connect(&config.broker, &config.broker_options)?)
-}
-
-fn specs(config: &RunConfig) -> Vec<TopicSpec> {
-    let sizes = &config.topics;
-    TopicTable::builtin().specs(&config.topic_names(), sizes.partitions, sizes.replication)
+/// The settings, based on those of the run in `out` if there is one.
+pub(super) fn resolve(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
+    let recorded = out.map(|out| out.join("config.toml"));
+    Ok(config.resolve(recorded.as_deref(), &[])?.config)
 }
 
 /// A topic as it is.
@@ -48,11 +53,10 @@ struct Found {
     records: i64,
 }
 
-async fn list(config: &RunConfig, context: &Context) -> Result<()> {
-    let bus = bus(config)?;
+async fn list(broker: &Broker, config: &RunConfig, context: &Context) -> Result<()> {
     let mut found = Vec::new();
-    for spec in specs(config) {
-        found.push(look(&bus, spec.name).await?);
+    for spec in broker.specs(config) {
+        found.push(look(broker.bus(), spec.name).await?);
     }
     if context.output.is_json() {
         return context.output.print(&found, |_| String::new());
@@ -103,12 +107,17 @@ struct Wanted<'a> {
     state: &'static str,
 }
 
-async fn apply(config: &RunConfig, dry_run: bool, context: &Context) -> Result<()> {
-    let bus = bus(config)?;
-    let specs = specs(config);
+async fn apply(
+    broker: &Broker,
+    config: &RunConfig,
+    dry_run: bool,
+    context: &Context,
+) -> Result<()> {
+    let bus = broker.bus();
+    let specs = broker.specs(config);
     let mut wanted = Vec::new();
     for spec in &specs {
-        let exists = look(&bus, spec.name.clone()).await?.exists;
+        let exists = look(bus, spec.name.clone()).await?.exists;
         wanted.push(Wanted {
             topic: &spec.name,
             partitions: spec.partitions,

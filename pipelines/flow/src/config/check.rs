@@ -1,10 +1,15 @@
 //! Ranges, and what settings demand of one another.
 
-use super::{RunConfig, Settings, Violation, secret::is_reference};
+use super::{RunConfig, Settings, SourceKind, Violation, secret::is_reference};
 
 impl Settings for RunConfig {
-    const PATHS: &'static [&'static str] =
-        &["model.path", "prompts.train", "prompts.heldout", "store"];
+    const PATHS: &'static [&'static str] = &[
+        "model.path",
+        "prompts.train",
+        "prompts.heldout",
+        "learner.archive",
+        "store",
+    ];
 
     fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
@@ -136,6 +141,16 @@ impl Settings for RunConfig {
             "learner.keep_versions",
             "must be at least 1",
         );
+        require(
+            learner.keep_checkpoints > 0,
+            "learner.keep_checkpoints",
+            "must be at least 1",
+        );
+        require(
+            learner.archive.is_none() || learner.source != SourceKind::Log,
+            "learner.archive",
+            "is read with learner.source = \"archive\" only",
+        );
         let optimizer = &learner.optimizer;
         require(
             positive(optimizer.lr),
@@ -189,9 +204,16 @@ impl Settings for RunConfig {
             "must be at least 1",
         );
         require(
-            self.topics.replication > 0,
+            self.topics.replication.is_none_or(|copies| copies > 0),
             "topics.replication",
             "must be at least 1",
+        );
+        require(
+            self.local
+                .nodes
+                .is_none_or(|nodes| nodes == 1 || nodes == 3),
+            "local.nodes",
+            "must be 1 or 3: other numbers make no quorum worth having",
         );
 
         self.gate_violations(&mut found);

@@ -23,8 +23,17 @@ pub struct LearnerConfig {
     pub publish_every: u64,
     /// Newest versions kept in the store; version 0 and a checkpoint's base always are.
     pub keep_versions: u64,
+    /// Newest checkpoints kept.
+    pub keep_checkpoints: usize,
     /// Groups older than this many updates are refused; unset = train on any age.
     pub max_age: Option<u64>,
+    /// Where its rollouts come from.
+    pub source: SourceKind,
+    /// Folder or URL of a run whose archive is read with `source = "archive"`; unset = the own
+    /// run's.
+    pub archive: Option<String>,
+    /// Lineages whose rollouts it trains on; none = its own.
+    pub lineages: Vec<Name>,
     /// AdamW.
     pub optimizer: OptimizerSettings,
 }
@@ -40,7 +49,11 @@ impl Default for LearnerConfig {
             checkpoint_every: 25,
             publish_every: 1,
             keep_versions: 4,
+            keep_checkpoints: 3,
             max_age: None,
+            source: SourceKind::Log,
+            archive: None,
+            lineages: Vec::new(),
             optimizer: OptimizerSettings {
                 lr: 1e-4,
                 beta1: 0.9,
@@ -52,4 +65,15 @@ impl Default for LearnerConfig {
             },
         }
     }
+}
+
+/// Where a learner's rollouts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// The run's log.
+    Log,
+    /// An archive, from its beginning to its end: what is planned is a function of it and the
+    /// seed, killed or not.
+    Archive,
 }

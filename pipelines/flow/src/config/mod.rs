@@ -23,13 +23,13 @@ mod tests;
 pub use error::{Change, ConfigError, Problem, SettingFault};
 pub use key::Key;
 pub use layers::{ENV_PREFIX, Layers};
-pub use learner::LearnerConfig;
+pub use learner::{LearnerConfig, SourceKind};
 pub use origin::Origin;
 pub use resolve::{Resolved, Settings, Violation};
 pub use rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
 pub use run::RunConfig;
 pub use sections::{
-    ArchiveConfig, EvaluationConfig, GrpoConfig, M2poConfig, ModelConfig, TeacherKind,
+    ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, ModelConfig, TeacherKind,
     TopicsConfig, WarmStartConfig,
 };
 pub use show::{Recorded, read_recorded};

@@ -6,9 +6,10 @@ use super::{Change, ConfigError, Key, RunConfig};
 
 /// Settings that change nothing about what was trained so far, nor about what its plans mean.
 /// A whole section is named by its own key.
-const SAFE: [&str; 6] = [
+const SAFE: [&str; 7] = [
     "learner.steps",
     "learner.keep_versions",
+    "learner.keep_checkpoints",
     "learner.checkpoint_every",
     "archive",
     "evaluation",

@@ -8,8 +8,8 @@ use super::{
     learner::LearnerConfig,
     rollout::{GateConfig, PromptsConfig, RolloutConfig},
     sections::{
-        ArchiveConfig, EvaluationConfig, GrpoConfig, M2poConfig, ModelConfig, TopicsConfig,
-        WarmStartConfig,
+        ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, ModelConfig,
+        TopicsConfig, WarmStartConfig,
     },
 };
 
@@ -35,6 +35,8 @@ pub struct RunConfig {
     /// Options of an S3 store: endpoint, region, `allow_http` and so on. A value may be `env:NAME`
     /// or `file:/path`; a secret must be.
     pub store_options: BTreeMap<String, String>,
+    /// The broker that is managed here, if it is.
+    pub local: LocalConfig,
     /// M2PO's own settings.
     pub m2po: M2poConfig,
     /// GRPO's own settings.
@@ -70,6 +72,7 @@ impl Default for RunConfig {
             store: None,
             broker_options: BTreeMap::new(),
             store_options: BTreeMap::new(),
+            local: LocalConfig::default(),
             m2po: M2poConfig::default(),
             grpo: GrpoConfig::default(),
             model: ModelConfig::default(),

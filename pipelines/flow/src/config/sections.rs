@@ -138,15 +138,24 @@ impl Default for EvaluationConfig {
 pub struct TopicsConfig {
     /// Partitions of the rollouts topic.
     pub partitions: i32,
-    /// Copies of each partition; at most the number of brokers.
-    pub replication: i32,
+    /// Copies of each partition; unset = 3 where there are three brokers, else as many as there
+    /// are. With 3, a record is acknowledged once 2 hold it.
+    pub replication: Option<i32>,
 }
 
 impl Default for TopicsConfig {
     fn default() -> Self {
         Self {
             partitions: 4,
-            replication: 1,
+            replication: None,
         }
     }
+}
+
+/// `[local]`: the broker of `broker = "local"`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    /// 1, or 3 for replication; unset = as many as its folder has, or 1.
+    pub nodes: Option<u16>,
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, PolicyVersion, RecordId};
 use vintage_learner::{
-    Durability, DurableLog, Learner, LearnerEvent, LearnerSummary, Outlet, Source,
+    Durability, DurableLog, Inputs, Learner, LearnerEvent, LearnerSummary, Outlet,
 };
 use vintage_local::LocalEngine;
 use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward};
@@ -72,14 +72,11 @@ impl Roles {
             .tasks
             .extend(evaluator.as_ref().map(JoinHandle::abort_handle));
         let learner_events = forward(config, events.clone(), evaluations);
-        let outlet = Outlet {
-            producer: log.bus.producer("learner")?,
-            topics: log.topics.clone(),
-            events: learner_events,
-        };
+        let producer = log.bus.producer("learner")?;
+        let outlet = Outlet::new(producer, log.topics.clone(), learner_events);
         let settings = learner_settings(config, &weights).await?;
         let name = writer(&config.learner.name);
-        let learner = Learner::open(settings, name, records, weights.clone(), outlet).await?;
+        let learner = Learner::open(settings, name, records, weights.clone(), outlet, &[]).await?;
         let source = resume_source(log, &reader, &learner.resume_points()).await?;
         let durability: Box<dyn Durability> = if log.volatile {
             Box::new(ArchiveFirst {
@@ -90,7 +87,11 @@ impl Roles {
             Box::new(DurableLog)
         };
         let stop_learner = CancellationToken::new();
-        let learner = tokio::spawn(learn(learner, source, durability, stop_learner.clone()));
+        let learner = tokio::spawn(learn(
+            learner,
+            Inputs::new(source, durability),
+            stop_learner.clone(),
+        ));
         started.tasks.push(learner.abort_handle());
 
         let rollout = rollout_config(config, task.train.path())?;
@@ -207,13 +208,10 @@ impl Drop for Started {
 
 async fn learn(
     learner: Learner,
-    mut source: Box<dyn Source>,
-    mut durability: Box<dyn Durability>,
+    inputs: Inputs,
     stop: CancellationToken,
 ) -> Result<LearnerSummary> {
-    Ok(learner
-        .run(source.as_mut(), durability.as_mut(), &stop)
-        .await?)
+    Ok(learner.run(inputs, &stop).await?)
 }
 
 async fn produce(

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use vintage_bus::{Bus, ConsumerLimits, Event, Record};
 use vintage_control::{Offset, Partition};
+use vintage_flow::broker::Broker;
 use vintage_trajectory::Rows;
 
-use super::{super::topics::bus, Context, message::Message, wanted};
+use super::{super::topics::resolve, Context, message::Message, wanted};
 use crate::{args::InspectArgs, output::writer};
 
 /// Offsets at the end of a partition may hold no record; after this long nothing more comes.
@@ -16,8 +17,14 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Prints the records that were in the topic when this began, `--limit` at most.
 pub(super) async fn topic(args: &InspectArgs, context: &Context) -> Result<()> {
-    let resolved = args.config.resolve(None, &[])?;
-    let bus = bus(&resolved.config)?;
+    let out = args.out.as_deref();
+    let broker = Broker::open(&resolve(&args.config, out)?, out).await?;
+    let shown = show(broker.bus(), args, context).await;
+    broker.close().await?;
+    shown
+}
+
+async fn show(bus: &Bus, args: &InspectArgs, context: &Context) -> Result<()> {
     let marks = bus.watermarks(&args.target).await?;
     let from = |low: Offset, high: Offset| {
         args.from
@@ -35,7 +42,7 @@ pub(super) async fn topic(args: &InspectArgs, context: &Context) -> Result<()> {
     if start.is_empty() {
         return Ok(());
     }
-    read(&bus, args, start, ends, context).await
+    read(bus, args, start, ends, context).await
 }
 
 async fn read(

@@ -1,0 +1,150 @@
+//! Between the intake and the plans: what a plan takes out of it.
+
+use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
+
+use super::{Intake, ReadyGroup, Refused};
+use crate::{Error, Result};
+
+impl Intake {
+    /// The rejections since the last plan, by their first record: the order in which they were
+    /// noticed differs after a restart.
+    pub fn drain_refused(&mut self) -> Vec<Rejection> {
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.sort_by(|a, b| a.rejection.records.cmp(&b.rejection.records));
+        for Refused { batch, .. } in &refused {
+            self.note_batch(*batch);
+        }
+        refused
+            .into_iter()
+            .map(|refused| refused.rejection)
+            .collect()
+    }
+
+    /// The groups a plan names of this log, in its order, or `None` while records of it are still
+    /// to come. What the plan rejected is struck from the intake as well.
+    pub fn take_planned(&mut self, plan: &Plan) -> Result<Option<Vec<ReadyGroup>>> {
+        if self.missing(plan).is_some() {
+            return Ok(None);
+        }
+        let mut chosen = Vec::with_capacity(plan.groups.len());
+        for planned in &plan.groups {
+            if planned.source == self.source {
+                chosen.push(self.take_one(plan, planned)?);
+            }
+        }
+        for rejection in &plan.rejections {
+            if rejection.source == self.source {
+                self.strike(rejection);
+            }
+        }
+        Ok(Some(chosen))
+    }
+
+    /// The first record of this log that a plan names and that did not come yet.
+    pub fn missing(&self, plan: &Plan) -> Option<RecordId> {
+        let groups = plan
+            .groups
+            .iter()
+            .map(|group| (&group.source, &group.records));
+        let refused = plan
+            .rejections
+            .iter()
+            .map(|refused| (&refused.source, &refused.records));
+        groups
+            .chain(refused)
+            .filter(|(source, _)| **source == self.source)
+            .flat_map(|(_, records)| records)
+            .find(|record| !self.cursors.received(**record))
+            .copied()
+    }
+
+    fn take_one(&mut self, plan: &Plan, planned: &PlannedGroup) -> Result<ReadyGroup> {
+        let record = planned.records[0];
+        let changed = || Error::ContentChanged {
+            update: plan.version,
+            group: planned.group.clone(),
+            record,
+        };
+        let place = self
+            .ready
+            .iter()
+            .position(|group| group.planned.records == planned.records);
+        if let Some(group) = place.and_then(|place| self.ready.remove(place)) {
+            if group.planned.content_sha256 == planned.content_sha256 {
+                return Ok(group);
+            }
+            return Err(changed());
+        }
+        let refused = self
+            .refused
+            .iter()
+            .find(|refused| refused.rejection.records == planned.records);
+        Err(match refused {
+            Some(Refused { rejection, .. }) => Error::PlannedButRefused {
+                update: plan.version,
+                group: planned.group.clone(),
+                record,
+                reason: rejection.reason,
+                detail: rejection.detail.clone(),
+            },
+            None if self.cursors.is_before(record) => Error::RecordMissing {
+                update: plan.version,
+                record,
+            },
+            None => changed(),
+        })
+    }
+
+    /// Takes out what a plan refused, whatever the intake thinks of it by now.
+    fn strike(&mut self, rejection: &Rejection) {
+        let records = &rejection.records;
+        let refused = self
+            .refused
+            .iter()
+            .position(|refused| refused.rejection.records == *records);
+        let ready = self
+            .ready
+            .iter()
+            .position(|group| group.planned.records == *records);
+        let batch = if let Some(place) = refused {
+            self.refused.remove(place).batch
+        } else if let Some(group) = ready.and_then(|place| self.ready.remove(place)) {
+            group.batch
+        } else {
+            let parts = self.assembling.take(records);
+            let headers = parts.as_ref().and_then(|parts| parts.headers());
+            headers.map_or(-1, |headers| self.identity(headers).batch)
+        };
+        if rejection.reason != RejectReason::BatchFull {
+            self.note_batch(batch);
+        }
+    }
+
+    fn note_batch(&mut self, batch: i64) {
+        if batch >= 0 {
+            *self.refused_batches.entry(batch).or_default() += 1;
+        }
+    }
+
+    /// Marks the records of a plan as done: its effect is durable with the next checkpoint.
+    pub fn finish(&mut self, plan: &Plan) {
+        for group in plan
+            .groups
+            .iter()
+            .filter(|group| group.source == self.source)
+        {
+            self.windows.finish(&group.producer, group.producer_seq);
+            self.cursors.finish(&group.records);
+        }
+        let mine = plan.rejections.iter();
+        for rejection in mine.filter(|rejection| rejection.source == self.source) {
+            // A duplicate's number belongs to the group that came first.
+            if rejection.reason != RejectReason::Duplicate
+                && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
+            {
+                self.windows.finish(producer, seq);
+            }
+            self.cursors.finish(&rejection.records);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What a durable plan leads to: update, weights, result, announcement, checkpoint.
+
+use std::time::Instant;
+
+use vintage_control::{
+    BlendedResume, CONTROL_FORMAT, CheckpointManifest, Plan, PolicyAnnouncement, PolicyVersion,
+    RejectReason, Rejection, UpdateResult,
+};
+use vintage_faults::point;
+use vintage_store::{Created, sha256};
+
+use super::Learner;
+use crate::{
+    Error, LearnerEvent, Result, Settings,
+    intake::ReadyGroup,
+    trainer::{Trained, result_of},
+};
+
+/// Which time a plan runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Run {
+    /// Its writer runs it: seconds spent waiting for its groups and making it durable.
+    First { wait: f64, record: f64 },
+    /// A later life runs it again. Producers are not told of every version on the way: they know.
+    Again,
+}
+
+impl Learner {
+    /// Groups taken from the log whose training no checkpoint holds.
+    pub(super) fn in_hand(&self) -> u64 {
+        self.unsaved + self.intake.ready_groups()
+    }
+
+    /// Runs a plan that is durable.
+    pub(super) async fn execute(
+        &mut self,
+        plan: Plan,
+        groups: Vec<ReadyGroup>,
+        run: Run,
+    ) -> Result<()> {
+        let trained = self.trainer.run(plan.clone(), groups).await?;
+        point("learner.updated", self.in_hand());
+        let recording = Instant::now();
+        self.intake.finish(&plan);
+        if let Some(blended) = &mut self.blended {
+            blended.finish(&plan);
+        }
+        self.groups_trained += plan.groups.len() as u64;
+        self.groups_rejected += counted(&plan.rejections);
+        let version = self.trainer.version();
+        let publish = version.0.is_multiple_of(self.settings.publish_every)
+            || version.0 == self.settings.steps;
+        if publish {
+            self.publish().await?;
+            point("learner.published", self.in_hand());
+        }
+        let (wait_seconds, plan_seconds) = match run {
+            Run::Again => (0.0, 0.0),
+            Run::First { wait, record } => (wait, record),
+        };
+        let record_seconds = plan_seconds + recording.elapsed().as_secs_f64();
+        let result = self
+            .note(&plan, &trained, wait_seconds, record_seconds)
+            .await?;
+        point("learner.noted", self.in_hand());
+        if publish && run != Run::Again {
+            self.announce().await?;
+            point("learner.announced", self.in_hand());
+        }
+        if !plan.rejections.is_empty() {
+            let groups = plan.rejections.len() as u64;
+            self.outlet.tell(LearnerEvent::Rejected {
+                update: plan.version,
+                groups,
+            });
+        }
+        self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
+        if version.0.is_multiple_of(self.settings.checkpoint_every) {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    async fn note(
+        &self,
+        plan: &Plan,
+        trained: &Trained,
+        wait_seconds: f64,
+        record_seconds: f64,
+    ) -> Result<UpdateResult> {
+        let digest = self.trainer.weights_sha256();
+        let result = result_of(
+            &self.settings,
+            plan,
+            trained,
+            digest,
+            wait_seconds,
+            record_seconds,
+        );
+        let mirrors = plan.rejections.iter();
+        let mirrors = mirrors.map(|refused| self.outlet.mirror_rejection(plan, refused));
+        // One wait for the disk and the log together: neither needs the other.
+        tokio::try_join!(
+            self.records.write_result(&result),
+            self.outlet.mirror_result(&result),
+            futures::future::try_join_all(mirrors),
+        )?;
+        Ok(result)
+    }
+
+    /// Puts the current version into the store. What is published under its number already
+    /// must be the same: on a CPU, a re-run update gives the same bits.
+    pub(super) async fn publish(&mut self) -> Result<()> {
+        let version = self.trainer.version();
+        let files = vec![("model.safetensors", self.trainer.weights().clone())];
+        let (manifest, created) = self.weights.publish(version, files).await?;
+        if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
+            return Err(Error::Diverged {
+                update: PolicyVersion(version.0.saturating_sub(1)),
+                computed: self.trainer.weights_sha256(),
+                recorded: manifest.weights_sha256,
+            });
+        }
+        self.newest = self.newest.max(version);
+        self.published = (version, self.trainer.weights_sha256());
+        self.retained.insert(version);
+        self.prune().await?;
+        self.outlet.tell(LearnerEvent::Published(version));
+        Ok(())
+    }
+
+    /// Tells producers where this learner stands. A learner that another of its name has
+    /// overtaken says nothing any more: it stops.
+    pub(super) async fn announce(&mut self) -> Result<()> {
+        let update = self.trainer.version();
+        if self.records.is_planned(update).await? {
+            let theirs = self.records.plan(update).await?;
+            return Err(Error::Fenced {
+                learner: self.settings.learner.to_string(),
+                update,
+                theirs: theirs.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer),
+            });
+        }
+        // Between publications the counts are news, the version is not.
+        let (version, weights_sha256) = self.published;
+        self.announced_refused = self.intake.refused_groups();
+        self.announced_at = Instant::now();
+        self.outlet
+            .announce(&PolicyAnnouncement {
+                format: CONTROL_FORMAT.to_owned(),
+                policy: self.settings.policy.clone(),
+                version,
+                weights_sha256,
+                retained: self.retained.iter().copied().collect(),
+                groups_trained: self.groups_trained,
+                groups_rejected: self.groups_rejected + self.announced_refused,
+                refused_batches: self.intake.refused_batches(update),
+                groups_per_update: self.settings.own_groups() as u64,
+                finished: version.0 >= self.settings.steps,
+            })
+            .await
+    }
+
+    /// Drops versions nobody needs: not among the newest, not pinned, no checkpoint's.
+    async fn prune(&mut self) -> Result<()> {
+        let newest = self.trainer.version().0;
+        let Settings {
+            pin_every,
+            keep_versions,
+            ..
+        } = self.settings;
+        let mut gone: Vec<_> = self
+            .retained
+            .iter()
+            .filter(|version| version.0 + keep_versions <= newest)
+            .filter(|version| !version.0.is_multiple_of(pin_every))
+            .copied()
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Looked up anew: another life may have left a checkpoint this one does not know of.
+        let bases = self.records.checkpoints().await?;
+        gone.retain(|version| !bases.contains(version));
+        for version in gone {
+            self.weights.remove(version).await?;
+            self.retained.remove(&version);
+        }
+        Ok(())
+    }
+
+    /// Commits what training did so far, and where reading goes on.
+    pub(super) async fn checkpoint(&mut self) -> Result<()> {
+        let optimizer = self.trainer.optimizer()?;
+        let moments = optimizer.to_safetensors()?;
+        let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
+        let version = self.trainer.version();
+        let manifest = CheckpointManifest {
+            format: CONTROL_FORMAT.to_owned(),
+            learner: self.settings.learner.clone(),
+            policy: self.settings.policy.clone(),
+            version,
+            weights_sha256: self.trainer.weights_sha256(),
+            optimizer_sha256: sha256(&moments),
+            optimizer_steps: optimizer.steps(),
+            partitions: self.intake.resume_points(),
+            producers: self.intake.finished_numbers(),
+            waiting: self.intake.waiting(),
+            groups_trained: self.groups_trained,
+            groups_rejected: self.groups_rejected,
+            known: self
+                .intake
+                .known()
+                .into_iter()
+                .chain(self.blended.iter().flat_map(crate::intake::Intake::known))
+                .collect(),
+            refused_batches: self.intake.planned_refused_batches(version),
+            blended: blend.map(|(blend, intake)| BlendedResume {
+                source: blend.source.clone(),
+                partitions: intake.resume_points(),
+                producers: intake.finished_numbers(),
+            }),
+        };
+        // Its base must be there for as long as the checkpoint is.
+        self.publish().await?;
+        self.records
+            .write_checkpoint(&manifest, moments, self.in_hand())
+            .await?;
+        self.unsaved = 0;
+        point("learner.checkpointed", self.in_hand());
+        self.records
+            .prune_checkpoints(self.settings.keep_checkpoints)
+            .await?;
+        self.outlet
+            .tell(LearnerEvent::Checkpointed(manifest.version));
+        Ok(())
+    }
+}
+
+/// Rejections that count as groups of the run's log: a duplicate is a second copy of one that
+/// counts already.
+fn counted(rejections: &[Rejection]) -> u64 {
+    rejections
+        .iter()
+        .filter(|refused| refused.source.is_none() && refused.reason != RejectReason::Duplicate)
+        .count() as u64
+}

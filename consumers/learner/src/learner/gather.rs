@@ -1,0 +1,237 @@
+//! What the next update trains on: chosen from the log, or copied from another learner's plan.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection};
+
+use super::Learner;
+use crate::{
+    Incoming, Inputs, Result,
+    intake::{Announced, Intake, ReadyGroup},
+    pack::micro_batches,
+    source::Lineages,
+    trainer::{in_order, what_is_missing},
+};
+
+/// While it waits, a learner says again where it stands: whatever another process wrote last
+/// under its name, producers learn the truth.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+type Batch = (Plan, Vec<ReadyGroup>);
+
+impl Learner {
+    /// The next update's plan, its rejections apart, and its groups; `None` when told to stop or
+    /// at the end of what there is.
+    pub(super) async fn next_batch(
+        &mut self,
+        inputs: &mut Inputs,
+        stop: &CancellationToken,
+    ) -> Result<Option<Batch>> {
+        if inputs.leader.is_some() {
+            return tokio::select! {
+                () = stop.cancelled() => Ok(None),
+                batch = self.follow(inputs) => batch,
+            };
+        }
+        let groups = self.gather(inputs, stop).await?;
+        Ok(groups.map(|groups| (self.plan(&groups), groups)))
+    }
+
+    /// Reads until the next update has its groups.
+    async fn gather(
+        &mut self,
+        inputs: &mut Inputs,
+        stop: &CancellationToken,
+    ) -> Result<Option<Vec<ReadyGroup>>> {
+        let version = self.trainer.version();
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            read = self.read_blended(inputs) => read?,
+        }
+        loop {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
+            let own = self.settings.own_groups();
+            if let Some(mut groups) = self.intake.choose(version, own) {
+                if let (Some(intake), Some(blend)) = (&mut self.blended, &self.settings.blend) {
+                    // Once the archive has ended, updates are of the own log's groups alone: the
+                    // producers' gate counts on no more of them.
+                    let wanted = blend.groups.min(intake.available(version));
+                    groups.extend(intake.choose(version, wanted).into_iter().flatten());
+                }
+                return Ok(Some(groups));
+            }
+            let mut next = inputs.source.next();
+            let incoming = loop {
+                let again = tokio::time::Instant::from_std(self.announced_at + SAY_AGAIN);
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(None),
+                    incoming = &mut next => break incoming?,
+                    () = tokio::time::sleep_until(again) => self.announce().await?,
+                }
+            };
+            drop(next);
+            let Some(incoming) = incoming else {
+                self.ended = true;
+                return Ok(None);
+            };
+            tokio::select! {
+                // Not taken, it will be read again.
+                () = stop.cancelled() => return Ok(None),
+                taken = self.take(incoming, inputs) => taken?,
+            }
+            if self.intake.refused_groups() != self.announced_refused {
+                // Producers wait for room: without this, a log full of refused groups starves
+                // the update whose plan would tell them.
+                self.announce().await?;
+            }
+        }
+    }
+
+    /// Reads the archive that is blended in until it has its share of the next update, or ended.
+    async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
+        let version = self.trainer.version();
+        let parts = (&mut self.blended, &mut inputs.blended, &self.settings.blend);
+        if let (Some(intake), Some(source), Some(blend)) = parts {
+            loop {
+                intake.settle(version);
+                if intake.available(version) >= blend.groups {
+                    break;
+                }
+                let Some(incoming) = source.next().await? else {
+                    break;
+                };
+                intake.take(incoming, Announced::Any)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a record of the run's log.
+    pub(super) async fn take(&mut self, incoming: Incoming, inputs: &mut Inputs) -> Result<()> {
+        let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
+            Announced::Any
+        } else {
+            self.announced(&incoming, inputs.lineages.as_mut()).await?
+        };
+        self.intake.take(incoming, announced)
+    }
+
+    /// What was announced of the record's lineage once the record had been read.
+    async fn announced(
+        &self,
+        incoming: &Incoming,
+        lineages: &mut dyn Lineages,
+    ) -> Result<Announced> {
+        let Ok((headers, _)) = &incoming.message else {
+            return Ok(Announced::Any); // nothing to judge
+        };
+        let newest = if headers.policy == self.settings.policy.as_str() {
+            Some(self.newest)
+        } else if self.settings.trains_on(&headers.policy) {
+            lineages
+                .newest(&headers.policy, headers.max_policy_version)
+                .await?
+        } else {
+            None
+        };
+        Ok(Announced::UpTo(newest))
+    }
+
+    /// A plan for `groups`; its rejections are those at the moment it is written.
+    fn plan(&self, groups: &[ReadyGroup]) -> Plan {
+        let blended = self.blended.iter().flat_map(Intake::known);
+        Plan {
+            format: CONTROL_FORMAT.to_owned(),
+            learner: self.settings.learner.clone(),
+            writer: self.writer.clone(),
+            policy: self.settings.policy.clone(),
+            version: self.trainer.version(),
+            weights_sha256: self.trainer.weights_sha256(),
+            seed: self.settings.seed,
+            groups: groups.iter().map(|group| group.planned.clone()).collect(),
+            micro_batches: micro_batches(groups, self.settings.micro_batch_tokens),
+            rejections: Vec::new(),
+            algorithm: self.settings.algorithm.clone(),
+            optimizer: self.settings.optimizer.clone(),
+            fingerprint: self.fingerprint.clone(),
+            follows: None,
+            known: self.intake.known().into_iter().chain(blended).collect(),
+        }
+    }
+
+    pub(super) fn drain_refused(&mut self) -> Vec<Rejection> {
+        let mut refused = self.intake.drain_refused();
+        refused.extend(self.blended.iter_mut().flat_map(Intake::drain_refused));
+        refused
+    }
+
+    /// The leader's next batch under this learner's own algorithm, optimizer and weights.
+    async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<Batch>> {
+        let version = self.trainer.version();
+        let Some(leader) = &mut inputs.leader else {
+            return Ok(None);
+        };
+        let Some(theirs) = leader.plan(version).await? else {
+            self.ended = true;
+            return Ok(None);
+        };
+        let plan = self.copied(theirs);
+        let groups = self.groups_of(&plan, inputs).await?;
+        Ok(Some((plan, groups)))
+    }
+
+    /// Batch, packing and rejections are theirs, and so is what staleness is measured from: to
+    /// them these tokens were of their own lineage, at their version.
+    fn copied(&self, theirs: Plan) -> Plan {
+        let mut known = theirs.known;
+        let own = KnownVersion {
+            source: None,
+            policy: theirs.policy.to_string(),
+            version: theirs.version,
+        };
+        known.push(own);
+        Plan {
+            learner: self.settings.learner.clone(),
+            writer: self.writer.clone(),
+            policy: self.settings.policy.clone(),
+            weights_sha256: self.trainer.weights_sha256(),
+            seed: self.settings.seed,
+            algorithm: self.settings.algorithm.clone(),
+            optimizer: self.settings.optimizer.clone(),
+            fingerprint: self.fingerprint.clone(),
+            follows: Some(theirs.learner),
+            known,
+            ..theirs
+        }
+    }
+
+    /// Reads until every record `plan` names has come, and takes the plan's groups, each with the
+    /// content the plan says.
+    pub(super) async fn groups_of(
+        &mut self,
+        plan: &Plan,
+        inputs: &mut Inputs,
+    ) -> Result<Vec<ReadyGroup>> {
+        while self.intake.missing(plan).is_some() {
+            match inputs.source.next().await? {
+                Some(incoming) => self.take(incoming, inputs).await?,
+                None => return Err(what_is_missing(plan, &self.intake)),
+            }
+        }
+        let own = self.intake.take_planned(plan)?.unwrap_or_default();
+        let mut blended = Vec::new();
+        if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
+            while intake.missing(plan).is_some() {
+                match source.next().await? {
+                    Some(incoming) => intake.take(incoming, Announced::Any)?,
+                    None => return Err(what_is_missing(plan, intake)),
+                }
+            }
+            blended = intake.take_planned(plan)?.unwrap_or_default();
+        }
+        Ok(in_order(plan, own, blended))
+    }
+}

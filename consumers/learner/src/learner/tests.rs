@@ -1,0 +1,369 @@
+//! Whole lives of a learner on a recorded log, in this process.
+
+use std::{
+    collections::BTreeMap,
+    future::{Future, poll_fn},
+    path::Path,
+    pin::pin,
+    task::Poll,
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vintage_control::{
+    Offset, Partition, PartitionResume, Plan, PolicyVersion, RejectReason, UpdateResult,
+};
+use vintage_model::{ModelConfig, ParamSet};
+use vintage_store::{Store, Weights};
+use vintage_trajectory::PolicySpan;
+
+use super::{Learner, LearnerSummary};
+use crate::{
+    DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source, Unreadable,
+    intake::fixture,
+};
+
+const STEPS: u64 = 5;
+
+/// A recorded log in memory, in its one order.
+struct Recorded(std::vec::IntoIter<Incoming>);
+
+impl Recorded {
+    fn from(log: &[Incoming], resume: &[PartitionResume]) -> Self {
+        let wanted = |incoming: &&Incoming| {
+            let at = resume
+                .iter()
+                .find(|at| at.partition == incoming.record.partition);
+            at.is_none_or(|at| incoming.record.offset >= at.resume)
+        };
+        let wanted: Vec<_> = log.iter().filter(wanted).cloned().collect();
+        Self(wanted.into_iter())
+    }
+}
+
+#[async_trait]
+impl Source for Recorded {
+    async fn next(&mut self) -> Result<Option<Incoming>> {
+        // A point to be killed at, as reading a file is.
+        tokio::task::yield_now().await;
+        Ok(self.0.next())
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
+    }
+}
+
+/// A log with everything that bears on planning: groups for any update, for a certain one, too
+/// early and too late; stale ones; duplicates; split groups whose parts differ in rows, come late
+/// or never; what cannot be read.
+fn log() -> Vec<Incoming> {
+    let mut log: Vec<Incoming> = Vec::new();
+    let mut offsets = [0_i64; 3];
+    let mut put = |partition: usize, mut incoming: Incoming| {
+        incoming.record.partition = Partition(partition as i32);
+        incoming.record.offset = Offset(offsets[partition]);
+        offsets[partition] += 1;
+        log.push(incoming);
+    };
+    for seq in 0..60_u64 {
+        let partition = (seq % 3) as usize;
+        let mut rows = [fixture::row(seq, 0), fixture::row(seq, 1)];
+        for row in &mut rows {
+            row.batch = match seq % 10 {
+                3 => 2,
+                7 => 4,
+                8 => 0,
+                _ => -1,
+            };
+            row.policy_spans[0].version = PolicyVersion(if seq == 20 { 0 } else { seq / 8 });
+            row.behavior_logprobs[0] -= seq as f32 / 16.0;
+        }
+        if seq == 11 {
+            rows[1].reward = f32::NAN;
+        }
+        if seq % 6 == 5 {
+            put(partition, fixture::message(0, seq, (1, 2), &rows[..1]));
+            if seq != 5 {
+                let other = (seq % 4) as usize % 3;
+                put(other, fixture::message(0, seq, (2, 2), &rows[1..]));
+            }
+        } else {
+            put(partition, fixture::message(0, seq, (1, 1), &rows));
+        }
+        if seq % 7 == 6 {
+            put(partition, fixture::group(0, seq - 3));
+            let mut broken = fixture::group(0, 0);
+            broken.message = Err(Unreadable {
+                headers: None,
+                reason: RejectReason::BadHeaders,
+                detail: "no headers".to_owned(),
+            });
+            put(2, broken);
+        }
+    }
+    log
+}
+
+fn settings() -> Settings {
+    Settings {
+        steps: STEPS,
+        checkpoint_every: 2,
+        keep_versions: 1,
+        keep_checkpoints: 1,
+        pin_every: u64::MAX,
+        max_age: Some(2),
+        groups_per_update: 3,
+        ..fixture::settings()
+    }
+}
+
+async fn begin(folder: &Path) -> Store {
+    let store = Store::open(folder.to_str().unwrap()).unwrap();
+    let config = ModelConfig::tiny(16);
+    let params = ParamSet::init(&config, 3).unwrap();
+    let files = vec![
+        ("model.safetensors", params.to_safetensors().unwrap().into()),
+        ("config.json", config.to_json().into_bytes().into()),
+    ];
+    let weights = Weights::new(store.clone(), "lead".parse().unwrap());
+    let _created = weights.publish(PolicyVersion::ZERO, files).await.unwrap();
+    store
+}
+
+async fn live(store: Store, writer: String, log: &[Incoming]) -> Result<LearnerSummary> {
+    let (tell, _told) = mpsc::unbounded_channel();
+    let name: vintage_control::Name = "lead".parse().unwrap();
+    let learner = Learner::open(
+        settings(),
+        writer,
+        Records::new(store.clone(), name.clone()),
+        Weights::new(store, name),
+        Outlet::without_log(tell),
+        &[],
+    )
+    .await?;
+    let source = Recorded::from(log, &learner.resume_points());
+    let inputs = Inputs::new(Box::new(source), Box::new(DurableLog));
+    learner.run(inputs, &CancellationToken::new()).await
+}
+
+/// A life that dies at its `polls`-th point; `None` then. What it had begun on the disk is done
+/// when this returns, as the kernel does it.
+fn life(folder: &Path, polls: usize, log: &[Incoming]) -> Option<LearnerSummary> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Store::open(folder.to_str().unwrap()).unwrap();
+        let mut learner = pin!(live(store, format!("life-{polls}"), log));
+        let mut left = polls;
+        poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(None);
+            }
+            left -= 1;
+            learner.as_mut().poll(context).map(Some)
+        })
+        .await
+        .map(|ended| ended.unwrap())
+    })
+}
+
+/// Plans without their writers, digests of results, bytes of the last version.
+type Outcome = (Vec<Plan>, Vec<UpdateResult>, Vec<u8>);
+
+fn outcome(folder: &Path) -> Outcome {
+    let read = |path: String| std::fs::read(folder.join(path)).unwrap();
+    let plans = (0..STEPS).map(|update| {
+        let plan: Plan =
+            serde_json::from_slice(&read(format!("plans/lead/{update}.json"))).unwrap();
+        Plan {
+            writer: String::new(),
+            ..plan
+        }
+    });
+    let results = (0..STEPS).map(|update| {
+        let result: UpdateResult =
+            serde_json::from_slice(&read(format!("results/lead/{update}.json"))).unwrap();
+        UpdateResult {
+            wait_seconds: 0.0,
+            update_seconds: 0.0,
+            record_seconds: 0.0,
+            finished_at_ms: 0,
+            ..result
+        }
+    });
+    let weights = read(format!("weights/lead/{STEPS}/model.safetensors"));
+    (plans.collect(), results.collect(), weights)
+}
+
+fn run_in<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future)
+}
+
+/// On a recorded log planning is a function of log and seed: killed at any await and started
+/// again, a learner writes the plans, results and weights of one that was never killed.
+#[test]
+fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
+    let log = log();
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    let summary = life(whole.path(), usize::MAX, &log).unwrap();
+    assert!(summary.finished && !summary.ended, "{summary:?}");
+    let expected = outcome(whole.path());
+    let reasons: Vec<_> = expected
+        .0
+        .iter()
+        .flat_map(|plan| &plan.rejections)
+        .collect();
+    for reason in [
+        RejectReason::Duplicate,
+        RejectReason::BadHeaders,
+        RejectReason::BadReward,
+        RejectReason::BatchFull,
+        RejectReason::TooStale,
+        RejectReason::Incomplete,
+    ] {
+        let met = reasons.iter().any(|refused| refused.reason == reason);
+        assert!(met, "{} did not occur: {reasons:#?}", reason.as_str());
+    }
+    let mut polls = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        let died = life(folder.path(), polls, &log).is_none();
+        if !died {
+            break;
+        }
+        life(folder.path(), usize::MAX, &log).unwrap();
+        assert!(
+            outcome(folder.path()) == expected,
+            "killed at point {polls}"
+        );
+        polls += 1;
+    }
+    assert!(polls > 60, "only {polls} points");
+}
+
+/// The same for lives that each die a little later than the one before, all in one folder.
+#[test]
+fn killed_again_and_again_it_comes_to_the_same_end() {
+    let log = log();
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run_in(begin(whole.path()));
+    run_in(begin(folder.path()));
+    life(whole.path(), usize::MAX, &log).unwrap();
+    let mut polls = 1;
+    while life(folder.path(), polls, &log).is_none() {
+        polls += 1;
+    }
+    assert!(outcome(folder.path()) == outcome(whole.path()));
+    let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+    let left = run_in(store.list("checkpoints/lead")).unwrap();
+    assert_eq!(left.len(), 2, "older checkpoints are pruned: {left:?}");
+}
+
+/// A recorded log that ends before all updates are done ends the learner; once there is more of
+/// it, it goes on, and nothing is read twice.
+#[test]
+fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
+    let log = log();
+    let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run_in(begin(whole.path()));
+    run_in(begin(folder.path()));
+    life(whole.path(), usize::MAX, &log).unwrap();
+    let first = life(folder.path(), usize::MAX, &log[..log.len() / 4]).unwrap();
+    assert!(first.ended && !first.finished, "{first:?}");
+    let second = life(folder.path(), usize::MAX, &log).unwrap();
+    assert!(second.finished, "{second:?}");
+    assert!(outcome(folder.path()) == outcome(whole.path()));
+}
+
+/// A learner that was stopped, overtaken and continued can change nothing.
+#[test]
+fn an_overtaken_learner_stops_and_changes_nothing() {
+    let log = log();
+    // At every point: the zombie goes on there after its successor has done everything.
+    for polls in (1..400).step_by(7) {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        let zombie = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        let mut learner = Box::pin(live(store, "zombie".to_owned(), &log));
+        let mut left = polls;
+        let early = zombie.block_on(poll_fn(|context| {
+            if left == 0 {
+                return Poll::Ready(None);
+            }
+            left -= 1;
+            learner.as_mut().poll(context).map(Some)
+        }));
+        if early.is_some() {
+            break;
+        }
+        life(folder.path(), usize::MAX, &log).unwrap();
+        let before = outcome(folder.path());
+        let ended = zombie.block_on(learner);
+        // Stopped early enough, it finds nothing but finished plans and runs them again.
+        if let Err(error) = ended {
+            assert!(
+                matches!(error, Error::Fenced { .. }),
+                "point {polls}: {error}"
+            );
+        }
+        assert!(outcome(folder.path()) == before, "point {polls}");
+        let again = life(folder.path(), usize::MAX, &log).unwrap();
+        assert!(again.finished, "point {polls}: a later life cannot recover");
+    }
+}
+
+/// Tokens of another lineage are as stale as that lineage's newest version met makes them.
+#[test]
+fn staleness_is_taken_within_the_lineage_that_sampled() {
+    let log: Vec<_> = (0..6_u64)
+        .map(|seq| {
+            let mut rows = [fixture::row(seq, 0), fixture::row(seq, 1)];
+            for row in &mut rows {
+                row.policy = "other".to_owned();
+                row.policy_spans = vec![PolicySpan {
+                    start: 0,
+                    version: PolicyVersion([40, 47, 41, 42, 50, 43][seq as usize]),
+                }];
+            }
+            fixture::message(seq as i64, seq, (1, 1), &rows)
+        })
+        .collect();
+    let mut intake = crate::intake::Intake::new(
+        Settings {
+            lineages: Some(vec!["other".to_owned()]),
+            max_age: Some(8),
+            ..fixture::settings()
+        },
+        &[],
+        &BTreeMap::new(),
+    );
+    for incoming in &log[..5] {
+        intake
+            .take(incoming.clone(), crate::intake::Announced::Any)
+            .unwrap();
+    }
+    assert_eq!(intake.known()[0].version, PolicyVersion(50));
+    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let oldest: Vec<_> = chosen.iter().map(|group| group.min_version().0).collect();
+    assert_eq!(
+        oldest,
+        [47, 42],
+        "40 and 41 are more than 8 updates older than 50"
+    );
+    let reasons: Vec<_> = intake.drain_refused().iter().map(|r| r.reason).collect();
+    assert_eq!(reasons, [RejectReason::TooStale; 2]);
+}
