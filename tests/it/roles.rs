@@ -1,6 +1,6 @@
 //! The roles as processes of their own, on a real Kafka at an address.
 
-use std::{path::Path, process::Command};
+use std::{net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use vintage_tests::{Running, number, run, vintage};
@@ -37,11 +37,15 @@ impl Drop for Broker<'_> {
 }
 
 fn role(name: &str, out: &Path, address: &str) -> Command {
+    steps(name, out, address, STEPS)
+}
+
+fn steps(name: &str, out: &Path, address: &str, steps: u64) -> Command {
     let mut command = vintage([name, "--out"]);
     command
         .arg(out)
         .args(["--set", &format!("broker={address}")]);
-    command.args(["--set", &format!("learner.steps={STEPS}")]);
+    command.args(["--set", &format!("learner.steps={steps}")]);
     command.args([
         "--set",
         "warm_start.steps=50",
@@ -65,11 +69,7 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let produced = producer.wait()?;
     ensure!(produced.status.success(), "rollout: {}", produced.stderr);
     // ^C drains: what is consumed is written.
-    run({
-        let mut command = Command::new("kill");
-        command.args(["-INT", &archive.id().to_string()]);
-        command
-    })?;
+    interrupt(&archive)?;
     let archived = archive.wait()?;
     ensure!(archived.status.success(), "archive: {}", archived.stderr);
 
@@ -78,5 +78,57 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let replayed = run(replay)?.json()?;
     ensure!(replayed["identical"] == true, "{replayed}");
     ensure!(number(&replayed, "updates")? == STEPS, "{replayed}");
+    Ok(())
+}
+
+fn interrupt(process: &Running) -> Result<()> {
+    let mut command = Command::new("kill");
+    command.args(["-INT", &process.id().to_string()]);
+    run(command).map(drop)
+}
+
+/// Whether anything listens on the local broker of a run's folder.
+fn is_up(out: &Path) -> Result<bool> {
+    let bytes = std::fs::read(out.join("kafka/cluster.json"))?;
+    let cluster: serde_json::Value = serde_json::from_slice(&bytes)?;
+    let port = number(&cluster["nodes"][0], "client")?;
+    Ok(TcpStream::connect(("127.0.0.1", u16::try_from(port)?)).is_ok())
+}
+
+#[test]
+fn a_local_broker_is_up_for_whoever_needs_it_and_for_no_longer() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    // All at once: one brings it up, whoever leaves last shuts it down.
+    let archive = Running::start(steps("archive", &out, "local", 5))?;
+    let producer = Running::start(steps("rollout", &out, "local", 5))?;
+    let learned = run(steps("learn", &out, "local", 5))?;
+    ensure!(learned.status.success(), "learn: {}", learned.stderr);
+    let produced = producer.wait()?;
+    ensure!(produced.status.success(), "rollout: {}", produced.stderr);
+    ensure!(is_up(&out)?, "the archive still needs it");
+    interrupt(&archive)?;
+    let archived = archive.wait()?;
+    ensure!(archived.status.success(), "archive: {}", archived.stderr);
+    ensure!(!is_up(&out)?, "nobody needs it");
+
+    // Other verbs find the log as it was, by the folder alone.
+    let mut list = vintage(["topics", "list", "--output", "json", "--out"]);
+    list.arg(&out);
+    let topics = run(list)?.json()?;
+    let records = number(&topics[0], "records")?;
+    ensure!(records >= 5 * 16, "{topics}");
+    let mut inspect = vintage(["inspect", "vintage.run.rollouts.v1", "--output", "json"]);
+    inspect.args(["--limit", "3", "--out"]).arg(&out);
+    let shown = run(inspect)?;
+    ensure!(shown.status.success(), "inspect: {}", shown.stderr);
+    ensure!(!shown.stdout.is_empty(), "inspect shows records");
+    let mut doctor = vintage(["doctor", "--output", "json", "--broker", "local", "--out"]);
+    doctor.arg(&out);
+    let checks = run(doctor)?.json()?;
+    let checks = checks.as_array().context("no checks")?;
+    let of = |name: &str| checks.iter().filter(|check| check["name"] == name).count();
+    ensure!((of("broker"), of("topic")) == (1, 4), "{checks:?}");
+    ensure!(!is_up(&out)?, "nobody needs it");
     Ok(())
 }

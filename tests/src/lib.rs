@@ -1,5 +1,8 @@
 //! Harness of the integration tests: the built `vintage`, driven from outside as a user would.
 
+pub mod chaos;
+mod kafka;
+
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -11,23 +14,41 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+pub use kafka::Kafka;
+
 /// No role of these tests needs nearly as long; a process that does hangs.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Path of the binary under test, beside this test's own.
 pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let folder = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>");
-    let binary = folder.join("vintage");
-    assert!(
-        binary.is_file(),
-        "{} is missing: run cargo build --release first",
-        binary.display()
-    );
-    binary
+    built("vintage", "cargo build --release")
+}
+
+/// The same program with the faults of `vintage-faults`.
+pub fn faulty() -> PathBuf {
+    built(
+        "vintage-faulty",
+        "cargo build --release --workspace --bin vintage-faulty --features vintage-cli/faults",
+    )
+}
+
+/// A binary in `target/<profile>`: tests lie in `deps/` below it, other binaries beside it.
+fn built(name: &str, how: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("the test's own path");
+    let folders = own.ancestors().skip(1).take(2);
+    let found = folders
+        .map(|folder| folder.join(name))
+        .find(|binary| binary.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing beside {}: run {how}", own.display()))
+}
+
+/// Takes from a command what in the caller's environment could steer it.
+pub fn scrubbed(command: &mut Command) {
+    for (name, _) in std::env::vars() {
+        if name.starts_with("VINTAGE_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The Python with the readers that are not ours; `infra/setup.sh test` makes it.
@@ -45,11 +66,7 @@ pub fn python() -> PathBuf {
 pub fn vintage<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary());
     command.args(args).stdin(Stdio::null());
-    for (name, _) in std::env::vars() {
-        if name.starts_with("VINTAGE__") || name == "RUST_LOG" {
-            command.env_remove(name);
-        }
-    }
+    scrubbed(&mut command);
     command
 }
 

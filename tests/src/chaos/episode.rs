@@ -1,0 +1,308 @@
+//! One episode: a run whose roles die, each where it was ordered to and all at random, until
+//! nothing more is ordered; then it drains and is checked.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rustix::process::Signal;
+
+use super::{Brokers, Findings, Life, Order, Stage, Who, check, report::Kill, stage::killed};
+
+/// A life that does not reach its point in this time is killed where it is.
+const LIFE: Duration = Duration::from_secs(20);
+/// Time a role may take to drain.
+const DRAIN: Duration = Duration::from_secs(90);
+/// Updates done after the last kill, to see that the run goes on.
+const GOES_ON: u64 = 2;
+/// Lives an order may take to be met.
+const TRIES: u32 = 3;
+/// How often the folder is looked at for progress once all kills are done.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Kills at random moments.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Blows {
+    /// How many.
+    pub number: u32,
+    /// Whether brokers fall too, one at a time.
+    pub brokers: bool,
+}
+
+/// What is to happen.
+pub struct Episode {
+    /// Where.
+    pub stage: Stage,
+    /// Where each role is to die, life by life.
+    pub orders: BTreeMap<Who, VecDeque<Order>>,
+    /// What falls at random.
+    pub blows: Blows,
+}
+
+/// What did.
+pub struct Outcome {
+    /// Every kill.
+    pub kills: Vec<Kill>,
+    /// Every breach.
+    pub findings: Findings,
+    /// Why it could not be played to its end, if it could not.
+    pub failed: Option<String>,
+}
+
+struct Play<'a> {
+    episode: Episode,
+    brokers: &'a mut Brokers,
+    random: &'a mut StdRng,
+    lives: BTreeMap<Who, Life>,
+    tries: BTreeMap<Who, u32>,
+    next: u32,
+    tell: Sender<(Who, u32)>,
+    ended: Receiver<(Who, u32)>,
+    kills: Vec<Kill>,
+}
+
+impl Episode {
+    /// Plays it to its end.
+    pub fn play(self, brokers: &mut Brokers, random: &mut StdRng) -> Result<Outcome> {
+        let (tell, ended) = channel();
+        let mut play = Play {
+            episode: self,
+            brokers,
+            random,
+            lives: BTreeMap::new(),
+            tries: BTreeMap::new(),
+            next: 0,
+            tell,
+            ended,
+            kills: Vec::new(),
+        };
+        let played = play.finish();
+        let (findings, failed) = match played {
+            Ok(findings) => (findings, None),
+            Err(error) => (Findings::new(), Some(format!("{error:#}"))),
+        };
+        Ok(Outcome {
+            kills: play.kills,
+            findings,
+            failed,
+        })
+    }
+}
+
+impl Play<'_> {
+    fn finish(&mut self) -> Result<Findings> {
+        for who in [Who::Learner, Who::Sink(0), Who::Sink(1), Who::Rollout] {
+            self.begin(who)?;
+        }
+        self.kill_all()?;
+        self.go_on()?;
+        for who in [Who::Rollout, Who::Learner, Who::Sink(0), Who::Sink(1)] {
+            self.drain(who)?;
+        }
+        check(&self.episode.stage, self.brokers)
+    }
+
+    fn begin(&mut self, who: Who) -> Result<()> {
+        let order = self.episode.orders.get(&who).and_then(VecDeque::front);
+        let order = order.cloned();
+        let faults = order.as_ref().map_or(String::new(), |order| {
+            format!("{}=kill@{}", order.point, order.hit)
+        });
+        let stage = &self.episode.stage;
+        let mut life = stage.start(who, self.next, &faults, &self.tell)?;
+        self.next += 1;
+        life.order = order;
+        self.lives.insert(who, life);
+        Ok(())
+    }
+
+    fn ordered(&self) -> bool {
+        self.episode.orders.values().any(|left| !left.is_empty())
+    }
+
+    fn kill_all(&mut self) -> Result<()> {
+        let mut left = self.episode.blows.number;
+        let mut blow = self.until_blow();
+        while self.ordered() || left > 0 {
+            let overdue = self.lives.values().filter(|life| life.order.is_some());
+            let overdue = overdue.map(|life| life.begun + LIFE).min();
+            let due = (left > 0).then_some(blow);
+            let until = overdue.into_iter().chain(due).min();
+            let wait = until.map_or(LIFE, |at| at.saturating_duration_since(Instant::now()));
+            match self.ended.recv_timeout(wait) {
+                Ok((who, number)) => self.again(who, number)?,
+                Err(RecvTimeoutError::Timeout) if left > 0 && Instant::now() >= blow => {
+                    left -= 1;
+                    self.strike()?;
+                    blow = self.until_blow();
+                }
+                Err(RecvTimeoutError::Timeout) => self.give_up_waiting()?,
+                Err(RecvTimeoutError::Disconnected) => bail!("no role is left to wait for"),
+            }
+        }
+        Ok(())
+    }
+
+    fn until_blow(&mut self) -> Instant {
+        Instant::now() + Duration::from_millis(self.random.random_range(200..2500))
+    }
+
+    /// A role ended: it was killed, or the episode fails. It is started again.
+    fn again(&mut self, who: Who, number: u32) -> Result<()> {
+        let Some(mut life) = self.lives.remove(&who) else {
+            return Ok(());
+        };
+        if life.number != number {
+            self.lives.insert(who, life);
+            return Ok(());
+        }
+        let status = life.reap()?;
+        ensure!(killed(status), "{who} ended ({status}):\n{}", life.said());
+        let strike = life.strike()?;
+        if let (false, Some(strike)) = (life.blown, strike) {
+            self.kills
+                .push((who.verb(), strike.point, Some(strike.in_hand)));
+            self.tries.remove(&who);
+            if let Some(left) = self.episode.orders.get_mut(&who) {
+                left.pop_front();
+            }
+        } else {
+            self.kills.push((who.verb(), "at random".to_owned(), None));
+        }
+        self.begin(who)
+    }
+
+    /// Kills what did not come to its point; it is tried again at the first hit.
+    fn give_up_waiting(&mut self) -> Result<()> {
+        let late = |life: &&mut Life| life.order.is_some() && life.begun.elapsed() >= LIFE;
+        for life in self.lives.values_mut().filter(late) {
+            let tries = self.tries.entry(life.who).or_default();
+            *tries += 1;
+            ensure!(
+                *tries < TRIES,
+                "{} never came to {:?}:\n{}",
+                life.who,
+                life.order,
+                life.said()
+            );
+            if let Some(order) = self
+                .episode
+                .orders
+                .get_mut(&life.who)
+                .and_then(VecDeque::front_mut)
+            {
+                order.hit = 1;
+            }
+            life.order = None;
+            life.blown = true;
+            life.signal(Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// One random blow: a role, several, all, a freeze, or a broker.
+    fn strike(&mut self) -> Result<()> {
+        let all: Vec<Who> = self.lives.keys().copied().collect();
+        let kind = self.random.random_range(0..10);
+        match kind {
+            0 if self.episode.blows.brokers => self.fell_broker()?,
+            1 if self.episode.blows.brokers => self.freeze_broker()?,
+            0..=2 => {
+                let Some(who) = all.choose(self.random) else {
+                    return Ok(());
+                };
+                if let Some(life) = self.lives.get(who) {
+                    life.signal(Signal::STOP)?;
+                    frozen_for(self.random.random_range(50..1500));
+                    life.signal(Signal::CONT)?;
+                }
+            }
+            3 => self.blow(&all)?,
+            4 => {
+                let some: Vec<Who> = all.choose_multiple(self.random, 2).copied().collect();
+                self.blow(&some)?;
+            }
+            _ => {
+                let one: Vec<Who> = all.choose(self.random).copied().into_iter().collect();
+                self.blow(&one)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn blow(&mut self, whom: &[Who]) -> Result<()> {
+        for life in self.lives.values_mut() {
+            if whom.contains(&life.who) {
+                life.blown = life.strike()?.is_none();
+                life.signal(Signal::KILL)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fell_broker(&mut self) -> Result<()> {
+        let node = self.random.random_range(1..=3);
+        self.brokers.kill(node)?;
+        self.kills.push(("broker", "at random".to_owned(), None));
+        self.brokers.start(node)
+    }
+
+    fn freeze_broker(&mut self) -> Result<()> {
+        let node = self.random.random_range(1..=3);
+        self.brokers.freeze(node)?;
+        // Longer and shorter than the session, after which its partitions change their leader.
+        frozen_for(self.random.random_range(200..12_000));
+        self.brokers.thaw(node)
+    }
+
+    /// Waits until the learner has done some more updates.
+    fn go_on(&mut self) -> Result<()> {
+        let wanted = self.episode.stage.updates() + GOES_ON;
+        let begun = Instant::now();
+        while self.episode.stage.updates() < wanted {
+            match self.ended.recv_timeout(LOOK) {
+                Ok((who, number)) => self.again(who, number)?,
+                Err(_) => ensure!(begun.elapsed() < DRAIN, "the run does not go on"),
+            }
+        }
+        Ok(())
+    }
+
+    /// ^C, and waits for its orderly end.
+    fn drain(&mut self, who: Who) -> Result<()> {
+        if let Some(life) = self.lives.get(&who) {
+            life.signal(Signal::INT)?;
+        }
+        let begun = Instant::now();
+        while self.lives.contains_key(&who) {
+            let left = DRAIN.saturating_sub(begun.elapsed());
+            let Ok((ended, number)) = self.ended.recv_timeout(left) else {
+                let said = self.lives.get(&who).map(Life::said);
+                bail!("{who} does not drain:\n{}", said.unwrap_or_default());
+            };
+            let current = self.lives.get(&ended).map(|life| life.number);
+            if current != Some(number) {
+                continue;
+            }
+            let Some(mut life) = self.lives.remove(&ended) else {
+                continue;
+            };
+            let status = life.reap()?;
+            let drained = matches!(status.code(), Some(0 | 130));
+            ensure!(drained, "{ended} ended ({status}):\n{}", life.said());
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a freeze lasts is the fault itself: nothing is awaited"
+)]
+fn frozen_for(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}

@@ -1,0 +1,29 @@
+//! A supervisor that kills: real roles as processes on a real three-node Kafka, ended by SIGKILL at
+//! the points of `vintage-faults` or at random, started again, and checked once they have drained.
+
+mod brokers;
+mod check;
+mod episode;
+mod report;
+mod stage;
+
+pub use brokers::Brokers;
+pub use check::{Breach, Findings, announced, audit, check, plans, replay};
+pub use episode::{Blows, Episode, Outcome};
+pub use report::{Kill, Report, Row};
+pub use stage::{Life, Order, Stage, Strike, Who};
+
+use vintage_faults::POINTS;
+
+/// Every point that a role can reach; the store's belong to both roles that write to it.
+pub fn points_of(who: Who) -> Vec<&'static str> {
+    let prefixes: &[&str] = match who {
+        Who::Learner => &["learner.", "store."],
+        Who::Sink(_) => &["archive.", "store."],
+        Who::Rollout => &["rollout."],
+    };
+    let names = POINTS.iter().map(|point| point.name);
+    names
+        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .collect()
+}

@@ -1,0 +1,102 @@
+//! A real Kafka for a test, whose nodes it may kill, freeze and start again.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+use vintage_bus::{Bus, LocalKafka, LocalOptions, Replicas};
+
+/// A local Kafka that ends with the test, driven without async.
+pub struct Kafka {
+    runtime: Runtime,
+    /// There until dropped.
+    local: Option<LocalKafka>,
+    bus: Bus,
+}
+
+impl Kafka {
+    /// Brings one up in `dir`, of one node or three, and waits until clients can use it.
+    pub fn up(dir: &Path, nodes: u16) -> Result<Self> {
+        let runtime = Runtime::new().context("starting a runtime")?;
+        let options = LocalOptions {
+            nodes: Some(nodes),
+            heap_mib: 256,
+            ..LocalOptions::default()
+        };
+        let local = runtime.block_on(LocalKafka::up(dir, options))?;
+        let bus = local.bus()?;
+        Ok(Self {
+            runtime,
+            local: Some(local),
+            bus,
+        })
+    }
+
+    /// As `host:port,…`, for `--broker`.
+    pub fn address(&self) -> &str {
+        self.bus.bootstrap()
+    }
+
+    /// Numbers of its nodes; Kafka calls its brokers by the same.
+    pub fn nodes(&self) -> Vec<u16> {
+        self.local.iter().flat_map(LocalKafka::node_ids).collect()
+    }
+
+    /// SIGKILL to one node.
+    pub fn kill(&mut self, node: u16) -> Result<()> {
+        let (runtime, local) = self.parts()?;
+        Ok(runtime.block_on(local.kill_node(node))?)
+    }
+
+    /// SIGKILL to every node.
+    pub fn kill_all(&mut self) -> Result<()> {
+        let (runtime, local) = self.parts()?;
+        Ok(runtime.block_on(local.kill_all())?)
+    }
+
+    /// Shuts one node down in good order.
+    pub fn stop(&mut self, node: u16) -> Result<()> {
+        let (runtime, local) = self.parts()?;
+        Ok(runtime.block_on(local.stop_node(node))?)
+    }
+
+    /// SIGSTOP to one node: it keeps its connections and answers nothing.
+    pub fn freeze(&mut self, node: u16) -> Result<()> {
+        Ok(self.parts()?.1.pause_node(node)?)
+    }
+
+    /// SIGCONT to one node.
+    pub fn thaw(&mut self, node: u16) -> Result<()> {
+        Ok(self.parts()?.1.resume_node(node)?)
+    }
+
+    /// Starts one node again and waits until clients can use it; most of the nodes must run.
+    pub fn start(&mut self, node: u16) -> Result<()> {
+        let (runtime, local) = self.parts()?;
+        Ok(runtime.block_on(local.start_node(node))?)
+    }
+
+    /// Starts every node that does not run and waits until clients can use all.
+    pub fn start_all(&mut self) -> Result<()> {
+        let (runtime, local) = self.parts()?;
+        Ok(runtime.block_on(local.start_all())?)
+    }
+
+    /// Who leads a topic's partitions, and whose copies are whole.
+    pub fn replicas(&self, topic: &str) -> Result<Vec<Replicas>> {
+        Ok(self.runtime.block_on(self.bus.replicas(topic))?)
+    }
+
+    fn parts(&mut self) -> Result<(&Runtime, &mut LocalKafka)> {
+        let local = self.local.as_mut().context("it is there until dropped")?;
+        Ok((&self.runtime, local))
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        // Inside the runtime: the clients' threads may still want it.
+        let _inside = self.runtime.enter();
+        drop(self.local.take());
+    }
+}
