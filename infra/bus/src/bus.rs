@@ -7,13 +7,14 @@ use std::{
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::BaseConsumer,
     error::{KafkaError, RDKafkaErrorCode},
 };
 use vintage_control::{Offset, Partition};
 
 use crate::{
     Consumer, ConsumerLimits, Error, Producer, Result, StartOffsets, TopicSpec,
+    ask::PROPAGATION_LOOK,
     client::Log,
     consumer::Reading,
     embedded::Mock,
@@ -24,10 +25,8 @@ use crate::{
 
 /// How long a request may take unless [`Bus::with_timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A topic that was just created is known to one broker before the next.
-const PROPAGATION: Duration = Duration::from_secs(1);
-const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
-
+/// How soon brokers that are missing for a topic's copies are asked for again.
+const RETRY: Duration = Duration::from_millis(250);
 /// How to reach a log. Holds no connection until one is needed; cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
@@ -42,9 +41,9 @@ struct Inner {
 }
 
 /// A client for questions about the cluster.
-type Probe = BaseConsumer<ProbeContext>;
+pub(crate) type Probe = BaseConsumer<ProbeContext>;
 
-struct ProbeContext(Log);
+pub(crate) struct ProbeContext(Log);
 
 impl rdkafka::ClientContext for ProbeContext {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
@@ -129,22 +128,6 @@ impl Bus {
         }
     }
 
-    /// Asks the cluster for its brokers.
-    ///
-    /// # Errors
-    /// [`Error::Unreachable`] if none answers within `timeout`.
-    pub async fn health(&self, timeout: Duration) -> Result<()> {
-        self.brokers(timeout).await.map(drop)
-    }
-
-    /// How many brokers the cluster has.
-    pub(crate) async fn brokers(&self, timeout: Duration) -> Result<usize> {
-        self.probe(move |probe| probe.fetch_metadata(None, timeout))
-            .await?
-            .map(|metadata| metadata.brokers().len())
-            .map_err(|error| self.refused("asking for the brokers", &error, timeout))
-    }
-
     /// Creates the topics that are missing and checks those that are there: the number of
     /// partitions must be the same and records as large must be taken.
     pub async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<()> {
@@ -165,7 +148,17 @@ impl Bus {
             }
             return Ok(());
         }
-        self.create(&missing).await
+        let begun = Instant::now();
+        loop {
+            match self.create(&missing).await {
+                // A broker that missed its heartbeats, on a busy machine, holds nothing until
+                // the controllers have heard of it again.
+                Err(error) if error.lacks_brokers() && begun.elapsed() < self.inner.timeout => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                created => return created,
+            }
+        }
     }
 
     async fn create(&self, topics: &[&TopicSpec]) -> Result<()> {
@@ -245,24 +238,7 @@ impl Bus {
         let Some(expected) = topic.config.get(key).filter(|_| !self.is_embedded()) else {
             return Ok(());
         };
-        let timeout = self.inner.timeout;
-        let admin = self.admin()?;
-        let options = AdminOptions::new().request_timeout(Some(timeout));
-        let described = admin
-            .describe_configs([&ResourceSpecifier::Topic(&topic.name)], &options)
-            .await;
-        drop_elsewhere(admin);
-        let action = format!("reading the settings of topic {}", topic.name);
-        let described = described.map_err(|error| self.refused(&action, &error, timeout))?;
-        let found = described
-            .into_iter()
-            .find_map(|resource| resource.ok()?.get(key)?.value.clone())
-            .ok_or_else(|| Error::Request {
-                action,
-                bootstrap: self.bootstrap().to_owned(),
-                detail: format!("{key} was not returned"),
-                retryable: false,
-            })?;
+        let found = self.setting_of(&topic.name, key).await?;
         let takes = |value: &str| value.parse::<u64>().unwrap_or(0);
         if takes(&found) < takes(expected) {
             return Err(Error::TopicDiffers {
@@ -276,80 +252,36 @@ impl Bus {
         Ok(())
     }
 
-    /// The partitions of a topic, ascending.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchTopic`] if there is no such topic.
-    pub async fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
+    /// A setting of a topic. The node that is asked may hear of a new topic later than the one that
+    /// told us of it: with three nodes, a role that starts beside another meets this.
+    async fn setting_of(&self, topic: &str, key: &str) -> Result<String> {
+        let timeout = self.inner.timeout;
+        let action = format!("reading the settings of topic {topic}");
         let begun = Instant::now();
         loop {
-            if let Some(partitions) = self.look_up(topic).await? {
-                return Ok(partitions);
+            let admin = self.admin()?;
+            let options = AdminOptions::new().request_timeout(Some(timeout));
+            let described = admin
+                .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
+                .await;
+            drop_elsewhere(admin);
+            let described = described.map_err(|error| self.refused(&action, &error, timeout))?;
+            let found = described
+                .into_iter()
+                .find_map(|resource| resource.ok()?.get(key)?.value.clone());
+            if let Some(found) = found {
+                return Ok(found);
             }
-            if self.is_embedded() || begun.elapsed() > PROPAGATION {
-                return Err(Error::NoSuchTopic {
-                    topic: topic.to_owned(),
+            if begun.elapsed() > timeout {
+                return Err(Error::Request {
+                    action,
                     bootstrap: self.bootstrap().to_owned(),
+                    detail: format!("{key} was not returned"),
+                    retryable: false,
                 });
             }
-            // Metadata is eventually consistent and there is nothing to wait on.
             tokio::time::sleep(PROPAGATION_LOOK).await;
         }
-    }
-
-    async fn look_up(&self, topic: &str) -> Result<Option<Vec<Partition>>> {
-        let timeout = self.inner.timeout;
-        let name = topic.to_owned();
-        let metadata = self
-            .probe(move |probe| probe.fetch_metadata(Some(&name), timeout))
-            .await?
-            .map_err(|error| self.refused(&format!("asking for topic {topic}"), &error, timeout))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-            return Ok(None);
-        };
-        match found.error().map(RDKafkaErrorCode::from) {
-            None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
-            Some(code) => {
-                return Err(Error::Request {
-                    action: format!("asking for topic {topic}"),
-                    bootstrap: self.bootstrap().to_owned(),
-                    detail: code.to_string(),
-                    retryable: is_connectivity(code),
-                });
-            }
-        }
-        let mut partitions: Vec<_> = found
-            .partitions()
-            .iter()
-            .map(|partition| Partition(partition.id()))
-            .collect();
-        partitions.sort_unstable();
-        Ok((!partitions.is_empty()).then_some(partitions))
-    }
-
-    /// First offset held and first offset not yet written, for every partition, ascending.
-    pub async fn watermarks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
-        let partitions = self.partitions(topic).await?;
-        let timeout = self.inner.timeout;
-        let name = topic.to_owned();
-        self.probe(move |probe| {
-            partitions
-                .into_iter()
-                .map(|partition| {
-                    let (low, high) = probe.fetch_watermarks(&name, partition.0, timeout)?;
-                    Ok((partition, Offset(low), Offset(high)))
-                })
-                .collect::<Result<Vec<_>, KafkaError>>()
-        })
-        .await?
-        .map_err(|error| {
-            self.refused(
-                &format!("asking for the offsets of topic {topic}"),
-                &error,
-                timeout,
-            )
-        })
     }
 
     /// A producer. `client_id` names it in the brokers' logs and in errors.
@@ -394,6 +326,10 @@ impl Bus {
         }
     }
 
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.inner.settings
     }
@@ -411,7 +347,7 @@ impl Bus {
     }
 
     /// Asks on a thread that may block.
-    async fn probe<T: Send + 'static>(
+    pub(crate) async fn probe<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Probe) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<Result<T, KafkaError>> {
@@ -449,7 +385,7 @@ impl Bus {
         Ok(Arc::clone(probe.insert(Arc::new(made))))
     }
 
-    fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
+    pub(crate) fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
         let bootstrap = self.bootstrap().to_owned();
         let detail = detail_of(error);
         match error.rdkafka_error_code() {

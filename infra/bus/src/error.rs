@@ -237,7 +237,8 @@ pub enum Error {
     },
     /// The folder of a local broker is used by another process.
     #[error(
-        "the local broker in {} is in use by another process: wait for it, or use another folder",
+        "the local broker in {} is used, started or stopped by another process: \
+         wait for it to end, or use another folder",
         dir.display()
     )]
     LocalInUse {
@@ -310,6 +311,14 @@ impl Error {
             Self::Request { retryable, .. } | Self::Publish { retryable, .. } => *retryable,
             _ => false,
         }
+    }
+}
+
+impl Error {
+    /// Whether a topic could not be created for want of brokers to hold its copies.
+    pub(crate) fn lacks_brokers(&self) -> bool {
+        let code = RDKafkaErrorCode::InvalidReplicationFactor.to_string();
+        matches!(self, Self::Request { detail, .. } if *detail == code)
     }
 }
 

@@ -5,6 +5,7 @@
 //! inside this process, [`LocalKafka`] for a real Apache Kafka on loopback that this crate
 //! fetches and manages. Everything after that is the same for all three.
 
+mod ask;
 mod bus;
 mod client;
 mod consumer;
@@ -21,6 +22,7 @@ mod settings;
 mod topics;
 mod window;
 
+pub use ask::Replicas;
 pub use bus::Bus;
 pub use consumer::{Consumer, ConsumerLimits, Event};
 pub use embedded::Embedded;

@@ -56,7 +56,7 @@ async fn a_local_kafka_conforms_and_survives() {
         println!("{name}: {:?}", begun.elapsed());
     }
     expired_records_are_named(&bus).await;
-    a_rival_is_told(dir.path()).await;
+    users_share_it(dir.path()).await;
 
     let begun = Instant::now();
     a_crash_loses_nothing(&mut kafka, &bus).await;
@@ -65,50 +65,53 @@ async fn a_local_kafka_conforms_and_survives() {
     a_pause_is_waited_for(&mut kafka, &bus).await;
     println!("a_pause_is_waited_for: {:?}", begun.elapsed());
 
-    // Down and up: the same ports, the same data.
+    // Who brought it up may leave first. Down and up: the same ports, the same data.
     let bootstrap = kafka.bootstrap().to_owned();
-    let begun = Instant::now();
+    let last = LocalKafka::up(dir.path(), LocalOptions::default())
+        .await
+        .unwrap();
     kafka.down().await.unwrap();
+    assert_eq!(processes(dir.path()).len(), 1);
+    let begun = Instant::now();
+    last.down().await.unwrap();
     println!("down: {:?}", begun.elapsed());
     assert_eq!(processes(dir.path()), Vec::<PathBuf>::new());
     let found = LocalKafka::bootstrap_of(dir.path()).unwrap();
     assert_eq!(found.as_deref(), Some(&bootstrap[..]));
 
+    it_stays_where_it_is_kept(dir.path(), &bootstrap).await;
+}
+
+/// Kept, it outlives everybody; else what a killed program left behind is ended, not doubled.
+async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
+    let options = LocalOptions::default;
     let keep = LocalOptions {
         keep: true,
-        ..LocalOptions::default()
+        ..options()
     };
-    let kept = LocalKafka::up(dir.path(), keep.clone()).await.unwrap();
+    let kept = LocalKafka::up(dir, keep.clone()).await.unwrap();
     assert_eq!(kept.bootstrap(), bootstrap);
-    assert_eq!(
-        next_record(&mut reader(&bus, "round-trip", 1)).await.offset,
-        Offset(0)
-    );
+    let bus = kept.bus().unwrap();
+    let first = next_record(&mut reader(&bus, "round-trip", 1)).await;
+    assert_eq!(first.offset, Offset(0), "its data are there");
     drop(kept);
-    let running = processes(dir.path());
+    let running = processes(dir);
     assert_eq!(running.len(), 1, "kept processes outlive their handle");
-    let again = LocalKafka::up(dir.path(), keep).await.unwrap();
-    assert_eq!(
-        processes(dir.path()),
-        running,
-        "what is up is taken as it is"
-    );
-    drop(again);
+    drop(LocalKafka::up(dir, keep).await.unwrap());
+    drop(LocalKafka::up(dir, options()).await.unwrap());
+    let user = LocalKafka::up(dir, options()).await.unwrap();
+    user.down().await.unwrap();
+    assert_eq!(processes(dir), running, "what is kept is taken as it is");
 
-    // What a killed program left behind is ended, not doubled.
-    let owned = LocalKafka::up(dir.path(), LocalOptions::default())
-        .await
-        .unwrap();
-    let fresh = processes(dir.path());
+    // As if a program had been killed.
+    std::fs::remove_file(dir.join("kept")).unwrap();
+    let owned = LocalKafka::up(dir, options()).await.unwrap();
+    let fresh = processes(dir);
     assert_eq!(fresh.len(), 1);
     assert_ne!(fresh, running);
     drop(owned);
-    assert_eq!(
-        processes(dir.path()),
-        Vec::<PathBuf>::new(),
-        "dropped: gone"
-    );
-    assert_eq!(LocalKafka::down_dir(dir.path()).await.unwrap(), 0);
+    assert_eq!(processes(dir), Vec::<PathBuf>::new(), "dropped: gone");
+    assert_eq!(LocalKafka::down_dir(dir).await.unwrap(), 0);
 }
 
 /// Retention has passed the reader: one error that says so, with the bounds.
@@ -144,13 +147,22 @@ async fn expired_records_are_named(bus: &Bus) {
     assert!(error.to_string().contains("retention"), "{error}");
 }
 
-async fn a_rival_is_told(dir: &Path) {
-    let rival = LocalKafka::up(dir, LocalOptions::default()).await;
-    assert!(matches!(rival, Err(Error::LocalInUse { .. })));
-    assert!(matches!(
-        LocalKafka::down_dir(dir).await,
-        Err(Error::LocalInUse { .. })
-    ));
+/// A second user finds it up; it stays up when one of them leaves.
+async fn users_share_it(dir: &Path) {
+    let running = processes(dir);
+    let second = LocalKafka::up(dir, LocalOptions::default()).await.unwrap();
+    let ended = LocalKafka::down_dir(dir).await;
+    assert!(matches!(ended, Err(Error::LocalInUse { .. })));
+    second.down().await.unwrap();
+    assert_eq!(processes(dir), running);
+    drop(LocalKafka::up(dir, LocalOptions::default()).await.unwrap());
+    assert_eq!(processes(dir), running);
+    let three = LocalOptions {
+        nodes: Some(3),
+        ..LocalOptions::default()
+    };
+    let other = LocalKafka::up(dir, three).await;
+    assert!(matches!(other, Err(Error::LocalOptions { .. })));
 }
 
 /// Clients go on where they were: nothing acknowledged is lost, nothing comes twice.
@@ -221,7 +233,7 @@ async fn a_broker_that_cannot_start_says_why() {
 async fn three_nodes_outlive_one() {
     let dir = tempfile::tempdir().unwrap();
     let options = LocalOptions {
-        nodes: 3,
+        nodes: Some(3),
         heap_mib: 256,
         ..LocalOptions::default()
     };

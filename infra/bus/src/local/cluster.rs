@@ -44,16 +44,16 @@ pub(super) struct Ports {
 
 impl Cluster {
     /// The one in `dir`, or a new one there. The caller holds the folder's lock.
-    pub(super) fn prepare(dir: &Path, nodes: u16) -> Result<Self> {
+    pub(super) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
         let refuse = |detail: String| Error::LocalOptions { detail };
-        if nodes != 1 && nodes != 3 {
+        if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
             return Err(refuse(format!(
                 "{nodes} nodes make no quorum worth having: use 1 or 3"
             )));
         }
         if let Some(cluster) = Self::load(dir)? {
             let found = cluster.saved.nodes.len();
-            if found != usize::from(nodes) {
+            if let Some(nodes) = nodes.filter(|&nodes| usize::from(nodes) != found) {
                 let dir = dir.display();
                 return Err(refuse(format!(
                     "{dir} holds a broker of {found} node(s), not {nodes}: use another folder"
@@ -61,6 +61,7 @@ impl Cluster {
             }
             return Ok(cluster);
         }
+        let nodes = nodes.unwrap_or(1);
         let mut id = [0; 16];
         StdRng::from_os_rng().fill(&mut id);
         // Kafka reads a leading dash as an option.
@@ -203,7 +204,7 @@ impl Cluster {
             ("share.coordinator.state.topic.min.isr", in_sync),
             ("share.coordinator.state.topic.num.partitions", "1"),
             ("broker.heartbeat.interval.ms", "500"),
-            ("broker.session.timeout.ms", "3000"),
+            ("broker.session.timeout.ms", "6000"),
             ("group.initial.rebalance.delay.ms", "0"),
             ("group.min.session.timeout.ms", "1000"),
             ("message.max.bytes", &largest),
@@ -325,14 +326,15 @@ mod tests {
     fn a_folder_keeps_its_cluster() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Cluster::load(dir.path()).unwrap().is_none());
-        let made = Cluster::prepare(dir.path(), 3).unwrap();
-        let found = Cluster::prepare(dir.path(), 3).unwrap();
+        let made = Cluster::prepare(dir.path(), Some(3)).unwrap();
+        let found = Cluster::prepare(dir.path(), None).unwrap();
         assert_eq!(made.nodes(), found.nodes());
+        assert_eq!(found.nodes().len(), 3);
         assert_eq!(made.id(), found.id());
-        let other = Cluster::prepare(dir.path(), 1);
+        let other = Cluster::prepare(dir.path(), Some(1));
         assert!(matches!(other, Err(Error::LocalOptions { .. })));
         assert!(matches!(
-            Cluster::prepare(dir.path(), 2),
+            Cluster::prepare(dir.path(), Some(2)),
             Err(Error::LocalOptions { .. })
         ));
     }
@@ -342,7 +344,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bad = dir.path().join("a,b");
         std::fs::create_dir(&bad).unwrap();
-        let bad = Cluster::prepare(&bad, 1);
+        let bad = Cluster::prepare(&bad, None);
         assert!(matches!(bad, Err(Error::LocalOptions { .. })));
     }
 }

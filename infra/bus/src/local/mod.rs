@@ -1,28 +1,32 @@
 //! A real Apache Kafka on loopback: fetched, started, watched and stopped by this crate.
 
+mod claim;
 mod cluster;
 mod jars;
 mod node;
 
 use std::{
     collections::BTreeMap,
-    fs::File,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, flock};
 
-use self::{cluster::Cluster, node::Node};
+use self::{
+    claim::{Turn, Use},
+    cluster::Cluster,
+    node::Node,
+};
 use crate::{Bus, Error, Result, TopicSpec};
 
 /// How to run a local broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalOptions {
-    /// 1, or 3 for replication: each a broker and a controller in one process.
-    pub nodes: u16,
-    /// Whether the processes outlive the handle, until [`LocalKafka::down_dir`].
+    /// 1, or 3 for replication: each a broker and a controller in one process. `None`: as many
+    /// as the folder has, or 1.
+    pub nodes: Option<u16>,
+    /// Whether it stays up with nobody using it, until [`LocalKafka::down_dir`].
     pub keep: bool,
     /// Heap of each node, MiB.
     pub heap_mib: u32,
@@ -35,14 +39,14 @@ pub struct LocalOptions {
 }
 
 impl Default for LocalOptions {
-    /// One node of 384 MiB, ended with its handle. `KAFKA_HOME` is taken if set; jars are kept
+    /// Nodes of 384 MiB, ended with the last process that uses them. `KAFKA_HOME` is taken if set; jars are kept
     /// in `$XDG_CACHE_HOME/vintage` or `~/.cache/vintage`.
     fn default() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = || set("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
         let cache = set("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
         Self {
-            nodes: 1,
+            nodes: None,
             keep: false,
             heap_mib: 384,
             ready_within: Duration::from_secs(90),
@@ -59,55 +63,68 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Created, written to and deleted to see that the broker works.
 const READY_TOPIC: &str = "vintage-ready";
 
-/// A running local broker. Data, ports and logs stay in its folder, so that it can be brought
-/// up again there. Dropped, it kills its processes (unless they are to be kept); what a killed
-/// program left behind is ended by the next [`LocalKafka::up`] in the folder.
+/// A local broker that this process uses. Data, ports and logs stay in its folder, so that it
+/// can be brought up again there.
+///
+/// Any number of processes may use one broker: the first brings it up, the last one shuts it
+/// down. Dropped by the last, its nodes are killed; what a killed program left behind is ended
+/// by the next [`LocalKafka::up`] in the folder. A broker brought up with
+/// [`keep`](LocalOptions::keep) stays until [`LocalKafka::down_dir`].
 pub struct LocalKafka {
     cluster: Cluster,
     options: LocalOptions,
     nodes: Vec<Node>,
-    /// Until they are ready, and after that unless they are to be kept.
-    kill_on_drop: bool,
-    /// Held while the processes are this handle's.
-    lock: Option<File>,
+    /// Held while nodes are started or stopped.
+    turn: Option<Turn>,
+    /// Held while this process needs the broker; a kept broker needs nobody.
+    used: Option<Use>,
+    /// Until it is ready, and after that unless it is kept.
+    end_on_drop: bool,
 }
 
 impl LocalKafka {
-    /// Starts a broker in `dir`, or goes on with the one that was there, and returns once a
-    /// client can create a topic and produce to it. With `keep`, a broker that is already up
-    /// in `dir` is taken as it is.
+    /// Joins the broker in `dir`, or brings it up there, with the data it had; returns once a
+    /// client can use it.
     ///
     /// # Errors
     /// [`Error::MissingProgram`] without Java 17 or Maven; [`Error::Fetch`] if the jars cannot
     /// be had; [`Error::Node`], with the end of its log, if a node does not come up;
-    /// [`Error::LocalInUse`] if another process runs a broker in `dir`.
+    /// [`Error::LocalInUse`] if another process takes too long to start or stop it.
     pub async fn up(dir: &Path, options: LocalOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|source| Error::Io {
             action: "creating",
             path: dir.to_owned(),
             source,
         })?;
-        let lock = lock(dir)?;
+        let turn = Turn::take(dir, options.ready_within).await?;
         let mut local = Self::handle(Cluster::prepare(dir, options.nodes)?, options);
-        if local.options.keep && local.nodes.iter_mut().all(Node::is_running) {
-            local.wait_ready().await?;
-            return Ok(local);
+        let running = local.running();
+        let wanted = turn.is_used()? || (turn.is_kept() && running > 0) || local.options.keep;
+        if !wanted {
+            local.terminate_all().await?;
         }
-        local.terminate_all().await?;
-
-        let java = jars::java().await?;
-        let lib = jars::lib(&local.options, &java).await?;
-        local.cluster.write_settings()?;
-        local.kill_on_drop = true;
-        for node in &mut local.nodes {
-            node.format(&java, &lib, local.cluster.id()).await?;
-            node.start(&java, &lib, local.options.heap_mib)?;
+        if local.options.keep {
+            turn.keep(true)?;
+        } else {
+            if running == 0 {
+                // Kept by somebody before the machine was restarted: now it is this process's.
+                turn.keep(false)?;
+            }
+            local.used = Some(turn.join()?);
         }
-        local.wait_ready().await?;
-        local.kill_on_drop = !local.options.keep;
-        if !local.options.keep {
-            local.lock = Some(lock);
+        local.turn = Some(turn);
+        let whole = running == local.size();
+        if !wanted || running == 0 || (local.options.keep && !whole) {
+            local.end_on_drop = true;
+            local.cluster.write_settings()?;
+            local.start_all().await?;
+        } else {
+            // As it is: somebody may have stopped a node of it on purpose.
+            let bus = local.bus()?;
+            bus.health(local.options.ready_within).await?;
         }
+        local.turn = None;
+        local.end_on_drop = !local.options.keep;
         Ok(local)
     }
 
@@ -126,23 +143,35 @@ impl LocalKafka {
         Ok(Cluster::load(dir)?.map(|cluster| cluster.bootstrap().to_owned()))
     }
 
-    /// Shuts it down; data and ports stay.
+    /// Leaves it, and shuts it down unless others use it or it is kept; data and ports stay.
     pub async fn down(mut self) -> Result<()> {
+        self.end_on_drop = false;
+        let turn = Turn::take(self.cluster.dir(), self.options.ready_within).await?;
+        self.used = None;
+        if turn.is_used()? || (turn.is_kept() && !self.options.keep) {
+            return Ok(());
+        }
+        turn.keep(false)?;
         self.terminate_all().await.map(drop)
     }
 
     /// Shuts down the broker in `dir`, whoever started it. Returns how many nodes were running.
     ///
     /// # Errors
-    /// [`Error::LocalInUse`] while the process that runs it is alive.
+    /// [`Error::LocalInUse`] while a live process uses it.
     pub async fn down_dir(dir: &Path) -> Result<usize> {
         let Some(cluster) = Cluster::load(dir)? else {
             return Ok(0);
         };
-        let _lock = lock(cluster.dir())?;
-        Self::handle(cluster, LocalOptions::default())
-            .terminate_all()
-            .await
+        let options = LocalOptions::default();
+        let turn = Turn::take(cluster.dir(), options.ready_within).await?;
+        if turn.is_used()? {
+            return Err(Error::LocalInUse {
+                dir: dir.to_owned(),
+            });
+        }
+        turn.keep(false)?;
+        Self::handle(cluster, options).terminate_all().await
     }
 
     fn handle(cluster: Cluster, options: LocalOptions) -> Self {
@@ -155,12 +184,18 @@ impl LocalKafka {
             cluster,
             options,
             nodes,
-            kill_on_drop: false,
-            lock: None,
+            turn: None,
+            used: None,
+            end_on_drop: false,
         }
     }
 
-    /// Numbers of its nodes, from 1.
+    /// How many nodes it has, running or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Numbers of its nodes, from 1; Kafka calls its brokers by the same.
     pub fn node_ids(&self) -> impl Iterator<Item = u16> + '_ {
         self.nodes.iter().map(Node::id)
     }
@@ -175,6 +210,12 @@ impl LocalKafka {
         self.node(id)?.kill().await
     }
 
+    /// Kills all nodes.
+    pub async fn kill_all(&mut self) -> Result<()> {
+        let ended = futures::future::join_all(self.nodes.iter_mut().map(Node::kill)).await;
+        ended.into_iter().collect()
+    }
+
     /// Freezes one node: it keeps its connections and answers nothing.
     pub fn pause_node(&mut self, id: u16) -> Result<()> {
         self.node(id)?.freeze()
@@ -185,16 +226,35 @@ impl LocalKafka {
         self.node(id)?.thaw()
     }
 
-    /// Starts a node that was stopped or killed and waits until the whole broker is ready.
+    /// Starts a node that was stopped or killed, and waits until clients can use it. Most of
+    /// the nodes must be running with it.
     pub async fn start_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?;
+        self.start(|node| node.id() == id).await
+    }
+
+    /// Starts every node that does not run, and waits until clients can use all.
+    pub async fn start_all(&mut self) -> Result<()> {
+        self.start(|_| true).await
+    }
+
+    async fn start(&mut self, wanted: impl Fn(&Node) -> bool) -> Result<()> {
         let java = jars::java().await?;
         let lib = jars::lib(&self.options, &java).await?;
-        let heap = self.options.heap_mib;
-        let node = self.node(id)?;
-        if !node.is_running() {
-            node.start(&java, &lib, heap)?;
+        let (id, heap) = (self.cluster.id(), self.options.heap_mib);
+        let starting = self.nodes.iter_mut().filter(|node| wanted(node));
+        for node in starting {
+            if !node.is_running() {
+                node.format(&java, &lib, id).await?;
+                node.start(&java, &lib, heap)?;
+            }
         }
         self.wait_ready().await
+    }
+
+    fn running(&mut self) -> usize {
+        let nodes = self.nodes.iter_mut();
+        nodes.map(|node| usize::from(node.is_running())).sum()
     }
 
     fn node(&mut self, id: u16) -> Result<&mut Node> {
@@ -205,10 +265,10 @@ impl LocalKafka {
             .ok_or(Error::LocalOptions { detail })
     }
 
-    /// Ready is what a run needs: all nodes are there, a topic can be created, a record is
-    /// acknowledged by as many as must.
+    /// Ready is what a run needs: every node that runs is there, a topic can be created, a
+    /// record is acknowledged by as many as must.
     async fn wait_ready(&mut self) -> Result<()> {
-        let begun = Instant::now();
+        let (begun, limit) = (Instant::now(), self.options.ready_within);
         let quick = [
             ("reconnect.backoff.ms", "50"),
             ("reconnect.backoff.max.ms", "200"),
@@ -217,29 +277,44 @@ impl LocalKafka {
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into();
         let bus = Bus::connect(self.bootstrap(), &quick)?;
+        let mut awaited: Vec<_> = self.nodes.iter_mut().collect();
+        awaited.retain_mut(|node| node.is_running());
         loop {
-            for node in &mut self.nodes {
+            for node in &mut awaited {
                 node.check_alive()?;
             }
             // The look is the wait: it returns as soon as a broker answers.
             match bus.brokers(LOOK * 5).await {
-                Ok(found) if found == self.nodes.len() => break,
+                Ok(found) if found >= awaited.len() => break,
                 Ok(_) => tokio::time::sleep(LOOK).await,
                 Err(Error::Unreachable { .. }) => {}
                 Err(error) => return Err(error),
             }
-            if begun.elapsed() > self.options.ready_within {
-                let waited = self.options.ready_within.as_secs();
-                return Err(self.nodes[0].failed(format!("was not ready within {waited} s")));
+            if begun.elapsed() > limit {
+                let waited = limit.as_secs();
+                return Err(awaited[0].failed(format!("was not ready within {waited} s")));
             }
         }
         let topic = TopicSpec {
             name: READY_TOPIC.into(),
             partitions: 1,
-            replication: i32::from(self.options.nodes),
+            replication: awaited.len() as i32,
             config: BTreeMap::new(),
         };
-        bus.ensure_topics(std::slice::from_ref(&topic)).await?;
+        loop {
+            match bus.ensure_topics(std::slice::from_ref(&topic)).await {
+                Ok(()) => break,
+                // A node is listed before the controllers let it hold anything, and again when
+                // a busy machine made it miss its heartbeats.
+                Err(error)
+                    if (error.lacks_brokers() || error.is_retryable())
+                        && begun.elapsed() < limit =>
+                {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let producer = bus.producer("vintage-ready")?;
         let payload = Bytes::from_static(b"ready");
         producer
@@ -260,27 +335,20 @@ impl LocalKafka {
 
 impl Drop for LocalKafka {
     fn drop(&mut self) {
-        if self.kill_on_drop {
-            self.nodes.iter_mut().for_each(Node::kill_now);
+        if !self.end_on_drop {
+            return;
         }
+        self.used = None;
+        let turn = self.turn.take().map_or_else(
+            || Turn::try_take(self.cluster.dir()).ok().flatten(),
+            Option::Some,
+        );
+        // Without the turn somebody else is joining or leaving, and decides.
+        let Some(turn) = turn else { return };
+        let kept = turn.is_kept() && !self.options.keep;
+        if kept || turn.is_used().unwrap_or(true) {
+            return;
+        }
+        self.nodes.iter_mut().for_each(Node::kill_now);
     }
-}
-
-/// One process at a time starts and stops what runs in a folder.
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|source| Error::Io {
-            action: "opening",
-            path,
-            source,
-        })?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::LocalInUse {
-        dir: dir.to_owned(),
-    })?;
-    Ok(file)
 }

@@ -132,6 +132,8 @@ impl Node {
         if !self.signal(Signal::TERM)? {
             return Ok(false);
         }
+        // A frozen process hears of it only once it goes on.
+        self.thaw()?;
         if !self.ended_within(grace).await {
             tracing::warn!(
                 node = self.id(),

@@ -46,6 +46,12 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("an_offset_past_the_end_is_named", |bus| {
         Box::pin(position::an_offset_past_the_end_is_named(bus))
     }),
+    ("times_give_offsets", |bus| {
+        Box::pin(position::times_give_offsets(bus))
+    }),
+    ("the_cluster_has_an_id", |bus| {
+        Box::pin(position::the_cluster_has_an_id(bus))
+    }),
     ("a_missing_topic_is_named", |bus| {
         Box::pin(trouble::a_missing_topic_is_named(bus))
     }),

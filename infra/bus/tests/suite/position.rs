@@ -1,4 +1,8 @@
 use bytes::Bytes;
+use rdkafka::{
+    ClientConfig,
+    producer::{FutureProducer, FutureRecord},
+};
 use vintage_bus::{Bus, ConsumerLimits, Error};
 use vintage_control::{Offset, Partition};
 
@@ -98,4 +102,46 @@ pub(crate) async fn an_offset_past_the_end_is_named(bus: &Bus) {
     );
     assert!(text.contains("recreated"), "{text}");
     assert_eq!(consumer.next().await.unwrap(), None, "and that was the end");
+}
+
+/// A learner may start at a time: from the first record that is as young.
+pub(crate) async fn times_give_offsets(bus: &Bus) {
+    if bus.is_embedded() {
+        // librdkafka's mock cluster knows first and last offsets only.
+        return;
+    }
+    let topic = topic(bus, "times", 2).await;
+    let raw: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", bus.bootstrap())
+        .create()
+        .unwrap();
+    for i in 1..=5 {
+        let record = FutureRecord::<[u8], [u8]>::to(&topic)
+            .partition(0)
+            .timestamp(i * 1000)
+            .payload(b"x");
+        raw.send(record, None).await.unwrap();
+    }
+    for (ms, offset) in [(-1, 0), (0, 0), (1000, 0), (1001, 1), (5000, 4), (5001, 5)] {
+        let found = bus.offsets_at_time(&topic, ms).await.unwrap();
+        assert_eq!(
+            found,
+            [(P, Offset(offset)), (Partition(1), Offset(0))],
+            "{ms}"
+        );
+    }
+}
+
+pub(crate) async fn the_cluster_has_an_id(bus: &Bus) {
+    let id = bus.cluster_id().await.unwrap();
+    assert!(!id.is_empty());
+    assert_eq!(bus.cluster_id().await.unwrap(), id);
+    let topic = topic(bus, "copies", 2).await;
+    let replicas = bus.replicas(&topic).await.unwrap();
+    assert_eq!(replicas.len(), 2);
+    for (i, of_partition) in replicas.iter().enumerate() {
+        assert_eq!(of_partition.partition, Partition(i as i32));
+        assert_eq!(of_partition.in_sync, of_partition.brokers);
+        assert!(of_partition.leader.is_some());
+    }
 }

@@ -1,0 +1,208 @@
+//! Questions about the cluster and its topics.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    Offset as Native, TopicPartitionList,
+    consumer::Consumer as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::MetadataTopic,
+};
+use vintage_control::{Offset, Partition};
+
+use crate::{Bus, Error, Result, error::is_connectivity};
+
+/// A topic that was just created is known to one broker before the next.
+const PROPAGATION: Duration = Duration::from_secs(1);
+pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
+
+/// Where the copies of a partition are; brokers by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replicas {
+    /// Which partition.
+    pub partition: Partition,
+    /// Who takes its records, unless it has no leader at the moment.
+    pub leader: Option<i32>,
+    /// All that hold a copy.
+    pub brokers: Vec<i32>,
+    /// Those whose copy is whole.
+    pub in_sync: Vec<i32>,
+}
+
+impl Bus {
+    /// Asks the cluster for its brokers.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if none answers within `timeout`.
+    pub async fn health(&self, timeout: Duration) -> Result<()> {
+        self.brokers(timeout).await.map(drop)
+    }
+
+    /// How many brokers the cluster has at the moment.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if none answers within `timeout`.
+    pub async fn brokers(&self, timeout: Duration) -> Result<usize> {
+        self.probe(move |probe| probe.fetch_metadata(None, timeout))
+            .await?
+            .map(|metadata| metadata.brokers().len())
+            .map_err(|error| self.refused("asking for the brokers", &error, timeout))
+    }
+
+    /// The partitions of a topic, ascending.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`] if there is no such topic.
+    pub async fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(partitions) = self.look_up(topic).await? {
+                return Ok(partitions);
+            }
+            if self.is_embedded() || begun.elapsed() > PROPAGATION {
+                return Err(Error::NoSuchTopic {
+                    topic: topic.to_owned(),
+                    bootstrap: self.bootstrap().to_owned(),
+                });
+            }
+            // Metadata is eventually consistent and there is nothing to wait on.
+            tokio::time::sleep(PROPAGATION_LOOK).await;
+        }
+    }
+
+    pub(crate) async fn look_up(&self, topic: &str) -> Result<Option<Vec<Partition>>> {
+        let timeout = self.timeout();
+        let name = topic.to_owned();
+        let metadata = self
+            .probe(move |probe| probe.fetch_metadata(Some(&name), timeout))
+            .await?
+            .map_err(|error| self.refused(&format!("asking for topic {topic}"), &error, timeout))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            Some(code) => {
+                return Err(Error::Request {
+                    action: format!("asking for topic {topic}"),
+                    bootstrap: self.bootstrap().to_owned(),
+                    detail: code.to_string(),
+                    retryable: is_connectivity(code),
+                });
+            }
+        }
+        let mut partitions: Vec<_> = found
+            .partitions()
+            .iter()
+            .map(|partition| Partition(partition.id()))
+            .collect();
+        partitions.sort_unstable();
+        Ok((!partitions.is_empty()).then_some(partitions))
+    }
+
+    /// Where the copies of a topic's partitions are, ascending.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`] if there is no such topic.
+    pub async fn replicas(&self, topic: &str) -> Result<Vec<Replicas>> {
+        self.partitions(topic).await?;
+        let timeout = self.timeout();
+        let name = topic.to_owned();
+        let action = format!("asking for the copies of topic {topic}");
+        let metadata = self
+            .probe(move |probe| probe.fetch_metadata(Some(&name), timeout))
+            .await?
+            .map_err(|error| self.refused(&action, &error, timeout))?;
+        let of_topic = metadata.topics().iter().find(|found| found.name() == topic);
+        let mut replicas: Vec<_> = of_topic
+            .into_iter()
+            .flat_map(MetadataTopic::partitions)
+            .map(|partition| Replicas {
+                partition: Partition(partition.id()),
+                leader: (partition.leader() >= 0).then_some(partition.leader()),
+                brokers: partition.replicas().to_vec(),
+                in_sync: partition.isr().to_vec(),
+            })
+            .collect();
+        replicas.sort_unstable_by_key(|replicas| replicas.partition);
+        Ok(replicas)
+    }
+
+    /// For every partition, ascending, the first offset whose record was produced at or after
+    /// `ms` (milliseconds since the epoch); the first one not yet written if there is none. A
+    /// log whose producers' clocks differ is not sorted by time: later offsets may be older.
+    pub async fn offsets_at_time(&self, topic: &str, ms: i64) -> Result<Vec<(Partition, Offset)>> {
+        let marks = self.watermarks(topic).await?;
+        let timeout = self.timeout();
+        let action = format!("asking for the offsets of topic {topic} at a time");
+        let mut asked = TopicPartitionList::with_capacity(marks.len());
+        for (partition, _, _) in &marks {
+            asked
+                .add_partition_offset(topic, partition.0, Native::Offset(ms.max(0)))
+                .map_err(|error| self.refused(&action, &error, timeout))?;
+        }
+        let found = self
+            .probe(move |probe| probe.offsets_for_times(asked, timeout))
+            .await?
+            .map_err(|error| self.refused(&action, &error, timeout))?;
+        marks
+            .into_iter()
+            .map(|(partition, low, high)| {
+                let element = found.find_partition(topic, partition.0);
+                let Some(element) = element else {
+                    return Ok((partition, high));
+                };
+                element
+                    .error()
+                    .map_err(|error| self.refused(&action, &error, timeout))?;
+                // What retention takes meanwhile is not there to be read.
+                Ok(match element.offset() {
+                    Native::Offset(offset) => (partition, Offset(offset).max(low)),
+                    _ => (partition, high),
+                })
+            })
+            .collect()
+    }
+
+    /// The cluster's own id, which no other cluster has. Asks once; later calls find it known.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if no broker answers.
+    pub async fn cluster_id(&self) -> Result<String> {
+        let timeout = self.timeout();
+        let id = self
+            .probe(move |probe| Ok(probe.client().fetch_cluster_id(timeout)))
+            .await?
+            .map_err(|error| self.refused("asking for the cluster's id", &error, timeout))?;
+        id.ok_or_else(|| Error::Unreachable {
+            bootstrap: self.bootstrap().to_owned(),
+            waited: timeout,
+            detail: "no cluster id".into(),
+        })
+    }
+
+    /// First offset held and first offset not yet written, for every partition, ascending.
+    pub async fn watermarks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
+        let partitions = self.partitions(topic).await?;
+        let timeout = self.timeout();
+        let name = topic.to_owned();
+        self.probe(move |probe| {
+            partitions
+                .into_iter()
+                .map(|partition| {
+                    let (low, high) = probe.fetch_watermarks(&name, partition.0, timeout)?;
+                    Ok((partition, Offset(low), Offset(high)))
+                })
+                .collect::<Result<Vec<_>, KafkaError>>()
+        })
+        .await?
+        .map_err(|error| {
+            self.refused(
+                &format!("asking for the offsets of topic {topic}"),
+                &error,
+                timeout,
+            )
+        })
+    }
+}
