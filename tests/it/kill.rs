@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Result, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::Value;
-use vintage_tests::{Running, number, run, vintage};
+use vintage_tests::{Running, number, place, replayed, run, vintage};
 
 const KILLS: usize = 10;
 const STEPS: u64 = 150;
@@ -59,11 +59,7 @@ fn check(out: &Path, summary: &Value) -> Result<()> {
         "the identity fails: {summary}"
     );
 
-    let mut replay = vintage(["replay", "--output", "json", "--exact"]);
-    replay.arg(out);
-    let replayed = run(replay)?.json()?;
-    ensure!(replayed["identical"] == true, "{replayed}");
-    ensure!(number(&replayed, "updates")? == STEPS, "{replayed}");
+    let replayed = replayed(out, STEPS)?;
     ensure!(
         replayed["weights_sha256"] == summary["weights_sha256"],
         "{replayed} {summary}"
@@ -73,16 +69,14 @@ fn check(out: &Path, summary: &Value) -> Result<()> {
 
 #[test]
 fn killed_on_the_embedded_broker() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let summary = killed_ten_times(&out, "embedded", 11)?;
     check(&out, &summary)
 }
 
 #[test]
 fn killed_on_a_real_kafka() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let summary = killed_ten_times(&out, "local", 13)?;
     ensure!(number(&summary, "lost")? == 0, "{summary}");
     check(&out, &summary)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use vintage_tests::{number, python, run};
+use vintage_tests::{number, place, python, run};
 
 use crate::small;
 
@@ -23,8 +23,7 @@ fn records(out: &Path, kind: &str) -> Result<Vec<Value>> {
 
 #[test]
 fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     small::finished(small::digits(folder.path(), &out)?)?;
     let mut more = small::digits(folder.path(), &out)?;
     more.args(["--steps", &STEPS.to_string()]);

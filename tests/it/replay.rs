@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use vintage_tests::{copy, number, python, run, vintage};
+use vintage_tests::{copy, number, place, python, run, vintage};
 
 const STEPS: u64 = 30;
 
@@ -22,15 +22,14 @@ fn train(out: &Path) -> Result<Value> {
 }
 
 fn exact(folder: &Path, threads: &str) -> Command {
-    let mut command = vintage(["replay", "--output", "json", "--exact"]);
-    command.arg(folder).env("RAYON_NUM_THREADS", threads);
+    let mut command = vintage_tests::exact(folder);
+    command.env("RAYON_NUM_THREADS", threads);
     command
 }
 
 #[test]
 fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let summary = train(&out)?;
     let bare = folder.path().join("bare");
     for part in ["archive", "plans", "weights/lead/0"] {
@@ -64,8 +63,7 @@ fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Resul
 
 #[test]
 fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     train(&out)?;
     // The first message of partition 0: which update used it, the plans tell.
     let mut tamper = Command::new(python());
@@ -105,8 +103,7 @@ fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> 
 /// Invariant 5: published bytes win. A re-run update that gives others stops the learner.
 #[test]
 fn a_recovery_that_gives_other_weights_than_recorded_stops() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     train(&out)?;
     // Without its checkpoints the run recovers from version 0, through every plan.
     std::fs::remove_dir_all(out.join("checkpoints"))?;

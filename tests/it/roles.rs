@@ -3,7 +3,7 @@
 use std::{net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use vintage_tests::{Running, number, run, vintage};
+use vintage_tests::{Running, number, place, replayed, run, vintage};
 
 const STEPS: u64 = 40;
 
@@ -73,11 +73,7 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let archived = archive.wait()?;
     ensure!(archived.status.success(), "archive: {}", archived.stderr);
 
-    let mut replay = vintage(["replay", "--output", "json", "--exact"]);
-    replay.arg(&out);
-    let replayed = run(replay)?.json()?;
-    ensure!(replayed["identical"] == true, "{replayed}");
-    ensure!(number(&replayed, "updates")? == STEPS, "{replayed}");
+    replayed(&out, STEPS)?;
     Ok(())
 }
 
@@ -97,8 +93,7 @@ fn is_up(out: &Path) -> Result<bool> {
 
 #[test]
 fn a_local_broker_is_up_for_whoever_needs_it_and_for_no_longer() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     // All at once: one brings it up, whoever leaves last shuts it down.
     let archive = Running::start(steps("archive", &out, "local", 5))?;
     let producer = Running::start(steps("rollout", &out, "local", 5))?;

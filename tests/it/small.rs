@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vintage_tests::{run, vintage};
+use vintage_tests::{place, run, vintage};
 
 /// Prompts `0=` to `9=`, whose answer is the digit.
 pub(crate) fn prompts(folder: &Path) -> Result<PathBuf> {
@@ -58,8 +58,7 @@ pub(crate) fn model() -> Result<Vec<(String, Vec<u8>)>> {
     if let Some(model) = MODEL.get() {
         return Ok(model.clone());
     }
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     finished(digits(folder.path(), &out)?)?;
     let names = ["config.json", "model.safetensors", "tokenizer.json"];
     let read = |name: &str| {

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 
 pub use kafka::Kafka;
 
@@ -211,6 +212,28 @@ impl Ended {
         ensure!(self.status.success(), "{}\n{}", self.status, self.stderr);
         serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {:?}", self.stdout))
     }
+}
+
+/// `vintage replay --exact` of a run's folder, its answer as JSON.
+pub fn exact(folder: &Path) -> Command {
+    let mut command = vintage(["replay", "--output", "json", "--exact"]);
+    command.arg(folder);
+    command
+}
+
+/// The answer of [`exact`], which must be that all `updates` gave the recorded bits again.
+pub fn replayed(folder: &Path, updates: u64) -> Result<Value> {
+    let replayed = run(exact(folder))?.json()?;
+    ensure!(replayed["identical"] == true, "{replayed}");
+    ensure!(number(&replayed, "updates")? == updates, "{replayed}");
+    Ok(replayed)
+}
+
+/// A place for a run: the folder that goes when the test ends, and the run's own in it.
+pub fn place() -> Result<(TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    Ok((folder, out))
 }
 
 /// Runs a command to its end.

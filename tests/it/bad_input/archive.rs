@@ -3,32 +3,29 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vintage_tests::{copy, run, vintage};
+use vintage_tests::{copy, exact, place, run};
 
 use super::{FAILED, NEGATIVE, bounded, files, refused};
 use crate::small;
 
-fn replay(folder: &Path) -> Command {
-    let mut command = vintage(["replay", "--output", "json", "--exact"]);
-    command.arg(folder);
-    command
+/// The first archive file of the run in `out`, and its bytes.
+fn archive_file(out: &Path) -> Result<(PathBuf, Vec<u8>)> {
+    let archived = files(&out.join("archive"))?;
+    let mut parquet = archived.into_iter();
+    let found = parquet.find(|(name, _)| name.ends_with(".parquet"));
+    let (name, bytes) = found.context("no archive file")?;
+    Ok((Path::new("archive").join(name), bytes))
 }
 
 #[test]
 fn a_damaged_archive_file_is_named_and_nothing_is_trained_from_it() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     small::finished(small::digits(folder.path(), &out)?)?;
-    let archived = files(&out.join("archive"))?;
-    let (name, bytes) = archived
-        .iter()
-        .find(|(name, _)| name.ends_with(".parquet"))
-        .context("no archive file")?;
+    let (name, bytes) = archive_file(&out)?;
     let mut flipped = bytes.clone();
     flipped[200..260].iter_mut().for_each(|byte| *byte ^= 0x55);
     let damages: [(&str, Vec<u8>); 4] = [
@@ -40,12 +37,12 @@ fn a_damaged_archive_file_is_named_and_nothing_is_trained_from_it() -> Result<()
     for (damage, bytes) in damages {
         let damaged: PathBuf = folder.path().join(damage);
         copy(&out, &damaged)?;
-        let file = damaged.join("archive").join(name);
+        let file = damaged.join(&name);
         fs::write(&file, bytes)?;
         let before = files(&damaged)?;
         let file = file.display().to_string();
         refused(
-            &replay(&damaged),
+            &exact(&damaged),
             FAILED,
             &[&file, "is damaged", "restore it from a copy"],
         )?;
@@ -59,8 +56,7 @@ fn a_damaged_archive_file_is_named_and_nothing_is_trained_from_it() -> Result<()
 
 #[test]
 fn archive_files_that_are_gone_are_missed() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let mut command = small::digits(folder.path(), &out)?;
     // A file for every message, so that a partition of several messages has several files.
     command.args(["--set", "archive.roll_bytes=1"]);
@@ -76,11 +72,11 @@ fn archive_files_that_are_gone_are_missed() -> Result<()> {
 
     fs::remove_file(&several[0])?;
     let words = ["has a gap", "a file was removed", "restore it from a copy"];
-    refused(&replay(&out), FAILED, &words)?;
+    refused(&exact(&out), FAILED, &words)?;
 
     // Without any there is no gap, but plans name what was in them.
     several[1..].iter().try_for_each(fs::remove_file)?;
-    let ended = run(bounded(&replay(&out)))?;
+    let ended = run(bounded(&exact(&out)))?;
     let told = || format!("{}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
     ensure!(ended.status.code() == Some(NEGATIVE), told());
     let found: Value = serde_json::from_str(&ended.stdout).with_context(told)?;
@@ -93,15 +89,10 @@ fn archive_files_that_are_gone_are_missed() -> Result<()> {
 
 #[test]
 fn a_run_does_not_go_on_from_a_damaged_archive() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     small::finished(small::digits(folder.path(), &out)?)?;
-    let archived = files(&out.join("archive"))?;
-    let (name, bytes) = archived
-        .iter()
-        .find(|(name, _)| name.ends_with(".parquet"))
-        .context("no archive file")?;
-    let file = out.join("archive").join(name);
+    let (name, bytes) = archive_file(&out)?;
+    let file = out.join(name);
     fs::write(&file, &bytes[..bytes.len() / 2])?;
     let mut more = small::digits(folder.path(), &out)?;
     more.args(["--steps", "5"]);

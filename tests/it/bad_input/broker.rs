@@ -3,7 +3,7 @@
 use std::{net::TcpListener, process::Command};
 
 use anyhow::{Result, ensure};
-use vintage_tests::vintage;
+use vintage_tests::{place, vintage};
 
 use super::{FAILED, USAGE, refused, start};
 use crate::small;
@@ -52,8 +52,7 @@ fn a_broker_that_cannot_be_reached_is_named_in_bounded_time() -> Result<()> {
 
 #[test]
 fn what_is_no_address_is_refused_at_once() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let mut command = small::digits(folder.path(), &out)?;
     command.args(["--broker", "kafka"]);
     refused(&command, USAGE, &["\"kafka\"", "host:port"])?;

@@ -8,15 +8,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vintage_tests::vintage;
+use vintage_tests::{place, vintage};
 
 use super::{USAGE, files, refused};
 use crate::small;
 
 #[test]
 fn the_folder_of_another_run_is_left_alone() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     small::finished(small::digits(folder.path(), &out)?)?;
     let before = files(&out)?;
     for (change, key) in [
@@ -43,8 +42,7 @@ fn the_folder_of_another_run_is_left_alone() -> Result<()> {
 
 #[test]
 fn a_finished_folder_gives_its_summary_whatever_became_of_its_inputs() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let summary = small::finished(small::digits(folder.path(), &out)?)?;
     fs::remove_file(folder.path().join("digits.jsonl"))?;
     let mut again = vintage(["run", "--output", "json", "--out"]);

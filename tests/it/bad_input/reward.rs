@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
+use vintage_tests::place;
 
 use super::{FAILED, USAGE, nothing_half_written, refused};
 use crate::small;
@@ -83,8 +84,7 @@ fn rewards_that_are_no_numbers_are_counted_and_quoted() -> Result<()> {
 
 #[test]
 fn a_reward_command_that_does_not_start_is_refused_first() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
     let mut command = small::digits(folder.path(), &out)?;
     command.args(["--set", "rollout.reward.command=['/nowhere/judge']"]);
     refused(

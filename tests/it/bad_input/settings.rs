@@ -1,14 +1,14 @@
 //! Settings that do not exist or cannot be used.
 
 use anyhow::{Result, ensure};
+use vintage_tests::place;
 
 use super::{USAGE, refused};
 use crate::small;
 
 #[test]
 fn an_unknown_setting_is_named_with_its_place_and_a_suggestion() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let out = folder.path().join("run");
+    let (folder, out) = place()?;
 
     let mut typed = small::digits(folder.path(), &out)?;
     typed.args(["--set", "learner.stpes=7"]);
