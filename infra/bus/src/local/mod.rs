@@ -242,14 +242,18 @@ impl LocalKafka {
         let java = jars::java().await?;
         let lib = jars::lib(&self.options, &java).await?;
         let (id, heap) = (self.cluster.id(), self.options.heap_mib);
-        let starting = self.nodes.iter_mut().filter(|node| wanted(node));
-        for node in starting {
-            if !node.is_running() {
+        let mut awaited = Vec::new();
+        for node in &mut self.nodes {
+            let (running, wanted) = (node.is_running(), wanted(node));
+            if wanted && !running {
                 node.format(&java, &lib, id).await?;
                 node.start(&java, &lib, heap)?;
             }
+            if wanted || running {
+                awaited.push(node);
+            }
         }
-        self.wait_ready().await
+        wait_ready(self.cluster.bootstrap(), awaited, self.options.ready_within).await
     }
 
     fn running(&mut self) -> usize {
@@ -265,64 +269,6 @@ impl LocalKafka {
             .ok_or(Error::LocalOptions { detail })
     }
 
-    /// Ready is what a run needs: every node that runs is there, a topic can be created, a
-    /// record is acknowledged by as many as must.
-    async fn wait_ready(&mut self) -> Result<()> {
-        let (begun, limit) = (Instant::now(), self.options.ready_within);
-        let quick = [
-            ("reconnect.backoff.ms", "50"),
-            ("reconnect.backoff.max.ms", "200"),
-        ];
-        let quick = quick
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into();
-        let bus = Bus::connect(self.bootstrap(), &quick)?;
-        let mut awaited: Vec<_> = self.nodes.iter_mut().collect();
-        awaited.retain_mut(|node| node.is_running());
-        loop {
-            for node in &mut awaited {
-                node.check_alive()?;
-            }
-            // The look is the wait: it returns as soon as a broker answers.
-            match bus.brokers(LOOK * 5).await {
-                Ok(found) if found >= awaited.len() => break,
-                Ok(_) => tokio::time::sleep(LOOK).await,
-                Err(Error::Unreachable { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            if begun.elapsed() > limit {
-                let waited = limit.as_secs();
-                return Err(awaited[0].failed(format!("was not ready within {waited} s")));
-            }
-        }
-        let topic = TopicSpec {
-            name: READY_TOPIC.into(),
-            partitions: 1,
-            replication: awaited.len() as i32,
-            config: BTreeMap::new(),
-        };
-        loop {
-            match bus.ensure_topics(std::slice::from_ref(&topic)).await {
-                Ok(()) => break,
-                // A node is listed before the controllers let it hold anything, and again when
-                // a busy machine made it miss its heartbeats.
-                Err(error)
-                    if (error.lacks_brokers() || error.is_retryable())
-                        && begun.elapsed() < limit =>
-                {
-                    tokio::time::sleep(LOOK).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let producer = bus.producer("vintage-ready")?;
-        let payload = Bytes::from_static(b"ready");
-        producer
-            .publish(READY_TOPIC, b"", Vec::new(), payload)
-            .await?;
-        bus.delete_topic(READY_TOPIC).await
-    }
-
     async fn terminate_all(&mut self) -> Result<usize> {
         // All at once: each waits for the others' quorum no longer than its own grace.
         let ending = self.nodes.iter_mut().map(|node| node.terminate(GRACE));
@@ -331,6 +277,61 @@ impl LocalKafka {
             .into_iter()
             .try_fold(0, |running, was| Ok(running + usize::from(was?)))
     }
+}
+
+/// Ready is what a run needs: every awaited node is there, a topic can be created, a
+/// record is acknowledged by as many as must.
+async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let quick = [
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "200"),
+    ];
+    let quick = quick
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let bus = Bus::connect(bootstrap, &quick)?;
+    loop {
+        for node in &mut awaited {
+            node.check_alive()?;
+        }
+        // The look is the wait: it returns as soon as a broker answers.
+        match bus.brokers(LOOK * 5).await {
+            Ok(found) if found >= awaited.len() => break,
+            Ok(_) => tokio::time::sleep(LOOK).await,
+            Err(Error::Unreachable { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() > limit {
+            let waited = limit.as_secs();
+            return Err(awaited[0].failed(format!("was not ready within {waited} s")));
+        }
+    }
+    let topic = TopicSpec {
+        name: READY_TOPIC.into(),
+        partitions: 1,
+        replication: awaited.len() as i32,
+        config: BTreeMap::new(),
+    };
+    loop {
+        match bus.ensure_topics(std::slice::from_ref(&topic)).await {
+            Ok(()) => break,
+            // A node is listed before the controllers let it hold anything, and again when
+            // a busy machine made it miss its heartbeats.
+            Err(error)
+                if (error.lacks_brokers() || error.is_retryable()) && begun.elapsed() < limit =>
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let producer = bus.producer("vintage-ready")?;
+    let payload = Bytes::from_static(b"ready");
+    producer
+        .publish(READY_TOPIC, b"", Vec::new(), payload)
+        .await?;
+    bus.delete_topic(READY_TOPIC).await
 }
 
 impl Drop for LocalKafka {

@@ -19,6 +19,7 @@ use crate::{Error, Result};
 /// so its end cannot be waited for.
 const LOOK: Duration = Duration::from_millis(20);
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+const FROZEN_WITHIN: Duration = Duration::from_secs(10);
 const TAIL_BYTES: u64 = 4096;
 
 #[derive(Debug)]
@@ -73,13 +74,8 @@ impl Node {
     }
 
     pub(super) fn start(&mut self, java: &Path, lib: &Path, heap_mib: u32) -> Result<()> {
-        let path = self.log();
-        let log = File::options().create(true).append(true).open(&path);
-        let log = log.map_err(|source| io_error("opening", &path, source))?;
-        let errors = log
-            .try_clone()
-            .map_err(|source| io_error("opening", &path, source))?;
-        let child = Command::new(java)
+        let mut command = Command::new(java);
+        command
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k"])
             .args(["-XX:MaxDirectMemorySize=128m", "-Djava.awt.headless=true"])
             .arg(format!("-Xms{}m", heap_mib.min(256)))
@@ -88,14 +84,25 @@ impl Node {
             .arg("-cp")
             .arg(lib.join("*"))
             .arg("kafka.Kafka")
-            .arg(self.settings())
+            .arg(self.settings());
+        self.spawn(&mut command)
+    }
+
+    fn spawn(&mut self, command: &mut Command) -> Result<()> {
+        let path = self.log();
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.map_err(|source| io_error("opening", &path, source))?;
+        let errors = log
+            .try_clone()
+            .map_err(|source| io_error("opening", &path, source))?;
+        let child = command
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
             // ^C in a terminal goes to its whole process group: the run drains first.
             .process_group(0)
             .spawn()
-            .map_err(|source| io_error("starting", java, source))?;
+            .map_err(|source| io_error("starting", Path::new(command.get_program()), source))?;
         let pid = child.id();
         self.child = Some(child);
         let path = self.pid_file();
@@ -166,8 +173,23 @@ impl Node {
         }
     }
 
+    /// Stands still when this returns: a signal alone takes hold of a thread that runs on another
+    /// core only when that one next enters the kernel.
     pub(super) fn freeze(&mut self) -> Result<()> {
-        self.signal(Signal::STOP).map(drop)
+        if !self.signal(Signal::STOP)? {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        while let Some(pid) = self.pid() {
+            if stands_still(pid).map_err(|source| io_error("looking at", &self.dir, source))? {
+                break;
+            }
+            if begun.elapsed() > FROZEN_WITHIN {
+                return Err(self.failed("does not stop when told to".into()));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     pub(super) fn thaw(&mut self) -> Result<()> {
@@ -218,6 +240,11 @@ impl Node {
 
     /// The process that runs on this node's settings, if it is alive.
     fn pid(&self) -> Option<Pid> {
+        // A child that was not waited for keeps its number. Its command line proves nothing: Linux
+        // lets the parent go on before it shows that of the new program.
+        if let Some(child) = &self.child {
+            return Some(Pid::from_child(child));
+        }
         let number: i32 = fs::read_to_string(self.pid_file())
             .ok()?
             .trim()
@@ -252,6 +279,23 @@ impl Node {
     }
 }
 
+/// Whether no thread of a process runs.
+fn stands_still(pid: Pid) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
+        let stat = match fs::read_to_string(thread?.path().join("stat")) {
+            // Ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            stat => stat?,
+        };
+        // The state follows the name, which is in brackets and may hold any character.
+        let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        if !state.starts_with('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(TAIL_BYTES);
@@ -266,4 +310,56 @@ fn tail(path: &Path) -> io::Result<String> {
     } else {
         text.into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use super::{Cluster, Node, stands_still};
+
+    /// A node whose program is a shell instead of Java.
+    fn started(dir: &Path, script: &str) -> Node {
+        let cluster = Cluster::prepare(dir, Some(1)).unwrap();
+        cluster.write_settings().unwrap();
+        let mut node = Node::new(&cluster, cluster.nodes()[0]);
+        node.spawn(Command::new("sh").args(["-c", script])).unwrap();
+        node
+    }
+
+    /// As right after the start, when Linux shows no command line yet: not seen, it was left out
+    /// of those to wait for, and topics were asked for with no copies.
+    #[test]
+    fn a_child_runs_whatever_its_command_line_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = started(dir.path(), "exec sleep 1000");
+        assert!(node.is_running());
+        node.check_alive().unwrap();
+        // Would wait for ever if the signal found nobody.
+        node.kill_now();
+        assert!(!node.is_running());
+    }
+
+    #[test]
+    fn a_child_that_ended_is_missed_with_its_status() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = started(dir.path(), "echo no such setting; exit 3");
+        node.child.as_mut().unwrap().wait().unwrap();
+        let error = node.check_alive().unwrap_err().to_string();
+        assert!(error.contains("exit status: 3"), "{error}");
+        assert!(error.contains("no such setting"), "{error}");
+        assert!(!node.is_running());
+    }
+
+    #[test]
+    fn what_is_frozen_stands_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = started(dir.path(), "while :; do :; done");
+        let pid = node.pid().unwrap();
+        assert!(!stands_still(pid).unwrap());
+        node.freeze().unwrap();
+        assert!(stands_still(pid).unwrap());
+        node.thaw().unwrap();
+        node.kill_now();
+    }
 }
