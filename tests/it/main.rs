@@ -1,6 +1,7 @@
 //! Integration tests: one binary that checks the tree and drives the built `vintage`.
 
 mod architecture;
+mod audit;
 mod bad_input;
 mod kill;
 mod python;

@@ -8,20 +8,20 @@ use arrow::{
         Array, AsArray as _, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
         TimestampMillisecondArray,
     },
-    datatypes::{Float32Type, Int64Type, TimestampMillisecondType},
+    datatypes::{Float32Type, Int64Type, TimestampMillisecondType, UInt32Type},
 };
 use vintage_control::{Incarnation, Offset, Partition, PolicyVersion, RecordId};
 use vintage_trajectory::Headers;
 
 use crate::{
     ArchiveFile, Reader, Result,
-    columns::{BAD_REASON, HEADERS, OFFSET, ROW, TIMESTAMP},
+    columns::{BAD_REASON, HEADERS, OFFSET, PAYLOAD_CRC, ROW, TIMESTAMP},
     file::Opened,
     rowgroup::{column, header_pairs, messages},
 };
 
 /// Columns a [`Head`] without its [`Traits`] is read from.
-const HEAD: &[&str] = &[OFFSET, TIMESTAMP, ROW, HEADERS, BAD_REASON];
+const HEAD: &[&str] = &[OFFSET, TIMESTAMP, ROW, HEADERS, PAYLOAD_CRC, BAD_REASON];
 /// And with them.
 pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     "prompt_id",
@@ -31,6 +31,7 @@ pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     TIMESTAMP,
     ROW,
     HEADERS,
+    PAYLOAD_CRC,
     BAD_REASON,
 ];
 
@@ -43,6 +44,8 @@ pub struct Head {
     pub timestamp_ms: Option<i64>,
     /// The headers this system knows, parsed.
     pub headers: result::Result<Headers, vintage_trajectory::Error>,
+    /// CRC-32C of its payload as the sink received it; `None` if there was none.
+    pub payload_crc32c: Option<u32>,
     /// Whether it could not be decoded.
     pub quarantined: bool,
     /// Its trajectories; 0 if it is quarantined.
@@ -76,6 +79,8 @@ pub(crate) fn heads(
         timestamps.as_primitive::<TimestampMillisecondType>();
     let headers = column(batch, HEADERS)?;
     let headers: &ListArray = headers.as_list();
+    let checksums = column(batch, PAYLOAD_CRC)?;
+    let checksums = checksums.as_primitive::<UInt32Type>();
     let reasons = column(batch, BAD_REASON)?;
     let traits = with_traits.then(|| Columns::of(batch)).transpose()?;
     let head = |(offset, range): (Offset, Range<usize>)| {
@@ -91,6 +96,7 @@ pub(crate) fn heads(
             },
             timestamp_ms: timestamps.is_valid(first).then(|| timestamps.value(first)),
             headers: Headers::parse(pairs),
+            payload_crc32c: checksums.is_valid(first).then(|| checksums.value(first)),
             quarantined,
             rows: if quarantined { 0 } else { range.len() },
             traits: match &traits {

@@ -227,6 +227,37 @@ impl Reader {
         Ok(Heads::new(self.clone(), files.collect(), from))
     }
 
+    /// Base offsets of a partition's files, ascending. Unlike [`Reader::chain`] it opens none of
+    /// them and checks nothing.
+    pub async fn bases(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Vec<Offset>> {
+        recover::bases(&self.shared.store, self.topic(), incarnation, partition).await
+    }
+
+    /// One file, whatever its neighbours are: footer and indexes are checked.
+    pub async fn file(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        base: Offset,
+    ) -> Result<ArchiveFile> {
+        Ok(self.known(incarnation, partition, base).await?.file)
+    }
+
+    /// The heads of one file.
+    pub fn heads_in(&self, file: ArchiveFile) -> Heads {
+        let from = file.footer.base_offset;
+        Heads::new(self.clone(), [file].into(), from)
+    }
+
+    /// The messages of one file, every byte of which is checked.
+    pub fn messages_in(&self, file: ArchiveFile) -> Messages {
+        Messages::new(self.clone(), [file].into(), Filter::default())
+    }
+
     /// The whole groups that `selection` takes, of all lives and partitions, in the order of
     /// [`Reader::merged`]: a group stands where its last part does.
     pub async fn groups(&self, selection: &Selection) -> Result<Groups> {

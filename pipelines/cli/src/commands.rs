@@ -1,5 +1,6 @@
 //! One file a verb; each reads its arguments, calls the library and prints.
 
+mod audit;
 mod bench_codec;
 mod bench_weigh;
 mod broker;
@@ -63,6 +64,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Learn(args) => roles::learn(&args, context).await,
         Verb::Archive(args) => roles::archive(&args, context).await,
         Verb::Replay(args) => replay::replay(&args, context).await,
+        Verb::Audit(args) => audit::audit(&args, context).await,
         Verb::Weigh(args) => weigh_file(&args),
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,

@@ -1,5 +1,6 @@
 //! Configuration layers, topologies, supervision, reports.
 
+pub mod audit;
 mod base;
 pub mod broker;
 pub mod config;
@@ -17,7 +18,6 @@ pub mod roles;
 mod run;
 mod settings;
 mod summary;
-pub mod tally;
 mod tasks;
 pub mod teacher;
 

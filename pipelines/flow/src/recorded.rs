@@ -14,7 +14,6 @@ use crate::{
     broker::Log,
     config::{RunConfig, secret},
     folder::open_store,
-    tally::Held,
 };
 
 /// Records out of the archive in one order, whatever was read of it before: by life, then by
@@ -242,28 +241,6 @@ fn incoming(message: ArchivedMessage) -> Incoming {
         timestamp_ms: message.timestamp_ms,
         message: content,
     }
-}
-
-/// What the archive holds, counted.
-pub(crate) async fn held(reader: &Reader) -> Result<Held> {
-    let mut held = Held::default();
-    let mut messages = reader.merged(&Filter::default()).await?;
-    while let Some(message) = messages.next().await? {
-        held.rows += message.rows.as_ref().map_or(0, |rows| rows.len() as u64);
-        let Ok(headers) = message.headers else {
-            held.unnumbered += 1;
-            continue;
-        };
-        if headers.batch >= 0 {
-            let number = (headers.producer.clone(), headers.producer_seq);
-            held.batches.insert(number, headers.batch);
-        }
-        held.numbers
-            .entry(headers.producer)
-            .or_default()
-            .insert(headers.producer_seq);
-    }
-    Ok(held)
 }
 
 /// Partition and offset pairs of where a log ends.

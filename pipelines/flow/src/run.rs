@@ -11,20 +11,19 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, SinkLimits, SinkOptions};
 use vintage_control::{Name, PolicyVersion};
 use vintage_learner::Records;
-use vintage_rollout::{GateBase, read_journals};
+use vintage_rollout::GateBase;
 
 use self::roles::Roles;
 use crate::{
     Error, Result,
+    audit::tally,
     base::ensure_version_zero,
     broker::Log,
     config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
     inputs,
-    recorded::held,
     summary::{Parts, Summary, Totals},
-    tally::{Held, Planned, Tally},
     tasks::Task,
 };
 
@@ -99,46 +98,29 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
         ))
     })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
-    let held = held(&reader).await?;
-    let tally = tally(folder, &records, &held).await?;
+    let tally = tally(&reader, Some(&folder.journals()), &records).await?;
     let totals = Totals::read(folder.store(), &records, policy, version).await?;
     Ok(totals.summary(&Parts {
         version,
         finished: version.0 >= config.learner.steps,
         evaluate_every: config.evaluation.every,
         tally: &tally,
-        archived_rows: held.rows,
         weights_sha256: manifest.weights_sha256,
         seconds: 0.0,
         training_seconds: 0.0,
     }))
 }
 
-async fn tally(folder: &RunFolder, records: &Records, held: &Held) -> Result<Tally> {
-    let acknowledged = read_journals(&folder.journals())?;
-    Ok(Tally::new(
-        &acknowledged,
-        held,
-        &Planned::read(records).await?,
-    ))
-}
-
 /// What producers need to know of earlier lives.
 pub(crate) async fn gate_base(reader: &Reader, records: &Records) -> Result<GateBase> {
-    let held = held(reader).await?;
-    let planned = Planned::read(records).await?;
-    let mut base = GateBase::default();
-    for (producer, numbers) in &held.numbers {
-        base.published_before += numbers.len() as u64;
-        for &number in numbers {
-            let refused = planned
-                .rejected_numbers
-                .get(producer)
-                .is_some_and(|refused| refused.contains(&number));
-            let batch = held.batches.get(&(producer.clone(), number)).copied();
-            if let (Some(batch), false) = (batch, refused) {
-                *base.filled.entry(batch).or_default() += 1;
-            }
+    let held = tally(reader, None, records).await?.held;
+    let mut base = GateBase {
+        published_before: held.len() as u64,
+        ..GateBase::default()
+    };
+    for (batch, refused) in held {
+        if batch >= 0 && !refused {
+            *base.filled.entry(batch).or_default() += 1;
         }
     }
     Ok(base)

@@ -7,7 +7,7 @@ use vintage_control::{EvaluationResult, Name, PolicyVersion, Sha256, UpdateResul
 use vintage_learner::{Records, evaluation_path};
 use vintage_store::Store;
 
-use crate::{Result, tally::Tally};
+use crate::{Result, audit::Tally};
 
 /// The one object `vintage run --output json` prints; also `summary.json` of the folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl Totals {
             .map(accuracy)
             .collect();
         let tokens = self.tokens as f64;
-        let tally = parts.tally;
+        let counts = &parts.tally.account.total;
         Summary {
             updates: parts.version.0,
             finished: parts.finished,
@@ -134,13 +134,13 @@ impl Totals {
                 .evaluations
                 .last()
                 .map_or(0, |evaluation| evaluation.samples),
-            produced: tally.produced,
-            trained: tally.trained,
-            in_flight: tally.in_flight,
-            rejected: tally.rejected.clone(),
-            lost: tally.lost,
-            balanced: tally.balances(),
-            archived_rows: parts.archived_rows,
+            produced: counts.produced,
+            trained: counts.trained,
+            in_flight: counts.in_flight,
+            rejected: counts.rejected.clone(),
+            lost: counts.lost,
+            balanced: counts.balances(),
+            archived_rows: parts.tally.archived_rows,
             mean_staleness: share(self.staleness, tokens),
             max_staleness: self.max_staleness,
             masked_share: share(self.masked as f64, tokens),
@@ -158,7 +158,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) finished: bool,
     pub(crate) evaluate_every: u64,
     pub(crate) tally: &'a Tally,
-    pub(crate) archived_rows: u64,
     pub(crate) weights_sha256: Sha256,
     pub(crate) seconds: f64,
     pub(crate) training_seconds: f64,

@@ -1,9 +1,11 @@
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
 };
+
+use vintage_control::NumberSet;
 
 use crate::Error;
 
@@ -63,7 +65,7 @@ impl Journal {
 ///
 /// A last line without its newline was torn by a crash and does not count. A missing folder
 /// holds no journals.
-pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, BTreeSet<u64>>, Error> {
+pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, NumberSet>, Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::Journal {
@@ -87,7 +89,7 @@ pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, BTreeSet<u64>>, Erro
         let Some(producer) = path.file_stem().and_then(|stem| stem.to_str()) else {
             return Err(failed(&path)(io::ErrorKind::InvalidFilename.into()));
         };
-        let mut numbers = BTreeSet::new();
+        let mut numbers = NumberSet::default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for (index, line) in whole.lines().enumerate() {
             let number = line.parse().map_err(|_| Error::JournalLine {
@@ -104,7 +106,7 @@ pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, BTreeSet<u64>>, Erro
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs::OpenOptions, io::Write};
+    use std::{fs::OpenOptions, io::Write};
 
     use super::{Journal, read_journals};
 
@@ -132,7 +134,7 @@ mod tests {
         let lives = read_journals(&dir).unwrap();
         assert_eq!(lives.len(), 3);
         assert_eq!(lives["local-aa"], (0..12).collect());
-        assert_eq!(lives["local-bb"], BTreeSet::from([0]));
+        assert_eq!(lives["local-bb"], [0].into_iter().collect());
         assert!(lives["local-cc"].is_empty());
     }
 

@@ -286,7 +286,9 @@ async fn heads_say_what_the_messages_say_and_begin_anywhere() {
             assert_eq!((head.rows, head.quarantined), (rows.len(), false));
             let headers = head.headers.unwrap();
             assert_eq!(headers.producer_seq, offset as u64);
-            assert_eq!(headers.crc32c, crc32c::crc32c(&encode(&rows).unwrap()));
+            let checksum = crc32c::crc32c(&encode(&rows).unwrap());
+            assert_eq!(headers.crc32c, checksum);
+            assert_eq!(head.payload_crc32c, Some(checksum));
         }
         assert!(heads.next().await.unwrap().is_none());
     }

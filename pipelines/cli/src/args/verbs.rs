@@ -120,6 +120,48 @@ pub(crate) struct ReplayArgs {
     pub(crate) learner: Option<vintage_control::Name>,
 }
 
+const AUDIT: &str = "\
+Examples:
+  vintage audit runs/a                               every group accounted for, or exit code 3
+  vintage audit runs/a --deep                        and every byte of the archive read
+  vintage audit runs/a --update 17                   which rollouts trained update 17
+  vintage audit runs/a --rollout local-3f2a/118      why this one was not trained
+  vintage audit --broker kafka:9092 --set store=s3://bucket/run-a --set run=a
+  vintage audit runs/a --output json | jq .learners.lead.lost
+
+Exit code 3 if the books do not hold, or if nothing is known of what was asked for.";
+
+/// Account for every rollout: produced = trained + rejected + in flight + lost.
+///
+/// Producers' journals, the log, the archive, plans, results, checkpoints and what learners told
+/// the run are read and held against one another, for each learner. Nothing is changed, and the
+/// run may go on meanwhile.
+#[derive(Debug, Args)]
+#[command(after_long_help = AUDIT)]
+pub(crate) struct AuditArgs {
+    /// Folder of the run; without it, the settings `store`, `broker`, `run` and `namespace` say
+    /// where things are.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Only this learner.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) learner: Option<vintage_control::Name>,
+    /// Which rollouts trained update N.
+    #[arg(long, value_name = "N", conflicts_with = "rollout")]
+    pub(crate) update: Option<u64>,
+    /// What became of this group: PRODUCER/NUMBER, or its id of 32 hexadecimal digits.
+    #[arg(long, value_name = "ROLLOUT")]
+    pub(crate) rollout: Option<vintage_flow::audit::Rollout>,
+    /// Leave the broker alone: journals, archive and records only.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Read every byte of the archive and compare each group with its plan.
+    #[arg(long)]
+    pub(crate) deep: bool,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
 const WEIGH: &str = "\
 Examples:
   vintage weigh cases.jsonl

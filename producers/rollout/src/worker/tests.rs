@@ -304,7 +304,7 @@ async fn a_large_group_travels_in_parts() {
     assert_eq!(groups[0].rows.len(), usize::from(GROUP));
     assert_eq!(summary.groups, 1);
     let journals = read_journals(stage.journals.path()).unwrap();
-    assert_eq!(journals[&summary.producer], BTreeSet::from([0]));
+    assert_eq!(journals[&summary.producer], [0].into_iter().collect());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,223 @@
+//! `vintage audit`
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use vintage_control::PolicyVersion;
+use vintage_flow::audit::{Account, Answer, Audit, Counts, Question, Scope, audit as run};
+
+use super::{Context, topics::resolve};
+use crate::{
+    args::AuditArgs,
+    exit::Outcome,
+    output::{columns, grouped, table},
+};
+
+/// `vintage audit [DIR]`
+pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome> {
+    let update = args
+        .update
+        .map(|update| Question::Update(PolicyVersion(update)));
+    let rollout = args.rollout.clone().map(Question::Rollout);
+    let scope = Scope {
+        config: resolve(&args.config, args.folder.as_deref())?,
+        folder: args.folder.clone(),
+        learner: args.learner.clone(),
+        offline: args.offline,
+        deep: args.deep,
+        question: update.or(rollout),
+    };
+    let audited = run(&scope).await?;
+    let asked = scope.question.is_some();
+    let answered = audited.answers.iter().any(Answer::is_known);
+    context.output.print(&audited, |audited| {
+        if asked {
+            answers(audited)
+        } else {
+            text(audited)
+        }
+    })?;
+    Ok(if audited.holds && (answered || !asked) {
+        Outcome::Done
+    } else {
+        Outcome::Negative
+    })
+}
+
+fn text(audited: &Audit) -> String {
+    let mut text = String::new();
+    for (learner, account) in &audited.learners {
+        let counts = &account.total;
+        let lines = [
+            (
+                "learner",
+                format!("{learner}, {} updates", grouped(account.updates)),
+            ),
+            ("groups", identity(counts)),
+            ("rejected", reasons(counts)),
+            (
+                "archive",
+                format!(
+                    "{} groups archived; {} messages quarantined, {} duplicated",
+                    grouped(counts.archived),
+                    grouped(counts.quarantined),
+                    grouped(counts.duplicated)
+                ),
+            ),
+        ];
+        text += &columns(lines);
+        text += "\n";
+        text += &partitions(account);
+        text += "\n";
+    }
+    text += &lines(audited);
+    text
+}
+
+fn identity(counts: &Counts) -> String {
+    let mut line = format!(
+        "{} produced {} {} trained + {} rejected + {} in flight + {} lost",
+        grouped(counts.produced),
+        if counts.balances() { "=" } else { "≠" },
+        grouped(counts.trained),
+        grouped(counts.rejections()),
+        grouped(counts.in_flight),
+        grouped(counts.lost),
+    );
+    for (more, what) in [
+        (counts.before_start, "before its start"),
+        (counts.expired, "expired"),
+    ] {
+        if more > 0 {
+            let _ = write!(line, " + {} {what}", grouped(more));
+        }
+    }
+    line
+}
+
+fn reasons(counts: &Counts) -> String {
+    let reasons = counts.rejected.iter();
+    let reasons: Vec<_> = reasons
+        .map(|(reason, groups)| format!("{reason} {}", grouped(*groups)))
+        .collect();
+    if reasons.is_empty() {
+        "none".to_owned()
+    } else {
+        reasons.join(", ")
+    }
+}
+
+fn partitions(account: &Account) -> String {
+    let head = [
+        "partition",
+        "produced",
+        "archived",
+        "quarantined",
+        "trained",
+        "rejected",
+        "in flight",
+        "lost",
+        "duplicated",
+    ];
+    let rows = account.partitions.iter().map(|(partition, counts)| {
+        let numbers = [
+            counts.produced,
+            counts.archived,
+            counts.quarantined,
+            counts.trained,
+            counts.rejections(),
+            counts.in_flight,
+            counts.lost,
+            counts.duplicated,
+        ];
+        let numbers = numbers.map(grouped);
+        [partition.clone()].into_iter().chain(numbers).collect()
+    });
+    table(&head, &rows.collect::<Vec<Vec<String>>>())
+}
+
+/// What is amiss, what is worth knowing, and the verdict.
+fn lines(audited: &Audit) -> String {
+    let mut text = String::new();
+    for note in &audited.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    for finding in &audited.findings {
+        let _ = writeln!(text, "breach: {finding}");
+    }
+    text += if audited.holds {
+        "The books hold.\n"
+    } else {
+        "The books do not hold.\n"
+    };
+    text
+}
+
+fn answers(audited: &Audit) -> String {
+    let mut text = String::new();
+    for answer in &audited.answers {
+        match answer {
+            Answer::Update {
+                learner,
+                update,
+                groups,
+                rejections,
+            } => {
+                let _ = writeln!(
+                    text,
+                    "update {update} of {learner} trained {} groups",
+                    groups.len()
+                );
+                let rows = groups.iter().map(|group| {
+                    let at = group.records.first();
+                    let source = group.source.clone().unwrap_or_default();
+                    vec![
+                        format!("{}/{}", group.producer, group.producer_seq),
+                        group.group.clone(),
+                        group.rows.to_string(),
+                        at.map_or_else(String::new, |at| at.partition.to_string()),
+                        at.map_or_else(String::new, |at| at.offset.to_string()),
+                        source,
+                    ]
+                });
+                let head = ["rollout", "group", "rows", "partition", "offset", "from"];
+                text += &table(&head, &rows.collect::<Vec<_>>());
+                for refused in rejections {
+                    let number = refused.producer.as_deref().zip(refused.producer_seq);
+                    let called = match (number, refused.records.first()) {
+                        (Some((producer, seq)), _) => format!("{producer}/{seq}"),
+                        (None, Some(record)) => format!("the record at {record}"),
+                        (None, None) => "a record".to_owned(),
+                    };
+                    let (reason, detail) = (refused.reason.as_str(), &refused.detail);
+                    let _ = writeln!(text, "its plan rejects {called}: {reason}, {detail}");
+                }
+            }
+            Answer::Rollout {
+                learner,
+                rollout,
+                fate,
+                update,
+                reason,
+                detail,
+                record,
+            } => {
+                let _ = write!(text, "{rollout} by {learner}: {}", fate.replace('_', " "));
+                if let (Some(reason), Some(update)) = (reason, update) {
+                    let _ = write!(text, " ({reason}, plan {update})");
+                }
+                let _ = writeln!(text, ": {detail}");
+                if let Some(record) = record {
+                    let _ = writeln!(text, "  it lies at {record}");
+                }
+            }
+        }
+    }
+    if audited.answers.is_empty() {
+        text += "no learner has such an update\n";
+    }
+    if !audited.holds {
+        text += &lines(audited);
+    }
+    text
+}

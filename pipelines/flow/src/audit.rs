@@ -1,0 +1,216 @@
+//! `vintage audit`: what producers, log, archive and learners recorded, held against one another.
+//!
+//! Nobody is believed: each side is counted from its own record, and what they agree on is the
+//! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
+//! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
+//! names of plans and what follows from them, then journals, then archive and log.
+
+mod books;
+mod counts;
+mod findings;
+mod ledger;
+mod mirror;
+mod question;
+mod read;
+mod records;
+mod tally;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use vintage_archive::Reader;
+use vintage_control::{Incarnation, Name};
+use vintage_store::Store;
+
+pub(crate) use self::tally::{Tally, tally};
+use self::{
+    books::Books,
+    findings::Findings,
+    ledger::{Ledger, Lost},
+    mirror::Mirrors,
+    records::Listing,
+};
+pub use self::{
+    counts::{Account, Counts},
+    question::{Answer, BadRollout, Question, Rollout},
+};
+use crate::{
+    Error, Result,
+    broker::Broker,
+    config::{RunConfig, SourceKind},
+    folder::{open_store, store_of},
+    recorded::archive_of,
+};
+
+/// What is to be audited, and how closely.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// The run's folder; without one, `config` says where store and broker are.
+    pub folder: Option<PathBuf>,
+    /// The run's settings.
+    pub config: RunConfig,
+    /// Only this learner.
+    pub learner: Option<Name>,
+    /// Leave the broker alone: archive and records only.
+    pub offline: bool,
+    /// Read every byte of the archive, and compare each group's content with its plan.
+    pub deep: bool,
+    /// What else is asked.
+    pub question: Option<Question>,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    /// Whether every identity holds and nothing is amiss.
+    pub holds: bool,
+    /// By learner; `none` while no learner has left a plan.
+    pub learners: BTreeMap<String, Account>,
+    /// Every breach.
+    pub findings: Vec<String>,
+    /// What is worth knowing and breaks nothing.
+    pub notes: Vec<String>,
+    /// What was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// Whose account is told while there is no learner.
+const NOBODY: &str = "none";
+
+/// Where the parts of a run lie.
+struct Places {
+    store: Store,
+    reader: Reader,
+    journals: Option<PathBuf>,
+    broker: Option<Broker>,
+}
+
+/// Reads everything and counts it.
+pub async fn audit(scope: &Scope) -> Result<Audit> {
+    let places = places(scope).await?;
+    let outcome = audit_at(scope, &places).await;
+    if let Some(broker) = places.broker {
+        broker.close().await?;
+    }
+    outcome
+}
+
+async fn places(scope: &Scope) -> Result<Places> {
+    let config = &scope.config;
+    let folder = scope.folder.as_deref();
+    let store = root(folder, config)?;
+    let own = store.at("archive");
+    let elsewhere =
+        config.learner.source == SourceKind::Archive && config.learner.archive.is_some();
+    let reader = if elsewhere {
+        archive_of(config, own).await?
+    } else {
+        let named = config.topic_names().rollouts();
+        let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
+        let mut topics = Reader::topics(&own).await?;
+        match topics.pop() {
+            // A copy without its settings: the archive says what it is of.
+            Some(only) if !known && topics.is_empty() => Reader::new(own, &only),
+            _ => Reader::new(own, &named),
+        }
+    };
+    // No log is left of an embedded broker, and none was written to by a recorded run.
+    let log = !scope.offline && config.broker != "embedded" && !elsewhere;
+    let broker = if log {
+        Some(Broker::open(config, folder).await?)
+    } else {
+        None
+    };
+    Ok(Places {
+        store,
+        reader,
+        journals: folder
+            .filter(|_| !elsewhere)
+            .map(|path| path.join("producers")),
+        broker,
+    })
+}
+
+fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
+    match (folder, &config.store) {
+        (Some(folder), _) if !folder.is_dir() => Err(Error::Folder {
+            path: folder.to_owned(),
+            what: "is no folder: name a run's folder".to_owned(),
+        }),
+        (Some(folder), None) => open_store(folder),
+        (Some(folder), Some(_)) => store_of(config, folder),
+        (None, Some(_)) => store_of(config, Path::new(".")),
+        (None, None) => Err(Error::Usage(
+            "an audit needs a run's folder, or --set store=FOLDER_OR_URL (plans, results, \
+             archive) with --broker HOST:PORT"
+                .to_owned(),
+        )),
+    }
+}
+
+async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
+    let mut findings = Findings::default();
+    let bus = places.broker.as_ref().map(Broker::bus);
+    let topics = scope.config.topic_names();
+    let mirrors = match bus {
+        Some(bus) => Mirrors::read(bus, &topics).await?,
+        None => Mirrors::default(),
+    };
+    let listings = Listing::all(&places.store, scope.learner.as_ref()).await?;
+    let mut books = Books::default();
+    if let Some(journals) = &places.journals {
+        read::journals(journals, &mut books)?;
+    }
+    let last = read::archive(&places.reader, scope.deep, &mut books, &mut findings).await?;
+    if let Some(bus) = bus {
+        let life = last.unwrap_or(Incarnation(0));
+        let topic = topics.rollouts();
+        read::topic(bus, &topic, life, scope.deep, &mut books, &mut findings).await?;
+    }
+    books.close(&mut findings);
+    let lost = if scope.config.broker == "embedded" {
+        Lost::WithItsLog
+    } else {
+        Lost::Never
+    };
+    let mut learners = BTreeMap::new();
+    let mut answers = Vec::new();
+    for listing in &listings {
+        let mut ledger = Ledger::new(&books, listing.name.as_str());
+        listing
+            .tell(&places.store, &mut ledger, &mut findings)
+            .await?;
+        mirrors.compare(listing, &ledger, &mut findings);
+        let account = ledger.close(lost, &mut findings);
+        if let Some(question) = &scope.question {
+            answers.extend(
+                question
+                    .ask(&places.store, listing, &books, &ledger)
+                    .await?,
+            );
+        }
+        learners.insert(listing.name.to_string(), account);
+    }
+    if listings.is_empty() {
+        let mut nobody = Ledger::new(&books, NOBODY);
+        learners.insert(NOBODY.to_owned(), nobody.close(lost, &mut findings));
+        findings.note("no learner", || {
+            "no learner has left a plan here: groups can only be in flight".to_owned()
+        });
+    }
+    let (breaches, notes) = findings.told();
+    Ok(Audit {
+        holds: breaches.is_empty(),
+        learners,
+        findings: breaches,
+        notes,
+        answers,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! The records of one partition, from archive and log.
+
+use std::ops::Range;
+
+use vintage_control::{Offset, Sha256};
+
+use super::Place;
+use crate::audit::findings::Findings;
+
+/// A record without its tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) offset: i64,
+    /// Its group, by number in the books.
+    pub(crate) group: u32,
+    /// Part i of n.
+    pub(crate) part: (u32, u32),
+    /// Group id of its headers.
+    pub(crate) id: Option<[u8; 16]>,
+    /// Its rows; `None` if it cannot be decoded.
+    pub(crate) rows: Option<u32>,
+    pub(crate) crc32c: Option<u32>,
+    /// Digest of its content, where it was worked out.
+    pub(crate) content: Option<Sha256>,
+    pub(crate) archived: bool,
+    pub(crate) live: bool,
+    /// Another record held the same part of the same group before.
+    pub(crate) surplus: bool,
+}
+
+/// What stands at an offset.
+#[derive(Debug)]
+pub(crate) enum Look<'a> {
+    /// This record, and its place on the shelf.
+    There(usize, &'a Record),
+    /// Archive or log claim the offset, and hold nothing there.
+    Missing,
+    /// The archive's file cannot be read.
+    Dark,
+    /// Retention deleted it, and no archive began before.
+    Expired,
+    /// Nothing that was read reaches there.
+    Beyond,
+}
+
+/// A partition of one life of the topic.
+#[derive(Debug, Default)]
+pub(crate) struct Shelf {
+    /// By offset, once closed.
+    records: Vec<Record>,
+    /// Records only the log has, until closed.
+    only_live: Vec<Record>,
+    /// Offsets the archive claims, ends of neighbouring files joined.
+    claimed: Vec<Range<i64>>,
+    /// Offsets the topic holds.
+    pub(crate) live: Option<Range<i64>>,
+    /// Offsets claimed by files that cannot be read.
+    pub(crate) dark: Vec<Range<i64>>,
+}
+
+impl Shelf {
+    pub(super) fn claim(&mut self, offsets: Range<i64>) {
+        match self.claimed.last_mut() {
+            Some(last) if last.end == offsets.start => last.end = offsets.end,
+            _ => self.claimed.push(offsets),
+        }
+    }
+
+    /// Puts an archived record down; `false` if there was one at its offset.
+    pub(super) fn archive(&mut self, mut record: Record) -> bool {
+        record.archived = true;
+        let at = self.records.partition_point(|r| r.offset < record.offset);
+        let free = self
+            .records
+            .get(at)
+            .is_none_or(|r| r.offset != record.offset);
+        if free {
+            self.records.insert(at, record);
+        }
+        free
+    }
+
+    pub(super) fn archived_at(&mut self, offset: Offset) -> Option<&mut Record> {
+        let at = self.find(offset.0)?;
+        self.records.get_mut(at)
+    }
+
+    pub(super) fn put_live(&mut self, mut record: Record) {
+        record.live = true;
+        self.only_live.push(record);
+    }
+
+    /// Joins what log and archive hold, and compares where both should.
+    pub(super) fn close(&mut self, (incarnation, partition): Place, findings: &mut Findings) {
+        let where_it_is = format!("incarnation {incarnation} partition {partition}");
+        for record in &self.only_live {
+            if self.is_claimed(record.offset) && !self.is_dark(record.offset) {
+                findings.breach("records the archive claims and does not hold", || {
+                    let offset = record.offset;
+                    format!(
+                        "{where_it_is} offset {offset}: the log holds a record, and the archive \
+                         claims the offset and does not"
+                    )
+                });
+            }
+        }
+        if let Some(live) = self.live.clone() {
+            for record in &self.records {
+                if live.contains(&record.offset) && !record.live {
+                    findings.breach("archived records the log does not hold", || {
+                        let offset = record.offset;
+                        format!(
+                            "{where_it_is} offset {offset}: the archive holds a record, the log \
+                             has none there: the topic was rewritten"
+                        )
+                    });
+                }
+            }
+            if let Some(archived) = self.claimed.last().map(|last| last.end) {
+                if archived > live.end {
+                    findings.breach("the log ends before its archive", || {
+                        format!(
+                            "{where_it_is}: the archive reaches offset {archived}, the log ends \
+                             at {}: the topic was recreated or truncated",
+                            live.end
+                        )
+                    });
+                } else if archived < live.start {
+                    findings.breach("records expired before they were archived", || {
+                        format!(
+                            "{where_it_is}: the archive ends at offset {archived}, the log now \
+                             begins at {}: retention deleted what is between unarchived",
+                            live.start
+                        )
+                    });
+                }
+            }
+        }
+        self.records.append(&mut self.only_live);
+        self.records.sort_by_key(|record| record.offset);
+    }
+
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub(super) fn records_mut(&mut self) -> &mut [Record] {
+        &mut self.records
+    }
+
+    pub(crate) fn look(&self, offset: i64) -> Look<'_> {
+        if let Some(at) = self.find(offset) {
+            return Look::There(at, &self.records[at]);
+        }
+        if self.is_dark(offset) {
+            return Look::Dark;
+        }
+        let live = self
+            .live
+            .as_ref()
+            .is_some_and(|live| live.contains(&offset));
+        if live || self.is_claimed(offset) {
+            return Look::Missing;
+        }
+        if offset < self.start() {
+            return Look::Expired;
+        }
+        Look::Beyond
+    }
+
+    /// First offset that archive or log could still hold.
+    pub(crate) fn start(&self) -> i64 {
+        let archived = self
+            .claimed
+            .iter()
+            .chain(&self.dark)
+            .map(|range| range.start);
+        let live = self.live.iter().map(|live| live.start);
+        archived.chain(live).min().unwrap_or(0)
+    }
+
+    fn is_claimed(&self, offset: i64) -> bool {
+        self.claimed.iter().any(|range| range.contains(&offset))
+    }
+
+    fn is_dark(&self, offset: i64) -> bool {
+        self.dark.iter().any(|range| range.contains(&offset))
+    }
+
+    fn find(&self, offset: i64) -> Option<usize> {
+        self.records
+            .binary_search_by_key(&offset, |record| record.offset)
+            .ok()
+    }
+}

@@ -1,0 +1,95 @@
+//! What an audit has to say, one line each.
+
+use std::collections::{BTreeMap, HashMap};
+
+use vintage_control::{PolicyVersion, Sha256};
+
+/// Lines of one kind that are told in full; a lost disk would otherwise tell millions.
+const TOLD: u64 = 20;
+
+/// Breaches, and what is worth knowing without being one.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    breaches: Lines,
+    notes: Lines,
+    /// The one digest each version of each lineage has, and who said so first.
+    digests: HashMap<(String, PolicyVersion), (Sha256, String)>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Lines {
+    fn add(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
+        let count = self.counts.entry(kind).or_default();
+        *count += 1;
+        if *count <= TOLD {
+            self.lines.push(line());
+        }
+    }
+
+    fn told(mut self) -> Vec<String> {
+        let untold = self.counts.iter().filter(|(_, count)| **count > TOLD);
+        let untold = untold.map(|(kind, count)| format!("and {} more: {kind}", count - TOLD));
+        self.lines.extend(untold);
+        self.lines
+    }
+}
+
+impl Findings {
+    /// A breach: the books do not hold. `kind` is what more of its like are counted under.
+    pub(crate) fn breach(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
+        self.breaches.add(kind, line);
+    }
+
+    /// Something to know that breaks nothing.
+    pub(crate) fn note(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
+        self.notes.add(kind, line);
+    }
+
+    /// Somebody names the digest of a version of a lineage: all must name the same.
+    pub(crate) fn digest(
+        &mut self,
+        policy: &str,
+        version: PolicyVersion,
+        digest: Sha256,
+        source: &str,
+    ) {
+        let key = (policy.to_owned(), version);
+        let said = self.digests.entry(key);
+        let (first, by) = said.or_insert_with(|| (digest, source.to_owned()));
+        if *first != digest {
+            let line = format!(
+                "version {version} of {policy} is {first} by {by}, and {digest} by {source}"
+            );
+            self.breach("digests that disagree", || line);
+        }
+    }
+
+    /// Breaches, then notes.
+    pub(crate) fn told(self) -> (Vec<String>, Vec<String>) {
+        (self.breaches.told(), self.notes.told())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_of_a_kind_are_counted() {
+        let mut findings = Findings::default();
+        for number in 0..25 {
+            findings.breach("records missing", || format!("record {number}"));
+        }
+        findings.breach("gap", || "a gap".to_owned());
+        findings.note("live", || "still running".to_owned());
+        let (breaches, notes) = findings.told();
+        assert_eq!(breaches.len(), 22);
+        assert_eq!(breaches[21], "and 5 more: records missing");
+        assert_eq!(notes, ["still running"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! A checkpoint against the plans before it: what it claims to be done must be in one of them.
+
+use std::collections::HashSet;
+
+use vintage_control::{CheckpointManifest, Offset, PolicyVersion, ProducerWindow, RecordId};
+
+use super::{Fate, Ledger};
+use crate::audit::{
+    books::{Look, Place},
+    findings::Findings,
+};
+
+impl Ledger<'_> {
+    /// The checkpoint at `version`, after the plans of all updates before it and none later.
+    pub(crate) fn checkpoint(
+        &mut self,
+        version: PolicyVersion,
+        manifest: &CheckpointManifest,
+        findings: &mut Findings,
+    ) {
+        let file = format!("checkpoints/{}/{version}/manifest.json", self.name);
+        let lineage = manifest.policy.as_str();
+        findings.digest(lineage, version, manifest.weights_sha256, &file);
+        let mut wrong = |what: String| {
+            findings.breach("checkpoints that differ from the plans", || {
+                format!("{file}: {what}")
+            });
+        };
+        if manifest.learner.as_str() != self.name || manifest.version != version {
+            wrong(format!(
+                "it is checkpoint {} of {}",
+                manifest.version, manifest.learner
+            ));
+            return;
+        }
+        let counts = (manifest.groups_trained, manifest.groups_rejected);
+        if counts != (self.trained, self.rejected) {
+            wrong(format!(
+                "it counts {} trained and {} rejected, the plans before it {} and {}",
+                counts.0, counts.1, self.trained, self.rejected
+            ));
+        }
+        let waiting = manifest.waiting.iter();
+        let waiting: HashSet<u32> = waiting
+            .filter_map(|record| match self.books.look(*record) {
+                Look::There(_, record) => Some(record.group),
+                _ => None,
+            })
+            .collect();
+        for at in &manifest.partitions {
+            let place = (at.incarnation, at.partition);
+            self.check_done(place, at.resume.0, &file, findings);
+            for done in &at.done {
+                let record = record_at(place, done.0);
+                if let Look::There(index, _) = self.books.look(record)
+                    && self.used_by(place, index).is_none()
+                {
+                    unaccounted(findings, &file, record, "counts as done");
+                }
+            }
+            self.check_open(place, at.resume.0, &waiting, &file, findings);
+        }
+        for (producer, window) in &manifest.producers {
+            self.check_window(producer, window, &file, findings);
+        }
+    }
+
+    /// Every record before the resume point is in a plan.
+    fn check_done(&mut self, place: Place, resume: i64, file: &str, findings: &mut Findings) {
+        let Some(shelf) = self.books.shelves().get(&place) else {
+            return;
+        };
+        let records = shelf.records();
+        let from = self.checked.get(&place).copied().unwrap_or(0);
+        let to = records.partition_point(|record| record.offset < resume);
+        for (at, record) in records.iter().enumerate().take(to).skip(from) {
+            let record = record_at(place, record.offset);
+            if self.used_by(place, at).is_none() && !self.is_before_start(record) {
+                unaccounted(findings, file, record, "lies before the resume point");
+            }
+        }
+        self.checked.insert(place, from.max(to));
+    }
+
+    /// A record that stands before one a plan names was received before that plan was made. If
+    /// its group is whole it was refused or waits; what was refused is in a plan by now.
+    fn check_open(
+        &self,
+        place: Place,
+        resume: i64,
+        waiting: &HashSet<u32>,
+        file: &str,
+        findings: &mut Findings,
+    ) {
+        let Some(shelf) = self.books.shelves().get(&place) else {
+            return;
+        };
+        let reached = self.reached.get(&place).copied().unwrap_or(resume);
+        let records = shelf.records();
+        let from = records.partition_point(|record| record.offset < resume);
+        for (at, record) in records.iter().enumerate().skip(from) {
+            if record.offset >= reached {
+                break;
+            }
+            let settled = record.part.1 > 1
+                || waiting.contains(&record.group)
+                || self.used_by(place, at).is_some();
+            let record = record_at(place, record.offset);
+            if !settled && !self.is_before_start(record) {
+                let why = "lies among records of plans and does not wait";
+                unaccounted(findings, file, record, why);
+            }
+        }
+    }
+
+    /// Every number the checkpoint counts as finished is in a plan.
+    fn check_window(
+        &mut self,
+        producer: &str,
+        window: &ProducerWindow,
+        file: &str,
+        findings: &mut Findings,
+    ) {
+        let from = self.windows.get(producer).copied().unwrap_or(0);
+        let below = from..window.next;
+        let above = window
+            .above
+            .iter()
+            .map(|&number| number..number.saturating_add(1));
+        let runs = window.runs.iter();
+        let runs = runs.map(|&(first, last)| first..last.saturating_add(1));
+        // A forged number may leave a window no loop should walk; nothing is planned there.
+        let all = [below].into_iter().chain(above).chain(runs).flatten();
+        let all = all.take(1 + self.fates.len() + self.vouched.len());
+        for seq in all.filter(|seq| !self.is_finished(producer, *seq)) {
+            findings.breach("checkpoints that differ from the plans", || {
+                format!("{file}: group {producer}/{seq} counts as finished, and no plan names it")
+            });
+        }
+        self.windows
+            .insert(producer.to_owned(), from.max(window.next));
+    }
+
+    fn is_finished(&self, producer: &str, seq: u64) -> bool {
+        match self.books.number(producer, seq) {
+            Some(group) if self.fate(group) != Fate::Open => true,
+            _ => self.vouched.contains_key(&(producer.to_owned(), seq)),
+        }
+    }
+}
+
+fn record_at(place: Place, offset: i64) -> RecordId {
+    RecordId {
+        incarnation: place.0,
+        partition: place.1,
+        offset: Offset(offset),
+    }
+}
+
+fn unaccounted(findings: &mut Findings, file: &str, record: RecordId, why: &str) {
+    findings.breach("records neither trained nor rejected", || {
+        format!("{record}: by {file} it {why}, and no plan before names it")
+    });
+}

@@ -1,0 +1,132 @@
+//! The account of a learner, once all its plans are told.
+
+use super::{Fate, Ledger};
+use crate::audit::{books::Books, counts::Account, findings::Findings};
+
+/// Why an acknowledged group that nothing holds is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The log died with its process, as the embedded one does: counted, and no breach.
+    WithItsLog,
+    /// The log keeps what it acknowledged: a breach.
+    Never,
+}
+
+impl Ledger<'_> {
+    /// Counts every group once.
+    pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> Account {
+        let late = self.books.begins_late();
+        for (number, group) in self.books.groups().iter().enumerate() {
+            let fate = self.fates[number];
+            let lies = group.records.map(|(first, _)| first.partition.0);
+            let counts = self.account.of(self.homes[number].or(lies));
+            counts.produced += 1;
+            counts.archived += u64::from(group.archived);
+            match (group.records, fate) {
+                (Some(_), Fate::Trained(_) | Fate::Rejected(..)) => {}
+                (Some((_, last)), Fate::Open) => {
+                    let place = (last.incarnation, last.partition);
+                    let start = self.start.get(&place);
+                    if start.is_some_and(|start| last.offset < *start) {
+                        counts.before_start += 1;
+                    } else {
+                        counts.in_flight += 1;
+                    }
+                }
+                (None, _) => {
+                    let name = self.books.producer_of(group).unwrap_or_default();
+                    let vouched = self.vouched.contains_key(&(name.to_owned(), group.seq));
+                    if fate != Fate::Open && vouched {
+                        // Trained or rejected before its record went.
+                    } else if fate == Fate::Open && late {
+                        counts.expired += 1;
+                    } else {
+                        counts.lost += 1;
+                        tell(lost, findings, || {
+                            let named = self.books.named(group);
+                            format!(
+                                "{named} was acknowledged, and neither log nor archive holds it"
+                            )
+                        });
+                    }
+                }
+            }
+        }
+        for ((producer, seq), (_, home)) in &self.vouched {
+            if self.books.number(producer, *seq).is_none() {
+                self.account.of(*home).produced += 1;
+            }
+        }
+        self.count_holes(late, lost, findings);
+        for (place, shelf) in self.books.shelves() {
+            let counts = self.account.of(Some(place.1.0));
+            for record in shelf.records() {
+                counts.quarantined += u64::from(record.archived && record.rows.is_none());
+                counts.duplicated += u64::from(record.surplus);
+            }
+        }
+        let account = std::mem::take(&mut self.account).close();
+        for (partition, counts) in &account.partitions {
+            if counts.balances() {
+                continue;
+            }
+            findings.breach("the identity fails", || {
+                format!(
+                    "learner {} partition {partition}: {} produced, but {} trained + {} rejected \
+                     + {} in flight + {} lost + {} before its start + {} expired",
+                    self.name,
+                    counts.produced,
+                    counts.trained,
+                    counts.rejections(),
+                    counts.in_flight,
+                    counts.lost,
+                    counts.before_start,
+                    counts.expired
+                )
+            });
+        }
+        account
+    }
+
+    /// Numbers below a producer's last that nothing holds, where it has no journal.
+    fn count_holes(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
+        for producer in self.books.producers() {
+            let (all, runs) = Books::holes(producer);
+            if all == 0 {
+                continue;
+            }
+            let counts = self.account.of(None);
+            counts.produced += all;
+            if late {
+                counts.expired += all;
+                continue;
+            }
+            counts.lost += all;
+            tell(lost, findings, || {
+                let runs = runs.iter().map(|(first, last)| {
+                    if first == last {
+                        first.to_string()
+                    } else {
+                        format!("{first} to {last}")
+                    }
+                });
+                let runs: Vec<_> = runs.collect();
+                format!(
+                    "producer {} left {all} numbers that nothing holds ({}); it has no journal \
+                     here, and a producer numbers without gaps",
+                    producer.name,
+                    runs.join(", ")
+                )
+            });
+        }
+    }
+}
+
+fn tell(lost: Lost, findings: &mut Findings, line: impl FnOnce() -> String) {
+    match lost {
+        Lost::Never => findings.breach("groups lost", line),
+        Lost::WithItsLog => {
+            findings.note("groups lost with a log that died with its process", line);
+        }
+    }
+}

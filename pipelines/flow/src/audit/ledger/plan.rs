@@ -1,0 +1,342 @@
+//! A plan, and what its update said it did.
+
+use vintage_control::{
+    CONTROL_FORMAT, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
+    Rejection, UpdateResult,
+};
+
+use super::{Fate, Ledger};
+use crate::audit::{
+    books::{Look, Record},
+    findings::Findings,
+};
+
+/// What the books hold of the records that an entry of a plan names.
+struct Named<'a> {
+    found: Vec<&'a Record>,
+    /// Where the first of them is said to be.
+    home: Option<i32>,
+    /// Some are gone for a reason that is no fault of the plan's.
+    gone: bool,
+}
+
+impl<'a> Ledger<'a> {
+    /// The plan of update `version`, after those of all updates before it.
+    pub(crate) fn plan(&mut self, version: PolicyVersion, plan: &Plan, findings: &mut Findings) {
+        let file = format!("plans/{}/{version}.json", self.name);
+        let mut wrong = |what: String| {
+            findings.breach("plans that are not what they should be", || {
+                format!("{file}: {what}")
+            });
+        };
+        if plan.format != CONTROL_FORMAT {
+            wrong(format!("it is of format {:?}", plan.format));
+        }
+        if plan.learner.as_str() != self.name || plan.version != version {
+            wrong(format!(
+                "it is plan {} of learner {}",
+                plan.version, plan.learner
+            ));
+        }
+        let lineage = self.lineage.get_or_insert_with(|| plan.policy.to_string());
+        if *lineage != plan.policy.as_str() {
+            wrong(format!(
+                "it trains {}, the plans before it {lineage}",
+                plan.policy
+            ));
+        }
+        let rows: u64 = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
+        if let Some(what) = packing_fault(plan, rows) {
+            wrong(what);
+        }
+        findings.digest(plan.policy.as_str(), version, plan.weights_sha256, &file);
+        self.account.updates += 1;
+        for group in &plan.groups {
+            self.trained += 1;
+            if group.source.is_some() {
+                self.account.blended += 1;
+            } else {
+                self.train(version, group, &file, findings);
+            }
+        }
+        let own = plan.rejections.iter();
+        for rejection in own.filter(|rejection| rejection.source.is_none()) {
+            self.reject(version, rejection, &file, findings);
+        }
+    }
+
+    /// What update `version` did, beside its plan.
+    pub(crate) fn result(
+        &mut self,
+        version: PolicyVersion,
+        result: &UpdateResult,
+        plan: Option<&Plan>,
+        findings: &mut Findings,
+    ) {
+        const KIND: &str = "results that are not what they should be";
+        let file = format!("results/{}/{version}.json", self.name);
+        if result.learner.as_str() != self.name || result.version != version {
+            findings.breach(KIND, || {
+                format!(
+                    "{file}: it is of update {} of {}",
+                    result.version, result.learner
+                )
+            });
+        }
+        let lineage = result.policy.as_str();
+        findings.digest(lineage, version.next(), result.weights_sha256, &file);
+        let Some(plan) = plan else {
+            findings.breach("updates without a plan", || {
+                format!("{file}: update {version} was done, and there is no plan of it")
+            });
+            return;
+        };
+        let rows: u64 = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
+        let planned = (plan.groups.len() as u64, rows);
+        if planned != (result.groups, result.rows) {
+            findings.breach(KIND, || {
+                format!(
+                    "{file}: it trained {} groups of {} rows, its plan names {} of {}",
+                    result.groups, result.rows, planned.0, planned.1
+                )
+            });
+        }
+    }
+
+    fn train(
+        &mut self,
+        version: PolicyVersion,
+        group: &PlannedGroup,
+        file: &str,
+        findings: &mut Findings,
+    ) {
+        let called = format!("{file}: group {}/{}", group.producer, group.producer_seq);
+        let named = self.look_up(version, &group.records, &called, findings);
+        let complete = named.found.len() == group.records.len();
+        self.check_group(group, &named.found, complete, &called, findings);
+        self.account.of(named.home).trained += 1;
+        let number = (group.producer.as_str(), group.producer_seq);
+        let before = self.settle(Some(number), &named, Fate::Trained(version));
+        accounted_before(before, &called, findings);
+    }
+
+    fn reject(
+        &mut self,
+        version: PolicyVersion,
+        rejection: &Rejection,
+        file: &str,
+        findings: &mut Findings,
+    ) {
+        let number = rejection.producer.as_deref().zip(rejection.producer_seq);
+        let called = match number {
+            Some((producer, seq)) => format!("{file}: rejected group {producer}/{seq}"),
+            None => format!("{file}: a rejected record without a number"),
+        };
+        let named = self.look_up(version, &rejection.records, &called, findings);
+        let mut wrong = |what: String| {
+            findings.breach("plans that differ from their records", || {
+                format!("{called} {what}")
+            });
+        };
+        if rejection.records.is_empty() {
+            wrong("names no record".to_owned());
+        }
+        if let Some(record) = named.found.first() {
+            let of = &self.books.groups()[record.group as usize];
+            let says = self.books.producer_of(of).map(|name| (name, of.seq));
+            if says != number {
+                let (offset, there) = (record.offset, self.books.named(of));
+                wrong(format!("names offset {offset}, where {there} lies"));
+            }
+        }
+        if rejection.reason == RejectReason::Duplicate {
+            self.check_duplicate(&named, &called, findings);
+            return;
+        }
+        self.rejected += 1;
+        let rejected = &mut self.account.of(named.home).rejected;
+        let reason = rejection.reason.as_str().to_owned();
+        *rejected.entry(reason).or_default() += 1;
+        let fate = Fate::Rejected(version, rejection.reason);
+        let before = self.settle(number, &named, fate);
+        accounted_before(before, &called, findings);
+    }
+
+    /// Notes what becomes of a group, and tells what had become of it before.
+    fn settle(&mut self, number: Option<(&str, u64)>, named: &Named<'_>, fate: Fate) -> Fate {
+        let by_number = number.and_then(|(producer, seq)| self.books.number(producer, seq));
+        let known = named.found.first().map(|record| record.group).or(by_number);
+        if let (true, Some((producer, seq))) = (named.gone, number) {
+            let key = (producer.to_owned(), seq);
+            self.vouched.insert(key, (fate, named.home));
+        }
+        let Some(known) = known.map(|known| known as usize) else {
+            return Fate::Open;
+        };
+        let before = self.fates[known];
+        if before == Fate::Open {
+            self.fates[known] = fate;
+            self.homes[known] = named.home;
+        }
+        before
+    }
+
+    /// What a plan says of a group against what its records say.
+    fn check_group(
+        &self,
+        group: &PlannedGroup,
+        found: &[&Record],
+        complete: bool,
+        called: &str,
+        findings: &mut Findings,
+    ) {
+        let mut wrong = |what: String| {
+            findings.breach("plans that differ from their records", || {
+                format!("{called} {what}")
+            });
+        };
+        if group.records.is_empty() {
+            wrong("names no record".to_owned());
+        }
+        let parts = found.first().map_or(1, |record| record.part.1);
+        for (place, record) in (1..).zip(found) {
+            let of = &self.books.groups()[record.group as usize];
+            if self.books.producer_of(of) != Some(&group.producer) || of.seq != group.producer_seq {
+                let (offset, there) = (record.offset, self.books.named(of));
+                wrong(format!("names offset {offset}, where {there} lies"));
+            } else if record.id.map(hex::encode).as_deref() != Some(&group.group) {
+                wrong(format!(
+                    "is {} by its plan, and not by its record",
+                    group.group
+                ));
+            }
+            if complete && record.part != (place, parts) {
+                let (part, of) = record.part;
+                wrong(format!("takes part {part} of {of} in place {place}"));
+            }
+            if record.rows.is_none() {
+                let offset = record.offset;
+                wrong(format!(
+                    "was trained on offset {offset}, which cannot be decoded"
+                ));
+            }
+        }
+        if !complete || found.is_empty() {
+            return;
+        }
+        if found.len() != parts as usize {
+            wrong(format!("has {} of {parts} parts", found.len()));
+        }
+        let rows: u32 = found.iter().filter_map(|record| record.rows).sum();
+        if rows != group.rows {
+            let planned = group.rows;
+            wrong(format!(
+                "has {planned} rows by its plan, {rows} by its records"
+            ));
+        }
+        if let [record] = found
+            && let Some(content) = record.content
+            && content != group.content_sha256
+        {
+            let planned = group.content_sha256;
+            wrong(format!(
+                "has content {planned} by its plan, {content} by its record"
+            ));
+        }
+    }
+
+    /// A group refused as a second copy must have a first one, or it is lost in disguise.
+    fn check_duplicate(&self, named: &Named<'_>, called: &str, findings: &mut Findings) {
+        let Some(record) = named.found.first() else {
+            return;
+        };
+        let copies = self.books.groups()[record.group as usize].copies;
+        if copies as usize <= named.found.len() && !self.books.begins_late() {
+            findings.breach("duplicates of nothing", || {
+                format!("{called} as a duplicate, and there is no other copy of it")
+            });
+        }
+    }
+
+    /// Marks records as named by a plan, and finds them.
+    fn look_up(
+        &mut self,
+        version: PolicyVersion,
+        records: &[RecordId],
+        called: &str,
+        findings: &mut Findings,
+    ) -> Named<'a> {
+        let books = self.books;
+        let mut named = Named {
+            found: Vec::with_capacity(records.len()),
+            home: records
+                .first()
+                .map(|record| record.partition)
+                .map(|Partition(p)| p),
+            gone: false,
+        };
+        for &record in records {
+            let place = (record.incarnation, record.partition);
+            let reached = self.reached.entry(place).or_insert(record.offset.0);
+            *reached = (*reached).max(record.offset.0);
+            let (at, found) = match books.look(record) {
+                Look::There(at, found) => (at, found),
+                // Told once, with the file that cannot be read; or deleted by retention.
+                Look::Dark | Look::Expired => {
+                    named.gone = true;
+                    continue;
+                }
+                Look::Missing => {
+                    findings.breach("planned records missing", || {
+                        format!("{called} names {record}, which neither archive nor log holds")
+                    });
+                    continue;
+                }
+                Look::Beyond => {
+                    findings.breach("planned records missing", || {
+                        format!("{called} names {record}, beyond all that archive and log hold")
+                    });
+                    continue;
+                }
+            };
+            named.found.push(found);
+            let used = self.used.get_mut(&place).and_then(|used| used.get_mut(at));
+            let Some(used) = used else { continue };
+            if *used > 0 {
+                let first = *used - 1;
+                findings.breach("records in two plans", || {
+                    format!("{called} names {record}, which plan {first} names already")
+                });
+            }
+            *used = u32::try_from(version.0).unwrap_or(u32::MAX - 1) + 1;
+        }
+        named
+    }
+}
+
+fn accounted_before(before: Fate, called: &str, findings: &mut Findings) {
+    match before {
+        Fate::Open => {}
+        Fate::Trained(first) => findings.breach("groups accounted for twice", || {
+            format!("{called} was trained by update {first} already")
+        }),
+        Fate::Rejected(first, reason) => findings.breach("groups accounted for twice", || {
+            let reason = reason.as_str();
+            format!("{called} was rejected ({reason}) by plan {first} already")
+        }),
+    }
+}
+
+/// Whether the micro-batches hold each row of the plan once.
+fn packing_fault(plan: &Plan, rows: u64) -> Option<String> {
+    let mut packed = vec![false; usize::try_from(rows).ok()?];
+    for &row in plan.micro_batches.iter().flat_map(|batch| &batch.rows) {
+        match packed.get_mut(row as usize) {
+            None => return Some(format!("it packs row {row} of {rows}")),
+            Some(true) => return Some(format!("it trains row {row} twice")),
+            Some(packed) => *packed = true,
+        }
+    }
+    let left = packed.iter().position(|packed| !packed)?;
+    Some(format!("it packs all rows but row {left} of {rows}"))
+}

@@ -1,0 +1,79 @@
+//! What learners told the run's topics, held against what they recorded.
+
+use vintage_bus::{Bus, Record};
+use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
+
+use super::{findings::Findings, ledger::Ledger, read::through, records::Listing};
+use crate::Result;
+
+/// Announcements, and the mirrors of results and rejections.
+#[derive(Debug, Default)]
+pub(super) struct Mirrors {
+    announced: Vec<PolicyAnnouncement>,
+    updated: Vec<UpdateResult>,
+    /// With the learner that refused, by the message's header.
+    rejected: Vec<(String, Rejection)>,
+}
+
+impl Mirrors {
+    /// Reads the three topics. What else is on them is not a learner's word, and passed over.
+    pub(super) async fn read(bus: &Bus, topics: &Topics) -> Result<Self> {
+        let mut read = Self::default();
+        through(bus, &topics.policies(), "audit-policies", |record| {
+            read.announced.extend(parse(record));
+        })
+        .await?;
+        through(bus, &topics.steps(), "audit-steps", |record| {
+            read.updated.extend(parse(record));
+        })
+        .await?;
+        through(bus, &topics.rejects(), "audit-rejects", |record| {
+            let learner = record.headers.iter().find(|header| header.key == "learner");
+            let learner = learner.and_then(|header| header.value.as_deref());
+            if let (Some(learner), Some(rejection)) = (learner, parse(record)) {
+                let learner = String::from_utf8_lossy(learner).into_owned();
+                read.rejected.push((learner, rejection));
+            }
+        })
+        .await?;
+        Ok(read)
+    }
+
+    /// Holds what one learner told against its plans.
+    pub(super) fn compare(&self, listing: &Listing, ledger: &Ledger<'_>, findings: &mut Findings) {
+        let name = listing.name.as_str();
+        let own = self.announced.iter();
+        for told in own.filter(|told| Some(told.policy.as_str()) == ledger.lineage()) {
+            let (policy, version) = (told.policy.as_str(), told.version);
+            findings.digest(policy, version, told.weights_sha256, "its announcement");
+            let made_by = version.0.checked_sub(1);
+            if made_by.is_some_and(|update| !listing.plans.contains(&update)) {
+                findings.breach("versions announced without a plan", || {
+                    format!("version {version} of {policy} was announced, and no plan made it")
+                });
+            }
+        }
+        for told in self
+            .updated
+            .iter()
+            .filter(|told| told.learner.as_str() == name)
+        {
+            let made = told.version.next();
+            findings.digest(
+                told.policy.as_str(),
+                made,
+                told.weights_sha256,
+                "the steps' topic",
+            );
+        }
+        for (learner, rejection) in &self.rejected {
+            if learner == name && rejection.source.is_none() {
+                ledger.mirrored(rejection, findings);
+            }
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
+    serde_json::from_slice(record.payload.as_deref()?).ok()
+}

@@ -1,0 +1,217 @@
+//! Journals, archive and log, told to the books.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use vintage_archive::{ArchiveFile, Reader};
+use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_control::{Incarnation, Offset, Partition};
+use vintage_learner::source;
+use vintage_rollout::read_journals;
+use vintage_trajectory::content_sha256;
+
+use super::{
+    books::{Books, Place, Told},
+    findings::Findings,
+};
+use crate::Result;
+
+/// Offsets at the end of a partition may hold no record; after this long nothing more comes.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// What the log acknowledged, by the producers' own word.
+pub(super) fn journals(folder: &Path, books: &mut Books) -> Result<()> {
+    for (producer, numbers) in read_journals(folder)? {
+        books.journal(&producer);
+        for (first, last) in numbers.runs() {
+            for number in first..=last {
+                books.acknowledge(&producer, number);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every file of every life, whatever its neighbours are like; tells the last life.
+pub(super) async fn archive(
+    reader: &Reader,
+    deep: bool,
+    books: &mut Books,
+    findings: &mut Findings,
+) -> Result<Option<Incarnation>> {
+    let lives = reader.incarnations().await?;
+    for &incarnation in &lives {
+        let meta = reader.meta(incarnation).await?;
+        for partition in reader.partitions(incarnation).await? {
+            let place = (incarnation, partition);
+            let bases = reader.bases(incarnation, partition).await?;
+            let mut next = meta.starts.get(&partition).copied().unwrap_or_default();
+            for (at, &base) in bases.iter().enumerate() {
+                check_chain(place, next, base, findings);
+                let read = match reader.file(incarnation, partition, base).await {
+                    Ok(file) => {
+                        next = file.footer.next_offset;
+                        file_of(reader, file, deep, books, findings).await
+                    }
+                    Err(error) => Err(error),
+                };
+                match read {
+                    Ok(()) => books.claim(place, base.0..next.0),
+                    Err(error @ vintage_archive::Error::Corrupt { .. }) => {
+                        findings.breach("files that cannot be read", || error.to_string());
+                        let following = bases.get(at + 1).copied();
+                        next = following.unwrap_or(next.max(base.next()));
+                        let end = following.map_or(i64::MAX, |following| following.0);
+                        books.darken(place, base.0..end);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    Ok(lives.last().copied())
+}
+
+fn check_chain(place: Place, next: Offset, base: Offset, findings: &mut Findings) {
+    if base == next {
+        return;
+    }
+    let (incarnation, partition) = place;
+    let kind = if base > next { "gap" } else { "overlap" };
+    findings.breach("files that do not meet", || {
+        format!(
+            "the archive of incarnation {incarnation} partition {partition} has a {kind}: the \
+             files before end at offset {next}, the next begins at {base}"
+        )
+    });
+}
+
+async fn file_of(
+    reader: &Reader,
+    file: ArchiveFile,
+    deep: bool,
+    books: &mut Books,
+    findings: &mut Findings,
+) -> vintage_archive::Result<()> {
+    let footer = file.footer.clone();
+    let path = file.path.clone();
+    let (mut messages, mut rows, mut quarantined, mut outside) = (0, 0, 0, 0);
+    let mut count = |told: &Told<'_>, findings: &mut Findings| {
+        messages += 1;
+        rows += u64::from(told.rows.unwrap_or(0));
+        quarantined += u64::from(told.rows.is_none());
+        let claimed = footer.base_offset..footer.next_offset;
+        outside += u64::from(!claimed.contains(&told.record.offset));
+        books.archived(told, findings);
+    };
+    if deep {
+        let mut all = reader.messages_in(file);
+        while let Some(message) = all.next().await? {
+            let rows = message.rows.as_ref().ok();
+            let told = Told {
+                record: message.record,
+                headers: message.headers.as_ref().ok(),
+                rows: rows.map(|rows| rows.len() as u32),
+                crc32c: message.payload_crc32c,
+                content: rows.map(|rows| content_sha256([rows])),
+            };
+            count(&told, findings);
+        }
+    } else {
+        let mut heads = reader.heads_in(file);
+        while let Some(head) = heads.next().await? {
+            count(&Told::of(&head), findings);
+        }
+    }
+    let says = (footer.messages, footer.rows, footer.quarantined, 0);
+    let holds = (messages, rows, quarantined, outside);
+    if says != holds {
+        findings.breach("files that differ from their footers", || {
+            let (messages, rows, quarantined, outside) = holds;
+            format!(
+                "{path} holds {messages} messages, {rows} rows, {quarantined} quarantined and \
+                 {outside} outside of the offsets it claims; its footer says {}, {} and {}",
+                says.0, says.1, says.2
+            )
+        });
+    }
+    Ok(())
+}
+
+/// What the log still holds.
+pub(super) async fn topic(
+    bus: &Bus,
+    topic: &str,
+    life: Incarnation,
+    deep: bool,
+    books: &mut Books,
+    findings: &mut Findings,
+) -> Result<()> {
+    let told = through(bus, topic, "audit", |record| {
+        let read = source::read(life, record);
+        let (headers, rows) = match &read.message {
+            Ok((headers, rows)) => (Some(headers), Some(rows)),
+            Err(unreadable) => (unreadable.headers.as_ref(), None),
+        };
+        let told = Told {
+            record: read.record,
+            headers,
+            rows: rows.map(|rows| rows.len() as u32),
+            crc32c: record.payload.as_ref().map(|_| read.crc32c),
+            content: rows.filter(|_| deep).map(|rows| content_sha256([rows])),
+        };
+        books.found_live(&told, findings);
+    });
+    let marks = told.await?;
+    for (partition, low, high) in &marks {
+        books.live((life, *partition), low.0..high.0);
+    }
+    if marks.is_empty() {
+        findings.note("no topic", || {
+            format!("the broker has no topic {topic}: only the archive speaks for the log")
+        });
+    }
+    Ok(())
+}
+
+/// Reads a topic up to where it ends now; tells its low and high marks. None if there is none.
+pub(super) async fn through(
+    bus: &Bus,
+    topic: &str,
+    client: &str,
+    mut each: impl FnMut(&vintage_bus::Record),
+) -> Result<Vec<(Partition, Offset, Offset)>> {
+    let marks = match bus.watermarks(topic).await {
+        Ok(marks) => marks,
+        Err(vintage_bus::Error::NoSuchTopic { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let filled = marks.iter().filter(|(_, low, high)| low < high);
+    let mut ends: BTreeMap<_, _> = filled.clone().map(|(p, _, high)| (*p, *high)).collect();
+    if ends.is_empty() {
+        return Ok(marks);
+    }
+    let start = filled
+        .map(|(partition, low, _)| (*partition, *low))
+        .collect();
+    let mut records = bus.consumer(client, topic, start, ConsumerLimits::default())?;
+    while !ends.is_empty() {
+        let Ok(event) = tokio::time::timeout(SILENCE, records.next()).await else {
+            break;
+        };
+        let Some(event) = event? else { break };
+        let Event::Record(record) = event else {
+            continue;
+        };
+        let Some(&end) = ends.get(&record.partition) else {
+            continue; // it came after the audit began
+        };
+        if record.offset.next() >= end {
+            ends.remove(&record.partition);
+        }
+        if record.offset < end {
+            each(&record);
+        }
+    }
+    records.close();
+    Ok(marks)
+}

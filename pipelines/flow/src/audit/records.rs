@@ -1,0 +1,160 @@
+//! A learner's control records: listed early, read late, told to its ledger in order.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+use vintage_control::{CheckpointManifest, LearnerStart, Name, Plan, PolicyVersion, UpdateResult};
+use vintage_store::{Store, Weights};
+
+use super::{findings::Findings, ledger::Ledger};
+use crate::Result;
+
+/// The records a learner had left when the audit looked.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) name: Name,
+    pub(super) plans: BTreeSet<u64>,
+    results: BTreeSet<u64>,
+    checkpoints: BTreeSet<u64>,
+}
+
+impl Listing {
+    /// Every learner, or one. Plans are listed last: what follows from a plan is there after it.
+    pub(super) async fn all(store: &Store, only: Option<&Name>) -> Result<Vec<Self>> {
+        let checkpoints = store.list("checkpoints").await?;
+        let results = store.list("results").await?;
+        let plans = store.list("plans").await?;
+        let of = |paths: &[String], kind: &str, end: &str| -> Vec<(Name, u64)> {
+            let paths = paths.iter();
+            paths.filter_map(|path| parse(path, kind, end)).collect()
+        };
+        let checkpoints = of(&checkpoints, "checkpoints/", "/manifest.json");
+        let results = of(&results, "results/", ".json");
+        let plans = of(&plans, "plans/", ".json");
+        let everybody = [&checkpoints, &results, &plans];
+        let names: BTreeSet<_> = everybody
+            .iter()
+            .flat_map(|of| of.iter().map(|(n, _)| n))
+            .collect();
+        let listed = names
+            .into_iter()
+            .filter(|name| only.is_none_or(|only| only == *name));
+        Ok(listed
+            .map(|name| {
+                let mine = |all: &[(Name, u64)]| {
+                    all.iter()
+                        .filter(|(of, _)| of == name)
+                        .map(|(_, version)| *version)
+                        .collect()
+                };
+                Self {
+                    name: name.clone(),
+                    plans: mine(&plans),
+                    results: mine(&results),
+                    checkpoints: mine(&checkpoints),
+                }
+            })
+            .collect())
+    }
+
+    /// Tells the ledger everything, version by version.
+    pub(super) async fn tell(
+        &self,
+        store: &Store,
+        ledger: &mut Ledger<'_>,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let name = &self.name;
+        let start: Option<LearnerStart> =
+            get(store, &format!("starts/{name}.json"), findings).await?;
+        if let Some(start) = start {
+            ledger.began_at(&start);
+        }
+        let all = [&self.plans, &self.results, &self.checkpoints];
+        let end = all
+            .iter()
+            .filter_map(|of| of.last())
+            .max()
+            .map_or(0, |last| last + 1);
+        let planned = self.plans.last().map_or(0, |last| last + 1);
+        for number in 0..end {
+            let version = PolicyVersion(number);
+            if self.checkpoints.contains(&number) {
+                let path = format!("checkpoints/{name}/{number}/manifest.json");
+                // Older ones are pruned while this reads.
+                let manifest: Option<CheckpointManifest> = get(store, &path, findings).await?;
+                if let Some(manifest) = manifest {
+                    ledger.checkpoint(version, &manifest, findings);
+                }
+            }
+            let plan: Option<Plan> =
+                get(store, &format!("plans/{name}/{number}.json"), findings).await?;
+            match &plan {
+                Some(plan) if self.plans.contains(&number) => {
+                    ledger.plan(version, plan, findings);
+                }
+                None if number < planned => {
+                    findings.breach("plans missing", || {
+                        format!("plans/{name}/{number}.json is missing, and later plans are there")
+                    });
+                }
+                _ => {}
+            }
+            let result: Option<UpdateResult> =
+                get(store, &format!("results/{name}/{number}.json"), findings).await?;
+            match result {
+                Some(result) => ledger.result(version, &result, plan.as_ref(), findings),
+                // A copy for a replay has none at all.
+                None if number + 1 < planned && !self.results.is_empty() => {
+                    findings.breach("results missing", || {
+                        format!(
+                            "results/{name}/{number}.json is missing, and later plans are there"
+                        )
+                    });
+                }
+                None => {}
+            }
+        }
+        if let Some(policy) = ledger.lineage().and_then(|policy| policy.parse().ok()) {
+            published(store, policy, findings).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The digests under which a lineage's versions are published.
+async fn published(store: &Store, policy: Name, findings: &mut Findings) -> Result<()> {
+    let weights = Weights::new(store.clone(), policy.clone());
+    for version in weights.versions().await? {
+        // Those nobody needs any more are removed while this reads.
+        if let Some(manifest) = weights.manifest(version).await? {
+            let file = format!("weights/{policy}/{version}/manifest.json");
+            findings.digest(policy.as_str(), version, manifest.weights_sha256, &file);
+        }
+    }
+    Ok(())
+}
+
+/// A record, or `None` if it is not there or cannot be read, which is told.
+async fn get<T: DeserializeOwned>(
+    store: &Store,
+    path: &str,
+    findings: &mut Findings,
+) -> Result<Option<T>> {
+    let Some(bytes) = store.get(path).await? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => {
+            findings.breach("records that cannot be read", || format!("{path}: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// `<kind><name>/<number><end>`
+fn parse(path: &str, kind: &str, end: &str) -> Option<(Name, u64)> {
+    let (name, number) = path.strip_prefix(kind)?.split_once('/')?;
+    Some((name.parse().ok()?, number.strip_suffix(end)?.parse().ok()?))
+}

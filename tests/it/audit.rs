@@ -1,0 +1,223 @@
+//! Invariant 3: `vintage audit` and a second auditor, in Python and of other hands, give the same
+//! numbers of the same runs, and neither misses what was tampered with.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vintage_tests::{Ended, Running, copy, number, place, python, run, vintage};
+
+use crate::roles::Broker;
+
+const STEPS: u64 = 30;
+
+pub(crate) fn train(out: &Path, broker: &str) -> Command {
+    let mut command = vintage(["run", "--output", "json", "--out"]);
+    command.arg(out).args(["--steps", &STEPS.to_string()]);
+    command.args(["--set", &format!("broker={broker}")]);
+    for setting in [
+        "warm_start.steps=5",
+        "evaluation.prompts=16",
+        "learner.checkpoint_every=5",
+        "topics.partitions=2",
+    ] {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// `vintage audit`
+pub(crate) fn audit(out: &Path, more: &[&str]) -> Result<Ended> {
+    let mut command = vintage(["audit", "--output", "json"]);
+    command.arg(out).args(more);
+    run(command)
+}
+
+/// What both auditors say of a run, once they agree on every number and on the verdict.
+pub(crate) fn both(out: &Path, broker: Option<&str>) -> Result<Value> {
+    let ours = audit(out, &[])?;
+    let code = ours.status.code();
+    ensure!(code == Some(0) || code == Some(3), "{}", ours.stderr);
+    let ours: Value = serde_json::from_str(&ours.stdout)?;
+    ensure!(ours["holds"] == (code == Some(0)), "{ours}");
+    let mut theirs = Command::new(python());
+    theirs.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/audit.py"));
+    theirs.arg(out).args(broker);
+    let theirs = run(theirs)?.json()?;
+    let learners = theirs["learners"].as_object().context("no learners")?;
+    for (learner, counts) in learners {
+        let counts = counts.as_object().context("no counts")?;
+        for (name, count) in counts {
+            let own = &ours["learners"][learner][name];
+            ensure!(
+                own == count,
+                "{learner} {name}: {own}, by the second auditor {count}\n{ours}\n{theirs}"
+            );
+        }
+    }
+    ensure!(ours["holds"] == theirs["holds"], "{ours}\n{theirs}");
+    Ok(ours)
+}
+
+fn lead(audited: &Value, key: &str) -> Result<u64> {
+    number(&audited["learners"]["lead"], key)
+}
+
+/// Changes one control record.
+fn edit(file: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
+    let mut record: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    change(&mut record);
+    Ok(std::fs::write(file, record.to_string())?)
+}
+
+/// A file of partition 0 that is neither its first nor its last.
+fn middle_file(out: &Path) -> Result<std::path::PathBuf> {
+    let life = out.join("archive/v1/vintage.run.rollouts.v1/0/p=00000");
+    let mut files: Vec<_> = life.read_dir()?.flatten().map(|file| file.path()).collect();
+    files.sort();
+    ensure!(files.len() > 2, "{} files", files.len());
+    Ok(files.swap_remove(files.len() / 2))
+}
+
+type Tamper = fn(&Path) -> Result<()>;
+
+const TAMPERED: &[(&str, &str, Tamper)] = &[
+    ("archive gap", "has a gap", |out| {
+        Ok(std::fs::remove_file(middle_file(out)?)?)
+    }),
+    ("missing plan", "plans/lead/12.json is missing", |out| {
+        Ok(std::fs::remove_file(out.join("plans/lead/12.json"))?)
+    }),
+    ("trained twice", "was trained by update 3 already", |out| {
+        let text = std::fs::read_to_string(out.join("plans/lead/3.json"))?;
+        let other: Value = serde_json::from_str(&text)?;
+        edit(&out.join("plans/lead/4.json"), |plan| {
+            plan["groups"][0] = other["groups"][0].clone();
+        })
+    }),
+    ("weights of another run", "version 11 of lead is", |out| {
+        edit(&out.join("results/lead/10.json"), |result| {
+            result["weights_sha256"] = json!("0".repeat(64));
+        })
+    }),
+    (
+        "group dropped from its plan",
+        "no plan before names it",
+        |out| {
+            edit(&out.join("plans/lead/2.json"), |plan| {
+                let groups = plan["groups"].as_array_mut().into_iter();
+                groups.for_each(|groups| drop(groups.remove(0)));
+            })
+        },
+    ),
+];
+
+#[test]
+fn two_auditors_agree_on_a_clean_run_and_on_tampered_ones() -> Result<()> {
+    let (folder, out) = place()?;
+    let summary = run(train(&out, "embedded"))?.json()?;
+    let audited = both(&out, None)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    ensure!(lead(&audited, "trained")? == STEPS * 16, "{audited}");
+    for term in ["produced", "trained", "rejected", "in_flight", "lost"] {
+        ensure!(
+            audited["learners"]["lead"][term] == summary[term],
+            "{term}: {audited} {summary}"
+        );
+    }
+    ensure!(
+        audit(&out, &["--deep"])?.json()? == audited,
+        "a deep look sees the same"
+    );
+    asked(&out)?;
+    for (what, says, tamper) in TAMPERED {
+        let copied = folder.path().join(what.replace(' ', "-"));
+        copy(&out, &copied)?;
+        tamper(&copied)?;
+        let audited = both(&copied, None)?;
+        let findings = audited["findings"].as_array().context("no findings")?;
+        let found = findings
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|line| line.contains(says));
+        ensure!(found && audited["holds"] == false, "{what}: {audited}");
+    }
+    deep(&out)
+}
+
+/// Which rollouts trained an update, and what became of one.
+fn asked(out: &Path) -> Result<()> {
+    let told = audit(out, &["--update", "7"])?.json()?;
+    let groups = told["answers"][0]["update"]["groups"]
+        .as_array()
+        .context("no groups")?;
+    ensure!(groups.len() == 16, "{told}");
+    let rollout = format!(
+        "{}/{}",
+        groups[3]["producer"].as_str().context("no name")?,
+        groups[3]["producer_seq"]
+    );
+    let id = groups[3]["group"].as_str().context("no id")?;
+    for name in [rollout.as_str(), id] {
+        let told = audit(out, &["--rollout", name])?.json()?;
+        let told = &told["answers"][0]["rollout"];
+        ensure!(told["fate"] == "trained" && told["update"] == 7, "{told}");
+    }
+    let unknown = audit(out, &["--rollout", "nobody/0"])?;
+    ensure!(unknown.status.code() == Some(3), "{}", unknown.stdout);
+    ensure!(
+        unknown
+            .stdout
+            .contains("no journal, log, archive or plan knows it"),
+        "{}",
+        unknown.stdout
+    );
+    Ok(())
+}
+
+/// What only the content tells, and only a deep look sees.
+fn deep(out: &Path) -> Result<()> {
+    let mut tamper = Command::new(python());
+    tamper.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/tamper.py"));
+    let tampered = run({
+        tamper.arg(out);
+        tamper
+    })?;
+    ensure!(tampered.status.success(), "{}", tampered.stderr);
+    ensure!(
+        audit(out, &[])?.status.success(),
+        "counts alone do not tell"
+    );
+    let deep = audit(out, &["--deep"])?;
+    ensure!(deep.status.code() == Some(3), "{}", deep.stderr);
+    ensure!(deep.stdout.contains("by its plan"), "{}", deep.stdout);
+    Ok(())
+}
+
+#[test]
+fn two_auditors_agree_on_killed_runs() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kafka = folder.path().join("kafka");
+    let broker = Broker::up(&kafka)?;
+    for (name, address) in [("embedded", "embedded"), ("kafka", broker.address.as_str())] {
+        let out = folder.path().join(format!("run-{name}"));
+        for life in 1..=2 {
+            let mut killed = Running::start(train(&out, address))?;
+            ensure!(killed.says("training")?, "life {life} ended by itself");
+            killed.runs_for(Duration::from_millis(700 * life));
+            killed.kill()?;
+        }
+        run(train(&out, address))?.json()?;
+        let on_kafka = address != "embedded";
+        let audited = both(&out, on_kafka.then_some(address))?;
+        ensure!(audited["holds"] == true, "{name}: {audited}");
+        ensure!(
+            lead(&audited, "trained")? == STEPS * 16,
+            "{name}: {audited}"
+        );
+        if on_kafka {
+            ensure!(lead(&audited, "lost")? == 0, "{audited}");
+        }
+    }
+    Ok(())
+}
