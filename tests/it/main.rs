@@ -3,6 +3,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod garbage;
 mod kill;
 mod python;
 mod readers;

@@ -174,7 +174,10 @@ fn log_columns(partition: Partition, messages: &[Message]) -> Result<Vec<ArrayRe
             headers.append(false);
             payload_crcs.append_null();
         }
-        if let Body::Bad { reason, payload } = &message.body {
+        if let Body::Bad {
+            reason, payload, ..
+        } = &message.body
+        {
             reasons.append_value(reason);
             let kept = payload
                 .as_ref()

@@ -25,6 +25,8 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     Rows(Rows),
     Bad {
+        /// As a class to count by: `no_payload`, `bad_headers` or `undecodable`.
+        class: &'static str,
         reason: String,
         payload: Option<Bytes>,
     },
@@ -34,7 +36,8 @@ impl Message {
     pub(crate) fn of(record: Record) -> Self {
         let body = match decode(&record) {
             Ok(rows) => Body::Rows(rows),
-            Err(reason) => Body::Bad {
+            Err((class, reason)) => Body::Bad {
+                class,
                 reason: truncated(reason),
                 payload: record.payload.clone(),
             },
@@ -47,6 +50,14 @@ impl Message {
             payload_crc32c: record.payload.as_deref().map(crc32c::crc32c),
             payload_len: record.payload.as_ref().map_or(0, Bytes::len),
             body,
+        }
+    }
+
+    /// The class to count it under, if it cannot be decoded.
+    pub(crate) fn quarantined(&self) -> Option<&'static str> {
+        match &self.body {
+            Body::Rows(_) => None,
+            Body::Bad { class, .. } => Some(class),
         }
     }
 
@@ -71,19 +82,18 @@ impl Message {
     }
 }
 
-fn decode(record: &Record) -> Result<Rows, String> {
+fn decode(record: &Record) -> Result<Rows, (&'static str, String)> {
     let Some(payload) = &record.payload else {
-        return Err("it has no payload".to_owned());
+        return Err(("no_payload", "it has no payload".to_owned()));
     };
     let pairs = record
         .headers
         .iter()
         .map(|h| (h.key.as_str(), h.value.as_deref()));
-    let headers = Headers::parse(pairs).map_err(|error| error.to_string())?;
-    headers
-        .check_payload(payload)
-        .map_err(|error| error.to_string())?;
-    Rows::decode(payload).map_err(|error| error.to_string())
+    let headers = Headers::parse(pairs).map_err(|error| ("bad_headers", error.to_string()))?;
+    let rows = headers.check_payload(payload);
+    let rows = rows.and_then(|()| Rows::decode(payload));
+    rows.map_err(|error| ("undecodable", error.to_string()))
 }
 
 fn truncated(mut reason: String) -> String {

@@ -259,7 +259,12 @@ impl<S: Source> Sink<S> {
                         found,
                     });
                 }
-                self.held += roll.push(Message::of(record), Instant::now());
+                let message = Message::of(record);
+                if let Some(reason) = message.quarantined() {
+                    let name = "vintage_records_quarantined_total";
+                    metrics::counter!(name, "reason" => reason).increment(1);
+                }
+                self.held += roll.push(message, Instant::now());
             }
             Event::Assigned(starts) => self.assign(starts),
             // Its records will be written by who reads the partition now.
@@ -376,6 +381,7 @@ impl<S: Source> Sink<S> {
                         "archived records that cannot be decoded"
                     );
                 }
+                metrics::counter!("vintage_records_archived_total").increment(footer.messages);
                 self.summary.messages += footer.messages;
                 self.summary.rows += footer.rows;
                 self.summary.quarantined += footer.quarantined;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset as Native, TopicPartitionList,
+    ClientContext, Offset as Native, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::KafkaError,
@@ -119,6 +119,26 @@ impl ClientContext for Context {
     }
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
+    }
+    /// How far behind the log's end each partition is: records not read yet. Group offsets say
+    /// nothing here, for none is committed.
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else {
+            return;
+        };
+        let next = self.next();
+        for (partition, known) in &topic.partitions {
+            let Some(next) = next.get(&Partition(*partition)) else {
+                continue;
+            };
+            let lag = known.ls_offset.max(known.hi_offset) - next.0;
+            let labels = [
+                ("reader", statistics.client_id.clone()),
+                ("topic", self.topic.clone()),
+                ("partition", partition.to_string()),
+            ];
+            metrics::gauge!("vintage_lag_records", &labels).set(lag.max(0) as f64);
+        }
     }
 }
 

@@ -116,6 +116,8 @@ impl Settings {
             // A lost position is an error that names it, never a silent jump.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
+            // For the gauge of lag.
+            .set("statistics.interval.ms", "2000")
             .set("check.crcs", "true")
             .set("message.max.bytes", self.max_message_bytes.to_string())
             // Not a bound: one batch over it is sent all the same.

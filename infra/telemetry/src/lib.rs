@@ -1,10 +1,13 @@
-//! Logging for every role: one subscriber, text or JSON lines, to wherever the program shows
+//! Logging and metrics for every role: one subscriber, text or JSON lines, to wherever the program shows
 //! things that are not data (standard error, above the progress bars).
 //!
 //! `RUST_LOG` is read as everywhere; `RUST_LOG=vintage=debug` covers every crate of ours.
 
+mod metrics;
+
 use std::{
     fmt, io,
+    net::SocketAddr,
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -15,6 +18,8 @@ use tracing_subscriber::{
     fmt::{MakeWriter, format::FmtSpan},
     util::SubscriberInitExt,
 };
+
+pub use self::metrics::{parse_address, serve};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +81,17 @@ pub enum Error {
         /// Its text.
         text: String,
         /// What is wrong.
+        why: String,
+    },
+    /// The metrics cannot be served there.
+    #[error(
+        "cannot serve metrics at http://{address}/metrics: {why}; choose another \
+         metrics.listen (--metrics), or leave it out"
+    )]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
         why: String,
     },
     /// A subscriber was there already.

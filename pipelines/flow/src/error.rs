@@ -53,6 +53,9 @@ pub enum Error {
     /// The model folder cannot be used. (A model that fails in training is a learner's error.)
     #[error("model: {0}")]
     Model(#[from] vintage_model::Error),
+    /// What is counted cannot be served.
+    #[error(transparent)]
+    Telemetry(#[from] vintage_telemetry::Error),
     /// Stopped before there was anything to leave behind.
     #[error("interrupted before training began")]
     Interrupted,
@@ -80,7 +83,11 @@ impl Error {
     /// Whether the user's words or configuration are at fault, rather than the run.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::Folder { .. } | Self::Model(_) => true,
+            Self::Config(_)
+            | Self::Usage(_)
+            | Self::Folder { .. }
+            | Self::Model(_)
+            | Self::Telemetry(_) => true,
             Self::Rollout(error) => matches!(
                 error,
                 vintage_rollout::Error::PromptFile { .. }

@@ -21,7 +21,7 @@ use crate::{
     folder::RunFolder,
     inputs,
     recorded::{ArchiveSource, archive_of, ends, live_source},
-    run::{sink_options, writer},
+    run::{serve_metrics, sink_options, writer},
     settings::{learner_settings, rollout_config},
     tasks::Task,
 };
@@ -78,6 +78,7 @@ pub async fn learn(
             inputs::check(config).await?;
         }
         let folder = RunFolder::share(out, resolved)?;
+        serve_metrics(config)?;
         return learn_on(config, &folder, None, stop, events).await;
     }
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
@@ -213,6 +214,7 @@ async fn join(
         inputs::check_broker(config).await?;
     }
     let folder = RunFolder::share(out, resolved)?;
+    serve_metrics(config)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     Ok((folder, log))
 }

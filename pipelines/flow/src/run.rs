@@ -52,6 +52,7 @@ pub async fn run(
         inputs::check(config).await?;
     }
     let folder = RunFolder::take(out, resolved)?;
+    serve_metrics(config)?;
     if let Some(summary) = finished_summary(&folder, config)? {
         return Ok(summary);
     }
@@ -84,6 +85,15 @@ pub async fn run(
     summary.training_seconds = training_seconds;
     save_summary(&folder, &summary)?;
     Ok(summary)
+}
+
+/// Lets whoever watches see what this process counts, if that was asked for.
+pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
+    if let Some(listen) = &config.metrics.listen {
+        let address = vintage_telemetry::parse_address(listen).map_err(Error::Usage)?;
+        vintage_telemetry::serve(address)?;
+    }
+    Ok(())
 }
 
 /// What the folder's records add up to.

@@ -221,6 +221,7 @@ impl Publisher {
             journal.acknowledge(group.seq)?;
         }
         published.groups += 1;
+        metrics::counter!("vintage_groups_produced_total").increment(1);
         point("rollout.journaled", in_hand - 1);
         published.rows += group.rows;
         published.tokens += group.tokens;

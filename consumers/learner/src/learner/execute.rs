@@ -74,6 +74,9 @@ impl Learner {
                 groups,
             });
         }
+        if run != Run::Again {
+            count(&plan, &result);
+        }
         self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
         if version.0.is_multiple_of(self.settings.checkpoint_every) {
             self.checkpoint().await?;
@@ -235,6 +238,22 @@ impl Learner {
             .tell(LearnerEvent::Checkpointed(manifest.version));
         Ok(())
     }
+}
+
+/// For whoever watches: what an update that runs for the first time did.
+fn count(plan: &Plan, result: &UpdateResult) {
+    let learner = || plan.learner.to_string();
+    let trained = metrics::counter!("vintage_groups_trained_total", "learner" => learner());
+    trained.increment(plan.groups.len() as u64);
+    for rejection in &plan.rejections {
+        let labels = [
+            ("learner", learner()),
+            ("reason", rejection.reason.as_str().to_owned()),
+        ];
+        metrics::counter!("vintage_groups_rejected_total", &labels).increment(1);
+    }
+    metrics::histogram!("vintage_update_seconds", "learner" => learner())
+        .record(result.update_seconds);
 }
 
 /// Rejections that count as groups of the run's log: a duplicate is a second copy of one that

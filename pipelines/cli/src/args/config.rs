@@ -22,6 +22,9 @@ pub(crate) struct ConfigArgs {
     /// `embedded`, `local`, or HOST:PORT[,HOST:PORT…] (setting `broker`).
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<String>,
+    /// Serve Prometheus metrics at IP:PORT, or at a port of 127.0.0.1 (setting `metrics.listen`).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
 }
 
 impl ConfigArgs {
@@ -49,6 +52,7 @@ impl ConfigArgs {
         let own = [
             ("--seed", "seed", self.seed.map(|seed| seed.to_string())),
             ("--broker", "broker", self.broker.clone()),
+            ("--metrics", "metrics.listen", self.metrics.clone()),
         ];
         for (flag, key, value) in own.iter().chain(flags) {
             if let Some(value) = value {

@@ -216,6 +216,12 @@ impl Settings for RunConfig {
             "must be 1 or 3: other numbers make no quorum worth having",
         );
 
+        if let Some(listen) = &self.metrics.listen
+            && let Err(why) = vintage_telemetry::parse_address(listen)
+        {
+            let key = "metrics.listen";
+            found.push(Violation { key, why });
+        }
         self.gate_violations(&mut found);
         self.store_violations(&mut found);
         found

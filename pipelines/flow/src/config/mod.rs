@@ -29,7 +29,7 @@ pub use resolve::{Resolved, Settings, Violation};
 pub use rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
 pub use run::RunConfig;
 pub use sections::{
-    ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, ModelConfig, TeacherKind,
-    TopicsConfig, WarmStartConfig,
+    ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,
+    ModelConfig, TeacherKind, TopicsConfig, WarmStartConfig,
 };
 pub use show::{Recorded, read_recorded};

@@ -6,13 +6,14 @@ use super::{Change, ConfigError, Key, RunConfig};
 
 /// Settings that change nothing about what was trained so far, nor about what its plans mean.
 /// A whole section is named by its own key.
-const SAFE: [&str; 7] = [
+const SAFE: [&str; 8] = [
     "learner.steps",
     "learner.keep_versions",
     "learner.keep_checkpoints",
     "learner.checkpoint_every",
     "archive",
     "evaluation",
+    "metrics",
     "rollout.reward.timeout_seconds",
 ];
 

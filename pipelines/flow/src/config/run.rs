@@ -8,8 +8,8 @@ use super::{
     learner::LearnerConfig,
     rollout::{GateConfig, PromptsConfig, RolloutConfig},
     sections::{
-        ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, ModelConfig,
-        TopicsConfig, WarmStartConfig,
+        ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,
+        ModelConfig, TopicsConfig, WarmStartConfig,
     },
 };
 
@@ -59,6 +59,8 @@ pub struct RunConfig {
     pub evaluation: EvaluationConfig,
     /// Kafka topics.
     pub topics: TopicsConfig,
+    /// What is counted, for whoever watches.
+    pub metrics: MetricsConfig,
 }
 
 impl Default for RunConfig {
@@ -84,6 +86,7 @@ impl Default for RunConfig {
             archive: ArchiveConfig::default(),
             evaluation: EvaluationConfig::default(),
             topics: TopicsConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }

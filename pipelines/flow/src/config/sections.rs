@@ -152,6 +152,14 @@ impl Default for TopicsConfig {
     }
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// `IP:PORT`, or a port on 127.0.0.1, to serve Prometheus metrics at; unset = nowhere.
+    pub listen: Option<String>,
+}
+
 /// `[local]`: the broker of `broker = "local"`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,0 +1,93 @@
+//! What this process counts, for Prometheus.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+
+use crate::Error;
+
+/// Of the histogram of update times: from the tiny decoder's milliseconds to minutes.
+const SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+
+/// Where to listen: `HOST:PORT`, or `PORT`, which is this machine's own.
+///
+/// # Errors
+/// What the text should have been.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    let expected = "give IP:PORT, for example 127.0.0.1:9400; a port alone is on 127.0.0.1";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+/// Serves `http://address/metrics` for as long as the process lives. Counting costs next to
+/// nothing where nobody asked for it. To be called inside a tokio runtime.
+///
+/// # Errors
+/// [`Error::Listen`].
+pub fn serve(address: SocketAddr) -> Result<(), Error> {
+    let refused = |why: String| Error::Listen { address, why };
+    // The exporter binds later, in a task of its own, where nobody would hear of a failure.
+    let free = TcpListener::bind(address).map_err(|error| refused(error.to_string()))?;
+    drop(free);
+    let builder = PrometheusBuilder::new()
+        .with_http_listener(address)
+        .set_buckets_for_metric(Matcher::Full("vintage_update_seconds".to_owned()), &SECONDS)
+        .map_err(|error| refused(error.to_string()))?;
+    builder
+        .install()
+        .map_err(|error| refused(error.to_string()))?;
+    describe();
+    Ok(())
+}
+
+fn describe() {
+    let counters = [
+        (
+            "vintage_groups_produced_total",
+            "Groups the log acknowledged",
+        ),
+        ("vintage_groups_trained_total", "Groups trained, by learner"),
+        (
+            "vintage_groups_rejected_total",
+            "Groups that plans reject, by learner and reason; second copies are duplicate",
+        ),
+        (
+            "vintage_records_archived_total",
+            "Records in committed archive files",
+        ),
+        (
+            "vintage_records_quarantined_total",
+            "Records the archive could not decode, by reason",
+        ),
+    ];
+    for (name, what) in counters {
+        describe_counter!(name, what);
+    }
+    describe_gauge!(
+        "vintage_lag_records",
+        "Records of the log not read yet, by reader"
+    );
+    describe_histogram!(
+        "vintage_update_seconds",
+        Unit::Seconds,
+        "Computing an update"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_address;
+
+    #[test]
+    fn a_port_alone_is_on_this_machine() {
+        let local = parse_address("9400").unwrap();
+        assert_eq!(local.to_string(), "127.0.0.1:9400");
+        assert!(parse_address("0.0.0.0:9400").unwrap().ip().is_unspecified());
+        for bad in ["", "localhost", "127.0.0.1", "70000", "127.0.0.1:x"] {
+            assert!(parse_address(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Invariant 9 on a live topic: whatever is thrown among a run's rollouts costs one record each,
+//! with a reason and its offset, visible in the metrics, and the run goes on.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vintage_tests::{Running, place, python, replayed, run, vintage};
+
+use crate::{
+    audit::{audit, both},
+    roles::Broker,
+};
+
+const STEPS: u64 = 60;
+const TOPIC: &str = "vintage.run.rollouts.v1";
+
+/// One record that was sent.
+struct Sent {
+    what: String,
+    /// Partition and offset.
+    at: (i64, i64),
+    reason: String,
+    quarantined: bool,
+    number: Option<String>,
+}
+
+fn sent(line: &str) -> Result<Sent> {
+    let told: Value = serde_json::from_str(line)?;
+    let missing = |key: &str| format!("{key} in {line}");
+    let text = |key: &str| told[key].as_str().with_context(|| missing(key));
+    let place = |key: &str| told[key].as_i64().with_context(|| missing(key));
+    Ok(Sent {
+        what: text("what")?.to_owned(),
+        at: (place("partition")?, place("offset")?),
+        reason: text("reason")?.to_owned(),
+        quarantined: told["quarantined"] == true,
+        number: told["number"].as_str().map(str::to_owned),
+    })
+}
+
+/// Reasons and details of rejections, by partition and offset of the records they name.
+type Refused = BTreeMap<(i64, i64), Vec<(String, String)>>;
+
+fn rejections(out: &Path) -> Result<Refused> {
+    let mut found = Refused::new();
+    for update in 0..STEPS {
+        let text = std::fs::read_to_string(out.join(format!("plans/lead/{update}.json")))?;
+        let plan: Value = serde_json::from_str(&text)?;
+        for refused in plan["rejections"].as_array().into_iter().flatten() {
+            let text = |key: &str| refused[key].as_str().unwrap_or_default().to_owned();
+            for record in refused["records"].as_array().into_iter().flatten() {
+                let at = record["partition"].as_i64().zip(record["offset"].as_i64());
+                let said = (text("reason"), text("detail"));
+                found
+                    .entry(at.context("no offset")?)
+                    .or_default()
+                    .push(said);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Every sample that `http://127.0.0.1:<port>/metrics` gives now, by name and labels.
+fn scrape(port: u16) -> Result<BTreeMap<String, f64>> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    ensure!(answer.contains(" 200 "), "{answer}");
+    let samples = answer.lines().filter(|line| line.starts_with("vintage_"));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').context("a sample without a value")?;
+        Ok((name.to_owned(), value.parse()?))
+    };
+    samples.map(sample).collect()
+}
+
+/// Scrapes until every sample has reached what it should be.
+fn counted(
+    life: &mut Running,
+    port: u16,
+    expected: &BTreeMap<String, f64>,
+) -> Result<BTreeMap<String, f64>> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let samples = scrape(port)?;
+        let late =
+            |(name, least): &(&String, &f64)| samples.get(*name).is_none_or(|value| value < *least);
+        let late: Vec<_> = expected.iter().filter(late).collect();
+        if late.is_empty() {
+            return Ok(samples);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "not counted: {late:?} in {samples:#?}"
+        );
+        ensure!(
+            life.runs_for(Duration::from_millis(100)),
+            "the run ended before it counted {late:?}"
+        );
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+#[test]
+fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
+    let (folder, out) = place()?;
+    let kafka = folder.path().join("kafka");
+    let broker = Broker::up(&kafka)?;
+    let port = free_port()?;
+    let mut command = vintage(["run", "--output", "json", "--out"]);
+    command.arg(&out).args(["--broker", &broker.address]);
+    command.args([
+        "--steps",
+        &STEPS.to_string(),
+        "--metrics",
+        &port.to_string(),
+    ]);
+    for setting in [
+        "warm_start.steps=5",
+        "evaluation.prompts=16",
+        "topics.partitions=1",
+        "archive.roll_seconds=1",
+    ] {
+        command.args(["--set", setting]);
+    }
+    let mut life = Running::start(command)?;
+    let mut garbage = Command::new(python());
+    garbage.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/garbage.py"));
+    garbage.args([&broker.address, TOPIC]);
+    let garbage = run(garbage)?;
+    ensure!(garbage.status.success(), "{}", garbage.stderr);
+    let sent = garbage
+        .stdout
+        .lines()
+        .map(sent)
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(sent.len() > 1100, "{} records sent", sent.len());
+    watched(&mut life, port, &sent)?;
+    let summary = life.wait()?.json()?;
+    ensure!(
+        summary["finished"] == true && summary["balanced"] == true,
+        "{summary}"
+    );
+
+    let refused = rejections(&out)?;
+    for record in &sent {
+        let said = refused.get(&record.at).map_or(&[][..], Vec::as_slice);
+        let reasons: Vec<_> = said.iter().map(|(reason, _)| reason.as_str()).collect();
+        ensure!(
+            reasons == [record.reason.as_str()],
+            "{}: {said:?}",
+            record.what
+        );
+        ensure!(!said[0].1.is_empty(), "{} without a word", record.what);
+    }
+    ensure!(
+        refused.len() == sent.len(),
+        "{} rejected, {} sent",
+        refused.len(),
+        sent.len()
+    );
+    accounted(&out, &broker.address, &sent)?;
+    let replayed = replayed(&out, STEPS)?;
+    ensure!(
+        replayed["weights_sha256"] == summary["weights_sha256"],
+        "{replayed} {summary}"
+    );
+    Ok(())
+}
+
+/// The metrics tell of each record under its reason.
+fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
+    let mut expected: BTreeMap<String, f64> = BTreeMap::new();
+    let mut add = |name: String| *expected.entry(name).or_default() += 1.0;
+    for record in sent {
+        let reason = &record.reason;
+        add(format!(
+            "vintage_groups_rejected_total{{learner=\"lead\",reason=\"{reason}\"}}"
+        ));
+        if record.quarantined {
+            let reason = if record.what == "no payload" {
+                "no_payload"
+            } else {
+                reason
+            };
+            add(format!(
+                "vintage_records_quarantined_total{{reason=\"{reason}\"}}"
+            ));
+        }
+    }
+    let exact = expected.clone();
+    let lag =
+        format!("vintage_lag_records{{reader=\"learner\",topic=\"{TOPIC}\",partition=\"0\"}}");
+    expected.extend([
+        ("vintage_groups_produced_total".to_owned(), 1.0),
+        (
+            "vintage_groups_trained_total{learner=\"lead\"}".to_owned(),
+            1.0,
+        ),
+        (
+            "vintage_records_archived_total".to_owned(),
+            sent.len() as f64,
+        ),
+        (
+            "vintage_update_seconds_count{learner=\"lead\"}".to_owned(),
+            1.0,
+        ),
+        (lag, 0.0),
+    ]);
+    let samples = counted(life, port, &expected)?;
+    for (name, records) in exact {
+        ensure!(
+            samples[&name] == records,
+            "{name}: {} of {records}",
+            samples[&name]
+        );
+    }
+    Ok(())
+}
+
+/// Both auditors account for each record, and say why a group was not trained.
+fn accounted(out: &Path, broker: &str, sent: &[Sent]) -> Result<()> {
+    let audited = both(out, Some(broker))?;
+    ensure!(audited["holds"] == true, "{audited}");
+    let lead = &audited["learners"]["lead"];
+    let groups = || sent.iter().filter(|record| record.reason != "duplicate");
+    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+    for record in groups() {
+        *expected.entry(&record.reason).or_default() += 1;
+    }
+    ensure!(
+        lead["rejected"] == serde_json::json!(expected),
+        "{lead} {expected:?}"
+    );
+    let quarantined = sent.iter().filter(|record| record.quarantined).count();
+    ensure!(lead["quarantined"] == quarantined, "{lead} {quarantined}");
+    for record in groups() {
+        let Some(number) = &record.number else {
+            continue;
+        };
+        let told = audit(out, &["--offline", "--rollout", number])?.json()?;
+        let told = &told["answers"][0]["rollout"];
+        ensure!(told["reason"] == record.reason, "{}: {told}", record.what);
+        ensure!(
+            told["record"]["offset"] == record.at.1,
+            "{}: {told}",
+            record.what
+        );
+    }
+    Ok(())
+}
