@@ -9,4 +9,5 @@ mod python;
 mod readers;
 mod replay;
 mod roles;
+mod s3;
 mod small;

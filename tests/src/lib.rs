@@ -2,6 +2,7 @@
 
 pub mod chaos;
 mod kafka;
+mod s3;
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use kafka::Kafka;
+pub use s3::{S3, options as s3_options};
 
 /// No role of these tests needs nearly as long; a process that does hangs.
 const PATIENCE: Duration = Duration::from_secs(240);

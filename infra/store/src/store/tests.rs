@@ -11,32 +11,6 @@ fn scratch() -> (tempfile::TempDir, Store) {
 }
 
 #[tokio::test]
-async fn an_object_reads_back_and_is_never_overwritten() {
-    let (_folder, store) = scratch();
-    assert_eq!(store.get("a/b").await.unwrap(), None);
-    assert_eq!(
-        store
-            .create("a/b", Bytes::from_static(b"first"))
-            .await
-            .unwrap(),
-        Created::New
-    );
-    assert_eq!(
-        store
-            .create("a/b", Bytes::from_static(b"other"))
-            .await
-            .unwrap(),
-        Created::Exists
-    );
-    assert_eq!(store.get("a/b").await.unwrap().unwrap(), "first");
-    assert_eq!(store.get_range("a/b", 1..3).await.unwrap(), "ir");
-    assert_eq!(store.head("a/b").await.unwrap(), Some(5));
-    store.delete("a/b").await.unwrap();
-    store.delete("a/b").await.unwrap();
-    assert_eq!(store.head("a/b").await.unwrap(), None);
-}
-
-#[tokio::test]
 async fn paths_are_relative_to_the_store_they_were_asked_of() {
     let (folder, store) = scratch();
     let below = store.at("archive/").at("v1");
@@ -78,34 +52,6 @@ async fn a_folder_may_be_relative_a_url_or_have_odd_characters() {
         relative.local_path("x").unwrap(),
         std::env::current_dir().unwrap().join("folder/x")
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_concurrent_creators_exactly_one_wins() {
-    let (_folder, store) = scratch();
-    for object in 0..20 {
-        let path = format!("p/{object}");
-        let creators = (0..8u8).map(|who| {
-            let (store, path) = (store.clone(), path.clone());
-            tokio::spawn(async move { store.create(&path, Bytes::from(vec![who; 4096])).await })
-        });
-        let mut winners = Vec::new();
-        for (who, created) in futures::future::join_all(creators)
-            .await
-            .into_iter()
-            .enumerate()
-        {
-            if created.unwrap().unwrap() == Created::New {
-                winners.push(who as u8);
-            }
-        }
-        assert_eq!(winners.len(), 1);
-        assert_eq!(
-            store.get(&path).await.unwrap().unwrap(),
-            vec![winners[0]; 4096]
-        );
-    }
-    assert_eq!(store.list("").await.unwrap().len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,13 +141,6 @@ async fn records_are_one_line_of_json_and_a_foreign_one_is_named() {
         error.contains("r.json") && error.contains("lost"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn the_probe_passes_and_leaves_nothing() {
-    let (_folder, store) = scratch();
-    store.probe_conditional_put().await.unwrap();
-    assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
