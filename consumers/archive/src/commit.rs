@@ -1,14 +1,18 @@
 //! The commit of one file: encode, then create if absent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use vintage_control::{ArchiveFooter, Offset, Partition};
+use vintage_faults::point;
 use vintage_store::{Created, Store};
 
 use crate::{
     Codec, Error, Result,
     encode::{Label, encode},
     file::{Opened, Place},
+    insist::{self, Blocked},
     message::Message,
 };
 
@@ -20,6 +24,9 @@ pub(crate) struct Job {
     pub(crate) codec: Codec,
     /// Which assignment of the partition it was gathered under.
     pub(crate) generation: u64,
+    /// How long a trouble of the store is waited out, unless cancelled.
+    pub(crate) patience: Duration,
+    pub(crate) cancel: CancellationToken,
 }
 
 /// What became of it.
@@ -28,12 +35,17 @@ pub(crate) struct Done {
     pub(crate) generation: u64,
     /// Payload bytes no longer held.
     pub(crate) freed: usize,
+    /// What it had to wait for.
+    pub(crate) blocked: Blocked,
     pub(crate) outcome: Result<Outcome>,
 }
 
 pub(crate) enum Outcome {
     /// The file is ours.
-    Won { footer: ArchiveFooter, bytes: usize },
+    Won {
+        footer: Box<ArchiveFooter>,
+        bytes: usize,
+    },
     /// A rival's file covers the offsets up to `next`; `rest` are our messages from there on.
     Lost { next: Offset, rest: Vec<Message> },
 }
@@ -42,7 +54,8 @@ impl Job {
     pub(crate) async fn run(self) -> Done {
         let (partition, generation) = (self.label.partition, self.generation);
         let held: usize = self.messages.iter().map(Message::bytes).sum();
-        let outcome = self.commit().await;
+        let mut blocked = Blocked::new();
+        let outcome = self.commit(&mut blocked).await;
         let kept = match &outcome {
             Ok(Outcome::Lost { rest, .. }) => rest.iter().map(Message::bytes).sum(),
             _ => 0,
@@ -51,16 +64,19 @@ impl Job {
             partition,
             generation,
             freed: held - kept,
+            blocked,
             outcome,
         }
     }
 
-    async fn commit(self) -> Result<Outcome> {
+    async fn commit(self, blocked: &mut Blocked) -> Result<Outcome> {
         let Self {
             store,
             label,
             messages,
             codec,
+            patience,
+            cancel,
             ..
         } = self;
         let label = Arc::new(label);
@@ -85,9 +101,17 @@ impl Job {
             file: path.clone(),
             why,
         })?;
-        let bytes = file.len();
-        match store.create(&path, file.into()).await? {
-            Created::New => Ok(Outcome::Won { footer, bytes }),
+        point("archive.encoded", messages.len() as u64);
+        let file = Bytes::from(file);
+        let created = insist::create(&store, &path, &file, (patience, &cancel), blocked).await?;
+        match created {
+            Created::New => {
+                point("archive.committed", messages.len() as u64);
+                Ok(Outcome::Won {
+                    footer: Box::new(footer),
+                    bytes: file.len(),
+                })
+            }
             Created::Exists => {
                 let gone = || Error::Corrupt {
                     file: path.clone(),

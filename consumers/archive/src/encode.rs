@@ -15,7 +15,7 @@ use parquet::{
     arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
     file::metadata::KeyValue,
 };
-use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, Partition};
+use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, OffsetRange, Partition};
 use vintage_store::sha256;
 use vintage_trajectory::{Rows, SchemaVersion};
 
@@ -46,6 +46,8 @@ pub(crate) struct Label {
     pub(crate) next: Offset,
     pub(crate) writer: Arc<str>,
     pub(crate) reason: &'static str,
+    /// Offsets from `base` on that retention deleted unarchived.
+    pub(crate) lost: Option<OffsetRange>,
 }
 
 /// The bytes of a file that holds `messages`, and its footer.
@@ -109,6 +111,7 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
         max_timestamp_ms: timestamps.max(),
         writer: label.writer.to_string(),
         roll_reason: label.reason.to_owned(),
+        lost: label.lost,
     }
 }
 

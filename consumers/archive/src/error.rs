@@ -63,7 +63,8 @@ pub enum Error {
     #[error(
         "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
          the log now starts at {low}; {lost} records were deleted by retention unarchived: \
-         lengthen the topic's retention, and archive on under a new incarnation"
+         lengthen the topic's retention, and go on without them with `vintage archive --accept-gap`, \
+         which notes the gap"
     )]
     Expired {
         /// The topic.
@@ -80,8 +81,8 @@ pub enum Error {
     /// The log ends before the archive does: it is another log.
     #[error(
         "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
-         the log already at {high}; the topic was recreated or truncated: archive it under a new \
-         incarnation"
+         the log already at {high}; the topic was recreated or truncated: give the run another name \
+         (run = …), so that what it holds now has an archive of its own"
     )]
     Rewound {
         /// The topic.
@@ -92,6 +93,23 @@ pub enum Error {
         next: Offset,
         /// Where the log ends.
         high: Offset,
+    },
+    /// The log holds another record than the archive: it is another log.
+    #[error(
+        "archiving {topic} partition {partition} cannot go on: the last archived record is that at \
+         offset {offset}, and the log holds {found} there; the topic was recreated and has grown \
+         past the archive's end: give the run another name (run = …), so that what it holds now \
+         has an archive of its own"
+    )]
+    OtherLog {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// Of the last archived record.
+        offset: Offset,
+        /// What is there instead.
+        found: &'static str,
     },
     /// The consumer skipped or repeated records.
     #[error(

@@ -1,6 +1,6 @@
 //! One archive file: its footer, its seal, and its row groups read on demand.
 
-use std::{fmt::Display, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, ops::Range, sync::Arc};
 
 use arrow::{
     array::{RecordBatch, RecordBatchReader as _},
@@ -295,6 +295,34 @@ impl Opened {
         let end = |group| end_of(self.metadata.row_group(group)) as u64;
         group.checked_sub(1).map_or(0, end)..end(group)
     }
+}
+
+/// Bytes that each column of a file takes in it, as it is compressed, by the name of the root.
+pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
+    let footer = &file.footer;
+    let place = Place {
+        topic: &footer.topic,
+        incarnation: footer.incarnation,
+        partition: footer.partition,
+        base: footer.base_offset,
+    };
+    let gone = || Error::Corrupt {
+        file: name(store, &file.path),
+        why: "it was listed and is gone".to_owned(),
+    };
+    let opened = Opened::open(store, place).await?.ok_or_else(gone)?;
+    let mut bytes = BTreeMap::new();
+    for column in opened
+        .metadata
+        .row_groups()
+        .iter()
+        .flat_map(RowGroupMetaData::columns)
+    {
+        let root = column.column_path().parts().first().cloned();
+        let range = chunk(column);
+        *bytes.entry(root.unwrap_or_default()).or_default() += range.end - range.start;
+    }
+    Ok(bytes)
 }
 
 /// Where the bytes of a row group end.

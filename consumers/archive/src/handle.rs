@@ -1,13 +1,19 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use vintage_control::{Offset, Partition};
+use vintage_control::{Incarnation, Offset, Partition};
+use vintage_store::Store;
 
-use crate::{Error, Result};
+use crate::{Error, Result, SinkOptions, meta::ArchiveMeta, recover};
+
+/// How often the store is asked how far the other members of a group have come: they are other
+/// processes, and their files all there is to see of them.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Talks to a running sink. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,22 +23,28 @@ pub struct SinkHandle {
     committed: watch::Receiver<BTreeMap<Partition, Offset>>,
     cancel: CancellationToken,
     failure: Arc<OnceLock<Arc<str>>>,
+    store: Store,
+    incarnation: Incarnation,
+    /// Whether other sinks may hold partitions of the topic.
+    shares: bool,
 }
 
 impl SinkHandle {
     pub(crate) fn new(
-        topic: &str,
+        options: &SinkOptions,
         demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
         committed: watch::Receiver<BTreeMap<Partition, Offset>>,
-        cancel: CancellationToken,
         failure: Arc<OnceLock<Arc<str>>>,
     ) -> Self {
         Self {
-            topic: topic.into(),
+            topic: options.topic.as_str().into(),
             demands,
             committed,
-            cancel,
+            cancel: options.cancel.clone(),
             failure,
+            store: options.store.clone(),
+            incarnation: options.incarnation,
+            shares: options.group.is_some(),
         }
     }
 
@@ -85,22 +97,61 @@ impl SinkHandle {
             .iter()
             .find(|(partition, offset)| now.get(partition) < Some(offset));
         let (partition, asked) = *behind.unwrap_or(&first);
-        Err(Error::Stopped {
+        Err(self.stopped(partition, now.get(&partition).copied(), asked))
+    }
+
+    fn stopped(&self, partition: Partition, committed: Option<Offset>, asked: Offset) -> Error {
+        let why = self.failure.get().cloned();
+        Error::Stopped {
             partition,
-            committed: now.get(&partition).copied().unwrap_or_default(),
+            committed: committed.unwrap_or_default(),
             asked,
-            why: self
-                .failure
-                .get()
-                .cloned()
-                .unwrap_or_else(|| "its task was dropped".into()),
-        })
+            why: why.unwrap_or_else(|| "its task was dropped".into()),
+        }
     }
 
     /// [`SinkHandle::commit_through`] for the end of a run: give the log's high watermarks, or
-    /// what was acknowledged, then [`SinkHandle::shutdown`] and await the task's summary.
+    /// what was acknowledged, then [`SinkHandle::shutdown`] and await the task's summary. What
+    /// other members of a group hold is waited for until they have archived it, or are gone and
+    /// this sink has it.
     pub async fn drain_through(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
-        self.commit_through(offsets).await
+        if !self.shares {
+            return self.commit_through(offsets).await;
+        }
+        let mut committed = self.committed.clone();
+        // If it fails the sink has ended, which the watch tells.
+        let _ = self.demands.send(offsets.clone());
+        let mut left = offsets;
+        loop {
+            let held = committed.borrow_and_update().clone();
+            let mut behind = Vec::new();
+            for (partition, offset) in left {
+                let reached = match held.get(&partition) {
+                    Some(next) => *next >= offset,
+                    None => self.claimed(partition).await? >= offset,
+                };
+                if !reached {
+                    behind.push((partition, offset));
+                }
+            }
+            let Some((partition, asked)) = behind.first().copied() else {
+                return Ok(());
+            };
+            left = behind;
+            tokio::select! {
+                changed = committed.changed() => {
+                    if changed.is_err() {
+                        return Err(self.stopped(partition, held.get(&partition).copied(), asked));
+                    }
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn claimed(&self, partition: Partition) -> Result<Offset> {
+        let meta = ArchiveMeta::read(&self.store, &self.topic, self.incarnation).await?;
+        recover::claimed(&self.store, &meta, partition).await
     }
 
     /// First offset not archived, by partition; changes with every commit.

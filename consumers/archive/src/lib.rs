@@ -21,6 +21,7 @@ mod filter;
 mod groups;
 mod handle;
 mod head;
+mod insist;
 mod lane;
 mod message;
 mod messages;
@@ -37,7 +38,7 @@ mod source;
 
 pub use columns::{Codec, file_schema};
 pub use error::{Error, Result};
-pub use file::ArchiveFile;
+pub use file::{ArchiveFile, column_bytes};
 pub use filter::Filter;
 pub use groups::{Groups, SelectionCounts};
 pub use handle::SinkHandle;

@@ -34,20 +34,26 @@ pub(crate) enum Body {
 
 impl Message {
     pub(crate) fn of(record: Record) -> Self {
-        let body = match decode(&record) {
-            Ok(rows) => Body::Rows(rows),
-            Err((class, reason)) => Body::Bad {
-                class,
-                reason: truncated(reason),
-                payload: record.payload.clone(),
-            },
+        let (body, payload_crc32c) = match decode(&record) {
+            Ok((rows, crc32c)) => (Body::Rows(rows), Some(crc32c)),
+            Err((class, reason)) => {
+                let reason = truncated(reason);
+                let payload = record.payload.clone();
+                let crc32c = payload.as_deref().map(crc32c::crc32c);
+                let body = Body::Bad {
+                    class,
+                    reason,
+                    payload,
+                };
+                (body, crc32c)
+            }
         };
         Self {
             offset: record.offset,
             timestamp_ms: record.timestamp_ms,
             key: record.key,
             headers: record.headers,
-            payload_crc32c: record.payload.as_deref().map(crc32c::crc32c),
+            payload_crc32c,
             payload_len: record.payload.as_ref().map_or(0, Bytes::len),
             body,
         }
@@ -82,7 +88,9 @@ impl Message {
     }
 }
 
-fn decode(record: &Record) -> Result<Rows, (&'static str, String)> {
+/// The rows, and the CRC-32C that the headers claim and the payload was found to have; or what
+/// kind of bad record it is, and why.
+fn decode(record: &Record) -> Result<(Rows, u32), (&'static str, String)> {
     let Some(payload) = &record.payload else {
         return Err(("no_payload", "it has no payload".to_owned()));
     };
@@ -93,7 +101,8 @@ fn decode(record: &Record) -> Result<Rows, (&'static str, String)> {
     let headers = Headers::parse(pairs).map_err(|error| ("bad_headers", error.to_string()))?;
     let rows = headers.check_payload(payload);
     let rows = rows.and_then(|()| Rows::decode(payload));
-    rows.map_err(|error| ("undecodable", error.to_string()))
+    let rows = rows.map_err(|error| ("undecodable", error.to_string()))?;
+    Ok((rows, headers.crc32c))
 }
 
 fn truncated(mut reason: String) -> String {

@@ -2,14 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use vintage_control::{CONTROL_FORMAT, Incarnation, Offset, Partition};
 use vintage_store::{Created, Store};
 
-use crate::{Error, Result, path};
+use crate::{
+    Error, Result,
+    insist::{self, Blocked},
+    path,
+};
 
 /// Written once, by the first sink of a topic's life.
 ///
@@ -39,6 +44,8 @@ impl ArchiveMeta {
         topic: &str,
         incarnation: Incarnation,
         starts: BTreeMap<Partition, Offset>,
+        patience: (Duration, &CancellationToken),
+        blocked: &mut Blocked,
     ) -> Result<Self> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -51,10 +58,13 @@ impl ArchiveMeta {
             created_at_ms: now.as_millis() as i64,
             vintage: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        match store
-            .create_json(&path::meta(topic, incarnation), &meta)
-            .await?
-        {
+        let path = path::meta(topic, incarnation);
+        let mut line = serde_json::to_vec(&meta).map_err(|error| Error::Encode {
+            file: path.clone(),
+            why: error.to_string(),
+        })?;
+        line.push(b'\n');
+        match insist::create(store, &path, &line.into(), patience, blocked).await? {
             Created::New => Ok(meta),
             Created::Exists => Self::read(store, topic, incarnation).await,
         }

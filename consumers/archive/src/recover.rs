@@ -1,25 +1,78 @@
-//! Where a sink goes on: after the last good file of each partition.
+//! Where a sink goes on: after the last good file of each partition, on the log that file is of.
 
-use vintage_control::{Incarnation, Offset, Partition};
+use std::result;
+
+use arrow::{
+    array::{Array as _, AsArray as _, RecordBatch},
+    datatypes::UInt32Type,
+};
+use bytes::Bytes;
+use vintage_control::{Incarnation, Offset, OffsetRange, Partition};
 use vintage_store::{Created, Store};
 
 use crate::{
     Error, Result,
+    columns::{OFFSET, PAYLOAD_CRC, ROW},
     file::{Opened, Place},
     meta::ArchiveMeta,
     path,
+    rowgroup::{column, messages},
 };
 
-/// The first offset that is not archived.
+/// Where and how a partition goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The first offset that no file claims: the next file's name.
+    pub(crate) base: Offset,
+    /// The first to read: `base`, or the last archived record once more, or the log's first.
+    pub(crate) read: Offset,
+    /// What the log must hold at `read`.
+    pub(crate) last: Option<Last>,
+    /// What retention deleted before it was archived.
+    pub(crate) lost: Option<OffsetRange>,
+}
+
+impl Start {
+    /// On a log of which nothing is known.
+    pub(crate) fn at(base: Offset) -> Self {
+        Self {
+            base,
+            read: base,
+            last: None,
+            lost: None,
+        }
+    }
+}
+
+/// The last record that a partition's archive holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) offset: Offset,
+    /// CRC-32C of its payload; `None` if it had none.
+    pub(crate) crc32c: Option<u32>,
+}
+
+impl Last {
+    /// What [`Last::crc32c`] would be of a payload.
+    pub(crate) fn crc_of(payload: Option<&Bytes>) -> Option<u32> {
+        payload.map(|bytes| crc32c::crc32c(bytes))
+    }
+}
+
+/// What the archive of a partition ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The first offset that is not archived.
+    pub(crate) next: Offset,
+    pub(crate) last: Option<Last>,
+}
+
+/// Where the archive of a partition ends.
 ///
 /// A file is whole before it has its name, so only a disk that lied about a sync, or later
 /// damage, leaves a bad one. Such a last file is moved to `_quarantine/` and its offsets are
 /// archived again from the log; a bad file further back is the reader's to report.
-pub(crate) async fn next_offset(
-    store: &Store,
-    meta: &ArchiveMeta,
-    partition: Partition,
-) -> Result<Offset> {
+pub(crate) async fn end(store: &Store, meta: &ArchiveMeta, partition: Partition) -> Result<End> {
     let mut bases = bases(store, &meta.topic, meta.incarnation, partition).await?;
     while let Some(base) = bases.pop() {
         let place = Place {
@@ -29,7 +82,7 @@ pub(crate) async fn next_offset(
             base,
         };
         match whole(store, place).await {
-            Ok(Some(next)) => return Ok(next),
+            Ok(Some(end)) => return Ok(end),
             // Moved away by another sink that found it bad too.
             Ok(None) => {}
             Err(Error::Corrupt { file, why }) => {
@@ -45,35 +98,90 @@ pub(crate) async fn next_offset(
             Err(error) => return Err(error),
         }
     }
-    Ok(meta.start(partition))
+    Ok(End {
+        next: meta.start(partition),
+        last: None,
+    })
 }
 
-/// Checks that the log can go on where the archive ends.
-pub(crate) fn check_log(
+/// The first offset that is not archived, by the last file's word alone.
+pub(crate) async fn claimed(
+    store: &Store,
+    meta: &ArchiveMeta,
+    partition: Partition,
+) -> Result<Offset> {
+    let bases = bases(store, &meta.topic, meta.incarnation, partition).await?;
+    let Some(base) = bases.last().copied() else {
+        return Ok(meta.start(partition));
+    };
+    let place = Place {
+        topic: &meta.topic,
+        incarnation: meta.incarnation,
+        partition,
+        base,
+    };
+    let last = Opened::open(store, place).await?;
+    Ok(last.map_or(base, |last| last.file.footer.next_offset))
+}
+
+/// Checks that the log can go on where the archive ends; records that retention deleted before
+/// they were archived are gone for good, and passed over only if `accept_gap` says so.
+pub(crate) fn start(
     topic: &str,
     (partition, low, high): (Partition, Offset, Offset),
-    next: Offset,
-) -> Result<()> {
-    let topic = topic.to_owned();
-    if next < low {
-        let lost = low.0 - next.0;
-        return Err(Error::Expired {
-            topic,
-            partition,
-            next,
-            low,
-            lost,
-        });
-    }
+    End { next, last }: End,
+    accept_gap: bool,
+) -> Result<Start> {
+    let mut start = Start::at(next);
     if next > high {
         return Err(Error::Rewound {
-            topic,
+            topic: topic.to_owned(),
             partition,
             next,
             high,
         });
     }
-    Ok(())
+    if next < low {
+        let lost = low.0 - next.0;
+        if !accept_gap {
+            return Err(Error::Expired {
+                topic: topic.to_owned(),
+                partition,
+                next,
+                low,
+                lost,
+            });
+        }
+        tracing::warn!(
+            topic,
+            partition = partition.0,
+            from = next.0,
+            to = low.0,
+            lost,
+            "records were deleted by retention unarchived: the gap is accepted, and noted in the \
+             footer of the next file"
+        );
+        metrics::counter!("vintage_archive_lost_total", "reason" => "retention")
+            .increment(lost.unsigned_abs());
+        start.read = low;
+        start.lost = Some(OffsetRange {
+            first: next,
+            next: low,
+        });
+    } else if let Some(last) = last {
+        if last.offset >= low {
+            start.read = last.offset;
+            start.last = Some(last);
+        } else {
+            tracing::info!(
+                topic,
+                partition = partition.0,
+                "the last archived record has expired: that this is the log it came from cannot \
+                 be seen"
+            );
+        }
+    }
+    Ok(start)
 }
 
 /// Base offsets of a partition's files, ascending.
@@ -96,12 +204,36 @@ pub(crate) async fn bases(
         .collect())
 }
 
-async fn whole(store: &Store, place: Place<'_>) -> Result<Option<Offset>> {
+async fn whole(store: &Store, place: Place<'_>) -> Result<Option<End>> {
     let Some(opened) = Opened::open(store, place).await? else {
         return Ok(None);
     };
     opened.verify().await?;
-    Ok(Some(opened.file.footer.next_offset))
+    Ok(Some(End {
+        next: opened.file.footer.next_offset,
+        last: last_record(&opened).await?,
+    }))
+}
+
+async fn last_record(file: &Opened) -> Result<Option<Last>> {
+    const COLUMNS: &[&str] = &[OFFSET, ROW, PAYLOAD_CRC];
+    let Some(group) = file.groups().checked_sub(1) else {
+        return Ok(None);
+    };
+    let bytes = file.load_columns(group, COLUMNS).await?;
+    let batch = file.decode(group, bytes, Some(COLUMNS)).await?;
+    last_of(&batch).map_err(|why| file.corrupt(why))
+}
+
+fn last_of(batch: &RecordBatch) -> result::Result<Option<Last>, String> {
+    let (offsets, rows) = (column(batch, OFFSET)?, column(batch, ROW)?);
+    let found = messages(offsets.as_primitive(), rows.as_primitive())?;
+    let crcs = column(batch, PAYLOAD_CRC)?;
+    let crcs = crcs.as_primitive::<UInt32Type>();
+    Ok(found.last().map(|(offset, rows)| Last {
+        offset: *offset,
+        crc32c: crcs.is_valid(rows.start).then(|| crcs.value(rows.start)),
+    }))
 }
 
 async fn quarantine(store: &Store, path: &str) -> Result<String> {

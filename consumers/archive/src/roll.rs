@@ -6,9 +6,12 @@ use std::{
 };
 
 use tokio::time::Instant;
-use vintage_control::Offset;
+use vintage_control::{Offset, OffsetRange};
 
-use crate::message::Message;
+use crate::{
+    message::Message,
+    recover::{Last, Start},
+};
 
 /// When files are closed and how much a sink may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,18 +70,24 @@ pub(crate) struct Roll {
     /// one turns out to end.
     writing: bool,
     wanted: BTreeSet<Offset>,
+    /// What the first record must be: the last one that is archived, once more.
+    last: Option<Last>,
+    /// What retention deleted of the offsets from `base` on.
+    lost: Option<OffsetRange>,
 }
 
 impl Roll {
-    pub(crate) fn new(start: Offset) -> Self {
+    pub(crate) fn new(start: Start) -> Self {
         Self {
-            base: start,
-            position: start,
+            base: start.base,
+            position: start.read,
             messages: VecDeque::new(),
             bytes: 0,
             since: None,
             writing: false,
             wanted: BTreeSet::new(),
+            last: start.last,
+            lost: start.lost,
         }
     }
 
@@ -98,6 +107,21 @@ impl Roll {
 
     pub(crate) fn is_writing(&self) -> bool {
         self.writing
+    }
+
+    /// What the archive holds last, at the first record of an assignment.
+    pub(crate) fn take_last(&mut self) -> Option<Last> {
+        self.last.take()
+    }
+
+    /// What retention deleted of the file that begins at the base.
+    pub(crate) fn lost(&self) -> Option<OffsetRange> {
+        self.lost
+    }
+
+    /// What somebody waits for.
+    pub(crate) fn into_wanted(self) -> BTreeSet<Offset> {
+        self.wanted
     }
 
     /// Takes a record, unless a rival's file holds it already. Returns the bytes it takes.
@@ -172,6 +196,13 @@ impl Roll {
     pub(crate) fn committed(&mut self, next: Offset, rest: Vec<Message>, now: Instant) -> usize {
         self.writing = false;
         self.base = next;
+        self.lost = self
+            .lost
+            .filter(|lost| lost.next > next)
+            .map(|lost| OffsetRange {
+                first: lost.first.max(next),
+                ..lost
+            });
         self.wanted = self.wanted.split_off(&next.next());
         let before = self.bytes;
         while self

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::{
@@ -11,20 +12,25 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_bus::{Event, Record};
 use vintage_control::{Incarnation, Offset, Partition};
+use vintage_faults::{mistake, point};
 use vintage_store::Store;
 
 use crate::{
     Codec, Error, Result, SinkHandle, SinkLimits,
     commit::{Done, Job, Outcome},
     encode::Label,
+    insist::Blocked,
     message::Message,
-    meta::ArchiveMeta,
-    recover,
+    recover::{Last, Start},
     roll::{Reason, Roll},
     source::Source,
 };
+
+use self::start::Planned;
+
+mod start;
 
 /// What a sink archives and where to.
 #[derive(Debug, Clone)]
@@ -41,9 +47,20 @@ pub struct SinkOptions {
     pub limits: SinkLimits,
     /// Compression of the files.
     pub codec: Codec,
+    /// How long a trouble of the store that may pass (no room, no permission, no network) is
+    /// waited out before it ends the sink. The consumer goes on polling meanwhile.
+    pub patience: Duration,
+    /// Goes on after records that retention deleted before they were archived. Each such gap is
+    /// noted in the footer of the file that spans it.
+    pub accept_gap: bool,
+    /// A consumer group whose members share the partitions; alone, a sink archives all of them.
+    pub group: Option<String>,
     /// Cancelling it ends the sink: what it has consumed is written first.
     pub cancel: CancellationToken,
 }
+
+/// A disk that is full in the evening may be found in the morning, but not a wrong mount.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 impl SinkOptions {
     /// Options with the default limits and codec.
@@ -55,6 +72,9 @@ impl SinkOptions {
             client_id: "vintage-archive".to_owned(),
             limits: SinkLimits::default(),
             codec: Codec::default(),
+            patience: PATIENCE,
+            accept_gap: false,
+            group: None,
             cancel: CancellationToken::new(),
         }
     }
@@ -75,6 +95,8 @@ pub struct SinkSummary {
     pub bytes: u64,
     /// Files that another sink had written first.
     pub races_lost: u64,
+    /// Writes that failed and were tried again, by the store's trouble.
+    pub blocked: BTreeMap<&'static str, u64>,
     /// First offset not archived, by partition.
     pub committed: BTreeMap<Partition, Offset>,
 }
@@ -85,12 +107,14 @@ pub struct Sink<S> {
     topic: Arc<str>,
     writer: Arc<str>,
     source: S,
+    planned: Planned,
     rolls: BTreeMap<Partition, (u64, Roll)>,
     generations: u64,
     commits: JoinSet<Done>,
     /// Payload bytes gathered or being written.
     held: usize,
     committed: watch::Sender<BTreeMap<Partition, Offset>>,
+    demanding: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     demands: mpsc::UnboundedReceiver<Vec<(Partition, Offset)>>,
     /// Demands for partitions that are not assigned (yet).
     early: BTreeMap<Partition, BTreeSet<Offset>>,
@@ -100,99 +124,41 @@ pub struct Sink<S> {
 /// The task that a sink runs in.
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
-impl Sink<vintage_bus::Consumer> {
-    /// Recovers where the archive ends, checks that the log goes on there, and archives every
-    /// partition of the topic until `options.cancel` is cancelled or an error ends it.
-    ///
-    /// When this returns, the consumer exists: what is produced from now on is seen.
-    ///
-    /// # Errors
-    /// [`Error::Expired`] and [`Error::Rewound`] where log and archive do not meet; the bus's
-    /// and the store's own errors. The task ends with an error on any failed write: nothing
-    /// half-written is left, and starting again goes on where the last file ends.
-    pub async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle, SinkTask)> {
-        let (client, topic) = (options.client_id.clone(), options.topic.clone());
-        let watermarks = bus.watermarks(&topic).await?;
-        let limits = ConsumerLimits::default();
-        Self::start_on(options, &watermarks, |starts| {
-            Ok(bus.consumer(&client, &topic, starts.to_vec(), limits)?)
-        })
-        .await
-    }
-}
-
-/// Sweeps, agrees on where the archive begins, and finds where each partition goes on.
-pub(crate) async fn recovered(
-    options: &SinkOptions,
-    watermarks: &[(Partition, Offset, Offset)],
-) -> Result<Vec<(Partition, Offset)>> {
-    let SinkOptions {
-        store,
-        topic,
-        incarnation,
-        ..
-    } = options;
-    store.sweep(&crate::path::life(topic, *incarnation)).await?;
-    let lows = watermarks
-        .iter()
-        .map(|(partition, low, _)| (*partition, *low))
-        .collect();
-    let meta = ArchiveMeta::agree(store, topic, *incarnation, lows).await?;
-    let mut starts = Vec::with_capacity(watermarks.len());
-    for watermark in watermarks {
-        let next = recover::next_offset(store, &meta, watermark.0).await?;
-        recover::check_log(topic, *watermark, next)?;
-        starts.push((watermark.0, next));
-    }
-    Ok(starts)
-}
-
 impl<S: Source> Sink<S> {
-    /// [`Sink::start`] on records from anywhere: `watermarks` are partition, first offset and
-    /// first offset not written of each partition, and `source` makes what delivers the records
-    /// from the offsets it is given on.
-    pub async fn start_on(
-        options: SinkOptions,
-        watermarks: &[(Partition, Offset, Offset)],
-        source: impl FnOnce(&[(Partition, Offset)]) -> Result<S> + Send,
-    ) -> Result<(SinkHandle, SinkTask)> {
-        let starts = recovered(&options, watermarks).await?;
-        let source = source(&starts)?;
-        Ok(Self::spawn(options, source, starts))
-    }
-
-    pub(crate) fn spawn(
-        options: SinkOptions,
-        source: S,
-        starts: Vec<(Partition, Offset)>,
-    ) -> (SinkHandle, SinkTask) {
-        let (committed, watching) = watch::channel(starts.iter().copied().collect());
+    fn new(options: SinkOptions, source: S, blocked: Blocked) -> Self {
         let (demanding, demands) = mpsc::unbounded_channel();
-        let failure = Arc::new(OnceLock::new());
-        let handle = SinkHandle::new(
-            &options.topic,
-            demanding,
-            watching,
-            options.cancel.clone(),
-            Arc::clone(&failure),
-        );
-        let mut sink = Self {
+        Self {
             topic: options.topic.as_str().into(),
             writer: format!("archive-{}", uuid::Uuid::now_v7()).into(),
             options,
             source,
+            planned: Planned::default(),
             rolls: BTreeMap::new(),
             generations: 0,
             commits: JoinSet::new(),
             held: 0,
-            committed,
+            committed: watch::Sender::default(),
+            demanding,
             demands,
             early: BTreeMap::new(),
-            summary: SinkSummary::default(),
-        };
-        sink.assign(starts);
+            summary: SinkSummary {
+                blocked,
+                ..SinkSummary::default()
+            },
+        }
+    }
+
+    fn run_in_task(mut self) -> (SinkHandle, SinkTask) {
+        let failure = Arc::new(OnceLock::new());
+        let handle = SinkHandle::new(
+            &self.options,
+            self.demanding.clone(),
+            self.committed.subscribe(),
+            Arc::clone(&failure),
+        );
+        tracing::info!(topic = &*self.topic, "archiving");
         let task = tokio::spawn(async move {
-            let ended = sink.run().await;
+            let ended = self.run().await;
             // Before the watch closes, so that who waits on it finds the reason.
             let why = ended
                 .as_ref()
@@ -200,8 +166,8 @@ impl<S: Source> Sink<S> {
                 .map_or_else(|| "it was told to".into(), reason_of);
             let _ = failure.set(why);
             ended.map(|()| SinkSummary {
-                committed: sink.committed.borrow().clone(),
-                ..sink.summary
+                committed: self.committed.borrow().clone(),
+                ..self.summary
             })
         });
         (handle, task)
@@ -209,6 +175,8 @@ impl<S: Source> Sink<S> {
 
     async fn run(&mut self) -> Result<()> {
         let ended = self.gather().await;
+        // What waits for the store to recover waits no more.
+        self.options.cancel.cancel();
         // What is being written is whole or nothing, but let it be known which.
         while let Some(done) = self.commits.join_next().await {
             let settled = self.settle(done);
@@ -259,27 +227,54 @@ impl<S: Source> Sink<S> {
                         found,
                     });
                 }
+                if let Some(last) = roll.take_last() {
+                    check_log(&self.topic, &record, last)?;
+                }
                 let message = Message::of(record);
-                if let Some(reason) = message.quarantined() {
+                let quarantined = message.quarantined();
+                let taken = roll.push(message, Instant::now());
+                self.held += taken;
+                // Not the last archived record, which is only looked at again.
+                if let (Some(reason), 1..) = (quarantined, taken) {
                     let name = "vintage_records_quarantined_total";
                     metrics::counter!(name, "reason" => reason).increment(1);
                 }
-                self.held += roll.push(message, Instant::now());
-            }
-            Event::Assigned(starts) => self.assign(starts),
-            // Its records will be written by who reads the partition now.
-            Event::Revoked(partitions) => partitions.iter().for_each(|partition| {
-                if let Some((_, roll)) = self.rolls.remove(partition) {
-                    self.held -= roll.bytes();
+                if mistake("mistake.group_offset") {
+                    self.source.archived(partition, found.next());
                 }
-            }),
+            }
+            Event::Assigned(given) => {
+                let planned = self.planned.clone();
+                let start = |(partition, offset)| {
+                    let found = planned.take(partition);
+                    (partition, found.unwrap_or_else(|| Start::at(offset)))
+                };
+                self.assign(given.into_iter().map(start));
+            }
+            Event::Revoked(partitions) => partitions.into_iter().for_each(|p| self.revoke(p)),
         }
         Ok(())
     }
 
-    fn assign(&mut self, starts: Vec<(Partition, Offset)>) {
+    /// Its records will be written by who reads the partition now.
+    fn revoke(&mut self, partition: Partition) {
+        self.committed.send_modify(|committed| {
+            committed.remove(&partition);
+        });
+        if let Some((_, roll)) = self.rolls.remove(&partition) {
+            self.held -= roll.bytes();
+            // It may come back.
+            self.early
+                .entry(partition)
+                .or_default()
+                .extend(roll.into_wanted());
+        }
+    }
+
+    fn assign(&mut self, starts: impl IntoIterator<Item = (Partition, Start)>) {
         for (partition, start) in starts {
             self.generations += 1;
+            let base = start.base;
             let mut roll = Roll::new(start);
             for offset in self.early.remove(&partition).unwrap_or_default() {
                 roll.want(offset);
@@ -288,7 +283,7 @@ impl<S: Source> Sink<S> {
                 self.held -= before.bytes();
             }
             self.committed.send_modify(|committed| {
-                committed.insert(partition, start);
+                committed.insert(partition, base);
             });
         }
     }
@@ -333,7 +328,9 @@ impl<S: Source> Sink<S> {
             !roll.is_writing(),
             "files of a partition follow one another"
         );
+        let lost = roll.lost();
         let (base, next, messages) = roll.close();
+        point("archive.gathered", messages.len() as u64);
         let label = Label {
             topic: Arc::clone(&self.topic),
             incarnation: self.options.incarnation,
@@ -342,18 +339,19 @@ impl<S: Source> Sink<S> {
             next,
             writer: Arc::clone(&self.writer),
             reason: reason.as_str(),
+            lost,
         };
-        let (store, codec) = (self.options.store.clone(), self.options.codec);
-        self.commits.spawn(
-            Job {
-                store,
-                label,
-                messages,
-                codec,
-                generation,
-            }
-            .run(),
-        );
+        let options = &self.options;
+        let job = Job {
+            store: options.store.clone(),
+            label,
+            messages,
+            codec: options.codec,
+            generation,
+            patience: options.patience,
+            cancel: options.cancel.clone(),
+        };
+        self.commits.spawn(job.run());
     }
 
     fn settle(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) -> Result<()> {
@@ -362,6 +360,9 @@ impl<S: Source> Sink<S> {
             why: panic.to_string(),
         })?;
         self.held -= done.freed;
+        for (trouble, times) in done.blocked {
+            *self.summary.blocked.entry(trouble).or_default() += times;
+        }
         let (next, rest) = match done.outcome? {
             Outcome::Won { footer, bytes } => {
                 tracing::debug!(
@@ -406,6 +407,9 @@ impl<S: Source> Sink<S> {
                 self.committed.send_modify(|committed| {
                     committed.insert(done.partition, next);
                 });
+                if !mistake("mistake.group_offset") {
+                    self.source.archived(done.partition, next);
+                }
             }
             // Revoked since: who has it now found the file or loses to it.
             _ => self.held -= rest_bytes,
@@ -420,6 +424,24 @@ impl<S: Source> Sink<S> {
             .filter_map(|(_, roll)| roll.deadline(limits))
             .min()
     }
+}
+
+/// Sees that the log is the one the archive was written from. Offsets alone do not tell: a topic
+/// that was recreated may have grown past them.
+fn check_log(topic: &str, record: &Record, last: Last) -> Result<()> {
+    let found = if record.offset != last.offset {
+        "none"
+    } else if Last::crc_of(record.payload.as_ref()) != last.crc32c {
+        "another"
+    } else {
+        return Ok(());
+    };
+    Err(Error::OtherLog {
+        topic: topic.to_owned(),
+        partition: record.partition,
+        offset: last.offset,
+        found,
+    })
 }
 
 fn reason_of(error: &Error) -> Arc<str> {

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use vintage_bus::{Consumer, Event};
+use vintage_control::{Offset, Partition};
 
 use crate::Result;
 
@@ -11,10 +12,17 @@ use crate::Result;
 pub trait Source: Send + 'static {
     /// The next event, waiting for one; safe to cancel. `None` at the end.
     fn next(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send;
+
+    /// Hears how far a partition is archived, for whoever shows it. Nothing goes on from it.
+    fn archived(&self, _partition: Partition, _next: Offset) {}
 }
 
 impl Source for Consumer {
     async fn next(&mut self) -> Result<Option<Event>> {
         Ok(Consumer::next(self).await?)
+    }
+
+    fn archived(&self, partition: Partition, next: Offset) {
+        self.tell_group(partition, next);
     }
 }

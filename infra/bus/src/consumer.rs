@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::Thread,
@@ -78,6 +78,8 @@ pub(crate) struct Feed {
     buffered: AtomicUsize,
     stop: AtomicBool,
     poller: OnceLock<Thread>,
+    /// What the group is to hear.
+    told: Mutex<BTreeMap<Partition, Offset>>,
     /// Counts for the window of an embedded broker.
     pub(crate) reader: Option<Registration>,
 }
@@ -140,6 +142,19 @@ impl Feed {
         }
     }
 
+    fn tell(&self, partition: Partition, next: Offset) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(partition, next);
+        drop(told);
+        self.wake();
+    }
+
+    /// What the group is to hear, if anything.
+    pub(crate) fn take_told(&self) -> Option<BTreeMap<Partition, Offset>> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        (!told.is_empty()).then(|| std::mem::take(&mut *told))
+    }
+
     fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.wake();
@@ -158,11 +173,11 @@ impl Feed {
 
 impl Consumer {
     pub(crate) fn assigned(reading: Reading, start: Vec<(Partition, Offset)>) -> Result<Self> {
-        // The client wants a group; without a commit or a subscription none comes to be.
-        let group = format!("vintage-unused-{}", reading.client);
+        // The client wants a group; it comes to be with the first offset that is told.
+        let group = &reading.client;
         let config = reading
             .settings
-            .consumer(&reading.client, &group, reading.limits.max_bytes);
+            .consumer(&reading.client, group, reading.limits.max_bytes);
         let (feed, items) = reading.feed(&start);
         let context = reading.context(None, &feed, &start);
         let native: BaseConsumer<Context> = config
@@ -276,6 +291,13 @@ impl Consumer {
         self.feed.buffered()
     }
 
+    /// Tells the brokers how far a partition is done with, for those who watch them: under the
+    /// group's name, or under the client's where there is none. Not waited for, and never read
+    /// here: see [`crate::Bus::group_offsets`].
+    pub fn tell_group(&self, partition: Partition, next: Offset) {
+        self.feed.tell(partition, next);
+    }
+
     /// Ends it: a member leaves its group, a reader no longer holds the embedded broker back.
     /// Returns at once; the client is destroyed on its own thread.
     pub fn close(self) {
@@ -298,6 +320,7 @@ impl Reading {
             buffered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             poller: OnceLock::new(),
+            told: Mutex::default(),
             reader: self
                 .gate
                 .as_ref()

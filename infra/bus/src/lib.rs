@@ -12,6 +12,7 @@ mod consumer;
 mod embedded;
 mod error;
 mod gate;
+mod group;
 mod local;
 mod partition;
 mod poll;

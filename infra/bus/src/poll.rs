@@ -24,6 +24,7 @@ use crate::{
     Error, Event, Record, Result,
     consumer::{Feed, Item, Reading},
     error::{detail_of, is_connectivity},
+    group,
     rebalance::Context,
 };
 
@@ -75,6 +76,11 @@ fn poll_until_stopped(
         }
         if native.context().take_changed() {
             lanes = split(reading, native, thread)?;
+        }
+        if let Some(told) = feed.take_told()
+            && let Err(error) = group::tell(native.as_ref(), &reading.topic, &told)
+        {
+            tracing::debug!(topic = reading.topic, "telling the group: {error}");
         }
         for lane in &lanes {
             for _ in 0..TURN {

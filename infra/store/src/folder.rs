@@ -50,9 +50,23 @@ impl Durable {
     }
 }
 
+/// What a create promises. Only a benchmark forgoes any of it, to see what it costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Promise {
+    /// On the disk once created.
+    pub(crate) durable: bool,
+    /// Never over what is there.
+    pub(crate) fenced: bool,
+}
+
 /// Creates `path` unless it is there. On an error nothing half-written is left; whether the object
 /// is there is then unknown only if syncing the folder failed.
-pub(crate) fn create(path: &Path, bytes: &[u8], durable: &Durable) -> io::Result<Created> {
+pub(crate) fn create(
+    path: &Path,
+    bytes: &[u8],
+    durable: &Durable,
+    promise: Promise,
+) -> io::Result<Created> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !durable.holds(folder) {
         make(folder)?;
@@ -68,7 +82,7 @@ pub(crate) fn create(path: &Path, bytes: &[u8], durable: &Durable) -> io::Result
         }
         staged => staged?,
     };
-    let created = commit(staged.file, &staged.path, path, folder, bytes);
+    let created = commit(staged.file, &staged.path, path, bytes, promise);
     // Where this fails the sweep takes it: the object is what it is.
     let _swept_later = fs::remove_file(&staged.path);
     created
@@ -78,8 +92,8 @@ fn commit(
     mut file: File,
     staged: &Path,
     path: &Path,
-    folder: &Path,
     bytes: &[u8],
+    promise: Promise,
 ) -> io::Result<Created> {
     let in_hand = bytes.len() as u64;
     if let Some(error) = failure("store.create") {
@@ -91,11 +105,12 @@ fn commit(
     // a second sync would succeed over a file with holes. Who tries again writes a new one.
     match failure("store.sync") {
         Some(error) => return Err(error),
-        None => file.sync_all()?,
+        None if promise.durable => file.sync_all()?,
+        None => {}
     }
     drop(file);
     point("store.synced", in_hand);
-    let created = if mistake("mistake.overwrite") {
+    let created = if mistake("mistake.overwrite") || !promise.fenced {
         fs::rename(staged, path)?;
         Created::New
     } else {
@@ -108,7 +123,9 @@ fn commit(
     point("store.linked", in_hand);
     // Also of an object that was there: its creator may not have come to this yet, and what is
     // built on it now must not outlive it.
-    sync(folder)?;
+    if promise.durable {
+        sync(path.parent().unwrap_or(Path::new("/")))?;
+    }
     point("store.durable", in_hand);
     Ok(created)
 }

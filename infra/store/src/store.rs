@@ -11,7 +11,10 @@ use futures::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result, bucket, folder};
+use crate::{
+    Error, Result, bucket,
+    folder::{self, Promise},
+};
 
 /// Whether a create made the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,7 @@ pub struct Store {
     prefix: Path,
     backend: Backend,
     durable: Arc<folder::Durable>,
+    promise: Promise,
 }
 
 /// What lies behind a store.
@@ -54,7 +58,23 @@ impl Store {
             prefix,
             backend,
             durable: Arc::default(),
+            promise: Promise {
+                durable: true,
+                fenced: true,
+            },
         }
+    }
+
+    /// This store, keeping of what makes its creates safe only this: without `fsync` an object may
+    /// be gone after a power cut, without `fence` a second create replaces the first. For
+    /// measuring what each costs, and for nothing else. A bucket always keeps both.
+    #[must_use]
+    pub fn keeping_only(mut self, fsync: bool, fence: bool) -> Self {
+        self.promise = Promise {
+            durable: fsync,
+            fenced: fence,
+        };
+        self
     }
 
     /// The part of this store below `prefix`.
@@ -69,6 +89,7 @@ impl Store {
                 bucket @ Backend::Bucket(_) => bucket.clone(),
             },
             durable: Arc::clone(&self.durable),
+            promise: self.promise,
         }
     }
 
@@ -94,9 +115,10 @@ impl Store {
             let created = bucket::create(self.objects.as_ref(), &full, bytes).await;
             return created.map_err(|error| Error::of("write", self.name(path), error));
         };
-        let durable = Arc::clone(&self.durable);
+        let (durable, promise) = (Arc::clone(&self.durable), self.promise);
         let created =
-            tokio::task::spawn_blocking(move || folder::create(&file, &bytes, &durable)).await;
+            tokio::task::spawn_blocking(move || folder::create(&file, &bytes, &durable, promise))
+                .await;
         let created = created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         created.map_err(|error| Error::of("write", self.name(path), error))
     }

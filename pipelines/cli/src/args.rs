@@ -1,10 +1,12 @@
 //! What can be typed. Every verb's long help says what it does, what it needs and gives examples.
 
+mod bench;
 mod config;
 mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+pub(crate) use bench::{ArchiveArmArgs, ArchiveBenchArgs, BenchArm};
 pub(crate) use config::ConfigArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs,

@@ -1,6 +1,7 @@
 //! One file a verb; each reads its arguments, calls the library and prints.
 
 mod audit;
+mod bench_archive;
 mod bench_codec;
 mod bench_weigh;
 mod broker;
@@ -72,12 +73,12 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Broker(args) => broker::broker(&args.command, context).await,
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
-        Verb::Bench(args) => bench(&args.command, context),
+        Verb::Bench(args) => bench(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }
 }
 
-fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
+async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
     let json = context.output.is_json();
     match command {
         BenchCommand::Weigh { tokens } => {
@@ -90,6 +91,8 @@ fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
         } => {
             bench_codec::codec(*rows, *tokens, *seconds, context)?;
         }
+        BenchCommand::Archive(args) => bench_archive::archive(args, context).await?,
+        BenchCommand::ArchiveArm(args) => bench_archive::arm(args).await?,
     }
     Ok(Outcome::Done)
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Sink, SinkHandle, SinkSummary};
+use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary};
 use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Offset, PolicyAnnouncement, PolicyVersion};
 use vintage_learner::{DurableLog, Inputs, Learner, LearnerSummary, Outlet, Source};
@@ -27,13 +27,15 @@ use crate::{
 };
 
 /// Archives the run's rollouts until `stop`; then what the log holds at that moment, and ends.
+/// With `accept_gap` it goes on after records that retention deleted unarchived.
 pub async fn archive(
     resolved: &Resolved<RunConfig>,
     out: &Path,
+    accept_gap: bool,
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
     let (folder, log) = join(resolved, out, Reads::Log).await?;
-    let outcome = archive_on(&resolved.config, &folder, &log, stop).await;
+    let outcome = archive_on(&resolved.config, &folder, &log, accept_gap, stop).await;
     log.stop_after(outcome).await
 }
 
@@ -41,10 +43,15 @@ async fn archive_on(
     config: &RunConfig,
     folder: &RunFolder,
     log: &Log,
+    accept_gap: bool,
     stop: &CancellationToken,
 ) -> Result<SinkSummary> {
     folder.prove_store().await?;
-    let options = sink_options(config, folder, log);
+    let options = SinkOptions {
+        accept_gap,
+        group: config.archive.group.clone(),
+        ..sink_options(config, folder, log)
+    };
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
     tokio::select! {

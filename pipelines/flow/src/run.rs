@@ -162,6 +162,7 @@ pub(crate) fn sink_options(config: &RunConfig, folder: &RunFolder, log: &Log) ->
         file_age: Duration::from_secs_f64(config.archive.roll_seconds),
         ..options.limits
     };
+    options.patience = Duration::from_secs_f64(config.archive.patience_seconds);
     options
 }
 

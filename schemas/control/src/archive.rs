@@ -40,4 +40,18 @@ pub struct ArchiveFooter {
     pub writer: String,
     /// Why the file was closed: `bytes`, `age`, `demand` or `shutdown`.
     pub roll_reason: String,
+    /// Offsets at the front of the claimed range that retention deleted before they were
+    /// archived, which whoever started the sink accepted; almost no file has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<OffsetRange>,
+}
+
+/// Offsets of one partition from `first` on and before `next`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OffsetRange {
+    /// The first.
+    pub first: Offset,
+    /// The first not in it.
+    pub next: Offset,
 }

@@ -16,7 +16,7 @@ mod topic;
 mod unit;
 
 pub use announcement::{PolicyAnnouncement, WeightsManifest};
-pub use archive::ArchiveFooter;
+pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
 pub use name::{BadName, Name};

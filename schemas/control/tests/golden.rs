@@ -51,11 +51,12 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 12] = [
+    let records: [(&str, Examine); 13] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("evaluation_result.json", examine::<EvaluationResult>),
         ("learner_start.json", examine::<LearnerStart>),
+        ("optional_archive_footer.json", examine::<ArchiveFooter>),
         (
             "optional_checkpoint_manifest.json",
             examine::<CheckpointManifest>,

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use vintage_bus::{Embedded, Header, Record, TopicSpec};
+use vintage_control::OffsetRange;
 
-use super::*;
+use super::{start::recovered, *};
 use crate::{
     Filter, Reader,
     fixture::{
@@ -319,11 +320,15 @@ async fn a_log_that_does_not_meet_the_archive_is_refused() {
     archive(&store, &log).await;
     let on = |low, high| {
         let options = options(&store);
-        async move { recovered(&options, &[(Partition(0), Offset(low), Offset(high))]).await }
+        let marks = [(Partition(0), Offset(low), Offset(high))];
+        async move { Ok(recovered(&options, &marks, &mut Blocked::new()).await?[&Partition(0)]) }
     };
-    assert_eq!(on(0, 10).await.unwrap(), [(Partition(0), Offset(10))]);
-    assert_eq!(on(10, 99).await.unwrap(), [(Partition(0), Offset(10))]);
-    let expired = on(12, 99).await.unwrap_err();
+    // The last record is read again where the log still has it.
+    let start = on(0, 10).await.unwrap();
+    assert_eq!((start.base, start.read), (Offset(10), Offset(9)));
+    assert_eq!(start.last.unwrap().offset, Offset(9));
+    assert_eq!(on(10, 99).await.unwrap(), Start::at(Offset(10)));
+    let expired: Error = on(12, 99).await.unwrap_err();
     assert!(
         matches!(expired, Error::Expired { lost: 2, .. }),
         "{expired}"
@@ -341,16 +346,105 @@ async fn a_log_that_does_not_meet_the_archive_is_refused() {
     );
 }
 
+/// A topic that was recreated and has grown past the archive's end: offsets meet, records do not.
+#[tokio::test]
+async fn another_log_is_told_by_the_last_archived_record() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 10);
+    archive(&store, &log).await;
+    let before = store.list("").await.unwrap();
+    let other = Log::new(1);
+    for offset in 0..20 {
+        other.append(record(0, offset, &group(1000 + offset as u64, 2, 5, 0)));
+    }
+    let (_, task) = start(options(&store), &other).await;
+    let refused = task.await.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Error::OtherLog {
+                offset: Offset(9),
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("recreated"), "{refused}");
+    assert_eq!(store.list("").await.unwrap(), before);
+    // The log it came from goes on.
+    log.grow(5);
+    archive(&store, &log).await;
+    assert_holds(&store, &log).await;
+}
+
+/// Records that are gone for good are passed over only on demand, and the file says so.
+#[tokio::test]
+async fn an_accepted_gap_stands_in_the_footer() {
+    let (_folder, store) = scratch();
+    let log = Log::small(1, 10);
+    archive(&store, &log).await;
+    log.grow(10);
+    let expired = [(Partition(0), Offset(14), Offset(20))];
+    let mut options = options(&store);
+    options.accept_gap = true;
+    let read = |starts: &[_]| Ok(log.reader(starts));
+    let (handle, task) = Sink::start_on(options, &expired, read).await.unwrap();
+    handle.drain_through(log.ends()).await.unwrap();
+    handle.shutdown();
+    assert_eq!(task.await.unwrap().unwrap().messages, 6);
+    let chain = files(&store, 0).await;
+    let gap = OffsetRange {
+        first: Offset(10),
+        next: Offset(14),
+    };
+    let footer = &chain.last().unwrap().footer;
+    assert_eq!((footer.base_offset, footer.lost), (Offset(10), Some(gap)));
+    assert!(
+        chain[..chain.len() - 1]
+            .iter()
+            .all(|file| file.footer.lost.is_none())
+    );
+    // Once noted, it needs no acceptance.
+    log.grow(1);
+    archive(&store, &log).await;
+    assert_eq!(files(&store, 0).await.last().unwrap().footer.lost, None);
+}
+
+/// `/sys` refuses new folders even to root, which runs the tests in most containers.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_waited_for_and_then_told() {
+    let store = Store::open("/sys/vintage").unwrap();
+    let mut options = options(&store);
+    options.patience = Duration::from_millis(250);
+    let begun = Instant::now();
+    let marks = [(Partition(0), Offset(0), Offset(9))];
+    let mut blocked = Blocked::new();
+    let error = recovered(&options, &marks, &mut blocked).await.unwrap_err();
+    assert!(
+        error.to_string().contains("no permission or read-only"),
+        "{error}"
+    );
+    assert!(
+        begun.elapsed() >= options.patience && blocked.values().sum::<u64>() > 1,
+        "{blocked:?}"
+    );
+    options.cancel.cancel();
+    options.patience = Duration::from_secs(3600);
+    recovered(&options, &marks, &mut blocked).await.unwrap_err();
+}
+
 #[tokio::test]
 async fn an_archive_begins_where_its_first_sink_found_the_log() {
     let (_folder, store) = scratch();
     let at = |low| [(Partition(0), Offset(low), Offset(99))];
-    assert_eq!(
-        recovered(&options(&store), &at(5)).await.unwrap(),
-        [(Partition(0), Offset(5))]
-    );
+    let blocked = &mut Blocked::new();
+    let begun = recovered(&options(&store), &at(5), blocked).await.unwrap();
+    assert_eq!(begun, [(Partition(0), Start::at(Offset(5)))].into());
     // Retention moved on before anything was archived: a second start may not skip records.
-    let moved = recovered(&options(&store), &at(8)).await.unwrap_err();
+    let moved = recovered(&options(&store), &at(8), blocked)
+        .await
+        .unwrap_err();
     assert!(matches!(moved, Error::Expired { lost: 3, .. }), "{moved}");
 }
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::ConfigArgs;
+use super::{ArchiveArmArgs, ArchiveBenchArgs, ConfigArgs};
 
 const RUN: &str = "\
 Examples:
@@ -79,6 +79,10 @@ pub(crate) struct LearnArgs {
 #[derive(Debug, Args)]
 #[command(after_long_help = ROLES)]
 pub(crate) struct ArchiveArgs {
+    /// Go on after records that the topic's retention deleted before they were archived; the gap
+    /// is noted in the next file's footer.
+    #[arg(long)]
+    pub(crate) accept_gap: bool,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }
@@ -414,6 +418,10 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "S", default_value_t = 1.0)]
         seconds: f64,
     },
+    /// A loaded topic drained to Parquet: the sink, what its guarantees cost, and a pyarrow script.
+    Archive(ArchiveBenchArgs),
+    #[command(hide = true)]
+    ArchiveArm(ArchiveArmArgs),
 }
 
 const COMPLETIONS: &str = "\

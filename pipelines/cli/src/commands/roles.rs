@@ -77,9 +77,9 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
 
 /// `vintage archive`: being told to stop is its ordinary end.
 pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
-    let args = &args.role;
-    let resolved = resolve(args, &[])?;
-    let archived = roles::archive(&resolved, &args.out, &context.signals.stop).await?;
+    let resolved = resolve(&args.role, &[])?;
+    let stop = &context.signals.stop;
+    let archived = roles::archive(&resolved, &args.role.out, args.accept_gap, stop).await?;
     print(
         context,
         &json!({
@@ -88,6 +88,8 @@ pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Out
             "rows": archived.rows,
             "quarantined": archived.quarantined,
             "bytes": archived.bytes,
+            "races_lost": archived.races_lost,
+            "blocked": archived.blocked,
         }),
     )?;
     Ok(Outcome::Done)

@@ -189,6 +189,11 @@ impl Settings for RunConfig {
             "must be at least 1",
         );
         require(
+            self.archive.patience_seconds >= 0.0 && self.archive.patience_seconds.is_finite(),
+            "archive.patience_seconds",
+            "must be 0 or more",
+        );
+        require(
             positive(self.archive.roll_seconds),
             "archive.roll_seconds",
             "must be above 0",

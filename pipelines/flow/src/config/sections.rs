@@ -102,6 +102,11 @@ pub struct ArchiveConfig {
     pub roll_bytes: u64,
     /// A file is closed when its first message is this old, in seconds.
     pub roll_seconds: f64,
+    /// How long `vintage archive` waits while the store has no room, no permission or no network,
+    /// in seconds, before it gives up.
+    pub patience_seconds: f64,
+    /// Consumer group whose sinks share the partitions; unset = every sink archives all of them.
+    pub group: Option<String>,
 }
 
 impl Default for ArchiveConfig {
@@ -109,6 +114,8 @@ impl Default for ArchiveConfig {
         Self {
             roll_bytes: 64 << 20,
             roll_seconds: 60.0,
+            patience_seconds: 600.0,
+            group: None,
         }
     }
 }

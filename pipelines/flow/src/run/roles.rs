@@ -1,6 +1,8 @@
 //! The roles of one process: started in the order of the dataflow, ended in the order that
 //! loses nothing.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::{
     sync::mpsc,
@@ -291,7 +293,11 @@ async fn start_sink(
     folder: &RunFolder,
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
-    let (sink, task) = Sink::start(sink_options(config, folder, log), &log.bus).await?;
+    let mut options = sink_options(config, folder, log);
+    // The learner beside it writes to the same store and does not wait: the run ends with what
+    // ails the store, and goes on when it is started again.
+    options.patience = Duration::ZERO;
+    let (sink, task) = Sink::start(options, &log.bus).await?;
     Ok((
         sink,
         tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) }),

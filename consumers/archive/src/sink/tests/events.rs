@@ -11,6 +11,8 @@ impl Source for Script {
     }
 }
 
+const MARKS: [(Partition, Offset, Offset); 1] = [(Partition(0), Offset(0), Offset(9))];
+
 fn at(offset: i64) -> Event {
     Event::Record(record(0, offset, &crate::fixture::group_at(0, offset)))
 }
@@ -18,11 +20,10 @@ fn at(offset: i64) -> Event {
 #[tokio::test]
 async fn offsets_without_a_record_lie_inside_the_claimed_range() {
     let (_folder, store) = scratch();
-    let starts = recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
+    let script = |_: &[_]| Ok(Script([at(2), at(3), at(7)].into()));
+    let (_, task) = Sink::start_on(options(&store), &MARKS, script)
         .await
         .unwrap();
-    let script = Script([at(2), at(3), at(7)].into());
-    let (_, task) = Sink::spawn(options(&store), script, starts);
     task.await.unwrap().unwrap();
     let file = &files(&store, 0).await[0].footer;
     assert_eq!(
@@ -34,12 +35,9 @@ async fn offsets_without_a_record_lie_inside_the_claimed_range() {
 #[tokio::test]
 async fn a_consumer_that_goes_back_ends_the_sink() {
     let (_folder, store) = scratch();
-    let starts = vec![(Partition(0), Offset(0))];
-    let (_, task) = Sink::spawn(
-        options(&store),
-        Script([at(0), at(1), at(1)].into()),
-        starts,
-    );
+    let script = Script([at(0), at(1), at(1)].into());
+    let starts = [(Partition(0), Start::at(Offset(0)))].into();
+    let (_, task) = Sink::spawn(options(&store), script, starts, Blocked::new());
     let error = task.await.unwrap().unwrap_err();
     assert!(matches!(
         error,
@@ -55,9 +53,6 @@ async fn a_consumer_that_goes_back_ends_the_sink() {
 #[tokio::test]
 async fn a_revoked_partition_is_left_to_its_next_reader() {
     let (_folder, store) = scratch();
-    recovered(&options(&store), &[(Partition(0), Offset(0), Offset(9))])
-        .await
-        .unwrap();
     let again = Event::Assigned(vec![(Partition(0), Offset(0))]);
     let script = [
         at(0),
@@ -68,11 +63,10 @@ async fn a_revoked_partition_is_left_to_its_next_reader() {
         at(0),
         at(1),
     ];
-    let (_, task) = Sink::spawn(
-        options(&store),
-        Script(script.into()),
-        vec![(Partition(0), Offset(0))],
-    );
+    let script = |_: &[_]| Ok(Script(script.into()));
+    let (_, task) = Sink::start_on(options(&store), &MARKS, script)
+        .await
+        .unwrap();
     let summary = task.await.unwrap().unwrap();
     assert_eq!((summary.messages, summary.files), (2, 1));
     assert_eq!(files(&store, 0).await[0].footer.next_offset, Offset(2));

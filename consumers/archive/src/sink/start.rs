@@ -1,0 +1,160 @@
+//! How a sink comes to the log: alone, or as a member of a group of sinks.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use vintage_bus::{Bus, Consumer, ConsumerLimits, StartOffsets};
+use vintage_control::{Offset, Partition};
+use vintage_faults::mistake;
+
+use super::{Sink, SinkOptions, SinkTask};
+use crate::{
+    Error, Result, SinkHandle,
+    insist::Blocked,
+    meta::ArchiveMeta,
+    path,
+    recover::{self, Start},
+    source::Source,
+};
+
+/// Partition, first offset and first offset not written.
+type Watermark = (Partition, Offset, Offset);
+
+/// How the partitions that a group gives this sink go on: found while they are given, taken by
+/// the sink when it hears of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, Start>>>);
+
+impl Planned {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Partition, Start>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn take(&self, partition: Partition) -> Option<Start> {
+        self.held().remove(&partition)
+    }
+}
+
+impl Sink<Consumer> {
+    /// Recovers where the archive ends, checks that the log goes on there, and archives every
+    /// partition of the topic, or those that `options.group` gives it, until `options.cancel` is
+    /// cancelled or an error ends it.
+    ///
+    /// When this returns, the consumer exists: what is produced from now on is seen.
+    ///
+    /// # Errors
+    /// [`Error::Expired`], [`Error::Rewound`] and [`Error::OtherLog`] where log and archive do not
+    /// meet; the bus's and the store's own errors. A trouble of the store that may pass is waited
+    /// out for `options.patience`. Nothing half-written is left, and starting again goes on where
+    /// the last file ends.
+    pub async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle, SinkTask)> {
+        let (client, topic) = (options.client_id.clone(), options.topic.clone());
+        let watermarks = bus.watermarks(&topic).await?;
+        let limits = ConsumerLimits::default();
+        let mut blocked = Blocked::new();
+        let mut starts = recovered(&options, &watermarks, &mut blocked).await?;
+        let Some(group) = options.group.clone() else {
+            if mistake("mistake.group_offset") {
+                for (partition, told) in bus.group_offsets(&client, &topic).await? {
+                    starts.insert(partition, Start::at(told));
+                }
+            }
+            let source = bus.consumer(&client, &topic, reads(&starts), limits)?;
+            return Ok(Self::spawn(options, source, starts, blocked));
+        };
+        let planned = Planned::default();
+        let start = starts_of(&options, bus, &planned);
+        let source = bus.group_consumer(&client, &group, &topic, start, limits)?;
+        let mut sink = Self::new(options, source, blocked);
+        sink.planned = planned;
+        Ok(sink.run_in_task())
+    }
+}
+
+impl<S: Source> Sink<S> {
+    /// [`Sink::start`] on records from anywhere: `watermarks` are partition, first offset and
+    /// first offset not written of each partition, and `source` makes what delivers the records
+    /// from the offsets it is given on.
+    pub async fn start_on(
+        options: SinkOptions,
+        watermarks: &[(Partition, Offset, Offset)],
+        source: impl FnOnce(&[(Partition, Offset)]) -> Result<S> + Send,
+    ) -> Result<(SinkHandle, SinkTask)> {
+        let mut blocked = Blocked::new();
+        let starts = recovered(&options, watermarks, &mut blocked).await?;
+        let source = source(&reads(&starts))?;
+        Ok(Self::spawn(options, source, starts, blocked))
+    }
+
+    pub(super) fn spawn(
+        options: SinkOptions,
+        source: S,
+        starts: BTreeMap<Partition, Start>,
+        blocked: Blocked,
+    ) -> (SinkHandle, SinkTask) {
+        let mut sink = Self::new(options, source, blocked);
+        sink.assign(starts);
+        sink.run_in_task()
+    }
+}
+
+fn reads(starts: &BTreeMap<Partition, Start>) -> Vec<(Partition, Offset)> {
+    let reads = starts.iter();
+    reads
+        .map(|(partition, start)| (*partition, start.read))
+        .collect()
+}
+
+/// Says where a partition goes on, at the moment it is given to this member: another may have
+/// archived it until now.
+fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffsets {
+    let (options, bus, planned) = (options.clone(), bus.clone(), planned.clone());
+    let runtime = Handle::current();
+    Arc::new(move |partition| {
+        // Asked on the consumer's own thread, which no runtime runs on.
+        let start = runtime.block_on(async {
+            let mut watermarks = bus.watermarks(&options.topic).await?;
+            watermarks.retain(|(of, ..)| *of == partition);
+            let mut starts = recovered(&options, &watermarks, &mut Blocked::new()).await?;
+            let gone = || Error::UnknownPartition {
+                topic: options.topic.clone(),
+                partition,
+                known: "none of that number".to_owned(),
+            };
+            starts.remove(&partition).ok_or_else(gone)
+        })?;
+        let read = start.read;
+        planned.held().insert(partition, start);
+        Ok(read)
+    })
+}
+
+/// Sweeps, agrees on where the archive begins, and finds where each partition goes on.
+pub(crate) async fn recovered(
+    options: &SinkOptions,
+    watermarks: &[Watermark],
+    blocked: &mut Blocked,
+) -> Result<BTreeMap<Partition, Start>> {
+    let SinkOptions {
+        store,
+        topic,
+        incarnation,
+        ..
+    } = options;
+    store.sweep(&path::life(topic, *incarnation)).await?;
+    let lows = watermarks.iter();
+    let lows = lows.map(|(partition, low, _)| (*partition, *low)).collect();
+    let patience: (Duration, _) = (options.patience, &options.cancel);
+    let meta = ArchiveMeta::agree(store, topic, *incarnation, lows, patience, blocked).await?;
+    let mut starts = BTreeMap::new();
+    for watermark in watermarks {
+        let end = recover::end(store, &meta, watermark.0).await?;
+        let start = recover::start(topic, *watermark, end, options.accept_gap)?;
+        starts.insert(watermark.0, start);
+    }
+    Ok(starts)
+}

@@ -1,0 +1,66 @@
+//! Where a consumer group says it stands. It is said for those who watch the brokers; nothing here
+//! goes on from it.
+
+use std::collections::BTreeMap;
+
+use rdkafka::{
+    Offset as Native, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    error::KafkaError,
+};
+use vintage_control::{Offset, Partition};
+
+use crate::{Bus, Error, Result};
+
+impl Bus {
+    /// The offsets that a group has told of a topic, by partition.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if the brokers do not answer.
+    pub async fn group_offsets(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> Result<BTreeMap<Partition, Offset>> {
+        let partitions = self.partitions(topic).await?;
+        let timeout = self.timeout();
+        let mut config = self.settings().probe();
+        config.set("group.id", group);
+        let name = topic.to_owned();
+        let asked = tokio::task::spawn_blocking(move || {
+            let client: BaseConsumer = config.create()?;
+            let mut asked = TopicPartitionList::new();
+            for partition in &partitions {
+                asked.add_partition(&name, partition.0);
+            }
+            client.committed_offsets(asked, timeout)
+        });
+        let told = asked.await.map_err(|_| Error::Stopped {
+            what: "a question to the brokers",
+        })?;
+        let action = format!("asking for the offsets of group {group}");
+        let told = told.map_err(|error| self.refused(&action, &error, timeout))?;
+        let elements = told.elements_for_topic(topic);
+        let known = elements
+            .iter()
+            .filter_map(|element| match element.offset() {
+                Native::Offset(offset) => Some((Partition(element.partition()), Offset(offset))),
+                _ => None,
+            });
+        Ok(known.collect())
+    }
+}
+
+/// Tells the group of a consumer how far partitions are done with. What comes of it is not waited
+/// for.
+pub(crate) fn tell<C: ConsumerContext>(
+    native: &BaseConsumer<C>,
+    topic: &str,
+    told: &BTreeMap<Partition, Offset>,
+) -> Result<(), KafkaError> {
+    let mut offsets = TopicPartitionList::new();
+    for (partition, next) in told {
+        offsets.add_partition_offset(topic, partition.0, Native::Offset(next.0))?;
+    }
+    native.commit(&offsets, CommitMode::Async)
+}

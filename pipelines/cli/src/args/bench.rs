@@ -1,0 +1,92 @@
+//! Arguments of `vintage bench archive`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+const BENCH_ARCHIVE: &str = "\
+Examples:
+  vintage bench archive --python target/python/bin/python
+  vintage bench archive --broker localhost:9092 --megabytes 2000 --rounds 7 --output json
+
+The same bytes, codec and syncs for all that write; each arm is a process of its own, and they take
+turns. CPU seconds per GB of payload come first: wall time is as the machine has it.";
+
+/// Arguments of `vintage bench archive`.
+#[derive(Debug, Args)]
+#[command(after_long_help = BENCH_ARCHIVE)]
+pub(crate) struct ArchiveBenchArgs {
+    /// Payload to load the topic with, MB.
+    #[arg(long, value_name = "MB", default_value_t = 1000)]
+    pub(crate) megabytes: u64,
+    /// How often each arm drains it.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rounds: u32,
+    /// Zstandard's level in every file.
+    #[arg(long, value_name = "L", default_value_t = 1)]
+    pub(crate) level: i32,
+    /// Python with pyarrow and confluent-kafka.
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    pub(crate) python: PathBuf,
+    /// Arms to compare. [default: all]
+    #[arg(long, value_enum, value_name = "ARM", value_delimiter = ',')]
+    arms: Vec<BenchArm>,
+    /// Brokers, as host:port; otherwise one is brought up for it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) broker: Option<String>,
+    /// Where files are written, on the disk to be measured; what it leaves there is removed.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+}
+
+impl ArchiveBenchArgs {
+    /// The arms, all unless chosen.
+    pub(crate) fn arms(&self) -> Vec<BenchArm> {
+        if self.arms.is_empty() {
+            BenchArm::value_variants().to_vec()
+        } else {
+            self.arms.clone()
+        }
+    }
+}
+
+/// Who drains the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BenchArm {
+    /// Reads and decodes, and keeps nothing.
+    Null,
+    /// The sink.
+    Vintage,
+    /// A script with pyarrow and confluent-kafka.
+    Pyarrow,
+    /// The sink without syncs.
+    NoFsync,
+    /// The sink renaming files over what is there.
+    NoFence,
+    /// The sink with neither.
+    Neither,
+}
+
+impl std::fmt::Display for BenchArm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// One arm, as `vintage bench archive` starts it.
+#[derive(Debug, Args)]
+pub(crate) struct ArchiveArmArgs {
+    /// Which.
+    #[arg(value_enum)]
+    pub(crate) arm: BenchArm,
+    /// Brokers.
+    pub(crate) broker: String,
+    /// The topic, loaded.
+    pub(crate) topic: String,
+    /// Where to.
+    pub(crate) out: PathBuf,
+    /// Zstandard's level.
+    pub(crate) level: i32,
+}
