@@ -10,4 +10,5 @@ mod readers;
 mod replay;
 mod roles;
 mod s3;
+mod sink;
 mod small;

@@ -1,0 +1,303 @@
+//! A topic of real rollouts on a real Kafka, sinks that archive it, and what both hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use futures::future::try_join_all;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vintage_archive::{ArchiveFile, Filter, Reader};
+use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_control::{Incarnation, Offset, Partition, PolicyVersion};
+use vintage_store::Store;
+use vintage_tests::{Kafka, Running, faulty, python, run, scrubbed, vintage};
+use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
+
+/// Partition and offset → CRC-32C of the payload.
+pub(super) type Records = BTreeMap<(Partition, Offset), u32>;
+
+const ROWS: u16 = 4;
+/// A group is about 33 kB, and hardly smaller in a file.
+const TOKENS: usize = 1000;
+
+/// One run's rollouts topic and archive.
+pub(super) struct Place {
+    folder: TempDir,
+    address: String,
+    name: String,
+    partitions: i32,
+    runtime: Runtime,
+    published: std::cell::Cell<u64>,
+}
+
+impl Place {
+    /// With topics of their own on `kafka`.
+    pub(super) fn new(kafka: &Kafka, name: &str, partitions: i32) -> Result<Self> {
+        let place = Self {
+            folder: tempfile::tempdir()?,
+            address: kafka.address().to_owned(),
+            name: name.to_owned(),
+            partitions,
+            runtime: Runtime::new()?,
+            published: std::cell::Cell::new(0),
+        };
+        let mut apply = vintage(["topics", "apply"]);
+        place.settle(&mut apply);
+        let applied = run(apply)?;
+        ensure!(applied.status.success(), "{}", applied.stderr);
+        Ok(place)
+    }
+
+    fn settle(&self, command: &mut Command) {
+        command.args(["--broker", &self.address]);
+        command.args(["--set", &format!("run={}", self.name)]);
+        command.args(["--set", &format!("topics.partitions={}", self.partitions)]);
+    }
+
+    pub(super) fn out(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    pub(super) fn topic(&self) -> String {
+        format!("vintage.{}.rollouts.v1", self.name)
+    }
+
+    /// `vintage archive` that closes a file three times a second.
+    pub(super) fn sink(&self) -> Command {
+        self.archive(vintage(["archive"]))
+    }
+
+    /// The same with faults.
+    pub(super) fn faulty_sink(&self, faults: &str) -> Command {
+        let mut command = Command::new(faulty());
+        scrubbed(&mut command);
+        command.arg("archive").env("VINTAGE_FAULTS", faults);
+        command.env("VINTAGE_FAULTS_LOG", self.folder.path().join("faults"));
+        self.archive(command)
+    }
+
+    fn archive(&self, mut command: Command) -> Command {
+        command.args(["--output", "json", "--out"]).arg(self.out());
+        self.settle(&mut command);
+        command.args(["--set", "archive.roll_seconds=0.3"]);
+        command.env("RUST_LOG", "vintage=info");
+        command
+    }
+
+    /// Lines that faults have left.
+    pub(super) fn strikes(&self) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.folder.path().join("faults"))?;
+        let lines = text.lines().map(serde_json::from_str);
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+
+    /// Archives what the log holds, and gives the sink's summary.
+    pub(super) fn drain(&self) -> Result<Value> {
+        let mut sink = Running::start(self.sink())?;
+        ensure!(
+            sink.says("archiving")?,
+            "it ended by itself: {:?}",
+            sink.wait()?
+        );
+        stop(sink)
+    }
+
+    /// Publishes so many groups.
+    pub(super) fn publish(&self, groups: u64) -> Result<()> {
+        let first = self.published.get();
+        self.published.set(first + groups);
+        let topic = self.topic();
+        self.runtime.block_on(async {
+            let producer = self.bus()?.producer("loader")?;
+            let sent = (first..first + groups).map(async |number| {
+                let (group, headers, payload) = group(number)?;
+                anyhow::Ok(producer.publish(&topic, &group.0, headers, payload).await?)
+            });
+            try_join_all(sent).await?;
+            Ok(())
+        })
+    }
+
+    /// Has `tests/python/topic.py` do something to the topic.
+    pub(super) fn meddle(&self, action: &[&str]) -> Result<()> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/topic.py");
+        let mut command = Command::new(python());
+        command
+            .arg(script)
+            .args([&self.address, &self.topic()])
+            .args(action);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{}", ended.stderr);
+        Ok(())
+    }
+
+    fn bus(&self) -> Result<Bus> {
+        Ok(Bus::connect(&self.address, &BTreeMap::new())?)
+    }
+
+    /// What the log holds.
+    pub(super) fn log(&self) -> Result<Records> {
+        self.runtime.block_on(async {
+            let bus = self.bus()?;
+            let marks = bus.watermarks(&self.topic()).await?;
+            let starts = marks.iter().map(|(p, low, _)| (*p, *low)).collect();
+            let mut left: BTreeSet<_> = marks
+                .iter()
+                .filter(|(_, low, high)| low < high)
+                .map(|(p, _, high)| (*p, *high))
+                .collect();
+            let limits = ConsumerLimits::default();
+            let mut consumer = bus.consumer("auditor", &self.topic(), starts, limits)?;
+            let mut records = Records::new();
+            while !left.is_empty() {
+                let event = consumer.next().await?.context("the log goes on")?;
+                if let Event::Record(record) = event {
+                    left.remove(&(record.partition, record.offset.next()));
+                    let payload = record.payload.unwrap_or_default();
+                    let at = (record.partition, record.offset);
+                    records.insert(at, crc32c::crc32c(&payload));
+                }
+            }
+            Ok(records)
+        })
+    }
+
+    /// What the group `group` has told of the topic, in all.
+    pub(super) fn told(&self, group: &str) -> Result<i64> {
+        self.runtime.block_on(async {
+            let told = self.bus()?.group_offsets(group, &self.topic()).await?;
+            Ok(told.values().map(|offset| offset.0).sum())
+        })
+    }
+
+    fn reader(&self) -> Result<Reader> {
+        let archive = self.out().join("archive");
+        let store = Store::open(archive.to_str().context("a path in Unicode")?)?;
+        Ok(Reader::new(store, &self.topic()))
+    }
+
+    /// What the archive holds: every file's chain is whole, and no record is in it twice.
+    pub(super) fn archived(&self) -> Result<Records> {
+        self.runtime.block_on(async {
+            let mut records = Records::new();
+            let mut merged = self.reader()?.merged(&Filter::default()).await?;
+            while let Some(message) = merged.next().await? {
+                let at = (message.record.partition, message.record.offset);
+                let crc32c = message
+                    .payload_crc32c
+                    .context("every record has a payload")?;
+                ensure!(message.rows.is_ok(), "{at:?} could not be decoded");
+                ensure!(
+                    records.insert(at, crc32c).is_none(),
+                    "{at:?} is there twice"
+                );
+            }
+            Ok(records)
+        })
+    }
+
+    /// The files of every partition.
+    pub(super) fn files(&self) -> Result<Vec<ArchiveFile>> {
+        self.runtime.block_on(async {
+            let reader = self.reader()?;
+            let mut files = Vec::new();
+            for partition in 0..self.partitions {
+                files.extend(reader.chain(Incarnation(0), Partition(partition)).await?);
+            }
+            Ok(files)
+        })
+    }
+
+    /// The archive must hold what the log does, and nothing else.
+    pub(super) fn agrees(&self) -> Result<()> {
+        let (log, archived) = (self.log()?, self.archived()?);
+        ensure!(
+            log.len() as u64 == self.published.get(),
+            "{} records in the log",
+            log.len()
+        );
+        ensure!(
+            archived == log,
+            "log and archive differ:\n{log:?}\n{archived:?}"
+        );
+        Ok(())
+    }
+}
+
+pub(super) fn pid(running: &Running) -> Result<Pid> {
+    Pid::from_raw(running.id() as i32).context("a process without a number")
+}
+
+/// SIGTERM: it archives what the log holds and gives its summary.
+pub(super) fn stop(sink: Running) -> Result<Value> {
+    kill_process(pid(&sink)?, Signal::TERM)?;
+    sink.wait()?.json()
+}
+
+type Message = (GroupId, Vec<(String, Vec<u8>)>, Bytes);
+
+/// A group whose log-probs have full mantissas.
+fn group(number: u64) -> Result<Message> {
+    let mut state = number * 2 + 1;
+    let mut noise = move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 40) as u32
+    };
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    let version = PolicyVersion(number / 8);
+    let rows: Vec<_> = (0..ROWS)
+        .map(|sample_index| Trajectory {
+            group_id: GroupId(id),
+            group_size: ROWS,
+            sample_index,
+            policy: "lead".to_owned(),
+            batch: -1,
+            prompt_id: format!("prompt-{number}"),
+            prompt_tokens: vec![1, 2, 3],
+            completion_tokens: (0..TOKENS).map(|_| noise() as i32 & 0xffff).collect(),
+            behavior_logprobs: (0..TOKENS).map(|_| -(noise() as f32) / 1e6).collect(),
+            loss_mask: None,
+            policy_spans: vec![PolicySpan { start: 0, version }],
+            reward: 1.0,
+            reward_parts: None,
+            finish_reason: "stop".to_owned(),
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            logprob_mode: LogprobMode::Full,
+            engine: "local".to_owned(),
+            created_at_us: 1_700_000_000_000_000,
+            generation_seconds: 0.5,
+            prompt_text: None,
+            completion_text: None,
+            metadata: None,
+        })
+        .collect();
+    let payload = encode(&rows)?;
+    let headers = Headers {
+        run: "sinks".parse()?,
+        policy: "lead".to_owned(),
+        group: GroupId(id),
+        rows: u32::from(ROWS),
+        part: (1, 1),
+        batch: -1,
+        min_policy_version: version,
+        max_policy_version: version,
+        producer: "loader".to_owned(),
+        producer_seq: number,
+        crc32c: crc32c::crc32c(&payload),
+        replay_of: None,
+        traceparent: None,
+    };
+    Ok((GroupId(id), headers.to_pairs(), payload))
+}
