@@ -10,11 +10,13 @@ use rdkafka::{
 };
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Error, Result, error::is_connectivity};
+use crate::{Bus, Error, Result, bus::Probe, error::is_connectivity};
 
 /// A topic that was just created is known to one broker before the next.
 const PROPAGATION: Duration = Duration::from_secs(1);
 pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
+/// A partition whose leader fell has another within the session of a node (9 s) and an election.
+const FAILOVER: Duration = Duration::from_secs(30);
 
 /// Where the copies of a partition are; brokers by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,23 +188,83 @@ impl Bus {
     pub async fn watermarks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
         let partitions = self.partitions(topic).await?;
         let timeout = self.timeout();
-        let name = topic.to_owned();
-        self.probe(move |probe| {
-            partitions
-                .into_iter()
-                .map(|partition| {
-                    let (low, high) = probe.fetch_watermarks(&name, partition.0, timeout)?;
-                    Ok((partition, Offset(low), Offset(high)))
-                })
-                .collect::<Result<Vec<_>, KafkaError>>()
-        })
-        .await?
-        .map_err(|error| {
-            self.refused(
-                &format!("asking for the offsets of topic {topic}"),
-                &error,
-                timeout,
+        let mut marks = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let name = topic.to_owned();
+            let ask = move |probe: &Probe| probe.fetch_watermarks(&name, partition.0, timeout);
+            let (low, high) = self.ask_leader(topic, partition, ask).await?;
+            marks.push((partition, Offset(low), Offset(high)));
+        }
+        Ok(marks)
+    }
+
+    /// Asks until the leader of a partition answers. A topic may be so new that the node believed
+    /// to lead does not know it yet, and a leader that fell is replaced after a while.
+    async fn ask_leader<T: Send + 'static>(
+        &self,
+        topic: &str,
+        partition: Partition,
+        ask: impl Fn(&Probe) -> Result<T, KafkaError> + Clone + Send + 'static,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.probe(ask.clone()).await? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !has_no_leader(&error) || begun.elapsed() > FAILOVER {
+                let action =
+                    format!("asking for the offsets of topic {topic} partition {partition}");
+                return Err(self.refused(&action, &error, begun.elapsed()));
+            }
+            tokio::time::sleep(PROPAGATION_LOOK).await;
+            // Who leads by now; the client would go on asking whom it knows.
+            self.look_up(topic).await?;
+        }
+    }
+}
+
+/// Whether the node asked does not lead the partition, or none does at the moment.
+fn has_no_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as C;
+    error.rdkafka_error_code().is_some_and(|code| {
+        is_connectivity(code)
+            || matches!(
+                code,
+                C::UnknownTopicOrPartition
+                    | C::UnknownPartition
+                    | C::ReplicaNotAvailable
+                    | C::FencedLeaderEpoch
+                    | C::UnknownLeaderEpoch
             )
-        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, error::Error};
+
+    use rdkafka::{
+        mocking::MockCluster,
+        types::{RDKafkaApiKey, RDKafkaRespErr},
+    };
+    use vintage_control::{Offset, Partition};
+
+    use crate::Bus;
+
+    /// As on three nodes whose topic is a moment old, or whose leader has just fallen.
+    #[tokio::test]
+    async fn offsets_are_asked_for_until_there_is_a_leader() -> Result<(), Box<dyn Error>> {
+        let nodes = MockCluster::new(3)?;
+        nodes.create_topic("new", 2, 3)?;
+        let refusals = [
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+        ];
+        nodes.request_errors(RDKafkaApiKey::ListOffsets, &refusals.repeat(4));
+        let bus = Bus::connect(&nodes.bootstrap_servers(), &BTreeMap::new())?;
+        let empty = |number| (Partition(number), Offset(0), Offset(0));
+        assert_eq!(bus.watermarks("new").await?, [empty(0), empty(1)]);
+        Ok(())
     }
 }
