@@ -23,6 +23,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Refuses inputs no run can work with. Writes nothing.
 pub(crate) async fn check(config: &RunConfig) -> Result<()> {
+    check_files(config)?;
+    check_broker(config).await
+}
+
+/// The same without the broker, which a recorded log does not need.
+pub(crate) fn check_files(config: &RunConfig) -> Result<()> {
     let (train, heldout) = load(&config.prompts)?;
     let sets: Vec<_> = std::iter::once(&train).chain(&heldout).collect();
     // A path is only for messages here.
@@ -51,7 +57,7 @@ pub(crate) async fn check(config: &RunConfig) -> Result<()> {
         check_answers(reward.as_ref(), set)?;
         check_lengths(config, set, &tokenizer, context)?;
     }
-    check_broker(config).await
+    Ok(())
 }
 
 /// Refuses a broker that does not answer, where it is somebody else's.

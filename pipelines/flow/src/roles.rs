@@ -82,7 +82,7 @@ pub async fn learn(
     if config.learner.source == SourceKind::Archive {
         // A recorded log needs no broker: nobody samples from what comes of it.
         if !out.join("config.toml").is_file() {
-            inputs::check(config).await?;
+            inputs::check_files(config)?;
         }
         let folder = RunFolder::share(out, resolved)?;
         serve_metrics(config)?;
