@@ -69,14 +69,14 @@ fn check(out: &Path, summary: &Value) -> Result<()> {
 
 #[test]
 fn killed_on_the_embedded_broker() -> Result<()> {
-    let (folder, out) = place()?;
+    let (_folder, out) = place()?;
     let summary = killed_ten_times(&out, "embedded", 11)?;
     check(&out, &summary)
 }
 
 #[test]
 fn killed_on_a_real_kafka() -> Result<()> {
-    let (folder, out) = place()?;
+    let (_folder, out) = place()?;
     let summary = killed_ten_times(&out, "local", 13)?;
     ensure!(number(&summary, "lost")? == 0, "{summary}");
     check(&out, &summary)

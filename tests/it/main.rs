@@ -4,6 +4,7 @@ mod architecture;
 mod audit;
 mod bad_input;
 mod garbage;
+mod chaos;
 mod kill;
 mod python;
 mod readers;

@@ -63,7 +63,7 @@ fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Resul
 
 #[test]
 fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> {
-    let (folder, out) = place()?;
+    let (_folder, out) = place()?;
     train(&out)?;
     // The first message of partition 0: which update used it, the plans tell.
     let mut tamper = Command::new(python());
@@ -103,7 +103,7 @@ fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> 
 /// Invariant 5: published bytes win. A re-run update that gives others stops the learner.
 #[test]
 fn a_recovery_that_gives_other_weights_than_recorded_stops() -> Result<()> {
-    let (folder, out) = place()?;
+    let (_folder, out) = place()?;
     train(&out)?;
     // Without its checkpoints the run recovers from version 0, through every plan.
     std::fs::remove_dir_all(out.join("checkpoints"))?;

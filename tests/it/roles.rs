@@ -93,7 +93,7 @@ fn is_up(out: &Path) -> Result<bool> {
 
 #[test]
 fn a_local_broker_is_up_for_whoever_needs_it_and_for_no_longer() -> Result<()> {
-    let (folder, out) = place()?;
+    let (_folder, out) = place()?;
     // All at once: one brings it up, whoever leaves last shuts it down.
     let archive = Running::start(steps("archive", &out, "local", 5))?;
     let producer = Running::start(steps("rollout", &out, "local", 5))?;

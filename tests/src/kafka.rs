@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
-use vintage_bus::{Bus, LocalKafka, LocalOptions, Replicas};
+use vintage_bus::{Bus, ConsumerLimits, Event, LocalKafka, LocalOptions, Replicas};
+use vintage_control::{Offset, Partition};
 
 /// A local Kafka that ends with the test, driven without async.
 pub struct Kafka {
@@ -85,6 +86,36 @@ impl Kafka {
     /// Who leads a topic's partitions, and whose copies are whole.
     pub fn replicas(&self, topic: &str) -> Result<Vec<Replicas>> {
         Ok(self.runtime.block_on(self.bus.replicas(topic))?)
+    }
+
+    /// Partition, first offset and end of every partition of a topic.
+    pub fn marks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
+        Ok(self.runtime.block_on(self.bus.watermarks(topic))?)
+    }
+
+    /// Payloads of everything a topic holds now, in the order of each partition.
+    pub fn read(&self, topic: &str) -> Result<Vec<Vec<u8>>> {
+        let marks = self.marks(topic)?;
+        let ends: Vec<_> = marks.iter().map(|(p, _, high)| (*p, *high)).collect();
+        let start = marks.iter().map(|(p, low, _)| (*p, *low)).collect();
+        let mut left = marks.iter().filter(|(_, low, high)| low < high).count();
+        let limits = ConsumerLimits::default();
+        self.runtime.block_on(async {
+            let mut consumer = self.bus.consumer("test", topic, start, limits)?;
+            let mut found = Vec::new();
+            while left > 0 {
+                let Some(event) = consumer.next().await? else {
+                    break;
+                };
+                if let Event::Record(record) = event {
+                    let at = (record.partition, record.offset.next());
+                    left -= usize::from(ends.contains(&at));
+                    found.extend(record.payload.map(|payload| payload.to_vec()));
+                }
+            }
+            consumer.close();
+            Ok(found)
+        })
     }
 
     fn parts(&mut self) -> Result<(&Runtime, &mut LocalKafka)> {

@@ -35,6 +35,15 @@ pub fn faulty() -> PathBuf {
     )
 }
 
+/// A command of [`vintage`], given to the program with these faults.
+pub fn faulted(command: &Command, faults: &str) -> Command {
+    let mut faulted = Command::new(faulty());
+    scrubbed(&mut faulted);
+    faulted.args(command.get_args()).stdin(Stdio::null());
+    faulted.env("VINTAGE_FAULTS", faults);
+    faulted
+}
+
 /// A binary in `target/<profile>`: tests lie in `deps/` below it, other binaries beside it.
 fn built(name: &str, how: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");

@@ -1,17 +1,29 @@
-//! `make chaos`: kills until so many have been survived, and says which.
+//! `make chaos`: kills until so many have been survived and every point was met, and says which.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Write as _, stderr, stdout},
+    path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
-use vintage_tests::chaos::{Blows, Brokers, Episode, Order, Report, Stage, Who, points_of};
+use vintage_tests::{
+    Kafka,
+    chaos::{Episode, Order, Outcome, Report, Stage, Who, points_of, recorded},
+};
 
 /// Lives of each role that an episode ends at a point.
 const LIVES: usize = 6;
+/// Lives that an episode on a recorded log ends: it is short.
+const RECORDED_LIVES: usize = 16;
+/// Blows of an episode at random.
+const BLOWS: u32 = 16;
+/// What was not met after this many times the kills asked for is given up as a finding.
+const ENOUGH: u64 = 3;
+
+const ROLES: [Who; 4] = [Who::Learner, Who::Sink(0), Who::Sink(1), Who::Rollout];
 
 fn main() -> ExitCode {
     match survive() {
@@ -24,90 +36,174 @@ fn main() -> ExitCode {
     }
 }
 
-fn survive() -> Result<bool> {
-    let (mut kills, mut seed, mut prefixes) = (200, 0, String::new());
-    let mut args = std::env::args().skip(1);
-    while let Some(flag) = args.next() {
-        let value = args
-            .next()
-            .with_context(|| format!("{flag} needs a value"))?;
-        match flag.as_str() {
-            "--kills" => kills = value.parse()?,
-            "--seed" => seed = value.parse()?,
-            "--points" => prefixes = value,
-            _ => bail!("unknown flag {flag}: --kills, --seed and --points are known"),
-        }
-    }
-    let mut random = StdRng::seed_from_u64(seed);
-    let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?.keep();
-    let mut brokers = Brokers::up(&folder.join("kafka"))?;
-    let mut report = Report::default();
-    let roles = [Who::Learner, Who::Sink(0), Who::Sink(1), Who::Rollout];
-    let mut walks: BTreeMap<Who, VecDeque<&'static str>> = BTreeMap::new();
-    let mut failed = false;
-    let mut number = 0;
-    while report.kills() < kills && !failed {
-        let place = folder.join(format!("episode-{number:02}"));
-        let stage = Stage::new(&place, &format!("chaos-{number}"), brokers.address())?;
-        // Every third one is at random, brokers included.
-        let at_random = number % 3 == 2;
-        let mut orders = BTreeMap::new();
-        let points = |who: Who| -> Vec<&'static str> {
-            let wanted = |point: &&str| prefixes.split(',').any(|of| point.starts_with(of));
-            points_of(who).into_iter().filter(wanted).collect()
+struct Args {
+    kills: u64,
+    seed: u64,
+    /// Beginnings of the points' names, separated by commas; empty means all.
+    points: String,
+}
+
+impl Args {
+    fn read() -> Result<Self> {
+        let mut read = Self {
+            kills: 200,
+            seed: 0,
+            points: String::new(),
         };
-        let reachable = |who: &Who| !at_random && !points(*who).is_empty();
-        for who in roles.into_iter().filter(reachable) {
-            let walk = walks.entry(who).or_default();
-            let mut of_role = VecDeque::new();
-            for _ in 0..LIVES {
-                if walk.is_empty() {
-                    let mut of_role = points(who);
-                    of_role.shuffle(&mut random);
-                    walk.extend(of_role);
-                }
-                let point = walk.pop_front().context("a role without points")?;
-                let hit = random.random_range(1..=4);
-                of_role.push_back(Order { point, hit });
+        let mut args = std::env::args().skip(1);
+        while let Some(flag) = args.next() {
+            let value = args
+                .next()
+                .with_context(|| format!("{flag} needs a value"))?;
+            match flag.as_str() {
+                "--kills" => read.kills = value.parse()?,
+                "--seed" => read.seed = value.parse()?,
+                "--points" => read.points = value,
+                _ => bail!("unknown flag {flag}: --kills, --seed and --points are known"),
             }
-            orders.insert(who, of_role);
         }
-        let blows = Blows {
-            number: if at_random { 16 } else { 0 },
-            brokers: true,
-        };
-        let episode = Episode {
-            stage,
-            orders,
-            blows,
-        };
-        let outcome = episode.play(&mut brokers, &mut random)?;
-        let place_name = place.display().to_string();
-        report.add(&outcome.kills, &outcome.findings, &place_name);
-        if let Some(why) = outcome.failed {
-            report.findings.push(format!("{place_name}: {why}"));
-        }
-        failed = !report.findings.is_empty();
-        writeln!(
-            stderr(),
-            "episode {number}: {} of {kills} kills, {} findings",
-            report.kills(),
-            report.findings.len()
-        )?;
-        if !failed {
-            std::fs::remove_dir_all(&place)?;
-        }
-        number += 1;
+        Ok(read)
     }
-    drop(brokers);
+
+    fn points(&self, who: Who) -> Vec<&'static str> {
+        let wanted = |point: &&str| self.points.split(',').any(|of| point.starts_with(of));
+        points_of(who).into_iter().filter(wanted).collect()
+    }
+}
+
+struct Chaos {
+    args: Args,
+    random: StdRng,
+    kafka: Kafka,
+    report: Report,
+    /// Points each role has still to come to before it begins anew.
+    walks: BTreeMap<Who, VecDeque<&'static str>>,
+}
+
+fn survive() -> Result<bool> {
+    let args = Args::read()?;
+    let folder = tempfile::Builder::new().prefix("chaos-").tempdir()?.keep();
+    let mut chaos = Chaos {
+        random: StdRng::seed_from_u64(args.seed),
+        kafka: Kafka::up(&folder.join("kafka"), 3)?,
+        report: Report::default(),
+        walks: BTreeMap::new(),
+        args,
+    };
+    let enough = chaos.args.kills * ENOUGH;
+    for number in 0.. {
+        let (kills, unmet) = (chaos.report.kills(), chaos.unmet());
+        if kills >= chaos.args.kills && unmet.is_empty() {
+            break;
+        }
+        if kills >= enough {
+            let why = format!("never killed with work in hand: {unmet:?}");
+            chaos.report.findings.push(why);
+        }
+        if !chaos.report.findings.is_empty() {
+            break;
+        }
+        chaos.episode(number, &folder.join(format!("episode-{number:02}")))?;
+    }
+    let Chaos { kafka, report, .. } = chaos;
+    drop(kafka);
     let mut out = stdout().lock();
     writeln!(out, "{report}")?;
     writeln!(out, "{}", serde_json::to_string(&report)?)?;
     for finding in &report.findings {
         writeln!(stderr(), "{finding}")?;
     }
-    if !failed {
+    if report.findings.is_empty() {
         std::fs::remove_dir_all(&folder)?;
     }
-    Ok(!failed)
+    Ok(report.findings.is_empty())
+}
+
+impl Chaos {
+    fn episode(&mut self, number: u32, place: &Path) -> Result<()> {
+        let stage = Stage::new(place, &format!("chaos-{number}"), self.kafka.address())?;
+        let outcome = match number % 4 {
+            1 => self.on_a_record(&stage)?,
+            3 => self.at_random(stage)?,
+            _ => self.at_points(stage)?,
+        };
+        let name = place.display().to_string();
+        self.report.add(&outcome.blows, &outcome.findings, &name);
+        if let Some(why) = outcome.failed {
+            self.report.findings.push(format!("{name}: {why}"));
+        }
+        writeln!(
+            stderr(),
+            "episode {number}: {} of {} kills, {} findings",
+            self.report.kills(),
+            self.args.kills,
+            self.report.findings.len()
+        )?;
+        if self.report.findings.is_empty() {
+            std::fs::remove_dir_all(place)?;
+        }
+        Ok(())
+    }
+
+    fn at_points(&mut self, stage: Stage) -> Result<Outcome> {
+        let mut orders = BTreeMap::new();
+        for who in ROLES {
+            orders.insert(who, self.orders(who, LIVES, 4));
+        }
+        let episode = Episode {
+            stage,
+            orders,
+            nodes: VecDeque::new(),
+            at_random: 0,
+        };
+        episode.play(&mut self.kafka, &mut self.random)
+    }
+
+    fn at_random(&mut self, stage: Stage) -> Result<Outcome> {
+        let episode = Episode {
+            stage,
+            orders: BTreeMap::new(),
+            nodes: VecDeque::new(),
+            at_random: BLOWS,
+        };
+        episode.play(&mut self.kafka, &mut self.random)
+    }
+
+    fn on_a_record(&mut self, stage: &Stage) -> Result<Outcome> {
+        let orders = self.orders(Who::Learner, RECORDED_LIVES, 2);
+        recorded(stage, orders)
+    }
+
+    /// The next points of a role's walk, which comes to each before it comes to any again.
+    fn orders(&mut self, who: Who, lives: usize, hits: u64) -> VecDeque<Order> {
+        let walk = self.walks.entry(who).or_default();
+        while walk.len() < lives {
+            let mut points = self.args.points(who);
+            if points.is_empty() {
+                break;
+            }
+            points.shuffle(&mut self.random);
+            walk.extend(points);
+        }
+        let points = walk.drain(..lives.min(walk.len()));
+        points
+            .map(|point| Order {
+                point,
+                hit: self.random.random_range(1..=hits),
+            })
+            .collect()
+    }
+
+    /// Points at which a role was not yet killed with work in hand.
+    fn unmet(&self) -> Vec<String> {
+        let of = |who: Who| {
+            let points = self.args.points(who).into_iter();
+            points.map(move |point| (who.verb(), point))
+        };
+        let all = [Who::Learner, Who::Sink(0), Who::Rollout].into_iter();
+        all.flat_map(of)
+            .filter(|(role, point)| !self.report.covers(role, point))
+            .map(|(role, point)| format!("{role} {point}"))
+            .collect()
+    }
 }

@@ -4,17 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    process::Command,
 };
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use vintage_archive::{Filter, Reader};
-use vintage_control::{Plan, PolicyAnnouncement, Topics, UpdateResult};
+use vintage_control::{Offset, Partition, Plan, PolicyAnnouncement, Topics, UpdateResult};
 use vintage_store::Store;
 
-use super::{Brokers, Stage};
-use crate::{binary, run, scrubbed};
+use super::Stage;
+use crate::{Kafka, exact, run};
 
 /// What a breach does to a run's promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +30,11 @@ pub enum Breach {
 pub type Findings = Vec<(Breach, String)>;
 
 /// Checks a drained run from all sides.
-pub fn check(stage: &Stage, brokers: &Brokers) -> Result<Findings> {
+pub fn check(stage: &Stage, kafka: &Kafka) -> Result<Findings> {
     let folder = stage.run();
     let plans = plans(&folder)?;
-    let mut found = audit(stage, brokers, &plans)?;
-    found.extend(announced(stage, brokers, &plans)?);
+    let mut found = audit(stage, kafka, &plans)?;
+    found.extend(announced(stage, kafka, &plans)?);
     found.extend(replay(&folder, plans.len() as u64)?);
     Ok(found)
 }
@@ -43,6 +42,11 @@ pub fn check(stage: &Stage, brokers: &Brokers) -> Result<Findings> {
 /// A run's plans, in order and without a gap in their numbers.
 pub fn plans(folder: &Path) -> Result<Vec<Plan>> {
     numbered(&folder.join("plans/lead"))
+}
+
+/// Results of a run's updates, in the same way.
+pub(super) fn results(folder: &Path) -> Result<Vec<UpdateResult>> {
+    numbered(&folder.join("results/lead"))
 }
 
 fn numbered<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
@@ -60,12 +64,7 @@ fn numbered<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
 
 /// `vintage replay --exact`: the plans give the recorded weights again.
 pub fn replay(folder: &Path, updates: u64) -> Result<Findings> {
-    let mut command = Command::new(binary());
-    scrubbed(&mut command);
-    command
-        .args(["replay", "--exact", "--output", "json"])
-        .arg(folder);
-    let ended = run(command)?;
+    let ended = run(exact(folder))?;
     let told: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
     let whole = told["identical"] == true && told["updates"] == updates;
     Ok(if whole {
@@ -77,10 +76,10 @@ pub fn replay(folder: &Path, updates: u64) -> Result<Findings> {
 }
 
 /// Every announced version has a plan, and the hash that its result has.
-pub fn announced(stage: &Stage, brokers: &Brokers, plans: &[Plan]) -> Result<Findings> {
-    let results: Vec<UpdateResult> = numbered(&stage.run().join("results/lead"))?;
+pub fn announced(stage: &Stage, kafka: &Kafka, plans: &[Plan]) -> Result<Findings> {
+    let results = results(&stage.run())?;
     let mut found = Findings::new();
-    for payload in brokers.read(&topics(stage)?.policies())? {
+    for payload in kafka.read(&topics(stage)?.policies())? {
         let told: PolicyAnnouncement = serde_json::from_slice(&payload)?;
         let version = told.version.0 as usize;
         if version == 0 {
@@ -105,17 +104,15 @@ pub fn announced(stage: &Stage, brokers: &Brokers, plans: &[Plan]) -> Result<Fin
 type Number = (String, u64);
 
 /// Log, archive, journals and plans against one another.
-pub fn audit(stage: &Stage, brokers: &Brokers, plans: &[Plan]) -> Result<Findings> {
+pub fn audit(stage: &Stage, kafka: &Kafka, plans: &[Plan]) -> Result<Findings> {
     let mut found = Findings::new();
     let topic = topics(stage)?.rollouts();
     let (archived, records) = archived(&stage.run(), &topic, &mut found)?;
-    for (partition, low, high) in brokers.marks(&topic)? {
+    for (partition, low, high) in kafka.marks(&topic)? {
         let held = records.get(&partition).map_or(0, BTreeSet::len) as i64;
-        if held != high - low {
-            let why = format!(
-                "partition {partition} has {} records, the archive {held}",
-                high - low
-            );
+        let written = high.0 - low.0;
+        if held != written {
+            let why = format!("partition {partition} has {written} records, the archive {held}");
             found.push((Breach::Lost, why));
         }
     }
@@ -140,7 +137,7 @@ pub fn audit(stage: &Stage, brokers: &Brokers, plans: &[Plan]) -> Result<Finding
     Ok(found)
 }
 
-type Records = BTreeMap<i32, BTreeSet<i64>>;
+type Records = BTreeMap<Partition, BTreeSet<Offset>>;
 
 /// Numbers of the archived groups, and the archived offsets by partition.
 fn archived(
@@ -153,32 +150,24 @@ fn archived(
         .build()?;
     let store = Store::open(&folder.join("archive").to_string_lossy())?;
     let (mut numbers, mut records) = (BTreeSet::new(), Records::new());
-    runtime.block_on(async {
+    let read = runtime.block_on(async {
         let reader = Reader::new(store, topic);
         let mut messages = reader.merged(&Filter::default()).await?;
-        loop {
-            let message = match messages.next().await {
-                Ok(Some(message)) => message,
-                Ok(None) => return anyhow::Ok(()),
-                Err(error) => {
-                    // A gap of the chain, a damaged file.
-                    found.push((Breach::Lost, error.to_string()));
-                    return Ok(());
-                }
-            };
+        while let Some(message) = messages.next().await? {
             let at = message.record;
-            if !records
-                .entry(at.partition.0)
-                .or_default()
-                .insert(at.offset.0)
-            {
+            if !records.entry(at.partition).or_default().insert(at.offset) {
                 found.push((Breach::Duplicated, format!("{at:?} is archived twice")));
             }
             if let Ok(headers) = message.headers {
                 numbers.insert((headers.producer, headers.producer_seq));
             }
         }
-    })?;
+        vintage_archive::Result::Ok(())
+    });
+    if let Err(error) = read {
+        // A gap or an overlap of the chain, a damaged file.
+        found.push((Breach::Lost, error.to_string()));
+    }
     Ok((numbers, records))
 }
 

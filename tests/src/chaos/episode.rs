@@ -11,7 +11,8 @@ use anyhow::{Result, bail, ensure};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use rustix::process::Signal;
 
-use super::{Brokers, Findings, Life, Order, Stage, Who, check, report::Kill, stage::killed};
+use super::{Blow, Findings, Life, Order, Stage, Who, check, stage::killed};
+use crate::Kafka;
 
 /// A life that does not reach its point in this time is killed where it is.
 const LIFE: Duration = Duration::from_secs(20);
@@ -24,29 +25,23 @@ const TRIES: u32 = 3;
 /// How often the folder is looked at for progress once all kills are done.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Kills at random moments.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Blows {
-    /// How many.
-    pub number: u32,
-    /// Whether brokers fall too, one at a time.
-    pub brokers: bool,
-}
-
 /// What is to happen.
 pub struct Episode {
     /// Where.
     pub stage: Stage,
     /// Where each role is to die, life by life.
     pub orders: BTreeMap<Who, VecDeque<Order>>,
-    /// What falls at random.
-    pub blows: Blows,
+    /// Nodes of Kafka that are to die, one after each of the first orders that is met.
+    pub nodes: VecDeque<u16>,
+    /// How many blows fall at random moments, on roles and nodes.
+    pub at_random: u32,
 }
 
 /// What did.
+#[derive(Default)]
 pub struct Outcome {
-    /// Every kill.
-    pub kills: Vec<Kill>,
+    /// Every signal.
+    pub blows: Vec<Blow>,
     /// Every breach.
     pub findings: Findings,
     /// Why it could not be played to its end, if it could not.
@@ -55,30 +50,30 @@ pub struct Outcome {
 
 struct Play<'a> {
     episode: Episode,
-    brokers: &'a mut Brokers,
+    kafka: &'a mut Kafka,
     random: &'a mut StdRng,
     lives: BTreeMap<Who, Life>,
     tries: BTreeMap<Who, u32>,
     next: u32,
     tell: Sender<(Who, u32)>,
     ended: Receiver<(Who, u32)>,
-    kills: Vec<Kill>,
+    blows: Vec<Blow>,
 }
 
 impl Episode {
     /// Plays it to its end.
-    pub fn play(self, brokers: &mut Brokers, random: &mut StdRng) -> Result<Outcome> {
+    pub fn play(self, kafka: &mut Kafka, random: &mut StdRng) -> Result<Outcome> {
         let (tell, ended) = channel();
         let mut play = Play {
             episode: self,
-            brokers,
+            kafka,
             random,
             lives: BTreeMap::new(),
             tries: BTreeMap::new(),
             next: 0,
             tell,
             ended,
-            kills: Vec::new(),
+            blows: Vec::new(),
         };
         let played = play.finish();
         let (findings, failed) = match played {
@@ -86,7 +81,7 @@ impl Episode {
             Err(error) => (Findings::new(), Some(format!("{error:#}"))),
         };
         Ok(Outcome {
-            kills: play.kills,
+            blows: play.blows,
             findings,
             failed,
         })
@@ -103,15 +98,13 @@ impl Play<'_> {
         for who in [Who::Rollout, Who::Learner, Who::Sink(0), Who::Sink(1)] {
             self.drain(who)?;
         }
-        check(&self.episode.stage, self.brokers)
+        check(&self.episode.stage, self.kafka)
     }
 
     fn begin(&mut self, who: Who) -> Result<()> {
         let order = self.episode.orders.get(&who).and_then(VecDeque::front);
         let order = order.cloned();
-        let faults = order.as_ref().map_or(String::new(), |order| {
-            format!("{}=kill@{}", order.point, order.hit)
-        });
+        let faults = order.as_ref().map_or(String::new(), Order::faults);
         let stage = &self.episode.stage;
         let mut life = stage.start(who, self.next, &faults, &self.tell)?;
         self.next += 1;
@@ -125,7 +118,7 @@ impl Play<'_> {
     }
 
     fn kill_all(&mut self) -> Result<()> {
-        let mut left = self.episode.blows.number;
+        let mut left = self.episode.at_random;
         let mut blow = self.until_blow();
         while self.ordered() || left > 0 {
             let overdue = self.lives.values().filter(|life| life.order.is_some());
@@ -164,16 +157,23 @@ impl Play<'_> {
         ensure!(killed(status), "{who} ended ({status}):\n{}", life.said());
         let strike = life.strike()?;
         if let (false, Some(strike)) = (life.blown, strike) {
-            self.kills
-                .push((who.verb(), strike.point, Some(strike.in_hand)));
+            self.blows.push(Blow {
+                at: strike.point,
+                in_hand: Some(strike.in_hand),
+                ..Blow::at_random(who.verb())
+            });
             self.tries.remove(&who);
             if let Some(left) = self.episode.orders.get_mut(&who) {
                 left.pop_front();
             }
         } else {
-            self.kills.push((who.verb(), "at random".to_owned(), None));
+            self.blows.push(Blow::at_random(who.verb()));
         }
-        self.begin(who)
+        self.begin(who)?;
+        match self.episode.nodes.pop_front() {
+            Some(node) => self.fell(node),
+            None => Ok(()),
+        }
     }
 
     /// Kills what did not come to its point; it is tried again at the first hit.
@@ -204,34 +204,24 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// One random blow: a role, several, all, a freeze, or a broker.
+    /// One random blow: to a role, several, all, or a node; a kill or a freeze.
     fn strike(&mut self) -> Result<()> {
         let all: Vec<Who> = self.lives.keys().copied().collect();
-        let kind = self.random.random_range(0..10);
-        match kind {
-            0 if self.episode.blows.brokers => self.fell_broker()?,
-            1 if self.episode.blows.brokers => self.freeze_broker()?,
-            0..=2 => {
-                let Some(who) = all.choose(self.random) else {
-                    return Ok(());
-                };
-                if let Some(life) = self.lives.get(who) {
-                    life.signal(Signal::STOP)?;
-                    frozen_for(self.random.random_range(50..1500));
-                    life.signal(Signal::CONT)?;
-                }
-            }
-            3 => self.blow(&all)?,
+        let node = self.random.random_range(1..=3);
+        match self.random.random_range(0..10) {
+            0 => self.fell(node),
+            1 => self.freeze_node(node),
+            2 => self.freeze_role(&all),
+            3 => self.blow(&all),
             4 => {
                 let some: Vec<Who> = all.choose_multiple(self.random, 2).copied().collect();
-                self.blow(&some)?;
+                self.blow(&some)
             }
             _ => {
                 let one: Vec<Who> = all.choose(self.random).copied().into_iter().collect();
-                self.blow(&one)?;
+                self.blow(&one)
             }
         }
-        Ok(())
     }
 
     fn blow(&mut self, whom: &[Who]) -> Result<()> {
@@ -244,19 +234,33 @@ impl Play<'_> {
         Ok(())
     }
 
-    fn fell_broker(&mut self) -> Result<()> {
-        let node = self.random.random_range(1..=3);
-        self.brokers.kill(node)?;
-        self.kills.push(("broker", "at random".to_owned(), None));
-        self.brokers.start(node)
+    fn fell(&mut self, node: u16) -> Result<()> {
+        self.kafka.kill(node)?;
+        self.blows.push(Blow::at_random("broker"));
+        self.kafka.start(node)
     }
 
-    fn freeze_broker(&mut self) -> Result<()> {
-        let node = self.random.random_range(1..=3);
-        self.brokers.freeze(node)?;
-        // Longer and shorter than the session, after which its partitions change their leader.
+    fn freeze_node(&mut self, node: u16) -> Result<()> {
+        self.kafka.freeze(node)?;
+        // Shorter and longer than the session, after which its partitions change their leader.
         frozen_for(self.random.random_range(200..12_000));
-        self.brokers.thaw(node)
+        self.blows.push(Blow {
+            frozen: true,
+            ..Blow::at_random("broker")
+        });
+        self.kafka.thaw(node)
+    }
+
+    fn freeze_role(&mut self, all: &[Who]) -> Result<()> {
+        let life = all.choose(self.random).and_then(|who| self.lives.get(who));
+        let Some(life) = life else { return Ok(()) };
+        life.signal(Signal::STOP)?;
+        frozen_for(self.random.random_range(50..1500));
+        self.blows.push(Blow {
+            frozen: true,
+            ..Blow::at_random(life.who.verb())
+        });
+        life.signal(Signal::CONT)
     }
 
     /// Waits until the learner has done some more updates.

@@ -1,16 +1,16 @@
 //! A supervisor that kills: real roles as processes on a real three-node Kafka, ended by SIGKILL at
 //! the points of `vintage-faults` or at random, started again, and checked once they have drained.
 
-mod brokers;
 mod check;
 mod episode;
+mod recorded;
 mod report;
 mod stage;
 
-pub use brokers::Brokers;
 pub use check::{Breach, Findings, announced, audit, check, plans, replay};
-pub use episode::{Blows, Episode, Outcome};
-pub use report::{Kill, Report, Row};
+pub use episode::{Episode, Outcome};
+pub use recorded::recorded;
+pub use report::{Blow, Report, Row};
 pub use stage::{Life, Order, Stage, Strike, Who};
 
 use vintage_faults::POINTS;

@@ -1,10 +1,38 @@
-//! What was killed where, and what came of it.
+//! What fell where, and what came of it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Serialize;
 
 use super::{Breach, Findings};
+
+/// A signal to a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blow {
+    /// The role, by its verb; or `broker`.
+    pub role: &'static str,
+    /// The point at which it was, or that it was at random.
+    pub at: String,
+    /// SIGSTOP and, later, SIGCONT; else SIGKILL.
+    pub frozen: bool,
+    /// What was taken and not durable; known at points only.
+    pub in_hand: Option<u64>,
+}
+
+impl Blow {
+    /// A SIGKILL at a random moment.
+    pub fn at_random(role: &'static str) -> Self {
+        Self {
+            role,
+            at: "at random".to_owned(),
+            frozen: false,
+            in_hand: None,
+        }
+    }
+}
 
 /// One role at one point.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -13,7 +41,9 @@ pub struct Row {
     pub kills: u64,
     /// Of these, with something taken and not durable; at random moments this is not known.
     pub with_work_in_hand: u64,
-    /// Breaches of episodes in which this role was killed here.
+    /// SIGSTOPs.
+    pub freezes: u64,
+    /// Breaches of episodes in which this role was struck here.
     pub lost: u64,
     /// The same, twice archived or trained.
     pub duplicated: u64,
@@ -26,26 +56,24 @@ pub struct Row {
 pub struct Report {
     /// `role point` → row.
     pub rows: BTreeMap<String, Row>,
-    /// What each failed episode was found to have broken, with its folder.
+    /// What was found broken, with the episode's folder.
     pub findings: Vec<String>,
     /// Episodes played.
     pub episodes: u64,
 }
 
-/// A kill: role, point, and what was in hand where a point knows it.
-pub type Kill = (&'static str, String, Option<u64>);
-
 impl Report {
     /// Adds an episode.
-    pub fn add(&mut self, kills: &[Kill], findings: &Findings, place: &str) {
+    pub fn add(&mut self, blows: &[Blow], findings: &Findings, place: &str) {
         self.episodes += 1;
         let count = |breach| findings.iter().filter(|(of, _)| *of == breach).count() as u64;
-        let mut met = std::collections::BTreeSet::new();
-        for (role, point, in_hand) in kills {
-            let name = format!("{role} {point}");
+        let mut met = BTreeSet::new();
+        for blow in blows {
+            let name = format!("{} {}", blow.role, blow.at);
             let row = self.rows.entry(name.clone()).or_default();
-            row.kills += 1;
-            row.with_work_in_hand += u64::from(in_hand.is_some_and(|n| n > 0));
+            row.kills += u64::from(!blow.frozen);
+            row.freezes += u64::from(blow.frozen);
+            row.with_work_in_hand += u64::from(blow.in_hand.is_some_and(|n| n > 0));
             if met.insert(name) {
                 row.lost += count(Breach::Lost);
                 row.duplicated += count(Breach::Duplicated);
@@ -61,26 +89,37 @@ impl Report {
     pub fn kills(&self) -> u64 {
         self.rows.values().map(|row| row.kills).sum()
     }
+
+    /// Whether a role was killed at a point with work in hand.
+    pub fn covers(&self, role: &str, point: &str) -> bool {
+        let row = self.rows.get(&format!("{role} {point}"));
+        row.is_some_and(|row| row.with_work_in_hand > 0)
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<34} {:>5} {:>12} {:>5} {:>10} {:>9}",
-            "role and point", "kills", "work in hand", "lost", "duplicated", "diverging"
+            "| role and point | kills | with work in hand | freezes | lost | duplicated | diverging |\n\
+             |---|---|---|---|---|---|---|"
         )?;
         for (name, row) in &self.rows {
             writeln!(
                 f,
-                "{name:<34} {:>5} {:>12} {:>5} {:>10} {:>9}",
-                row.kills, row.with_work_in_hand, row.lost, row.duplicated, row.diverging
+                "| {name} | {} | {} | {} | {} | {} | {} |",
+                row.kills,
+                row.with_work_in_hand,
+                row.freezes,
+                row.lost,
+                row.duplicated,
+                row.diverging
             )?;
         }
         let (kills, episodes) = (self.kills(), self.episodes);
         writeln!(
             f,
-            "{kills} kills in {episodes} episodes, {} findings",
+            "\n{kills} kills in {episodes} episodes, {} findings",
             self.findings.len()
         )
     }

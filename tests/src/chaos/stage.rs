@@ -56,6 +56,13 @@ pub struct Order {
     pub hit: u64,
 }
 
+impl Order {
+    /// As `VINTAGE_FAULTS` has it.
+    pub fn faults(&self) -> String {
+        format!("{}=kill@{}", self.point, self.hit)
+    }
+}
+
 /// A line of `VINTAGE_FAULTS_LOG`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Strike {
@@ -74,8 +81,6 @@ pub struct Strike {
 pub struct Stage {
     /// Holds `run/` and `logs/`.
     pub folder: PathBuf,
-    /// Brokers, as `host:port,…`.
-    pub address: String,
     /// `key=value`.
     pub settings: Vec<String>,
 }
@@ -84,10 +89,10 @@ pub struct Stage {
 const HEAVY_BYTES: usize = 300_000;
 
 impl Stage {
-    /// An empty one in `folder`, for a run whose topics are named `run`, with a model and updates so
+    /// An empty one in `folder`, for a run whose topics are named `run` on the brokers at `address`, with a model and updates so
     /// small that a life of a role lasts a second or two.
     pub fn new(folder: &Path, run: &str, address: &str) -> Result<Self> {
-        fs::create_dir_all(folder.join("logs"))?;
+        fs::create_dir_all(folder)?;
         let prompts = folder.join("prompts.jsonl");
         let row = |digit: u8| {
             let weight = "x".repeat(if digit == 9 { HEAVY_BYTES } else { 0 });
@@ -117,7 +122,6 @@ impl Stage {
         ];
         Ok(Self {
             folder: folder.to_owned(),
-            address: address.to_owned(),
             settings: settings
                 .into_iter()
                 .chain(small.map(str::to_owned))
@@ -128,6 +132,23 @@ impl Stage {
     /// The run's folder.
     pub fn run(&self) -> PathBuf {
         self.folder.join("run")
+    }
+
+    /// Another run in a folder below, with more settings.
+    #[must_use]
+    pub fn beside(&self, name: &str, more: &[&str]) -> Self {
+        let more = more.iter().map(|&setting| setting.to_owned());
+        Self {
+            folder: self.folder.join(name),
+            settings: self.settings.iter().cloned().chain(more).collect(),
+        }
+    }
+
+    /// Its settings as arguments.
+    pub fn set(&self, command: &mut Command) {
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
     }
 
     /// Updates whose result is recorded.
@@ -150,6 +171,7 @@ impl Stage {
         ended: &Sender<(Who, u32)>,
     ) -> Result<Life> {
         let logs = self.folder.join("logs");
+        fs::create_dir_all(&logs)?;
         let name = format!("{who}-{number:03}");
         let struck = logs.join(format!("{name}.faults"));
         let mut command = Command::new(faulty());
@@ -157,9 +179,7 @@ impl Stage {
         command
             .args([who.verb(), "--output", "json", "--out"])
             .arg(self.run());
-        for setting in &self.settings {
-            command.args(["--set", setting]);
-        }
+        self.set(&mut command);
         command
             .env("VINTAGE_FAULTS", faults)
             .env("VINTAGE_FAULTS_LOG", &struck)
