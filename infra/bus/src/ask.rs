@@ -10,13 +10,17 @@ use rdkafka::{
 };
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Error, Result, bus::Probe, error::is_connectivity};
+use crate::{
+    Bus, Error, Result,
+    bus::Probe,
+    error::{code_of, is_connectivity},
+};
 
 /// A topic that was just created is known to one broker before the next.
 const PROPAGATION: Duration = Duration::from_secs(1);
 pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
 /// A partition whose leader fell has another within the session of a node (9 s) and an election.
-const FAILOVER: Duration = Duration::from_secs(30);
+pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 
 /// Where the copies of a partition are; brokers by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +231,7 @@ impl Bus {
 /// Whether the node asked does not lead the partition, or none does at the moment.
 fn has_no_leader(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as C;
-    error.rdkafka_error_code().is_some_and(|code| {
+    code_of(error).is_some_and(|code| {
         is_connectivity(code)
             || matches!(
                 code,
@@ -260,6 +264,7 @@ mod tests {
         let refusals = [
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__DESTROY_BROKER,
         ];
         nodes.request_errors(RDKafkaApiKey::ListOffsets, &refusals.repeat(4));
         let bus = Bus::connect(&nodes.bootstrap_servers(), &BTreeMap::new())?;

@@ -14,11 +14,11 @@ use vintage_control::{Offset, Partition};
 
 use crate::{
     Consumer, ConsumerLimits, Error, Producer, Result, StartOffsets, TopicSpec,
-    ask::PROPAGATION_LOOK,
+    ask::{FAILOVER, PROPAGATION_LOOK},
     client::Log,
     consumer::Reading,
     embedded::Mock,
-    error::{detail_of, is_connectivity},
+    error::{code_of, detail_of, is_connectivity},
     gate::Gate,
     settings::Settings,
 };
@@ -150,14 +150,23 @@ impl Bus {
         }
         let begun = Instant::now();
         loop {
-            match self.create(&missing).await {
+            let error = match self.create(&missing).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let passes_within = match &error {
                 // A broker that missed its heartbeats, on a busy machine, holds nothing until
                 // the controllers have heard of it again.
-                Err(error) if error.lacks_brokers() && begun.elapsed() < self.inner.timeout => {
-                    tokio::time::sleep(RETRY).await;
-                }
-                created => return created,
+                error if error.lacks_brokers() => self.inner.timeout,
+                // The controller that was asked fell, or not every node knows the new topic yet.
+                Error::NoSuchTopic { .. } => FAILOVER,
+                error if error.is_retryable() => FAILOVER,
+                _ => return Err(error),
+            };
+            if begun.elapsed() > passes_within {
+                return Err(error);
             }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -214,6 +223,8 @@ impl Bus {
         let action = format!("deleting topic {topic}");
         let deleted = deleted.map_err(|error| self.refused(&action, &error, timeout))?;
         match deleted.into_iter().next() {
+            // An attempt whose answer was lost deleted it.
+            Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => Ok(()),
             Some(Err((_, code))) => Err(Error::Request {
                 action,
                 bootstrap: self.bootstrap().to_owned(),
@@ -265,14 +276,20 @@ impl Bus {
                 .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
                 .await;
             drop_elsewhere(admin);
-            let described = described.map_err(|error| self.refused(&action, &error, timeout))?;
-            let found = described
-                .into_iter()
-                .find_map(|resource| resource.ok()?.get(key)?.value.clone());
+            let found = match described {
+                Ok(described) => described
+                    .into_iter()
+                    .find_map(|resource| resource.ok()?.get(key)?.value.clone()),
+                // The node that was asked may have fallen.
+                Err(error) if begun.elapsed() > FAILOVER || !is_passing(&error) => {
+                    return Err(self.refused(&action, &error, begun.elapsed()));
+                }
+                Err(_) => None,
+            };
             if let Some(found) = found {
                 return Ok(found);
             }
-            if begun.elapsed() > timeout {
+            if begun.elapsed() > FAILOVER {
                 return Err(Error::Request {
                     action,
                     bootstrap: self.bootstrap().to_owned(),
@@ -388,7 +405,7 @@ impl Bus {
     pub(crate) fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
         let bootstrap = self.bootstrap().to_owned();
         let detail = detail_of(error);
-        match error.rdkafka_error_code() {
+        match code_of(error) {
             Some(code) if is_connectivity(code) => Error::Unreachable {
                 bootstrap,
                 waited,
@@ -402,6 +419,10 @@ impl Bus {
             },
         }
     }
+}
+
+fn is_passing(error: &KafkaError) -> bool {
+    code_of(error).is_some_and(is_connectivity)
 }
 
 /// Destroying a client joins its threads: not on a runtime's thread.

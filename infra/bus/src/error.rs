@@ -322,9 +322,17 @@ impl Error {
     }
 }
 
+/// librdkafka's code; also of an admin request, for which rust-rdkafka gives none.
+pub(crate) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    }
+}
+
 /// librdkafka's word without rust-rdkafka's wrapping.
 pub(crate) fn detail_of(error: &KafkaError) -> String {
-    match error.rdkafka_error_code() {
+    match code_of(error) {
         Some(code) => code.to_string(),
         None => error.to_string(),
     }
@@ -337,6 +345,8 @@ pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
         code,
         C::BrokerTransportFailure
             | C::AllBrokersDown
+            // The node asked fell, and the cluster no longer lists it.
+            | C::DestroyBroker
             | C::Resolve
             | C::OperationTimedOut
             | C::RequestTimedOut

@@ -314,24 +314,27 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
         config: BTreeMap::new(),
     };
     loop {
-        match bus.ensure_topics(std::slice::from_ref(&topic)).await {
-            Ok(()) => break,
+        match try_out(&bus, &topic).await {
             // A node is listed before the controllers let it hold anything, and again when
-            // a busy machine made it miss its heartbeats.
+            // a busy machine made it miss its heartbeats; and the controller may have fallen.
             Err(error)
                 if (error.lacks_brokers() || error.is_retryable()) && begun.elapsed() < limit =>
             {
                 tokio::time::sleep(LOOK).await;
             }
-            Err(error) => return Err(error),
+            tried => return tried,
         }
     }
+}
+
+async fn try_out(bus: &Bus, topic: &TopicSpec) -> Result<()> {
+    bus.ensure_topics(std::slice::from_ref(topic)).await?;
     let producer = bus.producer("vintage-ready")?;
     let payload = Bytes::from_static(b"ready");
     producer
-        .publish(READY_TOPIC, b"", Vec::new(), payload)
+        .publish(&topic.name, b"", Vec::new(), payload)
         .await?;
-    bus.delete_topic(READY_TOPIC).await
+    bus.delete_topic(&topic.name).await
 }
 
 impl Drop for LocalKafka {
