@@ -14,7 +14,9 @@ fn survived(outcome: &Outcome, points: &[&str]) -> Result<()> {
     ensure!(outcome.failed.is_none(), "{:?}", outcome.failed);
     ensure!(outcome.findings.is_empty(), "{:?}", outcome.findings);
     for point in points {
-        let met = |blow: &&Blow| blow.at == *point && blow.in_hand.is_some_and(|n| n > 0);
+        // Just after a checkpoint a recorded log may leave nothing in hand.
+        let least = u64::from(*point != "learner.checkpointed");
+        let met = |blow: &&Blow| blow.at == *point && blow.in_hand.is_some_and(|n| n >= least);
         let times = outcome.blows.iter().filter(met).count();
         ensure!(times > 0, "no kill at {point}: {:?}", outcome.blows);
     }

@@ -23,6 +23,13 @@ const BLOWS: u32 = 16;
 /// What was not met after this many times the kills asked for is given up as a finding.
 const ENOUGH: u64 = 3;
 
+/// What a learner trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Log {
+    Live,
+    Recorded,
+}
+
 const ROLES: [Who; 4] = [Who::Learner, Who::Sink(0), Who::Sink(1), Who::Rollout];
 
 fn main() -> ExitCode {
@@ -77,7 +84,7 @@ struct Chaos {
     kafka: Kafka,
     report: Report,
     /// Points each role has still to come to before it begins anew.
-    walks: BTreeMap<Who, VecDeque<&'static str>>,
+    walks: BTreeMap<(Who, Log), VecDeque<&'static str>>,
 }
 
 fn survive() -> Result<bool> {
@@ -148,12 +155,12 @@ impl Chaos {
     fn at_points(&mut self, stage: Stage) -> Result<Outcome> {
         let mut orders = BTreeMap::new();
         for who in ROLES {
-            orders.insert(who, self.orders(who, LIVES, 4));
+            orders.insert(who, self.orders((who, Log::Live), LIVES, 4));
         }
         let episode = Episode {
             stage,
             orders,
-            nodes: VecDeque::new(),
+            nodes: VecDeque::from([self.random.random_range(1..=3)]),
             at_random: 0,
         };
         episode.play(&mut self.kafka, &mut self.random)
@@ -170,15 +177,15 @@ impl Chaos {
     }
 
     fn on_a_record(&mut self, stage: &Stage) -> Result<Outcome> {
-        let orders = self.orders(Who::Learner, RECORDED_LIVES, 2);
+        let orders = self.orders((Who::Learner, Log::Recorded), RECORDED_LIVES, 2);
         recorded(stage, orders)
     }
 
     /// The next points of a role's walk, which comes to each before it comes to any again.
-    fn orders(&mut self, who: Who, lives: usize, hits: u64) -> VecDeque<Order> {
-        let walk = self.walks.entry(who).or_default();
+    fn orders(&mut self, whose: (Who, Log), lives: usize, hits: u64) -> VecDeque<Order> {
+        let walk = self.walks.entry(whose).or_default();
         while walk.len() < lives {
-            let mut points = self.args.points(who);
+            let mut points = self.args.points(whose.0);
             if points.is_empty() {
                 break;
             }
