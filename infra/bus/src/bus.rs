@@ -27,6 +27,9 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon brokers that are missing for a topic's copies are asked for again.
 const RETRY: Duration = Duration::from_millis(250);
+/// Topic setting: how long records are kept, milliseconds; −1 = for ever.
+const RETENTION: &str = "retention.ms";
+
 /// How to reach a log. Holds no connection until one is needed; cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
@@ -245,8 +248,12 @@ impl Bus {
                 hint: "set the number of partitions to what it has, or use another run name".into(),
             });
         }
+        if self.is_embedded() {
+            return Ok(()); // its topics have no settings
+        }
+        self.check_keeps(topic).await?;
         let key = "max.message.bytes";
-        let Some(expected) = topic.config.get(key).filter(|_| !self.is_embedded()) else {
+        let Some(expected) = topic.config.get(key) else {
             return Ok(());
         };
         let found = self.setting_of(&topic.name, key).await?;
@@ -259,6 +266,31 @@ impl Bus {
                 expected: format!("at least {expected}"),
                 hint: format!("raise it: kafka-configs --alter --add-config {key}={expected}"),
             });
+        }
+        Ok(())
+    }
+
+    /// A topic that is to keep every record as it is must do so.
+    async fn check_keeps(&self, topic: &TopicSpec) -> Result<()> {
+        if topic.config.get(RETENTION).is_none_or(|time| time != "-1") {
+            return Ok(());
+        }
+        for key in [RETENTION, "cleanup.policy", "message.timestamp.type"] {
+            let Some(expected) = topic.config.get(key) else {
+                continue;
+            };
+            let found = self.setting_of(&topic.name, key).await?;
+            if found != *expected {
+                return Err(Error::TopicDiffers {
+                    topic: topic.name.clone(),
+                    property: key.into(),
+                    found,
+                    expected: expected.clone(),
+                    hint: "records would be lost or changed there; name a topic that does not \
+                           exist yet"
+                        .into(),
+                });
+            }
         }
         Ok(())
     }
@@ -303,7 +335,15 @@ impl Bus {
 
     /// A producer. `client_id` names it in the brokers' logs and in errors.
     pub fn producer(&self, client_id: &str) -> Result<Producer> {
-        Producer::new(self.clone(), client_id)
+        let config = self.settings().producer(client_id);
+        Producer::new(self.clone(), client_id, &config)
+    }
+
+    /// A producer that leaves no gap: where a record cannot be appended, none after it is. It waits
+    /// for a broker that is gone for as long as it takes.
+    pub fn gapless_producer(&self, client_id: &str) -> Result<Producer> {
+        let config = self.settings().gapless_producer(client_id);
+        Producer::new(self.clone(), client_id, &config)
     }
 
     /// A consumer of the given partitions from the given offsets on. On the embedded broker it

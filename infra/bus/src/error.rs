@@ -88,6 +88,16 @@ pub enum Error {
         /// Where it was looked for.
         bootstrap: String,
     },
+    /// The topic has no such partition.
+    #[error("topic {topic} has {partitions} partitions and no partition {partition}")]
+    NoSuchPartition {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// How many there are.
+        partitions: usize,
+    },
     /// An existing topic is not as the table says.
     #[error("topic {topic} has {property} {found}, expected {expected}: {hint}")]
     TopicDiffers {
@@ -283,6 +293,7 @@ impl Error {
             | Self::Setting { .. }
             | Self::FixedSetting { .. }
             | Self::NoSuchTopic { .. }
+            | Self::NoSuchPartition { .. }
             | Self::TopicDiffers { .. }
             | Self::TooLarge { .. }
             | Self::MissingProgram { .. }

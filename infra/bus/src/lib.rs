@@ -31,5 +31,5 @@ pub use error::{Error, Fault, Result, StartError};
 pub use local::{LocalKafka, LocalOptions};
 pub use producer::Producer;
 pub use rebalance::StartOffsets;
-pub use record::{Delivery, Header, Record};
+pub use record::{Delivery, Header, Outgoing, Record};
 pub use topics::{TopicSpec, TopicTable};

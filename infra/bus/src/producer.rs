@@ -11,21 +11,21 @@ use std::{
 
 use bytes::Bytes;
 use rdkafka::{
-    ClientContext, Message as _,
+    ClientConfig, ClientContext, Message as _,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{DeliveryResult, Header, OwnedHeaders},
+    message::{self, DeliveryResult, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Bus, Delivery, Error, Result,
+    Bus, Delivery, Error, Header, Outgoing, Result,
     client::Log,
     error::{detail_of, is_connectivity},
     gate::{Gate, Reservation},
-    partition, record,
+    partition,
     settings::IN_FLIGHT_BYTES,
 };
 
@@ -103,7 +103,7 @@ impl ProducerContext for Context {
 }
 
 impl Producer {
-    pub(crate) fn new(bus: Bus, client_id: &str) -> Result<Self> {
+    pub(crate) fn new(bus: Bus, client_id: &str, config: &ClientConfig) -> Result<Self> {
         let room = Arc::new(Notify::new());
         let context = Context {
             log: Log::new(client_id, bus.is_embedded()),
@@ -113,9 +113,7 @@ impl Producer {
             client: client_id.to_owned(),
             detail,
         };
-        let native: BaseProducer<Context> = bus
-            .settings()
-            .producer(client_id)
+        let native: BaseProducer<Context> = config
             .create_with_context(context)
             .map_err(|error| refuse(error.to_string()))?;
         let native = Arc::new(native);
@@ -162,11 +160,28 @@ impl Producer {
         headers: Vec<(String, Vec<u8>)>,
         payload: impl Into<Option<Bytes>>,
     ) -> Result<Delivery> {
-        let payload = payload.into();
+        let header = |(key, value): (String, Vec<u8>)| Header {
+            key,
+            value: Some(value.into()),
+        };
+        let record = Outgoing {
+            partition: None,
+            timestamp_ms: None,
+            key: Some(Bytes::copy_from_slice(key)),
+            headers: headers.into_iter().map(header).collect(),
+            payload: payload.into(),
+        };
+        self.append(topic, record).await
+    }
+
+    /// [`Producer::publish`] of a record of any kind: one whose partition and time are given, or
+    /// with nulls.
+    ///
+    /// # Errors
+    /// Also [`Error::NoSuchPartition`].
+    pub async fn append(&self, topic: &str, record: Outgoing) -> Result<Delivery> {
         let inner = &*self.inner;
-        let header_bytes = headers.iter().map(|(key, value)| key.len() + value.len());
-        let length = payload.as_ref().map_or(0, Bytes::len);
-        let bytes = record::framed_bytes(key.len(), header_bytes, length);
+        let bytes = record.bytes();
         let limit = inner.bus.settings().max_message_bytes();
         if bytes > limit {
             return Err(Error::TooLarge {
@@ -176,7 +191,7 @@ impl Producer {
             });
         }
 
-        let (partition, turn) = inner.enter(topic, key).await?;
+        let (partition, turn) = inner.enter(topic, &record).await?;
         let reservation = match &inner.gate {
             Some(gate) => Some(gate.reserve(topic, partition, bytes).await),
             None => None,
@@ -194,16 +209,7 @@ impl Producer {
             reservation,
             _budget: budget,
         });
-        inner
-            .enqueue(
-                topic,
-                partition,
-                key,
-                &headers,
-                payload.as_deref(),
-                in_flight,
-            )
-            .await?;
+        inner.enqueue(topic, partition, &record, in_flight).await?;
         drop(turn);
 
         let offset = replied
@@ -226,11 +232,11 @@ impl Producer {
 }
 
 impl Inner {
-    /// Finds the partition of a key and waits for this caller's turn there.
+    /// Finds the partition of a record and waits for this caller's turn there.
     async fn enter(
         &self,
         topic: &str,
-        key: &[u8],
+        record: &Outgoing,
     ) -> Result<(Partition, tokio::sync::OwnedMutexGuard<()>)> {
         let mut all = self.lanes.lock().await;
         let lanes = if let Some(lanes) = all.get(topic) {
@@ -241,8 +247,18 @@ impl Inner {
             all.insert(topic.to_owned(), Arc::clone(&lanes));
             lanes
         };
-        let partition = partition::of_key(key, lanes.len());
-        let mut turn = std::pin::pin!(Arc::clone(&lanes[partition.0 as usize]).lock_owned());
+        let partition = record.partition.unwrap_or_else(|| {
+            partition::of_key(record.key.as_deref().unwrap_or_default(), lanes.len())
+        });
+        let lane = usize::try_from(partition.0)
+            .ok()
+            .and_then(|at| lanes.get(at));
+        let lane = lane.ok_or_else(|| Error::NoSuchPartition {
+            topic: topic.to_owned(),
+            partition,
+            partitions: lanes.len(),
+        })?;
+        let mut turn = std::pin::pin!(Arc::clone(lane).lock_owned());
         // Takes a place in the lane before the next caller may enter.
         let first = std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
         drop(all);
@@ -257,9 +273,7 @@ impl Inner {
         &self,
         topic: &str,
         partition: Partition,
-        key: &[u8],
-        headers: &[(String, Vec<u8>)],
-        payload: Option<&[u8]>,
+        record: &Outgoing,
         in_flight: Box<InFlight>,
     ) -> Result<()> {
         let mut in_flight = in_flight;
@@ -267,13 +281,12 @@ impl Inner {
             let mut room = std::pin::pin!(self.room.notified());
             // Registered before the attempt, or a delivery in between would be missed.
             room.as_mut().enable();
-            let bytes = payload.map_or(0, <[u8]>::len);
-            match self.send(topic, partition, key, headers, payload, in_flight) {
+            match self.send(topic, partition, record, in_flight) {
                 Ok(()) => return Ok(()),
                 Err((error, returned)) => {
                     let full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                     if !full || self.native.in_flight_count() == 0 {
-                        return Err(self.failed(topic, partition, bytes, &error));
+                        return Err(self.failed(topic, partition, record.bytes(), &error));
                     }
                     in_flight = returned;
                 }
@@ -286,27 +299,26 @@ impl Inner {
         &self,
         topic: &str,
         partition: Partition,
-        key: &[u8],
-        headers: &[(String, Vec<u8>)],
-        payload: Option<&[u8]>,
+        record: &Outgoing,
         in_flight: Box<InFlight>,
     ) -> Result<(), (KafkaError, Box<InFlight>)> {
-        let owned = headers.iter().fold(
-            OwnedHeaders::new_with_capacity(headers.len()),
-            |owned, (key, value)| {
-                owned.insert(Header {
-                    key,
-                    value: Some(value),
+        let headers = record.headers.iter().fold(
+            OwnedHeaders::new_with_capacity(record.headers.len()),
+            |headers, header| {
+                headers.insert(message::Header {
+                    key: &header.key,
+                    value: header.value.as_deref(),
                 })
             },
         );
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, in_flight)
+        let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, in_flight)
             .partition(partition.0)
-            .key(key)
-            .headers(owned);
-        record.payload = payload;
+            .headers(headers);
+        outgoing.key = record.key.as_deref();
+        outgoing.timestamp = record.timestamp_ms;
+        outgoing.payload = record.payload.as_deref();
         self.native
-            .send(record)
+            .send(outgoing)
             .map_err(|(error, record)| (error, record.delivery_opaque))
     }
 

@@ -28,6 +28,21 @@ pub struct Record {
     pub payload: Option<Bytes>,
 }
 
+/// A record to be appended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its partition; that of its key if none is given.
+    pub partition: Option<Partition>,
+    /// When it was produced, milliseconds since the epoch; now if not given.
+    pub timestamp_ms: Option<i64>,
+    /// Its key, or null.
+    pub key: Option<Bytes>,
+    /// Its headers, in order.
+    pub headers: Vec<Header>,
+    /// Its value, or null.
+    pub payload: Option<Bytes>,
+}
+
 /// Where an acknowledged record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
@@ -43,13 +58,19 @@ const RECORD_FRAME: usize = 100;
 /// Two variable-length lengths, at most 5 bytes each.
 const HEADER_FRAME: usize = 10;
 
-/// Upper bound of what a record takes uncompressed in a partition.
-pub(crate) fn framed_bytes(
-    key: usize,
-    headers: impl Iterator<Item = usize>,
-    payload: usize,
-) -> usize {
-    RECORD_FRAME + key + payload + headers.map(|header| header + HEADER_FRAME).sum::<usize>()
+impl Outgoing {
+    /// Upper bound of what it takes uncompressed in a partition.
+    pub(crate) fn bytes(&self) -> usize {
+        in_partition(self.key.as_ref(), &self.headers, self.payload.as_ref())
+    }
+}
+
+fn in_partition(key: Option<&Bytes>, headers: &[Header], payload: Option<&Bytes>) -> usize {
+    let length = |part: Option<&Bytes>| part.map_or(0, Bytes::len);
+    let headers = headers
+        .iter()
+        .map(|header| HEADER_FRAME + header.key.len() + length(header.value.as_ref()));
+    RECORD_FRAME + length(key) + length(payload) + headers.sum::<usize>()
 }
 
 impl Record {
@@ -78,8 +99,6 @@ impl Record {
 
     /// What the record takes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
-        let headers = self.headers.iter().map(|h| h.key.len() + length(&h.value));
-        framed_bytes(length(&self.key), headers, length(&self.payload))
+        in_partition(self.key.as_ref(), &self.headers, self.payload.as_ref())
     }
 }

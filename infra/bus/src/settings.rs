@@ -104,6 +104,16 @@ impl Settings {
         config
     }
 
+    /// A producer after whose failure nothing more arrives.
+    pub(crate) fn gapless_producer(&self, client_id: &str) -> ClientConfig {
+        let mut config = self.producer(client_id);
+        config
+            .set("enable.gapless.guarantee", "true")
+            // What expires in the queue is the one gap that the guarantee leaves open.
+            .set("message.timeout.ms", "0");
+        config
+    }
+
     pub(crate) fn consumer(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
         // Prefetched for each partition beside our own buffer.
         let queued = (max_bytes / 8).clamp(64 << 10, 4 << 20);

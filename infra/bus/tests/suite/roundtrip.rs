@@ -1,10 +1,6 @@
 use bytes::Bytes;
-use rdkafka::{
-    ClientConfig,
-    message::{Header as Raw, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
-};
-use vintage_bus::{Bus, Header};
+use vintage_bus::{Bus, Error, Header, Outgoing};
+use vintage_control::{Offset, Partition};
 
 use super::support::{noise, reader, records, topic};
 
@@ -54,33 +50,52 @@ pub(crate) async fn records_round_trip(bus: &Bus) {
     assert_eq!(read[2].payload, Some(Bytes::new()), "empty is not null");
 }
 
-/// Other producers may send null header values and null keys; ours does not.
-pub(crate) async fn null_headers_are_kept_apart(bus: &Bus) {
-    let topic = topic(bus, "null-headers", 1).await;
-    let raw: FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", bus.bootstrap())
-        .create()
-        .unwrap();
-    let headers = OwnedHeaders::new()
-        .insert(Raw {
-            key: "null",
-            value: None::<&[u8]>,
-        })
-        .insert(Raw {
-            key: "empty",
-            value: Some(""),
-        });
-    let record = FutureRecord::<[u8], [u8]>::to(&topic)
-        .headers(headers)
-        .payload(b"x");
-    raw.send(record, None).await.unwrap();
-    let read = records(&mut reader(bus, &topic, 1), 1).await;
-    assert_eq!(read[0].key, None);
-    let expected = [("null", None), ("empty", Some(Bytes::new()))].map(|(key, value)| Header {
+/// What a replay needs: partition and time of its own choice, nulls as nulls.
+pub(crate) async fn a_record_is_appended_as_it_was(bus: &Bus) {
+    let topic = topic(bus, "as-it-was", 2).await;
+    let producer = bus.gapless_producer("copier").unwrap();
+    let header = |key: &str, value| Header {
         key: key.into(),
         value,
+    };
+    let old = Outgoing {
+        partition: Some(Partition(1)),
+        timestamp_ms: Some(1_600_000_000_123),
+        key: None,
+        headers: vec![header("null", None), header("empty", Some(Bytes::new()))],
+        payload: Some(Bytes::from_static(b"x")),
+    };
+    let older = Outgoing {
+        timestamp_ms: Some(1_500_000_000_456),
+        key: Some(Bytes::from_static(b"its partition is not that of its key")),
+        ..old.clone()
+    };
+    let sent = [old, older];
+    for (offset, record) in sent.iter().enumerate() {
+        let delivery = producer.append(&topic, record.clone()).await.unwrap();
+        assert_eq!(
+            (delivery.partition, delivery.offset),
+            (Partition(1), Offset(offset as i64))
+        );
+    }
+    let read = records(&mut reader(bus, &topic, 2), 2).await;
+    let read = read.into_iter().map(|record| Outgoing {
+        partition: Some(record.partition),
+        timestamp_ms: record.timestamp_ms,
+        key: record.key,
+        headers: record.headers,
+        payload: record.payload,
     });
-    assert_eq!(read[0].headers, expected);
+    assert_eq!(read.collect::<Vec<_>>(), sent);
+    let nowhere = Outgoing {
+        partition: Some(Partition(2)),
+        ..Outgoing::default()
+    };
+    let refused = producer.append(&topic, nowhere).await.unwrap_err();
+    assert!(
+        matches!(refused, Error::NoSuchPartition { partitions: 2, .. }),
+        "{refused}"
+    );
 }
 
 pub(crate) async fn large_records_round_trip(bus: &Bus) {

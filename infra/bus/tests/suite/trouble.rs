@@ -57,6 +57,17 @@ pub(crate) async fn a_topic_that_differs_is_refused(bus: &Bus) {
         let error = checked.unwrap_err().to_string();
         assert!(error.contains("max.message.bytes 4194304"), "{error}");
     }
+    let for_ever = BTreeMap::from([("retention.ms".into(), "-1".into())]);
+    let checked = bus.ensure_topics(&[spec(2, for_ever)]).await;
+    if bus.is_embedded() {
+        checked.unwrap();
+    } else {
+        let error = checked.unwrap_err().to_string();
+        assert!(
+            error.contains("retention.ms 604800000, expected -1"),
+            "{error}"
+        );
+    }
 }
 
 pub(crate) async fn a_record_too_large_is_refused(bus: &Bus) {
