@@ -1,9 +1,10 @@
 # make run    builds, then trains the built-in task through an embedded broker: the main job
 # make test   everything a contributor must pass, a real Apache Kafka included
 # make chaos  kills roles and brokers until 200 kills are survived at every point: 20 to 40 minutes
-# All install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
+# make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
+# All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build
+.PHONY: run test faulty chaos lint build fuzz
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -37,3 +38,14 @@ chaos:
 	@$(MAKE) --no-print-directory faulty
 	cargo build --release --workspace --bins --locked
 	target/release/chaos $(ARGS)
+
+FUZZ_SECONDS ?= 60
+FUZZ = cargo fuzz run --fuzz-dir tests/fuzz -s none
+
+# What is found lies in tests/fuzz/artifacts; new inputs of interest go to target/fuzz-corpus.
+fuzz:
+	@for target in answer config footer headers message; do \
+	  mkdir -p target/fuzz-corpus/$$target; \
+	  $(FUZZ) $$target target/fuzz-corpus/$$target tests/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -rss_limit_mb=1024 -timeout=10 || exit 1; \
+	done

@@ -3,12 +3,14 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod fuzz;
 mod garbage;
 mod chaos;
 mod kill;
 mod python;
 mod readers;
 mod replay;
+mod republish;
 mod roles;
 mod s3;
 mod sink;

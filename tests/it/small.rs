@@ -29,7 +29,12 @@ const SETTINGS: [&str; 5] = [
 
 /// `vintage run` of three updates (or `--steps`) in `out`; prompts are up to the caller.
 pub(crate) fn training(out: &Path) -> Command {
-    let mut command = vintage(["run", "--output", "json", "--out"]);
+    verb("run", out)
+}
+
+/// Any verb of a run in `out` with the same settings.
+pub(crate) fn verb(name: &str, out: &Path) -> Command {
+    let mut command = vintage([name, "--output", "json", "--out"]);
     command.arg(out);
     for setting in SETTINGS {
         command.args(["--set", setting]);

@@ -71,6 +71,24 @@ impl Place<'_> {
     pub(crate) fn path(&self) -> String {
         path::data(self.topic, self.incarnation, self.partition, self.base)
     }
+
+    /// Compares a file's footer with its name.
+    fn check(&self, footer: &ArchiveFooter) -> std::result::Result<(), String> {
+        let says = (
+            footer.topic.as_str(),
+            footer.incarnation,
+            footer.partition,
+            footer.base_offset,
+        );
+        if says == (self.topic, self.incarnation, self.partition, self.base) {
+            return Ok(());
+        }
+        let (topic, incarnation, partition, base) = says;
+        Err(format!(
+            "by its footer it is {topic} incarnation {incarnation} partition {partition} from \
+             offset {base} on"
+        ))
+    }
 }
 
 impl Opened {
@@ -100,7 +118,8 @@ impl Opened {
         }
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
         let (metadata, seal) = parse(before, footer_bytes).map_err(corrupt)?;
-        let footer = archive_footer(&metadata, place).map_err(corrupt)?;
+        let footer = archive_footer(&metadata).map_err(corrupt)?;
+        place.check(&footer).map_err(corrupt)?;
         let before_len = before.len() as u64;
         let opened = Self {
             file: ArchiveFile {
@@ -372,11 +391,22 @@ fn parse(
     Ok((metadata, seal))
 }
 
-/// Finds the archive's own footer and checks it against the file's name and row count.
-fn archive_footer(
-    metadata: &ParquetMetaData,
-    place: Place<'_>,
-) -> std::result::Result<ArchiveFooter, String> {
+/// What the bytes of an archive file, or those from its seal on, say of it. For whoever holds them
+/// and has no [`Store`]; nothing of the rows is read.
+///
+/// # Errors
+/// Why they are no archive file's.
+pub fn read_footer(bytes: &[u8]) -> std::result::Result<ArchiveFooter, String> {
+    let end = bytes.len().checked_sub(TAIL);
+    let end = end.ok_or_else(|| format!("it has only {} bytes", bytes.len()))?;
+    let start = end.checked_sub(footer_len(&bytes[end..])?);
+    let (before, footer) = bytes.split_at(start.ok_or("its footer is longer than the file")?);
+    let (metadata, _) = parse(before, footer)?;
+    archive_footer(&metadata)
+}
+
+/// Finds the archive's own footer and checks it against itself and the row count.
+fn archive_footer(metadata: &ParquetMetaData) -> std::result::Result<ArchiveFooter, String> {
     let json = key_value(metadata, FOOTER_KEY)
         .ok_or_else(|| format!("its key-value metadata has no {FOOTER_KEY}"))?;
     let footer: ArchiveFooter =
@@ -387,23 +417,10 @@ fn archive_footer(
             footer.format
         ));
     }
-    let says = (
-        footer.topic.as_str(),
-        footer.incarnation,
-        footer.partition,
-        footer.base_offset,
-    );
-    if says != (place.topic, place.incarnation, place.partition, place.base) {
-        let (topic, incarnation, partition, base) = says;
-        return Err(format!(
-            "by its footer it is {topic} incarnation {incarnation} partition {partition} from \
-             offset {base} on"
-        ));
-    }
     if footer.next_offset <= footer.base_offset {
         return Err(format!(
             "its footer claims offsets {} to {}",
-            place.base, footer.next_offset
+            footer.base_offset, footer.next_offset
         ));
     }
     let rows = metadata.file_metadata().num_rows();

@@ -38,7 +38,7 @@ mod source;
 
 pub use columns::{Codec, file_schema};
 pub use error::{Error, Result};
-pub use file::{ArchiveFile, column_bytes};
+pub use file::{ArchiveFile, column_bytes, read_footer};
 pub use filter::Filter;
 pub use groups::{Groups, SelectionCounts};
 pub use handle::SinkHandle;

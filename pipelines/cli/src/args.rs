@@ -2,12 +2,14 @@
 
 mod bench;
 mod config;
+mod selection;
 mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bench::{ArchiveArmArgs, ArchiveBenchArgs, BenchArm};
 pub(crate) use config::ConfigArgs;
+pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs,
     ConfigCommand, ConfigShowArgs, DoctorArgs, InspectArgs, LearnArgs, ReplayArgs, ReportArgs,
@@ -20,6 +22,7 @@ Examples:
   vintage run --prompts mine.jsonl --out runs/mine
   vintage run --preset stale-256 --set algorithm=grpo
   vintage replay --exact runs/mine              the same training again, bit for bit
+  vintage replay runs/mine --to old --broker localhost:9092
   vintage report runs/mine
 
 Exit codes: 0 done; 1 the run failed; 2 wrong usage or configuration; 3 a check was negative;
@@ -92,7 +95,7 @@ pub(crate) enum Verb {
     Rollout(Box<RolloutArgs>),
     Learn(Box<LearnArgs>),
     Archive(Box<ArchiveArgs>),
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
     Audit(Box<AuditArgs>),
     Weigh(WeighArgs),
     Report(ReportArgs),

@@ -29,6 +29,13 @@ pub enum RunEvent {
         /// Plans there are.
         updates: u64,
     },
+    /// A replay to a topic has come this far.
+    Republished {
+        /// Archived records looked at.
+        records: u64,
+        /// Records the archive has.
+        of: u64,
+    },
     /// A version was evaluated.
     Evaluated(EvaluationResult),
 }

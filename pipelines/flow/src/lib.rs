@@ -14,6 +14,7 @@ pub mod progress;
 mod recorded;
 mod replay;
 pub mod report;
+pub mod republish;
 pub mod roles;
 mod run;
 mod settings;

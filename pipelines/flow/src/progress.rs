@@ -118,6 +118,10 @@ impl Progress {
                 let far = format!("replayed {done}/{updates} updates");
                 self.step(&far, "", *done, *updates, done == updates, now);
             }
+            RunEvent::Republished { records, of } => {
+                let far = format!("read {records}/{of} records");
+                self.step(&far, "", *records, *of, records == of, now);
+            }
             RunEvent::Producer(ProducerEvent::Published {
                 tokens,
                 reward,

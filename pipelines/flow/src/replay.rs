@@ -78,9 +78,7 @@ pub async fn replay_exact(
     let reader = if let Some(config) = elsewhere {
         archive_of(&config, archive).await?
     } else {
-        let topics = Reader::topics(&archive).await?;
-        let topic =
-            only(topics, "archived topic", "a folder of its own for each").map_err(refuse)?;
+        let topic = only_topic(folder, &archive).await?;
         Reader::new(archive, &topic)
     };
     let start = records.start().await?.map_or_else(Vec::new, |start| {
@@ -113,6 +111,15 @@ pub async fn replay_exact(
             detail: deviation.detail,
             other_machine: deviation.other_machine,
         }),
+    })
+}
+
+/// The topic whose archive lies under `archive`, the own one of the run in `folder`.
+pub(crate) async fn only_topic(folder: &Path, archive: &Store) -> Result<String> {
+    let topics = Reader::topics(archive).await?;
+    only(topics, "archived topic", "a folder of its own for each").map_err(|what| Error::Folder {
+        path: folder.to_owned(),
+        what,
     })
 }
 

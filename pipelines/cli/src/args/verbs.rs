@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{ArchiveArmArgs, ArchiveBenchArgs, ConfigArgs};
+use super::{ArchiveArmArgs, ArchiveBenchArgs, ConfigArgs, SelectionArgs};
 
 const RUN: &str = "\
 Examples:
@@ -102,26 +102,42 @@ Examples:
   vintage replay --exact runs/a
   vintage replay --exact runs/a --output json
     {\"updates\":400,\"identical\":true,\"weights_sha256\":\"…\"}
+  vintage replay runs/a --to vintage.again.rollouts.v1 --broker localhost:9092
+  vintage replay runs/a --to easy --broker localhost:9092 --reward 0.5.. --prompt 'gsm8k-*' --rate 50
+  vintage replay runs/a --to tenth --broker local --versions 3..9 --sample 0.1 --seed 1
 
-Exit code 3 if a version comes out differently; the first update that does is named.";
+Exit code 3 if a version comes out differently; the first update that does is named.
+Killed and started again with the same arguments, --to goes on where the topic ends.";
 
-/// Run a recorded training again from its archive, plans and version 0.
+/// Run a recorded training again, or publish its archived rollouts again.
 ///
-/// With --exact every version is computed again and compared, bit for bit, with the recorded
-/// one. Nothing in the folder is changed, and a copy with archive/, plans/ and weights/*/0/ is
-/// enough.
+/// With --exact every version is computed again from archive, plans and version 0, and compared,
+/// bit for bit, with the recorded one. Nothing in the folder is changed, and a copy with archive/,
+/// plans/ and weights/*/0/ is enough.
+///
+/// With --to the archive's groups go to a topic of their own, in their order and partitions, with
+/// their keys, headers, version tags and times; headers replay-of, replay-from and replay-selection
+/// say where each comes from. The topic is created if it is not there, and keeps them for ever.
 #[derive(Debug, Args)]
 #[command(after_long_help = REPLAY)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["exact", "to"]))]
 pub(crate) struct ReplayArgs {
     /// Compare every version bit for bit.
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with_all = ["SelectionArgs", "ConfigArgs"])]
     pub(crate) exact: bool,
+    /// Publish the archived rollouts to this topic.
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) to: Option<String>,
     /// Folder of the run.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
     /// Whose plans; needed only where several learners left some.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "to")]
     pub(crate) learner: Option<vintage_control::Name>,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 const AUDIT: &str = "\

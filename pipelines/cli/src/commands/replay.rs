@@ -1,15 +1,92 @@
 use anyhow::Result;
-use vintage_flow::{ReplaySummary, replay_exact};
+use vintage_flow::{
+    ReplaySummary, replay_exact,
+    republish::{Amount, Republication, Republished, republish},
+};
 
-use super::Context;
+use super::{Context, topics::resolve};
 use crate::{
     args::ReplayArgs,
     exit::Outcome,
-    output::{columns, grouped},
+    output::{bytes, columns, grouped},
 };
 
-/// `vintage replay --exact DIR`
+/// `vintage replay …`
 pub(crate) async fn replay(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
+    match &args.to {
+        Some(to) => publish(args, to, context).await,
+        None => exact(args, context).await,
+    }
+}
+
+async fn publish(args: &ReplayArgs, to: &str, context: &Context) -> Result<Outcome> {
+    let config = resolve(&args.config, Some(&args.folder))?;
+    let wanted = Republication {
+        to: to.to_owned(),
+        selection: args.selection.read(config.seed)?,
+        groups_per_second: args.selection.rate,
+    };
+    let (events, shown) = context.progress(0);
+    let stop = &context.signals.stop;
+    let done = republish(&config, &args.folder, &wanted, stop, &events).await;
+    drop(events);
+    shown.await?;
+    let done = done?;
+    context.output.print(&done, published)?;
+    Ok(match context.signals.received() {
+        Some(signal) if !done.finished => Outcome::Interrupted(signal),
+        _ => Outcome::Done,
+    })
+}
+
+fn published(done: &Republished) -> String {
+    let amount = |amount: &Amount| {
+        format!(
+            "{} groups, {} records, {} rows",
+            grouped(amount.groups),
+            grouped(amount.records),
+            grouped(amount.rows)
+        )
+    };
+    let state = if done.finished {
+        ""
+    } else {
+        ", not to its end: the same command goes on"
+    };
+    let mut lines = vec![
+        ("topic", format!("{} → {}", done.topic, done.to)),
+        (
+            "archive",
+            format!("{} records{state}", grouped(done.records)),
+        ),
+        ("taken", amount(&done.taken)),
+    ];
+    if done.already_there.records > 0 {
+        lines.push(("there already", amount(&done.already_there)));
+    }
+    lines.push((
+        "published",
+        format!("{}, {}", amount(&done.published), bytes(done.bytes)),
+    ));
+    if done.reencoded > 0 {
+        lines.push((
+            "encoded anew",
+            format!("{} records", grouped(done.reencoded)),
+        ));
+    }
+    let passed: Vec<_> = done
+        .passed_over
+        .iter()
+        .map(|(reason, records)| format!("{reason} {}", grouped(*records)))
+        .collect();
+    if !passed.is_empty() {
+        lines.push(("passed over", format!("{} records", passed.join(", "))));
+    }
+    lines.push(("time", format!("{:.1} s", done.seconds)));
+    columns(lines)
+}
+
+async fn exact(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
     let (events, shown) = context.progress(0);
     let replayed = replay_exact(&args.folder, args.learner.as_ref(), &events).await;
     drop(events);

@@ -72,6 +72,15 @@ impl Layers {
         })
     }
 
+    /// Adds a TOML text, called `place` in messages. Relative paths in it start from the working
+    /// directory.
+    pub fn toml(self, text: &str, place: &str) -> Result<Self, ConfigError> {
+        self.document(text, None, place, |line| Origin::File {
+            path: place.into(),
+            line,
+        })
+    }
+
     /// Adds the `config.toml` of a run that is to go on: each value keeps the origin that the
     /// file tells.
     pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {

@@ -1,0 +1,127 @@
+//! An archived message as a record again.
+
+use bytes::Bytes;
+use vintage_archive::{ArchivedMessage, Selection};
+use vintage_bus::{Header, Outgoing, Record};
+use vintage_control::{Incarnation, Offset, Partition, RecordId};
+use vintage_store::sha256;
+use vintage_trajectory::encode;
+
+use crate::{Error, Result};
+
+/// Header: the topic replayed.
+const OF: &str = "replay-of";
+/// Header: where the record stood in it, `<incarnation>/<partition>/<offset>`.
+const FROM: &str = "replay-from";
+/// Header: which selection took it, as 16 hexadecimal digits of a digest.
+const SELECTION: &str = "replay-selection";
+/// Header that says what the payload's CRC-32C is.
+const CRC: &str = "crc32c";
+
+/// Makes records of archived messages, and knows its own again.
+#[derive(Debug, Clone)]
+pub(super) struct Copier {
+    topic: String,
+    selection: String,
+}
+
+/// A record to be published.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) record: Outgoing,
+    pub(super) rows: u64,
+    /// Whether its payload is not byte for byte the original's.
+    pub(super) reencoded: bool,
+}
+
+impl Copier {
+    pub(super) fn new(topic: &str, selection: &Selection) -> Result<Self> {
+        let json = serde_json::to_vec(selection)
+            .map_err(|error| Error::Usage(format!("the filters cannot be written: {error}")))?;
+        let digest = sha256(&json).to_string();
+        Ok(Self {
+            topic: topic.to_owned(),
+            selection: digest[..16].to_owned(),
+        })
+    }
+
+    /// The message as it was, with its origin in three more headers. Those of an earlier replay
+    /// are replaced.
+    ///
+    /// An archive keeps values, not encodings. Encoded again a message has the bytes it had, unless
+    /// another program encoded it; then its `crc32c` header is made to fit.
+    pub(super) fn copy(&self, message: &ArchivedMessage) -> Result<Copied> {
+        let at = message.record;
+        let refuse = |why: String| Error::Role(format!("the archived record {at}: {why}"));
+        let rows = message
+            .rows
+            .as_ref()
+            .map_err(|bad| refuse(format!("it was quarantined: {}", bad.reason)))?;
+        let payload = encode(&rows.to_trajectories()).map_err(|error| refuse(error.to_string()))?;
+        let crc = crc32c::crc32c(&payload);
+        let reencoded = message.payload_crc32c != Some(crc);
+        let mut headers = message.raw_headers.clone();
+        headers.retain(|header| ![OF, FROM, SELECTION].contains(&header.key.as_str()));
+        if reencoded {
+            let stated = headers.iter_mut().filter(|header| header.key == CRC);
+            stated.for_each(|header| header.value = Some(format!("{crc:08x}").into()));
+        }
+        let origin = [
+            (OF, self.topic.clone()),
+            (
+                FROM,
+                format!("{}/{}/{}", at.incarnation, at.partition, at.offset),
+            ),
+            (SELECTION, self.selection.clone()),
+        ];
+        headers.extend(origin.map(|(key, value)| Header {
+            key: key.to_owned(),
+            value: Some(value.into()),
+        }));
+        Ok(Copied {
+            record: Outgoing {
+                partition: Some(at.partition),
+                timestamp_ms: message.timestamp_ms,
+                key: message.key.clone(),
+                headers,
+                payload: Some(payload),
+            },
+            rows: rows.len() as u64,
+            reencoded,
+        })
+    }
+
+    /// Which archived record a record of the target is the copy of.
+    ///
+    /// # Errors
+    /// Why it is none of this replay's.
+    pub(super) fn origin(&self, record: &Record) -> Result<RecordId, String> {
+        let of = text(record, OF).ok_or("is no replay's")?;
+        if of != self.topic {
+            return Err(format!("is of a replay of {of:?}"));
+        }
+        if text(record, SELECTION).as_ref() != Some(&self.selection) {
+            return Err("is of a replay with other filters".to_owned());
+        }
+        let from = text(record, FROM).unwrap_or_default();
+        let mut numbers = from.split('/');
+        let mut number = || numbers.next()?.parse::<i64>().ok();
+        match (number(), number(), number()) {
+            (Some(incarnation), Some(partition), Some(offset)) if numbers.next().is_none() => {
+                Ok(RecordId {
+                    incarnation: Incarnation(incarnation as u32),
+                    partition: Partition(partition as i32),
+                    offset: Offset(offset),
+                })
+            }
+            _ => Err(format!("has a {FROM} header that cannot be read: {from:?}")),
+        }
+    }
+}
+
+/// A header's text; nothing where it is missing or no text.
+fn text(record: &Record, key: &str) -> Option<String> {
+    let header = record.headers.iter().find(|header| header.key == key)?;
+    let value: &Bytes = header.value.as_ref()?;
+    std::str::from_utf8(value).ok().map(str::to_owned)
+}

@@ -1,0 +1,196 @@
+//! Publishing in order: where each record comes to lie is known before it is sent.
+
+use std::{collections::BTreeMap, future::poll_fn, task::Poll};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use tokio::{
+    sync::mpsc::Receiver,
+    time::{Duration, Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use vintage_bus::{Bus, Delivery, Producer};
+use vintage_control::{Offset, Partition};
+
+use super::{Amount, copy::Copied, tail::Tails};
+use crate::{Error, Result};
+
+/// Groups that may await their acknowledgement at once: enough to hide the broker's latency.
+const IN_FLIGHT: usize = 64;
+/// How far a replay that was held up may run ahead of its rate to catch up.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Publishes groups in the order it gets them.
+pub(super) struct Publisher {
+    producer: Producer,
+    to: String,
+    /// Offset that the next acknowledged record of each partition must have.
+    next: BTreeMap<Partition, Offset>,
+    /// Time between two groups, and when the next one is due.
+    pace: Option<(Duration, Instant)>,
+    published: Published,
+}
+
+/// What the log acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Published {
+    pub(super) amount: Amount,
+    pub(super) bytes: u64,
+    pub(super) reencoded: u64,
+}
+
+/// A record on its way.
+struct Sent {
+    partition: Partition,
+    rows: u64,
+    bytes: u64,
+    reencoded: bool,
+    /// Whether it is its group's last.
+    completes: bool,
+    delivery: Result<Delivery, vintage_bus::Error>,
+}
+
+type Sending = FuturesOrdered<BoxFuture<'static, Sent>>;
+
+impl Publisher {
+    pub(super) fn new(
+        producer: Producer,
+        to: &str,
+        tails: Tails,
+        groups_per_second: Option<f64>,
+    ) -> Self {
+        let pace =
+            groups_per_second.map(|rate| (Duration::from_secs_f64(rate.recip()), Instant::now()));
+        Self {
+            producer,
+            to: to.to_owned(),
+            next: tails.next,
+            pace,
+            published: Published::default(),
+        }
+    }
+
+    /// Publishes until the channel ends or `stop`, and everything sent is acknowledged.
+    pub(super) async fn run(
+        mut self,
+        bus: &Bus,
+        mut groups: Receiver<Vec<Copied>>,
+        stop: &CancellationToken,
+    ) -> Result<Published> {
+        let mut sending = Sending::new();
+        let mut in_flight = 0;
+        let mut open = true;
+        while open || !sending.is_empty() {
+            let due = self.pace.map(|(_, due)| due);
+            tokio::select! {
+                biased;
+                Some(sent) = sending.next(), if !sending.is_empty() => {
+                    in_flight -= usize::from(sent.completes);
+                    self.note(sent)?;
+                }
+                () = stop.cancelled(), if open => open = false,
+                group = next(&mut groups, due), if open && in_flight < IN_FLIGHT => {
+                    let Some(group) = group else {
+                        open = false;
+                        continue;
+                    };
+                    self.paced();
+                    in_flight += 1;
+                    self.send(group, &mut sending).await;
+                }
+            }
+        }
+        self.producer.flush().await?;
+        for (partition, _, high) in bus.watermarks(&self.to).await? {
+            self.expect(partition, high)?;
+        }
+        Ok(self.published)
+    }
+
+    /// Hands a group's records to the client, in order.
+    async fn send(&self, group: Vec<Copied>, sending: &mut Sending) {
+        let last = group.len() - 1;
+        for (index, copied) in group.into_iter().enumerate() {
+            let Copied {
+                record,
+                rows,
+                reencoded,
+            } = copied;
+            let (producer, to) = (self.producer.clone(), self.to.clone());
+            let bytes = record
+                .payload
+                .as_ref()
+                .map_or(0, |payload| payload.len() as u64);
+            let partition = record.partition.unwrap_or_default();
+            let mut sent = async move {
+                Sent {
+                    partition,
+                    rows,
+                    bytes,
+                    reencoded,
+                    completes: index == last,
+                    delivery: producer.append(&to, record).await,
+                }
+            }
+            .boxed()
+            .fuse();
+            // Its place in the partition's order is that of this first poll.
+            let now = poll_fn(|context| Poll::Ready(sent.poll_unpin(context))).await;
+            sending.push_back(match now {
+                Poll::Ready(sent) => std::future::ready(sent).boxed(),
+                Poll::Pending => sent.boxed(),
+            });
+        }
+    }
+
+    fn note(&mut self, sent: Sent) -> Result<()> {
+        let delivery = sent.delivery?;
+        // A retried batch that the broker had already may come back without its offset; the last
+        // comparison finds out whether it lies where it should.
+        if delivery.offset.0 >= 0 {
+            self.expect(sent.partition, delivery.offset)?;
+        }
+        if let Some(next) = self.next.get_mut(&sent.partition) {
+            *next = next.next();
+        }
+        let Published {
+            amount,
+            bytes,
+            reencoded,
+        } = &mut self.published;
+        amount.groups += u64::from(sent.completes);
+        amount.records += 1;
+        amount.rows += sent.rows;
+        *bytes += sent.bytes;
+        *reencoded += u64::from(sent.reencoded);
+        Ok(())
+    }
+
+    fn expect(&self, partition: Partition, found: Offset) -> Result<()> {
+        let expected = self.next.get(&partition).copied().unwrap_or_default();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::Role(format!(
+            "topic {} partition {partition} came to offset {found} and not {expected}: another \
+             process writes to it, so that it is not this replay alone any more; end that, and \
+             replay to another topic",
+            self.to
+        )))
+    }
+
+    /// The next group is due a while after this one.
+    fn paced(&mut self) {
+        if let Some((interval, due)) = &mut self.pace {
+            let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(*due);
+            *due = (*due + *interval).max(earliest);
+        }
+    }
+}
+
+/// The next group, once it is due.
+async fn next(groups: &mut Receiver<Vec<Copied>>, due: Option<Instant>) -> Option<Vec<Copied>> {
+    if let Some(due) = due {
+        sleep_until(due).await;
+    }
+    groups.recv().await
+}

@@ -1,0 +1,127 @@
+//! Reading the archive: what is taken, what the target has already, what is passed over.
+
+use std::{collections::BTreeMap, mem::take};
+
+use tokio::sync::mpsc::Sender;
+use tokio_util::sync::CancellationToken;
+use vintage_archive::{ArchivedGroup, Groups, SelectionCounts};
+use vintage_control::{Partition, RecordId};
+
+use super::{
+    Amount,
+    copy::{Copied, Copier},
+};
+use crate::{
+    Error, Result,
+    event::{Events, RunEvent},
+};
+
+/// Reads groups until the archive ends, the other side does, or `stop`.
+pub(super) struct Reading {
+    pub(super) groups: Groups,
+    pub(super) copier: Copier,
+    /// Of which record the target's last one is the copy, in partitions not yet read up to it.
+    pub(super) tails: BTreeMap<Partition, RecordId>,
+    pub(super) out: Sender<Vec<Copied>>,
+    pub(super) stop: CancellationToken,
+    pub(super) events: Events,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Whether that is the whole archive.
+    pub(super) ended: bool,
+    /// What the selection took.
+    pub(super) taken: Amount,
+    /// What of it the target had.
+    pub(super) there: Amount,
+    /// What it met.
+    pub(super) counts: SelectionCounts,
+}
+
+impl Reading {
+    pub(super) async fn run(mut self) -> Result<Read> {
+        let mut read = Read::default();
+        while !self.stop.is_cancelled() {
+            let Some(group) = self.groups.next().await? else {
+                read.ended = true;
+                break;
+            };
+            let records = self.left_of(&group, &mut read).await?;
+            let _nobody_listens = self.events.send(RunEvent::Republished {
+                records: self.groups.counts().records,
+                of: self.groups.records(),
+            });
+            if !records.is_empty() && self.out.send(records).await.is_err() {
+                break; // publishing has failed, and says why itself
+            }
+        }
+        if let (true, Some((partition, record))) = (read.ended, take(&mut self.tails).pop_first()) {
+            return Err(Error::Role(format!(
+                "the archived record {record} is the last one in partition {partition} of the \
+                 target and was not met again: please report this"
+            )));
+        }
+        read.counts = self.groups.counts().clone();
+        Ok(read)
+    }
+
+    /// The records of a group that the target does not have.
+    async fn left_of(&mut self, group: &ArchivedGroup, read: &mut Read) -> Result<Vec<Copied>> {
+        let partition = group.last().record.partition;
+        let heads: Vec<_> = group
+            .heads()
+            .map(|head| (head.record, head.rows as u64))
+            .collect();
+        let there = match self.tails.get(&partition) {
+            None => 0,
+            Some(tail) => match heads.iter().position(|(record, _)| record == tail) {
+                None => heads.len(),
+                Some(at) => {
+                    self.tails.remove(&partition);
+                    at + 1
+                }
+            },
+        };
+        let (had, left) = heads.split_at(there);
+        read.there.add(had, left.is_empty());
+        read.taken.add(&heads, true);
+        let mut records = Vec::with_capacity(left.len());
+        if !left.is_empty() {
+            for message in group.load().await?.iter().skip(there) {
+                records.push(self.copier.copy(message)?);
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Amount {
+    fn add(&mut self, heads: &[(RecordId, u64)], whole: bool) {
+        self.groups += u64::from(whole);
+        self.records += heads.len() as u64;
+        self.rows += heads.iter().map(|(_, rows)| rows).sum::<u64>();
+    }
+}
+
+impl Read {
+    /// Records not taken, by reason.
+    pub(super) fn passed_over(&self) -> BTreeMap<String, u64> {
+        let counts = &self.counts;
+        let filtered = counts.skipped.iter().map(|(filter, &records)| {
+            let name = serde_json::to_value(filter).unwrap_or_default();
+            (name.as_str().unwrap_or("filter").to_owned(), records)
+        });
+        let others = [
+            ("quarantined", counts.quarantined),
+            ("duplicate", counts.duplicates),
+            ("incomplete", counts.incomplete),
+        ];
+        let others = others.map(|(name, records)| (name.to_owned(), records));
+        filtered
+            .chain(others)
+            .filter(|(_, records)| *records > 0)
+            .collect()
+    }
+}

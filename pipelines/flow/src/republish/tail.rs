@@ -1,0 +1,137 @@
+//! How far an earlier life of a replay came: told by the target topic alone.
+
+use std::collections::BTreeMap;
+
+use vintage_archive::Reader;
+use vintage_bus::{Bus, ConsumerLimits, Event, Outgoing, Record};
+use vintage_control::{Offset, Partition, RecordId};
+
+use super::copy::Copier;
+use crate::{Error, Result, inputs::PATIENCE};
+
+/// How often a topic may be found longer than a moment before: the last requests of a process that
+/// was killed may still be in the broker's queue.
+const LOOKS: usize = 10;
+
+/// Where the target's partitions end.
+#[derive(Debug)]
+pub(super) struct Tails {
+    /// Offset that the next record of each partition will have.
+    pub(super) next: BTreeMap<Partition, Offset>,
+    /// Of which archived record the last one is the copy, in partitions that hold any.
+    pub(super) last: BTreeMap<Partition, RecordId>,
+}
+
+impl Tails {
+    /// Reads the last record of each partition, and compares it, byte for byte, with what would be
+    /// published in its place.
+    pub(super) async fn read(
+        bus: &Bus,
+        to: &str,
+        reader: &Reader,
+        copier: &Copier,
+    ) -> Result<Self> {
+        let mut marks = bus.watermarks(to).await?;
+        for _ in 0..LOOKS {
+            let records = last_records(bus, to, &marks).await?;
+            let mut last = BTreeMap::new();
+            for record in records {
+                let origin = check(to, reader, copier, &record).await?;
+                last.insert(record.partition, origin);
+            }
+            let now = bus.watermarks(to).await?;
+            if now == marks {
+                let next = now
+                    .into_iter()
+                    .map(|(partition, _, high)| (partition, high));
+                return Ok(Self {
+                    next: next.collect(),
+                    last,
+                });
+            }
+            marks = now;
+        }
+        Err(Error::Usage(format!(
+            "topic {to} grows while nothing is published here: another process writes to it; end \
+             that, or name another topic"
+        )))
+    }
+}
+
+async fn last_records(
+    bus: &Bus,
+    to: &str,
+    marks: &[(Partition, Offset, Offset)],
+) -> Result<Vec<Record>> {
+    let mut start = Vec::new();
+    for &(partition, low, high) in marks {
+        if low < high {
+            start.push((partition, Offset(high.0 - 1)));
+        } else if high.0 > 0 {
+            return Err(Error::Usage(format!(
+                "topic {to} has lost its records of partition {partition}, up to offset {high}: \
+                 where a replay was cannot be told; name another topic"
+            )));
+        }
+    }
+    let mut missing = start.len();
+    let mut records = Vec::with_capacity(missing);
+    if missing == 0 {
+        return Ok(records);
+    }
+    let mut consumer = bus.consumer("replay-tail", to, start, ConsumerLimits::default())?;
+    while missing > 0 {
+        let next = tokio::time::timeout(PATIENCE, consumer.next()).await;
+        let next = next.map_err(|_| {
+            Error::Role(format!(
+                "the last record of a partition of topic {to} did not come within {} s: check the \
+                 broker, and start again",
+                PATIENCE.as_secs()
+            ))
+        })?;
+        if let Some(Event::Record(record)) = next? {
+            // Another process may append meanwhile: that is seen afterwards.
+            if !records
+                .iter()
+                .any(|known: &Record| known.partition == record.partition)
+            {
+                missing -= 1;
+                records.push(record);
+            }
+        }
+    }
+    Ok(records)
+}
+
+async fn check(to: &str, reader: &Reader, copier: &Copier, record: &Record) -> Result<RecordId> {
+    let (partition, offset) = (record.partition, record.offset);
+    let refuse = |why: &str| {
+        Error::Usage(format!(
+            "topic {to} cannot be gone on with: its record at partition {partition} offset \
+             {offset} {why}; give the same archive and filters as before, or name another topic"
+        ))
+    };
+    let origin = copier.origin(record).map_err(|why| refuse(&why))?;
+    let message = match reader.message(origin).await {
+        Err(
+            vintage_archive::Error::NotArchived { .. } | vintage_archive::Error::NoArchive { .. },
+        ) => {
+            return Err(refuse("is of a record that this archive does not hold"));
+        }
+        message => message?,
+    };
+    let expected = copier.copy(&message)?.record;
+    let found = Outgoing {
+        partition: Some(record.partition),
+        // A record without a time got one when it was appended.
+        timestamp_ms: expected.timestamp_ms.and(record.timestamp_ms),
+        key: record.key.clone(),
+        headers: record.headers.clone(),
+        payload: record.payload.clone(),
+    };
+    if found == expected {
+        Ok(origin)
+    } else {
+        Err(refuse("is not what this archive holds in its place"))
+    }
+}

@@ -1,0 +1,27 @@
+use vintage_verify::{AnswerKind, Number, boxed, hashes, is_correct, last_number};
+
+/// A completion, a zero, the known answer.
+pub(crate) fn body(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let (completion, known) = text.split_once('\0').unwrap_or((&text, "42"));
+    let mut correct = false;
+    for kind in [AnswerKind::Exact, AnswerKind::Number] {
+        let verdict = is_correct(kind, completion, known);
+        let extracted = verdict.extracted.unwrap_or_default();
+        assert!(completion.contains(&extracted), "{kind}: {extracted:?}");
+        let comparable = kind.check(known).is_ok();
+        assert!(!verdict.correct || comparable, "{kind}: equal to no answer");
+        correct |= verdict.correct;
+    }
+    for part in [
+        boxed(completion),
+        hashes(completion),
+        last_number(completion),
+    ] {
+        assert!(completion.contains(part.unwrap_or_default()));
+    }
+    if let (Some(a), Some(b)) = (Number::parse(completion), Number::parse(known)) {
+        assert!(a.equals(&a) && a.equals(&b) == b.equals(&a));
+    }
+    correct
+}

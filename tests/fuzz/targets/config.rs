@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../bodies/config.rs"]
+mod target;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    target::body(bytes);
+});
