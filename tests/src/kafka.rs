@@ -1,6 +1,6 @@
 //! A real Kafka for a test, whose nodes it may kill, freeze and start again.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
@@ -93,28 +93,37 @@ impl Kafka {
         Ok(self.runtime.block_on(self.bus.watermarks(topic))?)
     }
 
-    /// Payloads of everything a topic holds now, in the order of each partition.
+    /// Deletes the records of a topic before these offsets, by partition from 0.
+    pub fn delete_before(&self, topic: &str, offsets: &[i64]) -> Result<()> {
+        let of =
+            |(partition, offset): (usize, &i64)| (Partition(partition as i32), Offset(*offset));
+        let before: Vec<_> = offsets.iter().enumerate().map(of).collect();
+        let deleting = self.bus.delete_records(topic, &before);
+        Ok(self.runtime.block_on(deleting)?)
+    }
+
+    /// Payloads of what a topic holds now, by partition and offset.
     pub fn read(&self, topic: &str) -> Result<Vec<Vec<u8>>> {
-        let marks = self.marks(topic)?;
-        let ends: Vec<_> = marks.iter().map(|(p, _, high)| (*p, *high)).collect();
-        let start = marks.iter().map(|(p, low, _)| (*p, *low)).collect();
-        let mut left = marks.iter().filter(|(_, low, high)| low < high).count();
-        let limits = ConsumerLimits::default();
         self.runtime.block_on(async {
+            let marks = self.bus.watermarks(topic).await?;
+            let start = marks.iter().map(|(at, low, _)| (*at, *low)).collect();
+            let mut left: Vec<_> = marks
+                .into_iter()
+                .filter(|(_, low, high)| low < high)
+                .map(|(at, _, high)| (at, high))
+                .collect();
+            let limits = ConsumerLimits::default();
             let mut consumer = self.bus.consumer("test", topic, start, limits)?;
-            let mut found = Vec::new();
-            while left > 0 {
-                let Some(event) = consumer.next().await? else {
-                    break;
-                };
+            let mut found = BTreeMap::new();
+            while !left.is_empty() {
+                let event = consumer.next().await?.context("the topic ended")?;
                 if let Event::Record(record) = event {
                     let at = (record.partition, record.offset.next());
-                    left -= usize::from(ends.contains(&at));
-                    found.extend(record.payload.map(|payload| payload.to_vec()));
+                    left.retain(|end| *end != at);
+                    found.extend(record.payload.map(|payload| (at, payload.to_vec())));
                 }
             }
-            consumer.close();
-            Ok(found)
+            Ok(found.into_values().collect())
         })
     }
 

@@ -5,6 +5,7 @@ use std::{
 };
 
 use rdkafka::{
+    Offset as Native, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::BaseConsumer,
@@ -236,6 +237,34 @@ impl Bus {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Deletes the records of a topic before these offsets, as retention does: what the archive
+    /// holds need not stay in the log.
+    ///
+    /// # Errors
+    /// [`Error::Request`] naming a partition whose records could not be deleted.
+    pub async fn delete_records(&self, topic: &str, before: &[(Partition, Offset)]) -> Result<()> {
+        let timeout = self.inner.timeout;
+        let action = format!("deleting records of topic {topic}");
+        let refused = |error: KafkaError| self.refused(&action, &error, timeout);
+        let mut asked = TopicPartitionList::with_capacity(before.len());
+        for (partition, offset) in before {
+            asked
+                .add_partition_offset(topic, partition.0, Native::Offset(offset.0))
+                .map_err(refused)?;
+        }
+        let admin = self.admin()?;
+        let options = AdminOptions::new()
+            .request_timeout(Some(timeout))
+            .operation_timeout(Some(timeout));
+        let deleted = admin.delete_records(&asked, &options).await;
+        drop_elsewhere(admin);
+        let deleted = deleted.map_err(refused)?;
+        for partition in deleted.elements() {
+            partition.error().map_err(refused)?;
+        }
+        Ok(())
     }
 
     async fn check_topic(&self, topic: &TopicSpec, partitions: usize) -> Result<()> {
