@@ -77,6 +77,11 @@ impl Learner {
     ) -> Result<Self> {
         let checkpoint = records.newest_checkpoint(&weights).await?;
         let blend = settings.blend.as_ref().map(|blend| blend.source.clone());
+        // Who names an archive wants what is in it, whoever sampled it.
+        let any_lineage = || Settings {
+            lineages: None,
+            ..settings.clone()
+        };
         let (trainer, intake, blended, groups_trained, groups_rejected);
         if let Some((manifest, optimizer)) = checkpoint {
             trainer = Trainer::load(&weights, manifest.version, optimizer).await?;
@@ -98,7 +103,7 @@ impl Learner {
                 (there.partitions, there.producers)
             });
             blended = blend.map(|source| {
-                Intake::new(settings.clone(), &partitions, &producers)
+                Intake::new(any_lineage(), &partitions, &producers)
                     .of_archive(&source)
                     .remembering(known, &BTreeMap::new())
             });
@@ -107,7 +112,7 @@ impl Learner {
             trainer = Trainer::load(&weights, PolicyVersion::ZERO, AdamW::default()).await?;
             intake = Intake::new(settings.clone(), start, &BTreeMap::new());
             blended = blend.map(|source| {
-                Intake::new(settings.clone(), &[], &BTreeMap::new()).of_archive(&source)
+                Intake::new(any_lineage(), &[], &BTreeMap::new()).of_archive(&source)
             });
             (groups_trained, groups_rejected) = (0, 0);
         }

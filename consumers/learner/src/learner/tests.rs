@@ -20,8 +20,8 @@ use vintage_trajectory::PolicySpan;
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source, Unreadable,
-    intake::fixture,
+    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
+    Unreadable, intake::fixture,
 };
 
 const STEPS: u64 = 5;
@@ -132,11 +132,36 @@ async fn begin(folder: &Path) -> Store {
     store
 }
 
-async fn live(store: Store, writer: String, log: &[Incoming]) -> Result<LearnerSummary> {
+/// What a life reads: its log, and an archive that one group of every update comes from.
+#[derive(Clone, Copy)]
+struct Logs<'a> {
+    own: &'a [Incoming],
+    blended: Option<&'a [Incoming]>,
+}
+
+impl<'a> From<&'a Vec<Incoming>> for Logs<'a> {
+    fn from(own: &'a Vec<Incoming>) -> Self {
+        own.as_slice().into()
+    }
+}
+
+impl<'a> From<&'a [Incoming]> for Logs<'a> {
+    fn from(own: &'a [Incoming]) -> Self {
+        Self { own, blended: None }
+    }
+}
+
+async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSummary> {
     let (tell, _told) = mpsc::unbounded_channel();
     let name: vintage_control::Name = "lead".parse().unwrap();
     let learner = Learner::open(
-        settings(),
+        Settings {
+            blend: logs.blended.map(|_| Blend {
+                source: "other".to_owned(),
+                groups: 1,
+            }),
+            ..settings()
+        },
         writer,
         Records::new(store.clone(), name.clone()),
         Weights::new(store, name),
@@ -144,21 +169,26 @@ async fn live(store: Store, writer: String, log: &[Incoming]) -> Result<LearnerS
         &[],
     )
     .await?;
-    let source = Recorded::from(log, &learner.resume_points());
-    let inputs = Inputs::new(Box::new(source), Box::new(DurableLog));
+    let source = Recorded::from(logs.own, &learner.resume_points());
+    let mut inputs = Inputs::new(Box::new(source), Box::new(DurableLog));
+    if let Some(blended) = logs.blended {
+        let source = Recorded::from(blended, &learner.blended_resume_points());
+        inputs.blended = Some(Box::new(source));
+    }
     learner.run(inputs, &CancellationToken::new()).await
 }
 
 /// A life that dies at its `polls`-th point; `None` then. What it had begun on the disk is done
 /// when this returns, as the kernel does it.
-fn life(folder: &Path, polls: usize, log: &[Incoming]) -> Option<LearnerSummary> {
+fn life<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<LearnerSummary> {
+    let logs = logs.into();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
         let store = Store::open(folder.to_str().unwrap()).unwrap();
-        let mut learner = pin!(live(store, format!("life-{polls}"), log));
+        let mut learner = pin!(live(store, format!("life-{polls}"), logs));
         let mut left = polls;
         poll_fn(|context| {
             if left == 0 {
@@ -269,6 +299,65 @@ fn killed_again_and_again_it_comes_to_the_same_end() {
     assert_eq!(left.len(), 2, "older checkpoints are pruned: {left:?}");
 }
 
+/// A blended archive is read on from where the plans have used it up: a share of every update for
+/// as long as it lasts, whatever was killed.
+#[test]
+fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
+    let own = log();
+    // Of another run: its own numbers, versions far from ours, one group that will not do.
+    let blended: Vec<_> = (0..4_u64)
+        .map(|seq| {
+            let mut rows = [fixture::row(100 + seq, 0), fixture::row(100 + seq, 1)];
+            for row in &mut rows {
+                row.policy = "elsewhere".to_owned();
+                row.policy_spans[0].version = PolicyVersion(70 + seq);
+                row.behavior_logprobs[0] -= seq as f32 / 8.0;
+            }
+            if seq == 1 {
+                rows[0].reward = f32::NAN;
+            }
+            fixture::message(seq as i64, 100 + seq, (1, 1), &rows)
+        })
+        .collect();
+    let logs = || Logs {
+        own: &own,
+        blended: Some(&blended),
+    };
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    assert!(life(whole.path(), usize::MAX, logs()).unwrap().finished);
+    let expected = outcome(whole.path());
+    let archived = |plan: &Plan| {
+        let sources = plan.groups.iter().map(|group| group.source.is_some());
+        sources.filter(|archived| *archived).count()
+    };
+    let shares: Vec<_> = expected.0.iter().map(archived).collect();
+    assert_eq!(
+        shares,
+        [1, 1, 1, 0, 0],
+        "three of four groups can be trained"
+    );
+    let refused = expected.0.iter().flat_map(|plan| &plan.rejections);
+    let refused = refused.filter(|refused| refused.source.is_some());
+    assert_eq!(refused.count(), 1);
+
+    let mut polls = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        if life(folder.path(), polls, logs()).is_some() {
+            break;
+        }
+        life(folder.path(), usize::MAX, logs()).unwrap();
+        assert!(
+            outcome(folder.path()) == expected,
+            "killed at point {polls}"
+        );
+        polls += 5;
+    }
+    assert!(polls > 60, "only {polls} points");
+}
+
 /// A recorded log that ends before all updates are done ends the learner; once there is more of
 /// it, it goes on, and nothing is read twice.
 #[test]
@@ -298,7 +387,7 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
             .build()
             .unwrap();
         let store = Store::open(folder.path().to_str().unwrap()).unwrap();
-        let mut learner = Box::pin(live(store, "zombie".to_owned(), &log));
+        let mut learner = Box::pin(live(store, "zombie".to_owned(), (&log).into()));
         let mut left = polls;
         let early = zombie.block_on(poll_fn(|context| {
             if left == 0 {
