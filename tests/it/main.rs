@@ -7,6 +7,7 @@ mod fuzz;
 mod garbage;
 mod chaos;
 mod kill;
+mod learners;
 mod python;
 mod readers;
 mod replay;

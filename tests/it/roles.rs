@@ -77,7 +77,8 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     Ok(())
 }
 
-fn interrupt(process: &Running) -> Result<()> {
+/// ^C.
+pub(crate) fn interrupt(process: &Running) -> Result<()> {
     let mut command = Command::new("kill");
     command.args(["-INT", &process.id().to_string()]);
     run(command).map(drop)

@@ -41,6 +41,21 @@ pub(crate) async fn ensure_version_zero(
     Ok(())
 }
 
+/// Publishes another lineage's version 0 as this one's: what is published stays.
+pub(crate) async fn adopt_version_zero(weights: &Weights, from: &Weights) -> Result<()> {
+    if weights.manifest(PolicyVersion::ZERO).await?.is_some() {
+        return Ok(());
+    }
+    let model = from.fetch(PolicyVersion::ZERO).await?;
+    let mut files = vec![("model.safetensors", model)];
+    for name in ["config.json", "tokenizer.json"] {
+        let file = from.fetch_file(PolicyVersion::ZERO, name).await?;
+        files.extend(file.map(|file| (name, file)));
+    }
+    let _published = weights.publish(PolicyVersion::ZERO, files).await?;
+    Ok(())
+}
+
 /// The files of version 0, weights first.
 type Files = Vec<(&'static str, Vec<u8>)>;
 

@@ -19,6 +19,45 @@ use crate::{
 const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";
 
+/// Settings of a run, and beside them the folder of each follower's own.
+const CONFIG: &str = "config.toml";
+
+/// Where a follower keeps its settings.
+pub(crate) fn follower_folder(run: &Path, learner: &Name) -> PathBuf {
+    run.join("learners").join(learner.as_str())
+}
+
+/// The settings file of a learner in a run's folder: the run's own where it is the lead, else a
+/// follower's; `None` if there is no such learner yet.
+pub(crate) fn learner_config(run: &Path, learner: &Name) -> Result<Option<PathBuf>> {
+    let of_run = run.join(CONFIG);
+    if of_run.is_file() && RunConfig::read(&of_run)?.learner.name == *learner {
+        return Ok(Some(of_run));
+    }
+    let own = follower_folder(run, learner).join(CONFIG);
+    Ok(own.is_file().then_some(own))
+}
+
+/// The settings files of a run's followers, by name.
+pub fn followers(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("learners");
+    let entries = match folder.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => {
+            return Err(Error::Io {
+                attempted: "read",
+                path: folder,
+                source,
+            });
+        }
+    };
+    let files = entries.flatten().map(|entry| entry.path().join(CONFIG));
+    let mut files: Vec<_> = files.filter(|file| file.is_file()).collect();
+    files.sort();
+    Ok(files)
+}
+
 /// Whether a folder that holds only such files may become a run's.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
     [RUN_LOCK, SETUP_LOCK, "config.toml.part"]
@@ -29,7 +68,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
 /// The root of the run in `folder`: where its `store` setting points, or the folder itself. A
 /// folder without settings, such as a copy of plans, archive and version 0, is its own root.
 pub fn open_store(folder: &Path) -> Result<Store> {
-    let config_file = folder.join("config.toml");
+    let config_file = folder.join(CONFIG);
     if config_file.is_file() {
         store_of(&RunConfig::read(&config_file)?, folder)
     } else {
@@ -51,7 +90,7 @@ pub struct RunFolder {
     path: PathBuf,
     store: Store,
     /// The kernel lets go of the lock when the process dies, however it dies.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl RunFolder {
@@ -65,6 +104,44 @@ impl RunFolder {
         Self::open(path, resolved, FlockOperation::NonBlockingLockShared)
     }
 
+    /// Joins the run in `path` as a learner beside its lead, with settings of its own. The run's
+    /// settings and lock are left alone, for a follower only reads what the run writes; of two
+    /// followers of one name the first to plan an update wins, as of two leads.
+    pub fn follow(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
+        let config = &resolved.config;
+        let run = RunConfig::read(&path.join(CONFIG))?;
+        config.check_joins(&run, path)?;
+        let name = &config.learner.name;
+        let own = follower_folder(path, name);
+        let taken = std::iter::once(path.join(CONFIG)).chain(followers(path)?);
+        for file in taken.filter(|file| *file != own.join(CONFIG)) {
+            let other = RunConfig::read(&file)?.learner;
+            if other.policy == config.learner.policy {
+                return Err(Error::Usage(format!(
+                    "learner.policy = \"{}\": learner {} of this run publishes that lineage; \
+                     name another with --set learner.policy=…",
+                    other.policy, other.name
+                )));
+            }
+        }
+        std::fs::create_dir_all(&own).map_err(|source| Error::Io {
+            attempted: "create",
+            path: own.clone(),
+            source,
+        })?;
+        let _setting_up = setting_up(&own)?;
+        let config_file = own.join(CONFIG);
+        if config_file.is_file() {
+            config.check_resumable(&RunConfig::read(&config_file)?, &own)?;
+        }
+        write_whole(&config_file, &resolved.to_toml())?;
+        Ok(Self {
+            path: path.to_owned(),
+            store: store_of(config, path)?,
+            _lock: None,
+        })
+    }
+
     fn open(path: &Path, resolved: &Resolved<RunConfig>, lock: FlockOperation) -> Result<Self> {
         let io = |attempted, path: &Path| {
             let path = path.to_owned();
@@ -74,7 +151,7 @@ impl RunFolder {
                 source,
             }
         };
-        let config_file = path.join("config.toml");
+        let config_file = path.join(CONFIG);
         let refuse = |what: String| Error::Folder {
             path: path.to_owned(),
             what,
@@ -92,26 +169,17 @@ impl RunFolder {
                 "cannot be made a folder ({error}): name another --out"
             ))
         })?;
-        let lock_file = |name: &str| {
-            let path = path.join(name);
-            let mut options = OpenOptions::new();
-            let file = options.create(true).write(true).truncate(false).open(&path);
-            file.map_err(|error| refuse(format!("cannot be written ({error}): name another --out")))
-        };
-        let held = lock_file(RUN_LOCK)?;
+        let mut options = OpenOptions::new();
+        let held = options
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(path.join(RUN_LOCK))
+            .map_err(|error| refuse(format!("cannot be written ({error}): name another --out")))?;
         flock(&held, lock).map_err(|_| {
             refuse("is in use by another process: wait for it, or name another --out".to_owned())
         })?;
-        // Roles that start together take turns here.
-        let setting_up = lock_file(SETUP_LOCK)?;
-        flock(&setting_up, FlockOperation::LockExclusive).map_err(|error| {
-            let path = path.join(SETUP_LOCK);
-            Error::Io {
-                attempted: "lock",
-                path,
-                source: error.into(),
-            }
-        })?;
+        let _setting_up = setting_up(path)?;
         if config_file.is_file() {
             let old = RunConfig::read(&config_file)?;
             resolved.config.check_resumable(&old, path)?;
@@ -121,7 +189,7 @@ impl RunFolder {
         Ok(Self {
             path: path.to_owned(),
             store,
-            _lock: held,
+            _lock: Some(held),
         })
     }
 
@@ -163,6 +231,22 @@ impl RunFolder {
     pub fn journals(&self) -> PathBuf {
         self.path.join("producers")
     }
+}
+
+/// Waits until no other process sets up this folder: roles that start together take turns.
+fn setting_up(folder: &Path) -> Result<File> {
+    let path = folder.join(SETUP_LOCK);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).write(true).truncate(false).open(&path);
+    let locked = file.and_then(|file| {
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    locked.map_err(|source| Error::Io {
+        attempted: "lock",
+        path,
+        source,
+    })
 }
 
 /// Writes a file so that it is there whole or not at all.

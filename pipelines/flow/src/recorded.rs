@@ -1,17 +1,15 @@
-//! The archive as a learner's source, alone or before the live log.
+//! The archive as a learner's source.
 
 use std::{collections::VecDeque, path::Path};
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
-use vintage_bus::ConsumerLimits;
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RecordId, RejectReason};
-use vintage_learner::{Incoming, LogSource, Source, Unreadable};
+use vintage_learner::{Incoming, Source, Unreadable};
 use vintage_store::Store;
 
 use crate::{
     Error, Result,
-    broker::Log,
     config::{RunConfig, secret},
     folder::open_store,
 };
@@ -32,11 +30,17 @@ struct Lane {
     head: Option<ArchivedMessage>,
     clock_ms: Option<i64>,
     messages: Messages,
+    /// First offset that is not read here; `None`: all there is.
+    until: Option<Offset>,
 }
 
 impl Lane {
     async fn advance(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
-        let next = self.messages.next().await?;
+        let ends = |message: &ArchivedMessage| {
+            self.until
+                .is_some_and(|until| message.record.offset >= until)
+        };
+        let next = self.messages.next().await?.filter(|next| !ends(next));
         if let Some(message) = &next {
             self.clock_ms = self.clock_ms.max(message.timestamp_ms);
         }
@@ -59,7 +63,7 @@ impl ArchiveSource {
     }
 
     /// These lives, each partition from its resume point on.
-    async fn open(
+    pub(crate) async fn open(
         reader: &Reader,
         incarnations: &[Incarnation],
         resume: &[PartitionResume],
@@ -71,22 +75,32 @@ impl ArchiveSource {
                 let at = resume
                     .iter()
                     .find(|at| at.incarnation == incarnation && at.partition == partition);
-                let filter = Filter {
-                    from: at.map(|at| (partition, at.resume)).into_iter().collect(),
-                    ..Filter::default()
-                };
-                let mut lane = Lane {
-                    head: None,
-                    clock_ms: at.and_then(|at| at.clock_ms),
-                    messages: reader.messages(incarnation, partition, &filter).await?,
-                };
-                lane.advance().await?;
-                lanes.push(lane);
+                let clock = at.and_then(|at| at.clock_ms);
+                let from = at.map(|at| at.resume);
+                let lane = lane(reader, (incarnation, partition), (from, None), clock);
+                lanes.push(lane.await?);
             }
             lives.push_back(lanes);
         }
         Ok(Self {
             lives,
+            recorded: false,
+        })
+    }
+
+    /// Of one life, these partitions from an offset to before another.
+    pub(crate) async fn between(
+        reader: &Reader,
+        incarnation: Incarnation,
+        stretches: &[(Partition, Offset, Offset)],
+    ) -> Result<Self> {
+        let mut lanes = Vec::new();
+        for &(partition, from, until) in stretches {
+            let range = (Some(from), Some(until));
+            lanes.push(lane(reader, (incarnation, partition), range, None).await?);
+        }
+        Ok(Self {
+            lives: VecDeque::from([lanes]),
             recorded: false,
         })
     }
@@ -101,6 +115,26 @@ impl ArchiveSource {
         }
         Ok(None)
     }
+}
+
+async fn lane(
+    reader: &Reader,
+    (incarnation, partition): (Incarnation, Partition),
+    (from, until): (Option<Offset>, Option<Offset>),
+    clock_ms: Option<i64>,
+) -> Result<Lane> {
+    let filter = Filter {
+        from: from.map(|from| (partition, from)).into_iter().collect(),
+        ..Filter::default()
+    };
+    let mut lane = Lane {
+        head: None,
+        clock_ms,
+        messages: reader.messages(incarnation, partition, &filter).await?,
+        until,
+    };
+    lane.advance().await?;
+    Ok(lane)
 }
 
 #[async_trait]
@@ -118,52 +152,10 @@ impl Source for ArchiveSource {
     }
 }
 
-/// One source after the other.
-struct Then {
-    recorded: ArchiveSource,
-    live: LogSource,
-    /// Once the recorded part ended it is not asked again.
-    ended: bool,
-}
-
-#[async_trait]
-impl Source for Then {
-    async fn next(&mut self) -> vintage_learner::Result<Option<Incoming>> {
-        if !self.ended {
-            if let Some(incoming) = self.recorded.next().await? {
-                return Ok(Some(incoming));
-            }
-            self.ended = true;
-        }
-        self.live.next().await
-    }
-}
-
-/// What a learner goes on with: earlier lives out of the archive, then the live log, each from
-/// its resume point on. The consumer exists when this returns.
-pub(crate) async fn resume_source(
-    log: &Log,
-    reader: &Reader,
-    resume: &[PartitionResume],
-) -> Result<Box<dyn Source>> {
-    let lives = reader.incarnations().await?;
-    let earlier: Vec<_> = lives
-        .into_iter()
-        .filter(|life| *life != log.incarnation)
-        .collect();
-    let recorded = ArchiveSource::open(reader, &earlier, resume).await?;
-    let live = live_source(log, resume).await?;
-    Ok(Box::new(Then {
-        recorded,
-        live,
-        ended: false,
-    }))
-}
-
-/// The archive that the settings name, alone: the own run's, or another's.
-pub(crate) async fn archive_of(config: &RunConfig, own: Store) -> Result<Reader> {
+/// The archive of another run that the settings name, if they name one.
+pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     let Some(location) = &config.learner.archive else {
-        return Ok(Reader::new(own, &config.topic_names().rollouts()));
+        return Ok(None);
     };
     let root = if location.contains("://") {
         let options =
@@ -175,7 +167,7 @@ pub(crate) async fn archive_of(config: &RunConfig, own: Store) -> Result<Reader>
     let archive = root.at("archive");
     let mut topics = Reader::topics(&archive).await?;
     match (topics.pop(), topics.is_empty()) {
-        (Some(topic), true) => Ok(Reader::new(archive, &topic)),
+        (Some(topic), true) => Ok(Some(Reader::new(archive, &topic))),
         (None, _) => Err(Error::Usage(format!(
             "learner.archive = {location:?}: no archive lies there; name the folder of a run"
         ))),
@@ -183,35 +175,6 @@ pub(crate) async fn archive_of(config: &RunConfig, own: Store) -> Result<Reader>
             "learner.archive = {location:?} holds the archives of several topics: give each a \
              folder of its own"
         ))),
-    }
-}
-
-/// The live log from its resume points on. The consumer exists when this returns.
-pub(crate) async fn live_source(log: &Log, resume: &[PartitionResume]) -> Result<LogSource> {
-    let topic = log.topics.rollouts();
-    let start = log.bus.watermarks(&topic).await?;
-    let start = start.into_iter().map(|(partition, low, _)| {
-        let of_log = resume
-            .iter()
-            .find(|at| at.incarnation == log.incarnation && at.partition == partition);
-        (partition, of_log.map_or(low, first_read))
-    });
-    let consumer = log.bus.consumer(
-        "learner",
-        &topic,
-        start.collect(),
-        ConsumerLimits::default(),
-    )?;
-    Ok(LogSource::new(consumer, log.incarnation))
-}
-
-/// The record before the resume point is read again where its checksum is known, to see that
-/// the topic is still the same.
-fn first_read(at: &PartitionResume) -> Offset {
-    if at.crc32c_before.is_some() {
-        Offset(at.resume.0 - 1)
-    } else {
-        at.resume
     }
 }
 

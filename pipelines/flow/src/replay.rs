@@ -4,16 +4,17 @@ use std::path::Path;
 
 use serde::Serialize;
 use vintage_archive::Reader;
-use vintage_control::{Name, PartitionResume, PolicyVersion, Sha256};
-use vintage_learner::{Recording, Records, replay};
+use vintage_control::{Name, PolicyVersion, Sha256};
+use vintage_learner::{Recording, Records, Source, replay};
 use vintage_store::{Store, Weights};
 
 use crate::{
     Error, Result,
-    config::RunConfig,
+    config::{RunConfig, SourceKind},
     event::{Events, RunEvent},
-    folder::open_store,
+    folder::{learner_config, open_store},
     recorded::{ArchiveSource, archive_of},
+    start::resume_points,
 };
 
 /// What a replay found.
@@ -41,7 +42,7 @@ pub struct FirstDeviation {
     pub other_machine: bool,
 }
 
-/// Runs the plans of `learner` (the only one, if not named) in the run's folder again. Nothing
+/// Runs the plans of `learner` (the lead, if not named) in the run's folder again. Nothing
 /// in the folder is changed.
 pub async fn replay_exact(
     folder: &Path,
@@ -58,7 +59,7 @@ pub async fn replay_exact(
     let store = open_store(folder)?;
     let learner = match learner {
         Some(name) => name.clone(),
-        None => only(names(&store, "plans").await?, "learner", "--learner").map_err(refuse)?,
+        None => lead(folder, &store).await?,
     };
     let records = Records::new(store.clone(), learner.clone());
     let Some(first) = records.plan(PolicyVersion::ZERO).await? else {
@@ -68,32 +69,40 @@ pub async fn replay_exact(
     };
     let weights = Weights::new(store.clone(), first.policy.clone());
     // A copy without settings is of a run that reads its own archive.
-    let config = folder.join("config.toml");
-    let config = config
-        .is_file()
-        .then(|| RunConfig::read(&config))
-        .transpose()?;
-    let elsewhere = config.filter(|config| config.learner.archive.is_some());
-    let archive = store.at("archive");
-    let reader = if let Some(config) = elsewhere {
-        archive_of(&config, archive).await?
+    let config = learner_config(folder, &learner)?;
+    let config = config.map(|file| RunConfig::read(&file)).transpose()?;
+    let (elsewhere, blends) = match &config {
+        Some(config) => {
+            let blends = config.learner.source == SourceKind::Blend;
+            (archive_of(config).await?, blends)
+        }
+        None => (None, false),
+    };
+    let (own, blended) = if blends {
+        (None, elsewhere)
     } else {
+        (elsewhere, None)
+    };
+    let reader = if let Some(own) = own {
+        own
+    } else {
+        let archive = store.at("archive");
         let topic = only_topic(folder, &archive).await?;
         Reader::new(archive, &topic)
     };
-    let start = records.start().await?.map_or_else(Vec::new, |start| {
-        let partitions = start.partitions.iter();
-        partitions
-            .map(|at| PartitionResume::starting(at.incarnation, at.partition, at.offset))
-            .collect()
-    });
+    let start = records.start().await?;
+    let start = start.as_ref().map_or_else(Vec::new, resume_points);
     let mut source = ArchiveSource::recorded(&reader, &start).await?;
+    let mut blended = match &blended {
+        Some(reader) => Some(ArchiveSource::recorded(reader, &[]).await?),
+        None => None,
+    };
     let _nobody_listens = events.send(RunEvent::Phase(format!("replaying learner {learner}")));
     let updates = store.list(&format!("plans/{learner}")).await?.len() as u64;
     let recording = Recording {
         source: &mut source,
         start: &start,
-        blended: None,
+        blended: blended.as_mut().map(|blended| blended as &mut dyn Source),
     };
     let replayed = replay(&records, &weights, recording, |version| {
         let _nobody_listens = events.send(RunEvent::Replayed {
@@ -111,6 +120,18 @@ pub async fn replay_exact(
             detail: deviation.detail,
             other_machine: deviation.other_machine,
         }),
+    })
+}
+
+/// The lead, where settings tell which it is; else the only learner there is.
+async fn lead(folder: &Path, store: &Store) -> Result<Name> {
+    let config = folder.join("config.toml");
+    if config.is_file() {
+        return Ok(RunConfig::read(&config)?.learner.name);
+    }
+    only(names(store, "plans").await?, "learner", "--name").map_err(|what| Error::Folder {
+        path: folder.to_owned(),
+        what,
     })
 }
 

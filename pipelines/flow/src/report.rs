@@ -1,6 +1,7 @@
 //! `report.html`: what a run did, in one file that needs nothing else.
 
 mod chart;
+mod compare;
 mod figures;
 mod html;
 mod ink;
@@ -14,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use self::compare::Contender;
 use self::record::RunRecord;
 use crate::{Error, Result};
 
 /// What [`write`] wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// The page.
     pub path: PathBuf,
@@ -28,6 +30,8 @@ pub struct Report {
     pub evaluations: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Learners side by side, the lead first; none where there is only one.
+    pub learners: Vec<Contender>,
 }
 
 /// Writes `report.html` into a run's folder, from the results, evaluations, settings and summary
@@ -55,5 +59,6 @@ pub async fn write(folder: &Path) -> Result<Report> {
         updates: record.results.len() as u64,
         evaluations: record.evaluations.len() as u64,
         bytes: page.len() as u64,
+        learners: record.learners,
     })
 }

@@ -1,28 +1,31 @@
 //! One role in a process of its own, on a broker and a folder that all share.
 
+mod learn;
+
 use std::{path::Path, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary};
-use vintage_bus::{Bus, ConsumerLimits, Event};
-use vintage_control::{Offset, PolicyAnnouncement, PolicyVersion};
-use vintage_learner::{DurableLog, Inputs, Learner, LearnerSummary, Outlet, Source};
+use vintage_bus::{ConsumerLimits, Event};
+use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
 use vintage_rollout::{GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
 use vintage_trajectory::Headers;
 
+pub(crate) use self::learn::{Archives, lineages};
+pub use self::learn::{learn, learner_base};
 use crate::{
     Error, Result,
-    base::ensure_version_zero,
     broker::Log,
-    config::{Resolved, RunConfig, SourceKind},
+    config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::RunFolder,
     inputs,
-    recorded::{ArchiveSource, archive_of, ends, live_source},
-    run::{serve_metrics, sink_options, writer},
-    settings::{learner_settings, rollout_config},
+    others::Announcements,
+    recorded::ends,
+    run::{serve_metrics, sink_options},
+    settings::rollout_config,
     tasks::Task,
 };
 
@@ -70,70 +73,6 @@ async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
         .await?)
 }
 
-/// Trains until all updates are done, or until `stop`, or until a recorded log ends. Makes
-/// version 0 if there is none.
-pub async fn learn(
-    resolved: &Resolved<RunConfig>,
-    out: &Path,
-    stop: &CancellationToken,
-    events: &Events,
-) -> Result<LearnerSummary> {
-    let config = &resolved.config;
-    if config.learner.source == SourceKind::Archive {
-        // A recorded log needs no broker: nobody samples from what comes of it.
-        if !out.join("config.toml").is_file() {
-            inputs::check_files(config)?;
-        }
-        let folder = RunFolder::share(out, resolved)?;
-        serve_metrics(config)?;
-        return learn_on(config, &folder, None, stop, events).await;
-    }
-    let (folder, log) = join(resolved, out, Reads::Prompts).await?;
-    let outcome = learn_on(config, &folder, Some(&log), stop, events).await;
-    log.stop_after(outcome).await
-}
-
-async fn learn_on(
-    config: &RunConfig,
-    folder: &RunFolder,
-    log: Option<&Log>,
-    stop: &CancellationToken,
-    events: &Events,
-) -> Result<LearnerSummary> {
-    folder.prove_store().await?;
-    let weights = folder.weights(&config.learner.policy);
-    let task = Task::load(&config.prompts, folder.path())?;
-    ensure_version_zero(&weights, config, &task, events).await?;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let outlet = match log {
-        Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
-        None => Outlet::without_log(tell),
-    };
-    let events = events.clone();
-    let forwarding = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            let _nobody_listens = events.send(RunEvent::Learner(event));
-        }
-    });
-    let settings = learner_settings(config, &weights).await?;
-    let name = &config.learner.name;
-    let records = folder.records(name);
-    let learner = Learner::open(settings, writer(name), records, weights, outlet, &[]).await?;
-    let resume = learner.resume_points();
-    let source: Box<dyn Source> = if let Some(log) = log {
-        Box::new(live_source(log, &resume).await?)
-    } else {
-        let reader = archive_of(config, folder.archive()).await?;
-        Box::new(ArchiveSource::recorded(&reader, &resume).await?)
-    };
-    let inputs = Inputs::new(source, Box::new(DurableLog));
-    let learned = learner.run(inputs, stop).await?;
-    forwarding
-        .await
-        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
-    Ok(learned)
-}
-
 /// Produces rollouts until the learner has finished, or until `stop`. Waits for the first
 /// announcement: before it there is nothing to sample from.
 pub async fn rollout(
@@ -156,8 +95,9 @@ async fn rollout_on(
 ) -> Result<ProducerSummary> {
     let policy = config.learner.policy.clone();
     let task = Task::load(&config.prompts, folder.path())?;
+    let mut announcements = Announcements::open(log, "rollout-first").await?;
     tokio::select! {
-        announced = first_announcement(log) => announced?,
+        announced = announcements.first_of(&policy) => announced?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
     let rollout = rollout_config(config, task.train.path())?;
@@ -172,7 +112,7 @@ async fn rollout_on(
         prompts: task.train,
         config: rollout,
         seed: config.seed,
-        groups_per_update: config.learner.prompts_per_update as u64,
+        groups_per_update: config.learner.live_groups() as u64,
         publish_every: config.learner.publish_every,
         updates: Some(config.learner.steps),
         base: base_of_log(log).await?,
@@ -207,14 +147,7 @@ async fn join(
     reads: Reads,
 ) -> Result<(RunFolder, Log)> {
     let config = &resolved.config;
-    if config.broker == "embedded" {
-        return Err(Error::Usage(
-            "broker = \"embedded\" lives inside one process: a single role needs one that others \
-             reach; use broker=local, or start one with `vintage broker up` and give \
-             --broker HOST:PORT"
-                .to_owned(),
-        ));
-    }
+    refuse_embedded(config)?;
     if !out.join("config.toml").is_file() && reads == Reads::Prompts {
         inputs::check(config).await?;
     } else {
@@ -226,21 +159,16 @@ async fn join(
     Ok((folder, log))
 }
 
-/// Returns once any version of any policy is announced.
-async fn first_announcement(log: &Log) -> Result<()> {
-    let topic = log.topics.policies();
-    let mut announcements = from_the_start(&log.bus, &topic, "rollout-first").await?;
-    while let Some(event) = announcements.next().await? {
-        if let Event::Record(record) = event
-            && let Some(payload) = record.payload
-            && serde_json::from_slice::<PolicyAnnouncement>(&payload).is_ok()
-        {
-            return Ok(());
-        }
+fn refuse_embedded(config: &RunConfig) -> Result<()> {
+    if config.broker == "embedded" {
+        return Err(Error::Usage(
+            "broker = \"embedded\" lives inside one process: a single role needs one that others \
+             reach; use broker=local, or start one with `vintage broker up` and give \
+             --broker HOST:PORT"
+                .to_owned(),
+        ));
     }
-    Err(Error::Role(format!(
-        "reading {topic} ended before the first announcement"
-    )))
+    Ok(())
 }
 
 /// What the log holds already, by its headers: the gate counts all producers of the run.
@@ -290,10 +218,4 @@ async fn base_of_log(log: &Log) -> Result<GateBase> {
         }
     }
     Ok(base)
-}
-
-async fn from_the_start(bus: &Bus, topic: &str, client: &str) -> Result<vintage_bus::Consumer> {
-    let marks = bus.watermarks(topic).await?;
-    let start: Vec<(_, Offset)> = marks.into_iter().map(|(p, low, _)| (p, low)).collect();
-    Ok(bus.consumer(client, topic, start, ConsumerLimits::default())?)
 }

@@ -41,13 +41,7 @@ pub async fn run(
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
-    if config.learner.source != SourceKind::Log {
-        return Err(Error::Usage(
-            "learner.source = \"archive\": a run samples its own rollouts; train from an archive \
-             with `vintage learn`"
-                .to_owned(),
-        ));
-    }
+    refuse_others_learner(config)?;
     if !out.join("config.toml").is_file() {
         inputs::check(config).await?;
     }
@@ -94,6 +88,24 @@ pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
         vintage_telemetry::serve(address)?;
     }
     Ok(())
+}
+
+/// The learner of a run trains on what the run samples, from its beginning.
+fn refuse_others_learner(config: &RunConfig) -> Result<()> {
+    let learner = &config.learner;
+    let why = if learner.source == SourceKind::Archive {
+        "learner.source = \"archive\": a run samples its own rollouts; train from an archive with \
+         `vintage learn`"
+    } else if learner.follow_plans.is_some() {
+        "learner.follow_plans: a run's own learner plans itself; follow it with \
+         `vintage learn --name NAME --follow-plans`"
+    } else if learner.start != "earliest" {
+        "learner.start: a run's own learner begins with its first rollout; start another in the \
+         middle with `vintage learn --name NAME --start`"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Usage(why.to_owned()))
 }
 
 /// What the folder's records add up to.

@@ -2,24 +2,32 @@
 
 use std::path::Path;
 
+use vintage_archive::Reader;
 use vintage_control::{INCOMPLETE_AFTER_RECORDS, Name};
-use vintage_learner::{Settings, trainer::model_config};
+use vintage_learner::{Blend, Settings, trainer::model_config};
 use vintage_rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
 use vintage_store::Weights;
 
 use crate::{Result, config};
 
-/// Settings of the learner of a run.
+/// Settings of the learner of a run, which blends in `blended`.
 pub(crate) async fn learner_settings(
     config: &config::RunConfig,
     weights: &Weights,
+    blended: Option<&Reader>,
 ) -> Result<Settings> {
     let model = model_config(weights).await?;
     let learner = &config.learner;
     Ok(Settings {
         learner: learner.name.clone(),
         policy: learner.policy.clone(),
-        lineages: Some(lineages(learner)),
+        lineages: Some(
+            learner
+                .trained_lineages()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        ),
         steps: learner.steps,
         seed: config.seed,
         groups_per_update: learner.prompts_per_update,
@@ -39,16 +47,11 @@ pub(crate) async fn learner_settings(
         incomplete_after_records: INCOMPLETE_AFTER_RECORDS,
         algorithm: config.algorithm(),
         optimizer: learner.optimizer.clone(),
-        blend: None,
+        blend: blended.map(|archive| Blend {
+            source: archive.topic().to_owned(),
+            groups: learner.blended_groups(),
+        }),
     })
-}
-
-/// Whose rollouts a learner trains on.
-fn lineages(learner: &config::LearnerConfig) -> Vec<String> {
-    if learner.lineages.is_empty() {
-        return vec![learner.policy.to_string()];
-    }
-    learner.lineages.iter().map(ToString::to_string).collect()
 }
 
 /// Settings of the local producer of a run.

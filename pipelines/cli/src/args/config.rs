@@ -35,10 +35,20 @@ impl ConfigArgs {
         recorded: Option<&Path>,
         flags: &[(&'static str, &str, Option<String>)],
     ) -> Result<Resolved<RunConfig>, ConfigError> {
-        let mut layers = Layers::new();
+        let mut base = Layers::new();
         if let Some(recorded) = recorded.filter(|path| path.is_file()) {
-            layers = layers.recorded(recorded)?;
+            base = base.recorded(recorded)?;
         }
+        self.resolve_over(base, flags)
+    }
+
+    /// All layers over those of `base`. `flags` are the verb's own.
+    pub(crate) fn resolve_over(
+        &self,
+        base: Layers,
+        flags: &[(&'static str, &str, Option<String>)],
+    ) -> Result<Resolved<RunConfig>, ConfigError> {
+        let mut layers = base;
         if let Some(preset) = &self.preset {
             layers = layers.preset(preset)?;
         }

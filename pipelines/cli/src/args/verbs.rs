@@ -62,10 +62,34 @@ pub(crate) struct RolloutArgs {
     pub(crate) role: RoleArgs,
 }
 
+const LEARN: &str = "\
+Examples:
+  vintage learn --out runs/a --broker localhost:9092               the lead of a run
+  vintage learn --out runs/a --name b --set learner.optimizer.lr=1e-5
+                                           beside it, on the same rollouts, from version 0
+  vintage learn --out runs/a --name b --start latest
+  vintage learn --out runs/a --name c --follow-plans lead --set algorithm=grpo
+                                           on the very batches the lead trains on
+  vintage learn --out runs/a --name d --set learner.source=archive
+                                           after every topic has expired";
+
 /// Train on published rollouts, as one process of a run.
+///
+/// Under another --name than the run's own learner it is a follower: it has its own plans, results,
+/// checkpoints, lineage and settings (DIR/learners/NAME/config.toml), and disturbs nobody.
 #[derive(Debug, Args)]
-#[command(after_long_help = ROLES)]
+#[command(after_long_help = LEARN)]
 pub(crate) struct LearnArgs {
+    /// Which learner; the run's own if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<vintage_control::Name>,
+    /// Where to begin, if it never ran: earliest, latest, offset=P:O,…, time=2026-01-31T12:00:00Z or
+    /// version=V (setting `learner.start`).
+    #[arg(long, value_name = "START", conflicts_with = "follow_plans")]
+    pub(crate) start: Option<String>,
+    /// Train on the batches that learner NAME plans (setting `learner.follow_plans`).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) follow_plans: Option<vintage_control::Name>,
     /// End after this many updates in all (setting `learner.steps`).
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
@@ -131,9 +155,9 @@ pub(crate) struct ReplayArgs {
     /// Folder of the run.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Whose plans; needed only where several learners left some.
-    #[arg(long, value_name = "NAME", conflicts_with = "to")]
-    pub(crate) learner: Option<vintage_control::Name>,
+    /// Whose plans; the lead's if not given.
+    #[arg(long, value_name = "NAME", alias = "learner", conflicts_with = "to")]
+    pub(crate) name: Option<vintage_control::Name>,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
     #[command(flatten)]

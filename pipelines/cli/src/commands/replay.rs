@@ -88,7 +88,7 @@ fn published(done: &Republished) -> String {
 
 async fn exact(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
     let (events, shown) = context.progress(0);
-    let replayed = replay_exact(&args.folder, args.learner.as_ref(), &events).await;
+    let replayed = replay_exact(&args.folder, args.name.as_ref(), &events).await;
     drop(events);
     shown.await?;
     let replayed = replayed?;

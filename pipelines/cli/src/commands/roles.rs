@@ -52,8 +52,23 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Out
 
 /// `vintage learn`
 pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome> {
-    let steps = args.steps.map(|steps| steps.to_string());
-    let resolved = resolve(&args.role, &[("--steps", "learner.steps", steps)])?;
+    let name = args.name.as_ref();
+    let follows = args.follow_plans.as_ref();
+    let flags = [
+        (
+            "--steps",
+            "learner.steps",
+            args.steps.map(|steps| steps.to_string()),
+        ),
+        ("--start", "learner.start", args.start.clone()),
+        (
+            "--follow-plans",
+            "learner.follow_plans",
+            follows.map(ToString::to_string),
+        ),
+    ];
+    let base = roles::learner_base(&args.role.out, name, follows)?;
+    let resolved = args.role.config.resolve_over(base, &flags)?;
     let (events, shown) = context.progress(resolved.config.learner.steps);
     let learned = roles::learn(&resolved, &args.role.out, &context.signals.stop, &events).await;
     drop(events);

@@ -1,6 +1,6 @@
 //! Ranges, and what settings demand of one another.
 
-use super::{RunConfig, Settings, SourceKind, Violation, secret::is_reference};
+use super::{RunConfig, Settings, SourceKind, Start, Violation, secret::is_reference};
 
 impl Settings for RunConfig {
     const PATHS: &'static [&'static str] = &[
@@ -149,8 +149,29 @@ impl Settings for RunConfig {
         require(
             learner.archive.is_none() || learner.source != SourceKind::Log,
             "learner.archive",
-            "is read with learner.source = \"archive\" only",
+            "is read with learner.source = \"archive\" or \"blend\" only",
         );
+        require(
+            learner.archive.is_some() || learner.source != SourceKind::Blend,
+            "learner.archive",
+            "must name another run with learner.source = \"blend\": the own archive holds what the \
+             log holds",
+        );
+        require(
+            learner.source != SourceKind::Blend
+                || (share(learner.blend_share)
+                    && (1..learner.prompts_per_update).contains(&learner.blended_groups())),
+            "learner.blend_share",
+            "must come to at least one group of learner.prompts_per_update, and leave one to the log",
+        );
+        require(
+            learner.follow_plans.as_ref() != Some(&learner.name),
+            "learner.follow_plans",
+            "must name another learner",
+        );
+        if let Err(why) = learner.start.parse::<Start>() {
+            require(false, "learner.start", &why);
+        }
         let optimizer = &learner.optimizer;
         require(
             positive(optimizer.lr),

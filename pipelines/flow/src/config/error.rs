@@ -42,8 +42,16 @@ pub enum ConfigError {
     #[error("{}", list(.0))]
     Settings(Vec<Problem>),
     /// Settings that a run may not change when it is resumed; never empty.
-    #[error("{}", changed(folder, changes))]
+    #[error("{}", changed("go on with", folder, changes))]
     NotResumable {
+        /// The run's folder.
+        folder: PathBuf,
+        /// What differs.
+        changes: Vec<Change>,
+    },
+    /// Settings in which a learner may not differ from the run it joins; never empty.
+    #[error("{}", changed("join", folder, changes))]
+    OtherRun {
         /// The run's folder.
         folder: PathBuf,
         /// What differs.
@@ -168,6 +176,11 @@ impl ConfigError {
                 hints.dedup();
                 (!hints.is_empty()).then(|| hints.join("; "))
             }
+            Self::OtherRun { .. } => Some(
+                "a follower may have its own seed, algorithm and [learner] settings; leave the \
+                 others as the run has them"
+                    .to_owned(),
+            ),
             Self::NotResumable { .. } => Some(
                 "start again with the run's own settings, or give another --out to start a new run"
                     .to_owned(),
@@ -183,13 +196,13 @@ fn list(problems: &[Problem]) -> String {
     }
 }
 
-fn changed(folder: &Path, changes: &[Change]) -> String {
+fn changed(what: &str, folder: &Path, changes: &[Change]) -> String {
     let changes: Vec<_> = changes
         .iter()
         .map(|Change { key, old, new }| format!("{key}: the run has {old}, now {new}"))
         .collect();
     let head = format!(
-        "cannot go on with the run in {} under other settings",
+        "cannot {what} the run in {} under other settings",
         folder.display()
     );
     match &changes[..] {

@@ -29,9 +29,16 @@ pub struct LearnerConfig {
     pub max_age: Option<u64>,
     /// Where its rollouts come from.
     pub source: SourceKind,
-    /// Folder or URL of a run whose archive is read with `source = "archive"`; unset = the own
-    /// run's.
+    /// Folder or URL of a run whose archive is read with `source = "archive"` (unset = the own
+    /// run's) or blended in with `source = "blend"`.
     pub archive: Option<String>,
+    /// Share of the groups of an update that `source = "blend"` takes from the archive.
+    pub blend_share: f64,
+    /// Where it begins to read, if it never read before: `earliest`, `latest`, `offset=P:O,…`,
+    /// `time=…` or `version=V`.
+    pub start: String,
+    /// The learner whose batches it trains on, by its plans, instead of planning itself.
+    pub follow_plans: Option<Name>,
     /// Lineages whose rollouts it trains on; none = its own.
     pub lineages: Vec<Name>,
     /// AdamW.
@@ -53,6 +60,9 @@ impl Default for LearnerConfig {
             max_age: None,
             source: SourceKind::Log,
             archive: None,
+            blend_share: 0.25,
+            start: "earliest".to_owned(),
+            follow_plans: None,
             lineages: Vec::new(),
             optimizer: OptimizerSettings {
                 lr: 1e-4,
@@ -76,4 +86,32 @@ pub enum SourceKind {
     /// An archive, from its beginning to its end: what is planned is a function of it and the
     /// seed, killed or not.
     Archive,
+    /// The run's log, and beside it another run's archive, of which a share of every update is
+    /// taken.
+    Blend,
+}
+
+impl LearnerConfig {
+    /// Groups of an update that come from the archive that is blended in.
+    pub fn blended_groups(&self) -> usize {
+        if self.source == SourceKind::Blend {
+            (self.prompts_per_update as f64 * self.blend_share).round() as usize
+        } else {
+            0
+        }
+    }
+
+    /// Groups of an update that come from the run's log.
+    pub fn live_groups(&self) -> usize {
+        self.prompts_per_update - self.blended_groups()
+    }
+
+    /// The lineages it trains on: those it is told, or its own.
+    pub fn trained_lineages(&self) -> Vec<Name> {
+        if self.lineages.is_empty() {
+            vec![self.policy.clone()]
+        } else {
+            self.lineages.clone()
+        }
+    }
 }

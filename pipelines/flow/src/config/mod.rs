@@ -16,6 +16,7 @@ mod schema;
 pub mod secret;
 mod sections;
 mod show;
+mod start;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub use sections::{
     ModelConfig, TeacherKind, TopicsConfig, WarmStartConfig,
 };
 pub use show::{Recorded, read_recorded};
+pub use start::Start;

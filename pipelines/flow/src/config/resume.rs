@@ -1,4 +1,4 @@
-//! Which settings a run may change when it goes on.
+//! Which settings a run may change when it goes on, and in which a follower may differ from it.
 
 use std::path::Path;
 
@@ -17,30 +17,40 @@ const SAFE: [&str; 8] = [
     "rollout.reward.timeout_seconds",
 ];
 
+/// Settings in which a learner may differ from the run whose rollouts it reads: how it trains and
+/// what it keeps. All others say what the rollouts are and where they lie.
+const OF_LEARNER: [&str; 7] = [
+    "seed",
+    "algorithm",
+    "m2po",
+    "grpo",
+    "learner",
+    "evaluation",
+    "metrics",
+];
+
 impl RunConfig {
+    /// Whether a learner with these settings may join the run in `folder`, which has `run`'s.
+    ///
+    /// # Errors
+    /// Names every setting that differs and may not, with both values.
+    pub fn check_joins(&self, run: &Self, folder: &Path) -> Result<(), ConfigError> {
+        let changes = self.changes(run, &OF_LEARNER);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(ConfigError::OtherRun {
+            folder: folder.to_owned(),
+            changes,
+        })
+    }
+
     /// Whether the run in `folder`, started with `old`, may go on with these settings.
     ///
     /// # Errors
     /// Names every setting that differs and is not safe to change, with both values.
     pub fn check_resumable(&self, old: &Self, folder: &Path) -> Result<(), ConfigError> {
-        let (old, new) = (leaves(old), leaves(self));
-        let mut keys: Vec<_> = old.iter().chain(&new).map(|(key, _)| key.clone()).collect();
-        keys.sort();
-        keys.dedup();
-        let value = |leaves: &[(Key, String)], key: &Key| {
-            let found = leaves.iter().find(|(name, _)| name == key);
-            found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
-        };
-        let changes: Vec<_> = keys
-            .into_iter()
-            .filter(|key| !is_safe(key))
-            .map(|key| Change {
-                old: value(&old, &key),
-                new: value(&new, &key),
-                key,
-            })
-            .filter(|change| change.old != change.new)
-            .collect();
+        let changes = self.changes(old, &SAFE);
         if changes.is_empty() {
             return Ok(());
         }
@@ -49,13 +59,33 @@ impl RunConfig {
             changes,
         })
     }
-}
 
-fn is_safe(key: &Key) -> bool {
-    SAFE.iter().any(|safe| {
-        let safe = Key::new(safe.split('.'));
-        key.prefix(safe.parts().len()) == safe
-    })
+    /// What differs, `free` settings and sections apart.
+    fn changes(&self, old: &Self, free: &[&str]) -> Vec<Change> {
+        let (old, new) = (leaves(old), leaves(self));
+        let mut keys: Vec<_> = old.iter().chain(&new).map(|(key, _)| key.clone()).collect();
+        keys.sort();
+        keys.dedup();
+        let value = |leaves: &[(Key, String)], key: &Key| {
+            let found = leaves.iter().find(|(name, _)| name == key);
+            found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
+        };
+        let is_free = |key: &Key| {
+            free.iter().any(|free| {
+                let free = Key::new(free.split('.'));
+                key.prefix(free.parts().len()) == free
+            })
+        };
+        keys.into_iter()
+            .filter(|key| !is_free(key))
+            .map(|key| Change {
+                old: value(&old, &key),
+                new: value(&new, &key),
+                key,
+            })
+            .filter(|change| change.old != change.new)
+            .collect()
+    }
 }
 
 fn leaves(config: &RunConfig) -> Vec<(Key, String)> {

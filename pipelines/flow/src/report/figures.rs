@@ -23,7 +23,7 @@ pub(super) struct Figure {
     /// What the chart shows, in one sentence.
     pub(super) note: String,
     /// Colour and name of what is drawn.
-    pub(super) legend: Vec<(Ink, &'static str)>,
+    pub(super) legend: Vec<(Ink, String)>,
     /// The drawing; `None` if there is nothing to draw yet.
     pub(super) svg: Option<String>,
 }
@@ -113,11 +113,11 @@ fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Resu
 }
 
 /// Curves over updates, each pale with its trend on top.
-fn curves(
+pub(super) fn curves(
     title: &'static str,
     note: String,
     unit: Unit,
-    lines: &[(Ink, &'static str, Points)],
+    lines: &[(Ink, &str, Points)],
 ) -> Result<Figure> {
     let mut drawn_curves = Vec::new();
     for (ink, _, points) in lines {
@@ -162,14 +162,17 @@ fn with_trend(ink: Ink, points: &[(f64, f64)]) -> Vec<Curve> {
 fn figure(
     title: &'static str,
     note: String,
-    lines: &[(Ink, &'static str, Points)],
+    lines: &[(Ink, &str, Points)],
     curves: &Curves,
 ) -> Result<Figure> {
     let empty = lines.iter().all(|(_, _, points)| points.is_empty());
     Ok(Figure {
         title,
         note,
-        legend: lines.iter().map(|(ink, name, _)| (*ink, *name)).collect(),
+        legend: lines
+            .iter()
+            .map(|(ink, name, _)| (*ink, (*name).to_owned()))
+            .collect(),
         svg: if empty {
             None
         } else {
@@ -257,7 +260,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
     let note = format!("Second moment of the log-ratio over the trust-region tokens{budget}.");
     let mut figure = figure("M2", note, &lines, &curves)?;
     if rule.is_some() {
-        figure.legend.push((Ink::Rule, "τ"));
+        figure.legend.push((Ink::Rule, "τ".to_owned()));
     }
     Ok(figure)
 }
@@ -390,7 +393,7 @@ fn idle(results: &[UpdateResult]) -> Result<Figure> {
     Ok(Figure {
         title,
         note: format!("Idle for {idle:.0} % of the time."),
-        legend: layers.into_iter().zip(names).collect(),
+        legend: layers.into_iter().zip(names.map(str::to_owned)).collect(),
         svg: if stretches.is_empty() {
             None
         } else {

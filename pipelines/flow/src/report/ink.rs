@@ -12,6 +12,8 @@ pub(super) enum Ink {
     Second,
     /// The third series.
     Third,
+    /// The fourth series.
+    Fourth,
     /// Thresholds.
     Rule,
     /// Axis labels.
@@ -21,10 +23,11 @@ pub(super) enum Ink {
 }
 
 impl Ink {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::First,
         Self::Second,
         Self::Third,
+        Self::Fourth,
         Self::Rule,
         Self::Label,
         Self::Grid,
@@ -36,6 +39,7 @@ impl Ink {
             Self::First => "var(--first)",
             Self::Second => "var(--second)",
             Self::Third => "var(--third)",
+            Self::Fourth => "var(--fourth)",
             Self::Rule => "var(--rule)",
             Self::Label => "var(--label)",
             Self::Grid => "var(--grid)",

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     chart::number,
+    compare,
     figures::{Figure, figures},
     html::{Escaped, grouped},
     record::RunRecord,
@@ -32,6 +33,15 @@ pub(super) fn render(record: &RunRecord) -> Result<String> {
         chart(&mut page, &figure);
     }
     page.push_str("</section>\n");
+    compare::section(&mut page, &record.learners);
+    let side_by_side = compare::figures(&record.learners)?;
+    if !side_by_side.is_empty() {
+        page.push_str("<section class=\"charts\" aria-label=\"learners\">\n");
+        for figure in side_by_side {
+            chart(&mut page, &figure);
+        }
+        page.push_str("</section>\n");
+    }
     account(&mut page, record);
     settings(&mut page, record);
     page.push_str("</main>\n</body>\n</html>\n");

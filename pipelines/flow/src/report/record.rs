@@ -7,6 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use vintage_control::{EvaluationResult, UpdateResult};
 use vintage_store::Store;
 
+use super::compare::{Contender, contenders};
 use crate::{
     Error, Result,
     config::{Recorded, read_recorded},
@@ -32,6 +33,8 @@ pub(super) struct RunRecord {
     pub(super) summary: Option<serde_json::Value>,
     /// Rejected groups by reason.
     pub(super) rejected: BTreeMap<String, u64>,
+    /// The run's learners, if there are several.
+    pub(super) learners: Vec<Contender>,
 }
 
 /// What a report needs of a plan.
@@ -89,6 +92,7 @@ impl RunRecord {
                 .or_else(|| folder_name.map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "run".to_owned()),
             results: numbered(&store, &format!("results/{learner}")).await?,
+            learners: contenders(&store, &learner).await?,
             evaluations: numbered(&store, &format!("evaluations/{policy}")).await?,
             learner,
             settings,
@@ -109,7 +113,7 @@ async fn count_rejections(store: &Store, prefix: &str) -> Result<BTreeMap<String
 }
 
 /// Every `<number>.json` right below a prefix, in numeric order.
-async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
+pub(super) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
     let paths = store.list(prefix).await?;
     let number = |path: &str| {
         let name = path.strip_prefix(prefix)?.strip_prefix('/')?;

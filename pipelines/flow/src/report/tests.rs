@@ -208,3 +208,51 @@ async fn a_made_up_run_can_be_looked_at() {
     summary(&path);
     assert!(write(&path).await.expect("a report").bytes > 10_000);
 }
+
+#[tokio::test]
+async fn learners_of_one_run_stand_side_by_side() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run(folder.path(), 30);
+    let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
+    let mut plan: serde_json::Value = serde_json::from_str(golden).expect("JSON");
+    plan["version"] = 0.into();
+    put(folder.path(), "plans/lead/0.json", &plan.to_string());
+    let alone = write(folder.path()).await.expect("a report");
+    assert_eq!(alone.learners, [], "there is nothing to compare");
+
+    (plan["learner"], plan["policy"]) = ("arm-b".into(), "arm-b".into());
+    plan["follows"] = "lead".into();
+    plan["algorithm"]["name"] = "grpo".into();
+    put(folder.path(), "plans/arm-b/0.json", &plan.to_string());
+    for version in 0..10 {
+        let mut result = result(version);
+        result.learner = "arm-b".parse().expect("a name");
+        result.reward = 0.25;
+        let result = serde_json::to_string(&result).expect("JSON");
+        put(
+            folder.path(),
+            &format!("results/arm-b/{version}.json"),
+            &result,
+        );
+    }
+    let report = write(folder.path()).await.expect("a report");
+    let names: Vec<_> = report
+        .learners
+        .iter()
+        .map(|one| one.learner.as_str())
+        .collect();
+    assert_eq!(names, ["lead", "arm-b"], "the lead stands first");
+    let arm = &report.learners[1];
+    assert_eq!((arm.updates, arm.groups, arm.reward), (10, 160, 0.25));
+    assert_eq!(
+        arm.follows.as_ref().map(vintage_control::Name::as_str),
+        Some("lead")
+    );
+    let page = std::fs::read_to_string(&report.path).expect("written");
+    assert!(page.contains("<td>arm-b</td><td>grpo</td><td>of lead</td>"));
+    assert_eq!(
+        page.matches("<svg").count(),
+        12 - 1 + 4,
+        "no evaluations here"
+    );
+}

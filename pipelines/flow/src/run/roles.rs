@@ -25,8 +25,11 @@ use crate::{
     evaluate::Evaluator,
     event::{Events, RunEvent},
     folder::RunFolder,
-    recorded::{ends, resume_source},
+    handoff::HandOff,
+    recorded::ends,
+    roles::{Archives, lineages},
     settings::{learner_settings, rollout_config},
+    start::{Places, decide},
     tasks::Task,
 };
 
@@ -76,10 +79,18 @@ impl Roles {
         let learner_events = forward(config, events.clone(), evaluations);
         let producer = log.bus.producer("learner")?;
         let outlet = Outlet::new(producer, log.topics.clone(), learner_events);
-        let settings = learner_settings(config, &weights).await?;
-        let name = writer(&config.learner.name);
-        let learner = Learner::open(settings, name, records, weights.clone(), outlet, &[]).await?;
-        let source = resume_source(log, &reader, &learner.resume_points()).await?;
+        let archives = Archives::open(config, folder).await?;
+        let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
+        let name = &config.learner.name;
+        let places = Places {
+            reader: &reader,
+            log: Some(log),
+        };
+        let start = decide(&records, name, &config.learner.start, &places).await?;
+        let life = writer(name);
+        let learner =
+            Learner::open(settings, life, records, weights.clone(), outlet, &start).await?;
+        let source = HandOff::open(log, &reader, &learner.resume_points()).await?;
         let durability: Box<dyn Durability> = if log.volatile {
             Box::new(ArchiveFirst {
                 sink: sink.clone(),
@@ -88,12 +99,11 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
+        let mut inputs = Inputs::new(Box::new(source), durability);
+        inputs.blended = archives.blended(&learner).await?;
+        inputs.lineages = lineages(config, Some(log)).await?;
         let stop_learner = CancellationToken::new();
-        let learner = tokio::spawn(learn(
-            learner,
-            Inputs::new(source, durability),
-            stop_learner.clone(),
-        ));
+        let learner = tokio::spawn(learn(learner, inputs, stop_learner.clone()));
         started.tasks.push(learner.abort_handle());
 
         let rollout = rollout_config(config, task.train.path())?;
@@ -109,7 +119,7 @@ impl Roles {
             prompts: task.train,
             config: rollout,
             seed: config.seed,
-            groups_per_update: config.learner.prompts_per_update as u64,
+            groups_per_update: config.learner.live_groups() as u64,
             publish_every: config.learner.publish_every,
             updates: Some(config.learner.steps),
             base,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{EvaluationResult, PolicyVersion, UpdateResult};
-use vintage_flow::{config::RunConfig, open_store};
+use vintage_flow::{config::RunConfig, followers, open_store};
 use vintage_store::{Store, Weights};
 
 use super::Context;
@@ -31,7 +31,22 @@ struct Holding {
     sampled_accuracy: Option<f64>,
     /// Of the last update.
     reward: Option<f64>,
+    followers: Vec<Follower>,
     archive: Vec<Archived>,
+}
+
+/// A learner beside the run's own.
+#[derive(Debug, Serialize)]
+struct Follower {
+    learner: String,
+    policy: String,
+    algorithm: String,
+    /// Whose plans it follows.
+    follows: Option<String>,
+    /// Updates it is to have.
+    steps: u64,
+    /// Updates with a result.
+    updates: u64,
 }
 
 /// What the archive holds of a topic.
@@ -78,10 +93,7 @@ pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
         run: config.run.to_string(),
         learner: learner.to_string(),
         policy: policy.to_string(),
-        algorithm: serde_json::to_value(config.algorithm)?
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
+        algorithm: rule(&config)?,
         steps: config.learner.steps,
         updates: results.len() as u64,
         versions: Weights::new(store.clone(), policy.clone())
@@ -94,9 +106,34 @@ pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
         evaluations: evaluations.len() as u64,
         sampled_accuracy: evaluation.map(|evaluation| evaluation.sampled_accuracy),
         reward: result.map(|result| result.reward),
+        followers: followers_of(path, &store).await?,
         archive: archived(&store.at("archive")).await?,
     };
     context.output.print(&holding, text)
+}
+
+/// Name of the loss.
+fn rule(config: &RunConfig) -> Result<String> {
+    let name = serde_json::to_value(config.algorithm)?;
+    Ok(name.as_str().unwrap_or_default().to_owned())
+}
+
+async fn followers_of(path: &Path, store: &Store) -> Result<Vec<Follower>> {
+    let mut found = Vec::new();
+    for file in followers(path)? {
+        let config = RunConfig::read(&file)?;
+        let learner = &config.learner;
+        let results = store.list(&format!("results/{}", learner.name)).await?;
+        found.push(Follower {
+            learner: learner.name.to_string(),
+            policy: learner.policy.to_string(),
+            algorithm: rule(&config)?,
+            follows: learner.follow_plans.as_ref().map(ToString::to_string),
+            steps: learner.steps,
+            updates: results.len() as u64,
+        });
+    }
+    Ok(found)
 }
 
 /// The numbers that files or folders are named by, ascending.
@@ -174,6 +211,21 @@ fn text(holding: &Holding) -> String {
             .reward
             .map(|reward| ("reward", format!("{reward:.3}"))),
     );
+    for of in &holding.followers {
+        let batches = of.follows.as_ref().map_or_else(String::new, |leader| {
+            format!(", on the batches of {leader}")
+        });
+        lines.push((
+            "follower",
+            format!(
+                "{}: {}{batches}, {} of {} updates",
+                of.learner,
+                of.algorithm,
+                grouped(of.updates),
+                grouped(of.steps),
+            ),
+        ));
+    }
     for of in &holding.archive {
         lines.push((
             "archive",

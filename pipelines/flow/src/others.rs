@@ -1,0 +1,166 @@
+//! What a learner hears of the other learners of its run: the versions they announce, the plans
+//! they write.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use vintage_bus::{Consumer, ConsumerLimits, Event};
+use vintage_control::{
+    CONTROL_FORMAT, Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion,
+};
+use vintage_learner::{Leader, Lineages, Records};
+
+use crate::{Error, Result, broker::Log};
+
+/// The newest announcement of every lineage, read from the run's log.
+pub(crate) struct Announcements {
+    bus: vintage_bus::Bus,
+    topic: String,
+    records: Consumer,
+    /// First offsets not read.
+    next: BTreeMap<Partition, Offset>,
+    newest: BTreeMap<String, PolicyAnnouncement>,
+}
+
+impl Announcements {
+    /// Follows the run's announcements from the first one the log holds.
+    pub(crate) async fn open(log: &Log, client: &str) -> Result<Self> {
+        let topic = log.topics.policies();
+        let marks = log.bus.watermarks(&topic).await?;
+        let start: Vec<_> = marks.into_iter().map(|(at, low, _)| (at, low)).collect();
+        let next = start.iter().copied().collect();
+        let limits = ConsumerLimits::default();
+        Ok(Self {
+            bus: log.bus.clone(),
+            records: log.bus.consumer(client, &topic, start, limits)?,
+            topic,
+            next,
+            newest: BTreeMap::new(),
+        })
+    }
+
+    /// The newest one read of a lineage.
+    fn of(&self, policy: &str) -> Option<&PolicyAnnouncement> {
+        self.newest.get(policy)
+    }
+
+    /// Reads to where the log ended when this was called.
+    async fn catch_up(&mut self) -> Result<()> {
+        let marks = self.bus.watermarks(&self.topic).await?;
+        // Compaction never takes the last record, so that reading comes to it.
+        let ends: Vec<_> = marks
+            .into_iter()
+            .filter(|(_, low, high)| low < high)
+            .collect();
+        while ends
+            .iter()
+            .any(|(at, _, high)| self.next.get(at).is_none_or(|next| next < high))
+        {
+            self.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads one record, waiting for it.
+    async fn read(&mut self) -> Result<()> {
+        let record = loop {
+            match self.records.next().await? {
+                Some(Event::Record(record)) => break record,
+                Some(_) => {}
+                None => {
+                    let topic = &self.topic;
+                    return Err(Error::Role(format!("reading {topic} ended by itself")));
+                }
+            }
+        };
+        self.next.insert(record.partition, record.offset.next());
+        let payload = record.payload.as_deref().unwrap_or_default();
+        match serde_json::from_slice::<PolicyAnnouncement>(payload) {
+            Ok(told) if told.format == CONTROL_FORMAT => {
+                let newest = self.newest.get(told.policy.as_str());
+                if newest.is_none_or(|newest| newest.version <= told.version) {
+                    self.newest.insert(told.policy.to_string(), told);
+                }
+            }
+            _ => tracing::warn!(
+                topic = self.topic, partition = %record.partition, offset = %record.offset,
+                "skipped an announcement, for this build reads only {CONTROL_FORMAT}"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Returns once a version of the lineage is announced.
+    pub(crate) async fn first_of(&mut self, policy: &Name) -> Result<()> {
+        while self.of(policy.as_str()).is_none() {
+            self.read().await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Lineages for Announcements {
+    async fn newest(
+        &mut self,
+        policy: &str,
+        at_least: PolicyVersion,
+    ) -> vintage_learner::Result<Option<PolicyVersion>> {
+        let known = |this: &Self| this.of(policy).map(|told| told.version);
+        if known(self).is_none_or(|known| known < at_least) {
+            self.catch_up()
+                .await
+                .map_err(vintage_learner::Error::source_failed)?;
+        }
+        Ok(known(self))
+    }
+}
+
+/// The plans of a learner, as it writes them.
+pub(crate) struct PlansOf {
+    records: Records,
+    /// Its lineage.
+    policy: Name,
+    /// Tells when there may be another plan; `None`: what is there is all.
+    announcements: Option<Announcements>,
+}
+
+impl PlansOf {
+    pub(crate) async fn open(
+        records: Records,
+        policy: Name,
+        mut announcements: Option<Announcements>,
+    ) -> Result<Self> {
+        if let Some(announcements) = &mut announcements {
+            announcements.catch_up().await?;
+        }
+        Ok(Self {
+            records,
+            policy,
+            announcements,
+        })
+    }
+}
+
+#[async_trait]
+impl Leader for PlansOf {
+    async fn plan(&mut self, version: PolicyVersion) -> vintage_learner::Result<Option<Plan>> {
+        loop {
+            let told = self.announcements.as_ref();
+            let told = told.and_then(|told| told.of(self.policy.as_str()));
+            // Asked before the look at the plans: it announces its end after its last one.
+            let finished = told.is_some_and(|told| told.finished);
+            if let Some(plan) = self.records.plan(version).await? {
+                return Ok(Some(plan));
+            }
+            let Some(announcements) = self.announcements.as_mut().filter(|_| !finished) else {
+                return Ok(None);
+            };
+            // Plan N is written before the result of update N is announced.
+            announcements
+                .read()
+                .await
+                .map_err(vintage_learner::Error::source_failed)?;
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! `vintage learn`: the lead of a run, or a follower beside it.
+
+use std::path::Path;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vintage_archive::Reader;
+use vintage_control::{LearnerStart, Name, PartitionResume};
+use vintage_learner::{
+    DurableLog, Inputs, Leader, Learner, LearnerSummary, Lineages, NoOthers, Outlet, Source,
+};
+
+use super::{Reads, join, refuse_embedded};
+use crate::{
+    Error, Result,
+    base::{adopt_version_zero, ensure_version_zero},
+    broker::Log,
+    config::{Key, Layers, Resolved, RunConfig, SourceKind},
+    event::{Events, RunEvent},
+    folder::{RunFolder, learner_config},
+    handoff::HandOff,
+    inputs,
+    others::{Announcements, PlansOf},
+    recorded::{ArchiveSource, archive_of},
+    run::{serve_metrics, writer},
+    settings::learner_settings,
+    start::{Places, decide, resume_points},
+    tasks::Task,
+};
+
+/// The settings a learner of the run in `out` starts from: those it had before; else those of the
+/// learner it follows, or of the run, under its own name. The lead, if no name is given.
+pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> Result<Layers> {
+    let key = |key: &str| Key::new(key.split('.'));
+    let named = |layers: Layers, name: &Name| {
+        let layers = layers.flag("--name", &key("learner.name"), name);
+        layers.flag("--name", &key("learner.policy"), name)
+    };
+    let of_run = out.join("config.toml");
+    if !of_run.is_file() {
+        return Ok(name.map_or_else(Layers::new, |name| named(Layers::new(), name)));
+    }
+    let lead = RunConfig::read(&of_run)?.learner.name;
+    let name = name.unwrap_or(&lead);
+    if let Some(own) = learner_config(out, name)? {
+        return Ok(Layers::new().recorded(&own)?);
+    }
+    let model = follows.unwrap_or(&lead);
+    let model = learner_config(out, model)?.ok_or_else(|| {
+        Error::Usage(format!(
+            "--follow-plans {model}: {} has no learner of that name",
+            out.display()
+        ))
+    })?;
+    let lineages = RunConfig::read(&model)?.learner.trained_lineages();
+    let lineages: Vec<_> = lineages.iter().map(|name| format!("\"{name}\"")).collect();
+    let lineages = format!("[{}]", lineages.join(", "));
+    let mut layers = named(Layers::new().recorded(&model)?, name);
+    layers = layers.flag("--name", &key("learner.lineages"), &lineages);
+    // Whoever listens there is another process.
+    layers = layers.flag("--name", &key("metrics.listen"), &"none");
+    if follows.is_none() {
+        layers = layers.flag("--name", &key("learner.start"), &"earliest");
+        layers = layers.flag("--name", &key("learner.follow_plans"), &"none");
+    }
+    Ok(layers)
+}
+
+/// Trains until all updates are done, or until `stop`, or until a recorded log or the plans that
+/// are followed end. A lead makes version 0 if there is none; a follower starts from the lead's.
+pub async fn learn(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<LearnerSummary> {
+    let config = &resolved.config;
+    let of_run = out.join("config.toml");
+    let lead = if of_run.is_file() {
+        Some(RunConfig::read(&of_run)?).filter(|run| run.learner.name != config.learner.name)
+    } else {
+        None
+    };
+    let recorded = config.learner.source == SourceKind::Archive;
+    let (folder, log) = match (&lead, recorded) {
+        (None, false) => {
+            let (folder, log) = join(resolved, out, Reads::Prompts).await?;
+            (folder, Some(log))
+        }
+        // A recorded log needs no broker: nobody samples from what comes of it.
+        (None, true) => {
+            if !of_run.is_file() {
+                inputs::check(config).await?;
+            }
+            let folder = RunFolder::share(out, resolved)?;
+            serve_metrics(config)?;
+            (folder, None)
+        }
+        (Some(_), true) => {
+            let folder = RunFolder::follow(out, resolved)?;
+            serve_metrics(config)?;
+            (folder, None)
+        }
+        (Some(_), false) => {
+            refuse_embedded(config)?;
+            inputs::check_broker(config).await?;
+            let folder = RunFolder::follow(out, resolved)?;
+            serve_metrics(config)?;
+            let log = Log::start(config, folder.path(), &folder.archive()).await?;
+            (folder, Some(log))
+        }
+    };
+    let role = Role {
+        config,
+        lead: lead.as_ref(),
+        folder: &folder,
+        log: log.as_ref(),
+    };
+    let outcome = role.learn(stop, events).await;
+    match log {
+        Some(log) => log.stop_after(outcome).await,
+        None => outcome,
+    }
+}
+
+/// A learner and what it stands in.
+struct Role<'a> {
+    config: &'a RunConfig,
+    /// The run's own settings, if this is not its lead.
+    lead: Option<&'a RunConfig>,
+    folder: &'a RunFolder,
+    log: Option<&'a Log>,
+}
+
+impl Role<'_> {
+    async fn learn(&self, stop: &CancellationToken, events: &Events) -> Result<LearnerSummary> {
+        let Self { folder, log, .. } = *self;
+        folder.prove_store().await?;
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let outlet = match log {
+            Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
+            None => Outlet::without_log(tell),
+        };
+        let (learner, inputs) = tokio::select! {
+            ready = self.ready(outlet, events) => ready?,
+            () = stop.cancelled() => return Err(Error::Interrupted),
+        };
+        let _nobody_listens = events.send(RunEvent::Phase("training".to_owned()));
+        let events = events.clone();
+        let forwarding = tokio::spawn(async move {
+            while let Some(event) = told.recv().await {
+                let _nobody_listens = events.send(RunEvent::Learner(event));
+            }
+        });
+        let learned = learner.run(inputs, stop).await?;
+        forwarding
+            .await
+            .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+        Ok(learned)
+    }
+
+    /// The learner where its last life left it, and all it reads.
+    async fn ready(&self, outlet: Outlet, events: &Events) -> Result<(Learner, Inputs)> {
+        let Self {
+            config,
+            folder,
+            log,
+            ..
+        } = *self;
+        let name = &config.learner.name;
+        self.version_zero(events).await?;
+        let weights = folder.weights(&config.learner.policy);
+        let archives = Archives::open(config, folder).await?;
+        let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
+        let records = folder.records(name);
+        let leader = self.leader().await?;
+        let start = if let Some(leader) = &config.learner.follow_plans {
+            self.start_of(leader).await?
+        } else {
+            let reader = &archives.own;
+            let places = Places { reader, log };
+            decide(&records, name, &config.learner.start, &places).await?
+        };
+        let life = writer(name);
+        let learner = Learner::open(settings, life, records, weights, outlet, &start).await?;
+        let resume = learner.resume_points();
+        let source: Box<dyn Source> = match log {
+            Some(log) => Box::new(HandOff::open(log, &archives.own, &resume).await?),
+            None => Box::new(ArchiveSource::recorded(&archives.own, &resume).await?),
+        };
+        let mut inputs = Inputs::new(source, Box::new(DurableLog));
+        inputs.blended = archives.blended(&learner).await?;
+        inputs.lineages = lineages(config, log).await?;
+        inputs.leader = leader;
+        Ok((learner, inputs))
+    }
+
+    /// Has the weights that training starts from.
+    async fn version_zero(&self, events: &Events) -> Result<()> {
+        let weights = self.folder.weights(&self.config.learner.policy);
+        let Some(run) = self.lead else {
+            let task = Task::load(&self.config.prompts, self.folder.path())?;
+            return ensure_version_zero(&weights, self.config, &task, events).await;
+        };
+        let policy = &run.learner.policy;
+        let from = self.folder.weights(policy);
+        if let (Some(log), None) = (self.log, from.latest().await?) {
+            // The lead makes it, and then says so.
+            let mut announcements = Announcements::open(log, "learner-first").await?;
+            announcements.first_of(policy).await?;
+        }
+        adopt_version_zero(&weights, &from).await
+    }
+
+    /// Who follows plans begins to read where their writer did.
+    async fn start_of(&self, leader: &Name) -> Result<Vec<PartitionResume>> {
+        let Some(theirs) = self.folder.records(leader).start().await? else {
+            return Ok(Vec::new());
+        };
+        let learner = self.config.learner.name.clone();
+        let own = self.folder.records(&learner);
+        let own = own.write_start(&LearnerStart { learner, ..theirs }).await?;
+        Ok(resume_points(&own))
+    }
+
+    /// The learner whose plans are followed; one that has begun, if it is to be waited for.
+    async fn leader(&self) -> Result<Option<Box<dyn Leader>>> {
+        let Some(leader) = &self.config.learner.follow_plans else {
+            return Ok(None);
+        };
+        let out = self.folder.path();
+        let theirs = learner_config(out, leader)?.ok_or_else(|| {
+            Error::Usage(format!(
+                "learner.follow_plans = \"{leader}\": {} has no learner of that name",
+                out.display()
+            ))
+        })?;
+        let theirs = RunConfig::read(&theirs)?.learner;
+        let announcements = match self.log {
+            Some(_) if theirs.source == SourceKind::Archive => {
+                return Err(Error::Usage(format!(
+                    "learner {leader} trains from an archive and announces nothing: follow its \
+                     plans with --set learner.source=archive"
+                )));
+            }
+            Some(log) => {
+                let client = format!("learner-{}", self.config.learner.name);
+                let mut announcements = Announcements::open(log, &client).await?;
+                // By then it has decided where it begins to read.
+                announcements.first_of(&theirs.policy).await?;
+                Some(announcements)
+            }
+            None => None,
+        };
+        let plans =
+            PlansOf::open(self.folder.records(leader), theirs.policy, announcements).await?;
+        Ok(Some(Box::new(plans)))
+    }
+}
+
+/// What lineages other than a learner's own announce: judged by it are rollouts that it reads live
+/// and did not sample itself.
+pub(crate) async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
+    let learner = &config.learner;
+    let own_alone = learner.trained_lineages() == [learner.policy.clone()];
+    match log {
+        Some(log) if !own_alone => {
+            let client = format!("learner-{}", learner.name);
+            Ok(Box::new(Announcements::open(log, &client).await?))
+        }
+        _ => Ok(Box::new(NoOthers)),
+    }
+}
+
+/// Archives that a learner reads.
+pub(crate) struct Archives {
+    /// What it trains from alone, or before the log.
+    pub(crate) own: Reader,
+    /// What is blended in.
+    pub(crate) blended: Option<Reader>,
+}
+
+impl Archives {
+    pub(crate) async fn open(config: &RunConfig, folder: &RunFolder) -> Result<Self> {
+        let of_run = Reader::new(folder.archive(), &config.topic_names().rollouts());
+        Ok(match config.learner.source {
+            SourceKind::Log => Self {
+                own: of_run,
+                blended: None,
+            },
+            SourceKind::Archive => Self {
+                own: archive_of(config).await?.unwrap_or(of_run),
+                blended: None,
+            },
+            SourceKind::Blend => Self {
+                own: of_run,
+                blended: archive_of(config).await?,
+            },
+        })
+    }
+
+    /// What is blended in, from where the learner stopped reading it.
+    pub(crate) async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn Source>>> {
+        let Some(reader) = &self.blended else {
+            return Ok(None);
+        };
+        let resume = learner.blended_resume_points();
+        let source = ArchiveSource::recorded(reader, &resume).await?;
+        Ok(Some(Box::new(source)))
+    }
+}

@@ -1,0 +1,266 @@
+//! Where a learner begins in its log: decided once, before its first plan, and recorded.
+
+use std::collections::BTreeMap;
+
+use vintage_archive::Reader;
+use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_control::{
+    CONTROL_FORMAT, Incarnation, LearnerStart, Name, Offset, Partition, PartitionResume,
+    PartitionStart, PolicyVersion,
+};
+use vintage_learner::Records;
+use vintage_trajectory::Headers;
+
+use crate::{Error, Result, broker::Log, config::Start, handoff::held};
+
+/// What a learner may begin in.
+pub(crate) struct Places<'a> {
+    /// The archive.
+    pub(crate) reader: &'a Reader,
+    /// The log that goes on where the archive ends; `None`: the archive alone.
+    pub(crate) log: Option<&'a Log>,
+}
+
+/// Where `learner` begins. The first answer is recorded and stays; offset 0 everywhere is what
+/// holds without a record.
+pub(crate) async fn decide(
+    records: &Records,
+    learner: &Name,
+    asked: &str,
+    places: &Places<'_>,
+) -> Result<Vec<PartitionResume>> {
+    if let Some(there) = records.start().await? {
+        if there.start != asked {
+            return Err(Error::Usage(format!(
+                "learner.start = {asked:?}: learner {learner} began at {} already; leave the \
+                 setting as it was, or give this learner another name",
+                there.start
+            )));
+        }
+        return Ok(resume_points(&there));
+    }
+    if records.is_planned(PolicyVersion::ZERO).await? {
+        return Ok(Vec::new());
+    }
+    let start: Start = asked.parse().map_err(Error::Usage)?;
+    let partitions = places.find(&start).await?;
+    if start == Start::Earliest && partitions.iter().all(|at| at.offset == Offset(0)) {
+        return Ok(Vec::new());
+    }
+    let decided = LearnerStart {
+        format: CONTROL_FORMAT.to_owned(),
+        learner: learner.clone(),
+        start: asked.to_owned(),
+        partitions,
+    };
+    Ok(resume_points(&records.write_start(&decided).await?))
+}
+
+/// A recorded start as a learner's resume points.
+pub(crate) fn resume_points(start: &LearnerStart) -> Vec<PartitionResume> {
+    let partitions = start.partitions.iter();
+    partitions
+        .map(|at| PartitionResume::starting(at.incarnation, at.partition, at.offset))
+        .collect()
+}
+
+impl Places<'_> {
+    async fn find(&self, start: &Start) -> Result<Vec<PartitionStart>> {
+        match self.log {
+            Some(log) => self.in_log(log, start).await,
+            None => self.in_archive(start).await,
+        }
+    }
+
+    async fn in_log(&self, log: &Log, start: &Start) -> Result<Vec<PartitionStart>> {
+        let topic = log.topics.rollouts();
+        let marks = log.bus.watermarks(&topic).await?;
+        let mut timed = BTreeMap::new();
+        if let Start::Time(ms) = start {
+            timed = log
+                .bus
+                .offsets_at_time(&topic, *ms)
+                .await?
+                .into_iter()
+                .collect();
+        }
+        let mut found = Vec::new();
+        let mut named = match start {
+            Start::Offsets(offsets) => offsets.clone(),
+            _ => BTreeMap::new(),
+        };
+        for (partition, low, high) in marks {
+            let archived = held(self.reader, log.incarnation, partition).await?;
+            // Before the log's start only what the archive holds without a gap up to it.
+            let archived = archived.filter(|(first, end)| *first < low && *end >= low);
+            let first = archived.map_or(low, |(first, _)| first);
+            let heads = Heads {
+                reader: self.reader,
+                place: (log.incarnation, partition),
+                range: (first, low),
+            };
+            let offset = match start {
+                Start::Earliest => first,
+                Start::Latest => high,
+                Start::Offsets(_) => match named.remove(&partition) {
+                    Some(offset) if offset < first || offset > high => {
+                        return Err(Error::Usage(format!(
+                            "learner.start: partition {partition} of {topic} has offsets {first} \
+                             to {high}, not {offset}"
+                        )));
+                    }
+                    Some(offset) => offset,
+                    None => first,
+                },
+                Start::Time(ms) => {
+                    let in_log = timed.get(&partition).copied().unwrap_or(high);
+                    // Later than the log's first record: the archive holds none so young.
+                    let before = if in_log > low {
+                        None
+                    } else {
+                        heads.first(|at, _| at >= *ms).await?
+                    };
+                    before.unwrap_or(in_log)
+                }
+                Start::Version(version) => {
+                    let before = heads.first(|_, newest| newest >= Some(*version)).await?;
+                    match before {
+                        Some(offset) => offset,
+                        None => sampled_by(&log.bus, &topic, (partition, low, high), *version)
+                            .await?
+                            .unwrap_or(high),
+                    }
+                }
+            };
+            found.push(PartitionStart {
+                incarnation: log.incarnation,
+                partition,
+                offset,
+            });
+        }
+        all_known(&named, &topic)?;
+        Ok(found)
+    }
+
+    async fn in_archive(&self, start: &Start) -> Result<Vec<PartitionStart>> {
+        if *start == Start::Latest {
+            return Err(Error::Usage(
+                "learner.start = \"latest\": nothing comes after the end of an archive; give \
+                 another start, or train from the log"
+                    .to_owned(),
+            ));
+        }
+        let mut found = Vec::new();
+        let lives = self.reader.incarnations().await?;
+        let mut named = match start {
+            Start::Offsets(offsets) => offsets.clone(),
+            _ => BTreeMap::new(),
+        };
+        for &incarnation in &lives {
+            for partition in self.reader.partitions(incarnation).await? {
+                let Some((first, end)) = held(self.reader, incarnation, partition).await? else {
+                    continue;
+                };
+                let heads = Heads {
+                    reader: self.reader,
+                    place: (incarnation, partition),
+                    range: (first, end),
+                };
+                let offset = match start {
+                    // Offsets are those of the last life: what came before it is passed over.
+                    Start::Offsets(_) if Some(&incarnation) != lives.last() => end,
+                    Start::Offsets(_) => named.remove(&partition).unwrap_or(first),
+                    Start::Time(ms) => heads.first(|at, _| at >= *ms).await?.unwrap_or(end),
+                    Start::Version(version) => heads
+                        .first(|_, newest| newest >= Some(*version))
+                        .await?
+                        .unwrap_or(end),
+                    Start::Earliest | Start::Latest => first,
+                };
+                if offset < first || offset > end {
+                    return Err(Error::Usage(format!(
+                        "learner.start: the archive of partition {partition} has offsets {first} \
+                         to {end}, not {offset}"
+                    )));
+                }
+                found.push(PartitionStart {
+                    incarnation,
+                    partition,
+                    offset,
+                });
+            }
+        }
+        all_known(&named, self.reader.topic())?;
+        Ok(found)
+    }
+}
+
+fn all_known(left: &BTreeMap<Partition, Offset>, topic: &str) -> Result<()> {
+    match left.keys().next() {
+        None => Ok(()),
+        Some(partition) => Err(Error::Usage(format!(
+            "learner.start: {topic} has no partition {partition}"
+        ))),
+    }
+}
+
+/// The archived messages of a partition between two offsets, by what their headers say.
+struct Heads<'a> {
+    reader: &'a Reader,
+    place: (Incarnation, Partition),
+    range: (Offset, Offset),
+}
+
+impl Heads<'_> {
+    /// The first with a timestamp and a newest version that are wanted.
+    async fn first(
+        &self,
+        wanted: impl Fn(i64, Option<PolicyVersion>) -> bool,
+    ) -> Result<Option<Offset>> {
+        let (from, until) = self.range;
+        if from >= until {
+            return Ok(None);
+        }
+        let (incarnation, partition) = self.place;
+        let mut heads = self.reader.heads(incarnation, partition, from).await?;
+        while let Some(head) = heads.next().await? {
+            if head.record.offset >= until {
+                break;
+            }
+            let newest = head.headers.ok().map(|headers| headers.max_policy_version);
+            if wanted(head.timestamp_ms.unwrap_or(i64::MIN), newest) {
+                return Ok(Some(head.record.offset));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The first record of a partition of the log with a token of this version or a newer one.
+async fn sampled_by(
+    bus: &Bus,
+    topic: &str,
+    (partition, low, high): (Partition, Offset, Offset),
+    version: PolicyVersion,
+) -> Result<Option<Offset>> {
+    if low >= high {
+        return Ok(None);
+    }
+    let limits = ConsumerLimits::default();
+    let mut records = bus.consumer("learner-start", topic, vec![(partition, low)], limits)?;
+    while let Some(event) = records.next().await? {
+        let Event::Record(record) = event else {
+            continue;
+        };
+        let pairs = record.headers.iter();
+        let pairs = pairs.map(|header| (header.key.as_str(), header.value.as_deref()));
+        if Headers::parse(pairs).is_ok_and(|headers| headers.max_policy_version >= version) {
+            return Ok(Some(record.offset));
+        }
+        // No transactions and no compaction: the last offset holds a record.
+        if record.offset.next() >= high {
+            break;
+        }
+    }
+    Ok(None)
+}
