@@ -16,3 +16,4 @@ mod roles;
 mod s3;
 mod sink;
 mod small;
+mod zombie;
