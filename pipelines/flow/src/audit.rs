@@ -104,10 +104,15 @@ async fn places(scope: &Scope) -> Result<Places> {
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
     let own = store.at("archive");
-    let elsewhere =
-        config.learner.source == SourceKind::Archive && config.learner.archive.is_some();
-    let reader = if elsewhere {
-        archive_of(config, own).await?
+    let recorded = config.learner.source == SourceKind::Archive;
+    let other = if recorded {
+        archive_of(config).await?
+    } else {
+        None
+    };
+    let elsewhere = other.is_some();
+    let reader = if let Some(other) = other {
+        other
     } else {
         let named = config.topic_names().rollouts();
         let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
