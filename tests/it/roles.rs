@@ -3,7 +3,7 @@
 use std::{net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use vintage_tests::{Running, number, place, replayed, run, vintage};
+use vintage_tests::{Running, number, place, python, replayed, run, vintage};
 
 const STEPS: u64 = 40;
 
@@ -74,7 +74,7 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     ensure!(archived.status.success(), "archive: {}", archived.stderr);
 
     replayed(&out, STEPS)?;
-    Ok(())
+    kcat_reads_what_was_written(&broker.address)
 }
 
 /// ^C.
@@ -82,6 +82,67 @@ pub(crate) fn interrupt(process: &Running) -> Result<()> {
     let mut command = Command::new("kill");
     command.args(["-INT", &process.id().to_string()]);
     run(command).map(drop)
+}
+
+/// What kcat prints of a topic's records, from the first on.
+fn kcat(address: &str, topic: &str, format: &str) -> Result<String> {
+    let mut command = Command::new("kcat");
+    command.args([
+        "-C",
+        "-e",
+        "-q",
+        "-b",
+        address,
+        "-t",
+        topic,
+        "-o",
+        "beginning",
+    ]);
+    command.args(["-f", format]);
+    let read = run(command).context("kcat is installed by infra/setup.sh test")?;
+    ensure!(read.status.success(), "kcat: {}", read.stderr);
+    Ok(read.stdout)
+}
+
+/// Invariant 2: keys are bytes, headers are text, a value is one Arrow stream.
+fn kcat_reads_what_was_written(address: &str) -> Result<()> {
+    let announced = kcat(address, "vintage.run.policies.v1", "%k %s\n")?;
+    let last = announced.lines().last().context("nothing was announced")?;
+    let announcement = last
+        .strip_prefix("lead ")
+        .context("its key is the policy")?;
+    let announcement: serde_json::Value = serde_json::from_str(announcement)?;
+    ensure!(announcement["version"] == STEPS, "{announcement}");
+
+    let rollouts = kcat(address, "vintage.run.rollouts.v1", "%K %S %h\n")?;
+    ensure!(rollouts.lines().count() as u64 >= STEPS * 16, "{rollouts}");
+    for line in rollouts.lines() {
+        let (key, headers) = line.split_once(' ').context("no key")?;
+        ensure!(key == "16", "a key is a group's id: {line}");
+        for header in [
+            "schema=vintage.trajectory/1",
+            "run=run",
+            "policy=lead",
+            "part=1/1",
+        ] {
+            ensure!(headers.contains(header), "{header} is not in {line}");
+        }
+    }
+    // The first value, whole, to a reader that is not ours.
+    let read = "import subprocess, sys, pyarrow; \
+                got = subprocess.run(sys.argv[1:], capture_output=True, check=True).stdout; \
+                table = pyarrow.ipc.open_stream(got).read_all(); table.validate(full=True); \
+                print(table.num_rows)";
+    let mut pyarrow = Command::new(python());
+    pyarrow.args([
+        "-c", read, "kcat", "-C", "-q", "-c", "1", "-D", "", "-b", address,
+    ]);
+    pyarrow.args(["-t", "vintage.run.rollouts.v1", "-o", "beginning"]);
+    let rows = run(pyarrow)?;
+    ensure!(rows.status.success(), "pyarrow: {}", rows.stderr);
+    let said = format!("rows={}", rows.stdout.trim());
+    ensure!(rollouts.contains(&said), "{said} is in no header");
+    Ok(())
 }
 
 /// Whether anything listens on the local broker of a run's folder.
