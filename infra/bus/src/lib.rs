@@ -6,6 +6,7 @@
 //! fetches and manages. Everything after that is the same for all three.
 
 mod ask;
+mod bare;
 mod bus;
 mod client;
 mod consumer;
@@ -24,6 +25,7 @@ mod topics;
 mod window;
 
 pub use ask::Replicas;
+pub use bare::Opaque;
 pub use bus::Bus;
 pub use consumer::{Consumer, ConsumerLimits, Event};
 pub use embedded::Embedded;
@@ -32,4 +34,5 @@ pub use local::{LocalKafka, LocalOptions};
 pub use producer::Producer;
 pub use rebalance::StartOffsets;
 pub use record::{Delivery, Header, Outgoing, Record};
+pub use settings::is_secret_option;
 pub use topics::{TopicSpec, TopicTable};

@@ -3,6 +3,7 @@
 mod audit;
 mod bench_archive;
 mod bench_codec;
+mod bench_transport;
 mod bench_weigh;
 mod broker;
 mod completions;
@@ -30,6 +31,7 @@ use tokio::{
 use vintage_flow::{
     RunEvent,
     progress::{Display, Screen, watch},
+    transport::Load,
 };
 
 use crate::{
@@ -83,6 +85,21 @@ async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
     match command {
         BenchCommand::Weigh { tokens } => {
             bench_weigh::run(*tokens, json, &mut writer())?;
+        }
+        BenchCommand::Transport {
+            broker,
+            megabytes,
+            passes,
+            rows,
+            tokens,
+        } => {
+            let load = Load {
+                bytes: megabytes.saturating_mul(1_000_000),
+                passes: *passes,
+                rows: *rows,
+                tokens: *tokens,
+            };
+            bench_transport::transport(broker.as_deref(), load, context).await?;
         }
         BenchCommand::Codec {
             rows,

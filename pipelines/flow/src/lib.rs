@@ -24,6 +24,7 @@ mod start;
 mod summary;
 mod tasks;
 pub mod teacher;
+pub mod transport;
 
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};

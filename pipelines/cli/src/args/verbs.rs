@@ -431,6 +431,10 @@ pub(crate) struct BenchArgs {
 const BENCH_WEIGH: &str = "\
 Example:
   vintage bench weigh --tokens 100000000 --output json";
+const BENCH_TRANSPORT: &str = "\
+Examples:
+  vintage bench transport
+  vintage bench transport --broker kafka-1:9092 --megabytes 4000 --passes 9";
 const BENCH_CODEC: &str = "\
 Example:
   vintage bench codec --rows 8 --tokens 2048";
@@ -443,6 +447,26 @@ pub(crate) enum BenchCommand {
     Weigh {
         /// Largest batch, in tokens.
         #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+        tokens: usize,
+    },
+    /// Rollouts through a real Kafka, encoded to decoded, against the same bytes through bare
+    /// librdkafka.
+    #[command(after_long_help = BENCH_TRANSPORT)]
+    Transport {
+        /// A broker to use instead of one that is brought up for this, as host:port.
+        #[arg(long, value_name = "ADDRESS")]
+        broker: Option<String>,
+        /// Payload of each pass, MB (1e6 bytes).
+        #[arg(long, value_name = "MB", default_value_t = 1000)]
+        megabytes: usize,
+        /// How often each of the two is measured, in turns.
+        #[arg(long, value_name = "N", default_value_t = 7)]
+        passes: usize,
+        /// Rows of a message.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        rows: u16,
+        /// Completion tokens of a row.
+        #[arg(long, value_name = "N", default_value_t = 1024)]
         tokens: usize,
     },
     /// Encoding and decoding messages on one core, against copying their bytes.

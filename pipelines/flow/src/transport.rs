@@ -1,0 +1,357 @@
+//! What carrying rollouts through a broker costs over carrying the same bytes: encoded, numbered,
+//! published, consumed, checked and decoded as a producer and a learner do it, against
+//! librdkafka's clients with the same settings and nothing around them.
+
+use std::time::Instant;
+
+use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
+use serde::Serialize;
+use vintage_bus::{Bus, ConsumerLimits, Opaque, TopicTable};
+use vintage_control::{BadName, Incarnation, Name, Offset, Partition, PolicyVersion, Topics};
+use vintage_learner::{LogSource, Source as _};
+use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
+
+use crate::{Error, Result};
+
+const PARTITIONS: i32 = 4;
+/// As many as a producer has.
+const IN_FLIGHT: usize = 64;
+/// Different groups of a pass, which cycles through them: more than any cache of a core holds.
+const GROUPS: usize = 128;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Payload of each pass.
+    pub bytes: usize,
+    /// How often each arm is measured.
+    pub passes: usize,
+    /// Rows of a message.
+    pub rows: u16,
+    /// Completion tokens of a row.
+    pub tokens: usize,
+}
+
+/// What it cost; CPU seconds are of this process, the broker's own not among them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// Messages of a pass.
+    pub messages: usize,
+    /// Payload of a message.
+    pub message_bytes: usize,
+    /// How often each arm was measured.
+    pub passes: usize,
+    /// Rollouts.
+    pub vintage: Arm,
+    /// Opaque bytes.
+    pub bare: Arm,
+    /// Throughput of both phases together, over that of bare clients: median over the passes.
+    pub throughput_ratio: f64,
+    /// CPU seconds of both phases together, over those of bare clients: median over the passes.
+    pub cpu_ratio: f64,
+}
+
+/// Medians of one way to send.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Arm {
+    /// From a group to its acknowledgement.
+    pub produce: Phase,
+    /// From the log to a group.
+    pub consume: Phase,
+    /// One after the other.
+    pub both: Phase,
+}
+
+/// Medians of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Phase {
+    /// CPU seconds of this process for 1e9 bytes of payload.
+    pub cpu_s_per_gb: f64,
+    /// 1e9 bytes of payload in a second.
+    pub gb_per_s: f64,
+}
+
+/// Seconds and CPU seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    wall: f64,
+    cpu: f64,
+}
+
+impl std::ops::Add for Spent {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            wall: self.wall + other.wall,
+            cpu: self.cpu + other.cpu,
+        }
+    }
+}
+
+/// One pass: producing, consuming.
+type Pass = [Spent; 2];
+
+/// Measures both ways in turns, each pass on a topic of its own that is deleted after it.
+///
+/// # Errors
+/// [`Error::Bus`] if the broker fails.
+pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let groups: Vec<_> = (0..GROUPS)
+        .map(|_| group(&mut random, load.rows, load.tokens))
+        .collect();
+    let opaque = groups
+        .iter()
+        .zip(0..)
+        .map(|(rows, seq)| {
+            let (key, headers, payload) = message(rows, seq)?;
+            let payload = payload.to_vec();
+            Ok(Opaque {
+                key,
+                headers,
+                payload,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let message_bytes = opaque[0].payload.len();
+    let messages = load.bytes.div_ceil(message_bytes);
+    let (mut ours, mut bare): (Vec<Pass>, Vec<Pass>) = (Vec::new(), Vec::new());
+    for pass in 0..load.passes {
+        // Neither always comes first.
+        for first in [pass % 2 == 0, pass % 2 == 1] {
+            let topic = fresh_topic(bus, pass, first).await?;
+            if first {
+                ours.push(rollouts(bus, &topic, &groups, messages).await?);
+            } else {
+                bare.push(bytes(bus, &topic, opaque.clone(), messages).await?);
+            }
+            bus.delete_topic(&topic).await?;
+        }
+    }
+    let gigabytes = (messages * message_bytes) as f64 / 1e9;
+    let ratio = |of: fn(Spent) -> f64| {
+        median(
+            bare.iter()
+                .zip(&ours)
+                .map(|(bare, ours)| of(bare[0] + bare[1]) / of(ours[0] + ours[1])),
+        )
+    };
+    Ok(Measured {
+        messages,
+        message_bytes,
+        passes: load.passes,
+        vintage: arm(&ours, gigabytes),
+        bare: arm(&bare, gigabytes),
+        throughput_ratio: ratio(|spent| spent.wall),
+        cpu_ratio: 1.0 / ratio(|spent| spent.cpu),
+    })
+}
+
+fn arm(passes: &[Pass], gigabytes: f64) -> Arm {
+    let phase = |of: fn(&Pass) -> Spent| Phase {
+        cpu_s_per_gb: median(passes.iter().map(|pass| of(pass).cpu)) / gigabytes,
+        gb_per_s: gigabytes / median(passes.iter().map(|pass| of(pass).wall)),
+    };
+    Arm {
+        produce: phase(|pass| pass[0]),
+        consume: phase(|pass| pass[1]),
+        both: phase(|pass| pass[0] + pass[1]),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+async fn fresh_topic(bus: &Bus, pass: usize, ours: bool) -> Result<String> {
+    let topics = Topics {
+        namespace: name("vintage")?,
+        run: name(&format!(
+            "bench-{pass}-{}",
+            if ours { "rows" } else { "bytes" }
+        ))?,
+    };
+    let mut specs = TopicTable::builtin().specs(&topics, PARTITIONS, 1);
+    specs.truncate(1);
+    bus.ensure_topics(&specs).await?;
+    Ok(topics.rollouts())
+}
+
+/// As the publisher of a producer, and then as the source of a learner.
+async fn rollouts(
+    bus: &Bus,
+    topic: &str,
+    groups: &[Vec<Trajectory>],
+    messages: usize,
+) -> Result<Pass> {
+    let meter = Meter::start()?;
+    let producer = bus.producer("bench")?;
+    let mut in_flight = FuturesOrdered::new();
+    for (seq, rows) in (0..).zip(groups.iter().cycle().take(messages)) {
+        let (key, headers, payload) = message(rows, seq)?;
+        let producer = &producer;
+        in_flight.push_back(async move { producer.publish(topic, &key, headers, payload).await });
+        let done = if in_flight.len() >= IN_FLIGHT {
+            in_flight.next().await
+        } else {
+            in_flight.next().now_or_never().flatten()
+        };
+        done.transpose()?;
+    }
+    while let Some(sent) = in_flight.next().await {
+        sent?;
+    }
+    let produced = meter.stop()?;
+
+    let meter = Meter::start()?;
+    let start = (0..PARTITIONS).map(|partition| (Partition(partition), Offset(0)));
+    let consumer = bus.consumer("bench", topic, start.collect(), ConsumerLimits::default())?;
+    let mut source = LogSource::new(consumer, Incarnation(0));
+    for _ in 0..messages {
+        let incoming = source.next().await?;
+        let message = incoming.map(|incoming| incoming.message);
+        if !matches!(message, Some(Ok(_))) {
+            return Err(Error::Role(format!("{topic} gave back {message:?}")));
+        }
+    }
+    Ok([produced, meter.stop()?])
+}
+
+async fn bytes(bus: &Bus, topic: &str, records: Vec<Opaque>, messages: usize) -> Result<Pass> {
+    let (bus, topic) = (bus.clone(), topic.to_owned());
+    let measuring = tokio::task::spawn_blocking(move || {
+        let meter = Meter::start()?;
+        bus.produce_bare(&topic, PARTITIONS, &records, messages)?;
+        let produced = meter.stop()?;
+        let meter = Meter::start()?;
+        bus.consume_bare(&topic, PARTITIONS, messages)?;
+        Ok([produced, meter.stop()?])
+    });
+    let measured = measuring.await;
+    measured.map_err(|error| Error::Role(format!("measuring bare clients: {error}")))?
+}
+
+struct Meter {
+    begun: Instant,
+    cpu: f64,
+}
+
+impl Meter {
+    fn start() -> Result<Self> {
+        Ok(Self {
+            begun: Instant::now(),
+            cpu: cpu_seconds()?,
+        })
+    }
+
+    fn stop(&self) -> Result<Spent> {
+        Ok(Spent {
+            wall: self.begun.elapsed().as_secs_f64(),
+            cpu: cpu_seconds()? - self.cpu,
+        })
+    }
+}
+
+/// What this process has used so far, all threads; Linux counts it in hundredths of a second.
+fn cpu_seconds() -> Result<f64> {
+    let path = std::path::Path::new("/proc/self/stat");
+    let stat = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        attempted: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    // The fields follow the name, which is in brackets and may hold any character.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    Ok(ticks
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0)
+}
+
+fn name(text: &str) -> Result<Name> {
+    text.parse()
+        .map_err(|error: BadName| Error::Usage(error.to_string()))
+}
+
+type Message = (Vec<u8>, Vec<(String, Vec<u8>)>, bytes::Bytes);
+
+/// Key, headers and payload of a group.
+fn message(rows: &[Trajectory], seq: u64) -> Result<Message> {
+    let payload =
+        encode(rows).map_err(|error| Error::Role(format!("encoding a group: {error}")))?;
+    let first = &rows[0];
+    let headers = Headers {
+        run: name("bench")?,
+        policy: first.policy.clone(),
+        group: first.group_id,
+        rows: rows.len() as u32,
+        part: (1, 1),
+        batch: first.batch,
+        min_policy_version: PolicyVersion(0),
+        max_policy_version: PolicyVersion(0),
+        producer: "bench".to_owned(),
+        producer_seq: seq,
+        crc32c: crc32c::crc32c(&payload),
+        replay_of: None,
+        traceparent: None,
+    };
+    Ok((first.group_id.0.to_vec(), headers.to_pairs(), payload))
+}
+
+/// Token ids as a language's words are (few of them often), log-probs with full mantissas: a codec
+/// finds in them what it finds in rollouts.
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn token(&mut self) -> i32 {
+        (151_936_f64.powf(self.unit()) - 1.0) as i32
+    }
+}
+
+fn group(random: &mut Random, rows: u16, tokens: usize) -> Vec<Trajectory> {
+    let mut id = [0; 16];
+    id.fill_with(|| (random.unit() * 256.0) as u8);
+    let prompt: Vec<i32> = (0..tokens / 4).map(|_| random.token()).collect();
+    let mut row = |sample_index| Trajectory {
+        group_id: GroupId(id),
+        group_size: rows,
+        sample_index,
+        policy: "lead".to_owned(),
+        batch: -1,
+        prompt_id: "prompt".to_owned(),
+        prompt_tokens: prompt.clone(),
+        completion_tokens: (0..tokens).map(|_| random.token()).collect(),
+        behavior_logprobs: (0..tokens)
+            .map(|_| (random.unit().ln() * 0.6) as f32)
+            .collect(),
+        loss_mask: None,
+        policy_spans: vec![PolicySpan {
+            start: 0,
+            version: PolicyVersion(0),
+        }],
+        reward: f32::from(sample_index % 2),
+        reward_parts: None,
+        finish_reason: "stop".to_owned(),
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        logprob_mode: LogprobMode::Full,
+        engine: "local".to_owned(),
+        created_at_us: 1_700_000_000_000_000,
+        generation_seconds: 1.5,
+        prompt_text: None,
+        completion_text: None,
+        metadata: None,
+    };
+    (0..rows).map(&mut row).collect()
+}
