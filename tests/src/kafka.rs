@@ -18,11 +18,19 @@ pub struct Kafka {
 impl Kafka {
     /// Brings one up in `dir`, of one node or three, and waits until clients can use it.
     pub fn up(dir: &Path, nodes: u16) -> Result<Self> {
-        let runtime = Runtime::new().context("starting a runtime")?;
         let options = LocalOptions {
             nodes: Some(nodes),
-            heap_mib: 256,
             ..LocalOptions::default()
+        };
+        Self::up_with(dir, options)
+    }
+
+    /// The same with other options; the heap is that of a test.
+    pub fn up_with(dir: &Path, options: LocalOptions) -> Result<Self> {
+        let runtime = Runtime::new().context("starting a runtime")?;
+        let options = LocalOptions {
+            heap_mib: 256,
+            ..options
         };
         let local = runtime.block_on(LocalKafka::up(dir, options))?;
         let bus = local.bus()?;

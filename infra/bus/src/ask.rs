@@ -13,11 +13,13 @@ use vintage_control::{Offset, Partition};
 use crate::{
     Bus, Error, Result,
     bus::Probe,
-    error::{code_of, is_connectivity},
+    error::{code_of, is_connectivity, is_denial},
 };
 
 /// A topic that was just created is known to one broker before the next.
 const PROPAGATION: Duration = Duration::from_secs(1);
+/// How soon it is seen that a broker refuses to talk: the question itself is not told.
+const REFUSAL_LOOK: Duration = Duration::from_millis(500);
 pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
 /// A partition whose leader fell has another within the session of a node (9 s) and an election.
 pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
@@ -47,12 +49,22 @@ impl Bus {
     /// How many brokers the cluster has at the moment.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if none answers within `timeout`.
+    /// [`Error::Unreachable`] if none answers within `timeout`, [`Error::Login`] as soon as one
+    /// refuses to talk.
     pub async fn brokers(&self, timeout: Duration) -> Result<usize> {
-        self.probe(move |probe| probe.fetch_metadata(None, timeout))
-            .await?
-            .map(|metadata| metadata.brokers().len())
-            .map_err(|error| self.refused("asking for the brokers", &error, timeout))
+        let begun = Instant::now();
+        loop {
+            let left = timeout.saturating_sub(begun.elapsed());
+            let turn = left.min(REFUSAL_LOOK);
+            let asked = self.probe(move |probe| probe.fetch_metadata(None, turn));
+            let error = match asked.await? {
+                Ok(metadata) => return Ok(metadata.brokers().len()),
+                Err(error) => self.refused("asking for the brokers", &error, timeout),
+            };
+            if !matches!(error, Error::Unreachable { .. }) || left == turn {
+                return Err(error);
+            }
+        }
     }
 
     /// The partitions of a topic, ascending.
@@ -89,6 +101,9 @@ impl Bus {
         match found.error().map(RDKafkaErrorCode::from) {
             None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
             Some(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            Some(code) if is_denial(code) => {
+                return Err(self.denied(format!("asking for topic {topic}"), code));
+            }
             Some(code) => {
                 return Err(Error::Request {
                     action: format!("asking for topic {topic}"),

@@ -8,7 +8,7 @@ use rdkafka::{
     Offset as Native, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    consumer::BaseConsumer,
+    consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use vintage_control::{Offset, Partition};
@@ -19,7 +19,7 @@ use crate::{
     client::Log,
     consumer::Reading,
     embedded::Mock,
-    error::{code_of, detail_of, is_connectivity},
+    error::{code_of, detail_of, is_connectivity, is_denial, is_refusal},
     gate::Gate,
     settings::Settings,
 };
@@ -47,15 +47,18 @@ struct Inner {
 /// A client for questions about the cluster.
 pub(crate) type Probe = BaseConsumer<ProbeContext>;
 
-pub(crate) struct ProbeContext(Log);
+pub(crate) struct ProbeContext(pub(crate) Log);
 
 impl rdkafka::ClientContext for ProbeContext {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, text: &str) {
         self.0.log(level, facility, text);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        // The question that failed says so itself.
-        tracing::debug!("{error}: {reason}");
+        // The question that failed says itself that nobody answered, but not why.
+        match error.rdkafka_error_code() {
+            Some(code) if is_refusal(code) => self.0.error(error, reason),
+            _ => tracing::debug!("{error}: {reason}"),
+        }
     }
 }
 
@@ -198,6 +201,9 @@ impl Bus {
             match result {
                 // Another process was faster: its topic is checked below.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) if is_denial(code) => {
+                    return Err(self.denied(format!("creating topic {topic}"), code));
+                }
                 Err((topic, code)) => {
                     return Err(Error::Request {
                         action: format!("creating topic {topic}"),
@@ -216,7 +222,7 @@ impl Bus {
     }
 
     /// Deletes a topic and everything in it.
-    pub(crate) async fn delete_topic(&self, topic: &str) -> Result<()> {
+    pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let timeout = self.inner.timeout;
         let admin = self.admin()?;
         let options = AdminOptions::new()
@@ -337,18 +343,26 @@ impl Bus {
                 .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
                 .await;
             drop_elsewhere(admin);
-            let found = match described {
-                Ok(described) => described
-                    .into_iter()
-                    .find_map(|resource| resource.ok()?.get(key)?.value.clone()),
+            let resources = match described {
+                Ok(resources) => resources,
                 // The node that was asked may have fallen.
                 Err(error) if begun.elapsed() > FAILOVER || !is_passing(&error) => {
                     return Err(self.refused(&action, &error, begun.elapsed()));
                 }
-                Err(_) => None,
+                Err(_) => Vec::new(),
             };
-            if let Some(found) = found {
-                return Ok(found);
+            for resource in resources {
+                match resource {
+                    Err(code) if is_denial(code) => return Err(self.denied(action, code)),
+                    // Not known there yet.
+                    Err(_) => {}
+                    Ok(resource) => {
+                        if let Some(found) = resource.get(key).and_then(|entry| entry.value.clone())
+                        {
+                            return Ok(found);
+                        }
+                    }
+                }
             }
             if begun.elapsed() > FAILOVER {
                 return Err(Error::Request {
@@ -471,15 +485,35 @@ impl Bus {
         Ok(Arc::clone(probe.insert(Arc::new(made))))
     }
 
+    /// Why the brokers would not talk to the probe, if they said so.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        let probe = self.inner.probe.lock();
+        let probe = probe.unwrap_or_else(PoisonError::into_inner);
+        probe.as_ref()?.context().0.take_refusal()
+    }
+
+    /// What this user may not do.
+    pub(crate) fn denied(&self, action: String, code: RDKafkaErrorCode) -> Error {
+        Error::Denied {
+            action,
+            bootstrap: self.bootstrap().to_owned(),
+            detail: code.to_string(),
+        }
+    }
+
     pub(crate) fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
         let bootstrap = self.bootstrap().to_owned();
         let detail = detail_of(error);
         match code_of(error) {
-            Some(code) if is_connectivity(code) => Error::Unreachable {
-                bootstrap,
-                waited,
-                detail,
+            Some(code) if is_connectivity(code) => match self.take_refusal() {
+                Some(detail) => Error::Login { bootstrap, detail },
+                None => Error::Unreachable {
+                    bootstrap,
+                    waited,
+                    detail,
+                },
             },
+            Some(code) if is_denial(code) => self.denied(action.to_owned(), code),
             _ => Error::Request {
                 action: action.to_owned(),
                 bootstrap,

@@ -5,7 +5,7 @@ use std::{
 
 use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
 
-use crate::error::is_connectivity;
+use crate::error::{is_connectivity, is_refusal};
 
 /// A lost connection is said once per this time, not on every attempt.
 const QUIET: Duration = Duration::from_secs(30);
@@ -23,6 +23,7 @@ pub(crate) struct Log {
 struct Said {
     connectivity: Option<Instant>,
     last_error: Option<String>,
+    refusal: Option<String>,
 }
 
 impl Log {
@@ -41,6 +42,13 @@ impl Log {
             .unwrap_or_else(PoisonError::into_inner)
             .last_error
             .clone()
+    }
+
+    /// Why a broker would not talk to this client since this was last asked: the request itself
+    /// only runs out of time.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.refusal.take()
     }
 
     fn connectivity(&self, text: &str) {
@@ -81,6 +89,12 @@ impl ClientContext for Log {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(code) if is_connectivity(code) => self.connectivity(reason),
+            Some(code) if is_refusal(code) => {
+                self.connectivity(reason);
+                let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+                said.last_error = Some(reason.to_owned());
+                said.refusal = Some(reason.to_owned());
+            }
             _ => {
                 let client = &self.client;
                 tracing::debug!(client, "{error}: {reason}");

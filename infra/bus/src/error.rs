@@ -60,6 +60,30 @@ pub enum Error {
         /// librdkafka's word.
         detail: String,
     },
+    /// A broker would not talk to this client: wrong password, or a certificate not trusted.
+    #[error(
+        "a broker at {bootstrap} refused the connection ({detail}): check security.protocol, sasl.* \
+         and ssl.* under [broker_options]"
+    )]
+    Login {
+        /// Addresses tried.
+        bootstrap: String,
+        /// The broker's or OpenSSL's word.
+        detail: String,
+    },
+    /// The user of the connection may not do it.
+    #[error(
+        "{action} on {bootstrap}: {detail}; grant this user the right: infra/kafka/README.md lists \
+         what each role needs"
+    )]
+    Denied {
+        /// What was asked.
+        action: String,
+        /// Where.
+        bootstrap: String,
+        /// Kafka's word: of a topic, a group or the cluster.
+        detail: String,
+    },
     /// A client could not be made.
     #[error("creating kafka client {client}: {detail}")]
     Client {
@@ -292,6 +316,8 @@ impl Error {
             Self::Address { .. }
             | Self::Setting { .. }
             | Self::FixedSetting { .. }
+            | Self::Login { .. }
+            | Self::Denied { .. }
             | Self::NoSuchTopic { .. }
             | Self::NoSuchPartition { .. }
             | Self::TopicDiffers { .. }
@@ -370,6 +396,28 @@ pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
             | C::NotController
             | C::CoordinatorNotAvailable
             | C::CoordinatorLoadInProgress
+    )
+}
+
+/// Whether the broker, or this client, broke off because of who the other is.
+pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::Authentication
+            | C::SaslAuthenticationFailed
+            | C::SSL
+            | C::UnsupportedSASLMechanism
+            | C::IllegalSASLState
+    )
+}
+
+/// Whether the user of the connection lacks a right.
+pub(crate) fn is_denial(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::TopicAuthorizationFailed | C::GroupAuthorizationFailed | C::ClusterAuthorizationFailed
     )
 }
 

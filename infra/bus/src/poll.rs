@@ -23,7 +23,7 @@ use vintage_control::{Offset, Partition};
 use crate::{
     Error, Event, Record, Result,
     consumer::{Feed, Item, Reading},
-    error::{detail_of, is_connectivity},
+    error::{detail_of, is_connectivity, is_denial, is_refusal},
     group,
     rebalance::Context,
 };
@@ -190,6 +190,11 @@ fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
             topic: reading.topic.clone(),
             bootstrap: reading.settings.bootstrap.clone(),
         }),
+        Some(code) if is_denial(code) => Err(Error::Denied {
+            action: format!("reading topic {} as {}", reading.topic, reading.client),
+            bootstrap: reading.settings.bootstrap.clone(),
+            detail: code.to_string(),
+        }),
         Some(
             C::BadMessage
             | C::InvalidMessage
@@ -202,14 +207,11 @@ fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
             | C::UnsupportedCompressionType
             | C::Authentication
             | C::SaslAuthenticationFailed
-            | C::TopicAuthorizationFailed
-            | C::GroupAuthorizationFailed
-            | C::ClusterAuthorizationFailed
             | C::FencedInstanceId
             | C::InconsistentGroupProtocol
             | C::LogTruncation,
         ) => Err(fatal(reading, native, error)),
-        Some(code) if is_connectivity(code) => Ok(()), // said by `Log`
+        Some(code) if is_connectivity(code) || is_refusal(code) => Ok(()), // said by `Log`
         _ => {
             let (topic, client) = (&reading.topic, &reading.client);
             tracing::warn!(topic, client, "{error}");

@@ -23,7 +23,7 @@ use vintage_control::{Offset, Partition};
 use crate::{
     Bus, Delivery, Error, Header, Outgoing, Result,
     client::Log,
-    error::{detail_of, is_connectivity},
+    error::{detail_of, is_connectivity, is_denial},
     gate::{Gate, Reservation},
     partition,
     settings::IN_FLIGHT_BYTES,
@@ -330,6 +330,11 @@ impl Inner {
             };
         }
         let code = error.rdkafka_error_code();
+        if let Some(code) = code.filter(|code| is_denial(*code)) {
+            return self
+                .bus
+                .denied(format!("publishing to topic {topic}"), code);
+        }
         if let Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) =
             code
         {

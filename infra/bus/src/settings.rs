@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, error::KafkaError};
 
 use crate::{Error, Result, TopicTable};
 
@@ -28,8 +28,15 @@ const FIXED: [&str; 15] = [
 /// Bytes one producer may have in flight; more waits in `publish`.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
 
-/// What all clients of one bus share.
-#[derive(Debug, Clone)]
+/// Whether a client setting of librdkafka holds a secret.
+pub fn is_secret_option(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let holds = ["password", "passphrase", "secret"];
+    holds.iter().any(|part| name.contains(part)) || name.ends_with("key.pem")
+}
+
+/// What all clients of one bus share. Not `Debug`: the overrides hold passwords.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) bootstrap: String,
     overrides: BTreeMap<String, String>,
@@ -51,12 +58,30 @@ impl Settings {
             if FIXED.contains(&key.as_str()) {
                 return Err(Error::FixedSetting { key: key.clone() });
             }
+            let refuse = |detail: String| Error::Setting {
+                key: key.clone(),
+                value: if is_secret_option(key) {
+                    "(not shown)".to_owned()
+                } else {
+                    value.clone()
+                },
+                detail,
+            };
+            // librdkafka would wait for a token that nobody gives it.
+            if key.starts_with("sasl.mechanism") && value.eq_ignore_ascii_case("OAUTHBEARER") {
+                return Err(refuse(
+                    "tokens are fetched with libcurl, which this build of librdkafka lacks: use \
+                     SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN over SASL_SSL, or client certificates \
+                     over SSL"
+                        .to_owned(),
+                ));
+            }
             let mut one = ClientConfig::new();
             one.set(key, value);
-            one.create_native_config().map_err(|error| Error::Setting {
-                key: key.clone(),
-                value: value.clone(),
-                detail: error.to_string(),
+            one.create_native_config().map_err(|error| match error {
+                // Its display adds the value.
+                KafkaError::ClientConfig(_, what, _, _) => refuse(what),
+                other => refuse(other.to_string()),
             })?;
         }
         let table = TopicTable::builtin();
@@ -206,7 +231,7 @@ fn check_address(address: &str) -> Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::Settings;
+    use super::{Settings, is_secret_option};
     use crate::{Error, Fault};
 
     fn with(key: &str, value: &str) -> Result<Settings, Error> {
@@ -230,7 +255,7 @@ mod tests {
             "http://a:1",
             "a:70000",
         ] {
-            let error = Settings::new(bad, &none, false).unwrap_err();
+            let error = Settings::new(bad, &none, false).err().unwrap();
             assert_eq!(error.fault(), Fault::User, "{bad}: {error}");
         }
     }
@@ -247,6 +272,53 @@ mod tests {
             Err(Error::Setting { .. })
         ));
         assert!(matches!(with("acks", "1"), Err(Error::FixedSetting { .. })));
+    }
+
+    /// Every setting that librdkafka itself calls sensitive, by its CONFIGURATION.md.
+    #[test]
+    fn secrets_are_known_and_never_shown() {
+        for secret in [
+            "sasl.password",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "ssl.keystore.password",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.client.credentials.client.secret",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.assertion.private.key.pem",
+        ] {
+            assert!(is_secret_option(secret), "{secret}");
+        }
+        for open in [
+            "sasl.username",
+            "ssl.ca.location",
+            "ssl.ca.pem",
+            "ssl.key.location",
+        ] {
+            assert!(!is_secret_option(open), "{open}");
+        }
+        let Err(error) = with("sasl.oauthbearer.client.secret", "hunter2") else {
+            panic!("this librdkafka has libcurl: support OAUTHBEARER")
+        };
+        let shown = format!("{error} {error:?}");
+        assert!(
+            shown.contains("not shown") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_this_librdkafka_cannot_do_is_refused() {
+        for key in ["sasl.mechanism", "sasl.mechanisms"] {
+            for good in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                assert!(with(key, good).is_ok(), "{good}");
+            }
+            let Err(error) = with(key, "OAUTHBEARER") else {
+                panic!("it would wait for a token for ever")
+            };
+            assert_eq!(error.fault(), Fault::User);
+            assert!(error.to_string().contains("libcurl"), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod suite;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,9 @@ use vintage_control::{Offset, Partition};
 
 use suite::{
     CASES,
-    support::{from_zero, next_record, noise, reader, reader_with, topic, within},
+    support::{
+        from_zero, is_loopback, listening, next_record, noise, reader, reader_with, topic, within,
+    },
 };
 
 async fn embedded() -> Embedded {
@@ -35,6 +38,17 @@ async fn the_embedded_broker_conforms() {
         case(&broker.bus()).await;
         println!("{name}: {:?}", begun.elapsed());
     }
+}
+
+#[tokio::test]
+async fn nobody_outside_this_machine_reaches_it() {
+    let _broker = embedded().await;
+    let ports = listening(Path::new("/proc/self"));
+    assert!(!ports.is_empty());
+    assert!(
+        ports.iter().all(|address| is_loopback(address)),
+        "{ports:?}"
+    );
 }
 
 /// 30 MB through two partitions of a broker that keeps 5 MiB of each, with one quick and one

@@ -21,7 +21,7 @@ use vintage_control::{Offset, Partition};
 
 use suite::{
     CASES,
-    support::{next_record, noise, reader, topic, within},
+    support::{is_loopback, listening, next_record, noise, reader, topic, within},
 };
 
 /// Processes whose command line names the folder.
@@ -49,6 +49,12 @@ async fn a_local_kafka_conforms_and_survives() {
         .await
         .unwrap();
     println!("up: {:?}", begun.elapsed());
+    let ports = listening(&processes(dir.path())[0]);
+    assert_eq!(ports.len(), 2, "for clients and for controllers: {ports:?}");
+    assert!(
+        ports.iter().all(|address| is_loopback(address)),
+        "{ports:?}"
+    );
     let bus = kafka.bus().unwrap();
     for (name, case) in CASES {
         let begun = Instant::now();

@@ -7,7 +7,11 @@ use vintage_bus::{Bus, Embedded, LocalKafka, LocalOptions, TopicSpec, TopicTable
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
-use crate::{Error, Result, config::RunConfig, inputs::PATIENCE};
+use crate::{
+    Error, Result,
+    config::{RunConfig, secret},
+    inputs::PATIENCE,
+};
 
 /// Where a local broker lies in a run's folder.
 const LOCAL: &str = "kafka";
@@ -48,13 +52,13 @@ impl Broker {
                 };
                 let local = LocalKafka::up(&folder.join(LOCAL), options).await?;
                 Ok(Self {
-                    bus: Bus::connect(local.bootstrap(), &config.broker_options)?,
+                    bus: connect(config, local.bootstrap())?,
                     copies: local.size() as i32,
                     local: Some(local),
                 })
             }
             (address, _) => {
-                let bus = Bus::connect(address, &config.broker_options)?;
+                let bus = connect(config, address)?;
                 let brokers = bus.brokers(PATIENCE).await?;
                 Ok(Self {
                     bus,
@@ -83,6 +87,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// The way to the brokers at `address`, with the options that the settings give for it.
+pub(crate) fn connect(config: &RunConfig, address: &str) -> Result<Bus> {
+    let options = secret::reveal("broker_options", &config.broker_options).map_err(Error::Usage)?;
+    Ok(Bus::connect(address, &options)?)
 }
 
 fn specs(config: &RunConfig, copies: i32) -> Vec<TopicSpec> {

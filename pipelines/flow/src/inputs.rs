@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use vintage_bus::Bus;
 use vintage_model::{ModelConfig, ModelFolder, Tokenizer};
 use vintage_rollout::{PromptSet, Reward, open_reward};
 
 use crate::{
     Error, Result,
     base::{characters, teacher},
+    broker::connect,
     config::{PromptsConfig, RunConfig, TeacherKind, presets},
     settings::rollout_config,
     tasks::refuse_overlap,
@@ -63,7 +63,7 @@ pub(crate) fn check_files(config: &RunConfig) -> Result<()> {
 /// Refuses a broker that does not answer, where it is somebody else's.
 pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
     if !matches!(config.broker.as_str(), "embedded" | "local") {
-        let bus = Bus::connect(&config.broker, &config.broker_options)?;
+        let bus = connect(config, &config.broker)?;
         bus.health(PATIENCE).await?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The folder of a local broker: identity, ports and settings, which outlive its processes.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs, io,
     net::{Ipv4Addr, TcpListener},
@@ -135,13 +136,16 @@ impl Cluster {
         &self.saved.nodes
     }
 
-    /// Writes every node's settings; they follow from the program and the ports.
-    pub(super) fn write_settings(&self) -> Result<()> {
+    /// Writes every node's settings; they follow from the program, the ports and what is given.
+    pub(super) fn write_settings(&self, over: &BTreeMap<String, String>) -> Result<()> {
         for ports in &self.saved.nodes {
             let dir = self.dir.join(format!("n{}", ports.node));
             fs::create_dir_all(&dir).map_err(|source| io_error("creating", &dir, source))?;
             for (name, text) in [
-                ("server.properties", self.server_properties(*ports, &dir)),
+                (
+                    "server.properties",
+                    self.server_properties(*ports, &dir, over),
+                ),
                 (
                     "log4j2.properties",
                     include_str!("../../../kafka/log4j2.properties").into(),
@@ -155,7 +159,7 @@ impl Cluster {
     }
 
     /// `infra/kafka/README.md` says why the settings have these values.
-    fn server_properties(&self, own: Ports, dir: &Path) -> String {
+    fn server_properties(&self, own: Ports, dir: &Path, over: &BTreeMap<String, String>) -> String {
         let voters: Vec<_> = self
             .saved
             .nodes
@@ -216,8 +220,11 @@ impl Cluster {
             ("log.cleaner.dedupe.buffer.size", "8388608"),
             ("log.segment.bytes", "134217728"),
         ];
+        let over = over.iter().map(|(key, value)| (&key[..], &value[..]));
+        // Of two lines with one key Kafka takes the last.
         settings
-            .iter()
+            .into_iter()
+            .chain(over)
             .fold(String::new(), |mut text, (key, value)| {
                 writeln!(text, "{key}={value}").expect("writing to memory does not fail");
                 text
@@ -337,6 +344,39 @@ mod tests {
             Cluster::prepare(dir.path(), Some(2)),
             Err(Error::LocalOptions { .. })
         ));
+    }
+
+    /// infra/compose.yaml gives the same cluster with Docker: where a node listens and keeps its
+    /// data is its own, everything else is as here.
+    #[test]
+    fn the_cluster_of_docker_is_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::prepare(dir.path(), Some(3)).unwrap();
+        cluster.write_settings(&BTreeMap::new()).unwrap();
+        let ours = fs::read_to_string(dir.path().join("n1/server.properties")).unwrap();
+        let compose = include_str!("../../../compose.yaml");
+        let theirs: BTreeMap<_, _> = compose
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+            .map(|(name, value)| (name, value.trim_matches('"')))
+            .collect();
+        let own = ["node.id", "log.dirs", "controller.quorum.voters"];
+        let shared = ours
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .filter(|(key, _)| !key.contains("listener") && !own.contains(key));
+        let mut held = 0;
+        for (key, value) in shared {
+            let name = format!("KAFKA_{}", key.to_uppercase().replace('.', "_"));
+            assert_eq!(theirs.get(&name[..]), Some(&value), "{key}");
+            held += 1;
+        }
+        assert!(held >= 20, "{held} settings were compared");
+        let version = include_str!("../../../kafka/pom.xml")
+            .split_once("<kafka.version>")
+            .and_then(|(_, rest)| rest.split_once('<'))
+            .map(|(version, _)| format!("apache/kafka:{version}"));
+        assert_eq!(theirs.get("image").copied(), version.as_deref());
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct LocalOptions {
     pub keep: bool,
     /// Heap of each node, MiB.
     pub heap_mib: u32,
+    /// Settings of Kafka's, over those written here: a listener with TLS, say. Ports and topology
+    /// are not for changing.
+    pub settings: BTreeMap<String, String>,
     /// How long it may take until a client can produce.
     pub ready_within: Duration,
     /// An unpacked release of Apache Kafka 4; without one the jars come from Maven Central.
@@ -49,6 +52,7 @@ impl Default for LocalOptions {
             nodes: None,
             keep: false,
             heap_mib: 384,
+            settings: BTreeMap::new(),
             ready_within: Duration::from_secs(90),
             kafka_home: set("KAFKA_HOME").map(PathBuf::from),
             cache: cache.join("vintage"),
@@ -116,7 +120,7 @@ impl LocalKafka {
         let whole = running == local.size();
         if !wanted || running == 0 || (local.options.keep && !whole) {
             local.end_on_drop = true;
-            local.cluster.write_settings()?;
+            local.cluster.write_settings(&local.options.settings)?;
             local.start_all().await?;
         } else {
             // As it is: somebody may have stopped a node of it on purpose.

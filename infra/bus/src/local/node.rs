@@ -314,14 +314,14 @@ fn tail(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, process::Command};
+    use std::{collections::BTreeMap, path::Path, process::Command};
 
     use super::{Cluster, Node, stands_still};
 
     /// A node whose program is a shell instead of Java.
     fn started(dir: &Path, script: &str) -> Node {
         let cluster = Cluster::prepare(dir, Some(1)).unwrap();
-        cluster.write_settings().unwrap();
+        cluster.write_settings(&BTreeMap::new()).unwrap();
         let mut node = Node::new(&cluster, cluster.nodes()[0]);
         node.spawn(Command::new("sh").args(["-c", script])).unwrap();
         node

@@ -250,6 +250,7 @@ impl Settings for RunConfig {
         }
         self.gate_violations(&mut found);
         self.store_violations(&mut found);
+        self.broker_violations(&mut found);
         found
     }
 }
@@ -280,6 +281,22 @@ impl RunConfig {
                          env:NAME or file:/path, or leave it to AWS_SECRET_ACCESS_KEY"
                     ),
                 );
+            }
+        }
+    }
+
+    /// A secret where everybody reads it.
+    fn broker_violations(&self, found: &mut Vec<Violation>) {
+        for (name, value) in &self.broker_options {
+            if vintage_bus::is_secret_option(name) && !is_reference(value) {
+                let why = format!(
+                    "{name} is a secret, and settings are written to the run's folder: give \
+                     env:NAME or file:/path"
+                );
+                found.push(Violation {
+                    key: "broker_options",
+                    why,
+                });
             }
         }
     }

@@ -30,7 +30,8 @@ pub struct RunConfig {
     /// Root of plans, results, checkpoints, evaluations, weights and archive: a folder or
     /// `s3://bucket/prefix`; unset = the run's folder.
     pub store: Option<String>,
-    /// librdkafka options, passed through as they are.
+    /// librdkafka options, passed through as they are. A value may be `env:NAME` or `file:/path`; a
+    /// secret must be.
     pub broker_options: BTreeMap<String, String>,
     /// Options of an S3 store: endpoint, region, `allow_http` and so on. A value may be `env:NAME`
     /// or `file:/path`; a secret must be.

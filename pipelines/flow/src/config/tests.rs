@@ -448,3 +448,34 @@ fn a_recorded_run_is_a_base_that_keeps_its_origins() {
     assert_eq!(longer.config.learner.steps, 1200);
     assert_eq!(longer.config.seed, 7);
 }
+
+#[test]
+fn secrets_are_referred_to_and_literal_ones_refused_unseen() {
+    for (section, option) in [
+        ("broker_options", "sasl.password"),
+        ("broker_options", "ssl.key.pem"),
+        ("store_options", "aws_secret_access_key"),
+        ("store_options", "aws_session_token"),
+    ] {
+        let of = |value: &str| {
+            let layers = Layers::new().set("store=s3://bucket").expect("a setting");
+            resolve(
+                layers
+                    .set(&format!("{section}.{option}={value}"))
+                    .expect("a setting"),
+            )
+        };
+        let error = of("hunter2").expect_err("a literal secret");
+        let shown = format!("{error} {error:?}");
+        assert!(
+            shown.contains(option) && shown.contains("env:NAME"),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+        // What is shown and recorded is the reference, not what it names.
+        let resolved = of("env:CARGO_PKG_NAME").expect("a reference");
+        let shown = resolved.to_toml() + &resolved.to_json(&Key::root()).to_string();
+        assert!(shown.contains("env:CARGO_PKG_NAME"), "{shown}");
+        assert!(!shown.contains(env!("CARGO_PKG_NAME")), "{shown}");
+    }
+}

@@ -1,0 +1,187 @@
+//! What may happen to a log: it is gone for a while, its topic is another one, retention took what
+//! was not read yet. And two learners under one name.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use vintage_tests::{Kafka, Running, place, python, replayed, run};
+
+use crate::{roles::Broker, small};
+
+/// Longer than any single request to a broker may take (10 s): each has failed once, whoever made
+/// it. `OUTAGE_SECONDS=120` for the long form.
+fn outage() -> Duration {
+    let seconds = std::env::var("OUTAGE_SECONDS").ok();
+    Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(12))
+}
+
+fn at(mut command: Command, address: &str) -> Command {
+    command.args(["--broker", address]);
+    command
+}
+
+#[test]
+fn a_broker_that_is_gone_a_while_is_waited_for() -> Result<()> {
+    let (folder, out) = place()?;
+    let mut kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    let mut training = at(small::digits(folder.path(), &out)?, kafka.address());
+    training.args(["--steps", "200"]);
+    let mut training = Running::start(training)?;
+    // In the middle: updates are done, more are to come.
+    let first = out.join("results/lead/5.json");
+    while !first.exists() {
+        ensure!(
+            training.runs_for(Duration::from_millis(20)),
+            "it ended before: {}",
+            training.wait()?.stderr
+        );
+    }
+    kafka.kill_all()?;
+    ensure!(
+        training.runs_for(outage()),
+        "it gave up: {}",
+        training.wait()?.stderr
+    );
+    kafka.start_all()?;
+    let summary = training.wait()?.json()?;
+    ensure!(
+        summary["finished"] == true && summary["balanced"] == true,
+        "{summary}"
+    );
+    ensure!(summary["lost"] == 0, "{summary}");
+    replayed(&out, 200)?;
+    Ok(())
+}
+
+fn outage_of(address: &str, topic: &str, what: &str) -> Result<()> {
+    let mut command = Command::new(python());
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python/outage.py"));
+    let ended = run({
+        command.args([address, topic, what]);
+        command
+    })?;
+    ensure!(ended.status.success(), "{what}: {}", ended.stderr);
+    Ok(())
+}
+
+/// Six updates of a run that has done three.
+fn go_on(name: &str, out: &Path, prompts: &Path, address: &str) -> Command {
+    let mut command = at(small::verb(name, out), address);
+    command.arg("--prompts").arg(prompts);
+    command.args(["--set", "learner.steps=6"]);
+    command
+}
+
+fn refused(command: Command, words: &[&str]) -> Result<()> {
+    let ended = run(command)?;
+    ensure!(
+        ended.status.code() == Some(1),
+        "{}\n{}",
+        ended.status,
+        ended.stderr
+    );
+    for word in words {
+        ensure!(
+            ended.stderr.contains(word),
+            "{word:?} is not in: {}",
+            ended.stderr
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn another_log_and_an_expired_one_are_refused_by_sink_and_learner() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kafka = folder.path().join("kafka");
+    let broker = Broker::up(&kafka)?;
+    let address = &broker.address;
+    let trained = |run: &str| -> Result<PathBuf> {
+        let out = folder.path().join(run);
+        let mut training = at(small::digits(folder.path(), &out)?, address);
+        training.args(["--set", &format!("run={run}")]);
+        small::finished(training)?;
+        Ok(out)
+    };
+    let prompts = folder.path().join("digits.jsonl");
+
+    let out = trained("recreated")?;
+    outage_of(address, "vintage.recreated.rollouts.v1", "recreate")?;
+    for (role, words) in [
+        (
+            "archive",
+            ["the topic was recreated", "give the run another name"],
+        ),
+        ("learn", ["the topic was recreated", "start a new run"]),
+    ] {
+        let mut command = go_on(role, &out, &prompts, address);
+        command.args(["--set", "run=recreated"]);
+        refused(command, &words)?;
+    }
+
+    let out = trained("expired")?;
+    outage_of(address, "vintage.expired.rollouts.v1", "expire")?;
+    for (role, words) in [
+        (
+            "archive",
+            ["records were deleted by retention unarchived", "lengthen"],
+        ),
+        (
+            "learn",
+            ["the log now starts", "retention passed this learner"],
+        ),
+    ] {
+        let mut command = go_on(role, &out, &prompts, address);
+        command.args(["--set", "run=expired"]);
+        refused(command, &words)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
+    let (folder, out) = place()?;
+    let kafka = folder.path().join("kafka");
+    let broker = Broker::up(&kafka)?;
+    let prompts = small::prompts(folder.path())?;
+    let role = |name: &str| {
+        let mut command = at(small::verb(name, &out), &broker.address);
+        command.arg("--prompts").arg(&prompts);
+        command.args(["--set", "learner.steps=100000"]);
+        command
+    };
+    let _producer = Running::start(role("rollout"))?;
+    let mut first = Running::start(role("learn"))?;
+    while !out.join("plans/lead/3.json").exists() {
+        ensure!(
+            first.runs_for(Duration::from_millis(20)),
+            "it ended before: {}",
+            first.wait()?.stderr
+        );
+    }
+    // The second takes the first one's plans for its own, interrupted, and catches up; the next
+    // plan is created once. Which of them creates it is open, that the other ends is not.
+    let mut second = Running::start(role("learn"))?;
+    let loser = loop {
+        if !second.runs_for(Duration::from_millis(20)) {
+            break second;
+        }
+        if !first.runs_for(Duration::from_millis(20)) {
+            break first;
+        }
+    };
+    let ended = loser.wait()?;
+    ensure!(
+        ended.status.code() == Some(1),
+        "{}\n{}",
+        ended.status,
+        ended.stderr
+    );
+    let why = "two learners share that name; stop one, or give this one another name";
+    ensure!(ended.stderr.contains(why), "{}", ended.stderr);
+    Ok(())
+}
