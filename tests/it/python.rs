@@ -19,6 +19,35 @@ fn json(path: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
+/// What Docker would be told: it parses, its nodes know one another, and nothing is published
+/// beyond loopback.
+#[test]
+fn the_cluster_for_docker_is_whole() -> Result<()> {
+    let check = r#"
+import sys, yaml
+services = yaml.safe_load(open(sys.argv[1]))["services"]
+ids = sorted(node["environment"]["KAFKA_NODE_ID"] for node in services.values())
+assert ids == ["1", "2", "3"], ids
+for name, node in services.items():
+    environment = node["environment"]
+    voters = environment["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(",")
+    assert voters == [f"{i}@kafka-{i}:9093" for i in ids], voters
+    assert name == "kafka-" + environment["KAFKA_NODE_ID"], name
+    (port,) = node["ports"]
+    host, published, _ = port.split(":")
+    assert host == "127.0.0.1", port
+    assert f"HOST://{host}:{published}" in environment["KAFKA_ADVERTISED_LISTENERS"], port
+    assert all(isinstance(value, str) for value in environment.values()), environment
+    assert node["volumes"] == [f"{name}:/var/lib/kafka/data"], node
+"#;
+    let mut command = Command::new(python());
+    command.args(["-c", check]);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/compose.yaml"));
+    let checked = run(command)?;
+    ensure!(checked.status.success(), "{}", checked.stderr);
+    Ok(())
+}
+
 #[test]
 fn the_python_example_publishes_a_group_and_the_learner_trains_it() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -294,6 +294,8 @@ pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, fs};
+
     use super::{Cluster, base64_url, escaped, free_ports};
     use crate::Error;
 
