@@ -1,7 +1,11 @@
 //! Invariant 3: `vintage audit` and a second auditor, in Python and of other hands, give the same
 //! numbers of the same runs, and neither misses what was tampered with.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -70,21 +74,26 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     Ok(std::fs::write(file, record.to_string())?)
 }
 
-/// A file of partition 0 that is neither its first nor its last.
-fn middle_file(out: &Path) -> Result<std::path::PathBuf> {
+/// The archive's files of partition 0, of which there are several.
+fn files(out: &Path) -> Result<Vec<PathBuf>> {
     let life = out.join("archive/v1/vintage.run.rollouts.v1/0/p=00000");
     let mut files: Vec<_> = life.read_dir()?.flatten().map(|file| file.path()).collect();
     files.sort();
     ensure!(files.len() > 2, "{} files", files.len());
-    Ok(files.swap_remove(files.len() / 2))
+    Ok(files)
 }
 
 type Tamper = fn(&Path) -> Result<()>;
 
 const TAMPERED: &[(&str, &str, Tamper)] = &[
     ("archive gap", "has a gap", |out| {
-        Ok(std::fs::remove_file(middle_file(out)?)?)
+        Ok(std::fs::remove_file(&files(out)?[1])?)
     }),
+    (
+        "archive without its beginning",
+        "neither log nor archive",
+        |out| Ok(std::fs::remove_file(&files(out)?[0])?),
+    ),
     ("missing plan", "plans/lead/12.json is missing", |out| {
         Ok(std::fs::remove_file(out.join("plans/lead/12.json"))?)
     }),
@@ -203,7 +212,9 @@ fn two_auditors_agree_on_killed_runs() -> Result<()> {
         let out = folder.path().join(format!("run-{name}"));
         for life in 1..=2 {
             let mut killed = Running::start(train(&out, address))?;
-            ensure!(killed.says("training")?, "life {life} ended by itself");
+            if !killed.says("training")? {
+                anyhow::bail!("{name} life {life} ended: {}", killed.wait()?.stderr);
+            }
             killed.runs_for(Duration::from_millis(700 * life));
             killed.kill()?;
         }

@@ -218,4 +218,6 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
 }
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;

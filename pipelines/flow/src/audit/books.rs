@@ -97,6 +97,11 @@ impl Books {
         self.numbered(producer, seq);
     }
 
+    /// The archive of a partition was begun at this offset.
+    pub(crate) fn begin(&mut self, place: Place, offset: i64) {
+        self.shelf(place).begun = Some(offset);
+    }
+
     /// The archive claims these offsets, and holds the records still to be told of.
     pub(crate) fn claim(&mut self, place: Place, offsets: std::ops::Range<i64>) {
         self.shelf(place).claim(offsets);

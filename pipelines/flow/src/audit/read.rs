@@ -45,6 +45,7 @@ pub(super) async fn archive(
             let place = (incarnation, partition);
             let bases = reader.bases(incarnation, partition).await?;
             let mut next = meta.starts.get(&partition).copied().unwrap_or_default();
+            books.begin(place, next.0);
             for (at, &base) in bases.iter().enumerate() {
                 check_chain(place, next, base, findings);
                 let read = match reader.file(incarnation, partition, base).await {

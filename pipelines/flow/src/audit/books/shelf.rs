@@ -33,7 +33,7 @@ pub(crate) struct Record {
 pub(crate) enum Look<'a> {
     /// This record, and its place on the shelf.
     There(usize, &'a Record),
-    /// Archive or log claim the offset, and hold nothing there.
+    /// Archive or log reach beyond the offset, and hold nothing there.
     Missing,
     /// The archive's file cannot be read.
     Dark,
@@ -52,6 +52,8 @@ pub(crate) struct Shelf {
     only_live: Vec<Record>,
     /// Offsets the archive claims, ends of neighbouring files joined.
     claimed: Vec<Range<i64>>,
+    /// Where the archive was begun: what is missing from there on is no work of retention.
+    pub(crate) begun: Option<i64>,
     /// Offsets the topic holds.
     pub(crate) live: Option<Range<i64>>,
     /// Offsets claimed by files that cannot be read.
@@ -155,28 +157,22 @@ impl Shelf {
         if self.is_dark(offset) {
             return Look::Dark;
         }
-        let live = self
-            .live
-            .as_ref()
-            .is_some_and(|live| live.contains(&offset));
-        if live || self.is_claimed(offset) {
-            return Look::Missing;
-        }
         if offset < self.start() {
             return Look::Expired;
+        }
+        let ends = self.claimed.iter().chain(&self.live).map(|held| held.end);
+        if ends.max().is_some_and(|end| offset < end) {
+            return Look::Missing;
         }
         Look::Beyond
     }
 
-    /// First offset that archive or log could still hold.
+    /// First offset that archive or log should still hold.
     pub(crate) fn start(&self) -> i64 {
-        let archived = self
-            .claimed
-            .iter()
-            .chain(&self.dark)
-            .map(|range| range.start);
-        let live = self.live.iter().map(|live| live.start);
-        archived.chain(live).min().unwrap_or(0)
+        let first = self.claimed.first().map(|range| range.start);
+        let archived = self.begun.or(first);
+        let live = self.live.as_ref().map(|live| live.start);
+        archived.into_iter().chain(live).min().unwrap_or(0)
     }
 
     fn is_claimed(&self, offset: i64) -> bool {

@@ -1,0 +1,271 @@
+//! A small run for the tests, of which anything can be changed before it is audited.
+
+use vintage_control::{
+    CheckpointManifest, Incarnation, LearnerStart, MicroBatch, Offset, Partition, PartitionResume,
+    Plan, PlannedGroup, PolicyVersion, ProducerWindow, RecordId, RejectReason, Rejection, Sha256,
+    UpdateResult,
+};
+use vintage_trajectory::{GroupId, Headers};
+
+use super::{
+    books::{Books, Told},
+    counts::Account,
+    findings::Findings,
+    ledger::{Ledger, Lost},
+};
+
+pub(super) const LIFE: Incarnation = Incarnation(0);
+pub(super) const HOME: Partition = Partition(0);
+
+/// A record: its number, if its headers can be read, its part, and whether it decodes.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) offset: i64,
+    pub(super) seq: Option<u64>,
+    pub(super) part: (u32, u32),
+    pub(super) decodes: bool,
+    pub(super) crc32c: u32,
+}
+
+#[derive(Clone)]
+pub(super) struct Case {
+    pub(super) acknowledged: Option<Vec<u64>>,
+    pub(super) archived: Vec<Entry>,
+    pub(super) claimed: Vec<(i64, i64)>,
+    pub(super) live: Option<(i64, i64, Vec<Entry>)>,
+    pub(super) start: Option<LearnerStart>,
+    pub(super) plans: Vec<Option<Plan>>,
+    pub(super) results: Vec<Option<UpdateResult>>,
+    pub(super) checkpoint: CheckpointManifest,
+    pub(super) mirrored: Vec<Rejection>,
+    pub(super) lost: Lost,
+}
+
+pub(super) fn entry(offset: i64, seq: u64) -> Entry {
+    Entry {
+        offset,
+        seq: Some(seq),
+        part: (1, 1),
+        decodes: true,
+        crc32c: offset as u32,
+    }
+}
+
+pub(super) fn at(offset: i64) -> RecordId {
+    RecordId {
+        incarnation: LIFE,
+        partition: HOME,
+        offset: Offset(offset),
+    }
+}
+
+pub(super) fn weights(version: u64) -> Sha256 {
+    Sha256([version as u8; 32])
+}
+
+pub(super) fn id(seq: u64) -> GroupId {
+    GroupId((u128::from(seq) + 1).to_be_bytes())
+}
+
+/// Trains (seq, offsets), rejects (seq, offset, reason).
+pub(super) fn plan(
+    version: u64,
+    trained: &[(u64, &[i64])],
+    rejected: &[(Option<u64>, i64, RejectReason)],
+) -> Plan {
+    let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
+    let mut plan: Plan = serde_json::from_str(golden).unwrap();
+    plan.version = PolicyVersion(version);
+    plan.weights_sha256 = weights(version);
+    let group = |(seq, offsets): &(u64, &[i64])| PlannedGroup {
+        group: id(*seq).to_string(),
+        records: offsets.iter().map(|offset| at(*offset)).collect(),
+        rows: 2 * offsets.len() as u32,
+        producer: "p".to_owned(),
+        producer_seq: *seq,
+        content_sha256: weights(0),
+        source: None,
+    };
+    plan.groups = trained.iter().map(group).collect();
+    let rows = plan.groups.iter().map(|group| group.rows).sum();
+    plan.micro_batches = vec![MicroBatch {
+        rows: (0..rows).collect(),
+    }];
+    let refuse = |(seq, offset, reason): &(Option<u64>, i64, RejectReason)| Rejection {
+        group: seq.map(|seq| id(seq).to_string()),
+        producer: seq.map(|_| "p".to_owned()),
+        producer_seq: *seq,
+        records: vec![at(*offset)],
+        reason: *reason,
+        detail: String::new(),
+        source: None,
+    };
+    plan.rejections = rejected.iter().map(refuse).collect();
+    plan
+}
+
+pub(super) fn result(plan: &Plan) -> UpdateResult {
+    let golden = include_str!("../../../../schemas/control/tests/golden/update_result.json");
+    let mut result: UpdateResult = serde_json::from_str(golden).unwrap();
+    result.version = plan.version;
+    result.weights_sha256 = weights(plan.version.0 + 1);
+    result.groups = plan.groups.len() as u64;
+    result.rows = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
+    result
+}
+
+/// Eight records: 0 and 1 trained by update 0, which rejects 2; 3 and 4 are two parts of a group
+/// that update 1 trains, 5 a second copy of 1, 6 foreign bytes; 7 waits.
+pub(super) fn clean() -> Case {
+    let mut archived: Vec<_> = (0..8).map(|offset| entry(offset, offset as u64)).collect();
+    archived[3].part = (1, 2);
+    archived[4] = Entry {
+        seq: Some(3),
+        part: (2, 2),
+        ..entry(4, 3)
+    };
+    archived[5].seq = Some(1);
+    archived[6].seq = None;
+    archived[6].decodes = false;
+    archived[7].seq = Some(4);
+    let plans = [
+        plan(
+            0,
+            &[(0, &[0]), (1, &[1])],
+            &[(Some(2), 2, RejectReason::BadLogprob)],
+        ),
+        plan(
+            1,
+            &[(3, &[3, 4])],
+            &[
+                (Some(1), 5, RejectReason::Duplicate),
+                (None, 6, RejectReason::BadHeaders),
+            ],
+        ),
+    ];
+    let golden = include_str!("../../../../schemas/control/tests/golden/checkpoint_manifest.json");
+    let mut checkpoint: CheckpointManifest = serde_json::from_str(golden).unwrap();
+    checkpoint.version = PolicyVersion(2);
+    checkpoint.weights_sha256 = weights(2);
+    checkpoint.partitions = vec![PartitionResume::starting(LIFE, HOME, Offset(7))];
+    let window = ProducerWindow {
+        next: 4,
+        ..ProducerWindow::default()
+    };
+    checkpoint.producers = [("p".to_owned(), window)].into();
+    checkpoint.waiting = vec![at(7)];
+    checkpoint.groups_trained = 3;
+    checkpoint.groups_rejected = 2;
+    Case {
+        acknowledged: Some((0..5).collect()),
+        archived,
+        claimed: vec![(0, 5), (5, 8)],
+        live: None,
+        start: None,
+        results: plans.iter().map(|plan| Some(result(plan))).collect(),
+        mirrored: plans[0].rejections.clone(),
+        plans: plans.into_iter().map(Some).collect(),
+        checkpoint,
+        lost: Lost::Never,
+    }
+}
+
+pub(super) fn headers(entry: &Entry) -> Option<Headers> {
+    Some(Headers {
+        run: "run".parse().unwrap(),
+        policy: "lead".to_owned(),
+        group: id(entry.seq?),
+        rows: 2,
+        part: entry.part,
+        batch: -1,
+        min_policy_version: PolicyVersion(0),
+        max_policy_version: PolicyVersion(0),
+        producer: "p".to_owned(),
+        producer_seq: entry.seq?,
+        crc32c: entry.crc32c,
+        replay_of: None,
+        traceparent: None,
+    })
+}
+
+impl Case {
+    pub(super) fn books(&self, findings: &mut Findings) -> Books {
+        let mut books = Books::default();
+        if let Some(numbers) = &self.acknowledged {
+            books.journal("p");
+            for number in numbers {
+                books.acknowledge("p", *number);
+            }
+        }
+        books.begin((LIFE, HOME), 0);
+        for (from, to) in &self.claimed {
+            books.claim((LIFE, HOME), *from..*to);
+        }
+        let tell = |entry: &Entry, live: bool, books: &mut Books, findings: &mut Findings| {
+            let headers = headers(entry);
+            let told = Told {
+                record: at(entry.offset),
+                headers: headers.as_ref(),
+                rows: entry.decodes.then_some(2),
+                crc32c: Some(entry.crc32c),
+                content: None,
+            };
+            if live {
+                books.found_live(&told, findings);
+            } else {
+                books.archived(&told, findings);
+            }
+        };
+        for entry in &self.archived {
+            tell(entry, false, &mut books, findings);
+        }
+        if let Some((low, high, entries)) = &self.live {
+            books.live((LIFE, HOME), *low..*high);
+            for entry in entries {
+                tell(entry, true, &mut books, findings);
+            }
+        }
+        books.close(findings);
+        books
+    }
+
+    /// The account, and the breaches.
+    pub(super) fn audited(&self) -> (Account, Vec<String>) {
+        let mut findings = Findings::default();
+        let books = self.books(&mut findings);
+        let mut ledger = Ledger::new(&books, "lead");
+        if let Some(start) = &self.start {
+            ledger.began_at(start);
+        }
+        for (version, (plan, result)) in self.plans.iter().zip(&self.results).enumerate() {
+            let version = PolicyVersion(version as u64);
+            if let Some(plan) = plan {
+                ledger.plan(version, plan, &mut findings);
+            }
+            if let Some(result) = result {
+                ledger.result(version, result, plan.as_ref(), &mut findings);
+            }
+        }
+        let version = PolicyVersion(self.plans.len() as u64);
+        ledger.checkpoint(version, &self.checkpoint, &mut findings);
+        for rejection in &self.mirrored {
+            ledger.mirrored(rejection, &mut findings);
+        }
+        let account = ledger.close(self.lost, &mut findings);
+        (account, findings.told().0)
+    }
+
+    /// Some breach has each of these texts.
+    pub(super) fn is_caught(&self, texts: &[&str]) -> Account {
+        let (account, breaches) = self.audited();
+        for text in texts {
+            let found = breaches.iter().any(|breach| breach.contains(text));
+            assert!(found, "no breach says {text:?}: {breaches:#?}");
+        }
+        account
+    }
+
+    pub(super) fn plan(&mut self, version: usize) -> &mut Plan {
+        self.plans[version].as_mut().unwrap()
+    }
+}
