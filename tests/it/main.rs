@@ -3,9 +3,9 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod chaos;
 mod fuzz;
 mod garbage;
-mod chaos;
 mod kill;
 mod learners;
 mod outages;

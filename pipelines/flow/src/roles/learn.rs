@@ -90,7 +90,7 @@ pub async fn learn(
         // A recorded log needs no broker: nobody samples from what comes of it.
         (None, true) => {
             if !of_run.is_file() {
-                inputs::check(config).await?;
+                inputs::check_files(config)?;
             }
             let folder = RunFolder::share(out, resolved)?;
             serve_metrics(config)?;
