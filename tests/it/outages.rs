@@ -71,8 +71,8 @@ fn outage_of(address: &str, topic: &str, what: &str) -> Result<()> {
 /// Six updates of a run that has done three.
 fn go_on(name: &str, out: &Path, prompts: &Path, address: &str) -> Command {
     let mut command = at(small::verb(name, out), address);
-    command.arg("--prompts").arg(prompts);
-    command.args(["--set", "learner.steps=6"]);
+    let prompts = format!("prompts.train={}", prompts.display());
+    command.args(["--set", "learner.steps=6", "--set", &prompts]);
     command
 }
 
@@ -148,10 +148,10 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
     let kafka = folder.path().join("kafka");
     let broker = Broker::up(&kafka)?;
     let prompts = small::prompts(folder.path())?;
+    let prompts = format!("prompts.train={}", prompts.display());
     let role = |name: &str| {
         let mut command = at(small::verb(name, &out), &broker.address);
-        command.arg("--prompts").arg(&prompts);
-        command.args(["--set", "learner.steps=100000"]);
+        command.args(["--set", "learner.steps=100000", "--set", &prompts]);
         command
     };
     let _producer = Running::start(role("rollout"))?;

@@ -159,7 +159,7 @@ fn certificates(folder: &Path) -> Result<()> {
 /// What infra/kafka/README.md says a run needs, for `trainer`; all but writing for `reader`.
 fn rights(address: &str) -> Result<()> {
     let on_topics = |user, operations| json!([user, "topic", "vintage.", operations]);
-    let on_groups = |user| json!([user, "group", "vintage-unused-", ["READ"]]);
+    let on_groups = |user| json!([user, "group", "vintage-", ["READ"]]);
     let read = ["CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "READ"];
     let wanted = json!({
         "users": { "trainer": PASSWORD, "reader": PASSWORD, "stranger": PASSWORD },

@@ -74,8 +74,12 @@ impl Bus {
     pub async fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
         let begun = Instant::now();
         loop {
-            if let Some(partitions) = self.look_up(topic).await? {
-                return Ok(partitions);
+            match self.look_up(topic).await {
+                Ok(Some(partitions)) => return Ok(partitions),
+                Ok(None) => {}
+                // The node that was asked may have fallen.
+                Err(Error::Unreachable { .. }) if begun.elapsed() < FAILOVER => continue,
+                Err(error) => return Err(error),
             }
             if self.is_embedded() || begun.elapsed() > PROPAGATION {
                 return Err(Error::NoSuchTopic {

@@ -51,6 +51,11 @@ impl Learner {
         let publish = version.0.is_multiple_of(self.settings.publish_every)
             || version.0 == self.settings.steps;
         if publish {
+            if run != Run::Again {
+                // A successor may have published this version and dropped it again: nobody would
+                // drop it a second time.
+                self.fence().await?;
+            }
             self.publish().await?;
             point("learner.published", self.in_hand());
         }
@@ -132,18 +137,26 @@ impl Learner {
         Ok(())
     }
 
+    /// Stops a learner that another of its name has overtaken: only a successor can have written
+    /// the plan of the update this one stands before.
+    async fn fence(&self) -> Result<()> {
+        let update = self.trainer.version();
+        if !self.records.is_planned(update).await? {
+            return Ok(());
+        }
+        let theirs = self.records.plan(update).await?;
+        Err(Error::Fenced {
+            learner: self.settings.learner.to_string(),
+            update,
+            theirs: theirs.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer),
+        })
+    }
+
     /// Tells producers where this learner stands. A learner that another of its name has
     /// overtaken says nothing any more: it stops.
     pub(super) async fn announce(&mut self) -> Result<()> {
+        self.fence().await?;
         let update = self.trainer.version();
-        if self.records.is_planned(update).await? {
-            let theirs = self.records.plan(update).await?;
-            return Err(Error::Fenced {
-                learner: self.settings.learner.to_string(),
-                update,
-                theirs: theirs.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer),
-            });
-        }
         // Between publications the counts are news, the version is not.
         let (version, weights_sha256) = self.published;
         self.announced_refused = self.intake.refused_groups();
