@@ -55,8 +55,7 @@ impl Args {
         let mut read = Self {
             kills: 200,
             seed: 0,
-            // The archive's own points are in the registry and not placed yet.
-            points: "learner.,rollout.,store.".to_owned(),
+            points: "archive.,learner.,rollout.,store.".to_owned(),
         };
         let mut args = std::env::args().skip(1);
         while let Some(flag) = args.next() {
