@@ -252,7 +252,7 @@ async fn learners_of_one_run_stand_side_by_side() {
     assert!(page.contains("<td>arm-b</td><td>grpo</td><td>of lead</td>"));
     assert_eq!(
         page.matches("<svg").count(),
-        12 - 1 + 4,
-        "no evaluations here"
+        12 + 4,
+        "the run's own figures, and four of its learners"
     );
 }
