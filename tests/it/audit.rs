@@ -91,7 +91,7 @@ const TAMPERED: &[(&str, &str, Tamper)] = &[
     }),
     (
         "archive without its beginning",
-        "neither log nor archive",
+        "which neither archive nor log holds",
         |out| Ok(std::fs::remove_file(&files(out)?[0])?),
     ),
     ("missing plan", "plans/lead/12.json is missing", |out| {
