@@ -171,13 +171,19 @@ impl Feed {
     }
 }
 
+/// What the names of all groups begin with, so that one prefix is all that must be granted.
+const GROUPS: &str = "vintage-";
+
 impl Consumer {
     pub(crate) fn assigned(reading: Reading, start: Vec<(Partition, Offset)>) -> Result<Self> {
         // The client wants a group; it comes to be with the first offset that is told.
-        let group = &reading.client;
+        let group = match &reading.client {
+            client if client.starts_with(GROUPS) => client.clone(),
+            client => format!("{GROUPS}{client}"),
+        };
         let config = reading
             .settings
-            .consumer(&reading.client, group, reading.limits.max_bytes);
+            .consumer(&reading.client, &group, reading.limits.max_bytes);
         let (feed, items) = reading.feed(&start);
         let context = reading.context(None, &feed, &start);
         let native: BaseConsumer<Context> = config

@@ -78,8 +78,21 @@ impl Weights {
         vintage_faults::point("learner.weights", weights_bytes);
         let path = self.path(version, MANIFEST_FILE);
         match self.store.create_json(&path, &manifest).await? {
-            Created::New if adopted => Ok((manifest, Created::Exists)),
-            Created::New => Ok((manifest, Created::New)),
+            Created::New => {
+                // Whoever slept before this may have been overtaken by one that published this
+                // version and dropped it since: a manifest alone is no version.
+                let model = self.path(version, MODEL_FILE);
+                if self.store.head(&model).await?.is_none() {
+                    self.remove(version).await?;
+                    return Err(self.no_such(version));
+                }
+                let created = if adopted {
+                    Created::Exists
+                } else {
+                    Created::New
+                };
+                Ok((manifest, created))
+            }
             Created::Exists => Ok((self.published(version).await?, Created::Exists)),
         }
     }

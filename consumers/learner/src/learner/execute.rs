@@ -121,7 +121,14 @@ impl Learner {
     pub(super) async fn publish(&mut self) -> Result<()> {
         let version = self.trainer.version();
         let files = vec![("model.safetensors", self.trainer.weights().clone())];
-        let (manifest, created) = self.weights.publish(version, files).await?;
+        let (manifest, created) = match self.weights.publish(version, files).await {
+            Ok(published) => published,
+            Err(error) => {
+                // Dropped meanwhile, by a successor: that is what there is to say.
+                self.fence().await?;
+                return Err(error.into());
+            }
+        };
         if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
             return Err(Error::Diverged {
                 update: PolicyVersion(version.0.saturating_sub(1)),
