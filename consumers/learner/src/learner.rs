@@ -44,6 +44,8 @@ pub struct Learner {
     retained: BTreeSet<PolicyVersion>,
     /// Groups chosen since the last checkpoint, which a crash makes this learner train again.
     unsaved: u64,
+    /// The first update that had no plan when this life began.
+    horizon: PolicyVersion,
     /// Whether the source has ended, or the learner that is followed.
     ended: bool,
 }
@@ -136,6 +138,7 @@ impl Learner {
             blended,
             groups_trained,
             groups_rejected,
+            horizon: PolicyVersion::ZERO,
             ended: false,
         })
     }

@@ -69,6 +69,12 @@ impl Records {
         Ok(self.store.head(&path).await?.is_some())
     }
 
+    /// The first update that has no plan yet.
+    pub async fn next_plan(&self) -> Result<PolicyVersion> {
+        let plans = self.store.list(&format!("plans/{}", self.learner)).await?;
+        Ok(PolicyVersion(plans.len() as u64))
+    }
+
     /// Decides where the learner starts, unless that was decided before: the first record stays.
     pub async fn write_start(&self, start: &LearnerStart) -> Result<LearnerStart> {
         let path = format!("starts/{}.json", self.learner);

@@ -323,7 +323,12 @@ impl Inner {
     }
 
     fn failed(&self, topic: &str, partition: Partition, bytes: usize, error: &KafkaError) -> Error {
-        if let Some((_, detail)) = self.native.client().fatal_error() {
+        if let Some((code, detail)) = self.native.client().fatal_error() {
+            if is_denial(code) {
+                return self
+                    .bus
+                    .denied(format!("publishing to topic {topic}"), code);
+            }
             return Error::ProducerFatal {
                 client: self.client.clone(),
                 detail,

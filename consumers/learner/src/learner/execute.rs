@@ -51,11 +51,9 @@ impl Learner {
         let publish = version.0.is_multiple_of(self.settings.publish_every)
             || version.0 == self.settings.steps;
         if publish {
-            if run != Run::Again {
-                // A successor may have published this version and dropped it again: nobody would
-                // drop it a second time.
-                self.fence().await?;
-            }
+            // A successor may have published this version and dropped it again: nobody would drop it
+            // a second time.
+            self.fence().await?;
             self.publish().await?;
             point("learner.published", self.in_hand());
         }
@@ -145,18 +143,24 @@ impl Learner {
     }
 
     /// Stops a learner that another of its name has overtaken: only a successor can have written
-    /// the plan of the update this one stands before.
-    async fn fence(&self) -> Result<()> {
-        let update = self.trainer.version();
+    /// the plan of the update this one stands before, or of the first one that had none when this
+    /// life began.
+    pub(super) async fn fence(&self) -> Result<()> {
+        let update = self.trainer.version().max(self.horizon);
         if !self.records.is_planned(update).await? {
             return Ok(());
         }
         let theirs = self.records.plan(update).await?;
-        Err(Error::Fenced {
+        let theirs = theirs.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer);
+        Err(self.overtaken(update, theirs))
+    }
+
+    pub(super) fn overtaken(&self, update: PolicyVersion, theirs: String) -> Error {
+        Error::Fenced {
             learner: self.settings.learner.to_string(),
             update,
-            theirs: theirs.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer),
-        })
+            theirs,
+        }
     }
 
     /// Tells producers where this learner stands. A learner that another of its name has

@@ -13,8 +13,12 @@ impl Learner {
     /// Announces once at the end, not every version on the way: producers know them.
     pub(super) async fn recover(&mut self, inputs: &mut Inputs) -> Result<()> {
         let from = self.trainer.version();
+        self.horizon = self.records.next_plan().await?;
         self.catch_up(inputs).await?;
         while let Some(plan) = self.records.plan(self.trainer.version()).await? {
+            if plan.version >= self.horizon {
+                return Err(self.overtaken(plan.version, plan.writer));
+            }
             let groups = self.groups_of(&plan, inputs).await?;
             let recorded = self.records.result(plan.version).await?;
             self.unsaved += groups.len() as u64;
@@ -30,6 +34,7 @@ impl Learner {
             }
         }
         let version = self.trainer.version();
+        self.fence().await?;
         self.publish().await?;
         self.announce().await?;
         self.outlet.tell(LearnerEvent::Recovered {
