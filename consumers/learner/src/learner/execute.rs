@@ -51,9 +51,6 @@ impl Learner {
         let publish = version.0.is_multiple_of(self.settings.publish_every)
             || version.0 == self.settings.steps;
         if publish {
-            // A successor may have published this version and dropped it again: nobody would drop it
-            // a second time.
-            self.fence().await?;
             self.publish().await?;
             point("learner.published", self.in_hand());
         }
@@ -117,6 +114,9 @@ impl Learner {
     /// Puts the current version into the store. What is published under its number already
     /// must be the same: on a CPU, a re-run update gives the same bits.
     pub(super) async fn publish(&mut self) -> Result<()> {
+        // A successor may have published this version and dropped it again: nobody would drop it a
+        // second time.
+        self.fence().await?;
         let version = self.trainer.version();
         let files = vec![("model.safetensors", self.trainer.weights().clone())];
         let (manifest, created) = match self.weights.publish(version, files).await {
@@ -145,7 +145,7 @@ impl Learner {
     /// Stops a learner that another of its name has overtaken: only a successor can have written
     /// the plan of the update this one stands before, or of the first one that had none when this
     /// life began.
-    pub(super) async fn fence(&self) -> Result<()> {
+    async fn fence(&self) -> Result<()> {
         let update = self.trainer.version().max(self.horizon);
         if !self.records.is_planned(update).await? {
             return Ok(());

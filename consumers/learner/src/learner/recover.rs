@@ -34,7 +34,6 @@ impl Learner {
             }
         }
         let version = self.trainer.version();
-        self.fence().await?;
         self.publish().await?;
         self.announce().await?;
         self.outlet.tell(LearnerEvent::Recovered {
