@@ -57,6 +57,7 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("candle-nn", &["model"]),
     ("candle-transformers", &["model"]),
     ("tokenizers", &["model"]),
+    ("minijinja", &["model"]),
 ];
 
 fn metadata() -> Metadata {

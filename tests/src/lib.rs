@@ -74,6 +74,12 @@ pub fn python() -> PathBuf {
     python
 }
 
+/// Tiny random models of every family, `NAME/`, and what transformers computed with each in
+/// float64, `NAME.oracle/`.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/parity")
+}
+
 /// `vintage` with these arguments and nothing of the caller's environment that could steer it.
 pub fn vintage<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary());

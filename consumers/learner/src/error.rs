@@ -124,6 +124,9 @@ pub enum Error {
     /// A record that must be there is not, or contradicts another.
     #[error("{0}")]
     Record(String),
+    /// Expected results to compare a model with are missing or unreadable.
+    #[error("{0}")]
+    Oracle(String),
     /// The settings contradict one another.
     #[error("{0}")]
     Settings(String),

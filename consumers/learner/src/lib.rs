@@ -12,6 +12,7 @@ pub mod intake;
 mod learner;
 mod outlet;
 mod pack;
+pub mod parity;
 mod records;
 mod replay;
 mod settings;

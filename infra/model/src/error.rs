@@ -11,6 +11,14 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// A model called by name is not in the local cache.
+    #[error("looking for the model {name:?} in the Hugging Face cache: {problem}")]
+    Hub {
+        /// Its name, with its revision if one was given.
+        name: String,
+        /// Why it was not found and what to do.
+        problem: String,
+    },
     /// `config.json` is unusable.
     #[error("reading config.json: key {key}: {problem}")]
     Config {
@@ -25,6 +33,14 @@ pub enum Error {
         /// What was attempted.
         action: String,
         /// Why it failed and what to do.
+        problem: String,
+    },
+    /// The chat template is no Jinja, or refuses the messages.
+    #[error("{action}: {problem}; mend chat_template of the model folder, or the messages")]
+    ChatTemplate {
+        /// What was attempted.
+        action: String,
+        /// Why it failed, in the engine's or the template's own words.
         problem: String,
     },
     /// A weights file is damaged or is no safetensors file.

@@ -4,7 +4,19 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::params::{Shard, load};
-use crate::{Error, ModelConfig, ParamSet, Result, Tokenizer};
+use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer, hub};
+
+/// Files beside config, tokenizer and weights, kept as they were read: they are all one needs to
+/// prompt the model as it was tuned.
+const COMPANIONS: [&str; 4] = [
+    TOKENIZER_CONFIG,
+    GENERATION_CONFIG,
+    CHAT_TEMPLATE,
+    "special_tokens_map.json",
+];
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// A Hugging Face model folder, loaded.
 #[derive(Debug, Clone)]
@@ -13,37 +25,86 @@ pub struct ModelFolder {
     pub config: ModelConfig,
     /// `tokenizer.json`.
     pub tokenizer: Tokenizer,
+    /// How messages become a prompt, if the folder says.
+    pub chat: Option<ChatTemplate>,
     /// The weights, as f32.
     pub params: ParamSet,
+    companions: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl ModelFolder {
-    /// Reads `config.json`, `tokenizer.json`, and `model.safetensors` or the shards that
-    /// `model.safetensors.index.json` names.
+    /// Files every folder has beside its weights.
+    pub const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
+
+    /// Files a folder may have beside its weights, the needed ones first.
+    pub const FILES: [&str; 6] = [
+        Self::NEEDED[0],
+        Self::NEEDED[1],
+        COMPANIONS[0],
+        COMPANIONS[1],
+        COMPANIONS[2],
+        COMPANIONS[3],
+    ];
+
+    /// Reads `config.json`, `tokenizer.json`, `model.safetensors` or the shards that
+    /// `model.safetensors.index.json` names, and of the others of [`ModelFolder::FILES`] those
+    /// that are there. `path` is a folder, or `hf://NAME[@REVISION]` for the snapshot that the
+    /// local Hugging Face cache has of a model (`HF_HUB_CACHE`, `HF_HOME`).
     ///
     /// # Errors
     /// Names the file, config key or tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let config = read(&path.join("config.json"))?;
-        let tokenizer = read(&path.join("tokenizer.json"))?;
-        let mut config = ModelConfig::from_json(&config)?;
-        let generation = path.join("generation_config.json");
-        if generation.exists() {
-            let ids = end_of_text_ids(&read(&generation)?)?;
+        let path = &*hub::locate(path.as_ref())?;
+        let files = Self::FILES
+            .into_iter()
+            .filter(|name| Self::NEEDED.contains(name) || path.join(name).exists())
+            .map(|name| Ok((name, read(&path.join(name))?)))
+            .collect::<Result<Vec<_>>>()?;
+        Self::build(&files, |config| open_weights(path, config))
+    }
+
+    /// The same from files by name, one of weights.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`].
+    pub fn from_files<N: AsRef<str>, B: AsRef<[u8]>>(
+        files: &[(N, B)],
+        weights: &[u8],
+    ) -> Result<Self> {
+        Self::build(files, |config| ParamSet::from_safetensors(weights, config))
+    }
+
+    fn build<N: AsRef<str>, B: AsRef<[u8]>>(
+        files: &[(N, B)],
+        weights: impl FnOnce(&ModelConfig) -> Result<ParamSet>,
+    ) -> Result<Self> {
+        let file = |wanted: &str| {
+            let found = files.iter().find(|(name, _)| name.as_ref() == wanted);
+            found.map(|(_, bytes)| bytes.as_ref())
+        };
+        let needed = |name: &'static str| {
+            file(name).ok_or_else(|| Error::config(name, "the file is missing from the model"))
+        };
+        let mut config = ModelConfig::from_json(needed("config.json")?)?;
+        if let Some(bytes) = file(GENERATION_CONFIG) {
+            let ids = end_of_text_ids(bytes)?;
             if !ids.is_empty() {
                 config.eos_token_id = ids;
             }
         }
-        let params = open_weights(path, &config)?;
-        Self::new(config, Tokenizer::from_json(tokenizer)?, params)
-    }
-
-    /// The same from the bytes of the three files, one file of weights.
-    pub fn from_files(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<Self> {
-        let config = ModelConfig::from_json(config)?;
-        let params = ParamSet::from_safetensors(weights, &config)?;
-        Self::new(config, Tokenizer::from_json(tokenizer)?, params)
+        let tokenizer = Tokenizer::from_json(needed("tokenizer.json")?)?;
+        let chat = ChatTemplate::of_folder(file(TOKENIZER_CONFIG), file(CHAT_TEMPLATE))?;
+        let companions = COMPANIONS.into_iter();
+        let companions = companions
+            .filter_map(|name| file(name).map(|bytes| (name, bytes.to_vec())))
+            .collect();
+        refuse_foreign(&config, &tokenizer)?;
+        let params = weights(&config)?;
+        Ok(Self {
+            chat,
+            companions,
+            ..Self::new(config, tokenizer, params)?
+        })
     }
 
     /// Puts the parts together. End-of-text ids are the config's, or where it has none the
@@ -52,17 +113,7 @@ impl ModelFolder {
     /// # Errors
     /// A tokenizer with more tokens than the model's vocabulary.
     pub fn new(mut config: ModelConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::config(
-                "vocab_size",
-                format!(
-                    "{} is less than the tokenizer's {} tokens; the two files are of different \
-                     models",
-                    config.vocab_size,
-                    tokenizer.vocab_size()
-                ),
-            ));
-        }
+        refuse_foreign(&config, &tokenizer)?;
         if config.eos_token_id.is_empty() {
             config.eos_token_id = tokenizer.eos_ids().to_vec();
         }
@@ -70,32 +121,49 @@ impl ModelFolder {
         Ok(Self {
             config,
             tokenizer,
+            chat: None,
             params,
+            companions: Vec::new(),
         })
+    }
+
+    /// Whether the ids that end a text come from a `generation_config.json`.
+    pub fn has_generation_config(&self) -> bool {
+        self.companions
+            .iter()
+            .any(|(name, _)| *name == GENERATION_CONFIG)
     }
 
     /// Name and bytes of every file of the folder, `model.safetensors` first.
     pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let eos = self
-            .tokenizer
-            .eos_ids()
-            .first()
-            .and_then(|&id| self.tokenizer.token(id));
-        let tokenizer_config = serde_json::json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": false,
-            "model_max_length": self.config.max_position_embeddings,
-            "eos_token": eos,
-        });
-        Ok(vec![
+        let mut files = vec![
             ("model.safetensors", self.params.to_safetensors()?),
             ("config.json", self.config.to_json().into_bytes()),
             ("tokenizer.json", self.tokenizer.to_json()?.into_bytes()),
-            (
-                "tokenizer_config.json",
+        ];
+        if !self
+            .companions
+            .iter()
+            .any(|(name, _)| *name == TOKENIZER_CONFIG)
+        {
+            let eos = self
+                .tokenizer
+                .eos_ids()
+                .first()
+                .and_then(|&id| self.tokenizer.token(id));
+            let tokenizer_config = serde_json::json!({
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "clean_up_tokenization_spaces": false,
+                "model_max_length": self.config.max_position_embeddings,
+                "eos_token": eos,
+            });
+            files.push((
+                TOKENIZER_CONFIG,
                 format!("{tokenizer_config:#}\n").into_bytes(),
-            ),
-        ])
+            ));
+        }
+        files.extend(self.companions.iter().cloned());
+        Ok(files)
     }
 
     /// Writes [`ModelFolder::files`] into `path`, which is created.
@@ -108,6 +176,22 @@ impl ModelFolder {
             std::fs::write(&file, bytes).map_err(io("writing", &file))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a tokenizer with tokens the model has no embedding for.
+fn refuse_foreign(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
+    match tokenizer.last_token() {
+        Some((token, id)) if id as usize >= config.vocab_size => Err(Error::config(
+            "vocab_size",
+            format!(
+                "{} is too few for the tokenizer's {} tokens ({token:?} has id {id}); the two \
+                 files are of different models",
+                config.vocab_size,
+                tokenizer.vocab_size()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -40,6 +40,14 @@ impl Gradients {
         ops::values(&self.tensors[index]).ok()
     }
 
+    /// Changes the gradients in place: `change(name, values)` for each, sorted by name.
+    pub fn update(&mut self, mut change: impl FnMut(&str, &mut [f32])) -> Result<()> {
+        for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
+            ops::with_mut(tensor, |values| change(spec.name(), values))?;
+        }
+        Ok(())
+    }
+
     /// Names and gradients, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.specs.iter().map(ParamSpec::name).zip(&self.tensors)

@@ -10,6 +10,7 @@
     reason = "helpers of a kernel must be compiled along with it for every instruction set"
 )]
 
+mod chat;
 mod config;
 mod cpu;
 mod decoder;
@@ -17,12 +18,14 @@ mod error;
 mod folder;
 mod generate;
 mod gradients;
+mod hub;
 mod layer;
 mod ops;
 mod packed;
 mod params;
 mod tokenizer;
 
+pub use chat::{ChatTemplate, Messages};
 pub use config::{Llama3Scaling, ModelConfig, ModelType};
 pub use decoder::{Decoder, Tape};
 pub use error::{Error, Result};

@@ -74,20 +74,33 @@ impl Tokenizer {
     /// # Errors
     /// Text with a character the vocabulary lacks, where the file has no token for unknowns.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding =
-            self.inner.encode_fast(text, true).map_err(|error| {
-                Error::Tokenizer {
-            action: format!("encoding {:?}", excerpt(text)),
-            problem: self.unknown(text).map_or_else(
-                || error.to_string(),
-                |character| {
-                    format!(
-                        "character {character:?} is not in the tokenizer's vocabulary; remove it \
-                         or use a tokenizer that knows it"
-                    )
-                },
-            ),
-        }
+        self.ids(text, true)
+    }
+
+    /// Token ids of a text that holds the special tokens it needs, such as a rendered chat:
+    /// none are added.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
+        self.ids(text, false)
+    }
+
+    fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(|error| Error::Tokenizer {
+                action: format!("encoding {:?}", excerpt(text)),
+                problem: self.unknown(text).map_or_else(
+                    || error.to_string(),
+                    |character| {
+                        format!(
+                            "character {character:?} is not in the tokenizer's vocabulary; \
+                             remove it or use a tokenizer that knows it"
+                        )
+                    },
+                ),
             })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -97,8 +110,20 @@ impl Tokenizer {
     /// # Errors
     /// An id the tokenizer does not know is left out too; only a broken decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.text(ids, true)
+    }
+
+    /// Text of `ids`, special tokens spelled out.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode`].
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String> {
+        self.text(ids, false)
+    }
+
+    fn text(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         self.inner
-            .decode(ids, true)
+            .decode(ids, skip_special_tokens)
             .map_err(|error| Error::Tokenizer {
                 action: format!("decoding {} tokens", ids.len()),
                 problem: error.to_string(),
@@ -108,6 +133,12 @@ impl Tokenizer {
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The token with the largest id, which need not be the number of tokens less one.
+    pub(crate) fn last_token(&self) -> Option<(String, u32)> {
+        let vocabulary = self.inner.get_vocab(true).into_iter();
+        vocabulary.max_by_key(|(_, id)| *id)
     }
 
     /// Id of the token spelled `token`.

@@ -9,7 +9,9 @@ mod broker;
 mod completions;
 mod config;
 mod doctor;
+mod export;
 mod inspect;
+mod parity;
 mod replay;
 mod report;
 mod roles;
@@ -69,6 +71,8 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Replay(args) => replay::replay(&args, context).await,
         Verb::Audit(args) => audit::audit(&args, context).await,
         Verb::Weigh(args) => weigh_file(&args),
+        Verb::Parity(args) => parity::parity(&args, context).await,
+        Verb::Export(args) => export::export(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,

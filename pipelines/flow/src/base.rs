@@ -48,12 +48,19 @@ pub(crate) async fn adopt_version_zero(weights: &Weights, from: &Weights) -> Res
     }
     let model = from.fetch(PolicyVersion::ZERO).await?;
     let mut files = vec![("model.safetensors", model)];
-    for name in ["config.json", "tokenizer.json"] {
-        let file = from.fetch_file(PolicyVersion::ZERO, name).await?;
-        files.extend(file.map(|file| (name, file)));
-    }
+    files.extend(companions(from).await?);
     let _published = weights.publish(PolicyVersion::ZERO, files).await?;
     Ok(())
+}
+
+/// What version 0 has beside its weights: config, tokenizer, chat template.
+pub(crate) async fn companions(weights: &Weights) -> Result<Vec<(&'static str, Bytes)>> {
+    let mut files = Vec::new();
+    for name in ModelFolder::FILES {
+        let file = weights.fetch_file(PolicyVersion::ZERO, name).await?;
+        files.extend(file.map(|file| (name, file)));
+    }
+    Ok(files)
 }
 
 /// The files of version 0, weights first.

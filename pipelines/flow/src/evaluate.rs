@@ -6,7 +6,9 @@ use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
 use vintage_learner::{evaluation_path, write_evaluation};
 use vintage_local::LocalEngine;
-use vintage_rollout::{Engine, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed};
+use vintage_rollout::{
+    Engine, Form, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed,
+};
 use vintage_store::Store;
 use vintage_trajectory::GroupId;
 
@@ -80,6 +82,7 @@ impl Evaluator {
         let requests = self.prompts.prompts()[..asked].iter().enumerate();
         let requests = requests.map(|(place, prompt)| SampleRequest {
             prompt_text: prompt.text.clone(),
+            rendered: prompt.form == Form::Rendered,
             group: GroupId([0; 16]),
             samples: 1,
             seed: group_seed(seed, place as u64),

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use vintage_model::{ModelConfig, ModelFolder, Tokenizer};
-use vintage_rollout::{PromptSet, Reward, open_reward};
+use vintage_local::NO_CHAT_TEMPLATE;
+use vintage_model::{Messages, ModelConfig, ModelFolder, Tokenizer};
+use vintage_rollout::{Form, PromptSet, Reward, open_reward};
 
 use crate::{
     Error, Result,
@@ -15,7 +16,7 @@ use crate::{
     broker::connect,
     config::{PromptsConfig, RunConfig, TeacherKind, presets},
     settings::rollout_config,
-    tasks::refuse_overlap,
+    tasks::{asked, refuse_overlap},
 };
 
 /// A broker that does not answer for this long is not there.
@@ -29,28 +30,37 @@ pub(crate) async fn check(config: &RunConfig) -> Result<()> {
 
 /// The same without the broker, which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig) -> Result<()> {
-    let (train, heldout) = load(&config.prompts)?;
-    let sets: Vec<_> = std::iter::once(&train).chain(&heldout).collect();
+    let (mut train, mut heldout) = load(&config.prompts)?;
     // A path is only for messages here.
     let rollout = rollout_config(config, train.path())?;
     let reward = open_reward(&rollout.reward)?;
-    let (tokenizer, context) = if let Some(path) = &config.model.path {
-        let folder = ModelFolder::open(path).map_err(|error| {
-            Error::Usage(format!(
-                "model.path = {}: {error}; export the model again, or name another folder",
-                path.display()
-            ))
-        })?;
-        (folder.tokenizer, folder.config.max_position_embeddings)
-    } else {
-        let tokenizer = Tokenizer::characters(&characters(config, sets.iter().copied()))?;
-        let context = ModelConfig::tiny(tokenizer.vocab_size()).max_position_embeddings;
-        (tokenizer, context)
-    };
     if let Some(heldout) = &heldout {
         refuse_overlap(&train, heldout)?;
     }
-    for set in &sets {
+    let (tokenizer, chat, context) = if let Some(path) = &config.model.path {
+        let folder = ModelFolder::open(path).map_err(|error| {
+            Error::Usage(format!(
+                "model.path = {}: {error}; export the model again, name another folder, or write \
+                 hf://OWNER/NAME for a model of the local Hugging Face cache",
+                path.display()
+            ))
+        })?;
+        let context = folder.config.max_position_embeddings;
+        (folder.tokenizer, folder.chat, context)
+    } else {
+        let sets = std::iter::once(&train).chain(&heldout);
+        let tokenizer = Tokenizer::characters(&characters(config, sets))?;
+        let context = ModelConfig::tiny(tokenizer.vocab_size()).max_position_embeddings;
+        (tokenizer, None, context)
+    };
+    let render = |messages: &str| match &chat {
+        None => Err(NO_CHAT_TEMPLATE.to_owned()),
+        Some(chat) => Messages::from_json(messages)
+            .and_then(|messages| chat.render(&messages, true))
+            .map_err(|error| error.to_string()),
+    };
+    for set in std::iter::once(&mut train).chain(&mut heldout) {
+        set.render(render)?;
         if reward.needs_answer() {
             set.require_answers()?;
         }
@@ -76,12 +86,14 @@ fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
         PromptSet::from_reader(Path::new(name), text.as_bytes())
     };
     let of_file = |path: &Option<PathBuf>| path.as_deref().map(PromptSet::load).transpose();
-    let (train, heldout) = (of_file(&config.train)?, of_file(&config.heldout)?);
-    if let Some(train) = train {
-        return Ok((train, heldout));
-    }
-    let heldout = heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?;
-    Ok((built_in("chain6/train.jsonl")?, Some(heldout)))
+    let (train, mut heldout) = (of_file(&config.train)?, of_file(&config.heldout)?);
+    let train = if let Some(train) = train {
+        train
+    } else {
+        heldout = Some(heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?);
+        built_in("chain6/train.jsonl")?
+    };
+    Ok((asked(config, train), heldout.map(|set| asked(config, set))))
 }
 
 fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
@@ -116,8 +128,11 @@ fn check_lengths(
                 prompt.line, prompt.id
             ))
         };
-        let tokens = tokenizer
-            .encode(&prompt.text)
+        let tokens = match prompt.form {
+            Form::Rendered => tokenizer.encode_rendered(&prompt.text),
+            _ => tokenizer.encode(&prompt.text),
+        };
+        let tokens = tokens
             .map_err(|error| refuse(format!("is not in the model's vocabulary: {error}")))?
             .len();
         if tokens + max_tokens > context {

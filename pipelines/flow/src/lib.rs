@@ -8,6 +8,7 @@ pub mod doctor;
 mod error;
 mod evaluate;
 mod event;
+mod export;
 mod folder;
 mod handoff;
 mod inputs;
@@ -28,6 +29,7 @@ pub mod transport;
 
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};
+pub use export::{Exported, export};
 pub use folder::{RunFolder, followers, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
 pub use run::run;

@@ -124,7 +124,7 @@ pub async fn replay_exact(
 }
 
 /// The lead, where settings tell which it is; else the only learner there is.
-async fn lead(folder: &Path, store: &Store) -> Result<Name> {
+pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
     let config = folder.join("config.toml");
     if config.is_file() {
         return Ok(RunConfig::read(&config)?.learner.name);

@@ -52,9 +52,10 @@ impl Task {
                 }),
             ),
         };
+        let load = |path: &Path| Ok::<_, Error>(asked(config, PromptSet::load(path)?));
         let task = Self {
-            train: PromptSet::load(&train)?,
-            heldout: heldout.as_deref().map(PromptSet::load).transpose()?,
+            train: load(&train)?,
+            heldout: heldout.as_deref().map(load).transpose()?,
         };
         if let Some(heldout) = &task.heldout {
             refuse_overlap(&task.train, heldout)?;
@@ -65,6 +66,15 @@ impl Task {
     /// Both sets, training prompts first.
     pub(crate) fn sets(&self) -> impl Iterator<Item = &PromptSet> {
         std::iter::once(&self.train).chain(&self.heldout)
+    }
+}
+
+/// The prompts as they are asked: plain, or as chats.
+pub(crate) fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
+    if config.chat {
+        prompts.as_chats()
+    } else {
+        prompts
     }
 }
 

@@ -4,12 +4,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 use vintage_control::{Name, PolicyVersion};
-use vintage_model::{Decoder, FinishReason, ModelFolder, ParamSet, SamplingParams, Tokenizer};
+use vintage_model::{
+    ChatTemplate, Decoder, FinishReason, Messages, ModelFolder, ParamSet, SamplingParams, Tokenizer,
+};
 use vintage_rollout::{Engine, EngineError, Sample, SampleRequest, Sampling};
 use vintage_store::Weights;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::Error;
+
+/// What a model without a chat template is told.
+pub const NO_CHAT_TEMPLATE: &str = "the model has no chat template (chat_template.jinja, or chat_template in \
+     tokenizer_config.json), so messages make no prompt; take a model that was tuned on chats, or \
+     give plain prompts";
 
 /// Samples in this process, on a blocking thread.
 ///
@@ -19,6 +26,7 @@ pub struct LocalEngine {
     policy: Name,
     weights: Weights,
     tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
     decoder: Arc<Decoder>,
     version: PolicyVersion,
 }
@@ -45,14 +53,14 @@ impl LocalEngine {
         policy: Name,
         version: PolicyVersion,
     ) -> Result<Self, Error> {
-        let config = base_file(&weights, &policy, "config.json").await?;
-        let tokenizer = base_file(&weights, &policy, "tokenizer.json").await?;
+        let files = base_files(&weights, &policy).await?;
         let bytes = fetch(&weights, &policy, version).await?;
         let attempted = format!("open version {version} of policy {policy}");
-        let (tokenizer, decoder) = spawn_blocking(move || {
-            let folder = ModelFolder::from_files(&config, &tokenizer, &bytes)?;
+        let (tokenizer, chat, decoder) = spawn_blocking(move || {
+            let folder = ModelFolder::from_files(&files, &bytes)?;
             Ok((
                 folder.tokenizer,
+                folder.chat,
                 Decoder::new(folder.config, folder.params)?,
             ))
         })
@@ -64,6 +72,7 @@ impl LocalEngine {
             policy,
             weights,
             tokenizer,
+            chat,
             decoder: Arc::new(decoder),
             version,
         })
@@ -84,7 +93,7 @@ impl LocalEngine {
     ) -> Result<Vec<Generated>, Error> {
         let mut encoded = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            encoded.push(self.encode_text(prompt)?);
+            encoded.push(self.encode_text(prompt, false)?);
         }
         self.generate_tokens(encoded, sampling, seeds).await
     }
@@ -131,10 +140,13 @@ impl LocalEngine {
         whole.collect()
     }
 
-    fn encode_text(&self, text: &str) -> Result<Vec<u32>, Error> {
-        self.tokenizer
-            .encode(text)
-            .map_err(model("encode a prompt"))
+    fn encode_text(&self, text: &str, rendered: bool) -> Result<Vec<u32>, Error> {
+        let tokens = if rendered {
+            self.tokenizer.encode_rendered(text)
+        } else {
+            self.tokenizer.encode(text)
+        };
+        tokens.map_err(model("encode a prompt"))
     }
 }
 
@@ -152,8 +164,18 @@ impl Engine for LocalEngine {
         self.decoder.config().max_position_embeddings
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<i32>, EngineError> {
-        Ok(signed(&self.encode_text(text)?))
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
+        Ok(signed(&self.encode_text(text, rendered)?))
+    }
+
+    fn render(&self, messages: &str) -> Result<String, EngineError> {
+        let chat = self.chat.as_ref().ok_or_else(|| {
+            EngineError::BadRequest(format!("policy {}: {NO_CHAT_TEMPLATE}", self.policy))
+        })?;
+        let text = Messages::from_json(messages)
+            .and_then(|messages| chat.render(&messages, true))
+            .map_err(model("render a chat"))?;
+        Ok(text)
     }
 
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
@@ -184,7 +206,7 @@ impl Engine for LocalEngine {
             if request.sampling != sampling {
                 return Err(Error::MixedSettings.into());
             }
-            let tokens = self.encode_text(&request.prompt_text)?;
+            let tokens = self.encode_text(&request.prompt_text, request.rendered)?;
             for index in 0..request.samples {
                 prompts.push(tokens.clone());
                 seeds.push(request.row_seed(index));
@@ -218,20 +240,31 @@ impl Engine for LocalEngine {
     }
 }
 
-async fn base_file(weights: &Weights, policy: &Name, file: &'static str) -> Result<Bytes, Error> {
+/// What version 0 has beside its weights.
+async fn base_files(weights: &Weights, policy: &Name) -> Result<Vec<(&'static str, Bytes)>, Error> {
     let version = PolicyVersion::ZERO;
-    let found = weights
-        .fetch_file(version, file)
-        .await
-        .map_err(|source| Error::Fetch {
-            policy: policy.to_string(),
-            version,
-            source: Box::new(source),
-        })?;
-    found.ok_or_else(|| Error::MissingFile {
-        policy: policy.to_string(),
-        file,
-    })
+    let mut files = Vec::new();
+    for file in ModelFolder::FILES {
+        let found = weights
+            .fetch_file(version, file)
+            .await
+            .map_err(|source| Error::Fetch {
+                policy: policy.to_string(),
+                version,
+                source: Box::new(source),
+            })?;
+        match found {
+            Some(bytes) => files.push((file, bytes)),
+            None if ModelFolder::NEEDED.contains(&file) => {
+                return Err(Error::MissingFile {
+                    policy: policy.to_string(),
+                    file,
+                });
+            }
+            None => {}
+        }
+    }
+    Ok(files)
 }
 
 /// The weights of a version, whose hash is verified before anything is made of them.

@@ -51,7 +51,10 @@ impl From<Error> for EngineError {
             } if matches!(*source, Store::NoSuchVersion { .. }) => Self::VersionGone { version },
             // What a prompt or a request is to blame for.
             Error::Model { source, .. }
-                if matches!(*source, Model::Tokenizer { .. } | Model::Input(_)) =>
+                if matches!(
+                    *source,
+                    Model::Tokenizer { .. } | Model::ChatTemplate { .. } | Model::Input(_)
+                ) =>
             {
                 Self::BadRequest(source.to_string())
             }

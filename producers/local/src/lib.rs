@@ -6,5 +6,5 @@
 mod engine;
 mod error;
 
-pub use engine::{Generated, LocalEngine};
+pub use engine::{Generated, LocalEngine, NO_CHAT_TEMPLATE};
 pub use error::Error;

@@ -17,8 +17,12 @@ pub trait Engine: Send {
     /// Prompt and completion tokens it can hold in one sequence.
     fn context_len(&self) -> usize;
 
-    /// Tokens of a text, as `sample` would use them.
-    fn encode(&self, text: &str) -> Result<Vec<i32>, EngineError>;
+    /// Tokens of a text, as `sample` would use them. A `rendered` chat holds the special tokens it
+    /// needs; to other texts the model's own are added.
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError>;
+
+    /// The text of a chat's messages, a JSON list, up to where the model is to answer.
+    fn render(&self, messages: &str) -> Result<String, EngineError>;
 
     /// Swaps to `version`, whose weights it verifies first. On an error it keeps the old ones.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError>;
@@ -35,6 +39,8 @@ pub trait Engine: Send {
 pub struct SampleRequest {
     /// What to complete.
     pub prompt_text: String,
+    /// Whether it is a rendered chat; see [`Engine::encode`].
+    pub rendered: bool,
     /// The group it becomes; for tracing only, the content does not depend on it.
     pub group: GroupId,
     /// Completions wanted.

@@ -25,7 +25,7 @@ pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
 pub use gate::{Admission, Announced, Gate, GateBase, GateRule, Slot};
 pub use journal::{Journal, read_journals};
-pub use prompts::{Prompt, PromptSet};
+pub use prompts::{Form, Prompt, PromptSet};
 pub use reward::{
     FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward, open_reward,
 };

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
@@ -16,8 +16,10 @@ pub struct Prompt {
     /// Stable name: the row's `id`, or else 16 hexadecimal digits of a digest over text and
     /// answer, so that reordering or extending the file renames nothing.
     pub id: String,
-    /// What the policy completes.
+    /// What the policy completes, in the form [`Prompt::form`] says.
     pub text: String,
+    /// What the text is.
+    pub form: Form,
     /// What the reward compares with.
     pub answer: Option<String>,
     /// Carried into every trajectory and to the reward command.
@@ -26,11 +28,22 @@ pub struct Prompt {
     pub line: usize,
 }
 
+/// What the text of a prompt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// To be completed as it stands.
+    Plain,
+    /// Messages of a chat, a JSON list, which the model's template makes a text of.
+    Messages,
+    /// Such a text: it holds every special token it needs.
+    Rendered,
+}
+
 /// The prompts of one JSONL file, in file order; never empty.
 ///
-/// Two layouts are read, row by row: `{"prompt", "answer"?, "id"?, "metadata"?}`, and GSM8K's
-/// `{"question", "answer"}` as published, whose answer ends in `#### 42`. Other keys are left
-/// alone; blank lines are skipped.
+/// Three layouts are read, row by row: `{"prompt", "answer"?, "id"?, "metadata"?}`, the same with
+/// `"messages": [{"role", "content"}, …]` for the prompt, and GSM8K's `{"question", "answer"}` as
+/// published, whose answer ends in `#### 42`. Other keys are left alone; blank lines are skipped.
 #[derive(Debug, Clone)]
 pub struct PromptSet {
     path: PathBuf,
@@ -118,6 +131,42 @@ impl PromptSet {
         }
     }
 
+    /// The same with every plain prompt as what the user of a chat says.
+    #[must_use]
+    pub fn as_chats(mut self) -> Self {
+        for prompt in &mut self.prompts {
+            if prompt.form == Form::Plain {
+                prompt.text = json!([{"role": "user", "content": prompt.text}]).to_string();
+                prompt.form = Form::Messages;
+            }
+        }
+        self
+    }
+
+    /// Puts what `render` makes of the messages in their place.
+    ///
+    /// # Errors
+    /// Names the row whose messages it refuses.
+    pub fn render(
+        &mut self,
+        mut render: impl FnMut(&str) -> Result<String, String>,
+    ) -> Result<(), Error> {
+        for place in 0..self.prompts.len() {
+            let prompt = &self.prompts[place];
+            if prompt.form == Form::Messages {
+                let text = render(&prompt.text).map_err(|why| {
+                    self.refuse(
+                        prompt,
+                        format!("the messages of prompt {:?}: {why}", prompt.id),
+                    )
+                })?;
+                let prompt = &mut self.prompts[place];
+                (prompt.text, prompt.form) = (text, Form::Rendered);
+            }
+        }
+        Ok(())
+    }
+
     /// An error about one row, naming its place.
     pub(crate) fn refuse(&self, prompt: &Prompt, reason: String) -> Error {
         Error::PromptRow {
@@ -154,7 +203,14 @@ fn parse_row(text: &str, line: usize) -> Result<Prompt, String> {
             "it is not a JSON object; write one a line, {EXAMPLE}"
         ));
     };
-    let (text, answer) = if row.contains_key("prompt") {
+    let mut form = Form::Plain;
+    let (text, answer) = if row.contains_key("messages") {
+        if row.contains_key("prompt") {
+            return Err("it has both \"prompt\" and \"messages\"; keep one".to_owned());
+        }
+        form = Form::Messages;
+        (take_messages(&mut row)?, take_scalar(&mut row, "answer")?)
+    } else if row.contains_key("prompt") {
         (
             take_text(&mut row, "prompt")?,
             take_scalar(&mut row, "answer")?,
@@ -168,7 +224,7 @@ fn parse_row(text: &str, line: usize) -> Result<Prompt, String> {
     } else {
         let keys: Vec<_> = row.keys().map(String::as_str).collect();
         return Err(format!(
-            "it has neither \"prompt\" nor \"question\" (keys: {}); write {EXAMPLE}",
+            "it has neither \"prompt\" nor \"question\" nor \"messages\" (keys: {}); write {EXAMPLE}",
             keys.join(", ")
         ));
     };
@@ -182,6 +238,7 @@ fn parse_row(text: &str, line: usize) -> Result<Prompt, String> {
     Ok(Prompt {
         id,
         text,
+        form,
         answer,
         metadata,
         line,
@@ -223,6 +280,25 @@ fn take_scalar(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>
             "its {key:?} is {}; write a string or a number",
             kind(&other)
         )),
+    }
+}
+
+/// The messages as JSON.
+fn take_messages(row: &mut Map<String, Value>) -> Result<String, String> {
+    const EXAMPLE: &str = r#"write [{"role": "user", "content": "2+2?"}]"#;
+    let messages = row.remove("messages").unwrap_or_default();
+    let Value::Array(list) = &messages else {
+        return Err(format!(
+            "its \"messages\" is {}; {EXAMPLE}",
+            kind(&messages)
+        ));
+    };
+    if list.is_empty() {
+        return Err(format!("its \"messages\" are none; {EXAMPLE}"));
+    }
+    match list.iter().position(|message| !message["role"].is_string()) {
+        Some(at) => Err(format!("message {at} has no \"role\"; {EXAMPLE}")),
+        None => Ok(messages.to_string()),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
     gate::{Gate, GateBase},
-    prompts::PromptSet,
+    prompts::{Form, PromptSet},
     publish::Publisher,
     reward::Reward,
     select::Selector,
@@ -71,7 +71,7 @@ pub struct Worker {
 
 impl Worker {
     /// Checks settings and prompts; nothing is sent yet.
-    pub fn new(setup: WorkerSetup) -> Result<Self, Error> {
+    pub fn new(mut setup: WorkerSetup) -> Result<Self, Error> {
         setup.config.check()?;
         let gate = Gate::new(
             setup.config.gate.rule(),
@@ -80,6 +80,9 @@ impl Worker {
             setup.updates,
             setup.base.clone(),
         )?;
+        let engine = &setup.engine;
+        let render = |messages: &str| engine.render(messages).map_err(|error| error.to_string());
+        setup.prompts.render(render)?;
         check_answers(&setup)?;
         check_lengths(&setup)?;
         // Numbers start at 0 in every life, so a life needs a name of its own.
@@ -228,7 +231,7 @@ fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
     } = setup;
     let context = engine.context_len();
     for prompt in prompts.prompts() {
-        let tokens = match engine.encode(&prompt.text) {
+        let tokens = match engine.encode(&prompt.text, prompt.form == Form::Rendered) {
             Ok(tokens) => tokens.len(),
             Err(source @ EngineError::Failed(_)) => {
                 return Err(Error::Engine {

@@ -31,7 +31,7 @@ impl ModelType {
         }
     }
 
-    fn architecture(self) -> &'static str {
+    pub(crate) fn architecture(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
             Self::Mistral => "MistralForCausalLM",
@@ -149,7 +149,10 @@ impl ModelConfig {
         set("num_hidden_layers", json!(self.num_hidden_layers));
         set("num_attention_heads", json!(self.num_attention_heads));
         set("num_key_value_heads", json!(self.num_key_value_heads));
-        set("head_dim", json!(self.head_dim));
+        // Qwen2's published configs have none.
+        if self.model_type != ModelType::Qwen2 || self.query_width() != self.hidden_size {
+            set("head_dim", json!(self.head_dim));
+        }
         set("hidden_act", json!("silu"));
         set("rms_norm_eps", json!(self.rms_norm_eps));
         set("tie_word_embeddings", json!(self.tie_word_embeddings));

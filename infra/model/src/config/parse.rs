@@ -42,12 +42,13 @@ impl ModelConfig {
             head_dim: keys.count_or("head_dim", default_head_dim)?,
             rope_theta,
             rope_scaling,
-            rms_norm_eps: keys.number("rms_norm_eps")?,
+            // Defaults of transformers, where a published config leaves the key out.
+            rms_norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
             tie_word_embeddings: keys.flag("tie_word_embeddings", false)?,
             attention_bias,
             attention_output_bias: attention_bias && model_type != ModelType::Qwen2,
             qk_norm: model_type == ModelType::Qwen3,
-            max_position_embeddings: keys.count("max_position_embeddings")?,
+            max_position_embeddings: context(&keys, model_type)?,
             eos_token_id: token_ids(&keys, "eos_token_id")?,
             source: source.clone(),
         };
@@ -104,6 +105,18 @@ fn model_type(keys: &Keys<'_>) -> Result<ModelType> {
 }
 
 fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
+    // Classifiers and embedders share the layers and not the head.
+    let ours = model_type.architecture();
+    if let Some(named) = keys.get("architectures")
+        && !named
+            .as_array()
+            .is_some_and(|named| named.iter().any(|name| name == ours))
+    {
+        return Err(keys.wrong(
+            "architectures",
+            format!("{named} is not supported, only [{ours:?}] for this model_type"),
+        ));
+    }
     let act = keys
         .get("hidden_act")
         .and_then(Value::as_str)
@@ -134,7 +147,7 @@ fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
         ));
     }
     // Qwen's configs carry a window that `use_sliding_window = false` turns off.
-    let context = keys.count("max_position_embeddings")?;
+    let context = context(keys, model_type)?;
     let window = keys.get("sliding_window").and_then(Value::as_u64);
     if let (ModelType::Mistral | ModelType::Llama, Some(window)) = (model_type, window)
         && (window as usize) < context
@@ -148,6 +161,16 @@ fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
         return Err(keys.wrong("quantization_config", "quantised weights are not supported"));
     }
     Ok(())
+}
+
+/// Longest sequence; where the key is left out, transformers' default for the family.
+fn context(keys: &Keys<'_>, model_type: ModelType) -> Result<usize> {
+    let default = match model_type {
+        ModelType::Llama => 2048,
+        ModelType::Mistral => 131_072,
+        ModelType::Qwen2 | ModelType::Qwen3 => 32_768,
+    };
+    keys.count_or("max_position_embeddings", default)
 }
 
 /// Base and scaling, from `rope_theta` + `rope_scaling` or transformers 5's `rope_parameters`.

@@ -4,7 +4,7 @@ use super::*;
 
 fn published() -> Value {
     json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100,
+        "model_type": "llama", "vocab_size": 100,
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
         "num_attention_heads": 8, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
         "rope_theta": 500_000.0, "max_position_embeddings": 4096, "hidden_act": "silu",
@@ -34,6 +34,20 @@ fn published_configs_are_read() {
     );
     assert_eq!(config.eos_token_id, [7, 8]);
     assert!(!config.attention_bias && !config.qk_norm && !config.tie_word_embeddings);
+    let mut sparse = with(&json!({"architectures": ["LlamaForCausalLM"]}));
+    for key in ["rms_norm_eps", "max_position_embeddings", "rope_theta"] {
+        sparse.as_object_mut().unwrap().remove(key);
+    }
+    let sparse = parse(&sparse).unwrap();
+    assert_eq!(
+        (
+            sparse.rms_norm_eps,
+            sparse.max_position_embeddings,
+            sparse.rope_theta
+        ),
+        (1e-6, 2048, 10_000.0),
+        "transformers' defaults"
+    );
     let qwen2 = parse(&with(
         &json!({"model_type": "qwen2", "sliding_window": 128}),
     ))
@@ -82,6 +96,11 @@ fn saving_keeps_foreign_keys_and_says_f32() {
 fn errors_name_the_key() {
     let cases = [
         ("model_type", json!({"model_type": "gpt2"}), "gpt2"),
+        (
+            "architectures",
+            json!({"architectures": ["LlamaForSequenceClassification"]}),
+            "LlamaForCausalLM",
+        ),
         ("hidden_size", json!({"hidden_size": "64"}), "no count"),
         ("hidden_size", json!({"hidden_size": null}), "missing"),
         (

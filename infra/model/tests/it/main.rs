@@ -4,7 +4,6 @@ mod candle_reference;
 mod finite_difference;
 mod folder;
 mod models;
-mod parity;
 mod reference;
 mod sequences;
 mod threads;

@@ -238,6 +238,56 @@ pub(crate) enum Variant {
     Fork,
 }
 
+const PARITY: &str = "\
+Examples:
+  vintage parity models            every NAME/ of the folder that has a NAME.oracle/ beside it
+  vintage parity models/qwen3      one model, its oracle in models/qwen3.oracle
+  vintage parity models --output json | jq '.models[].quantities[] | select(.holds | not)'
+
+An oracle holds what another implementation computed: ARCHITECTURE.md says where its layout is
+described. Bounds are built in; DIR/tolerances.json may say what transformers itself is off in
+float32, of which five times is allowed. Exit code 3 if anything is out of bounds.";
+
+/// Compare models and their training with another implementation's results.
+///
+/// Token ids, rendered chat, logits, log-probs at every temperature, greedy continuations, the M2PO
+/// loss with its mask and counts, the gradient of every parameter and its norm, and the parameters
+/// after AdamW's steps, each with its largest error and the bound on it.
+#[derive(Debug, Args)]
+#[command(after_long_help = PARITY)]
+pub(crate) struct ParityArgs {
+    /// Folder of Hugging Face folders with their oracles, or one of them.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+const EXPORT: &str = "\
+Examples:
+  vintage export runs/a --to models/a             the newest version, for transformers or vLLM
+  vintage export runs/a --to models/a-100 --policy-version 100
+  vintage parity models/a                         where you have made an oracle of it";
+
+/// Write a version of a run's policy as a Hugging Face folder.
+///
+/// Weights as they were published, in f32, with the config, tokenizer, chat template and
+/// generation config that version 0 came with. transformers and vLLM load it as it is.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXPORT)]
+pub(crate) struct ExportArgs {
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Where to write it; must not hold anything.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    /// Which version of the policy; the newest if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) policy_version: Option<u64>,
+    /// Of which learner; the lead's if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<vintage_control::Name>,
+}
+
 const REPORT: &str = "\
 Example:
   vintage report runs/a && xdg-open runs/a/report.html";

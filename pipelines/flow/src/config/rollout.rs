@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// `[prompts]`: JSONL files with `prompt` and `answer`, or GSM8K's `question` and `answer`.
+/// `[prompts]`: JSONL files with `prompt` or `messages` and `answer`, or GSM8K's `question` and
+/// `answer`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptsConfig {
@@ -11,6 +12,9 @@ pub struct PromptsConfig {
     /// Prompts to evaluate on, none of which is trained on; unset = the built-in ones, or, with
     /// a `train` file of your own, no evaluation.
     pub heldout: Option<PathBuf>,
+    /// Whether plain prompts are asked as what the user of a chat says, through the model's chat
+    /// template; rows with `messages` always are.
+    pub chat: bool,
 }
 
 /// `[rollout]`

@@ -42,8 +42,9 @@ impl Default for GrpoConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`;
-    /// unset = a tiny decoder of about 0.1 M parameters over the characters of the prompts.
+    /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`, or
+    /// `hf://NAME[@REVISION]` for what the local Hugging Face cache has; unset = a tiny decoder of
+    /// about 0.1 M parameters over the characters of the prompts.
     pub path: Option<PathBuf>,
 }
 

@@ -15,7 +15,9 @@ use vintage_learner::{
     Durability, DurableLog, Inputs, Learner, LearnerEvent, LearnerSummary, Outlet,
 };
 use vintage_local::LocalEngine;
-use vintage_rollout::{ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_rollout::{
+    Engine as _, ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward,
+};
 
 use super::{gate_base, is_evaluated, sink_options, writer};
 use crate::{
@@ -284,10 +286,13 @@ async fn start_evaluator(
             let _received_below = ask.send(version);
         }
     }
+    let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
+    let mut prompts = prompts.clone();
+    prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
     let evaluator = Evaluator {
-        engine: LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?,
+        engine,
         reward: open_reward(&rollout.reward)?,
-        prompts: prompts.clone(),
+        prompts,
         count: config.evaluation.prompts,
         max_tokens: config.rollout.max_tokens,
         seed: config.seed,

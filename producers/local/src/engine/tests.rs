@@ -46,6 +46,7 @@ fn name() -> vintage_control::Name {
 fn request(prompt: &str, slot: u64, samples: u16) -> SampleRequest {
     SampleRequest {
         prompt_text: prompt.to_owned(),
+        rendered: false,
         group: GroupId([slot as u8; 16]),
         samples,
         seed: group_seed(3, slot),
@@ -101,7 +102,7 @@ async fn log_probs_are_those_of_the_decoder() {
         .remove(0)
     {
         assert_eq!(sample.spans[0].version, PolicyVersion(1));
-        assert_eq!(sample.prompt_tokens, engine.encode("12+3=").unwrap());
+        assert_eq!(sample.prompt_tokens, engine.encode("12+3=", false).unwrap());
         let all = sample.prompt_tokens.iter().chain(&sample.completion_tokens);
         let batch = Packed {
             tokens: all.map(|&token| token as u32).collect(),
@@ -189,7 +190,7 @@ async fn a_character_outside_the_vocabulary_is_named() {
     let mut engine = LocalEngine::open(weights, name(), PolicyVersion(0))
         .await
         .unwrap();
-    let error = engine.encode("1+x=").unwrap_err();
+    let error = engine.encode("1+x=", false).unwrap_err();
     assert!(
         matches!(&error, EngineError::BadRequest(why) if why.contains("'x'")),
         "{error}"

@@ -1,6 +1,6 @@
 use std::{io::Cursor, path::Path};
 
-use super::{Prompt, PromptSet};
+use super::{Form, Prompt, PromptSet};
 
 fn read(text: &str) -> Result<PromptSet, String> {
     PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(text.to_owned()))
@@ -71,7 +71,7 @@ fn refusals_name_place_and_remedy() {
         (
             r#"{"text": "1="}"#,
             "tasks.jsonl:1",
-            "neither \"prompt\" nor \"question\" (keys: text)",
+            "neither \"prompt\" nor \"question\" nor \"messages\" (keys: text)",
         ),
         (
             r#"{"prompt": 1}"#,
@@ -103,6 +103,18 @@ fn refusals_name_place_and_remedy() {
             "{\"prompt\": \"1=\", \"id\": \"a\"}\n{\"prompt\": \"2=\", \"id\": \"a\"}",
             "tasks.jsonl:2",
             "another prompt in line 1",
+        ),
+        (r#"{"messages": "1?"}"#, "tasks.jsonl:1", "a string"),
+        (r#"{"messages": []}"#, "tasks.jsonl:1", "\"role\": \"user\""),
+        (
+            r#"{"messages": [{"content": "1?"}]}"#,
+            "tasks.jsonl:1",
+            "message 0 has no \"role\"",
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "1?"}], "prompt": "1"}"#,
+            "tasks.jsonl:1",
+            "keep one",
         ),
         ("\n\n", "tasks.jsonl", "no prompts"),
     ];
@@ -137,6 +149,47 @@ fn an_unreadable_file_is_named() {
     let message = PromptSet::load(&binary).unwrap_err().to_string();
     assert!(
         message.contains("latin1.jsonl:2") && message.contains("UTF-8"),
+        "{message}"
+    );
+}
+
+#[test]
+fn messages_become_what_the_template_makes_of_them() {
+    let rows = concat!(
+        r#"{"messages": [{"role": "user", "content": "1?"}], "answer": 1}"#,
+        "\n",
+        r#"{"prompt": "2=", "answer": "2"}"#,
+    );
+    let rendered = |mut set: PromptSet| {
+        set.render(|messages| Ok(format!("<{messages}>"))).unwrap();
+        // What is rendered is not rendered again.
+        set.render(|_| Err("twice".to_owned())).unwrap();
+        let prompts = set.prompts().iter();
+        prompts
+            .map(|prompt| (prompt.form, prompt.text.clone()))
+            .collect::<Vec<_>>()
+    };
+    let chat = |content: &str| format!(r#"<[{{"content":"{content}","role":"user"}}]>"#);
+    let first = (Form::Rendered, chat("1?"));
+    let plain = read(rows).unwrap();
+    assert_eq!(plain.prompts()[0].answer.as_deref(), Some("1"));
+    let plain_ids: Vec<_> = plain.prompts().iter().map(|p| p.id.clone()).collect();
+    assert_eq!(
+        rendered(plain.clone()),
+        [first.clone(), (Form::Plain, "2=".to_owned())]
+    );
+    let chats = plain.as_chats();
+    let ids: Vec<_> = chats.prompts().iter().map(|p| p.id.clone()).collect();
+    assert_eq!(ids, plain_ids, "a prompt asked as a chat keeps its name");
+    assert_eq!(
+        rendered(chats.clone()),
+        [first, (Form::Rendered, chat("2="))]
+    );
+    let mut chats = chats;
+    let refused = chats.render(|_| Err("no template".to_owned())).unwrap_err();
+    let message = refused.to_string();
+    assert!(
+        message.contains("tasks.jsonl:1") && message.contains("no template"),
         "{message}"
     );
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
     event::ProducerEvent,
     gate::{Admission, Announced, Gate, GateRule, Slot},
-    prompts::{Prompt, PromptSet},
+    prompts::{Form, Prompt, PromptSet},
     select::{Selector, group_seed},
 };
 
@@ -137,6 +137,7 @@ impl Sampler {
             let id = GroupId(Uuid::now_v7().into_bytes());
             requests.push(SampleRequest {
                 prompt_text: prompt.text.clone(),
+                rendered: prompt.form == Form::Rendered,
                 group: id,
                 samples: self.group_size,
                 seed: group_seed(self.seed, slot.number),

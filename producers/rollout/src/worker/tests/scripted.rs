@@ -69,7 +69,7 @@ impl ScriptedEngine {
         let digit = (draw % 10) as i32;
         let length = self.script.length.unwrap_or(1);
         Sample {
-            prompt_tokens: self.encode(&request.prompt_text).unwrap(),
+            prompt_tokens: self.encode(&request.prompt_text, request.rendered).unwrap(),
             completion_tokens: vec![digit; length],
             logprobs: vec![-2.5; length],
             logprob_mode: LogprobMode::Full,
@@ -98,13 +98,17 @@ impl Engine for ScriptedEngine {
         self.script.context
     }
 
-    fn encode(&self, text: &str) -> Result<Vec<i32>, EngineError> {
+    fn encode(&self, text: &str, _rendered: bool) -> Result<Vec<i32>, EngineError> {
         match text.chars().find(|c| !c.is_ascii()) {
             Some(c) => Err(EngineError::BadRequest(format!(
                 "{c:?} is not in the vocabulary"
             ))),
             None => Ok(text.bytes().map(i32::from).collect()),
         }
+    }
+
+    fn render(&self, messages: &str) -> Result<String, EngineError> {
+        Ok(messages.to_owned())
     }
 
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {

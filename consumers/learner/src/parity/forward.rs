@@ -1,0 +1,124 @@
+//! Logits, log-probs and greedy continuations.
+
+use serde::Deserialize;
+use vintage_model::{Decoder, SamplingParams};
+
+use super::batch::Batch;
+use super::oracle::{Oracle, Tensors};
+use super::{Difference, Mismatches, Report, tolerance};
+use crate::Result;
+
+pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -> Result<()> {
+    match oracle.tensors("forward.safetensors")? {
+        None => report.absent("forward.safetensors"),
+        Some(tensors) => {
+            let batch = Batch::new(&tensors)?;
+            logits(&tensors, &batch, decoder, report)?;
+            log_probs(&tensors, &batch, decoder, report)?;
+        }
+    }
+    match oracle.json::<Vec<Continuation>>("greedy.json")? {
+        None => report.absent("greedy.json"),
+        Some(continuations) => greedy(&continuations, decoder, report)?,
+    }
+    Ok(())
+}
+
+fn logits(tensors: &Tensors, batch: &Batch, decoder: &Decoder, report: &mut Report) -> Result<()> {
+    let vocab = decoder.config().vocab_size;
+    if tensors.find("logits").is_none() {
+        report.absent("forward.safetensors: logits");
+        return Ok(());
+    }
+    let [rows, columns] = batch.shape;
+    let expected = tensors.shaped("logits", &[rows, columns, vocab])?;
+    let positions: Vec<u32> = (0..batch.places.len() as u32).collect();
+    let logits = decoder.logits(&batch.packed, &positions)?;
+    let mut seen = Difference::default();
+    for (logits, &place) in logits.chunks_exact(vocab).zip(&batch.places) {
+        let expected = &expected[place * vocab..(place + 1) * vocab];
+        for (token, (logit, expected)) in logits.iter().zip(expected).enumerate() {
+            seen.see(f64::from(*logit), *expected, || {
+                format!("{}, token {token}", batch.describe(place))
+            });
+        }
+    }
+    report.absolute("logits", ("logits_max_abs", tolerance::LOGITS), &seen);
+    Ok(())
+}
+
+fn log_probs(
+    tensors: &Tensors,
+    batch: &Batch,
+    decoder: &Decoder,
+    report: &mut Report,
+) -> Result<()> {
+    let what = "logprob_mask";
+    let mut temperatures = Vec::new();
+    for (name, _) in tensors.iter() {
+        if let Some(temperature) = name.strip_prefix("logprobs_t") {
+            let temperature = temperature
+                .parse::<f32>()
+                .map_err(|_| tensors.refuse(name, "does not end in a temperature"))?;
+            temperatures.push((name, temperature));
+        }
+    }
+    if temperatures.is_empty() {
+        report.absent("forward.safetensors: logprobs_t*");
+        return Ok(());
+    }
+    let mask = tensors.shaped(what, &batch.shape)?;
+    let places: Vec<usize> = (0..mask.len())
+        .filter(|&place| mask[place] != 0.0)
+        .collect();
+    for (name, temperature) in temperatures {
+        let expected = tensors.shaped(name, &batch.shape)?;
+        let targets = batch.targets(&places, temperature, tensors, what)?;
+        let scored = decoder.score(&batch.packed, &targets)?;
+        let mut seen = Difference::default();
+        for (log_prob, &place) in scored.logprob.iter().zip(&places) {
+            seen.see(f64::from(*log_prob), expected[place], || {
+                batch.describe(place)
+            });
+        }
+        let ours = if temperature == 1.0 {
+            tolerance::LOGPROBS
+        } else {
+            tolerance::TEMPERED_LOGPROBS
+        };
+        report.absolute(name, (&format!("{name}_max_abs"), ours), &seen);
+    }
+    Ok(())
+}
+
+/// A prompt and its likeliest tokens.
+#[derive(Deserialize)]
+struct Continuation {
+    prompt_ids: Vec<u32>,
+    continuation: Vec<u32>,
+}
+
+fn greedy(continuations: &[Continuation], decoder: &Decoder, report: &mut Report) -> Result<()> {
+    let prompts: Vec<_> = continuations
+        .iter()
+        .map(|continuation| continuation.prompt_ids.clone())
+        .collect();
+    let longest = continuations
+        .iter()
+        .map(|continuation| continuation.continuation.len());
+    let params = SamplingParams {
+        temperature: 0.0,
+        max_tokens: longest.max().unwrap_or(0),
+        ..SamplingParams::default()
+    };
+    let completions = decoder.generate(&prompts, &params, &vec![0; prompts.len()])?;
+    let mut seen = Mismatches::default();
+    for (number, (completion, expected)) in completions.iter().zip(continuations).enumerate() {
+        for (at, expected) in expected.continuation.iter().enumerate() {
+            let place = format!("prompt {number}, token {at}");
+            seen.see(&completion.tokens.get(at), &Some(expected), &place);
+        }
+    }
+    report.equal("greedy", seen);
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Parameters after AdamW's steps.
+
+use vintage_control::OptimizerSettings;
+use vintage_model::{Decoder, Gradients, ParamSet};
+
+use super::oracle::{Oracle, Tensors};
+use super::training::{Step, Task};
+use super::{Difference, Measure, Mismatches, Report, tolerance};
+use crate::{AdamW, Result};
+
+/// Differences up to this are not counted in the share of parameters that are off.
+const OFF: f64 = 1e-6;
+
+/// Steps on one batch, and what they should come to.
+pub(super) struct Run<'a> {
+    /// What decays: `2d` or `all`.
+    pub(super) decay: &'static str,
+    pub(super) settings: OptimizerSettings,
+    pub(super) log: &'a [Step],
+}
+
+impl Run<'_> {
+    /// Takes the steps from `decoder`, on its own gradients.
+    pub(super) fn compare(
+        &self,
+        oracle: &Oracle,
+        task: &Task,
+        decoder: &Decoder,
+        report: &mut Report,
+    ) -> Result<()> {
+        let decay = self.decay;
+        let stored = oracle.steps(&self.prefix())?;
+        let logged = self.log.iter().map(|step| step.number);
+        let Some(last) = logged.chain(stored.iter().copied()).max() else {
+            report.absent(&format!("steps_decay_{decay} and {}*", self.prefix()));
+            return Ok(());
+        };
+        if stored.is_empty() {
+            report.absent(&format!("{}*.safetensors", self.prefix()));
+        }
+        let mut decoder = decoder.clone();
+        let mut optimizer = AdamW::default();
+        let (mut loss, mut norm) = <(Difference, Relative)>::default();
+        let mut counts = Mismatches::default();
+        let mut after = Vec::new();
+        for step in 1..=last {
+            let mut gradients = Gradients::zeros_like(decoder.params())?;
+            let updated = task.update(&decoder, &mut gradients)?;
+            let found = optimizer.step(&self.settings, decoder.params_mut(), &gradients)?;
+            if let Some(expected) = self.log.iter().find(|logged| logged.number == step) {
+                let place = || format!("step {step}");
+                loss.see(updated.weighed.loss, expected.loss, place);
+                norm.see(found, expected.grad_norm, place);
+                expected
+                    .counts
+                    .compare(&updated.weighed, &place(), &mut counts);
+            }
+            if stored.contains(&step)
+                && let Some(expected) = oracle.tensors(&self.file(step))?
+            {
+                after.push((step, Parameters::new(decoder.params(), &expected)?));
+            }
+        }
+        if self.log.is_empty() {
+            report.absent(&format!("m2po.json: steps_decay_{decay}"));
+        } else {
+            let key = format!("adamw_{decay}_loss_abs_worst");
+            report.absolute(
+                format!("adamw_{decay}_loss"),
+                (&key, tolerance::LOSS),
+                &loss,
+            );
+            let key = format!("adamw_{decay}_grad_norm_rel_worst");
+            let bound = (key.as_str(), tolerance::LATER_NORM);
+            let name = format!("adamw_{decay}_gradient_norm");
+            report.add(name, Measure::Relative, bound, norm.error, &norm.of);
+            report.equal(format!("adamw_{decay}_counts"), counts);
+        }
+        for (step, parameters) in after {
+            let name = format!("adamw_{decay}_step{step}");
+            parameters.report(&name, self.settings.lr, report);
+        }
+        Ok(())
+    }
+
+    /// Takes the first step on the stored gradient: AdamW without the model.
+    pub(super) fn compare_alone(
+        &self,
+        oracle: &Oracle,
+        stored: &Tensors,
+        decoder: &Decoder,
+        report: &mut Report,
+    ) -> Result<()> {
+        let Some(expected) = oracle.tensors(&self.file(1))? else {
+            report.absent(&self.file(1));
+            return Ok(());
+        };
+        let mut params = decoder.params().clone();
+        let mut gradients = Gradients::zeros_like(&params)?;
+        gradients.update(|name, values| {
+            let stored = stored
+                .find(name)
+                .into_iter()
+                .flat_map(|table| &table.values);
+            for (value, &stored) in values.iter_mut().zip(stored) {
+                *value = stored as f32;
+            }
+        })?;
+        AdamW::default().step(&self.settings, &mut params, &gradients)?;
+        let found = Parameters::new(&params, &expected)?;
+        let name = format!("adamw_{}_alone", self.decay);
+        report.absolute(name, ("", tolerance::ADAMW), &found.difference);
+        Ok(())
+    }
+
+    fn prefix(&self) -> String {
+        format!("adamw_decay_{}_step", self.decay)
+    }
+
+    fn file(&self, step: u64) -> String {
+        format!("{}{step}.safetensors", self.prefix())
+    }
+}
+
+/// The largest relative difference of numbers that are compared one by one.
+#[derive(Default)]
+struct Relative {
+    error: f64,
+    of: Difference,
+}
+
+impl Relative {
+    fn see(&mut self, found: f64, expected: f64, place: impl Fn() -> String) {
+        let mut one = Difference::default();
+        one.see(found, expected, &place);
+        let error = one.relative();
+        self.of.see(found, expected, &place);
+        if error > self.error || (error.is_nan() && !self.error.is_nan()) {
+            self.error = error;
+            self.of.worst = Some(place());
+        }
+    }
+}
+
+/// Parameters beside the expected ones.
+struct Parameters {
+    difference: Difference,
+    /// Absolute, ascending.
+    errors: Vec<f64>,
+}
+
+impl Parameters {
+    fn new(found: &ParamSet, expected: &Tensors) -> Result<Self> {
+        let mut difference = Difference::default();
+        let mut errors = Vec::with_capacity(found.parameter_count());
+        for spec in found.specs() {
+            let name = spec.name();
+            let expected = expected.shaped(name, spec.shape())?;
+            let found = found.values(name);
+            let found = found.iter().flat_map(|values| values.iter());
+            for (at, (&found, &expected)) in found.zip(expected).enumerate() {
+                let found = f64::from(found);
+                errors.push((found - expected).abs());
+                difference.see(found, expected, || format!("{name}, value {at}"));
+            }
+        }
+        errors.sort_by(f64::total_cmp);
+        Ok(Self { difference, errors })
+    }
+
+    /// The percentile, the share that is off, and the largest difference, which may be a whole
+    /// step: where a gradient is near AdamW's epsilon, the last bit of it decides the step.
+    fn report(&self, name: &str, lr: f64, report: &mut Report) {
+        let count = self.errors.len();
+        let rank = (0.999 * count as f64).ceil() as usize;
+        let p999 = self.errors.get(rank.saturating_sub(1)).copied();
+        let off = count - self.errors.partition_point(|error| *error <= OFF);
+        let share = off as f64 / count.max(1) as f64;
+        for (measure, key, ours, error) in [
+            (
+                Measure::P999,
+                "p999",
+                tolerance::STEP_P999,
+                p999.unwrap_or(f64::NAN),
+            ),
+            (
+                Measure::Share,
+                "share_over_1e6",
+                tolerance::STEP_SHARE,
+                share,
+            ),
+            (Measure::Absolute, "max_abs", lr, self.difference.absolute),
+        ] {
+            let key = format!("{name}.{key}");
+            report.add(name, measure, (&key, ours), error, &self.difference);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A version of a policy as a Hugging Face folder.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vintage_control::{Name, PolicyVersion, Sha256};
+use vintage_model::ModelFolder;
+use vintage_store::{Weights, sha256};
+
+use crate::{
+    Error, Result,
+    base::companions,
+    config::RunConfig,
+    folder::{learner_config, open_store},
+    replay::lead,
+};
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Exported {
+    /// The folder.
+    pub path: PathBuf,
+    /// The lineage.
+    pub policy: Name,
+    /// Its version.
+    pub version: PolicyVersion,
+    /// Digest of `model.safetensors`, which is the published one byte for byte.
+    pub weights_sha256: Sha256,
+    /// Names of its files.
+    pub files: Vec<&'static str>,
+}
+
+/// Writes `version` (the newest, if not given) of the policy of `learner` (the lead, if not given)
+/// out of the run in `folder` to `to`: config, tokenizer, chat template and generation config of
+/// version 0 beside the version's own weights.
+///
+/// # Errors
+/// A run without that learner or version, and a folder `to` that is not empty.
+pub async fn export(
+    folder: &Path,
+    learner: Option<&Name>,
+    version: Option<PolicyVersion>,
+    to: &Path,
+) -> Result<Exported> {
+    let refuse = |path: &Path, what: String| Error::Folder {
+        path: path.to_owned(),
+        what,
+    };
+    if !folder.is_dir() {
+        return Err(refuse(
+            folder,
+            "is no folder: name a run's folder".to_owned(),
+        ));
+    }
+    if to
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some())
+    {
+        return Err(refuse(to, "is not empty: name another folder".to_owned()));
+    }
+    let store = open_store(folder)?;
+    let learner = match learner {
+        Some(name) => name.clone(),
+        None => lead(folder, &store).await?,
+    };
+    let Some(config) = learner_config(folder, &learner)? else {
+        return Err(refuse(folder, format!("has no learner {learner}")));
+    };
+    let policy = RunConfig::read(&config)?.learner.policy;
+    let weights = Weights::new(store, policy.clone());
+    let newest = weights.latest().await?;
+    let Some(version) = version.or(newest) else {
+        return Err(refuse(
+            folder,
+            format!("has no version of policy {policy} yet"),
+        ));
+    };
+    let bytes = weights.fetch(version).await?;
+    let model = ModelFolder::from_files(&companions(&weights).await?, &bytes)?;
+    model.save(to)?;
+    Ok(Exported {
+        path: to.to_owned(),
+        policy,
+        version,
+        weights_sha256: sha256(&bytes),
+        files: model.files()?.into_iter().map(|(name, _)| name).collect(),
+    })
+}
