@@ -88,6 +88,10 @@ impl Bus {
     }
 
     fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
+        // Before librdkafka does it: OpenSSL would free its tables when the process exits, and
+        // clients are destroyed on threads of their own, which may be in the middle of a handshake
+        // then. Seen as SIGSEGV after the last line of output. This leaves the tables alone.
+        openssl_sys::init();
         Self {
             inner: Arc::new(Inner {
                 settings,
