@@ -24,6 +24,8 @@ pub(crate) fn train(out: &Path, broker: &str) -> Command {
         "evaluation.prompts=16",
         "learner.checkpoint_every=5",
         "topics.partitions=2",
+        // Some files in every partition, however fast the learner asks for them.
+        "archive.roll_bytes=50000",
     ] {
         command.args(["--set", setting]);
     }
