@@ -12,12 +12,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vintage_tests::{Running, place, python, replayed, run, vintage};
+use vintage_tests::{Running, audit, both, place, python, replayed, run, vintage};
 
-use crate::{
-    audit::{audit, both},
-    roles::Broker,
-};
+use crate::roles::Broker;
 
 const STEPS: u64 = 60;
 const TOPIC: &str = "vintage.run.rollouts.v1";

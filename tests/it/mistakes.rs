@@ -1,11 +1,26 @@
 //! The checks are checked: a mistake is seeded into the program, and the check that is there for it
 //! finds it. The same without the mistake passes, so that nothing else is found.
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
-use vintage_tests::{faulted, place, run};
+use std::{
+    path::Path,
+    sync::mpsc::channel,
+    time::{Duration, Instant},
+};
 
-use crate::{audit::audit, small};
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use vintage_tests::{
+    Kafka, audited,
+    chaos::{Life, Stage, Who},
+    faulted, place, run,
+};
+
+use crate::small;
+
+/// How often a question is asked again whose answer no event tells.
+const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Audits a small run with these faults, however it ends: it may notice a mistake itself.
 fn seeded(faults: &str, settings: &[&str]) -> Result<Value> {
@@ -15,16 +30,7 @@ fn seeded(faults: &str, settings: &[&str]) -> Result<Value> {
         command.args(["--set", setting]);
     }
     run(faulted(&command, faults))?;
-    let ended = audit(&out, &[])?;
-    let told: Value = serde_json::from_str(&ended.stdout)
-        .with_context(|| format!("{}: {}", ended.status, ended.stderr))?;
-    let code = if told["holds"] == true { 0 } else { 3 };
-    ensure!(
-        ended.status.code() == Some(code),
-        "{}: {told}",
-        ended.status
-    );
-    Ok(told)
+    audited(&out)
 }
 
 fn found(told: &Value, what: &str) -> Result<()> {
@@ -58,4 +64,123 @@ fn an_update_run_before_its_plan_is_found_when_it_is_killed_between() -> Result<
     holds(&seeded(kill, &[])?)?;
     let told = seeded(&format!("{kill},mistake.announce_first"), &[])?;
     found(&told, "update 1 was done, and there is no plan of it")
+}
+
+/// Trains on a recorded log, much of which is too old for it: sixteen groups are sampled before
+/// there is a second version.
+#[test]
+fn a_rejection_left_out_of_the_plan_is_missed() -> Result<()> {
+    let (folder, log) = place()?;
+    let mut record = small::digits(folder.path(), &log)?;
+    record.args(["--set", "learner.steps=30"]);
+    small::finished(record)?;
+    let learn = |faults: &str| {
+        let out = folder.path().join(format!("learner-{faults}"));
+        let mut command = small::verb("learn", &out);
+        for setting in [
+            &format!("prompts.train={}", small::prompts(folder.path())?.display()),
+            &format!("learner.archive={}", log.display()),
+            "learner.source=archive",
+            "learner.steps=30",
+            "learner.max_age=1",
+        ] {
+            command.args(["--set", setting]);
+        }
+        let ended = run(faulted(&command, faults))?;
+        ensure!(ended.status.success(), "{}", ended.stderr);
+        audited(&out)
+    };
+    let right = learn("")?;
+    holds(&right)?;
+    let rejected = &right["learners"]["lead"]["rejected"];
+    ensure!(rejected["too_stale"].as_u64() > Some(0), "{right:#}");
+    found(&learn("mistake.silent_reject")?, "no plan before names it")
+}
+
+/// A run of one partition on `kafka`.
+fn stage(folder: &Path, run: &str, kafka: &Kafka) -> Result<Stage> {
+    let stage = Stage::new(&folder.join(run), run, kafka.address())?;
+    Ok(stage.beside("one", &["topics.replication=1", "topics.partitions=1"]))
+}
+
+/// First ^C, and its end.
+fn drained(mut life: Life) -> Result<()> {
+    life.signal(Signal::INT)?;
+    let status = life.reap()?;
+    let well = matches!(status.code(), Some(0 | 130));
+    ensure!(well, "{} ended ({status}):\n{}", life.who, life.said());
+    Ok(())
+}
+
+/// A sink is stopped before its first file has a name, and continued once another has written
+/// three: what an audit finds then.
+fn late_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
+    let stage = stage(folder, run, kafka)?;
+    let (tell, _nobody_asks) = channel();
+    let learner = stage.start(Who::Learner, 0, "", &tell)?;
+    let producer = stage.start(Who::Rollout, 1, "", &tell)?;
+    // The first object is what all sinks agree on, the second its first file.
+    let faults = format!("store.synced=stop@2{mistake}");
+    let late = stage.start(Who::Sink(0), 2, &faults, &tell)?;
+    late.stopped()?;
+    let other = stage.start(Who::Sink(1), 3, "store.linked=stop@3", &tell)?;
+    other.stopped()?;
+    for sink in [&other, &late] {
+        sink.signal(Signal::CONT)?;
+    }
+    for life in [producer, learner, other, late] {
+        drained(life)?;
+    }
+    audited(&stage.run())
+}
+
+#[test]
+fn a_file_renamed_over_another_breaks_the_chain() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    holds(&late_sink(folder.path(), "right", &kafka, "")?)?;
+    let told = late_sink(folder.path(), "wrong", &kafka, ",mistake.overwrite")?;
+    found(&told, "the files before end at offset")
+}
+
+/// A sink that closes no file is killed with records in hand, and started again as others are: what
+/// an audit finds then.
+fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
+    let stage = stage(folder, run, kafka)?;
+    let topic = format!("vintage.{run}.rollouts.v1");
+    let (tell, ended) = channel();
+    let learner = stage.start(Who::Learner, 0, "", &tell)?;
+    let producer = stage.start(Who::Rollout, 1, "", &tell)?;
+    let mut holding = stage.clone();
+    holding
+        .settings
+        .push("archive.roll_seconds=3600".to_owned());
+    let mut sink = holding.start(Who::Sink(0), 2, mistake, &tell)?;
+    let begun = Instant::now();
+    // Its group learns of them at once by mistake, and otherwise once they are in a file.
+    while !mistake.is_empty() && kafka.told("vintage-archive", &topic)? == 0 {
+        let early = ended.recv_timeout(LOOK).is_ok() || begun.elapsed() > PATIENCE;
+        ensure!(!early, "nothing was told:\n{}", sink.said());
+    }
+    sink.signal(Signal::KILL)?;
+    sink.reap()?;
+    let told = kafka.told("vintage-archive", &topic)?;
+    ensure!((told > 0) != mistake.is_empty(), "{told} were told");
+    let faults = format!("store.linked=stop@1,{mistake}");
+    let sink = stage.start(Who::Sink(0), 3, faults.trim_end_matches(','), &tell)?;
+    sink.stopped()?;
+    sink.signal(Signal::CONT)?;
+    for life in [producer, learner, sink] {
+        drained(life)?;
+    }
+    audited(&stage.run())
+}
+
+#[test]
+fn a_sink_that_trusts_its_group_loses_what_the_audit_misses() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    holds(&killed_sink(folder.path(), "right", &kafka, "")?)?;
+    let told = killed_sink(folder.path(), "wrong", &kafka, "mistake.group_offset")?;
+    found(&told, "the files before end at offset 0")
 }

@@ -101,6 +101,14 @@ impl Kafka {
         Ok(self.runtime.block_on(self.bus.watermarks(topic))?)
     }
 
+    /// What the group `group` has told of a topic, in all.
+    pub fn told(&self, group: &str, topic: &str) -> Result<i64> {
+        let told = self
+            .runtime
+            .block_on(self.bus.group_offsets(group, topic))?;
+        Ok(told.values().map(|offset| offset.0).sum())
+    }
+
     /// Deletes the records of a topic before these offsets, by partition from 0.
     pub fn delete_before(&self, topic: &str, offsets: &[i64]) -> Result<()> {
         let of =

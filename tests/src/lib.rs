@@ -1,5 +1,6 @@
 //! Harness of the integration tests: the built `vintage`, driven from outside as a user would.
 
+mod audit;
 pub mod chaos;
 mod kafka;
 mod s3;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use audit::{audit, audited, both};
 pub use kafka::Kafka;
 pub use s3::{S3, options as s3_options};
 

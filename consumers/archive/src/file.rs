@@ -2,22 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Display, ops::Range, sync::Arc};
 
-use arrow::{
-    array::{RecordBatch, RecordBatchReader as _},
-    compute::concat_batches,
-};
-use bytes::{Buf as _, Bytes};
-use parquet::{
-    arrow::{
-        ProjectionMask,
-        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
-    },
-    errors::ParquetError,
-    file::{
-        metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
-        reader::{ChunkReader, Length},
-        statistics::Statistics,
-    },
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use parquet::file::{
+    metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+    statistics::Statistics,
 };
 use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, Partition};
 use vintage_store::Store;
@@ -28,6 +17,7 @@ use crate::{
     encode::{FOOTER_KEY, SCHEMA_KEY},
     path,
     seal::{Seal, TAIL, footer_len},
+    window::Loaded,
 };
 
 /// First read from the end of a file: holds footer and seal of all but unusually large ones.
@@ -235,19 +225,15 @@ impl Opened {
         bytes: Loaded,
         roots: Option<&'static [&'static str]>,
     ) -> Result<RecordBatch> {
-        let window = Window {
-            pieces: bytes.0,
-            length: self.file.bytes,
-        };
         let groups = if self.seal.is_some() {
             vec![group]
         } else {
             all(&self.metadata)
         };
         let metadata = Arc::clone(&self.metadata);
-        let decoded =
-            tokio::task::spawn_blocking(move || decode(window, metadata, groups, roots)).await;
-        match decoded {
+        let length = self.file.bytes;
+        let decode = move || bytes.decode(length, metadata, groups, roots);
+        match tokio::task::spawn_blocking(decode).await {
             Ok(batch) => batch.map_err(|error| self.corrupt(error)),
             Err(panic) => Err(self.corrupt(format!("the Parquet reader panicked: {panic}"))),
         }
@@ -436,76 +422,4 @@ fn archive_footer(metadata: &ParquetMetaData) -> std::result::Result<ArchiveFoot
 fn key_value<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     let pairs = metadata.file_metadata().key_value_metadata()?;
     pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
-}
-
-fn decode(
-    window: Window,
-    metadata: Arc<ParquetMetaData>,
-    groups: Vec<usize>,
-    roots: Option<&[&str]>,
-) -> std::result::Result<RecordBatch, ParquetError> {
-    // What the rows are is told by Parquet's own types; see the encoder.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
-    let rows: i64 = groups
-        .iter()
-        .map(|&g| metadata.metadata().row_group(g).num_rows())
-        .sum();
-    let columns = match roots {
-        Some(roots) => ProjectionMask::columns(
-            metadata.metadata().file_metadata().schema_descr(),
-            roots.iter().copied(),
-        ),
-        None => ProjectionMask::all(),
-    };
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(window, metadata)
-        .with_projection(columns)
-        .with_row_groups(groups)
-        .with_batch_size(usize::try_from(rows).unwrap_or(0).max(1))
-        .build()?;
-    let schema = reader.schema();
-    let batches: Vec<_> = reader.collect::<std::result::Result<_, _>>()?;
-    Ok(concat_batches(&schema, &batches)?)
-}
-
-/// Bytes of a file, each piece with where it starts; ascending.
-#[derive(Debug, Clone)]
-pub(crate) struct Loaded(Vec<(u64, Bytes)>);
-
-/// Parts of a file in memory, at their places.
-struct Window {
-    pieces: Vec<(u64, Bytes)>,
-    length: u64,
-}
-
-impl Length for Window {
-    fn len(&self) -> u64 {
-        self.length
-    }
-}
-
-impl ChunkReader for Window {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
-        let piece = self.pieces.iter().rev().find(|(from, _)| *from <= start);
-        let length = piece.map_or(0, |(from, bytes)| {
-            (from + bytes.len() as u64).saturating_sub(start)
-        });
-        Ok(self.get_bytes(start, length as usize)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
-        let piece = self.pieces.iter().rev().find(|(from, _)| *from <= start);
-        let found = piece.and_then(|(from, bytes)| {
-            let from = usize::try_from(start - from).ok()?;
-            let range = from..from.checked_add(length)?;
-            (range.end <= bytes.len()).then(|| bytes.slice(range))
-        });
-        found.ok_or_else(|| {
-            ParquetError::EOF(format!(
-                "{length} bytes at {start} are beyond the row group"
-            ))
-        })
-    }
 }

@@ -202,16 +202,10 @@ impl Heads {
                 }
                 continue;
             }
-            let Some(file) = self.files.pop_front() else {
+            self.groups = self.reader.open_next(&mut self.files).await?;
+            if self.groups.is_none() {
                 return Ok(None);
-            };
-            let footer = file.footer;
-            let opened = self
-                .reader
-                .open(footer.incarnation, footer.partition, footer.base_offset)
-                .await?;
-            let groups = (0..opened.groups()).collect();
-            self.groups = Some((opened, groups));
+            }
         }
     }
 }

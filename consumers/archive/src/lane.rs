@@ -11,10 +11,11 @@ use vintage_trajectory::GroupId;
 
 use crate::{
     ArchivedMessage, Error, Filtered, Reader, Result, Selection, SelectionCounts,
-    file::{Loaded, Opened},
+    file::Opened,
     head::{HEAD_AND_TRAITS, Head, heads},
     reader::Known,
     rowgroup::RowGroup,
+    window::Loaded,
 };
 
 /// A whole group of the archive. Its rows are read when they are asked for.

@@ -1,7 +1,7 @@
 //! Reading the archive back: files, chains, messages.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -374,6 +374,21 @@ impl Reader {
             file: place.path(),
             why: "it was listed and is not there any more".to_owned(),
         })
+    }
+
+    /// Opens the first of `files` and takes it from them: the file, and its row groups to be read.
+    pub(crate) async fn open_next(
+        &self,
+        files: &mut VecDeque<ArchiveFile>,
+    ) -> Result<Option<(Opened, VecDeque<usize>)>> {
+        let Some(ArchiveFile { footer, .. }) = files.pop_front() else {
+            return Ok(None);
+        };
+        let opened = self
+            .open(footer.incarnation, footer.partition, footer.base_offset)
+            .await?;
+        let groups = (0..opened.groups()).collect();
+        Ok(Some((opened, groups)))
     }
 
     /// A row group, from the cache or the store.

@@ -76,16 +76,16 @@ impl Bus {
         loop {
             match self.look_up(topic).await {
                 Ok(Some(partitions)) => return Ok(partitions),
+                Ok(None) if self.is_embedded() || begun.elapsed() > PROPAGATION => {
+                    return Err(Error::NoSuchTopic {
+                        topic: topic.to_owned(),
+                        bootstrap: self.bootstrap().to_owned(),
+                    });
+                }
                 Ok(None) => {}
-                // The node that was asked may have fallen.
-                Err(Error::Unreachable { .. }) if begun.elapsed() < FAILOVER => continue,
+                // The node that was asked may have fallen; a refused connection is told at once.
+                Err(Error::Unreachable { .. }) if begun.elapsed() < FAILOVER => {}
                 Err(error) => return Err(error),
-            }
-            if self.is_embedded() || begun.elapsed() > PROPAGATION {
-                return Err(Error::NoSuchTopic {
-                    topic: topic.to_owned(),
-                    bootstrap: self.bootstrap().to_owned(),
-                });
             }
             // Metadata is eventually consistent and there is nothing to wait on.
             tokio::time::sleep(PROPAGATION_LOOK).await;
@@ -247,7 +247,8 @@ impl Bus {
     }
 }
 
-/// Whether the node asked does not lead the partition, or none does at the moment.
+/// Whether the node asked does not lead the partition, none does at the moment, or one does so newly
+/// that it cannot say yet where the partition ends.
 fn has_no_leader(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as C;
     code_of(error).is_some_and(|code| {
@@ -257,6 +258,7 @@ fn has_no_leader(error: &KafkaError) -> bool {
                 C::UnknownTopicOrPartition
                     | C::UnknownPartition
                     | C::ReplicaNotAvailable
+                    | C::OffsetNotAvailable
                     | C::FencedLeaderEpoch
                     | C::UnknownLeaderEpoch
             )
@@ -284,6 +286,7 @@ mod tests {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
             RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__DESTROY_BROKER,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
         ];
         nodes.request_errors(RDKafkaApiKey::ListOffsets, &refusals.repeat(4));
         let bus = Bus::connect(&nodes.bootstrap_servers(), &BTreeMap::new())?;

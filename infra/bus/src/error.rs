@@ -396,6 +396,7 @@ pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
             | C::NotController
             | C::CoordinatorNotAvailable
             | C::CoordinatorLoadInProgress
+            | C::NotCoordinator
     )
 }
 

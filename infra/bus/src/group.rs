@@ -1,7 +1,7 @@
 //! Where a consumer group says it stands. It is said for those who watch the brokers; nothing here
 //! goes on from it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use rdkafka::{
     Offset as Native, TopicPartitionList,
@@ -10,7 +10,11 @@ use rdkafka::{
 };
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Error, Result};
+use crate::{
+    Bus, Error, Result,
+    ask::{FAILOVER, PROPAGATION_LOOK},
+    error::{code_of, is_connectivity},
+};
 
 impl Bus {
     /// The offsets that a group has told of a topic, by partition.
@@ -22,24 +26,38 @@ impl Bus {
         group: &str,
         topic: &str,
     ) -> Result<BTreeMap<Partition, Offset>> {
-        let partitions = self.partitions(topic).await?;
+        let mut asked = TopicPartitionList::new();
+        for partition in self.partitions(topic).await? {
+            asked.add_partition(topic, partition.0);
+        }
         let timeout = self.timeout();
         let mut config = self.settings().probe();
         config.set("group.id", group);
-        let name = topic.to_owned();
-        let asked = tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer = config.create()?;
-            let mut asked = TopicPartitionList::new();
-            for partition in &partitions {
-                asked.add_partition(&name, partition.0);
+        let begun = Instant::now();
+        let told = loop {
+            let (config, asked) = (config.clone(), asked.clone());
+            let answer = tokio::task::spawn_blocking(move || {
+                let client: BaseConsumer = config.create()?;
+                client.committed_offsets(asked, timeout)
+            });
+            let answer = answer.await.map_err(|_| Error::Stopped {
+                what: "a question to the brokers",
+            })?;
+            match answer {
+                Ok(told) => break told,
+                // A group that is new, or whose coordinator fell, has none for a moment.
+                Err(error)
+                    if begun.elapsed() < FAILOVER
+                        && code_of(&error).is_some_and(is_connectivity) =>
+                {
+                    tokio::time::sleep(PROPAGATION_LOOK).await;
+                }
+                Err(error) => {
+                    let action = format!("asking for the offsets of group {group}");
+                    return Err(self.refused(&action, &error, begun.elapsed()));
+                }
             }
-            client.committed_offsets(asked, timeout)
-        });
-        let told = asked.await.map_err(|_| Error::Stopped {
-            what: "a question to the brokers",
-        })?;
-        let action = format!("asking for the offsets of group {group}");
-        let told = told.map_err(|error| self.refused(&action, &error, timeout))?;
+        };
         let elements = told.elements_for_topic(topic);
         let known = elements
             .iter()

@@ -5,6 +5,7 @@
 //! inside this process, [`LocalKafka`] for a real Apache Kafka on loopback that this crate
 //! fetches and manages. Everything after that is the same for all three.
 
+mod admin;
 mod ask;
 mod bare;
 mod bus;

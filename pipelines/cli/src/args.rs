@@ -7,14 +7,13 @@ mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
-pub(crate) use bench::{ArchiveArmArgs, ArchiveBenchArgs, BenchArm};
+pub(crate) use bench::{ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
-    ArchiveArgs, AuditArgs, BenchArgs, BenchCommand, BrokerArgs, BrokerCommand, CompletionsArgs,
-    ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs, InspectArgs, LearnArgs, ParityArgs,
-    ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant,
-    WeighArgs,
+    ArchiveArgs, AuditArgs, BrokerArgs, BrokerCommand, CompletionsArgs, ConfigCommand,
+    ConfigShowArgs, DoctorArgs, ExportArgs, InspectArgs, LearnArgs, ParityArgs, ReplayArgs,
+    ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\

@@ -23,6 +23,7 @@ mod run;
 mod settings;
 mod start;
 mod summary;
+pub mod synthetic;
 mod tasks;
 pub mod teacher;
 pub mod transport;

@@ -7,17 +7,20 @@ use std::time::Instant;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use serde::Serialize;
 use vintage_bus::{Bus, ConsumerLimits, Opaque, TopicTable};
-use vintage_control::{BadName, Incarnation, Name, Offset, Partition, PolicyVersion, Topics};
+use vintage_control::{BadName, Incarnation, Name, Offset, Partition, Topics};
 use vintage_learner::{LogSource, Source as _};
-use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
+use vintage_trajectory::Trajectory;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    synthetic::{Synthetic, SyntheticMessage},
+};
 
 const PARTITIONS: i32 = 4;
 /// As many as a producer has.
 const IN_FLIGHT: usize = 64;
 /// Different groups of a pass, which cycles through them: more than any cache of a core holds.
-const GROUPS: usize = 128;
+const GROUPS: u64 = 128;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,20 +99,17 @@ type Pass = [Spent; 2];
 /// # Errors
 /// [`Error::Bus`] if the broker fails.
 pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let groups: Vec<_> = (0..GROUPS)
-        .map(|_| group(&mut random, load.rows, load.tokens))
-        .collect();
+    let mut synthetic = Synthetic::new(1, load.rows, load.tokens);
+    let groups: Vec<_> = (0..GROUPS).map(|number| synthetic.group(number)).collect();
     let opaque = groups
         .iter()
         .zip(0..)
         .map(|(rows, seq)| {
-            let (key, headers, payload) = message(rows, seq)?;
-            let payload = payload.to_vec();
+            let message = SyntheticMessage::new(rows, seq)?;
             Ok(Opaque {
-                key,
-                headers,
-                payload,
+                key: message.key,
+                headers: message.headers,
+                payload: message.payload.to_vec(),
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -190,9 +190,16 @@ async fn rollouts(
     let producer = bus.producer("bench")?;
     let mut in_flight = FuturesOrdered::new();
     for (seq, rows) in (0..).zip(groups.iter().cycle().take(messages)) {
-        let (key, headers, payload) = message(rows, seq)?;
+        let message = SyntheticMessage::new(rows, seq)?;
         let producer = &producer;
-        in_flight.push_back(async move { producer.publish(topic, &key, headers, payload).await });
+        in_flight.push_back(async move {
+            let SyntheticMessage {
+                key,
+                headers,
+                payload,
+            } = message;
+            producer.publish(topic, &key, headers, payload).await
+        });
         let done = if in_flight.len() >= IN_FLIGHT {
             in_flight.next().await
         } else {
@@ -274,84 +281,4 @@ fn cpu_seconds() -> Result<f64> {
 fn name(text: &str) -> Result<Name> {
     text.parse()
         .map_err(|error: BadName| Error::Usage(error.to_string()))
-}
-
-type Message = (Vec<u8>, Vec<(String, Vec<u8>)>, bytes::Bytes);
-
-/// Key, headers and payload of a group.
-fn message(rows: &[Trajectory], seq: u64) -> Result<Message> {
-    let payload =
-        encode(rows).map_err(|error| Error::Role(format!("encoding a group: {error}")))?;
-    let first = &rows[0];
-    let headers = Headers {
-        run: name("bench")?,
-        policy: first.policy.clone(),
-        group: first.group_id,
-        rows: rows.len() as u32,
-        part: (1, 1),
-        batch: first.batch,
-        min_policy_version: PolicyVersion(0),
-        max_policy_version: PolicyVersion(0),
-        producer: "bench".to_owned(),
-        producer_seq: seq,
-        crc32c: crc32c::crc32c(&payload),
-        replay_of: None,
-        traceparent: None,
-    };
-    Ok((first.group_id.0.to_vec(), headers.to_pairs(), payload))
-}
-
-/// Token ids as a language's words are (few of them often), log-probs with full mantissas: a codec
-/// finds in them what it finds in rollouts.
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn token(&mut self) -> i32 {
-        (151_936_f64.powf(self.unit()) - 1.0) as i32
-    }
-}
-
-fn group(random: &mut Random, rows: u16, tokens: usize) -> Vec<Trajectory> {
-    let mut id = [0; 16];
-    id.fill_with(|| (random.unit() * 256.0) as u8);
-    let prompt: Vec<i32> = (0..tokens / 4).map(|_| random.token()).collect();
-    let mut row = |sample_index| Trajectory {
-        group_id: GroupId(id),
-        group_size: rows,
-        sample_index,
-        policy: "lead".to_owned(),
-        batch: -1,
-        prompt_id: "prompt".to_owned(),
-        prompt_tokens: prompt.clone(),
-        completion_tokens: (0..tokens).map(|_| random.token()).collect(),
-        behavior_logprobs: (0..tokens)
-            .map(|_| (random.unit().ln() * 0.6) as f32)
-            .collect(),
-        loss_mask: None,
-        policy_spans: vec![PolicySpan {
-            start: 0,
-            version: PolicyVersion(0),
-        }],
-        reward: f32::from(sample_index % 2),
-        reward_parts: None,
-        finish_reason: "stop".to_owned(),
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        logprob_mode: LogprobMode::Full,
-        engine: "local".to_owned(),
-        created_at_us: 1_700_000_000_000_000,
-        generation_seconds: 1.5,
-        prompt_text: None,
-        completion_text: None,
-        metadata: None,
-    };
-    (0..rows).map(&mut row).collect()
 }

@@ -131,6 +131,10 @@ impl Chaos {
         let stage = Stage::new(place, &format!("chaos-{number}"), self.kafka.address())?;
         let outcome = match number % 4 {
             1 => self.on_a_record(&stage)?,
+            // With and without sinks that share the partitions, so that kills make them change hands.
+            3 if number % 8 == 7 => {
+                self.at_random(stage.beside("group", &["archive.group=sinks"]))?
+            }
             3 => self.at_random(stage)?,
             _ => self.at_points(stage)?,
         };

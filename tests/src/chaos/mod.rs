@@ -7,7 +7,7 @@ mod recorded;
 mod report;
 mod stage;
 
-pub use check::{Breach, Findings, announced, audit, check, plans, replay};
+pub use check::{Breach, Findings, check, plans};
 pub use episode::{Episode, Outcome};
 pub use recorded::recorded;
 pub use report::{Blow, Report, Row};

@@ -60,6 +60,8 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
     loop {
         let mut options = small_files(&store);
         options.limits.file_bytes = 4_000 + dice.roll(30_000) as usize;
+        // A source that ends leaves less than a file.
+        options.limits.file_age = Duration::from_millis(50);
         let limit = 5 + dice.roll(40) as usize;
         let (handle, task) = start_limited(options, &log, Some(limit)).await.unwrap();
         lives += 1;

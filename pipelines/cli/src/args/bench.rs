@@ -1,8 +1,75 @@
-//! Arguments of `vintage bench archive`.
+//! Arguments of `vintage bench`.
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Measure the parts whose speed is promised.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+const BENCH_WEIGH: &str = "\
+Example:
+  vintage bench weigh --tokens 100000000 --output json";
+const BENCH_TRANSPORT: &str = "\
+Examples:
+  vintage bench transport
+  vintage bench transport --broker kafka-1:9092 --megabytes 4000 --passes 9";
+const BENCH_CODEC: &str = "\
+Example:
+  vintage bench codec --rows 8 --tokens 2048";
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// M2PO's mask on one core, against sorting and against NumPy.
+    #[command(after_long_help = BENCH_WEIGH)]
+    Weigh {
+        /// Largest batch, in tokens.
+        #[arg(long, value_name = "N", default_value_t = 100_000_000)]
+        tokens: usize,
+    },
+    /// Rollouts through a real Kafka, encoded to decoded, against the same bytes through bare
+    /// librdkafka.
+    #[command(after_long_help = BENCH_TRANSPORT)]
+    Transport {
+        /// A broker to use instead of one that is brought up for this, as host:port.
+        #[arg(long, value_name = "ADDRESS")]
+        broker: Option<String>,
+        /// Payload of each pass, MB (1e6 bytes).
+        #[arg(long, value_name = "MB", default_value_t = 1000)]
+        megabytes: usize,
+        /// How often each of the two is measured, in turns.
+        #[arg(long, value_name = "N", default_value_t = 7)]
+        passes: usize,
+        /// Rows of a message.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        rows: u16,
+        /// Completion tokens of a row.
+        #[arg(long, value_name = "N", default_value_t = 1024)]
+        tokens: usize,
+    },
+    /// Encoding and decoding messages on one core, against copying their bytes.
+    #[command(after_long_help = BENCH_CODEC)]
+    Codec {
+        /// Rows of a message.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        rows: u16,
+        /// Completion tokens of a row.
+        #[arg(long, value_name = "N", default_value_t = 2048)]
+        tokens: usize,
+        /// Seconds each measurement takes.
+        #[arg(long, value_name = "S", default_value_t = 1.0)]
+        seconds: f64,
+    },
+    /// A loaded topic drained to Parquet: the sink, what its guarantees cost, and a pyarrow script.
+    Archive(ArchiveBenchArgs),
+    #[command(hide = true)]
+    ArchiveArm(ArchiveArmArgs),
+}
 
 const BENCH_ARCHIVE: &str = "\
 Examples:

@@ -1,15 +1,14 @@
 //! `vintage bench codec`: messages encoded and decoded on one core, against copying their bytes.
 
 use std::{
-    collections::BTreeMap,
     hint::black_box,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use vintage_control::PolicyVersion;
-use vintage_trajectory::{GroupId, LogprobMode, PolicySpan, Rows, Trajectory, encode};
+use vintage_flow::synthetic::Synthetic;
+use vintage_trajectory::{Rows, encode};
 
 use super::Context;
 use crate::{
@@ -40,7 +39,7 @@ pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -
         let what = "rows and tokens must be at least 1, seconds above 0 and at most 60";
         return Err(Usage::new(what).into());
     }
-    let group = group(rows, tokens);
+    let group = Synthetic::new(1, rows, tokens).group(0);
     let payload = encode(&group).context("cannot encode the made-up group")?;
     let decoded = Rows::decode(&payload).context("cannot decode what was just encoded")?;
     ensure!(
@@ -133,43 +132,4 @@ fn read(rows: &Rows) -> f64 {
             tokens as f64 + f64::from(logprobs)
         })
         .sum()
-}
-
-/// A group of rollouts as an engine would give them, without its texts: what is measured is
-/// tokens and log-probs.
-fn group(rows: u16, tokens: usize) -> Vec<Trajectory> {
-    let row = |index: u16| {
-        let seed = u64::from(index) + 1;
-        let token = |i: usize| ((seed * 2_654_435_761 + i as u64 * 40_503) % 151_936) as i32;
-        Trajectory {
-            group_id: GroupId([7; 16]),
-            group_size: rows,
-            sample_index: index,
-            policy: "lead".to_owned(),
-            batch: -1,
-            prompt_id: "prompt".to_owned(),
-            prompt_tokens: (0..tokens.min(256)).map(token).collect(),
-            completion_tokens: (0..tokens).map(token).collect(),
-            behavior_logprobs: (0..tokens).map(|i| -((i % 97) as f32) / 16.0).collect(),
-            loss_mask: None,
-            policy_spans: vec![PolicySpan {
-                start: 0,
-                version: PolicyVersion(12),
-            }],
-            reward: f32::from(index % 2),
-            reward_parts: None,
-            finish_reason: "stop".to_owned(),
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            logprob_mode: LogprobMode::Full,
-            engine: "local".to_owned(),
-            created_at_us: 1_700_000_000_000_000,
-            generation_seconds: 1.5,
-            prompt_text: None,
-            completion_text: None,
-            metadata: Some(BTreeMap::new()),
-        }
-    };
-    (0..rows).map(row).collect()
 }

@@ -323,6 +323,14 @@ impl RunConfig {
                 why: "must be 1 with gate.exact: every version samples a batch".to_owned(),
             });
         }
+        if learner.max_age.is_some_and(|age| age < exact) {
+            found.push(Violation {
+                key: "learner.max_age",
+                why: format!(
+                    "must be at least {exact} with gate.exact = {exact}: every batch is that old"
+                ),
+            });
+        }
         if learner.keep_versions <= exact {
             found.push(Violation {
                 key: "learner.keep_versions",

@@ -1,0 +1,48 @@
+//! Both auditors of a run.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{Ended, python, run, vintage};
+
+/// `vintage audit`
+pub fn audit(out: &Path, more: &[&str]) -> Result<Ended> {
+    let mut command = vintage(["audit", "--output", "json"]);
+    command.arg(out).args(more);
+    run(command)
+}
+
+/// What `vintage audit` says, whether or not it holds; the exit code says the same.
+pub fn audited(out: &Path) -> Result<Value> {
+    let ended = audit(out, &[])?;
+    let code = ended.status.code();
+    ensure!(code == Some(0) || code == Some(3), "{}", ended.stderr);
+    let told: Value = serde_json::from_str(&ended.stdout)
+        .with_context(|| format!("not JSON: {:?}", ended.stdout))?;
+    ensure!(told["holds"] == (code == Some(0)), "{told}");
+    Ok(told)
+}
+
+/// What both auditors say of a run, once they agree on every number and on the verdict.
+pub fn both(out: &Path, broker: Option<&str>) -> Result<Value> {
+    let ours = audited(out)?;
+    let mut theirs = Command::new(python());
+    theirs.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/audit.py"));
+    theirs.arg(out).args(broker);
+    let theirs = run(theirs)?.json()?;
+    let learners = theirs["learners"].as_object().context("no learners")?;
+    for (learner, counts) in learners {
+        let counts = counts.as_object().context("no counts")?;
+        for (name, count) in counts {
+            let own = &ours["learners"][learner][name];
+            ensure!(
+                own == count,
+                "{learner} {name}: {own}, by the second auditor {count}\n{ours}\n{theirs}"
+            );
+        }
+    }
+    ensure!(ours["holds"] == theirs["holds"], "{ours}\n{theirs}");
+    Ok(ours)
+}
