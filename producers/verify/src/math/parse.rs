@@ -240,17 +240,10 @@ impl<'a> Parser<'a, '_> {
         })
     }
 
-    /// What stands in brackets: one value, a tuple or an interval.
-    pub(super) fn bracketed(&mut self, open: char) -> Result<Tree, Stop> {
+    /// What commas separate between brackets, in which the bars outside do not end.
+    pub(super) fn items(&mut self) -> Result<Vec<Tree>, Stop> {
         let bars = std::mem::take(&mut self.bars);
-        let (open, closing) = match open {
-            // The French write (1, 2) as ]1, 2[.
-            ']' => ('(', "[]"),
-            '[' => ('[', "[])"),
-            _ => ('(', ")]"),
-        };
-        let french = closing == "[]" || closing == "[])";
-        let list = self.deeper(|parser| {
+        let items = self.deeper(|parser| {
             let mut items = vec![parser.clause()?];
             while parser.takes_any(",;").is_some() {
                 items.push(parser.clause()?);
@@ -258,9 +251,20 @@ impl<'a> Parser<'a, '_> {
             Ok(items)
         });
         self.bars = bars;
-        let mut items = list?;
+        items
+    }
+
+    /// What stands in brackets: one value, a tuple or an interval.
+    pub(super) fn bracketed(&mut self, open: char) -> Result<Tree, Stop> {
+        let (open, closing) = match open {
+            // The French write (1, 2) as ]1, 2[.
+            ']' => ('(', "[]"),
+            '[' => ('[', "[])"),
+            _ => ('(', ")]"),
+        };
+        let mut items = self.items()?;
         let close = self.takes_any(closing).ok_or(Stop::NotMath)?;
-        let close = if close == '[' && french { ')' } else { close };
+        let close = if close == '[' { ')' } else { close };
         if items.len() > 1 {
             return Ok(Tree::List(open, items, close));
         }
@@ -269,24 +273,13 @@ impl<'a> Parser<'a, '_> {
 
     /// What stands in braces of a set, be it listed or described.
     pub(super) fn set(&mut self) -> Result<Tree, Stop> {
-        let bars = std::mem::take(&mut self.bars);
         if self.takes('⦄') {
-            self.bars = bars;
             return Ok(Tree::Set(Vec::new(), true));
         }
         if let Some(set) = self.described() {
-            self.bars = bars;
             return set;
         }
-        let list = self.deeper(|parser| {
-            let mut items = vec![parser.clause()?];
-            while parser.takes_any(",;").is_some() {
-                items.push(parser.clause()?);
-            }
-            Ok(items)
-        });
-        self.bars = bars;
-        let items = list?;
+        let items = self.items()?;
         self.wants('⦄')?;
         Ok(Tree::Set(items, true))
     }

@@ -18,15 +18,15 @@ impl Parser<'_, '_> {
                 let dividend = product(factors);
                 factors = vec![Tree::Quotient(Box::new(dividend), Box::new(divisor))];
             } else if self.may_follow() {
-                let mixed = self.mixed(factors.last());
+                let is_mixed = self.begins_mixed(factors.last());
                 let factor = self.factor()?;
                 match factors.pop() {
-                    Some(whole) if mixed => factors.push(Tree::Sum(vec![whole, factor])),
+                    Some(whole) if is_mixed => factors.push(mixed(whole, factor)),
                     last => factors.extend(last.into_iter().chain([factor])),
                 }
             } else if let Some(fraction) = self.spaced_fraction(factors.last()) {
-                let whole = product(factors);
-                factors = vec![Tree::Sum(vec![whole, fraction])];
+                let whole = factors.pop().ok_or(Stop::NotMath)?;
+                factors.push(mixed(whole, fraction));
             } else {
                 return Ok(product(factors));
             }
@@ -36,22 +36,7 @@ impl Parser<'_, '_> {
     fn signed_factor(&mut self) -> Result<Tree, Stop> {
         match self.takes_any("+-±∓") {
             Some(sign) => {
-                let factor = self.deeper(|parser| {
-                    let mut factors = vec![parser.signed_factor()?];
-                    // −ab is −(ab), and so is −a^b.
-                    while parser.may_follow() {
-                        let mixed = parser.mixed(factors.last());
-                        let factor = parser.factor()?;
-                        match factors.pop() {
-                            Some(whole) if mixed => factors.push(Tree::Sum(vec![whole, factor])),
-                            last => factors.extend(last.into_iter().chain([factor])),
-                        }
-                    }
-                    if let Some(fraction) = parser.spaced_fraction(factors.last()) {
-                        factors = vec![Tree::Sum(vec![product(factors), fraction])];
-                    }
-                    Ok(product(factors))
-                })?;
+                let factor = self.deeper(Self::signed_factor)?;
                 Ok(signed(sign, factor))
             }
             None => self.factor(),
@@ -72,10 +57,7 @@ impl Parser<'_, '_> {
     }
 
     /// Whether a whole number and the fraction of integers that follows are one mixed number.
-    fn mixed(&self, whole: Option<&Tree>) -> bool {
-        let Some(Tree::Number(value, 0)) = whole else {
-            return false;
-        };
+    fn begins_mixed(&self, whole: Option<&Tree>) -> bool {
         let is_frac = matches!(self.peek(), Some(Token::Command(name)) if name == "frac");
         let number = |at: usize| matches!(self.tokens.get(at), Some(Token::Number(_, 0)));
         let mark = |at: usize, mark| self.tokens.get(at).is_some_and(|token| token.is(mark));
@@ -89,14 +71,12 @@ impl Parser<'_, '_> {
                 return false;
             }
         }
-        is_frac && value.is_integer()
+        is_frac && whole.is_some_and(is_whole)
     }
 
     /// The `1/2` of `3 1/2`.
     fn spaced_fraction(&mut self, whole: Option<&Tree>) -> Option<Tree> {
-        let Some(Tree::Number(_, 0)) = whole else {
-            return None;
-        };
+        whole.filter(|whole| is_whole(whole))?;
         let rest = self.tokens.get(self.at..self.at + 3)?;
         let [Token::Number(top, 0), slash, Token::Number(bottom, 0)] = rest else {
             return None;
@@ -196,16 +176,7 @@ impl Parser<'_, '_> {
 
     /// A group in LaTeX's braces, behind the opening one; with commas in it, a set.
     fn group(&mut self) -> Result<Tree, Stop> {
-        let bars = std::mem::take(&mut self.bars);
-        let items = self.deeper(|parser| {
-            let mut items = vec![parser.clause()?];
-            while parser.takes_any(",;").is_some() {
-                items.push(parser.clause()?);
-            }
-            Ok(items)
-        });
-        self.bars = bars;
-        let mut items = items?;
+        let mut items = self.items()?;
         self.wants('}')?;
         Ok(if items.len() == 1 {
             items.remove(0)
@@ -365,5 +336,23 @@ fn product(mut factors: Vec<Tree>) -> Tree {
         factors.remove(0)
     } else {
         Tree::Product(factors)
+    }
+}
+
+/// Whether it is an integer, with a sign or without.
+fn is_whole(tree: &Tree) -> bool {
+    match tree {
+        Tree::Number(value, 0) => value.is_integer(),
+        Tree::Negative(inner) | Tree::Either(_, inner) => is_whole(inner),
+        _ => false,
+    }
+}
+
+/// A whole number and a fraction, under the sign of the former.
+fn mixed(whole: Tree, fraction: Tree) -> Tree {
+    match whole {
+        Tree::Negative(whole) => Tree::Negative(Box::new(mixed(*whole, fraction))),
+        Tree::Either(opposite, whole) => Tree::Either(opposite, Box::new(mixed(*whole, fraction))),
+        whole => Tree::Sum(vec![whole, fraction]),
     }
 }
