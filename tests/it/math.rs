@@ -79,7 +79,8 @@ fn we_and_math_verify_agree_but_for_what_is_explained() -> Result<()> {
     let readme = std::fs::read_to_string(root.join("../README.md"))?;
     ensure!(
         readme.contains(&stated),
-        "the README does not say {stated}; we took {taken:?}, math-verify {seconds} s"
+        "the README does not say {stated}; we took {taken:?}, math-verify {seconds} s of \
+         processor time"
     );
     Ok(())
 }
