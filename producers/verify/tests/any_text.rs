@@ -170,6 +170,6 @@ fn long_hostile_texts_take_linear_time() {
         is_correct(AnswerKind::Number, &text, "42");
         is_correct(AnswerKind::Math, &text, "42");
     }
-    // Linear: a second together. Quadratic: many minutes.
-    assert!(started.elapsed().as_secs() < 60);
+    // Linear: half a second together, and 23 s on two cores with ten builds. Quadratic: many minutes.
+    assert!(started.elapsed().as_secs() < 120);
 }

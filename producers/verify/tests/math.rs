@@ -134,8 +134,9 @@ fn hostile_answers_take_bounded_time() {
         judged(&format!("\\boxed{{{changed}}}"), text);
         judged(text, "\\sqrt{2}");
         let (taken, begins) = (begun.elapsed(), text.chars().take(40).collect::<String>());
-        // Some tens of milliseconds by the fuel, on a machine that does nothing else.
-        assert!(taken.as_secs() < 10, "{begins} took {taken:?}");
+        // All of them take half a second, and 20 s on two cores with ten builds; without a bound,
+        // the first of them hours.
+        assert!(taken.as_secs() < 60, "{begins} took {taken:?}");
         slowest = slowest.max((taken, begins));
     }
     assert!(
