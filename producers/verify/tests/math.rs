@@ -134,8 +134,7 @@ fn hostile_answers_take_bounded_time() {
         judged(&format!("\\boxed{{{changed}}}"), text);
         judged(text, "\\sqrt{2}");
         let (taken, begins) = (begun.elapsed(), text.chars().take(40).collect::<String>());
-        // All of them take half a second, and 20 s on two cores with ten builds; without a bound,
-        // the first of them hours.
+        // All of them together take half a second, and up to 20 s on two cores with ten builds.
         assert!(taken.as_secs() < 60, "{begins} took {taken:?}");
         slowest = slowest.max((taken, begins));
     }
