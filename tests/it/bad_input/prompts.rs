@@ -113,7 +113,7 @@ fn an_answer_that_cannot_be_checked_is_named() -> Result<()> {
         "mine.jsonl:2",
         "\"ab\"",
         "does not state one number",
-        "kind exact",
+        "kind math or exact",
     ];
     refused(&command, USAGE, &words)?;
     corrected(folder, &out)

@@ -125,7 +125,7 @@ async fn one_bad_completion_costs_only_itself() {
 
 #[tokio::test]
 async fn a_hanging_completion_is_timed_out_and_the_rest_judged() {
-    let mut reward = CommandReward::start(&config(SCRIPT, 0.7)).unwrap();
+    let mut reward = CommandReward::start(&config(SCRIPT, 3.0)).unwrap();
     let rewards = judge(&mut reward, &["a", "hang", "bb"]).await;
     assert_eq!(rewards, [Ok(1.0), Err(FailureReason::Timeout), Ok(2.0)]);
 }
