@@ -9,6 +9,7 @@ mod garbage;
 mod kill;
 mod learners;
 mod mistakes;
+mod models;
 mod outages;
 mod python;
 mod readers;
