@@ -45,7 +45,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("control", &["serde", "serde_json", "thiserror"]),
     ("m2po", &["serde", "thiserror"]),
-    ("verify", &["thiserror"]),
+    (
+        "verify",
+        &[
+            "num-bigint",
+            "num-integer",
+            "num-traits",
+            "serde",
+            "thiserror",
+        ],
+    ),
 ];
 
 /// Libraries and the only crates that may name them.

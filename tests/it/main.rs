@@ -8,6 +8,7 @@ mod fuzz;
 mod garbage;
 mod kill;
 mod learners;
+mod math;
 mod mistakes;
 mod models;
 mod outages;

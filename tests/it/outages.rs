@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vintage_tests::{Kafka, Running, place, python, replayed, run};
+use vintage_tests::{Kafka, Running, audited, place, python, replayed, run};
 
 use crate::{roles::Broker, small};
 
@@ -183,5 +183,33 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
     );
     let why = "two learners share that name; stop one, or give this one another name";
     ensure!(ended.stderr.contains(why), "{}", ended.stderr);
+    Ok(())
+}
+
+/// A folder of its own and the other run's name: its rollouts would be mixed up with that run's.
+#[test]
+fn the_topics_of_another_run_are_refused() -> Result<()> {
+    let (folder, out) = place()?;
+    let kafka = folder.path().join("kafka");
+    let broker = Broker::up(&kafka)?;
+    let address = broker.address.as_str();
+    small::finished(at(small::digits(folder.path(), &out)?, address))?;
+    // With its seed too: version 0 is the same, and the run is not.
+    let other = folder.path().join("other");
+    for seed in ["seed=0", "seed=2"] {
+        let mut mixed = at(small::digits(folder.path(), &other)?, address);
+        mixed.args(["--set", seed]);
+        let ended = run(mixed)?;
+        ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
+        let why = "is another run's: it announces version 3 of policy lead";
+        ensure!(ended.stderr.contains(why), "{}", ended.stderr);
+        ensure!(ended.stderr.contains("--set run=NAME"), "{}", ended.stderr);
+        std::fs::remove_dir_all(&other)?;
+    }
+    let audited = audited(&out)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    let mut named = at(small::digits(folder.path(), &other)?, address);
+    named.args(["--set", "run=other"]);
+    small::finished(named)?;
     Ok(())
 }

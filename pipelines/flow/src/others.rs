@@ -9,8 +9,47 @@ use vintage_control::{
     CONTROL_FORMAT, Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion,
 };
 use vintage_learner::{Leader, Lineages, Records};
+use vintage_store::Weights;
 
 use crate::{Error, Result, broker::Log};
+
+/// Refuses the topics of another run: a learner that has not made the newest version they announce
+/// of its lineage has another folder, or another store. Its rollouts would be mixed up with that
+/// run's, and both would announce.
+pub(crate) async fn refuse_another_run(
+    log: &Log,
+    weights: &Weights,
+    policy: &Name,
+    records: &Records,
+) -> Result<()> {
+    // The embedded broker's log is this process's own.
+    if log.bus.is_embedded() {
+        return Ok(());
+    }
+    let mut announcements = Announcements::open(log, "learner-own").await?;
+    announcements.catch_up().await?;
+    let Some(told) = announcements.of(policy.as_str()) else {
+        return Ok(());
+    };
+    let version = told.version;
+    let manifest = weights.manifest(version).await?;
+    let mut own = manifest.map(|manifest| manifest.weights_sha256);
+    // Of a version that was pruned its update's result is left.
+    if let (None, Some(update)) = (own, version.0.checked_sub(1)) {
+        let result = records.result(PolicyVersion(update)).await?;
+        own = result.map(|result| result.weights_sha256);
+    }
+    if own == Some(told.weights_sha256) {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "topic {} on {} is another run's: it announces version {version} of policy \
+         {policy}, which this folder's learner did not make; give this run a name of its own with \
+         --set run=NAME, or go on with the other run in its folder",
+        log.topics.policies(),
+        log.bus.bootstrap(),
+    )))
+}
 
 /// The newest announcement of every lineage, read from the run's log.
 pub(crate) struct Announcements {

@@ -23,6 +23,7 @@ use crate::{
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
     inputs,
+    others::refuse_another_run,
     summary::{Parts, Summary, Totals},
     tasks::Task,
 };
@@ -63,6 +64,11 @@ pub async fn run(
     }
     phase("starting the broker");
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    let records = folder.records(&config.learner.name);
+    let policy = &config.learner.policy;
+    if let Err(refused) = refuse_another_run(&log, &weights, policy, &records).await {
+        return log.stop_after(Err(refused)).await;
+    }
     phase("training");
     let training = Instant::now();
     let outcome = Roles::start(config, &folder, &log, task, events)

@@ -5,7 +5,7 @@ use std::path::Path;
 use vintage_archive::Reader;
 use vintage_control::{INCOMPLETE_AFTER_RECORDS, Name};
 use vintage_learner::{Blend, Settings, trainer::model_config};
-use vintage_rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
+use vintage_rollout::{GateConfig, PromptsConfig, RolloutConfig};
 use vintage_store::Weights;
 
 use crate::{Result, config};
@@ -57,7 +57,6 @@ pub(crate) async fn learner_settings(
 /// Settings of the local producer of a run.
 pub(crate) fn rollout_config(config: &config::RunConfig, prompts: &Path) -> Result<RolloutConfig> {
     let rollout = &config.rollout;
-    let reward = &rollout.reward;
     let rollout = RolloutConfig {
         producer: producer_name(),
         prompts: PromptsConfig {
@@ -73,17 +72,7 @@ pub(crate) fn rollout_config(config: &config::RunConfig, prompts: &Path) -> Resu
             max_staleness: config.gate.max_staleness,
             exact: config.gate.exact,
         },
-        reward: RewardConfig {
-            kind: match reward.kind {
-                config::RewardKind::Exact => RewardKind::Exact,
-                config::RewardKind::Number => RewardKind::Number,
-            },
-            command: reward.command.clone(),
-            timeout_seconds: reward.timeout_seconds,
-            max_restarts: reward.max_restarts,
-            max_failed_groups: reward.max_failed_groups,
-            max_failed_share: reward.max_failed_share,
-        },
+        reward: rollout.reward.clone(),
     };
     rollout.check()?;
     Ok(rollout)

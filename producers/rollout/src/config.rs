@@ -2,6 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use vintage_control::Name;
+use vintage_verify::AnswerKind;
 
 use crate::{Error, engine::Sampling, gate::GateRule};
 
@@ -133,8 +134,8 @@ impl GateConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// Built-in verifier; not used where `command` is set.
-    pub kind: RewardKind,
+    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
+    pub kind: AnswerKind,
     /// Program and arguments of a reward command, which speaks JSON lines; see
     /// [`crate::CommandReward`].
     pub command: Vec<String>,
@@ -151,7 +152,7 @@ pub struct RewardConfig {
 impl Default for RewardConfig {
     fn default() -> Self {
         Self {
-            kind: RewardKind::Number,
+            kind: AnswerKind::Exact,
             command: Vec::new(),
             timeout_seconds: 30.0,
             max_restarts: 3,
@@ -186,15 +187,4 @@ impl RewardConfig {
         }
         Ok(())
     }
-}
-
-/// Built-in verifiers: reward 1 for a right answer, 0 otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RewardKind {
-    /// The completion is the answer, but for white space around it.
-    Exact,
-    /// The completion's last (or boxed) number equals the answer.
-    #[default]
-    Number,
 }

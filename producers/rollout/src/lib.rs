@@ -19,7 +19,7 @@ mod select;
 mod worker;
 
 pub use command::CommandReward;
-pub use config::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
+pub use config::{GateConfig, PromptsConfig, RewardConfig, RolloutConfig};
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};

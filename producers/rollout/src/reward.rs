@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use vintage_verify::{AnswerKind, is_correct};
 
-use crate::{Error, RewardConfig, command::CommandReward, config::RewardKind};
+use crate::{Error, RewardConfig, command::CommandReward};
 
 /// One completion to be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +106,7 @@ pub struct VerifierReward {
 
 impl VerifierReward {
     /// By kind of answer.
-    pub fn new(kind: RewardKind) -> Self {
-        let kind = match kind {
-            RewardKind::Exact => AnswerKind::Exact,
-            RewardKind::Number => AnswerKind::Number,
-        };
+    pub fn new(kind: AnswerKind) -> Self {
         Self { kind }
     }
 
@@ -199,7 +195,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{FailureBudget, FailureReason, Reward, RewardFailure, RewardItem, VerifierReward};
-    use crate::{RewardConfig, config::RewardKind};
+    use crate::RewardConfig;
+    use vintage_verify::AnswerKind;
 
     fn item(completion: &str, answer: Option<&str>) -> RewardItem {
         RewardItem {
@@ -212,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn right_answers_earn_one() {
-        let mut reward = VerifierReward::new(RewardKind::Number);
+        let mut reward = VerifierReward::new(AnswerKind::Number);
         let items = vec![
             item("so 4", Some("4")),
             item("so 5", Some("4")),

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use crate::{Number, scan};
 
 /// A number and the text that states it.
@@ -30,13 +32,18 @@ pub(crate) fn final_number(completion: &str) -> Option<Found<'_>> {
     }
 }
 
+/// What a known answer says: what its last mark holds, or all of it.
+pub(crate) fn stated(answer: &str) -> &str {
+    match mark(answer) {
+        Some(Mark::Boxed(content) | Mark::Hashes(content)) => content.trim(),
+        None => answer.trim(),
+    }
+}
+
 /// A known answer's number: the answer, or what its last mark holds, is that number and nothing
 /// else.
 pub(crate) fn stated_number(answer: &str) -> Option<Found<'_>> {
-    match mark(answer) {
-        Some(Mark::Boxed(content) | Mark::Hashes(content)) => whole(content),
-        None => whole(answer),
-    }
+    whole(stated(answer))
 }
 
 enum Mark<'a> {
@@ -77,11 +84,21 @@ fn last(text: &str) -> Option<Found<'_>> {
     })
 }
 
+/// A closed `\boxed{…}` or `\fbox{…}`.
+pub(crate) struct Boxed {
+    /// Where its command begins.
+    pub(crate) begin: usize,
+    /// What stands between its braces.
+    pub(crate) content: Range<usize>,
+}
+
+/// All that are closed, in the order in which they are.
+///
 /// In one pass, so that a text of nothing but opening marks costs no more than any other.
-fn boxed_at(text: &str) -> Option<(usize, &str)> {
-    // For every open brace, where its content begins if a mark opened it.
-    let mut open: Vec<Option<usize>> = Vec::new();
-    let mut found = None;
+pub(crate) fn boxes(text: &str) -> Vec<Boxed> {
+    // For every open brace, where its command begins and its content, if a mark opened it.
+    let mut open: Vec<Option<(usize, usize)>> = Vec::new();
+    let mut found = Vec::new();
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
@@ -91,12 +108,14 @@ fn boxed_at(text: &str) -> Option<(usize, &str)> {
             }
             b'{' if !escaped => {
                 let before = text[..at].trim_end_matches(' ');
-                let marked = before.ends_with("\\boxed") || before.ends_with("\\fbox");
-                open.push(marked.then_some(at + 1));
+                let marks = ["\\boxed", "\\fbox"].into_iter();
+                let mut command = marks.filter_map(|mark| before.strip_suffix(mark));
+                open.push(command.next().map(|before| (before.len(), at + 1)));
             }
             b'}' if !escaped => {
-                if let Some(begin) = open.pop().flatten() {
-                    found = Some((begin, &text[begin..at]));
+                if let Some((begin, content)) = open.pop().flatten() {
+                    let content = content..at;
+                    found.push(Boxed { begin, content });
                 }
             }
             _ => {}
@@ -106,7 +125,12 @@ fn boxed_at(text: &str) -> Option<(usize, &str)> {
     found
 }
 
-fn hashes_at(text: &str) -> Option<(usize, &str)> {
+fn boxed_at(text: &str) -> Option<(usize, &str)> {
+    let content = boxes(text).pop()?.content;
+    Some((content.start, &text[content]))
+}
+
+pub(crate) fn hashes_at(text: &str) -> Option<(usize, &str)> {
     let begin = text.rfind("####")? + 4;
     let line = text[begin..].lines().next().unwrap_or_default().trim();
     Some((begin, line))

@@ -1,25 +1,37 @@
-use std::{fmt, str::FromStr};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Number,
     extract::{Found, final_number, stated_number},
+    math,
 };
 
 /// How completions of a prompt set are compared with their answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
     /// The whole completion is the answer, apart from white space at both ends.
     Exact,
     /// The completion ends in a number: in `\boxed{…}`, behind `####`, or else the last one.
     Number,
+    /// The completion ends in a mathematical answer: in `\boxed{…}`, behind `####`, behind “the
+    /// answer is”, or else the last formula or number. Compared by value: fractions, roots, sets,
+    /// intervals, equations, units and the like, however they are written.
+    Math,
 }
 
 impl AnswerKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Number, Self::Math];
+
     /// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
     /// damaged one is found before hours are spent on it.
     ///
     /// # Errors
-    /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number.
+    /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number; for
+    /// [`AnswerKind::Math`], one that is cut off, or too long to be compared in bounded time.
     pub fn check(self, answer: &str) -> Result<(), BadAnswer> {
         let refuse = |what| {
             Err(BadAnswer {
@@ -35,8 +47,9 @@ impl AnswerKind {
             Self::Number if stated_number(answer).is_some() => Ok(()),
             Self::Number => refuse(
                 "it does not state one number; write it as 42, -1,234.5, 3/4, 50%, #### 42 or \
-                 \\boxed{42}, or check with kind exact",
+                 \\boxed{42}, or check with kind math or exact",
             ),
+            Self::Math => math::check(answer).or_else(refuse),
         }
     }
 
@@ -45,6 +58,7 @@ impl AnswerKind {
         match self {
             Self::Exact => "exact",
             Self::Number => "number",
+            Self::Math => "math",
         }
     }
 }
@@ -55,23 +69,6 @@ impl AnswerKind {
 pub struct BadAnswer {
     answer: String,
     what: &'static str,
-}
-
-/// A text that names no [`AnswerKind`].
-#[derive(Debug, thiserror::Error)]
-#[error("unknown kind of answer {0:?}: use exact or number")]
-pub struct BadKind(String);
-
-impl FromStr for AnswerKind {
-    type Err = BadKind;
-
-    fn from_str(text: &str) -> Result<Self, BadKind> {
-        match text {
-            "exact" => Ok(Self::Exact),
-            "number" => Ok(Self::Number),
-            _ => Err(BadKind(text.to_owned())),
-        }
-    }
 }
 
 impl fmt::Display for AnswerKind {
@@ -112,6 +109,13 @@ pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
             Verdict {
                 correct,
                 extracted: found.map(|Found { text, .. }| text.to_owned()),
+            }
+        }
+        AnswerKind::Math => {
+            let (correct, found) = math::judge(completion, answer);
+            Verdict {
+                correct,
+                extracted: found.map(str::to_owned),
             }
         }
     }

@@ -36,6 +36,35 @@ fn answerish() -> impl Strategy<Value = String> {
         "０",
         "\\frac{",
         "}{",
+        "\\frac",
+        "\\sqrt[",
+        "\\sqrt{",
+        "\\text{ cm}",
+        "\\begin{pmatrix}",
+        "\\end{pmatrix}",
+        "&",
+        "\\\\",
+        "\\pm ",
+        "\\cup",
+        "\\infty",
+        "\\sin ",
+        "\\log_",
+        "\\left",
+        "\\{",
+        "\\}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "|",
+        "!",
+        "<",
+        "=",
+        "\\ge ",
+        "\\pi",
+        "i",
+        " and ",
+        "y",
         "0",
         "00",
         "1",
@@ -45,7 +74,7 @@ fn answerish() -> impl Strategy<Value = String> {
         "170141183460469231731687303715884105727",
         "170141183460469231731687303715884105728",
     ]);
-    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    prop::collection::vec(piece, 0..32).prop_map(|pieces| pieces.concat())
 }
 
 fn grouped(number: u64) -> String {
@@ -98,7 +127,7 @@ proptest! {
 }
 
 fn examine(completion: &str, answer: &str) {
-    for kind in [AnswerKind::Exact, AnswerKind::Number] {
+    for kind in AnswerKind::ALL {
         let verdict = is_correct(kind, completion, answer);
         let extracted = verdict.extracted.unwrap_or_default();
         assert!(
@@ -121,11 +150,26 @@ fn examine(completion: &str, answer: &str) {
 fn long_hostile_texts_take_linear_time() {
     let started = std::time::Instant::now();
     for piece in [
-        "\\boxed{", "{", "1,", "1,111", "1/", "\\frac{1", "1e", "-$", "#### ", "1.", " {",
+        "\\boxed{",
+        "{",
+        "1,",
+        "1,111",
+        "1/",
+        "\\frac{1",
+        "1e",
+        "-$",
+        "#### ",
+        "1.",
+        " {",
+        "$x$ ",
+        "\\(",
+        "answer is ",
+        "\\boxed{1},",
     ] {
-        let text = piece.repeat(1_000_000 / piece.len());
+        let text = piece.repeat(200_000 / piece.len());
         is_correct(AnswerKind::Number, &text, "42");
+        is_correct(AnswerKind::Math, &text, "42");
     }
-    // Linear: well under a second together. Quadratic: hours.
-    assert!(started.elapsed().as_secs() < 20);
+    // Linear: half a second together, and 23 s on two cores with ten builds. Quadratic: many minutes.
+    assert!(started.elapsed().as_secs() < 120);
 }

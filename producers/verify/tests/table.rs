@@ -342,11 +342,13 @@ fn answers_are_checked_before_use() {
 
 #[test]
 fn kinds_are_known_by_name() {
-    for kind in [AnswerKind::Exact, AnswerKind::Number] {
-        assert_eq!(kind.as_str().parse::<AnswerKind>().unwrap(), kind);
+    for kind in AnswerKind::ALL {
+        let name = serde_json::to_string(&kind).unwrap();
+        assert_eq!(name, format!("\"{kind}\""));
+        assert_eq!(serde_json::from_str::<AnswerKind>(&name).unwrap(), kind);
     }
-    let error = "maths".parse::<AnswerKind>().unwrap_err().to_string();
-    assert!(error.contains("exact or number"), "{error}");
+    let error = serde_json::from_str::<AnswerKind>("\"maths\"").unwrap_err();
+    assert!(error.to_string().contains("`number`, `math`"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use crate::{args::DoctorArgs, exit::Outcome};
 
 /// `vintage doctor`
 pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
-    let resolved = args.config.resolve(None, &[])?;
+    let of_run = args.out.join("config.toml");
+    let recorded = of_run.is_file().then_some(of_run.as_path());
+    let resolved = args.config.resolve(recorded, &[])?;
     let checks = examine(&resolved.config, &args.out).await;
     context.output.print(&checks, |checks| text(checks))?;
     let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);

@@ -82,10 +82,12 @@ impl Layers {
     }
 
     /// Adds the `config.toml` of a run that is to go on: each value keeps the origin that the
-    /// file tells.
+    /// file tells. Where metrics are served is of a process, not of the run, and left out.
     pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
         let before = self.assignments.len();
         self = self.file(path)?;
+        let of_process = Key::new(["metrics", "listen"]);
+        self.assignments.retain(|set| set.key != of_process);
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,

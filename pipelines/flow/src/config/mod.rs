@@ -27,7 +27,7 @@ pub use layers::{ENV_PREFIX, Layers};
 pub use learner::{LearnerConfig, SourceKind};
 pub use origin::Origin;
 pub use resolve::{Resolved, Settings, Violation};
-pub use rollout::{GateConfig, PromptsConfig, RewardConfig, RewardKind, RolloutConfig};
+pub use rollout::{GateConfig, PromptsConfig, RolloutConfig};
 pub use run::RunConfig;
 pub use sections::{
     ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vintage_rollout::RewardConfig;
 
 /// `[prompts]`: JSONL files with `prompt` or `messages` and `answer`, or GSM8K's `question` and
 /// `answer`.
@@ -33,7 +34,7 @@ pub struct RolloutConfig {
     pub top_k: i32,
     /// Groups sampled together, at most.
     pub concurrent_groups: usize,
-    /// What a completion is worth.
+    /// `[rollout.reward]`: what a completion is worth.
     pub reward: RewardConfig,
 }
 
@@ -68,45 +69,4 @@ impl Default for GateConfig {
             exact: None,
         }
     }
-}
-
-/// `[rollout.reward]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RewardConfig {
-    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
-    pub kind: RewardKind,
-    /// Program and arguments of a reward command, which speaks JSON lines.
-    pub command: Vec<String>,
-    /// How long the command may owe an answer, in seconds.
-    pub timeout_seconds: f64,
-    /// Restarts of the command in a row, without one answer in between, before giving up.
-    pub max_restarts: u32,
-    /// Groups whose reward may fail before the share below is looked at.
-    pub max_failed_groups: u64,
-    /// Share of groups whose reward may fail before the run stops.
-    pub max_failed_share: f64,
-}
-
-impl Default for RewardConfig {
-    fn default() -> Self {
-        Self {
-            kind: RewardKind::Exact,
-            command: Vec::new(),
-            timeout_seconds: 30.0,
-            max_restarts: 3,
-            max_failed_groups: 8,
-            max_failed_share: 0.05,
-        }
-    }
-}
-
-/// Built-in verifiers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RewardKind {
-    /// The completion is the answer, but for white space around it.
-    Exact,
-    /// The completion's last (or boxed) number equals the answer.
-    Number,
 }

@@ -8,7 +8,7 @@ use super::{
     chart::{Bars, Curve, Curves, Look, Shares, Unit},
     ink::Ink,
     record::RunRecord,
-    series::{Points, finite, rate, thin, trend, window},
+    series::{Points, finite, rate, thin, thin_largest, trend, window},
 };
 use crate::{Error, Result};
 
@@ -277,9 +277,13 @@ fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
         rule: None,
         lines: lines
             .iter()
-            .map(|(ink, _, points)| Curve {
+            .map(|(ink, name, points)| Curve {
                 ink: *ink,
-                points: thin(points, POINTS),
+                points: if *name == "largest" {
+                    thin_largest(points, POINTS)
+                } else {
+                    thin(points, POINTS)
+                },
                 look: Look::Line,
             })
             .collect(),

@@ -258,7 +258,7 @@ fn account(page: &mut String, record: &RunRecord) {
         }
         page.push_str("</div>\n");
     } else {
-        page.push_str("<p>The account is made when the run ends.</p>\n");
+        page.push_str("<p>The account is made when <code>vintage run</code> ends; of roles in processes of their own, and at any time, <code>vintage audit</code> makes it.</p>\n");
     }
     if rejected > 0 {
         page.push_str("<table><thead><tr><th>rejected for</th><th>groups</th></tr></thead><tbody>");

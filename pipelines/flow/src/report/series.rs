@@ -47,6 +47,13 @@ pub(super) fn thin(points: &[(f64, f64)], most: usize) -> Points {
     points.chunks(size).map(mean).collect()
 }
 
+/// The same of a curve of largest values, which stay what they are.
+pub(super) fn thin_largest(points: &[(f64, f64)], most: usize) -> Points {
+    let size = points.len().div_ceil(most.max(1)).max(1);
+    let largest = |part: &[(f64, f64)]| part.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+    points.chunks(size).filter_map(largest).collect()
+}
+
 /// Count over seconds, by stretches of the run.
 pub(super) fn rate(parts: &[(f64, f64, f64)]) -> Points {
     let size = window(parts.len());
@@ -82,6 +89,8 @@ mod tests {
         let mean = thinned.iter().map(|point| point.1).sum::<f64>() / 100.0;
         assert!((mean - 499.5).abs() < 1e-9);
         assert!(thin(&[], 10).is_empty());
+        let spike = [(0.0, 1.0), (1.0, 9.0), (2.0, 1.0), (3.0, 2.0)];
+        assert_eq!(thin_largest(&spike, 2), [(1.0, 9.0), (3.0, 2.0)]);
     }
 
     #[test]

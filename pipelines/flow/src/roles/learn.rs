@@ -20,7 +20,7 @@ use crate::{
     folder::{RunFolder, learner_config},
     handoff::HandOff,
     inputs,
-    others::{Announcements, PlansOf},
+    others::{Announcements, PlansOf, refuse_another_run},
     recorded::{ArchiveSource, archive_of},
     run::{serve_metrics, writer},
     settings::learner_settings,
@@ -57,8 +57,6 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
     let lineages = format!("[{}]", lineages.join(", "));
     let mut layers = named(Layers::new().recorded(&model)?, name);
     layers = layers.flag("--name", &key("learner.lineages"), &lineages);
-    // Whoever listens there is another process.
-    layers = layers.flag("--name", &key("metrics.listen"), &"none");
     if follows.is_none() {
         layers = layers.flag("--name", &key("learner.start"), &"earliest");
         layers = layers.flag("--name", &key("learner.follow_plans"), &"none");
@@ -168,11 +166,15 @@ impl Role<'_> {
             ..
         } = *self;
         let name = &config.learner.name;
+        let policy = &config.learner.policy;
+        let weights = folder.weights(policy);
+        let records = folder.records(name);
+        if let Some(log) = log {
+            refuse_another_run(log, &weights, policy, &records).await?;
+        }
         self.version_zero(events).await?;
-        let weights = folder.weights(&config.learner.policy);
         let archives = Archives::open(config, folder).await?;
         let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
-        let records = folder.records(name);
         let leader = self.leader().await?;
         let start = if let Some(leader) = &config.learner.follow_plans {
             self.start_of(leader).await?

@@ -7,11 +7,12 @@ use vintage_control::{
     CONTROL_FORMAT, Name, Offset, PolicyAnnouncement, PolicyVersion, Sha256, Topics,
 };
 use vintage_trajectory::{Headers, Rows, Trajectory, validate};
+use vintage_verify::AnswerKind;
 
 use super::scripted::ScriptedEngine;
 use crate::{
-    Error, GateBase, GateConfig, ProducerEvent, ProducerSummary, PromptSet, RewardKind,
-    RolloutConfig, VerifierReward, Worker, WorkerSetup,
+    Error, GateBase, GateConfig, ProducerEvent, ProducerSummary, PromptSet, RolloutConfig,
+    VerifierReward, Worker, WorkerSetup,
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,7 +94,7 @@ impl Stage {
             table: TopicTable::builtin(),
             policy: self.policy.clone(),
             engine: Box::new(engine),
-            reward: Box::new(VerifierReward::new(RewardKind::Number)),
+            reward: Box::new(VerifierReward::new(AnswerKind::Number)),
             prompts: prompts(7),
             config,
             seed: SEED,

@@ -1,0 +1,219 @@
+use num_bigint::BigInt;
+use num_traits::One;
+
+use super::{
+    fuel::{Fuel, Stop},
+    poly::{Atom, Function},
+    power::{logarithm, power},
+    ratio::Ratio,
+    rational::Rational,
+    tree::{Constant, Name, Tree},
+};
+
+/// Factorials up to this one are multiplied out; it has 1245 bits.
+const FACTORIAL: i64 = 200;
+
+/// How a text is read where it may be read in more than one way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// A logarithm without a base has base 10, not e.
+    pub(crate) decimal_log: bool,
+    /// ± is minus, or plus; undecided, it makes two values.
+    pub(crate) minus: Option<bool>,
+}
+
+/// Brings expressions to quotients of sums.
+pub(crate) struct Canon<'a> {
+    pub(crate) fuel: &'a mut Fuel,
+    pub(crate) reading: Reading,
+    /// Inside a function a degree is an angle; elsewhere it is a unit, and means nothing.
+    angle: bool,
+}
+
+impl<'a> Canon<'a> {
+    pub(crate) fn new(reading: Reading, fuel: &'a mut Fuel) -> Self {
+        Self {
+            fuel,
+            reading,
+            angle: false,
+        }
+    }
+
+    pub(crate) fn ratio(&mut self, tree: &Tree) -> Result<Ratio, Stop> {
+        self.fuel.burn(1)?;
+        match tree {
+            Tree::Number(value, _) => Ok(Ratio::from(value.clone())),
+            Tree::Constant(constant) => Ok(Ratio::atom(match constant {
+                Constant::Pi => Atom::Pi,
+                Constant::E => Atom::E,
+                Constant::I => Atom::I,
+                Constant::Infinity => Atom::Infinity,
+            })),
+            Tree::Symbol(name) => Ok(Ratio::atom(Atom::Symbol(name.clone()))),
+            Tree::Sum(terms) => {
+                let mut sum = Ratio::from(0);
+                for term in terms {
+                    let term = self.ratio(term)?;
+                    sum = sum.plus(&term, self.fuel)?;
+                }
+                Ok(sum)
+            }
+            Tree::Product(factors) => {
+                let mut product = Ratio::from(1);
+                for factor in factors {
+                    let factor = self.ratio(factor)?;
+                    product = product.times(&factor, self.fuel)?;
+                }
+                Ok(product)
+            }
+            Tree::Negative(term) => Ok(self.ratio(term)?.negated()),
+            Tree::Either(opposite, term) => {
+                let minus = self.reading.minus.ok_or(Stop::NotMath)?;
+                let term = self.ratio(term)?;
+                Ok(if minus == *opposite {
+                    term
+                } else {
+                    term.negated()
+                })
+            }
+            Tree::Quotient(top, bottom) => {
+                let (top, bottom) = (self.ratio(top)?, self.ratio(bottom)?);
+                top.over(&bottom, self.fuel)
+            }
+            Tree::Power(base, exponent) => {
+                let (base, exponent) = (self.ratio(base)?, self.ratio(exponent)?);
+                power(&base, &exponent, self.fuel)
+            }
+            Tree::Root(degree, radicand) => {
+                let (degree, radicand) = (self.ratio(degree)?, self.ratio(radicand)?);
+                let exponent = Ratio::from(1).over(&degree, self.fuel)?;
+                power(&radicand, &exponent, self.fuel)
+            }
+            Tree::Percent(share) => {
+                let hundredth = Rational::new(BigInt::one(), 100.into(), self.fuel)?;
+                self.ratio(share)?.scaled(&hundredth, self.fuel)
+            }
+            Tree::Degree(angle) if self.angle => {
+                let degree = Rational::new(BigInt::one(), 180.into(), self.fuel)?;
+                let angle = self.ratio(angle)?.scaled(&degree, self.fuel)?;
+                angle.times(&Ratio::atom(Atom::Pi), self.fuel)
+            }
+            Tree::Degree(angle) => self.ratio(angle),
+            Tree::Call(name, arguments) => {
+                let outside = std::mem::replace(&mut self.angle, true);
+                let arguments: Result<Vec<_>, _> =
+                    arguments.iter().map(|tree| self.ratio(tree)).collect();
+                self.angle = outside;
+                self.call(*name, &arguments?)
+            }
+            Tree::List(_, items, _) if items.len() == 1 => self.ratio(&items[0]),
+            Tree::List(..)
+            | Tree::Set(..)
+            | Tree::Combined(..)
+            | Tree::Relation(..)
+            | Tree::Unit(..)
+            | Tree::Matrix(_) => Err(Stop::NotMath),
+        }
+    }
+
+    fn call(&mut self, name: Name, arguments: &[Ratio]) -> Result<Ratio, Stop> {
+        let first = arguments.first().ok_or(Stop::NotMath)?;
+        let opaque = |function| Ok(Ratio::atom(Atom::Call(function, vec![first.clone()])));
+        let exact = first.rational();
+        let is_zero = first.is_zero();
+        match name {
+            Name::Sin | Name::Arcsin | Name::Arctan if is_zero => Ok(Ratio::from(0)),
+            Name::Cos if is_zero => Ok(Ratio::from(1)),
+            Name::Sin => opaque(Function::Sin),
+            Name::Cos => opaque(Function::Cos),
+            Name::Arcsin => opaque(Function::Arcsin),
+            Name::Arccos => opaque(Function::Arccos),
+            Name::Arctan => opaque(Function::Arctan),
+            Name::Tan => self.over(Name::Sin, Name::Cos, first),
+            Name::Cot => self.over(Name::Cos, Name::Sin, first),
+            Name::Sec => {
+                let cos = self.call(Name::Cos, arguments)?;
+                Ratio::from(1).over(&cos, self.fuel)
+            }
+            Name::Csc => {
+                let sin = self.call(Name::Sin, arguments)?;
+                Ratio::from(1).over(&sin, self.fuel)
+            }
+            Name::Exp => power(&Ratio::atom(Atom::E), first, self.fuel),
+            Name::Sinh | Name::Cosh => {
+                let grows = self.call(Name::Exp, arguments)?;
+                let falls = self.call(Name::Exp, &[first.negated()])?;
+                let sum = if name == Name::Sinh {
+                    grows.minus(&falls, self.fuel)?
+                } else {
+                    grows.plus(&falls, self.fuel)?
+                };
+                sum.over(&Ratio::from(2), self.fuel)
+            }
+            Name::Tanh => self.over(Name::Sinh, Name::Cosh, first),
+            Name::Ln => logarithm(first, self.fuel),
+            Name::BareLog if !self.reading.decimal_log => logarithm(first, self.fuel),
+            Name::BareLog => self.call(Name::Log, &[Ratio::from(10), first.clone()]),
+            Name::Log => {
+                let argument = arguments.get(1).ok_or(Stop::NotMath)?;
+                let (base, argument) = (
+                    logarithm(first, self.fuel)?,
+                    logarithm(argument, self.fuel)?,
+                );
+                argument.over(&base, self.fuel)
+            }
+            Name::Abs => match exact {
+                Some(value) if value.is_negative() => Ok(first.negated()),
+                Some(_) => Ok(first.clone()),
+                None => opaque(Function::Abs),
+            },
+            Name::Floor => match exact {
+                Some(value) => Ok(Ratio::from(Rational::from(value.floor()))),
+                None => opaque(Function::Floor),
+            },
+            Name::Ceil => match exact {
+                Some(value) => Ok(Ratio::from(Rational::from(-value.negated().floor()))),
+                None => opaque(Function::Ceil),
+            },
+            Name::Factorial => match exact.map(|value| value.small()) {
+                Some(Some(n @ 0..=FACTORIAL)) => self.product(1, n),
+                Some(_) => Err(Stop::TooLarge),
+                None => opaque(Function::Factorial),
+            },
+            Name::Binomial => {
+                let below = arguments.get(1).ok_or(Stop::NotMath)?;
+                let small = |ratio: &Ratio| ratio.rational().and_then(|value| value.small());
+                match (small(first), small(below)) {
+                    (Some(n), Some(k)) if 0 <= k && k <= n && n <= 10_000 => {
+                        let k = k.min(n - k).min(FACTORIAL + 1);
+                        let below = self.product(1, k)?;
+                        self.product(n - k + 1, n)?.over(&below, self.fuel)
+                    }
+                    (Some(_), Some(_)) => Err(Stop::TooLarge),
+                    _ => Ok(Ratio::atom(Atom::Call(
+                        Function::Binomial,
+                        arguments.to_vec(),
+                    ))),
+                }
+            }
+        }
+    }
+
+    fn over(&mut self, top: Name, bottom: Name, argument: &Ratio) -> Result<Ratio, Stop> {
+        let top = self.call(top, std::slice::from_ref(argument))?;
+        let bottom = self.call(bottom, std::slice::from_ref(argument))?;
+        top.over(&bottom, self.fuel)
+    }
+
+    /// The product of the integers from `first` to `last`, at most [`FACTORIAL`] of them.
+    fn product(&mut self, first: i64, last: i64) -> Result<Ratio, Stop> {
+        if last - first >= FACTORIAL {
+            return Err(Stop::TooLarge);
+        }
+        let mut product = Rational::one();
+        for factor in first..=last {
+            product = product.times(&Rational::from(factor), self.fuel)?;
+        }
+        Ok(Ratio::from(product))
+    }
+}

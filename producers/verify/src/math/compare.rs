@@ -1,0 +1,180 @@
+use super::{
+    approx::value,
+    float::Float,
+    fuel::{Fuel, Stop},
+    poly::Poly,
+    ratio::Ratio,
+    rational::Rational,
+    unit::conflict,
+    value::{Number, Sign, Value},
+};
+
+/// A decimal of so many places, with as many digits, stands for what rounds to it.
+const ROUNDED: u32 = 6;
+/// Elements of sets that are compared, at most.
+const ELEMENTS: usize = 100;
+
+/// Whether two answers say the same.
+pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop> {
+    fuel.burn(1)?;
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => numbers(a, b, fuel),
+        (Value::Named(n, x), Value::Named(m, y)) if n == m => equal(x, y, fuel),
+        (Value::Named(..) | Value::Relations(_), Value::Named(..) | Value::Relations(_)) => {
+            let (a, b) = (a.relations(fuel)?, b.relations(fuel)?);
+            matched(&a, &b, same_relation, fuel)
+        }
+        (Value::Matrix(a), Value::Matrix(b)) => {
+            let rows = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len());
+            Ok(rows && in_order(a.iter().flatten(), b.iter().flatten(), fuel)?)
+        }
+        (Value::List(open, a, close), Value::List(other, b, end)) => {
+            // Brackets are ends of an interval; around three or more they are all the same.
+            let brackets = a.len() != 2 || (open, close) == (other, end);
+            Ok(brackets && a.len() == b.len() && in_order(a.iter(), b.iter(), fuel)?)
+        }
+        (Value::List(_, list, _), Value::Set(set, false))
+        | (Value::Set(set, false), Value::List(_, list, _)) => {
+            // A tuple without its brackets, or given name by name.
+            Ok(list.len() == set.len() && in_order(list.iter(), set.iter(), fuel)?)
+        }
+        (Value::Set(a, _), Value::Set(b, _)) => sets(a, b, fuel),
+        (Value::Region(..), _) | (_, Value::Region(..)) => {
+            let ((n, a), (m, b)) = (a.region(fuel)?, b.region(fuel)?);
+            Ok((n.is_none() || m.is_none() || n == m) && a.equals(&b, fuel)?)
+        }
+        (Value::Set(set, _), other) | (other, Value::Set(set, _)) => {
+            // A set may name its element more than once.
+            let same = in_order(set.iter(), std::iter::repeat_n(other, set.len()), fuel)?;
+            Ok(same && !set.is_empty())
+        }
+        (Value::Named(_, value), other) => equal(value, other, fuel),
+        (other, Value::Named(_, value)) => equal(other, value, fuel),
+        _ => Ok(false),
+    }
+}
+
+fn in_order<'a>(
+    a: impl Iterator<Item = &'a Value>,
+    b: impl Iterator<Item = &'a Value>,
+    fuel: &mut Fuel,
+) -> Result<bool, Stop> {
+    for (a, b) in a.zip(b) {
+        if !equal(a, b, fuel)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether each of both has an equal in the other, however often.
+fn sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
+    if a.len().max(b.len()) > ELEMENTS {
+        return Err(Stop::TooLarge);
+    }
+    let within = |a: &[Value], b: &[Value], fuel: &mut Fuel| -> Result<bool, Stop> {
+        for a in a {
+            let mut found = false;
+            for b in b {
+                found = found || equal(a, b, fuel)?;
+            }
+            if !found {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    Ok(within(a, b, fuel)? && within(b, a, fuel)?)
+}
+
+/// Whether each of one has an equal in the other, of as many.
+fn matched<T>(
+    a: &[T],
+    b: &[T],
+    same: impl Fn(&T, &T, &mut Fuel) -> Result<bool, Stop>,
+    fuel: &mut Fuel,
+) -> Result<bool, Stop> {
+    let mut left: Vec<&T> = b.iter().collect();
+    for a in a {
+        let mut found = None;
+        for (at, b) in left.iter().enumerate() {
+            if same(a, b, fuel)? {
+                found = Some(at);
+                break;
+            }
+        }
+        let Some(at) = found else {
+            return Ok(false);
+        };
+        left.swap_remove(at);
+    }
+    Ok(left.is_empty())
+}
+
+/// Whether one is a multiple of the other; of an inequality, a positive one.
+fn same_relation(
+    (a, sign): &(Ratio, Sign),
+    (b, other): &(Ratio, Sign),
+    fuel: &mut Fuel,
+) -> Result<bool, Stop> {
+    if sign != other {
+        return Ok(false);
+    }
+    let (Some(x), Some(y)) = (leading(&a.top), leading(&b.top)) else {
+        return Ok(a.is_zero() && b.is_zero());
+    };
+    let factor = x.times(&y.inverse()?, fuel)?;
+    let directed = matches!(sign, Sign::Positive | Sign::NotNegative);
+    Ok(!(directed && factor.is_negative()) && a.equals(&b.scaled(&factor, fuel)?, fuel)?)
+}
+
+fn leading(poly: &Poly) -> Option<Rational> {
+    poly.terms()
+        .next()
+        .map(|(_, coefficient)| coefficient.clone())
+}
+
+fn numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
+    if let (Some(a), Some(b)) = (&a.unit, &b.unit)
+        && conflict(a, b)
+    {
+        return Ok(false);
+    }
+    if a.ratio.equals(&b.ratio, fuel)? {
+        return Ok(true);
+    }
+    if a.percent != b.percent {
+        // Half may be written as 50 %, and 50 % as 50.
+        let hundred = Rational::from(100);
+        let (share, plain) = if a.percent { (a, b) } else { (b, a) };
+        return share
+            .ratio
+            .equals(&plain.ratio.scaled(&hundred, fuel)?, fuel);
+    }
+    rounded(a, b, fuel)
+}
+
+/// Whether the number with fewer places is the other one rounded, and has places enough to mean it.
+fn rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
+    let places = |number: &Number| number.places.filter(|&places| places >= ROUNDED);
+    let Some(places) = [places(a), places(b)].into_iter().flatten().min() else {
+        return Ok(false);
+    };
+    if !a.ratio.is_constant() || !b.ratio.is_constant() {
+        return Ok(false);
+    }
+    let (Some(x), Some(y)) = (value(&a.ratio, fuel)?, value(&b.ratio, fuel)?) else {
+        return Ok(false);
+    };
+    let scale = Float::from(10).to_integer_power(i64::from(places));
+    let Some(scale) = scale else {
+        return Ok(false);
+    };
+    // As many digits that count, so that 0.000001 is not what 0.0000012 rounds to.
+    let Some(digits) = Float::from(10).to_integer_power(i64::from(ROUNDED) - 1) else {
+        return Ok(false);
+    };
+    let (x, y) = (x.times(&scale), y.times(&scale));
+    let half = Float::from(1).magnified(-1);
+    Ok(x.minus(&y).abs() <= half && x.abs() >= digits && y.abs() >= digits)
+}

@@ -1,0 +1,263 @@
+use super::{
+    fuel::{Fuel, Stop},
+    numeral::numeral,
+    rational::Rational,
+    token::{Token, greek, is_style, is_text},
+    tree::Name,
+    unit::is_unit,
+};
+
+/// Bytes of an answer that is read at all; the longest in MATH's test set has 159.
+pub(crate) const LONGEST: usize = 2000;
+/// Words of three letters or less that are no products of variables.
+const SHORT_WORDS: [&str; 44] = [
+    "yes", "no", "on", "odd", "all", "any", "one", "two", "six", "ten", "red", "and", "or", "of",
+    "the", "is", "at", "to", "not", "pm", "am", "per", "new", "old", "big", "top", "day", "sun",
+    "mon", "tue", "wed", "thu", "fri", "sat", "may", "jan", "feb", "mar", "apr", "jun", "jul",
+    "aug", "sep", "dec",
+];
+
+/// Takes an answer apart.
+///
+/// # Errors
+/// [`Stop::TooLarge`] beyond [`LONGEST`] bytes, or with numbers that are as long.
+pub(crate) fn tokens(text: &str, fuel: &mut Fuel) -> Result<Vec<Token>, Stop> {
+    if text.len() > LONGEST {
+        return Err(Stop::TooLarge);
+    }
+    let mut lexer = Lexer {
+        rest: text,
+        tokens: Vec::new(),
+        brackets: 0,
+        fuel,
+    };
+    lexer.run(false)?;
+    Ok(lexer.tokens)
+}
+
+struct Lexer<'a, 'f> {
+    rest: &'a str,
+    tokens: Vec<Token>,
+    /// Round, square and set brackets that are open: commas in them separate.
+    brackets: u32,
+    fuel: &'f mut Fuel,
+}
+
+impl<'a> Lexer<'a, '_> {
+    fn run(&mut self, in_text: bool) -> Result<(), Stop> {
+        while let Some(next) = self.rest.chars().next() {
+            self.fuel.burn(4)?;
+            if next.is_whitespace() || matches!(next, '$' | '~' | '€' | '£' | '¥' | '₹') {
+                self.rest = &self.rest[next.len_utf8()..];
+            } else if next == '\\' {
+                self.command()?;
+            } else if let Some((value, places, length)) =
+                numeral(self.rest, self.brackets == 0, self.fuel)?
+            {
+                self.tokens.push(Token::Number(value, places));
+                self.rest = &self.rest[length..];
+            } else if next.is_alphabetic() {
+                self.letters(in_text);
+            } else {
+                self.rest = &self.rest[next.len_utf8()..];
+                self.character(next);
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, mark: char) {
+        match mark {
+            '(' | '[' | '⦃' => self.brackets += 1,
+            ')' | ']' | '⦄' => self.brackets = self.brackets.saturating_sub(1),
+            _ => {}
+        }
+        self.tokens.push(Token::Mark(mark));
+    }
+
+    fn command(&mut self) -> Result<(), Stop> {
+        let behind = &self.rest[1..];
+        let letters = behind
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(behind.len());
+        let first = behind.chars().next().map_or(0, char::len_utf8);
+        let (name, rest) = behind.split_at(letters.max(first));
+        self.rest = rest;
+        if is_text(name) {
+            return self.text(name);
+        }
+        if is_style(name) {
+            // `\left.` is a bracket that is not drawn.
+            if matches!(name, "left" | "right") {
+                self.rest = rest.strip_prefix('.').unwrap_or(rest);
+            }
+            return Ok(());
+        }
+        if let Some(mark) = Token::mark(name) {
+            self.mark(mark);
+            return Ok(());
+        }
+        match name {
+            "land" | "wedge" => self.tokens.push(Token::Word("and".to_owned())),
+            "lor" | "vee" => self.tokens.push(Token::Word("or".to_owned())),
+            "frac" | "dfrac" | "tfrac" | "cfrac" => self.single_digits("frac", 2),
+            "binom" | "dbinom" | "tbinom" => self.single_digits("binom", 2),
+            "sqrt" => self.single_digits("sqrt", 1),
+            "pi" => self.tokens.push(Token::Symbol("π".to_owned())),
+            "begin" => self.begin(),
+            "end" => {
+                self.argument();
+                self.tokens.push(Token::Mark('⟧'));
+            }
+            "mathbb" => {
+                let set = self.argument().unwrap_or_default().to_owned();
+                self.tokens.push(Token::Symbol(format!("set {set}")));
+            }
+            "ldots" | "dots" | "cdots" => self.tokens.push(Token::Mark('…')),
+            name => self.tokens.push(match greek(name) {
+                Some(letter) => Token::Symbol(letter.to_owned()),
+                None => Token::Command(name.to_owned()),
+            }),
+        }
+        Ok(())
+    }
+
+    /// What stands between the braces that follow, if they follow.
+    fn argument(&mut self) -> Option<&'a str> {
+        let inside = self.rest.trim_start().strip_prefix('{')?;
+        let mut depth = 0;
+        for (at, byte) in inside.bytes().enumerate() {
+            match byte {
+                b'{' => depth += 1,
+                b'}' if depth == 0 => {
+                    self.rest = &inside[at + 1..];
+                    return Some(&inside[..at]);
+                }
+                b'}' => depth -= 1,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Words; but numbers and formulas in them are what they are elsewhere.
+    fn text(&mut self, command: &str) -> Result<(), Stop> {
+        let Some(inside) = self.argument() else {
+            return Ok(());
+        };
+        if command == "mathrm" && matches!(inside.trim(), "e" | "i") {
+            let letter = Token::Symbol(inside.trim().to_owned());
+            self.tokens.push(letter);
+            return Ok(());
+        }
+        let rest = std::mem::replace(&mut self.rest, inside);
+        self.run(true)?;
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// LaTeX takes single digits where braces are missing: `\frac12`, `\sqrt2`.
+    fn single_digits(&mut self, command: &str, arguments: usize) {
+        self.tokens.push(Token::Command(command.to_owned()));
+        for _ in 0..arguments {
+            let rest = self.rest.trim_start();
+            if !rest.starts_with(|c: char| c.is_ascii_digit()) {
+                break;
+            }
+            let digit = i64::from(rest.as_bytes()[0] - b'0');
+            self.tokens.push(Token::Number(Rational::from(digit), 0));
+            self.rest = &rest[1..];
+        }
+    }
+
+    fn begin(&mut self) {
+        let environment = self.argument().unwrap_or_default();
+        match environment {
+            "array" => {
+                self.argument();
+                self.tokens.push(Token::Mark('⟦'));
+            }
+            "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" => {
+                self.tokens.push(Token::Mark('⟦'));
+            }
+            "cases" | "aligned" | "align" => {
+                self.tokens.push(Token::Command("cases".to_owned()));
+                self.tokens.push(Token::Mark('⟦'));
+            }
+            other => self.tokens.push(Token::Command(other.to_owned())),
+        }
+    }
+
+    /// A run of letters: a function, a word, a unit, or a product of variables.
+    fn letters(&mut self, in_text: bool) {
+        let letter = |c: char| c == 'π' || greek(c.encode_utf8(&mut [0; 4])).is_some();
+        let first = self.rest.chars().next().map_or(0, char::len_utf8);
+        let end = if self.rest.starts_with(letter) {
+            first
+        } else {
+            self.rest
+                .find(|c: char| !c.is_alphabetic() || letter(c))
+                .unwrap_or(self.rest.len())
+        };
+        let (run, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        let lower = run.to_lowercase();
+        if run.chars().nth(1).is_none() {
+            self.tokens.push(match greek(run) {
+                _ if in_text && run != "π" => Token::Word(run.to_owned()),
+                Some(letter) => Token::Symbol(letter.to_owned()),
+                None if run == "ℝ" => Token::Symbol("set R".to_owned()),
+                None => Token::Symbol(run.to_owned()),
+            });
+        } else if let "sqrt" | "cbrt" = &*lower {
+            self.tokens.push(Token::Command(lower));
+        } else if Name::parse(&lower).is_some() {
+            self.tokens.push(Token::Command(lower));
+        } else if let "infinity" | "inf" | "oo" = &*lower {
+            self.tokens.push(Token::Mark('∞'));
+        } else if lower == "pi" {
+            self.tokens.push(Token::Symbol("π".to_owned()));
+        } else if let Some(letter) = greek(run).filter(|_| !in_text) {
+            self.tokens.push(Token::Symbol(letter.to_owned()));
+        } else if in_text
+            || run.len() > 3
+            || is_unit(run)
+            || SHORT_WORDS.contains(&&*lower)
+            || !run.is_ascii()
+        {
+            let unit = is_unit(run);
+            self.tokens
+                .push(Token::Word(if unit { run.to_owned() } else { lower }));
+        } else {
+            let letters = run.chars().map(|letter| Token::Symbol(letter.into()));
+            self.tokens.extend(letters);
+        }
+    }
+
+    fn character(&mut self, character: char) {
+        let number = |value: i64| Token::Number(Rational::from(value), 0);
+        match character {
+            '²' => self.tokens.extend([Token::Mark('^'), number(2)]),
+            '³' => self.tokens.extend([Token::Mark('^'), number(3)]),
+            '½' | '⅓' | '¼' => {
+                let bottom = number(i64::from(character != '½') + i64::from(character == '¼') + 2);
+                let frac = Token::Command("frac".to_owned());
+                self.tokens.extend([frac, number(1), bottom]);
+            }
+            '√' => self.tokens.push(Token::Command("sqrt".to_owned())),
+            '<' | '>' | '!' if self.rest.starts_with('=') => {
+                self.rest = &self.rest[1..];
+                self.mark(match character {
+                    '<' => '≤',
+                    '>' => '≥',
+                    _ => '≠',
+                });
+            }
+            '*' if self.rest.starts_with('*') => {
+                self.rest = &self.rest[1..];
+                self.mark('^');
+            }
+            other => self.mark(Token::plain(other)),
+        }
+    }
+}

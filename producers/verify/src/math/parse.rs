@@ -1,0 +1,351 @@
+use super::{
+    fuel::{Fuel, Stop},
+    rational::Rational,
+    token::Token,
+    tree::Tree,
+};
+
+/// Sums, brackets, signs and powers in one another, at most, about three for a pair of brackets;
+/// with [`NESTS`] it bounds the stack.
+const DEPTH: u32 = 150;
+/// Divisors, factorials and unions behind one another, at most, each of which holds all before it.
+const NESTS: u32 = 200;
+/// Words that say nothing of the answer they stand before.
+const PREFIXES: [&str; 6] = [
+    "approximately",
+    "about",
+    "exactly",
+    "equals",
+    "roughly",
+    "around",
+];
+
+/// What an answer says: a value, or several that commas, “and” or “or” separate.
+///
+/// # Errors
+/// [`Stop::NotMath`] where it is not all mathematics.
+pub(crate) fn parse(tokens: &[Token], fuel: &mut Fuel) -> Result<Tree, Stop> {
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        nests: 0,
+        bars: 0,
+        fuel,
+    };
+    let tree = parser.list()?;
+    if parser.peek().is_some() {
+        return Err(Stop::NotMath);
+    }
+    Ok(tree)
+}
+
+/// Recursive descent; what binds stronger than `+` is in `term.rs`.
+pub(super) struct Parser<'a, 'f> {
+    pub(super) tokens: &'a [Token],
+    pub(super) at: usize,
+    depth: u32,
+    nests: u32,
+    /// Bars of absolute values that are open: the next one closes.
+    pub(super) bars: u32,
+    pub(super) fuel: &'f mut Fuel,
+}
+
+impl<'a> Parser<'a, '_> {
+    pub(super) fn peek(&self) -> Option<&'a Token> {
+        self.tokens.get(self.at)
+    }
+
+    pub(super) fn sees(&self, mark: char) -> bool {
+        self.peek().is_some_and(|token| token.is(mark))
+    }
+
+    pub(super) fn takes(&mut self, mark: char) -> bool {
+        let found = self.sees(mark);
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(super) fn wants(&mut self, mark: char) -> Result<(), Stop> {
+        if self.takes(mark) {
+            Ok(())
+        } else {
+            Err(Stop::NotMath)
+        }
+    }
+
+    /// Any of these marks, if it is next.
+    pub(super) fn takes_any(&mut self, marks: &str) -> Option<char> {
+        let Some(Token::Mark(mark)) = self.peek() else {
+            return None;
+        };
+        let found = marks.contains(*mark).then_some(*mark);
+        self.at += usize::from(found.is_some());
+        found
+    }
+
+    fn sees_word(&self, words: &[&str]) -> bool {
+        matches!(self.peek(), Some(Token::Word(word)) if words.contains(&word.as_str()))
+    }
+
+    /// One level deeper, for as long as `part` takes.
+    pub(super) fn deeper<T>(
+        &mut self,
+        part: impl FnOnce(&mut Self) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        self.fuel.burn(1)?;
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(Stop::TooLarge);
+        }
+        let found = part(self);
+        self.depth -= 1;
+        found
+    }
+
+    /// Counts a tree that holds all that was read before it.
+    pub(super) fn nested(&mut self) -> Result<(), Stop> {
+        self.nests += 1;
+        if self.nests > NESTS {
+            return Err(Stop::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<Tree, Stop> {
+        let mut items = vec![self.clause()?];
+        let (mut either, mut both) = (false, false);
+        loop {
+            let separated = self.takes_any(",;").is_some();
+            let word = self.sees_word(&["and", "or"]);
+            either |= self.sees_word(&["or"]);
+            both |= self.sees_word(&["and"]);
+            self.at += usize::from(word);
+            if !(separated || word) {
+                break;
+            }
+            self.nested()?;
+            items.push(self.clause()?);
+        }
+        if items.len() == 1 {
+            return Ok(items.remove(0));
+        }
+        let ranges = items.iter().all(is_inequality);
+        let combined = |sign| {
+            let all = items.iter().cloned();
+            let all = all.reduce(|a, b| Tree::Combined(Box::new(a), sign, Box::new(b)));
+            all.ok_or(Stop::NotMath)
+        };
+        match (ranges, either, both) {
+            (true, true, false) => combined('∪'),
+            (true, false, true) => combined('∩'),
+            _ => Ok(Tree::Set(items, false)),
+        }
+    }
+
+    /// What stands between two separators: a value, an equation, an inequality.
+    pub(super) fn clause(&mut self) -> Result<Tree, Stop> {
+        while self.sees_word(&PREFIXES) {
+            self.at += 1;
+        }
+        let first = self.side()?;
+        let mut rest = Vec::new();
+        while let Some(sign) = self.takes_any("=<>≤≥≠≈∈") {
+            rest.push((sign, self.side()?));
+        }
+        // Of x ∈ M, M is what is said.
+        if let [('∈', set)] = rest.as_slice() {
+            return Ok(set.clone());
+        }
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        Ok(Tree::Relation(Box::new(first), rest))
+    }
+
+    fn side(&mut self) -> Result<Tree, Stop> {
+        let mut tree = self.measured()?;
+        while let Some(sign) = self.takes_any("∪∩∖") {
+            self.nested()?;
+            let right = self.measured()?;
+            tree = Tree::Combined(Box::new(tree), sign, Box::new(right));
+        }
+        Ok(tree)
+    }
+
+    /// A ratio or an expression, and the unit behind it.
+    fn measured(&mut self) -> Result<Tree, Stop> {
+        let mut tree = self.sum()?;
+        while self.takes(':') {
+            self.nested()?;
+            let right = self.sum()?;
+            tree = Tree::Quotient(Box::new(tree), Box::new(right));
+        }
+        if self.sees_word(&["percent", "percents"]) {
+            self.at += 1;
+            return Ok(Tree::Percent(Box::new(tree)));
+        }
+        let unit = self.unit()?;
+        Ok(if unit.is_empty() {
+            tree
+        } else {
+            Tree::Unit(Box::new(tree), unit)
+        })
+    }
+
+    /// `cm`, `cm^2`, `square units`, `km/h`, as one text.
+    fn unit(&mut self) -> Result<String, Stop> {
+        let mut unit = String::new();
+        while let Some(Token::Word(word)) = self.peek() {
+            if self.sees_word(&["and", "or"]) {
+                break;
+            }
+            self.at += 1;
+            if unit.ends_with(char::is_alphabetic) {
+                unit.push(' ');
+            }
+            unit.push_str(word);
+            if self.takes('^') {
+                let braced = self.takes('{');
+                let Some(Token::Number(power, _)) = self.peek() else {
+                    return Err(Stop::NotMath);
+                };
+                unit.push('^');
+                unit.push_str(&power.top().to_string());
+                self.at += 1;
+                if braced {
+                    self.wants('}')?;
+                }
+            }
+            let worded = matches!(self.tokens.get(self.at + 1), Some(Token::Word(_)));
+            if worded && let Some(sign) = self.takes_any("/*") {
+                unit.push(sign);
+            }
+        }
+        Ok(unit)
+    }
+
+    pub(super) fn sum(&mut self) -> Result<Tree, Stop> {
+        self.deeper(|parser| {
+            let mut terms = vec![parser.term()?];
+            while let Some(sign) = parser.takes_any("+-±∓") {
+                let term = parser.term()?;
+                terms.push(signed(sign, term));
+            }
+            Ok(if terms.len() == 1 {
+                terms.remove(0)
+            } else {
+                Tree::Sum(terms)
+            })
+        })
+    }
+
+    /// What commas separate between brackets, in which the bars outside do not end.
+    pub(super) fn items(&mut self) -> Result<Vec<Tree>, Stop> {
+        let bars = std::mem::take(&mut self.bars);
+        let items = self.deeper(|parser| {
+            let mut items = vec![parser.clause()?];
+            while parser.takes_any(",;").is_some() {
+                items.push(parser.clause()?);
+            }
+            Ok(items)
+        });
+        self.bars = bars;
+        items
+    }
+
+    /// What stands in brackets: one value, a tuple or an interval.
+    pub(super) fn bracketed(&mut self, open: char) -> Result<Tree, Stop> {
+        let (open, closing) = match open {
+            // The French write (1, 2) as ]1, 2[.
+            ']' => ('(', "[]"),
+            '[' => ('[', "[])"),
+            _ => ('(', ")]"),
+        };
+        let mut items = self.items()?;
+        let close = self.takes_any(closing).ok_or(Stop::NotMath)?;
+        let close = if close == '[' { ')' } else { close };
+        if items.len() > 1 {
+            return Ok(Tree::List(open, items, close));
+        }
+        Ok(items.remove(0))
+    }
+
+    /// What stands in braces of a set, be it listed or described.
+    pub(super) fn set(&mut self) -> Result<Tree, Stop> {
+        if self.takes('⦄') {
+            return Ok(Tree::Set(Vec::new(), true));
+        }
+        if let Some(set) = self.described() {
+            return set;
+        }
+        let items = self.items()?;
+        self.wants('⦄')?;
+        Ok(Tree::Set(items, true))
+    }
+
+    /// `\{x \mid x > 2\}` and `\{x \in R : x > 2\}`: the condition.
+    fn described(&mut self) -> Option<Result<Tree, Stop>> {
+        let is = |at: usize, marks: &[char]| {
+            let token = self.tokens.get(self.at + at)?;
+            marks.iter().any(|&mark| token.is(mark)).then_some(())
+        };
+        let Some(Token::Symbol(_)) = self.peek() else {
+            return None;
+        };
+        let skipped = if is(1, &['|', ':']).is_some() {
+            2
+        } else if is(1, &['∈']).is_some() && is(3, &['|', ':']).is_some() {
+            4
+        } else {
+            return None;
+        };
+        self.at += skipped;
+        Some(self.deeper(|parser| {
+            let list = parser.list()?;
+            parser.wants('⦄')?;
+            Ok(list)
+        }))
+    }
+
+    /// The rows of a matrix, or the lines of a list of cases.
+    pub(super) fn matrix(&mut self) -> Result<Vec<Vec<Tree>>, Stop> {
+        self.deeper(|parser| {
+            let mut rows = vec![vec![parser.clause()?]];
+            loop {
+                if parser.takes('⟧') {
+                    return Ok(rows);
+                }
+                match parser.takes_any("\n&,") {
+                    Some('\n') if parser.takes('⟧') => return Ok(rows),
+                    // A comma ends the lines of cases.
+                    Some('\n' | ',') => rows.push(Vec::new()),
+                    Some(_) => {}
+                    None => return Err(Stop::NotMath),
+                }
+                let cell = parser.clause()?;
+                if let Some(row) = rows.last_mut() {
+                    row.push(cell);
+                }
+            }
+        })
+    }
+}
+
+/// A term behind its sign.
+pub(super) fn signed(sign: char, term: Tree) -> Tree {
+    match sign {
+        '-' => Tree::Negative(Box::new(term)),
+        '±' | '∓' => Tree::Either(sign == '∓', Box::new(term)),
+        _ => term,
+    }
+}
+
+fn is_inequality(tree: &Tree) -> bool {
+    matches!(tree, Tree::Relation(_, rest) if rest.iter().all(|(sign, _)| "<>≤≥≠".contains(*sign)))
+}
+
+/// An integer of a text that is known to be one.
+pub(super) fn integer(value: i64) -> Tree {
+    Tree::Number(Rational::from(value), 0)
+}

@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use num_bigint::BigInt;
+
+use super::{
+    fuel::{Fuel, Stop},
+    ratio::Ratio,
+    rational::Rational,
+};
+
+/// What cannot be simplified by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Atom {
+    /// An integer above 1 under a root: a prime, or a large one without small factors.
+    Base(BigInt),
+    Pi,
+    E,
+    /// The imaginary unit.
+    I,
+    Infinity,
+    Symbol(String),
+    /// A sum, to a power that is not multiplied out.
+    Sum(Box<Ratio>),
+    Call(Function, Vec<Ratio>),
+    /// A base to a symbolic power: the `n` of 2^n.
+    Raised(Box<Atom>, Monomial),
+}
+
+/// Functions that are not expressed by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Function {
+    Sin,
+    Cos,
+    Arcsin,
+    Arccos,
+    Arctan,
+    Ln,
+    Abs,
+    Floor,
+    Ceil,
+    Factorial,
+    Binomial,
+    /// A base to an exponent, neither of a simpler form.
+    Power,
+}
+
+/// A product of atoms to rational powers, none of them 0, in order of the atoms.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Monomial(pub(crate) Vec<(Atom, Rational)>);
+
+impl Atom {
+    /// Whether distinct products of such atoms, to the powers [`Monomial`] allows, are linearly
+    /// independent: a sum of them is then 0 only if it has no terms.
+    ///
+    /// True of roots of distinct primes (Besicovitch 1940), and of symbols.
+    pub(crate) fn is_independent(&self, exponent: &Rational) -> bool {
+        match self {
+            Self::Base(base) => {
+                base.bits() <= 26 && !exponent.is_negative() && *exponent < Rational::one()
+            }
+            Self::Pi | Self::E | Self::I | Self::Infinity | Self::Symbol(_) => true,
+            Self::Sum(_) | Self::Call(..) | Self::Raised(..) => false,
+        }
+    }
+}
+
+impl Atom {
+    /// How much it is to copy and to compare.
+    fn weight(&self) -> u64 {
+        1 + match self {
+            Self::Sum(ratio) => ratio.weight(),
+            Self::Call(_, arguments) => arguments.iter().map(Ratio::weight).sum(),
+            Self::Raised(base, exponent) => base.weight() + exponent.weight(),
+            _ => 0,
+        }
+    }
+}
+
+impl Monomial {
+    fn weight(&self) -> u64 {
+        self.0.iter().map(|(atom, _)| 1 + atom.weight()).sum()
+    }
+
+    /// The product, and the rational that its atoms' powers leave behind.
+    pub(crate) fn times(&self, other: &Self, fuel: &mut Fuel) -> Result<(Self, Rational), Stop> {
+        fuel.burn(2 + self.weight() + other.weight())?;
+        let mut powers: BTreeMap<Atom, Rational> = self.0.iter().cloned().collect();
+        for (atom, exponent) in &other.0 {
+            let sum = match powers.get(atom) {
+                Some(known) => known.plus(exponent, fuel)?,
+                None => exponent.clone(),
+            };
+            powers.insert(atom.clone(), sum);
+        }
+        Self::settled(powers, fuel)
+    }
+
+    pub(crate) fn settled(
+        powers: BTreeMap<Atom, Rational>,
+        fuel: &mut Fuel,
+    ) -> Result<(Self, Rational), Stop> {
+        let mut coefficient = Rational::one();
+        let mut kept = Vec::with_capacity(powers.len());
+        for (atom, mut exponent) in powers {
+            match &atom {
+                Atom::Base(base) => {
+                    let whole = Rational::from(exponent.floor());
+                    // What is too large to be written out stays a power.
+                    let power = whole
+                        .small()
+                        .map(|whole| Rational::from(base.clone()).power(whole, fuel));
+                    if let Some(Ok(power)) = power {
+                        coefficient = coefficient.times(&power, fuel)?;
+                        exponent = exponent.minus(&whole, fuel)?;
+                    }
+                }
+                Atom::I => {
+                    let turns = exponent.small().ok_or(Stop::NotMath)?.rem_euclid(4);
+                    if turns >= 2 {
+                        coefficient = coefficient.negated();
+                    }
+                    exponent = Rational::from(turns % 2);
+                }
+                _ => {}
+            }
+            if !exponent.is_zero() {
+                kept.push((atom, exponent));
+            }
+        }
+        Ok((Self(kept), coefficient))
+    }
+}
+
+/// A sum of monomials with coefficients, none of them 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Poly(BTreeMap<Monomial, Rational>);
+
+impl Poly {
+    pub(crate) fn constant(value: Rational) -> Self {
+        Self::term(Monomial::default(), value)
+    }
+
+    pub(crate) fn term(monomial: Monomial, coefficient: Rational) -> Self {
+        let terms = (!coefficient.is_zero()).then_some((monomial, coefficient));
+        Self(terms.into_iter().collect())
+    }
+
+    pub(crate) fn terms(&self) -> impl Iterator<Item = (&Monomial, &Rational)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.0.keys().map(|monomial| 1 + monomial.weight()).sum()
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its one term, where it has just one.
+    pub(crate) fn single(&self) -> Option<(&Monomial, &Rational)> {
+        self.0.first_key_value().filter(|_| self.0.len() == 1)
+    }
+
+    /// Its value, where it is a rational number.
+    pub(crate) fn rational(&self) -> Option<Rational> {
+        if self.is_zero() {
+            return Some(Rational::zero());
+        }
+        let (monomial, coefficient) = self.single()?;
+        monomial.0.is_empty().then(|| coefficient.clone())
+    }
+
+    pub(crate) fn negated(&self) -> Self {
+        let terms = self.0.iter();
+        Self(terms.map(|(m, c)| (m.clone(), c.negated())).collect())
+    }
+
+    pub(crate) fn plus(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        fuel.burn(self.weight())?;
+        let mut sum = self.clone();
+        for (monomial, coefficient) in &other.0 {
+            sum.add(monomial.clone(), coefficient, fuel)?;
+        }
+        Ok(sum)
+    }
+
+    pub(crate) fn times(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        let mut product = Self::default();
+        for (a, x) in &self.0 {
+            for (b, y) in &other.0 {
+                let (monomial, left) = a.times(b, fuel)?;
+                let coefficient = x.times(y, fuel)?.times(&left, fuel)?;
+                product.add(monomial, &coefficient, fuel)?;
+            }
+        }
+        Ok(product)
+    }
+
+    fn add(&mut self, monomial: Monomial, value: &Rational, fuel: &mut Fuel) -> Result<(), Stop> {
+        fuel.burn(1 + monomial.weight())?;
+        let sum = match self.0.get(&monomial) {
+            Some(known) => known.plus(value, fuel)?,
+            None => value.clone(),
+        };
+        if sum.is_zero() {
+            self.0.remove(&monomial);
+        } else {
+            self.0.insert(monomial, sum);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+use super::{
+    approx::vanishes,
+    fuel::{Fuel, Stop},
+    poly::{Atom, Monomial, Poly},
+    rational::Rational,
+};
+
+/// A quotient of sums: the form every expression is brought to.
+///
+/// It is not reduced, so that equal values may have different forms; [`Ratio::equals`] tells.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ratio {
+    pub(crate) top: Poly,
+    /// Never 0; 1 where one term could be divided by.
+    pub(crate) bottom: Poly,
+}
+
+impl Ratio {
+    fn whole(top: Poly) -> Self {
+        Self {
+            top,
+            bottom: Poly::constant(Rational::one()),
+        }
+    }
+
+    pub(crate) fn atom(atom: Atom) -> Self {
+        let monomial = Monomial(vec![(atom, Rational::one())]);
+        Self::whole(Poly::term(monomial, Rational::one()))
+    }
+
+    pub(crate) fn term(monomial: Monomial, coefficient: Rational) -> Self {
+        Self::whole(Poly::term(monomial, coefficient))
+    }
+
+    fn new(top: Poly, bottom: Poly, fuel: &mut Fuel) -> Result<Self, Stop> {
+        let Some((monomial, coefficient)) = bottom.single() else {
+            return if bottom.is_zero() {
+                Err(Stop::Undefined)
+            } else {
+                Ok(Self { top, bottom })
+            };
+        };
+        let powers = monomial.0.iter();
+        let powers = powers.map(|(atom, exponent)| (atom.clone(), exponent.negated()));
+        let (inverse, left) = Monomial::settled(powers.collect(), fuel)?;
+        let coefficient = coefficient.inverse()?.times(&left, fuel)?;
+        let top = top.times(&Poly::term(inverse, coefficient), fuel)?;
+        Ok(Self::whole(top))
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.top.weight() + self.bottom.weight()
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.top.is_zero()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bottom.rational().is_some_and(|value| value.is_one())
+    }
+
+    /// Its value, where it is plainly a rational number.
+    pub(crate) fn rational(&self) -> Option<Rational> {
+        self.is_whole().then(|| self.top.rational()).flatten()
+    }
+
+    /// Its sum, where nothing is divided by.
+    pub(crate) fn poly(&self) -> Option<&Poly> {
+        self.is_whole().then_some(&self.top)
+    }
+
+    pub(crate) fn negated(&self) -> Self {
+        Self {
+            top: self.top.negated(),
+            bottom: self.bottom.clone(),
+        }
+    }
+
+    pub(crate) fn plus(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        if self.bottom == other.bottom {
+            let top = self.top.plus(&other.top, fuel)?;
+            return Self::new(top, self.bottom.clone(), fuel);
+        }
+        let left = self.top.times(&other.bottom, fuel)?;
+        let right = other.top.times(&self.bottom, fuel)?;
+        let bottom = self.bottom.times(&other.bottom, fuel)?;
+        Self::new(left.plus(&right, fuel)?, bottom, fuel)
+    }
+
+    pub(crate) fn minus(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        self.plus(&other.negated(), fuel)
+    }
+
+    pub(crate) fn times(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        let top = self.top.times(&other.top, fuel)?;
+        Self::new(top, self.bottom.times(&other.bottom, fuel)?, fuel)
+    }
+
+    pub(crate) fn scaled(&self, factor: &Rational, fuel: &mut Fuel) -> Result<Self, Stop> {
+        self.times(&Self::from(factor.clone()), fuel)
+    }
+
+    pub(crate) fn over(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
+        let top = self.top.times(&other.bottom, fuel)?;
+        Self::new(top, self.bottom.times(&other.top, fuel)?, fuel)
+    }
+
+    /// Whether both have the same value, wherever they have one.
+    pub(crate) fn equals(&self, other: &Self, fuel: &mut Fuel) -> Result<bool, Stop> {
+        let left = self.top.times(&other.bottom, fuel)?;
+        let right = other.top.times(&self.bottom, fuel)?;
+        vanishes(&left.plus(&right.negated(), fuel)?, fuel)
+    }
+
+    /// Whether its atoms are all numbers.
+    pub(crate) fn is_constant(&self) -> bool {
+        let mut symbols = Vec::new();
+        self.symbols(&mut symbols);
+        symbols.is_empty()
+    }
+
+    /// Adds the names that occur in it, each once.
+    pub(crate) fn symbols(&self, into: &mut Vec<String>) {
+        for poly in [&self.top, &self.bottom] {
+            for (monomial, _) in poly.terms() {
+                symbols(monomial, into);
+            }
+        }
+    }
+}
+
+fn symbols(monomial: &Monomial, into: &mut Vec<String>) {
+    for (atom, _) in &monomial.0 {
+        atom_symbols(atom, into);
+    }
+}
+
+fn atom_symbols(atom: &Atom, into: &mut Vec<String>) {
+    match atom {
+        Atom::Symbol(name) if !into.contains(name) => into.push(name.clone()),
+        Atom::Sum(ratio) => ratio.symbols(into),
+        Atom::Call(_, arguments) => {
+            for argument in arguments {
+                argument.symbols(into);
+            }
+        }
+        Atom::Raised(base, exponent) => {
+            atom_symbols(base, into);
+            symbols(exponent, into);
+        }
+        _ => {}
+    }
+}
+
+impl From<Rational> for Ratio {
+    fn from(value: Rational) -> Self {
+        Self::whole(Poly::constant(value))
+    }
+}
+
+impl From<i64> for Ratio {
+    fn from(value: i64) -> Self {
+        Self::from(Rational::from(value))
+    }
+}

@@ -1,0 +1,108 @@
+/// Units as they are written, by the unit they are.
+const UNITS: &[(&str, &[&str])] = &[
+    ("degree", &["degree", "degrees", "deg", "°"]),
+    ("radian", &["radian", "radians", "rad"]),
+    (
+        "mm",
+        &[
+            "mm",
+            "millimeter",
+            "millimeters",
+            "millimetre",
+            "millimetres",
+        ],
+    ),
+    (
+        "cm",
+        &[
+            "cm",
+            "centimeter",
+            "centimeters",
+            "centimetre",
+            "centimetres",
+        ],
+    ),
+    ("m", &["m", "meter", "meters", "metre", "metres"]),
+    (
+        "km",
+        &["km", "kilometer", "kilometers", "kilometre", "kilometres"],
+    ),
+    ("inch", &["in", "inch", "inches"]),
+    ("foot", &["ft", "foot", "feet"]),
+    ("yard", &["yd", "yard", "yards"]),
+    ("mile", &["mi", "mile", "miles"]),
+    ("mg", &["mg", "milligram", "milligrams"]),
+    ("g", &["g", "gram", "grams"]),
+    ("kg", &["kg", "kilogram", "kilograms"]),
+    ("pound", &["lb", "lbs", "pound", "pounds"]),
+    ("ounce", &["oz", "ounce", "ounces"]),
+    ("ml", &["ml", "mL", "milliliter", "milliliters"]),
+    ("l", &["l", "L", "liter", "liters", "litre", "litres"]),
+    ("ms", &["ms", "millisecond", "milliseconds"]),
+    ("s", &["s", "sec", "second", "seconds"]),
+    ("min", &["min", "minute", "minutes"]),
+    ("h", &["h", "hr", "hrs", "hour", "hours"]),
+    ("day", &["day", "days"]),
+    ("week", &["week", "weeks"]),
+    ("month", &["month", "months"]),
+    ("year", &["year", "years", "yr", "yrs"]),
+    ("dollar", &["dollar", "dollars", "usd"]),
+    ("cent", &["cent", "cents"]),
+    ("N", &["N", "newton", "newtons"]),
+    ("J", &["J", "joule", "joules"]),
+    ("kJ", &["kJ", "kj"]),
+    ("W", &["W", "watt", "watts"]),
+    ("Hz", &["Hz", "hz", "hertz"]),
+    ("mph", &["mph"]),
+];
+
+/// Letters that are a unit wherever they stand together outside of `\text{}`.
+pub(crate) fn is_unit(word: &str) -> bool {
+    word.len() > 1 && named(word).is_some()
+}
+
+fn named(word: &str) -> Option<&'static str> {
+    let found = UNITS.iter().find(|(_, names)| names.contains(&word));
+    found.map(|(unit, _)| *unit)
+}
+
+/// Whether two units, as they are written, are known and are not the same.
+///
+/// What is not known (`apples`) may mean anything: it never conflicts.
+pub(crate) fn conflict(a: &str, b: &str) -> bool {
+    match (known(a), known(b)) {
+        (Some(a), Some(b)) => a != b,
+        _ => false,
+    }
+}
+
+fn known(text: &str) -> Option<String> {
+    let mut canonical = String::new();
+    for piece in text.split_inclusive(|c: char| !c.is_alphabetic() && c != '°') {
+        let word = piece.trim_end_matches(|c: char| !c.is_alphabetic() && c != '°');
+        if word == "per" {
+            canonical.push('/');
+            continue;
+        }
+        if !word.is_empty() {
+            canonical.push_str(named(word)?);
+        }
+        canonical.push_str(piece[word.len()..].trim());
+    }
+    Some(canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::conflict;
+
+    #[test]
+    fn units_conflict_where_both_are_known() {
+        assert!(conflict("cm", "m"));
+        assert!(conflict("cm ^2", "cm ^3"));
+        assert!(conflict("km/h", "km"));
+        assert!(!conflict("cm", "centimeters"));
+        assert!(!conflict("km/h", "kilometers per hour"));
+        assert!(!conflict("apples", "cm"));
+    }
+}
