@@ -1,10 +1,11 @@
 # make run    builds, then trains the built-in task through an embedded broker: the main job
 # make test   everything a contributor must pass, a real Apache Kafka included
+# make check-transformers  exported models, loaded by transformers; TORCH_PYTHON has torch and transformers
 # make chaos  kills roles and brokers until 200 kills are survived at every point: 20 to 40 minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz
+.PHONY: run test faulty chaos lint build fuzz check-transformers
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -31,6 +32,12 @@ test:
 	@$(MAKE) --no-print-directory faulty
 	cargo test --release --workspace --locked
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+
+# The test of exported models again, with a Python that has torch: 5.6 GB, too much for `make test`,
+# where transformers reads everything but the model itself.
+TORCH_PYTHON ?= python3
+check-transformers: build
+	TORCH_PYTHON=$(TORCH_PYTHON) cargo test --release -p vintage-tests --locked --test it -- every_family
 
 # ARGS="--kills 500 --seed 1 --points store.,learner." is passed on.
 chaos:

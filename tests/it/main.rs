@@ -10,6 +10,7 @@ mod kill;
 mod learners;
 mod math;
 mod mistakes;
+mod models;
 mod outages;
 mod python;
 mod readers;

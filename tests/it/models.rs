@@ -1,0 +1,227 @@
+//! Models of every family, as they are published: compared with transformers, trained, exported.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vintage_tests::{models, place, python, replayed, run, vintage};
+
+use crate::small;
+
+/// Every folder of [`models`] that is a model.
+const NAMES: [&str; 5] = [
+    "llama3",
+    "llama3-sharded",
+    "qwen2-tied",
+    "qwen2-untied",
+    "qwen3",
+];
+
+fn parity(folder: &Path) -> Command {
+    let mut command = vintage(["parity", "--output", "json"]);
+    command.arg(folder);
+    command
+}
+
+#[test]
+fn parity_says_yes_and_no_and_when_there_is_nothing_to_compare() -> Result<()> {
+    let all = run(parity(&models()))?.json()?;
+    ensure!(all["holds"] == true, "{all}");
+    let names = all["models"].as_array().context("no models")?.iter();
+    let names: Vec<_> = names.map(|model| model["name"].clone()).collect();
+    ensure!(names == NAMES, "{names:?}");
+
+    let (folder, out) = place()?;
+    vintage_tests::copy(&models().join("qwen2-tied"), &out)?;
+    let ended = run(parity(&out))?;
+    ensure!(
+        ended.status.code() == Some(2),
+        "no oracle: {}",
+        ended.stderr
+    );
+    vintage_tests::copy(
+        &models().join("qwen2-tied.oracle"),
+        &folder.path().join("run.oracle"),
+    )?;
+    ensure!(run(parity(&out))?.json()?["holds"] == true);
+
+    // An epsilon ten times too large moves logits by some 5e-4, ten times their bound.
+    let config = out.join("config.json");
+    let text = fs::read_to_string(&config)?;
+    fs::write(&config, text.replace("1e-06", "1e-05"))?;
+    let ended = run(parity(&out))?;
+    ensure!(
+        ended.status.code() == Some(3),
+        "{}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
+    let answer: Value = serde_json::from_str(&ended.stdout)?;
+    let quantities = answer["models"][0]["quantities"]
+        .as_array()
+        .context("none")?;
+    let logits = quantities
+        .iter()
+        .find(|q| q["name"] == "logits")
+        .context("no logits")?;
+    let error = logits["error"].as_f64().context("no error")?;
+    ensure!(logits["holds"] == false && error > 1e-4, "{logits}");
+    let mut text = vintage(["parity"]);
+    text.arg(&out);
+    let ended = run(text)?;
+    let line = ended.stdout.lines().find(|line| line.starts_with("logits"));
+    ensure!(
+        line.is_some_and(|line| line.contains("OUT")),
+        "{}",
+        ended.stdout
+    );
+    Ok(())
+}
+
+/// Rows of all kinds: a plain prompt, a chat, a published one.
+fn prompts(folder: &Path) -> Result<std::path::PathBuf> {
+    let rows = [
+        json!({"prompt": "12 + 30 = ", "answer": "42"}),
+        json!({"messages": [{"role": "system", "content": "Answer with one number."},
+            {"role": "user", "content": "What is 6 * 7?"}], "answer": "42"}),
+        json!({"question": "Bo has 5 pens and buys 2. How many?", "answer": "5+2\n#### 7"}),
+    ];
+    let path = folder.join("mixed.jsonl");
+    fs::write(&path, rows.map(|row| format!("{row}\n")).concat())?;
+    Ok(path)
+}
+
+/// A run of three updates on a model whose answers are as good as random, rewarded by length.
+fn training(folder: &Path, out: &Path, model: &str) -> Result<Command> {
+    let judge = folder.join("judge.py");
+    fs::write(
+        &judge,
+        "import json, sys\nfor line in sys.stdin:\n    item = json.loads(line)\n    \
+         reward = len(item['completion']) / 10\n    \
+         print(json.dumps({'id': item['id'], 'reward': reward}), flush=True)\n",
+    )?;
+    let mut command = small::training(out);
+    command.arg("--prompts").arg(prompts(folder)?);
+    let reward = json!(["python3", judge.display().to_string()]);
+    for setting in [
+        format!("model.path={model}"),
+        format!("rollout.reward.command={reward}"),
+        "rollout.max_tokens=6".to_owned(),
+        "learner.optimizer.lr=0.01".to_owned(),
+    ] {
+        command.args(["--set", &setting]);
+    }
+    Ok(command)
+}
+
+/// Trained end to end, replayed bit for bit, exported, and read by somebody else's code.
+#[test]
+fn every_family_trains_and_its_export_is_a_model() -> Result<()> {
+    // `make check-transformers` names one that has torch.
+    let python = std::env::var_os("TORCH_PYTHON").map_or_else(python, Into::into);
+    let mut exported = Command::new(python);
+    exported.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/exported.py"));
+    let mut folders = Vec::new();
+    for name in NAMES {
+        let (folder, out) = place()?;
+        let model = models().join(name);
+        let summary = small::finished(training(folder.path(), &out, &model.display().to_string())?)
+            .with_context(|| name.to_owned())?;
+        ensure!(summary["lost"] == 0, "{name}: {summary}");
+        replayed(&out, 3)?;
+        let digest = |version: u64| -> Result<Value> {
+            let manifest = out.join(format!("weights/lead/{version}/manifest.json"));
+            let parsed: Value = serde_json::from_slice(&fs::read(manifest)?)?;
+            Ok(parsed["weights_sha256"].clone())
+        };
+        ensure!(digest(0)? != digest(3)?, "{name} learned nothing");
+
+        for (version, place) in [("0", "first"), ("3", "last")] {
+            let mut command = vintage(["export", "--output", "json", "--policy-version", version]);
+            command.arg(&out).arg("--to").arg(folder.path().join(place));
+            let answer = run(command)?.json()?;
+            ensure!(
+                answer["weights_sha256"] == digest(version.parse()?)?,
+                "{answer}"
+            );
+        }
+        // Version 0 is the model that was given: it has the same oracle.
+        let stem = name.trim_end_matches("-sharded");
+        let oracle = models().join(format!("{stem}.oracle"));
+        vintage_tests::copy(&oracle, &folder.path().join("first.oracle"))?;
+        let same = run(parity(&folder.path().join("first")))?.json()?;
+        ensure!(same["holds"] == true, "{name}: {same}");
+
+        exported.args([&model, &folder.path().join("last"), &oracle]);
+        folders.push(folder);
+    }
+    // All at once: importing transformers takes longer than everything it is asked for.
+    let ended = run(exported)?;
+    ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    Ok(())
+}
+
+/// What was asked, as the archive has it, is what the template of the model makes of a chat.
+#[test]
+fn messages_reach_the_model_through_its_template() -> Result<()> {
+    let (folder, out) = place()?;
+    let model = models().join("llama3");
+    let mut command = training(folder.path(), &out, &model.display().to_string())?;
+    command.args(["--set", "prompts.chat=true"]);
+    small::finished(command)?;
+    let mut inspect = vintage(["inspect", "--output", "json", "--rows", "--limit", "1000"]);
+    inspect.arg(out.join("archive"));
+    let rows = run(inspect)?;
+    ensure!(rows.status.success(), "{}", rows.stderr);
+    let texts: Value =
+        serde_json::from_slice(&fs::read(models().join("llama3.oracle/tokenizer.json"))?)?;
+    let (rendered, ids) = (&texts["chat"]["rendered"], &texts["chat"]["ids"]);
+    let rows = rows.stdout.lines().map(serde_json::from_str::<Value>);
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let asked = rows.iter().find(|row| row["prompt_text"] == *rendered);
+    let asked = asked.with_context(|| format!("{rendered} was never asked"))?;
+    // One token that begins the text, not two.
+    ensure!(asked["prompt_tokens"] == *ids, "{asked}");
+    let plain = "<|start_header_id|>user<|end_header_id|>\n\n12 + 30 =<|eot_id|>";
+    let plain = |row: &&Value| {
+        row["prompt_text"]
+            .as_str()
+            .is_some_and(|text| text.contains(plain))
+    };
+    ensure!(
+        rows.iter().any(|row| plain(&row)),
+        "a plain prompt is asked as a chat"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_model_by_name_comes_from_the_local_cache() -> Result<()> {
+    let (folder, out) = place()?;
+    let cache = folder.path().join("hub/models--Tiny--Qwen3");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    vintage_tests::copy(
+        &models().join("qwen3"),
+        &cache.join("snapshots").join(commit),
+    )?;
+    fs::create_dir_all(cache.join("refs"))?;
+    fs::write(cache.join("refs/main"), commit)?;
+    let train = |model: &str, out: &Path| -> Result<Command> {
+        let mut command = training(folder.path(), out, model)?;
+        command
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HOME", folder.path());
+        Ok(command)
+    };
+    small::finished(train("hf://Tiny/Qwen3", &out)?)?;
+    small::finished(train("Tiny/Qwen3", &folder.path().join("by-name"))?)?;
+
+    let ended = run(train("hf://Tiny/Other", &folder.path().join("none"))?)?;
+    ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
+    ensure!(
+        ended.stderr.contains("hf download Tiny/Other"),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
