@@ -17,6 +17,7 @@ use crate::{
     encode::{FOOTER_KEY, SCHEMA_KEY},
     path,
     seal::{Seal, TAIL, footer_len},
+    thrift,
     window::Loaded,
 };
 
@@ -364,9 +365,10 @@ fn parse(
     if let Some(seal) = &seal {
         seal.check_footer(footer)?;
     }
-    let thrift = &footer[..footer.len() - TAIL];
+    let encoded = &footer[..footer.len() - TAIL];
     // Only bytes of another program come here unchecked.
-    let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(thrift));
+    thrift::check(encoded).map_err(|why| format!("its footer cannot be read: {why}"))?;
+    let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(encoded));
     let metadata = decoded
         .map_err(|_| "its footer made the Parquet reader panic".to_owned())?
         .map_err(|error| format!("its footer cannot be read: {error}"))?;

@@ -35,6 +35,7 @@ mod seal;
 mod select;
 mod sink;
 mod source;
+mod thrift;
 mod window;
 
 pub use columns::{Codec, file_schema};
