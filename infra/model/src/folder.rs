@@ -55,12 +55,17 @@ impl ModelFolder {
     /// Names the file, config key or tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = &*hub::locate(path.as_ref())?;
-        let files = Self::FILES
-            .into_iter()
-            .filter(|name| Self::NEEDED.contains(name) || path.join(name).exists())
-            .map(|name| Ok((name, read(&path.join(name))?)))
-            .collect::<Result<Vec<_>>>()?;
-        Self::build(&files, |config| open_weights(path, config))
+        Self::build(&companions(path)?, |config| open_weights(path, config))
+    }
+
+    /// The same without any parameters, for whoever asks for shape, tokens or template only.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`].
+    pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
+        let path = &*hub::locate(path.as_ref())?;
+        let none = |_: &_| ParamSet::of(Vec::new(), |_| Ok(Vec::new()));
+        Self::build(&companions(path)?, none)
     }
 
     /// The same from files by name, one of weights.
@@ -193,6 +198,15 @@ fn refuse_foreign(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Names and bytes of the files beside the weights.
+fn companions(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    ModelFolder::FILES
+        .into_iter()
+        .filter(|name| ModelFolder::NEEDED.contains(name) || path.join(name).exists())
+        .map(|name| Ok((name, read(&path.join(name))?)))
+        .collect()
 }
 
 fn open_weights(path: &Path, config: &ModelConfig) -> Result<ParamSet> {

@@ -2,10 +2,12 @@
 
 use candle_core::Tensor;
 
+use crate::lora::{Adapter, Adapters};
 use crate::ops::attention::cache::{Cache, Reader};
-use crate::ops::attention::{self, Attended, Heads, Pattern};
+use crate::ops::attention::{self, Attended, Heads};
 use crate::ops::{linear, rmsnorm, rope, rows, swiglu, values};
-use crate::{Gradients, ModelConfig, ParamSet, Result};
+use crate::view::View;
+use crate::{Gradients, ModelConfig, ParamSet, Precision, Result};
 
 /// Where one layer's parameters lie in the sorted set.
 #[derive(Debug, Clone)]
@@ -18,39 +20,46 @@ pub(crate) struct LayerIndex {
     q_norm: Option<usize>,
     k_norm: Option<usize>,
     post_norm: usize,
-    gate: usize,
-    up: usize,
-    down: usize,
+    gate: Projection,
+    up: Projection,
+    down: Projection,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Projection {
     weight: usize,
     bias: Option<usize>,
+    adapter: Option<Adapter>,
 }
 
 impl LayerIndex {
-    pub(crate) fn new(params: &ParamSet, layer: usize) -> Result<Self> {
+    pub(crate) fn new(
+        params: &ParamSet,
+        adapters: Option<&Adapters>,
+        layer: usize,
+    ) -> Result<Self> {
         let at = |name: &str| params.require(&format!("model.layers.{layer}.{name}"));
         let optional = |name: &str| params.index(&format!("model.layers.{layer}.{name}"));
         let projection = |name: &str| -> Result<Projection> {
+            let module = format!("model.layers.{layer}.{name}");
             Ok(Projection {
-                weight: at(&format!("self_attn.{name}.weight"))?,
-                bias: optional(&format!("self_attn.{name}.bias")),
+                weight: at(&format!("{name}.weight"))?,
+                bias: optional(&format!("{name}.bias")),
+                adapter: adapters.and_then(|adapters| adapters.of(&module)),
             })
         };
         Ok(Self {
             input_norm: at("input_layernorm.weight")?,
-            q: projection("q_proj")?,
-            k: projection("k_proj")?,
-            v: projection("v_proj")?,
-            o: projection("o_proj")?,
+            q: projection("self_attn.q_proj")?,
+            k: projection("self_attn.k_proj")?,
+            v: projection("self_attn.v_proj")?,
+            o: projection("self_attn.o_proj")?,
             q_norm: optional("self_attn.q_norm.weight"),
             k_norm: optional("self_attn.k_norm.weight"),
             post_norm: at("post_attention_layernorm.weight")?,
-            gate: at("mlp.gate_proj.weight")?,
-            up: at("mlp.up_proj.weight")?,
-            down: at("mlp.down_proj.weight")?,
+            gate: projection("mlp.gate_proj")?,
+            up: projection("mlp.up_proj")?,
+            down: projection("mlp.down_proj")?,
         })
     }
 }
@@ -59,27 +68,16 @@ impl LayerIndex {
 pub(crate) struct Pass<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) params: &'a ParamSet,
+    /// With adapters, they are trained and `params` are frozen.
+    pub(crate) adapters: Option<&'a Adapters>,
+    pub(crate) precision: Precision,
     pub(crate) rope: &'a rope::Table,
-}
-
-/// The sequences as one layer sees them.
-#[derive(Debug)]
-pub(crate) struct View {
-    /// Which keys each query sees.
-    pub(crate) pattern: Pattern,
-    /// Place of every query in its sequence.
-    pub(crate) query_positions: Vec<u32>,
-    /// Place of every key in its sequence.
-    pub(crate) key_positions: Vec<u32>,
-    /// Rows of the residual stream that go on after this layer's keys and values are taken;
-    /// `None` for all. In the last layer only those a target reads.
-    pub(crate) kept: Option<Vec<u32>>,
 }
 
 /// What a layer keeps for its backward pass.
 pub(crate) struct LayerTape {
     /// Input, `[T, hidden]`.
-    x: Tensor,
+    pub(crate) x: Tensor,
     input_scales: Vec<f32>,
     q: Rotated,
     k: Rotated,
@@ -115,13 +113,69 @@ impl Pass<'_> {
         self.params.tensor(index)
     }
 
+    /// A matrix as products take it.
+    fn weight(&self, at: Projection) -> Result<Tensor> {
+        self.precision.of(self.get(at.weight))
+    }
+
+    fn norm(&self, x: &Tensor, weight: usize) -> Result<(Tensor, Vec<f32>)> {
+        let (y, scales) = rmsnorm::forward(x, self.get(weight), self.eps())?;
+        Ok((self.precision.round(y)?, scales))
+    }
+
+    fn norm_again(&self, x: &Tensor, weight: usize, scales: &[f32]) -> Result<Tensor> {
+        self.precision
+            .round(rmsnorm::replay(x, self.get(weight), scales)?)
+    }
+
+    /// The gradient of a parameter of the model itself, if that is trained.
+    pub(crate) fn trained<'g>(
+        &self,
+        grads: &'g mut Gradients,
+        index: usize,
+    ) -> Option<&'g mut Tensor> {
+        self.adapters.is_none().then(|| grads.tensor_mut(index))
+    }
+
     fn project(&self, x: &Tensor, at: Projection, residual: Option<&Tensor>) -> Result<Tensor> {
-        linear::forward(
-            x,
-            self.get(at.weight),
-            at.bias.map(|bias| self.get(bias)),
-            residual,
-        )
+        let bias = at.bias.map(|bias| self.get(bias));
+        let mut y = linear::forward(x, &self.weight(at)?, bias, residual)?;
+        if let (Some(adapters), Some(adapter)) = (self.adapters, at.adapter) {
+            adapters.forward(adapter, self.precision, x, &mut y)?;
+        }
+        Ok(y)
+    }
+
+    /// Gradients of a projection's parameters.
+    fn project_backward(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        at: Projection,
+        grads: &mut Gradients,
+    ) -> Result<()> {
+        let Some(adapters) = self.adapters else {
+            linear::backward_weight(grads.tensor_mut(at.weight), dy, x)?;
+            return match at.bias {
+                Some(bias) => linear::backward_bias(grads.tensor_mut(bias), dy),
+                None => Ok(()),
+            };
+        };
+        match at.adapter {
+            Some(adapter) => adapters.backward(adapter, self.precision, dy, x, grads),
+            None => Ok(()),
+        }
+    }
+
+    /// Gradient of a projection's input, added to `onto` where given.
+    fn input_backward(&self, dy: &Tensor, at: Projection, onto: Option<Tensor>) -> Result<Tensor> {
+        let dx = linear::backward_input(dy, &self.weight(at)?, onto)?;
+        match (self.adapters, at.adapter) {
+            (Some(adapters), Some(adapter)) => {
+                adapters.input_backward(adapter, self.precision, dy, dx)
+            }
+            _ => Ok(dx),
+        }
     }
 
     fn rotated(
@@ -138,6 +192,7 @@ impl Pass<'_> {
             }
         };
         rope::forward(&mut rotated, positions, self.rope)?;
+        let rotated = self.precision.round(rotated)?;
         Ok(Rotated { rotated, normed })
     }
 
@@ -152,9 +207,11 @@ impl Pass<'_> {
     ) -> Result<Tensor> {
         rope::backward(&mut d, positions, self.rope)?;
         let (Some(norm), Some((x, scales))) = (norm, &of.normed) else {
-            return Ok(d);
+            return self.precision.round(d);
         };
-        rmsnorm::backward(&d, x, self.get(norm), scales, grads.tensor_mut(norm), None)
+        let dnorm = self.trained(grads, norm);
+        let d = rmsnorm::backward(&d, x, self.get(norm), scales, dnorm, None)?;
+        self.precision.round(d)
     }
 
     /// Output `[kept, hidden]` from input `x [T, hidden]`.
@@ -164,13 +221,30 @@ impl Pass<'_> {
         x: Tensor,
         view: &View,
     ) -> Result<(Tensor, LayerTape)> {
-        let width = self.config.hidden_size;
-        let (normed, input_scales) = rmsnorm::forward(&x, self.get(layer.input_norm), self.eps())?;
+        let tape = self.layer_tape(layer, x, view)?;
+        let activation = self
+            .precision
+            .round(swiglu::forward(&tape.gate, &tape.up)?)?;
+        let y = self.project(&activation, layer.down, Some(&tape.middle))?;
+        Ok((y, tape))
+    }
+
+    /// What the backward pass needs of a layer, which is all of the layer but its last product.
+    pub(crate) fn layer_tape(
+        &self,
+        layer: &LayerIndex,
+        x: Tensor,
+        view: &View,
+    ) -> Result<LayerTape> {
+        let (normed, input_scales) = self.norm(&x, layer.input_norm)?;
         let k = self.project(&normed, layer.k, None)?;
-        let v = self.project(&normed, layer.v, None)?;
+        let v = self
+            .precision
+            .round(self.project(&normed, layer.v, None)?)?;
         let (q, residual) = match &view.kept {
             None => (self.project(&normed, layer.q, None)?, x.clone()),
             Some(kept) => {
+                let width = self.config.hidden_size;
                 let normed = rows::gather(&normed, kept, width)?;
                 (
                     self.project(&normed, layer.q, None)?,
@@ -178,18 +252,17 @@ impl Pass<'_> {
                 )
             }
         };
+        drop(normed);
         let q = self.rotated(q, layer.q_norm, &view.query_positions)?;
         let k = self.rotated(k, layer.k_norm, &view.key_positions)?;
         let heads = Heads::of(self.config);
-        let attended = attention::forward(&q.rotated, &k.rotated, &v, heads, &view.pattern)?;
+        let mut attended = attention::forward(&q.rotated, &k.rotated, &v, heads, &view.pattern)?;
+        attended.out = self.precision.round(attended.out)?;
         let middle = self.project(&attended.out, layer.o, Some(&residual))?;
-        let (normed, post_scales) =
-            rmsnorm::forward(&middle, self.get(layer.post_norm), self.eps())?;
-        let gate = linear::forward(&normed, self.get(layer.gate), None, None)?;
-        let up = linear::forward(&normed, self.get(layer.up), None, None)?;
-        let activation = swiglu::forward(&gate, &up)?;
-        let y = linear::forward(&activation, self.get(layer.down), None, Some(&middle))?;
-        let tape = LayerTape {
+        let (normed, post_scales) = self.norm(&middle, layer.post_norm)?;
+        let gate = self.project(&normed, layer.gate, None)?;
+        let up = self.project(&normed, layer.up, None)?;
+        Ok(LayerTape {
             x,
             input_scales,
             q,
@@ -200,8 +273,7 @@ impl Pass<'_> {
             post_scales,
             gate,
             up,
-        };
-        Ok((y, tape))
+        })
     }
 
     /// Output `[rows, hidden]` for one new token of every row, whose key and value go into
@@ -214,7 +286,7 @@ impl Pass<'_> {
         readers: &[Reader],
         cache: &mut Cache,
     ) -> Result<Tensor> {
-        let (normed, _) = rmsnorm::forward(x, self.get(layer.input_norm), self.eps())?;
+        let (normed, _) = self.norm(x, layer.input_norm)?;
         let q = self.rotated(
             self.project(&normed, layer.q, None)?,
             layer.q_norm,
@@ -225,7 +297,9 @@ impl Pass<'_> {
             layer.k_norm,
             positions,
         )?;
-        let v = self.project(&normed, layer.v, None)?;
+        let v = self
+            .precision
+            .round(self.project(&normed, layer.v, None)?)?;
         let (k, v) = (values(&k.rotated)?, values(&v)?);
         let width = self.config.key_width();
         for ((reader, k), v) in readers
@@ -235,13 +309,13 @@ impl Pass<'_> {
         {
             cache.store(reader.row, reader.visible - 1, k, v);
         }
-        let attended = cache.attend(&q.rotated, readers)?;
+        let attended = self.precision.round(cache.attend(&q.rotated, readers)?)?;
         let middle = self.project(&attended, layer.o, Some(x))?;
-        let (normed, _) = rmsnorm::forward(&middle, self.get(layer.post_norm), self.eps())?;
-        let gate = linear::forward(&normed, self.get(layer.gate), None, None)?;
-        let up = linear::forward(&normed, self.get(layer.up), None, None)?;
-        let activation = swiglu::forward(&gate, &up)?;
-        linear::forward(&activation, self.get(layer.down), None, Some(&middle))
+        let (normed, _) = self.norm(&middle, layer.post_norm)?;
+        let gate = self.project(&normed, layer.gate, None)?;
+        let up = self.project(&normed, layer.up, None)?;
+        let activation = self.precision.round(swiglu::forward(&gate, &up)?)?;
+        self.project(&activation, layer.down, Some(&middle))
     }
 
     /// Gradient of the layer's input `[T, hidden]` from that of its output `[kept, hidden]`.
@@ -264,26 +338,29 @@ impl Pass<'_> {
         dy: Tensor,
         grads: &mut Gradients,
     ) -> Result<Tensor> {
-        let dactivation = linear::backward_input(&dy, self.get(layer.down), None)?;
+        let rounded = self.precision.of(&dy)?;
+        let dactivation = self.input_backward(&rounded, layer.down, None)?;
         let swiglu::Backward {
             activation,
             dgate,
             dup,
         } = swiglu::backward(&dactivation, &tape.gate, &tape.up)?;
-        linear::backward_weight(grads.tensor_mut(layer.down), &dy, &activation)?;
-        let norm = self.get(layer.post_norm);
-        let normed = rmsnorm::replay(&tape.middle, norm, &tape.post_scales)?;
-        linear::backward_weight(grads.tensor_mut(layer.gate), &dgate, &normed)?;
-        linear::backward_weight(grads.tensor_mut(layer.up), &dup, &normed)?;
-        let dnormed = linear::backward_input(&dgate, self.get(layer.gate), None)?;
-        let dnormed = linear::backward_input(&dup, self.get(layer.up), Some(dnormed))?;
-        let dnorm = grads.tensor_mut(layer.post_norm);
+        drop(dactivation);
+        let activation = self.precision.round(activation)?;
+        self.project_backward(&rounded, &activation, layer.down, grads)?;
+        drop((rounded, activation));
+        let (dgate, dup) = (self.precision.round(dgate)?, self.precision.round(dup)?);
+        let normed = self.norm_again(&tape.middle, layer.post_norm, &tape.post_scales)?;
+        self.project_backward(&dgate, &normed, layer.gate, grads)?;
+        self.project_backward(&dup, &normed, layer.up, grads)?;
+        let dnormed = self.input_backward(&dgate, layer.gate, None)?;
+        let dnormed = self.input_backward(&dup, layer.up, Some(dnormed))?;
         rmsnorm::backward(
             &dnormed,
             &tape.middle,
-            norm,
+            self.get(layer.post_norm),
             &tape.post_scales,
-            dnorm,
+            self.trained(grads, layer.post_norm),
             Some(dy),
         )
     }
@@ -304,33 +381,40 @@ impl Pass<'_> {
             k,
             v,
             attended,
+            middle,
+            gate,
+            up,
             ..
         } = tape;
-        project_backward(&dmiddle, &attended.out, layer.o, grads)?;
-        let dout = linear::backward_input(&dmiddle, self.get(layer.o.weight), None)?;
+        drop((middle, gate, up));
+        let rounded = self.precision.of(&dmiddle)?;
+        self.project_backward(&rounded, &attended.out, layer.o, grads)?;
+        let dout = self
+            .precision
+            .round(self.input_backward(&rounded, layer.o, None)?)?;
+        drop(rounded);
         let inputs = (&q.rotated, &k.rotated, &v);
         let heads = Heads::of(self.config);
         let attention::Backward { dq, dk, dv } =
             attention::backward(&dout, inputs, &attended, heads, &view.pattern)?;
         let dq = self.unrotated(dq, &q, layer.q_norm, &view.query_positions, grads)?;
         let dk = self.unrotated(dk, &k, layer.k_norm, &view.key_positions, grads)?;
+        let dv = self.precision.round(dv)?;
 
-        let norm = self.get(layer.input_norm);
-        let normed = rmsnorm::replay(&x, norm, &input_scales)?;
-        project_backward(&dk, &normed, layer.k, grads)?;
-        project_backward(&dv, &normed, layer.v, grads)?;
-        let dnormed = linear::backward_input(&dk, self.get(layer.k.weight), None)?;
-        let dnormed = linear::backward_input(&dv, self.get(layer.v.weight), Some(dnormed))?;
+        let normed = self.norm_again(&x, layer.input_norm, &input_scales)?;
+        self.project_backward(&dk, &normed, layer.k, grads)?;
+        self.project_backward(&dv, &normed, layer.v, grads)?;
+        let dnormed = self.input_backward(&dk, layer.k, None)?;
+        let dnormed = self.input_backward(&dv, layer.v, Some(dnormed))?;
         let (dnormed, dresidual) = match &view.kept {
             None => {
-                project_backward(&dq, &normed, layer.q, grads)?;
-                let weight = self.get(layer.q.weight);
-                (linear::backward_input(&dq, weight, Some(dnormed))?, dmiddle)
+                self.project_backward(&dq, &normed, layer.q, grads)?;
+                (self.input_backward(&dq, layer.q, Some(dnormed))?, dmiddle)
             }
             Some(kept) => {
                 let queried = rows::gather(&normed, kept, width)?;
-                project_backward(&dq, &queried, layer.q, grads)?;
-                let dqueried = linear::backward_input(&dq, self.get(layer.q.weight), None)?;
+                self.project_backward(&dq, &queried, layer.q, grads)?;
+                let dqueried = self.input_backward(&dq, layer.q, None)?;
                 let mut dnormed = dnormed;
                 rows::scatter_add(&mut dnormed, &dqueried, kept, width)?;
                 let mut dresidual = crate::ops::tensor(vec![0.0; x.elem_count()], x.dims())?;
@@ -338,16 +422,8 @@ impl Pass<'_> {
                 (dnormed, dresidual)
             }
         };
-        let dnorm = grads.tensor_mut(layer.input_norm);
-        rmsnorm::backward(&dnormed, &x, norm, &input_scales, dnorm, Some(dresidual))
-    }
-}
-
-/// Gradients of a projection's parameters.
-fn project_backward(dy: &Tensor, x: &Tensor, at: Projection, grads: &mut Gradients) -> Result<()> {
-    linear::backward_weight(grads.tensor_mut(at.weight), dy, x)?;
-    match at.bias {
-        Some(bias) => linear::backward_bias(grads.tensor_mut(bias), dy),
-        None => Ok(()),
+        let dnorm = self.trained(grads, layer.input_norm);
+        let weight = self.get(layer.input_norm);
+        rmsnorm::backward(&dnormed, &x, weight, &input_scales, dnorm, Some(dresidual))
     }
 }

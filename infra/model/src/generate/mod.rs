@@ -9,14 +9,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use self::pick::pick;
-use crate::layer::{Pass, View};
+use crate::layer::Pass;
 use crate::ops::attention::Heads;
 use crate::ops::attention::cache::{Cache, Reader};
-use crate::ops::{self, embedding, head, rope};
+use crate::ops::{self, embedding, rope};
+use crate::view::View;
 use crate::{Decoder, Error, Packed, Result};
 
 /// Prompt tokens that go through the layers at once; bounds the memory of their activations.
-const PREFILL_TOKENS: usize = 16_384;
+pub(crate) const PREFILL_TOKENS: usize = 16_384;
 
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -233,11 +234,7 @@ impl<'a> Sampler<'a> {
     }
 
     fn pass(&self) -> Pass<'_> {
-        Pass {
-            config: &self.decoder.config,
-            params: &self.decoder.params,
-            rope: &self.rope,
-        }
+        self.decoder.pass(&self.rope)
     }
 
     /// Runs every different prompt once; logits `[rows, vocab]` after the last token of each.
@@ -362,6 +359,6 @@ impl<'a> Sampler<'a> {
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let (normed, _) = self.decoder.final_norm(x)?;
-        head::logits(&normed, self.decoder.params.tensor(self.decoder.head))
+        self.decoder.head_logits(&normed)
     }
 }

@@ -4,13 +4,13 @@
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
-use crate::Result;
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
+use crate::{Precision, Result};
 
 /// Tokens of a block. With [`ROWS`] targets its logits take 4 MB, and a block of the weight is
 /// used for all targets while it is in cache.
-const VOCAB: usize = 4096;
+pub(crate) const VOCAB: usize = 4096;
 
 /// What is asked of the head.
 #[derive(Debug, Clone, Copy)]
@@ -32,95 +32,115 @@ pub(crate) struct Output {
     pub(crate) lse: Vec<f32>,
 }
 
-/// Log-prob and entropy for hidden states `[n, width]` and the weight `[vocab, width]`.
-pub(crate) fn forward(hidden: &Tensor, weight: &Tensor, queries: Queries<'_>) -> Result<Output> {
-    let (vocab, width) = weight.dims2().map_err(crate::Error::tensor("head"))?;
-    let (hidden, weight) = (values(hidden)?, values(weight)?);
-    let mut running = vec![Running::default(); queries.token.len()];
-    let mut logits = Vec::new();
-    each_block(queries.token.len(), vocab, |rows, tokens| {
-        let block = BlockOf {
-            rows: rows.clone(),
-            tokens: tokens.clone(),
-            width,
-        };
-        block.logits(&hidden, &weight, &mut logits);
-        let (queries, running) = (queries.of(&rows), &mut running[rows]);
-        each_row(
-            &mut logits,
-            tokens.len(),
-            running,
-            |row, logits, running| {
-                running.absorb(logits, 1.0 / queries.temperature[row]);
-                let token = queries.token[row] as usize;
-                if tokens.contains(&token) {
-                    running.chosen =
-                        logits[token - tokens.start] * (1.0 / queries.temperature[row]);
-                }
-            },
-        );
-    });
-    let mut output = Output {
-        logprob: Vec::new(),
-        entropy: Vec::new(),
-        lse: Vec::new(),
-    };
-    for running in running {
-        let log_sum = running.sum.ln();
-        output.lse.push((f64::from(running.top) + log_sum) as f32);
-        let logprob = (f64::from(running.chosen - running.top) - log_sum) as f32;
-        // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
-        output
-            .logprob
-            .push(if logprob > 0.0 { 0.0 } else { logprob });
-        // −Σ p·ln p with ln p = z − top − ln Σ, and Σ eᶻ⁻ᵗᵒᵖ·(z − top) at hand.
-        output
-            .entropy
-            .push((log_sum - running.weighted / running.sum) as f32);
-    }
-    Ok(output)
+/// The head's weight `[vocab, width]`, and how its products are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) weight: &'a Tensor,
+    pub(crate) precision: Precision,
 }
 
-/// dhidden `[n, width]`, and dweight += …, from d/dlogprob `[n]` and the forward pass's `lse`.
-pub(crate) fn backward(
-    dlogprob: &[f32],
-    hidden: &Tensor,
-    weight: &Tensor,
-    queries: Queries<'_>,
-    lse: &[f32],
-    dweight: &mut Tensor,
-) -> Result<Tensor> {
-    let (vocab, width) = weight.dims2().map_err(crate::Error::tensor("head"))?;
-    let (hidden_values, weight) = (values(hidden)?, values(weight)?);
-    let mut dhidden = vec![0.0; hidden_values.len()];
-    let mut logits = Vec::new();
-    with_mut(dweight, |dweight| {
+impl Head<'_> {
+    /// Log-prob and entropy for hidden states `[n, width]`, rounded to the precision.
+    pub(crate) fn forward(self, hidden: &Tensor, queries: Queries<'_>) -> Result<Output> {
+        let (vocab, width) = self.weight.dims2().map_err(crate::Error::tensor("head"))?;
+        let (hidden, weight) = (values(hidden)?, values(self.weight)?);
+        let mut running = vec![Running::default(); queries.token.len()];
+        let (mut logits, mut scratch) = (Vec::new(), Vec::new());
         each_block(queries.token.len(), vocab, |rows, tokens| {
+            let weight = &weight[tokens.start * width..tokens.end * width];
             let block = BlockOf {
-                rows: rows.clone(),
-                tokens: tokens.clone(),
+                hidden: &hidden[rows.start * width..rows.end * width],
+                weight: self.precision.slice(weight, &mut scratch),
                 width,
             };
-            block.logits(&hidden_values, &weight, &mut logits);
-            let (queries, lse) = (queries.of(&rows), &lse[rows.clone()]);
-            let mut gradients = dlogprob[rows].to_vec();
+            block.logits(&mut logits);
+            let (queries, running) = (queries.of(&rows), &mut running[rows]);
             each_row(
                 &mut logits,
                 tokens.len(),
-                &mut gradients,
-                |row, logits, gradient| {
-                    let slope = *gradient / queries.temperature[row];
-                    softmax_gradient(logits, 1.0 / queries.temperature[row], lse[row], slope);
+                running,
+                |row, logits, running| {
+                    running.absorb(logits, 1.0 / queries.temperature[row]);
                     let token = queries.token[row] as usize;
                     if tokens.contains(&token) {
-                        logits[token - tokens.start] += slope;
+                        running.chosen =
+                            logits[token - tokens.start] * (1.0 / queries.temperature[row]);
                     }
                 },
             );
-            block.spread(&logits, &hidden_values, &weight, &mut dhidden, dweight);
         });
-    })?;
-    tensor(dhidden, hidden.dims())
+        let mut output = Output {
+            logprob: Vec::new(),
+            entropy: Vec::new(),
+            lse: Vec::new(),
+        };
+        for running in running {
+            let log_sum = running.sum.ln();
+            output.lse.push((f64::from(running.top) + log_sum) as f32);
+            let logprob = (f64::from(running.chosen - running.top) - log_sum) as f32;
+            // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
+            output
+                .logprob
+                .push(if logprob > 0.0 { 0.0 } else { logprob });
+            // −Σ p·ln p with ln p = z − top − ln Σ, and Σ eᶻ⁻ᵗᵒᵖ·(z − top) at hand.
+            output
+                .entropy
+                .push((log_sum - running.weighted / running.sum) as f32);
+        }
+        Ok(output)
+    }
+
+    /// dhidden `[n, width]`, and dweight, where wanted, += …, from d/dlogprob `[n]` and the
+    /// forward pass's `lse`.
+    pub(crate) fn backward(
+        self,
+        dlogprob: &[f32],
+        hidden: &Tensor,
+        queries: Queries<'_>,
+        lse: &[f32],
+        dweight: Option<&mut Tensor>,
+    ) -> Result<Tensor> {
+        let (vocab, width) = self.weight.dims2().map_err(crate::Error::tensor("head"))?;
+        let (hidden_values, weight) = (values(hidden)?, values(self.weight)?);
+        let mut dhidden = vec![0.0; hidden_values.len()];
+        let (mut logits, mut scratch) = (Vec::new(), Vec::new());
+        let mut run = |mut dweight: Option<&mut [f32]>| {
+            each_block(queries.token.len(), vocab, |rows, tokens| {
+                let span = tokens.start * width..tokens.end * width;
+                let block = BlockOf {
+                    hidden: &hidden_values[rows.start * width..rows.end * width],
+                    weight: self.precision.slice(&weight[span.clone()], &mut scratch),
+                    width,
+                };
+                block.logits(&mut logits);
+                let (queries, lse) = (queries.of(&rows), &lse[rows.clone()]);
+                let mut gradients = dlogprob[rows.clone()].to_vec();
+                each_row(
+                    &mut logits,
+                    tokens.len(),
+                    &mut gradients,
+                    |row, logits, gradient| {
+                        let slope = *gradient / queries.temperature[row];
+                        softmax_gradient(logits, 1.0 / queries.temperature[row], lse[row], slope);
+                        let token = queries.token[row] as usize;
+                        if tokens.contains(&token) {
+                            logits[token - tokens.start] += slope;
+                        }
+                    },
+                );
+                self.precision.round_slice(&mut logits);
+                block.spread_hidden(&logits, &mut dhidden[rows.start * width..rows.end * width]);
+                if let Some(dweight) = &mut dweight {
+                    block.spread_weight(&logits, &mut dweight[span]);
+                }
+            });
+        };
+        match dweight {
+            Some(dweight) => with_mut(dweight, |dweight| run(Some(dweight)))?,
+            None => run(None),
+        }
+        tensor(dhidden, hidden.dims())
+    }
 }
 
 impl Queries<'_> {
@@ -168,51 +188,54 @@ fn each_row<T: Copy + Send + Sync>(
     }
 }
 
-struct BlockOf {
-    rows: std::ops::Range<usize>,
-    tokens: std::ops::Range<usize>,
+/// Some targets and some tokens.
+struct BlockOf<'a> {
+    /// `[rows, width]`.
+    hidden: &'a [f32],
+    /// `[tokens, width]`.
+    weight: &'a [f32],
     width: usize,
 }
 
-impl BlockOf {
-    fn hidden<'a>(&self, hidden: &'a [f32]) -> Mat<'a> {
-        let values = &hidden[self.rows.start * self.width..self.rows.end * self.width];
-        Mat::rows(values, self.rows.len(), self.width)
+impl BlockOf<'_> {
+    fn mats(&self) -> [Mat<'_>; 2] {
+        [self.hidden, self.weight].map(|x| Mat::rows(x, x.len() / self.width, self.width))
     }
 
-    fn weight<'a>(&self, weight: &'a [f32]) -> Mat<'a> {
-        let values = &weight[self.tokens.start * self.width..self.tokens.end * self.width];
-        Mat::rows(values, self.tokens.len(), self.width)
+    fn sizes(&self) -> (usize, usize) {
+        (
+            self.hidden.len() / self.width,
+            self.weight.len() / self.width,
+        )
     }
 
-    fn logits(&self, hidden: &[f32], weight: &[f32], out: &mut Vec<f32>) {
-        out.resize(self.rows.len() * self.tokens.len(), 0.0);
-        let out = MatMut::rows(out, self.rows.len(), self.tokens.len());
-        matmul(out, self.hidden(hidden), self.weight(weight).t(), false);
+    fn logits(&self, out: &mut Vec<f32>) {
+        let (rows, tokens) = self.sizes();
+        out.resize(rows * tokens, 0.0);
+        let [hidden, weight] = self.mats();
+        matmul(MatMut::rows(out, rows, tokens), hidden, weight.t(), false);
     }
 
-    fn spread(
-        &self,
-        dlogits: &[f32],
-        hidden: &[f32],
-        weight: &[f32],
-        dhidden: &mut [f32],
-        dweight: &mut [f32],
-    ) {
-        let (rows, tokens, width) = (self.rows.len(), self.tokens.len(), self.width);
+    fn spread_hidden(&self, dlogits: &[f32], dhidden: &mut [f32]) {
+        let (rows, tokens) = self.sizes();
+        let [_, weight] = self.mats();
         let dlogits = Mat::rows(dlogits, rows, tokens);
-        let dhidden = &mut dhidden[self.rows.start * width..self.rows.end * width];
         matmul(
-            MatMut::rows(dhidden, rows, width),
+            MatMut::rows(dhidden, rows, self.width),
             dlogits,
-            self.weight(weight),
+            weight,
             true,
         );
-        let dweight = &mut dweight[self.tokens.start * width..self.tokens.end * width];
+    }
+
+    fn spread_weight(&self, dlogits: &[f32], dweight: &mut [f32]) {
+        let (rows, tokens) = self.sizes();
+        let [hidden, _] = self.mats();
+        let dlogits = Mat::rows(dlogits, rows, tokens);
         matmul(
-            MatMut::rows(dweight, tokens, width),
+            MatMut::rows(dweight, tokens, self.width),
             dlogits.t(),
-            self.hidden(hidden),
+            hidden,
             true,
         );
     }

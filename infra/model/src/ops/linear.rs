@@ -39,6 +39,20 @@ pub(crate) fn forward(
     tensor(y, &[n, output])
 }
 
+/// y += x·Wᵀ.
+pub(crate) fn forward_onto(y: &mut Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+    let (n, input, output) = shape(x, weight)?;
+    let (x, weight) = (values(x)?, values(weight)?);
+    with_mut(y, |y| {
+        matmul(
+            MatMut::rows(y, n, output),
+            Mat::rows(&x, n, input),
+            Mat::rows(&weight, output, input).t(),
+            true,
+        );
+    })
+}
+
 /// dy·W, `[n, in]`, added to `onto` where given.
 pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>) -> Result<Tensor> {
     let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;

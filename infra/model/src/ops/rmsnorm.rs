@@ -26,13 +26,13 @@ pub(crate) fn replay(x: &Tensor, weight: &Tensor, scales: &[f32]) -> Result<Tens
     tensor(y, x.dims())
 }
 
-/// dx (added to `onto` where given), and dweight += Σ dy·x/rms.
+/// dx (added to `onto` where given), and dweight, where wanted, += Σ dy·x/rms.
 pub(crate) fn backward(
     dy: &Tensor,
     x: &Tensor,
     weight: &Tensor,
     scales: &[f32],
-    dweight: &mut Tensor,
+    dweight: Option<&mut Tensor>,
     onto: Option<Tensor>,
 ) -> Result<Tensor> {
     let width = weight.elem_count();
@@ -53,6 +53,9 @@ pub(crate) fn backward(
             backward_rows(&rows, dx);
         });
     })?;
+    let Some(dweight) = dweight else {
+        return Ok(dx);
+    };
     let pieces = map_blocks(scales.len().div_ceil(SUM_ROWS), x_values.len(), |piece| {
         let (from, to) = (piece * SUM_ROWS, ((piece + 1) * SUM_ROWS).min(scales.len()));
         let range = from * width..to * width;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use super::ParamSet;
-use crate::ops;
+use crate::lora::{Adapters, Delta};
+use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
 
 /// One file of a checkpoint.
@@ -60,7 +61,8 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSe
     Ok(params)
 }
 
-fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> {
+/// The values of a tensor that must have this shape, as f32.
+pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> {
     if view.shape() != shape {
         return Err(Error::parameter(
             name,
@@ -126,9 +128,11 @@ fn f16_to_f32(bits: u16) -> f32 {
     }
 }
 
+/// A tensor whose bytes are made when they are written: a second copy of one tensor, not of all.
 struct F32View<'a> {
     shape: &'a [usize],
-    bytes: Vec<u8>,
+    values: Values<'a>,
+    delta: Option<Delta<'a>>,
 }
 
 impl View for F32View<'_> {
@@ -141,27 +145,35 @@ impl View for F32View<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let merged = self.delta.as_ref().map(|delta| delta.onto(&self.values));
+        let values = merged.as_deref().unwrap_or(&self.values);
+        let mut bytes = vec![0; 4 * values.len()];
+        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        4 * self.values.len()
     }
 }
 
-pub(super) fn save(params: &ParamSet) -> Result<Vec<u8>> {
+/// One safetensors file of f32 under the names `rename` gives, adapters merged into the tensors
+/// they are for.
+pub(crate) fn save(
+    params: &ParamSet,
+    rename: impl Fn(&str) -> String,
+    adapters: Option<&Adapters>,
+) -> Result<Vec<u8>> {
     let mut views = Vec::with_capacity(params.specs.len());
     for (spec, tensor) in params.specs.iter().zip(&params.tensors) {
-        let values = ops::values(tensor)?;
-        let bytes = values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect();
         views.push((
-            spec.name(),
+            rename(spec.name()),
             F32View {
                 shape: spec.shape(),
-                bytes,
+                values: ops::values(tensor)?,
+                delta: adapters.and_then(|adapters| adapters.delta(spec.name())),
             },
         ));
     }

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) use self::load::{Shard, load};
+pub(crate) use self::load::{Shard, load, read, save};
 pub use self::spec::ParamSpec;
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
@@ -67,9 +67,18 @@ impl ParamSet {
 
     fn build(
         config: &ModelConfig,
+        values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        Self::of(spec::of(config), values)
+    }
+
+    /// Parameters of these names and shapes.
+    pub(crate) fn of(
+        mut specs: Vec<ParamSpec>,
         mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
     ) -> Result<Self> {
-        let specs: Arc<[ParamSpec]> = spec::of(config).into();
+        specs.sort_by(|a, b| a.name().cmp(b.name()));
+        let specs: Arc<[ParamSpec]> = specs.into();
         let tensors = specs
             .iter()
             .map(|spec| ops::tensor(values(spec)?, spec.shape()))
@@ -119,7 +128,7 @@ impl ParamSet {
 
     /// One safetensors file of f32, tensors sorted by name: same values, same bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        load::save(self)
+        save(self, str::to_owned, None)
     }
 
     /// Name and shape of every parameter, sorted by name.
@@ -153,6 +162,11 @@ impl ParamSet {
             ops::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
         }
         Ok(())
+    }
+
+    /// Name and shape of every parameter `config` asks for, sorted by name.
+    pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParamSpec> {
+        spec::of(config)
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {

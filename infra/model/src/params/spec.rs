@@ -11,6 +11,10 @@ pub struct ParamSpec {
 }
 
 impl ParamSpec {
+    pub(crate) fn new(name: String, shape: Vec<usize>) -> Self {
+        Self { name, shape }
+    }
+
     /// Name as in Hugging Face checkpoints.
     pub fn name(&self) -> &str {
         &self.name

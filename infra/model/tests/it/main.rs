@@ -4,6 +4,7 @@ mod candle_reference;
 mod finite_difference;
 mod folder;
 mod models;
+mod modes;
 mod reference;
 mod sequences;
 mod threads;

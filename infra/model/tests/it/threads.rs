@@ -1,9 +1,10 @@
 //! Invariant 6: the same weights bit for bit at any number of threads.
 
 use serde_json::json;
-use vintage_model::{Decoder, Gradients, ModelConfig, Packed, SamplingParams};
+use vintage_model::{Decoder, Gradients, ModelConfig, Packed, Precision, SamplingParams};
 
 use crate::models::{config, decoder, targets, tokens, weights};
+use crate::modes::{adapted, compute};
 
 /// Large enough that every kernel cuts its work for the thread pool: 6000 tokens, a sequence of
 /// 700 for the blocked attention, 900 short ones for the other.
@@ -41,7 +42,7 @@ fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
         .collect();
     let targets = targets(&read, vocab, 1);
     let (scored, tape) = decoder.forward(&packed, &targets).unwrap();
-    let mut grads = Gradients::zeros_like(decoder.params()).unwrap();
+    let mut grads = Gradients::zeros_like(decoder.trainable()).unwrap();
     decoder
         .backward(tape, &weights(read.len()), &mut grads)
         .unwrap();
@@ -51,7 +52,7 @@ fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
         .map(|x| x.to_bits())
         .collect();
     decoder
-        .params_mut()
+        .trainable_mut()
         .update(|name, _, values| {
             let grad = grads.get(name).unwrap();
             values
@@ -60,16 +61,10 @@ fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
                 .for_each(|(value, grad)| *value -= 1e-4 * grad);
         })
         .unwrap();
-    for spec in decoder.params().specs() {
-        bits.extend(
-            decoder
-                .params()
-                .values(spec.name())
-                .unwrap()
-                .iter()
-                .map(|x| x.to_bits()),
-        );
-    }
+    // Adapters merged, as an engine gets them.
+    let bytes = decoder.to_safetensors().unwrap();
+    let words = bytes.as_chunks::<4>().0.iter();
+    bits.extend(words.map(|word| u32::from_le_bytes(*word)));
     let sampling = SamplingParams {
         max_tokens: 3,
         ..SamplingParams::default()
@@ -85,16 +80,29 @@ fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
 
 #[test]
 fn one_two_and_eight_threads_give_the_same_bits() {
+    use Precision::{Bf16, F32};
     for (config, rows) in [large(), small()] {
-        let with = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            pool.install(|| step(decoder(&config, 0.1, 3), &rows))
-        };
-        let one = with(1);
-        assert!(one == with(2), "2 threads differ from 1");
-        assert!(one == with(8), "8 threads differ from 1");
+        for (precision, recompute, lora) in
+            [(F32, false, false), (F32, true, true), (Bf16, true, false)]
+        {
+            let with = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                pool.install(|| {
+                    let mut decoder = decoder(&config, 0.1, 3);
+                    if lora {
+                        decoder = adapted(decoder, 1);
+                    }
+                    decoder.set_compute(compute(precision, recompute));
+                    step(decoder, &rows)
+                })
+            };
+            let mode = format!("{precision:?}, recompute {recompute}, adapters {lora}");
+            let one = with(1);
+            assert!(one == with(2), "{mode}: 2 threads differ from 1");
+            assert!(one == with(8), "{mode}: 8 threads differ from 1");
+        }
     }
 }

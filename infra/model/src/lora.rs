@@ -1,0 +1,355 @@
+//! Low-rank adapters (Hu et al., 2021): y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ with s = alpha / rank, W frozen.
+//!
+//! Names, shapes, start values and files are those of Hugging Face's PEFT.
+
+use candle_core::Tensor;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::SafeTensors;
+use serde_json::json;
+
+use crate::cpu::{multiversion, rows_in_parallel};
+use crate::layer::LayerIndex;
+use crate::ops::{self, Values, linear, values};
+use crate::params::{self, ParamSpec};
+use crate::{Decoder, Error, Gradients, ParamSet, Precision, Result};
+
+/// Linear layers that can have an adapter, as PEFT's `target_modules` names them.
+const MODULES: [&str; 7] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+];
+
+/// What PEFT puts before the names of a causal language model's tensors.
+const PEFT_PREFIX: &str = "base_model.model.";
+
+/// Which adapters a decoder has. Field names are those of PEFT, `rank` apart, its `r`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Rows of A and columns of B.
+    pub rank: usize,
+    /// What an adapter adds is scaled by alpha / rank.
+    pub alpha: f64,
+    /// Linear layers that have one, in every decoder layer: of `q_proj`, `k_proj`, `v_proj`,
+    /// `o_proj`, `gate_proj`, `up_proj`, `down_proj`.
+    pub target_modules: Vec<String>,
+}
+
+impl LoraConfig {
+    /// Every linear layer that can have an adapter.
+    pub fn all_modules() -> Vec<String> {
+        MODULES.map(str::to_owned).to_vec()
+    }
+
+    /// Why no decoder can have these adapters, if so: the field at fault, and what is wrong with it.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let unknown = self
+            .target_modules
+            .iter()
+            .find(|module| !MODULES.contains(&module.as_str()));
+        if self.rank == 0 {
+            let problem = "a rank of 0 adds nothing; give at least 1";
+            Some(("rank", problem.to_owned()))
+        } else if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            Some(("alpha", format!("{} is not above 0", self.alpha)))
+        } else if self.target_modules.is_empty() {
+            let problem = format!("no target module; name some of {MODULES:?}");
+            Some(("target_modules", problem))
+        } else {
+            unknown.map(|module| {
+                let problem =
+                    format!("there is no target module {module:?}; name some of {MODULES:?}");
+                ("target_modules", problem)
+            })
+        }
+    }
+
+    fn scale(&self) -> f32 {
+        (self.alpha / self.rank as f64) as f32
+    }
+
+    /// The adapters of a model with these parameters.
+    pub(crate) fn specs(&self, base: &[ParamSpec]) -> Vec<ParamSpec> {
+        let mut specs = Vec::new();
+        for spec in base {
+            let Some(module) = spec.name().strip_suffix(".weight") else {
+                continue;
+            };
+            let last = module.rsplit('.').next().unwrap_or_default();
+            let is_target = self.target_modules.iter().any(|target| target == last);
+            if let (true, [output, input]) = (is_target, spec.shape()) {
+                let named =
+                    |factor, shape| ParamSpec::new(format!("{module}.{factor}.weight"), shape);
+                specs.push(named("lora_A", vec![self.rank, *input]));
+                specs.push(named("lora_B", vec![*output, self.rank]));
+            }
+        }
+        specs
+    }
+}
+
+/// The adapters of a decoder: `<module>.lora_A.weight` `[rank, in]` and
+/// `<module>.lora_B.weight` `[out, rank]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Adapters {
+    config: LoraConfig,
+    pub(crate) params: ParamSet,
+}
+
+/// Where one linear layer's adapter lies in the sorted set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adapter {
+    a: usize,
+    b: usize,
+}
+
+impl Adapters {
+    /// A from U(−1/√in, 1/√in), PEFT's Kaiming-uniform with its slope √5; B = 0, so that the
+    /// adapted decoder is the base at first.
+    fn init(config: LoraConfig, base: &ParamSet, seed: u64) -> Result<Self> {
+        if let Some((field, problem)) = config.problem() {
+            return Err(Error::Input(format!("adding adapters: {field}: {problem}")));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let params = ParamSet::of(config.specs(base.specs()), |spec| {
+            let len = spec.len();
+            if !spec.name().ends_with(".lora_A.weight") {
+                return Ok(vec![0.0; len]);
+            }
+            let bound = 1.0 / (spec.shape()[1] as f64).sqrt();
+            let draw = |_| ((2.0 * rng.random::<f64>() - 1.0) * bound) as f32;
+            Ok((0..len).map(draw).collect())
+        })?;
+        Ok(Self { config, params })
+    }
+
+    /// The adapter of the linear layer called `module`.
+    pub(crate) fn of(&self, module: &str) -> Option<Adapter> {
+        Some(Adapter {
+            a: self.params.index(&format!("{module}.lora_A.weight"))?,
+            b: self.params.index(&format!("{module}.lora_B.weight"))?,
+        })
+    }
+
+    fn factors(&self, at: Adapter, precision: Precision) -> Result<(Tensor, Tensor)> {
+        let get = |index| precision.of(self.params.tensor(index));
+        Ok((get(at.a)?, get(at.b)?))
+    }
+
+    /// s·x·Aᵀ, `[n, rank]`, as a factor.
+    fn inner(&self, a: &Tensor, precision: Precision, x: &Tensor) -> Result<Tensor> {
+        self.scaled(linear::forward(x, a, None, None)?, precision)
+    }
+
+    /// s·dy·B, `[n, rank]`, as a factor.
+    fn inner_backward(&self, b: &Tensor, precision: Precision, dy: &Tensor) -> Result<Tensor> {
+        self.scaled(linear::backward_input(dy, b, None)?, precision)
+    }
+
+    fn scaled(&self, mut x: Tensor, precision: Precision) -> Result<Tensor> {
+        let scale = self.config.scale();
+        ops::with_mut(&mut x, |x| x.iter_mut().for_each(|x| *x *= scale))?;
+        precision.round(x)
+    }
+
+    /// Adds what the adapter says of `x` to `y`.
+    pub(crate) fn forward(
+        &self,
+        at: Adapter,
+        precision: Precision,
+        x: &Tensor,
+        y: &mut Tensor,
+    ) -> Result<()> {
+        let (a, b) = self.factors(at, precision)?;
+        linear::forward_onto(y, &self.inner(&a, precision, x)?, &b)
+    }
+
+    /// Adds the gradients of A and B.
+    pub(crate) fn backward(
+        &self,
+        at: Adapter,
+        precision: Precision,
+        dy: &Tensor,
+        x: &Tensor,
+        grads: &mut Gradients,
+    ) -> Result<()> {
+        let (a, b) = self.factors(at, precision)?;
+        let inner = self.inner(&a, precision, x)?;
+        linear::backward_weight(grads.tensor_mut(at.b), dy, &inner)?;
+        let dinner = self.inner_backward(&b, precision, dy)?;
+        linear::backward_weight(grads.tensor_mut(at.a), &dinner, x)
+    }
+
+    /// Adds the gradient of the adapter's input to `dx`.
+    pub(crate) fn input_backward(
+        &self,
+        at: Adapter,
+        precision: Precision,
+        dy: &Tensor,
+        dx: Tensor,
+    ) -> Result<Tensor> {
+        let (a, b) = self.factors(at, precision)?;
+        linear::backward_input(&self.inner_backward(&b, precision, dy)?, &a, Some(dx))
+    }
+
+    /// What goes onto the weight called `name`, if anything.
+    pub(crate) fn delta(&self, name: &str) -> Option<Delta<'_>> {
+        let at = self.of(name.strip_suffix(".weight")?)?;
+        Some(Delta {
+            a: values(self.params.tensor(at.a)).ok()?,
+            b: values(self.params.tensor(at.b)).ok()?,
+            rank: self.config.rank,
+            scale: self.config.scale(),
+        })
+    }
+
+    fn config_json(&self) -> String {
+        let config = json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": null,
+            "r": self.config.rank,
+            "lora_alpha": self.config.alpha,
+            "target_modules": self.config.target_modules,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "init_lora_weights": true,
+            "use_rslora": false,
+            "use_dora": false,
+            "modules_to_save": null,
+            "inference_mode": true,
+        });
+        format!("{config:#}\n")
+    }
+}
+
+/// s·B·A, taken when it is needed.
+pub(crate) struct Delta<'a> {
+    a: Values<'a>,
+    b: Values<'a>,
+    rank: usize,
+    scale: f32,
+}
+
+impl Delta<'_> {
+    /// base + s·B·A, the same bits on every CPU: what is published must be what a learner that
+    /// goes on elsewhere computes from base and adapter.
+    pub(crate) fn onto(&self, base: &[f32]) -> Vec<f32> {
+        let width = self.a.len() / self.rank;
+        let mut out = vec![0.0; base.len()];
+        rows_in_parallel(&mut out, width, base.len() * self.rank / 8, |first, out| {
+            let rows = first..first + out.len() / width;
+            merge_rows(
+                &base[rows.start * width..rows.end * width],
+                &self.a,
+                &self.b[rows.start * self.rank..rows.end * self.rank],
+                self.rank,
+                self.scale,
+                out,
+            );
+        });
+        out
+    }
+}
+
+multiversion! {
+    /// Rows of base + scale·b·a into `out`, which is zero; every sum in the order of the rank.
+    fn merge_rows(base: &[f32], a: &[f32], b: &[f32], rank: usize, scale: f32, out: &mut [f32]) {
+        let width = a.len() / rank;
+        let rows = base.chunks_exact(width).zip(b.chunks_exact(rank));
+        for ((base, b), out) in rows.zip(out.chunks_exact_mut(width)) {
+            for (a, b) in a.chunks_exact(width).zip(b) {
+                for (out, a) in out.iter_mut().zip(a) {
+                    *out = a.mul_add(*b, *out);
+                }
+            }
+            for (out, base) in out.iter_mut().zip(base) {
+                let delta = *out * scale;
+                // Adding 0 would turn -0 into 0, and version 0 is the base bit for bit.
+                *out = if delta == 0.0 { *base } else { base + delta };
+            }
+        }
+    }
+}
+
+impl Decoder {
+    /// Freezes the parameters and adds adapters, which are trained instead. A is drawn from
+    /// `seed`, B is 0.
+    ///
+    /// # Errors
+    /// A configuration without effect, or a module there is not.
+    pub fn with_adapters(mut self, config: LoraConfig, seed: u64) -> Result<Self> {
+        let adapters = Adapters::init(config, &self.params, seed)?;
+        self.layers = (0..self.layers.len())
+            .map(|layer| LayerIndex::new(&self.params, Some(&adapters), layer))
+            .collect::<Result<_>>()?;
+        self.adapters = Some(adapters);
+        Ok(self)
+    }
+
+    /// What adapters this decoder has.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.adapters.as_ref().map(|adapters| &adapters.config)
+    }
+
+    /// One safetensors file of f32 as [`ParamSet::to_safetensors`] writes it, adapters merged
+    /// into the parameters: what an engine samples with.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        params::save(&self.params, str::to_owned, self.adapters.as_ref())
+    }
+
+    /// Name and bytes of the files of a PEFT adapter folder: `adapter_model.safetensors`,
+    /// `adapter_config.json`. None without adapters.
+    pub fn peft_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        let Some(adapters) = &self.adapters else {
+            return Ok(Vec::new());
+        };
+        let name = |name: &str| format!("{PEFT_PREFIX}{name}");
+        let model = params::save(&adapters.params, name, None)?;
+        Ok(vec![
+            ("adapter_model.safetensors", model),
+            ("adapter_config.json", adapters.config_json().into_bytes()),
+        ])
+    }
+
+    /// Takes the adapters out of the bytes of `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing, not expected or misshapen, or not finite.
+    pub fn load_adapters(&mut self, bytes: &[u8]) -> Result<()> {
+        const FILE: &str = "adapter_model.safetensors";
+        let Some(adapters) = &mut self.adapters else {
+            return Err(Error::Input(format!(
+                "loading {FILE}: the decoder has no adapters"
+            )));
+        };
+        let damaged = |problem: String| Error::Weights {
+            file: FILE.to_owned(),
+            problem,
+        };
+        let tensors =
+            SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
+        let specs = adapters.params.specs().to_vec();
+        if tensors.len() != specs.len() {
+            return Err(damaged(format!(
+                "{} tensors, and the settings of learner.lora ask for {}",
+                tensors.len(),
+                specs.len()
+            )));
+        }
+        adapters.params = ParamSet::of(specs, |spec| {
+            let name = format!("{PEFT_PREFIX}{}", spec.name());
+            let view = tensors
+                .tensor(&name)
+                .map_err(|error| Error::parameter(&name, error.to_string()))?;
+            params::read(&name, spec.shape(), &view)
+        })?;
+        Ok(())
+    }
+}

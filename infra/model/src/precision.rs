@@ -1,0 +1,120 @@
+//! Precision of matrix products.
+//!
+//! With bf16, both factors of every product are rounded to bf16 first and the products are
+//! summed in f32, as tensor cores do it. What lies between products (residual stream, norms,
+//! rotation, softmax, loss), the parameters that the optimizer changes, their gradients and the
+//! moments stay f32; queries, keys and values are rounded before the scores are taken. The
+//! backward pass takes a rounding for the identity. On a CPU bf16 is there to train as a GPU
+//! does, not to save anything: the rounded values lie in f32.
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::cpu::{ROWS, multiversion, rows_in_parallel};
+use crate::ops::{tensor, values, with_mut};
+
+/// What the factors of a product are rounded to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Nothing: they are f32.
+    #[default]
+    F32,
+    /// bf16, to the nearest, ties to even.
+    Bf16,
+}
+
+/// How a decoder computes, which changes what it computes in rounding only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compute {
+    /// Precision of the products.
+    pub precision: Precision,
+    /// Whether a forward pass keeps each layer's input alone, and the backward pass computes the
+    /// layer again: the same bits, for less memory and about a third more time.
+    pub recompute: bool,
+}
+
+impl Precision {
+    /// `x` as a factor, itself left as it is.
+    pub(crate) fn of(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::F32 => Ok(x.clone()),
+            Self::Bf16 => {
+                let mut copy = values(x)?.to_vec();
+                self.round_slice(&mut copy);
+                tensor(copy, x.dims())
+            }
+        }
+    }
+
+    /// `x` as a factor, where it is needed as nothing else.
+    pub(crate) fn round(self, mut x: Tensor) -> Result<Tensor> {
+        if self == Self::Bf16 {
+            with_mut(&mut x, |x| self.round_slice(x))?;
+        }
+        Ok(x)
+    }
+
+    /// `x` as a factor, in `scratch` if it must be changed.
+    pub(crate) fn slice<'a>(self, x: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => {
+                scratch.clear();
+                scratch.extend_from_slice(x);
+                self.round_slice(scratch);
+                scratch
+            }
+        }
+    }
+
+    /// Rounds where the values lie.
+    pub(crate) fn round_slice(self, x: &mut [f32]) {
+        if self == Self::Bf16 {
+            let len = x.len();
+            rows_in_parallel(x, ROWS, len, |_, x| to_bf16(x));
+        }
+    }
+}
+
+multiversion! {
+    fn to_bf16(x: &mut [f32]) {
+        for x in x {
+            let bits = x.to_bits();
+            // Half a unit of the last place kept, less one where that place is even.
+            let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+            // Adding must not carry a NaN into an infinity or beyond.
+            let kept = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
+            *x = f32::from_bits(kept & 0xffff_0000);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+
+    use super::to_bf16;
+
+    #[test]
+    fn rounding_is_candles() {
+        // Every sign and exponent, and mantissas about every kind of tie.
+        let low = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+        let mut x: Vec<f32> = (0..=0xffff_u32)
+            .flat_map(|high| low.map(|low| f32::from_bits(high << 16 | low)))
+            .collect();
+        let theirs = Tensor::from_slice(&x, x.len(), &Device::Cpu)
+            .and_then(|x| {
+                x.to_dtype(DType::BF16)?
+                    .to_dtype(DType::F32)?
+                    .to_vec1::<f32>()
+            })
+            .unwrap();
+        to_bf16(&mut x);
+        for (ours, theirs) in x.iter().zip(&theirs) {
+            assert!(
+                ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()),
+                "{ours} {theirs}"
+            );
+        }
+    }
+}

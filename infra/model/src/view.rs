@@ -1,0 +1,151 @@
+//! Which positions of a packed batch each layer computes, and which keys they see.
+
+use crate::Targets;
+use crate::ops::attention::{Pattern, Segment};
+use crate::ops::head;
+
+/// The sequences as one layer sees them.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Which keys each query sees.
+    pub(crate) pattern: Pattern,
+    /// Place of every query in its sequence.
+    pub(crate) query_positions: Vec<u32>,
+    /// Place of every key in its sequence.
+    pub(crate) key_positions: Vec<u32>,
+    /// Rows of the residual stream that go on after this layer's keys and values are taken;
+    /// `None` for all. In the last layer only those a target reads.
+    pub(crate) kept: Option<Vec<u32>>,
+}
+
+/// How the layers see the sequences: all but the last in full, the last only where read.
+pub(crate) struct Views {
+    all: View,
+    last: View,
+}
+
+impl Views {
+    /// The last layer is computed at the rows `read` alone.
+    pub(crate) fn new(starts: &[usize], read: Vec<u32>) -> Self {
+        Self {
+            all: View::all(starts),
+            last: View::only(starts, read),
+        }
+    }
+
+    pub(crate) fn of(&self, layer: usize, layers: usize) -> &View {
+        if layer + 1 == layers {
+            &self.last
+        } else {
+            &self.all
+        }
+    }
+}
+
+/// Which rows of the last layer's output the targets read.
+pub(crate) struct Readers {
+    /// Packed positions read by any target, ascending.
+    pub(crate) rows: Vec<u32>,
+    /// For each target, its place in `rows`.
+    pub(crate) place: Vec<u32>,
+    /// Whether the places are 0, 1, 2, …, so that nothing need be gathered.
+    pub(crate) in_order: bool,
+    pub(crate) token: Vec<u32>,
+    temperature: Vec<f32>,
+}
+
+impl Readers {
+    pub(crate) fn new(targets: &Targets) -> Self {
+        let mut rows = targets.position.clone();
+        rows.sort_unstable();
+        rows.dedup();
+        let place: Vec<u32> = targets
+            .position
+            .iter()
+            .map(|position| rows.partition_point(|row| row < position) as u32)
+            .collect();
+        let in_order = place
+            .iter()
+            .enumerate()
+            .all(|(i, &place)| i == place as usize);
+        let (token, temperature) = (targets.token.clone(), targets.temperature.clone());
+        Self {
+            rows,
+            place,
+            in_order,
+            token,
+            temperature,
+        }
+    }
+
+    pub(crate) fn queries(&self) -> head::Queries<'_> {
+        head::Queries {
+            token: &self.token,
+            temperature: &self.temperature,
+        }
+    }
+}
+
+impl View {
+    /// Every position is read.
+    pub(crate) fn all(starts: &[usize]) -> Self {
+        let positions: Vec<u32> = positions(starts);
+        let segments = starts
+            .windows(2)
+            .map(|w| Segment {
+                queries: w[0]..w[1],
+                keys: w[0]..w[1],
+            })
+            .collect();
+        let visible = positions.iter().map(|position| position + 1).collect();
+        Self {
+            pattern: Pattern { segments, visible },
+            query_positions: positions.clone(),
+            key_positions: positions,
+            kept: None,
+        }
+    }
+
+    /// Only the positions `kept`, ascending, are read on.
+    pub(crate) fn only(starts: &[usize], kept: Vec<u32>) -> Self {
+        let key_positions = positions(starts);
+        if kept.len() == key_positions.len() {
+            return Self::all(starts);
+        }
+        let mut from = 0;
+        let segments = starts
+            .windows(2)
+            .map(|w| {
+                let to = from + kept[from..].partition_point(|&row| (row as usize) < w[1]);
+                let queries = from..to;
+                from = to;
+                Segment {
+                    queries,
+                    keys: w[0]..w[1],
+                }
+            })
+            .collect();
+        let query_positions: Vec<u32> = kept
+            .iter()
+            .map(|&row| key_positions[row as usize])
+            .collect();
+        let visible = query_positions
+            .iter()
+            .map(|position| position + 1)
+            .collect();
+        let pattern = Pattern { segments, visible };
+        Self {
+            pattern,
+            query_positions,
+            key_positions,
+            kept: Some(kept),
+        }
+    }
+}
+
+fn positions(starts: &[usize]) -> Vec<u32> {
+    starts
+        .windows(2)
+        .flat_map(|w| 0..(w[1] - w[0]) as u32)
+        .collect()
+}
