@@ -1,6 +1,6 @@
 //! AdamW with f32 moments that can be saved, and a global gradient-norm clip.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use vintage_control::OptimizerSettings;
 use vintage_model::{Gradients, ParamSet};
@@ -71,32 +71,12 @@ impl AdamW {
 
     /// The moments as safetensors bytes: `<name>.m` and `<name>.v`, f32, sorted.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let mut views = Vec::new();
-        let bytes: Vec<_> = self
-            .moments
-            .iter()
-            .flat_map(|(name, moments)| {
-                [
-                    (format!("{name}.m"), &moments.first),
-                    (format!("{name}.v"), &moments.second),
-                ]
-            })
-            .map(|(name, values)| {
-                let bytes: Vec<u8> = values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
-                (name, values.len(), bytes)
-            })
-            .collect();
-        for (name, len, bytes) in &bytes {
-            let view =
-                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![*len], bytes)
-                    .map_err(|error| {
-                        Error::Record(format!("saving the moments of {name}: {error}"))
-                    })?;
-            views.push((name.as_str(), view));
-        }
+        let views = self.moments.iter().flat_map(|(name, moments)| {
+            [
+                (format!("{name}.m"), Saving::new(&moments.first)),
+                (format!("{name}.v"), Saving::new(&moments.second)),
+            ]
+        });
         safetensors::serialize(views, None)
             .map_err(|error| Error::Record(format!("saving the optimizer's moments: {error}")))
     }
@@ -131,6 +111,41 @@ impl AdamW {
             }
         }
         Ok(Self { steps, moments })
+    }
+}
+
+/// A moment whose bytes are made when they are written: a second copy of one, not of all.
+struct Saving<'a> {
+    values: &'a [f32],
+    shape: [usize; 1],
+}
+
+impl<'a> Saving<'a> {
+    fn new(values: &'a [f32]) -> Self {
+        let shape = [values.len()];
+        Self { values, shape }
+    }
+}
+
+impl safetensors::View for Saving<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        safetensors::Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(self.values) {
+            *bytes = value.to_le_bytes();
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
     }
 }
 

@@ -16,8 +16,9 @@ use vintage_store::Weights;
 
 use self::execute::Run;
 use crate::{
-    AdamW, Error, Inputs, Outlet, Records, Result, Settings, fingerprint, intake::Intake,
-    trainer::Trainer,
+    Error, Inputs, Outlet, Records, Result, Settings, fingerprint,
+    intake::Intake,
+    trainer::{Saved, Trainer},
 };
 
 /// A learner at the point its last checkpoint left it.
@@ -85,11 +86,12 @@ impl Learner {
             ..settings.clone()
         };
         let (trainer, intake, blended, groups_trained, groups_rejected);
-        if let Some((manifest, optimizer)) = checkpoint {
-            trainer = Trainer::load(&weights, manifest.version, optimizer).await?;
+        let (training, seed) = (&settings.training, settings.seed);
+        if let Some((manifest, saved)) = checkpoint {
+            trainer = Trainer::load(&weights, saved, training, seed).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
                 return Err(Error::Record(format!(
-                    "checkpoint {} belongs to weights {}, the store holds {} under that version",
+                    "checkpoint {} belongs to weights {}, the store has {} for that version",
                     manifest.version,
                     manifest.weights_sha256,
                     trainer.weights_sha256()
@@ -111,7 +113,7 @@ impl Learner {
             });
             (groups_trained, groups_rejected) = (manifest.groups_trained, manifest.groups_rejected);
         } else {
-            trainer = Trainer::load(&weights, PolicyVersion::ZERO, AdamW::default()).await?;
+            trainer = Trainer::load(&weights, Saved::default(), training, seed).await?;
             intake = Intake::new(settings.clone(), start, &BTreeMap::new());
             blended = blend.map(|source| {
                 Intake::new(any_lineage(), &[], &BTreeMap::new()).of_archive(&source)

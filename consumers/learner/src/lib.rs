@@ -10,6 +10,7 @@ mod error;
 pub mod fingerprint;
 pub mod intake;
 mod learner;
+mod memory;
 mod outlet;
 mod pack;
 pub mod parity;
@@ -24,6 +25,7 @@ mod warm_start;
 pub use adamw::AdamW;
 pub use error::{Error, Result};
 pub use learner::{Learner, LearnerSummary};
+pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet};
 pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Recording, Replayed, replay};
@@ -32,4 +34,5 @@ pub use source::{
     Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers, Source,
     Unreadable,
 };
+pub use trainer::lora_config;
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -1,12 +1,13 @@
 //! Where a learner's records lie in the run's store.
 
+use bytes::Bytes;
 use vintage_control::{
     CheckpointManifest, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion, Sha256,
     UpdateResult,
 };
 use vintage_store::{Created, Store, Weights, sha256};
 
-use crate::{AdamW, Error, Result};
+use crate::{AdamW, Error, Result, trainer::Saved};
 
 /// The records of one learner.
 #[derive(Clone)]
@@ -93,18 +94,25 @@ impl Records {
         Ok(self.store.get_json(&path).await?)
     }
 
-    /// Commits a checkpoint: the moments first, the manifest last. The moments' name is their
-    /// content's, so that no writer ever has to replace what another wrote. `in_hand` groups hang
-    /// on it.
+    /// Commits a checkpoint: moments and adapters first, the manifest last. Their names are those
+    /// of their content, so that no writer ever has to replace what another wrote. `in_hand`
+    /// groups hang on it.
     pub async fn write_checkpoint(
         &self,
         manifest: &CheckpointManifest,
         optimizer: Vec<u8>,
+        adapter: Vec<(&'static str, Vec<u8>)>,
         in_hand: u64,
     ) -> Result<()> {
         let folder = self.checkpoint_folder(manifest.version);
         let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
         let _the_same_if_it_exists = self.store.create(&file, optimizer.into()).await?;
+        if let Some(digest) = manifest.adapter_sha256 {
+            for (name, bytes) in adapter {
+                let file = format!("{folder}/{}/{name}", adapter_folder(digest));
+                let _the_same_if_it_exists = self.store.create(&file, bytes.into()).await?;
+            }
+        }
         vintage_faults::point("learner.moments", in_hand);
         let _first_one_stays = self
             .store
@@ -118,7 +126,7 @@ impl Records {
     pub async fn newest_checkpoint(
         &self,
         weights: &Weights,
-    ) -> Result<Option<(CheckpointManifest, AdamW)>> {
+    ) -> Result<Option<(CheckpointManifest, Saved)>> {
         for version in self.checkpoints().await?.into_iter().rev() {
             let folder = self.checkpoint_folder(version);
             let manifest: Option<CheckpointManifest> = self
@@ -134,8 +142,12 @@ impl Records {
                 );
                 continue;
             }
-            let optimizer = self.moments(&folder, &manifest).await?;
-            return Ok(Some((manifest, optimizer)));
+            let saved = Saved {
+                version,
+                optimizer: self.moments(&folder, &manifest).await?,
+                adapter: self.adapter(&folder, &manifest).await?,
+            };
+            return Ok(Some((manifest, saved)));
         }
         Ok(None)
     }
@@ -148,21 +160,17 @@ impl Records {
             let file = format!("{folder}/optimizer.safetensors");
             bytes = self.store.get(&file).await?;
         }
-        let bytes = bytes.ok_or_else(|| {
-            Error::Record(format!(
-                "checkpoint {folder} has no {file}: restore it, or remove the folder to go on \
-                 from the one before"
-            ))
-        })?;
-        let found = sha256(&bytes);
-        if found != manifest.optimizer_sha256 {
-            return Err(Error::Record(format!(
-                "{file} has SHA-256 {found}, its manifest says {}: restore it, or remove {folder} \
-                 to go on from the checkpoint before",
-                manifest.optimizer_sha256
-            )));
-        }
+        let bytes = intact(folder, &file, bytes, manifest.optimizer_sha256)?;
         AdamW::from_safetensors(manifest.optimizer_steps, &bytes)
+    }
+
+    async fn adapter(&self, folder: &str, manifest: &CheckpointManifest) -> Result<Option<Bytes>> {
+        let Some(digest) = manifest.adapter_sha256 else {
+            return Ok(None);
+        };
+        let file = format!("{folder}/{}/{ADAPTER_FILE}", adapter_folder(digest));
+        let bytes = self.store.get(&file).await?;
+        intact(folder, &file, bytes, digest).map(Some)
     }
 
     /// Versions with a committed checkpoint, ascending.
@@ -190,9 +198,15 @@ impl Records {
         for (_, path) in &gone {
             self.store.delete(path).await?;
         }
-        for (version, _) in gone {
-            let folder = self.store.local_path(&self.checkpoint_folder(*version));
-            if let Some(folder) = folder {
+        // An adapter's folder before the checkpoint's around it.
+        let above = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let own = |version: &PolicyVersion| self.checkpoint_folder(*version);
+        let mut folders: Vec<_> = gone.iter().filter_map(|(_, path)| above(path)).collect();
+        folders.extend(gone.iter().map(|(version, _)| own(version)));
+        folders.sort_by_key(|folder| std::cmp::Reverse(folder.len()));
+        folders.dedup();
+        for folder in folders {
+            if let Some(folder) = self.store.local_path(&folder) {
                 // Fails where a file is left, as it should.
                 let _ = tokio::fs::remove_dir(folder).await;
             }
@@ -228,6 +242,32 @@ impl Records {
 }
 
 const MANIFEST: &str = "/manifest.json";
+
+/// What PEFT calls the tensors of an adapter.
+pub(crate) const ADAPTER_FILE: &str = "adapter_model.safetensors";
+
+/// The bytes of a file of a checkpoint, which must have this digest.
+fn intact(folder: &str, file: &str, bytes: Option<Bytes>, digest: Sha256) -> Result<Bytes> {
+    let bytes = bytes.ok_or_else(|| {
+        Error::Record(format!(
+            "checkpoint {folder} has no {file}: restore it, or remove the folder to go on from \
+             the one before"
+        ))
+    })?;
+    let found = sha256(&bytes);
+    if found != digest {
+        return Err(Error::Record(format!(
+            "{file} has SHA-256 {found}, its manifest says {digest}: restore it, or remove \
+             {folder} to go on from the checkpoint before"
+        )));
+    }
+    Ok(bytes)
+}
+
+fn adapter_folder(digest: Sha256) -> String {
+    let digest = digest.to_string();
+    format!("adapter-{}", &digest[..16])
+}
 
 fn moments_file(digest: Sha256) -> String {
     let digest = digest.to_string();

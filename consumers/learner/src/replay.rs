@@ -7,10 +7,10 @@ use vintage_model::ModelConfig;
 use vintage_store::Weights;
 
 use crate::{
-    AdamW, Error, Records, Result, Settings, fingerprint,
+    Error, Records, Result, Settings, fingerprint,
     intake::{Announced, Intake, ReadyGroup},
     source::Source,
-    trainer::{Trainer, in_order, model_config, what_is_missing},
+    trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
 };
 
 /// What a replay found.
@@ -122,12 +122,15 @@ pub async fn replay(
     mut recording: Recording<'_>,
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
-    let mut trainer = Trainer::load(weights, PolicyVersion::ZERO, AdamW::default()).await?;
+    let mut next = records.plan(PolicyVersion::ZERO).await?;
+    let (training, seed) = next
+        .as_ref()
+        .map_or_else(Default::default, |plan| (plan.training.clone(), plan.seed));
+    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed).await?;
     let config = model_config(weights).await?;
     let mut intakes: Option<Intakes> = None;
     let mut deviation = None;
     let here = fingerprint::current();
-    let mut next = records.plan(PolicyVersion::ZERO).await?;
     while let Some(plan) = next {
         let update = plan.version;
         let start = recording.start;
@@ -183,7 +186,7 @@ pub async fn replay(
     Ok(Replayed {
         updates: trainer.version().0,
         weights_sha256: trainer.weights_sha256(),
-        weights: trainer.weights().clone(),
+        weights: trainer.weights().await?,
         deviation,
     })
 }
@@ -224,6 +227,7 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
         incomplete_after_records: u64::MAX >> 1,
         algorithm: plan.algorithm.clone(),
         optimizer: plan.optimizer.clone(),
+        training: plan.training.clone(),
         blend: None,
     }
 }

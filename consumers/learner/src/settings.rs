@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use vintage_control::{Algorithm, Name, OptimizerSettings};
+use vintage_control::{Algorithm, Name, OptimizerSettings, Training};
 
 /// What a learner needs to know before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Settings {
     pub algorithm: Algorithm,
     /// The optimizer.
     pub optimizer: OptimizerSettings,
+    /// What of the model is trained, and how.
+    pub training: Training,
     /// Another log that a share of every update comes from.
     pub blend: Option<Blend>,
 }

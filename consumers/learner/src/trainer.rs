@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use vintage_control::{CONTROL_FORMAT, Plan, PolicyVersion, Sha256, UpdateResult};
-use vintage_model::{Decoder, ModelConfig, ParamSet};
+use vintage_control::{
+    CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Sha256, Training, UpdateResult,
+};
+use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet};
 use vintage_store::{Weights, sha256};
 
 use crate::{
@@ -17,8 +19,21 @@ use crate::{
 pub struct Trainer {
     policy: Option<Policy>,
     version: PolicyVersion,
-    weights: Bytes,
+    /// `model.safetensors` of this version, until somebody takes it or the next update begins:
+    /// then that memory is wanted.
+    fresh: Option<Bytes>,
     weights_sha256: Sha256,
+}
+
+/// What training goes on from.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// Updates done.
+    pub version: PolicyVersion,
+    /// The moments.
+    pub optimizer: AdamW,
+    /// `adapter_model.safetensors`, where adapters are trained and any update was done.
+    pub adapter: Option<Bytes>,
 }
 
 /// What running a plan gave.
@@ -30,17 +45,52 @@ pub struct Trained {
 }
 
 impl Trainer {
-    /// Starts from `version` of the store, verified by hash, and the moments that go with it.
-    pub async fn load(weights: &Weights, version: PolicyVersion, optimizer: AdamW) -> Result<Self> {
+    /// Starts from a version of the store, verified by hash, and the moments that go with it.
+    /// With adapters it starts from version 0, their base, and the adapters; those of version 0
+    /// are drawn from `seed`.
+    pub async fn load(
+        weights: &Weights,
+        saved: Saved,
+        training: &Training,
+        seed: u64,
+    ) -> Result<Self> {
+        let Saved {
+            version,
+            optimizer,
+            adapter,
+        } = saved;
         let config = model_config(weights).await?;
-        let bytes = weights.fetch(version).await?;
+        let base = match training.lora {
+            Some(_) => PolicyVersion::ZERO,
+            None => version,
+        };
+        let bytes = weights.fetch(base).await?;
+        let mut weights_sha256 = sha256(&bytes);
         let params = ParamSet::from_safetensors(&bytes, &config)?;
-        let decoder = Decoder::new(config, params)?;
+        drop(bytes);
+        let mut decoder = Decoder::new(config, params)?;
+        if let Some(lora) = &training.lora {
+            decoder = decoder.with_adapters(lora_config(lora), seed)?;
+        }
+        match adapter {
+            Some(adapter) => {
+                decoder.load_adapters(&adapter)?;
+                weights_sha256 = sha256(&decoder.to_safetensors()?);
+            }
+            None if base != version => {
+                return Err(Error::Record(format!(
+                    "the checkpoint of version {version} has no adapters, and learner.lora asks \
+                     for them: they cannot be told from merged weights; go on with the settings \
+                     it was trained with"
+                )));
+            }
+            None => {}
+        }
         Ok(Self {
             policy: Some(Policy { decoder, optimizer }),
             version,
-            weights_sha256: sha256(&bytes),
-            weights: bytes,
+            weights_sha256,
+            fresh: None,
         })
     }
 
@@ -49,9 +99,25 @@ impl Trainer {
         self.version
     }
 
-    /// `model.safetensors` of this version.
-    pub fn weights(&self) -> &Bytes {
-        &self.weights
+    /// `model.safetensors` of this version, adapters merged.
+    pub async fn weights(&mut self) -> Result<Bytes> {
+        if let Some(bytes) = self.fresh.take() {
+            return Ok(bytes);
+        }
+        let policy = self.policy.take().ok_or_else(poisoned)?;
+        let (policy, bytes) = off_the_loop(move || {
+            let bytes = policy.decoder.to_safetensors();
+            (policy, bytes)
+        })
+        .await?;
+        self.policy = Some(policy);
+        Ok(Bytes::from(bytes?))
+    }
+
+    /// Name and bytes of the files of the adapters, `adapter_model.safetensors` first; none
+    /// without.
+    pub fn adapter(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        Ok(self.policy()?.decoder.peft_files()?)
     }
 
     /// Its digest.
@@ -80,19 +146,29 @@ impl Trainer {
                 recorded: plan.weights_sha256,
             });
         }
+        if plan.training.lora.as_ref().map(lora_config).as_ref() != self.policy()?.decoder.lora() {
+            return Err(Error::Record(format!(
+                "plan {} trains other adapters than this learner has: go on with the settings of \
+                 learner.lora it was written with",
+                plan.version
+            )));
+        }
         let mut policy = self.policy.take().ok_or_else(poisoned)?;
+        self.fresh = None;
         let started = Instant::now();
-        let (policy, outcome, weights) = tokio::task::spawn_blocking(move || {
+        let (policy, outcome, weights) = off_the_loop(move || {
             let outcome = update(&mut policy, &plan, &groups);
-            let weights = policy.decoder.params().to_safetensors();
+            let weights = policy.decoder.to_safetensors().map(|bytes| {
+                let digest = sha256(&bytes);
+                (Bytes::from(bytes), digest)
+            });
             (policy, outcome, weights)
         })
-        .await
-        .map_err(|error| Error::Record(format!("an update panicked: {error}")))?;
+        .await?;
         self.policy = Some(policy);
         let outcome = outcome?;
-        self.weights = Bytes::from(weights?);
-        self.weights_sha256 = sha256(&self.weights);
+        let (bytes, digest) = weights?;
+        (self.fresh, self.weights_sha256) = (Some(bytes), digest);
         self.version = self.version.next();
         Ok(Trained {
             outcome,
@@ -102,6 +178,21 @@ impl Trainer {
 
     fn policy(&self) -> Result<&Policy> {
         self.policy.as_ref().ok_or_else(poisoned)
+    }
+}
+
+async fn off_the_loop<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| Error::Record(format!("an update panicked: {error}")))
+}
+
+/// Adapters as the model takes them.
+pub fn lora_config(lora: &LoraSettings) -> LoraConfig {
+    LoraConfig {
+        rank: lora.rank,
+        alpha: lora.alpha,
+        target_modules: lora.target_modules.clone(),
     }
 }
 

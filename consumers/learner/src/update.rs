@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{Algorithm, AlgorithmName, Plan, PolicyVersion};
+use vintage_control::{Algorithm, AlgorithmName, Plan, PolicyVersion, Training};
 use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
-use vintage_model::{Decoder, Gradients, Scored};
+use vintage_model::{Compute, Decoder, Gradients, Precision, Scored};
 
 use crate::{
     AdamW, Error, Result,
@@ -78,7 +78,8 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
     };
 
     // One pass when the batch fits one micro-batch; else the mask needs all log-probs first.
-    let mut gradients = Gradients::zeros_like(policy.decoder.params())?;
+    policy.decoder.set_compute(compute(&plan.training));
+    let mut gradients = Gradients::zeros_like(policy.decoder.trainable())?;
     if let [batch] = &batches[..] {
         let (scored, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
         let weighed = weigh_all(plan, &batches, std::slice::from_ref(&scored))?;
@@ -119,11 +120,23 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         }
     };
     finite("loss", outcome.loss)?;
-    let norm = policy
-        .optimizer
-        .step(&plan.optimizer, policy.decoder.params_mut(), &gradients)?;
+    let norm =
+        policy
+            .optimizer
+            .step(&plan.optimizer, policy.decoder.trainable_mut(), &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(outcome)
+}
+
+/// How the model computes under a plan.
+pub(crate) fn compute(training: &Training) -> Compute {
+    Compute {
+        precision: match training.compute {
+            vintage_control::Precision::F32 => Precision::F32,
+            vintage_control::Precision::Bf16 => Precision::Bf16,
+        },
+        recompute: training.recompute,
+    }
 }
 
 impl Outcome {

@@ -61,7 +61,9 @@ pub struct ProducerWindow {
 /// `checkpoints/<learner>/<version>/manifest.json`; creating it is what commits the checkpoint.
 ///
 /// The weights are those of the published version; the optimizer's moments lie beside this
-/// file in `optimizer-<first 16 digits of their digest>.safetensors` (f32).
+/// file in `optimizer-<first 16 digits of their digest>.safetensors` (f32). Where adapters are
+/// trained, the published weights hold them merged; they themselves lie in
+/// `adapter-<first 16 digits of their digest>/`, a folder as PEFT writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointManifest {
@@ -79,6 +81,9 @@ pub struct CheckpointManifest {
     pub optimizer_sha256: Sha256,
     /// Optimizer steps done: an update that was skipped for want of tokens takes none.
     pub optimizer_steps: u64,
+    /// Digest of `adapter_model.safetensors`, if adapters are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_sha256: Option<Sha256>,
     /// Where to go on reading.
     pub partitions: Vec<PartitionResume>,
     /// Duplicate detection, by producer.

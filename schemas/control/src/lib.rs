@@ -13,6 +13,7 @@ mod plan;
 mod result;
 mod start;
 mod topic;
+mod training;
 mod unit;
 
 pub use announcement::{PolicyAnnouncement, WeightsManifest};
@@ -28,6 +29,7 @@ pub use plan::{
 pub use result::{EvaluationResult, UpdateResult};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
+pub use training::{LoraSettings, Precision, Training};
 pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
 
 /// Format tag of every control record; a reader refuses any other.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, PolicyVersion, RecordId, Sha256};
+use crate::{Name, PolicyVersion, RecordId, Sha256, Training};
 
 /// Parts of a group share a key, and so stand close together in one partition: what is missing
 /// when this many records have followed will not come.
@@ -38,6 +38,9 @@ pub struct Plan {
     pub algorithm: Algorithm,
     /// The optimizer.
     pub optimizer: OptimizerSettings,
+    /// What of the model is trained, and how.
+    #[serde(default, skip_serializing_if = "Training::is_default")]
+    pub training: Training,
     /// The machine and build that planned: bits are promised only on the same one.
     pub fingerprint: Fingerprint,
     /// The learner whose plan of this number this one takes its batch from.

@@ -51,7 +51,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 13] = [
+    let records: [(&str, Examine); 15] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("evaluation_result.json", examine::<EvaluationResult>),
@@ -61,6 +61,11 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             "optional_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
         ),
+        (
+            "optional_lora_checkpoint_manifest.json",
+            examine::<CheckpointManifest>,
+        ),
+        ("optional_lora_plan.json", examine::<Plan>),
         ("optional_plan.json", examine::<Plan>),
         ("plan.json", examine::<Plan>),
         ("policy_announcement.json", examine::<PolicyAnnouncement>),

@@ -2,7 +2,7 @@
 
 use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
-    RecordId,
+    RecordId, Training,
 };
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
 
@@ -41,6 +41,7 @@ pub(crate) fn settings() -> Settings {
             decay_vectors: false,
             grad_clip: 1.0,
         },
+        training: Training::default(),
         blend: None,
     }
 }

@@ -29,6 +29,7 @@ fn plan_of(groups: &[ReadyGroup], intake: &mut Intake, version: u64) -> Plan {
         rejections: intake.drain_refused(),
         algorithm: settings().algorithm,
         optimizer: settings().optimizer,
+        training: settings().training,
         fingerprint: fingerprint::current(),
         follows: None,
         known: Vec::new(),

@@ -118,13 +118,22 @@ impl Learner {
         // second time.
         self.fence().await?;
         let version = self.trainer.version();
-        let files = vec![("model.safetensors", self.trainer.weights().clone())];
-        let (manifest, created) = match self.weights.publish(version, files).await {
-            Ok(published) => published,
-            Err(error) => {
-                // Dropped meanwhile, by a successor: that is what there is to say.
-                self.fence().await?;
-                return Err(error.into());
+        // What this life published or found published is there, and need not be serialised.
+        let there = match self.published {
+            (published, _) if published == version => self.weights.manifest(version).await?,
+            _ => None,
+        };
+        let (manifest, created) = if let Some(there) = there {
+            (there, Created::Exists)
+        } else {
+            let files = vec![("model.safetensors", self.trainer.weights().await?)];
+            match self.weights.publish(version, files).await {
+                Ok(published) => published,
+                Err(error) => {
+                    // Dropped meanwhile, by a successor: that is what there is to say.
+                    self.fence().await?;
+                    return Err(error.into());
+                }
             }
         };
         if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
@@ -218,8 +227,13 @@ impl Learner {
 
     /// Commits what training did so far, and where reading goes on.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
+        // Its base must be there for as long as the checkpoint is. And then the weights' bytes are
+        // gone before the moments' are made.
+        self.publish().await?;
         let optimizer = self.trainer.optimizer()?;
         let moments = optimizer.to_safetensors()?;
+        let adapter = self.trainer.adapter()?;
+        let digest_of = |(_, bytes): &(_, Vec<u8>)| sha256(bytes);
         let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
         let version = self.trainer.version();
         let manifest = CheckpointManifest {
@@ -230,6 +244,7 @@ impl Learner {
             weights_sha256: self.trainer.weights_sha256(),
             optimizer_sha256: sha256(&moments),
             optimizer_steps: optimizer.steps(),
+            adapter_sha256: adapter.first().map(digest_of),
             partitions: self.intake.resume_points(),
             producers: self.intake.finished_numbers(),
             waiting: self.intake.waiting(),
@@ -248,10 +263,8 @@ impl Learner {
                 producers: intake.finished_numbers(),
             }),
         };
-        // Its base must be there for as long as the checkpoint is.
-        self.publish().await?;
         self.records
-            .write_checkpoint(&manifest, moments, self.in_hand())
+            .write_checkpoint(&manifest, moments, adapter, self.in_hand())
             .await?;
         self.unsaved = 0;
         point("learner.checkpointed", self.in_hand());

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{
-    Offset, Partition, PartitionResume, Plan, PolicyVersion, RejectReason, UpdateResult,
+    LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RejectReason, Training,
+    UpdateResult,
 };
 use vintage_model::{ModelConfig, ParamSet};
 use vintage_store::{Store, Weights};
@@ -20,8 +21,8 @@ use vintage_trajectory::PolicySpan;
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
-    Unreadable, intake::fixture,
+    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Recording, Records, Result, Settings,
+    Source, Unreadable, intake::fixture, replay,
 };
 
 const STEPS: u64 = 5;
@@ -119,6 +120,18 @@ fn settings() -> Settings {
     }
 }
 
+/// Adapters on two kinds of layers.
+fn lora() -> Training {
+    Training {
+        lora: Some(LoraSettings {
+            rank: 2,
+            alpha: 4.0,
+            target_modules: vec!["q_proj".to_owned(), "down_proj".to_owned()],
+        }),
+        ..Training::default()
+    }
+}
+
 async fn begin(folder: &Path) -> Store {
     let store = Store::open(folder.to_str().unwrap()).unwrap();
     let config = ModelConfig::tiny(16);
@@ -137,6 +150,7 @@ async fn begin(folder: &Path) -> Store {
 struct Logs<'a> {
     own: &'a [Incoming],
     blended: Option<&'a [Incoming]>,
+    lora: bool,
 }
 
 impl<'a> From<&'a Vec<Incoming>> for Logs<'a> {
@@ -147,7 +161,11 @@ impl<'a> From<&'a Vec<Incoming>> for Logs<'a> {
 
 impl<'a> From<&'a [Incoming]> for Logs<'a> {
     fn from(own: &'a [Incoming]) -> Self {
-        Self { own, blended: None }
+        Self {
+            own,
+            blended: None,
+            lora: false,
+        }
     }
 }
 
@@ -160,6 +178,11 @@ async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSum
                 source: "other".to_owned(),
                 groups: 1,
             }),
+            training: if logs.lora {
+                lora()
+            } else {
+                Training::default()
+            },
             ..settings()
         },
         writer,
@@ -334,6 +357,7 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     let logs = || Logs {
         own: &own,
         blended: Some(&blended),
+        lora: false,
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
@@ -368,6 +392,76 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
         polls += 5;
     }
     assert!(polls > 60, "only {polls} points");
+}
+
+/// Checkpoints hold the adapters: killed at any await, a learner of adapters goes on with them,
+/// publishes them merged, and a replay draws the same ones.
+#[test]
+fn a_learner_of_adapters_goes_on_with_them() {
+    let log = log();
+    let logs = || Logs {
+        lora: true,
+        ..(&log).into()
+    };
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    life(whole.path(), usize::MAX, logs()).unwrap();
+    let expected = outcome(whole.path());
+    assert!(expected.0.iter().all(|plan| plan.training == lora()));
+
+    let mut polls = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        if life(folder.path(), polls, logs()).is_some() {
+            break;
+        }
+        life(folder.path(), usize::MAX, logs()).unwrap();
+        assert!(
+            outcome(folder.path()) == expected,
+            "killed at point {polls}"
+        );
+        polls += 7;
+    }
+    assert!(polls > 60, "only {polls} points");
+
+    // One checkpoint is kept, whole, and nothing of those before it.
+    let kept = std::fs::read_dir(whole.path().join("checkpoints/lead"));
+    let kept: Vec<_> = kept.unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [kept] = &kept[..] else {
+        panic!("{kept:?}")
+    };
+    let names = || std::fs::read_dir(kept).unwrap().map(|e| e.unwrap().path());
+    let adapter = names().find(|path| path.is_dir()).unwrap();
+    assert!(adapter.join("adapter_config.json").is_file());
+    let bytes = std::fs::read(adapter.join("adapter_model.safetensors")).unwrap();
+    let digest = vintage_store::sha256(&bytes).to_string();
+    assert!(adapter.ends_with(format!("adapter-{}", &digest[..16])));
+
+    // Other settings cannot go on from merged weights.
+    let error = run_in(live(
+        Store::open(whole.path().to_str().unwrap()).unwrap(),
+        "other".to_owned(),
+        (&log).into(),
+    ));
+    assert!(error.is_err());
+
+    let replayed = run_in(async {
+        let store = Store::open(whole.path().to_str().unwrap()).unwrap();
+        let name: vintage_control::Name = "lead".parse().unwrap();
+        let recording = Recording {
+            source: &mut Recorded::from(&log, &[]),
+            start: &[],
+            blended: None,
+        };
+        let (records, weights) = (
+            Records::new(store.clone(), name.clone()),
+            Weights::new(store, name),
+        );
+        replay(&records, &weights, recording, |_| {}).await.unwrap()
+    });
+    assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
+    assert_eq!(replayed.weights, expected.2);
 }
 
 /// A recorded log that ends before all updates are done ends the learner; once there is more of

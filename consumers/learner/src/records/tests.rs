@@ -1,4 +1,4 @@
-use vintage_control::{CONTROL_FORMAT, Plan, PolicyVersion, Sha256};
+use vintage_control::{CONTROL_FORMAT, Plan, PolicyVersion, Sha256, Training};
 use vintage_store::Store;
 
 use super::Records;
@@ -18,6 +18,7 @@ fn plan(writer: &str) -> Plan {
         rejections: Vec::new(),
         algorithm: fixture::settings().algorithm,
         optimizer: fixture::settings().optimizer,
+        training: Training::default(),
         fingerprint: fingerprint::current(),
         follows: None,
         known: Vec::new(),

@@ -1,11 +1,14 @@
-use vintage_control::{CONTROL_FORMAT, Plan, PolicyVersion, Sha256};
-use vintage_model::{Decoder, ModelConfig, ParamSet};
+use vintage_control::{
+    AlgorithmName, CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training,
+};
+use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet};
 
 use super::{Policy, update};
 use crate::{
     AdamW, Error, Settings, fingerprint,
     intake::{Announced, Intake, ReadyGroup, fixture},
     pack::micro_batches,
+    trainer::lora_config,
 };
 
 fn policy() -> Policy {
@@ -19,15 +22,19 @@ fn policy() -> Policy {
 
 /// Four groups of two rows with other rewards, log-probs and lengths each.
 fn groups(change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGroup> {
+    groups_of(4, change)
+}
+
+fn groups_of(count: u64, change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGroup> {
     let settings = Settings {
-        groups_per_update: 4,
+        groups_per_update: count as usize,
         ..fixture::settings()
     };
     let mut intake = Intake::new(settings, &[], &std::collections::BTreeMap::new());
-    for seq in 0..4 {
+    for seq in 0..count {
         let mut rows = [fixture::row(seq, 0), fixture::row(seq, 1)];
         for row in &mut rows {
-            for extra in 0..seq as i32 {
+            for extra in 0..(seq % 4) as i32 {
                 row.completion_tokens.push(6 + extra);
                 row.behavior_logprobs.push(-2.5 - extra as f32 / 8.0);
             }
@@ -36,7 +43,7 @@ fn groups(change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGrou
         let message = fixture::message(seq as i64, seq, (1, 1), &rows);
         intake.take(message, Announced::Any).unwrap();
     }
-    intake.choose(PolicyVersion(0), 4).unwrap()
+    intake.choose(PolicyVersion(0), count as usize).unwrap()
 }
 
 fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
@@ -53,6 +60,7 @@ fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
         rejections: Vec::new(),
         algorithm: fixture::settings().algorithm,
         optimizer: fixture::settings().optimizer,
+        training: Training::default(),
         fingerprint: fingerprint::current(),
         follows: None,
         known: Vec::new(),
@@ -60,7 +68,45 @@ fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
 }
 
 fn weights(policy: &Policy) -> Vec<u8> {
-    policy.decoder.params().to_safetensors().unwrap()
+    policy.decoder.to_safetensors().unwrap()
+}
+
+/// Every way to train: precision, recomputation, adapters.
+fn ways() -> Vec<Training> {
+    let lora = LoraSettings {
+        rank: 4,
+        alpha: 8.0,
+        target_modules: LoraConfig::all_modules(),
+    };
+    let mut ways = Vec::new();
+    for compute in [Precision::F32, Precision::Bf16] {
+        for recompute in [false, true] {
+            for lora in [None, Some(lora.clone())] {
+                ways.push(Training {
+                    compute,
+                    recompute,
+                    lora,
+                });
+            }
+        }
+    }
+    ways
+}
+
+/// Wide enough that a micro-batch of 64 rows goes to the thread pool.
+fn wide(training: &Training) -> Policy {
+    let mut config = ModelConfig::tiny(16);
+    (config.hidden_size, config.intermediate_size) = (256, 1024);
+    (config.num_attention_heads, config.num_key_value_heads) = (16, 16);
+    let params = ParamSet::init(&config, 5).unwrap();
+    let mut decoder = Decoder::new(config, params).unwrap();
+    if let Some(lora) = &training.lora {
+        decoder = decoder.with_adapters(lora_config(lora), 9).unwrap();
+    }
+    Policy {
+        decoder,
+        optimizer: AdamW::default(),
+    }
 }
 
 #[test]
@@ -95,6 +141,100 @@ fn the_same_plan_gives_the_same_bits() {
     update(&mut b, &plan, &groups).unwrap();
     assert_eq!(weights(&a), weights(&b));
     assert_ne!(weights(&a), weights(&policy()), "something was learnt");
+}
+
+/// Invariant 6, in every mode: the same plan, the same weights, at any number of threads; and
+/// recomputing changes none of them.
+#[test]
+fn every_way_to_train_gives_its_bits_at_any_number_of_threads() {
+    let groups = groups_of(32, |_| {});
+    let mut seen: Vec<(Training, Vec<u8>)> = Vec::new();
+    for training in ways() {
+        let plan = Plan {
+            training: training.clone(),
+            ..plan(&groups, 4096)
+        };
+        let after = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut policy = wide(&training);
+            pool.unwrap().install(|| {
+                for _ in 0..2 {
+                    update(&mut policy, &plan, &groups).unwrap();
+                }
+            });
+            weights(&policy)
+        };
+        let one = after(1);
+        assert!(one == after(2), "{training:?}: 2 threads differ from 1");
+        assert!(one == after(8), "{training:?}: 8 threads differ from 1");
+        assert!(
+            one != weights(&wide(&training)),
+            "{training:?}: nothing learnt"
+        );
+        for (other, theirs) in &seen {
+            let (a, b) = (&training, other);
+            let is_same = (a.compute, &a.lora) == (b.compute, &b.lora);
+            assert_eq!(&one == theirs, is_same, "{training:?}, {other:?}");
+        }
+        seen.push((training, one));
+    }
+}
+
+/// Adapters train what they are put on and nothing else.
+#[test]
+fn adapters_leave_the_model_alone() {
+    let groups = groups(|_| {});
+    let training = Training {
+        lora: Some(LoraSettings {
+            rank: 4,
+            alpha: 8.0,
+            target_modules: vec!["v_proj".to_owned()],
+        }),
+        ..Training::default()
+    };
+    let plan = Plan {
+        training: training.clone(),
+        ..plan(&groups, 4096)
+    };
+    let mut policy = wide(&training);
+    update(&mut policy, &plan, &groups).unwrap();
+    let before = wide(&Training::default()).decoder;
+    let config = before.config().clone();
+    let merged = ParamSet::from_safetensors(&weights(&policy), &config).unwrap();
+    for spec in before.params().specs() {
+        let (old, new) = (
+            before.params().values(spec.name()).unwrap(),
+            merged.values(spec.name()).unwrap(),
+        );
+        let is_target = spec.name().ends_with("v_proj.weight");
+        assert_eq!(*old != *new, is_target, "{}", spec.name());
+    }
+    // Moments of the adapters alone: 2 layers, A and B.
+    let moments = policy.optimizer.to_safetensors().unwrap();
+    let moments = safetensors::SafeTensors::deserialize(&moments).unwrap();
+    assert_eq!(moments.len(), 2 * 2 * 2);
+}
+
+/// The loss of a batch that is trained again and again falls in every mode.
+#[test]
+fn every_way_to_train_learns() {
+    // The better row of a group begins with another token.
+    let groups = groups(|row| row.completion_tokens[0] = 7 + i32::from(row.sample_index));
+    for training in ways() {
+        let mut plan = Plan {
+            training: training.clone(),
+            ..plan(&groups, 4096)
+        };
+        // No mask, so that the loss is one function all along; a rate adapters feel as well.
+        plan.algorithm.name = AlgorithmName::None;
+        plan.optimizer.lr = 1e-2;
+        let mut policy = wide(&training);
+        let mut losses = Vec::new();
+        for _ in 0..8 {
+            losses.push(update(&mut policy, &plan, &groups).unwrap().loss);
+        }
+        assert!(losses[7] < losses[0] - 0.005, "{training:?}: {losses:?}");
+    }
 }
 
 #[test]
