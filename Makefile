@@ -1,11 +1,12 @@
 # make run    builds, then trains the built-in task through an embedded broker: the main job
 # make test   everything a contributor must pass, a real Apache Kafka included
 # make check-transformers  exported models, loaded by transformers; TORCH_PYTHON has torch and transformers
+# make check-peft  adapters of a short run, loaded by peft; PEFT_PYTHON has torch, transformers and peft
 # make chaos  kills roles and brokers until 200 kills are survived at every point: 20 to 40 minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz check-transformers
+.PHONY: run test faulty chaos lint build fuzz check-transformers check-peft
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -45,6 +46,13 @@ chaos:
 	@$(MAKE) --no-print-directory faulty
 	cargo build --release --workspace --bins --locked
 	target/release/chaos $(ARGS)
+
+PEFT_PYTHON ?= python3
+check-peft: build
+	rm -rf target/peft-run
+	target/release/vintage run --quiet --out target/peft-run --steps 5 --set warm_start.steps=1000 \
+	  --set learner.lora.rank=4 --set learner.optimizer.lr=0.003
+	$(PEFT_PYTHON) tests/python/adapter.py target/peft-run
 
 FUZZ_SECONDS ?= 60
 FUZZ = cargo fuzz run --fuzz-dir tests/fuzz -s none

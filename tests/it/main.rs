@@ -9,6 +9,7 @@ mod garbage;
 mod kill;
 mod learners;
 mod math;
+mod memory;
 mod mistakes;
 mod models;
 mod outages;

@@ -1,5 +1,6 @@
 //! The `vintage` binary: reads what was typed, calls a command, turns its end into an exit code.
 
+mod allocator;
 mod args;
 mod commands;
 mod exit;
@@ -19,9 +20,6 @@ use self::{
     output::Output,
     signals::Signals,
 };
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long threads may take to let go after a second ^C.
 const LET_GO: Duration = Duration::from_millis(200);

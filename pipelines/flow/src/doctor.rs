@@ -16,6 +16,8 @@ use crate::{
     broker::Broker,
     config::{RunConfig, presets},
     folder::store_of,
+    inputs::{Predicted, predict},
+    memory::{ADVICE, Prediction, size},
 };
 
 /// What one check found.
@@ -29,6 +31,9 @@ pub struct Check {
     pub found: String,
     /// What to do about it.
     pub advice: Option<String>,
+    /// What was predicted, of the check called `memory`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Prediction>,
 }
 
 /// How a check came out.
@@ -55,6 +60,7 @@ impl Check {
             verdict: Verdict::Good,
             found: found.into(),
             advice: None,
+            memory: None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Check {
             verdict: Verdict::Note,
             found: found.into(),
             advice,
+            memory: None,
         }
     }
 
@@ -75,6 +82,7 @@ impl Check {
             verdict: Verdict::Bad,
             found: found.into(),
             advice,
+            memory: None,
         }
     }
 }
@@ -84,6 +92,7 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     let mut checks = vec![machine()];
     checks.extend(prompts(config));
     checks.extend(model(config));
+    checks.extend(memory(config));
     checks.extend(reward(config));
     checks.push(room(out));
     checks.push(store(config, out).await);
@@ -148,6 +157,40 @@ fn model(config: &RunConfig) -> Option<Check> {
             "name a folder as Hugging Face lays it out, or download the model again",
         ),
     })
+}
+
+/// What the learner will need, and a run in one process. Where the model cannot be read, the check
+/// of the model says so.
+fn memory(config: &RunConfig) -> Option<Check> {
+    let Predicted { prediction, full } = predict(config)?;
+    let name = "memory";
+    let peak = prediction.learner.peak_bytes;
+    let phases = &prediction.learner.phases;
+    let phase = phases.iter().find(|phase| phase.bytes == peak)?.name;
+    let machine = prediction.machine_bytes.unwrap_or(u64::MAX);
+    let there = prediction
+        .machine_bytes
+        .map_or_else(String::new, |bytes| format!(", of {}", size(bytes)));
+    let full = if full {
+        "; prompts unread, so micro-batches are taken to be full"
+    } else {
+        ""
+    };
+    let found = format!(
+        "{} for a learner at its peak ({phase}), {} for a whole run in one process{there}{full}",
+        size(peak),
+        size(prediction.run_bytes)
+    );
+    let mut check = if peak > machine {
+        Check::bad(name, found, ADVICE)
+    } else if prediction.run_bytes > machine {
+        let advice = "let producers sample on another machine: `vintage learn`, `vintage rollout`";
+        Check::note(name, found, advice)
+    } else {
+        Check::good(name, found)
+    };
+    check.memory = Some(prediction);
+    Some(check)
 }
 
 fn reward(config: &RunConfig) -> Option<Check> {

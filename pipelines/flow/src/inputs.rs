@@ -7,14 +7,15 @@ use std::{
 };
 
 use vintage_local::NO_CHAT_TEMPLATE;
-use vintage_model::{Messages, ModelConfig, ModelFolder, Tokenizer};
-use vintage_rollout::{Form, PromptSet, Reward, open_reward};
+use vintage_model::{ChatTemplate, Messages, ModelConfig, ModelFolder, Tokenizer};
+use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 
 use crate::{
     Error, Result,
     base::{characters, teacher},
     broker::connect,
     config::{PromptsConfig, RunConfig, TeacherKind, presets},
+    memory::{Lengths, Prediction},
     settings::rollout_config,
     tasks::{asked, refuse_overlap},
 };
@@ -22,14 +23,23 @@ use crate::{
 /// A broker that does not answer for this long is not there.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether the process that is to come trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trains {
+    /// A learner, which must fit this machine.
+    Here,
+    /// It only samples, or evaluates.
+    Elsewhere,
+}
+
 /// Refuses inputs no run can work with. Writes nothing.
-pub(crate) async fn check(config: &RunConfig) -> Result<()> {
-    check_files(config)?;
+pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
+    check_files(config, trains)?;
     check_broker(config).await
 }
 
 /// The same without the broker, which a recorded log does not need.
-pub(crate) fn check_files(config: &RunConfig) -> Result<()> {
+pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     let (mut train, mut heldout) = load(&config.prompts)?;
     // A path is only for messages here.
     let rollout = rollout_config(config, train.path())?;
@@ -37,37 +47,111 @@ pub(crate) fn check_files(config: &RunConfig) -> Result<()> {
     if let Some(heldout) = &heldout {
         refuse_overlap(&train, heldout)?;
     }
-    let (tokenizer, chat, context) = if let Some(path) = &config.model.path {
-        let folder = ModelFolder::open(path).map_err(|error| {
-            Error::Usage(format!(
-                "model.path = {}: {error}; export the model again, name another folder, or write \
-                 hf://OWNER/NAME for a model of the local Hugging Face cache",
-                path.display()
-            ))
-        })?;
-        let context = folder.config.max_position_embeddings;
-        (folder.tokenizer, folder.chat, context)
-    } else {
-        let sets = std::iter::once(&train).chain(&heldout);
-        let tokenizer = Tokenizer::characters(&characters(config, sets))?;
-        let context = ModelConfig::tiny(tokenizer.vocab_size()).max_position_embeddings;
-        (tokenizer, None, context)
+    let described = described(config, &train, heldout.as_ref())?;
+    let refuse_too_large = |train, heldout| match trains {
+        Trains::Here => {
+            Prediction::new(config, &described.model, train, heldout).refuse_too_large()
+        }
+        Trains::Elsewhere => Ok(()),
     };
-    let render = |messages: &str| match &chat {
-        None => Err(NO_CHAT_TEMPLATE.to_owned()),
-        Some(chat) => Messages::from_json(messages)
-            .and_then(|messages| chat.render(&messages, true))
-            .map_err(|error| error.to_string()),
-    };
+    // Weights that cannot fit are not read to find that out.
+    refuse_too_large(Some(Lengths::default()), None)?;
+    if let Some(path) = &config.model.path {
+        let _loads = ModelFolder::open(path).map_err(|error| bad_model(path, &error))?;
+    }
     for set in std::iter::once(&mut train).chain(&mut heldout) {
-        set.render(render)?;
+        set.render(|messages| described.render(messages))?;
         if reward.needs_answer() {
             set.require_answers()?;
         }
         check_answers(reward.as_ref(), set)?;
-        check_lengths(config, set, &tokenizer, context)?;
     }
-    Ok(())
+    let train = check_lengths(config, &train, &described)?;
+    let heldout = heldout.map(|set| check_lengths(config, &set, &described));
+    refuse_too_large(Some(train), heldout.transpose()?)
+}
+
+/// A model as far as it can be told without its weights.
+struct Described {
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    chat: Option<ChatTemplate>,
+}
+
+impl Described {
+    fn render(&self, messages: &str) -> std::result::Result<String, String> {
+        match &self.chat {
+            None => Err(NO_CHAT_TEMPLATE.to_owned()),
+            Some(chat) => Messages::from_json(messages)
+                .and_then(|messages| chat.render(&messages, true))
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    fn tokens(&self, prompt: &Prompt) -> std::result::Result<usize, vintage_model::Error> {
+        let tokens = match prompt.form {
+            Form::Rendered => self.tokenizer.encode_rendered(&prompt.text),
+            _ => self.tokenizer.encode(&prompt.text),
+        };
+        Ok(tokens?.len())
+    }
+}
+
+/// The model of a run: that of the folder, or the tiny decoder over the characters of the prompts.
+fn described(
+    config: &RunConfig,
+    train: &PromptSet,
+    heldout: Option<&PromptSet>,
+) -> Result<Described> {
+    if let Some(path) = &config.model.path {
+        let folder = ModelFolder::open_without_weights(path);
+        let folder = folder.map_err(|error| bad_model(path, &error))?;
+        return Ok(Described {
+            model: folder.config,
+            tokenizer: folder.tokenizer,
+            chat: folder.chat,
+        });
+    }
+    let sets = std::iter::once(train).chain(heldout);
+    let tokenizer = Tokenizer::characters(&characters(config, sets))?;
+    Ok(Described {
+        model: ModelConfig::tiny(tokenizer.vocab_size()),
+        tokenizer,
+        chat: None,
+    })
+}
+
+fn bad_model(path: &Path, error: &vintage_model::Error) -> Error {
+    Error::Usage(format!(
+        "model.path = {}: {error}; export the model again, name another folder, or write \
+         hf://OWNER/NAME for a model of the local Hugging Face cache",
+        path.display()
+    ))
+}
+
+/// What a run is predicted to need of memory.
+pub(crate) struct Predicted {
+    pub(crate) prediction: Prediction,
+    /// Whether prompts could not be read, and micro-batches are taken to be full.
+    pub(crate) full: bool,
+}
+
+/// Predicts from settings, prompts and all of the model but its weights; `None` where there is no
+/// such model.
+pub(crate) fn predict(config: &RunConfig) -> Option<Predicted> {
+    let (mut train, mut heldout) = load(&config.prompts).ok()?;
+    let described = described(config, &train, heldout.as_ref()).ok()?;
+    let lengths = |set: &mut PromptSet| {
+        set.render(|messages| described.render(messages)).ok()?;
+        let lengths = set.prompts().iter().map(|prompt| described.tokens(prompt));
+        let lengths: Vec<_> = lengths.collect::<std::result::Result<_, _>>().ok()?;
+        Some(Lengths::of(lengths))
+    };
+    let (train, heldout) = (lengths(&mut train), heldout.as_mut().and_then(lengths));
+    Some(Predicted {
+        prediction: Prediction::new(config, &described.model, train, heldout),
+        full: train.is_none(),
+    })
 }
 
 /// Refuses a broker that does not answer, where it is somebody else's.
@@ -110,12 +194,9 @@ fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
     Ok(())
 }
 
-fn check_lengths(
-    config: &RunConfig,
-    set: &PromptSet,
-    tokenizer: &Tokenizer,
-    context: usize,
-) -> Result<()> {
+fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> Result<Lengths> {
+    let context = described.model.max_position_embeddings;
+    let mut lengths = Vec::with_capacity(set.len());
     let max_tokens = config.rollout.max_tokens;
     let demonstrated = config.model.path.is_none()
         && config.warm_start.steps > 0
@@ -128,19 +209,24 @@ fn check_lengths(
                 prompt.line, prompt.id
             ))
         };
-        let tokens = match prompt.form {
-            Form::Rendered => tokenizer.encode_rendered(&prompt.text),
-            _ => tokenizer.encode(&prompt.text),
-        };
-        let tokens = tokens
-            .map_err(|error| refuse(format!("is not in the model's vocabulary: {error}")))?
-            .len();
+        let tokens = described
+            .tokens(prompt)
+            .map_err(|error| refuse(format!("is not in the model's vocabulary: {error}")))?;
         if tokens + max_tokens > context {
             return Err(refuse(format!(
                 "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} exceeds the \
                  model's context of {context}: shorten it, or lower rollout.max_tokens"
             )));
         }
+        let budget = config.learner.micro_batch_tokens;
+        if tokens + max_tokens > budget {
+            return Err(refuse(format!(
+                "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} does not fit a \
+                 micro-batch of learner.micro_batch_tokens = {budget}: raise that, shorten the \
+                 prompt, or lower rollout.max_tokens"
+            )));
+        }
+        lengths.push(tokens);
         let answer = prompt
             .answer
             .as_deref()
@@ -152,5 +238,5 @@ fn check_lengths(
             )));
         }
     }
-    Ok(())
+    Ok(Lengths::of(lengths))
 }

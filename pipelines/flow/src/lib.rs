@@ -12,6 +12,7 @@ mod export;
 mod folder;
 mod handoff;
 mod inputs;
+pub mod memory;
 mod others;
 pub mod progress;
 mod recorded;

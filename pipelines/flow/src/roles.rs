@@ -139,6 +139,8 @@ enum Reads {
     Log,
     /// The broker, prompts and model.
     Prompts,
+    /// The same, and it trains on what was sampled.
+    Batches,
 }
 
 async fn join(
@@ -148,10 +150,15 @@ async fn join(
 ) -> Result<(RunFolder, Log)> {
     let config = &resolved.config;
     refuse_embedded(config)?;
-    if !out.join("config.toml").is_file() && reads == Reads::Prompts {
-        inputs::check(config).await?;
-    } else {
-        inputs::check_broker(config).await?;
+    let trains = match reads {
+        _ if out.join("config.toml").is_file() => None,
+        Reads::Log => None,
+        Reads::Prompts => Some(inputs::Trains::Elsewhere),
+        Reads::Batches => Some(inputs::Trains::Here),
+    };
+    match trains {
+        Some(trains) => inputs::check(config, trains).await?,
+        None => inputs::check_broker(config).await?,
     }
     let folder = RunFolder::share(out, resolved)?;
     serve_metrics(config)?;

@@ -44,7 +44,7 @@ pub async fn run(
     let config = &resolved.config;
     refuse_others_learner(config)?;
     if !out.join("config.toml").is_file() {
-        inputs::check(config).await?;
+        inputs::check(config, inputs::Trains::Here).await?;
     }
     let folder = RunFolder::take(out, resolved)?;
     serve_metrics(config)?;

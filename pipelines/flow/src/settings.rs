@@ -47,6 +47,7 @@ pub(crate) async fn learner_settings(
         incomplete_after_records: INCOMPLETE_AFTER_RECORDS,
         algorithm: config.algorithm(),
         optimizer: learner.optimizer.clone(),
+        training: learner.training(),
         blend: blended.map(|archive| Blend {
             source: archive.topic().to_owned(),
             groups: learner.blended_groups(),

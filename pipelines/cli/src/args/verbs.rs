@@ -428,6 +428,7 @@ const DOCTOR: &str = "\
 Examples:
   vintage doctor
   vintage doctor --broker localhost:9092 --out runs/a
+  vintage doctor --model models/Qwen3-0.6B --set learner.lora.rank=16
 
 Exit code 3 if a check fails.";
 
@@ -438,6 +439,9 @@ pub(crate) struct DoctorArgs {
     /// Folder to check for room and for safe writing.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
+    /// Model folder whose memory in training is predicted, item by item (setting `model.path`).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }

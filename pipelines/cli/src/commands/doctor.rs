@@ -1,7 +1,10 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use vintage_flow::doctor::{Check, Verdict, examine};
+use vintage_flow::{
+    doctor::{Check, Verdict, examine},
+    memory::size,
+};
 
 use super::Context;
 use crate::{args::DoctorArgs, exit::Outcome};
@@ -10,9 +13,13 @@ use crate::{args::DoctorArgs, exit::Outcome};
 pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
     let of_run = args.out.join("config.toml");
     let recorded = of_run.is_file().then_some(of_run.as_path());
-    let resolved = args.config.resolve(recorded, &[])?;
+    let model = args.model.as_ref().map(|path| path.display().to_string());
+    let flags = [("--model", "model.path", model)];
+    let resolved = args.config.resolve(recorded, &flags)?;
     let checks = examine(&resolved.config, &args.out).await;
-    context.output.print(&checks, |checks| text(checks))?;
+    context
+        .output
+        .print(&checks, |checks| text(checks, args.model.is_some()))?;
     let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);
     Ok(if failed {
         Outcome::Negative
@@ -21,7 +28,8 @@ pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outco
     })
 }
 
-fn text(checks: &[Check]) -> String {
+/// A line for each check; with `itemise`, the parts of the memory below theirs.
+fn text(checks: &[Check], itemise: bool) -> String {
     let width = checks
         .iter()
         .map(|check| check.name.chars().count())
@@ -33,6 +41,7 @@ fn text(checks: &[Check]) -> String {
         verdict,
         found,
         advice,
+        memory,
     } in checks
     {
         let verdict = match verdict {
@@ -43,6 +52,20 @@ fn text(checks: &[Check]) -> String {
         let _ = writeln!(text, "{verdict}  {name:width$}  {found}");
         if let Some(advice) = advice {
             let _ = writeln!(text, "      {:width$}  {advice}", "");
+        }
+        let Some(memory) = memory.as_ref().filter(|_| itemise) else {
+            continue;
+        };
+        let parts = [
+            ("parts", &memory.learner.items),
+            ("at once", &memory.learner.phases),
+            ("run", &memory.generation),
+        ];
+        for (what, amounts) in parts {
+            for amount in amounts.iter().filter(|amount| amount.bytes > 0) {
+                let (name, size) = (amount.name, size(amount.bytes));
+                let _ = writeln!(text, "      {:width$}  {what:8} {name:15} {size:>12}", "");
+            }
         }
     }
     text

@@ -6,6 +6,7 @@ use vintage_flow::roles;
 
 use super::Context;
 use crate::{
+    allocator,
     args::{ArchiveArgs, LearnArgs, RoleArgs, RolloutArgs},
     exit::Outcome,
     output::columns,
@@ -69,6 +70,9 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
     ];
     let base = roles::learner_base(&args.role.out, name, follows)?;
     let resolved = args.role.config.resolve_over(base, &flags)?;
+    if resolved.config.model.path.is_some() {
+        allocator::give_back_soon();
+    }
     let (events, shown) = context.progress(resolved.config.learner.steps);
     let learned = roles::learn(&resolved, &args.role.out, &context.signals.stop, &events).await;
     drop(events);

@@ -5,6 +5,7 @@ use vintage_flow::{Summary, report};
 
 use super::Context;
 use crate::{
+    allocator,
     args::RunArgs,
     exit::Outcome,
     output::{columns, grouped},
@@ -26,6 +27,9 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     let resolved = args
         .config
         .resolve(Some(&out.join("config.toml")), &flags)?;
+    if resolved.config.model.path.is_some() {
+        allocator::give_back_soon();
+    }
     let (events, shown) = context.progress(resolved.config.learner.steps);
     let summary = vintage_flow::run(&resolved, &out, &context.signals.stop, &events).await;
     drop(events);

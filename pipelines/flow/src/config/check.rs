@@ -172,6 +172,16 @@ impl Settings for RunConfig {
         if let Err(why) = learner.start.parse::<Start>() {
             require(false, "learner.start", &why);
         }
+        if let Some(lora) = &learner.lora.settings()
+            && let Some((field, problem)) = vintage_learner::lora_config(lora).problem()
+        {
+            let key = match field {
+                "rank" => "learner.lora.rank",
+                "alpha" => "learner.lora.alpha",
+                _ => "learner.lora.target_modules",
+            };
+            require(false, key, &problem);
+        }
         let optimizer = &learner.optimizer;
         require(
             positive(optimizer.lr),

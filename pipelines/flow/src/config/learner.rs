@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
-use vintage_control::{Name, OptimizerSettings};
+use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training};
+use vintage_model::LoraConfig as Lora;
 
 use super::run::name;
 
@@ -17,6 +18,11 @@ pub struct LearnerConfig {
     pub prompts_per_update: usize,
     /// Prompt and completion tokens that go through the model together.
     pub micro_batch_tokens: usize,
+    /// What the factors of matrix products are rounded to; weights and moments stay f32.
+    pub compute: Precision,
+    /// Whether only each layer's input is kept for the backward pass, which computes the rest
+    /// again: the same bits, less memory, more time.
+    pub recompute: bool,
     /// Updates between checkpoints.
     pub checkpoint_every: u64,
     /// Updates between published versions.
@@ -43,6 +49,41 @@ pub struct LearnerConfig {
     pub lineages: Vec<Name>,
     /// AdamW.
     pub optimizer: OptimizerSettings,
+    /// Adapters that are trained instead of the model's own weights.
+    pub lora: LoraConfig,
+}
+
+/// `[learner.lora]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// Rank of the adapters; unset = there are none, and every weight is trained.
+    pub rank: Option<usize>,
+    /// What an adapter adds is scaled by alpha / rank.
+    pub alpha: f64,
+    /// Linear layers that have one, as PEFT names them.
+    pub target_modules: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            rank: None,
+            alpha: 32.0,
+            target_modules: Lora::all_modules(),
+        }
+    }
+}
+
+impl LoraConfig {
+    /// The adapters, if there are any, as plans record them.
+    pub fn settings(&self) -> Option<LoraSettings> {
+        self.rank.map(|rank| LoraSettings {
+            rank,
+            alpha: self.alpha,
+            target_modules: self.target_modules.clone(),
+        })
+    }
 }
 
 impl Default for LearnerConfig {
@@ -53,6 +94,8 @@ impl Default for LearnerConfig {
             steps: 400,
             prompts_per_update: 16,
             micro_batch_tokens: 8192,
+            compute: Precision::F32,
+            recompute: false,
             checkpoint_every: 25,
             publish_every: 1,
             keep_versions: 4,
@@ -73,6 +116,7 @@ impl Default for LearnerConfig {
                 decay_vectors: true,
                 grad_clip: 1.0,
             },
+            lora: LoraConfig::default(),
         }
     }
 }
@@ -92,6 +136,15 @@ pub enum SourceKind {
 }
 
 impl LearnerConfig {
+    /// What is trained and how, as plans record it.
+    pub fn training(&self) -> Training {
+        Training {
+            compute: self.compute,
+            recompute: self.recompute,
+            lora: self.lora.settings(),
+        }
+    }
+
     /// Groups of an update that come from the archive that is blended in.
     pub fn blended_groups(&self) -> usize {
         if self.source == SourceKind::Blend {

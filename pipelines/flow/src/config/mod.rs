@@ -24,7 +24,7 @@ mod tests;
 pub use error::{Change, ConfigError, Problem, SettingFault};
 pub use key::Key;
 pub use layers::{ENV_PREFIX, Layers};
-pub use learner::{LearnerConfig, SourceKind};
+pub use learner::{LearnerConfig, LoraConfig, SourceKind};
 pub use origin::Origin;
 pub use resolve::{Resolved, Settings, Violation};
 pub use rollout::{GateConfig, PromptsConfig, RolloutConfig};

@@ -6,8 +6,9 @@ use super::{Change, ConfigError, Key, RunConfig};
 
 /// Settings that change nothing about what was trained so far, nor about what its plans mean.
 /// A whole section is named by its own key.
-const SAFE: [&str; 8] = [
+const SAFE: [&str; 9] = [
     "learner.steps",
+    "learner.recompute",
     "learner.keep_versions",
     "learner.keep_checkpoints",
     "learner.checkpoint_every",

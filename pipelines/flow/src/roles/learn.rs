@@ -82,13 +82,13 @@ pub async fn learn(
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log) = match (&lead, recorded) {
         (None, false) => {
-            let (folder, log) = join(resolved, out, Reads::Prompts).await?;
+            let (folder, log) = join(resolved, out, Reads::Batches).await?;
             (folder, Some(log))
         }
         // A recorded log needs no broker: nobody samples from what comes of it.
         (None, true) => {
             if !of_run.is_file() {
-                inputs::check_files(config)?;
+                inputs::check_files(config, inputs::Trains::Here)?;
             }
             let folder = RunFolder::share(out, resolved)?;
             serve_metrics(config)?;

@@ -1,0 +1,200 @@
+//! Whether a run fits this machine's memory, before any of it is spent.
+
+use serde::Serialize;
+use vintage_learner::{Amount, Memory};
+use vintage_model::{BatchShape, GenerationShape, ModelConfig};
+
+use crate::{Error, Result, config::RunConfig};
+
+/// Lengths of a set of prompts, in tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lengths {
+    /// Mean, rounded up.
+    pub(crate) mean: usize,
+    /// Longest.
+    pub(crate) longest: usize,
+}
+
+impl Lengths {
+    pub(crate) fn of(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let (mut sum, mut count, mut longest) = (0_usize, 0_usize, 0);
+        for length in lengths {
+            sum += length;
+            count += 1;
+            longest = longest.max(length);
+        }
+        let mean = sum.div_ceil(count.max(1));
+        Self { mean, longest }
+    }
+}
+
+/// What a run is predicted to need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Prediction {
+    /// Of a learner in a process of its own, beside what the process needs idle.
+    pub learner: Memory,
+    /// What `vintage run` needs beside its learner: two engines, one that samples and one that
+    /// evaluates, each with its own weights.
+    pub generation: Vec<Amount>,
+    /// Both together, if both need most at the same moment.
+    pub run_bytes: u64,
+    /// Memory of this machine, or of the control group this process is in.
+    pub machine_bytes: Option<u64>,
+}
+
+impl Prediction {
+    /// For these settings and this model; without lengths of prompts, every micro-batch is taken
+    /// to be full.
+    pub(crate) fn new(
+        config: &RunConfig,
+        model: &ModelConfig,
+        train: Option<Lengths>,
+        heldout: Option<Lengths>,
+    ) -> Self {
+        let batch = batch(config, model, train);
+        let learner = Memory::predict(model, &config.learner.training(), batch);
+        let rollout = &config.rollout;
+        let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
+            let shape = GenerationShape {
+                prompts,
+                rows,
+                prompt_tokens: lengths.unwrap_or_default().longest,
+                completion_tokens: rollout.max_tokens,
+            };
+            shape.bytes(model) as u64
+        };
+        let groups = rollout.concurrent_groups;
+        let rows = groups * usize::from(rollout.group_size);
+        let sampling = generation(groups, rows, train);
+        let asked = config.evaluation.prompts;
+        let evaluation = heldout.map_or(0, |lengths| generation(asked, asked, Some(lengths)));
+        let weights = learner.items.first().map_or(0, |weights| weights.bytes);
+        // Each at a change of versions: the weights before, the file of the next, those made of it.
+        let engines = 3 * weights * (1 + u64::from(heldout.is_some()));
+        let amount = |name, bytes| Amount { name, bytes };
+        let generation = vec![
+            amount("engines", engines),
+            amount("sampling", sampling),
+            amount("evaluation", evaluation),
+        ];
+        let beside: u64 = generation.iter().map(|amount| amount.bytes).sum();
+        Self {
+            run_bytes: learner.peak_bytes + beside,
+            learner,
+            generation,
+            machine_bytes: machine(),
+        }
+    }
+
+    /// Refuses settings whose learner alone does not fit the machine.
+    pub(crate) fn refuse_too_large(&self) -> Result<()> {
+        match self.machine_bytes {
+            Some(machine) if self.learner.peak_bytes > machine => Err(Error::Usage(format!(
+                "the learner is predicted to need {} of memory, and this machine has {}: {}",
+                size(self.learner.peak_bytes),
+                size(machine),
+                ADVICE
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What makes a learner smaller.
+pub(crate) const ADVICE: &str = "set learner.recompute = true, lower learner.micro_batch_tokens, or \
+                                 train adapters with learner.lora.rank = 16; `vintage doctor --model \
+                                 DIR` itemises it";
+
+/// The largest micro-batch.
+fn batch(config: &RunConfig, model: &ModelConfig, lengths: Option<Lengths>) -> BatchShape {
+    let budget = config.learner.micro_batch_tokens;
+    let Some(Lengths { mean, longest }) = lengths else {
+        return BatchShape {
+            tokens: budget,
+            targets: budget,
+            longest: budget.min(model.max_position_embeddings),
+        };
+    };
+    let completion = config.rollout.max_tokens;
+    let row = mean + completion;
+    let rows = config.learner.prompts_per_update * usize::from(config.rollout.group_size);
+    let rows = rows.min((budget / row).max(1));
+    // The last token of a row is predicted and never goes in.
+    BatchShape {
+        tokens: (rows * (row - 1)).max(longest + completion - 1),
+        targets: rows * completion,
+        longest: longest + completion - 1,
+    }
+}
+
+/// The machine's memory, or the limit of the control group this process is in if that is lower.
+fn machine() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo").and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    });
+    // The files of version 2 and 1; both say "max" or a huge number for no limit.
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let limits = limits
+        .into_iter()
+        .filter_map(|path| read(path)?.trim().parse().ok());
+    limits.chain(total).min()
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    if bytes < 1 << 30 {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    } else {
+        format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_larger_than_the_machine_is_refused_with_both_numbers() {
+        let config = RunConfig::default();
+        let mut prediction = Prediction::new(&config, &ModelConfig::tiny(13), None, None);
+        assert!(
+            prediction
+                .machine_bytes
+                .is_some_and(|bytes| bytes > 1 << 28)
+        );
+        prediction
+            .refuse_too_large()
+            .expect("the tiny decoder fits");
+        prediction.machine_bytes = Some(1 << 20);
+        let error = prediction
+            .refuse_too_large()
+            .expect_err("1 MiB")
+            .to_string();
+        assert!(error.contains("has 1.0 MiB"), "{error}");
+        assert!(error.contains("learner.recompute"), "{error}");
+    }
+
+    #[test]
+    fn a_micro_batch_is_as_large_as_budget_and_update_allow() {
+        let mut config = RunConfig::default();
+        config.learner.micro_batch_tokens = 100;
+        config.rollout.max_tokens = 5;
+        let model = ModelConfig::tiny(13);
+        let lengths = Lengths::of([7, 8, 30]);
+        assert_eq!((lengths.mean, lengths.longest), (15, 30));
+        let shape = batch(&config, &model, Some(lengths));
+        assert_eq!((shape.tokens, shape.targets, shape.longest), (95, 25, 34));
+        config.learner.prompts_per_update = 1;
+        config.rollout.group_size = 2;
+        let shape = batch(&config, &model, Some(lengths));
+        assert_eq!((shape.tokens, shape.targets, shape.longest), (38, 10, 34));
+    }
+}
