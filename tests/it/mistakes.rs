@@ -97,6 +97,26 @@ fn a_rejection_left_out_of_the_plan_is_missed() -> Result<()> {
     found(&learn("mistake.silent_reject")?, "no plan before names it")
 }
 
+/// Plays `scene` on one Kafka, first as the program is and then with `mistake`, which leaves
+/// `finding`.
+fn with_and_without(
+    mistake: &str,
+    scene: fn(&Path, &str, &Kafka, &str) -> Result<Value>,
+    finding: &str,
+) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    holds(&scene(folder.path(), "right", &kafka, "")?)?;
+    found(&scene(folder.path(), "wrong", &kafka, mistake)?, finding)
+}
+
+/// A fault, and a mistake if there is one.
+fn faults(fault: &str, mistake: &str) -> String {
+    format!("{fault},{mistake}")
+        .trim_end_matches(',')
+        .to_owned()
+}
+
 /// A run of one partition on `kafka`.
 fn stage(folder: &Path, run: &str, kafka: &Kafka) -> Result<Stage> {
     let stage = Stage::new(&folder.join(run), run, kafka.address())?;
@@ -120,7 +140,7 @@ fn late_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<V
     let learner = stage.start(Who::Learner, 0, "", &tell)?;
     let producer = stage.start(Who::Rollout, 1, "", &tell)?;
     // The first object is what all sinks agree on, the second its first file.
-    let faults = format!("store.synced=stop@2{mistake}");
+    let faults = faults("store.synced=stop@2", mistake);
     let late = stage.start(Who::Sink(0), 2, &faults, &tell)?;
     late.stopped()?;
     let other = stage.start(Who::Sink(1), 3, "store.linked=stop@3", &tell)?;
@@ -136,11 +156,11 @@ fn late_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<V
 
 #[test]
 fn a_file_renamed_over_another_breaks_the_chain() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
-    holds(&late_sink(folder.path(), "right", &kafka, "")?)?;
-    let told = late_sink(folder.path(), "wrong", &kafka, ",mistake.overwrite")?;
-    found(&told, "the files before end at offset")
+    with_and_without(
+        "mistake.overwrite",
+        late_sink,
+        "the files before end at offset",
+    )
 }
 
 /// A sink that closes no file is killed with records in hand, and started again as others are: what
@@ -166,8 +186,8 @@ fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result
     sink.reap()?;
     let told = kafka.told("vintage-archive", &topic)?;
     ensure!((told > 0) != mistake.is_empty(), "{told} were told");
-    let faults = format!("store.linked=stop@1,{mistake}");
-    let sink = stage.start(Who::Sink(0), 3, faults.trim_end_matches(','), &tell)?;
+    let faults = faults("store.linked=stop@1", mistake);
+    let sink = stage.start(Who::Sink(0), 3, &faults, &tell)?;
     sink.stopped()?;
     sink.signal(Signal::CONT)?;
     for life in [producer, learner, sink] {
@@ -178,9 +198,9 @@ fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result
 
 #[test]
 fn a_sink_that_trusts_its_group_loses_what_the_audit_misses() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
-    holds(&killed_sink(folder.path(), "right", &kafka, "")?)?;
-    let told = killed_sink(folder.path(), "wrong", &kafka, "mistake.group_offset")?;
-    found(&told, "the files before end at offset 0")
+    with_and_without(
+        "mistake.group_offset",
+        killed_sink,
+        "the files before end at offset 0",
+    )
 }

@@ -171,16 +171,17 @@ impl ModelFolder {
         Ok(files)
     }
 
-    /// Writes [`ModelFolder::files`] into `path`, which is created.
-    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+    /// Writes [`ModelFolder::files`] into `path`, which is created, and gives their names.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<Vec<&'static str>> {
         let path = path.as_ref();
         let files = self.files()?;
         std::fs::create_dir_all(path).map_err(io("creating", path))?;
-        for (name, bytes) in files {
+        let write = |(name, bytes): (_, Vec<u8>)| {
             let file = path.join(name);
             std::fs::write(&file, bytes).map_err(io("writing", &file))?;
-        }
-        Ok(())
+            Ok(name)
+        };
+        files.into_iter().map(write).collect()
     }
 }
 

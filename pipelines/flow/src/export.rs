@@ -77,12 +77,11 @@ pub async fn export(
     };
     let bytes = weights.fetch(version).await?;
     let model = ModelFolder::from_files(&companions(&weights).await?, &bytes)?;
-    model.save(to)?;
     Ok(Exported {
         path: to.to_owned(),
         policy,
         version,
         weights_sha256: sha256(&bytes),
-        files: model.files()?.into_iter().map(|(name, _)| name).collect(),
+        files: model.save(to)?,
     })
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use futures::future::try_join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -15,10 +14,10 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vintage_archive::{ArchiveFile, Filter, Reader};
 use vintage_bus::{Bus, ConsumerLimits, Event};
-use vintage_control::{Incarnation, Offset, Partition, PolicyVersion};
+use vintage_control::{Incarnation, Offset, Partition};
+use vintage_flow::synthetic::{Synthetic, SyntheticMessage};
 use vintage_store::Store;
 use vintage_tests::{Kafka, Running, faulty, python, run, scrubbed, vintage};
-use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
 /// Partition and offset → CRC-32C of the payload.
 pub(super) type Records = BTreeMap<(Partition, Offset), u32>;
@@ -116,9 +115,19 @@ impl Place {
         let topic = self.topic();
         self.runtime.block_on(async {
             let producer = self.bus()?.producer("loader")?;
-            let sent = (first..first + groups).map(async |number| {
-                let (group, headers, payload) = group(number)?;
-                anyhow::Ok(producer.publish(&topic, &group.0, headers, payload).await?)
+            // A seed of its own for each call, so that no group is like another.
+            let mut made_up = Synthetic::new(first + 1, ROWS, TOKENS);
+            let messages = (first..first + groups)
+                .map(|number| SyntheticMessage::new(&made_up.group(number), number))
+                .collect::<Result<Vec<_>, _>>()?;
+            let sent = messages.into_iter().map(|message| {
+                let SyntheticMessage {
+                    key,
+                    headers,
+                    payload,
+                } = message;
+                let (producer, topic) = (&producer, &topic);
+                async move { producer.publish(topic, &key, headers, payload).await }
             });
             try_join_all(sent).await?;
             Ok(())
@@ -239,65 +248,4 @@ pub(super) fn pid(running: &Running) -> Result<Pid> {
 pub(super) fn stop(sink: Running) -> Result<Value> {
     kill_process(pid(&sink)?, Signal::TERM)?;
     sink.wait()?.json()
-}
-
-type Message = (GroupId, Vec<(String, Vec<u8>)>, Bytes);
-
-/// A group whose log-probs have full mantissas.
-fn group(number: u64) -> Result<Message> {
-    let mut state = number * 2 + 1;
-    let mut noise = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 40) as u32
-    };
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&number.to_be_bytes());
-    let version = PolicyVersion(number / 8);
-    let rows: Vec<_> = (0..ROWS)
-        .map(|sample_index| Trajectory {
-            group_id: GroupId(id),
-            group_size: ROWS,
-            sample_index,
-            policy: "lead".to_owned(),
-            batch: -1,
-            prompt_id: format!("prompt-{number}"),
-            prompt_tokens: vec![1, 2, 3],
-            completion_tokens: (0..TOKENS).map(|_| noise() as i32 & 0xffff).collect(),
-            behavior_logprobs: (0..TOKENS).map(|_| -(noise() as f32) / 1e6).collect(),
-            loss_mask: None,
-            policy_spans: vec![PolicySpan { start: 0, version }],
-            reward: 1.0,
-            reward_parts: None,
-            finish_reason: "stop".to_owned(),
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            logprob_mode: LogprobMode::Full,
-            engine: "local".to_owned(),
-            created_at_us: 1_700_000_000_000_000,
-            generation_seconds: 0.5,
-            prompt_text: None,
-            completion_text: None,
-            metadata: None,
-        })
-        .collect();
-    let payload = encode(&rows)?;
-    let headers = Headers {
-        run: "sinks".parse()?,
-        policy: "lead".to_owned(),
-        group: GroupId(id),
-        rows: u32::from(ROWS),
-        part: (1, 1),
-        batch: -1,
-        min_policy_version: version,
-        max_policy_version: version,
-        producer: "loader".to_owned(),
-        producer_seq: number,
-        crc32c: crc32c::crc32c(&payload),
-        replay_of: None,
-        traceparent: None,
-    };
-    Ok((GroupId(id), headers.to_pairs(), payload))
 }

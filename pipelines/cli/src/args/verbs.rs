@@ -263,14 +263,14 @@ pub(crate) struct ParityArgs {
 
 const EXPORT: &str = "\
 Examples:
-  vintage export runs/a --to models/a             the newest version, for transformers or vLLM
+  vintage export runs/a --to models/a             the newest version, for transformers
   vintage export runs/a --to models/a-100 --policy-version 100
   vintage parity models/a                         where you have made an oracle of it";
 
 /// Write a version of a run's policy as a Hugging Face folder.
 ///
 /// Weights as they were published, in f32, with the config, tokenizer, chat template and
-/// generation config that version 0 came with. transformers and vLLM load it as it is.
+/// generation config that version 0 came with. transformers loads it as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXPORT)]
 pub(crate) struct ExportArgs {

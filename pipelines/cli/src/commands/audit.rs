@@ -27,7 +27,15 @@ pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome
         deep: args.deep,
         question: update.or(rollout),
     };
-    let audited = run(&scope).await?;
+    let audited = run(&scope).await.map_err(|error| {
+        let broker = matches!(error, vintage_flow::Error::Bus(_));
+        let error = anyhow::Error::new(error);
+        if broker {
+            error.context("no log to audit (--offline does without: journals, archive and records)")
+        } else {
+            error
+        }
+    })?;
     let asked = scope.question.is_some();
     let answered = audited.answers.iter().any(Answer::is_known);
     context.output.print(&audited, |audited| {
@@ -214,7 +222,12 @@ fn answers(audited: &Audit) -> String {
         }
     }
     if audited.answers.is_empty() {
-        text += "no learner has such an update\n";
+        text += "no learner has such an update";
+        let learners = audited.learners.iter();
+        let known: Vec<_> = learners
+            .map(|(learner, account)| format!("{learner} has {}", grouped(account.updates)))
+            .collect();
+        let _ = writeln!(text, ": {}", known.join(", "));
     }
     if !audited.holds {
         text += &lines(audited);

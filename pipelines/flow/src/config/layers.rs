@@ -87,7 +87,9 @@ impl Layers {
         let before = self.assignments.len();
         self = self.file(path)?;
         let of_process = Key::new(["metrics", "listen"]);
-        self.assignments.retain(|set| set.key != of_process);
+        let recorded = self.assignments.split_off(before);
+        let of_run = recorded.into_iter().filter(|set| set.key != of_process);
+        self.assignments.extend(of_run);
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,

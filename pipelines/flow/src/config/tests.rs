@@ -447,6 +447,15 @@ fn a_recorded_run_is_a_base_that_keeps_its_origins() {
     let longer = resolve(again().set("learner.steps=1200").expect("an assignment")).expect("valid");
     assert_eq!(longer.config.learner.steps, 1200);
     assert_eq!(longer.config.seed, 7);
+    // Where metrics are served is this process's to say, whatever the recorded one said.
+    let listen = "metrics.listen=127.0.0.1:9100";
+    let here = Layers::new().set(listen).expect("an assignment");
+    let here = resolve(here.recorded(&path).expect("readable")).expect("valid");
+    assert!(here.config.metrics.listen.is_some());
+    let there = Layers::new().set(listen).expect("an assignment");
+    let (_folder, path) = file(&resolve(there).expect("valid").to_toml());
+    let resumed = resolve(Layers::new().recorded(&path).expect("readable")).expect("valid");
+    assert_eq!(resumed.config.metrics.listen, None);
 }
 
 #[test]

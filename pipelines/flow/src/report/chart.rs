@@ -123,7 +123,9 @@ impl Curves {
                 extent(heights.chain(self.rule)).unwrap_or(0.0..1.0),
                 self.unit,
             );
-            let label = |y| self.unit.write(y);
+            // The tick at 0 is a sum of steps, and off by a rounding.
+            let rounding = 1e-9 * (y.end - y.start);
+            let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
             return frame("update", x, y, (5, &label), |chart| self.onto(chart, Some));
         }
         let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);

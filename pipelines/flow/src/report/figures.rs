@@ -46,8 +46,10 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     };
     let tau = setting("m2po.threshold").and_then(|tau| tau.value.parse::<f64>().ok());
     let m2po = setting("algorithm").is_none_or(|rule| rule.value.contains("m2po"));
-    Ok(vec![
-        accuracy(record)?,
+    // A run that is told to evaluate nothing has no such chart.
+    let evaluated = !record.evaluations.is_empty();
+    let accuracy = evaluated.then(|| accuracy(record)).transpose()?;
+    let others = [
         curves(
             "Reward",
             "Mean reward of the rollouts each update trained on; the line is the trend.".to_owned(),
@@ -105,7 +107,8 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
             |result| result.all_tokens as f64,
         )?,
         idle(results)?,
-    ])
+    ];
+    Ok(accuracy.into_iter().chain(others).collect())
 }
 
 fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Result<String> {
@@ -266,28 +269,25 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
 }
 
 fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
-    let lines = [
-        (Ink::Second, "largest", max.clone()),
-        (Ink::First, "mean", mean.clone()),
-    ];
+    let line = |ink, points| Curve {
+        ink,
+        points,
+        look: Look::Line,
+    };
     let curves = Curves {
         unit: Unit::Number,
         log: false,
         reach: vec![0.0],
         rule: None,
-        lines: lines
-            .iter()
-            .map(|(ink, name, points)| Curve {
-                ink: *ink,
-                points: if *name == "largest" {
-                    thin_largest(points, POINTS)
-                } else {
-                    thin(points, POINTS)
-                },
-                look: Look::Line,
-            })
-            .collect(),
+        lines: vec![
+            line(Ink::Second, thin_largest(max, POINTS)),
+            line(Ink::First, thin(mean, POINTS)),
+        ],
     };
+    let lines = [
+        (Ink::Second, "largest", max.clone()),
+        (Ink::First, "mean", mean.clone()),
+    ];
     let note = "How many updates old the tokens of each update were.".to_owned();
     figure("Staleness over the run", note, &lines, &curves)
 }
