@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian 12 or Ubuntu lacks, and says so. usage: infra/setup.sh run|test
 #   run   a C and C++ compiler and make, for librdkafka and zstd, which are built from source;
-#         OpenSSL's headers and pkg-config, for TLS to brokers and object stores
+#         OpenSSL's headers and pkg-config, for TLS to brokers and object stores, and libcurl's,
+#         for tokens of OAUTHBEARER
 #   test  also Java 17 and Maven, for a real Apache Kafka; kcat, and a Python environment in
 #         target/python with pyarrow, confluent-kafka, duckdb and polars, for the readers that
 #         are not ours, transformers (without torch), for exported models, moto, for an S3 server,
@@ -21,6 +22,7 @@ need make make
 need pkg-config pkg-config
 # By the file that is needed, and not by a program: `openssl` is there without its headers.
 pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+pkg-config --exists libcurl 2>/dev/null || missing+=(libcurl4-openssl-dev)
 if [ "$what" = test ]; then
   need java openjdk-17-jre-headless
   need mvn maven

@@ -1,4 +1,4 @@
-//! A cluster that asks who is there: TLS, SCRAM-SHA-512 and PLAIN, rights by user. Whoever has them
+//! A cluster that asks who is there: TLS, SCRAM-SHA-512, PLAIN and OAUTHBEARER, rights by user. Whoever has them
 //! trains; whoever lacks them is told what is missing; no secret is written anywhere.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use vintage_bus::LocalOptions;
-use vintage_tests::{Ended, Kafka, place, python, run, vintage};
+use vintage_tests::{Ended, Kafka, Served, place, python, run, vintage};
 
 use crate::small::digits;
 
@@ -61,7 +61,10 @@ impl Secured {
                 "ssl.keystore.location",
                 folder.join("server.pem").display().to_string(),
             ),
-            ("sasl.enabled.mechanisms", "SCRAM-SHA-512,PLAIN".into()),
+            (
+                "sasl.enabled.mechanisms",
+                "SCRAM-SHA-512,PLAIN,OAUTHBEARER".into(),
+            ),
             (
                 "listener.name.secured.scram-sha-512.sasl.jaas.config",
                 format!("{module}.scram.ScramLoginModule required;"),
@@ -70,6 +73,15 @@ impl Secured {
                 "listener.name.secured.plain.sasl.jaas.config",
                 format!(
                     "{module}.plain.PlainLoginModule required user_plain=\"{PLAIN_PASSWORD}\";"
+                ),
+            ),
+            // Kafka's own judge of tokens that nobody signed, for tests. The claim is the broker's,
+            // which logs in to itself.
+            (
+                "listener.name.secured.oauthbearer.sasl.jaas.config",
+                format!(
+                    "{module}.oauthbearer.OAuthBearerLoginModule required \
+                     unsecuredLoginStringClaim_sub=\"broker\";"
                 ),
             ),
             (
@@ -95,11 +107,29 @@ impl Secured {
 
     /// Settings of a user, and whose certificates it trusts.
     fn settings(&self, mechanism: &str, user: &str, trusted: &str) -> Result<PathBuf> {
-        let path = self.folder.join(format!("{user}-{trusted}.toml"));
+        let options = format!(
+            "\"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"{user}\"\n\
+             \"sasl.password\" = \"env:{VARIABLE}\"\n"
+        );
+        self.write(&format!("{user}-{trusted}"), trusted, &options)
+    }
+
+    /// Settings of a client that gets its tokens from `endpoint`.
+    fn oauth_settings(&self, client: &str, endpoint: &str) -> Result<PathBuf> {
+        let options = format!(
+            "\"sasl.mechanisms\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.method\" = \"oidc\"\n\
+             \"sasl.oauthbearer.token.endpoint.url\" = \"{endpoint}\"\n\
+             \"sasl.oauthbearer.client.id\" = \"{client}\"\n\
+             \"sasl.oauthbearer.client.secret\" = \"env:{VARIABLE}\"\n"
+        );
+        self.write(client, "ca.pem", &options)
+    }
+
+    fn write(&self, name: &str, trusted: &str, options: &str) -> Result<PathBuf> {
+        let path = self.folder.join(format!("{name}.toml"));
         let text = format!(
             "broker = \"{}\"\n[broker_options]\n\"security.protocol\" = \"SASL_SSL\"\n\
-             \"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"{user}\"\n\
-             \"sasl.password\" = \"env:{VARIABLE}\"\n\"ssl.ca.location\" = \"{}\"\n",
+             \"ssl.ca.location\" = \"{}\"\n{options}",
             self.address,
             self.folder.join(trusted).display(),
         );
@@ -169,6 +199,8 @@ fn rights(address: &str) -> Result<()> {
             on_topics("reader", read.to_vec()),
             on_groups("reader"),
             on_topics("plain", read.to_vec()),
+            on_topics("oauth", [&read[..], &["WRITE"]].concat()),
+            on_groups("oauth"),
         ],
     });
     let mut granting = Command::new(python())
@@ -264,6 +296,16 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     let plain = secured.settings("PLAIN", "plain", "ca.pem")?;
     let listed = told(list(&plain), PLAIN_PASSWORD)?.json()?;
     ensure!(listed[0]["exists"] == true, "{listed}");
+
+    // Every role's client, and the one that asks about topics, gets a token of its own.
+    let tokens = Served::start("tokens.py", ["learners", "oauth"], PASSWORD)?;
+    let oauth = secured.oauth_settings("learners", tokens.said())?;
+    let mut by_token = run_in(&folder.path().join("token"), &oauth)?;
+    by_token.args(["--set", "run=token"]);
+    let trained = told(by_token, PASSWORD)?.json()?;
+    ensure!(trained["finished"] == true, "{trained}");
+    let wrong = told(list(&oauth), "guessed")?;
+    refused(&wrong, 2, &["refused the connection", "OAUTHBEARER"])?;
 
     let wrong = told(list(&trainer), "guessed")?;
     refused(&wrong, 2, &["refused the connection", "uthentication"])?;

@@ -4,6 +4,7 @@ mod audit;
 pub mod chaos;
 mod kafka;
 mod s3;
+mod served;
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 pub use audit::{audit, audited, both};
 pub use kafka::Kafka;
 pub use s3::{S3, options as s3_options};
+pub use served::Served;
 
 /// No role of these tests needs nearly as long; a process that does hangs.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -1,40 +1,28 @@
 //! A real S3 server for a test.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use crate::python;
+use crate::Served;
 
 /// moto on loopback, as `tests/python/s3_server.py` serves it; gone when dropped.
 pub struct S3 {
-    server: Child,
+    _server: Served,
     port: u16,
 }
 
 impl S3 {
     /// Starts one that has an empty bucket.
     pub fn up(bucket: &str) -> Result<Self> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/s3_server.py");
-        let mut command = Command::new(python());
-        command.arg(&script).arg(bucket);
-        // Its standard input closes with this process, however that ends, and so ends the server.
-        let mut server = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting {}", script.display()))?;
-        let stdout = server.stdout.take().context("standard output")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let port = line.trim().parse();
-        let port = port.with_context(|| format!("the S3 server said {line:?}, not its port"))?;
-        Ok(Self { server, port })
+        let server = Served::start("s3_server.py", [bucket], "")?;
+        let said = server.said();
+        let port = said.parse();
+        let port = port.with_context(|| format!("the S3 server said {said:?}, not its port"))?;
+        Ok(Self {
+            _server: server,
+            port,
+        })
     }
 
     /// Where it listens.
@@ -60,11 +48,4 @@ pub fn options(port: u16) -> BTreeMap<String, String> {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _gone = self.server.kill();
-        let _reaped = self.server.wait();
-    }
 }

@@ -25,6 +25,9 @@ const FIXED: [&str; 15] = [
     "log.queue",
 ];
 
+/// How clients get their tokens.
+const METHOD: &str = "sasl.oauthbearer.method";
+
 /// Bytes one producer may have in flight; more waits in `publish`.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
 
@@ -67,19 +70,23 @@ impl Settings {
                 },
                 detail,
             };
-            // librdkafka would wait for a token that nobody gives it.
-            if key.starts_with("sasl.mechanism") && value.eq_ignore_ascii_case("OAUTHBEARER") {
-                return Err(refuse(
-                    "tokens are fetched with libcurl, which this build of librdkafka lacks: use \
-                     SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN over SASL_SSL, or client certificates \
-                     over SSL"
-                        .to_owned(),
-                ));
+            // Without, librdkafka would wait for a token that nobody gives it.
+            let fetches = overrides.get(METHOD).is_some_and(|method| method == "oidc");
+            let by_token =
+                key.starts_with("sasl.mechanism") && value.eq_ignore_ascii_case("OAUTHBEARER");
+            if by_token && !fetches {
+                return Err(refuse(format!(
+                    "tokens are fetched from an endpoint: set {METHOD} = \"oidc\" and \
+                     sasl.oauthbearer.token.endpoint.url, .client.id and .client.secret beside it"
+                )));
             }
             let mut one = ClientConfig::new();
             one.set(key, value);
             one.create_native_config().map_err(|error| match error {
                 // Its display adds the value.
+                KafkaError::ClientConfig(_, what, _, _) if key.contains("oauthbearer") => {
+                    refuse(format!("{what}; install libcurl's headers and build again"))
+                }
                 KafkaError::ClientConfig(_, what, _, _) => refuse(what),
                 other => refuse(other.to_string()),
             })?;
@@ -231,7 +238,7 @@ fn check_address(address: &str) -> Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Settings, is_secret_option};
+    use super::{METHOD, Settings, is_secret_option};
     use crate::{Error, Fault};
 
     fn with(key: &str, value: &str) -> Result<Settings, Error> {
@@ -297,8 +304,8 @@ mod tests {
         ] {
             assert!(!is_secret_option(open), "{open}");
         }
-        let Err(error) = with("sasl.oauthbearer.client.secret", "hunter2") else {
-            panic!("this librdkafka has libcurl: support OAUTHBEARER")
+        let Err(error) = with("ssl.keystore.password", "hunter2\0") else {
+            panic!("no text of C's")
         };
         let shown = format!("{error} {error:?}");
         assert!(
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_librdkafka_cannot_do_is_refused() {
+    fn tokens_that_nobody_would_fetch_are_refused() {
         for key in ["sasl.mechanism", "sasl.mechanisms"] {
             for good in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
                 assert!(with(key, good).is_ok(), "{good}");
@@ -317,7 +324,10 @@ mod tests {
                 panic!("it would wait for a token for ever")
             };
             assert_eq!(error.fault(), Fault::User);
-            assert!(error.to_string().contains("libcurl"), "{error}");
+            assert!(error.to_string().contains("endpoint.url"), "{error}");
+            let both = [(key, "OAUTHBEARER"), (METHOD, "oidc")];
+            let both = both.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            assert!(Settings::new("127.0.0.1:9", &BTreeMap::from(both), false).is_ok());
         }
     }
 
