@@ -1,10 +1,10 @@
 //! Models of every family, as they are published: compared with transformers, trained, exported.
 
-use std::{fs, path::Path, process::Command};
+use std::{ffi::OsStr, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use vintage_tests::{models, place, python, replayed, run, vintage};
+use vintage_tests::{Ended, Served, models, place, python, replayed, run, vintage};
 
 use crate::small;
 
@@ -210,7 +210,8 @@ fn a_model_by_name_comes_from_the_local_cache() -> Result<()> {
         let mut command = training(folder.path(), out, model)?;
         command
             .env_remove("HF_HUB_CACHE")
-            .env("HF_HOME", folder.path());
+            .env("HF_HOME", folder.path())
+            .env("HF_HUB_OFFLINE", "1");
         Ok(command)
     };
     small::finished(train("hf://Tiny/Qwen3", &out)?)?;
@@ -223,5 +224,71 @@ fn a_model_by_name_comes_from_the_local_cache() -> Result<()> {
         "{}",
         ended.stderr
     );
+    Ok(())
+}
+
+/// The cache as Hugging Face's own library finds it, which asks no network here.
+const SNAPSHOT: &str = "\
+import huggingface_hub, sys
+print(huggingface_hub.snapshot_download(sys.argv[1], local_files_only=True), end='')";
+
+#[test]
+fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
+    let (folder, out) = place()?;
+    let log = folder.path().join("requests");
+    // One in three shards, of which the hub sends a half before the connection breaks.
+    let model = models().join("llama3-sharded");
+    let hub = |model: &Path| {
+        let args = [OsStr::new("Tiny/Llama"), model.as_os_str(), log.as_os_str()];
+        Served::start("hub.py", args, "")
+    };
+    let there = hub(&model)?;
+    let train = |name: &str, at: &str| -> Result<Ended> {
+        let mut command = training(folder.path(), &out, name)?;
+        for inherited in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"] {
+            command.env_remove(inherited);
+        }
+        command.env("HF_HOME", folder.path()).env("HF_ENDPOINT", at);
+        run(command)
+    };
+    for _broken in 0..3 {
+        let ended = train("hf://Tiny/Llama", there.said())?;
+        ensure!(ended.status.code() == Some(1), "{}", ended.stderr);
+        ensure!(ended.stderr.contains("run this again"), "{}", ended.stderr);
+        ensure!(!out.exists(), "there is a folder before there is a model");
+    }
+    let trained = train("hf://Tiny/Llama", there.said())?.json()?;
+    ensure!(trained["finished"] == true, "{trained}");
+    let asked = fs::read_to_string(&log)?;
+    let resumed = asked.lines().filter(|line| line.contains("bytes="));
+    ensure!(resumed.count() == 3, "{asked}");
+
+    let mut command = Command::new(python());
+    command.args(["-c", SNAPSHOT, "Tiny/Llama"]);
+    command
+        .env_remove("HF_HUB_CACHE")
+        .env("HF_HOME", folder.path());
+    let snapshot = run(command)?;
+    ensure!(snapshot.status.success(), "{}", snapshot.stderr);
+    for file in model.read_dir()? {
+        let file = file?;
+        let fetched = fs::read(Path::new(&snapshot.stdout).join(file.file_name()))?;
+        ensure!(fetched == fs::read(file.path())?, "{file:?} is another");
+    }
+
+    // Nothing is asked for again, and nothing that the hub does not have.
+    drop(there);
+    fs::remove_dir_all(&out)?;
+    let gone = "http://127.0.0.1:9";
+    let again = train("hf://Tiny/Llama", gone)?.json()?;
+    ensure!(again["finished"] == true, "{again}");
+    fs::remove_dir_all(&out)?;
+    let ended = train("hf://Tiny/Other", gone)?;
+    ensure!(ended.status.code() == Some(1), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("127.0.0.1:9"), "{}", ended.stderr);
+    let there = hub(&model)?;
+    let ended = train("hf://Tiny/Other", there.said())?;
+    ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
+    ensure!(ended.stderr.contains("HF_TOKEN"), "{}", ended.stderr);
     Ok(())
 }

@@ -6,6 +6,116 @@ use crate::{Error, Result};
 
 /// What a model's name begins with where a path is expected.
 const SCHEME: &str = "hf://";
+/// The revision where none is named.
+const MAIN: &str = "main";
+
+/// A model called by its name on the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubModel {
+    repository: String,
+    revision: String,
+}
+
+impl HubModel {
+    /// What `hf://NAME[@REVISION]` names; `None` for the path of a folder.
+    ///
+    /// # Errors
+    /// A name no model can have.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        let text = path.to_string_lossy();
+        text.strip_prefix(SCHEME).map(Self::parse).transpose()
+    }
+
+    fn parse(name: &str) -> Result<Self> {
+        let (repository, revision) = name.split_once('@').unwrap_or((name, MAIN));
+        let parts: Vec<_> = repository.split('/').collect();
+        let named = parts.iter().all(|part| is_plain(part) && !part.is_empty());
+        if !named || parts.len() > 2 || !revision.split('/').all(is_plain) {
+            return Err(Error::Hub {
+                name: name.to_owned(),
+                problem: "it is no name of a model: write hf://OWNER/NAME or \
+                          hf://OWNER/NAME@REVISION"
+                    .to_owned(),
+            });
+        }
+        Ok(Self {
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+        })
+    }
+
+    /// `OWNER/NAME`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// A branch, tag or commit.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Where the local cache keeps it: `blobs`, `refs` and `snapshots` lie there.
+    ///
+    /// # Errors
+    /// No cache folder.
+    pub fn folder(&self) -> Result<PathBuf> {
+        self.folder_in(cache().as_deref())
+    }
+
+    /// The snapshot of its revision in the local cache.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn snapshot(&self) -> Result<PathBuf> {
+        self.snapshot_in(cache().as_deref())
+    }
+
+    fn folder_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
+        let Some(cache) = cache else {
+            return Err(self.refuse("there is no cache folder: set HF_HOME".to_owned()));
+        };
+        let parts: Vec<_> = self.repository.split('/').collect();
+        Ok(cache.join(format!("models--{}", parts.join("--"))))
+    }
+
+    fn snapshot_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
+        let folder = self.folder_in(cache)?;
+        let revision = &self.revision;
+        // A branch or tag is a file with the commit; a commit names its snapshot itself.
+        let commit = std::fs::read_to_string(folder.join("refs").join(revision));
+        let commit = commit.as_deref().map_or(revision.as_str(), str::trim);
+        let snapshot = folder.join("snapshots").join(commit);
+        if is_plain(commit) && snapshot.is_dir() {
+            return Ok(snapshot);
+        }
+        Err(self.refuse(format!(
+            "{} has no snapshot of revision {revision}: a run fetches it where there is network and \
+             HF_HUB_OFFLINE is not set, and so does `hf download {}{}`",
+            folder.display(),
+            self.repository,
+            if revision == MAIN { String::new() } else { format!(" --revision {revision}") }
+        )))
+    }
+
+    fn refuse(&self, problem: String) -> Error {
+        let Self {
+            repository,
+            revision,
+        } = self;
+        let name = if revision == MAIN {
+            repository.clone()
+        } else {
+            format!("{repository}@{revision}")
+        };
+        Error::Hub { name, problem }
+    }
+}
+
+/// A name from outside must not lead out of the cache.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !part.starts_with('.') && part.chars().all(plain)
+}
 
 /// The folder of a model: `path` itself, or for `hf://NAME[@REVISION]` the snapshot that the
 /// local cache has of it. A path that does not exist and ends in such a name is looked for there
@@ -14,19 +124,19 @@ const SCHEME: &str = "hf://";
 /// # Errors
 /// A model that is neither a folder nor in the cache, with the command that fetches it.
 pub(crate) fn locate(path: &Path) -> Result<PathBuf> {
-    let text = path.to_string_lossy();
-    if let Some(name) = text.strip_prefix(SCHEME) {
-        return snapshot(name, cache().as_deref());
+    if let Some(model) = HubModel::of(path)? {
+        return model.snapshot();
     }
     if path.exists() {
         return Ok(path.to_owned());
     }
     let parts: Vec<_> = path.iter().map(std::ffi::OsStr::to_string_lossy).collect();
     let found = match parts.as_slice() {
-        [.., owner, name] => snapshot(&format!("{owner}/{name}"), cache().as_deref()),
+        [.., owner, name] => HubModel::parse(&format!("{owner}/{name}")),
         _ => return Ok(path.to_owned()),
     };
     // The path is what was asked for: its own error is clearer than the cache's.
+    let found = found.and_then(|model| model.snapshot());
     Ok(found.unwrap_or_else(|_| path.to_owned()))
 }
 
@@ -51,60 +161,6 @@ fn cache() -> Option<PathBuf> {
     Some(hugging_face.join("hub"))
 }
 
-/// The snapshot of `NAME[@REVISION]`, or of `main`, in `cache`.
-fn snapshot(name: &str, cache: Option<&Path>) -> Result<PathBuf> {
-    let refuse = |problem: String| {
-        Err(Error::Hub {
-            name: name.to_owned(),
-            problem,
-        })
-    };
-    let (repository, revision) = name.split_once('@').unwrap_or((name, "main"));
-    // A name from outside must not lead out of the cache.
-    let plain = |part: &str| {
-        !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    let parts: Vec<_> = repository.split('/').collect();
-    let named = parts.iter().all(|part| plain(part) && !part.is_empty());
-    if !named || parts.len() > 2 || !revision.split('/').all(plain) {
-        return refuse(
-            "it is no name of a model: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION"
-                .to_owned(),
-        );
-    }
-    let Some(cache) = cache else {
-        return refuse("there is no cache folder: set HF_HOME".to_owned());
-    };
-    let folder = cache.join(format!("models--{}", parts.join("--")));
-    let fetch = if revision == "main" {
-        format!("hf download {repository}")
-    } else {
-        format!("hf download {repository} --revision {revision}")
-    };
-    if !folder.is_dir() {
-        return refuse(format!(
-            "{} has no {}; fetch it with `{fetch}` where there is network",
-            cache.display(),
-            folder.file_name().unwrap_or_default().display(),
-        ));
-    }
-    // A branch or tag is a file with the commit; a commit names its snapshot itself.
-    let commit = std::fs::read_to_string(folder.join("refs").join(revision));
-    let commit = commit.as_deref().map_or(revision, str::trim);
-    let snapshot = folder.join("snapshots").join(commit);
-    if !plain(commit) || !snapshot.is_dir() {
-        return refuse(format!(
-            "{} has no snapshot of revision {revision}; fetch it with `{fetch}` where there is \
-             network",
-            folder.display()
-        ));
-    }
-    Ok(snapshot)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +175,7 @@ mod tests {
         std::fs::create_dir_all(model.join("refs/pr")).unwrap();
         std::fs::write(model.join("refs/main"), commit).unwrap();
         std::fs::write(model.join("refs/pr/1"), format!("{commit}\n")).unwrap();
-        let find = |name: &str| snapshot(name, Some(cache.path()));
+        let find = |name: &str| HubModel::parse(name)?.snapshot_in(Some(cache.path()));
         for name in ["Qwen/Tiny", "Qwen/Tiny@main", "Qwen/Tiny@pr/1"] {
             assert_eq!(find(name).unwrap(), snapshots.join(commit), "{name}");
         }
@@ -136,7 +192,8 @@ mod tests {
         for name in ["", "a/b/c", "../x", "a/..", "a b", "Qwen/Tiny@../main"] {
             assert!(fails(name).contains("no name of a model"), "{name}");
         }
-        let message = snapshot("Qwen/Tiny", None).unwrap_err().to_string();
+        let model = HubModel::parse("Qwen/Tiny").unwrap();
+        let message = model.snapshot_in(None).unwrap_err().to_string();
         assert!(message.contains("HF_HOME"), "{message}");
     }
 

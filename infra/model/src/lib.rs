@@ -37,6 +37,7 @@ pub use folder::ModelFolder;
 pub use footprint::{BatchShape, Footprint, GenerationShape};
 pub use generate::{Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
+pub use hub::HubModel;
 pub use lora::LoraConfig;
 pub use ops::Values;
 pub use packed::{Packed, Scored, Targets};

@@ -13,6 +13,7 @@ use crate::{
     Error, Result,
     config::{RunConfig, TeacherKind},
     event::{Events, RunEvent},
+    hub::fetch_missing,
     tasks::Task,
     teacher::Teacher,
 };
@@ -28,7 +29,10 @@ pub(crate) async fn ensure_version_zero(
         return Ok(());
     }
     let base = match &config.model.path {
-        Some(path) => ModelFolder::open(path)?.files()?,
+        Some(path) => {
+            fetch_missing(config, events).await?;
+            ModelFolder::open(path)?.files()?
+        }
         None => tiny(config, task, events.clone()).await?,
     };
     let files = base

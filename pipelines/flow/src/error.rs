@@ -53,6 +53,14 @@ pub enum Error {
     /// The model folder cannot be used. (A model that fails in training is a learner's error.)
     #[error("model: {0}")]
     Model(#[from] vintage_model::Error),
+    /// A model could not be fetched.
+    #[error("fetching {name:?} from the Hugging Face hub: {what}")]
+    Hub {
+        /// The model.
+        name: String,
+        /// Why, and what to do.
+        what: String,
+    },
     /// What is counted cannot be served.
     #[error(transparent)]
     Telemetry(#[from] vintage_telemetry::Error),

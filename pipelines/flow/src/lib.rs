@@ -11,6 +11,7 @@ mod event;
 mod export;
 mod folder;
 mod handoff;
+mod hub;
 mod inputs;
 pub mod memory;
 mod others;

@@ -21,6 +21,7 @@ use crate::{
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::RunFolder,
+    hub::fetch_missing,
     inputs,
     others::Announcements,
     recorded::ends,
@@ -81,6 +82,9 @@ pub async fn rollout(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<ProducerSummary> {
+    if !out.join("config.toml").is_file() {
+        fetch_missing(&resolved.config, events).await?;
+    }
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let outcome = rollout_on(&resolved.config, &folder, &log, stop, events).await;
     log.stop_after(outcome).await

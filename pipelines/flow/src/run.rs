@@ -22,6 +22,7 @@ use crate::{
     config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
+    hub::fetch_missing,
     inputs,
     others::refuse_another_run,
     summary::{Parts, Summary, Totals},
@@ -44,6 +45,7 @@ pub async fn run(
     let config = &resolved.config;
     refuse_others_learner(config)?;
     if !out.join("config.toml").is_file() {
+        fetch_missing(config, events).await?;
         inputs::check(config, inputs::Trains::Here).await?;
     }
     let folder = RunFolder::take(out, resolved)?;

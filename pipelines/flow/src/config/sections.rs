@@ -43,8 +43,9 @@ impl Default for GrpoConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`, or
-    /// `hf://NAME[@REVISION]` for what the local Hugging Face cache has; unset = a tiny decoder of
-    /// about 0.1 M parameters over the characters of the prompts.
+    /// `hf://NAME[@REVISION]` for a model of the Hugging Face hub, out of its local cache or
+    /// fetched into it; unset = a tiny decoder of about 0.1 M parameters over the characters of
+    /// the prompts.
     pub path: Option<PathBuf>,
 }
 

@@ -19,6 +19,7 @@ use crate::{
     event::{Events, RunEvent},
     folder::{RunFolder, learner_config},
     handoff::HandOff,
+    hub::fetch_missing,
     inputs,
     others::{Announcements, PlansOf, refuse_another_run},
     recorded::{ArchiveSource, archive_of},
@@ -79,6 +80,9 @@ pub async fn learn(
     } else {
         None
     };
+    if !of_run.is_file() {
+        fetch_missing(config, events).await?;
+    }
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log) = match (&lead, recorded) {
         (None, false) => {
