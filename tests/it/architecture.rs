@@ -62,7 +62,7 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("rdkafka", &["bus"]),
     ("parquet", &["archive"]),
     ("object_store", &["store"]),
-    ("candle-core", &["model"]),
+    ("candle-core", &["model", "learner"]),
     ("candle-nn", &["model"]),
     ("candle-transformers", &["model"]),
     ("tokenizers", &["model"]),

@@ -14,10 +14,11 @@ pub struct AdamW {
     moments: BTreeMap<String, Moments>,
 }
 
+/// The moments of one parameter.
 #[derive(Debug, Clone, PartialEq)]
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+pub(crate) struct Moments {
+    pub(crate) first: Vec<f32>,
+    pub(crate) second: Vec<f32>,
 }
 
 impl AdamW {
@@ -41,16 +42,7 @@ impl AdamW {
             return Ok(norm);
         }
         self.steps += 1;
-        let scale = (settings.grad_clip / (norm + 1e-6)).min(1.0) as f32;
-        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let rate = Rate {
-            scale,
-            beta1: settings.beta1 as f32,
-            beta2: settings.beta2 as f32,
-            eps: settings.eps as f32,
-            step_size: (settings.lr / (1.0 - settings.beta1.powi(steps))) as f32,
-            second_scale: (1.0 / (1.0 - settings.beta2.powi(steps)).sqrt()) as f32,
-        };
+        let rate = Rate::new(settings, self.steps, norm);
         let moments = &mut self.moments;
         params.update(|name, shape, values| {
             let Some(grad) = grads.get(name) else { return };
@@ -58,15 +50,20 @@ impl AdamW {
                 first: vec![0.0; values.len()],
                 second: vec![0.0; values.len()],
             });
-            let decays = settings.decay_vectors || shape.len() > 1;
-            let decay = if decays {
-                (1.0 - settings.lr * settings.weight_decay) as f32
-            } else {
-                1.0
-            };
+            let decay = Rate::decay(settings, shape);
             rate.apply(values, &grad, moments, decay);
         })?;
         Ok(norm)
+    }
+
+    /// The moments by parameter name.
+    pub(crate) fn moments(&self) -> &BTreeMap<String, Moments> {
+        &self.moments
+    }
+
+    /// After `steps` steps that were taken elsewhere.
+    pub(crate) fn from_moments(steps: u64, moments: BTreeMap<String, Moments>) -> Self {
+        Self { steps, moments }
     }
 
     /// The moments as safetensors bytes: `<name>.m` and `<name>.v`, f32, sorted.
@@ -149,18 +146,41 @@ impl safetensors::View for Saving<'_> {
     }
 }
 
-struct Rate {
-    scale: f32,
-    beta1: f32,
-    beta2: f32,
-    eps: f32,
+/// The constants of one step.
+pub(crate) struct Rate {
+    pub(crate) scale: f32,
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) eps: f32,
     /// lr / (1 − β₁ᵗ).
-    step_size: f32,
+    pub(crate) step_size: f32,
     /// 1 / √(1 − β₂ᵗ).
-    second_scale: f32,
+    pub(crate) second_scale: f32,
 }
 
 impl Rate {
+    /// Of step number `steps`, the first being 1, with gradients of this norm.
+    pub(crate) fn new(settings: &OptimizerSettings, steps: u64, norm: f64) -> Self {
+        let steps = i32::try_from(steps).unwrap_or(i32::MAX);
+        Self {
+            scale: (settings.grad_clip / (norm + 1e-6)).min(1.0) as f32,
+            beta1: settings.beta1 as f32,
+            beta2: settings.beta2 as f32,
+            eps: settings.eps as f32,
+            step_size: (settings.lr / (1.0 - settings.beta1.powi(steps))) as f32,
+            second_scale: (1.0 / (1.0 - settings.beta2.powi(steps)).sqrt()) as f32,
+        }
+    }
+
+    /// What a parameter of this shape is multiplied with before the step.
+    pub(crate) fn decay(settings: &OptimizerSettings, shape: &[usize]) -> f32 {
+        if settings.decay_vectors || shape.len() > 1 {
+            (1.0 - settings.lr * settings.weight_decay) as f32
+        } else {
+            1.0
+        }
+    }
+
     fn apply(&self, values: &mut [f32], grad: &[f32], moments: &mut Moments, decay: f32) {
         let moments = moments.first.iter_mut().zip(&mut moments.second);
         for ((value, &grad), (first, second)) in values.iter_mut().zip(grad).zip(moments) {

@@ -138,6 +138,20 @@ pub enum Error {
         /// What it found.
         source: vintage_m2po::Error,
     },
+    /// The plan was computed on another kind of device, whose bits this one does not give.
+    #[error(
+        "running update {update}: its plan was computed on {planned}, and this learner computes on \
+         {here}, which rounds otherwise, so that no bits can be compared; run it where it was \
+         planned, with the same learner.device"
+    )]
+    OtherDevice {
+        /// The update.
+        update: PolicyVersion,
+        /// Where it was computed.
+        planned: String,
+        /// Where this learner computes.
+        here: String,
+    },
     /// The model failed.
     #[error("running the model: {0}")]
     Model(#[from] vintage_model::Error),

@@ -1,10 +1,45 @@
 //! What bit-exactness depends on besides the plan.
 
 use vintage_control::Fingerprint;
+use vintage_model::Place;
+
+use crate::Result;
 
 /// Versions of the crates whose arithmetic the weights depend on; a test holds this against the
 /// lock file.
 const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
+
+/// What a card's arithmetic depends on besides.
+const CARD_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
+
+/// The fingerprint of this build at `place`.
+pub fn of(place: Place) -> Result<Fingerprint> {
+    let Some(card) = place.card()? else {
+        return Ok(current());
+    };
+    Ok(Fingerprint {
+        libraries: CARD_LIBRARIES.to_owned(),
+        device: "cuda".to_owned(),
+        isa: format!("{}, compute capability {}", card.name, card.capability),
+        caches: format!("driver for CUDA {}", card.driver),
+        ..current()
+    })
+}
+
+/// Where plans of this fingerprint were computed, as settings and messages name it.
+pub(crate) fn place_of(fingerprint: &Fingerprint) -> Place {
+    match fingerprint.device.as_str() {
+        "cuda" => Place::Cuda(0),
+        _ => Place::Cpu,
+    }
+}
+
+pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
+    match place_of(fingerprint) {
+        Place::Cpu => "the CPU".to_owned(),
+        Place::Cuda(_) => format!("a card ({})", fingerprint.isa),
+    }
+}
 
 /// The fingerprint of this build on this CPU.
 pub fn current() -> Fingerprint {
@@ -61,7 +96,8 @@ mod tests {
     #[test]
     fn libraries_are_those_of_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock");
-        for library in super::LIBRARIES.split(", ") {
+        let libraries = [super::LIBRARIES, super::CARD_LIBRARIES];
+        for library in libraries.iter().flat_map(|list| list.split(", ")) {
             let (name, version) = library.split_once(' ').expect("name and version");
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"");
             assert!(lock.contains(&entry), "{library} is not in Cargo.lock");

@@ -16,7 +16,7 @@ use vintage_store::Weights;
 
 use self::execute::Run;
 use crate::{
-    Error, Inputs, Outlet, Records, Result, Settings, fingerprint,
+    Error, Inputs, Outlet, Records, Result, Settings,
     intake::Intake,
     trainer::{Saved, Trainer},
 };
@@ -86,9 +86,9 @@ impl Learner {
             ..settings.clone()
         };
         let (trainer, intake, blended, groups_trained, groups_rejected);
-        let (training, seed) = (&settings.training, settings.seed);
+        let (training, seed, place) = (&settings.training, settings.seed, settings.device);
         if let Some((manifest, saved)) = checkpoint {
-            trainer = Trainer::load(&weights, saved, training, seed).await?;
+            trainer = Trainer::load(&weights, saved, training, seed, place).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
                 return Err(Error::Record(format!(
                     "checkpoint {} belongs to weights {}, the store has {} for that version",
@@ -113,7 +113,7 @@ impl Learner {
             });
             (groups_trained, groups_rejected) = (manifest.groups_trained, manifest.groups_rejected);
         } else {
-            trainer = Trainer::load(&weights, Saved::default(), training, seed).await?;
+            trainer = Trainer::load(&weights, Saved::default(), training, seed, place).await?;
             intake = Intake::new(settings.clone(), start, &BTreeMap::new());
             blended = blend.map(|source| {
                 Intake::new(any_lineage(), &[], &BTreeMap::new()).of_archive(&source)
@@ -123,7 +123,7 @@ impl Learner {
         let retained: BTreeSet<_> = weights.versions().await?.into_iter().collect();
         let newest = retained.last().copied().unwrap_or_default();
         Ok(Self {
-            fingerprint: fingerprint::current(),
+            fingerprint: trainer.fingerprint().clone(),
             newest: newest.max(trainer.version()),
             published: (trainer.version(), trainer.weights_sha256()),
             announced_refused: 0,

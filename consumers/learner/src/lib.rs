@@ -6,6 +6,7 @@
 //! ([`trainer`]).
 
 mod adamw;
+mod device;
 mod error;
 pub mod fingerprint;
 pub mod intake;

@@ -17,6 +17,7 @@
 
 mod batch;
 mod forward;
+mod machine;
 mod oracle;
 mod steps;
 mod text;
@@ -29,9 +30,11 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use candle_core::Device;
 use serde::Serialize;
-use vintage_model::{Decoder, ModelFolder};
+use vintage_model::{Decoder, ModelFolder, Place};
 
+use self::machine::Machine;
 use self::oracle::Oracle;
 use self::tolerance::Measured;
 use crate::{Error, Result};
@@ -113,14 +116,20 @@ pub enum Measure {
     Different,
 }
 
-/// Compares every model of `folder` that has its oracle beside it, or `folder` itself.
+/// Compares every model of `folder` that has its oracle beside it, or `folder` itself, as it is
+/// computed at `place`.
 ///
 /// # Errors
 /// A folder in which there is nothing to compare. What goes wrong with one model is in its own
-/// `error`.
-pub fn compare(folder: &Path) -> Result<Parity> {
+/// `error`. A place that cannot be had.
+pub fn compare(folder: &Path, place: Place) -> Result<Parity> {
+    compare_on(folder, place.open()?.as_ref())
+}
+
+fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {
     let (pairs, without_oracle) = oracle::pairs(folder)?;
-    let models: Vec<_> = pairs.iter().map(compare_one).collect();
+    let compared = pairs.iter().map(|pair| compare_one(pair, device));
+    let models: Vec<_> = compared.collect();
     Ok(Parity {
         holds: models.iter().all(|model| model.holds),
         models,
@@ -128,7 +137,7 @@ pub fn compare(folder: &Path) -> Result<Parity> {
     })
 }
 
-fn compare_one(pair: &oracle::Pair) -> Compared {
+fn compare_one(pair: &oracle::Pair, device: Option<&Device>) -> Compared {
     let started = Instant::now();
     let mut report = Report::new(pair.measured.clone());
     let mut compared = Compared {
@@ -147,7 +156,7 @@ fn compare_one(pair: &oracle::Pair) -> Compared {
         .and_then(|folder| {
             compared.model_type = Some(folder.config.model_type.as_str());
             compared.parameters = folder.params.parameter_count();
-            quantities(&pair.oracle, &folder, &mut report)
+            quantities(&pair.oracle, &folder, device, &mut report)
         });
     compared.error = outcome.err().map(|error| error.to_string());
     compared.quantities = report.quantities;
@@ -159,11 +168,17 @@ fn compare_one(pair: &oracle::Pair) -> Compared {
     compared
 }
 
-fn quantities(oracle: &Oracle, folder: &ModelFolder, report: &mut Report) -> Result<()> {
+fn quantities(
+    oracle: &Oracle,
+    folder: &ModelFolder,
+    device: Option<&Device>,
+    report: &mut Report,
+) -> Result<()> {
     text::compare(oracle, folder, report)?;
     let decoder = Decoder::new(folder.config.clone(), folder.params.clone())?;
-    forward::compare(oracle, &decoder, report)?;
-    training::compare(oracle, &decoder, report)
+    let machine = Machine::new(decoder, device)?;
+    forward::compare(oracle, &machine, report)?;
+    training::compare(oracle, &machine, report)
 }
 
 /// What is found, as it is found.

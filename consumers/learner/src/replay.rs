@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256};
-use vintage_model::ModelConfig;
+use vintage_model::{ModelConfig, Place};
 use vintage_store::Weights;
 
 use crate::{
@@ -123,14 +123,15 @@ pub async fn replay(
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
     let mut next = records.plan(PolicyVersion::ZERO).await?;
-    let (training, seed) = next
-        .as_ref()
-        .map_or_else(Default::default, |plan| (plan.training.clone(), plan.seed));
-    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed).await?;
+    let (training, seed, place) = next.as_ref().map_or_else(Default::default, |plan| {
+        let place = fingerprint::place_of(&plan.fingerprint);
+        (plan.training.clone(), plan.seed, place)
+    });
+    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed, place).await?;
     let config = model_config(weights).await?;
     let mut intakes: Option<Intakes> = None;
     let mut deviation = None;
-    let here = fingerprint::current();
+    let here = trainer.fingerprint().clone();
     while let Some(plan) = next {
         let update = plan.version;
         let start = recording.start;
@@ -228,6 +229,7 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
         algorithm: plan.algorithm.clone(),
         optimizer: plan.optimizer.clone(),
         training: plan.training.clone(),
+        device: Place::Cpu,
         blend: None,
     }
 }

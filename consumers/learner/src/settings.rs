@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 use vintage_control::{Algorithm, Name, OptimizerSettings, Training};
+use vintage_model::Place;
 
 /// What a learner needs to know before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,8 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     /// What of the model is trained, and how.
     pub training: Training,
+    /// Where updates are computed.
+    pub device: Place,
     /// Another log that a share of every update comes from.
     pub blend: Option<Blend>,
 }

@@ -1,16 +1,16 @@
 //! The policy in training and the one way to run a plan: live, recovering and replaying alike.
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Sha256, Training, UpdateResult,
+    CONTROL_FORMAT, Fingerprint, LoraSettings, Plan, PolicyVersion, Sha256, Training, UpdateResult,
 };
-use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet};
+use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet, Place};
 use vintage_store::{Weights, sha256};
 
 use crate::{
-    AdamW, Error, Result, Settings,
+    AdamW, Error, Result, Settings, fingerprint,
     intake::{Intake, ReadyGroup},
     update::{Outcome, Policy, update},
 };
@@ -23,6 +23,8 @@ pub struct Trainer {
     /// then that memory is wanted.
     fresh: Option<Bytes>,
     weights_sha256: Sha256,
+    /// This build on the device that updates are computed on.
+    fingerprint: Fingerprint,
 }
 
 /// What training goes on from.
@@ -47,13 +49,16 @@ pub struct Trained {
 impl Trainer {
     /// Starts from a version of the store, verified by hash, and the moments that go with it.
     /// With adapters it starts from version 0, their base, and the adapters; those of version 0
-    /// are drawn from `seed`.
+    /// are drawn from `seed`. Updates are computed at `place`.
     pub async fn load(
         weights: &Weights,
         saved: Saved,
         training: &Training,
         seed: u64,
+        place: Place,
     ) -> Result<Self> {
+        let opened = off_the_loop(move || place.open()).await?;
+        let (device, fingerprint) = (opened?, fingerprint::of(place)?);
         let Saved {
             version,
             optimizer,
@@ -87,10 +92,11 @@ impl Trainer {
             None => {}
         }
         Ok(Self {
-            policy: Some(Policy { decoder, optimizer }),
+            policy: Some(Policy::new(decoder, optimizer, device)),
             version,
             weights_sha256,
             fresh: None,
+            fingerprint,
         })
     }
 
@@ -125,9 +131,14 @@ impl Trainer {
         self.weights_sha256
     }
 
+    /// What bits depend on besides the plan.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
     /// The moments.
-    pub fn optimizer(&self) -> Result<&AdamW> {
-        Ok(&self.policy()?.optimizer)
+    pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
+        self.policy()?.optimizer()
     }
 
     /// Runs `plan` on its groups and moves to the next version.
@@ -144,6 +155,14 @@ impl Trainer {
                 update: PolicyVersion(self.version.0.saturating_sub(1)),
                 computed: self.weights_sha256,
                 recorded: plan.weights_sha256,
+            });
+        }
+        let (planned, here) = (&plan.fingerprint, &self.fingerprint);
+        if planned.device != here.device {
+            return Err(Error::OtherDevice {
+                update: plan.version,
+                planned: fingerprint::describe(planned),
+                here: fingerprint::describe(here),
             });
         }
         if plan.training.lora.as_ref().map(lora_config).as_ref() != self.policy()?.decoder.lora() {
@@ -257,6 +276,7 @@ pub fn result_of(
         entropy,
         reward,
         staleness,
+        weigh_seconds: _,
     } = trained.outcome.clone();
     let tokens = stats.n_valid;
     let weighted: f64 = staleness

@@ -1,13 +1,15 @@
 //! One optimizer update: a pure function of the policy, a plan and its groups.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
-use vintage_control::{Algorithm, AlgorithmName, Plan, PolicyVersion, Training};
+use candle_core::Device;
+use vintage_control::{Algorithm, AlgorithmName, OptimizerSettings, Plan, PolicyVersion, Training};
 use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
 use vintage_model::{Compute, Decoder, Gradients, Precision, Scored};
 
 use crate::{
     AdamW, Error, Result,
+    device::{Twin, is_supported},
     intake::ReadyGroup,
     pack::{Batch, lay_out, rows_of},
 };
@@ -15,10 +17,75 @@ use crate::{
 /// What training changes.
 #[derive(Debug)]
 pub struct Policy {
-    /// Decoder and its parameters.
+    /// Decoder and its parameters, as the last update left them.
     pub decoder: Decoder,
-    /// Moments.
-    pub optimizer: AdamW,
+    /// The moments, unless they are on a device.
+    optimizer: AdamW,
+    /// Where updates are computed, unless it is here.
+    device: Option<Device>,
+    /// What is there, from the first update on.
+    twin: Option<Twin>,
+}
+
+impl Policy {
+    /// A policy whose updates the kernels compute on this machine's CPU or, composed of tensor
+    /// operations, `device`.
+    pub fn new(decoder: Decoder, optimizer: AdamW, device: Option<Device>) -> Self {
+        Self {
+            decoder,
+            optimizer,
+            device,
+            twin: None,
+        }
+    }
+
+    /// The moments.
+    pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
+        match &self.twin {
+            None => Ok(Cow::Borrowed(&self.optimizer)),
+            Some(twin) => Ok(Cow::Owned(twin.optimizer.to_host()?)),
+        }
+    }
+
+    /// The twin on `device`, made anew where none computes as `compute` says.
+    fn twin(&mut self, compute: Compute, device: &Device) -> Result<&mut Twin> {
+        if !matches!(&self.twin, Some(twin) if twin.decoder.compute() == compute) {
+            let optimizer = self.optimizer()?.into_owned();
+            // The old one's memory first.
+            self.twin = None;
+            let twin = Twin::new(&self.decoder, &optimizer, compute, device)?;
+            // The moments are there now, and here no more.
+            self.optimizer = AdamW::default();
+            return Ok(self.twin.insert(twin));
+        }
+        self.twin
+            .as_mut()
+            .ok_or_else(|| Error::Record("a policy without its twin".to_owned()))
+    }
+}
+
+/// Who computes an update.
+pub(crate) trait Engine {
+    /// Of every parameter that is trained.
+    type Gradients;
+
+    /// The gradients of the loss over `batches`, and notes what was seen.
+    fn gradients(
+        &mut self,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<Self::Gradients>;
+
+    /// Takes one step of the optimizer. Returns the gradients' norm; one that is not finite
+    /// changes nothing.
+    fn step(&mut self, settings: &OptimizerSettings, gradients: &Self::Gradients) -> Result<f64>;
+}
+
+/// The kernels, on this machine's CPU.
+struct Host<'a> {
+    decoder: &'a mut Decoder,
+    optimizer: &'a mut AdamW,
 }
 
 /// What an update saw and did, before it gets a name and a digest.
@@ -42,6 +109,8 @@ pub struct Outcome {
     pub reward: f64,
     /// Valid tokens by staleness.
     pub staleness: BTreeMap<u64, u64>,
+    /// Seconds of the rule: from log-probs to the weight of every token.
+    pub weigh_seconds: f64,
 }
 
 /// Tokens whose proximal policy is this many times likelier than the behaviour are rejected
@@ -77,36 +146,41 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         ..Outcome::default()
     };
 
-    // One pass when the batch fits one micro-batch; else the mask needs all log-probs first.
-    policy.decoder.set_compute(compute(&plan.training));
-    let mut gradients = Gradients::zeros_like(policy.decoder.trainable())?;
-    if let [batch] = &batches[..] {
-        let (scored, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
-        let weighed = weigh_all(plan, &batches, std::slice::from_ref(&scored))?;
-        outcome.note(&weighed, &batches, &[scored]);
-        policy
-            .decoder
-            .backward(tape, &weighed.weight, &mut gradients)?;
-    } else {
-        let scored = batches
-            .iter()
-            .map(|batch| Ok(policy.decoder.score(&batch.packed, &batch.targets)?))
-            .collect::<Result<Vec<_>>>()?;
-        let weighed = weigh_all(plan, &batches, &scored)?;
-        outcome.note(&weighed, &batches, &scored);
-        let mut from = 0;
-        for batch in &batches {
-            let to = from + batch.targets.token.len();
-            let (_, tape) = policy.decoder.forward(&batch.packed, &batch.targets)?;
-            policy
-                .decoder
-                .backward(tape, &weighed.weight[from..to], &mut gradients)?;
-            from = to;
+    let compute = compute(&plan.training);
+    if let Some(device) = policy.device.clone() {
+        if !is_supported(&rule(&plan.algorithm)) {
+            return Err(Error::Settings(format!(
+                "plan {}: algorithm {:?} is not there on a device; train on the CPU with \
+                 learner.device = \"cpu\", or by another rule",
+                plan.version, plan.algorithm.name
+            )));
         }
+        let twin = policy.twin(compute, &device)?;
+        run(twin, plan, &batches, &mut outcome)?;
+        if let (None, Some(twin)) = (&outcome.skipped, &policy.twin) {
+            twin.decoder.read_into(&mut policy.decoder)?;
+        }
+    } else {
+        policy.decoder.set_compute(compute);
+        let mut host = Host {
+            decoder: &mut policy.decoder,
+            optimizer: &mut policy.optimizer,
+        };
+        run(&mut host, plan, &batches, &mut outcome)?;
     }
+    Ok(outcome)
+}
+
+fn run<E: Engine>(
+    engine: &mut E,
+    plan: &Plan,
+    batches: &[Batch],
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let gradients = engine.gradients(plan, batches, outcome)?;
     if outcome.stats.n_valid == 0 {
         outcome.skipped = Some("the batch has no valid token".to_owned());
-        return Ok(outcome);
+        return Ok(());
     }
     let finite = |what, value: f64| {
         if value.is_finite() {
@@ -120,12 +194,49 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         }
     };
     finite("loss", outcome.loss)?;
-    let norm =
-        policy
-            .optimizer
-            .step(&plan.optimizer, policy.decoder.trainable_mut(), &gradients)?;
+    let norm = engine.step(&plan.optimizer, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
-    Ok(outcome)
+    Ok(())
+}
+
+impl Engine for Host<'_> {
+    type Gradients = Gradients;
+
+    fn gradients(
+        &mut self,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<Gradients> {
+        let mut gradients = Gradients::zeros_like(self.decoder.trainable())?;
+        // One pass when the batch fits one micro-batch; else the mask needs all log-probs first.
+        if let [batch] = batches {
+            let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            let weighed = outcome.weigh(plan, batches, std::slice::from_ref(&scored))?;
+            self.decoder
+                .backward(tape, &weighed.weight, &mut gradients)?;
+            return Ok(gradients);
+        }
+        let scored = batches
+            .iter()
+            .map(|batch| Ok(self.decoder.score(&batch.packed, &batch.targets)?))
+            .collect::<Result<Vec<_>>>()?;
+        let weighed = outcome.weigh(plan, batches, &scored)?;
+        let mut from = 0;
+        for batch in batches {
+            let to = from + batch.targets.token.len();
+            let (_, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            self.decoder
+                .backward(tape, &weighed.weight[from..to], &mut gradients)?;
+            from = to;
+        }
+        Ok(gradients)
+    }
+
+    fn step(&mut self, settings: &OptimizerSettings, gradients: &Gradients) -> Result<f64> {
+        self.optimizer
+            .step(settings, self.decoder.trainable_mut(), gradients)
+    }
 }
 
 /// How the model computes under a plan.
@@ -140,7 +251,10 @@ pub(crate) fn compute(training: &Training) -> Compute {
 }
 
 impl Outcome {
-    fn note(&mut self, weighed: &Weighed, batches: &[Batch], scored: &[Scored]) {
+    fn weigh(&mut self, plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+        let started = Instant::now();
+        let weighed = weigh_all(plan, batches, scored)?;
+        self.weigh_seconds = started.elapsed().as_secs_f64();
         self.loss = weighed.loss;
         self.stats = weighed.stats;
         let valid = batches.iter().flat_map(|batch| &batch.valid);
@@ -151,6 +265,7 @@ impl Outcome {
                 .filter(|(valid, _)| **valid)
                 .map(|(_, entropy)| f64::from(*entropy)),
         );
+        Ok(weighed)
     }
 }
 
@@ -181,7 +296,8 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
     })
 }
 
-fn rule(algorithm: &Algorithm) -> Rule {
+/// The rule a plan names.
+pub(crate) fn rule(algorithm: &Algorithm) -> Rule {
     let tau = algorithm.m2_threshold;
     let eps = algorithm.clip_eps;
     match algorithm.name {

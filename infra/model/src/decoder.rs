@@ -18,7 +18,7 @@ pub struct Decoder {
     /// Rotation of each pair of a head's dimensions, radians per position.
     pub(crate) frequencies: Vec<f32>,
     pub(crate) embedding: usize,
-    final_norm: usize,
+    pub(crate) final_norm: usize,
     /// The embedding where the head is tied.
     pub(crate) head: usize,
 }

@@ -62,6 +62,14 @@ pub enum Error {
     /// A batch, a target or a prompt the model cannot take.
     #[error("{0}")]
     Input(String),
+    /// A device that updates were to be computed on cannot be had.
+    #[error("opening {place}: {problem}")]
+    Device {
+        /// As settings name it.
+        place: String,
+        /// What is missing and what to do.
+        problem: String,
+    },
     /// A tensor operation failed.
     #[error("running {op} on tensors: {source}")]
     Tensor {

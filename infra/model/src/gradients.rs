@@ -24,6 +24,15 @@ impl Gradients {
         Ok(Self { specs, tensors })
     }
 
+    /// Gradients that were computed elsewhere.
+    pub(crate) fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
+        Self { specs, tensors }
+    }
+
+    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+        Arc::clone(&self.specs)
+    }
+
     /// Sets every value to 0, keeping the memory.
     pub fn set_zero(&mut self) -> Result<()> {
         self.tensors

@@ -12,24 +12,24 @@ use crate::{Gradients, ModelConfig, ParamSet, Precision, Result};
 /// Where one layer's parameters lie in the sorted set.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerIndex {
-    input_norm: usize,
-    q: Projection,
-    k: Projection,
-    v: Projection,
-    o: Projection,
-    q_norm: Option<usize>,
-    k_norm: Option<usize>,
-    post_norm: usize,
-    gate: Projection,
-    up: Projection,
-    down: Projection,
+    pub(crate) input_norm: usize,
+    pub(crate) q: Projection,
+    pub(crate) k: Projection,
+    pub(crate) v: Projection,
+    pub(crate) o: Projection,
+    pub(crate) q_norm: Option<usize>,
+    pub(crate) k_norm: Option<usize>,
+    pub(crate) post_norm: usize,
+    pub(crate) gate: Projection,
+    pub(crate) up: Projection,
+    pub(crate) down: Projection,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Projection {
-    weight: usize,
-    bias: Option<usize>,
-    adapter: Option<Adapter>,
+pub(crate) struct Projection {
+    pub(crate) weight: usize,
+    pub(crate) bias: Option<usize>,
+    pub(crate) adapter: Option<Adapter>,
 }
 
 impl LayerIndex {

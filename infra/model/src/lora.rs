@@ -69,7 +69,7 @@ impl LoraConfig {
         }
     }
 
-    fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         (self.alpha / self.rank as f64) as f32
     }
 
@@ -97,15 +97,15 @@ impl LoraConfig {
 /// `<module>.lora_B.weight` `[out, rank]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Adapters {
-    config: LoraConfig,
+    pub(crate) config: LoraConfig,
     pub(crate) params: ParamSet,
 }
 
 /// Where one linear layer's adapter lies in the sorted set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Adapter {
-    a: usize,
-    b: usize,
+    pub(crate) a: usize,
+    pub(crate) b: usize,
 }
 
 impl Adapters {

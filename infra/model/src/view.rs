@@ -20,8 +20,8 @@ pub(crate) struct View {
 
 /// How the layers see the sequences: all but the last in full, the last only where read.
 pub(crate) struct Views {
-    all: View,
-    last: View,
+    pub(crate) all: View,
+    pub(crate) last: View,
 }
 
 impl Views {
@@ -51,7 +51,7 @@ pub(crate) struct Readers {
     /// Whether the places are 0, 1, 2, …, so that nothing need be gathered.
     pub(crate) in_order: bool,
     pub(crate) token: Vec<u32>,
-    temperature: Vec<f32>,
+    pub(crate) temperature: Vec<f32>,
 }
 
 impl Readers {

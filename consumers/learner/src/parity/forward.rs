@@ -1,31 +1,30 @@
 //! Logits, log-probs and greedy continuations.
 
-use serde::Deserialize;
-use vintage_model::{Decoder, SamplingParams};
-
 use super::batch::Batch;
+use super::machine::Machine;
 use super::oracle::{Oracle, Tensors};
 use super::{Difference, Mismatches, Report, tolerance};
 use crate::Result;
+use serde::Deserialize;
 
-pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -> Result<()> {
+pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -> Result<()> {
     match oracle.tensors("forward.safetensors")? {
         None => report.absent("forward.safetensors"),
         Some(tensors) => {
             let batch = Batch::new(&tensors)?;
-            logits(&tensors, &batch, decoder, report)?;
-            log_probs(&tensors, &batch, decoder, report)?;
+            logits(&tensors, &batch, machine, report)?;
+            log_probs(&tensors, &batch, machine, report)?;
         }
     }
     match oracle.json::<Vec<Continuation>>("greedy.json")? {
         None => report.absent("greedy.json"),
-        Some(continuations) => greedy(&continuations, decoder, report)?,
+        Some(continuations) => greedy(&continuations, machine, report)?,
     }
     Ok(())
 }
 
-fn logits(tensors: &Tensors, batch: &Batch, decoder: &Decoder, report: &mut Report) -> Result<()> {
-    let vocab = decoder.config().vocab_size;
+fn logits(tensors: &Tensors, batch: &Batch, machine: &Machine, report: &mut Report) -> Result<()> {
+    let vocab = machine.config().vocab_size;
     if tensors.find("logits").is_none() {
         report.absent("forward.safetensors: logits");
         return Ok(());
@@ -33,7 +32,7 @@ fn logits(tensors: &Tensors, batch: &Batch, decoder: &Decoder, report: &mut Repo
     let [rows, columns] = batch.shape;
     let expected = tensors.shaped("logits", &[rows, columns, vocab])?;
     let positions: Vec<u32> = (0..batch.places.len() as u32).collect();
-    let logits = decoder.logits(&batch.packed, &positions)?;
+    let logits = machine.logits(&batch.packed, &positions)?;
     let mut seen = Difference::default();
     for (logits, &place) in logits.chunks_exact(vocab).zip(&batch.places) {
         let expected = &expected[place * vocab..(place + 1) * vocab];
@@ -50,7 +49,7 @@ fn logits(tensors: &Tensors, batch: &Batch, decoder: &Decoder, report: &mut Repo
 fn log_probs(
     tensors: &Tensors,
     batch: &Batch,
-    decoder: &Decoder,
+    machine: &Machine,
     report: &mut Report,
 ) -> Result<()> {
     let what = "logprob_mask";
@@ -74,9 +73,9 @@ fn log_probs(
     for (name, temperature) in temperatures {
         let expected = tensors.shaped(name, &batch.shape)?;
         let targets = batch.targets(&places, temperature, tensors, what)?;
-        let scored = decoder.score(&batch.packed, &targets)?;
+        let log_probs = machine.score(&batch.packed, &targets)?;
         let mut seen = Difference::default();
-        for (log_prob, &place) in scored.logprob.iter().zip(&places) {
+        for (log_prob, &place) in log_probs.iter().zip(&places) {
             seen.see(f64::from(*log_prob), expected[place], || {
                 batch.describe(place)
             });
@@ -98,7 +97,7 @@ struct Continuation {
     continuation: Vec<u32>,
 }
 
-fn greedy(continuations: &[Continuation], decoder: &Decoder, report: &mut Report) -> Result<()> {
+fn greedy(continuations: &[Continuation], machine: &Machine, report: &mut Report) -> Result<()> {
     let prompts: Vec<_> = continuations
         .iter()
         .map(|continuation| continuation.prompt_ids.clone())
@@ -106,17 +105,12 @@ fn greedy(continuations: &[Continuation], decoder: &Decoder, report: &mut Report
     let longest = continuations
         .iter()
         .map(|continuation| continuation.continuation.len());
-    let params = SamplingParams {
-        temperature: 0.0,
-        max_tokens: longest.max().unwrap_or(0),
-        ..SamplingParams::default()
-    };
-    let completions = decoder.generate(&prompts, &params, &vec![0; prompts.len()])?;
+    let completions = machine.greedy(&prompts, longest.max().unwrap_or(0))?;
     let mut seen = Mismatches::default();
     for (number, (completion, expected)) in completions.iter().zip(continuations).enumerate() {
         for (at, expected) in expected.continuation.iter().enumerate() {
             let place = format!("prompt {number}, token {at}");
-            seen.see(&completion.tokens.get(at), &Some(expected), &place);
+            seen.see(&completion.get(at), &Some(expected), &place);
         }
     }
     report.equal("greedy", seen);

@@ -1,12 +1,13 @@
 //! Parameters after AdamW's steps.
 
 use vintage_control::OptimizerSettings;
-use vintage_model::{Decoder, Gradients, ParamSet};
+use vintage_model::{Gradients, ParamSet};
 
+use super::machine::Machine;
 use super::oracle::{Oracle, Tensors};
 use super::training::{Step, Task};
 use super::{Difference, Measure, Mismatches, Report, tolerance};
-use crate::{AdamW, Result};
+use crate::Result;
 
 /// Differences up to this are not counted in the share of parameters that are off.
 const OFF: f64 = 1e-6;
@@ -20,12 +21,12 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Takes the steps from `decoder`, on its own gradients.
+    /// Takes the steps from `machine`, on its own gradients.
     pub(super) fn compare(
         &self,
         oracle: &Oracle,
         task: &Task,
-        decoder: &Decoder,
+        machine: &Machine,
         report: &mut Report,
     ) -> Result<()> {
         let decay = self.decay;
@@ -38,27 +39,25 @@ impl Run<'_> {
         if stored.is_empty() {
             report.absent(&format!("{}*.safetensors", self.prefix()));
         }
-        let mut decoder = decoder.clone();
-        let mut optimizer = AdamW::default();
+        let mut machine = machine.again()?;
         let (mut loss, mut norm) = <(Difference, Relative)>::default();
         let mut counts = Mismatches::default();
         let mut after = Vec::new();
         for step in 1..=last {
-            let mut gradients = Gradients::zeros_like(decoder.params())?;
-            let updated = task.update(&decoder, &mut gradients)?;
-            let found = optimizer.step(&self.settings, decoder.params_mut(), &gradients)?;
+            let (updated, gradient) = task.update(&machine)?;
+            let found = machine.step(&self.settings, &gradient)?;
             if let Some(expected) = self.log.iter().find(|logged| logged.number == step) {
                 let place = || format!("step {step}");
-                loss.see(updated.weighed.loss, expected.loss, place);
+                loss.see(updated.loss, expected.loss, place);
                 norm.see(found, expected.grad_norm, place);
                 expected
                     .counts
-                    .compare(&updated.weighed, &place(), &mut counts);
+                    .compare(&updated.stats, &place(), &mut counts);
             }
             if stored.contains(&step)
                 && let Some(expected) = oracle.tensors(&self.file(step))?
             {
-                after.push((step, Parameters::new(decoder.params(), &expected)?));
+                after.push((step, Parameters::new(machine.params(), &expected)?));
             }
         }
         if self.log.is_empty() {
@@ -88,15 +87,15 @@ impl Run<'_> {
         &self,
         oracle: &Oracle,
         stored: &Tensors,
-        decoder: &Decoder,
+        machine: &Machine,
         report: &mut Report,
     ) -> Result<()> {
         let Some(expected) = oracle.tensors(&self.file(1))? else {
             report.absent(&self.file(1));
             return Ok(());
         };
-        let mut params = decoder.params().clone();
-        let mut gradients = Gradients::zeros_like(&params)?;
+        let mut machine = machine.again()?;
+        let mut gradients = Gradients::zeros_like(machine.params())?;
         gradients.update(|name, values| {
             let stored = stored
                 .find(name)
@@ -106,8 +105,9 @@ impl Run<'_> {
                 *value = stored as f32;
             }
         })?;
-        AdamW::default().step(&self.settings, &mut params, &gradients)?;
-        let found = Parameters::new(&params, &expected)?;
+        let gradient = machine.take(gradients)?;
+        machine.step(&self.settings, &gradient)?;
+        let found = Parameters::new(machine.params(), &expected)?;
         let name = format!("adamw_{}_alone", self.decay);
         report.absolute(name, ("", tolerance::ADAMW), &found.difference);
         Ok(())

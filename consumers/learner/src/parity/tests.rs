@@ -1,10 +1,17 @@
 use std::path::{Path, PathBuf};
 
-use super::{Compared, Measure, Parity, compare};
+use candle_core::Device;
+use vintage_model::Place;
+
+use super::{Compared, Measure, Parity, compare_on};
 
 /// Oracles of every family, computed with transformers in float64.
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/parity")
+}
+
+fn compare(folder: &Path) -> crate::Result<Parity> {
+    super::compare(folder, Place::Cpu)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -36,9 +43,24 @@ fn failed(model: &Compared) -> Vec<&str> {
     failed.map(|quantity| quantity.name.as_str()).collect()
 }
 
+/// By the kernels, and by the decoder and the rule on a device, to the same tolerances.
 #[test]
 fn every_family_agrees_with_transformers() {
-    let parity = compare(&data()).unwrap();
+    let [kernels, device] = [None, Some(&Device::Cpu)].map(|device| {
+        let parity = compare_on(&data(), device).unwrap();
+        agrees(&parity);
+        parity.models
+    });
+    for (kernels, device) in kernels.iter().zip(&device) {
+        let errors = |model: &Compared| -> Vec<f64> {
+            let of_model = model.quantities.iter().filter(|q| q.name == "logits");
+            of_model.map(|quantity| quantity.error).collect()
+        };
+        assert_ne!(errors(kernels), errors(device), "the same code ran twice");
+    }
+}
+
+fn agrees(parity: &Parity) {
     let names: Vec<_> = parity
         .models
         .iter()

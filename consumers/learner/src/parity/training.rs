@@ -2,14 +2,16 @@
 
 use serde::Deserialize;
 use vintage_control::OptimizerSettings;
-use vintage_m2po::{DEFAULT_CLAMP, Rule, Tokens, Weighed, weigh};
-use vintage_model::{Decoder, Gradients, ParamSet, Targets};
+use vintage_m2po::{Rule, Stats};
+use vintage_model::{Gradients, ParamSet, Targets};
 
 use super::batch::Batch;
+use super::machine::{Gradient, Machine, Updated, Weighing};
 use super::oracle::{Oracle, Tensors};
 use super::steps::Run;
 use super::{Difference, Measure, Mismatches, Report, tolerance};
-use crate::{Error, Result};
+use crate::Result;
+use crate::device::Known;
 
 /// What decays, by the name files and logs have for it, and whether vectors do.
 const DECAYS: [(&str, bool); 2] = [("2d", false), ("all", true)];
@@ -71,7 +73,7 @@ impl Optimizer {
     }
 }
 
-pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -> Result<()> {
+pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -> Result<()> {
     let batch = oracle.tensors("m2po_batch.safetensors")?;
     let expected = oracle.json::<Expected>("m2po.json")?;
     let (Some(tensors), Some(expected)) = (batch, expected) else {
@@ -79,11 +81,10 @@ pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -
         return Ok(());
     };
     let task = Task::new(&tensors, expected.tau)?;
-    let mut gradients = Gradients::zeros_like(decoder.params())?;
-    let first = task.update(decoder, &mut gradients)?;
+    let (first, gradient) = task.update(machine)?;
     task.compare_first(&tensors, &expected, &first, report)?;
     let mut norm = Difference::default();
-    norm.see(gradients.global_norm(), expected.grad_norm, String::new);
+    norm.see(gradient.norm()?, expected.grad_norm, String::new);
     let bound = ("grad_norm_rel", tolerance::NORM);
     report.add(
         "gradient_norm",
@@ -96,7 +97,9 @@ pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -
     let stored = oracle.tensors("m2po_grad.safetensors")?;
     match &stored {
         None => report.absent("m2po_grad.safetensors"),
-        Some(stored) => compare_gradients(stored, &gradients, decoder.params(), report)?,
+        Some(stored) => {
+            compare_gradients(stored, &gradient.into_host()?, machine.params(), report)?;
+        }
     }
     for (decay, vectors) in DECAYS {
         let settings = expected.adamw.settings(vectors);
@@ -110,9 +113,9 @@ pub(super) fn compare(oracle: &Oracle, decoder: &Decoder, report: &mut Report) -
             settings,
             log,
         };
-        run.compare(oracle, &task, decoder, report)?;
+        run.compare(oracle, &task, machine, report)?;
         if let Some(stored) = &stored {
-            run.compare_alone(oracle, stored, decoder, report)?;
+            run.compare_alone(oracle, stored, machine, report)?;
         }
     }
     Ok(())
@@ -128,12 +131,6 @@ pub(super) struct Task {
     behavior: Vec<f32>,
     advantage: Vec<f32>,
     rule: Rule,
-}
-
-/// One update's forward pass.
-pub(super) struct Updated {
-    log_probs: Vec<f32>,
-    pub(super) weighed: Weighed,
 }
 
 impl Task {
@@ -167,23 +164,17 @@ impl Task {
         })
     }
 
-    /// Weighs the batch and adds the gradient of its loss.
-    pub(super) fn update(&self, decoder: &Decoder, gradients: &mut Gradients) -> Result<Updated> {
-        let (scored, tape) = decoder.forward(&self.batch.packed, &self.targets)?;
-        let tokens = Tokens {
-            new: &scored.logprob,
-            behavior: &self.behavior,
-            advantage: &self.advantage,
-            valid: &self.valid,
-            prox: None,
-            clamp: DEFAULT_CLAMP,
-        };
-        let weighed = weigh(&self.rule, &tokens)
-            .map_err(|error| Error::Oracle(format!("weighing the oracle's batch: {error}")))?;
-        decoder.backward(tape, &weighed.weight, gradients)?;
-        Ok(Updated {
-            log_probs: scored.logprob,
-            weighed,
+    /// Weighs the batch and takes the gradient of its loss.
+    pub(super) fn update(&self, machine: &Machine) -> Result<(Updated, Gradient)> {
+        machine.update(&Weighing {
+            packed: &self.batch.packed,
+            targets: &self.targets,
+            known: Known {
+                behavior: &self.behavior,
+                advantage: &self.advantage,
+                valid: &self.valid,
+            },
+            rule: &self.rule,
         })
     }
 
@@ -199,7 +190,7 @@ impl Task {
         let (mut log_prob, mut kept) = (Difference::default(), Mismatches::default());
         for (at, &place) in self.places.iter().enumerate() {
             let describe = self.batch.describe(place);
-            kept.see(&first.weighed.mask[at], &(keep[place] != 0.0), &describe);
+            kept.see(&first.mask[at], &(keep[place] != 0.0), &describe);
             if self.valid[at] {
                 let found = f64::from(first.log_probs[at]);
                 log_prob.see(found, log_probs[place], || describe);
@@ -211,18 +202,17 @@ impl Task {
         let mut counts = Mismatches::default();
         expected
             .m2po
-            .compare(&first.weighed, "first update", &mut counts);
+            .compare(&first.stats, "first update", &mut counts);
         report.equal("counts", counts);
         let mut loss = Difference::default();
-        loss.see(first.weighed.loss, expected.loss, String::new);
+        loss.see(first.loss, expected.loss, String::new);
         report.absolute("loss", ("loss_abs", tolerance::LOSS), &loss);
         Ok(())
     }
 }
 
 impl Counts {
-    pub(super) fn compare(&self, found: &Weighed, place: &str, seen: &mut Mismatches) {
-        let stats = &found.stats;
+    pub(super) fn compare(&self, stats: &Stats, place: &str, seen: &mut Mismatches) {
         for (name, found, expected) in [
             ("n_valid", stats.n_valid, self.valid),
             ("n_trust", stats.n_trust, self.trust),

@@ -8,11 +8,11 @@ use crate::{ModelConfig, Result};
 
 /// Cosines and sines for positions `0..len`.
 pub(crate) struct Table {
-    half: usize,
+    pub(crate) half: usize,
     /// `[len, half]`.
-    cos: Vec<f32>,
+    pub(crate) cos: Vec<f32>,
     /// `[len, half]`.
-    sin: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
 }
 
 impl Table {

@@ -164,6 +164,18 @@ impl ParamSet {
         Ok(())
     }
 
+    /// Takes other values of the same shapes, on the CPU and shared with nobody.
+    pub(crate) fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+        let shapes = self.specs.iter().map(ParamSpec::shape);
+        if !shapes.eq(tensors.iter().map(Tensor::dims)) {
+            return Err(Error::Input(
+                "replacing parameters: the shapes are those of another model".to_owned(),
+            ));
+        }
+        self.tensors = tensors;
+        Ok(())
+    }
+
     /// Name and shape of every parameter `config` asks for, sorted by name.
     pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParamSpec> {
         spec::of(config)

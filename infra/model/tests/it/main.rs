@@ -1,6 +1,7 @@
 //! The decoder against other implementations, against itself, and against damaged files.
 
 mod candle_reference;
+mod device;
 mod finite_difference;
 mod folder;
 mod models;

@@ -62,7 +62,7 @@ fn pass(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
 }
 
 /// L2 norm of the difference over that of the first.
-fn off(expected: &[f32], found: &[f32]) -> f64 {
+pub(crate) fn off(expected: &[f32], found: &[f32]) -> f64 {
     let square = |x: f32| f64::from(x) * f64::from(x);
     let norm: f64 = expected.iter().map(|&x| square(x)).sum();
     let error: f64 = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();

@@ -1,0 +1,162 @@
+//! Updates on a device: the twin of decoder, rule and optimizer that lives there.
+
+mod adamw;
+mod mask;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod weigh;
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Result as Candle, Tensor};
+use vintage_control::{OptimizerSettings, Plan};
+use vintage_m2po::Rule;
+use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
+
+pub(crate) use self::tokens::Known;
+pub(crate) use self::weigh::{DeviceWeighed, Problem, is_supported, weigh};
+use crate::pack::Batch;
+use crate::update::{Engine, Outcome, rule};
+use crate::{AdamW, Error, Result};
+
+/// A policy on a device. Whole weights go to the host after an update, to be hashed and published;
+/// moments go there when a checkpoint wants them.
+#[derive(Debug)]
+pub(crate) struct Twin {
+    pub(crate) decoder: DeviceDecoder,
+    pub(crate) optimizer: adamw::DeviceAdamW,
+}
+
+impl Twin {
+    /// Copies a policy to `device`, which will compute as `compute` says.
+    pub(crate) fn new(
+        decoder: &Decoder,
+        optimizer: &AdamW,
+        compute: Compute,
+        device: &Device,
+    ) -> Result<Self> {
+        let decoder = DeviceDecoder::new(decoder, compute, device)?;
+        let optimizer = adamw::DeviceAdamW::new(optimizer, &decoder)?;
+        Ok(Self { decoder, optimizer })
+    }
+
+    fn weigh(plan: &Plan, batches: &[Batch], new: &Tensor) -> Result<DeviceWeighed> {
+        let rule: Rule = rule(&plan.algorithm);
+        let join = |part: fn(&Batch) -> &[f32]| batches.iter().flat_map(part).copied().collect();
+        let (behavior, advantage): (Vec<f32>, Vec<f32>) = (
+            join(|batch| &batch.behavior),
+            join(|batch| &batch.advantage),
+        );
+        let valid = valid(batches);
+        let known = Known {
+            behavior: &behavior,
+            advantage: &advantage,
+            valid: &valid,
+        };
+        weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
+            Problem::Refused(source) => Error::Weigh {
+                update: plan.version,
+                source,
+            },
+            Problem::Device(source) => failed("weighing a batch")(source),
+        })
+    }
+
+    /// Notes what was seen: a mean over the tokens is one number.
+    fn note(
+        outcome: &mut Outcome,
+        weighed: &DeviceWeighed,
+        batches: &[Batch],
+        entropy: &Tensor,
+    ) -> Result<()> {
+        (outcome.loss, outcome.stats) = (weighed.loss, weighed.stats);
+        if weighed.stats.n_valid == 0 {
+            return Ok(());
+        }
+        let total = || -> Candle<f64> {
+            let valid: Vec<f64> = valid(batches).into_iter().map(f64::from).collect();
+            let valid = Tensor::new(valid, entropy.device())?;
+            let entropy = entropy.to_dtype(DType::F64)?;
+            // Selected: what is not valid may be NaN.
+            let chosen = valid.gt(0.0)?.where_cond(&entropy, &valid)?;
+            chosen.sum_all()?.to_scalar()
+        };
+        let total = total().map_err(failed("taking the entropy"))?;
+        outcome.entropy = total / weighed.stats.n_valid as f64;
+        Ok(())
+    }
+
+    fn timed_weigh(
+        &self,
+        plan: &Plan,
+        batches: &[Batch],
+        scored: &[DeviceScored],
+        outcome: &mut Outcome,
+    ) -> Result<DeviceWeighed> {
+        let join = |part: fn(&DeviceScored) -> &Tensor| {
+            let parts: Vec<&Tensor> = scored.iter().map(part).collect();
+            Tensor::cat(&parts, 0).map_err(failed("joining micro-batches"))
+        };
+        let new = join(|scored| &scored.logprob)?;
+        let entropy = join(|scored| &scored.entropy)?;
+        // The forward pass may still be running there.
+        let device = self.decoder.device();
+        device.synchronize().map_err(failed("the forward pass"))?;
+        let started = Instant::now();
+        let weighed = Self::weigh(plan, batches, &new)?;
+        Self::note(outcome, &weighed, batches, &entropy)?;
+        outcome.weigh_seconds = started.elapsed().as_secs_f64();
+        Ok(weighed)
+    }
+}
+
+impl Engine for Twin {
+    type Gradients = DeviceGradients;
+
+    fn gradients(
+        &mut self,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<DeviceGradients> {
+        let mut gradients = self.decoder.zero_gradients()?;
+        if let [batch] = batches {
+            let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            let weighed = self.timed_weigh(plan, batches, &[scored], outcome)?;
+            self.decoder
+                .backward(tape, &weighed.weight, &mut gradients)?;
+            return Ok(gradients);
+        }
+        let scored = batches
+            .iter()
+            .map(|batch| Ok(self.decoder.score(&batch.packed, &batch.targets)?))
+            .collect::<Result<Vec<_>>>()?;
+        let weighed = self.timed_weigh(plan, batches, &scored, outcome)?;
+        let mut from = 0;
+        for batch in batches {
+            let len = batch.targets.len();
+            let weight = weighed.weight.narrow(0, from, len);
+            let weight = weight.map_err(failed("cutting into micro-batches"))?;
+            let (_, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            self.decoder.backward(tape, &weight, &mut gradients)?;
+            from += len;
+        }
+        Ok(gradients)
+    }
+
+    fn step(&mut self, settings: &OptimizerSettings, gradients: &DeviceGradients) -> Result<f64> {
+        self.optimizer.step(settings, &mut self.decoder, gradients)
+    }
+}
+
+fn valid(batches: &[Batch]) -> Vec<bool> {
+    batches
+        .iter()
+        .flat_map(|batch| batch.valid.iter().copied())
+        .collect()
+}
+
+fn failed(op: &'static str) -> impl FnOnce(candle_core::Error) -> Error {
+    move |source| vintage_model::Error::Tensor { op, source }.into()
+}

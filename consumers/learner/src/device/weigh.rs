@@ -1,0 +1,268 @@
+//! The rules of `vintage_m2po` on a device: per token nothing leaves it.
+
+use candle_core::{DType, Result as Candle, Tensor};
+use vintage_m2po::{Rule, Stats, Tokens};
+
+use super::mask::{Budget, MOST_TOKENS, keep};
+use super::tokens::{DeviceTokens, Known, ones};
+
+/// A weighed batch.
+pub(crate) struct DeviceWeighed {
+    /// dloss/dnew, f32 `[n]`, 0 where the token gets no gradient.
+    pub(crate) weight: Tensor,
+    /// 1 where the token is valid and the rule left it in, f64 `[n]`.
+    pub(crate) mask: Tensor,
+    /// The loss to minimise.
+    pub(crate) loss: f64,
+    /// What the rule did.
+    pub(crate) stats: Stats,
+}
+
+/// Why a batch cannot be weighed.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// What the rule itself refuses, with the token named.
+    Refused(vintage_m2po::Error),
+    /// The device failed, or the rule is not there.
+    Device(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Problem {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Device(error)
+    }
+}
+
+/// Whether a rule can be run on a device.
+pub(crate) fn is_supported(rule: &Rule) -> bool {
+    !matches!(rule, Rule::M2poFork { .. })
+}
+
+/// What a rule makes of each token; all f64 `[n]`.
+struct Terms {
+    /// 1 where the token stays in.
+    mask: Tensor,
+    /// Share of the loss, before division.
+    loss: Tensor,
+    /// Its derivative.
+    slope: Tensor,
+    /// 1 where a token stays in and has no gradient all the same.
+    clipped: Tensor,
+    denominator: f64,
+}
+
+/// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs f32 `[n]`.
+/// A proximal policy is the new one.
+pub(crate) fn weigh(
+    rule: &Rule,
+    clamp: f64,
+    new: &Tensor,
+    known: &Known<'_>,
+) -> Result<DeviceWeighed, Problem> {
+    // Settings out of range are refused there.
+    let nothing: Tokens<'_, f32> = Tokens {
+        clamp,
+        ..Tokens::new(&[], &[], &[], &[])
+    };
+    vintage_m2po::weigh(rule, &nothing).map_err(Problem::Refused)?;
+    let n = known.valid.len();
+    if n > MOST_TOKENS || !is_supported(rule) {
+        return Err(Problem::Device(candle_core::Error::Msg(format!(
+            "weighing {n} tokens by {rule:?}: a device takes up to {MOST_TOKENS} tokens and every \
+             rule but that of the released code; train on the CPU with learner.device = \"cpu\""
+        ))));
+    }
+    if !known.is_finite() {
+        return Err(on_host(rule, clamp, new, known));
+    }
+    let tokens = DeviceTokens::new(new, known)?;
+    if tokens.not_finite.to_scalar::<f64>()? > 0.0 {
+        return Err(on_host(rule, clamp, new, known));
+    }
+    let terms = Terms::new(rule, clamp, &tokens)?;
+    let weight = if tokens.n_valid == 0 {
+        new.zeros_like()?
+    } else {
+        (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?
+    };
+    let (loss, mut stats) = terms.tally(&tokens, clamp)?;
+    match *rule {
+        // Over all valid tokens, prox against behaviour.
+        Rule::M2poAreal { eps, .. } => {
+            stats.m2_rule_before = stats.m2_all_before;
+            stats.m2_rule_after = stats.m2_all_after;
+            stats.ratio_bounds = Some((1.0 - eps, 1.0 + eps));
+        }
+        Rule::GrpoClip { eps } => stats.ratio_bounds = Some((1.0 - eps, 1.0 + eps)),
+        _ => {}
+    }
+    Ok(DeviceWeighed {
+        weight,
+        mask: terms.mask,
+        loss,
+        stats,
+    })
+}
+
+/// The rule's own word on a batch that has no finite numbers: only then the tokens are read back.
+fn on_host(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem {
+    let new = match new.to_vec1::<f32>() {
+        Ok(new) => new,
+        Err(error) => return Problem::Device(error),
+    };
+    let tokens = Tokens {
+        new: &new,
+        behavior: known.behavior,
+        advantage: known.advantage,
+        valid: known.valid,
+        prox: None,
+        clamp,
+    };
+    match vintage_m2po::weigh(rule, &tokens) {
+        Err(refused) => Problem::Refused(refused),
+        Ok(_) => Problem::Device(candle_core::Error::Msg(
+            "weighing a batch: the device found a log-prob that is not finite, and the host did \
+             not: the card's memory may be failing"
+                .to_owned(),
+        )),
+    }
+}
+
+impl Terms {
+    fn new(rule: &Rule, clamp: f64, tokens: &DeviceTokens) -> Candle<Self> {
+        let DeviceTokens {
+            log_ratio,
+            advantage,
+            valid,
+            trust,
+            ..
+        } = tokens;
+        let ratio = log_ratio.clamp(-clamp, clamp)?.exp()?;
+        // −r·A, which is 0 where a token is not valid.
+        let open = (&ratio * advantage)?.neg()?;
+        let all = tokens.n_valid.max(1) as f64;
+        let none = valid.zeros_like()?;
+        let squares = log_ratio.sqr()?;
+        Ok(match *rule {
+            Rule::M2poPaper { tau } => {
+                let kept = keep(&squares, trust, tau, Budget::AtMost)?.mask;
+                let mask = ((valid - trust)? + kept)?;
+                let loss = (open * &mask)?;
+                Self {
+                    mask,
+                    slope: loss.clone(),
+                    loss,
+                    clipped: none,
+                    denominator: all,
+                }
+            }
+            Rule::M2poAreal {
+                tau, behavior_cap, ..
+            } => {
+                let mask = keep(&squares, valid, tau, Budget::Below)?.mask;
+                // r to the proximal policy is 1, within any bounds; r is prox to behaviour.
+                let rejected = match behavior_cap {
+                    Some(cap) => (&mask * ones(&ratio.gt(cap)?)?)?,
+                    None => none.clone(),
+                };
+                let taken = (&mask - &rejected)?;
+                let weighed = match behavior_cap {
+                    Some(_) => open,
+                    None => advantage.neg()?,
+                };
+                let loss = (weighed * taken)?;
+                let kept = mask.sum_all()?.to_scalar::<f64>()?;
+                Self {
+                    mask,
+                    slope: loss.clone(),
+                    loss,
+                    clipped: rejected,
+                    denominator: kept.max(1.0),
+                }
+            }
+            Rule::GrpoClip { eps } => {
+                let bounded = (ratio.clamp(1.0 - eps, 1.0 + eps)? * advantage)?.neg()?;
+                let is_clipped = bounded.gt(&open)?;
+                let mask = (valid - ones(&is_clipped)?)?;
+                Self {
+                    loss: is_clipped.where_cond(&bounded, &open)?,
+                    slope: (open * &mask)?,
+                    mask,
+                    clipped: none,
+                    denominator: all,
+                }
+            }
+            // Refused before.
+            Rule::None | Rule::M2poFork { .. } => Self {
+                mask: valid.clone(),
+                loss: open.clone(),
+                slope: open,
+                clipped: none,
+                denominator: all,
+            },
+        })
+    }
+
+    /// Loss and statistics: one short vector leaves the device.
+    fn tally(&self, tokens: &DeviceTokens, clamp: f64) -> Candle<(f64, Stats)> {
+        let l = &tokens.log_ratio;
+        let squares = l.sqr()?;
+        let trust_kept = (&tokens.trust * &self.mask)?;
+        let sum = |x: &Tensor| x.sum_all();
+        let over = |x: &Tensor| sum(&(&squares * x)?);
+        let numbers = [
+            sum(&self.loss)?,
+            sum(&self.mask)?,
+            sum(&tokens.trust)?,
+            sum(&trust_kept)?,
+            sum(&self.clipped)?,
+            sum(&ones(&l.abs()?.gt(clamp)?)?)?,
+            over(&tokens.valid)?,
+            over(&self.mask)?,
+            over(&tokens.trust)?,
+            over(&trust_kept)?,
+            sum(l)?,
+            (l.abs()? * &self.mask)?.max_all()?,
+        ];
+        let numbers = Tensor::stack(&numbers, 0)?.to_vec1::<f64>()?;
+        let [
+            loss,
+            kept,
+            trust,
+            trust_kept,
+            clipped,
+            clamped,
+            m2_all,
+            m2_kept,
+            m2_trust,
+            m2_trust_kept,
+            drift,
+            largest,
+        ] = numbers[..]
+        else {
+            return Err(candle_core::Error::Msg("twelve numbers".to_owned()));
+        };
+        let valid = tokens.n_valid as f64;
+        let mean = |sum: f64, count: f64| if count == 0.0 { 0.0 } else { sum / count };
+        let (before, after) = (mean(m2_trust, trust), mean(m2_trust_kept, trust_kept));
+        let stats = Stats {
+            n_valid: tokens.n_valid as u64,
+            n_trust: trust as u64,
+            n_masked: (valid - kept) as u64,
+            n_clipped: clipped as u64,
+            clip_frac: mean(valid - kept, valid),
+            m2_trust_before: before,
+            m2_trust_after: after,
+            m2_all_before: mean(m2_all, valid),
+            m2_all_after: mean(m2_kept, kept),
+            m2_rule_before: before,
+            m2_rule_after: after,
+            // 0 − x, so that a batch with no drift reports 0 rather than −0.
+            kl_k1: 0.0 - mean(drift, valid),
+            max_kept_log_ratio: largest,
+            n_clamped: clamped as u64,
+            ratio_bounds: None,
+        };
+        Ok((mean(loss, self.denominator), stats))
+    }
+}

@@ -1,0 +1,214 @@
+//! Causal attention of grouped query heads, one sequence and one block of its queries at a time,
+//! so that scores never take more than [`SCORES`] values.
+
+use candle_core::{D, Result, Tensor};
+
+use super::ops::indices;
+use crate::ops::attention::{Heads, Pattern, Segment};
+
+/// Scores of a block: 128 MB, of which three or four live at once.
+const SCORES: usize = 1 << 25;
+
+/// Some queries of one sequence, and the keys the last of them sees.
+struct Block {
+    /// First row of q, and how many.
+    queries: (usize, usize),
+    /// First row of k and v, and how many.
+    keys: (usize, usize),
+    /// Number of keys each query sees.
+    visible: Vec<u32>,
+}
+
+fn blocks(pattern: &Pattern, segment: &Segment, heads: Heads, scores: usize) -> Vec<Block> {
+    let rows = (scores / (heads.query * segment.keys.len().max(1))).max(1);
+    let starts = segment.queries.clone().step_by(rows);
+    starts
+        .map(|start| {
+            let end = (start + rows).min(segment.queries.end);
+            let visible = pattern.visible[start..end].to_vec();
+            // Ascending in a sequence.
+            let keys = visible.last().map_or(0, |&last| last as usize);
+            Block {
+                queries: (start, end - start),
+                keys: (segment.keys.start, keys),
+                visible,
+            }
+        })
+        .collect()
+}
+
+/// Rows of `x [n, heads, d]` with the heads outside: `[key heads, group·rows, d]`.
+fn by_head(x: &Tensor, (start, len): (usize, usize), key_heads: usize) -> Result<Tensor> {
+    let (_, heads, width) = x.dims3()?;
+    x.narrow(0, start, len)?
+        .transpose(0, 1)?
+        .contiguous()?
+        .reshape((key_heads, heads / key_heads * len, width))
+}
+
+/// The way back: `[rows, heads, d]`.
+fn by_row(x: &Tensor, rows: usize) -> Result<Tensor> {
+    let width = x.dim(2)?;
+    let heads = x.elem_count() / (rows * width);
+    x.reshape((heads, rows, width))?
+        .transpose(0, 1)?
+        .contiguous()
+}
+
+/// Softmax of the scaled scores of one block, `[key heads, group·rows, keys]`.
+fn probabilities(q: &Tensor, k: &Tensor, heads: Heads, block: &Block) -> Result<Tensor> {
+    let scores = (q.matmul(&k.t()?)? * f64::from(heads.scale()))?;
+    let (rows, keys) = (block.queries.1, block.keys.1);
+    let scores = scores.reshape((heads.query, rows, keys))?;
+    let visible = indices(&block.visible, q.device())?.reshape((1, rows, 1))?;
+    let key = Tensor::arange(0, keys as u32, q.device())?.reshape((1, 1, keys))?;
+    let seen = key.broadcast_lt(&visible)?.broadcast_as(scores.shape())?;
+    let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
+    let scores = seen.where_cond(&scores, &never)?;
+    let scores = scores
+        .broadcast_sub(&scores.max_keepdim(D::Minus1)?)?
+        .exp()?;
+    let probabilities = scores.broadcast_div(&scores.sum_keepdim(D::Minus1)?)?;
+    probabilities.reshape((heads.key, (), keys))
+}
+
+/// softmax(q·kᵀ/√width)·v per head, `[queries, heads·width]`; q `[queries, heads, width]`,
+/// k and v `[keys, key heads, width]`.
+pub(super) fn forward(
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<Tensor> {
+    forward_in(SCORES, (q, k, v), heads, pattern)
+}
+
+fn forward_in(
+    scores: usize,
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<Tensor> {
+    let mut out = Vec::new();
+    for segment in &pattern.segments {
+        for block in blocks(pattern, segment, heads, scores) {
+            let q = by_head(q, block.queries, heads.key)?;
+            let (k, v) = (
+                by_head(k, block.keys, heads.key)?,
+                by_head(v, block.keys, heads.key)?,
+            );
+            let attended = probabilities(&q, &k, heads, &block)?.matmul(&v)?;
+            out.push(by_row(&attended, block.queries.1)?);
+        }
+    }
+    Tensor::cat(&out, 0)?.flatten_from(1)
+}
+
+/// Gradients of q, k and v from what [`forward`] returned and its gradient; it takes the
+/// probabilities again.
+pub(super) fn backward(
+    (out, dout): (&Tensor, &Tensor),
+    inputs: (&Tensor, &Tensor, &Tensor),
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<[Tensor; 3]> {
+    backward_in(SCORES, (out, dout), inputs, heads, pattern)
+}
+
+fn backward_in(
+    scores: usize,
+    (out, dout): (&Tensor, &Tensor),
+    (q, k, v): (&Tensor, &Tensor, &Tensor),
+    heads: Heads,
+    pattern: &Pattern,
+) -> Result<[Tensor; 3]> {
+    let dout = dout.reshape(q.shape())?;
+    // Σ over keys of p·dp is Σ over a head's width of out·dout.
+    let along = (out.reshape(q.shape())? * &dout)?.sum_keepdim(D::Minus1)?;
+    let scale = f64::from(heads.scale());
+    let (mut dqs, mut dks, mut dvs) = (Vec::new(), Vec::new(), Vec::new());
+    for segment in &pattern.segments {
+        let (mut dk_all, mut dv_all): (Option<Tensor>, Option<Tensor>) = (None, None);
+        for block in blocks(pattern, segment, heads, scores) {
+            let q = by_head(q, block.queries, heads.key)?;
+            let dout = by_head(&dout, block.queries, heads.key)?;
+            let (k, v) = (
+                by_head(k, block.keys, heads.key)?,
+                by_head(v, block.keys, heads.key)?,
+            );
+            let p = probabilities(&q, &k, heads, &block)?;
+            let dv = p.t()?.matmul(&dout)?;
+            let dp = dout.matmul(&v.t()?)?;
+            let along = by_head(&along, block.queries, heads.key)?;
+            let dscores = (p * dp.broadcast_sub(&along)?)?;
+            let dq = (dscores.matmul(&k)? * scale)?;
+            let dk = (dscores.t()?.matmul(&q)? * scale)?;
+            dqs.push(by_row(&dq, block.queries.1)?);
+            dk_all = Some(longer(dk_all, dk)?);
+            dv_all = Some(longer(dv_all, dv)?);
+        }
+        for (all, d) in [(dk_all, &mut dks), (dv_all, &mut dvs)] {
+            let keys = segment.keys.len();
+            let d_rows = match all {
+                // No row of the sequence is read: its keys have no gradient.
+                None => Tensor::zeros((keys, heads.key, heads.width), q.dtype(), q.device())?,
+                Some(all) => {
+                    let seen = all.dim(1)?;
+                    by_row(&all.pad_with_zeros(1, 0, keys - seen)?, keys)?
+                }
+            };
+            d.push(d_rows);
+        }
+    }
+    Ok([
+        Tensor::cat(&dqs, 0)?,
+        Tensor::cat(&dks, 0)?,
+        Tensor::cat(&dvs, 0)?,
+    ])
+}
+
+/// The sum of gradients of keys `[key heads, keys, d]`, of which a later block sees more.
+fn longer(sum: Option<Tensor>, next: Tensor) -> Result<Tensor> {
+    match sum {
+        None => Ok(next),
+        Some(sum) => sum.pad_with_zeros(1, 0, next.dim(1)? - sum.dim(1)?)? + next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::{backward_in, forward_in};
+    use crate::ops::attention::Heads;
+    use crate::view::View;
+
+    /// Blocks of a few queries give what one block gives.
+    #[test]
+    fn blocks_join() {
+        let heads = Heads {
+            query: 4,
+            key: 2,
+            width: 6,
+        };
+        let (starts, read) = ([0, 5, 6, 23], (7..22).filter(|row| row % 3 > 0));
+        let view = View::only(&starts, read.collect());
+        let random = |rows: usize, heads: usize| {
+            Tensor::randn(0_f32, 1.0, (rows, heads, 6), &Device::Cpu).unwrap()
+        };
+        let queries = view.query_positions.len();
+        let (q, k, v) = (random(queries, 4), random(23, 2), random(23, 2));
+        let dout = random(queries, 4);
+        let run = |scores| {
+            let out = forward_in(scores, (&q, &k, &v), heads, &view.pattern).unwrap();
+            let [dq, dk, dv] =
+                backward_in(scores, (&out, &dout), (&q, &k, &v), heads, &view.pattern).unwrap();
+            [out, dq, dk, dv].map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        for (whole, parts) in run(1 << 25).iter().zip(run(4 * 23 * 2)) {
+            assert_eq!(whole.len(), parts.len());
+            for (whole, part) in whole.iter().zip(&parts) {
+                assert!((whole - part).abs() < 1e-5, "{whole} {part}");
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::gradients::DeviceGradients;
+use super::head::{Head, Output};
+use super::layer::{LayerTape, Pass, View};
+use super::ops::{Angles, factor, indices, scatter_rows};
+use crate::layer::LayerIndex;
+use crate::ops::{rope, values};
+use crate::params::ParamSpec;
+use crate::view::{self, Readers, Views};
+use crate::{Compute, Decoder, Error, ModelConfig, Packed, ParamSet, Precision, Targets};
+
+/// A decoder whose parameters lie on a device.
+///
+/// It computes what [`Decoder`] does, out of candle's tensor operations alone, so that the same
+/// code runs on a card and, to be tested, on a CPU.
+pub struct DeviceDecoder {
+    config: ModelConfig,
+    device: Device,
+    compute: Compute,
+    params: Vec<Tensor>,
+    /// With adapters, they are trained and `params` are frozen.
+    adapters: Option<Vec<Tensor>>,
+    scale: f64,
+    /// Of what is trained.
+    specs: Arc<[ParamSpec]>,
+    layers: Vec<LayerIndex>,
+    frequencies: Vec<f32>,
+    embedding: usize,
+    final_norm: usize,
+    head: usize,
+}
+
+/// What the model says of each target, on the device.
+#[derive(Debug, Clone)]
+pub struct DeviceScored {
+    /// Log-prob of the target under the softmax at its temperature, nats, f32 `[N]`.
+    pub logprob: Tensor,
+    /// Entropy of that softmax, nats, f32 `[N]`.
+    pub entropy: Tensor,
+}
+
+/// What a forward pass keeps for its backward pass.
+pub struct DeviceTape {
+    tokens: Tensor,
+    views: Views,
+    angles: Angles,
+    layers: Vec<Kept>,
+    /// Output of the last layer, `[rows, hidden]`.
+    last: Tensor,
+    readers: Readers,
+    /// Place of each target's row among those of the last layer.
+    places: Tensor,
+    lse: Tensor,
+}
+
+/// What is kept of one layer.
+enum Kept {
+    Whole(LayerTape),
+    Input(Tensor),
+}
+
+impl std::fmt::Debug for DeviceDecoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceDecoder")
+            .field("device", &self.device.location())
+            .field("compute", &self.compute)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for DeviceTape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceTape")
+            .field("tokens", &self.tokens.elem_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DeviceDecoder {
+    /// Copies parameters and adapters of `decoder` to `device`, which computes as `compute` says.
+    pub fn new(decoder: &Decoder, compute: Compute, device: &Device) -> crate::Result<Self> {
+        let adapters = decoder.adapters.as_ref();
+        // A frozen matrix is a factor and nothing else.
+        let frozen_in_bf16 = adapters.is_some() && compute.precision == Precision::Bf16;
+        let tied = decoder.head == decoder.embedding;
+        let is_factor =
+            |name: &str| name.ends_with("_proj.weight") || (name == "lm_head.weight" && !tied);
+        let copy = |set: &ParamSet, in_bf16: bool| -> Result<Vec<Tensor>> {
+            set.iter()
+                .map(|(name, tensor)| {
+                    let tensor = on_device(tensor, device)?;
+                    if in_bf16 && is_factor(name) {
+                        tensor.to_dtype(DType::BF16)
+                    } else {
+                        Ok(tensor)
+                    }
+                })
+                .collect()
+        };
+        let failed = "copying parameters to the device";
+        let params = copy(&decoder.params, frozen_in_bf16).map_err(Error::tensor(failed))?;
+        let copied = adapters
+            .map(|adapters| copy(&adapters.params, false))
+            .transpose()
+            .map_err(Error::tensor(failed))?;
+        Ok(Self {
+            config: decoder.config.clone(),
+            device: device.clone(),
+            compute,
+            params,
+            adapters: copied,
+            scale: adapters.map_or(0.0, |adapters| f64::from(adapters.config.scale())),
+            specs: decoder.trainable().shared_specs(),
+            layers: decoder.layers.clone(),
+            frequencies: decoder.frequencies.clone(),
+            embedding: decoder.embedding,
+            final_norm: decoder.final_norm,
+            head: decoder.head,
+        })
+    }
+
+    /// Where its parameters lie.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// How it computes.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+
+    /// Shape and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What is trained: the adapters where there are any, else all parameters. Sorted by name.
+    pub fn trainable(&self) -> impl Iterator<Item = (&ParamSpec, &Tensor)> {
+        let tensors = self.adapters.as_ref().unwrap_or(&self.params);
+        self.specs.iter().zip(tensors)
+    }
+
+    /// The same, to be replaced by an optimizer.
+    pub fn trainable_mut(&mut self) -> impl Iterator<Item = (&ParamSpec, &mut Tensor)> {
+        let tensors = self.adapters.as_mut().unwrap_or(&mut self.params);
+        self.specs.iter().zip(tensors)
+    }
+
+    /// Zeros in the shapes of what is trained.
+    pub fn zero_gradients(&self) -> crate::Result<DeviceGradients> {
+        DeviceGradients::zeros(Arc::clone(&self.specs), &self.device)
+            .map_err(Error::tensor("zeros"))
+    }
+
+    /// Copies what is trained into `decoder`, the one this was made of.
+    pub fn read_into(&self, decoder: &mut Decoder) -> crate::Result<()> {
+        let tensors = self.adapters.as_ref().unwrap_or(&self.params);
+        // A copy on a CPU too: kernels change parameters where they lie.
+        let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.copy();
+        let read: Result<Vec<_>> = tensors.iter().map(read).collect();
+        let read = read.map_err(Error::tensor("reading parameters"))?;
+        decoder.trainable_mut().replace(read)
+    }
+
+    fn pass(&self) -> Pass<'_> {
+        Pass {
+            config: &self.config,
+            params: &self.params,
+            adapters: self.adapters.as_deref(),
+            scale: self.scale,
+            precision: self.compute.precision,
+        }
+    }
+
+    fn head<'a>(&'a self, readers: &'a Readers) -> Head<'a> {
+        Head {
+            weight: &self.params[self.head],
+            precision: self.compute.precision,
+            readers,
+        }
+    }
+
+    /// Log-prob and entropy of every target. Keeps nothing.
+    pub fn score(&self, batch: &Packed, targets: &Targets) -> crate::Result<DeviceScored> {
+        let run = self.run(batch, targets, drop)?;
+        Ok(run.scored)
+    }
+
+    /// Log-prob and entropy of every target, and what [`DeviceDecoder::backward`] needs.
+    pub fn forward(
+        &self,
+        batch: &Packed,
+        targets: &Targets,
+    ) -> crate::Result<(DeviceScored, DeviceTape)> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let recompute = self.compute.recompute;
+        let run = self.run(batch, targets, |tape| {
+            layers.push(if recompute {
+                Kept::Input(tape.x)
+            } else {
+                Kept::Whole(tape)
+            });
+        })?;
+        Ok((
+            run.scored,
+            DeviceTape {
+                tokens: run.tokens,
+                views: run.views,
+                angles: run.angles,
+                layers,
+                last: run.last,
+                readers: run.readers,
+                places: run.places,
+                lse: run.lse,
+            },
+        ))
+    }
+
+    /// Adds d(Σ dlogprob[i]·logprob[i])/dparameter to `grads`, for f32 `dlogprob [N]`.
+    pub fn backward(
+        &self,
+        tape: DeviceTape,
+        dlogprob: &Tensor,
+        grads: &mut DeviceGradients,
+    ) -> crate::Result<()> {
+        self.set_products();
+        self.backward_of(tape, dlogprob, grads)
+            .map_err(Error::tensor("the backward pass"))
+    }
+
+    fn backward_of(
+        &self,
+        tape: DeviceTape,
+        dlogprob: &Tensor,
+        grads: &mut DeviceGradients,
+    ) -> Result<()> {
+        let pass = self.pass();
+        let trains_all = self.adapters.is_none();
+        if tape.readers.token.is_empty() {
+            return Ok(());
+        }
+        let mut dx = {
+            let normed = pass.norm(&tape.last, self.final_norm)?;
+            let hidden = normed.index_select(&tape.places, 0)?;
+            let head = self.head(&tape.readers);
+            let dhead = trains_all.then(|| grads.get(self.head));
+            let dhidden = head.backward(dlogprob, &hidden, &tape.lse, dhead)?;
+            let dnormed = scatter_rows(&dhidden, &tape.places, normed.dim(0)?)?;
+            pass.norm_backward(&dnormed, &tape.last, self.final_norm, grads)?
+        };
+        let views = self.views(&tape.views, &tape.angles)?;
+        for (number, kept) in tape.layers.into_iter().enumerate().rev() {
+            let layer = &self.layers[number];
+            let view = &views[usize::from(number + 1 == self.layers.len())];
+            let whole = match kept {
+                Kept::Whole(whole) => whole,
+                Kept::Input(x) => pass.tape(layer, &x, view)?,
+            };
+            dx = pass.backward(layer, whole, &dx, view, grads)?;
+        }
+        if trains_all {
+            let sum = grads.get(self.embedding).index_add(&tape.tokens, &dx, 0)?;
+            grads.set(self.embedding, sum);
+        }
+        Ok(())
+    }
+
+    /// Logits `[positions, vocab]`, row-major, at packed positions: for checks against another
+    /// implementation. Training and scoring never form them.
+    pub fn logits(&self, batch: &Packed, positions: &[u32]) -> crate::Result<Vec<f32>> {
+        let targets = Targets {
+            position: positions.to_vec(),
+            token: vec![0; positions.len()],
+            temperature: vec![1.0; positions.len()],
+        };
+        let run = self.run(batch, &targets, drop)?;
+        let logits = || -> Result<Vec<f32>> {
+            let normed = self.pass().norm(&run.last, self.final_norm)?;
+            let weight = factor(self.compute.precision, &self.params[self.head])?;
+            let hidden = normed.index_select(&run.places, 0)?;
+            hidden.matmul(&weight.t()?)?.flatten_all()?.to_vec1()
+        };
+        logits().map_err(Error::tensor("logits"))
+    }
+
+    fn run(
+        &self,
+        batch: &Packed,
+        targets: &Targets,
+        keep: impl FnMut(LayerTape),
+    ) -> crate::Result<Run> {
+        batch.check(&self.config)?;
+        targets.check(batch.tokens.len(), &self.config)?;
+        self.set_products();
+        self.run_checked(batch, targets, keep)
+            .map_err(Error::tensor("the forward pass"))
+    }
+
+    fn run_checked(
+        &self,
+        batch: &Packed,
+        targets: &Targets,
+        mut keep: impl FnMut(LayerTape),
+    ) -> Result<Run> {
+        let readers = Readers::new(targets);
+        let views = Views::new(&batch.starts, readers.rows.clone());
+        let lengths = batch.starts.windows(2).map(|w| w[1] - w[0]);
+        let table = rope::Table::new(&self.frequencies, lengths.max().unwrap_or(0));
+        let angles = Angles::new(&table, &self.device)?;
+        let tokens = indices(&batch.tokens, &self.device)?;
+        let places = indices(&readers.place, &self.device)?;
+        let pass = self.pass();
+        let mut x = self.params[self.embedding].index_select(&tokens, 0)?;
+        if targets.is_empty() {
+            let none = Tensor::zeros(0, DType::F32, &self.device)?;
+            return Ok(Run {
+                scored: DeviceScored {
+                    logprob: none.clone(),
+                    entropy: none.clone(),
+                },
+                lse: none,
+                last: x,
+                tokens,
+                views,
+                angles,
+                readers,
+                places,
+            });
+        }
+        let on_device = self.views(&views, &angles)?;
+        for (number, layer) in self.layers.iter().enumerate() {
+            let view = &on_device[usize::from(number + 1 == self.layers.len())];
+            let (y, tape) = pass.forward(layer, &x, view)?;
+            keep(tape);
+            x = y;
+        }
+        let hidden = pass.norm(&x, self.final_norm)?.index_select(&places, 0)?;
+        let Output {
+            logprob,
+            entropy,
+            lse,
+        } = self.head(&readers).forward(&hidden)?;
+        Ok(Run {
+            scored: DeviceScored {
+                logprob: logprob.squeeze(1)?,
+                entropy: entropy.squeeze(1)?,
+            },
+            lse,
+            last: x,
+            tokens,
+            views,
+            angles,
+            readers,
+            places,
+        })
+    }
+
+    /// How all layers but the last see the sequences, and how the last does.
+    fn views<'v>(&self, views: &'v Views, angles: &Angles) -> Result<[View<'v>; 2]> {
+        let on_device = |view: &'v view::View| -> Result<View<'v>> {
+            let kept = view.kept.as_ref();
+            Ok(View {
+                pattern: &view.pattern,
+                queries: angles.at(&view.query_positions)?,
+                keys: angles.at(&view.key_positions)?,
+                kept: kept.map(|kept| indices(kept, &self.device)).transpose()?,
+            })
+        };
+        Ok([on_device(&views.all)?, on_device(&views.last)?])
+    }
+
+    /// Whether a card may take products in TF32, which is of the process: it must if factors are
+    /// rounded to bf16, and must not if they are not.
+    fn set_products(&self) {
+        let bf16 = self.compute.precision == Precision::Bf16;
+        candle_core::cuda::set_gemm_reduced_precision_f32(bf16);
+    }
+}
+
+struct Run {
+    scored: DeviceScored,
+    lse: Tensor,
+    last: Tensor,
+    tokens: Tensor,
+    views: Views,
+    angles: Angles,
+    readers: Readers,
+    places: Tensor,
+}
+
+/// A copy of a host tensor that shares no memory with it, on a CPU neither.
+fn on_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
+    let values = values(tensor).map_err(candle_core::Error::wrap)?;
+    Tensor::from_slice(&values, tensor.shape(), device)
+}

@@ -1,0 +1,201 @@
+//! The NVIDIA driver, asked before candle is: candle's bindings panic where a library is missing.
+
+#![expect(
+    unsafe_code,
+    reason = "a foreign library: its functions have the C signatures that NVIDIA documents"
+)]
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+use libloading::{Library, Symbol};
+
+use super::Card;
+
+/// What candle opens besides the driver when a device is made, and what it then runs.
+const LIBRARIES: [&str; 2] = ["libcublas", "libcurand"];
+/// Attributes of a device (`CUdevice_attribute`): compute capability.
+const MAJOR: c_int = 75;
+const MINOR: c_int = 76;
+/// Attribute of a memory pool (`CUmemPool_attribute`): most bytes in use at once.
+const USED_MEMORY_HIGH: c_int = 8;
+
+type Problem<T> = Result<T, String>;
+
+struct Driver(Library);
+
+impl Driver {
+    fn open() -> Problem<Self> {
+        let open = |name: &str| {
+            // SAFETY: loading the driver runs its initialisers, which is what it is for.
+            unsafe { Library::new(name) }
+        };
+        let library = open("libcuda.so.1").or_else(|_| open("libcuda.so"));
+        let library = library.map_err(|error| {
+            format!(
+                "the NVIDIA driver is not installed: {error}; run it on a machine with a card and \
+                 its driver (in a container, with --gpus all), or train on the CPU with \
+                 learner.device = \"cpu\""
+            )
+        })?;
+        let driver = Self(library);
+        driver.call(
+            "cuInit",
+            |init: &Symbol<'_, extern "C" fn(c_uint) -> c_int>| init(0),
+        )?;
+        Ok(driver)
+    }
+
+    /// Calls the function `name`; a status other than 0 is an error.
+    fn call<F>(&self, name: &str, call: impl FnOnce(&Symbol<'_, F>) -> c_int) -> Problem<()> {
+        // SAFETY: the caller names a function of the signature it calls.
+        let function = unsafe { self.0.get::<F>(name) };
+        let function = function.map_err(|error| format!("the driver has no {name}: {error}"))?;
+        match call(&function) {
+            0 => Ok(()),
+            status => Err(format!(
+                "the driver's {name} failed: {}; see whether nvidia-smi works here",
+                self.error(status)
+            )),
+        }
+    }
+
+    fn error(&self, status: c_int) -> String {
+        type GetErrorString = extern "C" fn(c_int, *mut *const c_char) -> c_int;
+        let mut text: *const c_char = std::ptr::null();
+        // SAFETY: the signature is that of cuda.h.
+        let function = unsafe { self.0.get::<GetErrorString>("cuGetErrorString") };
+        match function {
+            Ok(function) if function(status, &raw mut text) == 0 && !text.is_null() => {
+                // SAFETY: the driver's strings are constants that end in 0.
+                let text = unsafe { CStr::from_ptr(text) };
+                format!("{} (error {status})", text.to_string_lossy())
+            }
+            _ => format!("error {status}"),
+        }
+    }
+
+    fn number(
+        &self,
+        name: &str,
+        call: impl FnOnce(&Symbol<'_, extern "C" fn(*mut c_int) -> c_int>, *mut c_int) -> c_int,
+    ) -> Problem<c_int> {
+        let mut number = 0;
+        self.call(name, |function| call(function, &raw mut number))?;
+        Ok(number)
+    }
+
+    fn device(&self, number: usize) -> Problem<c_int> {
+        let count = self.number("cuDeviceGetCount", |get, count| get(count))?;
+        let ordinal = c_int::try_from(number).ok().filter(|&n| n < count);
+        let Some(ordinal) = ordinal else {
+            return Err(format!(
+                "this machine has {count} cards, numbered from 0; name one of them, and see \
+                 CUDA_VISIBLE_DEVICES"
+            ));
+        };
+        let mut device = 0;
+        self.call(
+            "cuDeviceGet",
+            |get: &Symbol<'_, extern "C" fn(*mut c_int, c_int) -> c_int>| {
+                get(&raw mut device, ordinal)
+            },
+        )?;
+        Ok(device)
+    }
+
+    fn attribute(&self, device: c_int, attribute: c_int) -> Problem<c_int> {
+        type Get = extern "C" fn(*mut c_int, c_int, c_int) -> c_int;
+        let mut value = 0;
+        self.call("cuDeviceGetAttribute", |get: &Symbol<'_, Get>| {
+            get(&raw mut value, attribute, device)
+        })?;
+        Ok(value)
+    }
+}
+
+/// The card of this number, if all that candle needs is there.
+pub(super) fn card(number: usize) -> Problem<Card> {
+    let driver = Driver::open()?;
+    let device = driver.device(number)?;
+    let version = driver.number("cuDriverGetVersion", |get, version| get(version))?;
+    let mut name = [0 as c_char; 128];
+    driver.call(
+        "cuDeviceGetName",
+        |get: &Symbol<'_, extern "C" fn(*mut c_char, c_int, c_int) -> c_int>| {
+            get(name.as_mut_ptr(), name.len() as c_int, device)
+        },
+    )?;
+    let mut bytes = 0_usize;
+    driver.call(
+        "cuDeviceTotalMem_v2",
+        |get: &Symbol<'_, extern "C" fn(*mut usize, c_int) -> c_int>| get(&raw mut bytes, device),
+    )?;
+    let (major, minor) = (
+        driver.attribute(device, MAJOR)?,
+        driver.attribute(device, MINOR)?,
+    );
+    libraries()?;
+    // SAFETY: the driver ends the name with 0, within the length it was given.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Ok(Card {
+        number,
+        name: name.to_string_lossy().into_owned(),
+        bytes: bytes as u64,
+        capability: format!("{major}.{minor}"),
+        driver: format!("{}.{}", version / 1000, version % 1000 / 10),
+    })
+}
+
+/// Whether cuBLAS and cuRAND can be loaded, under any of the names candle's bindings try first.
+fn libraries() -> Problem<()> {
+    for library in LIBRARIES {
+        let names = ["", ".13", ".12", ".11", ".10"];
+        let found = names.iter().any(|version| {
+            // SAFETY: loading runs the library's initialisers, as candle is about to.
+            unsafe { Library::new(format!("{library}.so{version}")) }.is_ok()
+        });
+        if !found {
+            return Err(format!(
+                "{library}.so is not found, which CUDA's toolkit or the wheels nvidia-cublas and \
+                 nvidia-curand bring; put its folder on LD_LIBRARY_PATH, often \
+                 /usr/local/cuda/lib64"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The most bytes this process had in use at once on a card, in the pool candle takes them from.
+pub(super) fn peak_bytes(number: usize) -> Problem<u64> {
+    type GetPool = extern "C" fn(*mut *mut c_void, c_int) -> c_int;
+    type GetAttribute = extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int;
+    let driver = Driver::open()?;
+    let device = driver.device(number)?;
+    let mut pool: *mut c_void = std::ptr::null_mut();
+    driver.call("cuDeviceGetDefaultMemPool", |get: &Symbol<'_, GetPool>| {
+        get(&raw mut pool, device)
+    })?;
+    let mut bytes = 0_u64;
+    driver.call("cuMemPoolGetAttribute", |get: &Symbol<'_, GetAttribute>| {
+        get(pool, USED_MEMORY_HIGH, (&raw mut bytes).cast())
+    })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::card;
+
+    /// With a card it is described; without, it is said what is missing.
+    #[test]
+    fn what_is_there_is_told() {
+        match card(0) {
+            Ok(card) => assert!(card.bytes > 0 && !card.name.is_empty(), "{card}"),
+            Err(problem) => assert!(
+                problem.contains("driver") || problem.contains("LD_LIBRARY_PATH"),
+                "{problem}"
+            ),
+        }
+        assert!(card(4096).is_err());
+    }
+}

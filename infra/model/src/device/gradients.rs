@@ -1,0 +1,83 @@
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::params::ParamSpec;
+use crate::{Error, Gradients};
+
+/// Values of a piece of the norm's sum: 128 MB in f64.
+const PIECE: usize = 1 << 24;
+
+/// One gradient per trainable parameter, on the device, sorted by name.
+#[derive(Debug)]
+pub struct DeviceGradients {
+    specs: Arc<[ParamSpec]>,
+    tensors: Vec<Tensor>,
+}
+
+impl DeviceGradients {
+    pub(super) fn zeros(specs: Arc<[ParamSpec]>, device: &Device) -> Result<Self> {
+        let tensors = specs
+            .iter()
+            .map(|spec| Tensor::zeros(spec.shape(), DType::F32, device))
+            .collect::<Result<_>>()?;
+        Ok(Self { specs, tensors })
+    }
+
+    /// Names, shapes and gradients, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&ParamSpec, &Tensor)> {
+        self.specs.iter().zip(&self.tensors)
+    }
+
+    /// Euclidean norm over all gradients, squared and summed in f64 in one fixed order; not finite
+    /// where any gradient is not. One number a tensor leaves the device, together.
+    pub fn global_norm(&self) -> crate::Result<f64> {
+        let squares = |tensor: &Tensor| -> Result<Tensor> {
+            let flat = tensor.flatten_all()?;
+            let pieces = (0..flat.elem_count()).step_by(PIECE).map(|start| {
+                let len = PIECE.min(flat.elem_count() - start);
+                let piece = flat.narrow(0, start, len)?.to_dtype(DType::F64)?;
+                piece.sqr()?.sum_all()
+            });
+            Tensor::stack(&pieces.collect::<Result<Vec<_>>>()?, 0)?.sum_all()
+        };
+        let all = || {
+            let sums = self.tensors.iter().map(squares);
+            Tensor::stack(&sums.collect::<Result<Vec<_>>>()?, 0)?.to_vec1::<f64>()
+        };
+        let sums = all().map_err(Error::tensor("global_norm"))?;
+        Ok(sums.iter().sum::<f64>().sqrt())
+    }
+
+    /// A copy on `device`.
+    pub fn from_host(gradients: &Gradients, device: &Device) -> crate::Result<Self> {
+        let tensors = gradients.iter().map(|(_, x)| x.to_device(device));
+        let tensors: Result<Vec<_>> = tensors.collect();
+        Ok(Self {
+            specs: gradients.shared_specs(),
+            tensors: tensors.map_err(Error::tensor("copying gradients to the device"))?,
+        })
+    }
+
+    /// A copy in this machine's memory.
+    pub fn to_host(&self) -> crate::Result<Gradients> {
+        let tensors = self.tensors.iter().map(|x| x.to_device(&Device::Cpu));
+        let tensors: Vec<_> = tensors
+            .collect::<Result<_>>()
+            .map_err(Error::tensor("reading gradients"))?;
+        Ok(Gradients::from_tensors(Arc::clone(&self.specs), tensors))
+    }
+
+    pub(super) fn get(&self, index: usize) -> &Tensor {
+        &self.tensors[index]
+    }
+
+    pub(super) fn set(&mut self, index: usize, gradient: Tensor) {
+        self.tensors[index] = gradient;
+    }
+
+    pub(super) fn add(&mut self, index: usize, gradient: &Tensor) -> Result<()> {
+        self.tensors[index] = (&self.tensors[index] + gradient)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! Output head and token log-prob: logits exist only as blocks of [`ROWS`] targets × [`VOCAB`]
+//! tokens, forward and backward.
+
+use std::ops::Range;
+
+use candle_core::{DType, Result, Tensor};
+
+use super::ops::{factor, indices};
+use crate::Precision;
+use crate::view::Readers;
+
+/// Targets of a block.
+const ROWS: usize = 2048;
+/// Tokens of a block: with [`ROWS`] targets its logits take 64 MB.
+const VOCAB: usize = 8192;
+/// candle's kernels read 0 from this index and write nothing to it.
+const NOWHERE: u32 = u32::MAX;
+
+/// The head's weight `[vocab, width]`, and how its products are taken.
+pub(super) struct Head<'a> {
+    pub(super) weight: &'a Tensor,
+    pub(super) precision: Precision,
+    pub(super) readers: &'a Readers,
+}
+
+/// What the head says, each `[n, 1]`.
+pub(super) struct Output {
+    pub(super) logprob: Tensor,
+    pub(super) entropy: Tensor,
+    /// Log-sum-exp of logits/temperature, for the backward pass.
+    pub(super) lse: Tensor,
+}
+
+/// A softmax seen so far; all `[rows, 1]`.
+struct Running {
+    /// Largest z = logit/temperature.
+    top: Tensor,
+    /// Σ eᶻ⁻ᵗᵒᵖ, f64.
+    sum: Tensor,
+    /// Σ eᶻ⁻ᵗᵒᵖ·(z − top), f64.
+    weighted: Tensor,
+    /// z of the token asked for, or 0 so far.
+    chosen: Tensor,
+}
+
+impl Head<'_> {
+    fn targets(&self) -> usize {
+        self.readers.token.len()
+    }
+
+    fn row_blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let n = self.targets();
+        (0..n)
+            .step_by(ROWS)
+            .map(move |row| row..(row + ROWS).min(n))
+    }
+
+    fn token_blocks(&self) -> Result<impl Iterator<Item = Range<usize>> + use<>> {
+        let vocab = self.weight.dim(0)?;
+        let starts = (0..vocab).step_by(VOCAB);
+        Ok(starts.map(move |token| token..(token + VOCAB).min(vocab)))
+    }
+
+    /// 1/temperature, `[n, 1]`.
+    fn inverse_temperature(&self) -> Result<Tensor> {
+        let inverse: Vec<f32> = self.readers.temperature.iter().map(|t| 1.0 / t).collect();
+        Tensor::from_vec(inverse, (self.targets(), 1), self.weight.device())
+    }
+
+    /// Place of each row's token among `tokens`, `[rows, 1]`.
+    fn places(&self, rows: Range<usize>, tokens: &Range<usize>) -> Result<Tensor> {
+        let place = |&token: &u32| {
+            let token = token as usize;
+            let inside = tokens.contains(&token);
+            if inside {
+                (token - tokens.start) as u32
+            } else {
+                NOWHERE
+            }
+        };
+        let places: Vec<u32> = self.readers.token[rows].iter().map(place).collect();
+        indices(&places, self.weight.device())?.unsqueeze(1)
+    }
+
+    fn weights_of(&self, tokens: &Range<usize>) -> Result<Tensor> {
+        let rows = self.weight.narrow(0, tokens.start, tokens.len())?;
+        factor(self.precision, &rows)
+    }
+
+    /// Log-prob and entropy for hidden states `[n, width]`, which are factors already.
+    pub(super) fn forward(&self, hidden: &Tensor) -> Result<Output> {
+        let inverse = self.inverse_temperature()?;
+        let mut running: Vec<Option<Running>> = self.row_blocks().map(|_| None).collect();
+        for tokens in self.token_blocks()? {
+            let weight = self.weights_of(&tokens)?;
+            for (rows, state) in self.row_blocks().zip(&mut running) {
+                let z = hidden
+                    .narrow(0, rows.start, rows.len())?
+                    .matmul(&weight.t()?)?
+                    .broadcast_mul(&inverse.narrow(0, rows.start, rows.len())?)?;
+                let places = self.places(rows, &tokens)?;
+                *state = Some(Running::absorb(state.take(), &z, &places)?);
+            }
+        }
+        let running: Vec<Running> = running.into_iter().flatten().collect();
+        let join = |part: fn(&Running) -> &Tensor| {
+            let parts: Vec<_> = running.iter().map(part).collect();
+            Tensor::cat(&parts, 0)?.to_dtype(DType::F64)
+        };
+        let top = join(|running| &running.top)?;
+        let sum = join(|running| &running.sum)?;
+        let log_sum = sum.log()?;
+        let logprob = ((join(|running| &running.chosen)? - &top)? - &log_sum)?;
+        // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
+        let logprob = logprob
+            .gt(0.0)?
+            .where_cond(&logprob.zeros_like()?, &logprob)?;
+        let entropy = (&log_sum - (join(|running| &running.weighted)? / sum)?)?;
+        Ok(Output {
+            logprob: logprob.to_dtype(DType::F32)?,
+            entropy: entropy.to_dtype(DType::F32)?,
+            lse: (top + log_sum)?.to_dtype(DType::F32)?,
+        })
+    }
+
+    /// dhidden `[n, width]`, and dweight, where given, += …, from d/dlogprob `[n]` and the
+    /// forward pass's `lse`.
+    pub(super) fn backward(
+        &self,
+        dlogprob: &Tensor,
+        hidden: &Tensor,
+        lse: &Tensor,
+        dweight: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let inverse = self.inverse_temperature()?;
+        let slopes = (dlogprob.reshape((self.targets(), 1))? * &inverse)?;
+        let mut dhidden: Vec<Option<Tensor>> = self.row_blocks().map(|_| None).collect();
+        for tokens in self.token_blocks()? {
+            let weight = self.weights_of(&tokens)?;
+            let mut dblock: Option<Tensor> = None;
+            for (rows, dhidden) in self.row_blocks().zip(&mut dhidden) {
+                let of_rows = |x: &Tensor| x.narrow(0, rows.start, rows.len());
+                let (hidden, slope) = (of_rows(hidden)?, of_rows(&slopes)?);
+                let z = hidden
+                    .matmul(&weight.t()?)?
+                    .broadcast_mul(&of_rows(&inverse)?)?;
+                let softmax = z.broadcast_sub(&of_rows(lse)?)?.exp()?;
+                let places = self.places(rows.clone(), &tokens)?;
+                let dlogits = softmax
+                    .broadcast_mul(&slope.neg()?)?
+                    .scatter_add(&places, &slope, 1)?;
+                let dlogits = factor(self.precision, &dlogits)?;
+                add(dhidden, dlogits.matmul(&weight)?)?;
+                if dweight.is_some() {
+                    add(&mut dblock, dlogits.t()?.matmul(&hidden)?)?;
+                }
+            }
+            if let (Some(dweight), Some(dblock)) = (dweight, dblock) {
+                let sum = (dweight.narrow(0, tokens.start, tokens.len())? + dblock)?;
+                dweight.slice_set(&sum, 0, tokens.start)?;
+            }
+        }
+        let dhidden: Vec<Tensor> = dhidden.into_iter().flatten().collect();
+        Tensor::cat(&dhidden, 0)
+    }
+}
+
+fn add(sum: &mut Option<Tensor>, next: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        None => next,
+        Some(sum) => (sum + next)?,
+    });
+    Ok(())
+}
+
+impl Running {
+    fn absorb(before: Option<Self>, z: &Tensor, places: &Tensor) -> Result<Self> {
+        let largest = z.max_keepdim(1)?;
+        let top = match &before {
+            None => largest,
+            Some(before) => before.top.maximum(&largest)?,
+        };
+        let below = z.broadcast_sub(&top)?;
+        let e = below.exp()?;
+        let total = |x: &Tensor| x.sum_keepdim(1)?.to_dtype(DType::F64);
+        let (sum, weighted) = (total(&e)?, total(&(e * below)?)?);
+        let chosen = z.gather(places, 1)?;
+        let Some(before) = before else {
+            return Ok(Self {
+                top,
+                sum,
+                weighted,
+                chosen,
+            });
+        };
+        let shift = (before.top.to_dtype(DType::F64)? - top.to_dtype(DType::F64)?)?;
+        let factor = shift.exp()?;
+        let moved = ((before.weighted + (shift * &before.sum)?)? * &factor)?;
+        Ok(Self {
+            top,
+            sum: ((before.sum * factor)? + sum)?,
+            weighted: (moved + weighted)?,
+            chosen: (before.chosen + chosen)?,
+        })
+    }
+}
