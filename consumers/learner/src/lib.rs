@@ -6,6 +6,7 @@
 //! ([`trainer`]).
 
 mod adamw;
+mod bench;
 mod device;
 mod error;
 pub mod fingerprint;
@@ -24,6 +25,8 @@ pub mod update;
 mod warm_start;
 
 pub use adamw::AdamW;
+pub use bench::{BenchShape, Updates, bench_updates};
+pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
@@ -36,4 +39,5 @@ pub use source::{
     Unreadable,
 };
 pub use trainer::lora_config;
+pub use vintage_model::{ModelConfig, Place};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

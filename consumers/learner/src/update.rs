@@ -47,6 +47,37 @@ impl Policy {
         }
     }
 
+    /// Runs an update on batches that are laid out, where updates are computed.
+    pub(crate) fn run(
+        &mut self,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        let compute = compute(&plan.training);
+        let Some(device) = self.device.clone() else {
+            self.decoder.set_compute(compute);
+            let mut host = Host {
+                decoder: &mut self.decoder,
+                optimizer: &mut self.optimizer,
+            };
+            return run(&mut host, plan, batches, outcome);
+        };
+        if !is_supported(&rule(&plan.algorithm)) {
+            return Err(Error::Settings(format!(
+                "update {}: algorithm {:?} is not there on a device; train on the CPU with \
+                 learner.device = \"cpu\", or by another rule",
+                plan.version, plan.algorithm.name
+            )));
+        }
+        let twin = self.twin(compute, &device)?;
+        run(twin, plan, batches, outcome)?;
+        match (&outcome.skipped, &self.twin) {
+            (None, Some(twin)) => Ok(twin.decoder.read_into(&mut self.decoder)?),
+            _ => Ok(()),
+        }
+    }
+
     /// The twin on `device`, made anew where none computes as `compute` says.
     fn twin(&mut self, compute: Compute, device: &Device) -> Result<&mut Twin> {
         if !matches!(&self.twin, Some(twin) if twin.decoder.compute() == compute) {
@@ -146,28 +177,7 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         ..Outcome::default()
     };
 
-    let compute = compute(&plan.training);
-    if let Some(device) = policy.device.clone() {
-        if !is_supported(&rule(&plan.algorithm)) {
-            return Err(Error::Settings(format!(
-                "plan {}: algorithm {:?} is not there on a device; train on the CPU with \
-                 learner.device = \"cpu\", or by another rule",
-                plan.version, plan.algorithm.name
-            )));
-        }
-        let twin = policy.twin(compute, &device)?;
-        run(twin, plan, &batches, &mut outcome)?;
-        if let (None, Some(twin)) = (&outcome.skipped, &policy.twin) {
-            twin.decoder.read_into(&mut policy.decoder)?;
-        }
-    } else {
-        policy.decoder.set_compute(compute);
-        let mut host = Host {
-            decoder: &mut policy.decoder,
-            optimizer: &mut policy.optimizer,
-        };
-        run(&mut host, plan, &batches, &mut outcome)?;
-    }
+    policy.run(plan, &batches, &mut outcome)?;
     Ok(outcome)
 }
 

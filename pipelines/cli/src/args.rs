@@ -7,7 +7,9 @@ mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
-pub(crate) use bench::{ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand};
+pub(crate) use bench::{
+    ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, UpdateBenchArgs,
+};
 pub(crate) use config::ConfigArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{

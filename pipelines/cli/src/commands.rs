@@ -4,6 +4,7 @@ mod audit;
 mod bench_archive;
 mod bench_codec;
 mod bench_transport;
+mod bench_update;
 mod bench_weigh;
 mod broker;
 mod completions;
@@ -21,7 +22,7 @@ mod weigh;
 
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io::{self, BufRead, BufReader},
     path::Path,
 };
 
@@ -35,6 +36,7 @@ use vintage_flow::{
     progress::{Display, Screen, watch},
     transport::Load,
 };
+use vintage_learner::CaseWeigher;
 
 use crate::{
     args::{BenchCommand, Variant, Verb, WeighArgs},
@@ -112,6 +114,7 @@ async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
         } => {
             bench_codec::codec(*rows, *tokens, *seconds, context)?;
         }
+        BenchCommand::Update(args) => bench_update::update(args, context).await?,
         BenchCommand::Archive(args) => bench_archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => bench_archive::arm(args).await?,
     }
@@ -120,19 +123,29 @@ async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
 
 fn weigh_file(args: &WeighArgs) -> Result<Outcome> {
     use vintage_m2po::case;
+    let cases: Box<dyn BufRead> = if args.cases == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let path = args.cases.display();
+        let file = File::open(&args.cases)
+            .map_err(|error| Usage::new(format!("cannot read the cases in {path}: {error}")))?;
+        Box::new(BufReader::new(file))
+    };
+    let mut out = writer();
+    if let Some(place) = args.device {
+        let weigher = CaseWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
+        let differ = weigh::compare(cases, &mut out, &weigher)?;
+        return Ok(if differ {
+            Outcome::Negative
+        } else {
+            Outcome::Done
+        });
+    }
     let variant = match args.variant {
         Variant::Paper => case::Variant::Paper,
         Variant::Areal => case::Variant::Areal,
         Variant::Fork => case::Variant::Fork,
     };
-    let mut out = writer();
-    if args.cases == Path::new("-") {
-        weigh::run(io::stdin().lock(), &mut out, variant)?;
-    } else {
-        let path = args.cases.display();
-        let file = File::open(&args.cases)
-            .map_err(|error| Usage::new(format!("cannot read the cases in {path}: {error}")))?;
-        weigh::run(BufReader::new(file), &mut out, variant)?;
-    }
+    weigh::run(cases, &mut out, variant)?;
     Ok(Outcome::Done)
 }

@@ -8,6 +8,7 @@ use std::{
 
 use serde::Serialize;
 use vintage_bus::{Bus, TopicSpec, TopicTable};
+use vintage_model::Place;
 use vintage_rollout::PromptSet;
 use vintage_store::Store;
 
@@ -89,7 +90,7 @@ impl Check {
 
 /// Looks at everything a run with these settings, in a folder at or below `out`, would need.
 pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
-    let mut checks = vec![machine()];
+    let mut checks = vec![machine(), device(config)];
     checks.extend(prompts(config));
     checks.extend(model(config));
     checks.extend(memory(config));
@@ -112,6 +113,35 @@ fn machine() -> Check {
         return Check::note(name, found, "learner and producer take turns on one core");
     }
     Check::good(name, found)
+}
+
+/// Where updates will be computed, and whether there is a card that could.
+fn device(config: &RunConfig) -> Check {
+    let name = "device";
+    match config.learner.device {
+        Place::Cpu => match Place::Cuda(0).card() {
+            Ok(Some(card)) => Check::note(
+                name,
+                format!("cpu; there is a card: {card}"),
+                "train on it with learner.device = \"cuda\"",
+            ),
+            _ if Path::new("/proc/driver/nvidia/version").exists() => Check::note(
+                name,
+                "cpu; there is an NVIDIA driver",
+                "train on its card with a build that has CUDA (infra/cuda/build.sh) and \
+                 learner.device = \"cuda\"",
+            ),
+            _ => Check::good(name, "cpu"),
+        },
+        place @ Place::Cuda(_) => match place.card() {
+            Ok(card) => Check::good(name, card.map_or_else(String::new, |card| card.to_string())),
+            Err(error) => Check::bad(
+                name,
+                error.to_string(),
+                "see infra/cuda/README.md, or set learner.device = \"cpu\"",
+            ),
+        },
+    }
 }
 
 fn prompts(config: &RunConfig) -> Vec<Check> {

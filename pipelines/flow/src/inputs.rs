@@ -40,6 +40,9 @@ pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
 
 /// The same without the broker, which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
+    if trains == Trains::Here {
+        let _is_there = config.learner.device.card()?;
+    }
     let (mut train, mut heldout) = load(&config.prompts)?;
     // A path is only for messages here.
     let rollout = rollout_config(config, train.path())?;

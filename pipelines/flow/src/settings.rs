@@ -48,6 +48,7 @@ pub(crate) async fn learner_settings(
         algorithm: config.algorithm(),
         optimizer: learner.optimizer.clone(),
         training: learner.training(),
+        device: learner.device,
         blend: blended.map(|archive| Blend {
             source: archive.topic().to_owned(),
             groups: learner.blended_groups(),

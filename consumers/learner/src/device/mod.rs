@@ -1,6 +1,7 @@
 //! Updates on a device: the twin of decoder, rule and optimizer that lives there.
 
 mod adamw;
+mod case;
 mod mask;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use vintage_control::{OptimizerSettings, Plan};
 use vintage_m2po::Rule;
 use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
 
+pub use self::case::{CaseWeigher, WeighedCase};
 pub(crate) use self::tokens::Known;
 pub(crate) use self::weigh::{DeviceWeighed, Problem, is_supported, weigh};
 use crate::pack::Batch;

@@ -75,33 +75,44 @@ pub(crate) fn weigh(
     if !known.is_finite() {
         return Err(on_host(rule, clamp, new, known));
     }
+    if !known.valid.contains(&true) {
+        return Ok(DeviceWeighed {
+            weight: new.zeros_like()?,
+            mask: new.to_dtype(DType::F64)?.zeros_like()?,
+            loss: 0.0,
+            stats: Stats {
+                ratio_bounds: bounds(rule),
+                ..Stats::default()
+            },
+        });
+    }
     let tokens = DeviceTokens::new(new, known)?;
     if tokens.not_finite.to_scalar::<f64>()? > 0.0 {
         return Err(on_host(rule, clamp, new, known));
     }
     let terms = Terms::new(rule, clamp, &tokens)?;
-    let weight = if tokens.n_valid == 0 {
-        new.zeros_like()?
-    } else {
-        (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?
-    };
+    let weight = (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?;
     let (loss, mut stats) = terms.tally(&tokens, clamp)?;
-    match *rule {
+    if let Rule::M2poAreal { .. } = rule {
         // Over all valid tokens, prox against behaviour.
-        Rule::M2poAreal { eps, .. } => {
-            stats.m2_rule_before = stats.m2_all_before;
-            stats.m2_rule_after = stats.m2_all_after;
-            stats.ratio_bounds = Some((1.0 - eps, 1.0 + eps));
-        }
-        Rule::GrpoClip { eps } => stats.ratio_bounds = Some((1.0 - eps, 1.0 + eps)),
-        _ => {}
+        stats.m2_rule_before = stats.m2_all_before;
+        stats.m2_rule_after = stats.m2_all_after;
     }
+    stats.ratio_bounds = bounds(rule);
     Ok(DeviceWeighed {
         weight,
         mask: terms.mask,
         loss,
         stats,
     })
+}
+
+/// Bounds on r of a rule that clips.
+fn bounds(rule: &Rule) -> Option<(f64, f64)> {
+    match *rule {
+        Rule::M2poAreal { eps, .. } | Rule::GrpoClip { eps } => Some((1.0 - eps, 1.0 + eps)),
+        _ => None,
+    }
 }
 
 /// The rule's own word on a batch that has no finite numbers: only then the tokens are read back.
@@ -140,7 +151,7 @@ impl Terms {
         let ratio = log_ratio.clamp(-clamp, clamp)?.exp()?;
         // −r·A, which is 0 where a token is not valid.
         let open = (&ratio * advantage)?.neg()?;
-        let all = tokens.n_valid.max(1) as f64;
+        let all = tokens.n_valid as f64;
         let none = valid.zeros_like()?;
         let squares = log_ratio.sqr()?;
         Ok(match *rule {

@@ -165,19 +165,31 @@ fn libraries() -> Problem<()> {
     Ok(())
 }
 
+/// A function that gets or sets an attribute of a memory pool.
+type PoolAttribute = extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int;
+
 /// The most bytes this process had in use at once on a card, in the pool candle takes them from.
 pub(super) fn peak_bytes(number: usize) -> Problem<u64> {
+    peak(number, "cuMemPoolGetAttribute")
+}
+
+/// Counts the peak anew from now on.
+pub(super) fn forget_peak(number: usize) -> Problem<u64> {
+    peak(number, "cuMemPoolSetAttribute")
+}
+
+fn peak(number: usize, function: &str) -> Problem<u64> {
     type GetPool = extern "C" fn(*mut *mut c_void, c_int) -> c_int;
-    type GetAttribute = extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int;
     let driver = Driver::open()?;
     let device = driver.device(number)?;
     let mut pool: *mut c_void = std::ptr::null_mut();
     driver.call("cuDeviceGetDefaultMemPool", |get: &Symbol<'_, GetPool>| {
         get(&raw mut pool, device)
     })?;
+    // To be set to 0 is to be counted anew.
     let mut bytes = 0_u64;
-    driver.call("cuMemPoolGetAttribute", |get: &Symbol<'_, GetAttribute>| {
-        get(pool, USED_MEMORY_HIGH, (&raw mut bytes).cast())
+    driver.call(function, |call: &Symbol<'_, PoolAttribute>| {
+        call(pool, USED_MEMORY_HIGH, (&raw mut bytes).cast())
     })?;
     Ok(bytes)
 }

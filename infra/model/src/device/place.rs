@@ -130,6 +130,15 @@ impl Place {
         None
     }
 
+    /// Counts the peak anew from now on.
+    pub fn forget_peak(self) {
+        #[cfg(feature = "cuda")]
+        if let Self::Cuda(number) = self {
+            // Without it, the peak is that of the process.
+            let _not_there = super::driver::forget_peak(number);
+        }
+    }
+
     #[cfg(feature = "cuda")]
     fn look(self, number: usize) -> Result<Card> {
         super::driver::card(number).map_err(|problem| self.refuse(&problem))

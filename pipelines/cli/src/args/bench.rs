@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use vintage_learner::Place;
 
 /// Measure the parts whose speed is promised.
 #[derive(Debug, Args)]
@@ -67,6 +68,9 @@ pub(crate) enum BenchCommand {
     },
     /// A loaded topic drained to Parquet: the sink, what its guarantees cost, and a pyarrow script.
     Archive(ArchiveBenchArgs),
+    /// Updates of a random model: tokens per second in f32 and bf16, the rule's share, memory.
+    #[command(after_long_help = BENCH_UPDATE)]
+    Update(UpdateBenchArgs),
     #[command(hide = true)]
     ArchiveArm(ArchiveArmArgs),
 }
@@ -140,6 +144,42 @@ impl std::fmt::Display for BenchArm {
         let value = self.to_possible_value();
         f.write_str(value.as_ref().map_or("", |value| value.get_name()))
     }
+}
+
+const BENCH_UPDATE: &str = "\
+Examples:
+  vintage bench update
+  vintage bench update --device cuda --model models/Qwen2.5-0.5B --rows 64 --completion 512
+
+Weights and tokens are random: of DIR only config.json is read.";
+
+/// Arguments of `vintage bench update`.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateBenchArgs {
+    /// What computes: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Place,
+    /// Folder whose config.json says the model's shape. [default: width 256, 4 layers, 3.7 M]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// Completions of an update.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) rows: usize,
+    /// Tokens of a prompt.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) prompt: usize,
+    /// Tokens of a completion.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    pub(crate) completion: usize,
+    /// Tokens that go through the model together.
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub(crate) micro_batch_tokens: usize,
+    /// Keep each layer's input alone, as learner.recompute does.
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// Updates to time, after one that is not.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) updates: usize,
 }
 
 /// One arm, as `vintage bench archive` starts it.

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use vintage_learner::Place;
 
 use super::{ConfigArgs, SelectionArgs};
 
@@ -210,6 +211,7 @@ const WEIGH: &str = "\
 Examples:
   vintage weigh cases.jsonl
   vintage weigh --variant areal - < cases.jsonl
+  vintage weigh --device cuda cases.jsonl         exit code 3 if any differs from the reference
 
 A case: {\"id\": \"a\", \"threshold\": 0.04, \"logprob_new\": […], \"logprob_behav\": […],
 \"advantages\": […], \"loss_mask\": […]}. Output is JSON lines whatever --output says.";
@@ -224,6 +226,10 @@ pub(crate) struct WeighArgs {
     /// Whose reading of the algorithm.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) variant: Variant,
+    /// Weigh by the paper's rule on a card (cuda, cuda:N), in f32 as a learner does, and compare
+    /// with the reference.
+    #[arg(long, value_name = "DEVICE", conflicts_with = "variant")]
+    pub(crate) device: Option<Place>,
 }
 
 /// Whose M2PO.
@@ -259,6 +265,9 @@ pub(crate) struct ParityArgs {
     /// Folder of Hugging Face folders with their oracles, or one of them.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
+    /// What computes: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Place,
 }
 
 const EXPORT: &str = "\

@@ -13,8 +13,8 @@ use crate::{
 
 /// `vintage parity DIR`
 pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<Outcome> {
-    let folder = args.folder.clone();
-    let parity = spawn_blocking(move || compare(&folder))
+    let (folder, place) = (args.folder.clone(), args.device);
+    let parity = spawn_blocking(move || compare(&folder, place))
         .await
         .context("comparing the models panicked")?
         .map_err(|error| Usage::new(error.to_string()))?;

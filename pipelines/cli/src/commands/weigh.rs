@@ -4,6 +4,7 @@ use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use vintage_learner::CaseWeigher;
 use vintage_m2po::case::{Case, Outcome, Variant};
 
 /// What a run of `weigh` met with.
@@ -24,6 +25,35 @@ pub(crate) struct Weighed {
 /// writing that fails.
 pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -> Result<Weighed> {
     let mut weighed = Weighed::default();
+    each_case(input, out, |case| {
+        let outcome = case.weigh(variant);
+        weighed.cases += 1;
+        weighed.refused += u64::from(matches!(outcome, Outcome::Refused { .. }));
+        outcome
+    })?;
+    Ok(weighed)
+}
+
+/// The same on a device. Returns whether any case differs from the reference.
+pub(crate) fn compare(
+    input: impl BufRead,
+    out: &mut impl Write,
+    weigher: &CaseWeigher,
+) -> Result<bool> {
+    let mut differ = false;
+    each_case(input, out, |case| {
+        let weighed = weigher.weigh(case);
+        differ |= weighed.differs.is_some();
+        weighed
+    })?;
+    Ok(differ)
+}
+
+fn each_case<T: Serialize>(
+    input: impl BufRead,
+    out: &mut impl Write,
+    mut weigh: impl FnMut(&Case) -> T,
+) -> Result<()> {
     for (index, line) in input.lines().enumerate() {
         let number = index + 1;
         let line = line.with_context(|| format!("cannot read line {number} of the cases"))?;
@@ -37,16 +67,12 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
                  null)"
             )
         })?;
-        let outcome = case.weigh(variant);
-        weighed.cases += 1;
-        weighed.refused += u64::from(matches!(outcome, Outcome::Refused { .. }));
-        serde_json::to_writer(&mut *out, &outcome)
+        serde_json::to_writer(&mut *out, &weigh(&case))
             .with_context(|| format!("cannot write the outcome of line {number}"))?;
         out.write_all(b"\n")
             .with_context(|| format!("cannot write the outcome of line {number}"))?;
     }
-    out.flush().context("cannot write the outcomes")?;
-    Ok(weighed)
+    out.flush().context("cannot write the outcomes")
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Ranges, and what settings demand of one another.
 
+use vintage_control::AlgorithmName;
+use vintage_model::Place;
+
 use super::{RunConfig, Settings, SourceKind, Start, Violation, secret::is_reference};
 
 impl Settings for RunConfig {
@@ -168,6 +171,11 @@ impl Settings for RunConfig {
             learner.follow_plans.as_ref() != Some(&learner.name),
             "learner.follow_plans",
             "must name another learner",
+        );
+        require(
+            learner.device == Place::Cpu || self.algorithm != AlgorithmName::M2poFork,
+            "learner.device",
+            "must be \"cpu\" with algorithm = \"m2po_fork\", which is not there on a card",
         );
         if let Err(why) = learner.start.parse::<Start>() {
             require(false, "learner.start", &why);

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training};
-use vintage_model::LoraConfig as Lora;
+use vintage_model::{LoraConfig as Lora, Place};
 
 use super::run::name;
 
@@ -18,6 +18,8 @@ pub struct LearnerConfig {
     pub prompts_per_update: usize,
     /// Prompt and completion tokens that go through the model together.
     pub micro_batch_tokens: usize,
+    /// Where updates are computed: `cpu`, `cuda` or `cuda:N`.
+    pub device: Place,
     /// What the factors of matrix products are rounded to; weights and moments stay f32.
     pub compute: Precision,
     /// Whether only each layer's input is kept for the backward pass, which computes the rest
@@ -94,6 +96,7 @@ impl Default for LearnerConfig {
             steps: 400,
             prompts_per_update: 16,
             micro_batch_tokens: 8192,
+            device: Place::Cpu,
             compute: Precision::F32,
             recompute: false,
             checkpoint_every: 25,
