@@ -3,6 +3,7 @@
 mod architecture;
 mod audit;
 mod bad_input;
+mod card;
 mod chaos;
 mod fuzz;
 mod garbage;

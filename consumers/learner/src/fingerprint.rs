@@ -9,13 +9,23 @@ use crate::Result;
 /// lock file.
 const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
 
+/// The device of plans that tests compute so.
+const COMPOSED: &str = "composed";
+
 /// What a card's arithmetic depends on besides.
 const CARD_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
 
 /// The fingerprint of this build at `place`.
 pub fn of(place: Place) -> Result<Fingerprint> {
     let Some(card) = place.card()? else {
-        return Ok(current());
+        let device = match place {
+            Place::Composed => COMPOSED.to_owned(),
+            _ => current().device,
+        };
+        return Ok(Fingerprint {
+            device,
+            ..current()
+        });
     };
     Ok(Fingerprint {
         libraries: CARD_LIBRARIES.to_owned(),
@@ -30,6 +40,7 @@ pub fn of(place: Place) -> Result<Fingerprint> {
 pub(crate) fn place_of(fingerprint: &Fingerprint) -> Place {
     match fingerprint.device.as_str() {
         "cuda" => Place::Cuda(0),
+        COMPOSED => Place::Composed,
         _ => Place::Cpu,
     }
 }
@@ -37,6 +48,7 @@ pub(crate) fn place_of(fingerprint: &Fingerprint) -> Place {
 pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
     match place_of(fingerprint) {
         Place::Cpu => "the CPU".to_owned(),
+        Place::Composed => "a CPU by the operations of a card".to_owned(),
         Place::Cuda(_) => format!("a card ({})", fingerprint.isa),
     }
 }

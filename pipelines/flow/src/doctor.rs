@@ -119,7 +119,7 @@ fn machine() -> Check {
 fn device(config: &RunConfig) -> Check {
     let name = "device";
     match config.learner.device {
-        Place::Cpu => match Place::Cuda(0).card() {
+        Place::Cpu | Place::Composed => match Place::Cuda(0).card() {
             Ok(Some(card)) => Check::note(
                 name,
                 format!("cpu; there is a card: {card}"),

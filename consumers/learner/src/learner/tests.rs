@@ -15,14 +15,14 @@ use vintage_control::{
     LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RejectReason, Training,
     UpdateResult,
 };
-use vintage_model::{ModelConfig, ParamSet};
+use vintage_model::{ModelConfig, ParamSet, Place};
 use vintage_store::{Store, Weights};
 use vintage_trajectory::PolicySpan;
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Recording, Records, Result, Settings,
-    Source, Unreadable, intake::fixture, replay,
+    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Recording, Records, Replayed, Result,
+    Settings, Source, Unreadable, intake::fixture, replay,
 };
 
 const STEPS: u64 = 5;
@@ -151,6 +151,7 @@ struct Logs<'a> {
     own: &'a [Incoming],
     blended: Option<&'a [Incoming]>,
     lora: bool,
+    place: Place,
 }
 
 impl<'a> From<&'a Vec<Incoming>> for Logs<'a> {
@@ -165,6 +166,7 @@ impl<'a> From<&'a [Incoming]> for Logs<'a> {
             own,
             blended: None,
             lora: false,
+            place: Place::Cpu,
         }
     }
 }
@@ -183,6 +185,7 @@ async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSum
             } else {
                 Training::default()
             },
+            device: logs.place,
             ..settings()
         },
         writer,
@@ -394,6 +397,23 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     assert!(polls > 60, "only {polls} points");
 }
 
+fn replayed(folder: &Path, log: &[Incoming]) -> Replayed {
+    run_in(async {
+        let store = Store::open(folder.to_str().unwrap()).unwrap();
+        let name: vintage_control::Name = "lead".parse().unwrap();
+        let recording = Recording {
+            source: &mut Recorded::from(log, &[]),
+            start: &[],
+            blended: None,
+        };
+        let (records, weights) = (
+            Records::new(store.clone(), name.clone()),
+            Weights::new(store, name),
+        );
+        replay(&records, &weights, recording, |_| {}).await.unwrap()
+    })
+}
+
 /// Checkpoints hold the adapters: killed at any await, a learner of adapters goes on with them,
 /// publishes them merged, and a replay draws the same ones.
 #[test]
@@ -446,20 +466,56 @@ fn a_learner_of_adapters_goes_on_with_them() {
     ));
     assert!(error.is_err());
 
-    let replayed = run_in(async {
-        let store = Store::open(whole.path().to_str().unwrap()).unwrap();
-        let name: vintage_control::Name = "lead".parse().unwrap();
-        let recording = Recording {
-            source: &mut Recorded::from(&log, &[]),
-            start: &[],
-            blended: None,
-        };
-        let (records, weights) = (
-            Records::new(store.clone(), name.clone()),
-            Weights::new(store, name),
+    let replayed = replayed(whole.path(), &log);
+    assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
+    assert_eq!(replayed.weights, expected.2);
+}
+
+/// On a device too, moments go through checkpoints and a replay gives the same bits; what was
+/// planned there is not taken for wrong elsewhere, it is not run there.
+#[test]
+fn a_learner_on_a_device_goes_on_and_replays() {
+    let log = log();
+    let logs = || Logs {
+        place: Place::Composed,
+        ..(&log).into()
+    };
+    let (whole, on_cpu) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    run_in(begin(whole.path()));
+    life(whole.path(), usize::MAX, logs()).unwrap();
+    let expected = outcome(whole.path());
+    run_in(begin(on_cpu.path()));
+    life(on_cpu.path(), usize::MAX, &log).unwrap();
+    assert_ne!(
+        outcome(on_cpu.path()).2,
+        expected.2,
+        "the same code ran twice"
+    );
+
+    let mut polls = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        if life(folder.path(), polls, logs()).is_some() {
+            break;
+        }
+        let is_planned = folder.path().join("plans/lead/0.json").is_file();
+        let has_checkpoint = folder.path().join("checkpoints").is_dir();
+        if is_planned && !has_checkpoint {
+            let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+            let error = run_in(live(store, "other".to_owned(), (&log).into())).unwrap_err();
+            assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
+            assert!(error.to_string().contains("learner.device"), "{error}");
+        }
+        life(folder.path(), usize::MAX, logs()).unwrap();
+        assert!(
+            outcome(folder.path()) == expected,
+            "killed at point {polls}"
         );
-        replay(&records, &weights, recording, |_| {}).await.unwrap()
-    });
+        polls += 23;
+    }
+    assert!(polls > 60, "only {polls} points");
+    let replayed = replayed(whole.path(), &log);
     assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
     assert_eq!(replayed.weights, expected.2);
 }

@@ -5,7 +5,9 @@
     reason = "a foreign library: its functions have the C signatures that NVIDIA documents"
 )]
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
 
@@ -23,7 +25,17 @@ type Problem<T> = Result<T, String>;
 
 struct Driver(Library);
 
+/// Never unloaded: candle uses it too, and it does not like to be initialised twice.
+static DRIVER: OnceLock<Problem<Driver>> = OnceLock::new();
+
 impl Driver {
+    fn get() -> Problem<&'static Self> {
+        DRIVER
+            .get_or_init(Self::open)
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
     fn open() -> Problem<Self> {
         let open = |name: &str| {
             // SAFETY: loading the driver runs its initialisers, which is what it is for.
@@ -31,8 +43,11 @@ impl Driver {
         };
         let library = open("libcuda.so.1").or_else(|_| open("libcuda.so"));
         let library = library.map_err(|error| {
+            let why = error
+                .source()
+                .map_or_else(|| error.to_string(), ToString::to_string);
             format!(
-                "the NVIDIA driver is not installed: {error}; run it on a machine with a card and \
+                "the NVIDIA driver is not installed: {why}; run it on a machine with a card and \
                  its driver (in a container, with --gpus all), or train on the CPU with \
                  learner.device = \"cpu\""
             )
@@ -115,7 +130,7 @@ impl Driver {
 
 /// The card of this number, if all that candle needs is there.
 pub(super) fn card(number: usize) -> Problem<Card> {
-    let driver = Driver::open()?;
+    let driver = Driver::get()?;
     let device = driver.device(number)?;
     let version = driver.number("cuDriverGetVersion", |get, version| get(version))?;
     let mut name = [0 as c_char; 128];
@@ -180,7 +195,7 @@ pub(super) fn forget_peak(number: usize) -> Problem<u64> {
 
 fn peak(number: usize, function: &str) -> Problem<u64> {
     type GetPool = extern "C" fn(*mut *mut c_void, c_int) -> c_int;
-    let driver = Driver::open()?;
+    let driver = Driver::get()?;
     let device = driver.device(number)?;
     let mut pool: *mut c_void = std::ptr::null_mut();
     driver.call("cuDeviceGetDefaultMemPool", |get: &Symbol<'_, GetPool>| {

@@ -15,6 +15,9 @@ pub enum Place {
     Cpu,
     /// Composed of tensor operations, on the NVIDIA card of this number.
     Cuda(usize),
+    /// The operations of a card on candle's CPU device: what tests of a card's code run on where
+    /// there is none. No setting names it.
+    Composed,
 }
 
 /// An NVIDIA card.
@@ -69,6 +72,7 @@ impl fmt::Display for Place {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Composed => f.write_str("composed"),
         }
     }
 }
@@ -99,6 +103,7 @@ impl Place {
     pub fn open(self) -> Result<Option<Device>> {
         match self {
             Self::Cpu => Ok(None),
+            Self::Composed => Ok(Some(Device::Cpu)),
             Self::Cuda(number) => {
                 self.card()?;
                 // Not `new_cuda`: its stream is another one on every thread, and updates do not
@@ -116,7 +121,7 @@ impl Place {
     /// As [`Place::open`].
     pub fn card(self) -> Result<Option<Card>> {
         match self {
-            Self::Cpu => Ok(None),
+            Self::Cpu | Self::Composed => Ok(None),
             Self::Cuda(number) => self.look(number).map(Some),
         }
     }
@@ -180,6 +185,7 @@ mod tests {
             ("cuda:", "no number"),
             ("cuda:-1", "no number"),
             ("cpu:0", "one of cpu"),
+            ("composed", "one of cpu"),
         ] {
             let error = name.parse::<Place>().unwrap_err();
             assert!(error.contains(says), "{name}: {error}");

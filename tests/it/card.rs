@@ -1,0 +1,125 @@
+//! Cards, on a machine that has none: what is asked for one says what is missing, and the code of a
+//! card runs on the CPU.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vintage_tests::{models, place, run, vintage};
+
+use crate::small;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Whoever asks for a card that cannot be had gets one line with the way out, before anything is
+/// written. Number 4096 is nowhere.
+#[test]
+fn a_card_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
+    let (folder, out) = place()?;
+    let mut training = small::digits(folder.path(), &out)?;
+    training.args(["--set", "learner.device=cuda:4096"]);
+    let mut parity = vintage(["parity", "--device", "cuda:4096"]);
+    parity.arg(models());
+    let weigh = vintage(["weigh", "--device", "cuda:4096", "/dev/null"]);
+    let bench = vintage(["bench", "update", "--device", "cuda:4096"]);
+    for command in [training, parity, weigh, bench] {
+        let words = format!("{command:?}");
+        let ended = run(command)?;
+        ensure!(ended.status.code() == Some(2), "{words}: {}", ended.stderr);
+        ensure!(
+            ended.stderr.contains("opening cuda:4096: ") && !ended.stderr.contains("panicked"),
+            "{words}: {}",
+            ended.stderr
+        );
+    }
+    ensure!(!out.exists(), "a run that cannot begin wrote something");
+
+    let mut doctor = vintage(["doctor", "--output", "json", "--out"]);
+    doctor.arg(&out);
+    doctor.args(["--set", "learner.device=cuda:4096"]);
+    let ended = run(doctor)?;
+    ensure!(ended.status.code() == Some(3), "{}", ended.stderr);
+    ensure!(
+        ended.stdout.contains("opening cuda:4096"),
+        "{}",
+        ended.stdout
+    );
+
+    for (setting, says) in [
+        ("learner.device=gpu", "one of cpu, cuda, cuda:N"),
+        ("algorithm=m2po_fork", "m2po_fork"),
+    ] {
+        let mut training = small::digits(folder.path(), &out)?;
+        training.args(["--set", "learner.device=cuda:4096", "--set", setting]);
+        let ended = run(training)?;
+        ensure!(ended.status.code() == Some(2), "{setting}");
+        ensure!(ended.stderr.contains(says), "{setting}: {}", ended.stderr);
+        ensure!(ended.stderr.contains("learner.device"), "{}", ended.stderr);
+    }
+    Ok(())
+}
+
+/// The operations of a card, on the CPU: 201 cases weighed as the reference weighs them.
+#[test]
+fn the_rule_of_a_card_weighs_every_case_as_the_reference_does() -> Result<()> {
+    let cases = root().join("consumers/m2po/tests/oracle/m2po_cases.jsonl");
+    let mut weigh = vintage(["weigh", "--device", "cpu"]);
+    weigh.arg(cases);
+    let ended = run(weigh)?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let mut masked = 0;
+    for line in ended.stdout.lines() {
+        let weighed: Value = serde_json::from_str(line)?;
+        ensure!(weighed["differs"].is_null(), "{line}");
+        masked += weighed["n_masked"].as_u64().context("n_masked")?;
+    }
+    ensure!(
+        ended.stdout.lines().count() == 201 && masked > 100,
+        "{masked}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_bench_of_updates_times_both_precisions() -> Result<()> {
+    let mut bench = vintage(["bench", "update", "--output", "json", "--model"]);
+    bench.arg(models().join("qwen3"));
+    bench.args([
+        "--rows",
+        "4",
+        "--prompt",
+        "4",
+        "--completion",
+        "6",
+        "--updates",
+        "1",
+    ]);
+    let told = run(bench)?.json()?;
+    let updates = told["updates"].as_array().context("no updates")?;
+    let computes: Vec<_> = updates.iter().map(|update| &update["compute"]).collect();
+    ensure!(computes == ["f32", "bf16"], "{told}");
+    for update in updates {
+        let positive = |key: &str| update[key].as_f64().is_some_and(|value| value > 0.0);
+        ensure!(
+            positive("tokens_per_second") && positive("rule_share"),
+            "{told}"
+        );
+    }
+    Ok(())
+}
+
+/// The check for machines with a card says in one line that there is none, and fails.
+#[test]
+fn the_check_of_a_card_needs_a_card() -> Result<()> {
+    let (folder, _) = place()?;
+    let mut check = Command::new(root().join("infra/cuda/check.sh"));
+    check.arg(vintage_tests::binary()).arg(folder.path());
+    check.env("CUDA_VISIBLE_DEVICES", "");
+    let ended = run(check)?;
+    ensure!(ended.status.code() == Some(1), "{}", ended.stdout);
+    ensure!(ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    ensure!(ended.stderr.starts_with("check.sh: "), "{}", ended.stderr);
+    Ok(())
+}
