@@ -42,7 +42,9 @@ copy_tree() {
     tar --extract --directory "$work/source"
 }
 
+# Once a version: cargo goes by the time of the files.
 change_candle() {
+  [ "$(cat "$work/changed/version" 2>/dev/null)" != "$candle" ] || return 0
   local registry
   (cd "$root" && cargo fetch --quiet --locked)
   registry=$(dirname "$(ls -d "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/candle-core-"$candle" | head -1)")
@@ -60,6 +62,7 @@ change_candle() {
 RUST
   { echo '#include <stdlib.h>'; grep -oP 'pub fn \K\w+' src/ffi.rs | sed 's/.*/void &(void) { abort(); }/'; } >src/left_out.c
   printf '\n[build-dependencies.cc]\nversion = "1"\n' >>Cargo.toml
+  echo "$candle" >"$work/changed/version"
 }
 
 [ -x "$kit/bin/nvcc" ] || fetch_toolkit

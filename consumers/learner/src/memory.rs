@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vintage_control::Training;
-use vintage_model::{BatchShape, Footprint, ModelConfig};
+use vintage_model::{BatchShape, Footprint, ModelConfig, Place};
 
 use crate::{trainer::lora_config, update::compute};
 
@@ -32,7 +32,14 @@ pub struct Memory {
 
 impl Memory {
     /// Of a learner that trains `config` as `training` says, in micro-batches of at most `batch`.
-    pub fn predict(config: &ModelConfig, training: &Training, batch: BatchShape) -> Self {
+    /// Where updates are computed on a card, this is what is left for the host; the card's own
+    /// memory is not predicted.
+    pub fn predict(
+        config: &ModelConfig,
+        training: &Training,
+        batch: BatchShape,
+        place: Place,
+    ) -> Self {
         let lora = training.lora.as_ref().map(lora_config);
         let needs = Footprint::of(config, lora.as_ref(), compute(training), batch);
         let (parameters, trained) = (needs.parameters as u64, needs.trained as u64);
@@ -41,6 +48,24 @@ impl Memory {
         let (model, moments) = (parameters + adapters, 2 * trained);
         let amount = |name, bytes| Amount { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / KEPT);
+        if place != Place::Cpu {
+            let phases = vec![
+                resident("load", 2 * parameters + adapters),
+                // What was trained comes back beside what it replaces.
+                resident("update", model + trained),
+                resident("publish", model + parameters),
+                // The moments come back, and become a file.
+                resident("checkpoint", model + moments + moments.max(adapters)),
+            ];
+            let items = vec![
+                amount("master_weights", parameters),
+                amount("adapters", adapters),
+                amount("moments", moments),
+                amount("weights_file", parameters),
+                amount("moments_file", moments),
+            ];
+            return Self::of(items, phases);
+        }
         let phases = vec![
             // The file's bytes beside what is made of them.
             resident("load", 2 * parameters + adapters),
@@ -48,7 +73,6 @@ impl Memory {
             resident("publish", model + moments + parameters),
             resident("checkpoint", model + moments + moments.max(adapters)),
         ];
-        let peak_bytes = phases.iter().map(|phase| phase.bytes).max().unwrap_or(0);
         let items = vec![
             amount("master_weights", parameters),
             amount("adapters", adapters),
@@ -60,6 +84,11 @@ impl Memory {
             amount("weights_file", parameters),
             amount("moments_file", moments),
         ];
+        Self::of(items, phases)
+    }
+
+    fn of(items: Vec<Amount>, phases: Vec<Amount>) -> Self {
+        let peak_bytes = phases.iter().map(|phase| phase.bytes).max().unwrap_or(0);
         Self {
             items,
             phases,

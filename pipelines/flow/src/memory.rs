@@ -52,7 +52,8 @@ impl Prediction {
         heldout: Option<Lengths>,
     ) -> Self {
         let batch = batch(config, model, train);
-        let learner = Memory::predict(model, &config.learner.training(), batch);
+        let (training, place) = (config.learner.training(), config.learner.device);
+        let learner = Memory::predict(model, &training, batch, place);
         let rollout = &config.rollout;
         let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
             let shape = GenerationShape {
