@@ -360,7 +360,7 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     let logs = || Logs {
         own: &own,
         blended: Some(&blended),
-        lora: false,
+        ..own.as_slice().into()
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
