@@ -43,13 +43,14 @@ impl Twin {
         Ok(Self { decoder, optimizer })
     }
 
-    fn weigh(plan: &Plan, batches: &[Batch], new: &Tensor) -> Result<DeviceWeighed> {
+    fn weigh(plan: &Plan, batches: &[&Batch], new: &Tensor) -> Result<DeviceWeighed> {
         let rule: Rule = rule(&plan.algorithm);
-        let join = |part: fn(&Batch) -> &[f32]| batches.iter().flat_map(part).copied().collect();
-        let (behavior, advantage): (Vec<f32>, Vec<f32>) = (
-            join(|batch| &batch.behavior),
-            join(|batch| &batch.advantage),
-        );
+        let join = |part: fn(&Batch) -> &[f32]| -> Vec<f32> {
+            let values = batches.iter().flat_map(|batch| part(batch));
+            values.copied().collect()
+        };
+        let behavior = join(|batch| &batch.behavior);
+        let advantage = join(|batch| &batch.advantage);
         let valid = valid(batches);
         let known = Known {
             behavior: &behavior,
@@ -69,7 +70,7 @@ impl Twin {
     fn note(
         outcome: &mut Outcome,
         weighed: &DeviceWeighed,
-        batches: &[Batch],
+        batches: &[&Batch],
         entropy: &Tensor,
     ) -> Result<()> {
         (outcome.loss, outcome.stats) = (weighed.loss, weighed.stats);
@@ -92,7 +93,7 @@ impl Twin {
     fn timed_weigh(
         &self,
         plan: &Plan,
-        batches: &[Batch],
+        batches: &[&Batch],
         scored: &[DeviceScored],
         outcome: &mut Outcome,
     ) -> Result<DeviceWeighed> {
@@ -123,9 +124,17 @@ impl Engine for Twin {
         outcome: &mut Outcome,
     ) -> Result<DeviceGradients> {
         let mut gradients = self.decoder.zero_gradients()?;
-        if let [batch] = batches {
+        // A tensor of no values cannot be had of every device.
+        let batches: Vec<&Batch> = batches
+            .iter()
+            .filter(|batch| !batch.targets.is_empty())
+            .collect();
+        if batches.is_empty() {
+            return Ok(gradients);
+        }
+        if let [batch] = batches[..] {
             let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
-            let weighed = self.timed_weigh(plan, batches, &[scored], outcome)?;
+            let weighed = self.timed_weigh(plan, &batches, &[scored], outcome)?;
             self.decoder
                 .backward(tape, &weighed.weight, &mut gradients)?;
             return Ok(gradients);
@@ -134,9 +143,9 @@ impl Engine for Twin {
             .iter()
             .map(|batch| Ok(self.decoder.score(&batch.packed, &batch.targets)?))
             .collect::<Result<Vec<_>>>()?;
-        let weighed = self.timed_weigh(plan, batches, &scored, outcome)?;
+        let weighed = self.timed_weigh(plan, &batches, &scored, outcome)?;
         let mut from = 0;
-        for batch in batches {
+        for batch in &batches {
             let len = batch.targets.len();
             let weight = weighed.weight.narrow(0, from, len);
             let weight = weight.map_err(failed("cutting into micro-batches"))?;
@@ -152,7 +161,7 @@ impl Engine for Twin {
     }
 }
 
-fn valid(batches: &[Batch]) -> Vec<bool> {
+fn valid(batches: &[&Batch]) -> Vec<bool> {
     batches
         .iter()
         .flat_map(|batch| batch.valid.iter().copied())

@@ -324,15 +324,15 @@ fn every_way_to_train_learns() {
 #[test]
 fn a_batch_without_valid_tokens_is_skipped() {
     let groups = groups(|row| row.loss_mask = Some(vec![false; row.completion_tokens.len()]));
-    let mut policy = policy();
-    let before = weights(&policy);
-    let outcome = update(&mut policy, &plan(&groups, 4096), &groups).unwrap();
-    assert!(outcome.skipped.is_some());
-    assert_eq!(
-        (outcome.stats.n_valid, policy.optimizer().unwrap().steps()),
-        (0, 0)
-    );
-    assert_eq!(weights(&policy), before);
+    for device in [None, Some(candle_core::Device::Cpu)] {
+        let mut policy = Policy::new(policy().decoder, AdamW::default(), device);
+        let before = weights(&policy);
+        let outcome = update(&mut policy, &plan(&groups, 4096), &groups).unwrap();
+        assert!(outcome.skipped.is_some());
+        let steps = policy.optimizer().unwrap().steps();
+        assert_eq!((outcome.stats.n_valid, steps), (0, 0));
+        assert_eq!(weights(&policy), before);
+    }
 }
 
 #[test]
@@ -366,8 +366,12 @@ fn an_empty_completion_counts_as_a_row_without_tokens() {
             row.behavior_logprobs.clear();
         }
     });
-    let mut policy = policy();
-    let outcome = update(&mut policy, &plan(&groups, 4096), &groups).unwrap();
-    assert_eq!(outcome.rows, 8);
-    assert_eq!(outcome.stats.n_valid, 2 + 3 + 4 + 5);
+    for device in [None, Some(candle_core::Device::Cpu)] {
+        for budget in [4096, 1] {
+            let mut policy = Policy::new(policy().decoder, AdamW::default(), device.clone());
+            let outcome = update(&mut policy, &plan(&groups, budget), &groups).unwrap();
+            assert_eq!(outcome.rows, 8);
+            assert_eq!(outcome.stats.n_valid, 2 + 3 + 4 + 5);
+        }
+    }
 }
