@@ -30,7 +30,8 @@ impl HubModel {
         let (repository, revision) = name.split_once('@').unwrap_or((name, MAIN));
         let parts: Vec<_> = repository.split('/').collect();
         let named = parts.iter().all(|part| is_plain(part) && !part.is_empty());
-        if !named || parts.len() > 2 || !revision.split('/').all(is_plain) {
+        let of_revision = |part: &str| is_plain(part) && !part.is_empty();
+        if !named || parts.len() > 2 || !revision.split('/').all(of_revision) {
             return Err(Error::Hub {
                 name: name.to_owned(),
                 problem: "it is no name of a model: write hf://OWNER/NAME or \
@@ -189,7 +190,15 @@ mod tests {
         assert!(fails("Qwen/Tiny@v2").contains("hf download Qwen/Tiny --revision v2`"));
         std::fs::write(model.join("refs/main"), "../../..").unwrap();
         assert!(fails("Qwen/Tiny").contains("no snapshot of revision main"));
-        for name in ["", "a/b/c", "../x", "a/..", "a b", "Qwen/Tiny@../main"] {
+        for name in [
+            "",
+            "a/b/c",
+            "../x",
+            "a/..",
+            "a b",
+            "Qwen/Tiny@../main",
+            "a/b@",
+        ] {
             assert!(fails(name).contains("no name of a model"), "{name}");
         }
         let model = HubModel::parse("Qwen/Tiny").unwrap();

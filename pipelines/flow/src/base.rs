@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use vintage_control::PolicyVersion;
 use vintage_learner::{Demonstration, WarmStart, warm_start};
 use vintage_model::{Decoder, ModelConfig, ModelFolder, ParamSet, Tokenizer};
@@ -30,7 +31,8 @@ pub(crate) async fn ensure_version_zero(
     }
     let base = match &config.model.path {
         Some(path) => {
-            fetch_missing(config, events).await?;
+            // The role that looked at the inputs may have run on another machine.
+            fetch_missing(config, events, &CancellationToken::new()).await?;
             ModelFolder::open(path)?.files()?
         }
         None => tiny(config, task, events.clone()).await?,

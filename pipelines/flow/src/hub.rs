@@ -1,9 +1,10 @@
 //! Models fetched from the Hugging Face hub into its local cache, laid out as its own library does.
 
+mod partial;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,9 +12,10 @@ use std::{
 use reqwest::{Client, Response, StatusCode, header::RANGE};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 use vintage_model::{HubModel, ModelFolder};
 
+use self::partial::Partial;
 use crate::{
     Error, Result,
     config::RunConfig,
@@ -28,13 +30,28 @@ const INDEX: &str = "model.safetensors.index.json";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Larger files are told of every tenth part.
 const LARGE: u64 = 64 << 20;
+/// How often something is asked for, and the pause before the second time.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Fetches the model of `config` if it is one of the hub's that the cache lacks. With `HF_HUB_OFFLINE` set nothing is fetched.
+/// Fetches the model of `config` if it is one of the hub's that the cache lacks. With
+/// `HF_HUB_OFFLINE` set nothing is fetched.
 ///
 /// # Errors
-/// No network, no such model, no right to it, and a file whose hash is not the hub's. What was
-/// fetched so far stays, and the next call goes on from there.
-pub(crate) async fn fetch_missing(config: &RunConfig, events: &Events) -> Result<()> {
+/// No network, no such model, no right to it, a file whose hash is not the hub's, and `stop`.
+/// What was fetched so far stays, and the next call goes on from there.
+pub(crate) async fn fetch_missing(
+    config: &RunConfig,
+    events: &Events,
+    stop: &CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        fetched = fetch(config, events) => fetched,
+        () = stop.cancelled() => Err(Error::Interrupted),
+    }
+}
+
+async fn fetch(config: &RunConfig, events: &Events) -> Result<()> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
     // What is wrong with a name is said where the model is opened.
@@ -54,8 +71,14 @@ pub(crate) async fn fetch_missing(config: &RunConfig, events: &Events) -> Result
     let folder = model
         .folder()
         .map_err(|error| Error::Usage(error.to_string()))?;
-    create(&folder)?;
-    let lock = folder.join(".vintage.lock");
+    // Where Hugging Face's library has its own, out of the models.
+    let (cache, name) = (folder.parent(), folder.file_name());
+    let locks = cache
+        .unwrap_or(&folder)
+        .join(".locks")
+        .join(name.unwrap_or_default());
+    create(&locks)?;
+    let lock = locks.join("vintage.lock");
     let lock = File::create(&lock).map_err(io("create", &lock))?;
     // Another process of this machine may be at it.
     let held = move || flock(&lock, FlockOperation::LockExclusive).map(|()| lock);
@@ -72,11 +95,24 @@ pub(crate) async fn fetch_missing(config: &RunConfig, events: &Events) -> Result
         .build()
         .map_err(|error| refuse(error.to_string()))?;
     let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+    if !reqwest::Url::parse(&endpoint).is_ok_and(|url| url.has_host()) {
+        return Err(Error::Usage(format!(
+            "HF_ENDPOINT = {endpoint:?} is no address of a hub: write it as {HUB}"
+        )));
+    }
+    let token = variable("HF_TOKEN");
+    if token
+        .as_ref()
+        .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        let what = "HF_TOKEN holds more than a token: look for spaces and ends of lines in it";
+        return Err(Error::Usage(what.to_owned()));
+    }
     let hub = Hub {
         model: &model,
         client,
         endpoint: endpoint.trim_end_matches('/').to_owned(),
-        token: variable("HF_TOKEN"),
+        token,
         folder,
         events,
     };
@@ -164,56 +200,50 @@ impl Hub<'_> {
             return Ok(());
         }
         create(&self.folder.join("blobs"))?;
-        let partial = blob.with_extension("incomplete");
-        let (mut digest, mut done) = (Sha256::new(), 0);
-        let mut out = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&partial)
-            .map_err(io("open", &partial))?;
-        let mut part = vec![0; 1 << 20];
-        loop {
-            match out.read(&mut part).map_err(io("read", &partial))? {
-                0 => break,
-                read => {
-                    digest.update(&part[..read]);
-                    done += read as u64;
-                }
-            }
+        let mut partial = Partial::open(blob.with_extension("incomplete"), file)?;
+        let url = format!(
+            "{}/{}/resolve/{sha}/{}",
+            self.endpoint,
+            self.model.repository(),
+            file.path
+        );
+        self.retrying(async || self.rest(&url, file, &mut partial).await)
+            .await?;
+        if partial.digest.hex() != file.blob() {
+            partial.remove()?;
+            return Err(self.refuse(format!(
+                "{}: {} bytes came that are not the ones the hub lists; run this again, and they \
+                 are fetched anew",
+                file.path, partial.bytes
+            )));
         }
-        let (name, place) = (self.model.repository(), &file.path);
-        if done < file.size {
-            let url = format!("{}/{name}/resolve/{sha}/{place}", self.endpoint);
-            let mut from = self.get(&url, done).await?;
-            if done > 0 && from.status() != StatusCode::PARTIAL_CONTENT {
-                out.set_len(0).map_err(io("empty", &partial))?;
-                (digest, done) = (Sha256::new(), 0);
-            }
-            let mut next = done;
-            while let Some(bytes) = from.chunk().await.map_err(|error| self.broken(&error))? {
-                if done >= next {
-                    let (done, all) = (size(done), size(file.size));
-                    let phase = format!("fetching {name}: {place}, {done} of {all}");
-                    let _nobody_listens = self.events.send(RunEvent::Phase(phase));
-                    next += (file.size / 10).max(LARGE);
-                }
-                out.write_all(&bytes).map_err(io("write", &partial))?;
-                digest.update(&bytes);
-                done += bytes.len() as u64;
-            }
+        partial.finish(&blob)
+    }
+
+    /// Fetches what `partial` lacks of a file.
+    async fn rest(&self, url: &str, file: &Entry, partial: &mut Partial) -> Result<(), Failed> {
+        if partial.bytes >= file.size {
+            return Ok(());
         }
-        let right = match &file.lfs {
-            Some(lfs) => hex::encode(digest.finalize()) == lfs.oid,
-            None => done == file.size,
-        };
-        if !right {
-            std::fs::remove_file(&partial).map_err(io("remove", &partial))?;
-            let what = format!("{place}: {done} bytes came that are not the ones the hub lists");
-            return Err(self.refuse(format!("{what}; run this again, and they are fetched anew")));
+        let mut response = self.get(url, partial.bytes).await?;
+        if partial.bytes > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            partial.empty(file)?;
         }
-        out.sync_all().map_err(io("sync", &partial))?;
-        std::fs::rename(&partial, &blob).map_err(io("rename", &partial))
+        let mut next = partial.bytes;
+        while let Some(bytes) = response
+            .chunk()
+            .await
+            .map_err(|error| self.broken(&error))?
+        {
+            if partial.bytes >= next {
+                let (done, all) = (size(partial.bytes), size(file.size));
+                let name = self.model.repository();
+                self.tell(format!("fetching {name}: {}, {done} of {all}", file.path));
+                next += (file.size / 10).max(LARGE);
+            }
+            partial.add(&bytes)?;
+        }
+        Ok(())
     }
 
     /// Makes the snapshot, or completes it; what makes it [`is_complete`] comes last.
@@ -238,13 +268,34 @@ impl Hub<'_> {
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T> {
-        let response = self.get(url, 0).await?;
-        let bytes = response.bytes().await;
-        let bytes = bytes.map_err(|error| self.broken(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| self.refuse(format!("{url}: {error}")))
+        let bytes = async || {
+            let response = self.get(url, 0).await?;
+            let bytes = response.bytes().await;
+            bytes.map_err(|error| self.broken(&error))
+        };
+        let bytes = self.retrying(bytes).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            self.refuse(format!(
+                "{url} answers no such JSON as a hub does: {error}; look whether HF_ENDPOINT is one"
+            ))
+        })
     }
 
-    async fn get(&self, url: &str, from: u64) -> Result<Response> {
+    /// Tries again, after longer and longer pauses, as long as that may help.
+    async fn retrying<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failed>) -> Result<T> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match attempt().await {
+                Err(Failed { error, again: true }) => self.tell(format!("{error}; trying again")),
+                done => return done.map_err(|failed| failed.error),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        attempt().await.map_err(|failed| failed.error)
+    }
+
+    async fn get(&self, url: &str, from: u64) -> Result<Response, Failed> {
         let mut request = self.client.get(url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -256,33 +307,41 @@ impl Hub<'_> {
         match response.status() {
             status if status.is_success() => Ok(response),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                Err(Error::Usage(format!(
+                Err(Failed::from(Error::Usage(format!(
                     "model.path: {} has no {:?} of revision {:?}, or you no right to it: look at \
                      the name, and set HF_TOKEN for a model that is not public",
                     self.endpoint,
                     self.model.repository(),
                     self.model.revision()
-                )))
+                ))))
             }
-            status => Err(self.refuse(format!("{url}: {status}; try again later"))),
+            status => Err(Failed {
+                error: self.refuse(format!("{url}: {status}; run this again later")),
+                again: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+            }),
         }
+    }
+
+    fn tell(&self, phase: String) {
+        let _nobody_listens = self.events.send(RunEvent::Phase(phase));
     }
 
     fn blob(&self, file: &Entry) -> PathBuf {
         self.folder.join("blobs").join(file.blob())
     }
 
-    fn broken(&self, error: &reqwest::Error) -> Error {
+    fn broken(&self, error: &reqwest::Error) -> Failed {
         let mut causes = format!("{error}");
         let mut cause = std::error::Error::source(error);
         while let Some(source) = cause {
             causes = format!("{causes}: {source}");
             cause = source.source();
         }
-        self.refuse(format!(
+        let error = self.refuse(format!(
             "{causes}; run this again, and it goes on where it was; without network, name a \
              folder, or a model of the local cache (HF_HOME)"
-        ))
+        ));
+        Failed { error, again: true }
     }
 
     fn refuse(&self, what: String) -> Error {
@@ -293,6 +352,21 @@ impl Hub<'_> {
 impl Entry {
     fn blob(&self) -> &str {
         self.lfs.as_ref().map_or(&self.oid, |lfs| &lfs.oid)
+    }
+}
+
+/// Why an attempt failed, and whether another may not.
+struct Failed {
+    error: Error,
+    again: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            again: false,
+        }
     }
 }
 

@@ -215,6 +215,11 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
         let tokens = described
             .tokens(prompt)
             .map_err(|error| refuse(format!("is not in the model's vocabulary: {error}")))?;
+        if tokens == 0 {
+            let what = "encodes to no tokens: look whether the prompt, or what the model's chat \
+                        template makes of it, is empty";
+            return Err(refuse(what.to_owned()));
+        }
         if tokens + max_tokens > context {
             return Err(refuse(format!(
                 "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} exceeds the \

@@ -83,7 +83,7 @@ pub async fn rollout(
     events: &Events,
 ) -> Result<ProducerSummary> {
     if !out.join("config.toml").is_file() {
-        fetch_missing(&resolved.config, events).await?;
+        fetch_missing(&resolved.config, events, stop).await?;
     }
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let outcome = rollout_on(&resolved.config, &folder, &log, stop, events).await;

@@ -45,7 +45,7 @@ pub async fn run(
     let config = &resolved.config;
     refuse_others_learner(config)?;
     if !out.join("config.toml").is_file() {
-        fetch_missing(config, events).await?;
+        fetch_missing(config, events, stop).await?;
         inputs::check(config, inputs::Trains::Here).await?;
     }
     let folder = RunFolder::take(out, resolved)?;

@@ -23,6 +23,11 @@ pub fn last_number(text: &str) -> Option<&str> {
     last(text).map(|found| found.text)
 }
 
+/// The first one.
+pub(crate) fn first_number(text: &str) -> Option<&str> {
+    first(text).map(|found| found.text)
+}
+
 /// A completion's final number: that of its last mark, or else its last one.
 pub(crate) fn final_number(completion: &str) -> Option<Found<'_>> {
     match mark(completion) {

@@ -51,7 +51,7 @@ pub(crate) fn check(answer: &str) -> Result<(), &'static str> {
         "it is too long to be compared with; an answer has 2000 bytes and its numbers 2000 digits \
          at most"
     })?;
-    if tokens.is_empty() {
+    if ended(&tokens).is_empty() {
         return Err("it is empty; give every prompt an answer");
     }
     let mut depth = 0_i32;
@@ -81,8 +81,13 @@ fn equal(known: &str, given: &str, fuel: &mut Fuel) -> Result<bool, Stop> {
     if same_text(known, given) {
         return Ok(true);
     }
-    if let (Some(known), Some(given)) = (choice(known, false), choice(given, true)) {
-        return Ok(known == given);
+    if let Some(known) = choice(known, false) {
+        let given_choice = choice(unworded(given), true);
+        // A letter that begins a sentence is a word of it.
+        let is_sentence = given.iter().any(|token| matches!(token, Token::Word(_)));
+        if given_choice.is_some() || is_sentence {
+            return Ok(given_choice == Some(known));
+        }
     }
     if same_value(known, given, fuel)? {
         return Ok(true);
@@ -160,6 +165,25 @@ fn same_text(a: &[Token], b: &[Token]) -> bool {
         text
     };
     text(a) == text(b)
+}
+
+/// Without the words that go with a choice: `the correct option is B`, `choice A is right`.
+fn unworded(tokens: &[Token]) -> &[Token] {
+    const BEFORE: [&str; 7] = [
+        "the", "correct", "right", "option", "choice", "answer", "is",
+    ];
+    const BEHIND: [&str; 3] = ["is", "correct", "right"];
+    let is_of = |words: &[&str], token: &Token| matches!(token, Token::Word(word) if words.contains(&word.to_lowercase().as_str()));
+    let start = tokens
+        .iter()
+        .take_while(|token| is_of(&BEFORE, token))
+        .count();
+    let tokens = &tokens[start..];
+    let behind = tokens
+        .iter()
+        .rev()
+        .take_while(|token| is_of(&BEHIND, token));
+    &tokens[..tokens.len() - behind.count()]
 }
 
 /// The letter of a multiple choice, in brackets or not; `more` may follow it.

@@ -42,12 +42,51 @@ fn the_table_holds() {
     );
 }
 
+/// Sentences as policies write them, some of which would be paid for a number they only mention.
+#[test]
+fn a_sentence_gives_the_answer_it_announces() {
+    let right = [
+        ("5", "The answer is 5, because 2+3 = 5 and 6 is too many"),
+        ("5", "The answer is 5 (2 red and 3 blue)"),
+        ("366", "The answer is 366 downloads over the 3 months."),
+        ("4", "The answer is 4, not 5"),
+        ("7", "The answer is 3 + 4 = 7"),
+        ("2/3", "The answer is 2/3 of the cake"),
+        ("5", "It is not 4. The answer is 5."),
+        ("5", "It is not 4. So we get 5."),
+        ("A", "The correct answer is option A"),
+        ("A", "Choice A"),
+        ("A", "Option A is right."),
+        ("A", "\\boxed{\\text{Option A}}"),
+        ("(B)", "The correct option is B"),
+        ("False", "The answer is false."),
+    ];
+    let wrong = [
+        ("5", "The answer is 4, not 5"),
+        ("5", "The answer is not 5"),
+        ("5", "The answer is not $5$"),
+        ("5", "5 is wrong"),
+        ("5", "The answer is between 4 and 5"),
+        ("6", "The answer is 5, because 2+3 = 5 and 6 is too many"),
+        ("A", "A person walked to the shop."),
+        ("A", "Option A is wrong."),
+        ("A", "The correct answer is option B"),
+    ];
+    let cases = right.map(|case| (case, true)).into_iter();
+    let cases = cases.chain(wrong.map(|case| (case, false)));
+    let off: Vec<_> = cases
+        .filter(|((answer, completion), verdict)| judged(completion, answer) != *verdict)
+        .collect();
+    assert!(off.is_empty(), "{off:#?}");
+}
+
 #[test]
 fn answers_that_nothing_compares_with_are_refused() {
     let long = format!("x{}", "+1".repeat(1000));
     for answer in [
         "",
         " ",
+        ",",
         "$$",
         "\\boxed{}",
         "\\boxed{42",

@@ -84,6 +84,13 @@ impl ChatTemplate {
             })?),
             None => in_config(&config["chat_template"])?,
         };
+        if source
+            .as_ref()
+            .is_some_and(|source| source.trim().is_empty())
+        {
+            let problem = "it is empty; write one, or leave it out for prompts that are no chats";
+            return Err(Error::config("(chat template)", problem));
+        }
         source
             .map(|source| Self::new(&source, special_tokens(&config)))
             .transpose()

@@ -34,8 +34,16 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSe
         }
     }
     // Tied checkpoints may carry a copy of the embedding as their head.
-    if config.tie_word_embeddings {
-        found.remove("lm_head.weight");
+    if config.tie_word_embeddings
+        && let Some(head) = found.remove("lm_head.weight")
+        && let Some(embedding) = found.get("model.embed_tokens.weight")
+        && (head.dtype(), head.data()) != (embedding.dtype(), embedding.data())
+    {
+        return Err(Error::parameter(
+            "lm_head.weight",
+            "is no copy of model.embed_tokens.weight, and config.json says that the two are tied: \
+             leave it out, or set tie_word_embeddings to false",
+        ));
     }
     // Old Llama exports carry the rotary frequencies, which follow from the config.
     found.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));

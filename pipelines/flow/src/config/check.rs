@@ -3,7 +3,7 @@
 use vintage_control::AlgorithmName;
 use vintage_model::Place;
 
-use super::{RunConfig, Settings, SourceKind, Start, Violation, secret::is_reference};
+use super::{LoraConfig, RunConfig, Settings, SourceKind, Start, Violation, secret::is_reference};
 
 impl Settings for RunConfig {
     const PATHS: &'static [&'static str] = &[
@@ -190,6 +190,12 @@ impl Settings for RunConfig {
             };
             require(false, key, &problem);
         }
+        require(
+            learner.lora.rank.is_some() || learner.lora == LoraConfig::default(),
+            "learner.lora.rank",
+            "is unset, and without it the other settings of learner.lora do nothing: set it, or \
+             leave them out",
+        );
         let optimizer = &learner.optimizer;
         require(
             positive(optimizer.lr),

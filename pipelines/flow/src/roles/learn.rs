@@ -81,7 +81,7 @@ pub async fn learn(
         None
     };
     if !of_run.is_file() {
-        fetch_missing(config, events).await?;
+        fetch_missing(config, events, stop).await?;
     }
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log) = match (&lead, recorded) {

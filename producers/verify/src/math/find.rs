@@ -1,4 +1,4 @@
-use crate::extract::{Boxed, boxes, hashes_at, last_number};
+use crate::extract::{Boxed, boxes, first_number, hashes_at, last_number};
 
 /// Ways to announce an answer.
 const PHRASES: [&str; 4] = ["answer is", "answer:", "answer**:", "answer ="];
@@ -23,9 +23,10 @@ pub(crate) fn candidates(completion: &str) -> Vec<&str> {
         return Vec::new();
     }
     match announced(completion) {
+        Some(sentence) if is_denied(sentence) => Vec::new(),
         Some(sentence) => {
             let inner = last_formula(sentence).map(|(formula, _)| formula);
-            let inner = inner.or_else(|| last_number(sentence));
+            let inner = inner.or_else(|| announced_number(sentence));
             [sentence].into_iter().chain(inner).collect()
         }
         None => plain(completion),
@@ -62,8 +63,59 @@ fn announced(completion: &str) -> Option<&str> {
     (!sentence.is_empty()).then_some(sentence)
 }
 
+/// Whether a sentence says what the answer is not, or no more than where it lies.
+fn is_denied(sentence: &str) -> bool {
+    const DENIALS: [&str; 8] = [
+        "not",
+        "isn't",
+        "never",
+        "wrong",
+        "incorrect",
+        "false",
+        "neither",
+        "between",
+    ];
+    let clause = clause(sentence);
+    let words = clause.split(|c: char| !c.is_alphabetic() && c != '\'');
+    let mut words = words.filter(|word| !word.is_empty());
+    // `False` alone is an answer.
+    clause.contains(|c: char| c.is_numeric() || c == '$')
+        && words.any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+}
+
+/// What a sentence says before it gives its reasons.
+fn clause(sentence: &str) -> &str {
+    const ENDS: [&str; 7] = [
+        ", ",
+        "; ",
+        " (",
+        " because",
+        " since",
+        " rather ",
+        " instead ",
+    ];
+    let end = ENDS.iter().filter_map(|end| sentence.find(end)).min();
+    &sentence[..end.unwrap_or(sentence.len())]
+}
+
+/// The number a sentence announces: the one it begins with, and else the last one before its
+/// reasons, which is what an equation comes to.
+fn announced_number(sentence: &str) -> Option<&str> {
+    let clause = clause(sentence);
+    let first = first_number(clause).filter(|first| clause.starts_with(first));
+    match first {
+        Some(first) if !clause.contains('=') => Some(first),
+        _ => last_number(clause),
+    }
+}
+
 fn plain(completion: &str) -> Vec<&str> {
     let text = completion.trim();
+    let line = text.lines().next_back().unwrap_or_default();
+    let sentence = line.trim_end_matches('.').rsplit(". ").next();
+    if is_denied(sentence.unwrap_or_default()) {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     if text.len() <= SHORT && !text.is_empty() && !text.contains('\n') {
         found.push(text);
@@ -71,7 +123,6 @@ fn plain(completion: &str) -> Vec<&str> {
     match last_formula(text) {
         Some((formula, tail)) if last_number(tail).is_none() => found.push(formula),
         _ => {
-            let line = text.lines().next_back().unwrap_or_default();
             let behind = line.rfind('=').map(|at| line[at + 1..].trim());
             found.extend(behind.filter(|behind| !behind.is_empty()));
             found.extend(last_number(text));
