@@ -9,7 +9,7 @@
 #   candle-kernels  leaves out 15 kernels of quantised models, which are linked statically, need
 #                   libcudart and take nvcc 20 minutes; nothing here calls them
 # With a toolkit at hand, neither this script nor a change is needed:
-#   cargo build --release --features cuda
+#   cargo build --release --features vintage-cli/cuda
 #
 # CUDA_COMPUTE_CAP (default 80) is the oldest card the kernels are for: the driver compiles them for
 # any newer one.

@@ -52,6 +52,29 @@ pub(crate) struct Batch {
     pub(crate) valid: Vec<bool>,
 }
 
+/// What is known of the targets of all batches, one batch behind the other.
+pub(crate) struct Joined {
+    pub(crate) behavior: Vec<f32>,
+    pub(crate) advantage: Vec<f32>,
+    pub(crate) valid: Vec<bool>,
+}
+
+impl Joined {
+    pub(crate) fn of<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
+        let mut joined = Self {
+            behavior: Vec::new(),
+            advantage: Vec::new(),
+            valid: Vec::new(),
+        };
+        for batch in batches {
+            joined.behavior.extend_from_slice(&batch.behavior);
+            joined.advantage.extend_from_slice(&batch.advantage);
+            joined.valid.extend_from_slice(&batch.valid);
+        }
+        joined
+    }
+}
+
 /// Lays out the rows `(rows, row, advantage)`.
 pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Batch {
     let mut batch = Batch::default();

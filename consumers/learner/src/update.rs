@@ -11,7 +11,7 @@ use crate::{
     AdamW, Error, Result,
     device::{Twin, is_supported},
     intake::ReadyGroup,
-    pack::{Batch, lay_out, rows_of},
+    pack::{Batch, Joined, lay_out, rows_of},
 };
 
 /// What training changes.
@@ -280,23 +280,16 @@ impl Outcome {
 }
 
 fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
-    let join = |part: &dyn Fn(usize) -> Vec<f32>| -> Vec<f32> {
-        (0..batches.len()).flat_map(part).collect()
-    };
-    let new = join(&|at| scored[at].logprob.clone());
-    let behavior = join(&|at| batches[at].behavior.clone());
-    let advantage = join(&|at| batches[at].advantage.clone());
-    let valid: Vec<bool> = batches
-        .iter()
-        .flat_map(|batch| batch.valid.iter().copied())
-        .collect();
+    let new = scored.iter().map(|scored| &scored.logprob[..]);
+    let new = new.collect::<Vec<_>>().concat();
+    let known = Joined::of(batches);
     // AReaL's proximal policy is the one before the update: with one update a batch, this one.
     let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
     let tokens = Tokens {
         new: &new,
-        behavior: &behavior,
-        advantage: &advantage,
-        valid: &valid,
+        behavior: &known.behavior,
+        advantage: &known.advantage,
+        valid: &known.valid,
         prox,
         clamp: plan.algorithm.log_ratio_clamp,
     };

@@ -12,13 +12,12 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
-use vintage_m2po::Rule;
 use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
 
 pub use self::case::{CaseWeigher, WeighedCase};
 pub(crate) use self::tokens::Known;
 pub(crate) use self::weigh::{DeviceWeighed, Problem, is_supported, weigh};
-use crate::pack::Batch;
+use crate::pack::{Batch, Joined};
 use crate::update::{Engine, Outcome, rule};
 use crate::{AdamW, Error, Result};
 
@@ -44,18 +43,12 @@ impl Twin {
     }
 
     fn weigh(plan: &Plan, batches: &[&Batch], new: &Tensor) -> Result<DeviceWeighed> {
-        let rule: Rule = rule(&plan.algorithm);
-        let join = |part: fn(&Batch) -> &[f32]| -> Vec<f32> {
-            let values = batches.iter().flat_map(|batch| part(batch));
-            values.copied().collect()
-        };
-        let behavior = join(|batch| &batch.behavior);
-        let advantage = join(|batch| &batch.advantage);
-        let valid = valid(batches);
+        let rule = rule(&plan.algorithm);
+        let joined = Joined::of(batches.iter().copied());
         let known = Known {
-            behavior: &behavior,
-            advantage: &advantage,
-            valid: &valid,
+            behavior: &joined.behavior,
+            advantage: &joined.advantage,
+            valid: &joined.valid,
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {
@@ -78,7 +71,8 @@ impl Twin {
             return Ok(());
         }
         let total = || -> Candle<f64> {
-            let valid: Vec<f64> = valid(batches).into_iter().map(f64::from).collect();
+            let valid = batches.iter().flat_map(|batch| &batch.valid);
+            let valid: Vec<f64> = valid.map(|&valid| f64::from(valid)).collect();
             let valid = Tensor::new(valid, entropy.device())?;
             let entropy = entropy.to_dtype(DType::F64)?;
             // Selected: what is not valid may be NaN.
@@ -159,13 +153,6 @@ impl Engine for Twin {
     fn step(&mut self, settings: &OptimizerSettings, gradients: &DeviceGradients) -> Result<f64> {
         self.optimizer.step(settings, &mut self.decoder, gradients)
     }
-}
-
-fn valid(batches: &[&Batch]) -> Vec<bool> {
-    batches
-        .iter()
-        .flat_map(|batch| batch.valid.iter().copied())
-        .collect()
 }
 
 fn failed(op: &'static str) -> impl FnOnce(candle_core::Error) -> Error {

@@ -21,9 +21,11 @@ use vintage_trajectory::PolicySpan;
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Recording, Records, Replayed, Result,
-    Settings, Source, Unreadable, intake::fixture, replay,
+    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
+    Unreadable, intake::fixture,
 };
+
+mod ways;
 
 const STEPS: u64 = 5;
 
@@ -263,6 +265,32 @@ fn run_in<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
+/// Learners that are killed at every `step`-th await come to the same end; `dead` looks at what
+/// each leaves before it goes on.
+fn killed_at_every<'a>(
+    step: usize,
+    expected: &Outcome,
+    logs: impl Fn() -> Logs<'a>,
+    dead: impl Fn(&Path),
+) {
+    let mut polls = 1;
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        run_in(begin(folder.path()));
+        if life(folder.path(), polls, logs()).is_some() {
+            break;
+        }
+        dead(folder.path());
+        life(folder.path(), usize::MAX, logs()).unwrap();
+        assert!(
+            outcome(folder.path()) == *expected,
+            "killed at point {polls}"
+        );
+        polls += step;
+    }
+    assert!(polls > 60, "only {polls} points");
+}
+
 /// On a recorded log planning is a function of log and seed: killed at any await and started
 /// again, a learner writes the plans, results and weights of one that was never killed.
 #[test]
@@ -335,189 +363,6 @@ fn killed_again_and_again_it_comes_to_the_same_end() {
     let store = Store::open(folder.path().to_str().unwrap()).unwrap();
     let left = run_in(store.list("checkpoints/lead")).unwrap();
     assert_eq!(left.len(), 2, "older checkpoints are pruned: {left:?}");
-}
-
-/// A blended archive is read on from where the plans have used it up: a share of every update for
-/// as long as it lasts, whatever was killed.
-#[test]
-fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
-    let own = log();
-    // Of another run: its own numbers, versions far from ours, one group that will not do.
-    let blended: Vec<_> = (0..4_u64)
-        .map(|seq| {
-            let mut rows = [fixture::row(100 + seq, 0), fixture::row(100 + seq, 1)];
-            for row in &mut rows {
-                row.policy = "elsewhere".to_owned();
-                row.policy_spans[0].version = PolicyVersion(70 + seq);
-                row.behavior_logprobs[0] -= seq as f32 / 8.0;
-            }
-            if seq == 1 {
-                rows[0].reward = f32::NAN;
-            }
-            fixture::message(seq as i64, 100 + seq, (1, 1), &rows)
-        })
-        .collect();
-    let logs = || Logs {
-        own: &own,
-        blended: Some(&blended),
-        ..own.as_slice().into()
-    };
-    let whole = tempfile::tempdir().unwrap();
-    run_in(begin(whole.path()));
-    assert!(life(whole.path(), usize::MAX, logs()).unwrap().finished);
-    let expected = outcome(whole.path());
-    let archived = |plan: &Plan| {
-        let sources = plan.groups.iter().map(|group| group.source.is_some());
-        sources.filter(|archived| *archived).count()
-    };
-    let shares: Vec<_> = expected.0.iter().map(archived).collect();
-    assert_eq!(
-        shares,
-        [1, 1, 1, 0, 0],
-        "three of four groups can be trained"
-    );
-    let refused = expected.0.iter().flat_map(|plan| &plan.rejections);
-    let refused = refused.filter(|refused| refused.source.is_some());
-    assert_eq!(refused.count(), 1);
-
-    let mut polls = 1;
-    loop {
-        let folder = tempfile::tempdir().unwrap();
-        run_in(begin(folder.path()));
-        if life(folder.path(), polls, logs()).is_some() {
-            break;
-        }
-        life(folder.path(), usize::MAX, logs()).unwrap();
-        assert!(
-            outcome(folder.path()) == expected,
-            "killed at point {polls}"
-        );
-        polls += 5;
-    }
-    assert!(polls > 60, "only {polls} points");
-}
-
-fn replayed(folder: &Path, log: &[Incoming]) -> Replayed {
-    run_in(async {
-        let store = Store::open(folder.to_str().unwrap()).unwrap();
-        let name: vintage_control::Name = "lead".parse().unwrap();
-        let recording = Recording {
-            source: &mut Recorded::from(log, &[]),
-            start: &[],
-            blended: None,
-        };
-        let (records, weights) = (
-            Records::new(store.clone(), name.clone()),
-            Weights::new(store, name),
-        );
-        replay(&records, &weights, recording, |_| {}).await.unwrap()
-    })
-}
-
-/// Checkpoints hold the adapters: killed at any await, a learner of adapters goes on with them,
-/// publishes them merged, and a replay draws the same ones.
-#[test]
-fn a_learner_of_adapters_goes_on_with_them() {
-    let log = log();
-    let logs = || Logs {
-        lora: true,
-        ..(&log).into()
-    };
-    let whole = tempfile::tempdir().unwrap();
-    run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
-    let expected = outcome(whole.path());
-    assert!(expected.0.iter().all(|plan| plan.training == lora()));
-
-    let mut polls = 1;
-    loop {
-        let folder = tempfile::tempdir().unwrap();
-        run_in(begin(folder.path()));
-        if life(folder.path(), polls, logs()).is_some() {
-            break;
-        }
-        life(folder.path(), usize::MAX, logs()).unwrap();
-        assert!(
-            outcome(folder.path()) == expected,
-            "killed at point {polls}"
-        );
-        polls += 7;
-    }
-    assert!(polls > 60, "only {polls} points");
-
-    // One checkpoint is kept, whole, and nothing of those before it.
-    let kept = std::fs::read_dir(whole.path().join("checkpoints/lead"));
-    let kept: Vec<_> = kept.unwrap().map(|entry| entry.unwrap().path()).collect();
-    let [kept] = &kept[..] else {
-        panic!("{kept:?}")
-    };
-    let names = || std::fs::read_dir(kept).unwrap().map(|e| e.unwrap().path());
-    let adapter = names().find(|path| path.is_dir()).unwrap();
-    assert!(adapter.join("adapter_config.json").is_file());
-    let bytes = std::fs::read(adapter.join("adapter_model.safetensors")).unwrap();
-    let digest = vintage_store::sha256(&bytes).to_string();
-    assert!(adapter.ends_with(format!("adapter-{}", &digest[..16])));
-
-    // Other settings cannot go on from merged weights.
-    let error = run_in(live(
-        Store::open(whole.path().to_str().unwrap()).unwrap(),
-        "other".to_owned(),
-        (&log).into(),
-    ));
-    assert!(error.is_err());
-
-    let replayed = replayed(whole.path(), &log);
-    assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
-    assert_eq!(replayed.weights, expected.2);
-}
-
-/// On a device too, moments go through checkpoints and a replay gives the same bits; what was
-/// planned there is not taken for wrong elsewhere, it is not run there.
-#[test]
-fn a_learner_on_a_device_goes_on_and_replays() {
-    let log = log();
-    let logs = || Logs {
-        place: Place::Composed,
-        ..(&log).into()
-    };
-    let (whole, on_cpu) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
-    let expected = outcome(whole.path());
-    run_in(begin(on_cpu.path()));
-    life(on_cpu.path(), usize::MAX, &log).unwrap();
-    assert_ne!(
-        outcome(on_cpu.path()).2,
-        expected.2,
-        "the same code ran twice"
-    );
-
-    let mut polls = 1;
-    loop {
-        let folder = tempfile::tempdir().unwrap();
-        run_in(begin(folder.path()));
-        if life(folder.path(), polls, logs()).is_some() {
-            break;
-        }
-        let is_planned = folder.path().join("plans/lead/0.json").is_file();
-        let has_checkpoint = folder.path().join("checkpoints").is_dir();
-        if is_planned && !has_checkpoint {
-            let store = Store::open(folder.path().to_str().unwrap()).unwrap();
-            let error = run_in(live(store, "other".to_owned(), (&log).into())).unwrap_err();
-            assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
-            assert!(error.to_string().contains("learner.device"), "{error}");
-        }
-        life(folder.path(), usize::MAX, logs()).unwrap();
-        assert!(
-            outcome(folder.path()) == expected,
-            "killed at point {polls}"
-        );
-        polls += 23;
-    }
-    assert!(polls > 60, "only {polls} points");
-    let replayed = replayed(whole.path(), &log);
-    assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
-    assert_eq!(replayed.weights, expected.2);
 }
 
 /// A recorded log that ends before all updates are done ends the learner; once there is more of

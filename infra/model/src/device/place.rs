@@ -153,7 +153,7 @@ impl Place {
     fn look(self, _: usize) -> Result<Card> {
         Err(self.refuse(
             "this program was built without CUDA; build it with infra/cuda/build.sh, or with \
-             `cargo build --release --features cuda` where a CUDA toolkit is installed, or train \
+             `cargo build --release --features vintage-cli/cuda` where a CUDA toolkit is installed, or train \
              on the CPU with learner.device = \"cpu\"",
         ))
     }
