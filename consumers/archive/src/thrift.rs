@@ -1,18 +1,26 @@
 //! Whether a footer's lists can be as long as they say.
 //!
 //! The Parquet reader passes over fields it does not know, and over a list of booleans without
-//! looking at a byte for each: a few bytes that claim 2³¹ of them cost it seconds.
+//! looking at a byte for each: a few bytes that claim 2³¹ of them cost it seconds. The fields it
+//! does know it reads as what they should be, whatever type they name. So that this walk is where
+//! the reader will be, a known field must name its type, and nothing may be a list of booleans:
+//! the format has none, and other readers of Thrift take a byte for each.
+
+mod shape;
+
+use shape::{FILE, Fields, Kind};
 
 /// Structs, lists and maps in one another; a footer has seven.
 const DEPTH: u32 = 64;
 
-/// Walks `bytes`, one struct in Thrift's compact protocol, in a time that their number bounds.
+/// Walks `bytes`, a Parquet file's metadata in Thrift's compact protocol, in a time that their
+/// number bounds.
 ///
 /// # Errors
-/// Why they are no such struct: a collection of more elements than there are bytes left, an end
-/// before its own, a type that there is not.
+/// Why they are no such metadata: a collection of more elements than there are bytes left, an end
+/// before its own, a type that there is not or that the field does not have.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
-    Walk { left: bytes }.structure(DEPTH)
+    Walk { left: bytes }.structure(FILE, DEPTH)
 }
 
 struct Walk<'a> {
@@ -20,26 +28,43 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn structure(&mut self, depth: u32) -> Result<(), String> {
+    /// `fields`: those that are known.
+    fn structure(&mut self, fields: Fields, depth: u32) -> Result<(), String> {
+        let mut field = 0;
         loop {
             let head = self.byte()?;
             if head == 0 {
                 return Ok(());
             }
-            if head >> 4 == 0 {
-                self.varint()?; // the field's number, which is not told as a difference
+            field = match head >> 4 {
+                0 => self.field_number()?,
+                more => field + i64::from(more),
+            };
+            let kind = fields.iter().find(|known| known.0 == field);
+            let kind = kind.map(|known| &known.1);
+            let wire = head & 15;
+            if kind.is_some_and(|kind| !kind.may_be(wire)) {
+                return Err(format!("its field {field} is of type {wire}"));
             }
             // A boolean field is its type.
-            if !matches!(head & 15, 1 | 2) {
-                self.value(head & 15, depth)?;
+            if !matches!(wire, 1 | 2) {
+                self.value(wire, kind, depth)?;
             }
         }
     }
 
-    fn value(&mut self, kind: u8, depth: u32) -> Result<(), String> {
+    /// One that is not told as a difference.
+    fn field_number(&mut self) -> Result<i64, String> {
+        let number = (self.varint()? >> 1).cast_signed();
+        i16::try_from(number)
+            .map(i64::from)
+            .map_err(|_| format!("it has a field {number}"))
+    }
+
+    fn value(&mut self, wire: u8, kind: Option<&Kind>, depth: u32) -> Result<(), String> {
         let depth = depth.checked_sub(1).ok_or("its values are too deep")?;
-        match kind {
-            1..=3 => self.byte().map(drop),
+        match wire {
+            3 => self.byte().map(drop),
             4..=6 => self.varint().map(drop),
             7 => self.pass(8),
             8 => {
@@ -52,32 +77,49 @@ impl Walk<'_> {
                     15 => self.varint()?,
                     count => u64::from(count),
                 };
-                self.elements(count, &[head & 15], depth)
+                let element = match kind {
+                    Some(Kind::List(element)) => Some(*element),
+                    _ => None,
+                };
+                self.elements(count, &[head & 15], element, depth)
             }
             11 => {
                 let count = self.varint()?;
                 if count == 0 {
                     return Ok(());
                 }
-                let kinds = self.byte()?;
-                self.elements(count, &[kinds >> 4, kinds & 15], depth)
+                let wires = self.byte()?;
+                self.elements(count, &[wires >> 4, wires & 15], None, depth)
             }
-            12 => self.structure(depth),
+            12 => match kind {
+                Some(Kind::Struct(fields)) => self.structure(fields, depth),
+                _ => self.structure(&[], depth),
+            },
             13 => self.pass(16),
-            _ => Err(format!("it has a value of type {kind}, which there is not")),
+            1 | 2 => Err("it has a collection of booleans".to_owned()),
+            _ => Err(format!("it has a value of type {wire}, which there is not")),
         }
     }
 
     /// Each takes a byte at least.
-    fn elements(&mut self, count: u64, kinds: &[u8], depth: u32) -> Result<(), String> {
+    fn elements(
+        &mut self,
+        count: u64,
+        wires: &[u8],
+        kind: Option<&Kind>,
+        depth: u32,
+    ) -> Result<(), String> {
         let left = self.left.len() as u64;
         if count > left {
             return Err(format!(
                 "it claims a collection of {count} elements in its last {left} bytes"
             ));
         }
-        for kind in (0..count).flat_map(|_| kinds) {
-            self.value(*kind, depth)?;
+        for wire in (0..count).flat_map(|_| wires) {
+            if kind.is_some_and(|kind| !kind.may_be(*wire)) {
+                return Err(format!("it has a list whose elements are of type {wire}"));
+            }
+            self.value(*wire, kind, depth)?;
         }
         Ok(())
     }
@@ -114,19 +156,52 @@ mod tests {
 
     #[test]
     fn a_collection_is_no_longer_than_its_bytes() {
-        // Field 1, a list of three i32; a map of one string to a boolean; a struct in a struct.
-        check(&[0x19, 0x35, 2, 4, 6, 0]).unwrap();
-        check(&[0x1b, 1, 0x81, 1, b'k', 1, 0]).unwrap();
-        check(&[0x1c, 0x15, 2, 0, 0]).unwrap();
-        // Booleans of a field take no byte, those of a list one each.
-        check(&[0x11, 0x12, 0x19, 0x21, 1, 2, 0]).unwrap();
-        let many = [0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 7, 0];
+        // Field 20, a list of three i32; a map of one string to an i32; a struct in a struct.
+        check(&[0x09, 40, 0x35, 2, 4, 6, 0]).unwrap();
+        check(&[0x0b, 40, 1, 0x85, 1, b'k', 1, 0]).unwrap();
+        check(&[0x0c, 40, 0x1c, 0x15, 2, 0, 0, 0]).unwrap();
+        // Booleans of a field take no byte; as elements, one or none, as the reader has it.
+        check(&[0x01, 40, 0x12, 0]).unwrap();
+        for booleans in [
+            &[0x09, 40, 0x21, 1, 2, 0][..],
+            &[0x0b, 40, 1, 0x52, 2, 1, 0],
+        ] {
+            let why = check(booleans).unwrap_err();
+            assert!(why.contains("booleans"), "{why}");
+        }
+        let many = [0x09, 40, 0xf1, 0xff, 0xff, 0xff, 0xff, 7, 0];
         let why = check(&many).unwrap_err();
         assert!(why.contains("a collection of 2147483647 elements"), "{why}");
-        assert!(check(&[0x1b, 9, 0x11, 1, 0]).unwrap_err().contains("of 9"));
-        assert!(check(&[0x18, 200, 1]).unwrap_err().contains("too early"));
-        assert!(check(&[0x1f, 0]).unwrap_err().contains("type 15"));
-        assert!(check(&[0x1c; 1000]).unwrap_err().contains("too deep"));
+        let map = check(&[0x0b, 40, 9, 0x55, 1, 0]).unwrap_err();
+        assert!(map.contains("of 9"), "{map}");
+        let text = check(&[0x08, 40, 200, 1]).unwrap_err();
+        assert!(text.contains("too early"), "{text}");
+        assert!(check(&[0x0f, 40, 0]).unwrap_err().contains("type 15"));
+        assert!(
+            check(&[0x0c, 40].repeat(500))
+                .unwrap_err()
+                .contains("too deep")
+        );
         assert!(check(&[]).is_err());
+    }
+
+    #[test]
+    fn a_known_field_is_of_its_type() {
+        // The version, an i32; the rows, an i64; a schema of one element that has a name.
+        check(&[0x15, 2, 0x26, 4, 0]).unwrap();
+        check(&[0x29, 0x1c, 0x48, 1, b'a', 0, 0]).unwrap();
+        let refused: [(&[u8], &str); 5] = [
+            (&[0x18, 1, b'a', 0], "field 1 is of type 8"),
+            (&[0x11, 0], "field 1 is of type 1"),
+            (&[0x29, 0x15, 2, 0], "elements are of type 5"),
+            (&[0x29, 0x1c, 0x45, 2, 0, 0], "field 4 is of type 5"),
+            // The number 4 told in full, and one beyond all.
+            (&[0x05, 8, 2, 0], "field 4 is of type 5"),
+        ];
+        for (bytes, expected) in refused {
+            let why = check(bytes).unwrap_err();
+            assert!(why.contains(expected), "{why}");
+        }
+        assert!(check(&[0x05, 0x80, 0x80, 4, 2, 0]).is_err());
     }
 }
