@@ -53,12 +53,13 @@ impl Walk<'_> {
         }
     }
 
-    /// One that is not told as a difference.
+    /// One that is not told as a difference: zigzag, and none is negative.
     fn field_number(&mut self) -> Result<i64, String> {
-        let number = (self.varint()? >> 1).cast_signed();
-        i16::try_from(number)
-            .map(i64::from)
-            .map_err(|_| format!("it has a field {number}"))
+        let zigzag = self.varint()?;
+        match i16::try_from(zigzag >> 1) {
+            Ok(number) if zigzag & 1 == 0 => Ok(i64::from(number)),
+            _ => Err(format!("it has a field of number {zigzag} in zigzag")),
+        }
     }
 
     fn value(&mut self, wire: u8, kind: Option<&Kind>, depth: u32) -> Result<(), String> {
@@ -202,6 +203,9 @@ mod tests {
             let why = check(bytes).unwrap_err();
             assert!(why.contains(expected), "{why}");
         }
-        assert!(check(&[0x05, 0x80, 0x80, 4, 2, 0]).is_err());
+        for number in [&[0x80, 0x80, 4][..], &[0x61]] {
+            let why = check(&[&[0x05], number, &[2, 0]].concat()).unwrap_err();
+            assert!(why.contains("zigzag"), "{why}");
+        }
     }
 }
