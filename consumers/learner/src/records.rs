@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use vintage_control::{
-    CheckpointManifest, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion, Sha256,
-    UpdateResult,
+    CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion,
+    Sha256, UpdateResult,
 };
 use vintage_store::{Created, Store, Weights, sha256};
 
@@ -61,6 +61,18 @@ impl Records {
     /// What update `version` did.
     pub async fn result(&self, version: PolicyVersion) -> Result<Option<UpdateResult>> {
         Ok(self.store.get_json(&self.path("results", version)).await?)
+    }
+
+    /// Notes that an update, run again, gave other weights. Named by them: the same once more is
+    /// the same note.
+    pub async fn write_deviation(&self, deviation: &Deviation) -> Result<()> {
+        let computed = &deviation.computed_sha256.to_string()[..16];
+        let path = format!(
+            "deviations/{}/{}-{computed}.json",
+            self.learner, deviation.version
+        );
+        let _first_note_stays = self.store.create_json(&path, deviation).await?;
+        Ok(())
     }
 
     /// Whether update `version` has a plan. If it has, and this process wrote none, another

@@ -35,6 +35,8 @@ pub struct Deviation {
     pub detail: String,
     /// Whether plan and machine have other fingerprints, so that other bits are no fault.
     pub other_machine: bool,
+    /// Whether updates were computed on a card, which need not repeat its bits either.
+    pub on_card: bool,
 }
 
 /// What a replay reads.
@@ -155,6 +157,7 @@ pub async fn replay(
                 update,
                 detail,
                 other_machine: false,
+                on_card: false,
             });
             break;
         }
@@ -180,6 +183,7 @@ pub async fn replay(
                 update,
                 detail,
                 other_machine,
+                on_card: !trainer.is_exact(),
             });
             break;
         }

@@ -23,6 +23,8 @@ pub struct Trainer {
     /// then that memory is wanted.
     fresh: Option<Bytes>,
     weights_sha256: Sha256,
+    /// Whether that digest was recorded, and the weights at hand are others.
+    deviates: bool,
     /// This build on the device that updates are computed on.
     fingerprint: Fingerprint,
 }
@@ -95,6 +97,7 @@ impl Trainer {
             policy: Some(Policy::new(decoder, optimizer, device)),
             version,
             weights_sha256,
+            deviates: false,
             fresh: None,
             fingerprint,
         })
@@ -126,9 +129,41 @@ impl Trainer {
         Ok(self.policy()?.decoder.peft_files()?)
     }
 
-    /// Its digest.
+    /// The digest this version is known by.
     pub fn weights_sha256(&self) -> Sha256 {
         self.weights_sha256
+    }
+
+    /// Whether the weights at hand are others than this version is known by: nobody may be given
+    /// them under its number.
+    pub fn deviates(&self) -> bool {
+        self.deviates
+    }
+
+    /// Whether an update that is run again gives the same bits.
+    pub fn is_exact(&self) -> bool {
+        fingerprint::place_of(&self.fingerprint) == Place::Cpu
+    }
+
+    /// Makes this version what `recorded` says it is. Returns whether the weights are that too:
+    /// they are, if `weights` has them and no adapters are trained, which cannot be told from what
+    /// they were merged into.
+    pub async fn take(&mut self, weights: &Weights, recorded: Sha256) -> Result<bool> {
+        let published = weights.manifest(self.version).await?;
+        let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
+        if is_there && self.policy()?.decoder.lora().is_none() {
+            let bytes = weights.fetch(self.version).await?;
+            let policy = self.policy.take().ok_or_else(poisoned)?;
+            let config = policy.decoder.config().clone();
+            let params = ParamSet::from_safetensors(&bytes, &config)?;
+            self.policy = Some(policy.with(Decoder::new(config, params)?)?);
+            self.fresh = Some(bytes);
+            self.deviates = false;
+        } else {
+            self.deviates = true;
+        }
+        self.weights_sha256 = recorded;
+        Ok(!self.deviates)
     }
 
     /// What bits depend on besides the plan.
@@ -188,6 +223,7 @@ impl Trainer {
         let outcome = outcome?;
         let (bytes, digest) = weights?;
         (self.fresh, self.weights_sha256) = (Some(bytes), digest);
+        self.deviates = false;
         self.version = self.version.next();
         Ok(Trained {
             outcome,

@@ -39,6 +39,12 @@ impl Policy {
         }
     }
 
+    /// The same moments beside other parameters.
+    pub fn with(self, decoder: Decoder) -> Result<Self> {
+        let optimizer = self.optimizer()?.into_owned();
+        Ok(Self::new(decoder, optimizer, self.device))
+    }
+
     /// The moments.
     pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
         match &self.twin {

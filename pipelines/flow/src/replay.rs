@@ -40,6 +40,8 @@ pub struct FirstDeviation {
     pub detail: String,
     /// Whether this is another machine or build than the plans', which need not agree in bits.
     pub other_machine: bool,
+    /// Whether updates were computed on a card, which need not repeat its bits either.
+    pub on_card: bool,
 }
 
 /// Runs the plans of `learner` (the lead, if not named) in the run's folder again. Nothing
@@ -119,6 +121,7 @@ pub async fn replay_exact(
             update: deviation.update,
             detail: deviation.detail,
             other_machine: deviation.other_machine,
+            on_card: deviation.on_card,
         }),
     })
 }

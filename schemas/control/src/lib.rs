@@ -26,7 +26,7 @@ pub use plan::{
     Algorithm, AlgorithmName, Fingerprint, INCOMPLETE_AFTER_RECORDS, KnownVersion, MicroBatch,
     OptimizerSettings, Plan, PlannedGroup, RejectReason, Rejection,
 };
-pub use result::{EvaluationResult, UpdateResult};
+pub use result::{Deviation, EvaluationResult, UpdateResult};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};

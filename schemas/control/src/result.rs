@@ -71,6 +71,31 @@ pub struct UpdateResult {
     pub finished_at_ms: i64,
 }
 
+/// `deviations/<learner>/<N>-<first 16 digits of computed_sha256>.json`: update N, run again after
+/// an interruption on a device that is not bound to repeat its bits, gave other weights than were
+/// recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deviation {
+    /// [`crate::CONTROL_FORMAT`].
+    pub format: String,
+    /// Who trained.
+    pub learner: Name,
+    /// The lineage.
+    pub policy: Name,
+    /// Version before the update.
+    pub version: PolicyVersion,
+    /// What version + 1 is known by.
+    pub recorded_sha256: Sha256,
+    /// What it was when it was run again.
+    pub computed_sha256: Sha256,
+    /// Whether the recorded weights were taken instead. If not, they were in the store no more, or
+    /// adapters are trained: the next update began with the computed ones.
+    pub taken: bool,
+    /// The life that ran it again.
+    pub writer: String,
+}
+
 /// `evaluations/<policy>/<N>.json`: accuracy of version N on held-out prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

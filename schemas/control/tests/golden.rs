@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 use vintage_control::{
-    ArchiveFooter, CheckpointManifest, EvaluationResult, LearnerStart, Plan, PolicyAnnouncement,
-    Rejection, Topics, UpdateResult, WeightsManifest,
+    ArchiveFooter, CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Plan,
+    PolicyAnnouncement, Rejection, Topics, UpdateResult, WeightsManifest,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -51,9 +51,10 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 15] = [
+    let records: [(&str, Examine); 16] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
+        ("deviation.json", examine::<Deviation>),
         ("evaluation_result.json", examine::<EvaluationResult>),
         ("learner_start.json", examine::<LearnerStart>),
         ("optional_archive_footer.json", examine::<ArchiveFooter>),

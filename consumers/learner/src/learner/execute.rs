@@ -39,6 +39,9 @@ impl Learner {
         run: Run,
     ) -> Result<()> {
         let trained = self.trainer.run(plan.clone(), groups).await?;
+        if run == Run::Again {
+            self.settle(&plan).await?;
+        }
         point("learner.updated", self.in_hand());
         let recording = Instant::now();
         self.intake.finish(&plan);
@@ -112,19 +115,24 @@ impl Learner {
     }
 
     /// Puts the current version into the store. What is published under its number already
-    /// must be the same: on a CPU, a re-run update gives the same bits.
+    /// must be the same: a re-run update gives the same bits, or took the published ones.
     pub(super) async fn publish(&mut self) -> Result<()> {
         // A successor may have published this version and dropped it again: nobody would drop it a
         // second time.
         self.fence().await?;
         let version = self.trainer.version();
-        // What this life published or found published is there, and need not be serialised.
-        let there = match self.published {
-            (published, _) if published == version => self.weights.manifest(version).await?,
-            _ => None,
+        // What this life published or found published is there, and need not be serialised. And a
+        // version names one set of weights: others are not put there.
+        let (published, _) = self.published;
+        let there = if published == version || self.trainer.deviates() {
+            self.weights.manifest(version).await?
+        } else {
+            None
         };
         let (manifest, created) = if let Some(there) = there {
             (there, Created::Exists)
+        } else if self.trainer.deviates() {
+            return Ok(());
         } else {
             let files = vec![("model.safetensors", self.trainer.weights().await?)];
             match self.weights.publish(version, files).await {
@@ -137,11 +145,8 @@ impl Learner {
             }
         };
         if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
-            return Err(Error::Diverged {
-                update: PolicyVersion(version.0.saturating_sub(1)),
-                computed: self.trainer.weights_sha256(),
-                recorded: manifest.weights_sha256,
-            });
+            let update = PolicyVersion(version.0.saturating_sub(1));
+            self.deviate(update, manifest.weights_sha256).await?;
         }
         self.newest = self.newest.max(version);
         self.published = (version, self.trainer.weights_sha256());
@@ -227,6 +232,9 @@ impl Learner {
 
     /// Commits what training did so far, and where reading goes on.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
+        if self.trainer.deviates() {
+            return Ok(()); // The next version's will do; until then there is the one before.
+        }
         // Its base must be there for as long as the checkpoint is. And then the weights' bytes are
         // gone before the moments' are made.
         self.publish().await?;

@@ -1,6 +1,6 @@
 //! What a new life does first: it runs the plans after the checkpoint again.
 
-use vintage_control::RecordId;
+use vintage_control::{CONTROL_FORMAT, Deviation, Plan, PolicyVersion, RecordId, Sha256};
 
 use super::{Learner, execute::Run};
 use crate::{
@@ -20,18 +20,8 @@ impl Learner {
                 return Err(self.overtaken(plan.version, plan.writer));
             }
             let groups = self.groups_of(&plan, inputs).await?;
-            let recorded = self.records.result(plan.version).await?;
             self.unsaved += groups.len() as u64;
             self.execute(plan, groups, Run::Again).await?;
-            if let Some(recorded) = recorded
-                && recorded.weights_sha256 != self.trainer.weights_sha256()
-            {
-                return Err(Error::Diverged {
-                    update: recorded.version,
-                    computed: self.trainer.weights_sha256(),
-                    recorded: recorded.weights_sha256,
-                });
-            }
         }
         let version = self.trainer.version();
         self.publish().await?;
@@ -41,6 +31,66 @@ impl Learner {
             rerun: version.0 - from.0,
         });
         Ok(())
+    }
+
+    /// Holds what an update gave against what the life that first ran it recorded. On a CPU it is
+    /// the same. A card need not repeat its bits: published weights are taken instead, and what is
+    /// recorded keeps its name.
+    pub(super) async fn settle(&mut self, plan: &Plan) -> Result<()> {
+        let (update, next) = (plan.version, plan.version.next());
+        let computed = self.trainer.weights_sha256();
+        let published = self.weights.manifest(next).await?;
+        let planned = self.records.plan(next).await?;
+        let noted = self.records.result(update).await?;
+        let said = [
+            published.map(|manifest| manifest.weights_sha256),
+            planned.map(|plan| plan.weights_sha256),
+            noted.map(|result| result.weights_sha256),
+        ];
+        let mut said = said.into_iter().flatten();
+        let recorded = if self.trainer.is_exact() {
+            said.find(|digest| *digest != computed)
+        } else {
+            said.next().filter(|digest| *digest != computed)
+        };
+        match recorded {
+            Some(recorded) => self.deviate(update, recorded).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `update` gave other weights than are recorded of it.
+    pub(super) async fn deviate(&mut self, update: PolicyVersion, recorded: Sha256) -> Result<()> {
+        let computed = self.trainer.weights_sha256();
+        // An update of this life's own plan is run by another life only after that overtook it.
+        if self.trainer.is_exact() || update >= self.horizon {
+            return Err(Error::Diverged {
+                update,
+                computed,
+                recorded,
+            });
+        }
+        let taken = self.trainer.take(&self.weights, recorded).await?;
+        tracing::warn!(
+            "update {update}, run again, gave weights {computed} instead of {recorded}, as a card \
+             may: {}",
+            if taken {
+                "the published ones are taken"
+            } else {
+                "training goes on from them, and they are not published"
+            }
+        );
+        let deviation = Deviation {
+            format: CONTROL_FORMAT.to_owned(),
+            learner: self.settings.learner.clone(),
+            policy: self.settings.policy.clone(),
+            version: update,
+            recorded_sha256: recorded,
+            computed_sha256: computed,
+            taken,
+            writer: self.writer.clone(),
+        };
+        self.records.write_deviation(&deviation).await
     }
 
     /// Reads a recorded log up to where the life before had read it. From there on the same

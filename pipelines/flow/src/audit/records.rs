@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
-use vintage_control::{CheckpointManifest, LearnerStart, Name, Plan, PolicyVersion, UpdateResult};
+use vintage_control::{
+    CheckpointManifest, Deviation, LearnerStart, Name, Plan, PolicyVersion, UpdateResult,
+};
 use vintage_store::{Store, Weights};
 
 use super::{findings::Findings, ledger::Ledger};
@@ -115,11 +117,42 @@ impl Listing {
                 None => {}
             }
         }
+        for path in store.list(&format!("deviations/{name}")).await? {
+            let deviation: Option<Deviation> = get(store, &path, findings).await?;
+            if let Some(deviation) = deviation {
+                note(&path, &deviation, findings);
+            }
+        }
         if let Some(policy) = ledger.lineage().and_then(|policy| policy.parse().ok()) {
             published(store, policy, findings).await?;
         }
         Ok(())
     }
+}
+
+/// An update that gave other weights when it was run again, on a device that may.
+fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
+    let Deviation {
+        version,
+        recorded_sha256,
+        computed_sha256,
+        taken,
+        ..
+    } = deviation;
+    findings.note(
+        "updates that gave other weights when they were run again",
+        || {
+            let then = if *taken {
+                "the recorded ones were taken"
+            } else {
+                "the next update began with them"
+            };
+            format!(
+                "{path}: update {version}, run again, gave weights {computed_sha256} instead of \
+             {recorded_sha256}, as a card may; {then}"
+            )
+        },
+    );
 }
 
 /// The digests under which a lineage's versions are published.

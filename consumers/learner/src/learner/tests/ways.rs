@@ -1,8 +1,11 @@
 //! Learners that blend, of adapters, and on a device.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use vintage_control::{Plan, PolicyVersion};
+use vintage_control::{Deviation, Plan, PolicyVersion};
 use vintage_model::Place;
 use vintage_store::{Store, Weights};
 
@@ -151,4 +154,130 @@ fn a_learner_on_a_device_goes_on_and_replays() {
     let replayed = replayed(whole.path(), &log);
     assert_eq!((replayed.updates, replayed.deviation), (STEPS, None));
     assert_eq!(replayed.weights, expected.2);
+}
+
+/// A card need not repeat its bits: after an interruption what it published stays what it was, what
+/// it recorded keeps its name, and training goes on. Here a life on the kernels stands for the card
+/// of before: the operations of a card round otherwise.
+#[test]
+fn after_other_bits_the_published_ones_are_taken() {
+    let (mut taken, mut left) = (0, 0);
+    for polls in (40..).step_by(7) {
+        let Some(noted) = deviations(polls, false) else {
+            break;
+        };
+        let of_both = noted.iter().partition::<Vec<_>, _>(|noted| noted.taken);
+        taken += of_both.0.len();
+        left += of_both.1.len();
+    }
+    assert!(taken > 3, "{taken}");
+    assert!(left > 1, "{left}: none of a version that was dropped");
+}
+
+/// Adapters cannot be told from published weights: they go on as they were computed.
+#[test]
+fn after_other_bits_adapters_go_on_with_theirs() {
+    let noted: Vec<_> = [90, 130, 170]
+        .into_iter()
+        .filter_map(|polls| deviations(polls, true))
+        .flatten()
+        .collect();
+    assert!(noted.len() > 1 && noted.iter().all(|noted| !noted.taken));
+}
+
+/// What a life on a device notes that goes on from one on the CPU killed at its `polls`-th point;
+/// `None` if that one came to its end.
+fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
+    let log = log();
+    let cpu = Logs {
+        lora,
+        ..(&log).into()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run_in(begin(folder));
+    if life(folder, polls, cpu).is_some() {
+        return None;
+    }
+    replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
+    let before: BTreeMap<_, _> = ["weights/lead", "results/lead"]
+        .into_iter()
+        .flat_map(|kind| files(&folder.join(kind)))
+        .map(|file| (file.clone(), std::fs::read(file).unwrap()))
+        .collect();
+    let place = Place::Composed;
+    life(folder, usize::MAX, Logs { place, ..cpu }).unwrap();
+
+    let (plans, results, _) = outcome(folder);
+    for (result, next) in results.iter().zip(&plans[1..]) {
+        assert_eq!(result.weights_sha256, next.weights_sha256, "{polls}");
+    }
+    for (file, before) in before {
+        // Versions are dropped; what is there is what it was.
+        let there = std::fs::read(&file);
+        assert!(there.is_err() || there.unwrap() == before, "{file:?}");
+    }
+    let noted = files(&folder.join("deviations/lead")).into_iter();
+    let noted: Vec<Deviation> = noted
+        .map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+        .collect();
+    for noted in &noted {
+        let known = results[noted.version.0 as usize].weights_sha256;
+        assert_eq!(noted.recorded_sha256, known);
+        assert_ne!(noted.computed_sha256, known);
+    }
+    Some(noted)
+}
+
+/// Other bits of the same build on the same machine are a fault; of a card or of another machine
+/// they are not.
+#[test]
+fn a_replay_tells_whether_other_bits_are_a_fault() {
+    let log = log();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run_in(begin(folder));
+    life(folder, usize::MAX, &log).unwrap();
+    let told = || {
+        let found = replayed(folder, &log).deviation.unwrap();
+        assert_eq!(found.update, PolicyVersion(0));
+        (found.other_machine, found.on_card)
+    };
+    replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
+    assert_eq!(told(), (false, true));
+    replace_in_plans(folder, r#""isa":""#, r#""isa":"another, "#);
+    assert_eq!(told(), (true, true));
+    replace_in_plans(folder, r#""device":"composed""#, r#""device":"cpu""#);
+    assert!(
+        replayed(folder, &log).deviation.is_none(),
+        "the same bits all the same"
+    );
+    let learned = r#""lr":"#;
+    replace_in_plans(folder, learned, r#""lr":1"#);
+    assert_eq!(told(), (true, false));
+    replace_in_plans(folder, r#""isa":"another, "#, r#""isa":""#);
+    assert_eq!(told(), (false, false));
+}
+
+fn replace_in_plans(folder: &Path, what: &str, by: &str) {
+    for plan in files(&folder.join("plans/lead")) {
+        let text = std::fs::read_to_string(&plan).unwrap();
+        assert!(text.contains(what), "{text}");
+        std::fs::write(plan, text.replace(what, by)).unwrap();
+    }
+}
+
+/// All files below a folder, if there is one.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let entries = entries.map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
