@@ -246,7 +246,12 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     let there = hub(&model)?;
     let train = |name: &str, at: &str| -> Result<Ended> {
         let mut command = training(folder.path(), &out, name)?;
-        for inherited in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"] {
+        for inherited in [
+            "HF_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+        ] {
             command.env_remove(inherited);
         }
         command.env("HF_HOME", folder.path()).env("HF_ENDPOINT", at);
@@ -258,9 +263,12 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     fs::create_dir_all(&blobs)?;
     let partial = blobs.join(format!("{}.incomplete", sha256(&first)));
     fs::write(partial, &first[..100])?;
+    fs::write(folder.path().join("token"), "hf_tiny\n")?;
     let trained = train("hf://Tiny/Llama", there.said())?.json()?;
     ensure!(trained["finished"] == true, "{trained}");
     let asked = fs::read_to_string(&log)?;
+    let known = |line: &str| line.ends_with("Bearer hf_tiny");
+    ensure!(asked.lines().all(known), "{asked}");
     let resumed = asked.lines().filter(|line| line.contains("bytes="));
     ensure!(
         resumed.count() == 3 && asked.contains("bytes=100-"),

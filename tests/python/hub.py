@@ -4,7 +4,7 @@ usage: hub.py NAME FOLDER LOG
 
 Prints its address. FOLDER is the model's; of files of weights the hub tells a SHA-256, of others
 git's object id. A connection that asks for a file of weights from its start is cut half way. LOG
-gets a line for every request: path, range.
+gets a line for every request: path, range, authorization.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ answers = {
 class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Range")
-        print(self.path, asked, file=log, flush=True)
+        print(self.path, asked, self.headers.get("Authorization"), file=log, flush=True)
         file = self.path.removeprefix(f"/{name}/resolve/{commit}/")
         if self.path in answers:
             return self.answer(200, json.dumps(answers[self.path]).encode())

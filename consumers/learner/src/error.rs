@@ -131,7 +131,7 @@ pub enum Error {
     #[error("{0}")]
     Settings(String),
     /// The rule refused the batch.
-    #[error("weighing the tokens of update {update}: {source}")]
+    #[error("weighing the tokens of update {update}: {}", weighing(source))]
     Weigh {
         /// The update.
         update: PolicyVersion,
@@ -167,6 +167,21 @@ pub enum Error {
     /// Making records durable before training failed.
     #[error("making rollouts durable before training: {0}")]
     Durability(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn weighing(problem: &vintage_m2po::Error) -> String {
+    match problem {
+        vintage_m2po::Error::NonFinite {
+            field: "new",
+            index,
+            value,
+        } => format!(
+            "the policy's own log-prob of valid token {index} is {value}: it has diverged; start a \
+             new run with a lower learner.optimizer.lr, from a version published before if that \
+             is to be kept (vintage export)"
+        ),
+        other => other.to_string(),
+    }
 }
 
 /// What learners return.

@@ -116,11 +116,20 @@ impl ModelFolder {
     /// tokenizer's.
     ///
     /// # Errors
-    /// A tokenizer with more tokens than the model's vocabulary.
+    /// A tokenizer with more tokens than the model's vocabulary, an end of text beyond it.
     pub fn new(mut config: ModelConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
         refuse_foreign(&config, &tokenizer)?;
         if config.eos_token_id.is_empty() {
             config.eos_token_id = tokenizer.eos_ids().to_vec();
+        }
+        let vocabulary = config.vocab_size;
+        let ids = config.eos_token_id.iter();
+        if let Some(id) = ids.copied().find(|&id| id as usize >= vocabulary) {
+            let problem = format!(
+                "id {id} is none of the model's {vocabulary} tokens: mend generation_config.json \
+                 or config.json, whichever has it"
+            );
+            return Err(Error::config("eos_token_id", problem));
         }
         let tokenizer = tokenizer.with_eos_ids(config.eos_token_id.clone());
         Ok(Self {

@@ -143,23 +143,35 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf> {
 
 /// The cache folder, as huggingface_hub finds it.
 fn cache() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let home = || variable("HOME").map(PathBuf::from);
-    let expanded = |path: PathBuf| match path.strip_prefix("~") {
-        Ok(rest) => home().map(|home| home.join(rest)),
+    ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+        .into_iter()
+        .find_map(place)
+        .or_else(|| Some(hugging_face()?.join("hub")))
+}
+
+/// Where `hf auth login` leaves its token.
+pub fn token_file() -> Option<PathBuf> {
+    place("HF_TOKEN_PATH").or_else(|| Some(hugging_face()?.join("token")))
+}
+
+fn hugging_face() -> Option<PathBuf> {
+    place("HF_HOME")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("huggingface")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/huggingface")))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// A path out of the environment, `~` at its beginning expanded.
+fn place(name: &str) -> Option<PathBuf> {
+    let path = variable(name)?;
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(variable("HOME")?.join(rest)),
         Err(_) => Some(path),
-    };
-    for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
-        if let Some(folder) = variable(name) {
-            return expanded(folder.into());
-        }
     }
-    let hugging_face = match (variable("HF_HOME"), variable("XDG_CACHE_HOME")) {
-        (Some(folder), _) => expanded(folder.into())?,
-        (None, Some(caches)) => PathBuf::from(caches).join("huggingface"),
-        (None, None) => home()?.join(".cache/huggingface"),
-    };
-    Some(hugging_face.join("hub"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use reqwest::{Client, Response, StatusCode, header::RANGE};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
-use vintage_model::{HubModel, ModelFolder};
+use vintage_model::{HubModel, ModelFolder, token_file};
 
 use self::partial::Partial;
 use crate::{
@@ -100,12 +100,16 @@ async fn fetch(config: &RunConfig, events: &Events) -> Result<()> {
             "HF_ENDPOINT = {endpoint:?} is no address of a hub: write it as {HUB}"
         )));
     }
-    let token = variable("HF_TOKEN");
+    let token = variable("HF_TOKEN").or_else(|| {
+        let file = std::fs::read_to_string(token_file()?).ok()?;
+        Some(file.trim().to_owned()).filter(|token| !token.is_empty())
+    });
     if token
         .as_ref()
         .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
     {
-        let what = "HF_TOKEN holds more than a token: look for spaces and ends of lines in it";
+        let what = "HF_TOKEN, or the file of hf auth login, holds more than a token: look for \
+                    spaces and ends of lines in it";
         return Err(Error::Usage(what.to_owned()));
     }
     let hub = Hub {
@@ -309,7 +313,8 @@ impl Hub<'_> {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 Err(Failed::from(Error::Usage(format!(
                     "model.path: {} has no {:?} of revision {:?}, or you no right to it: look at \
-                     the name, and set HF_TOKEN for a model that is not public",
+                     the name, and set HF_TOKEN or use hf auth login for a model that is not \
+                     public",
                     self.endpoint,
                     self.model.repository(),
                     self.model.revision()

@@ -126,7 +126,7 @@ fn described(
 
 fn bad_model(path: &Path, error: &vintage_model::Error) -> Error {
     Error::Usage(format!(
-        "model.path = {}: {error}; export the model again, name another folder, or write \
+        "model.path = {}: {error}; mend the folder, name another, or write \
          hf://OWNER/NAME for a model of the Hugging Face hub",
         path.display()
     ))

@@ -11,7 +11,11 @@ use vintage_control::{
 use vintage_learner::{Leader, Lineages, Records};
 use vintage_store::Weights;
 
-use crate::{Error, Result, broker::Log};
+use crate::{
+    Error, Result,
+    broker::Log,
+    event::{Events, RunEvent},
+};
 
 /// Refuses the topics of another run: a learner that has not made the newest version they announce
 /// of its lineage has another folder, or another store. Its rollouts would be mixed up with that
@@ -129,8 +133,10 @@ impl Announcements {
         Ok(())
     }
 
-    /// Returns once a version of the lineage is announced.
-    pub(crate) async fn first_of(&mut self, policy: &Name) -> Result<()> {
+    /// Returns once a version of the lineage is announced, and says that it waits.
+    pub(crate) async fn first_of(&mut self, policy: &Name, events: &Events) -> Result<()> {
+        let waiting = format!("waiting for the first announcement of policy {policy}");
+        let _nobody_listens = events.send(RunEvent::Phase(waiting));
         while self.of(policy.as_str()).is_none() {
             self.read().await?;
         }

@@ -98,6 +98,9 @@ impl Progress {
             RunEvent::Learner(LearnerEvent::Updated(result)) => {
                 self.pace.update(result, seconds);
                 self.training(now, seconds);
+                if let Some(why) = self.pace.stands_still(result) {
+                    self.note(&why);
+                }
             }
             RunEvent::Learner(LearnerEvent::Rejected { groups, .. }) => {
                 self.pace.rejected += groups;

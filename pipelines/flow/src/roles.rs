@@ -101,7 +101,7 @@ async fn rollout_on(
     let task = Task::load(&config.prompts, folder.path())?;
     let mut announcements = Announcements::open(log, "rollout-first").await?;
     tokio::select! {
-        announced = announcements.first_of(&policy) => announced?,
+        announced = announcements.first_of(&policy, events) => announced?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
     let rollout = rollout_config(config, task.train.path())?;

@@ -68,9 +68,9 @@ impl Settings for RunConfig {
 
         let rollout = &self.rollout;
         require(
-            rollout.group_size > 0,
+            rollout.group_size > 1,
             "rollout.group_size",
-            "must be at least 1",
+            "must be at least 2: an answer's advantage is over the others of its group",
         );
         require(
             rollout.max_tokens > 0,

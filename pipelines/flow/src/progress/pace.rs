@@ -8,6 +8,8 @@ use vintage_control::UpdateResult;
 const WINDOW: f64 = 10.0;
 /// And over at least this many updates, where one takes long.
 const LEAST: usize = 8;
+/// One update may well find groups that are all right or all wrong; so many are no accident.
+const IDLE: u64 = 5;
 
 /// What the recent updates add up to.
 pub(super) struct Pace {
@@ -18,6 +20,8 @@ pub(super) struct Pace {
     pub(super) groups: u64,
     samples: VecDeque<Sampled>,
     done: u64,
+    /// Updates in a row that changed nothing.
+    idle: u64,
     recent: VecDeque<Recent>,
 }
 
@@ -45,6 +49,7 @@ impl Pace {
             groups: 0,
             samples: VecDeque::new(),
             done: 0,
+            idle: 0,
             recent: VecDeque::new(),
         }
     }
@@ -75,6 +80,35 @@ impl Pace {
         {
             self.recent.pop_front();
         }
+    }
+
+    /// Why training stands still, told once: as soon as some updates in a row had nothing to learn
+    /// from.
+    pub(super) fn stands_still(&mut self, result: &UpdateResult) -> Option<String> {
+        if result.skipped.is_none() && result.grad_norm != 0.0 {
+            self.idle = 0;
+            return None;
+        }
+        self.idle += 1;
+        if self.idle != IDLE {
+            return None;
+        }
+        let why = match &result.skipped {
+            Some(why) => why.clone(),
+            None if result.masked_tokens == result.tokens => {
+                "every token is masked: its log-ratio is beyond what algorithm.m2_threshold allows"
+                    .to_owned()
+            }
+            None => format!(
+                "the answers of each group have one reward (mean {:.3}), so that none is to be \
+                 preferred: look at rollout.reward, at the prompts, and at what the model answers \
+                 (vintage inspect DIR)",
+                result.reward
+            ),
+        };
+        Some(format!(
+            "nothing was learned from the last {IDLE} updates: {why}"
+        ))
     }
 
     pub(super) fn published(&mut self, tokens: u64, reward: f64, seconds: f64) {

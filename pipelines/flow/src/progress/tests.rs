@@ -106,6 +106,36 @@ fn what_was_held_back_is_shown_when_the_phase_ends() {
     assert_eq!(lines(Display::Lines, &events), expected);
 }
 
+/// Told once for as long as it lasts.
+#[test]
+fn a_run_that_learns_nothing_says_so() {
+    let idle = |version| {
+        let still = UpdateResult {
+            grad_norm: 0.0,
+            reward: 0.0,
+            ..result(version)
+        };
+        let event = RunEvent::Learner(LearnerEvent::Updated(Box::new(still)));
+        (version as f64 / 100.0, event)
+    };
+    let mut events: Vec<_> = (0..4).map(idle).collect();
+    events.push((0.04, updated(4)));
+    let told = |events: &[(f64, RunEvent)]| {
+        let lines = lines(Display::Lines, events);
+        let told = lines
+            .into_iter()
+            .filter(|line| line.contains("nothing was"));
+        told.collect::<Vec<_>>()
+    };
+    assert!(told(&events).is_empty());
+    events.extend((5..30).map(idle));
+    let told = told(&events);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].contains("last 5 updates: the answers of each group have one reward (mean 0.000)")
+    );
+}
+
 #[test]
 fn nothing_is_made_up_before_it_can_be_measured() {
     let expected = "update 1/400  reward 0.500  staleness 6.0 (max 17)  masked 2.0 %";

@@ -38,14 +38,10 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
                 .map(|result| (result.version.0 as f64, value(result))),
         )
     };
-    let setting = |name: &str| {
-        record
-            .settings
-            .iter()
-            .find(|setting| setting.key.to_string() == name)
-    };
-    let tau = setting("m2po.threshold").and_then(|tau| tau.value.parse::<f64>().ok());
-    let m2po = setting("algorithm").is_none_or(|rule| rule.value.contains("m2po"));
+    let tau = record.setting("m2po.threshold");
+    let tau = tau.and_then(|tau| tau.parse::<f64>().ok());
+    let algorithm = record.setting("algorithm");
+    let m2po = algorithm.is_none_or(|rule| rule.contains("m2po"));
     // A run that is told to evaluate nothing has no such chart.
     let evaluated = !record.evaluations.is_empty();
     let accuracy = evaluated.then(|| accuracy(record)).transpose()?;
@@ -223,7 +219,12 @@ fn accuracy(record: &RunRecord) -> Result<Figure> {
             })
             .collect(),
     };
-    let note = format!("Share of right answers on {samples} held-out prompts.");
+    let program = record.setting("rollout.reward.command");
+    let what = match program {
+        None | Some("[]") => "Share of right answers",
+        Some(_) => "Mean reward",
+    };
+    let note = format!("{what} on {samples} held-out prompts.");
     figure("Accuracy", note, &lines, &curves)
 }
 

@@ -49,13 +49,7 @@ pub(super) fn render(record: &RunRecord) -> Result<String> {
 }
 
 fn head(page: &mut String, record: &RunRecord) {
-    let setting = |name: &str| {
-        let found = record
-            .settings
-            .iter()
-            .find(|setting| setting.key.to_string() == name);
-        found.map_or("", |setting| setting.value.trim_matches('"'))
-    };
+    let setting = |name: &str| record.setting(name).unwrap_or_default();
     let steps: u64 = setting("learner.steps").parse().unwrap_or(0);
     let done = record.results.last().map_or(0, |last| last.version.0 + 1);
     let state = if done >= steps {
@@ -68,7 +62,20 @@ fn head(page: &mut String, record: &RunRecord) {
         Some(time.strftime("%Y-%m-%d %H:%M UTC").to_string())
     };
     let last = when(record.results.last().map(|result| result.finished_at_ms));
-    let mut facts = vec![
+    let model = record.setting("model.path");
+    let model = model.map(|model| format!("model <b>{}</b>", Escaped(model)));
+    let rank = record.setting("learner.lora.rank");
+    let other = |name: &str, default: &str| {
+        let value = record.setting(name).filter(|value| *value != default);
+        value.map(|value| format!("<b>{}</b>", Escaped(value)))
+    };
+    let ways = [
+        rank.map(|rank| format!("<b>LoRA</b> of rank {}", Escaped(rank))),
+        other("learner.compute", "f32"),
+        other("learner.device", "cpu"),
+    ];
+    let mut facts: Vec<_> = model.into_iter().collect();
+    facts.extend([
         format!("algorithm <b>{}</b>", Escaped(setting("algorithm"))),
         format!("learner <b>{}</b>", Escaped(&record.learner)),
         format!("seed <b>{}</b>", Escaped(setting("seed"))),
@@ -77,7 +84,8 @@ fn head(page: &mut String, record: &RunRecord) {
             grouped(done),
             grouped(steps)
         ),
-    ];
+    ]);
+    facts.extend(ways.into_iter().flatten());
     facts.extend(last.map(|last| format!("last update {last}")));
     let _ = write!(
         page,

@@ -49,6 +49,13 @@ struct RejectionReason {
 }
 
 impl RunRecord {
+    /// A setting as text, without the quotes of a string; `None` if it is not set.
+    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+        let mut settings = self.settings.iter();
+        let found = settings.find(|setting| setting.key.to_string() == name)?;
+        Some(found.value.trim_matches('"'))
+    }
+
     pub(super) async fn read(folder: &Path) -> Result<Self> {
         let config = folder.join("config.toml");
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {

@@ -73,9 +73,14 @@ fn put(folder: &Path, path: &str, text: &str) {
 
 /// A run's folder with `updates` results.
 fn run(folder: &Path, updates: u64) {
-    let layers = Layers::new()
-        .set("learner.steps=400")
-        .and_then(|layers| layers.set("seed=3"));
+    run_with(folder, updates, &[]);
+}
+
+fn run_with(folder: &Path, updates: u64, settings: &[&str]) {
+    let settings = ["learner.steps=400", "seed=3"].iter().chain(settings);
+    let layers = settings
+        .into_iter()
+        .try_fold(Layers::new(), |layers, setting| layers.set(setting));
     let resolved: Resolved = layers.expect("layers").resolve().expect("valid");
     put(folder, "config.toml", &resolved.to_toml());
     let json = |value: &serde_json::Value| value.to_string();
@@ -104,6 +109,29 @@ fn summary(folder: &Path) {
         "weights_sha256": "9c".repeat(32), "archived_rows": 54000,
     });
     put(folder, "summary.json", &summary.to_string());
+}
+
+#[tokio::test]
+async fn the_head_tells_how_it_was_trained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = [
+        "learner.lora.rank=8",
+        "learner.compute=bf16",
+        "model.path=hf://Tiny/Llama",
+        "rollout.reward.command=[\"score\"]",
+    ];
+    run_with(folder.path(), 30, &settings);
+    let report = write(folder.path()).await.expect("a report");
+    let page = std::fs::read_to_string(&report.path).expect("written");
+    let head = page.split_once("</header>").expect("a head").0;
+    for text in [
+        "<b>LoRA</b> of rank 8",
+        "<b>bf16</b>",
+        "model <b>hf://Tiny/Llama</b>",
+    ] {
+        assert!(head.contains(text), "no {text:?} in {head}");
+    }
+    assert!(page.contains("Mean reward on 512 held-out prompts."));
 }
 
 #[tokio::test]

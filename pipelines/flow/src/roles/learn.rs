@@ -179,7 +179,7 @@ impl Role<'_> {
         self.version_zero(events).await?;
         let archives = Archives::open(config, folder).await?;
         let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
-        let leader = self.leader().await?;
+        let leader = self.leader(events).await?;
         let start = if let Some(leader) = &config.learner.follow_plans {
             self.start_of(leader).await?
         } else {
@@ -213,7 +213,7 @@ impl Role<'_> {
         if let (Some(log), None) = (self.log, from.latest().await?) {
             // The lead makes it, and then says so.
             let mut announcements = Announcements::open(log, "learner-first").await?;
-            announcements.first_of(policy).await?;
+            announcements.first_of(policy, events).await?;
         }
         adopt_version_zero(&weights, &from).await
     }
@@ -230,7 +230,7 @@ impl Role<'_> {
     }
 
     /// The learner whose plans are followed; one that has begun, if it is to be waited for.
-    async fn leader(&self) -> Result<Option<Box<dyn Leader>>> {
+    async fn leader(&self, events: &Events) -> Result<Option<Box<dyn Leader>>> {
         let Some(leader) = &self.config.learner.follow_plans else {
             return Ok(None);
         };
@@ -253,7 +253,7 @@ impl Role<'_> {
                 let client = format!("learner-{}", self.config.learner.name);
                 let mut announcements = Announcements::open(log, &client).await?;
                 // By then it has decided where it begins to read.
-                announcements.first_of(&theirs.policy).await?;
+                announcements.first_of(&theirs.policy, events).await?;
                 Some(announcements)
             }
             None => None,
