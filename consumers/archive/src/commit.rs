@@ -103,22 +103,29 @@ impl Job {
         })?;
         point("archive.encoded", messages.len() as u64);
         let file = Bytes::from(file);
-        let created = insist::create(&store, &path, &file, (patience, &cancel), blocked).await?;
-        match created {
-            Created::New => {
+        let winner = insist::on(&path, (patience, &cancel), blocked, || async {
+            if store.create(&path, file.clone()).await? == Created::New {
+                return Ok(None);
+            }
+            let gone = || Error::Corrupt {
+                file: path.clone(),
+                why: "it was there and vanished while this sink looked".to_owned(),
+            };
+            let winner = Opened::open(&store, place).await?.ok_or_else(gone)?;
+            let winner = winner.file.footer;
+            // A write that went through although it was told to have failed is ours.
+            Ok((winner.writer != *label.writer).then_some(winner))
+        });
+        match winner.await? {
+            None => {
                 point("archive.committed", messages.len() as u64);
                 Ok(Outcome::Won {
                     footer: Box::new(footer),
                     bytes: file.len(),
                 })
             }
-            Created::Exists => {
-                let gone = || Error::Corrupt {
-                    file: path.clone(),
-                    why: "it was there and vanished while this sink looked".to_owned(),
-                };
-                let winner = Opened::open(&store, place).await?.ok_or_else(gone)?;
-                let next = winner.file.footer.next_offset;
+            Some(winner) => {
+                let next = winner.next_offset;
                 let rest = messages
                     .into_iter()
                     .filter(|message| message.offset >= next);

@@ -26,6 +26,17 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A file is what was written, by a program that writes otherwise.
+    #[error(
+        "archive file {file} is whole, and this build cannot read it: {why}; it was written by \
+         another version of vintage: use that one, or a newer"
+    )]
+    NotUnderstood {
+        /// The file.
+        file: String,
+        /// What this build does not know.
+        why: String,
+    },
     /// Two neighbouring files do not meet.
     #[error(
         "the archive of partition {partition} has a {kind} between {before} (ends before offset \

@@ -108,8 +108,14 @@ impl Opened {
             tail = store.get_range(&path, start..bytes).await?;
         }
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
-        let (metadata, seal) = parse(before, footer_bytes).map_err(corrupt)?;
-        let footer = archive_footer(&metadata).map_err(corrupt)?;
+        let (metadata, seal, footer) =
+            parse(before, footer_bytes).map_err(|fault| match fault {
+                Fault::Damaged(why) => corrupt(why),
+                Fault::NotUnderstood(why) => Error::NotUnderstood {
+                    file: name(store, &path),
+                    why,
+                },
+            })?;
         place.check(&footer).map_err(corrupt)?;
         let before_len = before.len() as u64;
         let opened = Self {
@@ -357,26 +363,42 @@ fn name(store: &Store, path: &str) -> String {
         .map_or_else(|| path.to_owned(), |file| file.display().to_string())
 }
 
+/// Why a file's end cannot be read.
+enum Fault {
+    Damaged(String),
+    /// Its seal says that it is as it was written.
+    NotUnderstood(String),
+}
+
 fn parse(
     before: &[u8],
     footer: &[u8],
-) -> std::result::Result<(ParquetMetaData, Option<Seal>), String> {
-    let seal = Seal::decode(before)?;
+) -> std::result::Result<(ParquetMetaData, Option<Seal>, ArchiveFooter), Fault> {
+    let seal = Seal::decode(before).map_err(Fault::Damaged)?;
     if let Some(seal) = &seal {
-        seal.check_footer(footer)?;
+        seal.check_footer(footer).map_err(Fault::Damaged)?;
     }
-    let encoded = &footer[..footer.len() - TAIL];
+    let fault = if seal.is_some() {
+        Fault::NotUnderstood
+    } else {
+        Fault::Damaged
+    };
+    let metadata = metadata(&footer[..footer.len() - TAIL]).map_err(fault)?;
+    let writer = metadata.file_metadata().created_by().unwrap_or_default();
+    if seal.is_none() && writer.starts_with(CREATED_BY) {
+        return Err(Fault::Damaged("its seal is missing".to_owned()));
+    }
+    let footer = archive_footer(&metadata).map_err(fault)?;
+    Ok((metadata, seal, footer))
+}
+
+fn metadata(encoded: &[u8]) -> std::result::Result<ParquetMetaData, String> {
     // Only bytes of another program come here unchecked.
     thrift::check(encoded).map_err(|why| format!("its footer cannot be read: {why}"))?;
     let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(encoded));
-    let metadata = decoded
+    decoded
         .map_err(|_| "its footer made the Parquet reader panic".to_owned())?
-        .map_err(|error| format!("its footer cannot be read: {error}"))?;
-    let writer = metadata.file_metadata().created_by().unwrap_or_default();
-    if seal.is_none() && writer.starts_with(CREATED_BY) {
-        return Err("its seal is missing".to_owned());
-    }
-    Ok((metadata, seal))
+        .map_err(|error| format!("its footer cannot be read: {error}"))
 }
 
 /// What the bytes of an archive file, or those from its seal on, say of it. For whoever holds them
@@ -389,8 +411,10 @@ pub fn read_footer(bytes: &[u8]) -> std::result::Result<ArchiveFooter, String> {
     let end = end.ok_or_else(|| format!("it has only {} bytes", bytes.len()))?;
     let start = end.checked_sub(footer_len(&bytes[end..])?);
     let (before, footer) = bytes.split_at(start.ok_or("its footer is longer than the file")?);
-    let (metadata, _) = parse(before, footer)?;
-    archive_footer(&metadata)
+    match parse(before, footer) {
+        Ok((_, _, footer)) => Ok(footer),
+        Err(Fault::Damaged(why) | Fault::NotUnderstood(why)) => Err(why),
+    }
 }
 
 /// Finds the archive's own footer and checks it against itself and the row count.

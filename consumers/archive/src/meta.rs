@@ -2,19 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 use vintage_control::{CONTROL_FORMAT, Incarnation, Offset, Partition};
 use vintage_store::{Created, Store};
 
-use crate::{
-    Error, Result,
-    insist::{self, Blocked},
-    path,
-};
+use crate::{Error, Result, path};
 
 /// Written once, by the first sink of a topic's life.
 ///
@@ -44,8 +39,6 @@ impl ArchiveMeta {
         topic: &str,
         incarnation: Incarnation,
         starts: BTreeMap<Partition, Offset>,
-        patience: (Duration, &CancellationToken),
-        blocked: &mut Blocked,
     ) -> Result<Self> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -64,7 +57,7 @@ impl ArchiveMeta {
             why: error.to_string(),
         })?;
         line.push(b'\n');
-        match insist::create(store, &path, &line.into(), patience, blocked).await? {
+        match store.create(&path, line.into()).await? {
             Created::New => Ok(meta),
             Created::Exists => Self::read(store, topic, incarnation).await,
         }

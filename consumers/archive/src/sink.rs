@@ -244,12 +244,20 @@ impl<S: Source> Sink<S> {
                 }
             }
             Event::Assigned(given) => {
-                let planned = self.planned.clone();
-                let start = |(partition, offset)| {
-                    let found = planned.take(partition);
-                    (partition, found.unwrap_or_else(|| Start::at(offset)))
-                };
-                self.assign(given.into_iter().map(start));
+                for (partition, offset) in given {
+                    let start = match self.planned.take(partition) {
+                        Some(start) => start,
+                        None if self.options.group.is_none() => Start::at(offset),
+                        // Where to go on was found before, or the consumer would have failed.
+                        None => {
+                            return Err(Error::Died {
+                                part: "rebalance",
+                                why: format!("partition {partition} was given without a start"),
+                            });
+                        }
+                    };
+                    self.assign([(partition, start)]);
+                }
             }
             Event::Revoked(partitions) => partitions.into_iter().for_each(|p| self.revoke(p)),
         }

@@ -1,7 +1,7 @@
 //! How a sink comes to the log: alone, or as a member of a group of sinks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use vintage_faults::mistake;
 use super::{Sink, SinkOptions, SinkTask};
 use crate::{
     Error, Result, SinkHandle,
-    insist::Blocked,
+    insist::{self, Blocked, Patience},
     meta::ArchiveMeta,
     path,
     recover::{self, Start},
@@ -25,19 +25,28 @@ use crate::{
 type Watermark = (Partition, Offset, Offset);
 
 /// How the partitions that a group gives this sink go on: found while they are given, taken by
-/// the sink when it hears of them.
+/// the sink when it hears of them. By then one may have been given, taken away and given again.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, Start>>>);
+pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, VecDeque<Start>>>>);
 
 impl Planned {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Partition, Start>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Partition, VecDeque<Start>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn put(&self, partition: Partition, start: Start) {
+        self.held().entry(partition).or_default().push_back(start);
+    }
+
+    /// The oldest not taken: assignments are heard of in their order.
     pub(super) fn take(&self, partition: Partition) -> Option<Start> {
-        self.held().remove(&partition)
+        self.held().get_mut(&partition)?.pop_front()
     }
 }
+
+/// A member that is given a partition holds up the whole group, and is put out of it after five
+/// minutes (`max.poll.interval.ms`).
+const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Sink<Consumer> {
     /// Recovers where the archive ends, checks that the log goes on there, and archives every
@@ -112,7 +121,8 @@ fn reads(starts: &BTreeMap<Partition, Start>) -> Vec<(Partition, Offset)> {
 /// Says where a partition goes on, at the moment it is given to this member: another may have
 /// archived it until now.
 fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffsets {
-    let (options, bus, planned) = (options.clone(), bus.clone(), planned.clone());
+    let (mut options, bus, planned) = (options.clone(), bus.clone(), planned.clone());
+    options.patience = options.patience.min(REBALANCE_PATIENCE);
     let runtime = Handle::current();
     Arc::new(move |partition| {
         // Asked on the consumer's own thread, which no runtime runs on.
@@ -128,7 +138,7 @@ fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffset
             starts.remove(&partition).ok_or_else(gone)
         })?;
         let read = start.read;
-        planned.held().insert(partition, start);
+        planned.put(partition, start);
         Ok(read)
     })
 }
@@ -145,14 +155,22 @@ pub(crate) async fn recovered(
         incarnation,
         ..
     } = options;
-    store.sweep(&path::life(topic, *incarnation)).await?;
+    let life = path::life(topic, *incarnation);
     let lows = watermarks.iter();
-    let lows = lows.map(|(partition, low, _)| (*partition, *low)).collect();
-    let patience: (Duration, _) = (options.patience, &options.cancel);
-    let meta = ArchiveMeta::agree(store, topic, *incarnation, lows, patience, blocked).await?;
+    let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
+    let patience: Patience<'_> = (options.patience, &options.cancel);
+    let ends = insist::on(&life, patience, blocked, || async {
+        store.sweep(&life).await?;
+        let meta = ArchiveMeta::agree(store, topic, *incarnation, lows.clone()).await?;
+        let mut ends = Vec::with_capacity(watermarks.len());
+        for (partition, ..) in watermarks {
+            ends.push(recover::end(store, &meta, *partition).await?);
+        }
+        Ok(ends)
+    })
+    .await?;
     let mut starts = BTreeMap::new();
-    for watermark in watermarks {
-        let end = recover::end(store, &meta, watermark.0).await?;
+    for (watermark, end) in watermarks.iter().zip(ends) {
         let start = recover::start(topic, *watermark, end, options.accept_gap)?;
         starts.insert(watermark.0, start);
     }

@@ -412,6 +412,74 @@ async fn an_accepted_gap_stands_in_the_footer() {
     assert_eq!(files(&store, 0).await.last().unwrap().footer.lost, None);
 }
 
+/// A file that a newer build wrote is not taken for a damaged one, and nothing is moved away.
+#[tokio::test]
+async fn a_file_of_another_format_stops_the_sink() {
+    let (folder, store) = scratch();
+    let log = Log::small(1, 9);
+    archive(&store, &log).await;
+    let path = folder.path().join(&files(&store, 0).await[0].path);
+    let mut file = std::fs::read(&path).unwrap();
+    let format = b"\"vintage.control/1\"";
+    let footer = file.len() - 8 - crate::seal::footer_len(&file[file.len() - 8..]).unwrap();
+    let told = file[footer..].windows(format.len());
+    let told = told.enumerate().filter(|(_, bytes)| bytes == format);
+    let told: Vec<_> = told.map(|(at, _)| footer + at + format.len() - 2).collect();
+    for at in told {
+        file[at] = b'2';
+    }
+    let body = footer - crate::seal::Seal::len(1);
+    file.drain(body..footer);
+    let groups = parquet::file::metadata::ParquetMetaDataReader::decode_metadata(
+        &file[body..file.len() - 8],
+    );
+    let groups = groups.unwrap();
+    let ends: Vec<_> = groups
+        .row_groups()
+        .iter()
+        .map(crate::file::end_of)
+        .collect();
+    assert_eq!(ends.len(), 1);
+    crate::seal::seal(&mut file, &ends).unwrap();
+    std::fs::write(&path, &file).unwrap();
+
+    let started = start_limited(options(&store), &log, None).await;
+    let error = started.map(drop).unwrap_err();
+    assert!(matches!(error, Error::NotUnderstood { .. }), "{error}");
+    assert!(error.to_string().contains("vintage.control/2"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), file);
+}
+
+/// A create that went through although it was told to have failed is no rival's.
+#[tokio::test]
+async fn its_own_earlier_write_is_no_lost_race() {
+    let (_folder, store) = scratch();
+    let write = |writer: &str| {
+        let job = crate::commit::Job {
+            store: store.clone(),
+            label: Label {
+                topic: TOPIC.into(),
+                incarnation: LIFE,
+                partition: Partition(0),
+                base: Offset(0),
+                next: Offset(1),
+                writer: writer.into(),
+                reason: "age",
+                lost: None,
+            },
+            messages: vec![Message::of(record(0, 0, &crate::fixture::group_at(0, 0)))],
+            codec: Codec::default(),
+            generation: 0,
+            patience: Duration::ZERO,
+            cancel: CancellationToken::new(),
+        };
+        async { matches!(job.run().await.outcome.unwrap(), Outcome::Won { .. }) }
+    };
+    assert!(write("a").await);
+    assert!(write("a").await, "the same once more");
+    assert!(!write("b").await);
+}
+
 /// `/sys` refuses new folders even to root, which runs the tests in most containers.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -57,7 +57,10 @@ pub(super) async fn archive(
                 };
                 match read {
                     Ok(()) => books.claim(place, base.0..next.0),
-                    Err(error @ vintage_archive::Error::Corrupt { .. }) => {
+                    Err(
+                        error @ (vintage_archive::Error::Corrupt { .. }
+                        | vintage_archive::Error::NotUnderstood { .. }),
+                    ) => {
                         findings.breach("files that cannot be read", || error.to_string());
                         let following = bases.get(at + 1).copied();
                         next = following.unwrap_or(next.max(base.next()));

@@ -72,6 +72,47 @@ async fn a_revoked_partition_is_left_to_its_next_reader() {
     assert_eq!(files(&store, 0).await[0].footer.next_offset, Offset(2));
 }
 
+/// A full buffer or a blocked store lets a sink hear late of what its group gave it, took and gave
+/// it again.
+#[tokio::test]
+async fn a_partition_given_twice_goes_on_where_each_gift_said() {
+    let (_folder, store) = scratch();
+    let archived = Script((0..5).map(at).collect());
+    let (_, task) = Sink::start_on(options(&store), &MARKS, |_: &[_]| Ok(archived))
+        .await
+        .unwrap();
+    task.await.unwrap().unwrap();
+    let mut options = options(&store);
+    options.group = Some("sinks".to_owned());
+    let found = recovered(&options, &MARKS, &mut Blocked::new()).await;
+    let start = found.unwrap()[&Partition(0)];
+    assert_eq!((start.base, start.read), (Offset(5), Offset(4)));
+    let given = || Event::Assigned(vec![(Partition(0), start.read)]);
+    let script = [
+        given(),
+        Event::Revoked(vec![Partition(0)]),
+        given(),
+        at(4),
+        at(5),
+    ];
+    let sink = Sink::new(options.clone(), Script(script.into()), Blocked::new());
+    for _ in 0..2 {
+        sink.planned.put(Partition(0), start);
+    }
+    let (_, task) = sink.run_in_task();
+    assert_eq!(task.await.unwrap().unwrap().messages, 1);
+    let [_, last] = &files(&store, 0).await[..] else {
+        panic!("another number of files")
+    };
+    let claimed = (last.footer.base_offset, last.footer.next_offset);
+    assert_eq!(claimed, (Offset(5), Offset(6)));
+
+    // Without a start it would have to guess.
+    let sink = Sink::new(options, Script([given()].into()), Blocked::new());
+    let (_, task) = sink.run_in_task();
+    assert!(task.await.unwrap().is_err());
+}
+
 /// The real thing: a broker, a producer, a sink killed half way, and its successor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_is_archived_end_to_end() {
