@@ -15,6 +15,7 @@ use vintage_control::{
 };
 use vintage_trajectory::{Headers, Rows, content_sha256};
 
+pub use self::judge::TEMPERATURES;
 use self::{
     assembly::{Assembly, Part, Parts, Progress},
     cursor::{Cursors, Receipt},
@@ -60,6 +61,9 @@ pub enum Announced {
     /// been read; `None` if none was.
     UpTo(Option<PolicyVersion>),
 }
+
+/// Characters of a rejection's detail.
+const DETAIL: usize = 400;
 
 /// What is said of a group that is refused.
 #[derive(Debug, Clone, Default)]
@@ -209,8 +213,16 @@ impl Intake {
             self.refuse(identity, records, reason, detail);
             return;
         }
-        let parts: Vec<_> = parts.into_iter().map(|part| part.rows).collect();
         let foreign = self.source.is_some() || headers.policy != self.settings.policy.as_str();
+        let late = u64::try_from(headers.batch).is_ok_and(|batch| batch >= self.settings.steps);
+        if !foreign && late {
+            let (batch, steps) = (headers.batch, self.settings.steps);
+            let detail = format!("sampled for update {batch}, and the run has {steps}");
+            let identity = self.identity(&headers);
+            self.refuse(identity, records, RejectReason::BatchFull, detail);
+            return;
+        }
+        let parts: Vec<_> = parts.into_iter().map(|part| part.rows).collect();
         let group = ReadyGroup {
             planned: PlannedGroup {
                 group: headers.group.to_string(),
@@ -328,6 +340,11 @@ impl Intake {
             .collect()
     }
 
+    /// Refusals since the last plan.
+    pub fn refusals(&self) -> usize {
+        self.refused.len()
+    }
+
     /// Groups refused since the last plan; second copies of a group do not count.
     pub fn refused_groups(&self) -> u64 {
         let refused = self.refused.iter();
@@ -406,8 +423,12 @@ impl Intake {
         identity: Identity,
         records: Vec<RecordId>,
         reason: RejectReason,
-        detail: String,
+        mut detail: String,
     ) {
+        // Whoever wrote the record chose what it quotes: it must not swell the plan.
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL) {
+            detail.truncate(end);
+        }
         // A duplicate leaves its batch as full as it was, and so does one that came too late.
         let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
         let (producer, producer_seq) = identity.number.unzip();

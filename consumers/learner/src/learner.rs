@@ -40,7 +40,8 @@ pub struct Learner {
     /// Newest version published or found published by this life, and its digest.
     published: (PolicyVersion, Sha256),
     /// Refused groups the last announcement counted besides the recorded ones.
-    announced_refused: u64,
+    /// Refusals that no plan records yet, when something was announced last.
+    announced_refusals: usize,
     announced_at: Instant,
     retained: BTreeSet<PolicyVersion>,
     /// Groups chosen since the last checkpoint, which a crash makes this learner train again.
@@ -126,7 +127,7 @@ impl Learner {
             fingerprint: trainer.fingerprint().clone(),
             newest: newest.max(trainer.version()),
             published: (trainer.version(), trainer.weights_sha256()),
-            announced_refused: 0,
+            announced_refusals: 0,
             announced_at: Instant::now(),
             retained,
             unsaved: 0,
@@ -163,25 +164,33 @@ impl Learner {
         mut inputs: Inputs,
         stop: &CancellationToken,
     ) -> Result<LearnerSummary> {
-        self.recover(&mut inputs).await?;
+        tokio::select! {
+            // It is safe to be killed there at any await, and so to be told to stop.
+            () = stop.cancelled() => return Ok(self.summary()),
+            recovered = self.recover(&mut inputs) => recovered?,
+        }
         let mut waiting_since = Instant::now();
         while self.trainer.version().0 < self.settings.steps {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
-            let records: Vec<_> = groups
-                .iter()
-                .filter(|group| group.planned.source.is_none())
-                .flat_map(|group| group.planned.records.clone())
-                .collect();
+            if plan.follows.is_none() {
+                plan.rejections = self.drain_refused();
+            }
+            // Run again, a plan needs every record it names, refused ones too.
+            let trained = groups.iter().map(|group| &group.planned);
+            let trained = trained.map(|group| (&group.source, &group.records));
+            let refused = plan.rejections.iter();
+            let refused = refused.map(|refused| (&refused.source, &refused.records));
+            let own = trained
+                .chain(refused)
+                .filter(|(source, _)| source.is_none());
+            let records: Vec<_> = own.flat_map(|(_, records)| records).copied().collect();
             self.unsaved += groups.len() as u64;
             point("learner.chosen", self.in_hand());
             inputs.durability.ensure(&records).await?;
             let wait = waiting_since.elapsed().as_secs_f64();
             let recording = Instant::now();
-            if plan.follows.is_none() {
-                plan.rejections = self.drain_refused();
-            }
             if mistake("mistake.silent_reject") {
                 let mut refused = plan.clone();
                 refused.groups.clear();
@@ -203,13 +212,17 @@ impl Learner {
         }
         self.checkpoint().await?;
         self.announce().await?;
-        Ok(LearnerSummary {
+        Ok(self.summary())
+    }
+
+    fn summary(&self) -> LearnerSummary {
+        LearnerSummary {
             version: self.trainer.version(),
             groups_trained: self.groups_trained,
             groups_rejected: self.groups_rejected,
             finished: self.trainer.version().0 >= self.settings.steps,
             ended: self.ended,
-        })
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub use adamw::AdamW;
 pub use bench::{BenchShape, Updates, bench_updates};
 pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
+pub use intake::TEMPERATURES;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet};

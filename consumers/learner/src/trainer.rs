@@ -1,6 +1,6 @@
 //! The policy in training and the one way to run a plan: live, recovering and replaying alike.
 
-use std::{borrow::Cow, time::Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
@@ -46,6 +46,36 @@ pub struct Trained {
     pub outcome: Outcome,
     /// Seconds computing.
     pub seconds: f64,
+}
+
+/// What training goes on from besides the weights, as files.
+pub struct State {
+    /// Steps the optimizer took.
+    pub steps: u64,
+    /// The moments, a safetensors file.
+    pub moments: Vec<u8>,
+    /// Its digest.
+    pub moments_sha256: Sha256,
+    /// Name and bytes of the files of the adapters, `adapter_model.safetensors` first; none
+    /// without.
+    pub adapter: Vec<(&'static str, Vec<u8>)>,
+    /// Digest of the first of them.
+    pub adapter_sha256: Option<Sha256>,
+}
+
+impl State {
+    fn of(policy: &Policy) -> Result<Self> {
+        let optimizer = policy.optimizer()?;
+        let moments = optimizer.to_safetensors()?;
+        let adapter = policy.decoder.peft_files()?;
+        Ok(Self {
+            steps: optimizer.steps(),
+            moments_sha256: sha256(&moments),
+            adapter_sha256: adapter.first().map(|(_, bytes)| sha256(bytes)),
+            moments,
+            adapter,
+        })
+    }
 }
 
 impl Trainer {
@@ -123,10 +153,17 @@ impl Trainer {
         Ok(Bytes::from(bytes?))
     }
 
-    /// Name and bytes of the files of the adapters, `adapter_model.safetensors` first; none
-    /// without.
-    pub fn adapter(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        Ok(self.policy()?.decoder.peft_files()?)
+    /// What a checkpoint holds beside the weights. Gigabytes to write and to hash: not on the
+    /// event loop.
+    pub async fn state(&mut self) -> Result<State> {
+        let policy = self.policy.take().ok_or_else(poisoned)?;
+        let (policy, state) = off_the_loop(move || {
+            let state = State::of(&policy);
+            (policy, state)
+        })
+        .await?;
+        self.policy = Some(policy);
+        state
     }
 
     /// The digest this version is known by.
@@ -169,11 +206,6 @@ impl Trainer {
     /// What bits depend on besides the plan.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
-    }
-
-    /// The moments.
-    pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
-        self.policy()?.optimizer()
     }
 
     /// Runs `plan` on its groups and moves to the next version.

@@ -154,7 +154,8 @@ pub struct Outcome {
 /// (AReaL's M2PO example).
 const AREAL_BEHAVIOR_CAP: f64 = 5.0;
 
-/// Runs update `plan.version`. On an error nothing of `policy` was changed.
+/// Runs update `plan.version`. After an error the policy is to be loaded again: on a device, what
+/// is there may be ahead of what is here.
 pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();

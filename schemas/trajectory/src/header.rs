@@ -87,7 +87,7 @@ impl Headers {
         let (min, max) = ("min-policy-version", "max-policy-version");
         let headers = Self {
             run: found.read("run", "a run's name", |text| text.parse().ok())?,
-            policy: found.read("policy", "a policy's name", not_empty)?,
+            policy: found.read("policy", "a policy's name of at most 255 bytes", name)?,
             group: found.read("group", "32 hexadecimal digits", |text| text.parse().ok())?,
             rows: found.read("rows", "a number of rows, at least 1", |text| {
                 decimal(text).filter(|&rows| rows > 0)
@@ -99,7 +99,7 @@ impl Headers {
             })?,
             min_policy_version: found.read(min, VERSION, version)?,
             max_policy_version: found.read(max, VERSION, version)?,
-            producer: found.read("producer", "a producer's name", not_empty)?,
+            producer: found.read("producer", "a producer's name of at most 255 bytes", name)?,
             producer_seq: found.read("producer-seq", "a number from 0", decimal)?,
             crc32c: found.read("crc32c", "8 hexadecimal digits", |text| {
                 let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -188,8 +188,9 @@ fn part(text: &str) -> Option<(u32, u32)> {
     (1 <= part && part <= parts).then_some((part, parts))
 }
 
-fn not_empty(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
+/// Plans and checkpoints hold them: whoever writes a record must not swell these.
+fn name(text: &str) -> Option<String> {
+    (1..=255).contains(&text.len()).then(|| text.to_owned())
 }
 
 /// The headers this schema knows, by place in [`NAMES`].

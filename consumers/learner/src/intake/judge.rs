@@ -1,5 +1,7 @@
 //! What a learner demands of a group, fail closed.
 
+use std::ops::RangeInclusive;
+
 use vintage_control::RejectReason;
 use vintage_trajectory::{LogprobMode, Rows, validate};
 
@@ -7,6 +9,10 @@ use super::{Announced, assembly::Part};
 use crate::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
+
+/// Logits are divided by them: beyond, a finite logit gives a log-prob that is not, and the update
+/// could not run.
+pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;
 
 pub(super) fn judge(settings: &Settings, parts: &[Part], announced: Announced) -> Verdict {
     let mut samples = Vec::new();
@@ -44,11 +50,10 @@ fn row_is_trainable(settings: &Settings, rows: &Rows, row: usize) -> Verdict {
         return Err((RejectReason::LogprobMode, detail));
     }
     let temperature = rows.temperature(row);
-    if temperature <= 0.0 || !temperature.is_finite() {
-        return Err((
-            RejectReason::Temperature,
-            format!("temperature {temperature}"),
-        ));
+    if !TEMPERATURES.contains(&temperature) {
+        let (least, most) = TEMPERATURES.into_inner();
+        let detail = format!("temperature {temperature}, not from {least} to {most}");
+        return Err((RejectReason::Temperature, detail));
     }
     let length = rows.prompt_tokens(row).len() + rows.completion_tokens(row).len();
     let limit = settings.context.min(settings.micro_batch_tokens);

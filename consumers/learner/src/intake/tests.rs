@@ -67,7 +67,11 @@ fn every_demand_is_made() {
         refused_for(|row| row.logprob_mode = LogprobMode::Truncated),
         R::LogprobMode
     );
-    assert_eq!(refused_for(|row| row.temperature = 0.0), R::Temperature);
+    for beyond in [0.0, 1e-30, 1e30] {
+        assert_eq!(refused_for(|row| row.temperature = beyond), R::Temperature);
+    }
+    // No update will come to it: it would wait for ever.
+    assert_eq!(refused_for(|row| row.batch = 1_000_000_000), R::BatchFull);
     assert_eq!(
         refused_for(|row| row.completion_tokens[1] = 16),
         R::OutOfVocabulary
@@ -98,6 +102,26 @@ fn every_demand_is_made() {
         R::Malformed
     );
     assert_eq!(refused_for(|row| row.group_size = 3), R::Incomplete);
+}
+
+/// Plans hold what is said of a refusal: one record may not make them too large to be mirrored.
+#[test]
+fn what_a_record_says_of_itself_does_not_swell_a_plan() {
+    let swollen = "\u{1}".repeat(1 << 20);
+    let rows = [0, 1].map(|sample| {
+        let mut row = row(0, sample);
+        row.policy.clone_from(&swollen);
+        row
+    });
+    let mut incoming = message(0, 0, (1, 1), &rows);
+    if let Ok((headers, _)) = &mut incoming.message {
+        headers.policy = "lead".to_owned();
+    }
+    let mut intake = intake();
+    intake.take(incoming, upto(0)).unwrap();
+    let refused = intake.drain_refused();
+    let told = serde_json::to_string(&refused).unwrap();
+    assert!(refused.len() == 1 && told.len() < 4000, "{}", told.len());
 }
 
 #[test]

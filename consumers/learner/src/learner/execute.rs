@@ -7,7 +7,7 @@ use vintage_control::{
     RejectReason, Rejection, UpdateResult,
 };
 use vintage_faults::point;
-use vintage_store::{Created, sha256};
+use vintage_store::Created;
 
 use super::Learner;
 use crate::{
@@ -184,7 +184,7 @@ impl Learner {
         let update = self.trainer.version();
         // Between publications the counts are news, the version is not.
         let (version, weights_sha256) = self.published;
-        self.announced_refused = self.intake.refused_groups();
+        self.announced_refusals = self.intake.refusals();
         self.announced_at = Instant::now();
         self.outlet
             .announce(&PolicyAnnouncement {
@@ -194,7 +194,7 @@ impl Learner {
                 weights_sha256,
                 retained: self.retained.iter().copied().collect(),
                 groups_trained: self.groups_trained,
-                groups_rejected: self.groups_rejected + self.announced_refused,
+                groups_rejected: self.groups_rejected + self.intake.refused_groups(),
                 refused_batches: self.intake.refused_batches(update),
                 groups_per_update: self.settings.own_groups() as u64,
                 finished: version.0 >= self.settings.steps,
@@ -238,10 +238,7 @@ impl Learner {
         // Its base must be there for as long as the checkpoint is. And then the weights' bytes are
         // gone before the moments' are made.
         self.publish().await?;
-        let optimizer = self.trainer.optimizer()?;
-        let moments = optimizer.to_safetensors()?;
-        let adapter = self.trainer.adapter()?;
-        let digest_of = |(_, bytes): &(_, Vec<u8>)| sha256(bytes);
+        let state = self.trainer.state().await?;
         let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
         let version = self.trainer.version();
         let manifest = CheckpointManifest {
@@ -250,9 +247,9 @@ impl Learner {
             policy: self.settings.policy.clone(),
             version,
             weights_sha256: self.trainer.weights_sha256(),
-            optimizer_sha256: sha256(&moments),
-            optimizer_steps: optimizer.steps(),
-            adapter_sha256: adapter.first().map(digest_of),
+            optimizer_sha256: state.moments_sha256,
+            optimizer_steps: state.steps,
+            adapter_sha256: state.adapter_sha256,
             partitions: self.intake.resume_points(),
             producers: self.intake.finished_numbers(),
             waiting: self.intake.waiting(),
@@ -272,7 +269,7 @@ impl Learner {
             }),
         };
         self.records
-            .write_checkpoint(&manifest, moments, adapter, self.in_hand())
+            .write_checkpoint(&manifest, state.moments, state.adapter, self.in_hand())
             .await?;
         self.unsaved = 0;
         point("learner.checkpointed", self.in_hand());

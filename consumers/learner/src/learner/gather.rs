@@ -17,6 +17,9 @@ use crate::{
 /// While it waits, a learner says again where it stands: whatever another process wrote last
 /// under its name, producers learn the truth.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
+/// Producers wait for room, which refused groups make: without being told, a log full of these
+/// starves the update whose plan would tell them. But not for each of a flood.
+const SAY_REFUSED: Duration = Duration::from_millis(100);
 
 type Batch = (Plan, Vec<ReadyGroup>);
 
@@ -65,7 +68,12 @@ impl Learner {
             }
             let mut next = inputs.source.next();
             let incoming = loop {
-                let again = tokio::time::Instant::from_std(self.announced_at + SAY_AGAIN);
+                let after = if self.intake.refusals() == self.announced_refusals {
+                    SAY_AGAIN
+                } else {
+                    SAY_REFUSED
+                };
+                let again = tokio::time::Instant::from_std(self.announced_at + after);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
@@ -81,11 +89,6 @@ impl Learner {
                 // Not taken, it will be read again.
                 () = stop.cancelled() => return Ok(None),
                 taken = self.take(incoming, inputs) => taken?,
-            }
-            if self.intake.refused_groups() != self.announced_refused {
-                // Producers wait for room: without this, a log full of refused groups starves
-                // the update whose plan would tell them.
-                self.announce().await?;
             }
         }
     }

@@ -1,19 +1,21 @@
 //! Whole lives of a learner on a recorded log, in this process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::{Future, poll_fn},
     path::Path,
     pin::pin,
+    sync::{Arc, Mutex},
     task::Poll,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{
-    LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RejectReason, Training,
-    UpdateResult,
+    LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RecordId, RejectReason,
+    Training, UpdateResult,
 };
 use vintage_model::{ModelConfig, ParamSet, Place};
 use vintage_store::{Store, Weights};
@@ -21,8 +23,8 @@ use vintage_trajectory::PolicySpan;
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Blend, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
-    Unreadable, intake::fixture,
+    Blend, Durability, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings,
+    Source, Unreadable, intake::fixture,
 };
 
 mod ways;
@@ -174,6 +176,11 @@ impl<'a> From<&'a [Incoming]> for Logs<'a> {
 }
 
 async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSummary> {
+    let (learner, inputs) = open(store, writer, logs).await?;
+    learner.run(inputs, &CancellationToken::new()).await
+}
+
+async fn open(store: Store, writer: String, logs: Logs<'_>) -> Result<(Learner, Inputs)> {
     let (tell, _told) = mpsc::unbounded_channel();
     let name: vintage_control::Name = "lead".parse().unwrap();
     let learner = Learner::open(
@@ -203,7 +210,7 @@ async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSum
         let source = Recorded::from(blended, &learner.blended_resume_points());
         inputs.blended = Some(Box::new(source));
     }
-    learner.run(inputs, &CancellationToken::new()).await
+    Ok((learner, inputs))
 }
 
 /// A life that dies at its `polls`-th point; `None` then. What it had begun on the disk is done
@@ -420,6 +427,88 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
         let again = life(folder.path(), usize::MAX, &log).unwrap();
         assert!(again.finished, "point {polls}: a later life cannot recover");
     }
+}
+
+/// Durable before planned: a plan whose refused records are gone could not be run again either.
+#[test]
+fn every_record_that_a_plan_names_is_durable_before_it() {
+    #[derive(Clone, Default)]
+    struct Ensured(Arc<Mutex<BTreeSet<RecordId>>>);
+
+    #[async_trait]
+    impl Durability for Ensured {
+        async fn ensure(&mut self, records: &[RecordId]) -> Result<()> {
+            self.0.lock().unwrap().extend(records);
+            Ok(())
+        }
+    }
+
+    let log = log();
+    let folder = tempfile::tempdir().unwrap();
+    let ensured = Ensured::default();
+    run_in(async {
+        let store = begin(folder.path()).await;
+        let opened = open(store, "life".to_owned(), (&log).into()).await;
+        let (learner, mut inputs) = opened.unwrap();
+        inputs.durability = Box::new(ensured.clone());
+        learner.run(inputs, &CancellationToken::new()).await
+    })
+    .unwrap();
+    let (plans, ..) = outcome(folder.path());
+    let mut refused = 0;
+    for plan in plans {
+        let trained = plan.groups.iter().flat_map(|group| &group.records);
+        let others = plan.rejections.iter().flat_map(|refused| &refused.records);
+        refused += others.clone().count();
+        for record in trained.chain(others) {
+            assert!(ensured.0.lock().unwrap().contains(record), "{record}");
+        }
+    }
+    assert!(refused > 0);
+}
+
+/// A planned record that does not come is waited for, but not after the first ^C.
+#[test]
+fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
+    struct Silent;
+
+    #[async_trait]
+    impl Source for Silent {
+        async fn next(&mut self) -> Result<Option<Incoming>> {
+            std::future::pending().await
+        }
+
+        fn is_recorded(&self) -> bool {
+            false
+        }
+    }
+
+    let log = log();
+    let folder = tempfile::tempdir().unwrap();
+    run_in(begin(folder.path()));
+    let planned = |folder: &Path| folder.join("plans/lead/0.json").is_file();
+    for polls in (1..).step_by(5) {
+        life(folder.path(), polls, &log);
+        if planned(folder.path()) {
+            break;
+        }
+    }
+    let stop = CancellationToken::new();
+    let ended = run_in(async {
+        let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+        let opened = open(store, "second".to_owned(), (&log).into()).await;
+        let (learner, mut inputs) = opened.unwrap();
+        inputs.source = Box::new(Silent);
+        let run = learner.run(inputs, &stop);
+        let stopping = async {
+            tokio::task::yield_now().await;
+            stop.cancel();
+        };
+        let (ended, ()) =
+            tokio::join!(tokio::time::timeout(Duration::from_secs(60), run), stopping);
+        ended.expect("it went on waiting").unwrap()
+    });
+    assert!(!ended.finished);
 }
 
 /// Tokens of another lineage are as stale as that lineage's newest version met makes them.

@@ -78,9 +78,9 @@ impl Settings for RunConfig {
             "must be at least 1",
         );
         require(
-            positive(rollout.temperature),
+            vintage_learner::TEMPERATURES.contains(&(rollout.temperature as f32)),
             "rollout.temperature",
-            "must be above 0: greedy samples have no distribution to learn from",
+            "must be from 0.001 to 1000: greedy samples have no distribution to learn from",
         );
         require(
             rollout.top_p > 0.0 && rollout.top_p <= 1.0,
@@ -223,9 +223,9 @@ impl Settings for RunConfig {
             "must not be negative",
         );
         require(
-            optimizer.grad_clip > 0.0,
+            positive(optimizer.grad_clip),
             "learner.optimizer.grad_clip",
-            "must be above 0",
+            "must be above 0 and finite; 1e30 clips nothing",
         );
 
         require(

@@ -287,8 +287,11 @@ fn ranges_are_checked_and_all_faults_are_told_at_once() {
     let layers = Layers::new()
         .set("rollout.temperature=0")
         .and_then(|layers| layers.set("learner.steps=0"))
+        .and_then(|layers| layers.set("rollout.group_size=1"))
+        // Plans are JSON, which has no infinity.
+        .and_then(|layers| layers.set("learner.optimizer.grad_clip=inf"))
         .expect("assignments");
-    let error = resolve(layers).expect_err("two faults");
+    let error = resolve(layers).expect_err("four faults");
     let ConfigError::Settings(problems) = &error else {
         panic!("{error}")
     };
@@ -296,7 +299,13 @@ fn ranges_are_checked_and_all_faults_are_told_at_once() {
         .iter()
         .map(|problem| problem.key.to_string())
         .collect();
-    assert_eq!(keys, ["rollout.temperature", "learner.steps"]);
+    let expected = [
+        "rollout.group_size",
+        "rollout.temperature",
+        "learner.steps",
+        "learner.optimizer.grad_clip",
+    ];
+    assert_eq!(keys, expected);
 }
 
 #[test]
