@@ -2,7 +2,7 @@
 # make test   everything a contributor must pass, a real Apache Kafka included
 # make check-transformers  exported models, loaded by transformers; TORCH_PYTHON has torch and transformers
 # make check-peft  adapters of a short run, loaded by peft; PEFT_PYTHON has torch, transformers and peft
-# make chaos  kills roles and brokers until 200 kills are survived at every point: 20 to 40 minutes
+# make chaos  kills roles and brokers until 200 kills are survived at every point: some ten minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 

@@ -28,9 +28,7 @@ if [ "$what" = test ]; then
   need mvn maven
   need kcat kcat
   need python3 python3
-  if command -v python3 >/dev/null && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-    missing+=(python3-venv)
-  fi
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing with apt-get: ${missing[*]}"

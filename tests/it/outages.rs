@@ -4,7 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
@@ -166,7 +166,9 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
     // The second takes the first one's plans for its own, interrupted, and catches up; the next
     // plan is created once. Which of them creates it is open, that the other ends is not.
     let mut second = Running::start(role("learn"))?;
+    let deadline = Instant::now() + Duration::from_secs(120);
     let loser = loop {
+        ensure!(Instant::now() < deadline, "two learners of one name go on");
         if !second.runs_for(Duration::from_millis(20)) {
             break second;
         }

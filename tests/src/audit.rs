@@ -33,6 +33,14 @@ pub fn both(out: &Path, broker: Option<&str>) -> Result<Value> {
     theirs.arg(out).args(broker);
     let theirs = run(theirs)?.json()?;
     let learners = theirs["learners"].as_object().context("no learners")?;
+    let named = |of: &Value| -> Vec<String> {
+        let named = of.as_object().into_iter().flatten();
+        named.map(|(learner, _)| learner.clone()).collect()
+    };
+    ensure!(
+        named(&ours["learners"]) == named(&theirs["learners"]) && !learners.is_empty(),
+        "{ours}\n{theirs}"
+    );
     for (learner, counts) in learners {
         let counts = counts.as_object().context("no counts")?;
         for (name, count) in counts {

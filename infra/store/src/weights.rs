@@ -163,38 +163,6 @@ impl Weights {
         }
     }
 
-    /// Deletes the versions that `keep` does not want, and returns them. Version 0, which every
-    /// replay starts from, and the newest one always stay. A version's manifest goes first, so
-    /// that a reader never finds a version with files missing.
-    pub async fn prune(
-        &self,
-        keep: impl Fn(PolicyVersion) -> bool + Send,
-    ) -> Result<Vec<PolicyVersion>> {
-        let files = self.files().await?;
-        let is_manifest = |name: &str| name == MANIFEST_FILE;
-        let newest = files
-            .iter()
-            .filter(|(_, name)| is_manifest(name))
-            .map(|(v, _)| *v)
-            .max();
-        // A folder without a manifest above the newest version is being published; one below
-        // is what an interrupted prune left.
-        let mut doomed: Vec<_> = files
-            .into_iter()
-            .filter(|(version, _)| {
-                *version != PolicyVersion::ZERO && Some(*version) < newest && !keep(*version)
-            })
-            .collect();
-        doomed.sort_by_key(|(version, name)| (*version, !is_manifest(name)));
-        for (version, name) in &doomed {
-            self.store.delete(&self.path(*version, name)).await?;
-            self.drop_folder(*version).await;
-        }
-        let mut versions: Vec<_> = doomed.into_iter().map(|(version, _)| version).collect();
-        versions.dedup();
-        Ok(versions)
-    }
-
     /// Every file of every version, by version.
     async fn files(&self) -> Result<Vec<(PolicyVersion, String)>> {
         let folder = format!("weights/{}", self.policy);

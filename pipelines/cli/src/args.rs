@@ -20,7 +20,7 @@ pub(crate) use verbs::{
 
 const AFTER: &str = "\
 Examples:
-  vintage run                                   train the built-in task, about two minutes
+  vintage run                                   train the built-in task, about a minute
   vintage run --prompts mine.jsonl --out runs/mine
   vintage run --preset stale-256 --set algorithm=grpo
   vintage replay --exact runs/mine              the same training again, bit for bit

@@ -50,7 +50,12 @@ fn start(cli: Cli) -> Result<Outcome> {
             signals: signals.clone(),
         };
         tokio::select! {
-            outcome = commands::execute(cli.verb, &context) => outcome,
+            outcome = commands::execute(cli.verb, &context) => match (outcome, signals.received()) {
+                (Err(error), Some(signal)) if is_interruption(&error) => {
+                    Ok(Outcome::Interrupted(signal))
+                }
+                (outcome, _) => outcome,
+            },
             () = signals.abort.cancelled() => {
                 Ok(Outcome::Interrupted(signals.received().unwrap_or(Signal::Interrupt)))
             }
@@ -58,4 +63,9 @@ fn start(cli: Cli) -> Result<Outcome> {
     });
     runtime.shutdown_timeout(LET_GO);
     outcome
+}
+
+/// Whether a verb ended early because it was told to.
+fn is_interruption(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(vintage_flow::Error::Interrupted))
 }

@@ -185,10 +185,13 @@ impl Hub<'_> {
         if let (false, Some(index)) = (whole, files.iter().find(|file| file.path == INDEX)) {
             let path = self.blob(index);
             let text = std::fs::read(&path).map_err(io("read", &path))?;
-            let index: Index = serde_json::from_slice(&text)
-                .map_err(|error| self.refuse(format!("{INDEX}: {error}")))?;
-            let shards = index.weight_map.values().map(String::as_str).collect();
-            let shards = wanted(&shards);
+            let named = shards_of(&text).map_err(|why| self.refuse(format!("{INDEX}: {why}")))?;
+            let shards = wanted(&named.iter().map(String::as_str).collect());
+            if shards.len() < named.len() {
+                let listed: Vec<_> = shards.iter().map(|shard| &shard.path).collect();
+                let what = format!("{INDEX} names {named:?}, of which it lists only {listed:?}");
+                return Err(self.refuse(what));
+            }
             for file in &shards {
                 self.file(&sha, file).await?;
             }
@@ -375,10 +378,21 @@ impl From<Error> for Failed {
     }
 }
 
-/// Other programs fetch a tokenizer alone.
+/// Other programs fetch a tokenizer alone, or were interrupted between two shards.
 fn is_complete(snapshot: &Path) -> bool {
     let has = |name: &str| snapshot.join(name).is_file();
-    ModelFolder::NEEDED.into_iter().all(has) && (has(WEIGHTS) || has(INDEX))
+    let sharded = || {
+        let index = std::fs::read(snapshot.join(INDEX));
+        let shards = index.ok().and_then(|index| shards_of(&index).ok());
+        shards.is_some_and(|shards| shards.iter().all(|shard| has(shard)))
+    };
+    ModelFolder::NEEDED.into_iter().all(has) && (has(WEIGHTS) || sharded())
+}
+
+/// The files that an index of weights names.
+fn shards_of(index: &[u8]) -> serde_json::Result<BTreeSet<String>> {
+    let index: Index = serde_json::from_slice(index)?;
+    Ok(index.weight_map.into_values().collect())
 }
 
 /// Whether this can be a file's name: it comes from outside.

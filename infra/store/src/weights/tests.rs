@@ -165,48 +165,6 @@ async fn another_leftover_file_is_refused() {
 }
 
 #[tokio::test]
-async fn prune_keeps_version_0_the_newest_and_what_is_asked_for() {
-    let (folder, weights) = scratch();
-    for version in (0..6).map(PolicyVersion) {
-        let _ = weights
-            .publish(version, vec![(MODEL_FILE, model(1))])
-            .await
-            .unwrap();
-    }
-    // What an interrupted prune and a running publication look like.
-    weights
-        .store
-        .delete("weights/lead/2/manifest.json")
-        .await
-        .unwrap();
-    let _ = weights
-        .store
-        .create("weights/lead/6/model.safetensors", model(6))
-        .await
-        .unwrap();
-    let kept = |version: PolicyVersion| version == PolicyVersion(4);
-    let pruned = weights.prune(kept).await.unwrap();
-    assert_eq!(pruned, [1, 2, 3].map(PolicyVersion));
-    assert_eq!(
-        weights.versions().await.unwrap(),
-        [0, 4, 5].map(PolicyVersion)
-    );
-    assert_eq!(weights.latest().await.unwrap(), Some(PolicyVersion(5)));
-    let folders = std::fs::read_dir(folder.path().join("weights/lead")).unwrap();
-    assert_eq!(folders.count(), 4);
-    assert!(
-        weights
-            .store
-            .head("weights/lead/6/model.safetensors")
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert_eq!(weights.prune(|_| false).await.unwrap(), [PolicyVersion(4)]);
-    assert_eq!(weights.versions().await.unwrap(), [V0, PolicyVersion(5)]);
-}
-
-#[tokio::test]
 async fn a_version_is_removed_whole_but_never_version_0() {
     let (folder, weights) = scratch();
     for version in [V0, V1] {

@@ -29,11 +29,6 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Out
     let produced = roles::rollout(&resolved, &args.out, &context.signals.stop, &events).await;
     drop(events);
     shown.await?;
-    if let (Err(vintage_flow::Error::Interrupted), Some(signal)) =
-        (&produced, context.signals.received())
-    {
-        return Ok(Outcome::Interrupted(signal));
-    }
     let produced = produced?;
     print(
         context,

@@ -34,20 +34,14 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     let summary = vintage_flow::run(&resolved, &out, &context.signals.stop, &events).await;
     drop(events);
     shown.await?;
-    let interrupted = context.signals.received();
-    let summary = match (summary, interrupted) {
-        (Err(vintage_flow::Error::Interrupted), Some(signal)) => {
-            return Ok(Outcome::Interrupted(signal));
-        }
-        (summary, _) => summary?,
-    };
+    let summary = summary?;
     report::write(&out)
         .await
         .context("the run is done, but its report could not be written")?;
     context
         .output
         .print(&summary, |summary| text(summary, &out))?;
-    Ok(match interrupted {
+    Ok(match context.signals.received() {
         Some(signal) if !summary.finished => Outcome::Interrupted(signal),
         _ => Outcome::Done,
     })

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{CommandReward, parse_answer};
 use crate::{
@@ -178,18 +178,17 @@ async fn killing_takes_the_children_along() {
     let command = ["sh", "-c", &script].map(str::to_owned).to_vec();
     let settings = RewardConfig {
         command,
-        timeout_seconds: 0.5,
+        // Long enough for a shell to begin on a busy machine.
+        timeout_seconds: 3.0,
         max_restarts: 0,
         ..Default::default()
     };
     let mut reward = CommandReward::start(&settings).unwrap();
     reward.score(items(&["a"])).await.unwrap_err();
-    let pid = std::fs::read_to_string(&pid_file)
-        .unwrap()
-        .trim()
-        .to_owned();
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    let pid: u32 = pid.trim().parse().unwrap();
     let gone = async {
-        while alive(&pid) {
+        while alive(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -199,8 +198,8 @@ async fn killing_takes_the_children_along() {
 }
 
 /// Whether a process exists and is no zombie.
-fn alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+fn alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|text| {
         !text
             .rsplit(')')
