@@ -108,6 +108,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     assert_eq!(claimed, (Offset(5), Offset(6)));
 
     // Without a start it would have to guess.
+    options.cancel = CancellationToken::new();
     let sink = Sink::new(options, Script([given()].into()), Blocked::new());
     let (_, task) = sink.run_in_task();
     assert!(task.await.unwrap().is_err());
