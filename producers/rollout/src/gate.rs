@@ -35,7 +35,7 @@ pub struct GateBase {
 pub struct Announced {
     /// Newest published version.
     pub version: PolicyVersion,
-    /// Groups rejected since version 0.
+    /// Groups rejected since version 0 that bear a producer's number: only those took room here.
     pub rejected: u64,
     /// Exact rule: groups refused of batches that are still to be trained.
     pub refused: BTreeMap<i64, u64>,
@@ -45,7 +45,7 @@ impl From<&PolicyAnnouncement> for Announced {
     fn from(record: &PolicyAnnouncement) -> Self {
         Self {
             version: record.version,
-            rejected: record.groups_rejected,
+            rejected: record.numbered_rejections.unwrap_or(record.groups_rejected),
             refused: record.refused_batches.clone(),
         }
     }

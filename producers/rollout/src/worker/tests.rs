@@ -34,7 +34,11 @@ async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
     running.until_closed_at(0).await;
     let mut groups = stage.groups(8).await;
     stage
-        .announce(|record| (record.version, record.groups_rejected) = (PolicyVersion(1), 2))
+        .announce(|record| {
+            record.version = PolicyVersion(1);
+            // Foreign bytes among them took no room, and give none back.
+            (record.groups_rejected, record.numbered_rejections) = (1002, Some(2));
+        })
         .await;
     groups.extend(stage.groups(6).await);
     running.until_closed_at(1).await;

@@ -115,6 +115,7 @@ impl Stage {
             retained: vec![PolicyVersion::ZERO],
             groups_trained: 0,
             groups_rejected: 0,
+            numbered_rejections: None,
             refused_batches: BTreeMap::new(),
             groups_per_update: BATCH,
             finished: false,
