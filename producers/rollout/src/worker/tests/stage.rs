@@ -98,6 +98,7 @@ impl Stage {
             prompts: prompts(7),
             config,
             seed: SEED,
+            life: Some(0),
             groups_per_update: BATCH,
             publish_every: 1,
             updates: None,
