@@ -353,6 +353,16 @@ impl Intake {
             .count() as u64
     }
 
+    /// Of all groups refused so far, those that bear a producer's number, where `trained` groups
+    /// of this log are trained: a finished number is that of a trained group or of a refused one.
+    pub fn numbered_rejections(&self, trained: u64) -> u64 {
+        let open = self.refused.iter().map(|refused| &refused.rejection);
+        let open = open
+            .filter(|open| open.producer_seq.is_some() && open.reason != RejectReason::Duplicate);
+        let finished = self.windows.finished_count();
+        finished.saturating_sub(trained) + open.count() as u64
+    }
+
     /// Groups refused that were sampled for `version` or a later update, by update.
     pub fn refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
         let mut batches = self.planned_refused_batches(version);

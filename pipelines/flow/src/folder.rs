@@ -18,6 +18,7 @@ use crate::{
 
 const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";
+const PRODUCER_LOCK: &str = ".producer.lock";
 
 /// Settings of a run, and beside them the folder of each follower's own.
 const CONFIG: &str = "config.toml";
@@ -193,6 +194,26 @@ impl RunFolder {
         })
     }
 
+    /// Makes this process the only producer of this folder's run, until what it gives is dropped:
+    /// under the exact rule a slot is a batch's, and two producers would both fill it.
+    pub(crate) fn sole_producer(&self) -> Result<File> {
+        let path = self.path.join(PRODUCER_LOCK);
+        let mut options = OpenOptions::new();
+        let file = options.create(true).write(true).truncate(false).open(&path);
+        let file = file.map_err(|source| Error::Io {
+            attempted: "lock",
+            path,
+            source,
+        })?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Folder {
+            path: self.path.clone(),
+            what: "has a producer at work: under gate.exact two would sample every slot twice; \
+                   end that one, or leave gate.exact unset"
+                .to_owned(),
+        })?;
+        Ok(file)
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -286,5 +307,24 @@ pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
     Error::Folder {
         path: path.to_owned(),
         what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RunFolder;
+    use crate::config::Layers;
+
+    #[test]
+    fn under_the_exact_rule_a_folder_has_one_producer() {
+        let folder = tempfile::tempdir().unwrap();
+        let resolved = Layers::new().resolve().unwrap();
+        let join = || RunFolder::share(&folder.path().join("run"), &resolved).unwrap();
+        let (first, second) = (join(), join());
+        let alone = first.sole_producer().unwrap();
+        let refused = second.sole_producer().unwrap_err().to_string();
+        assert!(refused.contains("unset"), "{refused}");
+        drop(alone);
+        assert!(second.sole_producer().is_ok());
     }
 }

@@ -10,6 +10,7 @@ mod evaluate;
 mod event;
 mod export;
 mod folder;
+mod gate_base;
 mod handoff;
 mod hub;
 mod inputs;
@@ -28,6 +29,7 @@ mod summary;
 pub mod synthetic;
 mod tasks;
 pub mod teacher;
+mod through;
 pub mod transport;
 
 pub use error::{Error, Result};

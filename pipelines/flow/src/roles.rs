@@ -2,16 +2,14 @@
 
 mod learn;
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary};
-use vintage_bus::{ConsumerLimits, Event};
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
-use vintage_trajectory::Headers;
+use vintage_rollout::{ProducerSummary, Worker, WorkerSetup, open_reward};
 
 pub(crate) use self::learn::{Archives, lineages};
 pub use self::learn::{learn, learner_base};
@@ -21,6 +19,7 @@ use crate::{
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::RunFolder,
+    gate_base,
     hub::fetch_missing,
     inputs,
     others::Announcements,
@@ -97,6 +96,8 @@ async fn rollout_on(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<ProducerSummary> {
+    let exact = config.gate.exact.is_some();
+    let _alone = exact.then(|| folder.sole_producer()).transpose()?;
     let policy = config.learner.policy.clone();
     let task = Task::load(&config.prompts, folder.path())?;
     let mut announcements = Announcements::open(log, "rollout-first").await?;
@@ -104,6 +105,11 @@ async fn rollout_on(
         announced = announcements.first_of(&policy, events) => announced?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
+    let topic = log.topics.rollouts();
+    let base = tokio::select! {
+        base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
+        () = stop.cancelled() => return Err(Error::Interrupted),
+    };
     let rollout = rollout_config(config, task.train.path())?;
     let weights = folder.weights(&policy);
     let worker = Worker::new(WorkerSetup {
@@ -116,10 +122,11 @@ async fn rollout_on(
         prompts: task.train,
         config: rollout,
         seed: config.seed,
+        life: None,
         groups_per_update: config.learner.live_groups() as u64,
         publish_every: config.learner.publish_every,
         updates: Some(config.learner.steps),
-        base: base_of_log(log).await?,
+        base,
         journal_dir: Some(folder.journals()),
     })?;
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -180,53 +187,4 @@ fn refuse_embedded(config: &RunConfig) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// What the log holds already, by its headers: the gate counts all producers of the run.
-async fn base_of_log(log: &Log) -> Result<GateBase> {
-    let topic = log.topics.rollouts();
-    let marks = log.bus.watermarks(&topic).await?;
-    let mut left: u64 = marks
-        .iter()
-        .map(|(_, low, high)| (high.0 - low.0).max(0) as u64)
-        .sum();
-    let expired: u64 = marks.iter().map(|(_, low, _)| low.0.max(0) as u64).sum();
-    let mut base = GateBase {
-        published_before: expired,
-        ..GateBase::default()
-    };
-    if left == 0 {
-        return Ok(base);
-    }
-    let start = marks
-        .iter()
-        .map(|(partition, low, _)| (*partition, *low))
-        .collect();
-    let mut records = log
-        .bus
-        .consumer("rollout-base", &topic, start, ConsumerLimits::default())?;
-    while left > 0 {
-        // Offsets that hold no record leave the count above what comes: a record at or past the
-        // marks, or silence, ends it.
-        let next = tokio::time::timeout(Duration::from_secs(5), records.next()).await;
-        let Ok(next) = next else { break };
-        let Some(Event::Record(record)) = next? else {
-            break;
-        };
-        left -= 1;
-        let pairs = record
-            .headers
-            .iter()
-            .map(|h| (h.key.as_str(), h.value.as_deref()));
-        let Ok(headers) = Headers::parse(pairs) else {
-            continue;
-        };
-        if headers.part.0 == 1 {
-            base.published_before += 1;
-            if headers.batch >= 0 {
-                *base.filled.entry(headers.batch).or_default() += 1;
-            }
-        }
-    }
-    Ok(base)
 }

@@ -10,8 +10,6 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, SinkLimits, SinkOptions};
 use vintage_control::{Name, PolicyVersion};
-use vintage_learner::Records;
-use vintage_rollout::GateBase;
 
 use self::roles::Roles;
 use crate::{
@@ -128,7 +126,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
         ))
     })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
-    let tally = tally(&reader, Some(&folder.journals()), &records).await?;
+    let tally = tally(&reader, &folder.journals(), &records).await?;
     let totals = Totals::read(folder.store(), &records, policy, version).await?;
     Ok(totals.summary(&Parts {
         version,
@@ -139,21 +137,6 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
         seconds: 0.0,
         training_seconds: 0.0,
     }))
-}
-
-/// What producers need to know of earlier lives.
-pub(crate) async fn gate_base(reader: &Reader, records: &Records) -> Result<GateBase> {
-    let held = tally(reader, None, records).await?.held;
-    let mut base = GateBase {
-        published_before: held.len() as u64,
-        ..GateBase::default()
-    };
-    for (batch, refused) in held {
-        if batch >= 0 && !refused {
-            *base.filled.entry(batch).or_default() += 1;
-        }
-    }
-    Ok(base)
 }
 
 fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Summary>> {

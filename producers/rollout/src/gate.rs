@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_control::{PolicyAnnouncement, PolicyVersion};
 
@@ -25,9 +25,19 @@ pub struct GateBase {
     /// Groups they published that still count: trained, rejected or in flight. Groups that died
     /// with an embedded broker do not count, or the gate would starve.
     pub published_before: u64,
-    /// Exact rule: groups already in the log, by batch. Batches the learner has trained need not
+    /// Exact rule: what was published already, by batch. Batches the learner has trained need not
     /// be listed.
-    pub filled: BTreeMap<i64, u32>,
+    pub filled: BTreeMap<i64, Filled>,
+}
+
+/// What earlier lives published of one batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// Groups, refused ones included: announcements add those to what is wanted.
+    pub groups: u64,
+    /// Their slots: the numbers below the last one may have holes, for a producer that is killed
+    /// may have had a later group acknowledged before an earlier one.
+    pub slots: BTreeSet<u64>,
 }
 
 /// What the gate reads of an announcement.
@@ -35,7 +45,7 @@ pub struct GateBase {
 pub struct Announced {
     /// Newest published version.
     pub version: PolicyVersion,
-    /// Groups rejected since version 0.
+    /// Groups rejected since version 0 that bear a producer's number: only those took room here.
     pub rejected: u64,
     /// Exact rule: groups refused of batches that are still to be trained.
     pub refused: BTreeMap<i64, u64>,
@@ -45,7 +55,7 @@ impl From<&PolicyAnnouncement> for Announced {
     fn from(record: &PolicyAnnouncement) -> Self {
         Self {
             version: record.version,
-            rejected: record.groups_rejected,
+            rejected: record.numbered_rejections.unwrap_or(record.groups_rejected),
             refused: record.refused_batches.clone(),
         }
     }
@@ -98,6 +108,8 @@ pub struct Gate {
 struct Fill {
     taken: u64,
     abandoned: u64,
+    /// The next slot to be handed out, counted within the batch.
+    next: u64,
 }
 
 impl Gate {
@@ -196,10 +208,11 @@ impl Gate {
         let end = self.updates.map_or(end, |updates| end.min(updates));
         for batch in newest.0..end {
             let version = PolicyVersion(batch.saturating_sub(k));
-            let filled = self.base.filled.get(&(batch as i64)).copied().unwrap_or(0);
+            let filled = self.base.filled.get(&(batch as i64));
             let fresh = Fill {
-                taken: u64::from(filled),
+                taken: filled.map_or(0, |filled| filled.groups),
                 abandoned: 0,
+                next: 0,
             };
             let fill = self.batches.entry(batch).or_insert(fresh);
             let refused = announced.refused.get(&(batch as i64)).copied().unwrap_or(0);
@@ -210,7 +223,12 @@ impl Gate {
                     return admission;
                 }
                 admission.version = version;
-                let number = slot_number(batch, self.batch, fill.taken);
+                let mut number = slot_number(batch, self.batch, fill.next);
+                while filled.is_some_and(|filled| filled.slots.contains(&number)) {
+                    fill.next += 1;
+                    number = slot_number(batch, self.batch, fill.next);
+                }
+                fill.next += 1;
                 admission.slots.push(Slot {
                     number,
                     batch: batch as i64,
@@ -223,11 +241,11 @@ impl Gate {
     }
 }
 
-/// Slot of the `taken`-th group of a batch of `size`.
-fn slot_number(batch: u64, size: u64, taken: u64) -> u64 {
+/// The `place`-th slot of a batch of `size`.
+fn slot_number(batch: u64, size: u64, place: u64) -> u64 {
     // Far beyond the slots of any run's batches.
     const MAKE_UP: u64 = 1 << 40;
-    (taken / size) * MAKE_UP + batch * size + taken % size
+    (place / size) * MAKE_UP + batch * size + place % size
 }
 
 #[cfg(test)]

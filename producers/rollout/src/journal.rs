@@ -20,7 +20,9 @@ const SUFFIX: &str = "acks";
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// `None` once a write has failed: what a full disk left of a line would be read together with
+    /// the next one, as a number that nobody gave.
+    file: Option<File>,
 }
 
 impl Journal {
@@ -32,7 +34,10 @@ impl Journal {
             OpenOptions::new().append(true).create_new(true).open(&path)
         };
         match open() {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => Ok(Self {
+                path,
+                file: Some(file),
+            }),
             Err(source) => Err(Error::Journal {
                 action: "create",
                 path,
@@ -41,23 +46,27 @@ impl Journal {
         }
     }
 
-    /// Notes that the log has acknowledged `seq`.
+    /// Notes that the log has acknowledged `seq`. After a failure nothing more is noted.
     pub fn acknowledge(&mut self, seq: u64) -> Result<(), Error> {
         let line = format!("{seq}\n");
-        let failed = |source| Error::Journal {
-            action: "extend",
-            path: self.path.clone(),
-            source,
-        };
-        loop {
-            match self.file.write(line.as_bytes()) {
+        let why = loop {
+            let Some(file) = &mut self.file else {
+                break io::Error::other("an earlier write failed");
+            };
+            match file.write(line.as_bytes()) {
                 Ok(written) if written == line.len() => return Ok(()),
                 // A full disk shortens a write; the reader ignores the torn line.
-                Ok(_) => return Err(failed(io::ErrorKind::StorageFull.into())),
+                Ok(_) => break io::ErrorKind::StorageFull.into(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => break error,
             }
-        }
+        };
+        self.file = None;
+        Err(Error::Journal {
+            action: "extend",
+            path: self.path.clone(),
+            source: why,
+        })
     }
 }
 
@@ -106,7 +115,9 @@ pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, NumberSet>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::OpenOptions, io::Write};
+    use std::{fs::OpenOptions, io::Write, process::Command};
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     use super::{Journal, read_journals};
 
@@ -155,12 +166,46 @@ mod tests {
         let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
         let mut journal = Journal {
             path: "full.acks".into(),
-            file,
+            file: Some(file),
         };
         let message = journal.acknowledge(0).unwrap_err().to_string();
         assert!(
             message.contains("full.acks") && message.contains("make room"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn nothing_is_written_behind_a_torn_line() {
+        // The limit below is a process's: this test takes one of its own.
+        const ALONE: &str = "VINTAGE_TEST_TORN_LINE";
+        if std::env::var_os(ALONE).is_none() {
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            alone.args([
+                "--exact",
+                "journal::tests::nothing_is_written_behind_a_torn_line",
+            ]);
+            let ran = alone.env(ALONE, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&ran.stdout);
+            assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p-1.acks");
+        let mut journal = Journal::create(folder.path(), "p-1").unwrap();
+        journal.acknowledge(122).unwrap();
+        // No file may grow beyond one byte more: of "123\n" the first byte finds room.
+        let limits = getrlimit(Resource::Fsize);
+        let (current, maximum) = (Some(5), limits.maximum);
+        let narrow = Rlimit { current, maximum };
+        setrlimit(Resource::Fsize, narrow).unwrap();
+        let torn = journal.acknowledge(123);
+        setrlimit(Resource::Fsize, limits).unwrap();
+        assert!(torn.unwrap_err().to_string().contains("p-1.acks"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "122\n1");
+        // There is room again, and what is on its way is still acknowledged.
+        journal.acknowledge(124).unwrap_err();
+        let lives = read_journals(folder.path()).unwrap();
+        assert_eq!(lives["p-1"], [122].into_iter().collect());
     }
 }

@@ -23,7 +23,7 @@ pub use config::{GateConfig, PromptsConfig, RewardConfig, RolloutConfig};
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
-pub use gate::{Admission, Announced, Gate, GateBase, GateRule, Slot};
+pub use gate::{Admission, Announced, Filled, Gate, GateBase, GateRule, Slot};
 pub use journal::{Journal, read_journals};
 pub use prompts::{Form, Prompt, PromptSet};
 pub use reward::{

@@ -129,7 +129,16 @@ impl Reward for VerifierReward {
         &mut self,
         items: Vec<RewardItem>,
     ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
-        Ok(items.iter().map(|item| self.judge(item)).collect())
+        // A hostile completion keeps the mathematics busy for tens of milliseconds: not on a thread
+        // that drives announcements and publishing.
+        let verifier = *self;
+        let judged = move || items.iter().map(|item| verifier.judge(item)).collect();
+        tokio::task::spawn_blocking(judged)
+            .await
+            .map_err(|source| Error::Panicked {
+                stage: "reward",
+                source,
+            })
     }
 
     fn needs_answer(&self) -> bool {
@@ -223,6 +232,24 @@ mod tests {
             FailureReason::NoAnswer
         );
         assert!(reward.needs_answer());
+    }
+
+    #[test]
+    fn judging_does_not_hold_up_the_runtime() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            // The only thread for such work is taken: judging has to wait, and nobody else has.
+            let (free, taken) = std::sync::mpsc::channel::<()>();
+            let holder = tokio::task::spawn_blocking(move || taken.recv());
+            let mut reward = VerifierReward::new(AnswerKind::Math);
+            let mut judging = reward.score(vec![item("so $\\frac12$", Some("1/2"))]);
+            let early = futures::future::poll_immediate(&mut judging).await;
+            assert!(early.is_none());
+            drop(free);
+            assert!(holder.await.unwrap().is_err());
+            assert_eq!(judging.await.unwrap()[0].as_ref().unwrap().reward, 1.0);
+        });
     }
 
     #[test]

@@ -3,8 +3,9 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-/// Chooses the prompt of every slot: a function of seed and slot number alone, so that a
-/// restarted producer, or another arm of an experiment, asks the same question at one slot.
+/// Chooses the prompt of every slot: a function of seed and slot number alone, so that under the
+/// exact rule a restarted producer, or another arm of an experiment, asks the same question at one
+/// slot.
 ///
 /// Slots are numbered through a run. Every stretch of `prompts` slots, an epoch, is its own
 /// seeded permutation of the set: no prompt is asked twice before all were asked once.
@@ -36,6 +37,12 @@ impl Selector {
         }
         self.order[(slot % self.prompts as u64) as usize] as usize
     }
+}
+
+/// Seed of one life of a producer where lives may sample at the same slots: each knows only of
+/// those before it, and what one seed gives at one slot is the same rollout under another id.
+pub(crate) fn life_seed(seed: u64, life: u64) -> u64 {
+    mix(mix(seed, 0x6c69_6665), life)
 }
 
 /// Seed of a group's samples: the same for every attempt at the slot.

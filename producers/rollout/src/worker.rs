@@ -17,11 +17,11 @@ use crate::{
     engine::{Engine, EngineError},
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
-    gate::{Gate, GateBase},
+    gate::{Gate, GateBase, GateRule},
     prompts::{Form, PromptSet},
     publish::Publisher,
     reward::Reward,
-    select::Selector,
+    select::{Selector, life_seed},
 };
 use judge::Judge;
 use sampler::Sampler;
@@ -44,8 +44,12 @@ pub struct WorkerSetup {
     pub prompts: PromptSet,
     /// Settings.
     pub config: RolloutConfig,
-    /// Chooses prompts and samples, together with the slot number.
+    /// Chooses prompts and samples, together with the slot number and, under the waiting rule, the
+    /// life.
     pub seed: u64,
+    /// Which life this is, from 0, of a producer that has the run for itself. Else `None`, and the
+    /// life's id stands for it: others may be at the same slots.
+    pub life: Option<u64>,
     /// Groups the learner takes an update.
     pub groups_per_update: u64,
     /// Versions from one announcement to the next.
@@ -86,7 +90,19 @@ impl Worker {
         check_answers(&setup)?;
         check_lengths(&setup)?;
         // Numbers start at 0 in every life, so a life needs a name of its own.
-        let id = format!("{}-{}", setup.config.producer, Uuid::now_v7().simple());
+        let unique = Uuid::now_v7();
+        let id = format!("{}-{}", setup.config.producer, unique.simple());
+        let exact = matches!(setup.config.gate.rule(), GateRule::Exact { .. });
+        setup.seed = match setup.life {
+            // The exact rule's slots are the batch's, and its base says which are taken.
+            _ if exact => setup.seed,
+            Some(0) => setup.seed,
+            Some(life) => life_seed(setup.seed, life),
+            None => {
+                let (time, chance) = unique.as_u64_pair();
+                life_seed(setup.seed, time ^ chance)
+            }
+        };
         Ok(Self { setup, gate, id })
     }
 

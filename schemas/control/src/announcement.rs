@@ -25,6 +25,10 @@ pub struct PolicyAnnouncement {
     pub groups_trained: u64,
     /// Groups rejected since version 0, those no plan records yet included.
     pub groups_rejected: u64,
+    /// Of these, the groups that bear a producer's number, where that is not all of them. Only a
+    /// numbered group took room at a producer's gate; foreign bytes give none back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbered_rejections: Option<u64>,
     /// Of these, groups sampled for one certain update that is still to come, by update: they
     /// must be sampled again, or that update never fills.
     pub refused_batches: BTreeMap<i64, u64>,

@@ -51,7 +51,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 16] = [
+    let records: [(&str, Examine); 17] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -68,6 +68,10 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         ),
         ("optional_lora_plan.json", examine::<Plan>),
         ("optional_plan.json", examine::<Plan>),
+        (
+            "optional_policy_announcement.json",
+            examine::<PolicyAnnouncement>,
+        ),
         ("plan.json", examine::<Plan>),
         ("policy_announcement.json", examine::<PolicyAnnouncement>),
         ("rejection.json", examine::<Rejection>),

@@ -143,6 +143,41 @@ fn a_second_copy_of_a_number_is_refused_and_does_not_finish_the_first() {
 }
 
 #[test]
+fn only_what_bears_a_number_is_a_numbered_rejection() {
+    let mut intake = intake();
+    let unreadable = |offset, seq: Option<u64>| {
+        let mut broken = group(offset, seq.unwrap_or_default());
+        let headers = broken.message.ok().map(|(headers, _)| headers);
+        broken.message = Err(crate::Unreadable {
+            headers: headers.filter(|_| seq.is_some()),
+            reason: RejectReason::BadHeaders,
+            detail: "noise".to_owned(),
+        });
+        broken
+    };
+    for offset in 0..10 {
+        intake.take(unreadable(offset, None), upto(0)).unwrap();
+    }
+    intake.take(group(10, 1), upto(0)).unwrap();
+    intake.take(unreadable(11, Some(2)), upto(0)).unwrap();
+    intake.take(group(12, 3), upto(0)).unwrap();
+    // A copy of the first.
+    intake.take(group(13, 1), upto(0)).unwrap();
+    assert_eq!(intake.refused_groups(), 11);
+    assert_eq!(intake.numbered_rejections(0), 1);
+
+    let groups = intake.choose(PolicyVersion(0), 2).unwrap();
+    let plan = plan_of(&groups, &mut intake, 0);
+    intake.finish(&plan);
+    assert_eq!(intake.numbered_rejections(2), 1, "a plan records it now");
+    let (at, numbers) = (intake.resume_points(), intake.finished_numbers());
+    let mut again = Intake::new(settings(), &at, &numbers);
+    assert_eq!(again.numbered_rejections(2), 1, "and a checkpoint");
+    again.take(unreadable(14, Some(4)), upto(0)).unwrap();
+    assert_eq!(again.numbered_rejections(2), 2);
+}
+
+#[test]
 fn parts_become_one_group_and_missing_ones_are_refused_in_time() {
     let mut intake = intake();
     intake

@@ -86,6 +86,13 @@ impl Windows {
         entry(&mut self.finished, producer).insert(seq);
     }
 
+    /// How many numbers are finished.
+    pub(super) fn finished_count(&self) -> u64 {
+        let runs = self.finished.values().flat_map(|numbers| &numbers.0);
+        runs.map(|(first, last)| (last - first).saturating_add(1))
+            .sum()
+    }
+
     pub(super) fn finished(&self) -> BTreeMap<String, ProducerWindow> {
         let windows = self.finished.iter();
         windows

@@ -186,6 +186,9 @@ impl Learner {
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
         self.announced_at = Instant::now();
+        let own_groups = self.settings.own_groups() as u64;
+        let groups_rejected = self.groups_rejected + self.intake.refused_groups();
+        let numbered = self.intake.numbered_rejections(update.0 * own_groups);
         self.outlet
             .announce(&PolicyAnnouncement {
                 format: CONTROL_FORMAT.to_owned(),
@@ -194,9 +197,10 @@ impl Learner {
                 weights_sha256,
                 retained: self.retained.iter().copied().collect(),
                 groups_trained: self.groups_trained,
-                groups_rejected: self.groups_rejected + self.intake.refused_groups(),
+                groups_rejected,
+                numbered_rejections: (numbered != groups_rejected).then_some(numbered),
                 refused_batches: self.intake.refused_batches(update),
-                groups_per_update: self.settings.own_groups() as u64,
+                groups_per_update: own_groups,
                 finished: version.0 >= self.settings.steps,
             })
             .await

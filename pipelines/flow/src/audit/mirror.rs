@@ -3,8 +3,8 @@
 use vintage_bus::{Bus, Record};
 use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
 
-use super::{findings::Findings, ledger::Ledger, read::through, records::Listing};
-use crate::Result;
+use super::{findings::Findings, ledger::Ledger, records::Listing};
+use crate::{Result, through::through};
 
 /// Announcements, and the mirrors of results and rejections.
 #[derive(Debug, Default)]

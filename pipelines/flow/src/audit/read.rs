@@ -1,10 +1,10 @@
 //! Journals, archive and log, told to the books.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::path::Path;
 
 use vintage_archive::{ArchiveFile, Reader};
-use vintage_bus::{Bus, ConsumerLimits, Event};
-use vintage_control::{Incarnation, Offset, Partition};
+use vintage_bus::Bus;
+use vintage_control::{Incarnation, Offset};
 use vintage_learner::source;
 use vintage_rollout::read_journals;
 use vintage_trajectory::content_sha256;
@@ -13,10 +13,7 @@ use super::{
     books::{Books, Place, Told},
     findings::Findings,
 };
-use crate::Result;
-
-/// Offsets at the end of a partition may hold no record; after this long nothing more comes.
-const SILENCE: Duration = Duration::from_secs(5);
+use crate::{Result, through::through};
 
 /// What the log acknowledged, by the producers' own word.
 pub(super) fn journals(folder: &Path, books: &mut Books) -> Result<()> {
@@ -165,57 +162,19 @@ pub(super) async fn topic(
         };
         books.found_live(&told, findings);
     });
-    let marks = told.await?;
-    for (partition, low, high) in &marks {
+    let read = told.await?;
+    for (partition, low, high) in &read.marks {
         books.live((life, *partition), low.0..high.0);
     }
-    if marks.is_empty() {
+    for (partition, offset) in &read.silent {
+        findings.note("ends of the log that did not come", || {
+            format!("topic {topic} gave nothing of partition {partition} from offset {offset} on")
+        });
+    }
+    if read.marks.is_empty() {
         findings.note("no topic", || {
             format!("the broker has no topic {topic}: only the archive speaks for the log")
         });
     }
     Ok(())
-}
-
-/// Reads a topic up to where it ends now; tells its low and high marks. None if there is none.
-pub(super) async fn through(
-    bus: &Bus,
-    topic: &str,
-    client: &str,
-    mut each: impl FnMut(&vintage_bus::Record),
-) -> Result<Vec<(Partition, Offset, Offset)>> {
-    let marks = match bus.watermarks(topic).await {
-        Ok(marks) => marks,
-        Err(vintage_bus::Error::NoSuchTopic { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let filled = marks.iter().filter(|(_, low, high)| low < high);
-    let mut ends: BTreeMap<_, _> = filled.clone().map(|(p, _, high)| (*p, *high)).collect();
-    if ends.is_empty() {
-        return Ok(marks);
-    }
-    let start = filled
-        .map(|(partition, low, _)| (*partition, *low))
-        .collect();
-    let mut records = bus.consumer(client, topic, start, ConsumerLimits::default())?;
-    while !ends.is_empty() {
-        let Ok(event) = tokio::time::timeout(SILENCE, records.next()).await else {
-            break;
-        };
-        let Some(event) = event? else { break };
-        let Event::Record(record) = event else {
-            continue;
-        };
-        let Some(&end) = ends.get(&record.partition) else {
-            continue; // it came after the audit began
-        };
-        if record.offset.next() >= end {
-            ends.remove(&record.partition);
-        }
-        if record.offset < end {
-            each(&record);
-        }
-    }
-    records.close();
-    Ok(marks)
 }

@@ -1,4 +1,4 @@
-//! The books of a run's own folder, for its summary and its producers' gate.
+//! The books of a run's own folder, for its summary.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use vintage_control::PolicyVersion;
 use vintage_learner::Records;
 
 use super::{
-    books::{Books, Group},
+    books::Books,
     counts::Account,
     findings::Findings,
-    ledger::{Fate, Ledger, Lost},
+    ledger::{Ledger, Lost},
     read,
 };
 use crate::Result;
@@ -22,22 +22,13 @@ pub(crate) struct Tally {
     pub(crate) account: Account,
     /// Trajectory rows in the archive.
     pub(crate) archived_rows: u64,
-    /// Of each numbered group that the archive holds: the update it was sampled for, −1 for any,
-    /// and whether it was refused.
-    pub(crate) held: Vec<(i64, bool)>,
 }
 
 /// Counts a run's groups. Damage is the audit's to tell: here it shows as an identity that fails.
-pub(crate) async fn tally(
-    reader: &Reader,
-    journals: Option<&Path>,
-    records: &Records,
-) -> Result<Tally> {
+pub(crate) async fn tally(reader: &Reader, journals: &Path, records: &Records) -> Result<Tally> {
     let mut unheard = Findings::default();
     let mut books = Books::default();
-    if let Some(journals) = journals {
-        read::journals(journals, &mut books)?;
-    }
+    read::journals(journals, &mut books)?;
     read::archive(reader, false, &mut books, &mut unheard).await?;
     books.close(&mut unheard);
     let mut ledger = Ledger::new(&books, "");
@@ -49,15 +40,8 @@ pub(crate) async fn tally(
         ledger.plan(version, &plan, &mut unheard);
         version = version.next();
     }
-    let held = |(number, group): (usize, &Group)| {
-        let held = group.producer.is_some() && group.records.is_some();
-        let refused = matches!(ledger.fate(number as u32), Fate::Rejected(..));
-        held.then_some((group.batch, refused))
-    };
-    let held = books.groups().iter().enumerate().filter_map(held).collect();
     Ok(Tally {
         account: ledger.close(Lost::WithItsLog, &mut unheard),
         archived_rows: books.archived_rows(),
-        held,
     })
 }

@@ -16,10 +16,10 @@ use vintage_learner::{
 };
 use vintage_local::LocalEngine;
 use vintage_rollout::{
-    Engine as _, ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward,
+    Engine as _, ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward, read_journals,
 };
 
-use super::{gate_base, is_evaluated, sink_options, writer};
+use super::{is_evaluated, sink_options, writer};
 use crate::{
     Error, Result,
     broker::Log,
@@ -27,6 +27,7 @@ use crate::{
     evaluate::Evaluator,
     event::{Events, RunEvent},
     folder::RunFolder,
+    gate_base,
     handoff::HandOff,
     recorded::ends,
     roles::{Archives, lineages},
@@ -72,7 +73,7 @@ impl Roles {
         }
         let records = folder.records(&config.learner.name);
         let reader = Reader::new(folder.archive(), &topic);
-        let base = gate_base(&reader, &records).await?;
+        let base = gate_base::of_archive(&reader, folder.store(), config).await?;
 
         let (evaluations, evaluator) = start_evaluator(config, folder, &task, events).await?;
         started
@@ -121,6 +122,8 @@ impl Roles {
             prompts: task.train,
             config: rollout,
             seed: config.seed,
+            // The folder is this process's, and every life before it left a journal.
+            life: Some(read_journals(&folder.journals())?.len() as u64),
             groups_per_update: config.learner.live_groups() as u64,
             publish_every: config.learner.publish_every,
             updates: Some(config.learner.steps),

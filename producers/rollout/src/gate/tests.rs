@@ -1,9 +1,9 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use vintage_control::PolicyVersion;
 
-use super::{Announced, Gate, GateBase, GateRule, Slot};
+use super::{Announced, Filled, Gate, GateBase, GateRule, Slot, slot_number};
 
 fn announced(version: u64, rejected: u64) -> Announced {
     Announced {
@@ -21,10 +21,27 @@ fn wait(max_staleness: u64, batch: u64, base: u64) -> Gate {
     Gate::new(GateRule::Wait { max_staleness }, batch, 1, None, base).unwrap()
 }
 
-fn exact(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, u32)]) -> Gate {
+fn exact(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, u64)]) -> Gate {
+    let first = |groups| (0..groups).collect::<Vec<_>>();
+    let filled: Vec<_> = filled.iter().map(|&(b, n)| (b, first(n))).collect();
+    exact_after(k, batch, updates, &filled)
+}
+
+/// After lives that filled these places of batches.
+fn exact_after(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, Vec<u64>)]) -> Gate {
+    let places = |(b, places): &(i64, Vec<u64>)| {
+        let slots = places.iter();
+        let filled = Filled {
+            groups: places.len() as u64,
+            slots: slots
+                .map(|place| slot_number(*b as u64, batch, *place))
+                .collect(),
+        };
+        (*b, filled)
+    };
     let base = GateBase {
         published_before: 0,
-        filled: filled.iter().copied().collect(),
+        filled: filled.iter().map(places).collect(),
     };
     Gate::new(GateRule::Exact { k }, batch, 1, updates, base).unwrap()
 }
@@ -127,6 +144,22 @@ fn exact_restarts_where_the_log_ends() {
             batch: 6
         }
     );
+}
+
+#[test]
+fn exact_fills_the_holes_of_a_killed_life_and_repeats_no_slot() {
+    // Of batch 3's slots 12 to 15 the second never came, and the third was refused.
+    let mut gate = exact_after(0, 4, None, &[(3, vec![0, 2, 3])]);
+    let mut news = announced(3, 1);
+    news.refused = BTreeMap::from([(3, 1)]);
+    let slots = gate.admit(&news, 10).slots;
+    let numbers: Vec<_> = slots.iter().map(|slot| slot.number).collect();
+    assert_eq!(
+        numbers,
+        [13, (1 << 40) + 12],
+        "one that is missing, one to make up for the refused"
+    );
+    assert!(gate.admit(&news, 10).slots.is_empty());
 }
 
 #[test]
@@ -330,10 +363,14 @@ proptest! {
     fn exact_hands_out_every_slot_once(
         k in 0_u64..5, batch in 1_u64..5, updates in 1_u64..12,
         pace in prop::collection::vec((1_u64..9, 0_u64..3), 1..60),
-        filled in prop::collection::btree_map(0_i64..12, 0_u32..6, 0..4),
+        filled in prop::collection::btree_map(
+            0_i64..12, prop::collection::btree_set(0_u64..5, 0..6), 0..4,
+        ),
     ) {
-        let pairs: Vec<_> = filled.iter().map(|(&b, &n)| (b, n)).collect();
-        let mut gate = exact(k, batch, Some(updates), &pairs);
+        let in_batch = |places: &BTreeSet<u64>| places.range(..batch).copied().collect();
+        let pairs: Vec<_> = filled.iter().map(|(&b, places)| (b, in_batch(places))).collect();
+        let mut gate = exact_after(k, batch, Some(updates), &pairs);
+        let done = |b: u64, j: u64| filled.get(&(b as i64)).is_some_and(|f| f.contains(&j));
         let mut version = 0;
         let mut seen = BTreeMap::new();
         let finish = (0..updates).flat_map(|v| std::iter::repeat_n((100, v), 8));
@@ -342,8 +379,7 @@ proptest! {
         {
             // A learner trains a batch only once it is full.
             let trainable = |b: u64| (0..batch).all(|j| {
-                let done = filled.get(&(b as i64)).copied().unwrap_or(0);
-                j < u64::from(done) || seen.contains_key(&(b * batch + j))
+                done(b, j) || seen.contains_key(&(b * batch + j))
             });
             let goal = match step { Err(steps) => version + steps, Ok(v) => v.max(version) };
             while version < goal && version < updates && trainable(version) { version += 1; }
@@ -356,10 +392,7 @@ proptest! {
             }
         }
         let expected: Vec<u64> = (0..updates)
-            .flat_map(|b| {
-                let done = filled.get(&(b as i64)).copied().unwrap_or(0);
-                (0..batch).filter(move |&j| j >= u64::from(done)).map(move |j| b * batch + j)
-            })
+            .flat_map(|b| (0..batch).filter(move |&j| !done(b, j)).map(move |j| b * batch + j))
             .collect();
         prop_assert_eq!(seen.into_keys().collect::<Vec<_>>(), expected);
     }

@@ -13,8 +13,8 @@ use vintage_control::PolicyVersion;
 
 use super::{Worker, WorkerSetup};
 use crate::{
-    Error, ProducerEvent, PromptSet, RewardConfig, RolloutConfig, Selector, read_journals,
-    reward::Reward,
+    Error, Filled, GateConfig, ProducerEvent, PromptSet, RewardConfig, RolloutConfig, Selector,
+    read_journals, reward::Reward,
 };
 use scripted::{Script, ScriptedEngine, ScriptedReward};
 use stage::{BATCH, GROUP, Group, PATIENCE, SEED, Stage, exact, prompts, start, wait};
@@ -34,7 +34,11 @@ async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
     running.until_closed_at(0).await;
     let mut groups = stage.groups(8).await;
     stage
-        .announce(|record| (record.version, record.groups_rejected) = (PolicyVersion(1), 2))
+        .announce(|record| {
+            record.version = PolicyVersion(1);
+            // Foreign bytes among them took no room, and give none back.
+            (record.groups_rejected, record.numbered_rejections) = (1002, Some(2));
+        })
         .await;
     groups.extend(stage.groups(6).await);
     running.until_closed_at(1).await;
@@ -119,7 +123,11 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
     stage.groups(8).await;
     // Say that two groups of batch 1 were lost with the log.
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), exact(1));
-    setup.base.filled = BTreeMap::from([(0, 4), (1, 2)]);
+    let filled = |slots: std::ops::Range<u64>| Filled {
+        groups: slots.end - slots.start,
+        slots: slots.collect(),
+    };
+    setup.base.filled = BTreeMap::from([(0, filled(0..4)), (1, filled(4..6))]);
     setup.updates = Some(4);
     // Lies in the log behind version 0, which must not be taken for news.
     stage.version(2).await;
@@ -141,6 +149,47 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
         }
     }
     assert_eq!(again[0].headers.producer_seq, 0);
+}
+
+/// What is sampled at slots 0 to 7 by a life of this kind.
+async fn sampled(gate: GateConfig, life: Option<u64>) -> Vec<(Vec<i32>, Vec<Vec<i32>>)> {
+    let mut stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), gate);
+    setup.life = life;
+    let mut running = start(setup);
+    stage.version(0).await;
+    let groups = stage.groups(8).await;
+    running.until_closed_at(0).await;
+    running.cancel.cancel();
+    running.end().await.unwrap();
+    let slots: Vec<_> = groups.iter().map(Group::slot).collect();
+    assert_eq!(slots, (0..8).collect::<Vec<_>>());
+    let completions = |group: &Group| {
+        let rows = group.rows.iter();
+        rows.map(|row| row.completion_tokens.clone()).collect()
+    };
+    groups
+        .iter()
+        .map(|group| (group.rows[0].prompt_tokens.clone(), completions(group)))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lives_at_the_same_slots_sample_the_same_only_under_the_exact_rule() {
+    // Two producers that start together, neither of which knows of the other.
+    let first = sampled(wait(1), None).await;
+    let second = sampled(wait(1), None).await;
+    // 10^-3 a group is what chance gives: one digit for each of three samples.
+    let same = first.iter().zip(&second).filter(|(a, b)| a == b).count();
+    assert!(same < 4, "{same} of 8 groups are the same: {first:?}");
+    // The only producer of a run, and its next life.
+    let alone = sampled(wait(1), Some(0)).await;
+    assert_eq!(alone, sampled(wait(1), Some(0)).await);
+    assert_ne!(alone, sampled(wait(1), Some(1)).await);
+    assert_eq!(
+        sampled(exact(1), None).await,
+        sampled(exact(1), Some(1)).await
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
