@@ -30,7 +30,7 @@ pub use id::{BadId, GroupId, TrajectoryId};
 pub use rows::Rows;
 pub use schema::schema;
 pub use trajectory::{BadLogprobMode, LogprobMode, PolicySpan, Trajectory};
-pub use validate::{Invalid, LOGPROB_SLACK, validate};
+pub use validate::{Invalid, LARGEST_REWARD, LOGPROB_SLACK, validate};
 
 // Arrow buffers are written and read in the machine's byte order, and a message declares
 // little-endian.

@@ -4,6 +4,11 @@ use crate::Rows;
 
 /// How far above 0 a log-prob may lie: rounding in the engine's log-softmax.
 pub const LOGPROB_SLACK: f32 = 1e-4;
+/// The largest size of a reward, or of a part of one, that is taken for a reward: beyond a million
+/// an f32 has steps of 0.06 and more, and one such value drowns every mean it is a term of. What is
+/// larger (`1e38`, a time in milliseconds) is a fault of what computed it. Producers refuse to
+/// publish it; readers hold it against the group.
+pub const LARGEST_REWARD: f32 = 1e6;
 
 /// Why rows cannot be trained on, whatever the learner's settings and state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
