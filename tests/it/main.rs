@@ -14,6 +14,7 @@ mod memory;
 mod mistakes;
 mod models;
 mod outages;
+mod pages;
 mod python;
 mod readers;
 mod replay;

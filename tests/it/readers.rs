@@ -38,7 +38,7 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
     command
         .arg(root.join("python/readers.py"))
         .arg(&out)
-        .arg(root.join("../README.md"));
+        .arg(root.join("../docs/readers.md"));
     command.arg(root.join("../schemas/trajectory/tests/golden/full.arrow"));
     let found = run(command)?.json()?;
 
@@ -89,7 +89,7 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
         ensure!(close(&row[3], *tokens as f64 / rollouts as f64), "{found}");
     }
 
-    // The README's second query: exactly what plan 0 names.
+    // The page's second query: exactly what plan 0 names.
     let mut planned = Vec::new();
     for group in records(&out, "plans")?[0]["groups"]
         .as_array()

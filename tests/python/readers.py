@@ -1,7 +1,7 @@
 """Reads what vintage wrote with readers that are not vintage's: a run's archive as it lies with
-pyarrow, DuckDB (the README's queries) and Polars, and a message with pyarrow.
+pyarrow, DuckDB (the queries of docs/readers.md) and Polars, and a message with pyarrow.
 
-usage: readers.py RUN README MESSAGE        prints what each found, one JSON object
+usage: readers.py RUN PAGE MESSAGE        prints what each found, one JSON object
 """
 
 import collections
@@ -88,9 +88,9 @@ def with_polars(archive):
     }
 
 
-def with_duckdb(run, readme):
-    """The README's queries as they stand there, over this run and its first update."""
-    sql = readme.read_text("utf-8").split("```sql\n")[1].split("```")[0]
+def with_duckdb(run, page):
+    """The page's queries as they are, over this run and its first update."""
+    sql = page.read_text("utf-8").split("```sql\n")[1].split("```")[0]
     sql = sql.replace("runs/a/", f"{run}/").replace("update = 99", "update = 0")
     by_version, used = [duckdb.sql(query) for query in sql.split(";") if query.strip()]
     assert by_version.columns == ["version", "rollouts", "reward", "tokens"], by_version.columns
@@ -98,14 +98,14 @@ def with_duckdb(run, readme):
 
 
 def main():
-    run, readme, path = map(pathlib.Path, sys.argv[1:])
+    run, page, path = map(pathlib.Path, sys.argv[1:])
     archive, message = run / "archive", read_message(path)
     print(json.dumps({
         "message": {"rows": message.num_rows, "sample": message["completion_text"][0].as_py()},
         "files": read_files(archive, message.schema),
         "pyarrow": with_pyarrow(archive),
         "polars": with_polars(archive),
-        "duckdb": with_duckdb(run, readme),
+        "duckdb": with_duckdb(run, page),
     }, default=str))
 
 
