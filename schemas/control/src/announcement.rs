@@ -34,6 +34,10 @@ pub struct PolicyAnnouncement {
     pub refused_batches: BTreeMap<i64, u64>,
     /// Groups one update consumes.
     pub groups_per_update: u64,
+    /// Updates the learner will have done when it ends, where it says so: nothing is sampled for
+    /// later ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
     /// The lead learner has done its last update: producers stop.
     pub finished: bool,
 }
@@ -52,4 +56,7 @@ pub struct WeightsManifest {
     pub weights_sha256: Sha256,
     /// Length of `model.safetensors` in bytes.
     pub weights_bytes: u64,
+    /// Digests of what else the version is made of, by file name: config, tokenizer, chat template.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, Sha256>,
 }

@@ -7,6 +7,7 @@ mod announcement;
 mod archive;
 mod checkpoint;
 mod digest;
+mod inputs;
 mod name;
 mod numbers;
 mod plan;
@@ -20,6 +21,7 @@ pub use announcement::{PolicyAnnouncement, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
+pub use inputs::RunInputs;
 pub use name::{BadName, Name};
 pub use numbers::NumberSet;
 pub use plan::{
@@ -31,6 +33,11 @@ pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};
 pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
+
+/// Times that the log and a row may tell, milliseconds since the epoch: from 1970 to the end of 2261,
+/// which 64 bits reach in nanoseconds too. Python, pandas, DuckDB and Polars have dates for these; of
+/// others each refuses some, and with them the file.
+pub const TIMES_MS: std::ops::Range<i64> = 0..9_214_646_400_000;
 
 /// Format tag of every control record; a reader refuses any other.
 pub const CONTROL_FORMAT: &str = "vintage.control/1";

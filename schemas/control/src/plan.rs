@@ -53,6 +53,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether `policy` is the lineage of the leader whose batch this is: its version goes up with
+    /// this learner's.
+    pub fn is_leaders(&self, policy: &str) -> bool {
+        // A copied plan names its leader's own lineage last.
+        let leads = |known: &KnownVersion| known.source.is_none() && known.policy == policy;
+        self.follows.is_some() && self.known.last().is_some_and(leads)
+    }
+
     /// The version that staleness of `policy`'s tokens is measured from: that lineage's newest
     /// one known; of the learner's own lineage, the version the update starts from.
     pub fn newest_of(&self, source: Option<&str>, policy: &str) -> PolicyVersion {
@@ -131,15 +139,17 @@ pub struct Rejection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
+    /// The record has no payload.
+    NoPayload,
     /// The message is not a trajectory batch.
     Undecodable,
     /// The headers are missing or contradict the rows.
     BadHeaders,
     /// Lengths, spans or masks contradict one another.
     Malformed,
-    /// A log-prob is not finite, or above 0.
+    /// A log-prob is not finite, above 0, or so low that it stands for minus infinity.
     BadLogprob,
-    /// A reward is not finite.
+    /// A reward is not finite, or larger than any reward.
     BadReward,
     /// A token id is outside the vocabulary.
     OutOfVocabulary,
@@ -157,8 +167,10 @@ pub enum RejectReason {
     TooStale,
     /// Parts or rows of the group did not arrive in time.
     Incomplete,
-    /// This producer's number was seen before.
+    /// This producer's number was seen before, on the same group.
     Duplicate,
+    /// This producer's number was seen before, on another group: it numbers again from 0.
+    Renumbered,
     /// The batch it was sampled for is full or past.
     BatchFull,
 }
@@ -167,6 +179,7 @@ impl RejectReason {
     /// The name under which it is counted.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NoPayload => "no_payload",
             Self::Undecodable => "undecodable",
             Self::BadHeaders => "bad_headers",
             Self::Malformed => "malformed",
@@ -181,6 +194,7 @@ impl RejectReason {
             Self::TooStale => "too_stale",
             Self::Incomplete => "incomplete",
             Self::Duplicate => "duplicate",
+            Self::Renumbered => "renumbered",
             Self::BatchFull => "batch_full",
         }
     }

@@ -55,12 +55,27 @@ pub struct UpdateResult {
     pub entropy: f64,
     /// Mean reward of the batch's rows.
     pub reward: f64,
-    /// Mean staleness of the valid tokens, updates.
+    /// Groups whose rows all have one reward, and so give no gradient; not in results of earlier
+    /// programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equal_groups: Option<u64>,
+    /// Rows that ended at the limit on their length; not in results of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_rows: Option<u64>,
+    /// Mean of `staleness` over the valid tokens.
     pub mean_staleness: f64,
     /// Largest staleness of any valid token.
     pub max_staleness: u64,
-    /// Valid tokens by staleness.
+    /// Valid tokens by staleness, in updates: the version that the learner trained, less the one
+    /// that sampled the token. Of a learner that follows another's plans it is the other's
+    /// version. Tokens counted in `lag_tokens` stand here with their lag.
     pub staleness: BTreeMap<u64, u64>,
+    /// Valid tokens of lineages that are neither the learner's own nor its leader's. Updates are
+    /// counted within a lineage, so that no number of updates lies between such a token and this
+    /// learner: what is told is its lag, the newest version of its lineage met in the log so far,
+    /// less the one that sampled it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lag_tokens: u64,
     /// Seconds waiting for groups to train on.
     pub wait_seconds: f64,
     /// Seconds computing the update.
@@ -69,6 +84,14 @@ pub struct UpdateResult {
     pub record_seconds: f64,
     /// When it was done, milliseconds since the epoch.
     pub finished_at_ms: i64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// `deviations/<learner>/<N>-<first 16 digits of computed_sha256>.json`: update N, run again after

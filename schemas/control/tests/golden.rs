@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use vintage_control::{
     ArchiveFooter, CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Plan,
-    PolicyAnnouncement, Rejection, Topics, UpdateResult, WeightsManifest,
+    PolicyAnnouncement, Rejection, RunInputs, Topics, UpdateResult, WeightsManifest,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -51,7 +51,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 17] = [
+    let records: [(&str, Examine); 22] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -72,9 +72,20 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             "optional_policy_announcement.json",
             examine::<PolicyAnnouncement>,
         ),
+        (
+            "optional_counts_update_result.json",
+            examine::<UpdateResult>,
+        ),
+        (
+            "optional_steps_policy_announcement.json",
+            examine::<PolicyAnnouncement>,
+        ),
+        ("optional_weights_manifest.json", examine::<WeightsManifest>),
+        ("optional_update_result.json", examine::<UpdateResult>),
         ("plan.json", examine::<Plan>),
         ("policy_announcement.json", examine::<PolicyAnnouncement>),
         ("rejection.json", examine::<Rejection>),
+        ("run_inputs.json", examine::<RunInputs>),
         ("topics.json", examine::<Topics>),
         ("update_result.json", examine::<UpdateResult>),
         ("weights_manifest.json", examine::<WeightsManifest>),

@@ -68,6 +68,13 @@ impl<V> Lists<V> {
     }
 }
 
+impl<V> Lists<(StringArray, V)> {
+    /// The keys of all maps, and which of them are the row's.
+    pub(crate) fn keys(&self, row: usize) -> (&StringArray, Range<usize>) {
+        (&self.values.0, self.optional_span(row).unwrap_or(0..0))
+    }
+}
+
 impl<T: ArrowNativeType> Lists<ScalarBuffer<T>> {
     /// The row's values; a column of these is never null.
     pub(crate) fn row(&self, row: usize) -> &[T] {

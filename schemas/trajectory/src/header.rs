@@ -75,7 +75,9 @@ impl Headers {
     /// Reads headers in any order. Those it does not know are left to whoever wrote them.
     ///
     /// # Errors
-    /// Where one is missing, repeated or not what it should be, or the schema is unknown.
+    /// Where one that is required is missing, repeated or not what it should be, or the schema is
+    /// unknown. Nothing depends on the others: one that is no text, or is there twice and says two
+    /// things (of two tracing libraries each adds its own), is as good as absent.
     pub fn parse<'a>(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<Self, Error> {
@@ -105,8 +107,8 @@ impl Headers {
                 let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
             })?,
-            replay_of: found.optional("replay-of")?,
-            traceparent: found.optional("traceparent")?,
+            replay_of: found.optional("replay-of"),
+            traceparent: found.optional("traceparent"),
         };
         if headers.min_policy_version > headers.max_policy_version {
             return Err(found.refuse(min, "at most max-policy-version"));
@@ -169,7 +171,7 @@ fn mismatch(name: &'static str, header: &impl Display, rows: &impl Display) -> E
 }
 
 /// Digits only: `parse` alone would take a sign.
-fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(crate) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())
@@ -182,19 +184,26 @@ fn version(text: &str) -> Option<PolicyVersion> {
         .map(PolicyVersion)
 }
 
-fn part(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn part(text: &str) -> Option<(u32, u32)> {
     let (part, parts) = text.split_once('/')?;
     let (part, parts) = (decimal(part)?, decimal(parts)?);
     (1 <= part && part <= parts).then_some((part, parts))
 }
 
 /// Plans and checkpoints hold them: whoever writes a record must not swell these.
-fn name(text: &str) -> Option<String> {
+pub(crate) fn name(text: &str) -> Option<String> {
     (1..=255).contains(&text.len()).then(|| text.to_owned())
 }
 
 /// The headers this schema knows, by place in [`NAMES`].
-struct Found<'a>([Option<&'a [u8]>; NAMES.len()]);
+struct Found<'a> {
+    values: [Option<&'a [u8]>; NAMES.len()],
+    /// It is there twice, and says two things.
+    contradicted: [bool; NAMES.len()],
+}
+
+/// The first of [`NAMES`], without which there is no message.
+const REQUIRED: usize = 13;
 
 const NAMES: [&str; 15] = [
     SCHEMA_KEY,
@@ -218,15 +227,20 @@ impl<'a> Found<'a> {
     fn collect(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<Self, Error> {
-        let mut found = Self([None; NAMES.len()]);
+        let mut found = Self {
+            values: [None; NAMES.len()],
+            contradicted: [false; NAMES.len()],
+        };
         for (key, value) in pairs {
             let Some(place) = NAMES.iter().position(|&name| name == key) else {
                 continue;
             };
-            if found.0[place].is_some() {
+            let before = found.values[place];
+            if before.is_some() && place < REQUIRED {
                 return Err(found.refuse(NAMES[place], "there once"));
             }
-            found.0[place] = value;
+            found.contradicted[place] |= before.is_some() && before != value;
+            found.values[place] = value;
         }
         Ok(found)
     }
@@ -235,7 +249,7 @@ impl<'a> Found<'a> {
         NAMES
             .iter()
             .position(|&known| known == name)
-            .and_then(|place| self.0[place])
+            .and_then(|place| self.values[place])
     }
 
     fn text(&self, name: &'static str) -> Result<&'a str, Error> {
@@ -243,10 +257,10 @@ impl<'a> Found<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.refuse(name, "UTF-8 text"))
     }
 
-    fn optional(&self, name: &'static str) -> Result<Option<String>, Error> {
-        self.bytes(name)
-            .map(|_| self.text(name).map(str::to_owned))
-            .transpose()
+    fn optional(&self, name: &'static str) -> Option<String> {
+        let place = NAMES.iter().position(|&known| known == name)?;
+        let text = std::str::from_utf8(self.values[place]?).ok()?;
+        (!self.contradicted[place]).then(|| text.to_owned())
     }
 
     fn read<T>(

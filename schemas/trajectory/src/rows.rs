@@ -8,7 +8,7 @@ use vintage_control::PolicyVersion;
 
 use crate::{
     Error, GroupId, LogprobMode, PolicySpan, Trajectory, TrajectoryId, columns::Columns, decode,
-    wire_schema,
+    portable, wire_schema,
 };
 
 /// The rows of one message, read where they lie: a typed view over an Arrow batch that copies
@@ -29,13 +29,18 @@ impl Rows {
     ///
     /// # Errors
     /// Where the bytes are not one whole, uncompressed Arrow IPC stream of trajectory v1 with
-    /// one record batch and nothing behind it.
+    /// one record batch and nothing behind it, or hold a value that other readers of an archive
+    /// could not read.
     pub fn decode(payload: &[u8]) -> Result<Self, Error> {
-        decode::guard(payload.len(), || Self::of_columns(decode::decode(payload)?))
+        decode::guard(payload.len(), || {
+            let rows = Self::of_columns(decode::decode(payload)?)?;
+            portable::check(&rows.columns, rows.len())?;
+            Ok(rows)
+        })
     }
 
     /// Takes a batch read from elsewhere (the archive), with the same checks of its schema and
-    /// values.
+    /// values but for what [`Rows::decode`] refuses for the sake of others: it is archived already.
     ///
     /// # Errors
     /// Where the schema is not trajectory v1's, or a value is not one of it.
@@ -230,7 +235,8 @@ impl Rows {
             .map(|span| span.map(|at| (keys.value(at), values.value(at))))
     }
 
-    /// Copies the rows out into the producer's form. Of map keys that repeat, the last counts.
+    /// Copies the rows out into the producer's form. Of map keys that repeat, as in archives of
+    /// before they were refused, the last counts.
     pub fn to_trajectories(&self) -> Vec<Trajectory> {
         (0..self.len()).map(|row| self.to_trajectory(row)).collect()
     }

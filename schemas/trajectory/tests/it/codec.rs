@@ -1,14 +1,15 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, Float32Builder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder},
     datatypes::{Field, Schema, SchemaRef},
     ipc::writer::{IpcWriteOptions, StreamWriter},
 };
 use proptest::{option, prelude::*};
 use vintage_control::PolicyVersion;
 use vintage_trajectory::{
-    Error, GroupId, LogprobMode, PolicySpan, Rows, Trajectory, encode, encoded_len, schema,
+    Error, GroupId, LogprobMode, PolicySpan, Rows, TIMES_US, Trajectory, encode, encoded_len,
+    schema,
 };
 
 use crate::sample::{full, minimal};
@@ -177,6 +178,65 @@ fn values_the_schema_has_no_room_for_are_refused() {
     assert!(matches!(encode(&[]), Err(Error::NoRows)));
 }
 
+/// A file that holds one such value is one that DuckDB, Polars, pandas or Python cannot read; of the
+/// archives written before they were refused, our own reader still reads them.
+#[test]
+fn what_other_readers_of_an_archive_refuse_is_refused_here() {
+    let refused = |batch: &RecordBatch, row: usize, column: &str, part: &str| {
+        let error = Rows::decode(&write(&schema(), std::slice::from_ref(batch), 8)).unwrap_err();
+        let told = matches!(&error, Error::Value { row: at, column: of, .. } if (*at, *of) == (row, column));
+        assert!(told && error.to_string().contains(part), "{error}");
+        assert_eq!(Rows::from_batch(batch.clone()).unwrap().len(), 2);
+    };
+    for time in [i64::MIN, -1, 1_790_000_000_000_000_000, i64::MAX] {
+        let mut row = full();
+        row.created_at_us = time;
+        let error = Rows::decode(&encode(&[minimal(), row.clone()]).unwrap()).unwrap_err();
+        assert!(
+            error.to_string().contains("row 1, column created_at"),
+            "{error}"
+        );
+    }
+    for entries in [["a", "a"], ["", ""]] {
+        let batch = Rows::decode(&encode(&[minimal(), full()]).unwrap())
+            .unwrap()
+            .batch()
+            .clone();
+        let mut texts = MapBuilder::new(Some(names()), StringBuilder::new(), StringBuilder::new());
+        let mut parts = MapBuilder::new(Some(names()), StringBuilder::new(), Float32Builder::new());
+        for (key, number) in entries.into_iter().zip([1.0, 2.0]) {
+            texts.keys().append_value(key);
+            texts.values().append_value(key);
+            parts.keys().append_value(key);
+            parts.values().append_value(number);
+        }
+        texts.append(true).unwrap();
+        texts.append(false).unwrap();
+        parts.append(true).unwrap();
+        parts.append(false).unwrap();
+        let columns: [(&str, ArrayRef); 2] = [
+            ("metadata", Arc::new(texts.finish())),
+            ("reward_parts", Arc::new(parts.finish())),
+        ];
+        for (name, column) in columns {
+            let place = batch.schema().index_of(name).unwrap();
+            let mut all = batch.columns().to_vec();
+            let kind = batch.schema().field(place).data_type().clone();
+            all[place] = arrow::compute::cast(&column, &kind).unwrap();
+            let batch = RecordBatch::try_new(batch.schema(), all).unwrap();
+            refused(&batch, 0, name, &format!("key {:?} twice", entries[0]));
+        }
+    }
+}
+
+fn names() -> MapFieldNames {
+    MapFieldNames {
+        entry: "entries".to_owned(),
+        key: "key".to_owned(),
+        value: "value".to_owned(),
+    }
+}
+
 fn write(schema: &Schema, batches: &[RecordBatch], alignment: usize) -> Vec<u8> {
     let options =
         IpcWriteOptions::try_new(alignment, false, arrow::ipc::MetadataVersion::V5).unwrap();
@@ -236,7 +296,7 @@ prop_compose! {
         prompt_tokens in prop::collection::vec(any::<i32>(), 0..20),
         spans in prop::collection::vec((any::<i32>(), 0..=i64::MAX as u64), 0..4),
         ids in any::<([u8; 16], u16, u16)>(),
-        integers in any::<(i64, i32, i64)>(),
+        integers in (any::<i64>(), any::<i32>(), TIMES_US),
         floats in prop::array::uniform4(number()),
         mode in prop::sample::select(vec![LogprobMode::Full, LogprobMode::Truncated, LogprobMode::Raw]),
     ) -> Trajectory {

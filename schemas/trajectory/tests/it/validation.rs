@@ -1,5 +1,5 @@
 use vintage_control::{PolicyVersion, RejectReason};
-use vintage_trajectory::{PolicySpan, Rows, Trajectory, encode, validate};
+use vintage_trajectory::{PolicySpan, Rows, Trajectory, encode, plausible, validate};
 
 use crate::sample::{full, group, minimal};
 
@@ -106,6 +106,70 @@ fn unsound_rows_are_refused_by_their_reason() {
     let mut row = full();
     row.policy_spans = vec![span(0, 1), span(1, 1), span(1, 2)];
     assert_eq!(judge(&[row]).unwrap_err().reason, Malformed);
+}
+
+#[test]
+fn implausible_values_are_refused_by_their_reason() {
+    use RejectReason::{BadLogprob, BadReward, Malformed};
+    let judge = |edit: Edit| {
+        let mut row = full();
+        edit(&mut row);
+        let rows = Rows::decode(&encode(&[row]).unwrap()).unwrap();
+        validate(&rows).unwrap();
+        plausible(&rows)
+    };
+    let sound: [Edit; 8] = [
+        |_| {},
+        |row| row.behavior_logprobs[0] = -999.0,
+        // Where it does not train.
+        |row| row.behavior_logprobs[2] = -9999.0,
+        |row| row.reward = -1e6,
+        |row| row.reward_parts = Some([("a".to_owned(), f32::NAN)].into()),
+        |row| row.top_k = -1,
+        |row| row.top_p = 1e-3,
+        |row| row.generation_seconds = 86_400.0,
+    ];
+    for (number, edit) in sound.into_iter().enumerate() {
+        assert_eq!(judge(edit), Ok(()), "{number}");
+    }
+    let edits: [(RejectReason, &str, Edit); 14] = [
+        (BadLogprob, "-9999 at completion token 0", |row| {
+            row.behavior_logprobs[0] = -9999.0;
+        }),
+        (BadLogprob, "-1000", |row| {
+            row.behavior_logprobs[3] = -1000.0;
+        }),
+        (BadLogprob, "token 4", |row| {
+            row.behavior_logprobs[4] = f32::MIN;
+        }),
+        (BadReward, "beyond 1000000", |row| row.reward = 1e38),
+        (BadReward, "-1000001", |row| row.reward = -1_000_001.0),
+        (BadReward, "\"length\"", |row| {
+            row.reward_parts = Some([("length".to_owned(), f32::NEG_INFINITY)].into());
+        }),
+        (Malformed, "top_p 0", |row| row.top_p = 0.0),
+        (Malformed, "top_p 1.5", |row| row.top_p = 1.5),
+        (Malformed, "top_p NaN", |row| row.top_p = f32::NAN),
+        (Malformed, "top_k -2", |row| row.top_k = -2),
+        (Malformed, "top_k 2147483647", |row| row.top_k = i32::MAX),
+        (Malformed, "-1 generation_seconds", |row| {
+            row.generation_seconds = -1.0;
+        }),
+        (Malformed, "NaN generation_seconds", |row| {
+            row.generation_seconds = f32::NAN;
+        }),
+        (Malformed, "generation_seconds", |row| {
+            row.generation_seconds = 1.79e12;
+        }),
+    ];
+    for (reason, part, edit) in edits {
+        let invalid = judge(edit).unwrap_err();
+        assert_eq!(invalid.reason, reason, "{invalid}");
+        assert!(
+            invalid.to_string().contains(part),
+            "{part:?} is not in: {invalid}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! What Arrow allows in a message and readers of the archive refuse: a map in which a key repeats
+//! (DuckDB reads no row of the file, Polars drops an entry), and times that Python, pandas or DuckDB
+//! have no date for. One such value would cost a whole file, so the message is refused instead.
+
+use std::{collections::HashSet, ops::Range};
+
+use arrow::array::StringArray;
+use vintage_control::TIMES_MS;
+
+use crate::{Error, columns::Columns};
+
+/// Times a row may tell, microseconds since the epoch: those of [`TIMES_MS`].
+pub const TIMES_US: Range<i64> = TIMES_MS.start * 1000..TIMES_MS.end * 1000;
+
+/// Refuses the first value that would make an archive unreadable for others.
+pub(crate) fn check(columns: &Columns, rows: usize) -> Result<(), Error> {
+    let refuse = |row, column, why| Err(Error::Value { row, column, why });
+    for row in 0..rows {
+        let time = columns.created_at[row];
+        if !TIMES_US.contains(&time) {
+            let why = format!(
+                "{time} microseconds since the epoch are not from the years 1970 to 2261, which all \
+                 readers of the archive can tell"
+            );
+            return refuse(row, "created_at", why);
+        }
+        let maps = [
+            ("reward_parts", columns.reward_parts.keys(row)),
+            ("metadata", columns.metadata.keys(row)),
+        ];
+        for (column, (names, span)) in maps {
+            if let Some(key) = repeated(names, span) {
+                let key: String = key.chars().take(80).collect();
+                let why = format!(
+                    "the map has key {key:?} twice, and DuckDB reads no file that holds such a map"
+                );
+                return refuse(row, column, why);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn repeated(names: &StringArray, mut span: Range<usize>) -> Option<&str> {
+    let mut seen = HashSet::new();
+    span.find(|&at| !seen.insert(names.value(at)))
+        .map(|at| names.value(at))
+}
