@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     Offset as Native, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -12,18 +12,16 @@ use vintage_control::{Offset, Partition};
 
 use crate::{
     Bus, Error, Result, TopicSpec,
-    ask::{FAILOVER, PROPAGATION_LOOK},
-    error::{code_of, is_connectivity, is_denial},
+    ask::FAILOVER,
+    error::{is_connectivity, is_denial},
 };
 
 /// How soon brokers that are missing for a topic's copies are asked for again.
 const RETRY: Duration = Duration::from_millis(250);
-/// Topic setting: how long records are kept, milliseconds; −1 = for ever.
-const RETENTION: &str = "retention.ms";
 
 impl Bus {
-    /// Creates the topics that are missing and checks those that are there: the number of
-    /// partitions must be the same and records as large must be taken.
+    /// Creates the topics that are missing and checks those that are there: they have as many
+    /// partitions or more, take records as large, and keep them. What may be lost is warned of.
     pub async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<()> {
         self.health(self.timeout()).await?;
         let mut missing = Vec::new();
@@ -160,110 +158,7 @@ impl Bus {
         Ok(())
     }
 
-    async fn check_topic(&self, topic: &TopicSpec, partitions: usize) -> Result<()> {
-        if partitions != topic.partitions as usize {
-            return Err(Error::TopicDiffers {
-                topic: topic.name.clone(),
-                property: "partitions".into(),
-                found: partitions.to_string(),
-                expected: topic.partitions.to_string(),
-                hint: "set the number of partitions to what it has, or use another run name".into(),
-            });
-        }
-        if self.is_embedded() {
-            return Ok(()); // its topics have no settings
-        }
-        self.check_keeps(topic).await?;
-        let key = "max.message.bytes";
-        let Some(expected) = topic.config.get(key) else {
-            return Ok(());
-        };
-        let found = self.setting_of(&topic.name, key).await?;
-        let takes = |value: &str| value.parse::<u64>().unwrap_or(0);
-        if takes(&found) < takes(expected) {
-            return Err(Error::TopicDiffers {
-                topic: topic.name.clone(),
-                property: key.into(),
-                found,
-                expected: format!("at least {expected}"),
-                hint: format!("raise it: kafka-configs --alter --add-config {key}={expected}"),
-            });
-        }
-        Ok(())
-    }
-
-    /// A topic that is to keep every record as it is must do so.
-    async fn check_keeps(&self, topic: &TopicSpec) -> Result<()> {
-        if topic.config.get(RETENTION).is_none_or(|time| time != "-1") {
-            return Ok(());
-        }
-        for key in [RETENTION, "cleanup.policy", "message.timestamp.type"] {
-            let Some(expected) = topic.config.get(key) else {
-                continue;
-            };
-            let found = self.setting_of(&topic.name, key).await?;
-            if found != *expected {
-                return Err(Error::TopicDiffers {
-                    topic: topic.name.clone(),
-                    property: key.into(),
-                    found,
-                    expected: expected.clone(),
-                    hint: "records would be lost or changed there; name a topic that does not \
-                           exist yet"
-                        .into(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// A setting of a topic. The node that is asked may hear of a new topic later than the one that
-    /// told us of it: with three nodes, a role that starts beside another meets this.
-    async fn setting_of(&self, topic: &str, key: &str) -> Result<String> {
-        let timeout = self.timeout();
-        let action = format!("reading the settings of topic {topic}");
-        let begun = Instant::now();
-        loop {
-            let admin = self.admin()?;
-            let options = AdminOptions::new().request_timeout(Some(timeout));
-            let described = admin
-                .describe_configs([&ResourceSpecifier::Topic(topic)], &options)
-                .await;
-            drop_elsewhere(admin);
-            let resources = match described {
-                Ok(resources) => resources,
-                // The node that was asked may have fallen.
-                Err(error) if begun.elapsed() > FAILOVER || !is_passing(&error) => {
-                    return Err(self.refused(&action, &error, begun.elapsed()));
-                }
-                Err(_) => Vec::new(),
-            };
-            for resource in resources {
-                match resource {
-                    Err(code) if is_denial(code) => return Err(self.denied(action, code)),
-                    // Not known there yet.
-                    Err(_) => {}
-                    Ok(resource) => {
-                        if let Some(found) = resource.get(key).and_then(|entry| entry.value.clone())
-                        {
-                            return Ok(found);
-                        }
-                    }
-                }
-            }
-            if begun.elapsed() > FAILOVER {
-                return Err(Error::Request {
-                    action,
-                    bootstrap: self.bootstrap().to_owned(),
-                    detail: format!("{key} was not returned"),
-                    retryable: false,
-                });
-            }
-            tokio::time::sleep(PROPAGATION_LOOK).await;
-        }
-    }
-
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         let config = self.settings().probe();
         config.create().map_err(|error| Error::Client {
             client: "vintage-admin".into(),
@@ -272,11 +167,7 @@ impl Bus {
     }
 }
 
-fn is_passing(error: &KafkaError) -> bool {
-    code_of(error).is_some_and(is_connectivity)
-}
-
 /// Destroying a client joins its threads: not on a runtime's thread.
-fn drop_elsewhere(client: impl Send + 'static) {
+pub(crate) fn drop_elsewhere(client: impl Send + 'static) {
     std::thread::spawn(move || drop(client));
 }

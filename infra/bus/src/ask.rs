@@ -67,6 +67,28 @@ impl Bus {
         }
     }
 
+    /// Topics that the cluster has, its own bookkeeping apart, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if no broker answers.
+    pub async fn topics(&self) -> Result<Vec<String>> {
+        let timeout = self.timeout();
+        let metadata = self
+            .probe(move |probe| probe.fetch_metadata(None, timeout))
+            .await?
+            .map_err(|error| self.refused("asking for all topics", &error, timeout))?;
+        let names = metadata
+            .topics()
+            .iter()
+            .map(rdkafka::metadata::MetadataTopic::name);
+        let mut names: Vec<_> = names
+            .filter(|name| !name.starts_with("__"))
+            .map(str::to_owned)
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// The partitions of a topic, ascending.
     ///
     /// # Errors
@@ -90,6 +112,11 @@ impl Bus {
             // Metadata is eventually consistent and there is nothing to wait on.
             tokio::time::sleep(PROPAGATION_LOOK).await;
         }
+    }
+
+    /// Whether the brokers know a topic now: one that was just created may take a moment.
+    pub async fn has_topic(&self, topic: &str) -> Result<bool> {
+        Ok(self.look_up(topic).await?.is_some())
     }
 
     pub(crate) async fn look_up(&self, topic: &str) -> Result<Option<Vec<Partition>>> {

@@ -120,6 +120,7 @@ impl Bus {
         let consumer: BaseConsumer = self
             .settings()
             .consumer("bare", "vintage-unused-bare", limit)
+            .set("enable.partition.eof", "false")
             .create()
             .map_err(|error| refuse(&error))?;
         let mut start = TopicPartitionList::new();

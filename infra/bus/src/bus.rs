@@ -156,6 +156,22 @@ impl Bus {
         Consumer::assigned(self.reading(client_id, topic, limits), start)
     }
 
+    /// [`Bus::consumer`] of a whole topic. Partitions that are added to it later are read too, from
+    /// their first record: [`crate::Event::Assigned`] says so before any of them comes.
+    pub fn growing_consumer(
+        &self,
+        client_id: &str,
+        topic: &str,
+        start: Vec<(Partition, Offset)>,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        let reading = Reading {
+            grows: true,
+            ..self.reading(client_id, topic, limits)
+        };
+        Consumer::assigned(reading, start)
+    }
+
     /// A member of a consumer group: the brokers assign its partitions, `start` says for each
     /// where to go on (from the record of what is durable, not from the group's offsets). It is
     /// called on the poll thread inside the assignment, before any record of the partition.
@@ -178,6 +194,7 @@ impl Bus {
             topic: topic.to_owned(),
             limits,
             timeout: self.inner.timeout,
+            grows: false,
         }
     }
 

@@ -47,10 +47,20 @@ impl Default for ConsumerLimits {
 pub enum Event {
     /// A record.
     Record(Record),
-    /// Partitions this member of a group reads from now on, and from where.
+    /// Partitions this member of a group reads from now on, and from where; of a reader of a whole
+    /// topic, those that were added to it.
     Assigned(Vec<(Partition, Offset)>),
     /// Partitions it no longer reads: every record of them came before this.
     Revoked(Vec<Partition>),
+    /// Everything of a partition that could be read when the broker was last asked has come. Ends
+    /// are told anew whenever more was written and read.
+    End {
+        /// Which partition.
+        partition: Partition,
+        /// No record stands before this offset that did not come: offsets between may belong to
+        /// the marker of a transaction, or to records that were aborted or compacted away.
+        next: Offset,
+    },
 }
 
 /// Reads one topic. A thread of its own polls the client and never waits for the caller.
@@ -69,6 +79,8 @@ pub(crate) struct Reading {
     pub(crate) topic: String,
     pub(crate) limits: ConsumerLimits,
     pub(crate) timeout: Duration,
+    /// Whether partitions that are added to the topic are read too.
+    pub(crate) grows: bool,
 }
 
 /// Between the poll thread and the caller.
@@ -277,6 +289,11 @@ impl Consumer {
                     reader.taken(record.partition, next);
                 }
             }
+            Ok(Event::End { partition, next }) => {
+                if let Some(passed) = self.position.get_mut(partition) {
+                    *passed = (*passed).max(*next);
+                }
+            }
             Ok(Event::Assigned(partitions)) => self.position.extend(partitions.iter().copied()),
             Ok(Event::Revoked(partitions)) => {
                 self.position
@@ -287,7 +304,8 @@ impl Consumer {
         item.what
     }
 
-    /// Offset after the last record taken, or where reading starts, for every partition held.
+    /// Offset after the last record or end taken, or where reading starts, for every partition
+    /// held.
     pub fn position(&self) -> &BTreeMap<Partition, Offset> {
         &self.position
     }
@@ -347,6 +365,7 @@ impl Reading {
             start,
             Arc::clone(feed),
             next,
+            self.grows,
         )
     }
 

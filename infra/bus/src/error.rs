@@ -105,7 +105,7 @@ pub enum Error {
         retryable: bool,
     },
     /// The topic is not there.
-    #[error("topic {topic} does not exist on {bootstrap}: create it with `vintage topics`")]
+    #[error("topic {topic} does not exist on {bootstrap}: create it with `vintage topics apply`")]
     NoSuchTopic {
         /// The topic.
         topic: String,

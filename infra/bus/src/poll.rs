@@ -7,13 +7,14 @@
 //! resume the broker thread may sleep for up to a second before it looks again.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     thread::{self, Thread},
     time::Duration,
 };
 
 use rdkafka::{
-    Message as _,
+    Message as _, Offset as Place, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, base_consumer::PartitionQueue},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
@@ -74,6 +75,11 @@ fn poll_until_stopped(
             idle = false;
             take(reading, native, feed, polled)?;
         }
+        let grown = native.context().take_grown();
+        if !grown.is_empty() {
+            grow(reading, native, feed, &grown)?;
+            lanes = split(reading, native, thread)?;
+        }
         if native.context().take_changed() {
             lanes = split(reading, native, thread)?;
         }
@@ -98,6 +104,42 @@ fn poll_until_stopped(
             thread::park_timeout(IDLE);
         }
     }
+    Ok(())
+}
+
+/// Reads partitions that were added to the topic, from their first record. The client hears of them
+/// when it refreshes what it knows of the topic (`topic.metadata.refresh.interval.ms`).
+fn grow(
+    reading: &Reading,
+    native: &Native,
+    feed: &Feed,
+    grown: &BTreeSet<Partition>,
+) -> Result<()> {
+    let mut added = TopicPartitionList::new();
+    for partition in grown {
+        added
+            .add_partition_offset(&reading.topic, partition.0, Place::Offset(0))
+            .map_err(|error| fatal(reading, native, &error))?;
+    }
+    native
+        .incremental_assign(&added)
+        .map_err(|error| fatal(reading, native, &error))?;
+    let given: Vec<_> = grown.iter().map(|at| (*at, Offset(0))).collect();
+    native.context().next().extend(given.iter().copied());
+    let (topic, client) = (&reading.topic, &reading.client);
+    let names: Vec<_> = grown.iter().map(ToString::to_string).collect();
+    tracing::warn!(
+        topic,
+        client,
+        partitions = names.join(","),
+        "the topic has grown: its new partitions are read too, from their first record"
+    );
+    if let Some(reader) = &feed.reader {
+        for (partition, offset) in &given {
+            reader.given(*partition, *offset);
+        }
+    }
+    feed.send(Item::event(Event::Assigned(given)));
     Ok(())
 }
 
@@ -131,8 +173,32 @@ fn take(
             feed.send(Item::event(Event::Record(Record::copied(&message))));
             Ok(())
         }
+        Err(KafkaError::PartitionEOF(partition)) => {
+            end(reading, native, feed, Partition(partition));
+            Ok(())
+        }
         Err(error) => judge(reading, native, &error),
     }
+}
+
+/// Tells that a partition was read to its end. The client's position is past the last record where
+/// the marker of a transaction stands after it.
+fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
+    let passed = native.position().ok().and_then(|held| {
+        let held = held.find_partition(&reading.topic, partition.0)?.offset();
+        match held {
+            Place::Offset(passed) => Some(Offset(passed)),
+            _ => None,
+        }
+    });
+    let mut held = native.context().next();
+    let Some(next) = held.get_mut(&partition) else {
+        return; // taken away meanwhile
+    };
+    *next = passed.map_or(*next, |passed| passed.max(*next));
+    let next = *next;
+    drop(held);
+    feed.send(Item::event(Event::End { partition, next }));
 }
 
 /// Offsets only go up; on the embedded broker one by one, for its log has no holes of its own.

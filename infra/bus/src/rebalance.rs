@@ -1,11 +1,12 @@
 //! What librdkafka tells a consumer from inside `poll`: which partitions it gets and loses.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use rdkafka::{
@@ -21,6 +22,7 @@ use crate::{
     client::Log,
     consumer::{Feed, Item},
     error::StartError,
+    withheld::Stuck,
 };
 
 /// Says from which offset on a partition is read, when a group consumer gets it.
@@ -36,6 +38,12 @@ pub(crate) struct Context {
     next: Mutex<HashMap<Partition, Offset>>,
     /// Partitions came or went since the poll loop last looked.
     changed: AtomicBool,
+    /// Partitions whose next records wait behind an open transaction.
+    stuck: Mutex<Stuck>,
+    /// Whether partitions that are added to the topic are read too.
+    grows: bool,
+    /// Partitions that were added and are not read yet.
+    grown: Mutex<BTreeSet<Partition>>,
 }
 
 impl Context {
@@ -45,6 +53,7 @@ impl Context {
         start: Option<StartOffsets>,
         feed: Arc<Feed>,
         next: &[(Partition, Offset)],
+        grows: bool,
     ) -> Self {
         Self {
             log,
@@ -53,6 +62,9 @@ impl Context {
             feed,
             next: Mutex::new(next.iter().copied().collect()),
             changed: AtomicBool::new(false),
+            stuck: Mutex::default(),
+            grows,
+            grown: Mutex::default(),
         }
     }
 
@@ -63,6 +75,11 @@ impl Context {
     /// Whether partitions came or went since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Partitions that were added to the topic since the last call.
+    pub(crate) fn take_grown(&self) -> BTreeSet<Partition> {
+        std::mem::take(&mut *self.grown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Offsets are set in here, before librdkafka begins to fetch: a seek afterwards would
@@ -127,10 +144,23 @@ impl ClientContext for Context {
             return;
         };
         let next = self.next();
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, known) in &topic.partitions {
             let Some(next) = next.get(&Partition(*partition)) else {
+                stuck.forget(Partition(*partition));
+                // A number below 0 stands for records whose partition is not chosen yet.
+                if self.grows && *partition >= 0 && !known.unknown {
+                    let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+                    grown.insert(Partition(*partition));
+                }
                 continue;
             };
+            let (stable, high) = (Offset(known.ls_offset), Offset(known.hi_offset));
+            let behind = *next >= stable && known.ls_offset >= 0;
+            let found = (Partition(*partition), stable, high);
+            if let Some(word) = stuck.look(found, behind, Instant::now()) {
+                tracing::warn!(reader = statistics.client_id, topic = self.topic, "{word}");
+            }
             let lag = known.ls_offset.max(known.hi_offset) - next.0;
             let labels = [
                 ("reader", statistics.client_id.clone()),

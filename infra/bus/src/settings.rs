@@ -158,8 +158,14 @@ impl Settings {
             // A lost position is an error that names it, never a silent jump.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
-            // For the gauge of lag.
+            // Where a partition ends is told by the reader's position: its last offset may hold no
+            // record.
+            .set("enable.partition.eof", "true")
+            // For the gauge of lag, and for what is found out by it: partitions that were added,
+            // transactions that stay open.
             .set("statistics.interval.ms", "2000")
+            // By default a partition that is added is heard of after five minutes.
+            .set("topic.metadata.refresh.interval.ms", "5000")
             .set("check.crcs", "true")
             .set("message.max.bytes", self.max_message_bytes.to_string())
             // Not a bound: one batch over it is sent all the same.

@@ -15,13 +15,16 @@ use rdkafka::{
     ClientConfig, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
+    producer::{FutureProducer, FutureRecord, Producer as _},
 };
-use vintage_bus::{Bus, ConsumerLimits, Error, LocalKafka, LocalOptions};
+use vintage_bus::{
+    Bus, Consumer, ConsumerLimits, Error, Event, LocalKafka, LocalOptions, Withheld,
+};
 use vintage_control::{Offset, Partition};
 
 use suite::{
     CASES,
-    support::{is_loopback, listening, next_record, noise, reader, topic, within},
+    support::{any_next, is_loopback, listening, next_record, noise, reader, topic, within},
 };
 
 /// Processes whose command line names the folder.
@@ -62,6 +65,7 @@ async fn a_local_kafka_conforms_and_survives() {
         println!("{name}: {:?}", begun.elapsed());
     }
     expired_records_are_named(&bus).await;
+    what_transactions_leave_is_no_record(&bus).await;
     users_share_it(dir.path()).await;
 
     let begun = Instant::now();
@@ -151,6 +155,90 @@ async fn expired_records_are_named(bus: &Bus) {
     };
     assert_eq!((offset, low, high), (Offset(0), Offset(4), Offset(10)));
     assert!(error.to_string().contains("retention"), "{error}");
+}
+
+/// A producer of one transaction after the other.
+fn transactional(bus: &Bus) -> FutureProducer {
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", bus.bootstrap())
+        .set("transactional.id", "transactions")
+        .create()
+        .unwrap();
+    tokio::task::block_in_place(|| producer.init_transactions(Duration::from_secs(60))).unwrap();
+    producer
+}
+
+/// Begins a transaction with one record, which the brokers have when this returns.
+fn begin(producer: &FutureProducer, topic: &str) {
+    producer.begin_transaction().unwrap();
+    let record = FutureRecord::<[u8], [u8]>::to(topic)
+        .partition(0)
+        .payload(b"x");
+    let _reported_by_the_flush = producer
+        .send_result(record)
+        .map_err(|(error, _)| error)
+        .unwrap();
+    tokio::task::block_in_place(|| producer.flush(Duration::from_secs(30))).unwrap();
+}
+
+/// The last offsets of a partition hold markers, aborted records, or what cannot be read yet.
+async fn what_transactions_leave_is_no_record(bus: &Bus) {
+    let topic = topic(bus, "transactions", 1).await;
+    let minute = Duration::from_secs(60);
+    let producer = transactional(bus);
+    let mut consumer = reader(bus, &topic, 1);
+    let stands = async |high: i64, end: i64, read: &[i64]| {
+        let at = Partition(0);
+        let marks = [(at, Offset(0), Offset(high))];
+        assert_eq!(bus.watermarks(&topic).await.unwrap(), marks);
+        let ends = within(30, bus.record_ends(&topic)).await.unwrap();
+        assert_eq!(ends, [(at, Offset(end))]);
+        let all = |_, low, _| Some(low);
+        let mut snapshot = bus.snapshot("s", &topic, all).await.unwrap();
+        let mut offsets = Vec::new();
+        while let Some(record) = within(30, snapshot.next()).await.unwrap() {
+            offsets.push(record.offset.0);
+        }
+        assert_eq!(offsets, read);
+    };
+    let ends_at = async |consumer: &mut Consumer, at: i64| {
+        while any_next(consumer).await
+            != (Event::End {
+                partition: Partition(0),
+                next: Offset(at),
+            })
+        {}
+    };
+
+    begin(&producer, &topic);
+    tokio::task::block_in_place(|| producer.commit_transaction(minute)).unwrap();
+    ends_at(&mut consumer, 2).await;
+    stands(2, 1, &[0]).await;
+    begin(&producer, &topic);
+    tokio::task::block_in_place(|| producer.abort_transaction(minute)).unwrap();
+    ends_at(&mut consumer, 4).await;
+    stands(4, 1, &[0]).await;
+    assert_eq!(bus.withheld(&topic).await.unwrap(), []);
+
+    begin(&producer, &topic);
+    let ours = bus.producer("writer").unwrap();
+    let sent = ours.publish(&topic, b"k", Vec::new(), Bytes::new());
+    assert_eq!(sent.await.unwrap().offset, Offset(5));
+    stands(4, 1, &[0]).await;
+    let withheld = bus.withheld(&topic).await.unwrap();
+    let at = Partition(0);
+    assert_eq!(
+        withheld,
+        [Withheld {
+            partition: at,
+            from: Offset(4),
+            to: Offset(6)
+        }]
+    );
+    tokio::task::block_in_place(|| producer.commit_transaction(minute)).unwrap();
+    ends_at(&mut consumer, 7).await;
+    stands(7, 6, &[0, 4, 5]).await;
+    assert_eq!(consumer.position()[&at], Offset(7));
 }
 
 /// A second user finds it up; it stays up when one of them leaves.

@@ -64,6 +64,7 @@ pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
                 *offset = offset.next();
             }
             Event::Revoked(lost) => revoked = lost,
+            Event::End { .. } => unreachable!("passed over"),
         }
     }
     for partition in &revoked {
@@ -91,7 +92,7 @@ pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
                 taken.extend(given.iter().copied());
                 left += total(&given.into_iter().collect(), 10);
             }
-            Event::Revoked(lost) => panic!("lost {lost:?} with nobody else joining"),
+            other => panic!("{other:?} with nobody else joining"),
         }
     }
 

@@ -46,6 +46,12 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("an_offset_past_the_end_is_named", |bus| {
         Box::pin(position::an_offset_past_the_end_is_named(bus))
     }),
+    ("an_end_is_told_where_reading_comes_to_it", |bus| {
+        Box::pin(position::an_end_is_told_where_reading_comes_to_it(bus))
+    }),
+    ("a_snapshot_ends_by_itself", |bus| {
+        Box::pin(position::a_snapshot_ends_by_itself(bus))
+    }),
     ("times_give_offsets", |bus| {
         Box::pin(position::times_give_offsets(bus))
     }),

@@ -1,12 +1,14 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig,
     producer::{FutureProducer, FutureRecord},
 };
-use vintage_bus::{Bus, ConsumerLimits, Error};
+use vintage_bus::{Bus, ConsumerLimits, Error, Event};
 use vintage_control::{Offset, Partition};
 
-use super::support::{next_record, reader, topic, within};
+use super::support::{any_next, next_record, reader, topic, within};
 
 const P: Partition = Partition(0);
 
@@ -144,4 +146,56 @@ pub(crate) async fn the_cluster_has_an_id(bus: &Bus) {
         assert_eq!(of_partition.in_sync, of_partition.brokers);
         assert!(of_partition.leader.is_some());
     }
+}
+
+/// An empty partition ends where it begins; one that is written to ends anew.
+pub(crate) async fn an_end_is_told_where_reading_comes_to_it(bus: &Bus) {
+    let topic = topic(bus, "ends", 2).await;
+    let mut consumer = reader(bus, &topic, 2);
+    let mut ends = BTreeMap::new();
+    while ends.len() < 2 {
+        match any_next(&mut consumer).await {
+            Event::End { partition, next } => ends.insert(partition, next),
+            other => panic!("{other:?} from an empty topic"),
+        };
+    }
+    assert!(ends.values().all(|next| *next == Offset(0)), "{ends:?}");
+    numbered(bus, &topic, 3).await;
+    let mut came = 0;
+    loop {
+        match any_next(&mut consumer).await {
+            Event::Record(record) => {
+                assert_eq!(record.offset, Offset(came));
+                came += 1;
+            }
+            Event::End { next, .. } => {
+                assert_eq!(next, Offset(came), "before or after what came");
+                if came == 3 {
+                    break;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn a_snapshot_ends_by_itself(bus: &Bus) {
+    let topic = topic(bus, "snapshot", 2).await;
+    let all = |_, low, _| Some(low);
+    let mut nothing = bus.snapshot("s", &topic, all).await.unwrap();
+    assert_eq!(within(30, nothing.next()).await.unwrap(), None);
+    numbered(bus, &topic, 3).await;
+    let mut reading = bus.snapshot("s", &topic, all).await.unwrap();
+    // What comes later is not of the moment.
+    numbered(bus, &topic, 2).await;
+    let mut offsets = Vec::new();
+    while let Some(record) = within(30, reading.next()).await.unwrap() {
+        offsets.push(record.offset.0);
+    }
+    assert_eq!(offsets, [0, 1, 2]);
+    assert!(reading.unread().is_empty());
+    let ends = within(30, bus.record_ends(&topic)).await.unwrap();
+    let ends: Vec<_> = ends.into_iter().map(|(_, end)| end.0).collect();
+    assert!(ends == [5, 0] || ends == [0, 5], "{ends:?}");
+    assert_eq!(bus.withheld(&topic).await.unwrap(), []);
 }

@@ -44,7 +44,17 @@ pub(crate) fn reader_with(
         .unwrap()
 }
 
+/// The next event that is no end.
 pub(crate) async fn next(consumer: &mut Consumer) -> Event {
+    loop {
+        match any_next(consumer).await {
+            Event::End { .. } => {}
+            event => return event,
+        }
+    }
+}
+
+pub(crate) async fn any_next(consumer: &mut Consumer) -> Event {
     let event = tokio::time::timeout(DEADLINE, consumer.next())
         .await
         .expect("an event in time");

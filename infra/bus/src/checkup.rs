@@ -1,0 +1,329 @@
+//! Topics as they are, read from the broker and held against what a run needs of them.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    admin::{AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier},
+    consumer::Consumer as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::MetadataBroker,
+};
+
+use crate::{
+    Bus, Concern, Error, Result, TopicSpec, Weight,
+    admin::drop_elsewhere,
+    ask::{FAILOVER, PROPAGATION_LOOK},
+    concern::{TELLING, concerns},
+    error::{code_of, is_connectivity, is_denial},
+};
+
+/// A topic that is there has settings. rdkafka 0.39 leaves out the error of a single topic, so
+/// one without any, for longer than a new topic takes to be known, is one this user may not see.
+const TOLD_NONE: Duration = Duration::from_secs(3);
+
+/// A topic as its broker says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkup {
+    /// Its name.
+    pub topic: String,
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Settings that say what becomes of its records, with their values; none where they could not
+    /// be read.
+    pub settings: Vec<(&'static str, String)>,
+    /// What is not as it should be, what weighs most first.
+    pub concerns: Vec<Concern>,
+    /// Why its settings could not be read, and what to do about it.
+    pub unread: Option<String>,
+}
+
+/// What a broker says of a topic's settings.
+enum Described {
+    Settings(BTreeMap<String, String>),
+    Unread(String),
+}
+
+impl Bus {
+    /// Holds a topic that is there against its specification.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`]. That its settings may not be read is none.
+    pub async fn check_up(&self, spec: &TopicSpec) -> Result<Checkup> {
+        let replicas = self.replicas(&spec.name).await?;
+        let mut checkup = Checkup {
+            topic: spec.name.clone(),
+            partitions: replicas.len(),
+            settings: Vec::new(),
+            concerns: Vec::new(),
+            unread: None,
+        };
+        if self.is_embedded() {
+            return Ok(checkup); // its topics have no settings
+        }
+        let copies = replicas.iter().map(|of| of.brokers.len()).min();
+        match self.describe(&spec.name).await? {
+            Described::Unread(why) => checkup.unread = Some(why),
+            Described::Settings(found) => {
+                let told = TELLING.iter();
+                checkup.settings = told
+                    .filter_map(|name| Some((*name, found.get(*name)?.clone())))
+                    .collect();
+                checkup.concerns = concerns(spec, &found, copies.unwrap_or(0), self.bootstrap());
+                checkup
+                    .concerns
+                    .sort_by_key(|concern| std::cmp::Reverse(concern.weight));
+            }
+        }
+        Ok(checkup)
+    }
+
+    /// Refuses a topic on which a run cannot stand, and warns of what may be lost on it.
+    pub(crate) async fn check_topic(&self, spec: &TopicSpec, partitions: usize) -> Result<()> {
+        if partitions < spec.partitions as usize {
+            return Err(self.too_few(spec, partitions));
+        }
+        if partitions > spec.partitions as usize {
+            tracing::info!(
+                topic = spec.name,
+                partitions,
+                expected = spec.partitions,
+                "the topic has grown: all of its partitions are read"
+            );
+        }
+        if self.is_embedded() {
+            return Ok(());
+        }
+        let checkup = self.check_up(spec).await?;
+        if let Some(why) = &checkup.unread {
+            tracing::warn!(
+                topic = spec.name,
+                "not checked whether it keeps every record: {why}"
+            );
+        }
+        for concern in checkup.concerns {
+            match concern.weight {
+                Weight::Refused => {
+                    let Concern {
+                        topic,
+                        setting,
+                        found,
+                        expected,
+                        because,
+                        command,
+                        ..
+                    } = concern;
+                    return Err(Error::TopicDiffers {
+                        topic,
+                        property: setting,
+                        found,
+                        expected,
+                        hint: format!("{because}; mend it with: {command}"),
+                    });
+                }
+                Weight::Warned => tracing::warn!("{concern}"),
+                Weight::Noted => tracing::info!("{concern}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn too_few(&self, spec: &TopicSpec, partitions: usize) -> Error {
+        let (name, expected, bootstrap) = (&spec.name, spec.partitions, self.bootstrap());
+        Error::TopicDiffers {
+            topic: name.clone(),
+            property: "partitions".into(),
+            found: partitions.to_string(),
+            expected: expected.to_string(),
+            hint: format!(
+                "a topic never shrinks, so this may be another one; set topics.partitions to what \
+                 it has, use another run name, or let it grow with: kafka-topics.sh \
+                 --bootstrap-server {bootstrap} --alter --topic {name} --partitions {expected}"
+            ),
+        }
+    }
+
+    /// A topic's settings. The node that is asked may hear of a new topic later than the one that
+    /// told us of it: with three nodes, a role that starts beside another meets this.
+    async fn describe(&self, topic: &str) -> Result<Described> {
+        let action = format!("reading the settings of topic {topic}");
+        let begun = Instant::now();
+        loop {
+            let asked = self
+                .describe_once(&[ResourceSpecifier::Topic(topic)])
+                .await?;
+            let problem = match asked {
+                Ok(resources) => {
+                    let first = resources.into_iter().next();
+                    match first.map(|found| found.map(settings)) {
+                        Some(Ok(settings)) if !settings.is_empty() => {
+                            return Ok(Described::Settings(settings));
+                        }
+                        Some(Err(code)) if is_denial(code) => return Ok(denied(topic, code)),
+                        Some(Err(code)) if is_unsupported(code) => return Ok(unsupported(code)),
+                        Some(Err(code)) => code.to_string(),
+                        _ if begun.elapsed() > TOLD_NONE => {
+                            let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+                            return Ok(denied(topic, code));
+                        }
+                        _ => "the broker told none".to_owned(),
+                    }
+                }
+                Err(error) => match code_of(&error) {
+                    Some(code) if is_denial(code) => return Ok(denied(topic, code)),
+                    Some(code) if is_unsupported(code) => return Ok(unsupported(code)),
+                    // The node that was asked may have fallen.
+                    Some(code) if is_connectivity(code) && begun.elapsed() < FAILOVER => {
+                        code.to_string()
+                    }
+                    _ => return Err(self.refused(&action, &error, begun.elapsed())),
+                },
+            };
+            if begun.elapsed() > FAILOVER {
+                return Ok(Described::Unread(format!(
+                    "{action} gave nothing within {} s: {problem}",
+                    FAILOVER.as_secs()
+                )));
+            }
+            tokio::time::sleep(PROPAGATION_LOOK).await;
+        }
+    }
+
+    async fn describe_once(
+        &self,
+        what: &[ResourceSpecifier<'_>],
+    ) -> Result<Result<Vec<Result<ConfigResource, RDKafkaErrorCode>>, KafkaError>> {
+        let admin = self.admin()?;
+        let options = AdminOptions::new().request_timeout(Some(self.timeout()));
+        let described = admin.describe_configs(what, &options).await;
+        drop_elsewhere(admin);
+        Ok(described)
+    }
+
+    /// Limits that every node sets for all topics: those below what a record of `largest` bytes
+    /// needs, as lines to read. Nothing where this user may not ask.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if no broker answers.
+    pub async fn node_limits(&self, largest: usize) -> Result<Vec<String>> {
+        if self.is_embedded() {
+            return Ok(Vec::new());
+        }
+        let timeout = self.timeout();
+        let metadata = self
+            .probe(move |probe| probe.fetch_metadata(None, timeout))
+            .await?
+            .map_err(|error| self.refused("asking for the brokers", &error, timeout))?;
+        let nodes: Vec<_> = metadata.brokers().iter().map(MetadataBroker::id).collect();
+        let mut told = Vec::new();
+        for node in nodes {
+            let asked = self
+                .describe_once(&[ResourceSpecifier::Broker(node)])
+                .await?;
+            let resources = match asked {
+                Ok(resources) => resources,
+                Err(error) => {
+                    told.push(format!(
+                        "the limits of node {node} could not be read: {error}"
+                    ));
+                    continue;
+                }
+            };
+            for resource in resources {
+                let resource = match resource {
+                    Ok(resource) => resource,
+                    Err(code) => {
+                        told.push(format!(
+                            "the limits of node {node} may not be read ({code}); grant \
+                             DescribeConfigs on the cluster to see them"
+                        ));
+                        continue;
+                    }
+                };
+                debug_assert!(resource.specifier == OwnedResourceSpecifier::Broker(node));
+                told.extend(too_small(node, &settings(resource), largest));
+            }
+        }
+        Ok(told)
+    }
+}
+
+/// Limits of a node under which large records do not pass.
+fn too_small(node: i32, found: &BTreeMap<String, String>, largest: usize) -> Vec<String> {
+    let number = |name: &str| found.get(name).and_then(|value| value.parse::<u64>().ok());
+    let mut told = Vec::new();
+    // Beside the record, a request has the names of client, topic and transaction.
+    let needed = largest as u64 + (64 << 10);
+    if let Some(bytes) = number("socket.request.max.bytes").filter(|bytes| *bytes < needed) {
+        told.push(format!(
+            "node {node} has socket.request.max.bytes={bytes}: it breaks off when a record of up to \
+             {largest} bytes is sent; set it to at least {needed} in its server.properties, and \
+             start it again"
+        ));
+    }
+    if found
+        .get("log.cleaner.enable")
+        .is_some_and(|on| on == "false")
+    {
+        told.push(format!(
+            "node {node} has log.cleaner.enable=false: announcements are never compacted, so that \
+             who starts reads all there ever were; set it to true in its server.properties, and \
+             start it again"
+        ));
+    }
+    told
+}
+
+fn settings(resource: ConfigResource) -> BTreeMap<String, String> {
+    let entries = resource.entries.into_iter();
+    let entries = entries.filter_map(|entry| Some((entry.name, entry.value?)));
+    entries.collect()
+}
+
+fn denied(topic: &str, code: RDKafkaErrorCode) -> Described {
+    Described::Unread(format!(
+        "this user may not read its settings ({code}); grant it DescribeConfigs on topic {topic}, or \
+         see to them yourself: infra/kafka/README.md lists the rights, infra/kafka/topics.toml the \
+         settings"
+    ))
+}
+
+fn unsupported(code: RDKafkaErrorCode) -> Described {
+    Described::Unread(format!(
+        "the broker does not tell settings ({code}); see to them yourself: infra/kafka/topics.toml \
+         lists them"
+    ))
+}
+
+fn is_unsupported(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as C;
+    matches!(
+        code,
+        C::UnsupportedVersion | C::UnsupportedFeature | C::NotImplemented | C::InvalidRequest
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::too_small;
+
+    #[test]
+    fn a_node_that_takes_no_large_request_is_named() {
+        let of = |name: &str, value: &str| {
+            let found = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            too_small(2, &found, 4 << 20)
+        };
+        assert_eq!(of("socket.request.max.bytes", "104857600"), [""; 0]);
+        let told = of("socket.request.max.bytes", "1048576");
+        assert!(
+            told[0].contains("node 2") && told[0].contains("4259840"),
+            "{told:?}"
+        );
+        assert_eq!(of("log.cleaner.enable", "true"), [""; 0]);
+        assert_eq!(of("log.cleaner.enable", "false").len(), 1);
+    }
+}

@@ -1,0 +1,158 @@
+//! What a topic holds at one moment, to its end. The end is where the reader's position comes to, and
+//! not a record: the last offsets of a partition may hold none.
+
+use std::collections::BTreeMap;
+
+use vintage_control::{Offset, Partition};
+
+use crate::{Bus, Consumer, ConsumerLimits, Error, Event, Record, Result, ask::FAILOVER};
+
+/// Reads partitions of a topic to where they ended when it was made, and ends by itself.
+pub struct Snapshot {
+    /// Partition, first offset held and first offset that could not be read.
+    marks: Vec<(Partition, Offset, Offset)>,
+    /// Next offset and end of every partition that is not read to its end.
+    open: BTreeMap<Partition, (Offset, Offset)>,
+    /// There while anything is open.
+    consumer: Option<Consumer>,
+}
+
+impl Bus {
+    /// Reads what stands in a topic now: of every partition for which `from`, asked with its first
+    /// offset held and its end, gives an offset to begin at.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if no broker answers.
+    pub async fn snapshot(
+        &self,
+        client_id: &str,
+        topic: &str,
+        from: impl Fn(Partition, Offset, Offset) -> Option<Offset> + Send,
+    ) -> Result<Snapshot> {
+        let marks = self.watermarks(topic).await?;
+        let open: BTreeMap<_, _> = marks
+            .iter()
+            .filter_map(|&(partition, low, high)| {
+                let from = from(partition, low, high)?;
+                (from < high).then_some((partition, (from, high)))
+            })
+            .collect();
+        let start: Vec<_> = open.iter().map(|(at, (from, _))| (*at, *from)).collect();
+        let consumer = if start.is_empty() {
+            None
+        } else {
+            // Made after the ends were asked for: an end that it meets is none before them.
+            Some(self.consumer(client_id, topic, start, ConsumerLimits::default())?)
+        };
+        Ok(Snapshot {
+            marks,
+            open,
+            consumer,
+        })
+    }
+
+    /// The offset after the last record that can be read, for every partition, ascending; its first
+    /// offset held if there is none. What stands between this and a partition's end is no record:
+    /// waiting for one to come from there would be for ever.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if no broker answers.
+    pub async fn record_ends(&self, topic: &str) -> Result<Vec<(Partition, Offset)>> {
+        let marks = self.watermarks(topic).await?;
+        if self.is_embedded() {
+            // Its log has no holes.
+            let ends = marks
+                .into_iter()
+                .map(|(partition, _, high)| (partition, high));
+            return Ok(ends.collect());
+        }
+        let filled = marks.iter().filter(|(_, low, high)| low < high);
+        let mut sought: BTreeMap<_, _> = filled.map(|&(p, low, high)| (p, (low, high))).collect();
+        let mut found = BTreeMap::new();
+        // From the last offset back in growing steps.
+        let mut back = 1;
+        while !sought.is_empty() {
+            let begin = |low: Offset, high: Offset| Offset((high.0 - back).max(low.0));
+            let from = |partition: Partition, first: Offset, _| {
+                let (low, high) = sought.get(&partition)?;
+                Some(begin(*low, *high).max(first))
+            };
+            let mut reading = self.snapshot("vintage-ends", topic, from).await?;
+            while let Some(record) = reading.next_within(FAILOVER).await? {
+                let before = sought.get(&record.partition);
+                if before.is_some_and(|(_, high)| record.offset < *high) {
+                    found.insert(record.partition, record.offset.next());
+                }
+            }
+            sought.retain(|partition, (low, high)| {
+                !found.contains_key(partition) && begin(*low, *high) > *low
+            });
+            back *= 8;
+        }
+        let ends = marks.into_iter().map(|(partition, low, _)| {
+            let end = found.get(&partition).copied();
+            (partition, end.unwrap_or(low))
+        });
+        Ok(ends.collect())
+    }
+}
+
+impl Snapshot {
+    /// Partition, first offset held and end, as they were when this was made; of all partitions.
+    pub fn marks(&self) -> &[(Partition, Offset, Offset)] {
+        &self.marks
+    }
+
+    /// The next record; `None` once every partition was read to its end. Safe to cancel.
+    ///
+    /// # Errors
+    /// What ends a consumer.
+    pub async fn next(&mut self) -> Result<Option<Record>> {
+        while let Some(consumer) = self.consumer.as_mut().filter(|_| !self.open.is_empty()) {
+            let Some(event) = consumer.next().await? else {
+                break;
+            };
+            match event {
+                Event::Record(record) => {
+                    let Some((next, end)) = self.open.get_mut(&record.partition) else {
+                        continue; // it came after this began
+                    };
+                    let (stood, end) = (record.offset < *end, *end);
+                    *next = record.offset.next().min(end);
+                    if record.offset.next() >= end {
+                        self.open.remove(&record.partition);
+                    }
+                    if stood {
+                        return Ok(Some(record));
+                    }
+                }
+                Event::End { partition, .. } => {
+                    self.open.remove(&partition);
+                }
+                Event::Assigned(_) | Event::Revoked(_) => {}
+            }
+        }
+        self.consumer = None;
+        Ok(None)
+    }
+
+    /// [`Snapshot::next`], but an error if nothing comes for a while: the broker is gone.
+    async fn next_within(&mut self, patience: std::time::Duration) -> Result<Option<Record>> {
+        match tokio::time::timeout(patience, self.next()).await {
+            Ok(next) => next,
+            Err(_) => Err(Error::Request {
+                action: "reading the last records of a topic".into(),
+                bootstrap: "the brokers".into(),
+                detail: format!("nothing came within {} s", patience.as_secs()),
+                retryable: true,
+            }),
+        }
+    }
+
+    /// The first offset that did not come, of every partition that is not read to its end.
+    pub fn unread(&self) -> BTreeMap<Partition, Offset> {
+        let open = self.open.iter();
+        open.map(|(partition, (next, _))| (*partition, *next))
+            .collect()
+    }
+}
