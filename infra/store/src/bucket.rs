@@ -13,7 +13,7 @@ use object_store::{
 };
 use tokio::time::sleep;
 
-use crate::Created;
+use crate::{Created, answer::Answer};
 
 /// Name of the token in an object's user metadata (`x-amz-meta-…`).
 const TOKEN: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("vintage-create"));
@@ -94,5 +94,5 @@ fn is_final(error: &Error) -> bool {
             | Error::NotImplemented { .. }
             | Error::InvalidPath { .. }
             | Error::UnknownConfigurationKey { .. }
-    )
+    ) || Answer::behind(error).is_some()
 }

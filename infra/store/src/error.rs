@@ -2,6 +2,8 @@ use std::{error::Error as StdError, io};
 
 use vintage_control::{PolicyVersion, Sha256};
 
+use crate::answer::{Answer, Refusal};
+
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -143,16 +145,41 @@ pub enum Error {
         /// Where it went wrong.
         source: serde_json::Error,
     },
-    /// The store lets an existing object be replaced: nothing built on it would be safe.
+    /// The store lets an existing object be replaced, or refuses to create on a condition: nothing
+    /// built on it would be safe.
     #[error(
-        "{location} does not honour create-if-absent: a second create of {path} succeeded; use a \
-         store with conditional put"
+        "the store does not honour create-if-absent, which all commits rest on: {why} ({path}); \
+         use a store with conditional put"
     )]
     NoConditionalPut {
-        /// The store.
-        location: String,
-        /// The probe object.
+        /// The object.
         path: String,
+        /// What it did instead.
+        why: String,
+    },
+    /// The file system cannot create a file whole and never over another.
+    #[error(
+        "cannot write {path}: its file system has no hard links ({source}), and without them no \
+         file can be created whole and never over another; choose a folder on another file system"
+    )]
+    NoHardLinks {
+        /// The object.
+        path: String,
+        /// As the system said it.
+        source: Source,
+    },
+    /// The server answers, and would answer the same again.
+    #[error(
+        "cannot {action} {path}: {source}; check the setting store (bucket and prefix) and in \
+         store_options endpoint and region"
+    )]
+    Refused {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// What the server said.
+        source: Source,
     },
     /// The version was never published, or was pruned.
     #[error(
@@ -179,6 +206,21 @@ pub enum Error {
         /// What the bytes hash to.
         found: Sha256,
     },
+    /// A file that a manifest lists is gone.
+    #[error("{path} is missing, and its version's manifest lists it; restore the file from a copy")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// A file that no manifest lists lies among those of a version.
+    #[error(
+        "{path} is not listed in its version's manifest: it was put there after the version was \
+         published; remove it, for a version names one set of files for ever"
+    )]
+    Unlisted {
+        /// The file.
+        path: String,
+    },
     /// A file of an unfinished publication holds other bytes than now given.
     #[error(
         "{path} was left by an unfinished publication and holds other bytes ({found}) than are to \
@@ -198,9 +240,11 @@ impl Error {
     /// Who can do something about it.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Location { .. } | Self::NotADirectory { .. } | Self::NoConditionalPut { .. } => {
-                Fault::User
-            }
+            Self::Location { .. }
+            | Self::NotADirectory { .. }
+            | Self::NoConditionalPut { .. }
+            | Self::NoHardLinks { .. }
+            | Self::Refused { .. } => Fault::User,
             _ => Fault::External,
         }
     }
@@ -233,17 +277,55 @@ impl Error {
         self.trouble().is_some()
     }
 
+    fn answered(action: &'static str, path: String, answer: Answer) -> Self {
+        let refusal = answer.refusal;
+        let source = Box::new(answer);
+        match refusal {
+            Refusal::Condition => Self::NoConditionalPut {
+                path,
+                why: format!("{source} to a conditional put"),
+            },
+            Refusal::Room => Self::DiskFull {
+                action,
+                path,
+                source,
+            },
+            Refusal::Access => Self::Access {
+                action,
+                path,
+                source,
+            },
+            Refusal::Request => Self::Refused {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+
     pub(crate) fn of(
         action: &'static str,
         path: String,
         error: impl StdError + Send + Sync + 'static,
     ) -> Self {
+        if let Some(answer) = Answer::behind(&error) {
+            return Self::answered(action, path, answer.clone());
+        }
         let found = io_error(&error);
         let kind = found.map(io::Error::kind);
         let number = found.and_then(io::Error::raw_os_error);
         let refused = is_refused(&error);
+        let is_linkless = found.is_some_and(NoLinks::is_behind);
+        // Of a create: a bucket that is not there, in a server that does not call it so.
+        let is_nowhere = action == WRITE && is_not_found(&error);
         let source = Box::new(error);
         match kind {
+            _ if is_linkless => Self::NoHardLinks { path, source },
+            _ if is_nowhere => Self::Refused {
+                action,
+                path,
+                source,
+            },
             _ if refused => Self::Access {
                 action,
                 path,
@@ -283,9 +365,34 @@ impl Error {
     }
 }
 
+/// The action of a create.
+pub(crate) const WRITE: &str = "write";
+
+/// What a link that cannot be made is told by: the same number means no permission elsewhere.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoLinks(pub(crate) io::Error);
+
+impl NoLinks {
+    fn is_behind(error: &io::Error) -> bool {
+        matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
+    }
+}
+
+impl From<NoLinks> for io::Error {
+    fn from(error: NoLinks) -> Self {
+        Self::other(error)
+    }
+}
+
 /// As every Unix numbers them; `io::ErrorKind` has no name for them.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
+
+fn is_not_found(error: &(dyn StdError + 'static)) -> bool {
+    let library = error.downcast_ref::<object_store::Error>();
+    matches!(library, Some(object_store::Error::NotFound { .. })) && io_error(error).is_none()
+}
 
 /// Whether an object store said 401 or 403.
 fn is_refused(error: &(dyn StdError + 'static)) -> bool {

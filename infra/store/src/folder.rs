@@ -19,7 +19,7 @@ use std::{
 
 use vintage_faults::{failure, mistake, point};
 
-use crate::Created;
+use crate::{Created, error::NoLinks};
 
 /// Folders remembered as durable; beyond it they are synced again.
 const REMEMBERED: usize = 4096;
@@ -117,6 +117,7 @@ fn commit(
         match fs::hard_link(staged, path) {
             Ok(()) => Created::New,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::Exists,
+            Err(error) if is_linkless(&error) => return Err(NoLinks(error).into()),
             Err(error) => return Err(error),
         }
     };
@@ -128,6 +129,15 @@ fn commit(
     }
     point("store.durable", in_hand);
     Ok(created)
+}
+
+/// Whether a file system without hard links says so. The staged file was made in this folder, so
+/// that it is not for want of a permission.
+fn is_linkless(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::Unsupported | ErrorKind::TooManyLinks
+    )
 }
 
 struct Staged {

@@ -5,6 +5,7 @@
 //! and on the disk (file and directory entry synced) before it can be seen, and is never
 //! overwritten.
 
+mod answer;
 mod bucket;
 mod error;
 mod folder;

@@ -14,7 +14,7 @@ use object_store::{
     path::Path,
 };
 
-use crate::{Error, Result, Store, store::Backend};
+use crate::{Error, Result, Store, answer::Connector, store::Backend};
 
 /// A request, from connecting to the last byte of the answer. The library's 30 s would end the
 /// transfer of a gigabyte of weights at 300 Mbit/s.
@@ -112,6 +112,7 @@ fn bucket(place: &str, options: &BTreeMap<String, String>) -> Result<Store, Stri
     let prefix = Path::parse(prefix).map_err(|error| error.to_string())?;
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
+        .with_http_connector(Connector::default())
         .with_client_options(ClientOptions::new().with_timeout(REQUEST))
         .with_retry(RetryConfig {
             backoff: BackoffConfig {

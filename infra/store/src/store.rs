@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Error, Result, bucket,
+    error::WRITE,
     folder::{self, Promise},
 };
 
@@ -113,14 +114,14 @@ impl Store {
         let full = self.full(path)?;
         let Some(file) = self.local_path(path) else {
             let created = bucket::create(self.objects.as_ref(), &full, bytes).await;
-            return created.map_err(|error| Error::of("write", self.name(path), error));
+            return created.map_err(|error| Error::of(WRITE, self.name(path), error));
         };
         let (durable, promise) = (Arc::clone(&self.durable), self.promise);
         let created =
             tokio::task::spawn_blocking(move || folder::create(&file, &bytes, &durable, promise))
                 .await;
         let created = created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        created.map_err(|error| Error::of("write", self.name(path), error))
+        created.map_err(|error| Error::of(WRITE, self.name(path), error))
     }
 
     /// The whole object; `None` if there is none.
@@ -230,7 +231,19 @@ impl Store {
             .unwrap_or_default()
             .as_nanos();
         let path = format!("_probe-{}-{now}", std::process::id());
-        let first = self.create(&path, Bytes::from_static(b"first")).await?;
+        let first = match self.create(&path, Bytes::from_static(b"first")).await {
+            // Some stores say of a condition they do not know that it is forbidden, or that the
+            // request is wrong.
+            Err(Error::Access { source, .. } | Error::Refused { source, .. })
+                if self.takes_unconditional(&path).await =>
+            {
+                return Err(Error::NoConditionalPut {
+                    path: self.name(&path),
+                    why: format!("it takes a plain put, and refuses a conditional one: {source}"),
+                });
+            }
+            first => first?,
+        };
         let second = self.create(&path, Bytes::from_static(b"second")).await?;
         let kept = self.get(&path).await?;
         self.delete(&path).await?;
@@ -240,10 +253,25 @@ impl Store {
             Ok(())
         } else {
             Err(Error::NoConditionalPut {
-                location: self.location(),
-                path,
+                path: self.name(&path),
+                why: "a second create succeeded".to_owned(),
             })
         }
+    }
+
+    /// Whether a bucket takes an object without a condition; it is gone again afterwards.
+    async fn takes_unconditional(&self, path: &str) -> bool {
+        let Ok(full) = self.full(path) else {
+            return false;
+        };
+        let put = self.objects.put(&full, Bytes::from_static(b"plain").into());
+        if put.await.is_err() {
+            return false;
+        }
+        if let Err(error) = self.delete(path).await {
+            tracing::warn!("{} is left over from a probe: {error}", self.name(path));
+        }
+        true
     }
 
     /// The object's name for messages: the file, where there is one.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
 
@@ -24,6 +26,15 @@ impl Weights {
         Self { store, policy }
     }
 
+    /// Where the files of a version lie, for whoever is to read them.
+    pub fn location(&self, version: PolicyVersion) -> String {
+        let folder = format!("weights/{}/{version}", self.policy);
+        match self.store.local_path(&folder) {
+            Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
+            None => format!("{}/{folder}", self.store.location()),
+        }
+    }
+
     /// Publishes a version: `files` is `model.safetensors` first, then what goes with it.
     ///
     /// `Exists` means that the version held bytes before this call, published or left by an
@@ -38,6 +49,7 @@ impl Weights {
             return Ok((published, Created::Exists));
         }
         let mut model = None;
+        let mut others = BTreeMap::new();
         let mut adopted = false;
         for (name, bytes) in files {
             let path = self.path(version, name);
@@ -60,6 +72,8 @@ impl Weights {
             }
             if name == MODEL_FILE {
                 model = Some((digest, length as u64));
+            } else {
+                others.insert(name.to_owned(), digest);
             }
         }
         let Some((weights_sha256, weights_bytes)) = model else {
@@ -74,6 +88,7 @@ impl Weights {
             version,
             weights_sha256,
             weights_bytes,
+            files: others,
         };
         vintage_faults::point("learner.weights", weights_bytes);
         let path = self.path(version, MANIFEST_FILE);
@@ -123,9 +138,66 @@ impl Weights {
         Ok(bytes)
     }
 
-    /// Another file of a version, such as version 0's `config.json`; `None` if it has none.
+    /// Another file of a version, such as version 0's `config.json`, verified against the
+    /// manifest where that lists files; `None` if it has none.
     pub async fn fetch_file(&self, version: PolicyVersion, name: &str) -> Result<Option<Bytes>> {
-        self.store.get(&self.path(version, name)).await
+        let path = self.path(version, name);
+        let bytes = self.store.get(&path).await?;
+        let manifest = self.manifest(version).await?;
+        let listed = manifest.map_or_else(BTreeMap::new, |manifest| manifest.files);
+        match (listed.get(name), bytes) {
+            (Some(expected), Some(bytes)) => {
+                let found = digest_of(bytes.clone()).await;
+                if found != *expected {
+                    let path = self.store.name(&path);
+                    let expected = *expected;
+                    return Err(Error::Corrupt {
+                        path,
+                        expected,
+                        found,
+                    });
+                }
+                Ok(Some(bytes))
+            }
+            (Some(_), None) => Err(Error::Missing {
+                path: self.store.name(&path),
+            }),
+            (None, Some(_)) if !listed.is_empty() => Err(Error::Unlisted {
+                path: self.store.name(&path),
+            }),
+            (None, bytes) => Ok(bytes),
+        }
+    }
+
+    /// Reads all of a version and compares it with its manifest; what is wrong with it.
+    pub async fn check(&self, version: PolicyVersion) -> Result<Vec<Error>> {
+        let Some(manifest) = self.manifest(version).await? else {
+            return Ok(Vec::new());
+        };
+        let mut faults = Vec::new();
+        let mut expected = vec![(MODEL_FILE.to_owned(), manifest.weights_sha256)];
+        expected.extend(manifest.files);
+        for (name, expected) in expected {
+            let path = self.path(version, &name);
+            let Some(bytes) = self.store.get(&path).await? else {
+                // Versions nobody needs any more are removed meanwhile, their manifest first.
+                if self.manifest(version).await?.is_some() {
+                    faults.push(Error::Missing {
+                        path: self.store.name(&path),
+                    });
+                }
+                continue;
+            };
+            let found = digest_of(bytes).await;
+            if found != expected {
+                faults.push(Error::Corrupt {
+                    path: self.store.name(&path),
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(faults)
     }
 
     /// Published versions, ascending.
