@@ -1,44 +1,36 @@
 //! Chat templates: messages to the text a model was tuned on, as Hugging Face renders it.
 
+mod arguments;
 mod environment;
+mod filters;
+mod json;
+mod lexer;
+mod messages;
+mod methods;
+mod operators;
+mod python;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, context};
-use serde::Deserialize;
 use serde_json::Value as Json;
+
+pub use messages::Messages;
 
 use crate::{Error, Result};
 
 /// Name the template has in messages of the engine.
 const NAME: &str = "chat template";
 
-/// Tokens that templates know by name.
-const SPECIAL_TOKENS: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
+/// Name of the one for chats with tools, where a model has one of its own.
+const TOOL_USE: &str = "chat template for tools";
 
-/// A conversation: a JSON list of objects with `role`, `content`, and whatever else the template
-/// knows. Keys keep their order.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Messages(Value);
-
-impl Messages {
-    /// Reads them from JSON text.
-    pub fn from_json(json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|error| refuse("reading the messages of a chat", &error))
-    }
-}
+/// What a last message ends with while it is rendered, so that the place is found again.
+const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// A model's chat template: Jinja, from `chat_template.jinja` or `tokenizer_config.json`.
 #[derive(Debug, Clone)]
@@ -53,21 +45,34 @@ impl ChatTemplate {
     /// # Errors
     /// The line that is no Jinja.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
-        let mut environment = environment::python_like();
-        environment
-            .add_template_owned(NAME, environment::without_generation_tags(source))
-            .map_err(|error| refuse("compiling the chat template", &error))?;
-        Ok(Self {
-            environment,
+        let mut template = Self {
+            environment: environment::python_like(),
             special_tokens,
-        })
+        };
+        template.add(NAME, source)?;
+        Ok(template)
+    }
+
+    fn add(&mut self, name: &'static str, source: &str) -> Result<()> {
+        let compiled = rewrite::rewrite(source).and_then(|rewritten| {
+            let whole = rewritten.is_some();
+            let source = rewritten.unwrap_or_else(|| source.to_owned());
+            let added = self.environment.add_template_owned(name, source);
+            added.map_err(|error| error.to_string())?;
+            // What is wrong is the engine's to say, with the line.
+            let unclosed = || "its tags or brackets are not closed, or lie too deep".to_owned();
+            whole.then_some(()).ok_or_else(unclosed)
+        });
+        compiled.map_err(|why| refuse(&format!("compiling the {name}"), &why))
     }
 
     /// The template of a model folder, if it has one: `chat_template.jinja`, or what
-    /// `tokenizer_config.json` holds under `chat_template` (of several the one called `default`).
+    /// `tokenizer_config.json` holds under `chat_template` (of several the one called `default`, and
+    /// `tool_use` for chats with tools). `special_tokens` are spellings by name.
     pub(crate) fn of_folder(
         tokenizer_config: Option<&[u8]>,
         jinja: Option<&[u8]>,
+        special_tokens: BTreeMap<String, String>,
     ) -> Result<Option<Self>> {
         let config: Json = match tokenizer_config {
             None => Json::Null,
@@ -78,10 +83,13 @@ impl ChatTemplate {
                 )
             })?,
         };
-        let source = match jinja {
-            Some(bytes) => Some(String::from_utf8(bytes.to_vec()).map_err(|error| {
-                Error::config("(chat_template.jinja)", format!("no UTF-8: {error}"))
-            })?),
+        let (source, for_tools) = match jinja {
+            Some(bytes) => {
+                let text = String::from_utf8(bytes.to_vec()).map_err(|error| {
+                    Error::config("(chat_template.jinja)", format!("no UTF-8: {error}"))
+                })?;
+                (Some(text), None)
+            }
             None => in_config(&config["chat_template"])?,
         };
         if source
@@ -91,59 +99,149 @@ impl ChatTemplate {
             let problem = "it is empty; write one, or leave it out for prompts that are no chats";
             return Err(Error::config("(chat template)", problem));
         }
-        source
-            .map(|source| Self::new(&source, special_tokens(&config)))
-            .transpose()
+        let Some(source) = source else {
+            return Ok(None);
+        };
+        let mut template = Self::new(&source, special_tokens)?;
+        if let Some(source) = for_tools {
+            template.add(TOOL_USE, &source)?;
+        }
+        Ok(Some(template))
     }
 
-    /// The text of `messages`, as `apply_chat_template(messages, tokenize=False)` gives it.
-    /// `add_generation_prompt` ends it where the model is to answer. It holds every special token
-    /// it needs: encode it with [`crate::Tokenizer::encode_rendered`].
+    /// The text of a chat, as `apply_chat_template(messages, tokenize=False)` gives it.
+    /// `add_generation_prompt` ends it where the model is to answer, unless the chat says that its
+    /// last message is to be continued. It holds every special token it needs: encode it with
+    /// [`crate::Tokenizer::encode_rendered`].
     ///
     /// # Errors
-    /// Messages that are no list, and whatever the template raises.
-    pub fn render(&self, messages: &Messages, add_generation_prompt: bool) -> Result<String> {
-        let messages = messages.0.clone();
-        if messages.kind() != ValueKind::Seq {
-            return Err(refuse("rendering a chat", &"its messages are no list"));
+    /// Whatever the template raises.
+    pub fn render(&self, chat: &Messages, add_generation_prompt: bool) -> Result<String> {
+        let mut messages = chat.turns.clone();
+        if chat.continues {
+            marked(&mut messages)?;
         }
-        let special = Value::from_pairs(self.special_tokens.clone());
-        // As transformers passes them where nothing is asked for.
-        let none = Value::from(());
-        let context = context! {
-            messages, add_generation_prompt, tools => none.clone(), documents => none, ..special
+        let name = match self.environment.get_template(TOOL_USE) {
+            Ok(_) if !chat.tools.is_none() => TOOL_USE,
+            _ => NAME,
         };
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(context))
-            .map_err(|error| refuse("rendering a chat", &error))
+        // As transformers does, settings of the chat come before special tokens.
+        let names = self.special_tokens.iter();
+        let mut given: BTreeMap<&str, Value> = names
+            .map(|(name, token)| (name.as_str(), Value::from(token.as_str())))
+            .collect();
+        given.extend(
+            chat.settings
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.clone())),
+        );
+        let context = context! {
+            messages,
+            add_generation_prompt => add_generation_prompt && !chat.continues,
+            tools => chat.tools.clone(),
+            documents => chat.documents.clone(),
+            ..Value::from_pairs(given)
+        };
+        let failed = |error: minijinja::Error| refuse("rendering a chat", &error);
+        let template = self.environment.get_template(name).map_err(failed)?;
+        let text = template.render(context).map_err(failed)?;
+        if chat.continues {
+            // As transformers looks, whether the template knows of it at all.
+            let known = template.source().contains("content");
+            return unfinished(&text, known);
+        }
+        Ok(text)
     }
 }
 
-fn in_config(value: &Json) -> Result<Option<String>> {
+/// Marks the end of the last message's text.
+fn marked(messages: &mut [Value]) -> Result<()> {
+    let nothing = || {
+        refuse(
+            "rendering a chat",
+            &"its last message has no text to continue",
+        )
+    };
+    let last = messages.last_mut().ok_or_else(nothing)?;
+    let with = |map: &Value, key: &str, value: Value| {
+        let entries = python::pairs(map).into_iter();
+        Value::from_pairs(entries.map(|(name, old)| {
+            let new = if name.as_str() == Some(key) {
+                value.clone()
+            } else {
+                old
+            };
+            (name, new)
+        }))
+    };
+    let content = last.get_attr("content").unwrap_or_default();
+    let longer = |text: &str| Value::from(format!("{text}{MARK}"));
+    let content = if let Some(text) = content.as_str() {
+        longer(text)
+    } else {
+        let mut blocks: Vec<Value> = content.try_iter().map_err(|_| nothing())?.collect();
+        let text_of = |block: &Value| {
+            block
+                .get_attr("text")
+                .ok()
+                .filter(|text| text.as_str().is_some())
+        };
+        let last = blocks
+            .iter()
+            .rposition(|block| text_of(block).is_some())
+            .ok_or_else(nothing)?;
+        let text = text_of(&blocks[last]).unwrap_or_default();
+        blocks[last] = with(
+            &blocks[last],
+            "text",
+            longer(text.as_str().unwrap_or_default()),
+        );
+        Value::from(blocks)
+    };
+    *last = with(last, "content", content);
+    Ok(())
+}
+
+/// The text up to the mark.
+fn unfinished(text: &str, known: bool) -> Result<String> {
+    let end = text
+        .rfind(MARK.trim_end())
+        .filter(|_| known)
+        .ok_or_else(|| {
+            refuse(
+                "rendering a chat",
+                &"its template leaves out the message that is to be continued",
+            )
+        })?;
+    let kept = &text[..end];
+    Ok(if text[end..].starts_with(MARK) {
+        kept.to_owned()
+    } else {
+        // The template trims what it is given.
+        kept.trim_end_matches(python::is_space).to_owned()
+    })
+}
+
+/// The template, and the one for chats with tools.
+type Templates = (Option<String>, Option<String>);
+
+fn in_config(value: &Json) -> Result<Templates> {
     let wrong = |problem: &str| Err(Error::config("chat_template", problem));
     match value {
-        Json::Null => Ok(None),
-        Json::String(source) => Ok(Some(source.clone())),
+        Json::Null => Ok((None, None)),
+        Json::String(source) => Ok((Some(source.clone()), None)),
         Json::Array(named) => {
-            let default = named.iter().find(|entry| entry["name"] == "default");
-            match default.and_then(|entry| entry["template"].as_str()) {
-                Some(source) => Ok(Some(source.to_owned())),
+            let called = |name: &str| {
+                let found = named.iter().find(|entry| entry["name"] == name);
+                found.and_then(|entry| entry["template"].as_str().map(str::to_owned))
+            };
+            match called("default") {
+                Some(source) => Ok((Some(source), called("tool_use"))),
                 None => wrong("a list without a template called default"),
             }
         }
         _ => wrong("neither a string nor a list of named templates"),
     }
-}
-
-/// Spellings of the special tokens: strings, or objects with `content`.
-fn special_tokens(config: &Json) -> BTreeMap<String, String> {
-    let spelling = |name: &&str| {
-        let value = &config[*name];
-        let text = value.as_str().or_else(|| value["content"].as_str())?;
-        Some(((*name).to_owned(), text.to_owned()))
-    };
-    SPECIAL_TOKENS.iter().filter_map(spelling).collect()
 }
 
 fn refuse(action: &str, why: &dyn std::fmt::Display) -> Error {

@@ -95,6 +95,13 @@ fn the_date_is_a_date() {
     );
 }
 
+/// As a folder with these files has it.
+fn of_folder(config: Option<&[u8]>, jinja: Option<&[u8]>) -> crate::Result<Option<ChatTemplate>> {
+    let file = |name: &str| (name == "tokenizer_config.json").then_some(config)?;
+    let special = crate::tokenizer::SpecialTokens::of_folder(file)?;
+    ChatTemplate::of_folder(config, jinja, special.spellings())
+}
+
 #[test]
 fn a_folder_s_template_is_the_file_or_the_config_s_default() {
     let config = |template: &str| {
@@ -102,7 +109,7 @@ fn a_folder_s_template_is_the_file_or_the_config_s_default() {
         format!(r#"{{"chat_template": {template}, {bos}}}"#)
     };
     let rendered = |config: &str, jinja: Option<&str>| {
-        let chat = ChatTemplate::of_folder(Some(config.as_bytes()), jinja.map(str::as_bytes));
+        let chat = of_folder(Some(config.as_bytes()), jinja.map(str::as_bytes));
         let messages = Messages::from_json(MESSAGES).unwrap();
         let chat = chat.unwrap();
         chat.map(|chat| chat.render(&messages, false).unwrap())
@@ -116,10 +123,16 @@ fn a_folder_s_template_is_the_file_or_the_config_s_default() {
     let several =
         r#"[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]"#;
     assert_eq!(rendered(&config(several), None).as_deref(), Some("d"));
+    let both = of_folder(Some(config(several).as_bytes()), None)
+        .unwrap()
+        .unwrap();
+    let with_tools = r#"{"messages": [{"role": "user"}], "tools": [{"name": "f"}]}"#;
+    let with_tools = Messages::from_json(with_tools).unwrap();
+    assert_eq!(both.render(&with_tools, true).unwrap(), "t");
     assert_eq!(rendered(&config("null"), None), None);
-    assert!(ChatTemplate::of_folder(None, None).unwrap().is_none());
+    assert!(of_folder(None, None).unwrap().is_none());
     for wrong in [config("7"), config("[]"), "{".to_owned()] {
-        let message = ChatTemplate::of_folder(Some(wrong.as_bytes()), None).unwrap_err();
+        let message = of_folder(Some(wrong.as_bytes()), None).unwrap_err();
         let message = message.to_string();
         let named = ["chat_template", "tokenizer_config.json"];
         assert!(named.iter().any(|name| message.contains(name)), "{message}");
@@ -134,6 +147,18 @@ fn a_template_that_fails_says_why() {
         message.contains("line 1") || message.contains(":1"),
         "{message}"
     );
+    for (source, why) in [
+        ("\n{{ messages[0 }}", "chat template:2"),
+        ("{{ 1", "chat template:1"),
+        ("{{ 'a }}", "chat template:1"),
+        ("{{ \"\\N{BULLET}\" }}", "names a character"),
+        ("{% include 'x' %}", "include"),
+    ] {
+        let message = template(source).unwrap_err().to_string();
+        assert!(message.contains(why), "{source}: {message}");
+    }
+    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
+    assert!(template(&deep).is_err());
     let fails = |source: &str, messages: &str| {
         let messages = Messages::from_json(messages).unwrap();
         template(source)
@@ -145,6 +170,23 @@ fn a_template_that_fails_says_why() {
     let raised = "{{ raise_exception('roles must alternate') }}";
     assert!(fails(raised, MESSAGES).contains("roles must alternate"));
     assert!(fails("{{ messages[0].content.mend() }}", MESSAGES).contains("mend"));
-    assert!(fails("{{ messages }}", r#"{"role": "user"}"#).contains("no list"));
-    assert!(Messages::from_json("[").is_err());
+    for (chat, why) in [
+        ("[", "EOF"),
+        ("7", "no list"),
+        ("[]", "no messages"),
+        ("[7]", "objects"),
+        (r#"{"role": "user"}"#, "has no \"role\""),
+        (r#"{"messages": [{}], "tools": {}}"#, "tools are no list"),
+        (
+            r#"{"messages": [{}], "chat_template_kwargs": {"tokenize": 1}}"#,
+            "\"tokenize\" is nothing",
+        ),
+        (
+            r#"[{"role": "user", "content": 12345678901234567890123}]"#,
+            "lose digits",
+        ),
+    ] {
+        let message = Messages::from_json(chat).unwrap_err().to_string();
+        assert!(message.contains(why), "{chat}: {message}");
+    }
 }
