@@ -4,8 +4,8 @@
 #         OpenSSL's headers and pkg-config, for TLS to brokers and object stores, and libcurl's,
 #         for tokens of OAUTHBEARER
 #   test  also Java 17 and Maven, for a real Apache Kafka; kcat, and a Python environment in
-#         target/python with pyarrow, confluent-kafka, duckdb and polars, for the readers that
-#         are not ours, transformers (without torch), for exported models, moto, for an S3 server,
+#         target/python with pyarrow, confluent-kafka, duckdb, polars, pandas and datasets, for the
+#         readers that are not ours, transformers (without torch), for exported models, moto, for an S3 server,
 #         and math-verify, another judge of answers
 # Nothing is touched that is there already.
 set -euo pipefail

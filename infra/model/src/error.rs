@@ -27,6 +27,22 @@ pub enum Error {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// A file beside `config.json` is unusable.
+    #[error("reading {file}: {problem}")]
+    File {
+        /// Its name, or its path where that is known.
+        file: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A folder is no model that can be loaded as it is.
+    #[error("opening {path}: {problem}")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// What it is instead, and the command that makes a model of it.
+        problem: String,
+    },
     /// `tokenizer.json` is unusable, or text cannot be encoded with it.
     #[error("{action}: {problem}")]
     Tokenizer {
@@ -87,6 +103,13 @@ impl Error {
     pub(crate) fn parameter(name: &str, problem: impl Into<String>) -> Self {
         Self::Parameter {
             name: name.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn file(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::File {
+            file: file.into(),
             problem: problem.into(),
         }
     }

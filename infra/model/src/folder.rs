@@ -1,18 +1,22 @@
-use std::collections::BTreeSet;
+mod ends;
+mod files;
+mod missing;
+
 use std::path::Path;
 
-use serde_json::Value;
-
-use crate::params::{Shard, load};
+use self::ends::Ends;
+use crate::params::Loaded;
+use crate::tokenizer::SpecialTokens;
 use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer, hub};
 
 /// Files beside config, tokenizer and weights, kept as they were read: they are all one needs to
 /// prompt the model as it was tuned.
-const COMPANIONS: [&str; 4] = [
+const COMPANIONS: [&str; 5] = [
     TOKENIZER_CONFIG,
     GENERATION_CONFIG,
     CHAT_TEMPLATE,
     "special_tokens_map.json",
+    "added_tokens.json",
 ];
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
@@ -21,15 +25,17 @@ const CHAT_TEMPLATE: &str = "chat_template.jinja";
 /// A Hugging Face model folder, loaded.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
-    /// `config.json`, end-of-text ids those of `generation_config.json` where that has any.
+    /// `config.json`, with the end-of-text ids of every file that names one.
     pub config: ModelConfig,
-    /// `tokenizer.json`.
+    /// `tokenizer.json`, with the special tokens that the files beside it add.
     pub tokenizer: Tokenizer,
     /// How messages become a prompt, if the folder says.
     pub chat: Option<ChatTemplate>,
     /// The weights, as f32.
     pub params: ParamSet,
     companions: Vec<(&'static str, Vec<u8>)>,
+    of_generation: Vec<u32>,
+    notes: Vec<String>,
 }
 
 impl ModelFolder {
@@ -37,17 +43,18 @@ impl ModelFolder {
     pub const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 
     /// Files a folder may have beside its weights, the needed ones first.
-    pub const FILES: [&str; 6] = [
+    pub const FILES: [&str; 7] = [
         Self::NEEDED[0],
         Self::NEEDED[1],
         COMPANIONS[0],
         COMPANIONS[1],
         COMPANIONS[2],
         COMPANIONS[3],
+        COMPANIONS[4],
     ];
 
     /// Reads `config.json`, `tokenizer.json`, `model.safetensors` or the shards that
-    /// `model.safetensors.index.json` names, and of the others of [`ModelFolder::FILES`] those
+    /// `model.safetensors.index.json` names (or that are numbered, without one), and of the others of [`ModelFolder::FILES`] those
     /// that are there. `path` is a folder, or `hf://NAME[@REVISION]` for the snapshot that the
     /// local Hugging Face cache has of a model (`HF_HUB_CACHE`, `HF_HOME`).
     ///
@@ -55,7 +62,11 @@ impl ModelFolder {
     /// Names the file, config key or tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = &*hub::locate(path.as_ref())?;
-        Self::build(&companions(path)?, |config| open_weights(path, config))
+        let mut model = Self::build(&files::companions(path)?, |config| {
+            files::weights(path, config)
+        })?;
+        model.notes.extend(files::unread_templates(path));
+        Ok(model)
     }
 
     /// The same without any parameters, for whoever asks for shape, tokens or template only.
@@ -64,8 +75,8 @@ impl ModelFolder {
     /// As [`ModelFolder::open`].
     pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
         let path = &*hub::locate(path.as_ref())?;
-        let none = |_: &_| ParamSet::of(Vec::new(), |_| Ok(Vec::new()));
-        Self::build(&companions(path)?, none)
+        let none = |config: &ModelConfig| Loaded::none(config);
+        Self::build(&files::companions(path)?, none)
     }
 
     /// The same from files by name, one of weights.
@@ -76,39 +87,51 @@ impl ModelFolder {
         files: &[(N, B)],
         weights: &[u8],
     ) -> Result<Self> {
-        Self::build(files, |config| ParamSet::from_safetensors(weights, config))
+        Self::build(files, |config| Loaded::of_file(weights, config))
     }
 
     fn build<N: AsRef<str>, B: AsRef<[u8]>>(
         files: &[(N, B)],
-        weights: impl FnOnce(&ModelConfig) -> Result<ParamSet>,
+        weights: impl FnOnce(&ModelConfig) -> Result<Loaded>,
     ) -> Result<Self> {
         let file = |wanted: &str| {
             let found = files.iter().find(|(name, _)| name.as_ref() == wanted);
             found.map(|(_, bytes)| bytes.as_ref())
         };
         let needed = |name: &'static str| {
-            file(name).ok_or_else(|| Error::config(name, "the file is missing from the model"))
+            file(name).ok_or_else(|| Error::file(name, "the file is missing from the model"))
         };
         let mut config = ModelConfig::from_json(needed("config.json")?)?;
-        if let Some(bytes) = file(GENERATION_CONFIG) {
-            let ids = end_of_text_ids(bytes)?;
-            if !ids.is_empty() {
-                config.eos_token_id = ids;
-            }
-        }
-        let tokenizer = Tokenizer::from_json(needed("tokenizer.json")?)?;
-        let chat = ChatTemplate::of_folder(file(TOKENIZER_CONFIG), file(CHAT_TEMPLATE))?;
+        let mut tokenizer = Tokenizer::from_json(needed("tokenizer.json")?)?;
+        let special = SpecialTokens::of_folder(file)?;
+        let mut notes = Vec::new();
+        let new = special.add_to(&mut tokenizer)?;
+        let new: Vec<_> = new.iter().map(|token| format!("{token:?}")).collect();
+        let what = "special tokens of tokenizer_config.json, special_tokens_map.json or \
+                    added_tokens.json that are not in tokenizer.json and got ids behind its own";
+        notes.extend(told(what, &new));
+        let chat = ChatTemplate::of_folder(
+            file(TOKENIZER_CONFIG),
+            file(CHAT_TEMPLATE),
+            special.spellings(),
+        )?;
         let companions = COMPANIONS.into_iter();
         let companions = companions
             .filter_map(|name| file(name).map(|bytes| (name, bytes.to_vec())))
             .collect();
-        refuse_foreign(&config, &tokenizer)?;
-        let params = weights(&config)?;
+        notes.extend(rows(&config, &tokenizer)?);
+        let ends = Ends::of_folder(file(GENERATION_CONFIG), &config, &tokenizer, &special)?;
+        notes.extend(ends.notes);
+        config.eos_token_id = ends.ids;
+        let loaded = weights(&config)?;
+        notes.extend(loaded.notes);
+        config.tie_word_embeddings = loaded.tied;
         Ok(Self {
             chat,
             companions,
-            ..Self::new(config, tokenizer, params)?
+            of_generation: ends.of_generation,
+            notes,
+            ..Self::new(config, tokenizer, loaded.params)?
         })
     }
 
@@ -118,34 +141,46 @@ impl ModelFolder {
     /// # Errors
     /// A tokenizer with more tokens than the model's vocabulary, an end of text beyond it.
     pub fn new(mut config: ModelConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
-        refuse_foreign(&config, &tokenizer)?;
+        let notes = rows(&config, &tokenizer)?.into_iter().collect();
         if config.eos_token_id.is_empty() {
             config.eos_token_id = tokenizer.eos_ids().to_vec();
         }
         let vocabulary = config.vocab_size;
         let ids = config.eos_token_id.iter();
         if let Some(id) = ids.copied().find(|&id| id as usize >= vocabulary) {
-            let problem = format!(
-                "id {id} is none of the model's {vocabulary} tokens: mend generation_config.json \
-                 or config.json, whichever has it"
-            );
+            let problem = format!("id {id} is none of the model's {vocabulary} tokens");
             return Err(Error::config("eos_token_id", problem));
         }
-        let tokenizer = tokenizer.with_eos_ids(config.eos_token_id.clone());
+        let tokenizer = tokenizer
+            .with_eos_ids(config.eos_token_id.clone())
+            .with_rows(vocabulary);
         Ok(Self {
             config,
             tokenizer,
             chat: None,
             params,
             companions: Vec::new(),
+            of_generation: Vec::new(),
+            notes,
         })
     }
 
-    /// Whether the ids that end a text come from a `generation_config.json`.
-    pub fn has_generation_config(&self) -> bool {
-        self.companions
-            .iter()
-            .any(|(name, _)| *name == GENERATION_CONFIG)
+    /// What a folder at `path`, or the repository of this name on the hub, has instead of `file` if
+    /// these are all of its files, and the command that makes a model of it.
+    pub fn instead_of(file: &str, path: &Path, names: &[String]) -> Option<String> {
+        missing::instead(path, file, names)
+    }
+
+    /// The end-of-text ids that `generation_config.json` names: what transformers' `generate`
+    /// stops at, where it names any.
+    pub fn generation_eos_ids(&self) -> &[u32] {
+        &self.of_generation
+    }
+
+    /// What was left out, taken for something else or differs between files, each with the file
+    /// or tensor it is about: a user should read it before training.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Name and bytes of every file of the folder, `model.safetensors` first.
@@ -194,97 +229,51 @@ impl ModelFolder {
     }
 }
 
-/// Refuses a tokenizer with tokens the model has no embedding for.
-fn refuse_foreign(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<()> {
-    match tokenizer.last_token() {
-        Some((token, id)) if id as usize >= config.vocab_size => Err(Error::config(
+/// Refuses a tokenizer whose own vocabulary the model has no embedding for, and tells of tokens that
+/// were added to it and have no row: whoever adds a padding token need not resize the embedding.
+fn rows(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
+    let rows = config.vocab_size;
+    let beyond = tokenizer.beyond(rows);
+    if let Some((id, token, _)) = beyond.iter().find(|(_, _, added)| !added) {
+        return Err(Error::config(
             "vocab_size",
             format!(
-                "{} is too few for the tokenizer's {} tokens ({token:?} has id {id}); the two \
+                "{rows} is too few for the tokenizer's {} tokens ({token:?} has id {id}); the two \
                  files are of different models",
-                config.vocab_size,
                 tokenizer.vocab_size()
             ),
-        )),
-        _ => Ok(()),
+        ));
     }
-}
-
-/// Names and bytes of the files beside the weights.
-fn companions(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    ModelFolder::FILES
-        .into_iter()
-        .filter(|name| ModelFolder::NEEDED.contains(name) || path.join(name).exists())
-        .map(|name| Ok((name, read(&path.join(name))?)))
-        .collect()
-}
-
-fn open_weights(path: &Path, config: &ModelConfig) -> Result<ParamSet> {
-    let single = path.join("model.safetensors");
-    let index = path.join("model.safetensors.index.json");
-    if single.exists() || !index.exists() {
-        let bytes = read(&single)?;
-        return load(
-            &[Shard {
-                file: single.display().to_string(),
-                bytes: &bytes,
-            }],
-            config,
-        );
-    }
-    let damaged = |problem: &str| Error::Weights {
-        file: index.display().to_string(),
-        problem: problem.to_owned(),
-    };
-    let parsed: Value =
-        serde_json::from_slice(&read(&index)?).map_err(|error| damaged(&error.to_string()))?;
-    let map = parsed
-        .get("weight_map")
-        .and_then(Value::as_object)
-        .ok_or_else(|| damaged("no object weight_map"))?;
-    let mut names = BTreeSet::new();
-    for file in map.values() {
-        let file = file
-            .as_str()
-            .ok_or_else(|| damaged("weight_map holds a value that is no file name"))?;
-        // A name from outside must not lead out of the folder.
-        if Path::new(file).file_name().is_none_or(|name| name != file) {
-            return Err(damaged(&format!("{file:?} is no plain file name")));
-        }
-        names.insert(file);
-    }
-    let files = names
-        .into_iter()
-        .map(|name| Ok((name, read(&path.join(name))?)))
-        .collect::<Result<Vec<_>>>()?;
-    let shards: Vec<_> = files
+    let named: Vec<_> = beyond
         .iter()
-        .map(|(name, bytes)| Shard {
-            file: (*name).to_owned(),
-            bytes,
-        })
+        .map(|(id, token, _)| format!("{token:?} (id {id})"))
         .collect();
-    load(&shards, config)
-}
-
-fn end_of_text_ids(generation_config: &[u8]) -> Result<Vec<u32>> {
-    let parsed: Value = serde_json::from_slice(generation_config).map_err(|error| {
-        Error::config(
-            "(generation_config.json)",
-            format!("no valid JSON: {error}"),
+    Ok(told(
+        "tokens of the tokenizer without a row in the model's embedding",
+        &named,
+    )
+    .map(|told| {
+        format!(
+            "{told}: no prompt may have one, and none is sampled; take them out of \
+                 tokenizer.json, or add rows with transformers' resize_token_embeddings"
         )
-    })?;
-    match parsed.as_object() {
-        Some(map) => crate::config::token_ids_in(map, "eos_token_id"),
-        None => Err(Error::config(
-            "(generation_config.json)",
-            "not a JSON object",
-        )),
-    }
+    }))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(io("reading", path))
+/// "WHAT (how many): the first few", if there is any.
+pub(crate) fn told(what: &str, names: &[String]) -> Option<String> {
+    const SHOWN: usize = 4;
+    if names.is_empty() {
+        return None;
+    }
+    let shown = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    Some(format!("{what} ({}): {shown}{more}", names.len()))
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// What a model's name begins with where a path is expected.
@@ -71,6 +73,12 @@ impl HubModel {
         self.snapshot_in(cache().as_deref())
     }
 
+    /// The commit that the local cache has of it, where no revision was named: branches move.
+    fn commit(&self) -> Option<String> {
+        let snapshot = self.snapshot().ok().filter(|_| self.revision == MAIN)?;
+        Some(snapshot.file_name()?.to_string_lossy().into_owned())
+    }
+
     fn folder_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
         let Some(cache) = cache else {
             return Err(self.refuse("there is no cache folder: set HF_HOME".to_owned()));
@@ -112,6 +120,38 @@ impl HubModel {
     }
 }
 
+/// What adapters were trained on, as PEFT's `adapter_config.json` names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseModel {
+    /// `OWNER/NAME` on the hub, or a folder.
+    pub name_or_path: String,
+    /// On the hub, the revision: the commit where none was named.
+    pub revision: Option<String>,
+}
+
+impl BaseModel {
+    /// The model that [`crate::ModelFolder::open`] finds at `path`; `None` where there is none.
+    ///
+    /// # Errors
+    /// A name no model can have.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        let named = HubModel::of(path)?;
+        if named.is_none() && path.exists() {
+            let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            return Ok(Some(Self {
+                name_or_path: folder.display().to_string(),
+                revision: None,
+            }));
+        }
+        let cached = || called(path).filter(|model| model.snapshot().is_ok());
+        Ok(named.or_else(cached).map(|model| Self {
+            revision: Some(model.commit().unwrap_or_else(|| model.revision.clone())),
+            name_or_path: model.repository,
+        }))
+    }
+}
+
 /// A name from outside must not lead out of the cache.
 fn is_plain(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -131,14 +171,18 @@ pub(crate) fn locate(path: &Path) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    let parts: Vec<_> = path.iter().map(std::ffi::OsStr::to_string_lossy).collect();
-    let found = match parts.as_slice() {
-        [.., owner, name] => HubModel::parse(&format!("{owner}/{name}")),
-        _ => return Ok(path.to_owned()),
-    };
     // The path is what was asked for: its own error is clearer than the cache's.
-    let found = found.and_then(|model| model.snapshot());
-    Ok(found.unwrap_or_else(|_| path.to_owned()))
+    let found = called(path).and_then(|model| model.snapshot().ok());
+    Ok(found.unwrap_or_else(|| path.to_owned()))
+}
+
+/// The model that the end of a path can be the name of.
+fn called(path: &Path) -> Option<HubModel> {
+    let parts: Vec<_> = path.iter().map(std::ffi::OsStr::to_string_lossy).collect();
+    match parts.as_slice() {
+        [.., owner, name] => HubModel::parse(&format!("{owner}/{name}")).ok(),
+        _ => None,
+    }
 }
 
 /// The cache folder, as huggingface_hub finds it.
@@ -216,6 +260,25 @@ mod tests {
         let model = HubModel::parse("Qwen/Tiny").unwrap();
         let message = model.snapshot_in(None).unwrap_err().to_string();
         assert!(message.contains("HF_HOME"), "{message}");
+    }
+
+    #[test]
+    fn a_base_is_a_folder_or_a_name_with_its_revision() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".");
+        let base = BaseModel::of(&path).unwrap().unwrap();
+        let whole = folder.path().canonicalize().unwrap();
+        assert_eq!(
+            (base.name_or_path, base.revision),
+            (whole.display().to_string(), None)
+        );
+        // Not in any cache, so nothing more is known than what was named.
+        let named = |name: &str| BaseModel::of(Path::new(name)).unwrap();
+        let base = named("hf://nobody-of-this-name/tiny@v2").unwrap();
+        assert_eq!(base.name_or_path, "nobody-of-this-name/tiny");
+        assert_eq!(base.revision.as_deref(), Some("v2"));
+        assert_eq!(named("/nowhere/at/all"), None);
+        assert!(BaseModel::of(Path::new("hf://a b")).is_err());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use folder::ModelFolder;
 pub use footprint::{BatchShape, Footprint, GenerationShape};
 pub use generate::{Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
-pub use hub::{HubModel, token_file};
+pub use hub::{BaseModel, HubModel, token_file};
 pub use lora::LoraConfig;
 pub use ops::Values;
 pub use packed::{Packed, Scored, Targets};

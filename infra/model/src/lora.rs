@@ -12,7 +12,7 @@ use crate::cpu::{multiversion, rows_in_parallel};
 use crate::layer::LayerIndex;
 use crate::ops::{self, Values, linear, values};
 use crate::params::{self, ParamSpec};
-use crate::{Decoder, Error, Gradients, ParamSet, Precision, Result};
+use crate::{BaseModel, Decoder, Error, Gradients, ParamSet, Precision, Result};
 
 /// Linear layers that can have an adapter, as PEFT's `target_modules` names them.
 const MODULES: [&str; 7] = [
@@ -208,11 +208,12 @@ impl Adapters {
         })
     }
 
-    fn config_json(&self) -> String {
+    fn config_json(&self, base: Option<&BaseModel>) -> String {
         let config = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": null,
+            "base_model_name_or_path": base.map(|base| &base.name_or_path),
+            "revision": base.and_then(|base| base.revision.as_ref()),
             "r": self.config.rank,
             "lora_alpha": self.config.alpha,
             "target_modules": self.config.target_modules,
@@ -305,8 +306,9 @@ impl Decoder {
     }
 
     /// Name and bytes of the files of a PEFT adapter folder: `adapter_model.safetensors`,
-    /// `adapter_config.json`. None without adapters.
-    pub fn peft_files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    /// `adapter_config.json`, which names `base` as what they were trained on. None without
+    /// adapters.
+    pub fn peft_files(&self, base: Option<&BaseModel>) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let Some(adapters) = &self.adapters else {
             return Ok(Vec::new());
         };
@@ -314,7 +316,10 @@ impl Decoder {
         let model = params::save(&adapters.params, name, None)?;
         Ok(vec![
             ("adapter_model.safetensors", model),
-            ("adapter_config.json", adapters.config_json().into_bytes()),
+            (
+                "adapter_config.json",
+                adapters.config_json(base).into_bytes(),
+            ),
         ])
     }
 

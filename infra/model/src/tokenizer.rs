@@ -1,7 +1,11 @@
+mod special;
+
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use tokenizers::AddedToken;
 
+pub(crate) use self::special::SpecialTokens;
 use crate::{Error, Result};
 
 /// Text to token ids and back, from a Hugging Face `tokenizer.json`.
@@ -9,6 +13,8 @@ use crate::{Error, Result};
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     eos_ids: Vec<u32>,
+    /// Rows of the embedding, where they are known.
+    rows: Option<usize>,
 }
 
 impl Tokenizer {
@@ -19,13 +25,23 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json`. A token called `<eos>` counts as end of text; for other
     /// spellings set the ids from `config.json` with [`Tokenizer::with_eos_ids`].
+    ///
+    /// Truncation and padding that the file has are those of the last call of whoever saved it,
+    /// and not used, as transformers does not use them: a prompt is encoded whole.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|error| Error::Tokenizer {
+        let refuse = |error: tokenizers::Error| Error::Tokenizer {
             action: "reading tokenizer.json".to_owned(),
             problem: format!("{error}; use the file as `tokenizers` writes it"),
-        })?;
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(refuse)?;
+        inner.with_truncation(None).map_err(refuse)?;
+        inner.with_padding(None);
         let eos_ids = inner.token_to_id("<eos>").into_iter().collect();
-        Ok(Self { inner, eos_ids })
+        Ok(Self {
+            inner,
+            eos_ids,
+            rows: None,
+        })
     }
 
     /// One token per character, ascending from id 2 after `<pad>` (0) and `<eos>` (1). A
@@ -61,6 +77,14 @@ impl Tokenizer {
     #[must_use]
     pub fn with_eos_ids(mut self, ids: Vec<u32>) -> Self {
         self.eos_ids = ids;
+        self
+    }
+
+    /// The same tokenizer before an embedding of `rows` rows: a text with a token beyond them is
+    /// refused.
+    #[must_use]
+    pub(crate) fn with_rows(mut self, rows: usize) -> Self {
+        self.rows = Some(rows);
         self
     }
 
@@ -102,7 +126,20 @@ impl Tokenizer {
                     },
                 ),
             })?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids().to_vec();
+        let beyond = |id: &&u32| self.rows.is_some_and(|rows| **id as usize >= rows);
+        if let (Some(&id), Some(rows)) = (ids.iter().find(beyond), self.rows) {
+            let token = self.token(id).unwrap_or_default();
+            return Err(Error::Tokenizer {
+                action: format!("encoding {:?}", excerpt(text)),
+                problem: format!(
+                    "token {token:?} (id {id}) has no row in the model's embedding of {rows}: \
+                     remove it from the text, or add a row for it with transformers' \
+                     resize_token_embeddings"
+                ),
+            });
+        }
+        Ok(ids)
     }
 
     /// Text of `ids`, special tokens left out.
@@ -135,10 +172,42 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The token with the largest id, which need not be the number of tokens less one.
-    pub(crate) fn last_token(&self) -> Option<(String, u32)> {
+    /// Tokens with an id of `rows` or more in the order of their ids, and whether each was added
+    /// to the vocabulary.
+    pub(crate) fn beyond(&self, rows: usize) -> Vec<(u32, String, bool)> {
         let vocabulary = self.inner.get_vocab(true).into_iter();
-        vocabulary.max_by_key(|(_, id)| *id)
+        let mut beyond: Vec<_> = vocabulary
+            .filter(|(_, id)| *id as usize >= rows)
+            .map(|(token, id)| (id, self.has_added(&token), token))
+            .map(|(id, added, token)| (id, token, added))
+            .collect();
+        beyond.sort();
+        beyond
+    }
+
+    /// Tokens that were added to the vocabulary, in the order of their ids.
+    fn added_tokens(&self) -> Vec<AddedToken> {
+        let mut added: Vec<_> = self.inner.get_added_tokens_decoder().into_iter().collect();
+        added.sort_by_key(|(id, _)| *id);
+        added.into_iter().map(|(_, token)| token).collect()
+    }
+
+    fn has_added(&self, token: &str) -> bool {
+        self.inner
+            .get_added_vocabulary()
+            .get_vocab()
+            .contains_key(token)
+    }
+
+    /// Adds tokens, or other properties to those it has. With `split` special tokens in a text are
+    /// taken for plain text.
+    fn add(&mut self, tokens: Vec<AddedToken>, split: bool) -> Result<()> {
+        self.inner.set_encode_special_tokens(split);
+        let added = self.inner.add_tokens(tokens);
+        added.map(|_count| ()).map_err(|error| Error::Tokenizer {
+            action: "adding the special tokens of the model folder".to_owned(),
+            problem: error.to_string(),
+        })
     }
 
     /// Id of the token spelled `token`.

@@ -185,7 +185,15 @@ fn rope(keys: &Keys<'_>) -> Result<(f64, Option<Llama3Scaling>)> {
     let Value::Object(map) = value else {
         return Err(keys.wrong(key, "not an object"));
     };
-    let prefix = format!("{key}.");
+    // Written for each kind of layer, of which there is one here.
+    let (map, prefix) = match map.get("full_attention") {
+        Some(Value::Object(inner)) => (inner, format!("{key}.full_attention.")),
+        _ => (map, format!("{key}.")),
+    };
+    if let Some((other, _)) = map.iter().find(|(_, value)| value.is_object()) {
+        let problem = "an object of its own is not supported";
+        return Err(keys.wrong(&format!("{key}.{other}"), problem));
+    }
     let inner = Keys {
         map,
         prefix: &prefix,

@@ -76,6 +76,20 @@ fn both_spellings_of_the_rotation_mean_the_same() {
 }
 
 #[test]
+fn a_rotation_written_for_each_kind_of_layer_is_read() {
+    let of_layers = |kind: &str| {
+        let rotation = json!({"rope_type": "default", "rope_theta": 77.0});
+        parse(&with(&json!({"rope_parameters": {kind: rotation}})))
+    };
+    assert_eq!(of_layers("full_attention").unwrap().rope_theta, 77.0);
+    let message = of_layers("sliding_attention").unwrap_err().to_string();
+    assert!(
+        message.contains("rope_parameters.sliding_attention"),
+        "{message}"
+    );
+}
+
+#[test]
 fn saving_keeps_foreign_keys_and_says_f32() {
     let json: Value = serde_json::from_str(&parse(&published()).unwrap().to_json()).unwrap();
     assert_eq!(json["bos_token_id"], 3);

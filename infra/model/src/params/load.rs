@@ -1,9 +1,13 @@
+mod extra;
+mod foreign;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, TensorView, View};
 
-use super::ParamSet;
+use super::names::Names;
+use super::{ParamSet, ParamSpec};
 use crate::lora::{Adapters, Delta};
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
@@ -16,72 +20,212 @@ pub(crate) struct Shard<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// A checkpoint, loaded.
+pub(crate) struct Loaded {
+    /// Its parameters.
+    pub(crate) params: ParamSet,
+    /// Whether its head is its embedding.
+    pub(crate) tied: bool,
+    /// What a user should know of how it was read.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Loaded {
+    /// Nothing, for whoever asks for shapes only.
+    pub(crate) fn none(config: &ModelConfig) -> Result<Self> {
+        Ok(Self {
+            params: ParamSet::of(Vec::new(), |_| Ok(Vec::new()))?,
+            tied: config.tie_word_embeddings,
+            notes: Vec::new(),
+        })
+    }
+
+    /// The bytes of one file.
+    pub(crate) fn of_file(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+        let file = "model.safetensors".to_owned();
+        load(&[Shard { file, bytes }], config)
+    }
+}
+
+/// A tensor and the file it lies in.
+struct Found<'a> {
+    view: TensorView<'a>,
+    file: &'a str,
+}
+
 /// Loads a checkpoint that is spread over `shards`.
-pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<ParamSet> {
-    let mut found: BTreeMap<String, TensorView<'_>> = BTreeMap::new();
+///
+/// As transformers does: of a tied model the embedding or the head will do, and if it has both and
+/// they differ they are not tied; tensors the decoder does not know are left out. Tensors of its own
+/// layers it would have to compute with are refused.
+pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded> {
+    let mut opened = Vec::with_capacity(shards.len());
     for shard in shards {
-        let tensors = SafeTensors::deserialize(shard.bytes).map_err(|error| Error::Weights {
-            file: shard.file.clone(),
-            problem: error.to_string(),
-        })?;
-        for (name, view) in tensors.tensors() {
-            if found.insert(name.clone(), view).is_some() {
-                return Err(Error::parameter(
-                    &name,
-                    format!("twice, again in {}", shard.file),
-                ));
+        opened.push((shard, foreign::open(&shard.file, shard.bytes)?));
+    }
+    let all = opened.iter().flat_map(|(_, tensors)| tensors.names());
+    let names = Names::of(all).map_err(|prefixes| Error::Weights {
+        file: shards
+            .first()
+            .map_or_else(String::new, |shard| shard.file.clone()),
+        problem: format!("several models are in it, as {prefixes} say: save one of them alone"),
+    })?;
+    let mut found: BTreeMap<String, Found<'_>> = BTreeMap::new();
+    for (shard, tensors) in &opened {
+        for (given, view) in tensors.tensors() {
+            let (name, file) = (names.read(&given), shard.file.as_str());
+            if found.insert(name, Found { view, file }).is_some() {
+                return Err(Error::parameter(&given, format!("twice, again in {file}")));
             }
         }
     }
-    // Tied checkpoints may carry a copy of the embedding as their head.
-    if config.tie_word_embeddings
-        && let Some(head) = found.remove("lm_head.weight")
-        && let Some(embedding) = found.get("model.embed_tokens.weight")
-        && (head.dtype(), head.data()) != (embedding.dtype(), embedding.data())
-    {
-        return Err(Error::parameter(
-            "lm_head.weight",
-            "is no copy of model.embed_tokens.weight, and config.json says that the two are tied: \
-             leave it out, or set tie_word_embeddings to false",
-        ));
-    }
-    // Old Llama exports carry the rotary frequencies, which follow from the config.
-    found.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
+    let mut notes: Vec<_> = names.note().into_iter().collect();
+    let tied = config.tie_word_embeddings && !unties(&mut found, &mut notes);
+    let mut config = config.clone();
+    config.tie_word_embeddings = tied;
+    let config = &config;
+    let one_of_two = found.contains_key(HEAD) != found.contains_key(EMBEDDING);
     let params = ParamSet::build(config, |spec| match found.remove(spec.name()) {
-        Some(view) => read(spec.name(), spec.shape(), &view),
+        Some(tensor) => read(spec.name(), spec.shape(), &tensor.view)
+            .map_err(|error| in_file(error, tensor.file, shards.len())),
         None => Err(Error::parameter(
             spec.name(),
-            format!(
-                "missing; config.json asks for it with shape {:?}",
-                spec.shape()
-            ),
+            absent(spec, &found, one_of_two),
         )),
     })?;
-    if let Some((name, view)) = found.first_key_value() {
-        return Err(Error::parameter(
-            name,
-            format!(
-                "shape {:?}, not expected by config.json; the model may be of another architecture",
-                view.shape()
-            ),
-        ));
+    notes.extend(extra::refuse_needed(&found, config)?);
+    Ok(Loaded {
+        params,
+        tied,
+        notes,
+    })
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Takes one of the two names of a tied model's tensor out; whether there are two tensors instead.
+fn unties(found: &mut BTreeMap<String, Found<'_>>, notes: &mut Vec<String>) -> bool {
+    let Some(head) = found.remove(HEAD) else {
+        return false;
+    };
+    let Some(embedding) = found.get(EMBEDDING) else {
+        // What shares memory is saved once, under the name that comes first or last.
+        found.insert(EMBEDDING.to_owned(), head);
+        return false;
+    };
+    let same =
+        (head.view.dtype(), head.view.data()) == (embedding.view.dtype(), embedding.view.data());
+    if same {
+        return false;
     }
-    Ok(params)
+    found.insert(HEAD.to_owned(), head);
+    notes.push(format!(
+        "config.json says tie_word_embeddings and the weights have a {HEAD} that is no copy of \
+         {EMBEDDING}: they are not tied, as transformers does not tie them"
+    ));
+    true
+}
+
+/// The error with the file, where there are several.
+fn in_file(error: Error, file: &str, files: usize) -> Error {
+    match error {
+        Error::Parameter { name, problem } if files > 1 => Error::Parameter {
+            name,
+            problem: format!("{problem} (in {file})"),
+        },
+        other => other,
+    }
+}
+
+/// Why a tensor may be missing.
+fn absent(spec: &ParamSpec, found: &BTreeMap<String, Found<'_>>, one_of_two: bool) -> String {
+    let (name, shape) = (spec.name(), spec.shape());
+    let missing = format!("missing; config.json asks for it with shape {shape:?}");
+    if let Some(marks) = quantised(name, found) {
+        return format!(
+            "{missing}, and the weights have {marks}: they are quantised; take the model \
+                        that is not, or dequantise and save it with transformers"
+        );
+    }
+    if found
+        .keys()
+        .any(|name| name.contains(".lora_A") || name.contains(".base_layer."))
+    {
+        return format!(
+            "{missing}, and the weights have LoRA adapters that are not merged: merge \
+                        them with peft's merge_and_unload, and save_pretrained the result"
+        );
+    }
+    if one_of_two && (name == HEAD || name == EMBEDDING) {
+        return format!(
+            "{missing}; if the model's head is its embedding, set tie_word_embeddings to \
+                        true in config.json"
+        );
+    }
+    missing
+}
+
+/// What the tensors of a quantised one are called that are there instead of it.
+fn quantised(name: &str, found: &BTreeMap<String, Found<'_>>) -> Option<String> {
+    let module = name.strip_suffix("weight")?;
+    let marks = [
+        "qweight",
+        "weight_packed",
+        "weight_scale",
+        "blocks",
+        "scales",
+    ];
+    let there = marks.iter().map(|mark| format!("{module}{mark}"));
+    there.into_iter().find(|name| found.contains_key(name))
 }
 
 /// The values of a tensor that must have this shape, as f32.
 pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> {
-    if view.shape() != shape {
+    let dtype = view.dtype();
+    if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        let quantised = if matches!(dtype, Dtype::BOOL) {
+            ""
+        } else {
+            ", which quantised weights are of"
+        };
         return Err(Error::parameter(
             name,
             format!(
-                "shape {:?}, but config.json asks for {shape:?}",
+                "dtype {dtype:?}{quantised} is not supported; take the model that is not quantised, \
+                 or convert it to F32, F16 or BF16"
+            ),
+        ));
+    }
+    if view.shape() != shape {
+        let resized = match (view.shape(), shape) {
+            ([rows, width], [asked, of]) if width == of && rows != asked => {
+                format!("; if the embedding was resized, set vocab_size to {rows} in config.json")
+            }
+            _ => String::new(),
+        };
+        let resized = if name == EMBEDDING || name == HEAD {
+            resized
+        } else {
+            String::new()
+        };
+        return Err(Error::parameter(
+            name,
+            format!(
+                "shape {:?}, but config.json asks for {shape:?}{resized}",
                 view.shape()
             ),
         ));
     }
     let bytes = view.data();
-    let values: Vec<f32> = match view.dtype() {
+    let values: Vec<f32> = match dtype {
+        Dtype::F64 => {
+            let (chunks, _) = bytes.as_chunks::<8>();
+            chunks
+                .iter()
+                .map(|bytes| f64::from_le_bytes(*bytes) as f32)
+                .collect()
+        }
         Dtype::F32 => {
             let (chunks, _) = bytes.as_chunks::<4>();
             chunks
@@ -97,18 +241,13 @@ pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result
                 .map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16))
                 .collect()
         }
-        Dtype::F16 => {
+        // F16.
+        _ => {
             let (chunks, _) = bytes.as_chunks::<2>();
             chunks
                 .iter()
                 .map(|bytes| f16_to_f32(u16::from_le_bytes(*bytes)))
                 .collect()
-        }
-        other => {
-            return Err(Error::parameter(
-                name,
-                format!("dtype {other:?} is not supported; convert it to F32, F16 or BF16"),
-            ));
         }
     };
     match values.iter().position(|value| !value.is_finite()) {

@@ -1,6 +1,7 @@
 //! Named parameters of a decoder.
 
 mod load;
+mod names;
 mod spec;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) use self::load::{Shard, load, read, save};
+pub(crate) use self::load::{Loaded, Shard, load, read, save};
 pub use self::spec::ParamSpec;
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
@@ -114,16 +115,18 @@ impl ParamSet {
     /// Reads one safetensors file; f16 and bf16 become f32.
     ///
     /// # Errors
-    /// Names the tensor that is missing, not expected, misshapen, of an unsupported dtype, or
-    /// holds a value that is not finite.
+    /// Names the tensor that is missing, misshapen, of an unsupported dtype, holds a value that is
+    /// not finite, or that a layer would have to compute with and this decoder does not.
     pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
-        load(
-            &[Shard {
-                file: "model.safetensors".to_owned(),
-                bytes,
-            }],
-            config,
-        )
+        let loaded = Loaded::of_file(bytes, config)?;
+        if loaded.tied != config.tie_word_embeddings {
+            return Err(Error::parameter(
+                "lm_head.weight",
+                "is no copy of model.embed_tokens.weight, and config.json says that the two are \
+                 tied: leave it out, or set tie_word_embeddings to false",
+            ));
+        }
+        Ok(loaded.params)
     }
 
     /// One safetensors file of f32, tensors sorted by name: same values, same bytes.

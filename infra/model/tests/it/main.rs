@@ -1,11 +1,14 @@
 //! The decoder against other implementations, against itself, and against damaged files.
 
 mod candle_reference;
+mod chats;
 mod device;
 mod finite_difference;
 mod folder;
 mod models;
 mod modes;
+mod published;
 mod reference;
 mod sequences;
+mod special;
 mod threads;

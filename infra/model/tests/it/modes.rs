@@ -1,7 +1,8 @@
 //! Ways to compute that save memory: recomputation, bf16 products, adapters.
 
 use vintage_model::{
-    Compute, Decoder, Gradients, LoraConfig, ModelConfig, Packed, ParamSet, Precision, Targets,
+    BaseModel, Compute, Decoder, Gradients, LoraConfig, ModelConfig, Packed, ParamSet, Precision,
+    Targets,
 };
 
 use crate::models::{decoder, targets, tokens, variants, weights};
@@ -211,7 +212,12 @@ fn adapters_gradients_are_those_of_the_merged_weights_projected() {
 fn an_adapter_folder_is_pefts_and_reads_back() {
     let (_, config) = variants().remove(3);
     let trained = adapted(decoder(&config, 0.35, 11), 1);
-    let files = trained.peft_files().unwrap();
+    let base = BaseModel {
+        name_or_path: "Tiny/Qwen".to_owned(),
+        revision: Some("v2".to_owned()),
+    };
+    let base = Some(&base);
+    let files = trained.peft_files(base).unwrap();
     let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["adapter_model.safetensors", "adapter_config.json"]);
     let tensors = safetensors::SafeTensors::deserialize(&files[0].1).unwrap();
@@ -222,15 +228,17 @@ fn an_adapter_folder_is_pefts_and_reads_back() {
     assert_eq!(tensors.len(), 2 * 7 * 2);
     let settings: serde_json::Value = serde_json::from_slice(&files[1].1).unwrap();
     assert_eq!(settings["peft_type"], "LORA");
+    assert_eq!(settings["base_model_name_or_path"], "Tiny/Qwen");
+    assert_eq!(settings["revision"], "v2");
     assert_eq!(
         (&settings["r"], &settings["lora_alpha"]),
         (&3.into(), &6.0.into())
     );
 
     let mut again = adapted(decoder(&config, 0.35, 11), 2);
-    assert_ne!(again.peft_files().unwrap(), files);
+    assert_ne!(again.peft_files(base).unwrap(), files);
     again.load_adapters(&files[0].1).unwrap();
-    assert_eq!(again.peft_files().unwrap(), files);
+    assert_eq!(again.peft_files(base).unwrap(), files);
     assert_eq!(
         again.to_safetensors().unwrap(),
         trained.to_safetensors().unwrap()
