@@ -1,6 +1,10 @@
-use std::ops::Range;
-
-use crate::{Number, scan};
+use crate::{
+    Number,
+    answer::{Final, final_answer},
+    boxes::Boxes,
+    scan,
+    sentence::stated_number as stated_number_of,
+};
 
 /// A number and the text that states it.
 pub(crate) struct Found<'a> {
@@ -23,18 +27,57 @@ pub fn last_number(text: &str) -> Option<&str> {
     last(text).map(|found| found.text)
 }
 
-/// The first one.
-pub(crate) fn first_number(text: &str) -> Option<&str> {
-    first(text).map(|found| found.text)
+/// A completion's final number, if its final answer states one.
+pub(crate) fn final_number(completion: &str, open: bool) -> Option<Found<'_>> {
+    match final_answer(completion, open)? {
+        Final::Boxed(content) => alone(content),
+        Final::Boxes(_, contents) => {
+            let mut numbers: Vec<_> = contents.into_iter().map(alone).collect::<Option<_>>()?;
+            let last = numbers.pop()?;
+            let same = |found: &Found<'_>| found.number.equals(&last.number);
+            numbers.iter().all(same).then_some(last)
+        }
+        Final::Hashes(sentence) | Final::Announced(sentence) => {
+            whole(sentence).or_else(|| whole(stated_number_of(sentence)?))
+        }
+        Final::Ending(ending) if ending.doubt.is_some() => None,
+        Final::Ending(ending) => ending.bold().and_then(alone).or_else(|| last(ending.text)),
+    }
 }
 
-/// A completion's final number: that of its last mark, or else its last one.
-pub(crate) fn final_number(completion: &str) -> Option<Found<'_>> {
-    match mark(completion) {
-        Some(Mark::Boxed(content)) => whole(content).or_else(|| last(content)),
-        Some(Mark::Hashes(line)) => whole(line).or_else(|| first(line)),
-        None => last(completion),
+/// The number that a box or a text in bold holds, if it holds no other, is not in a formula
+/// (`\\sqrt{16}`, `2x`) and, in an equation, stands behind its last sign.
+fn alone(content: &str) -> Option<Found<'_>> {
+    if let Some(found) = whole(content) {
+        return Some(found);
     }
+    let behind = content
+        .rfind(['=', '≈'])
+        .map_or(content, |at| &content[at + 1..]);
+    let mut numbers = scan::numbers(behind);
+    let (begin, lexeme) = numbers.next()?;
+    let (before, after) = (&behind[..begin], &behind[lexeme.end..]);
+    let computes = |text: &str| {
+        const SIGNS: [char; 12] = ['+', '*', '×', '·', '√', 'π', '±', '!', '<', '>', '≤', '≥'];
+        const COMMANDS: [&str; 12] = [
+            "\\sqrt", "\\pi", "\\cdot", "\\times", "\\frac", "\\dfrac", "\\pm", "\\log", "\\ln",
+            "\\sin", "\\cos", "\\tan",
+        ];
+        text.contains(SIGNS) || COMMANDS.iter().any(|command| text.contains(command))
+    };
+    // A letter behind the number that is no unit is a variable.
+    let mut letters = after.chars();
+    let variable = letters
+        .next()
+        .is_some_and(|c| "xyznkabeipqrtuvw".contains(c))
+        && !letters.next().is_some_and(char::is_alphabetic);
+    if numbers.next().is_some() || computes(before) || computes(after) || variable {
+        return None;
+    }
+    Some(Found {
+        number: lexeme.number?,
+        text: behind[begin..lexeme.end].trim(),
+    })
 }
 
 /// What a known answer says: what its last mark holds, or all of it.
@@ -73,14 +116,6 @@ fn whole(text: &str) -> Option<Found<'_>> {
     })
 }
 
-fn first(text: &str) -> Option<Found<'_>> {
-    let (begin, lexeme) = scan::numbers(text).next()?;
-    Some(Found {
-        number: lexeme.number?,
-        text: text[begin..lexeme.end].trim(),
-    })
-}
-
 fn last(text: &str) -> Option<Found<'_>> {
     let (begin, lexeme) = scan::numbers(text).last()?;
     Some(Found {
@@ -89,53 +124,12 @@ fn last(text: &str) -> Option<Found<'_>> {
     })
 }
 
-/// A closed `\boxed{…}` or `\fbox{…}`.
-pub(crate) struct Boxed {
-    /// Where its command begins.
-    pub(crate) begin: usize,
-    /// What stands between its braces.
-    pub(crate) content: Range<usize>,
-}
-
-/// All that are closed, in the order in which they are.
-///
-/// In one pass, so that a text of nothing but opening marks costs no more than any other.
-pub(crate) fn boxes(text: &str) -> Vec<Boxed> {
-    // For every open brace, where its command begins and its content, if a mark opened it.
-    let mut open: Vec<Option<(usize, usize)>> = Vec::new();
-    let mut found = Vec::new();
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'\\' => {
-                escaped = !escaped;
-                continue;
-            }
-            b'{' if !escaped => {
-                let before = text[..at].trim_end_matches(' ');
-                let marks = ["\\boxed", "\\fbox"].into_iter();
-                let mut command = marks.filter_map(|mark| before.strip_suffix(mark));
-                open.push(command.next().map(|before| (before.len(), at + 1)));
-            }
-            b'}' if !escaped => {
-                if let Some((begin, content)) = open.pop().flatten() {
-                    let content = content..at;
-                    found.push(Boxed { begin, content });
-                }
-            }
-            _ => {}
-        }
-        escaped = false;
-    }
-    found
-}
-
 fn boxed_at(text: &str) -> Option<(usize, &str)> {
-    let content = boxes(text).pop()?.content;
+    let content = Boxes::of(text).closed.pop()?.content;
     Some((content.start, &text[content]))
 }
 
-pub(crate) fn hashes_at(text: &str) -> Option<(usize, &str)> {
+fn hashes_at(text: &str) -> Option<(usize, &str)> {
     let begin = text.rfind("####")? + 4;
     let line = text[begin..].lines().next().unwrap_or_default().trim();
     Some((begin, line))

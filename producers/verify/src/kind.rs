@@ -6,19 +6,21 @@ use crate::{
     Number,
     extract::{Found, final_number, stated_number},
     math,
+    thought::{has_thought, is_open, spoken},
 };
 
 /// How completions of a prompt set are compared with their answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
-    /// The whole completion is the answer, apart from white space at both ends.
+    /// All that is said behind the thoughts is the answer, apart from white space at both ends.
     Exact,
-    /// The completion ends in a number: in `\boxed{…}`, behind `####`, or else the last one.
+    /// The final answer is a number: in `\boxed{…}`, behind `####`, behind “the answer is”, or else
+    /// the last one.
     Number,
-    /// The completion ends in a mathematical answer: in `\boxed{…}`, behind `####`, behind “the
-    /// answer is”, or else the last formula or number. Compared by value: fractions, roots, sets,
-    /// intervals, equations, units and the like, however they are written.
+    /// The final answer is mathematical: in `\boxed{…}`, behind `####`, behind “the answer is”, or
+    /// else the last formula or number. Compared by value: fractions, roots, sets, intervals,
+    /// equations, units and the like, however they are written.
     Math,
 }
 
@@ -91,9 +93,24 @@ pub struct Verdict {
 /// A completion without an answer is wrong, and so is every completion where `answer` fails
 /// [`AnswerKind::check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
+    judge(kind, completion, answer, false)
+}
+
+/// The same for a completion of `prompt`, which may end in a thought that it opens, as some chat
+/// templates do: there is no answer before that thought ends.
+pub fn is_correct_after(kind: AnswerKind, prompt: &str, completion: &str, answer: &str) -> Verdict {
+    judge(kind, completion, answer, is_open(prompt))
+}
+
+fn judge(kind: AnswerKind, completion: &str, answer: &str, open: bool) -> Verdict {
     match kind {
         AnswerKind::Exact => {
-            let text = completion.trim();
+            let said = if has_thought(answer) {
+                Some(completion)
+            } else {
+                spoken(completion, open)
+            };
+            let text = said.unwrap_or_default().trim();
             let correct = !text.is_empty() && text == answer.trim();
             Verdict {
                 correct,
@@ -101,7 +118,7 @@ pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
             }
         }
         AnswerKind::Number => {
-            let found = final_number(completion);
+            let found = final_number(completion, open);
             let equals = |number: &Number| {
                 stated_number(answer).is_some_and(|known| known.number.equals(number))
             };
@@ -112,7 +129,7 @@ pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
             }
         }
         AnswerKind::Math => {
-            let (correct, found) = math::judge(completion, answer);
+            let (correct, found) = math::judge(completion, answer, open);
             Verdict {
                 correct,
                 extracted: found.map(str::to_owned),

@@ -6,6 +6,7 @@
 
 mod approx;
 mod canon;
+mod clock;
 mod compare;
 mod find;
 mod float;
@@ -24,15 +25,20 @@ mod tree;
 mod unit;
 mod value;
 
+use std::borrow::Cow;
+
 use crate::{Number, extract::stated};
 use canon::Reading;
+use clock::clock;
+use find::Candidate;
 use fuel::{Fuel, Stop};
 use token::Token;
 
-/// Whether a completion's final answer is the known one, and what that answer is.
-pub(crate) fn judge<'a>(completion: &'a str, answer: &str) -> (bool, Option<&'a str>) {
-    let found = find::candidates(completion);
-    let first = found.first().copied();
+/// Whether a completion's final answer is the known one, and what that answer is. `open` says that
+/// the prompt has opened a thought.
+pub(crate) fn judge<'a>(completion: &'a str, answer: &str, open: bool) -> (bool, Option<&'a str>) {
+    let found = find::candidates(completion, open);
+    let first = found.first().map(|candidate| candidate.text);
     if check(answer).is_err() {
         return (false, first);
     }
@@ -41,7 +47,7 @@ pub(crate) fn judge<'a>(completion: &'a str, answer: &str) -> (bool, Option<&'a 
     let right = found
         .into_iter()
         .find(|candidate| equal(stated(answer), candidate, &mut fuel) == Ok(true));
-    (right.is_some(), right.or(first))
+    (right.is_some(), right.map(|right| right.text).or(first))
 }
 
 /// Whether a known answer can be compared with; if not, why.
@@ -67,18 +73,43 @@ pub(crate) fn check(answer: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn equal(known: &str, given: &str, fuel: &mut Fuel) -> Result<bool, Stop> {
-    if let (Some(known), Some(given)) = (Number::parse(known), Number::parse(given))
-        && known.equals(&given)
+fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, Stop> {
+    if let (Some(known), [given]) = (Number::parse(known), given.parts.as_slice())
+        && Number::parse(given).is_some_and(|given| known.equals(&given))
     {
         return Ok(true);
     }
-    let (known, given) = (lex::tokens(known, fuel)?, lex::tokens(given, fuel)?);
+    let known = lex::tokens(known, fuel)?;
+    // What stands in boxes of their own is a list, whatever joins them.
+    let mut all = Vec::new();
+    for part in &given.parts {
+        if !all.is_empty() {
+            all.push(Token::Mark(','));
+        }
+        all.extend(lex::tokens(&unmarked(part), fuel)?);
+    }
+    let given = all;
     let (known, given) = (ended(&known), ended(&given));
     if known.is_empty() || given.is_empty() {
         return Ok(false);
     }
+    let given = if same_text(known, given) {
+        given
+    } else {
+        unnamed(given)
+    };
     if same_text(known, given) {
+        return Ok(true);
+    }
+    if let (Some(known), Some(given)) = (clock(known), clock(given)) {
+        if known.is(given) {
+            return Ok(true);
+        }
+        if known.half.is_some() || given.half.is_some() {
+            return Ok(false);
+        }
+    }
+    if says_so(known, given) {
         return Ok(true);
     }
     if let Some(known) = choice(known, false) {
@@ -133,8 +164,21 @@ fn ended(tokens: &[Token]) -> &[Token] {
     let stops = tokens
         .iter()
         .rev()
-        .take_while(|token| token.is('.') || token.is(','));
+        .take_while(|token| token.is('.') || token.is(',') || token.is('\n') || token.is('。'));
     &tokens[..tokens.len() - stops.count()]
+}
+
+/// A text without Markdown's bold, which is no power: `**24** pens`, but `2**10`.
+fn unmarked(text: &str) -> Cow<'_, str> {
+    let Some(begin) = text.find("**") else {
+        return Cow::Borrowed(text);
+    };
+    let digits = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == ')');
+    let behind = text[begin + 2..].chars().next();
+    if digits(text[..begin].chars().next_back()) && digits(behind) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace("**", ""))
 }
 
 /// Whether both are written alike; words in small letters or capital ones.
@@ -167,6 +211,41 @@ fn same_text(a: &[Token], b: &[Token]) -> bool {
     text(a) == text(b)
 }
 
+/// Without the words that name what the rest is: `Total area = 24`.
+fn unnamed(tokens: &[Token]) -> &[Token] {
+    let is_name = |token: &&Token| matches!(token, Token::Word(_) | Token::Symbol(_));
+    let name = tokens.iter().take_while(is_name).count();
+    let words = tokens[..name]
+        .iter()
+        .any(|token| matches!(token, Token::Word(_)));
+    match &tokens[name..] {
+        [sign, value @ ..] if words && sign.is('=') && !value.is_empty() => value,
+        _ => tokens,
+    }
+}
+
+/// Whether a sentence says that something is true, where `True` is known, or likewise false.
+fn says_so(known: &[Token], given: &[Token]) -> bool {
+    const OTHERWISE: [&str; 10] = [
+        "not", "isn", "never", "neither", "nor", "or", "true", "false", "wrong", "if",
+    ];
+    let word = |token: &Token| match token {
+        Token::Word(word) => Some(word.to_lowercase()),
+        _ => None,
+    };
+    let ([known], [before @ .., is, last]) = (known, given) else {
+        return false;
+    };
+    let known = word(known).filter(|known| matches!(known.as_str(), "true" | "false"));
+    known.is_some()
+        && word(last) == known
+        && word(is).as_deref() == Some("is")
+        && !before
+            .iter()
+            .filter_map(word)
+            .any(|word| OTHERWISE.contains(&word.as_str()))
+}
+
 /// Without the words that go with a choice: `the correct option is B`, `choice A is right`.
 fn unworded(tokens: &[Token]) -> &[Token] {
     const BEFORE: [&str; 7] = [
@@ -195,11 +274,25 @@ fn choice(tokens: &[Token], more: bool) -> Option<char> {
         let letter = name.chars().next().filter(|_| name.len() == 1)?;
         ('A'..='J').contains(&letter).then_some(letter)
     };
+    // One letter, and not another one beside it.
+    let single = |rest: &[Token]| {
+        let joins = |token: &&Token| {
+            let word = |word: &str| matches!(word, "or" | "and");
+            matches!(token, Token::Mark(',' | ';' | '/'))
+                || matches!(token, Token::Word(w) if word(w))
+        };
+        let joined = rest.iter().take_while(joins).count();
+        choice(&rest[joined..], true).is_none()
+    };
     match tokens {
         [only] => letter(only),
         [open, inside, close] if open.is('(') && close.is(')') => letter(inside),
-        [open, inside, close, ..] if more && open.is('(') && close.is(')') => letter(inside),
-        [first, end, ..] if more && (end.is(')') || end.is('.') || end.is(':')) => letter(first),
+        [open, inside, close, rest @ ..] if more && open.is('(') && close.is(')') => {
+            letter(inside).filter(|_| single(rest))
+        }
+        [first, end, rest @ ..] if more && (end.is(')') || end.is('.') || end.is(':')) => {
+            letter(first).filter(|_| single(rest))
+        }
         _ => None,
     }
 }

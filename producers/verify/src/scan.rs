@@ -10,9 +10,12 @@ pub(crate) struct Lexeme {
 
 const MINUS: [char; 2] = ['-', '−'];
 const CURRENCY: [&str; 9] = ["\\$", "$", "€", "£", "¥", "₹", "₩", "₽", "₺"];
-/// Between groups of three digits: the comma, as LaTeX writes it, and narrow spaces.
-const SEPARATORS: [&str; 6] = [",", "{,}", "\\,", "\u{a0}", "\u{2009}", "\u{202f}"];
-const FRACTIONS: [&str; 3] = ["\\frac", "\\dfrac", "\\tfrac"];
+/// Between groups of three digits: the comma, as LaTeX writes it, narrow spaces and apostrophes.
+const SEPARATORS: [&str; 9] = [
+    ",\\!", ",", "{,}", "\\,", "\u{a0}", "\u{2009}", "\u{202f}", "'", "’",
+];
+const FRACTIONS: [&str; 4] = ["\\frac", "\\dfrac", "\\tfrac", "\\cfrac"];
+const SUPERSCRIPTS: [char; 11] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹', '⁻'];
 
 /// The numbers of a text, left to right, with where they begin.
 ///
@@ -78,10 +81,9 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
         rest = spaced;
     }
     // The base of a power is not what the power comes to; a degree sign is no power.
-    let power = rest.starts_with('^')
-        && !["^\\circ", "^{\\circ}"]
-            .iter()
-            .any(|degree| rest.starts_with(degree));
+    let degree = ["^\\circ", "^{\\circ}", "^°"];
+    let power = rest.starts_with(SUPERSCRIPTS)
+        || rest.starts_with('^') && !degree.iter().any(|degree| rest.starts_with(degree));
     let number = (!denominator.is_zero() && !power).then_some(Number {
         numerator,
         denominator,
@@ -114,15 +116,31 @@ fn take_any(rest: &mut &str, signs: &[&str]) -> bool {
 
 /// `\frac{a}{b}` of integers.
 fn take_latex_fraction(rest: &mut &str, negative: bool) -> Option<(Decimal, Decimal)> {
-    let mut inner = FRACTIONS.iter().find_map(|name| rest.strip_prefix(name))?;
-    let minus = inner.strip_prefix("{-");
-    let negative = negative != minus.is_some();
-    inner = minus.or_else(|| inner.strip_prefix('{'))?;
-    let numerator = Decimal::new(negative, take_digits(&mut inner)?, "", 0);
-    inner = inner.strip_prefix("}{")?;
-    let denominator = Decimal::new(false, take_digits(&mut inner)?, "", 0);
-    *rest = inner.strip_prefix('}')?;
-    Some((numerator, denominator))
+    let inner = FRACTIONS.iter().find_map(|name| rest.strip_prefix(name))?;
+    let (minus, numerator, inner) = take_argument(inner)?;
+    let (minus_below, denominator, inner) = take_argument(inner)?;
+    if minus_below {
+        return None;
+    }
+    *rest = inner;
+    let numerator = Decimal::new(negative != minus, numerator, "", 0);
+    Some((numerator, Decimal::new(false, denominator, "", 0)))
+}
+
+/// An integer in braces, which may be negative, or the single digit that LaTeX takes without them;
+/// and what follows.
+fn take_argument(text: &str) -> Option<(bool, &str, &str)> {
+    let text = text.trim_start_matches(' ');
+    let Some(inside) = text.strip_prefix('{') else {
+        let digit = text.get(..1).filter(|digit| starts_with_digit(digit))?;
+        return Some((false, digit, &text[1..]));
+    };
+    let inside = inside.trim_start_matches(' ');
+    let minus = MINUS.iter().find_map(|sign| inside.strip_prefix(*sign));
+    let mut inner = minus.unwrap_or(inside);
+    let digits = take_digits(&mut inner)?;
+    let behind = inner.trim_start_matches(' ').strip_prefix('}')?;
+    Some((minus.is_some(), digits, behind))
 }
 
 /// Digits with thousands separators, a decimal part and a power of ten.

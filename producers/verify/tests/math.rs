@@ -13,11 +13,56 @@ fn judged(completion: &str, answer: &str) -> bool {
     is_correct(AnswerKind::Math, completion, answer).correct
 }
 
+/// The same for which part of a completion is judged; `␤` is a line feed.
+const FINAL: &str = include_str!("golden/final.tsv");
+
 #[test]
 fn the_table_holds() {
+    holds(TABLE, 300);
+}
+
+#[test]
+fn the_final_answer_is_what_is_judged() {
+    holds(FINAL, 200);
+}
+
+/// Both kinds look at the same place, so they say the same where the known answer is a number.
+#[test]
+fn numbers_are_judged_by_the_same_final_answer() {
     let mut wrong = Vec::new();
     let mut cases = 0;
-    for line in TABLE.lines().skip(1) {
+    for line in FINAL.lines().skip(1) {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [kind, answer, completion, verdict] = fields.as_slice() else {
+            panic!("not four fields: {line:?}");
+        };
+        // How numbers are written is each kind's own affair.
+        if *kind == "written" || AnswerKind::Number.check(answer).is_err() {
+            continue;
+        }
+        cases += 1;
+        let completion = completion.replace('␤', "\n");
+        let found = is_correct(AnswerKind::Number, &completion, answer);
+        if found.correct != (*verdict == "right") {
+            wrong.push(format!(
+                "{answer} | {line} is {verdict}: {:?}",
+                found.extracted
+            ));
+        }
+    }
+    assert!(cases >= 100, "{cases} cases");
+    assert!(
+        wrong.is_empty(),
+        "{} of {cases}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn holds(table: &str, least: usize) {
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for line in table.lines().skip(1) {
         let fields: Vec<_> = line.split('\t').collect();
         let [kind, answer, completion, verdict] = fields.as_slice() else {
             panic!("not four fields: {line:?}");
@@ -27,13 +72,13 @@ fn the_table_holds() {
             AnswerKind::Math.check(answer).err().map(|e| e.to_string()),
             None
         );
-        let correct = judged(completion, answer);
+        let correct = judged(&completion.replace('␤', "\n"), answer);
         if correct != (*verdict == "right") {
             wrong.push(format!("{kind}: {answer} | {completion} is {verdict}"));
         }
         cases += 1;
     }
-    assert!(cases >= 300, "{cases} cases");
+    assert!(cases >= least, "{cases} cases");
     assert!(
         wrong.is_empty(),
         "{} of {cases}:\n{}",

@@ -230,7 +230,9 @@ const NUMBERS: &[Case] = &[
     ("\\boxed{{42}}", "42", true, Some("42")),
     ("\\boxed{\\{42\\}}", "42", true, Some("42")),
     ("\\boxed{\\boxed{42}}", "42", true, Some("42")),
-    ("\\boxed{42", "42", true, Some("42")),
+    // Cut off, it may have begun any other number.
+    ("\\boxed{42", "42", false, None),
+    ("\\boxed{41}, no: \\boxed{42", "41", false, None),
     ("\\boxed{}", "42", false, None),
     ("42 \\boxed{}", "42", false, None),
     ("\\boxed{none} 42", "42", false, None),

@@ -1,6 +1,8 @@
+use crate::sentence::is_pictograph;
+
 use super::{
     fuel::{Fuel, Stop},
-    numeral::numeral,
+    numeral::{Separators, numeral},
     rational::Rational,
     token::{Token, greek, is_style, is_text},
     tree::Name,
@@ -29,6 +31,7 @@ pub(crate) fn tokens(text: &str, fuel: &mut Fuel) -> Result<Vec<Token>, Stop> {
         rest: text,
         tokens: Vec::new(),
         brackets: 0,
+        aligned: 0,
         fuel,
     };
     lexer.run(false)?;
@@ -40,6 +43,8 @@ struct Lexer<'a, 'f> {
     tokens: Vec<Token>,
     /// Round, square and set brackets that are open: commas in them separate.
     brackets: u32,
+    /// Environments of aligned lines that are open: their `&` only align.
+    aligned: u32,
     fuel: &'f mut Fuel,
 }
 
@@ -47,12 +52,13 @@ impl<'a> Lexer<'a, '_> {
     fn run(&mut self, in_text: bool) -> Result<(), Stop> {
         while let Some(next) = self.rest.chars().next() {
             self.fuel.burn(4)?;
-            if next.is_whitespace() || matches!(next, '$' | '~' | '€' | '£' | '¥' | '₹') {
+            let currency = matches!(next, '$' | '€' | '£' | '¥' | '₹' | '₩' | '₽' | '₺');
+            if next.is_whitespace() || currency || next == '~' || is_pictograph(next) {
                 self.rest = &self.rest[next.len_utf8()..];
             } else if next == '\\' {
                 self.command()?;
             } else if let Some((value, places, length)) =
-                numeral(self.rest, self.brackets == 0, self.fuel)?
+                numeral(self.rest, self.separators(), self.fuel)?
             {
                 self.tokens.push(Token::Number(value, places));
                 self.rest = &self.rest[length..];
@@ -60,10 +66,22 @@ impl<'a> Lexer<'a, '_> {
                 self.letters(in_text);
             } else {
                 self.rest = &self.rest[next.len_utf8()..];
-                self.character(next);
+                self.character(next)?;
             }
         }
         Ok(())
+    }
+
+    /// What may stand between groups of digits. Behind an index or a command the next digits are
+    /// another argument: `\log_2 128`.
+    fn separators(&self) -> Separators {
+        let argument = self.tokens.last().is_some_and(|token| {
+            token.is('_') || token.is('^') || matches!(token, Token::Command(_))
+        });
+        Separators {
+            commas: self.brackets == 0,
+            spaces: !argument,
+        }
     }
 
     fn mark(&mut self, mark: char) {
@@ -93,6 +111,10 @@ impl<'a> Lexer<'a, '_> {
             }
             return Ok(());
         }
+        if self.aligned > 0 && name == "\\" {
+            self.line();
+            return Ok(());
+        }
         if let Some(mark) = Token::mark(name) {
             self.mark(mark);
             return Ok(());
@@ -105,9 +127,13 @@ impl<'a> Lexer<'a, '_> {
             "sqrt" => self.single_digits("sqrt", 1),
             "pi" => self.tokens.push(Token::Symbol("π".to_owned())),
             "begin" => self.begin(),
-            "end" => {
+            "end" => match self.argument() {
+                Some(name) if is_aligned(name) => self.aligned = self.aligned.saturating_sub(1),
+                _ => self.tokens.push(Token::Mark('⟧')),
+            },
+            // How it looks, in braces.
+            "color" | "textcolor" | "hspace" | "vspace" | "phantom" | "hphantom" => {
                 self.argument();
-                self.tokens.push(Token::Mark('⟧'));
             }
             "mathbb" => {
                 let set = self.argument().unwrap_or_default().to_owned();
@@ -180,11 +206,32 @@ impl<'a> Lexer<'a, '_> {
             "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" => {
                 self.tokens.push(Token::Mark('⟦'));
             }
-            "cases" | "aligned" | "align" => {
+            name if is_aligned(name) => self.aligned += 1,
+            "cases" => {
                 self.tokens.push(Token::Command("cases".to_owned()));
                 self.tokens.push(Token::Mark('⟦'));
             }
             other => self.tokens.push(Token::Command(other.to_owned())),
+        }
+    }
+
+    /// A line of an aligned environment ends: the next one goes on with an equation, or is another.
+    fn line(&mut self) {
+        let space =
+            |text: &'a str| text.trim_start_matches(|c: char| c.is_whitespace() || c == '&');
+        let mut rest = self.rest.trim_start();
+        // `\\[4pt]` leaves room.
+        if let Some(inside) = rest.strip_prefix('[')
+            && let Some(end) = inside.find(']')
+            && inside.starts_with(|c: char| c.is_ascii_digit())
+            && inside[..end].ends_with(['t', 'm', 'x', 'n'])
+        {
+            rest = &inside[end + 1..];
+        }
+        self.rest = space(rest);
+        let goes_on = ["=", "<", ">", "≤", "≥", "\\le", "\\ge", "\\approx", "\\end"];
+        if !(self.rest.is_empty() || goes_on.iter().any(|sign| self.rest.starts_with(sign))) {
+            self.tokens.push(Token::Mark(','));
         }
     }
 
@@ -234,15 +281,32 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    fn character(&mut self, character: char) {
+    fn character(&mut self, character: char) -> Result<(), Stop> {
         let number = |value: i64| Token::Number(Rational::from(value), 0);
         match character {
-            '²' => self.tokens.extend([Token::Mark('^'), number(2)]),
-            '³' => self.tokens.extend([Token::Mark('^'), number(3)]),
-            '½' | '⅓' | '¼' => {
-                let bottom = number(i64::from(character != '½') + i64::from(character == '¼') + 2);
+            '&' if self.aligned > 0 => {}
+            _ if superscript(character).is_some() => {
+                let behind = self.rest.find(|c| superscript(c).is_none());
+                let (run, rest) = self.rest.split_at(behind.unwrap_or(self.rest.len()));
+                let run: String = std::iter::once(character)
+                    .chain(run.chars())
+                    .filter_map(superscript)
+                    .collect();
+                self.rest = rest;
+                self.tokens.extend([Token::Mark('^'), Token::Mark('{')]);
+                let digits = run.strip_prefix('-').unwrap_or(&run);
+                if digits.len() < run.len() {
+                    self.tokens.push(Token::Mark('-'));
+                }
+                let none = Separators::default();
+                if let Some((value, places, _)) = numeral(digits, none, self.fuel)? {
+                    self.tokens.push(Token::Number(value, places));
+                }
+                self.tokens.push(Token::Mark('}'));
+            }
+            _ if let Some((top, bottom)) = vulgar(character) => {
                 let frac = Token::Command("frac".to_owned());
-                self.tokens.extend([frac, number(1), bottom]);
+                self.tokens.extend([frac, number(top), number(bottom)]);
             }
             '√' => self.tokens.push(Token::Command("sqrt".to_owned())),
             '<' | '>' | '!' if self.rest.starts_with('=') => {
@@ -259,5 +323,49 @@ impl<'a> Lexer<'a, '_> {
             }
             other => self.mark(Token::plain(other)),
         }
+        Ok(())
     }
+}
+
+/// Environments whose lines are only aligned.
+fn is_aligned(environment: &str) -> bool {
+    matches!(
+        environment.trim_end_matches('*'),
+        "aligned" | "align" | "alignat" | "gather" | "gathered" | "split" | "equation" | "eqnarray"
+    )
+}
+
+/// The digit or sign that a raised one is.
+fn superscript(c: char) -> Option<char> {
+    Some(match c {
+        '⁰' => '0',
+        '¹' => '1',
+        '²' => '2',
+        '³' => '3',
+        '⁴'..='⁹' => char::from_digit(c as u32 - '⁰' as u32, 10)?,
+        '⁻' => '-',
+        _ => return None,
+    })
+}
+
+/// Top and bottom of a fraction that is one character.
+fn vulgar(c: char) -> Option<(i64, i64)> {
+    Some(match c {
+        '½' => (1, 2),
+        '⅓' => (1, 3),
+        '⅔' => (2, 3),
+        '¼' => (1, 4),
+        '¾' => (3, 4),
+        '⅕' => (1, 5),
+        '⅖' => (2, 5),
+        '⅗' => (3, 5),
+        '⅘' => (4, 5),
+        '⅙' => (1, 6),
+        '⅚' => (5, 6),
+        '⅛' => (1, 8),
+        '⅜' => (3, 8),
+        '⅝' => (5, 8),
+        '⅞' => (7, 8),
+        _ => return None,
+    })
 }

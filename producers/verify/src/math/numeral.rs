@@ -4,25 +4,33 @@ use super::{
 };
 
 /// Thousands separators beside the comma: LaTeX's comma without space, its thin space and its
-/// negative one behind a comma, and Unicode's thin spaces.
-const SEPARATORS: [&str; 7] = [
-    "{,}", ",\\!", "\\,", "\\ ", "\u{a0}", "\u{2009}", "\u{202f}",
+/// negative one behind a comma, Unicode's thin spaces and apostrophes.
+const SEPARATORS: [&str; 9] = [
+    "{,}", ",\\!", "\\,", "\\ ", "\u{a0}", "\u{2009}", "\u{202f}", "'", "’",
 ];
+
+/// What beside [`SEPARATORS`] separates thousands at a place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Separators {
+    pub(crate) commas: bool,
+    /// Between digits that a space alone keeps apart, as in `10 000`.
+    pub(crate) spaces: bool,
+}
 /// Ways to mark the digits that repeat.
 const REPEATING: [&str; 3] = ["\\overline{", "\\bar{", "\\dot{"];
 
 /// The number without a sign that a text begins with: its value, the digits behind its point and
-/// its length in bytes. A comma separates thousands only if `commas` says so.
+/// its length in bytes. Commas and spaces separate thousands only if `separators` says so.
 ///
 /// # Errors
 /// [`Stop::TooLarge`] where it has too many digits.
 pub(crate) fn numeral(
     text: &str,
-    commas: bool,
+    separators: Separators,
     fuel: &mut Fuel,
 ) -> Result<Option<(Rational, u32, usize)>, Stop> {
     let mut rest = text;
-    let whole = whole(&mut rest, commas);
+    let whole = whole(&mut rest, separators);
     let behind = rest.strip_prefix('.').map(|mut behind| {
         let fraction = digits(&mut behind);
         let repeated = repeated(&mut behind);
@@ -54,14 +62,19 @@ pub(crate) fn numeral(
 }
 
 /// Digits, in groups of three if any separator stands between them.
-fn whole(rest: &mut &str, commas: bool) -> String {
+fn whole(rest: &mut &str, allowed: Separators) -> String {
     let mut whole = digits(rest).to_owned();
     if whole.is_empty() || whole.len() > 3 || whole.starts_with('0') {
         return whole;
     }
     loop {
         let separated = SEPARATORS.iter().find_map(|mark| rest.strip_prefix(mark));
-        let separated = separated.or_else(|| rest.strip_prefix(',').filter(|_| commas));
+        let separated = separated.or_else(|| rest.strip_prefix(',').filter(|_| allowed.commas));
+        // `3 125/200` is a mixed number.
+        let separated = separated.or_else(|| {
+            let behind = rest.strip_prefix(' ').filter(|_| allowed.spaces)?;
+            (!behind.get(3..).is_some_and(|rest| rest.starts_with('/'))).then_some(behind)
+        });
         let Some(mut behind) = separated else {
             return whole;
         };

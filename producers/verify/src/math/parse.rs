@@ -148,6 +148,10 @@ impl<'a> Parser<'a, '_> {
         while self.sees_word(&PREFIXES) {
             self.at += 1;
         }
+        // `≈ 12` and `= 12` go on with what was asked for.
+        if self.at == 0 {
+            self.takes_any("≈=");
+        }
         let first = self.side()?;
         let mut rest = Vec::new();
         while let Some(sign) = self.takes_any("=<>≤≥≠≈∈") {

@@ -1,0 +1,357 @@
+//! Phrases that announce an answer.
+
+use crate::sentence::{clause, first_sentence, is_denied, trimmed};
+
+/// What the last announcement that says something says.
+pub(crate) enum Announced<'a> {
+    /// The answer's sentence.
+    Answer(&'a str),
+    /// No more than what the answer is not.
+    Denied,
+}
+
+/// Phrases in small letters, beside those with the word “answer”.
+const PHRASES: [&str; 18] = [
+    "option is",
+    "option:",
+    "choice is",
+    "choice:",
+    "答案是",
+    "答案为",
+    "答案為",
+    "答案：",
+    "答案:",
+    "故选",
+    "應選",
+    "réponse est",
+    "respuesta es",
+    "antwort ist",
+    "antwort lautet",
+    "ответ:",
+    "答えは",
+    "정답은",
+];
+/// Words behind which an answer follows the word “answer”.
+const VERBS: [&str; 13] = [
+    "is",
+    "are",
+    "was",
+    "equals",
+    "would be",
+    "will be",
+    "should be",
+    "must be",
+    "has to be",
+    "comes to",
+    "comes out to",
+    "turns out to be",
+    "becomes",
+];
+/// What an announcement says that gives no answer: the answer is …
+const TALK: [&str; 15] = [
+    "correct",
+    "right",
+    "reasonable",
+    "verified",
+    "confirmed",
+    "consistent",
+    "valid",
+    "clear",
+    "obvious",
+    "indeed",
+    "plausible",
+    "unique",
+    "in",
+    "supposed",
+    "sensible",
+];
+/// What leads on to the next line.
+const LEADING: [&str; 10] = [
+    "as follows",
+    "given by",
+    "the following",
+    "therefore",
+    "thus",
+    "then",
+    "below",
+    "simply",
+    "just",
+    "that",
+];
+/// What stands before the word where nothing is announced yet.
+const SUPPOSED: [&str; 7] = [
+    "if the",
+    "if our",
+    "if my",
+    "whether the",
+    "suppose the",
+    "assume the",
+    "assuming the",
+];
+
+/// The last announcement of a text; one that gives no answer counts where there is no other.
+pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
+    let lower = text.to_ascii_lowercase();
+    let mut talk = None;
+    for end in ends(text, &lower) {
+        let Some((sentence, rest)) = said(text, end) else {
+            continue;
+        };
+        if is_denied(sentence) {
+            return Some(Announced::Denied);
+        }
+        if is_talk(sentence) {
+            talk = talk.or(Some(sentence));
+            continue;
+        }
+        return Some(Announced::Answer(correction(rest).unwrap_or(sentence)));
+    }
+    talk.map(Announced::Answer)
+}
+
+/// Where the phrases end, from the last to the first.
+fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let answers = lower.rmatch_indices("answer");
+    let answers =
+        answers.filter_map(move |(at, word)| phrase_end(text, lower, at, at + word.len()));
+    let mut others: Vec<usize> = Vec::new();
+    for phrase in PHRASES {
+        others.extend(lower.match_indices(phrase).map(|(at, _)| at + phrase.len()));
+    }
+    others.sort_unstable();
+    let mut answers = answers.peekable();
+    std::iter::from_fn(move || match (answers.peek(), others.last()) {
+        (Some(a), Some(b)) if a < b => others.pop(),
+        (None, _) => others.pop(),
+        _ => answers.next(),
+    })
+}
+
+/// Where a phrase with the word “answer” ends, if it announces one.
+fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize> {
+    let before = lower[..begin].trim_end_matches([' ', '*', '_']);
+    if lower[..begin].ends_with(char::is_alphanumeric) {
+        return None;
+    }
+    let before = before.strip_suffix("final").unwrap_or(before).trim_end();
+    let before = before.strip_suffix("correct").unwrap_or(before).trim_end();
+    if SUPPOSED.iter().any(|words| before.ends_with(words)) {
+        return None;
+    }
+    let markup = |c: char| {
+        matches!(
+            c,
+            ' ' | '*' | '_' | '`' | '#' | '"' | '\'' | ')' | '”' | '\u{a0}'
+        )
+    };
+    let rest = &lower[end..];
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let rest = rest.strip_prefix("(s)").unwrap_or(rest);
+    let rest = rest.trim_start_matches(markup);
+    // “The answer (in cm) is …”
+    let aside = rest
+        .strip_prefix('(')
+        .and_then(|inside| Some((inside, inside.find(')')?)));
+    let aside = aside.filter(|(_, end)| *end <= 40);
+    let rest = aside.map_or(rest, |(inside, end)| {
+        inside[end..].trim_start_matches(markup)
+    });
+    let at = lower.len() - rest.len();
+    for sign in [":", "：", "=>", "->", "=", "→", "⇒", "—", "–", "- "] {
+        if rest.starts_with(sign) {
+            return Some(at + sign.len());
+        }
+    }
+    if let Some(length) = verb(rest) {
+        return Some(at + length);
+    }
+    // “The answer to the question is …”
+    if ["to ", "for ", "of "]
+        .iter()
+        .any(|word| rest.starts_with(word))
+    {
+        let line = rest.lines().next().unwrap_or_default();
+        let far = line.char_indices().map(|(at, _)| at).find(|&at| at >= 80);
+        let near = &line[..far.unwrap_or(line.len())];
+        let near = &near[..near.find(". ").unwrap_or(near.len())];
+        let verbs = [" is ", " is:", " are ", ": "].iter();
+        let end = verbs
+            .filter_map(|verb| Some(near.find(verb)? + verb.len()))
+            .min();
+        return end.map(|end| at + end);
+    }
+    // A heading, and the answer below or behind it.
+    let back = text[..begin].bytes().rev().take(80);
+    let line = back.take_while(|byte| *byte != b'\n').count();
+    let heads = text.get(begin - line..begin)?;
+    let heads = heads.split(|c: char| !c.is_alphabetic()).all(|word| {
+        let words = ["", "the", "my", "our", "final", "short", "correct"];
+        words.contains(&word.to_lowercase().as_str())
+    });
+    let values = [
+        '\n', '\r', '$', '\\', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9',
+    ];
+    (heads && (rest.is_empty() || rest.starts_with(values))).then_some(at)
+}
+
+fn verb(rest: &str) -> Option<usize> {
+    let found = VERBS.iter().filter(|verb| rest.starts_with(**verb));
+    let length = found.map(|verb| verb.len()).max()?;
+    let ends = rest[length..].chars().next();
+    ends.is_none_or(|c| !c.is_alphanumeric()).then_some(length)
+}
+
+/// The sentence behind a phrase that ends at `end`, and what follows it.
+fn said(text: &str, end: usize) -> Option<(&str, &str)> {
+    let mut rest = &text[end..];
+    // Words that lead on, at most a few.
+    for _ in 0..3 {
+        let leads = |c: char| {
+            c.is_whitespace() || matches!(c, ':' | '：' | '*' | '_' | '`' | '>' | '"' | '“')
+        };
+        rest = rest.trim_start_matches(leads);
+        let lower = rest
+            .get(..16.min(rest.len()))
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let leading = LEADING.iter().find(|words| {
+            let behind = lower.strip_prefix(**words);
+            behind.is_some_and(|behind| !behind.starts_with(char::is_alphanumeric))
+        });
+        match leading {
+            Some(words) => rest = rest[words.len()..].trim_start_matches([',', ' ']),
+            None => break,
+        }
+    }
+    // A rule between the heading and the answer.
+    let rest = rest.trim_start_matches(|c: char| c.is_whitespace());
+    let rest = rest.strip_prefix("---").map_or(rest, str::trim_start);
+    let sentence = first_sentence(rest);
+    if sentence.is_empty() {
+        return None;
+    }
+    let begin = rest.find(sentence)?;
+    Some((sentence, &rest[begin + sentence.len()..]))
+}
+
+fn is_talk(sentence: &str) -> bool {
+    let end = sentence
+        .find(|c: char| !c.is_alphabetic())
+        .unwrap_or(sentence.len());
+    let first = sentence[..end].to_lowercase();
+    // `correct` may be the answer itself where nothing follows it, which is why it is kept.
+    TALK.contains(&first.as_str())
+        && !clause(sentence).contains(|c: char| c.is_numeric() || c == '$')
+}
+
+/// What a text takes the place of what was said before it with: `Wait, actually 12.`
+fn correction(text: &str) -> Option<&str> {
+    const WORDS: [&str; 9] = [
+        "wait",
+        "actually",
+        "correction",
+        "sorry",
+        "oops",
+        "scratch that",
+        "i mean",
+        "no",
+        "hmm",
+    ];
+    const FILLERS: [&str; 12] = [
+        "actually",
+        "it is",
+        "it's",
+        "it’s",
+        "that's",
+        "that should be",
+        "it should be",
+        "should be",
+        "make that",
+        "i mean",
+        "the answer is",
+        "that is",
+    ];
+    let mut found = None;
+    for sentence in text.lines().flat_map(|line| line.split(". ")) {
+        let lower = sentence.to_ascii_lowercase();
+        let begins = |rest: &str, word: &str| {
+            let behind = rest.strip_prefix(word);
+            behind.is_some_and(|behind| !behind.starts_with(char::is_alphanumeric))
+        };
+        let signs = [',', ' ', ':', '.', '…', '—', '–'];
+        let mut rest = lower.trim_start_matches(|c: char| !c.is_alphanumeric());
+        let Some(word) = WORDS.iter().find(|word| begins(rest, word)) else {
+            continue;
+        };
+        rest = rest[word.len()..].trim_start_matches(signs);
+        for _ in 0..3 {
+            if let Some(filler) = FILLERS.iter().find(|filler| begins(rest, filler)) {
+                rest = rest[filler.len()..].trim_start_matches(signs);
+            }
+        }
+        let value = trimmed(&sentence[sentence.len() - rest.len()..]);
+        if crate::Number::parse(value).is_some() {
+            found = Some(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Announced, announced};
+
+    fn answer(text: &str) -> Option<&str> {
+        match announced(text) {
+            Some(Announced::Answer(sentence)) => Some(sentence),
+            Some(Announced::Denied) => Some("denied"),
+            None => None,
+        }
+    }
+
+    #[test]
+    fn announcements_are_found_however_they_are_written() {
+        for (text, said) in [
+            ("The answer is 24.", "24"),
+            ("the answer is: 24", "24"),
+            ("Answer: 24", "24"),
+            ("**Answer:** 24", "24"),
+            ("**Answer**: **24** pens.", "24** pens"),
+            ("Final Answer\n\n24", "24"),
+            ("## Final Answer\n\n**24**", "24"),
+            ("**Final Answer**\n---\n24", "24"),
+            ("Answer = 24", "24"),
+            ("Answer → 24", "24"),
+            ("The answer to the second question is 24.", "24"),
+            ("The answer (in cm) is 24", "24"),
+            ("The answers are 3 and 4.", "3 and 4"),
+            ("The answer would be -5", "-5"),
+            ("The answer is\n\\[\n24\n\\]", "24"),
+            ("The answer is as follows:\n24", "24"),
+            ("The answer is therefore 24.", "24"),
+            ("The answer is 24! Well done", "24"),
+            ("The correct option is B.", "B"),
+            ("所以答案是24。", "24"),
+            ("故选B。", "B"),
+            ("The answer is 23. Wait, actually 24.", "24"),
+            (
+                "The answer is 24. Wait, let me check: 4 boxes of 6. Yes.",
+                "24",
+            ),
+            ("The answer is 24. The answer is correct.", "24"),
+            ("The answer is 24. So the answer is not 23", "denied"),
+            ("The answer is correct", "correct"),
+        ] {
+            assert_eq!(answer(text), Some(said), "{text:?}");
+        }
+        for none in [
+            "24",
+            "to answer this",
+            "if the answer is 24",
+            "an unanswered is 3",
+            "",
+        ] {
+            assert_eq!(answer(none), None, "{none:?}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What a sentence of prose says: denials, reasons, guesses, the value it states.
+
+use std::ops::Range;
+
+use crate::{Number, scan};
+
+/// Bytes of a sentence that are looked at.
+pub(crate) const LONGEST: usize = 2000;
+
+/// What does not belong to a sentence at either end: emphasis, decoration, stops.
+fn decorates(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(
+            c,
+            '*' | '_' | '`' | '"' | '“' | '”' | '。' | '！' | '.' | ',' | '~' | '>'
+        )
+        || is_pictograph(c)
+}
+
+/// Emoji and ticks, and what joins them.
+pub(crate) fn is_pictograph(c: char) -> bool {
+    matches!(c, '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{fe0f}' | '\u{200d}' | '\u{1f000}'..='\u{1faff}')
+}
+
+/// The first sentence of a text, without what decorates it; a displayed formula is one.
+pub(crate) fn first_sentence(text: &str) -> &str {
+    let text = head(text);
+    for (open, close) in [("\\[", "\\]"), ("$$", "$$")] {
+        if let Some(inside) = text.strip_prefix(open)
+            && let Some(end) = inside.find(close)
+        {
+            return inside[..end].trim();
+        }
+    }
+    let line = text.lines().next().unwrap_or_default();
+    trimmed(&line[..sentence_end(line)])
+}
+
+/// Where the first sentence of a line ends.
+fn sentence_end(line: &str) -> usize {
+    let ends = [". ", "。", "! ", "！", "? ", "？", ".\u{a0}"];
+    let end = ends.iter().filter_map(|end| line.find(end)).min();
+    end.unwrap_or(line.len())
+}
+
+/// The last sentence of a line, or the end of one that is long.
+pub(crate) fn last_sentence(line: &str) -> &str {
+    let mut begin = line.len().saturating_sub(LONGEST);
+    while !line.is_char_boundary(begin) {
+        begin += 1;
+    }
+    let line = &line[begin..];
+    let line = line.trim_end_matches(|c: char| c == '.' || c == '。' || c.is_whitespace());
+    let begins = [". ", "。", "! ", "！", "? ", "？"];
+    let begin = begins
+        .iter()
+        .filter_map(|end| Some(line.rfind(end)? + end.len()));
+    &line[begin.max().unwrap_or(0)..]
+}
+
+/// At most [`LONGEST`] bytes.
+fn head(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// Without decoration at the ends, and without the exclamation mark of prose.
+pub(crate) fn trimmed(text: &str) -> &str {
+    // `.5` and `...` begin what they belong to.
+    let text = text.trim_start_matches(|c| c != '.' && decorates(c));
+    let text = text.trim_end_matches(decorates);
+    if text.contains('$') || text.contains('\\') {
+        return text;
+    }
+    text.trim_end_matches(|c| c == '!' || decorates(c))
+}
+
+/// Whether a sentence says what the answer is not, or no more than where it lies.
+pub(crate) fn is_denied(sentence: &str) -> bool {
+    const DENIALS: [&str; 12] = [
+        "not",
+        "cannot",
+        "can't",
+        "can’t",
+        "isn't",
+        "isn’t",
+        "never",
+        "wrong",
+        "incorrect",
+        "false",
+        "neither",
+        "between",
+    ];
+    let clause = clause(sentence);
+    let words = clause.split(|c: char| !c.is_alphabetic() && c != '\'' && c != '’');
+    let mut words = words.filter(|word| !word.is_empty());
+    // `False` alone is an answer.
+    clause.contains(|c: char| c.is_numeric() || c == '$')
+        && words.any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+}
+
+/// What a sentence says before it gives its reasons.
+pub(crate) fn clause(sentence: &str) -> &str {
+    const ENDS: [&str; 9] = [
+        ", ",
+        "; ",
+        " (",
+        " because",
+        " since",
+        " rather ",
+        " instead ",
+        "，",
+        "（",
+    ];
+    let end = ENDS.iter().filter_map(|end| sentence.find(end)).min();
+    &sentence[..end.unwrap_or(sentence.len())]
+}
+
+/// Whether a sentence offers several values to choose from: `24 or 25`, `24, 25`, `24 (or 25)`,
+/// `24 and 25`, `24 to 25`, `24-25`, `24, maybe 25`. The same value said twice is one: `1/2 or 0.5`.
+pub(crate) fn is_hedged(sentence: &str) -> bool {
+    offered(sentence, false)
+}
+
+/// Whether a sentence offers one value instead of another: `24 or 25`, but not the steps of a count,
+/// `22, 23, 24`.
+pub(crate) fn is_guess(sentence: &str) -> bool {
+    offered(sentence, true)
+}
+
+/// What a sentence says before its reasons, which may speak of other values.
+pub(crate) fn unreasoned(sentence: &str) -> &str {
+    let reasons = [" because", " since", " given that"].iter();
+    let reasons = reasons.filter_map(|word| sentence.find(word)).min();
+    &sentence[..reasons.unwrap_or(sentence.len())]
+}
+
+fn offered(sentence: &str, instead: bool) -> bool {
+    // Reasons may speak of other values.
+    let reasons = [" because", " since ", " given that"].iter();
+    let reasons = reasons.filter_map(|word| sentence.find(word)).min();
+    let sentence = &sentence[..reasons.unwrap_or(sentence.len())];
+    let equation = sentence.contains('=');
+    let mut before: Option<(Range<usize>, Option<Number>)> = None;
+    for (begin, end, number) in values(sentence) {
+        if let Some((last, known)) = before
+            && let Some(between) = sentence.get(last.end..begin)
+            && (offers(between, instead)
+                || !(instead || equation) && matches!(between, "-" | "–" | "—"))
+            && !matches!((&known, &number), (Some(a), Some(b)) if a.equals(b))
+        {
+            return true;
+        }
+        before = Some((begin..end, number));
+    }
+    false
+}
+
+/// The numbers of a sentence and its formulas, in order.
+fn values(sentence: &str) -> Vec<(usize, usize, Option<Number>)> {
+    let formulas = formulas(sentence);
+    // The sign of a formula may look like that of a currency.
+    let apart = |(begin, lexeme): &(usize, scan::Lexeme)| {
+        let overlaps = |found: &Range<usize>| *begin < found.end && found.start < lexeme.end;
+        !formulas.iter().any(overlaps)
+    };
+    let mut all: Vec<_> = scan::numbers(sentence)
+        .filter(apart)
+        .map(|(begin, lexeme)| (begin, lexeme.end, lexeme.number))
+        .collect();
+    all.extend(formulas.iter().map(|found| {
+        let number = Number::parse(&sentence[found.clone()]);
+        (found.start, found.end, number)
+    }));
+    all.sort_by_key(|&(begin, ..)| begin);
+    all
+}
+
+/// Whether what stands between two values offers the second instead of the first, or beside it
+/// unless only `instead` counts.
+fn offers(between: &str, instead: bool) -> bool {
+    const CHOICE: [&str; 7] = [
+        "or",
+        "maybe",
+        "perhaps",
+        "possibly",
+        "alternatively",
+        "oder",
+        "ou",
+    ];
+    const BESIDE: [&str; 3] = ["and", "to", "through"];
+    let signs = |c: char| !c.is_alphanumeric();
+    let words: Vec<String> = between
+        .split(signs)
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let is = |names: &[&str], word: &String| names.contains(&word.as_str());
+    if let Some(at) = words.iter().position(|word| is(&CHOICE, word)) {
+        // `24 pens or about 25`, but not `24, or we would have lost the other 6 pens`.
+        return words.len() - at <= 3;
+    }
+    match words.as_slice() {
+        _ if between.contains('或') => true,
+        _ if instead => false,
+        [] => between.contains([',', ';', '/', '|', '、', '，']) && !between.contains('='),
+        [word] => is(&BESIDE, word) || word == "和",
+        _ => false,
+    }
+}
+
+/// The number a sentence states, if it states one: the one it begins with, else the one that is
+/// set in bold, else the last one before its reasons, which is what an equation comes to.
+pub(crate) fn stated_number(sentence: &str) -> Option<&str> {
+    if is_hedged(sentence) {
+        return None;
+    }
+    let clause = clause(sentence);
+    let numbers: Vec<_> = scan::numbers(clause).collect();
+    let text = |(begin, lexeme): &(usize, scan::Lexeme)| {
+        lexeme.number.as_ref()?;
+        clause.get(*begin..lexeme.end).map(str::trim)
+    };
+    let first = numbers
+        .first()
+        .filter(|(begin, _)| *begin == 0)
+        .and_then(text);
+    match first {
+        Some(first) if !clause.contains('=') => Some(first),
+        _ => bold(sentence)
+            .and_then(|inside| stated_alone(inside).filter(|_| !clause.contains('=')))
+            .or_else(|| numbers.last().and_then(text)),
+    }
+}
+
+/// The number a text begins with and that is all it states: `24`, `24 pens`.
+fn stated_alone(text: &str) -> Option<&str> {
+    let mut numbers = scan::numbers(text);
+    let (begin, lexeme) = numbers.next()?;
+    lexeme.number.as_ref()?;
+    (begin == 0 && numbers.next().is_none()).then(|| text[..lexeme.end].trim())
+}
+
+/// The last text in bold that is no label, without decoration.
+pub(crate) fn bold(text: &str) -> Option<&str> {
+    let mut pieces = text.rsplit("**");
+    pieces.next()?;
+    let marks = text.matches("**").count();
+    let mut inside = if marks.is_multiple_of(2) {
+        pieces.next()?
+    } else {
+        pieces.nth(1)?
+    };
+    loop {
+        let said = trimmed(inside);
+        if !(said.is_empty() || inside.trim_end().ends_with([':', '：'])) {
+            return Some(said);
+        }
+        pieces.next()?;
+        inside = pieces.next()?;
+    }
+}
+
+/// Where the formulas of a text are, between their signs (`$…$`, `\(…\)`, `\[…\]`), and not between
+/// those of a currency (`$5 or $6`).
+pub(crate) fn formulas(text: &str) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut open: Option<(u8, usize)> = None;
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let (sign, length) = match (bytes[at], bytes.get(at + 1)) {
+            (b'\\', Some(&sign @ (b'(' | b')' | b'[' | b']'))) => (sign, 2),
+            (b'\\', _) => (0, 2),
+            (b'$', Some(b'$')) => (b'$', 2),
+            (b'$', _) => (b'$', 1),
+            _ => (0, 1),
+        };
+        match (sign, open) {
+            (b'$' | b')' | b']', Some((opened, begin))) if closes(opened, sign) => {
+                let spaced = |at: usize| bytes.get(at).is_none_or(u8::is_ascii_whitespace);
+                let behind = bytes.get(at + length).is_some_and(u8::is_ascii_digit);
+                let currency = length == 1 && (behind || spaced(begin) != spaced(at - 1));
+                if sign == b'$' && currency {
+                    open = Some((sign, at + length));
+                } else {
+                    found.push(begin..at);
+                    open = None;
+                }
+            }
+            (b'$' | b'(' | b'[', None) => open = Some((sign, at + length)),
+            _ => {}
+        }
+        at += length;
+    }
+    found
+}
+
+fn closes(open: u8, close: u8) -> bool {
+    matches!((open, close), (b'$', b'$') | (b'(', b')') | (b'[', b']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bold, is_hedged, stated_number};
+
+    #[test]
+    fn guesses_are_told_from_a_value() {
+        for hedged in [
+            "24 or 25",
+            "24, 25",
+            "24, 25 or 26",
+            "24 (or 25)",
+            "24 (or maybe 25)",
+            "24; maybe 25",
+            "24 pens or 25 pens",
+            "$24$ or $25$",
+            "$24$ and $25$",
+            "either 24 or 25",
+            "24 to 25",
+            "24-25",
+            "24 / 25",
+            "24或25",
+        ] {
+            assert!(is_hedged(hedged), "{hedged}");
+        }
+        for certain in [
+            "24",
+            "1/2 or 0.5",
+            "50% or 1/2",
+            "24 pens, because 4 boxes hold 6 each",
+            "24 (4 times 6)",
+            "4 * 6 = 24",
+            "30-6 = 24",
+            "366 downloads over the 3 months",
+            "1,234",
+        ] {
+            assert!(!is_hedged(certain), "{certain}");
+        }
+    }
+
+    #[test]
+    fn a_sentence_states_one_number() {
+        assert_eq!(stated_number("24 pens of 30"), Some("24"));
+        assert_eq!(stated_number("4 * 6 = 24"), Some("24"));
+        assert_eq!(stated_number("she has **24** pens in 4 boxes"), Some("24"));
+        assert_eq!(stated_number("24 or 25"), None);
+        assert_eq!(bold("**Total:** it is **24**."), Some("24"));
+        assert_eq!(bold("**24** is the **Total:**"), Some("24"));
+        assert_eq!(bold("none"), None);
+    }
+}
