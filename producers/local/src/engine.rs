@@ -168,12 +168,12 @@ impl Engine for LocalEngine {
         Ok(signed(&self.encode_text(text, rendered)?))
     }
 
-    fn render(&self, messages: &str) -> Result<String, EngineError> {
-        let chat = self.chat.as_ref().ok_or_else(|| {
+    fn render(&self, chat: &str) -> Result<String, EngineError> {
+        let template = self.chat.as_ref().ok_or_else(|| {
             EngineError::BadRequest(format!("policy {}: {NO_CHAT_TEMPLATE}", self.policy))
         })?;
-        let text = Messages::from_json(messages)
-            .and_then(|messages| chat.render(&messages, true))
+        let text = Messages::from_json(chat)
+            .and_then(|chat| template.render(&chat, true))
             .map_err(model("render a chat"))?;
         Ok(text)
     }

@@ -1,34 +1,47 @@
+mod answer;
+mod files;
 mod process;
+mod script;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     Error, RewardConfig,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
+use answer::{Answer, parse_answer};
+use files::Files;
+pub use files::{file_sha256, named_files};
 use process::Process;
+pub use script::MissingScript;
 
 /// A reward computed by a long-lived subprocess that speaks JSON lines.
 ///
 /// Each completion is one line on its standard input,
 /// `{"id","prompt","completion","answer","metadata"}`; it answers with one line on its standard
 /// output, in any order: `{"id","reward","parts"?}`, or `{"id","error"}`. Its standard error is
-/// logged. Completions of one call are sent together, so a command may batch them.
+/// logged. Completions of one call are sent together, so a command may batch them. It runs in
+/// [`RewardConfig::directory`], and Python writes its lines at once there, flushed or not.
 ///
 /// A command that hangs, dies or writes anything else is killed, with its children, and started
 /// again. What it still owed is then sent one completion at a time, so that the one at fault is
 /// found and fails alone.
 pub struct CommandReward {
     argv: Vec<String>,
+    /// What the command's words name, as it was at the first start.
+    files: Files,
+    directory: PathBuf,
     timeout: Duration,
     max_restarts: u32,
     process: Option<Process>,
     /// Restarts since the last answer.
     restarts: u32,
     next_id: u64,
+    /// Whether keys were told of that are not read.
+    told: bool,
 }
 
 #[derive(Serialize)]
@@ -38,14 +51,6 @@ struct Question<'a> {
     completion: &'a str,
     answer: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    id: String,
-    reward: Option<f64>,
-    parts: Option<BTreeMap<String, Option<f64>>>,
-    error: Option<String>,
 }
 
 /// Why the command cannot be used any further.
@@ -59,25 +64,49 @@ type Scored = Result<RewardScore, RewardFailure>;
 
 impl CommandReward {
     /// Starts the command of `config`.
+    ///
+    /// # Errors
+    /// A program that does not start, or the script of an interpreter that is not there.
     pub fn start(config: &RewardConfig) -> Result<Self, Error> {
+        if let Some(missing) = MissingScript::find(config) {
+            return Err(Error::RewardScript {
+                command: config.command.join(" "),
+                missing,
+            });
+        }
         let mut reward = Self {
             argv: config.command.clone(),
+            files: Files::of(config),
+            directory: script::directory(config),
             timeout: Duration::try_from_secs_f64(config.timeout_seconds)
                 .unwrap_or(Duration::from_secs(30)),
             max_restarts: config.max_restarts,
             process: None,
             restarts: 0,
             next_id: 0,
+            told: false,
         };
         reward.process = Some(reward.spawn()?);
         Ok(reward)
     }
 
     fn spawn(&self) -> Result<Process, Error> {
-        Process::spawn(&self.argv).map_err(|source| Error::RewardStart {
+        Process::spawn(&self.argv, &self.directory).map_err(|source| Error::RewardStart {
             command: self.argv.join(" "),
+            directory: self.directory.clone(),
             source,
         })
+    }
+
+    /// A further life of the command, which must be the same one.
+    fn start_again(&self) -> Result<Process, Error> {
+        match self.files.changed() {
+            None => self.spawn(),
+            Some(path) => Err(Error::RewardChanged {
+                command: self.argv.join(" "),
+                path: path.to_owned(),
+            }),
+        }
     }
 
     /// Sends `indices` of `items` together and files every answer that comes; says what went
@@ -107,12 +136,12 @@ impl CommandReward {
         }
         let mut process = match self.process.take() {
             Some(process) => process,
-            None => self.spawn()?,
+            None => self.start_again()?,
         };
-        let restarts = &mut self.restarts;
+        let (restarts, told) = (&mut self.restarts, &mut self.told);
         let outcome = process
             .converse(&lines, self.timeout, &mut |line| {
-                let (id, score) = parse_answer(line)?;
+                let Answer { id, score, unread } = parse_answer(line)?;
                 let Some(index) = owed.remove(&id) else {
                     return Err(Fault {
                         reason: FailureReason::Garbage,
@@ -122,6 +151,14 @@ impl CommandReward {
                         ),
                     });
                 };
+                if !(unread.is_empty() || score.is_err() || *told) {
+                    *told = true;
+                    tracing::warn!(
+                        keys = unread.join(", "),
+                        "the reward command's answers have keys that nothing reads; they may have \
+                         \"id\", \"reward\", \"parts\" and \"error\""
+                    );
+                }
                 scores[index] = Some(score);
                 *restarts = 0;
                 Ok(!owed.is_empty())
@@ -187,72 +224,6 @@ impl Reward for CommandReward {
             process.finish().await;
         }
     }
-}
-
-/// Reads one line of the command.
-fn parse_answer(line: &[u8]) -> Result<(String, Scored), Fault> {
-    let text = String::from_utf8_lossy(line);
-    // Python writes NaN and Infinity, which are not JSON.
-    let answer: Answer = serde_json::from_str(&text)
-        .or_else(|error| {
-            let nulled = text
-                .replace("-Infinity", "null")
-                .replace("Infinity", "null");
-            serde_json::from_str(&nulled.replace("NaN", "null")).map_err(|_| error)
-        })
-        .map_err(|error| Fault {
-            reason: FailureReason::Garbage,
-            detail: format!(
-                "the reward command wrote {:?}, which is no answer ({error}); write only \
-                 {{\"id\", \"reward\"}} lines to standard output, and logs to standard error",
-                shorten(&text)
-            ),
-        })?;
-    Ok((answer.id.clone(), judge(answer, &text)))
-}
-
-fn judge(answer: Answer, line: &str) -> Scored {
-    if let Some(error) = answer.error {
-        let detail = format!("the reward command refused: {error}");
-        return Err(RewardFailure {
-            reason: FailureReason::Refused,
-            detail,
-        });
-    }
-    let finite = |value: Option<f64>| value.map(|v| v as f32).filter(|v| v.is_finite());
-    let score = || {
-        let reward = finite(answer.reward)?;
-        let Some(parts) = answer.parts else {
-            return Some(RewardScore {
-                reward,
-                parts: None,
-            });
-        };
-        let parts = parts
-            .into_iter()
-            .map(|(name, value)| Some((name, finite(value)?)));
-        Some(RewardScore {
-            reward,
-            parts: Some(parts.collect::<Option<_>>()?),
-        })
-    };
-    score().ok_or_else(|| RewardFailure {
-        reason: FailureReason::NonFinite,
-        detail: format!(
-            "the reward command answered {:?}, without a finite reward; give every answer a \
-             finite \"reward\" and finite \"parts\"",
-            shorten(line)
-        ),
-    })
-}
-
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let mut short: String = text.trim_end().chars().take(LONGEST).collect();
-    if text.trim_end().chars().count() > LONGEST {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

@@ -139,6 +139,10 @@ pub struct RewardConfig {
     /// Program and arguments of a reward command, which speaks JSON lines; see
     /// [`crate::CommandReward`].
     pub command: Vec<String>,
+    /// Folder in which the command runs, so that a script it names by a relative path is found
+    /// again by whoever goes on from elsewhere; unset = the working directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
     /// How long the command may go without answering while it owes an answer.
     pub timeout_seconds: f64,
     /// Restarts of the command in a row, without one answer in between, before giving up.
@@ -154,6 +158,7 @@ impl Default for RewardConfig {
         Self {
             kind: AnswerKind::Exact,
             command: Vec::new(),
+            directory: None,
             timeout_seconds: 30.0,
             max_restarts: 3,
             max_failed_groups: 8,

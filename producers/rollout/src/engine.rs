@@ -21,8 +21,9 @@ pub trait Engine: Send {
     /// needs; to other texts the model's own are added.
     fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError>;
 
-    /// The text of a chat's messages, a JSON list, up to where the model is to answer.
-    fn render(&self, messages: &str) -> Result<String, EngineError>;
+    /// The text of a chat up to where the model is to answer. The chat is a JSON list of messages,
+    /// or an object with that list as `messages` and what else its template is given.
+    fn render(&self, chat: &str) -> Result<String, EngineError>;
 
     /// Swaps to `version`, whose weights it verifies first. On an error it keeps the old ones.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError>;

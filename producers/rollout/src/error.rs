@@ -2,14 +2,15 @@ use std::{io, path::PathBuf};
 
 use vintage_bus::Fault;
 
-use crate::engine::EngineError;
+use crate::{command::MissingScript, engine::EngineError};
 
 /// What stops a rollout producer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The prompt file cannot be read.
     #[error(
-        "cannot read prompts from {}: {source}; set prompts.train (or --prompts) to a readable JSONL file",
+        "cannot read prompts from {}: {source}; give a file of one JSON object a line, such as \
+         {{\"prompt\": \"2+2=\", \"answer\": \"4\"}}",
         path.display()
     )]
     PromptFile {
@@ -55,12 +56,45 @@ pub enum Error {
         reason: String,
     },
     /// The reward command does not start.
-    #[error("cannot start the reward command `{command}`: {source}; check rollout.reward.command")]
+    #[error(
+        "cannot start the reward command `{command}` in {}: {source}; check \
+         rollout.reward.command and rollout.reward.directory",
+        directory.display()
+    )]
     RewardStart {
         /// The command line.
         command: String,
+        /// Where it was to run.
+        directory: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A file of the reward command was changed under the run.
+    #[error(
+        "cannot start the reward command `{command}` again: {} was changed since the run started \
+         it first; put it back and start again, or start again and accept the change by --accept \
+         rollout.reward.command",
+        path.display()
+    )]
+    RewardChanged {
+        /// The command line.
+        command: String,
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The reward command names a script that is not there.
+    #[error(
+        "cannot start the reward command `{command}`: there is no {} in {} ({}); correct the name, \
+         give the whole path, or set rollout.reward.directory to its folder",
+        missing.script,
+        missing.directory.display(),
+        missing.instead()
+    )]
+    RewardScript {
+        /// The command line.
+        command: String,
+        /// Which script, and where it was looked for.
+        missing: MissingScript,
     },
     /// A completion cannot be written as JSON.
     #[error("cannot write a question to the reward command: {source}")]
@@ -206,6 +240,8 @@ impl Error {
             | Self::Config { .. }
             | Self::Gate { .. }
             | Self::RewardStart { .. }
+            | Self::RewardChanged { .. }
+            | Self::RewardScript { .. }
             | Self::GroupsPerUpdate { .. } => Fault::User,
             Self::RewardGaveUp { .. }
             | Self::RewardFailures { .. }

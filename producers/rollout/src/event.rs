@@ -23,6 +23,11 @@ pub enum ProducerEvent {
         /// Time it was closed.
         seconds: f64,
     },
+    /// A call of the engine began.
+    Sampling {
+        /// Groups of the call.
+        groups: u64,
+    },
     /// One call of the engine is done.
     Sampled {
         /// Version that sampled.
@@ -63,6 +68,10 @@ pub enum ProducerEvent {
         parts: u32,
         /// Mean reward of its completions.
         reward: f32,
+        /// Whether they all have this one: then nothing can be learned from them.
+        equal: bool,
+        /// Completions that ended at the limit on their length.
+        cut: u64,
     },
 }
 

@@ -7,6 +7,15 @@ use vintage_control::{CONTROL_FORMAT, Name, Offset, Partition, PolicyAnnouncemen
 
 use crate::Error;
 
+/// An announcement, as a producer hears it.
+#[derive(Debug, Clone)]
+pub(crate) struct News {
+    /// What is announced.
+    pub(crate) record: PolicyAnnouncement,
+    /// Whether it came after the producer began to follow: then it is no older life's.
+    pub(crate) fresh: bool,
+}
+
 /// Follows the announcements of `policy` from the beginning of the topic until `cancel`, and
 /// keeps the newest in `news`, from when it has read all that was there at the start.
 pub(crate) async fn follow(
@@ -14,7 +23,7 @@ pub(crate) async fn follow(
     topics: Topics,
     policy: Name,
     client: String,
-    news: watch::Sender<Option<PolicyAnnouncement>>,
+    news: watch::Sender<Option<News>>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let topic = topics.policies();
@@ -35,6 +44,10 @@ pub(crate) async fn follow(
         policy,
         known: None,
     };
+    let tell = |newest: &Newest, fresh| {
+        let record = newest.known.clone();
+        news.send_replace(record.map(|record| News { record, fresh }));
+    };
     let client = format!("{client}-policies");
     let mut consumer = bus
         .consumer(&client, &topic, start, ConsumerLimits::default())
@@ -47,6 +60,13 @@ pub(crate) async fn follow(
         let record = match event {
             None => break,
             Some(Event::Record(record)) => record,
+            // The last offsets may hold no record.
+            Some(Event::End { partition, .. }) => {
+                if past.remove(&partition).is_some() && past.is_empty() {
+                    tell(&newest, false);
+                }
+                continue;
+            }
             Some(_) => continue,
         };
         let changed = newest.take(&record);
@@ -56,10 +76,10 @@ pub(crate) async fn follow(
         {
             past.remove(&record.partition);
             if past.is_empty() {
-                news.send_replace(newest.known.clone());
+                tell(&newest, false);
             }
         } else if changed && past.is_empty() {
-            news.send_replace(newest.known.clone());
+            tell(&newest, true);
         }
     }
     consumer.close();

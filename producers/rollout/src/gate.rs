@@ -25,6 +25,12 @@ pub struct GateBase {
     /// Groups they published that still count: trained, rejected or in flight. Groups that died
     /// with an embedded broker do not count, or the gate would starve.
     pub published_before: u64,
+    /// Waiting rule: how often each prompt was asked, by its id. Every group of the lineage in log
+    /// or archive counts, whoever published it.
+    pub asked: BTreeMap<String, u64>,
+    /// Groups among the published ones whose prompts are not known any more: neither log nor
+    /// archive hold them.
+    pub unnamed: u64,
     /// Exact rule: what was published already, by batch. Batches the learner has trained need not
     /// be listed.
     pub filled: BTreeMap<i64, Filled>,
@@ -49,6 +55,8 @@ pub struct Announced {
     pub rejected: u64,
     /// Exact rule: groups refused of batches that are still to be trained.
     pub refused: BTreeMap<i64, u64>,
+    /// Updates the learner does in all, where it says so.
+    pub updates: Option<u64>,
 }
 
 impl From<&PolicyAnnouncement> for Announced {
@@ -57,6 +65,7 @@ impl From<&PolicyAnnouncement> for Announced {
             version: record.version,
             rejected: record.numbered_rejections.unwrap_or(record.groups_rejected),
             refused: record.refused_batches.clone(),
+            updates: record.steps,
         }
     }
 }
@@ -64,7 +73,8 @@ impl From<&PolicyAnnouncement> for Announced {
 /// One group to be sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Its number within the run, which chooses prompt and seeds.
+    /// Its number within the run, which chooses prompt and seeds. Under the waiting rule the gate
+    /// only counts groups, and the producer puts them in slots that are still to be asked.
     pub number: u64,
     /// The update it is for; −1 for any.
     pub batch: i64,
@@ -114,7 +124,8 @@ struct Fill {
 
 impl Gate {
     /// A gate for a learner that takes `groups_per_update` groups an update, publishes every
-    /// `publish_every` versions and, if given, stops after `updates` updates.
+    /// `publish_every` versions and, if given, stops after `updates` updates, unless it announces
+    /// another number.
     pub fn new(
         rule: GateRule,
         groups_per_update: u64,
@@ -176,8 +187,9 @@ impl Gate {
             .0
             .saturating_add(max_staleness)
             .saturating_add(1);
-        let updates = self.updates.map_or(ahead, |updates| ahead.min(updates));
-        let limit = updates
+        let updates = announced.updates.or(self.updates);
+        let limit = ahead
+            .min(updates.unwrap_or(ahead))
             .saturating_mul(self.batch)
             .saturating_add(announced.rejected);
         let capacity = limit.saturating_sub(self.base.published_before + self.admitted);
@@ -205,7 +217,8 @@ impl Gate {
             slots: Vec::new(),
         };
         let end = newest.0.saturating_add(k).saturating_add(1);
-        let end = self.updates.map_or(end, |updates| end.min(updates));
+        let updates = announced.updates.or(self.updates);
+        let end = end.min(updates.unwrap_or(end));
         for batch in newest.0..end {
             let version = PolicyVersion(batch.saturating_sub(k));
             let filled = self.base.filled.get(&(batch as i64));

@@ -4,6 +4,7 @@
 //! [`Gate`] how many groups may start, lets an [`Engine`] sample them, a [`Reward`] judge them,
 //! and publishes them under numbers without gaps. It knows no engine: `vintage-local` is one.
 
+mod claims;
 mod command;
 mod config;
 mod engine;
@@ -16,9 +17,11 @@ mod prompts;
 mod publish;
 mod reward;
 mod select;
+mod slots;
 mod worker;
 
-pub use command::CommandReward;
+pub use claims::Claims;
+pub use command::{CommandReward, MissingScript, file_sha256, named_files};
 pub use config::{GateConfig, PromptsConfig, RewardConfig, RolloutConfig};
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;

@@ -1,14 +1,18 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+
+mod chat;
+mod file;
+mod raw;
+mod row;
 
 /// One task for the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,9 @@ pub struct Prompt {
     pub text: String,
     /// What the text is.
     pub form: Form,
+    /// What a chat's template is to be given beside the messages, of a prompt that is none yet:
+    /// members of a JSON object.
+    pub extras: Option<String>,
     /// What the reward compares with.
     pub answer: Option<String>,
     /// Carried into every trajectory and to the reward command.
@@ -33,21 +40,31 @@ pub struct Prompt {
 pub enum Form {
     /// To be completed as it stands.
     Plain,
-    /// Messages of a chat, a JSON list, which the model's template makes a text of.
+    /// A chat, which the model's template makes a text of: a JSON list of messages, or an object
+    /// with that list as `messages` and what else the template is given.
     Messages,
     /// Such a text: it holds every special token it needs.
     Rendered,
 }
 
+/// Bad rows that are shown, beside the first, where a file has several.
+const SHOWN: usize = 3;
+
 /// The prompts of one JSONL file, in file order; never empty.
 ///
-/// Three layouts are read, row by row: `{"prompt", "answer"?, "id"?, "metadata"?}`, the same with
-/// `"messages": [{"role", "content"}, …]` for the prompt, and GSM8K's `{"question", "answer"}` as
-/// published, whose answer ends in `#### 42`. Other keys are left alone; blank lines are skipped.
+/// Rows are read one by one in the layouts that are published (`docs/prompts.md` has a table): the
+/// prompt is `prompt`, `messages`, `question`, `problem` or `conversations`, the known answer
+/// `answer`, `ground_truth`, `reward_model.ground_truth`, or what a `solution` or a `completion`
+/// marks as its result. Other keys are counted in [`PromptSet::notes`]; blank lines are skipped.
 #[derive(Debug, Clone)]
 pub struct PromptSet {
     path: PathBuf,
+    sha256: vintage_control::Sha256,
     prompts: Vec<Prompt>,
+    /// Rows by key that nothing is read from.
+    unused: BTreeMap<String, usize>,
+    /// Keys of the first row without an answer.
+    unanswered: Vec<String>,
 }
 
 impl PromptSet {
@@ -62,56 +79,115 @@ impl PromptSet {
     }
 
     /// Reads rows from anywhere; `path` names them in messages.
+    ///
+    /// # Errors
+    /// Names the first rows that cannot be used, and counts them all.
     pub fn from_reader(path: &Path, mut reader: impl BufRead) -> Result<Self, Error> {
-        let mut prompts: Vec<Prompt> = Vec::new();
-        let mut lines_by_id: HashMap<String, usize> = HashMap::new();
+        let mut set = Self {
+            path: path.to_owned(),
+            sha256: vintage_control::Sha256([0; 32]),
+            prompts: Vec::new(),
+            unused: BTreeMap::new(),
+            unanswered: Vec::new(),
+        };
+        let unreadable = |source| Error::PromptFile {
+            path: path.to_owned(),
+            source,
+        };
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut bad = BadRows::default();
+        let begin = reader.fill_buf().map_err(unreadable)?;
+        if let Some(what) = file::foreign(begin) {
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, what)));
+        }
+        if file::is_utf16(begin) {
+            let what = "it is UTF-16; save the file as UTF-8, as with iconv -f UTF-16 -t UTF-8";
+            return Err(Error::PromptRow {
+                path: path.to_owned(),
+                line: 1,
+                reason: what.to_owned(),
+            });
+        }
         let mut bytes = Vec::new();
+        let mut digest = Sha256::new();
         for line in 1.. {
             bytes.clear();
-            let read =
-                reader
-                    .read_until(b'\n', &mut bytes)
-                    .map_err(|source| Error::PromptFile {
-                        path: path.to_owned(),
-                        source,
-                    })?;
-            if read == 0 {
+            if reader.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
                 break;
             }
-            let refuse = |reason| Error::PromptRow {
-                path: path.to_owned(),
-                line,
-                reason,
-            };
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| refuse("it is not UTF-8; save the file as UTF-8".to_owned()))?;
-            let text = text.trim_start_matches('\u{feff}').trim();
-            if text.is_empty() {
-                continue;
+            digest.update(&bytes);
+            match set.add(line, &bytes, &mut places) {
+                Ok(()) => {}
+                Err(why) => bad.add(line, why),
             }
-            let prompt = parse_row(text, line).map_err(refuse)?;
-            if let Some(&first) = lines_by_id.get(&prompt.id) {
-                let earlier = &prompts[first];
-                if (&earlier.text, &earlier.answer) != (&prompt.text, &prompt.answer) {
-                    return Err(refuse(format!(
-                        "its id {:?} is that of another prompt in line {}; give each its own",
-                        prompt.id, earlier.line
-                    )));
-                }
-            } else {
-                lines_by_id.insert(prompt.id.clone(), prompts.len());
-            }
-            prompts.push(prompt);
         }
-        if prompts.is_empty() {
+        bad.refuse(path, set.prompts.len())?;
+        if set.prompts.is_empty() {
             return Err(Error::NoPrompts {
                 path: path.to_owned(),
             });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            prompts,
-        })
+        set.sha256 = vintage_control::Sha256(digest.finalize().into());
+        Ok(set)
+    }
+
+    /// Adds what a line holds.
+    fn add(
+        &mut self,
+        line: usize,
+        bytes: &[u8],
+        places: &mut HashMap<String, usize>,
+    ) -> Result<(), String> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| "it is not UTF-8; save the file as UTF-8".to_owned())?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let row = row::read(text, line)?;
+        let prompt = row.prompt;
+        if let Some(&first) = places.get(&prompt.id) {
+            let earlier = &self.prompts[first];
+            if (&earlier.text, &earlier.answer) != (&prompt.text, &prompt.answer) {
+                return Err(format!(
+                    "its id {:?} is that of another prompt in line {}; give each its own",
+                    prompt.id, earlier.line
+                ));
+            }
+        } else {
+            places.insert(prompt.id.clone(), self.prompts.len());
+        }
+        if prompt.answer.is_none() && self.unanswered.is_empty() {
+            self.unanswered.clone_from(&row.keys);
+        }
+        for key in row.keys {
+            if !row::KNOWN.contains(&key.as_str()) {
+                *self.unused.entry(key).or_default() += 1;
+            }
+        }
+        self.prompts.push(prompt);
+        Ok(())
+    }
+
+    /// What of the file is not used, in words: keys that no layout has, with the rows that have
+    /// them.
+    pub fn notes(&self) -> Vec<String> {
+        if self.unused.is_empty() {
+            return Vec::new();
+        }
+        let of_key = |(key, rows): (&String, &usize)| {
+            let meant = row::meant(key);
+            let meant = meant.map_or(String::new(), |meant| {
+                format!(", perhaps meant as {meant:?}")
+            });
+            format!("{key:?} ({rows} rows{meant})")
+        };
+        let keys: Vec<_> = self.unused.iter().map(of_key).collect();
+        vec![format!(
+            "{}: nothing is read from {}; what a reward is to see belongs into \"metadata\"",
+            self.path.display(),
+            keys.join(", ")
+        )]
     }
 
     /// Refuses a set in which a row has no answer, naming the first such row.
@@ -122,8 +198,12 @@ impl PromptSet {
             Some(first) => Err(self.refuse(
                 first,
                 format!(
-                    "it has no \"answer\", nor have {} of {} rows; add \"answer\" to each, or \
-                     set rollout.reward.command to a reward that needs none",
+                    "it has no \"answer\" (keys: {}){}, nor have {} of {} rows; add \"answer\" \
+                     to each, or set rollout.reward.command to a reward that needs none",
+                    self.unanswered.join(", "),
+                    self.slip().map_or(String::new(), |(key, meant)| format!(
+                        ": is {key:?} meant as {meant:?}?"
+                    )),
                     self.prompts.iter().filter(without).count(),
                     self.prompts.len()
                 ),
@@ -131,40 +211,63 @@ impl PromptSet {
         }
     }
 
+    /// A key of the first row without an answer that looks like a slip of a known one.
+    fn slip(&self) -> Option<(&str, &'static str)> {
+        let unknown = self.unanswered.iter().map(String::as_str);
+        let mut unknown = unknown.filter(|key| !row::KNOWN.contains(key));
+        unknown.find_map(|key| Some((key, row::meant(key)?)))
+    }
+
     /// The same with every plain prompt as what the user of a chat says.
     #[must_use]
     pub fn as_chats(mut self) -> Self {
         for prompt in &mut self.prompts {
             if prompt.form == Form::Plain {
-                prompt.text = json!([{"role": "user", "content": prompt.text}]).to_string();
+                let messages = chat::of_user(&prompt.text);
+                prompt.text = match prompt.extras.take() {
+                    None => messages,
+                    Some(extras) => chat::with_extras(&messages, &extras),
+                };
                 prompt.form = Form::Messages;
             }
         }
         self
     }
 
-    /// Puts what `render` makes of the messages in their place.
+    /// Puts what `render` makes of the chats in their place.
     ///
     /// # Errors
-    /// Names the row whose messages it refuses.
+    /// Names the first rows that it refuses, and counts them all; so too rows that are no chats and
+    /// have something for a chat's template.
     pub fn render(
         &mut self,
         mut render: impl FnMut(&str) -> Result<String, String>,
     ) -> Result<(), Error> {
-        for place in 0..self.prompts.len() {
-            let prompt = &self.prompts[place];
+        let mut bad = BadRows::default();
+        for prompt in &mut self.prompts {
             if prompt.form == Form::Messages {
-                let text = render(&prompt.text).map_err(|why| {
-                    self.refuse(
-                        prompt,
-                        format!("the messages of prompt {:?}: {why}", prompt.id),
-                    )
-                })?;
-                let prompt = &mut self.prompts[place];
-                (prompt.text, prompt.form) = (text, Form::Rendered);
+                match render(&prompt.text) {
+                    Ok(text) => (prompt.text, prompt.form) = (text, Form::Rendered),
+                    Err(why) => {
+                        bad.add(
+                            prompt.line,
+                            format!("the messages of prompt {:?}: {why}", prompt.id),
+                        );
+                    }
+                }
+            } else if let (Form::Plain, Some(extras)) = (prompt.form, &prompt.extras) {
+                let key = extras.split('"').nth(1).unwrap_or_default();
+                bad.add(
+                    prompt.line,
+                    format!(
+                        "it has {key:?}, which only chats have, and its prompt is plain text: write \
+                         \"messages\", or set prompts.chat = true"
+                    ),
+                );
             }
         }
-        Ok(())
+        let good = self.prompts.len() - bad.count;
+        bad.refuse(&self.path, good)
     }
 
     /// An error about one row, naming its place.
@@ -181,6 +284,11 @@ impl PromptSet {
         &self.path
     }
 
+    /// Digest of the file's bytes, as they were read.
+    pub fn sha256(&self) -> vintage_control::Sha256 {
+        self.sha256
+    }
+
     /// The prompts, in file order.
     pub fn prompts(&self) -> &[Prompt] {
         &self.prompts
@@ -193,160 +301,55 @@ impl PromptSet {
     }
 }
 
-/// One row, or what is wrong with it and what to do.
-fn parse_row(text: &str, line: usize) -> Result<Prompt, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| {
-        format!("it is not JSON ({error}); write one JSON object a line, {EXAMPLE}")
-    })?;
-    let Value::Object(mut row) = value else {
-        return Err(format!(
-            "it is not a JSON object; write one a line, {EXAMPLE}"
-        ));
-    };
-    let mut form = Form::Plain;
-    let (text, answer) = if row.contains_key("messages") {
-        if row.contains_key("prompt") {
-            return Err("it has both \"prompt\" and \"messages\"; keep one".to_owned());
-        }
-        form = Form::Messages;
-        (take_messages(&mut row)?, take_scalar(&mut row, "answer")?)
-    } else if row.contains_key("prompt") {
-        (
-            take_text(&mut row, "prompt")?,
-            take_scalar(&mut row, "answer")?,
-        )
-    } else if row.contains_key("question") {
-        let solution = take_scalar(&mut row, "answer")?;
-        (
-            take_text(&mut row, "question")?,
-            solution.as_deref().map(final_answer).transpose()?,
-        )
-    } else {
-        let keys: Vec<_> = row.keys().map(String::as_str).collect();
-        return Err(format!(
-            "it has neither \"prompt\" nor \"question\" nor \"messages\" (keys: {}); write {EXAMPLE}",
-            keys.join(", ")
-        ));
-    };
-    if text.is_empty() {
-        return Err("its prompt is empty; remove the row or fill it".to_owned());
-    }
-    let id = take_scalar(&mut row, "id")?
-        .filter(|id| !id.is_empty())
-        .unwrap_or_else(|| content_id(&text, answer.as_deref()));
-    let metadata = take_metadata(&mut row)?;
-    Ok(Prompt {
-        id,
-        text,
-        form,
-        answer,
-        metadata,
-        line,
-    })
+/// Rows that cannot be used: how many, and the first of them.
+#[derive(Default)]
+struct BadRows {
+    count: usize,
+    first: Vec<(usize, String)>,
 }
 
-const EXAMPLE: &str = r#"such as {"prompt": "2+2=", "answer": "4"}"#;
-
-/// GSM8K's convention: what follows the last `####`.
-fn final_answer(solution: &str) -> Result<String, String> {
-    let refuse = "its answer has no \"#### <result>\" at the end, as GSM8K's rows do; add it, or \
-                  name the fields \"prompt\" and \"answer\"";
-    let (_, answer) = solution.rsplit_once("####").ok_or(refuse)?;
-    let answer = answer.trim();
-    if answer.is_empty() {
-        Err(refuse.to_owned())
-    } else {
-        Ok(answer.to_owned())
-    }
-}
-
-fn take_text(row: &mut Map<String, Value>, key: &str) -> Result<String, String> {
-    match row.remove(key) {
-        Some(Value::String(text)) => Ok(text),
-        other => {
-            let found = other.as_ref().map_or("nothing", kind);
-            Err(format!("its {key:?} is {found}; write a string"))
+impl BadRows {
+    fn add(&mut self, line: usize, why: String) {
+        self.count += 1;
+        if self.first.len() <= SHOWN {
+            self.first.push((line, why));
         }
     }
-}
 
-/// A string, or a number as written; JSON's null counts as absent.
-fn take_scalar(row: &mut Map<String, Value>, key: &str) -> Result<Option<String>, String> {
-    match row.remove(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(other) => Err(format!(
-            "its {key:?} is {}; write a string or a number",
-            kind(&other)
-        )),
-    }
-}
-
-/// The messages as JSON.
-fn take_messages(row: &mut Map<String, Value>) -> Result<String, String> {
-    const EXAMPLE: &str = r#"write [{"role": "user", "content": "2+2?"}]"#;
-    let messages = row.remove("messages").unwrap_or_default();
-    let Value::Array(list) = &messages else {
-        return Err(format!(
-            "its \"messages\" is {}; {EXAMPLE}",
-            kind(&messages)
-        ));
-    };
-    if list.is_empty() {
-        return Err(format!("its \"messages\" are none; {EXAMPLE}"));
-    }
-    match list.iter().position(|message| !message["role"].is_string()) {
-        Some(at) => Err(format!("message {at} has no \"role\"; {EXAMPLE}")),
-        None => Ok(messages.to_string()),
-    }
-}
-
-fn take_metadata(row: &mut Map<String, Value>) -> Result<BTreeMap<String, String>, String> {
-    let entries = match row.remove("metadata") {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(entries)) => entries,
-        Some(other) => {
-            return Err(format!(
-                "its \"metadata\" is {}; write an object",
-                kind(&other)
-            ));
+    /// An error, if there are any: about the first, with the number of all.
+    fn refuse(self, path: &Path, good: usize) -> Result<(), Error> {
+        let mut shown = self.first.into_iter();
+        let Some((line, mut reason)) = shown.next() else {
+            return Ok(());
+        };
+        if self.count > 1 {
+            let others: Vec<_> = shown
+                .map(|(line, why)| format!("line {line}: {}", excerpt(&why)))
+                .collect();
+            reason = format!(
+                "{reason}; {} of {} rows cannot be used, among them {}",
+                self.count,
+                self.count + good,
+                others.join("; ")
+            );
         }
-    };
-    let text = |value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
-    Ok(entries
-        .into_iter()
-        .map(|(key, value)| (key, text(value)))
-        .collect())
-}
-
-fn content_id(text: &str, answer: Option<&str>) -> String {
-    let mut digest = Sha256::new();
-    digest.update(text.as_bytes());
-    digest.update([0]);
-    digest.update(answer.unwrap_or_default().as_bytes());
-    digest.finalize()[..8]
-        .iter()
-        .fold(String::with_capacity(16), |mut id, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(id, "{byte:02x}");
-            id
+        Err(Error::PromptRow {
+            path: path.to_owned(),
+            line,
+            reason,
         })
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
+/// At most 120 characters, for messages about several rows.
+fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod layouts;
 #[cfg(test)]
 mod tests;

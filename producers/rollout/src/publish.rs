@@ -52,7 +52,12 @@ struct Outgoing {
     rows: u64,
     tokens: u64,
     reward: f32,
+    equal: bool,
+    cut: u64,
 }
+
+/// How engines spell that a completion reached its limit.
+const LENGTH: &str = "length";
 
 impl Publisher {
     pub(crate) fn open(
@@ -145,6 +150,13 @@ impl Publisher {
             .map(|row| row.completion_tokens.len() as u64)
             .sum();
         let reward = rows.iter().map(|row| row.reward).sum::<f32>() / rows.len() as f32;
+        let equal = rows
+            .iter()
+            .all(|row| row.reward.total_cmp(&first.reward).is_eq());
+        let cut = rows
+            .iter()
+            .filter(|row| row.finish_reason == LENGTH)
+            .count() as u64;
         let count = rows.len() as u64;
         let refuse = |source| Error::Encode {
             group: id.to_string(),
@@ -162,6 +174,8 @@ impl Publisher {
             rows: count,
             tokens,
             reward,
+            equal,
+            cut,
         };
         for (part, rows) in (1..).zip(&parts) {
             let payload = encode(rows).map_err(refuse)?;
@@ -239,6 +253,8 @@ impl Publisher {
                 .sum(),
             parts: group.parts.len() as u32,
             reward: group.reward,
+            equal: group.equal,
+            cut: group.cut,
         });
         Ok(())
     }

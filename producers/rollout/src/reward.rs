@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use vintage_verify::{AnswerKind, is_correct};
+use vintage_verify::{AnswerKind, is_correct_after};
 
 use crate::{Error, RewardConfig, command::CommandReward};
 
@@ -21,7 +21,7 @@ pub struct RewardItem {
 /// What a completion is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardScore {
-    /// Finite.
+    /// Finite, and no larger than [`vintage_trajectory::LARGEST_REWARD`].
     pub reward: f32,
     /// Named components, finite, for reports.
     pub parts: Option<BTreeMap<String, f32>>,
@@ -46,8 +46,12 @@ pub enum FailureReason {
     Died,
     /// The command wrote something that is no answer.
     Garbage,
+    /// The answer has no reward.
+    Missing,
     /// The reward, or a part of it, is not a finite number.
     NonFinite,
+    /// The reward, or a part of it, is beyond [`vintage_trajectory::LARGEST_REWARD`].
+    OutOfRange,
     /// The command answered with an error of its own.
     Refused,
     /// The prompt has no answer to compare with.
@@ -61,7 +65,9 @@ impl FailureReason {
             Self::Timeout => "timeout",
             Self::Died => "died",
             Self::Garbage => "garbage",
+            Self::Missing => "missing",
             Self::NonFinite => "non_finite",
+            Self::OutOfRange => "out_of_range",
             Self::Refused => "refused",
             Self::NoAnswer => "no_answer",
         }
@@ -115,7 +121,7 @@ impl VerifierReward {
             reason: FailureReason::NoAnswer,
             detail: format!("the prompt {:?} has no answer", item.prompt),
         })?;
-        let verdict = is_correct(self.kind, &item.completion, answer);
+        let verdict = is_correct_after(self.kind, &item.prompt, &item.completion, answer);
         Ok(RewardScore {
             reward: if verdict.correct { 1.0 } else { 0.0 },
             parts: None,
@@ -232,6 +238,23 @@ mod tests {
             FailureReason::NoAnswer
         );
         assert!(reward.needs_answer());
+    }
+
+    #[tokio::test]
+    async fn a_thought_that_the_prompt_opens_has_to_end_before_there_is_an_answer() {
+        let mut reward = VerifierReward::new(AnswerKind::Number);
+        let asked = |completion: &str| RewardItem {
+            prompt: "<|user|>2+2=<|assistant|><think>\n".to_owned(),
+            ..item(completion, Some("4"))
+        };
+        let scores = reward
+            .score(vec![asked("so 4"), asked("so 5\n</think>\n4")])
+            .await;
+        let rewards = scores
+            .unwrap()
+            .into_iter()
+            .map(|score| score.unwrap().reward);
+        assert_eq!(rewards.collect::<Vec<_>>(), [0.0, 1.0]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use vintage_bus::{Bus, TopicTable};
 use vintage_control::{Name, Topics};
 
 use crate::{
-    Error, RolloutConfig,
+    Claims, Error, RolloutConfig,
     engine::{Engine, EngineError},
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
@@ -22,6 +22,7 @@ use crate::{
     publish::Publisher,
     reward::Reward,
     select::{Selector, life_seed},
+    slots::Slots,
 };
 use judge::Judge;
 use sampler::Sampler;
@@ -44,8 +45,8 @@ pub struct WorkerSetup {
     pub prompts: PromptSet,
     /// Settings.
     pub config: RolloutConfig,
-    /// Chooses prompts and samples, together with the slot number and, under the waiting rule, the
-    /// life.
+    /// Chooses prompts, by the slot's number, and samples, together with that and, under the waiting
+    /// rule, the life.
     pub seed: u64,
     /// Which life this is, from 0, of a producer that has the run for itself. Else `None`, and the
     /// life's id stands for it: others may be at the same slots.
@@ -54,11 +55,15 @@ pub struct WorkerSetup {
     pub groups_per_update: u64,
     /// Versions from one announcement to the next.
     pub publish_every: u64,
-    /// Updates of the run, where it is known: nothing is sampled for later ones, and `finished`
-    /// is believed only from there on (it may be left over from an earlier, shorter run).
+    /// Updates of the run, where they are known: nothing is sampled for later ones unless the
+    /// learner announces another number, and a `finished` that is found at the start is believed
+    /// only from there on (it may be left over from an earlier, shorter run).
     pub updates: Option<u64>,
     /// What earlier lives left behind.
     pub base: GateBase,
+    /// Tells which slots producers beside this one have taken, where there may be any. Opened
+    /// before `base` was counted.
+    pub claims: Option<Claims>,
     /// Where to keep the journal of acknowledged numbers.
     pub journal_dir: Option<PathBuf>,
 }
@@ -70,6 +75,7 @@ pub struct WorkerSetup {
 pub struct Worker {
     setup: WorkerSetup,
     gate: Gate,
+    slots: Slots,
     id: String,
 }
 
@@ -93,6 +99,9 @@ impl Worker {
         let unique = Uuid::now_v7();
         let id = format!("{}-{}", setup.config.producer, unique.simple());
         let exact = matches!(setup.config.gate.rule(), GateRule::Exact { .. });
+        let selector = Selector::new(setup.seed, setup.prompts.len());
+        let claims = setup.claims.take();
+        let slots = Slots::new(selector, &setup.prompts, &setup.base, claims);
         setup.seed = match setup.life {
             // The exact rule's slots are the batch's, and its base says which are taken.
             _ if exact => setup.seed,
@@ -103,7 +112,12 @@ impl Worker {
                 life_seed(setup.seed, time ^ chance)
             }
         };
-        Ok(Self { setup, gate, id })
+        Ok(Self {
+            setup,
+            gate,
+            slots,
+            id,
+        })
     }
 
     /// Value of this life's `producer` header.
@@ -118,7 +132,12 @@ impl Worker {
         cancel: CancellationToken,
         events: mpsc::UnboundedSender<ProducerEvent>,
     ) -> Result<ProducerSummary, Error> {
-        let Self { setup, gate, id } = self;
+        let Self {
+            setup,
+            gate,
+            slots,
+            id,
+        } = self;
         let stop = cancel.child_token();
         let following = CancellationToken::new();
         let (news, policies) = watch::channel(None);
@@ -145,7 +164,7 @@ impl Worker {
         let mut sampler = Sampler {
             rule: setup.config.gate.rule(),
             gate,
-            selector: Selector::new(setup.seed, setup.prompts.len()),
+            slots,
             engine: setup.engine,
             prompts: setup.prompts,
             sampling: setup.config.sampling(),

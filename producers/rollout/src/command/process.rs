@@ -1,6 +1,7 @@
 use std::{
     collections::VecDeque,
     io,
+    path::Path,
     pin::pin,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::Fault;
+use super::{Fault, script};
 use crate::reward::FailureReason;
 
 /// Longest line a command may write, in bytes.
@@ -42,12 +43,24 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn spawn(argv: &[String]) -> io::Result<Self> {
+    /// Starts a program, in `directory`, with its arguments.
+    pub(super) fn spawn(argv: &[String], directory: &Path) -> io::Result<Self> {
         let (program, arguments) = argv
             .split_first()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let mut child = Command::new(program)
+        if !directory.is_dir() {
+            let why = format!("there is no folder {}", directory.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
+        let mut command = Command::new(script::program(program, directory));
+        // Python keeps what it prints to a pipe until 8 KiB are full, and a judge that forgets to
+        // flush would owe its answers for ever.
+        if std::env::var_os("PYTHONUNBUFFERED").is_none() {
+            command.env("PYTHONUNBUFFERED", "1");
+        }
+        let mut child = command
             .args(arguments)
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{CommandReward, parse_answer};
+use super::{CommandReward, answer::parse_answer};
 use crate::{
     RewardConfig,
     reward::{FailureReason, Reward, RewardItem, open_reward},
@@ -113,7 +113,7 @@ async fn one_bad_completion_costs_only_itself() {
         ("stranger", FailureReason::Garbage),
         ("refuse", FailureReason::Refused),
         ("nan", FailureReason::NonFinite),
-        ("huge", FailureReason::NonFinite),
+        ("huge", FailureReason::OutOfRange),
     ] {
         let mut reward = CommandReward::start(&config(SCRIPT, 20.0)).unwrap();
         let rewards = judge(&mut reward, &["a", "bb", bad, "ccc"]).await;
@@ -219,25 +219,118 @@ fn lines_are_read_or_refused() {
     };
     assert!(garbage("reward: 1").contains("reward: 1"));
     assert!(garbage(&"x".repeat(5000)).len() < 600);
-    garbage("{\"reward\": 1}");
-    garbage("{\"id\": \"1\", \"reward\": \"high\"}");
+    assert!(garbage("{\"reward\": 1}").contains("has no \"id\""));
     garbage("");
+    garbage("[1]");
+    for (line, words) in [
+        (r#"{"id": "1", "reward": true}"#, ["is true", "write 1.0"]),
+        (
+            r#"{"id": "1", "reward": "1.0"}"#,
+            ["is \"1.0\"", "without quotation marks"],
+        ),
+        (r#"{"id": "1", "reward": "high"}"#, ["a text", "the number"]),
+        (
+            r#"{"id": "1", "reward": [1, 0]}"#,
+            ["is [1,0]", "one number"],
+        ),
+        (
+            r#"{"id": "1", "reward": 1, "parts": {"form": true}}"#,
+            ["\"parts.form\" is true", "1.0"],
+        ),
+        (
+            r#"{"id": "1", "reward": 1, "parts": [1]}"#,
+            ["\"parts\" are [1]", "an object of names"],
+        ),
+        (r#"{"id": 1, "reward": 1}"#, ["\"id\" is 1", "as a text"]),
+    ] {
+        let said = garbage(line);
+        assert!(
+            words.iter().all(|word| said.contains(word)),
+            "{line}: {said}"
+        );
+        assert!(
+            !said.contains("f64") && !said.contains("column"),
+            "{line}: {said}"
+        );
+    }
 
-    let non_finite = [
+    let refused = |line: &str| {
+        let answer = parse_answer(line.as_bytes()).unwrap();
+        assert_eq!(answer.id, "1", "{line}");
+        let failure = answer.score.unwrap_err();
+        (failure.reason, failure.detail)
+    };
+    for line in [
         r#"{"id": "1", "reward": Infinity}"#,
         r#"{"id": "1", "reward": -Infinity}"#,
         r#"{"id": "1", "reward": 1, "parts": {"a": NaN}}"#,
-        r#"{"id": "1"}"#,
         r#"{"id": "1", "reward": null}"#,
-        r#"{"id": "1", "reward": 1e39}"#,
-    ];
-    for line in non_finite {
-        let (id, score) = parse_answer(line.as_bytes()).unwrap();
-        assert_eq!(id, "1");
-        assert_eq!(
-            score.unwrap_err().reason,
-            FailureReason::NonFinite,
-            "{line}"
-        );
+    ] {
+        assert_eq!(refused(line).0, FailureReason::NonFinite, "{line}");
     }
+    for line in [
+        r#"{"id": "1", "reward": 1e39}"#,
+        r#"{"id": "1", "reward": -1000001}"#,
+        r#"{"id": "1", "reward": 0, "parts": {"seconds": 1e38}}"#,
+    ] {
+        let (reason, detail) = refused(line);
+        assert_eq!(reason, FailureReason::OutOfRange, "{line}");
+        assert!(detail.contains("±1000000"), "{detail}");
+    }
+    let (reason, detail) = refused(r#"{"id": "1", "score": 1}"#);
+    assert_eq!(reason, FailureReason::Missing);
+    let said = "which has no \"reward\" (its keys: \"id\", \"score\")";
+    assert!(detail.contains(said), "{detail}");
+
+    let largest = parse_answer(br#"{"id": "1", "reward": -1e6, "why": "x"}"#).unwrap();
+    assert_eq!(largest.score.unwrap().reward, -1e6);
+    assert_eq!(largest.unread, ["why"]);
+}
+
+/// What Python prints to a pipe stays in the process until it has printed 8 KiB.
+#[tokio::test]
+async fn a_judge_that_forgets_to_flush_is_heard() {
+    let script = r#"
+import json, sys
+for line in sys.stdin:
+    print(json.dumps({"id": json.loads(line)["id"], "reward": 1}))
+"#;
+    let command = ["python3", "-c", script].map(str::to_owned).to_vec();
+    let settings = RewardConfig {
+        command,
+        timeout_seconds: 20.0,
+        ..Default::default()
+    };
+    let mut reward = CommandReward::start(&settings).unwrap();
+    assert_eq!(judge(&mut reward, &["a", "b"]).await, [Ok(1.0), Ok(1.0)]);
+}
+
+#[tokio::test]
+async fn a_command_runs_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |command: &[&str]| RewardConfig {
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        directory: Some(folder.path().to_owned()),
+        timeout_seconds: 20.0,
+        ..Default::default()
+    };
+    std::fs::write(folder.path().join("judge.py"), SCRIPT).unwrap();
+    let mut reward = CommandReward::start(&settings(&["python3", "judge.py"])).unwrap();
+    assert_eq!(judge(&mut reward, &["abc"]).await, [Ok(3.0)]);
+
+    let refused = |settings: &RewardConfig| CommandReward::start(settings).err().unwrap();
+    let error = refused(&settings(&["python3", "jugde.py"]));
+    let message = error.to_string();
+    for words in [
+        "no jugde.py in",
+        "there is judge.py",
+        "rollout.reward.directory",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(error.fault(), vintage_bus::Fault::User);
+    let mut nowhere = settings(&["cat"]);
+    nowhere.directory = Some(folder.path().join("none"));
+    let message = refused(&nowhere).to_string();
+    assert!(message.contains("there is no folder"), "{message}");
 }

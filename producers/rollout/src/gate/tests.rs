@@ -10,13 +10,14 @@ fn announced(version: u64, rejected: u64) -> Announced {
         version: PolicyVersion(version),
         rejected,
         refused: BTreeMap::new(),
+        updates: None,
     }
 }
 
 fn wait(max_staleness: u64, batch: u64, base: u64) -> Gate {
     let base = GateBase {
         published_before: base,
-        filled: BTreeMap::new(),
+        ..GateBase::default()
     };
     Gate::new(GateRule::Wait { max_staleness }, batch, 1, None, base).unwrap()
 }
@@ -40,8 +41,8 @@ fn exact_after(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, Vec<u64
         (*b, filled)
     };
     let base = GateBase {
-        published_before: 0,
         filled: filled.iter().map(places).collect(),
+        ..GateBase::default()
     };
     Gate::new(GateRule::Exact { k }, batch, 1, updates, base).unwrap()
 }
@@ -95,6 +96,22 @@ fn nothing_is_sampled_for_updates_that_never_come() {
     assert_eq!(gate.admit(&announced(0, 0), 100).slots.len(), 12);
     assert_eq!(gate.admit(&announced(2, 0), 100).slots.len(), 0);
     assert_eq!(gate.admit(&announced(2, 2), 100).slots.len(), 2);
+}
+
+#[test]
+fn the_learner_knows_best_how_long_the_run_is() {
+    let base = GateBase::default;
+    let told = |version, updates| Announced {
+        updates: Some(updates),
+        ..announced(version, 0)
+    };
+    let rule = GateRule::Wait { max_staleness: 16 };
+    let mut gate = Gate::new(rule, 4, 1, Some(400), base()).unwrap();
+    assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
+    // It was started again with more to do.
+    assert_eq!(gate.admit(&told(3, 5), 100).slots.len(), 8);
+    let mut gate = Gate::new(GateRule::Exact { k: 16 }, 4, 1, Some(400), base()).unwrap();
+    assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
 }
 
 #[test]
@@ -254,7 +271,7 @@ impl Run {
     fn gate(max_staleness: u64, batch: u64, publish_every: u64, before: u64) -> Gate {
         let base = GateBase {
             published_before: before,
-            filled: BTreeMap::new(),
+            ..GateBase::default()
         };
         Gate::new(
             GateRule::Wait { max_staleness },

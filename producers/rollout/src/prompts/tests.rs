@@ -71,7 +71,7 @@ fn refusals_name_place_and_remedy() {
         (
             r#"{"text": "1="}"#,
             "tasks.jsonl:1",
-            "neither \"prompt\" nor \"question\" nor \"messages\" (keys: text)",
+            "nor \"problem\" nor \"conversations\" (keys: text)",
         ),
         (
             r#"{"prompt": 1}"#,
@@ -142,7 +142,7 @@ fn an_unreadable_file_is_named() {
     assert!(message.contains("none.jsonl"), "{message}");
     // A folder opens but does not read.
     let message = PromptSet::load(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("prompts.train"), "{message}");
+    assert!(message.contains("one JSON object a line"), "{message}");
 
     let binary = folder.path().join("latin1.jsonl");
     std::fs::write(&binary, b"{\"prompt\": \"1=\"}\n{\"prompt\": \"\xe9\"}\n").unwrap();
@@ -169,7 +169,7 @@ fn messages_become_what_the_template_makes_of_them() {
             .map(|prompt| (prompt.form, prompt.text.clone()))
             .collect::<Vec<_>>()
     };
-    let chat = |content: &str| format!(r#"<[{{"content":"{content}","role":"user"}}]>"#);
+    let chat = |content: &str| format!(r#"<[{{"role":"user","content":"{content}"}}]>"#);
     let first = (Form::Rendered, chat("1?"));
     let plain = read(rows).unwrap();
     assert_eq!(plain.prompts()[0].answer.as_deref(), Some("1"));

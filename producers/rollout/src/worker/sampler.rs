@@ -13,9 +13,11 @@ use crate::{
     Error,
     engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
     event::ProducerEvent,
+    follow::News,
     gate::{Admission, Announced, Gate, GateRule, Slot},
     prompts::{Form, Prompt, PromptSet},
-    select::{Selector, group_seed},
+    select::group_seed,
+    slots::Slots,
 };
 
 /// A group that was sampled and has no reward yet.
@@ -41,7 +43,7 @@ pub(super) struct Times {
 pub(super) struct Sampler {
     pub(super) rule: GateRule,
     pub(super) gate: Gate,
-    pub(super) selector: Selector,
+    pub(super) slots: Slots,
     pub(super) engine: Box<dyn Engine>,
     pub(super) prompts: PromptSet,
     pub(super) sampling: Sampling,
@@ -50,7 +52,7 @@ pub(super) struct Sampler {
     pub(super) groups_per_update: u64,
     pub(super) updates: Option<u64>,
     pub(super) seed: u64,
-    pub(super) policies: watch::Receiver<Option<PolicyAnnouncement>>,
+    pub(super) policies: watch::Receiver<Option<News>>,
     /// Slots whose groups got no reward.
     pub(super) given_up: UnboundedReceiver<Slot>,
     pub(super) sampled: Sender<Vec<SampledGroup>>,
@@ -78,8 +80,8 @@ impl Sampler {
             }
             let announcement = self.policies.borrow_and_update().clone();
             let mut admission = None;
-            if let Some(record) = &announcement {
-                if self.has_finished(record) {
+            if let Some(News { record, fresh }) = &announcement {
+                if self.has_finished(record, *fresh) {
                     return Ok(());
                 }
                 self.check(record)?;
@@ -96,7 +98,7 @@ impl Sampler {
             } else {
                 if closed_since.is_none() {
                     *closed_since = Some(Instant::now());
-                    let version = announcement.map(|record| record.version);
+                    let version = announcement.map(|news| news.record.version);
                     self.tell(ProducerEvent::Waiting { version });
                 }
                 if !self.wait(stop).await {
@@ -130,10 +132,11 @@ impl Sampler {
         let Some(version) = self.load(admission.version, stop).await? else {
             return Ok(false);
         };
-        let mut groups = Vec::with_capacity(admission.slots.len());
-        let mut requests = Vec::with_capacity(admission.slots.len());
-        for slot in admission.slots {
-            let prompt = &self.prompts.prompts()[self.selector.prompt_of(slot.number)];
+        let slots = self.placed(admission.slots)?;
+        let mut groups = Vec::with_capacity(slots.len());
+        let mut requests = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let prompt = &self.prompts.prompts()[self.slots.prompt_of(slot.number)];
             let id = GroupId(Uuid::now_v7().into_bytes());
             requests.push(SampleRequest {
                 prompt_text: prompt.text.clone(),
@@ -146,6 +149,9 @@ impl Sampler {
             groups.push((id, slot, prompt.clone()));
         }
         let start = Instant::now();
+        self.tell(ProducerEvent::Sampling {
+            groups: groups.len() as u64,
+        });
         let answers = match self.engine.sample(requests).await {
             Ok(answers) => answers,
             Err(source) => {
@@ -183,6 +189,17 @@ impl Sampler {
         Ok(self.sampled.send(sampled).await.is_ok())
     }
 
+    /// The slots that admitted groups are for: under the exact rule the gate has chosen them.
+    fn placed(&mut self, mut admitted: Vec<Slot>) -> Result<Vec<Slot>, Error> {
+        if let GateRule::Wait { .. } = self.rule {
+            let numbers = self.slots.take(admitted.len())?;
+            for (slot, number) in admitted.iter_mut().zip(numbers) {
+                slot.number = number;
+            }
+        }
+        Ok(admitted)
+    }
+
     /// Makes the engine hold `version`, or a newer one where the rule allows it and `version` is
     /// pruned already. `None` on a stop.
     async fn load(
@@ -204,15 +221,16 @@ impl Sampler {
                     if matches!(self.rule, GateRule::Wait { .. }) =>
                 {
                     tracing::info!(%version, "version was pruned before it was loaded; taking a newer one");
-                    let newer = |news: &Option<PolicyAnnouncement>| {
-                        news.as_ref().is_some_and(|record| record.version > version)
+                    let newer = |news: &Option<News>| {
+                        news.as_ref()
+                            .is_some_and(|news| news.record.version > version)
                     };
                     let news = tokio::select! {
                         () = stop.cancelled() => return Ok(None),
                         news = self.policies.wait_for(newer) => news.ok().and_then(|news| news.clone()),
                     };
-                    let Some(record) = news else { return Ok(None) };
-                    version = record.version;
+                    let Some(news) = news else { return Ok(None) };
+                    version = news.record.version;
                 }
                 Err(source) => {
                     return Err(self.engine_error(format!("load version {version}"), source));
@@ -222,11 +240,11 @@ impl Sampler {
         Ok(Some(version))
     }
 
-    fn has_finished(&self, record: &PolicyAnnouncement) -> bool {
-        record.finished
-            && self
-                .updates
-                .is_none_or(|updates| record.version.0 >= updates)
+    /// Whether the learner has done its last update. What an earlier life of it announced is
+    /// believed only from the updates on that this producer was told: the run may be longer now.
+    fn has_finished(&self, record: &PolicyAnnouncement, fresh: bool) -> bool {
+        let long_enough = |updates| record.version.0 >= updates;
+        record.finished && (fresh || self.updates.is_none_or(long_enough))
     }
 
     fn check(&self, record: &PolicyAnnouncement) -> Result<(), Error> {

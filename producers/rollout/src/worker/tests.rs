@@ -13,8 +13,8 @@ use vintage_control::PolicyVersion;
 
 use super::{Worker, WorkerSetup};
 use crate::{
-    Error, Filled, GateConfig, ProducerEvent, PromptSet, RewardConfig, RolloutConfig, Selector,
-    read_journals, reward::Reward,
+    Claims, Error, Filled, GateConfig, ProducerEvent, PromptSet, RewardConfig, RolloutConfig,
+    Selector, read_journals, reward::Reward,
 };
 use scripted::{Script, ScriptedEngine, ScriptedReward};
 use stage::{BATCH, GROUP, Group, PATIENCE, SEED, Stage, exact, prompts, start, wait};
@@ -185,7 +185,14 @@ async fn lives_at_the_same_slots_sample_the_same_only_under_the_exact_rule() {
     // The only producer of a run, and its next life.
     let alone = sampled(wait(1), Some(0)).await;
     assert_eq!(alone, sampled(wait(1), Some(0)).await);
-    assert_ne!(alone, sampled(wait(1), Some(1)).await);
+    let next = sampled(wait(1), Some(1)).await;
+    assert_ne!(alone, next);
+    let prompts = |groups: &[(Vec<i32>, Vec<Vec<i32>>)]| {
+        let prompts = groups.iter().map(|(prompt, _)| prompt.clone());
+        prompts.collect::<Vec<_>>()
+    };
+    assert_eq!(prompts(&alone), prompts(&next), "a slot has one prompt");
+    assert_eq!(prompts(&alone), prompts(&first));
     assert_eq!(
         sampled(exact(1), None).await,
         sampled(exact(1), Some(1)).await
@@ -361,11 +368,11 @@ async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {
     let mut stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
     setup.updates = Some(5);
-    setup.base.published_before = 8;
-    let mut running = start(setup);
+    (setup.base.published_before, setup.base.unnamed) = (8, 8);
     stage
         .announce(|record| (record.version, record.finished) = (PolicyVersion(2), true))
         .await;
+    let mut running = start(setup);
     let groups = stage.groups(4).await;
     assert_eq!(groups[0].slot(), 8);
     running.until_closed_at(2).await;
@@ -373,6 +380,22 @@ async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {
         .announce(|record| (record.version, record.finished) = (PolicyVersion(5), true))
         .await;
     assert_eq!(running.end().await.unwrap().groups, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learner_that_ends_earlier_than_was_assumed_ends_its_producer() {
+    let mut stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(9));
+    setup.updates = Some(400);
+    stage.announce(|record| record.steps = Some(2)).await;
+    let mut running = start(setup);
+    // Nothing is sampled for updates that the learner will not do.
+    running.until_closed_at(0).await;
+    stage.groups(2 * BATCH as usize).await;
+    stage
+        .announce(|record| (record.version, record.finished) = (PolicyVersion(2), true))
+        .await;
+    assert_eq!(running.end().await.unwrap().groups, 2 * BATCH);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -479,4 +502,56 @@ async fn a_reward_that_needs_no_answer_takes_prompts_without() {
     setup.prompts =
         PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(row.to_owned())).unwrap();
     assert!(Worker::new(setup).is_ok());
+}
+
+/// Ids of the prompts of some groups.
+fn asked(groups: &[Group]) -> BTreeMap<String, u64> {
+    let mut asked = BTreeMap::new();
+    for group in groups {
+        *asked.entry(group.rows[0].prompt_id.clone()).or_insert(0) += 1;
+    }
+    asked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_asks_what_those_before_it_left() {
+    let mut stage = Stage::new().await;
+    stage.version(0).await;
+    let mut published = Vec::new();
+    // Seven prompts, four groups a life: the second life's last group begins the second epoch.
+    for life in 0..2 {
+        let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(life));
+        setup.life = Some(life);
+        setup.base.published_before = published.len() as u64;
+        setup.base.asked = asked(&published);
+        let mut running = start(setup);
+        published.extend(stage.groups(BATCH as usize).await);
+        running.until_closed_at(0).await;
+        running.cancel.cancel();
+        running.end().await.unwrap();
+    }
+    let counts = asked(&published);
+    assert_eq!(counts.len(), 7, "every prompt was asked: {counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_producers_of_one_folder_ask_different_prompts() {
+    let mut stage = Stage::new().await;
+    let mut setups = Vec::new();
+    for _ in 0..2 {
+        let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
+        setup.life = None;
+        setup.prompts = prompts(2 * BATCH as usize);
+        setup.claims = Some(Claims::open(stage.journals.path()).unwrap());
+        setups.push(setup);
+    }
+    let running: Vec<_> = setups.into_iter().map(start).collect();
+    stage.version(0).await;
+    let groups = stage.groups(2 * BATCH as usize).await;
+    for running in running {
+        running.cancel.cancel();
+        running.end().await.unwrap();
+    }
+    let counts = asked(&groups);
+    assert!(counts.len() == groups.len(), "{counts:?}");
 }

@@ -103,6 +103,7 @@ impl Stage {
             publish_every: 1,
             updates: None,
             base: GateBase::default(),
+            claims: None,
             journal_dir: Some(self.journals.path().to_owned()),
         }
     }
@@ -119,6 +120,7 @@ impl Stage {
             numbered_rejections: None,
             refused_batches: BTreeMap::new(),
             groups_per_update: BATCH,
+            steps: None,
             finished: false,
         };
         change(&mut record);

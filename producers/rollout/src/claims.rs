@@ -1,0 +1,267 @@
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use uuid::Uuid;
+use vintage_control::NumberSet;
+
+use crate::Error;
+
+/// Claims of all producers that ever shared the folder, one a line: the life, then its slots.
+const CLAIMS: &str = "slots";
+/// A file with this ending is locked by the life of its name for as long as that lasts.
+const ALIVE: &str = "alive";
+
+/// Slots that producers which share a folder have claimed, so that no two ask the same.
+///
+/// All append to one file, and whose line stands first has the slot: nobody waits for anybody, a
+/// producer that is stopped in the middle holds up none. What lives claimed that had ended when this
+/// one began does not count: what became of that is in the log. Claims of one that ends later do, to
+/// the end of this life; whoever starts after it asks what it left unasked.
+#[derive(Debug)]
+pub struct Claims {
+    path: PathBuf,
+    file: File,
+    life: String,
+    /// Lives that had ended when this one began; only what they claimed before counts for nothing.
+    ended: HashSet<String>,
+    /// Where the file ended then.
+    begun: u64,
+    /// Where the first line that was not read begins.
+    read: u64,
+    /// The kernel lets go of it when the process dies, however it dies.
+    _alive: File,
+}
+
+impl Claims {
+    /// Begins a life in `dir`, before it looks what the log holds.
+    ///
+    /// # Errors
+    /// The folder cannot be written or read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join(CLAIMS);
+        let life = Uuid::now_v7().simple().to_string();
+        let open = || {
+            fs::create_dir_all(dir)?;
+            let alive = begin(dir, &life)?;
+            let mut options = OpenOptions::new();
+            let file = options.create(true).append(true).read(true).open(&path)?;
+            let begun = file.metadata()?.len();
+            Ok((alive, file, begun))
+        };
+        let (alive, file, begun) = open().map_err(failed("create", &path))?;
+        let mut claims = Self {
+            file,
+            life,
+            ended: HashSet::new(),
+            begun,
+            read: 0,
+            _alive: alive,
+            path,
+        };
+        let living = living(dir).map_err(failed("read", dir))?;
+        let text = claims.unread()?;
+        let lives = text.lines().filter_map(|line| line.split(' ').next());
+        claims.ended = lives
+            .filter(|life| !living.contains(*life))
+            .map(str::to_owned)
+            .collect();
+        Ok(claims)
+    }
+
+    /// Adds to `taken` what others have claimed since this was last asked.
+    pub(crate) fn read(&mut self, taken: &mut NumberSet) -> Result<(), Error> {
+        let lines = self.next_lines()?;
+        for (_, slots) in lines.into_iter().filter(|(life, _)| *life != self.life) {
+            insert(taken, &slots);
+        }
+        Ok(())
+    }
+
+    /// Claims slots; gives back those that no one claimed before.
+    pub(crate) fn claim(
+        &mut self,
+        wanted: &[u64],
+        taken: &mut NumberSet,
+    ) -> Result<Vec<u64>, Error> {
+        let slots: Vec<_> = wanted.iter().map(u64::to_string).collect();
+        // A line that a full disk tore ends before this one begins.
+        let line = format!("\n{} {}\n", self.life, slots.join(" "));
+        let written = self.file.write(line.as_bytes());
+        let whole = written.and_then(|written| {
+            if written == line.len() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        });
+        whole.map_err(failed("extend", &self.path))?;
+        let mut mine = wanted.to_vec();
+        let mut claimed = false;
+        for (life, slots) in self.next_lines()? {
+            if life == self.life {
+                claimed = true;
+                continue;
+            }
+            if !claimed {
+                mine.retain(|slot| !slots.contains(slot));
+            }
+            insert(taken, &slots);
+        }
+        Ok(mine)
+    }
+
+    /// Whole lines that were not read, without those that count for nothing.
+    fn next_lines(&mut self) -> Result<Vec<(String, Vec<u64>)>, Error> {
+        let text = self.unread()?;
+        let mut at = self.read;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let mut lines = Vec::new();
+        for line in text[..whole].split_inclusive('\n') {
+            let begins = at;
+            at += line.len() as u64;
+            let mut words = line.trim_end().split(' ');
+            let life = words.next().unwrap_or_default();
+            if begins < self.begun && self.ended.contains(life) {
+                continue;
+            }
+            // Of a torn line the last slot may be another one, which then nobody asks for a while.
+            let slots: Option<Vec<u64>> = words.map(|word| word.parse().ok()).collect();
+            lines.extend(slots.map(|slots| (life.to_owned(), slots)));
+        }
+        self.read = at;
+        Ok(lines)
+    }
+
+    fn unread(&mut self) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        let read = self
+            .file
+            .seek(SeekFrom::Start(self.read))
+            .and_then(|_| self.file.read_to_end(&mut bytes));
+        read.map_err(failed("read", &self.path))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// A file of this life's own, locked before anybody can see it.
+fn begin(dir: &Path, life: &str) -> io::Result<File> {
+    let staged = dir.join(format!("{life}.starting"));
+    let file = File::create_new(&staged)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    fs::rename(&staged, dir.join(format!("{life}.{ALIVE}")))?;
+    Ok(file)
+}
+
+/// Lives that go on. The files of those that have ended are removed.
+fn living(dir: &Path) -> io::Result<HashSet<String>> {
+    let mut living = HashSet::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let life = path.file_stem().and_then(|stem| stem.to_str());
+        let (Some(life), true) = (life, path.extension().is_some_and(|end| end == ALIVE)) else {
+            continue;
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Another start has removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+            fs::remove_file(&path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            })?;
+        } else {
+            living.insert(life.to_owned());
+        }
+    }
+    Ok(living)
+}
+
+fn insert(taken: &mut NumberSet, slots: &[u64]) {
+    for &slot in slots {
+        taken.insert(slot);
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Journal {
+        action,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::OpenOptions, io::Write};
+
+    use vintage_control::NumberSet;
+
+    use super::Claims;
+
+    #[test]
+    fn whose_line_stands_first_has_the_slot() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut a = Claims::open(folder.path()).unwrap();
+        let mut b = Claims::open(folder.path()).unwrap();
+        let (mut of_a, mut of_b) = (NumberSet::default(), NumberSet::default());
+        // Neither has read what the other wants.
+        assert_eq!(a.claim(&[0, 1, 2], &mut of_a).unwrap(), [0, 1, 2]);
+        assert_eq!(b.claim(&[1, 2, 3], &mut of_b).unwrap(), [3]);
+        assert!(of_b.contains(0) && of_b.contains(2));
+        a.read(&mut of_a).unwrap();
+        assert!(of_a.contains(3));
+    }
+
+    #[test]
+    fn claims_of_ended_lives_count_for_those_that_ran_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Claims::open(folder.path()).unwrap();
+        let mut beside = Claims::open(folder.path()).unwrap();
+        first.claim(&[0, 1], &mut NumberSet::default()).unwrap();
+        drop(first);
+        let mut taken = NumberSet::default();
+        beside.read(&mut taken).unwrap();
+        assert!(taken.contains(0) && taken.contains(1));
+        beside.claim(&[2], &mut taken).unwrap();
+
+        let mut next = Claims::open(folder.path()).unwrap();
+        let mut taken = NumberSet::default();
+        next.read(&mut taken).unwrap();
+        assert!(!taken.contains(0) && taken.contains(2), "{taken:?}");
+        // Nothing but the two living ones is left of who lives.
+        let alive = std::fs::read_dir(folder.path()).unwrap();
+        let alive = alive.filter(|entry| {
+            let path = entry.as_ref().unwrap().path();
+            path.extension().is_some_and(|end| end == "alive")
+        });
+        assert_eq!(alive.count(), 2);
+    }
+
+    #[test]
+    fn a_torn_line_hides_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut a = Claims::open(folder.path()).unwrap();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(folder.path().join("slots"))
+            .unwrap();
+        file.write_all(b"somebody 1 2 1").unwrap();
+        let mut taken = NumberSet::default();
+        a.read(&mut taken).unwrap();
+        assert!(taken.is_empty(), "it may still be written");
+        let mut b = Claims::open(folder.path()).unwrap();
+        assert_eq!(a.claim(&[5], &mut taken).unwrap(), [5]);
+        let mut taken = NumberSet::default();
+        b.read(&mut taken).unwrap();
+        assert!(taken.contains(5), "{taken:?}");
+    }
+}

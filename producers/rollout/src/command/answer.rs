@@ -1,0 +1,196 @@
+//! One line of a reward command, read.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use vintage_trajectory::LARGEST_REWARD;
+
+use super::{Fault, Scored};
+use crate::reward::{FailureReason, RewardFailure, RewardScore};
+
+/// What an answer may hold.
+const KEYS: [&str; 4] = ["id", "reward", "parts", "error"];
+/// How an answer is written.
+const FORM: &str = "write only {\"id\", \"reward\"} lines to standard output, and logs to standard \
+                    error";
+
+/// An answer of the command.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) id: String,
+    pub(super) score: Scored,
+    /// Keys that mean nothing here.
+    pub(super) unread: Vec<String>,
+}
+
+/// Reads one line of the command.
+pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, Fault> {
+    let text = String::from_utf8_lossy(line);
+    let garbage = |why: String, what: &str| Fault {
+        reason: FailureReason::Garbage,
+        detail: format!(
+            "the reward command wrote {:?}, {why}; {what}",
+            shorten(&text)
+        ),
+    };
+    // Python writes NaN and Infinity, which are not JSON.
+    let value: Value = serde_json::from_str(&text)
+        .or_else(|error| {
+            let nulled = text
+                .replace("-Infinity", "null")
+                .replace("Infinity", "null");
+            serde_json::from_str(&nulled.replace("NaN", "null")).map_err(|_| error)
+        })
+        .map_err(|error| garbage(format!("which is no answer ({error})"), FORM))?;
+    let Value::Object(fields) = value else {
+        return Err(garbage(
+            "which is no answer (no JSON object)".to_owned(),
+            FORM,
+        ));
+    };
+    let id = match fields.get("id") {
+        Some(Value::String(id)) => id.clone(),
+        Some(other) => {
+            let why = format!("whose \"id\" is {other}, {}", kind(other));
+            return Err(garbage(why, "send each id back as it came, as a text"));
+        }
+        None => {
+            let why = format!("which has no \"id\" ({})", keys(&fields));
+            return Err(garbage(why, "send back the id of the question"));
+        }
+    };
+    let score = score(&fields, &text).map_err(|(why, what)| garbage(why, what))?;
+    let unread = fields.keys().filter(|key| !KEYS.contains(&key.as_str()));
+    Ok(Answer {
+        id,
+        score,
+        unread: unread.cloned().collect(),
+    })
+}
+
+/// The reward with its parts; `Err` is for a value that is no number at all, and what to write.
+fn score(fields: &Map<String, Value>, line: &str) -> Result<Scored, (String, &'static str)> {
+    let refuse = |reason, why: String| {
+        let detail = format!("the reward command answered {:?}, {why}", shorten(line));
+        Ok(Err(RewardFailure { reason, detail }))
+    };
+    if let Some(error) = fields.get("error").filter(|error| !error.is_null()) {
+        let detail = match error {
+            Value::String(words) => format!("the reward command refused: {words}"),
+            other => format!("the reward command refused: {other}"),
+        };
+        return Ok(Err(RewardFailure {
+            reason: FailureReason::Refused,
+            detail,
+        }));
+    }
+    let Some(reward) = fields.get("reward") else {
+        let why = format!(
+            "which has no \"reward\" ({}); write {{\"id\": …, \"reward\": a number}}",
+            keys(fields)
+        );
+        return refuse(FailureReason::Missing, why);
+    };
+    let none = Map::new();
+    let parts = match fields.get("parts") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(parts)) => Some(parts),
+        Some(other) => {
+            let why = format!("whose \"parts\" are {other}, {}", kind(other));
+            return Err((why, "write an object of names and numbers, or leave it out"));
+        }
+    };
+    let mut sound = Vec::new();
+    let part_names = parts.unwrap_or(&none).iter();
+    let part_names = part_names.map(|(name, value)| (format!("parts.{name}"), value));
+    for (name, value) in std::iter::once(("reward".to_owned(), reward)).chain(part_names) {
+        match number(value) {
+            Ok(value) => sound.push(value),
+            Err(NoReward::NoNumber(what)) => {
+                let why = format!("whose \"{name}\" is {value}, {}", kind(value));
+                return Err((why, what));
+            }
+            Err(NoReward::NotFinite) => {
+                let why = format!(
+                    "without a finite {name}; give every answer a finite \"reward\" and finite \
+                     \"parts\""
+                );
+                return refuse(FailureReason::NonFinite, why);
+            }
+            Err(NoReward::OutOfRange) => {
+                let why = format!(
+                    "whose {name} is outside of ±{LARGEST_REWARD}; scale rewards to the size of \
+                     what they mean"
+                );
+                return refuse(FailureReason::OutOfRange, why);
+            }
+        }
+    }
+    let mut sound = sound.into_iter();
+    let reward = sound.next().unwrap_or_default();
+    let parts = parts.map(|parts| parts.keys().cloned().zip(sound).collect::<BTreeMap<_, _>>());
+    Ok(Ok(RewardScore { reward, parts }))
+}
+
+/// Why a value is no reward.
+enum NoReward {
+    /// Something else; what to write instead.
+    NoNumber(&'static str),
+    NotFinite,
+    OutOfRange,
+}
+
+fn number(value: &Value) -> Result<f32, NoReward> {
+    match value {
+        // A null is also what NaN and Infinity were read as.
+        Value::Null => Err(NoReward::NotFinite),
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap_or(f64::NAN);
+            if !number.is_finite() {
+                return Err(NoReward::NotFinite);
+            }
+            if number.abs() > f64::from(LARGEST_REWARD) {
+                return Err(NoReward::OutOfRange);
+            }
+            Ok(number as f32)
+        }
+        Value::Bool(_) => Err(NoReward::NoNumber(
+            "write 1.0 for what is right and 0.0 for what is wrong",
+        )),
+        Value::String(_) => Err(NoReward::NoNumber(
+            "write the number without quotation marks",
+        )),
+        Value::Array(_) | Value::Object(_) => {
+            Err(NoReward::NoNumber("write one number for each completion"))
+        }
+    }
+}
+
+/// What a value is instead of what it should be.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "which is nothing",
+        Value::Bool(_) => "which is no number but a truth value",
+        Value::Number(_) => "which is a number",
+        Value::String(_) => "which is no number but a text",
+        Value::Array(_) => "which is a list",
+        Value::Object(_) => "which is an object",
+    }
+}
+
+fn keys(fields: &Map<String, Value>) -> String {
+    let names: Vec<_> = fields.keys().map(|key| format!("{key:?}")).collect();
+    match names.as_slice() {
+        [] => "it has no key".to_owned(),
+        names => format!("its keys: {}", names.join(", ")),
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut short: String = text.trim_end().chars().take(LONGEST).collect();
+    if text.trim_end().chars().count() > LONGEST {
+        short.push('…');
+    }
+    short
+}

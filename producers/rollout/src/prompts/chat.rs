@@ -1,0 +1,140 @@
+//! Chats of rows: messages in the layouts they are published in, and what else a template is given.
+
+use serde_json::Value;
+
+use super::raw::{self, kind};
+
+const EXAMPLE: &str = r#"write [{"role": "user", "content": "2+2?"}]"#;
+
+/// Keys beside the messages that a chat template is given.
+const EXTRAS: [&str; 4] = [
+    "tools",
+    "documents",
+    "chat_template_kwargs",
+    "continue_final_message",
+];
+
+/// Messages as a JSON list.
+pub(super) struct Chat {
+    pub(super) json: String,
+    /// Place of the last message, from 0, where the assistant says it.
+    pub(super) answered: Option<usize>,
+}
+
+impl Chat {
+    /// Reads the list under `key`: objects with `role`, or with `from` and `value` as ShareGPT has
+    /// them.
+    pub(super) fn read(key: &str, list: &str) -> Result<Self, String> {
+        if !list.starts_with('[') {
+            return Err(format!("its {key:?} is {}; {EXAMPLE}", kind(list)));
+        }
+        let messages = raw::elements(list)?;
+        let mut written = Vec::with_capacity(messages.len());
+        let mut last = String::new();
+        for (at, message) in messages.iter().enumerate() {
+            let (role, text) =
+                one(message).map_err(|why| format!("message {at} {why}; {EXAMPLE}"))?;
+            written.push(text);
+            last = role;
+        }
+        let place = messages.len().checked_sub(1);
+        let Some(place) = place else {
+            return Err(format!("its {key:?} are none; {EXAMPLE}"));
+        };
+        Ok(Self {
+            json: format!("[{}]", written.join(",")),
+            answered: (last == "assistant").then_some(place),
+        })
+    }
+}
+
+/// Role and JSON of one message.
+fn one(message: &str) -> Result<(String, String), String> {
+    if !message.starts_with('{') {
+        return Err(format!("is {}", kind(message)));
+    }
+    let members = raw::members(message)?;
+    let find = |key: &str| {
+        members
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| *value)
+    };
+    if let Some(role) = find("role").filter(|role| role.starts_with('"')) {
+        return Ok((raw::string(role)?, raw::compact(message)));
+    }
+    let (Some(from), Some(value)) = (find("from"), find("value")) else {
+        return Err("has no \"role\"".to_owned());
+    };
+    let from = raw::string(from).map_err(|_| "has a \"from\" that is no string".to_owned())?;
+    let role = match from.as_str() {
+        "human" | "user" => "user",
+        "gpt" | "assistant" | "chatgpt" | "model" => "assistant",
+        "system" => "system",
+        other => {
+            return Err(format!(
+                "is from {other:?}, which is none of human, gpt and system: write messages with \
+                 \"role\" and \"content\""
+            ));
+        }
+    };
+    Ok((
+        role.to_owned(),
+        format!(
+            "{{\"role\":\"{role}\",\"content\":{}}}",
+            raw::compact(value)
+        ),
+    ))
+}
+
+/// A plain prompt as what the user of a chat says.
+pub(super) fn of_user(text: &str) -> String {
+    format!(r#"[{{"role":"user","content":{}}}]"#, Value::from(text))
+}
+
+/// What else a template is given, as members of a JSON object; `None` where that is nothing.
+pub(super) fn extras<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<String>, String> {
+    let mut members = Vec::new();
+    for key in EXTRAS {
+        let Some(value) = get(key) else {
+            continue;
+        };
+        // Some sets keep their tools as JSON in a string.
+        let inner = if matches!(key, "tools" | "documents") && value.starts_with('"') {
+            Some(raw::string(value)?)
+        } else {
+            None
+        };
+        let value = inner.as_deref().map_or(value, str::trim);
+        let (fits, wanted) = match key {
+            "chat_template_kwargs" => (value.starts_with('{'), "an object"),
+            "continue_final_message" => (matches!(value, "true" | "false"), "true or false"),
+            _ => (
+                value.starts_with('[') && raw::elements(value).is_ok(),
+                "a list of objects",
+            ),
+        };
+        if !fits {
+            return Err(format!("its {key:?} is {}; write {wanted}", kind(value)));
+        }
+        if value != "false" {
+            members.push(format!("{key:?}:{}", raw::compact(value)));
+        }
+    }
+    Ok((!members.is_empty()).then(|| members.join(",")))
+}
+
+/// A chat with what else its template is given.
+pub(super) fn with_extras(messages: &str, extras: &str) -> String {
+    format!("{{\"messages\":{messages},{extras}}}")
+}
+
+/// The text of the last message of a list.
+pub(super) fn last_text(list: &str) -> Result<String, String> {
+    let none = || "its \"completion\" has no last message with a text as content".to_owned();
+    let messages = raw::elements(list)?;
+    let members = raw::members(messages.last().ok_or_else(none)?)?;
+    let mut content = members.iter().filter(|(key, _)| key == "content");
+    let content = content.next().filter(|(_, value)| value.starts_with('"'));
+    raw::string(content.ok_or_else(none)?.1)
+}

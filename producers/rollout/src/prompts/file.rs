@@ -1,0 +1,49 @@
+//! What kind of file it is, told by its first bytes.
+
+/// Formats that hold prompts elsewhere and are not read here, and how to get rows of JSON of them.
+const FOREIGN: [(&[u8], &str); 8] = [
+    (
+        b"PAR1",
+        "it is a Parquet file: write it as JSON lines, as with duckdb -c \"copy (from 'FILE') to \
+         'FILE.jsonl' (format json)\"",
+    ),
+    (
+        b"\x1f\x8b",
+        "it is compressed by gzip: unpack it with gunzip -k FILE",
+    ),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "it is compressed by zstd: unpack it with zstd -d FILE",
+    ),
+    (
+        b"\xfd7zXZ\x00",
+        "it is compressed by xz: unpack it with xz -dk FILE",
+    ),
+    (
+        b"BZh",
+        "it is compressed by bzip2: unpack it with bzip2 -dk FILE",
+    ),
+    (
+        b"PK\x03\x04",
+        "it is a zip archive: unpack it with unzip FILE",
+    ),
+    (
+        b"ARROW1",
+        "it is an Arrow file: write its table as JSON lines, as datasets' to_json does",
+    ),
+    (
+        b"SQLite format 3",
+        "it is a database of SQLite: write a table of it as JSON lines",
+    ),
+];
+
+/// Why the file that begins with these bytes is not read, and what to do.
+pub(super) fn foreign(begin: &[u8]) -> Option<&'static str> {
+    let found = FOREIGN.iter().find(|(mark, _)| begin.starts_with(mark));
+    found.map(|(_, what)| *what)
+}
+
+/// Whether these bytes begin a text in UTF-16.
+pub(super) fn is_utf16(begin: &[u8]) -> bool {
+    begin.starts_with(b"\xff\xfe") || begin.starts_with(b"\xfe\xff")
+}
