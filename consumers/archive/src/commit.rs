@@ -81,7 +81,7 @@ impl Job {
         } = self;
         let label = Arc::new(label);
         let place = Place {
-            topic: &label.topic,
+            home: &label.home,
             incarnation: label.incarnation,
             partition: label.partition,
             base: label.base,

@@ -23,6 +23,7 @@ use crate::{
     Codec,
     columns::{file_schema, header_field, header_fields, properties},
     message::{BAD_PAYLOAD_LIMIT, Body, Message},
+    path::Home,
     seal::seal,
 };
 
@@ -39,7 +40,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// What a file is to say of itself besides its rows.
 pub(crate) struct Label {
-    pub(crate) topic: Arc<str>,
+    pub(crate) home: Arc<Home>,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -97,7 +98,7 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
     let timestamps = messages.iter().filter_map(|message| message.timestamp_ms);
     ArchiveFooter {
         format: CONTROL_FORMAT.to_owned(),
-        topic: label.topic.to_string(),
+        topic: label.home.topic().to_owned(),
         incarnation: label.incarnation,
         partition: label.partition,
         base_offset: label.base,

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use vintage_bus::Fault;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 
 /// A result of this crate.
@@ -205,4 +206,22 @@ pub enum Error {
         /// How.
         why: String,
     },
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoArchive { .. } | Self::OtherTopic { .. } | Self::UnknownPartition { .. } => {
+                Fault::User
+            }
+            Self::Bus(error) => error.fault(),
+            Self::Store(error) => match error.fault() {
+                vintage_store::Fault::User => Fault::User,
+                vintage_store::Fault::External => Fault::External,
+            },
+            Self::Encode { .. } | Self::Died { .. } => Fault::Internal,
+            _ => Fault::External,
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     columns::CREATED_BY,
     encode::{FOOTER_KEY, SCHEMA_KEY},
-    path,
+    path::Home,
     seal::{Seal, TAIL, footer_len},
     thrift,
     window::Loaded,
@@ -52,7 +52,7 @@ pub(crate) struct Opened {
 /// Where a file's own name says it belongs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
-    pub(crate) topic: &'a str,
+    pub(crate) home: &'a Home,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -60,7 +60,7 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     pub(crate) fn path(&self) -> String {
-        path::data(self.topic, self.incarnation, self.partition, self.base)
+        self.home.data(self.incarnation, self.partition, self.base)
     }
 
     /// Compares a file's footer with its name.
@@ -71,7 +71,8 @@ impl Place<'_> {
             footer.partition,
             footer.base_offset,
         );
-        if says == (self.topic, self.incarnation, self.partition, self.base) {
+        let named = self.home.topic();
+        if says == (named, self.incarnation, self.partition, self.base) {
             return Ok(());
         }
         let (topic, incarnation, partition, base) = says;
@@ -313,7 +314,7 @@ impl Opened {
 pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
     let footer = &file.footer;
     let place = Place {
-        topic: &footer.topic,
+        home: &Home::of_file(&file.path, &footer.topic),
         incarnation: footer.incarnation,
         partition: footer.partition,
         base: footer.base_offset,

@@ -14,10 +14,16 @@ use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, 
 
 use crate::{
     ArchivedMessage, Filter, Reader, Result, Sink, SinkHandle, SinkOptions, SinkTask, Source,
+    path::Home,
 };
 
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
 pub(crate) const LIFE: Incarnation = Incarnation(0);
+
+/// Where [`TOPIC`] is archived.
+pub(crate) fn home() -> Arc<Home> {
+    Arc::new(Home::keyed(TOPIC))
+}
 
 pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_control::{Incarnation, Offset, Partition};
 use vintage_store::Store;
 
-use crate::{Error, Result, SinkOptions, meta::ArchiveMeta, recover};
+use crate::{Error, Result, SinkOptions, Taken, meta::ArchiveMeta, path::Home, recover};
 
 /// How often the store is asked how far the other members of a group have come: they are other
 /// processes, and their files all there is to see of them.
@@ -21,30 +21,32 @@ pub struct SinkHandle {
     topic: Arc<str>,
     demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     committed: watch::Receiver<BTreeMap<Partition, Offset>>,
+    taken: watch::Receiver<Taken>,
     cancel: CancellationToken,
     failure: Arc<OnceLock<Arc<str>>>,
     store: Store,
     incarnation: Incarnation,
-    /// Whether other sinks may hold partitions of the topic.
-    shares: bool,
 }
 
 impl SinkHandle {
     pub(crate) fn new(
         options: &SinkOptions,
         demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
-        committed: watch::Receiver<BTreeMap<Partition, Offset>>,
+        (committed, taken): (
+            watch::Receiver<BTreeMap<Partition, Offset>>,
+            watch::Receiver<Taken>,
+        ),
         failure: Arc<OnceLock<Arc<str>>>,
     ) -> Self {
         Self {
             topic: options.topic.as_str().into(),
             demands,
             committed,
+            taken,
             cancel: options.cancel.clone(),
             failure,
             store: options.store.clone(),
             incarnation: options.incarnation,
-            shares: options.group.is_some(),
         }
     }
 
@@ -110,14 +112,12 @@ impl SinkHandle {
         }
     }
 
-    /// [`SinkHandle::commit_through`] for the end of a run: give the log's high watermarks, or
-    /// what was acknowledged, then [`SinkHandle::shutdown`] and await the task's summary. What
-    /// other members of a group hold is waited for until they have archived it, or are gone and
-    /// this sink has it.
+    /// [`SinkHandle::commit_through`] for the end of a run: give the ends of the log's records
+    /// (`vintage_bus::Bus::record_ends`: what stands after them comes to nobody), or what was
+    /// acknowledged, then [`SinkHandle::shutdown`] and await the task's summary. What other members
+    /// of a group hold is waited for until they have archived it, or are gone and this sink has it;
+    /// so is a partition that this sink does not know yet.
     pub async fn drain_through(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
-        if !self.shares {
-            return self.commit_through(offsets).await;
-        }
         let mut committed = self.committed.clone();
         // If it fails the sink has ended, which the watch tells.
         let _ = self.demands.send(offsets.clone());
@@ -150,13 +150,19 @@ impl SinkHandle {
     }
 
     async fn claimed(&self, partition: Partition) -> Result<Offset> {
-        let meta = ArchiveMeta::read(&self.store, &self.topic, self.incarnation).await?;
-        recover::claimed(&self.store, &meta, partition).await
+        let home = Home::find(&self.store, &self.topic).await?;
+        let meta = ArchiveMeta::read(&self.store, &home, self.incarnation).await?;
+        recover::claimed(&self.store, &home, &meta, partition).await
     }
 
     /// First offset not archived, by partition; changes with every commit.
     pub fn committed(&self) -> watch::Receiver<BTreeMap<Partition, Offset>> {
         self.committed.clone()
+    }
+
+    /// What came in this life; changes with every record.
+    pub fn taken(&self) -> watch::Receiver<Taken> {
+        self.taken.clone()
     }
 
     /// Ends the sink: it takes no more records, writes those it has, and its task returns.

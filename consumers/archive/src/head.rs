@@ -11,7 +11,7 @@ use arrow::{
     datatypes::{Float32Type, Int64Type, TimestampMillisecondType, UInt32Type},
 };
 use vintage_control::{Incarnation, Offset, Partition, PolicyVersion, RecordId};
-use vintage_trajectory::Headers;
+use vintage_trajectory::{Headers, Identity};
 
 use crate::{
     ArchiveFile, Reader, Result,
@@ -21,7 +21,15 @@ use crate::{
 };
 
 /// Columns a [`Head`] without its [`Traits`] is read from.
-const HEAD: &[&str] = &[OFFSET, TIMESTAMP, ROW, HEADERS, PAYLOAD_CRC, BAD_REASON];
+const HEAD: &[&str] = &[
+    "prompt_id",
+    OFFSET,
+    TIMESTAMP,
+    ROW,
+    HEADERS,
+    PAYLOAD_CRC,
+    BAD_REASON,
+];
 /// And with them.
 pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     "prompt_id",
@@ -44,12 +52,16 @@ pub struct Head {
     pub timestamp_ms: Option<i64>,
     /// The headers this system knows, parsed.
     pub headers: result::Result<Headers, vintage_trajectory::Error>,
+    /// What can be read of them, parsed or not.
+    pub identity: Identity,
     /// CRC-32C of its payload as the sink received it; `None` if there was none.
     pub payload_crc32c: Option<u32>,
     /// Whether it could not be decoded.
     pub quarantined: bool,
     /// Its trajectories; 0 if it is quarantined.
     pub rows: usize,
+    /// Id of the prompt its first row answers; `None` if it is quarantined.
+    pub prompt: Option<String>,
     /// What filters look at; read only where it is needed.
     pub(crate) traits: Option<Traits>,
 }
@@ -82,6 +94,7 @@ pub(crate) fn heads(
     let checksums = column(batch, PAYLOAD_CRC)?;
     let checksums = checksums.as_primitive::<UInt32Type>();
     let reasons = column(batch, BAD_REASON)?;
+    let prompts: StringArray = column(batch, "prompt_id")?.as_string().clone();
     let traits = with_traits.then(|| Columns::of(batch)).transpose()?;
     let head = |(offset, range): (Offset, Range<usize>)| {
         let first = range.start;
@@ -95,10 +108,13 @@ pub(crate) fn heads(
                 offset,
             },
             timestamp_ms: timestamps.is_valid(first).then(|| timestamps.value(first)),
-            headers: Headers::parse(pairs),
+            headers: Headers::parse(pairs.clone()),
+            identity: Identity::read(pairs),
             payload_crc32c: checksums.is_valid(first).then(|| checksums.value(first)),
             quarantined,
             rows: if quarantined { 0 } else { range.len() },
+            prompt: (!quarantined && prompts.is_valid(first))
+                .then(|| prompts.value(first).to_owned()),
             traits: match &traits {
                 Some(columns) if !quarantined => Some(columns.of_message(&range)),
                 _ => None,

@@ -1,6 +1,6 @@
 //! The archive: an exactly-once Parquet sink and its reader. The only crate that names parquet.
 //!
-//! A data file is its own commit record: `v1/<topic>/<incarnation>/p=<partition>/<base
+//! A data file is its own commit record: `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base
 //! offset>.parquet` is created if absent, whole and synced, and its footer holds the offset that
 //! the next file begins at. There is no other bookkeeping to fall out of step with it: a sink
 //! that starts reads the last footer and goes on from there, and of two sinks on one partition
@@ -52,7 +52,7 @@ pub use meta::ArchiveMeta;
 pub use reader::Reader;
 pub use roll::SinkLimits;
 pub use select::{Filtered, PromptPattern, Sample, Selection};
-pub use sink::{Sink, SinkOptions, SinkSummary, SinkTask};
+pub use sink::{Sink, SinkOptions, SinkSummary, SinkTask, Taken};
 pub use source::Source;
 
 #[cfg(test)]

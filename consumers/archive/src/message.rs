@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use vintage_bus::{Header, Record};
 use vintage_control::{Offset, RecordId, Sha256};
-use vintage_trajectory::{Headers, Rows};
+use vintage_trajectory::{BadClass, BadRecord, Headers, Identity, Rows, read_again, read_record};
 
 /// Longest payload of a quarantined record that is kept whole; of a longer one this much.
 pub const BAD_PAYLOAD_LIMIT: usize = 1 << 20;
@@ -25,8 +25,7 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     Rows(Rows),
     Bad {
-        /// As a class to count by: `no_payload`, `bad_headers` or `undecodable`.
-        class: &'static str,
+        class: BadClass,
         reason: String,
         payload: Option<Bytes>,
     },
@@ -34,15 +33,17 @@ pub(crate) enum Body {
 
 impl Message {
     pub(crate) fn of(record: Record) -> Self {
-        let (body, payload_crc32c) = match decode(&record) {
-            Ok((rows, crc32c)) => (Body::Rows(rows), Some(crc32c)),
-            Err((class, reason)) => {
-                let reason = truncated(reason);
+        let pairs = record.headers.iter();
+        let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));
+        let (body, payload_crc32c) = match read_record(pairs, record.payload.as_deref()) {
+            // The payload was found to have the CRC-32C that the headers claim.
+            Ok((headers, rows)) => (Body::Rows(rows), Some(headers.crc32c)),
+            Err(BadRecord { class, detail, .. }) => {
                 let payload = record.payload.clone();
                 let crc32c = payload.as_deref().map(crc32c::crc32c);
                 let body = Body::Bad {
                     class,
-                    reason,
+                    reason: truncated(detail),
                     payload,
                 };
                 (body, crc32c)
@@ -63,7 +64,7 @@ impl Message {
     pub(crate) fn quarantined(&self) -> Option<&'static str> {
         match &self.body {
             Body::Rows(_) => None,
-            Body::Bad { class, .. } => Some(class),
+            Body::Bad { class, .. } => Some(class.as_str()),
         }
     }
 
@@ -88,23 +89,6 @@ impl Message {
     }
 }
 
-/// The rows, and the CRC-32C that the headers claim and the payload was found to have; or what
-/// kind of bad record it is, and why.
-fn decode(record: &Record) -> Result<(Rows, u32), (&'static str, String)> {
-    let Some(payload) = &record.payload else {
-        return Err(("no_payload", "it has no payload".to_owned()));
-    };
-    let pairs = record
-        .headers
-        .iter()
-        .map(|h| (h.key.as_str(), h.value.as_deref()));
-    let headers = Headers::parse(pairs).map_err(|error| ("bad_headers", error.to_string()))?;
-    let rows = headers.check_payload(payload);
-    let rows = rows.and_then(|()| Rows::decode(payload));
-    let rows = rows.map_err(|error| ("undecodable", error.to_string()))?;
-    Ok((rows, headers.crc32c))
-}
-
 fn truncated(mut reason: String) -> String {
     let mut end = REASON_LIMIT.min(reason.len());
     while !reason.is_char_boundary(end) {
@@ -127,10 +111,35 @@ pub struct ArchivedMessage {
     pub raw_headers: Vec<Header>,
     /// The headers this system knows, parsed.
     pub headers: Result<Headers, vintage_trajectory::Error>,
+    /// What can be read of them, parsed or not.
+    pub identity: Identity,
     /// CRC-32C of the payload as the sink received it; `None` if there was none.
     pub payload_crc32c: Option<u32>,
     /// The rows, or why there are none.
     pub rows: Result<Rows, Quarantined>,
+}
+
+impl ArchivedMessage {
+    /// Headers and rows, or why there are none: what [`read_record`] said of the record itself.
+    ///
+    /// # Errors
+    /// The record is quarantined.
+    pub fn into_read(self) -> Result<(Headers, Rows), BadRecord> {
+        let bad = match (self.headers, self.rows) {
+            (Ok(headers), Ok(rows)) => return Ok((headers, rows)),
+            (headers, rows) => (headers, rows.err()),
+        };
+        let (headers, quarantined) = bad;
+        let reason = quarantined.map_or_else(String::new, |bad| bad.reason);
+        let pairs = self.raw_headers.iter();
+        let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));
+        Err(read_again(
+            pairs,
+            &headers,
+            self.payload_crc32c.is_some(),
+            &reason,
+        ))
+    }
 }
 
 /// What is kept of a record that could not be decoded.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use vintage_control::{CONTROL_FORMAT, Incarnation, Offset, Partition};
 use vintage_store::{Created, Store};
 
-use crate::{Error, Result, path};
+use crate::{Error, Result, path::Home};
 
 /// Written once, by the first sink of a topic's life.
 ///
@@ -36,7 +36,7 @@ impl ArchiveMeta {
     /// The archive's record, made with `starts` if this is the first to ask.
     pub(crate) async fn agree(
         store: &Store,
-        topic: &str,
+        home: &Home,
         incarnation: Incarnation,
         starts: BTreeMap<Partition, Offset>,
     ) -> Result<Self> {
@@ -45,13 +45,13 @@ impl ArchiveMeta {
             .unwrap_or_default();
         let meta = Self {
             format: CONTROL_FORMAT.to_owned(),
-            topic: topic.to_owned(),
+            topic: home.topic().to_owned(),
             incarnation,
             starts,
             created_at_ms: now.as_millis() as i64,
             vintage: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let path = path::meta(topic, incarnation);
+        let path = home.meta(incarnation);
         let mut line = serde_json::to_vec(&meta).map_err(|error| Error::Encode {
             file: path.clone(),
             why: error.to_string(),
@@ -59,13 +59,13 @@ impl ArchiveMeta {
         line.push(b'\n');
         match store.create(&path, line.into()).await? {
             Created::New => Ok(meta),
-            Created::Exists => Self::read(store, topic, incarnation).await,
+            Created::Exists => Self::read(store, home, incarnation).await,
         }
     }
 
     /// Reads and checks the record.
-    pub(crate) async fn read(store: &Store, topic: &str, incarnation: Incarnation) -> Result<Self> {
-        let path = path::meta(topic, incarnation);
+    pub(crate) async fn read(store: &Store, home: &Home, incarnation: Incarnation) -> Result<Self> {
+        let (path, topic) = (home.meta(incarnation), home.topic());
         let none = || Error::NoArchive {
             topic: topic.to_owned(),
             incarnation,

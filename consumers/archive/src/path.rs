@@ -1,47 +1,158 @@
-//! Where files lie: `v1/<topic>/<incarnation>/p=<partition>/<base offset>.parquet`.
+//! Where files lie: `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base offset>.parquet`.
 //!
 //! Nothing that depends on when a file was closed may be part of its name: of two sinks that
 //! close at different moments, both must come to the same name, or neither would lose.
+//!
+//! Every level below `v1` is `key=value`. Readers that make columns of such levels (Spark, Polars,
+//! pyarrow, DuckDB) then tell the lives of a topic apart; and Spark refuses a folder in which the
+//! levels of two files differ in kind. Archives begun before lie in `v1/<topic>/<n>/p=<partition>`,
+//! and go on there.
 
 use vintage_control::{Incarnation, Offset, Partition};
+use vintage_store::Store;
 
-/// Objects of one topic's life.
-pub(crate) fn life(topic: &str, incarnation: Incarnation) -> String {
-    format!("{}/{incarnation}", topic_folder(topic))
+use crate::Result;
+
+/// The folder of all archived topics.
+pub(crate) const ROOT: &str = "v1";
+const META: &str = "_meta.json";
+const TOPIC: &str = "topic=";
+const LIFE: &str = "incarnation=";
+
+/// A topic's part of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Home {
+    topic: String,
+    layout: Layout,
 }
 
-pub(crate) fn topic_folder(topic: &str) -> String {
-    format!("v1/{topic}")
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// `topic=<topic>/incarnation=<n>/p=<partition>`.
+    Keyed,
+    /// `<topic>/<n>/p=<partition>`, as archives were begun at first.
+    Plain,
 }
 
-pub(crate) fn meta(topic: &str, incarnation: Incarnation) -> String {
-    format!("{}/_meta.json", life(topic, incarnation))
+impl Home {
+    /// Where a topic is archived, or is to be.
+    pub(crate) async fn find(store: &Store, topic: &str) -> Result<Self> {
+        let plain = Self::of(topic, Layout::Plain);
+        // All but the first of its lives may be gone, or the first: asked is what costs least first.
+        let begun = store.head(&plain.meta(Incarnation(0))).await?.is_some()
+            || !plain.lives(&store.list(&plain.folder()).await?).is_empty();
+        let layout = if begun { Layout::Plain } else { Layout::Keyed };
+        Ok(Self::of(topic, layout))
+    }
+
+    /// The home of the data file at `path`, which is of `topic`.
+    pub(crate) fn of_file(path: &str, topic: &str) -> Self {
+        let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).folder());
+        let layout = if keyed { Layout::Keyed } else { Layout::Plain };
+        Self::of(topic, layout)
+    }
+
+    /// Where a topic that nobody archived is to be archived.
+    #[cfg(test)]
+    pub(crate) fn keyed(topic: &str) -> Self {
+        Self::of(topic, Layout::Keyed)
+    }
+
+    /// Where a topic was archived at first.
+    #[cfg(test)]
+    pub(crate) fn plain(topic: &str) -> Self {
+        Self::of(topic, Layout::Plain)
+    }
+
+    fn of(topic: &str, layout: Layout) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            layout,
+        }
+    }
+
+    pub(crate) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    pub(crate) fn folder(&self) -> String {
+        let Self { topic, layout } = self;
+        match layout {
+            Layout::Keyed => format!("{ROOT}/{TOPIC}{topic}"),
+            Layout::Plain => format!("{ROOT}/{topic}"),
+        }
+    }
+
+    /// Objects of one life.
+    pub(crate) fn life(&self, incarnation: Incarnation) -> String {
+        let folder = self.folder();
+        match self.layout {
+            Layout::Keyed => format!("{folder}/{LIFE}{incarnation}"),
+            Layout::Plain => format!("{folder}/{incarnation}"),
+        }
+    }
+
+    pub(crate) fn meta(&self, incarnation: Incarnation) -> String {
+        format!("{}/{META}", self.life(incarnation))
+    }
+
+    pub(crate) fn partition(&self, incarnation: Incarnation, partition: Partition) -> String {
+        format!("{}/p={:05}", self.life(incarnation), partition.0)
+    }
+
+    /// The data file, which is also the commit record, of the offsets from `base` on.
+    pub(crate) fn data(&self, incarnation: Incarnation, of: Partition, base: Offset) -> String {
+        format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
+    }
+
+    /// Lives that were begun, of the paths below [`Home::folder`].
+    pub(crate) fn lives(&self, paths: &[String]) -> Vec<Incarnation> {
+        let folder = self.folder();
+        let life = |path: &String| {
+            let level = path.strip_prefix(&folder)?.strip_prefix('/')?;
+            let level = level.strip_suffix(META)?.strip_suffix('/')?;
+            let number = match self.layout {
+                Layout::Keyed => level.strip_prefix(LIFE)?,
+                Layout::Plain => level,
+            };
+            number.parse().ok().map(Incarnation)
+        };
+        paths.iter().filter_map(life).collect()
+    }
+
+    /// Partition and base offset of a data file of a life; `None` for anything else.
+    pub(crate) fn parse(
+        &self,
+        incarnation: Incarnation,
+        path: &str,
+    ) -> Option<(Partition, Offset)> {
+        let below = path.strip_prefix(&self.life(incarnation))?;
+        let (folder, file) = below.strip_prefix('/')?.split_once('/')?;
+        let partition = Partition(digits(folder.strip_prefix("p=")?, 5)?.try_into().ok()?);
+        let base = Offset(digits(file.strip_suffix(".parquet")?, 20)?);
+        Some((partition, base))
+    }
 }
 
-pub(crate) fn partition(topic: &str, incarnation: Incarnation, partition: Partition) -> String {
-    format!("{}/p={:05}", life(topic, incarnation), partition.0)
+/// The topic of a level below [`ROOT`], in either layout: no topic has an equals sign in its name.
+pub(crate) fn topic_of(level: &str) -> &str {
+    level.strip_prefix(TOPIC).unwrap_or(level)
 }
 
-/// The data file, which is also the commit record, of the offsets from `base` on.
-pub(crate) fn data(topic: &str, incarnation: Incarnation, of: Partition, base: Offset) -> String {
-    format!(
-        "{}/{:020}.parquet",
-        partition(topic, incarnation, of),
-        base.0
-    )
+/// The topic whose life the record at `path` begins.
+pub(crate) fn topic_begun(path: &str) -> Option<&str> {
+    let (level, rest) = path
+        .strip_prefix(ROOT)?
+        .strip_prefix('/')?
+        .split_once('/')?;
+    rest.strip_suffix(META)?
+        .ends_with('/')
+        .then_some(topic_of(level))
 }
 
 /// Where a damaged last file is kept.
 pub(crate) fn quarantine(path: &str, attempt: u32) -> String {
     format!("_quarantine/{path}.{attempt}")
-}
-
-/// Partition and base offset of a data file below [`life`]; `None` for anything else.
-pub(crate) fn parse(below_life: &str) -> Option<(Partition, Offset)> {
-    let (folder, file) = below_life.split_once('/')?;
-    let partition = Partition(digits(folder.strip_prefix("p=")?, 5)?.try_into().ok()?);
-    let base = Offset(digits(file.strip_suffix(".parquet")?, 20)?);
-    Some((partition, base))
 }
 
 fn digits(text: &str, width: usize) -> Option<i64> {
@@ -57,36 +168,58 @@ fn digits(text: &str, width: usize) -> Option<i64> {
 mod tests {
     use super::*;
 
+    const NAME: &str = "ns.run.rollouts.v1";
+    const LIFE: Incarnation = Incarnation(2);
+
+    fn homes() -> [Home; 2] {
+        [Layout::Keyed, Layout::Plain].map(|layout| Home::of(NAME, layout))
+    }
+
     #[test]
     fn a_path_reads_back_and_sorts_by_offset() {
         let (partition, base) = (Partition(7), Offset(1_234_567));
-        let path = data("ns.run.rollouts.v1", Incarnation(2), partition, base);
+        let [keyed, plain] = homes();
         assert_eq!(
-            path,
+            keyed.data(LIFE, partition, base),
+            "v1/topic=ns.run.rollouts.v1/incarnation=2/p=00007/00000000000001234567.parquet"
+        );
+        assert_eq!(
+            plain.data(LIFE, partition, base),
             "v1/ns.run.rollouts.v1/2/p=00007/00000000000001234567.parquet"
         );
-        let below = path.strip_prefix("v1/ns.run.rollouts.v1/2/").unwrap();
-        assert_eq!(parse(below), Some((partition, base)));
-        let later = data(
-            "ns.run.rollouts.v1",
-            Incarnation(2),
-            partition,
-            Offset(10_000_000),
-        );
-        assert!(path < later);
+        for home in homes() {
+            let path = home.data(LIFE, partition, base);
+            assert_eq!(home.parse(LIFE, &path), Some((partition, base)));
+            assert_eq!(Home::of_file(&path, NAME), home);
+            assert!(path < home.data(LIFE, partition, Offset(10_000_000)));
+            let meta = home.meta(LIFE);
+            assert_eq!(topic_begun(&meta), Some(NAME));
+            assert_eq!(home.lives(&[path, meta]), [LIFE]);
+        }
+    }
+
+    #[test]
+    fn every_level_of_a_path_has_a_key_or_none_has_that_other_paths_have() {
+        let path = homes()[0].data(LIFE, Partition(7), Offset(0));
+        let levels: Vec<_> = path.split('/').collect();
+        let keyed: Vec<_> = levels.iter().map(|level| level.contains('=')).collect();
+        assert_eq!(keyed, [false, true, true, true, false], "{path}");
     }
 
     #[test]
     fn other_objects_are_no_data_files() {
-        for path in [
-            "_meta.json",
-            "p=00001/x.parquet",
-            "p=1/00000000000000000001.parquet",
-            "p=00001",
-            "p=00001/00000000000000000001.parquet.1",
-            "p=00001/+0000000000000000001.parquet",
-        ] {
-            assert_eq!(parse(path), None, "{path}");
+        for home in homes() {
+            for path in [
+                "_meta.json",
+                "p=00001/x.parquet",
+                "p=1/00000000000000000001.parquet",
+                "p=00001",
+                "p=00001/00000000000000000001.parquet.1",
+                "p=00001/+0000000000000000001.parquet",
+            ] {
+                let path = format!("{}/{path}", home.life(LIFE));
+                assert_eq!(home.parse(LIFE, &path), None, "{path}");
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::OnceCell;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
 
@@ -13,7 +14,8 @@ use crate::{
     Result, Selection,
     cache::Cache,
     file::{Opened, Place},
-    path, recover,
+    path::{self, Home},
+    recover,
     rowgroup::RowGroup,
     select::Bounds,
 };
@@ -32,6 +34,7 @@ type Bases = Arc<Vec<Offset>>;
 struct Shared {
     store: Store,
     topic: String,
+    home: OnceCell<Home>,
     /// Files opened before, by path.
     files: Mutex<HashMap<String, Known>>,
     /// Base offsets of partitions a single record was asked of.
@@ -55,6 +58,7 @@ impl Reader {
         let shared = Shared {
             store,
             topic: topic.to_owned(),
+            home: OnceCell::new(),
             files: Mutex::default(),
             bases: Mutex::default(),
             opened: Mutex::default(),
@@ -67,13 +71,9 @@ impl Reader {
 
     /// Topics archived under `store`, sorted.
     pub async fn topics(store: &Store) -> Result<Vec<String>> {
-        let paths = store.list("v1").await?;
-        let topics: BTreeSet<_> = paths
-            .iter()
-            .filter_map(|path| path.strip_prefix("v1/")?.split_once('/'))
-            .filter(|(_, rest)| rest.ends_with("/_meta.json"))
-            .map(|(topic, _)| topic.to_owned())
-            .collect();
+        let paths = store.list(path::ROOT).await?;
+        let begun = paths.iter().filter_map(|path| path::topic_begun(path));
+        let topics: BTreeSet<_> = begun.map(str::to_owned).collect();
         Ok(topics.into_iter().collect())
     }
 
@@ -84,18 +84,10 @@ impl Reader {
 
     /// Archived lives of the topic, ascending.
     pub async fn incarnations(&self) -> Result<Vec<Incarnation>> {
-        let folder = path::topic_folder(self.topic());
-        let paths = self.shared.store.list(&folder).await?;
-        let numbers: BTreeSet<_> = paths
-            .iter()
-            .filter_map(|path| {
-                path.strip_prefix(&folder)?
-                    .strip_prefix('/')?
-                    .strip_suffix("/_meta.json")
-            })
-            .filter_map(|number| number.parse().ok().map(Incarnation))
-            .collect();
-        Ok(numbers.into_iter().collect())
+        let home = self.home().await?;
+        let paths = self.shared.store.list(&home.folder()).await?;
+        let lives: BTreeSet<_> = home.lives(&paths).into_iter().collect();
+        Ok(lives.into_iter().collect())
     }
 
     /// What a life of the topic was begun with.
@@ -103,17 +95,23 @@ impl Reader {
     /// # Errors
     /// [`Error::NoArchive`] if it is not archived.
     pub async fn meta(&self, incarnation: Incarnation) -> Result<ArchiveMeta> {
-        ArchiveMeta::read(&self.shared.store, self.topic(), incarnation).await
+        ArchiveMeta::read(&self.shared.store, self.home().await?, incarnation).await
+    }
+
+    /// Where the topic's files lie: an archive that is begun later lies where new ones do.
+    async fn home(&self) -> Result<&Home> {
+        let find = || Home::find(&self.shared.store, self.topic());
+        self.shared.home.get_or_try_init(find).await
     }
 
     /// Partitions of a life that have files, and those it was begun with, ascending.
     pub async fn partitions(&self, incarnation: Incarnation) -> Result<Vec<Partition>> {
         let meta = self.meta(incarnation).await?;
-        let life = path::life(self.topic(), incarnation);
-        let paths = self.shared.store.list(&life).await?;
+        let home = self.home().await?;
+        let paths = self.shared.store.list(&home.life(incarnation)).await?;
         let filled = paths
             .iter()
-            .filter_map(|path| path::parse(path.strip_prefix(&life)?.strip_prefix('/')?))
+            .filter_map(|path| home.parse(incarnation, path))
             .map(|(partition, _)| partition);
         let all: BTreeSet<_> = filled.chain(meta.starts.keys().copied()).collect();
         Ok(all.into_iter().collect())
@@ -139,11 +137,12 @@ impl Reader {
         partition: Partition,
     ) -> Result<Vec<Known>> {
         let meta = self.meta(incarnation).await?;
-        let mut before = path::meta(self.topic(), incarnation);
+        let home = self.home().await?;
+        let mut before = home.meta(incarnation);
         let mut ends = meta.start(partition);
         let store = &self.shared.store;
         let mut files = Vec::new();
-        for base in recover::bases(store, self.topic(), incarnation, partition).await? {
+        for base in recover::bases(store, home, incarnation, partition).await? {
             let known = self.known(incarnation, partition, base).await?;
             let starts = known.file.footer.base_offset;
             if starts != ends {
@@ -234,7 +233,13 @@ impl Reader {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<Offset>> {
-        recover::bases(&self.shared.store, self.topic(), incarnation, partition).await
+        recover::bases(
+            &self.shared.store,
+            self.home().await?,
+            incarnation,
+            partition,
+        )
+        .await
     }
 
     /// One file, whatever its neighbours are: footer and indexes are checked.
@@ -320,8 +325,8 @@ impl Reader {
         let mut bases = known.unwrap_or_default();
         // The last file known may not be the last any more.
         if bases.last().is_none_or(|last| *last <= offset) {
-            let listed =
-                recover::bases(&self.shared.store, self.topic(), incarnation, partition).await?;
+            let home = self.home().await?;
+            let listed = recover::bases(&self.shared.store, home, incarnation, partition).await?;
             bases = Arc::new(listed);
             lock(&self.shared.bases).insert(key, Arc::clone(&bases));
         }
@@ -343,7 +348,7 @@ impl Reader {
         partition: Partition,
         base: Offset,
     ) -> Result<Known> {
-        let path = path::data(self.topic(), incarnation, partition, base);
+        let path = self.home().await?.data(incarnation, partition, base);
         if let Some(known) = lock(&self.shared.files).get(&path) {
             return Ok(known.clone());
         }
@@ -364,7 +369,7 @@ impl Reader {
         base: Offset,
     ) -> Result<Opened> {
         let place = Place {
-            topic: self.topic(),
+            home: self.home().await?,
             incarnation,
             partition,
             base,

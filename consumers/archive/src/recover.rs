@@ -15,7 +15,7 @@ use crate::{
     columns::{OFFSET, PAYLOAD_CRC, ROW},
     file::{Opened, Place},
     meta::ArchiveMeta,
-    path,
+    path::{self, Home},
     rowgroup::{column, messages},
 };
 
@@ -72,11 +72,16 @@ pub(crate) struct End {
 /// A file is whole before it has its name, so only a disk that lied about a sync, or later
 /// damage, leaves a bad one. Such a last file is moved to `_quarantine/` and its offsets are
 /// archived again from the log; a bad file further back is the reader's to report.
-pub(crate) async fn end(store: &Store, meta: &ArchiveMeta, partition: Partition) -> Result<End> {
-    let mut bases = bases(store, &meta.topic, meta.incarnation, partition).await?;
+pub(crate) async fn end(
+    store: &Store,
+    home: &Home,
+    meta: &ArchiveMeta,
+    partition: Partition,
+) -> Result<End> {
+    let mut bases = bases(store, home, meta.incarnation, partition).await?;
     while let Some(base) = bases.pop() {
         let place = Place {
-            topic: &meta.topic,
+            home,
             incarnation: meta.incarnation,
             partition,
             base,
@@ -107,15 +112,16 @@ pub(crate) async fn end(store: &Store, meta: &ArchiveMeta, partition: Partition)
 /// The first offset that is not archived, by the last file's word alone.
 pub(crate) async fn claimed(
     store: &Store,
+    home: &Home,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<Offset> {
-    let bases = bases(store, &meta.topic, meta.incarnation, partition).await?;
+    let bases = bases(store, home, meta.incarnation, partition).await?;
     let Some(base) = bases.last().copied() else {
         return Ok(meta.start(partition));
     };
     let place = Place {
-        topic: &meta.topic,
+        home,
         incarnation: meta.incarnation,
         partition,
         base,
@@ -187,21 +193,15 @@ pub(crate) fn start(
 /// Base offsets of a partition's files, ascending.
 pub(crate) async fn bases(
     store: &Store,
-    topic: &str,
+    home: &Home,
     incarnation: Incarnation,
     partition: Partition,
 ) -> Result<Vec<Offset>> {
-    let life = path::life(topic, incarnation);
-    let files = store
-        .list(&path::partition(topic, incarnation, partition))
-        .await?;
-    let below = files
+    let files = store.list(&home.partition(incarnation, partition)).await?;
+    let parsed = files
         .iter()
-        .filter_map(|file| file.strip_prefix(&life)?.strip_prefix('/'));
-    Ok(below
-        .filter_map(path::parse)
-        .map(|(_, base)| base)
-        .collect())
+        .filter_map(|file| home.parse(incarnation, file));
+    Ok(parsed.map(|(_, base)| base).collect())
 }
 
 async fn whole(store: &Store, place: Place<'_>) -> Result<Option<End>> {

@@ -137,9 +137,25 @@ impl Roll {
         bytes
     }
 
+    /// The consumer has read on to `next`, and no record stands before it that did not come.
+    pub(crate) fn pass(&mut self, next: Offset) {
+        self.position = self.position.max(next);
+    }
+
+    /// Where all that came is committed, how far reading has come; nobody waits for less any more.
+    pub(crate) fn settled(&mut self) -> Option<Offset> {
+        if self.writing || !self.messages.is_empty() {
+            return None;
+        }
+        let next = self.position.max(self.base);
+        self.wanted = self.wanted.split_off(&next.next());
+        Some(next)
+    }
+
     /// Somebody waits for everything before `offset` to be committed.
     pub(crate) fn want(&mut self, offset: Offset) {
-        let is_committed = !self.writing && offset <= self.base;
+        let reached = self.settled().unwrap_or(self.base);
+        let is_committed = !self.writing && offset <= reached;
         if !is_committed {
             self.wanted.insert(offset);
         }

@@ -13,7 +13,7 @@ use arrow::{
 use bytes::Bytes;
 use vintage_bus::Header;
 use vintage_control::{Incarnation, Offset, Partition, RecordId, Sha256};
-use vintage_trajectory::{Headers, Rows};
+use vintage_trajectory::{Headers, Identity, Rows};
 
 use crate::{
     ArchivedMessage, Quarantined,
@@ -111,7 +111,7 @@ impl RowGroup {
         let pairs = raw_headers
             .iter()
             .map(|h| (h.key.as_str(), h.value.as_deref()));
-        let headers = Headers::parse(pairs);
+        let (headers, identity) = (Headers::parse(pairs.clone()), Identity::read(pairs));
         let rows = if self.reasons.is_valid(first) {
             Err(self.quarantined(first))
         } else {
@@ -129,6 +129,7 @@ impl RowGroup {
                 .then(|| self.timestamps.value(first)),
             key: binary(&self.keys, first),
             headers,
+            identity,
             raw_headers,
             payload_crc32c: self
                 .payload_crcs
@@ -184,7 +185,7 @@ pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String
 pub(crate) fn header_pairs(
     headers: &ListArray,
     row: usize,
-) -> Result<impl Iterator<Item = (&str, Option<&[u8]>)>, String> {
+) -> Result<impl Iterator<Item = (&str, Option<&[u8]>)> + Clone, String> {
     let offsets = headers.value_offsets();
     let range = if headers.is_valid(row) {
         offsets[row] as usize..offsets[row + 1] as usize

@@ -23,6 +23,7 @@ use crate::{
     encode::Label,
     insist::Blocked,
     message::Message,
+    path::Home,
     recover::{Last, Start},
     roll::{Reason, Roll},
     source::Source,
@@ -101,9 +102,28 @@ pub struct SinkSummary {
     pub committed: BTreeMap<Partition, Offset>,
 }
 
+/// What a sink took from the log in this life, archived or not yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Records.
+    pub records: u64,
+    /// Of these, those that cannot be decoded, by reason.
+    pub quarantined: BTreeMap<&'static str, u64>,
+}
+
+impl Taken {
+    fn count(&mut self, quarantined: Option<&'static str>) {
+        self.records += 1;
+        if let Some(reason) = quarantined {
+            *self.quarantined.entry(reason).or_default() += 1;
+        }
+    }
+}
+
 /// Archives one topic. See [`Sink::start`].
 pub struct Sink<S> {
     options: SinkOptions,
+    home: Arc<Home>,
     topic: Arc<str>,
     writer: Arc<str>,
     source: S,
@@ -114,6 +134,7 @@ pub struct Sink<S> {
     /// Payload bytes gathered or being written.
     held: usize,
     committed: watch::Sender<BTreeMap<Partition, Offset>>,
+    taken: watch::Sender<Taken>,
     demanding: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     demands: mpsc::UnboundedReceiver<Vec<(Partition, Offset)>>,
     /// Demands for partitions that are not assigned (yet).
@@ -125,9 +146,10 @@ pub struct Sink<S> {
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
 impl<S: Source> Sink<S> {
-    fn new(options: SinkOptions, source: S, blocked: Blocked) -> Self {
+    fn new(options: SinkOptions, home: Arc<Home>, source: S, blocked: Blocked) -> Self {
         let (demanding, demands) = mpsc::unbounded_channel();
         Self {
+            home,
             topic: options.topic.as_str().into(),
             writer: format!("archive-{}", uuid::Uuid::now_v7()).into(),
             options,
@@ -138,6 +160,7 @@ impl<S: Source> Sink<S> {
             commits: JoinSet::new(),
             held: 0,
             committed: watch::Sender::default(),
+            taken: watch::Sender::default(),
             demanding,
             demands,
             early: BTreeMap::new(),
@@ -153,7 +176,7 @@ impl<S: Source> Sink<S> {
         let handle = SinkHandle::new(
             &self.options,
             self.demanding.clone(),
-            self.committed.subscribe(),
+            (self.committed.subscribe(), self.taken.subscribe()),
             Arc::clone(&failure),
         );
         tracing::info!(topic = &*self.topic, "archiving");
@@ -235,6 +258,9 @@ impl<S: Source> Sink<S> {
                 let taken = roll.push(message, Instant::now());
                 self.held += taken;
                 // Not the last archived record, which is only looked at again.
+                if taken > 0 {
+                    self.taken.send_modify(|taken| taken.count(quarantined));
+                }
                 if let (Some(reason), 1..) = (quarantined, taken) {
                     let name = "vintage_records_quarantined_total";
                     metrics::counter!(name, "reason" => reason).increment(1);
@@ -260,8 +286,30 @@ impl<S: Source> Sink<S> {
                 }
             }
             Event::Revoked(partitions) => partitions.into_iter().for_each(|p| self.revoke(p)),
+            Event::End { partition, next } => {
+                if let Some((_, roll)) = self.rolls.get_mut(&partition) {
+                    roll.pass(next);
+                    self.pass(partition);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Where everything that came is archived, what stands up to the reader's position is too: no
+    /// record does. No file says so; after a restart these offsets are passed once more.
+    fn pass(&mut self, partition: Partition) {
+        let Some((_, roll)) = self.rolls.get_mut(&partition) else {
+            return;
+        };
+        let Some(next) = roll.settled() else { return };
+        let moved = self.committed.send_if_modified(|committed| {
+            let before = committed.insert(partition, next);
+            before != Some(next)
+        });
+        if moved && !mistake("mistake.group_offset") {
+            self.source.archived(partition, next);
+        }
     }
 
     /// Its records will be written by who reads the partition now.
@@ -340,7 +388,7 @@ impl<S: Source> Sink<S> {
         let (base, next, messages) = roll.close();
         point("archive.gathered", messages.len() as u64);
         let label = Label {
-            topic: Arc::clone(&self.topic),
+            home: Arc::clone(&self.home),
             incarnation: self.options.incarnation,
             partition,
             base,
@@ -418,6 +466,7 @@ impl<S: Source> Sink<S> {
                 if !mistake("mistake.group_offset") {
                     self.source.archived(done.partition, next);
                 }
+                self.pass(done.partition);
             }
             // Revoked since: who has it now found the file or loses to it.
             _ => self.held -= rest_bytes,

@@ -16,7 +16,7 @@ use crate::{
     Error, Result, SinkHandle,
     insist::{self, Blocked, Patience},
     meta::ArchiveMeta,
-    path,
+    path::Home,
     recover::{self, Start},
     source::Source,
 };
@@ -65,20 +65,20 @@ impl Sink<Consumer> {
         let watermarks = bus.watermarks(&topic).await?;
         let limits = ConsumerLimits::default();
         let mut blocked = Blocked::new();
-        let mut starts = recovered(&options, &watermarks, &mut blocked).await?;
+        let (home, mut starts) = recovered(&options, &watermarks, &mut blocked).await?;
         let Some(group) = options.group.clone() else {
             if mistake("mistake.group_offset") {
                 for (partition, told) in bus.group_offsets(&client, &topic).await? {
                     starts.insert(partition, Start::at(told));
                 }
             }
-            let source = bus.consumer(&client, &topic, reads(&starts), limits)?;
-            return Ok(Self::spawn(options, source, starts, blocked));
+            let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;
+            return Ok(Self::spawn(options, home, source, starts, blocked));
         };
         let planned = Planned::default();
         let start = starts_of(&options, bus, &planned);
         let source = bus.group_consumer(&client, &group, &topic, start, limits)?;
-        let mut sink = Self::new(options, source, blocked);
+        let mut sink = Self::new(options, home, source, blocked);
         sink.planned = planned;
         Ok(sink.run_in_task())
     }
@@ -94,18 +94,19 @@ impl<S: Source> Sink<S> {
         source: impl FnOnce(&[(Partition, Offset)]) -> Result<S> + Send,
     ) -> Result<(SinkHandle, SinkTask)> {
         let mut blocked = Blocked::new();
-        let starts = recovered(&options, watermarks, &mut blocked).await?;
+        let (home, starts) = recovered(&options, watermarks, &mut blocked).await?;
         let source = source(&reads(&starts))?;
-        Ok(Self::spawn(options, source, starts, blocked))
+        Ok(Self::spawn(options, home, source, starts, blocked))
     }
 
     pub(super) fn spawn(
         options: SinkOptions,
+        home: Arc<Home>,
         source: S,
         starts: BTreeMap<Partition, Start>,
         blocked: Blocked,
     ) -> (SinkHandle, SinkTask) {
-        let mut sink = Self::new(options, source, blocked);
+        let mut sink = Self::new(options, home, source, blocked);
         sink.assign(starts);
         sink.run_in_task()
     }
@@ -129,7 +130,8 @@ fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffset
         let start = runtime.block_on(async {
             let mut watermarks = bus.watermarks(&options.topic).await?;
             watermarks.retain(|(of, ..)| *of == partition);
-            let mut starts = recovered(&options, &watermarks, &mut Blocked::new()).await?;
+            let recovered = recovered(&options, &watermarks, &mut Blocked::new()).await?;
+            let (_, mut starts) = recovered;
             let gone = || Error::UnknownPartition {
                 topic: options.topic.clone(),
                 partition,
@@ -148,25 +150,25 @@ pub(crate) async fn recovered(
     options: &SinkOptions,
     watermarks: &[Watermark],
     blocked: &mut Blocked,
-) -> Result<BTreeMap<Partition, Start>> {
+) -> Result<(Arc<Home>, BTreeMap<Partition, Start>)> {
     let SinkOptions {
         store,
         topic,
         incarnation,
         ..
     } = options;
-    let life = path::life(topic, *incarnation);
     let lows = watermarks.iter();
     let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
     let patience: Patience<'_> = (options.patience, &options.cancel);
-    let ends = insist::on(&life, patience, blocked, || async {
-        store.sweep(&life).await?;
-        let meta = ArchiveMeta::agree(store, topic, *incarnation, lows.clone()).await?;
+    let (home, ends) = insist::on(topic, patience, blocked, || async {
+        let home = Home::find(store, topic).await?;
+        store.sweep(&home.life(*incarnation)).await?;
+        let meta = ArchiveMeta::agree(store, &home, *incarnation, lows.clone()).await?;
         let mut ends = Vec::with_capacity(watermarks.len());
         for (partition, ..) in watermarks {
-            ends.push(recover::end(store, &meta, *partition).await?);
+            ends.push(recover::end(store, &home, &meta, *partition).await?);
         }
-        Ok(ends)
+        Ok((home, ends))
     })
     .await?;
     let mut starts = BTreeMap::new();
@@ -174,5 +176,5 @@ pub(crate) async fn recovered(
         let start = recover::start(topic, *watermark, end, options.accept_gap)?;
         starts.insert(watermark.0, start);
     }
-    Ok(starts)
+    Ok((Arc::new(home), starts))
 }

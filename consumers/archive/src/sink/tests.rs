@@ -11,6 +11,7 @@ use crate::{
         Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
         scratch, start, start_limited,
     },
+    meta::ArchiveMeta,
 };
 
 fn small_files(store: &Store) -> SinkOptions {
@@ -323,7 +324,10 @@ async fn a_log_that_does_not_meet_the_archive_is_refused() {
     let on = |low, high| {
         let options = options(&store);
         let marks = [(Partition(0), Offset(low), Offset(high))];
-        async move { Ok(recovered(&options, &marks, &mut Blocked::new()).await?[&Partition(0)]) }
+        async move {
+            let (_, starts) = recovered(&options, &marks, &mut Blocked::new()).await?;
+            Ok(starts[&Partition(0)])
+        }
     };
     // The last record is read again where the log still has it.
     let start = on(0, 10).await.unwrap();
@@ -458,7 +462,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
         let job = crate::commit::Job {
             store: store.clone(),
             label: Label {
-                topic: TOPIC.into(),
+                home: crate::fixture::home(),
                 incarnation: LIFE,
                 partition: Partition(0),
                 base: Offset(0),
@@ -509,7 +513,7 @@ async fn an_archive_begins_where_its_first_sink_found_the_log() {
     let (_folder, store) = scratch();
     let at = |low| [(Partition(0), Offset(low), Offset(99))];
     let blocked = &mut Blocked::new();
-    let begun = recovered(&options(&store), &at(5), blocked).await.unwrap();
+    let (_, begun) = recovered(&options(&store), &at(5), blocked).await.unwrap();
     assert_eq!(begun, [(Partition(0), Start::at(Offset(5)))].into());
     // Retention moved on before anything was archived: a second start may not skip records.
     let moved = recovered(&options(&store), &at(8), blocked)
@@ -519,13 +523,43 @@ async fn an_archive_begins_where_its_first_sink_found_the_log() {
 }
 
 #[tokio::test]
+async fn an_archive_goes_on_where_it_was_begun() {
+    let (_folder, store) = scratch();
+    let plain = Home::plain(TOPIC);
+    let starts = [(Partition(0), Offset(0))].into();
+    ArchiveMeta::agree(&store, &plain, LIFE, starts)
+        .await
+        .unwrap();
+    let log = Log::small(1, 7);
+    archive(&store, &log).await;
+    assert_holds(&store, &log).await;
+    let second = SinkOptions {
+        incarnation: Incarnation(1),
+        ..options(&store)
+    };
+    let (handle, task) = start(second, &log).await;
+    handle.commit_through(log.ends()).await.unwrap();
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+    let paths = store.list("v1").await.unwrap();
+    let folder = format!("{}/", plain.folder());
+    assert!(
+        paths.iter().all(|path| path.starts_with(&folder)),
+        "{paths:?}"
+    );
+    assert_eq!(Reader::topics(&store).await.unwrap(), [TOPIC]);
+    let lives = Reader::new(store, TOPIC).incarnations().await.unwrap();
+    assert_eq!(lives, [LIFE, Incarnation(1)]);
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
     let (folder, store) = scratch();
     let log = Log::small(1, 3);
     let (handle, task) = start(options(&store), &log).await;
     let in_the_way = folder
         .path()
-        .join(crate::path::partition(TOPIC, LIFE, Partition(0)));
+        .join(crate::fixture::home().partition(LIFE, Partition(0)));
     std::fs::write(&in_the_way, "").unwrap();
     let stopped = handle.commit_through(log.ends()).await.unwrap_err();
     assert!(stopped.to_string().contains("p=00000"), "{stopped}");

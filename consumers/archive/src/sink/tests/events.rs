@@ -1,6 +1,7 @@
 //! Sinks on scripted consumers and on a real broker.
 
 use super::*;
+use crate::{fixture::home, meta::ArchiveMeta};
 
 /// A consumer that hands out what it is told to.
 struct Script(std::collections::VecDeque<Event>);
@@ -32,12 +33,94 @@ async fn offsets_without_a_record_lie_inside_the_claimed_range() {
     );
 }
 
+/// A consumer that hands out what it is sent.
+struct Sent(mpsc::UnboundedReceiver<Event>);
+
+impl Source for Sent {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        Ok(self.0.recv().await)
+    }
+}
+
+#[tokio::test]
+async fn where_no_record_stands_none_is_waited_for() {
+    let (_folder, store) = scratch();
+    let (send, sent) = mpsc::unbounded_channel();
+    let source = |_: &[_]| Ok(Sent(sent));
+    let (handle, task) = Sink::start_on(options(&store), &MARKS, source)
+        .await
+        .unwrap();
+    let end = |next: i64| Event::End {
+        partition: Partition(0),
+        next: Offset(next),
+    };
+    let through = async |next: i64| {
+        let asked = vec![(Partition(0), Offset(next))];
+        handle.drain_through(asked).await.unwrap();
+        let committed = handle.committed();
+        assert_eq!(committed.borrow()[&Partition(0)], Offset(next));
+    };
+    // A transaction's marker at 3 is claimed by the file of what came before it.
+    for event in [at(0), at(2), end(4)] {
+        send.send(event).unwrap();
+    }
+    through(4).await;
+    // Nothing but markers: there is nothing to write, and nothing to wait for.
+    send.send(end(6)).unwrap();
+    through(6).await;
+    assert_eq!(files(&store, 0).await.len(), 1);
+    send.send(at(6)).unwrap();
+    through(7).await;
+    let ends = files(&store, 0).await;
+    let ends: Vec<_> = ends
+        .iter()
+        .map(|file| (file.footer.base_offset.0, file.footer.next_offset.0))
+        .collect();
+    assert_eq!(ends, [(0, 4), (4, 7)], "the files meet");
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_partition_that_was_added_is_archived_from_its_first_record() {
+    let (_folder, store) = scratch();
+    let (send, sent) = mpsc::unbounded_channel();
+    let source = |_: &[_]| Ok(Sent(sent));
+    let (handle, task) = Sink::start_on(options(&store), &MARKS, source)
+        .await
+        .unwrap();
+    let added = Partition(1);
+    let asked = vec![(added, Offset(2))];
+    // Asked for before the sink knows of it.
+    let draining = handle.drain_through(asked);
+    let grows = async {
+        send.send(Event::Assigned(vec![(added, Offset(0))]))
+            .unwrap();
+        for offset in 0..2 {
+            let record = record(1, offset, &crate::fixture::group_at(1, offset));
+            send.send(Event::Record(record)).unwrap();
+        }
+    };
+    let (drained, ()) = tokio::join!(draining, grows);
+    drained.unwrap();
+    let file = &files(&store, 1).await[0].footer;
+    assert_eq!((file.base_offset, file.next_offset), (Offset(0), Offset(2)));
+    handle.shutdown();
+    task.await.unwrap().unwrap();
+    // A later life goes on there.
+    let meta = ArchiveMeta::read(&store, &home(), LIFE).await.unwrap();
+    let end = crate::recover::end(&store, &home(), &meta, added)
+        .await
+        .unwrap();
+    assert_eq!(end.next, Offset(2));
+}
+
 #[tokio::test]
 async fn a_consumer_that_goes_back_ends_the_sink() {
     let (_folder, store) = scratch();
     let script = Script([at(0), at(1), at(1)].into());
     let starts = [(Partition(0), Start::at(Offset(0)))].into();
-    let (_, task) = Sink::spawn(options(&store), script, starts, Blocked::new());
+    let (_, task) = Sink::spawn(options(&store), home(), script, starts, Blocked::new());
     let error = task.await.unwrap().unwrap_err();
     assert!(matches!(
         error,
@@ -85,7 +168,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     let mut options = options(&store);
     options.group = Some("sinks".to_owned());
     let found = recovered(&options, &MARKS, &mut Blocked::new()).await;
-    let start = found.unwrap()[&Partition(0)];
+    let start = found.unwrap().1[&Partition(0)];
     assert_eq!((start.base, start.read), (Offset(5), Offset(4)));
     let given = || Event::Assigned(vec![(Partition(0), start.read)]);
     let script = [
@@ -95,7 +178,12 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
         at(4),
         at(5),
     ];
-    let sink = Sink::new(options.clone(), Script(script.into()), Blocked::new());
+    let sink = Sink::new(
+        options.clone(),
+        home(),
+        Script(script.into()),
+        Blocked::new(),
+    );
     for _ in 0..2 {
         sink.planned.put(Partition(0), start);
     }
@@ -109,7 +197,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
 
     // Without a start it would have to guess.
     options.cancel = CancellationToken::new();
-    let sink = Sink::new(options, Script([given()].into()), Blocked::new());
+    let sink = Sink::new(options, home(), Script([given()].into()), Blocked::new());
     let (_, task) = sink.run_in_task();
     assert!(task.await.unwrap().is_err());
 }
