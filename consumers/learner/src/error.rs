@@ -1,3 +1,4 @@
+use vintage_bus::Fault;
 use vintage_control::{Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256};
 
 /// Whatever stops a learner or a replay.
@@ -65,8 +66,8 @@ pub enum Error {
     #[error(
         "partition {partition} of {topic} is to be read from offset {need} on, the log now starts \
          at {low}, and {archived}: retention passed this learner; let `vintage archive` run beside \
-         it next time, restore the archive from a copy, or start another learner with --name and \
-         --start"
+         it next time, restore the archive from a copy, or start another learner with `vintage learn --name \
+         NAME --start`"
     )]
     Expired {
         /// The topic.
@@ -181,6 +182,24 @@ fn weighing(problem: &vintage_m2po::Error) -> String {
              is to be kept (vintage export)"
         ),
         other => other.to_string(),
+    }
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Settings(_)
+            | Self::Oracle(_)
+            | Self::OtherDevice { .. }
+            | Self::Model(vintage_model::Error::Device { .. }) => Fault::User,
+            Self::Bus(error) => error.fault(),
+            Self::Store(error) => match error.fault() {
+                vintage_store::Fault::User => Fault::User,
+                vintage_store::Fault::External => Fault::External,
+            },
+            _ => Fault::External,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod assembly;
 mod cursor;
 mod judge;
 mod planned;
+mod refuse;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,15 +14,16 @@ use vintage_control::{
     KnownVersion, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow, RecordId,
     RejectReason, Rejection,
 };
-use vintage_trajectory::{Headers, Rows, content_sha256};
+use vintage_trajectory::{BadRecord, Identity, Rows, content_sha256};
 
 pub use self::judge::TEMPERATURES;
 use self::{
-    assembly::{Assembly, Part, Parts, Progress},
+    assembly::{Abandoned, Assembly, Part, Progress},
     cursor::{Cursors, Receipt},
+    refuse::shares_its_number,
     window::Windows,
 };
-use crate::{Incoming, Result, Settings, source::Unreadable};
+use crate::{Incoming, Result, Settings};
 
 /// A complete group that passed every check.
 #[derive(Debug, Clone)]
@@ -62,23 +64,13 @@ pub enum Announced {
     UpTo(Option<PolicyVersion>),
 }
 
-/// Characters of a rejection's detail.
-const DETAIL: usize = 400;
-
-/// What is said of a group that is refused.
-#[derive(Debug, Clone, Default)]
-struct Identity {
-    group: Option<String>,
-    number: Option<(String, u64)>,
-    /// −1 for any, as for what cannot be read.
-    batch: i64,
-}
-
 /// A rejection no plan records yet, and the update that must be filled up again for it.
 #[derive(Debug)]
 struct Refused {
     rejection: Rejection,
     batch: i64,
+    /// The group, if a plan made before there was a range for its values may name it.
+    implausible: Option<Box<ReadyGroup>>,
 }
 
 /// Everything taken from a log and not yet trained or rejected.
@@ -174,15 +166,8 @@ impl Intake {
     }
 
     fn take_part(&mut self, part: Part, announced: Announced) {
-        let Headers {
-            producer,
-            producer_seq,
-            ..
-        } = &part.headers;
-        if self.windows.has_seen(producer, *producer_seq) {
-            let detail = format!("number {producer_seq} came before");
-            let identity = self.identity(&part.headers);
-            self.refuse(identity, vec![part.record], RejectReason::Duplicate, detail);
+        let identity = Identity::from(&part.headers);
+        if self.refuse_seen(&identity, part.record, "") {
             return;
         }
         match self.assembling.add(part) {
@@ -191,37 +176,42 @@ impl Intake {
             Progress::Repeated(part) => {
                 let (number, of) = part.headers.part;
                 let detail = format!("part {number} of {of} came before");
-                let identity = self.identity(&part.headers);
-                self.refuse(identity, vec![part.record], RejectReason::Duplicate, detail);
+                self.refuse(
+                    &identity,
+                    vec![part.record],
+                    RejectReason::Duplicate,
+                    detail,
+                );
             }
             Progress::Contradictory(parts, part) => {
                 let (number, of) = part.headers.part;
                 let detail = format!("part {number} of {of} contradicts the group's other parts");
                 self.refuse_parts(&parts, &[part.record], RejectReason::BadHeaders, detail);
             }
+            Progress::OfAnother(part) => self.refuse_renumbered(&identity, part.record, ""),
         }
     }
 
     fn admit(&mut self, parts: Vec<Part>, announced: Announced) {
         let Some(first) = parts.first() else { return };
         let headers = first.headers.clone();
-        self.windows.see(&headers.producer, headers.producer_seq);
+        let identity = Identity::from(&headers);
+        self.see(&identity);
         let verdict = judge::judge(&self.settings, &parts, announced);
         let records = parts.iter().map(|part| part.record).collect();
         if let Err((reason, detail)) = verdict {
-            let identity = self.identity(&headers);
-            self.refuse(identity, records, reason, detail);
+            self.refuse(&identity, records, reason, detail);
             return;
         }
         let foreign = self.source.is_some() || headers.policy != self.settings.policy.as_str();
         let late = u64::try_from(headers.batch).is_ok_and(|batch| batch >= self.settings.steps);
         if !foreign && late {
             let (batch, steps) = (headers.batch, self.settings.steps);
-            let detail = format!("sampled for update {batch}, and the run has {steps}");
-            let identity = self.identity(&headers);
-            self.refuse(identity, records, RejectReason::BatchFull, detail);
+            let detail = format!("sampled for update {batch}, and the run ends before {steps}");
+            self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;
         }
+        let implausible = judge::plausible(&parts).err();
         let parts: Vec<_> = parts.into_iter().map(|part| part.rows).collect();
         let group = ReadyGroup {
             planned: PlannedGroup {
@@ -242,38 +232,48 @@ impl Intake {
             let known = self.known.entry(group.policy.clone()).or_default();
             *known = group.max_version().max(*known);
         }
-        self.ready.push_back(group);
-    }
-
-    fn take_unreadable(&mut self, record: RecordId, unreadable: Unreadable) {
-        let Unreadable {
-            headers,
-            reason,
-            detail,
-        } = unreadable;
-        let Some(headers) = headers else {
-            let nobody = Identity {
-                batch: -1,
-                ..Identity::default()
-            };
-            self.refuse(nobody, vec![record], reason, detail);
+        let Some((reason, detail)) = implausible else {
+            self.ready.push_back(group);
             return;
         };
-        if self
-            .windows
-            .has_seen(&headers.producer, headers.producer_seq)
-        {
-            let identity = self.identity(&headers);
-            self.refuse(identity, vec![record], RejectReason::Duplicate, detail);
+        self.refuse(&identity, group.planned.records.clone(), reason, detail);
+        if let Some(refused) = self.refused.last_mut() {
+            refused.implausible = Some(Box::new(group));
+        }
+    }
+
+    fn see(&mut self, identity: &Identity) {
+        if let Some((producer, seq)) = identity.number() {
+            self.windows.see(producer, seq, identity.group);
+        }
+    }
+
+    /// A record that says nothing is still its producer's, as far as its headers tell.
+    fn take_unreadable(&mut self, record: RecordId, bad: BadRecord) {
+        let BadRecord {
+            class,
+            identity,
+            detail,
+        } = bad;
+        if self.refuse_seen(&identity, record, &format!("; {detail}")) {
             return;
         }
-        // With one part unreadable the group will never be whole.
-        if let Some(parts) = self.assembling.abandon(&headers) {
-            self.refuse_parts(&parts, &[record], reason, detail);
-        } else {
-            self.windows.see(&headers.producer, headers.producer_seq);
-            let identity = self.identity(&headers);
-            self.refuse(identity, vec![record], reason, detail);
+        let abandoned = match identity.number() {
+            Some(number) => self.assembling.abandon(number, identity.group),
+            None => Abandoned::Nothing,
+        };
+        match abandoned {
+            // With one part unreadable the group will never be whole.
+            Abandoned::Parts(parts) => {
+                self.refuse_parts(&parts, &[record], class.reason(), detail);
+            }
+            Abandoned::OfAnother => {
+                self.refuse_renumbered(&identity, record, &format!("; {detail}"));
+            }
+            Abandoned::Nothing => {
+                self.see(&identity);
+                self.refuse(&identity, vec![record], class.reason(), detail);
+            }
         }
     }
 
@@ -345,6 +345,20 @@ impl Intake {
         self.refused.len()
     }
 
+    /// Refusals since the last plan, by reason.
+    pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for refused in &self.refused {
+            *counts.entry(refused.rejection.reason.as_str()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Groups of which parts came and parts are missing.
+    pub fn incomplete_groups(&self) -> u64 {
+        self.assembling.len() as u64
+    }
+
     /// Groups refused since the last plan; second copies of a group do not count.
     pub fn refused_groups(&self) -> u64 {
         let refused = self.refused.iter();
@@ -358,7 +372,8 @@ impl Intake {
     pub fn numbered_rejections(&self, trained: u64) -> u64 {
         let open = self.refused.iter().map(|refused| &refused.rejection);
         let open = open
-            .filter(|open| open.producer_seq.is_some() && open.reason != RejectReason::Duplicate);
+            .filter(|open| open.producer.is_some() && open.producer_seq.is_some())
+            .filter(|open| !shares_its_number(open.reason));
         let finished = self.windows.finished_count();
         finished.saturating_sub(trained) + open.count() as u64
     }
@@ -396,106 +411,6 @@ impl Intake {
             .iter()
             .map(|group| group.planned.records[0])
             .collect()
-    }
-
-    /// What headers say of a group. Only of the learner's own lineage does a group's batch count:
-    /// another's producers are not asked to fill it up again.
-    fn identity(&self, headers: &Headers) -> Identity {
-        let own = self.source.is_none() && headers.policy == self.settings.policy.as_str();
-        Identity {
-            group: Some(headers.group.to_string()),
-            number: Some((headers.producer.clone(), headers.producer_seq)),
-            batch: if own { headers.batch } else { -1 },
-        }
-    }
-
-    /// Refuses a group of which parts came, and the records `more` with it. Its number is seen
-    /// from now on: a part that comes later belongs to a group that is accounted for.
-    fn refuse_parts(
-        &mut self,
-        parts: &Parts,
-        more: &[RecordId],
-        reason: RejectReason,
-        detail: String,
-    ) {
-        let Some(headers) = parts.headers() else {
-            return;
-        };
-        self.windows.see(&headers.producer, headers.producer_seq);
-        let mut records = parts.records();
-        records.extend(more);
-        let identity = self.identity(headers);
-        self.refuse(identity, records, reason, detail);
-    }
-
-    fn refuse(
-        &mut self,
-        identity: Identity,
-        records: Vec<RecordId>,
-        reason: RejectReason,
-        mut detail: String,
-    ) {
-        // Whoever wrote the record chose what it quotes: it must not swell the plan.
-        if let Some((end, _)) = detail.char_indices().nth(DETAIL) {
-            detail.truncate(end);
-        }
-        // A duplicate leaves its batch as full as it was, and so does one that came too late.
-        let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
-        let (producer, producer_seq) = identity.number.unzip();
-        self.refused.push(Refused {
-            rejection: Rejection {
-                group: identity.group,
-                producer,
-                producer_seq,
-                records,
-                reason,
-                detail,
-                source: self.source.clone(),
-            },
-            batch: if leaves_a_gap { identity.batch } else { -1 },
-        });
-    }
-
-    /// Refuses what can no longer be trained in update `version`. What is said of a late group
-    /// does not depend on when that was noticed: a restart may notice it elsewhere in the log.
-    pub fn settle(&mut self, version: PolicyVersion) {
-        let max_age = self.settings.max_age;
-        let own = self.source.is_none().then_some(&self.settings.policy);
-        let known = &self.known;
-        let late = |group: &ReadyGroup| {
-            if group.batch >= 0 && (group.batch as u64) < version.0 {
-                let detail = format!("sampled for update {}, now at {version}", group.batch);
-                return Some((RejectReason::BatchFull, detail));
-            }
-            let newest = match own {
-                Some(own) if group.policy == own.as_str() => version,
-                _ => known.get(&group.policy).copied().unwrap_or_default(),
-            };
-            let oldest = group.min_version();
-            let max_age = max_age.filter(|max_age| newest.staleness_of(oldest).0 > *max_age)?;
-            let detail = format!("sampled by version {oldest}, more than {max_age} updates ago");
-            Some((RejectReason::TooStale, detail))
-        };
-        if !self.ready.iter().any(|group| late(group).is_some()) {
-            return;
-        }
-        let mut gone = Vec::new();
-        let mut keep = VecDeque::with_capacity(self.ready.len());
-        for group in std::mem::take(&mut self.ready) {
-            match late(&group) {
-                None => keep.push_back(group),
-                Some(why) => gone.push((group, why)),
-            }
-        }
-        self.ready = keep;
-        for (group, (reason, detail)) in gone {
-            let identity = Identity {
-                group: Some(group.planned.group),
-                number: Some((group.planned.producer, group.planned.producer_seq)),
-                batch: group.batch,
-            };
-            self.refuse(identity, group.planned.records, reason, detail);
-        }
     }
 }
 

@@ -16,8 +16,9 @@ use vintage_store::Weights;
 
 use self::execute::Run;
 use crate::{
-    Error, Inputs, Outlet, Records, Result, Settings,
+    Error, Inputs, LearnerEvent, Outlet, Records, Result, Settings,
     intake::Intake,
+    origins::Origins,
     trainer::{Saved, Trainer},
 };
 
@@ -33,6 +34,9 @@ pub struct Learner {
     intake: Intake,
     /// Of the archive that is blended in.
     blended: Option<Intake>,
+    origins: Origins,
+    /// Producers that were said to number again.
+    renumbering: BTreeSet<String>,
     groups_trained: u64,
     groups_rejected: u64,
     /// Newest version published by any life: no token of the own lineage may be newer.
@@ -44,6 +48,10 @@ pub struct Learner {
     announced_refusals: usize,
     announced_at: Instant,
     retained: BTreeSet<PolicyVersion>,
+    /// Records of the run's log taken since the last update.
+    taken: u64,
+    /// When the wait for an update was last told, and how many records had come.
+    told_waiting: Option<(Instant, u64)>,
     /// Groups chosen since the last checkpoint, which a crash makes this learner train again.
     unsaved: u64,
     /// The first update that had no plan when this life began.
@@ -130,9 +138,13 @@ impl Learner {
             announced_refusals: 0,
             announced_at: Instant::now(),
             retained,
+            taken: 0,
+            told_waiting: None,
             unsaved: 0,
             settings,
             writer,
+            origins: Origins::new(records.clone()),
+            renumbering: BTreeSet::new(),
             records,
             weights,
             outlet,
@@ -174,6 +186,8 @@ impl Learner {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
+            self.outlet.tell(LearnerEvent::Updating(plan.version));
+            (self.taken, self.told_waiting) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();
             }

@@ -9,10 +9,13 @@ mod adamw;
 mod bench;
 mod device;
 mod error;
+mod extent;
 pub mod fingerprint;
 pub mod intake;
 mod learner;
 mod memory;
+pub mod order;
+mod origins;
 mod outlet;
 mod pack;
 pub mod parity;
@@ -28,16 +31,17 @@ pub use adamw::AdamW;
 pub use bench::{BenchShape, Updates, bench_updates};
 pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
+pub use extent::{Extent, Trace};
 pub use intake::TEMPERATURES;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
-pub use outlet::{LearnerEvent, Outlet};
+pub use outlet::{LearnerEvent, Outlet, Waiting};
 pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::{Blend, Settings};
 pub use source::{
-    Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers, Source,
-    Unreadable,
+    CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers,
+    Source, Stretch,
 };
 pub use trainer::lora_config;
 pub use vintage_model::{ModelConfig, Place};

@@ -1,10 +1,13 @@
 //! What the rest of the run hears of a learner: topics for other processes, events for this one.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use vintage_bus::Producer;
+use vintage_bus::{Header, Outgoing, Producer};
 use vintage_control::{
-    CONTROL_FORMAT, Name, Plan, PolicyAnnouncement, PolicyVersion, Rejection, Topics, UpdateResult,
+    CONTROL_FORMAT, Name, Partition, Plan, PolicyAnnouncement, PolicyVersion, Rejection, Topics,
+    UpdateResult,
 };
 
 use crate::{Error, Result};
@@ -19,6 +22,10 @@ pub enum LearnerEvent {
         /// Updates that were run again.
         rerun: u64,
     },
+    /// It waits for what the next update trains on.
+    Waiting(Box<Waiting>),
+    /// Its update is decided, and computed now.
+    Updating(PolicyVersion),
     /// An update is done and recorded.
     Updated(Box<UpdateResult>),
     /// These weights are in the store.
@@ -32,6 +39,27 @@ pub enum LearnerEvent {
     },
     /// A checkpoint is committed.
     Checkpointed(PolicyVersion),
+}
+
+/// How the wait for an update's groups stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// The update.
+    pub update: PolicyVersion,
+    /// The learner whose plan of it is waited for, if that is so; then all else is empty.
+    pub leader: Option<Name>,
+    /// Groups that are there for it.
+    pub ready: u64,
+    /// Groups it takes.
+    pub wanted: u64,
+    /// Records that came since the last update.
+    pub records: u64,
+    /// Groups refused since the last update, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Groups that lack parts.
+    pub incomplete: u64,
+    /// Groups that are there for other updates.
+    pub later: u64,
 }
 
 /// Topics and channel a learner reports to.
@@ -62,8 +90,9 @@ impl Outlet {
     /// Tells producers of the newest version.
     pub async fn announce(&self, announcement: &PolicyAnnouncement) -> Result<()> {
         let key = announcement.policy.as_str().as_bytes();
+        // One partition, however many the topic has by now: what was announced last stands last.
         self.publish(
-            Topics::policies,
+            (Topics::policies, Some(Partition(0))),
             key,
             announcement,
             &announcement.policy,
@@ -77,7 +106,7 @@ impl Outlet {
     pub async fn mirror_result(&self, result: &UpdateResult) -> Result<()> {
         let key = result.learner.as_str().as_bytes();
         self.publish(
-            Topics::steps,
+            (Topics::steps, None),
             key,
             result,
             &result.policy,
@@ -90,7 +119,7 @@ impl Outlet {
     pub async fn mirror_rejection(&self, plan: &Plan, rejection: &Rejection) -> Result<()> {
         let key = rejection.group.as_deref().unwrap_or_default().as_bytes();
         self.publish(
-            Topics::rejects,
+            (Topics::rejects, None),
             key,
             rejection,
             &plan.policy,
@@ -106,7 +135,7 @@ impl Outlet {
 
     async fn publish(
         &self,
-        topic: fn(&Topics) -> String,
+        (topic, partition): (fn(&Topics) -> String, Option<Partition>),
         key: &[u8],
         record: &impl serde::Serialize,
         policy: &Name,
@@ -126,12 +155,18 @@ impl Outlet {
         ];
         let learner = learner.map(|learner| ("learner", learner.as_str()));
         let headers = texts.into_iter().chain(learner);
-        let headers = headers
-            .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
-            .collect();
-        producer
-            .publish(&topic, key, headers, Bytes::from(json))
-            .await?;
+        let headers = headers.map(|(name, text)| Header {
+            key: name.to_owned(),
+            value: Some(Bytes::copy_from_slice(text.as_bytes())),
+        });
+        let record = Outgoing {
+            partition,
+            timestamp_ms: None,
+            key: Some(Bytes::copy_from_slice(key)),
+            headers: headers.collect(),
+            payload: Some(Bytes::from(json)),
+        };
+        producer.append(&topic, record).await?;
         Ok(())
     }
 }

@@ -42,12 +42,17 @@ use crate::{Error, Result};
 /// The models of a folder and how they compare.
 #[derive(Debug, Clone, Serialize)]
 pub struct Parity {
-    /// Whether every quantity of every model is within its tolerance.
+    /// Whether every quantity compared, of every model, is within its tolerance, and no oracle is
+    /// without its model.
     pub holds: bool,
+    /// Whether nothing was left out: every model has an oracle, and every oracle all its parts.
+    pub whole: bool,
     /// Sorted by name.
     pub models: Vec<Compared>,
     /// Model folders with no oracle beside them, which were not looked at.
     pub without_oracle: Vec<String>,
+    /// Oracles with no model beside them, which were made for something.
+    pub without_model: Vec<String>,
 }
 
 /// One model and how it compares.
@@ -127,13 +132,21 @@ pub fn compare(folder: &Path, place: Place) -> Result<Parity> {
 }
 
 fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {
-    let (pairs, without_oracle) = oracle::pairs(folder)?;
+    let oracle::Found {
+        pairs,
+        without_oracle,
+        without_model,
+    } = oracle::find(folder)?;
     let compared = pairs.iter().map(|pair| compare_one(pair, device));
     let models: Vec<_> = compared.collect();
     Ok(Parity {
-        holds: models.iter().all(|model| model.holds),
+        holds: models.iter().all(|model| model.holds) && without_model.is_empty(),
+        whole: models.iter().all(|model| model.absent.is_empty())
+            && without_oracle.is_empty()
+            && without_model.is_empty(),
         models,
         without_oracle,
+        without_model,
     })
 }
 
@@ -210,9 +223,12 @@ impl Report {
         error: f64,
         of: &Difference,
     ) {
-        let tolerance = self.measured.or(key, ours);
+        let (name, tolerance) = (name.into(), self.measured.or(key, ours));
+        if of.compared == 0 {
+            return self.absent(&format!("value to compare {name} with"));
+        }
         self.quantities.push(Quantity {
-            name: name.into(),
+            name,
             measure,
             // A NaN is no small error.
             error: if error.is_nan() { f64::INFINITY } else { error },
@@ -237,8 +253,12 @@ impl Report {
             different,
             first: worst,
         } = seen;
+        let name = name.into();
+        if compared == 0 {
+            return self.absent(&format!("value to compare {name} with"));
+        }
         self.quantities.push(Quantity {
-            name: name.into(),
+            name,
             measure: Measure::Different,
             error: different as f64,
             tolerance: 0.0,

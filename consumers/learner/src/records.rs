@@ -22,6 +22,11 @@ impl Records {
         Self { store, learner }
     }
 
+    /// Whose they are.
+    pub fn learner(&self) -> &Name {
+        &self.learner
+    }
+
     /// Claims update `plan.version`: written if-absent, so of two writers one loses.
     pub async fn write_plan(&self, plan: &Plan) -> Result<()> {
         if self
@@ -73,6 +78,25 @@ impl Records {
         );
         let _first_note_stays = self.store.create_json(&path, deviation).await?;
         Ok(())
+    }
+
+    /// The lineage that this learner trains, by the first record that tells; `None` if none does.
+    pub async fn lineage(&self) -> Result<Option<Name>> {
+        /// What plans, results and checkpoints have in common.
+        #[derive(serde::Deserialize)]
+        struct Lineage {
+            policy: Name,
+        }
+        for kind in ["plans", "results", "checkpoints"] {
+            let records = self.store.list(&format!("{kind}/{}", self.learner)).await?;
+            for path in &records {
+                let bytes = self.store.get(path).await?.unwrap_or_default();
+                if let Ok(of) = serde_json::from_slice::<Lineage>(&bytes) {
+                    return Ok(Some(of.policy));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Whether update `version` has a plan. If it has, and this process wrote none, another
@@ -141,11 +165,7 @@ impl Records {
     ) -> Result<Option<(CheckpointManifest, Saved)>> {
         for version in self.checkpoints().await?.into_iter().rev() {
             let folder = self.checkpoint_folder(version);
-            let manifest: Option<CheckpointManifest> = self
-                .store
-                .get_json(&format!("{folder}/manifest.json"))
-                .await?;
-            let Some(manifest) = manifest else {
+            let Some(manifest) = self.checkpoint(version).await? else {
                 continue; // pruned between the two reads
             };
             if weights.manifest(version).await?.is_none() {
@@ -162,6 +182,15 @@ impl Records {
             return Ok(Some((manifest, saved)));
         }
         Ok(None)
+    }
+
+    /// The manifest of the checkpoint at `version`.
+    pub async fn checkpoint(&self, version: PolicyVersion) -> Result<Option<CheckpointManifest>> {
+        let folder = self.checkpoint_folder(version);
+        Ok(self
+            .store
+            .get_json(&format!("{folder}/manifest.json"))
+            .await?)
     }
 
     async fn moments(&self, folder: &str, manifest: &CheckpointManifest) -> Result<AdamW> {

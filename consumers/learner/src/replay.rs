@@ -7,7 +7,7 @@ use vintage_model::{ModelConfig, Place};
 use vintage_store::Weights;
 
 use crate::{
-    Error, Records, Result, Settings, fingerprint,
+    Error, Extent, Records, Result, Settings, fingerprint,
     intake::{Announced, Intake, ReadyGroup},
     source::Source,
     trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
@@ -47,6 +47,8 @@ pub struct Recording<'a> {
     pub start: &'a [PartitionResume],
     /// The archive that was blended in, if one was.
     pub blended: Option<&'a mut dyn Source>,
+    /// How far the learner came by all its records: where its plans must reach.
+    pub extent: &'a Extent,
 }
 
 /// Intakes of a replay, made at its first plan.
@@ -79,8 +81,8 @@ impl Intakes {
         };
         let Some(source) = recording.blended.as_deref_mut() else {
             return Err(Error::Settings(format!(
-                "plan {} blends in groups of {name}, and no archive of it is at hand: name it \
-                 with --archive",
+                "plan {} blends in groups of {name}, and no archive of it is at hand: name the \
+                 folder that holds it as learner.archive in the config.toml of the learner",
                 plan.version
             )));
         };
@@ -116,15 +118,23 @@ async fn read(
     }
 }
 
-/// Runs every plan of a learner from version 0 and compares each version's digest with the one
-/// the next plan, the result or the published weights recorded, whichever are there.
+/// Runs every plan of a learner from version 0 and compares each version's digest with those that
+/// the next plan, the result, the checkpoint and the published weights recorded, whichever are
+/// there. Where a plan is missing though other records are of later updates, that is a deviation.
 pub async fn replay(
     records: &Records,
     weights: &Weights,
     mut recording: Recording<'_>,
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
-    let mut next = records.plan(PolicyVersion::ZERO).await?;
+    let mut deviation = None;
+    let mut next = match records.plan(PolicyVersion::ZERO).await {
+        Ok(next) => next,
+        Err(error) => {
+            deviation = Some(finding(PolicyVersion::ZERO, error)?);
+            None
+        }
+    };
     let (training, seed, place) = next.as_ref().map_or_else(Default::default, |plan| {
         let place = fingerprint::place_of(&plan.fingerprint);
         (plan.training.clone(), plan.seed, place)
@@ -132,10 +142,14 @@ pub async fn replay(
     let mut trainer = Trainer::load(weights, Saved::default(), &training, seed, place).await?;
     let config = model_config(weights).await?;
     let mut intakes: Option<Intakes> = None;
-    let mut deviation = None;
     let here = trainer.fingerprint().clone();
     while let Some(plan) = next {
-        let update = plan.version;
+        let update = trainer.version();
+        if plan.version != update {
+            let detail = format!("its plan says that it is of update {}", plan.version);
+            deviation = Some(finding(update, Error::Record(detail))?);
+            break;
+        }
         let start = recording.start;
         let intakes = intakes.get_or_insert_with(|| Intakes::new(&plan, &config, start));
         let groups = intakes.groups_of(&plan, &config, &mut recording).await;
@@ -144,34 +158,28 @@ pub async fn replay(
             Err(error) => Err(error),
         };
         if let Err(error) = trained {
-            let detail = match error {
-                Error::ContentChanged { .. }
-                | Error::PlannedButRefused { .. }
-                | Error::RecordMissing { .. }
-                | Error::Diverged { .. }
-                | Error::NotFinite { .. }
-                | Error::Weigh { .. } => error.to_string(),
-                other => return Err(other),
-            };
-            deviation = Some(Deviation {
-                update,
-                detail,
-                other_machine: false,
-                on_card: false,
-            });
+            deviation = Some(finding(update, error)?);
             break;
         }
         intakes.finish(&plan);
         progress(trainer.version());
-        next = records.plan(trainer.version()).await?;
-        let recorded = match &next {
-            Some(next) => Some(next.weights_sha256),
-            None => recorded_digest(records, weights, update).await?,
+        next = match records.plan(trainer.version()).await {
+            Ok(next) => next,
+            Err(error) => {
+                deviation = Some(finding(trainer.version(), error)?);
+                break;
+            }
         };
-        if let Some(recorded) = recorded
-            && recorded != trainer.weights_sha256()
-        {
-            let computed = trainer.weights_sha256();
+        let computed = trainer.weights_sha256();
+        let recorded = match recorded_digests(records, weights, update, next.as_ref()).await {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                deviation = Some(finding(update, error)?);
+                break;
+            }
+        };
+        let other = recorded.into_iter().find(|digest| *digest != computed);
+        if let Some(recorded) = other {
             let detail = Error::Diverged {
                 update,
                 computed,
@@ -188,6 +196,16 @@ pub async fn replay(
             break;
         }
     }
+    if deviation.is_none() {
+        let update = trainer.version();
+        let gap = recording.extent.gap(update);
+        deviation = gap.map(|detail| Deviation {
+            update,
+            detail,
+            other_machine: false,
+            on_card: false,
+        });
+    }
     Ok(Replayed {
         updates: trainer.version().0,
         weights_sha256: trainer.weights_sha256(),
@@ -196,19 +214,50 @@ pub async fn replay(
     })
 }
 
-/// What was recorded of the version after the last plan.
-async fn recorded_digest(
+/// What speaks against the record, as a deviation at `update`; any other failure as it is.
+fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
+    let against = matches!(
+        error,
+        Error::ContentChanged { .. }
+            | Error::PlannedButRefused { .. }
+            | Error::RecordMissing { .. }
+            | Error::Record(_)
+            | Error::Diverged { .. }
+            | Error::NotFinite { .. }
+            | Error::Weigh { .. }
+            | Error::Store(vintage_store::Error::Json { .. })
+    );
+    if !against {
+        return Err(error);
+    }
+    Ok(Deviation {
+        update,
+        detail: error.to_string(),
+        other_machine: false,
+        on_card: false,
+    })
+}
+
+/// What was recorded of the version that `update` gave: by the plan after it, its result, its
+/// checkpoint and its published weights.
+async fn recorded_digests(
     records: &Records,
     weights: &Weights,
     update: PolicyVersion,
-) -> Result<Option<Sha256>> {
-    if let Some(result) = records.result(update).await? {
-        return Ok(Some(result.weights_sha256));
-    }
-    Ok(weights
-        .manifest(update.next())
-        .await?
-        .map(|manifest| manifest.weights_sha256))
+    next: Option<&Plan>,
+) -> Result<Vec<Sha256>> {
+    let result = records.result(update).await?;
+    let checkpoint = records.checkpoint(update.next()).await?;
+    let published = weights.manifest(update.next()).await?;
+    // A plan of another update says nothing of this version.
+    let next = next.filter(|plan| plan.version == update.next());
+    let said = [
+        next.map(|plan| plan.weights_sha256),
+        result.map(|result| result.weights_sha256),
+        checkpoint.map(|manifest| manifest.weights_sha256),
+        published.map(|manifest| manifest.weights_sha256),
+    ];
+    Ok(said.into_iter().flatten().collect())
 }
 
 /// Settings as far as a plan and its model tell them: a replay chooses nothing.
@@ -233,6 +282,7 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
         algorithm: plan.algorithm.clone(),
         optimizer: plan.optimizer.clone(),
         training: plan.training.clone(),
+        base_model: None,
         device: Place::Cpu,
         blend: None,
     }

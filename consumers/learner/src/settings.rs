@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 use vintage_control::{Algorithm, Name, OptimizerSettings, Training};
-use vintage_model::Place;
+use vintage_model::{BaseModel, Place};
 
 /// What a learner needs to know before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     /// What of the model is trained, and how.
     pub training: Training,
+    /// What adapters say they were trained on: version 0 by the name it has elsewhere.
+    #[serde(default)]
+    pub base_model: Option<BaseModel>,
     /// Where updates are computed.
     pub device: Place,
     /// Another log that a share of every update comes from.

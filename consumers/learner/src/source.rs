@@ -1,10 +1,13 @@
 //! Where rollouts come from, and what makes them durable before they are trained.
 
+mod catch_up;
+
 use async_trait::async_trait;
 use vintage_bus::{Consumer, Event, Record};
-use vintage_control::{Incarnation, Plan, PolicyVersion, RecordId, RejectReason};
-use vintage_trajectory::{Headers, Rows};
+use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId};
+use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 
+pub use self::catch_up::{CatchUp, Stretch};
 use crate::{Error, Result};
 
 /// One record of the rollouts topic, decoded as far as it goes.
@@ -17,18 +20,7 @@ pub struct Incoming {
     /// When it was produced, milliseconds since the epoch, if the log says.
     pub timestamp_ms: Option<i64>,
     /// What it says, or why that cannot be told.
-    pub message: Result<(Headers, Rows), Unreadable>,
-}
-
-/// Why a record says nothing.
-#[derive(Debug, Clone)]
-pub struct Unreadable {
-    /// Its headers, if at least they can be read.
-    pub headers: Option<Headers>,
-    /// As a class to count by.
-    pub reason: RejectReason,
-    /// In words.
-    pub detail: String,
+    pub message: Result<(Headers, Rows), BadRecord>,
 }
 
 /// A stream of records: the live log, the archive, or one after the other.
@@ -70,6 +62,9 @@ impl Lineages for NoOthers {
 /// A learner whose plans another copies.
 #[async_trait]
 pub trait Leader: Send {
+    /// Its name.
+    fn name(&self) -> &Name;
+
     /// Its plan of update `version`, waiting for it; `None` if it will not write one.
     async fn plan(&mut self, version: PolicyVersion) -> Result<Option<Plan>>;
 }
@@ -150,41 +145,18 @@ impl Source for LogSource {
 
 /// Decodes a record of the log.
 pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
-    let payload = record.payload.as_deref().unwrap_or_default();
+    let headers = record.headers.iter();
+    let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
+    let payload = record.payload.as_deref();
     Incoming {
         record: RecordId {
             incarnation,
             partition: record.partition,
             offset: record.offset,
         },
-        crc32c: crc32c::crc32c(payload),
+        crc32c: crc32c::crc32c(payload.unwrap_or_default()),
         timestamp_ms: record.timestamp_ms,
-        message: decode(record, payload),
-    }
-}
-
-fn decode(record: &Record, payload: &[u8]) -> Result<(Headers, Rows), Unreadable> {
-    let headers = Headers::parse(
-        record
-            .headers
-            .iter()
-            .map(|header| (header.key.as_str(), header.value.as_deref())),
-    )
-    .map_err(|error| Unreadable {
-        headers: None,
-        reason: RejectReason::BadHeaders,
-        detail: error.to_string(),
-    })?;
-    match headers
-        .check_payload(payload)
-        .and_then(|()| Rows::decode(payload))
-    {
-        Ok(rows) => Ok((headers, rows)),
-        Err(error) => Err(Unreadable {
-            headers: Some(headers),
-            reason: RejectReason::Undecodable,
-            detail: error.to_string(),
-        }),
+        message: read_record(headers, payload),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use vintage_control::{
     CONTROL_FORMAT, Fingerprint, LoraSettings, Plan, PolicyVersion, Sha256, Training, UpdateResult,
 };
-use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet, Place};
+use vintage_model::{BaseModel, Decoder, LoraConfig, ModelConfig, ParamSet, Place};
 use vintage_store::{Weights, sha256};
 
 use crate::{
@@ -64,10 +64,10 @@ pub struct State {
 }
 
 impl State {
-    fn of(policy: &Policy) -> Result<Self> {
+    fn of(policy: &Policy, base: Option<&BaseModel>) -> Result<Self> {
         let optimizer = policy.optimizer()?;
         let moments = optimizer.to_safetensors()?;
-        let adapter = policy.decoder.peft_files()?;
+        let adapter = policy.decoder.peft_files(base)?;
         Ok(Self {
             steps: optimizer.steps(),
             moments_sha256: sha256(&moments),
@@ -155,10 +155,12 @@ impl Trainer {
 
     /// What a checkpoint holds beside the weights. Gigabytes to write and to hash: not on the
     /// event loop.
-    pub async fn state(&mut self) -> Result<State> {
+    ///
+    /// `base` is what adapters say they were trained on.
+    pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
         let policy = self.policy.take().ok_or_else(poisoned)?;
         let (policy, state) = off_the_loop(move || {
-            let state = State::of(&policy);
+            let state = State::of(&policy, base.as_ref());
             (policy, state)
         })
         .await?;
@@ -343,7 +345,10 @@ pub fn result_of(
         all_tokens,
         entropy,
         reward,
+        equal_groups,
+        cut_rows,
         staleness,
+        lag_tokens,
         weigh_seconds: _,
     } = trained.outcome.clone();
     let tokens = stats.n_valid;
@@ -375,6 +380,8 @@ pub fn result_of(
         clamped_tokens: stats.n_clamped,
         entropy,
         reward,
+        equal_groups: Some(equal_groups),
+        cut_rows: Some(cut_rows),
         mean_staleness: if tokens == 0 {
             0.0
         } else {
@@ -382,6 +389,7 @@ pub fn result_of(
         },
         max_staleness: staleness.keys().next_back().copied().unwrap_or(0),
         staleness,
+        lag_tokens,
         wait_seconds,
         update_seconds: trained.seconds,
         record_seconds,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 use candle_core::Device;
 use vintage_control::{Algorithm, AlgorithmName, OptimizerSettings, Plan, PolicyVersion, Training};
 use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
-use vintage_model::{Compute, Decoder, Gradients, Precision, Scored};
+use vintage_model::{Compute, Decoder, FinishReason, Gradients, Precision, Scored};
 
 use crate::{
     AdamW, Error, Result,
@@ -144,8 +144,14 @@ pub struct Outcome {
     pub entropy: f64,
     /// Mean reward over rows.
     pub reward: f64,
-    /// Valid tokens by staleness.
+    /// Groups whose rows all have one reward: they say nothing of what is to be preferred.
+    pub equal_groups: u64,
+    /// Rows that ended at the limit on their length.
+    pub cut_rows: u64,
+    /// Valid tokens by staleness, or by lag.
     pub staleness: BTreeMap<u64, u64>,
+    /// Those of them that stand by their lag.
+    pub lag_tokens: u64,
     /// Seconds of the rule: from log-probs to the weight of every token.
     pub weigh_seconds: f64,
 }
@@ -171,6 +177,7 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
             }))
         })
         .collect();
+    let (staleness, lag_tokens) = staleness(plan, groups);
     let mut outcome = Outcome {
         rows: rows.len() as u64,
         reward: mean(rewards.iter().map(|&reward| f64::from(reward))),
@@ -180,7 +187,13 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
                 (rows.prompt_tokens(*row).len() + rows.completion_tokens(*row).len()) as u64
             })
             .sum(),
-        staleness: staleness(plan, groups),
+        staleness,
+        lag_tokens,
+        equal_groups: equal_groups(groups, &rewards),
+        cut_rows: rows
+            .iter()
+            .filter(|(rows, row)| rows.finish_reason(*row) == FinishReason::Length.as_str())
+            .count() as u64,
         ..Outcome::default()
     };
 
@@ -335,11 +348,29 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     advantages
 }
 
-/// Valid tokens by staleness, each within the lineage that sampled it.
-fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> BTreeMap<u64, u64> {
-    let mut histogram = BTreeMap::new();
+/// Groups whose rows all have one reward.
+fn equal_groups(groups: &[ReadyGroup], rewards: &[f32]) -> u64 {
+    let mut rest = rewards;
+    let mut equal = 0;
     for group in groups {
-        let newest = plan.newest_of(group.planned.source.as_deref(), &group.policy);
+        let (own, others) = rest.split_at(group.planned.rows as usize);
+        equal += u64::from(own.iter().all(|reward| reward.total_cmp(&own[0]).is_eq()));
+        rest = others;
+    }
+    equal
+}
+
+/// Valid tokens by staleness, each within the lineage that sampled it, and how many of them are of
+/// lineages whose versions are not counted along with this learner's: what is told of these is
+/// their lag. Defined at [`vintage_control::UpdateResult::staleness`].
+fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {
+    let mut histogram = BTreeMap::new();
+    let mut lag_tokens = 0;
+    for group in groups {
+        let source = group.planned.source.as_deref();
+        let newest = plan.newest_of(source, &group.policy);
+        let counted_along = source.is_none()
+            && (group.policy == plan.policy.as_str() || plan.is_leaders(&group.policy));
         for (rows, row) in rows_of(std::slice::from_ref(group)) {
             let tokens = rows.completion_tokens(row).len();
             let mut spans = rows.policy_spans(row).peekable();
@@ -350,11 +381,12 @@ fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> BTreeMap<u64, u64> {
                 }
                 if rows.is_trained(row, place) {
                     *histogram.entry(newest.staleness_of(version).0).or_default() += 1;
+                    lag_tokens += u64::from(!counted_along);
                 }
             }
         }
     }
-    histogram
+    (histogram, lag_tokens)
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::RecordId;
-use vintage_trajectory::{Headers, Rows};
+use vintage_trajectory::{GroupId, Headers, Rows};
 
 /// One message of a group.
 #[derive(Debug, Clone)]
@@ -52,6 +52,18 @@ pub(super) enum Progress {
     Repeated(Part),
     /// This part contradicts the others: none of them can be trusted.
     Contradictory(Parts, Part),
+    /// This part is of another group, and bears the number of the one in the making.
+    OfAnother(Part),
+}
+
+/// What a part that cannot be read leaves of its group.
+pub(super) enum Abandoned {
+    /// Nothing of it came.
+    Nothing,
+    /// These parts came, and the group will never be whole.
+    Parts(Parts),
+    /// Another group is in the making under its number.
+    OfAnother,
 }
 
 /// Groups in the making, by their number: parts share one.
@@ -59,6 +71,11 @@ pub(super) enum Progress {
 pub(super) struct Assembly(BTreeMap<(String, u64), Parts>);
 
 impl Assembly {
+    /// Groups of which parts are missing.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn add(&mut self, part: Part) -> Progress {
         let (number, of) = part.headers.part;
         let key = key(&part.headers);
@@ -70,13 +87,13 @@ impl Assembly {
             self.0.insert(key, Parts { there, of });
             return Progress::Partial;
         };
+        let this = &part.headers;
+        let other = parts.headers();
+        if other.is_some_and(|other| other.group != this.group) {
+            return Progress::OfAnother(part);
+        }
         let agrees = parts.of == of
-            && parts.headers().is_some_and(|other| {
-                let this = &part.headers;
-                other.group == this.group
-                    && other.batch == this.batch
-                    && other.policy == this.policy
-            });
+            && other.is_some_and(|other| other.batch == this.batch && other.policy == this.policy);
         if agrees && parts.there.contains_key(&number) {
             return Progress::Repeated(part);
         }
@@ -94,9 +111,23 @@ impl Assembly {
         }
     }
 
-    /// Takes out what came of the group with these headers' number.
-    pub(super) fn abandon(&mut self, headers: &Headers) -> Option<Parts> {
-        self.0.remove(&key(headers))
+    /// Takes out what came of the group with this number, if `group` may be it.
+    pub(super) fn abandon(
+        &mut self,
+        (producer, seq): (&str, u64),
+        group: Option<GroupId>,
+    ) -> Abandoned {
+        let key = (producer.to_owned(), seq);
+        let Some(parts) = self.0.get(&key) else {
+            return Abandoned::Nothing;
+        };
+        let other = parts.headers().map(|headers| headers.group);
+        if group.is_some_and(|group| other != Some(group)) {
+            return Abandoned::OfAnother;
+        }
+        self.0
+            .remove(&key)
+            .map_or(Abandoned::Nothing, Abandoned::Parts)
     }
 
     /// Takes out the groups whose parts are spread over more than `patience` records: parts

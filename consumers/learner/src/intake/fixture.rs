@@ -42,6 +42,7 @@ pub(crate) fn settings() -> Settings {
             grad_clip: 1.0,
         },
         training: Training::default(),
+        base_model: None,
         device: vintage_model::Place::Cpu,
         blend: None,
     }

@@ -10,6 +10,14 @@ use crate::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 
+/// Of rows that can be trained on: whether their values are plausible. Earlier learners did not
+/// ask, so that a plan of theirs may name a group that is refused for this alone.
+pub(super) fn plausible(parts: &[Part]) -> Verdict {
+    let mut rows = parts.iter().map(|part| &part.rows);
+    let found = rows.try_for_each(vintage_trajectory::plausible);
+    found.map_err(|invalid| (invalid.reason, invalid.detail))
+}
+
 /// Logits are divided by them: beyond, a finite logit gives a log-prob that is not, and the update
 /// could not run.
 pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;

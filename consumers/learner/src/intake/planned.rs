@@ -2,7 +2,7 @@
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
 
-use super::{Intake, ReadyGroup, Refused};
+use super::{Intake, ReadyGroup, Refused, refuse::shares_its_number};
 use crate::{Error, Result};
 
 impl Intake {
@@ -78,8 +78,18 @@ impl Intake {
         let refused = self
             .refused
             .iter()
-            .find(|refused| refused.rejection.records == planned.records);
-        Err(match refused {
+            .position(|refused| refused.rejection.records == planned.records);
+        // Planned before there was a range: what is decided stays decided.
+        if let Some(place) = refused
+            && let Some(group) = self.refused[place].implausible.take()
+        {
+            self.refused.remove(place);
+            if group.planned.content_sha256 == planned.content_sha256 {
+                return Ok(*group);
+            }
+            return Err(changed());
+        }
+        Err(match refused.map(|place| &self.refused[place]) {
             Some(Refused { rejection, .. }) => Error::PlannedButRefused {
                 update: plan.version,
                 group: planned.group.clone(),
@@ -113,7 +123,7 @@ impl Intake {
         } else {
             let parts = self.assembling.take(records);
             let headers = parts.as_ref().and_then(|parts| parts.headers());
-            headers.map_or(-1, |headers| self.identity(headers).batch)
+            headers.map_or(-1, |headers| self.batch(&headers.into()))
         };
         if rejection.reason != RejectReason::BatchFull {
             self.note_batch(batch);
@@ -138,8 +148,8 @@ impl Intake {
         }
         let mine = plan.rejections.iter();
         for rejection in mine.filter(|rejection| rejection.source == self.source) {
-            // A duplicate's number belongs to the group that came first.
-            if rejection.reason != RejectReason::Duplicate
+            // Its number belongs to the group that came first.
+            if !shares_its_number(rejection.reason)
                 && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
             {
                 self.windows.finish(producer, seq);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use vintage_control::{
     CONTROL_FORMAT, MicroBatch, Offset, Plan, PolicyVersion, RejectReason, Sha256,
 };
-use vintage_trajectory::{LogprobMode, PolicySpan, Trajectory};
+use vintage_trajectory::{BadClass, BadRecord, Identity, LogprobMode, PolicySpan, Trajectory};
 
 use super::{
     Announced, Intake, ReadyGroup,
@@ -147,10 +147,14 @@ fn only_what_bears_a_number_is_a_numbered_rejection() {
     let mut intake = intake();
     let unreadable = |offset, seq: Option<u64>| {
         let mut broken = group(offset, seq.unwrap_or_default());
-        let headers = broken.message.ok().map(|(headers, _)| headers);
-        broken.message = Err(crate::Unreadable {
-            headers: headers.filter(|_| seq.is_some()),
-            reason: RejectReason::BadHeaders,
+        let (headers, _) = broken.message.unwrap();
+        let identity = Identity::from(&headers);
+        broken.message = Err(BadRecord {
+            class: BadClass::BadHeaders,
+            identity: Identity {
+                producer_seq: seq,
+                ..identity
+            },
             detail: "noise".to_owned(),
         });
         broken
@@ -337,9 +341,9 @@ fn a_group_counts_once_whatever_its_parts_do() {
     let unreadable = |offset, seq, n| {
         let mut broken = part(offset, seq, n, -1);
         let (headers, _) = broken.message.unwrap();
-        broken.message = Err(crate::Unreadable {
-            headers: Some(headers),
-            reason: RejectReason::Undecodable,
+        broken.message = Err(BadRecord {
+            class: BadClass::Undecodable,
+            identity: Identity::from(&headers),
             detail: "noise".to_owned(),
         });
         broken
@@ -382,6 +386,104 @@ fn a_group_counts_once_whatever_its_parts_do() {
             .all(|(reason, _)| *reason == R::Duplicate)
     );
     assert_eq!(refused.len(), 7, "one for each record: {refused:?}");
+}
+
+/// A producer that lost its count and begins at 0 again, with other prompts.
+#[test]
+fn who_numbers_again_is_told_apart_from_a_copy() {
+    use RejectReason as R;
+
+    let other = |offset, seq: u64, number: u64, part| {
+        let rows = [row(number, 0), row(number, 1)];
+        match part {
+            (1, 1) => message(offset, seq, part, &rows),
+            (n, _) => message(offset, seq, part, &rows[n as usize - 1..n as usize]),
+        }
+    };
+    let mut intake = intake();
+    let log = [
+        group(0, 0),
+        group(1, 0),
+        other(2, 0, 70, (1, 1)),
+        other(3, 0, 70, (1, 1)),
+        other(4, 0, 71, (1, 1)),
+        // While a group is in the making.
+        other(5, 1, 1, (1, 2)),
+        other(6, 1, 72, (1, 1)),
+        other(7, 1, 1, (2, 2)),
+    ];
+    for record in log {
+        intake.take(record, upto(0)).unwrap();
+    }
+    assert_eq!(intake.waiting(), [at(0), at(5)]);
+    assert_eq!(intake.refused_groups(), 3, "copies are none");
+    assert_eq!(intake.numbered_rejections(0), 0, "they took no new number");
+    let plan = plan_of(&[], &mut intake, 0);
+    let refused = plan
+        .rejections
+        .iter()
+        .map(|r| (r.reason, r.records[0].offset.0));
+    assert_eq!(
+        refused.collect::<Vec<_>>(),
+        [
+            (R::Duplicate, 1),
+            (R::Renumbered, 2),
+            (R::Duplicate, 3),
+            (R::Renumbered, 4),
+            (R::Renumbered, 6)
+        ]
+    );
+    assert!(plan.rejections[1].detail.contains("a name of its own"));
+    intake.finish(&plan);
+    assert!(intake.finished_numbers().is_empty());
+
+    // A later process knows the number from its checkpoint, and the groups if it is told.
+    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let plan = plan_of(&chosen, &mut intake, 0);
+    intake.finish(&plan);
+    let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
+    for (told, reason) in [(true, R::Renumbered), (false, R::Duplicate)] {
+        let mut again = Intake::new(settings(), &partitions, &producers);
+        let record = other(8, 0, 73, (1, 1));
+        assert_eq!(again.forgot(&record), Some(("p".to_owned(), 0)));
+        let known = [chosen[0].planned.group.parse().unwrap()];
+        again.recall("p", 0, if told { &known } else { &[] });
+        assert_eq!(again.forgot(&record), None);
+        again.take(record, upto(0)).unwrap();
+        again.take(group(9, 0), upto(0)).unwrap();
+        let found: Vec<_> = again.drain_refused().iter().map(|r| r.reason).collect();
+        assert_eq!(found, [reason, R::Duplicate]);
+    }
+}
+
+/// A learner without these ranges planned such groups: its plans are run as they are.
+#[test]
+fn an_implausible_group_is_refused_and_trained_where_a_plan_names_it() {
+    let rows = |reward: f32| {
+        let mut rows = [row(0, 0), row(0, 1)];
+        rows[1].reward = reward;
+        message(0, 0, (1, 1), &rows)
+    };
+    let mut earlier = intake();
+    earlier.take(rows(1.0), upto(0)).unwrap();
+    let mut plan = {
+        let chosen = earlier.choose(PolicyVersion(0), 1).unwrap();
+        plan_of(&chosen, &mut earlier, 0)
+    };
+
+    let mut now = intake();
+    now.take(rows(1e38), upto(0)).unwrap();
+    assert!(now.waiting().is_empty());
+    assert_eq!(now.refused_groups(), 1);
+    let error = now.take_planned(&plan).unwrap_err();
+    assert!(matches!(error, Error::ContentChanged { .. }), "{error}");
+
+    let mut now = intake();
+    let (_, decoded) = rows(1e38).message.unwrap();
+    plan.groups[0].content_sha256 = vintage_trajectory::content_sha256([&decoded]);
+    now.take(rows(1e38), upto(0)).unwrap();
+    assert_eq!(now.take_planned(&plan).unwrap().unwrap().len(), 1);
+    assert_eq!(now.drain_refused(), []);
 }
 
 /// A header may claim four billion parts; it gets room for the one that came.

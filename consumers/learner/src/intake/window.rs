@@ -1,8 +1,9 @@
 //! Which numbers of each producer were seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use vintage_control::ProducerWindow;
+use vintage_trajectory::GroupId;
 
 /// Numbers as runs without a gap, first to last. A producer numbers without gaps, so that one
 /// run is the rule; a learner that started in the middle of the log has one that begins there.
@@ -51,12 +52,59 @@ impl Numbers {
     }
 }
 
+/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Of
+/// older ones the plans tell.
+const REMEMBERED: usize = 1 << 16;
+
+/// What a number that was seen before is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// New.
+    Not,
+    /// On this group, or nobody can tell on which.
+    Copy,
+    /// On another group.
+    Elsewhere,
+}
+
 /// `seen` refuses duplicates while running; `finished` is what a checkpoint keeps, since groups
 /// that wait are read again after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     seen: BTreeMap<String, Numbers>,
     finished: BTreeMap<String, Numbers>,
+    groups: Groups,
+}
+
+/// The groups met under the numbers that were seen; none where no header told.
+#[derive(Debug, Default)]
+struct Groups {
+    by_number: HashMap<(String, u64), Vec<GroupId>>,
+    /// Finished numbers among these, oldest first.
+    finished: VecDeque<(String, u64)>,
+}
+
+impl Groups {
+    fn note(&mut self, producer: &str, seq: u64, group: Option<GroupId>) {
+        let groups = self
+            .by_number
+            .entry((producer.to_owned(), seq))
+            .or_default();
+        if let Some(group) = group.filter(|group| !groups.contains(group)) {
+            groups.push(group);
+        }
+    }
+
+    fn finish(&mut self, producer: &str, seq: u64) {
+        let number = (producer.to_owned(), seq);
+        if self.by_number.contains_key(&number) {
+            self.finished.push_back(number);
+        }
+        while self.finished.len() > REMEMBERED {
+            let oldest = self.finished.pop_front();
+            oldest.and_then(|oldest| self.by_number.remove(&oldest));
+        }
+    }
 }
 
 impl Windows {
@@ -68,7 +116,42 @@ impl Windows {
         Self {
             seen: finished.clone(),
             finished,
+            groups: Groups::default(),
         }
+    }
+
+    /// What the number is on a record of `group`.
+    pub(super) fn met(&self, producer: &str, seq: u64, group: Option<GroupId>) -> Seen {
+        if !self.has_seen(producer, seq) {
+            return Seen::Not;
+        }
+        let known = self.groups.by_number.get(&(producer.to_owned(), seq));
+        match (known, group) {
+            (Some(known), Some(group)) if !known.is_empty() && !known.contains(&group) => {
+                Seen::Elsewhere
+            }
+            _ => Seen::Copy,
+        }
+    }
+
+    /// Whether the number was seen, and on which groups is not known here (any more).
+    pub(super) fn forgot(&self, producer: &str, seq: u64) -> bool {
+        let number = (producer.to_owned(), seq);
+        self.has_seen(producer, seq) && !self.groups.by_number.contains_key(&number)
+    }
+
+    /// Takes up which groups bore a number that is finished.
+    pub(super) fn recall(&mut self, producer: &str, seq: u64, groups: &[GroupId]) {
+        self.groups.note(producer, seq, None);
+        for &group in groups {
+            self.groups.note(producer, seq, Some(group));
+        }
+        self.groups.finish(producer, seq);
+    }
+
+    /// Another group bears the number too.
+    pub(super) fn see_also(&mut self, producer: &str, seq: u64, group: Option<GroupId>) {
+        self.groups.note(producer, seq, group);
     }
 
     pub(super) fn has_seen(&self, producer: &str, seq: u64) -> bool {
@@ -77,13 +160,15 @@ impl Windows {
     }
 
     /// Whether the number is new.
-    pub(super) fn see(&mut self, producer: &str, seq: u64) -> bool {
+    pub(super) fn see(&mut self, producer: &str, seq: u64, group: Option<GroupId>) -> bool {
+        self.groups.note(producer, seq, group);
         entry(&mut self.seen, producer).insert(seq)
     }
 
     pub(super) fn finish(&mut self, producer: &str, seq: u64) {
         entry(&mut self.seen, producer).insert(seq);
         entry(&mut self.finished, producer).insert(seq);
+        self.groups.finish(producer, seq);
     }
 
     /// How many numbers are finished.

@@ -79,12 +79,29 @@ impl Learner {
         }
         if run != Run::Again {
             count(&plan, &result);
+            self.warn_of_renumbering(&plan);
         }
         self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
         if version.0.is_multiple_of(self.settings.checkpoint_every) {
             self.checkpoint().await?;
         }
         Ok(())
+    }
+
+    /// Groups that are refused for their numbers are refused for as long as the producer goes on.
+    fn warn_of_renumbering(&mut self, plan: &Plan) {
+        let refused = plan.rejections.iter();
+        for refused in refused.filter(|refused| refused.reason == RejectReason::Renumbered) {
+            let name = refused.producer.clone().unwrap_or_default();
+            if self.renumbering.insert(name.clone()) {
+                tracing::warn!(
+                    producer = name,
+                    "a producer numbers again from where its name began: its groups are refused as \
+                     renumbered until its numbers are new; give every start of a producer a name of \
+                     its own, or let it go on numbering where it ended"
+                );
+            }
+        }
     }
 
     async fn note(
@@ -201,6 +218,7 @@ impl Learner {
                 numbered_rejections: (numbered != groups_rejected).then_some(numbered),
                 refused_batches: self.intake.refused_batches(update),
                 groups_per_update: own_groups,
+                steps: Some(self.settings.steps),
                 finished: version.0 >= self.settings.steps,
             })
             .await
@@ -242,7 +260,7 @@ impl Learner {
         // Its base must be there for as long as the checkpoint is. And then the weights' bytes are
         // gone before the moments' are made.
         self.publish().await?;
-        let state = self.trainer.state().await?;
+        let state = self.trainer.state(self.settings.base_model.clone()).await?;
         let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
         let version = self.trainer.version();
         let manifest = CheckpointManifest {

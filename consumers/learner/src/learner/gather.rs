@@ -1,14 +1,15 @@
 //! What the next update trains on: chosen from the log, or copied from another learner's plan.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection};
+use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, PolicyVersion, Rejection};
 
 use super::Learner;
 use crate::{
-    Incoming, Inputs, Result,
+    Incoming, Inputs, LearnerEvent, Result,
     intake::{Announced, Intake, ReadyGroup},
+    outlet::Waiting,
     pack::micro_batches,
     source::Lineages,
     trainer::{in_order, what_is_missing},
@@ -20,6 +21,9 @@ const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// Producers wait for room, which refused groups make: without being told, a log full of these
 /// starves the update whose plan would tell them. But not for each of a flood.
 const SAY_REFUSED: Duration = Duration::from_millis(100);
+
+/// How the wait stands is told this often at most.
+const SAY_WAITING: Duration = Duration::from_millis(500);
 
 type Batch = (Plan, Vec<ReadyGroup>);
 
@@ -66,6 +70,7 @@ impl Learner {
                 }
                 return Ok(Some(groups));
             }
+            self.tell_waiting(version);
             let mut next = inputs.source.next();
             let incoming = loop {
                 let after = if self.intake.refusals() == self.announced_refusals {
@@ -74,10 +79,16 @@ impl Learner {
                     SAY_REFUSED
                 };
                 let again = tokio::time::Instant::from_std(self.announced_at + after);
+                // Where the last records came right after it was told.
+                let untold = self.told_waiting.filter(|(_, then)| *then != self.taken);
+                let news = untold.map(|(at, _)| tokio::time::Instant::from_std(at + SAY_WAITING));
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
                     () = tokio::time::sleep_until(again) => self.announce().await?,
+                    () = tokio::time::sleep_until(news.unwrap_or(again)), if news.is_some() => {
+                        self.tell_waiting(version);
+                    }
                 }
             };
             drop(next);
@@ -106,19 +117,44 @@ impl Learner {
                 let Some(incoming) = source.next().await? else {
                     break;
                 };
+                self.origins.recall(intake, &incoming).await?;
                 intake.take(incoming, Announced::Any)?;
             }
         }
         Ok(())
     }
 
+    /// Tells how the wait stands: at its beginning, and while records come, now and then.
+    fn tell_waiting(&mut self, update: PolicyVersion) {
+        if self
+            .told_waiting
+            .is_some_and(|(at, _)| at.elapsed() < SAY_WAITING)
+        {
+            return;
+        }
+        self.told_waiting = Some((Instant::now(), self.taken));
+        let ready = self.intake.available(update) as u64;
+        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+            update,
+            leader: None,
+            ready,
+            wanted: self.settings.own_groups() as u64,
+            records: self.taken,
+            refused: self.intake.refused_by_reason(),
+            incomplete: self.intake.incomplete_groups(),
+            later: self.intake.ready_groups() - ready,
+        })));
+    }
+
     /// Takes a record of the run's log.
     pub(super) async fn take(&mut self, incoming: Incoming, inputs: &mut Inputs) -> Result<()> {
+        self.taken += 1;
         let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
             Announced::Any
         } else {
             self.announced(&incoming, inputs.lineages.as_mut()).await?
         };
+        self.origins.recall(&mut self.intake, &incoming).await?;
         self.intake.take(incoming, announced)
     }
 
@@ -178,11 +214,22 @@ impl Learner {
         let Some(leader) = &mut inputs.leader else {
             return Ok(None);
         };
+        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+            update: version,
+            leader: Some(leader.name().clone()),
+            ..Waiting::default()
+        })));
         let Some(theirs) = leader.plan(version).await? else {
             self.ended = true;
             return Ok(None);
         };
         let plan = self.copied(theirs);
+        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+            update: version,
+            wanted: plan.groups.len() as u64,
+            records: self.taken,
+            ..Waiting::default()
+        })));
         let groups = self.groups_of(&plan, inputs).await?;
         Ok(Some((plan, groups)))
     }
@@ -231,7 +278,10 @@ impl Learner {
         if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             while intake.missing(plan).is_some() {
                 match source.next().await? {
-                    Some(incoming) => intake.take(incoming, Announced::Any)?,
+                    Some(incoming) => {
+                        self.origins.recall(intake, &incoming).await?;
+                        intake.take(incoming, Announced::Any)?;
+                    }
                     None => return Err(what_is_missing(plan, intake)),
                 }
             }

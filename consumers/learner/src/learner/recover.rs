@@ -100,7 +100,10 @@ impl Learner {
         if inputs.source.is_recorded() {
             while let Some(record) = self.intake.behind() {
                 match inputs.source.next().await? {
-                    Some(incoming) => self.intake.take(incoming, Announced::Any)?,
+                    Some(incoming) => {
+                        self.origins.recall(&mut self.intake, &incoming).await?;
+                        self.intake.take(incoming, Announced::Any)?;
+                    }
                     None => return Err(shrunk(record)),
                 }
             }
@@ -108,7 +111,10 @@ impl Learner {
         if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             while let Some(record) = Intake::behind(intake) {
                 match source.next().await? {
-                    Some(incoming) => intake.take(incoming, Announced::Any)?,
+                    Some(incoming) => {
+                        self.origins.recall(intake, &incoming).await?;
+                        intake.take(incoming, Announced::Any)?;
+                    }
                     None => return Err(shrunk(record)),
                 }
             }

@@ -19,12 +19,12 @@ use vintage_control::{
 };
 use vintage_model::{ModelConfig, ParamSet, Place};
 use vintage_store::{Store, Weights};
-use vintage_trajectory::PolicySpan;
+use vintage_trajectory::{BadClass, BadRecord, Identity, PolicySpan};
 
 use super::{Learner, LearnerSummary};
 use crate::{
     Blend, Durability, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings,
-    Source, Unreadable, intake::fixture,
+    Source, intake::fixture,
 };
 
 mod ways;
@@ -100,9 +100,9 @@ fn log() -> Vec<Incoming> {
         if seq % 7 == 6 {
             put(partition, fixture::group(0, seq - 3));
             let mut broken = fixture::group(0, 0);
-            broken.message = Err(Unreadable {
-                headers: None,
-                reason: RejectReason::BadHeaders,
+            broken.message = Err(BadRecord {
+                class: BadClass::BadHeaders,
+                identity: Identity::default(),
                 detail: "no headers".to_owned(),
             });
             put(2, broken);

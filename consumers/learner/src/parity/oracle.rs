@@ -18,9 +18,18 @@ pub(super) struct Pair {
     pub(super) measured: Measured,
 }
 
-/// Every model of `folder` with its oracle, sorted by name, and the names of those without;
-/// `folder` itself where it is a model.
-pub(super) fn pairs(folder: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
+/// What there is to compare.
+pub(super) struct Found {
+    /// Sorted by name.
+    pub(super) pairs: Vec<Pair>,
+    /// Models with no oracle beside them.
+    pub(super) without_oracle: Vec<String>,
+    /// Oracles with no model beside them.
+    pub(super) without_model: Vec<String>,
+}
+
+/// Every model of `folder` with its oracle; `folder` itself where it is a model.
+pub(super) fn find(folder: &Path) -> Result<Found> {
     let refuse =
         |why: String| Error::Oracle(format!("looking for models in {}: {why}", folder.display()));
     // So that `models/a/.` has a name and a parent.
@@ -28,9 +37,9 @@ pub(super) fn pairs(folder: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
         .canonicalize()
         .map_err(|error| refuse(format!("{error}; name a folder of NAME/ and NAME.oracle/")))?;
     let is_model = |path: &Path| path.join("config.json").is_file();
-    let (root, models) = if is_model(&folder) {
+    let (root, models, oracles) = if is_model(&folder) {
         let root = folder.parent().unwrap_or(&folder).to_owned();
-        (root, vec![folder.clone()])
+        (root, vec![folder.clone()], Vec::new())
     } else {
         let entries = folder
             .read_dir()
@@ -39,9 +48,12 @@ pub(super) fn pairs(folder: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
         let entries: Vec<_> = entries
             .collect::<std::io::Result<_>>()
             .map_err(|error| refuse(error.to_string()))?;
+        let is_oracle =
+            |path: &&PathBuf| path.is_dir() && path.extension() == Some("oracle".as_ref());
+        let oracles = entries.iter().filter(is_oracle).cloned().collect();
         let mut models: Vec<_> = entries.into_iter().filter(|path| is_model(path)).collect();
         models.sort();
-        (folder.clone(), models)
+        (folder.clone(), models, oracles)
     };
     let tolerances = tolerances(&root)?;
     let (mut pairs, mut without) = (Vec::new(), Vec::new());
@@ -77,7 +89,20 @@ pub(super) fn pairs(folder: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
             "{found}; name a folder of NAME/ and NAME.oracle/, or one such NAME/"
         )));
     }
-    Ok((pairs, without))
+    let unused = |oracle: &&PathBuf| !pairs.iter().any(|pair| pair.oracle.folder == **oracle);
+    let names = oracles
+        .iter()
+        .filter(unused)
+        .filter_map(|path| path.file_name());
+    let mut without_model: Vec<_> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    without_model.sort();
+    Ok(Found {
+        pairs,
+        without_oracle: without,
+        without_model,
+    })
 }
 
 fn tolerances(root: &Path) -> Result<Value> {

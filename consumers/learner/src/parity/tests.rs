@@ -264,6 +264,23 @@ fn a_model_that_cannot_be_compared_says_why_and_the_others_are() {
     assert!(error.contains("forward.safetensors"), "{error}");
 }
 
+/// What is left out is told, and what was made to be compared may not be left out.
+#[test]
+fn an_oracle_without_its_model_or_without_a_value_is_no_agreement() {
+    let (root, model) = changeable();
+    assert!(compare(root.path()).unwrap().whole);
+    let greedy = root.path().join("qwen3.oracle/greedy.json");
+    std::fs::write(greedy, "[]").unwrap();
+    let parity = compare(&model).unwrap();
+    assert!(parity.holds && !parity.whole);
+    assert_eq!(only(&parity).absent, ["value to compare greedy with"]);
+    let orphan = root.path().join("gone.oracle");
+    copy(&root.path().join("qwen3.oracle"), &orphan);
+    let parity = compare(root.path()).unwrap();
+    assert_eq!(parity.without_model, ["gone.oracle"]);
+    assert!(!parity.holds && parity.models.iter().all(|model| model.holds));
+}
+
 #[test]
 fn a_folder_without_models_is_refused() {
     let empty = tempfile::tempdir().unwrap();

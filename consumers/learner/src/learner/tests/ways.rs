@@ -12,7 +12,7 @@ use vintage_store::{Store, Weights};
 use super::{
     Logs, Recorded, STEPS, begin, killed_at_every, life, live, log, lora, outcome, run_in,
 };
-use crate::{Error, Incoming, Recording, Records, Replayed, intake::fixture, replay};
+use crate::{Error, Extent, Incoming, Recording, Records, Replayed, intake::fixture, replay};
 
 /// A blended archive is read on from where the plans have used it up: a share of every update for
 /// as long as it lasts, whatever was killed.
@@ -64,10 +64,12 @@ fn replayed(folder: &Path, log: &[Incoming]) -> Replayed {
     run_in(async {
         let store = Store::open(folder.to_str().unwrap()).unwrap();
         let name: vintage_control::Name = "lead".parse().unwrap();
+        let extent = Extent::read(&store, &name, &name).await.unwrap();
         let recording = Recording {
             source: &mut Recorded::from(log, &[]),
             start: &[],
             blended: None,
+            extent: &extent,
         };
         let (records, weights) = (
             Records::new(store.clone(), name.clone()),
@@ -177,9 +179,9 @@ fn after_other_bits_the_published_ones_are_taken() {
 /// Adapters cannot be told from published weights: they go on as they were computed.
 #[test]
 fn after_other_bits_adapters_go_on_with_theirs() {
-    let noted: Vec<_> = [90, 130, 170]
-        .into_iter()
-        .filter_map(|polls| deviations(polls, true))
+    let noted: Vec<_> = (40..)
+        .step_by(14)
+        .map_while(|polls| deviations(polls, true))
         .flatten()
         .collect();
     assert!(noted.len() > 1 && noted.iter().all(|noted| !noted.taken));
@@ -257,6 +259,50 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     assert_eq!(told(), (true, false));
     replace_in_plans(folder, r#""isa":"another, "#, r#""isa":""#);
     assert_eq!(told(), (false, false));
+}
+
+/// A plan that is missing, cannot be read, or is of another update ends a replay there: what else
+/// is recorded tells that the learner went on.
+#[test]
+fn a_replay_knows_how_far_the_learner_came() {
+    let log = log();
+    let whole = tempfile::tempdir().unwrap();
+    run_in(begin(whole.path()));
+    life(whole.path(), usize::MAX, &log).unwrap();
+    let clean = replayed(whole.path(), &log);
+    assert_eq!((clean.updates, &clean.deviation), (STEPS, &None));
+    let plan = |update: u64| whole.path().join(format!("plans/lead/{update}.json"));
+    let text = |update: u64| std::fs::read(plan(update)).unwrap();
+    // Where replays end whose plan `update` is as given, and what they say.
+    let told = |update: u64, bytes: Option<&[u8]>| {
+        let kept = text(update);
+        match bytes {
+            Some(bytes) => std::fs::write(plan(update), bytes).unwrap(),
+            None => std::fs::remove_file(plan(update)).unwrap(),
+        }
+        let found = replayed(whole.path(), &log);
+        std::fs::write(plan(update), kept).unwrap();
+        let deviation = found.deviation.unwrap();
+        assert_eq!((found.updates, deviation.update.0), (update, update));
+        deviation.detail
+    };
+    for update in [0, 2, STEPS - 1] {
+        let detail = told(update, None);
+        assert!(detail.contains("tell of 5 updates"), "{detail}");
+    }
+    let detail = told(2, Some(b"{"));
+    assert!(detail.contains("plans/lead/2.json"), "{detail}");
+    let detail = told(2, Some(&text(1)));
+    assert!(detail.contains("it is of update 1"), "{detail}");
+
+    // Digests are held against every record, not against the next plan alone.
+    let result = whole.path().join("results/lead/1.json");
+    let mut noted: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    noted["weights_sha256"] = "0".repeat(64).into();
+    std::fs::write(&result, noted.to_string()).unwrap();
+    let found = replayed(whole.path(), &log).deviation.unwrap();
+    assert_eq!(found.update, PolicyVersion(1));
 }
 
 fn replace_in_plans(folder: &Path, what: &str, by: &str) {

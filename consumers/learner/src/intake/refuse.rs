@@ -1,0 +1,176 @@
+//! What is refused, and under whose name.
+
+use std::collections::VecDeque;
+
+use vintage_control::{PolicyVersion, RecordId, RejectReason, Rejection};
+use vintage_trajectory::{GroupId, Identity};
+
+use super::{Intake, ReadyGroup, Refused, assembly::Parts, window::Seen};
+use crate::Incoming;
+
+/// Characters of a rejection's detail.
+const DETAIL: usize = 400;
+
+/// Whether another group bears the number of a group refused for this reason, and came first.
+pub(super) fn shares_its_number(reason: RejectReason) -> bool {
+    matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
+}
+
+impl Intake {
+    /// Refuses a record whose number was seen before: as a copy, or as another group's. A producer
+    /// that starts again under its old name and numbers from 0 sends groups, not copies.
+    pub(super) fn refuse_seen(&mut self, identity: &Identity, record: RecordId, why: &str) -> bool {
+        let Some((producer, seq)) = identity.number() else {
+            return false;
+        };
+        match self.windows.met(producer, seq, identity.group) {
+            Seen::Not => false,
+            Seen::Copy => {
+                let detail = format!("number {seq} came before{why}");
+                self.refuse(identity, vec![record], RejectReason::Duplicate, detail);
+                true
+            }
+            Seen::Elsewhere => {
+                self.refuse_renumbered(identity, record, why);
+                true
+            }
+        }
+    }
+
+    pub(super) fn refuse_renumbered(&mut self, identity: &Identity, record: RecordId, why: &str) {
+        let Some((producer, seq)) = identity.number() else {
+            return;
+        };
+        self.windows.see_also(producer, seq, identity.group);
+        let detail = format!(
+            "number {seq} of {producer} came before, on another group: a producer that starts again \
+             needs a name of its own, or goes on numbering where it ended{why}"
+        );
+        self.refuse(identity, vec![record], RejectReason::Renumbered, detail);
+    }
+
+    /// The producer's number of a record that is new and whose number was seen on groups that are
+    /// not known here any more: plans tell of them.
+    pub fn forgot(&self, incoming: &Incoming) -> Option<(String, u64)> {
+        let identity = match &incoming.message {
+            Ok((headers, _)) => Identity::from(headers),
+            Err(bad) => bad.identity.clone(),
+        };
+        let (producer, seq) = identity.number()?;
+        let asked = identity.group.is_some()
+            && !self.cursors.received(incoming.record)
+            && self.windows.forgot(producer, seq);
+        asked.then(|| (producer.to_owned(), seq))
+    }
+
+    /// Takes up which groups bore a number.
+    pub fn recall(&mut self, producer: &str, seq: u64, groups: &[GroupId]) {
+        self.windows.recall(producer, seq, groups);
+    }
+
+    /// The archived topic this is the intake of; `None` for the run's own log.
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// The update a group was sampled for, −1 for any. Only of the learner's own lineage does it
+    /// count: another's producers are not asked to fill it up again.
+    pub(super) fn batch(&self, identity: &Identity) -> i64 {
+        let own = identity.policy.as_deref() == Some(self.settings.policy.as_str());
+        let batch = identity.batch.filter(|_| own && self.source.is_none());
+        batch.unwrap_or(-1)
+    }
+
+    /// Refuses a group of which parts came, and the records `more` with it. Its number is seen
+    /// from now on: a part that comes later belongs to a group that is accounted for.
+    pub(super) fn refuse_parts(
+        &mut self,
+        parts: &Parts,
+        more: &[RecordId],
+        reason: RejectReason,
+        detail: String,
+    ) {
+        let Some(headers) = parts.headers() else {
+            return;
+        };
+        let identity = Identity::from(headers);
+        self.see(&identity);
+        let mut records = parts.records();
+        records.extend(more);
+        self.refuse(&identity, records, reason, detail);
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        identity: &Identity,
+        records: Vec<RecordId>,
+        reason: RejectReason,
+        mut detail: String,
+    ) {
+        // Whoever wrote the record chose what it quotes: it must not swell the plan.
+        if let Some((end, _)) = detail.char_indices().nth(DETAIL) {
+            detail.truncate(end);
+        }
+        // A duplicate leaves its batch as full as it was, and so does one that came too late.
+        let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
+        let batch = self.batch(identity);
+        self.refused.push(Refused {
+            rejection: Rejection {
+                group: identity.group.map(|group| group.to_string()),
+                producer: identity.producer.clone(),
+                producer_seq: identity.producer_seq,
+                records,
+                reason,
+                detail,
+                source: self.source.clone(),
+            },
+            batch: if leaves_a_gap { batch } else { -1 },
+            implausible: None,
+        });
+    }
+
+    /// Refuses what can no longer be trained in update `version`. What is said of a late group
+    /// does not depend on when that was noticed: a restart may notice it elsewhere in the log.
+    pub fn settle(&mut self, version: PolicyVersion) {
+        let max_age = self.settings.max_age;
+        let own = self.source.is_none().then_some(&self.settings.policy);
+        let known = &self.known;
+        let late = |group: &ReadyGroup| {
+            if group.batch >= 0 && (group.batch as u64) < version.0 {
+                let detail = format!("sampled for update {}, now at {version}", group.batch);
+                return Some((RejectReason::BatchFull, detail));
+            }
+            let newest = match own {
+                Some(own) if group.policy == own.as_str() => version,
+                _ => known.get(&group.policy).copied().unwrap_or_default(),
+            };
+            let oldest = group.min_version();
+            let max_age = max_age.filter(|max_age| newest.staleness_of(oldest).0 > *max_age)?;
+            let detail = format!("sampled by version {oldest}, more than {max_age} updates ago");
+            Some((RejectReason::TooStale, detail))
+        };
+        if !self.ready.iter().any(|group| late(group).is_some()) {
+            return;
+        }
+        let mut gone = Vec::new();
+        let mut keep = VecDeque::with_capacity(self.ready.len());
+        for group in std::mem::take(&mut self.ready) {
+            match late(&group) {
+                None => keep.push_back(group),
+                Some(why) => gone.push((group, why)),
+            }
+        }
+        self.ready = keep;
+        for (group, (reason, detail)) in gone {
+            let identity = Identity {
+                group: group.planned.group.parse().ok(),
+                producer: Some(group.planned.producer),
+                producer_seq: Some(group.planned.producer_seq),
+                policy: Some(group.policy),
+                batch: Some(group.batch),
+                part: None,
+            };
+            self.refuse(&identity, group.planned.records, reason, detail);
+        }
+    }
+}

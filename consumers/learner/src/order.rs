@@ -1,0 +1,198 @@
+//! The one order in which partitions are read: by their clocks, then by partition and offset.
+//!
+//! A partition's clock is the latest timestamp up to a record. Timestamps themselves may step
+//! back within a partition, for every producer has a clock of its own, and merging by them would
+//! give an order that depends on where reading began. Sans IO: records in, records out.
+
+use std::collections::BTreeMap;
+
+use vintage_control::RecordId;
+
+/// Where a record stands in the order. What has no timestamp comes first.
+type Place = (Option<i64>, RecordId);
+
+/// Merges partitions, called lanes, into one order. It holds one record a lane: whoever reads the
+/// lanes decides how much is read ahead.
+#[derive(Debug)]
+pub struct Merge<T> {
+    lanes: BTreeMap<usize, Lane<T>>,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    clock_ms: Option<i64>,
+    head: Option<(Place, T)>,
+    ended: bool,
+}
+
+impl<T> Merge<T> {
+    /// Merges lanes whose clocks stand as given: that of a lane that was read before, up to where
+    /// reading goes on, else none.
+    pub fn new(clocks_ms: impl IntoIterator<Item = Option<i64>>) -> Self {
+        let lane = |clock_ms| Lane {
+            clock_ms,
+            head: None,
+            ended: false,
+        };
+        Self {
+            lanes: clocks_ms.into_iter().map(lane).enumerate().collect(),
+        }
+    }
+
+    /// Lanes that have not ended and whose next record is not here: what comes next is certain
+    /// once there are none.
+    pub fn wanting(&self) -> Vec<usize> {
+        let wanting = |(_, lane): &(&usize, &Lane<T>)| !lane.ended && lane.head.is_none();
+        self.lanes
+            .iter()
+            .filter(wanting)
+            .map(|(at, _)| *at)
+            .collect()
+    }
+
+    /// Takes the next record of a lane, which must be wanting.
+    pub fn put(&mut self, lane: usize, record: RecordId, timestamp_ms: Option<i64>, item: T) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.clock_ms = lane.clock_ms.max(timestamp_ms);
+            lane.head = Some(((lane.clock_ms, record), item));
+        }
+    }
+
+    /// Nothing more comes of a lane.
+    pub fn end(&mut self, lane: usize) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.ended = true;
+        }
+    }
+
+    /// The first of the records that are here, with its lane.
+    pub fn pop(&mut self) -> Option<(usize, T)> {
+        let heads = self
+            .lanes
+            .iter_mut()
+            .filter(|(_, lane)| lane.head.is_some());
+        let first = heads.min_by_key(|(_, lane)| lane.head.as_ref().map(|(place, _)| *place));
+        let (at, lane) = first?;
+        lane.head.take().map(|(_, item)| (*at, item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vintage_control::{Incarnation, Offset, Partition};
+
+    use super::*;
+
+    fn at(lane: usize, offset: usize) -> RecordId {
+        RecordId {
+            incarnation: Incarnation(0),
+            partition: Partition(lane as i32),
+            offset: Offset(offset as i64),
+        }
+    }
+
+    /// Merges lanes of timestamps; `next` says which of the wanting lanes is served next.
+    fn merged(lanes: &[Vec<Option<i64>>], mut next: impl FnMut(usize) -> usize) -> Vec<RecordId> {
+        let mut merge = Merge::new(lanes.iter().map(|_| None));
+        let mut read = vec![0; lanes.len()];
+        let mut out = Vec::new();
+        loop {
+            loop {
+                let wanting = merge.wanting();
+                if wanting.is_empty() {
+                    break;
+                }
+                let lane = wanting[next(wanting.len())];
+                match lanes[lane].get(read[lane]) {
+                    Some(timestamp) => {
+                        let record = at(lane, read[lane]);
+                        merge.put(lane, record, *timestamp, record);
+                        read[lane] += 1;
+                    }
+                    None => merge.end(lane),
+                }
+            }
+            match merge.pop() {
+                Some((_, record)) => out.push(record),
+                None => return out,
+            }
+        }
+    }
+
+    fn lanes() -> impl Strategy<Value = Vec<Vec<Option<i64>>>> {
+        let timestamp = prop_oneof![1 => Just(None), 9 => (0..50_i64).prop_map(Some)];
+        prop::collection::vec(prop::collection::vec(timestamp, 0..20), 0..5)
+    }
+
+    proptest! {
+        /// Sorted by the running maximum of each lane's timestamps, whoever is read first.
+        #[test]
+        fn lanes_come_in_the_order_of_their_clocks(
+            lanes in lanes(),
+            choices in prop::collection::vec(0..100_usize, 1..50),
+        ) {
+            let mut expected = Vec::new();
+            for (lane, timestamps) in lanes.iter().enumerate() {
+                let mut clock = None;
+                for (offset, timestamp) in timestamps.iter().enumerate() {
+                    clock = clock.max(*timestamp);
+                    expected.push((clock, at(lane, offset)));
+                }
+            }
+            expected.sort();
+            let expected: Vec<_> = expected.into_iter().map(|(_, record)| record).collect();
+            let mut turn = 0;
+            let any = |of: usize| {
+                turn += 1;
+                choices[turn % choices.len()] % of
+            };
+            prop_assert_eq!(&merged(&lanes, any), &expected);
+            prop_assert_eq!(&merged(&lanes, |_| 0), &expected);
+        }
+
+        /// Read on from the clocks it had, the rest comes as it would have come.
+        #[test]
+        fn reading_goes_on_where_it_stopped(lanes in lanes(), cut in 0..100_usize) {
+            let whole = merged(&lanes, |_| 0);
+            let cut = cut.min(whole.len());
+            let mut read = vec![0; lanes.len()];
+            for record in &whole[..cut] {
+                read[record.partition.0 as usize] += 1;
+            }
+            let clock = |lane: usize| lanes[lane][..read[lane]].iter().max().copied().flatten();
+            let mut merge = Merge::new((0..lanes.len()).map(clock));
+            let mut rest = Vec::new();
+            loop {
+                for lane in merge.wanting() {
+                    match lanes[lane].get(read[lane]) {
+                        Some(timestamp) => {
+                            let record = at(lane, read[lane]);
+                            merge.put(lane, record, *timestamp, record);
+                            read[lane] += 1;
+                        }
+                        None => merge.end(lane),
+                    }
+                }
+                let Some((_, record)) = merge.pop() else { break };
+                rest.push(record);
+            }
+            prop_assert_eq!(&rest[..], &whole[cut..]);
+        }
+    }
+
+    #[test]
+    fn a_lane_that_gives_nothing_stops_nobody_who_does_not_wait_for_it() {
+        let mut merge = Merge::new([None, None]);
+        merge.put(1, at(1, 0), Some(7), "b");
+        assert_eq!(merge.wanting(), [0]);
+        assert_eq!(merge.pop(), Some((1, "b")));
+        // What comes late comes before all that is newer.
+        merge.put(1, at(1, 1), Some(8), "d");
+        merge.put(0, at(0, 0), Some(1), "a");
+        assert_eq!(merge.pop(), Some((0, "a")));
+        merge.end(0);
+        assert_eq!(merge.pop(), Some((1, "d")));
+        assert_eq!(merge.pop(), None);
+    }
+}

@@ -1,0 +1,76 @@
+//! Which groups bore a producer's numbers, by the learner's own plans.
+//!
+//! A checkpoint holds which numbers are finished, and no ids: those would grow with the run. Plans
+//! hold both, so they are read when a number comes again that no group is remembered of: then a
+//! copy is told from another group, whatever process saw the first one.
+
+use std::collections::HashMap;
+
+use vintage_control::{Plan, PolicyVersion};
+use vintage_trajectory::GroupId;
+
+use crate::{Incoming, Records, Result, intake::Intake};
+
+/// A log, the run's own or an archived topic, and one of its producers.
+type Producer = (Option<String>, String);
+
+pub(crate) struct Origins {
+    records: Records,
+    known: HashMap<Producer, Known>,
+}
+
+/// What plans say of one producer's numbers.
+#[derive(Default)]
+struct Known {
+    /// The first plan not read.
+    next: PolicyVersion,
+    groups: HashMap<u64, Vec<GroupId>>,
+}
+
+impl Origins {
+    pub(crate) fn new(records: Records) -> Self {
+        Self {
+            records,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Tells the intake which groups bore the number of a record that is about to be taken, where
+    /// it does not remember.
+    pub(crate) async fn recall(&mut self, intake: &mut Intake, incoming: &Incoming) -> Result<()> {
+        let Some((producer, seq)) = intake.forgot(incoming) else {
+            return Ok(());
+        };
+        let key = (intake.source().map(str::to_owned), producer);
+        let known = self.known.entry(key.clone()).or_default();
+        while let Some(plan) = self.records.plan(known.next).await? {
+            known.note(&plan, &key);
+            known.next = known.next.next();
+        }
+        let groups = known.groups.get(&seq).map_or(&[][..], Vec::as_slice);
+        intake.recall(&key.1, seq, groups);
+        Ok(())
+    }
+}
+
+impl Known {
+    fn note(&mut self, plan: &Plan, (source, producer): &Producer) {
+        let trained = plan.groups.iter().map(|group| {
+            let number = (Some(&group.producer), Some(group.producer_seq));
+            (&group.source, number, Some(&group.group))
+        });
+        let refused = plan.rejections.iter().map(|refused| {
+            let number = (refused.producer.as_ref(), refused.producer_seq);
+            (&refused.source, number, refused.group.as_ref())
+        });
+        for (of, (name, seq), group) in trained.chain(refused) {
+            if of == source
+                && name == Some(producer)
+                && let (Some(seq), Some(group)) = (seq, group.and_then(|group| group.parse().ok()))
+            {
+                let groups = self.groups.entry(seq).or_default();
+                groups.extend((!groups.contains(&group)).then_some(group));
+            }
+        }
+    }
+}
