@@ -22,7 +22,7 @@ use std::{
 
 use serde::Serialize;
 use vintage_archive::Reader;
-use vintage_control::{Incarnation, Name};
+use vintage_control::{Incarnation, Name, PolicyVersion};
 use vintage_store::Store;
 
 pub(crate) use self::tally::{Tally, tally};
@@ -31,7 +31,7 @@ use self::{
     findings::Findings,
     ledger::{Ledger, Lost},
     mirror::Mirrors,
-    records::Listing,
+    records::{Listing, Listings},
 };
 pub use self::{
     counts::{Account, Counts},
@@ -43,6 +43,8 @@ use crate::{
     config::{RunConfig, SourceKind},
     folder::{open_store, store_of},
     recorded::archive_of,
+    replay::{listed, summarized_updates},
+    run::SUMMARY_FILE,
 };
 
 /// What is to be audited, and how closely.
@@ -56,7 +58,8 @@ pub struct Scope {
     pub learner: Option<Name>,
     /// Leave the broker alone: archive and records only.
     pub offline: bool,
-    /// Read every byte of the archive, and compare each group's content with its plan.
+    /// Read every byte of the archive, and compare each group's content with its plan; and all
+    /// published weights, with their manifests.
     pub deep: bool,
     /// What else is asked.
     pub question: Option<Question>,
@@ -116,10 +119,18 @@ async fn places(scope: &Scope) -> Result<Places> {
     } else {
         let named = config.topic_names().rollouts();
         let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
-        let mut topics = Reader::topics(&own).await?;
-        match topics.pop() {
+        let topics = Reader::topics(&own).await?;
+        match topics.as_slice() {
             // A copy without its settings: the archive says what it is of.
-            Some(only) if !known && topics.is_empty() => Reader::new(own, &only),
+            [only] if !known => Reader::new(own, only),
+            [_, ..] if !topics.contains(&named) => {
+                return Err(Error::Usage(format!(
+                    "the settings are of topic {named}, and the archive in {} holds {}: set \
+                     `run` and `namespace` to those of the run",
+                    own.location(),
+                    topics.join(", ")
+                )));
+            }
             _ => Reader::new(own, &named),
         }
     };
@@ -165,7 +176,22 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
         Some(bus) => Mirrors::read(bus, &topics).await?,
         None => Mirrors::default(),
     };
-    let listings = Listing::all(&places.store, scope.learner.as_ref()).await?;
+    let summarized = match &scope.folder {
+        Some(folder) => summarized_updates(folder)?,
+        None => None,
+    };
+    let mut listings = Listings::read(&places.store, scope.learner.as_ref()).await?;
+    if let (Some(name), true) = (&scope.learner, listings.learners.is_empty()) {
+        return Err(Error::Usage(format!(
+            "--learner {name}: no such learner left a record here; there are records of {}",
+            listed(&listings.everybody)
+        )));
+    }
+    // Whoever asks of a run asks of its lead first.
+    let lead = &scope.config.learner.name;
+    listings
+        .learners
+        .sort_by_key(|listing| listing.name != *lead);
     let mut books = Books::default();
     if let Some(journals) = &places.journals {
         read::journals(journals, &mut books)?;
@@ -184,24 +210,52 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
     };
     let mut learners = BTreeMap::new();
     let mut answers = Vec::new();
-    for listing in &listings {
+    let mut trained = BTreeMap::new();
+    for listing in &listings.learners {
         let mut ledger = Ledger::new(&books, listing.name.as_str());
         listing
             .tell(&places.store, &mut ledger, &mut findings)
             .await?;
         mirrors.compare(listing, &ledger, &mut findings);
+        if let Some(lineage) = ledger.lineage() {
+            trained.insert(lineage.to_owned(), listing);
+        }
         let account = ledger.close(lost, &mut findings);
         if let Some(question) = &scope.question {
-            answers.extend(
-                question
-                    .ask(&places.store, listing, &books, &ledger)
-                    .await?,
-            );
+            let name = listing.name.as_str();
+            let asked = question.ask(&places.store, name, Some(listing), &books, &ledger);
+            answers.extend(asked.await?);
         }
         learners.insert(listing.name.to_string(), account);
     }
-    if listings.is_empty() {
+    if scope.deep {
+        records::weights(&places.store, &mut findings).await?;
+    }
+    listings.made_by_plans(&trained, scope.learner.is_none(), &mut findings);
+    if let Some(updates) = summarized
+        && scope.learner.as_ref().is_none_or(|only| only == lead)
+    {
+        hold_summary(updates, lead, &listings.learners, &mut findings);
+    }
+    if let (Some(Question::Update(update)), true) = (&scope.question, answers.is_empty()) {
+        known(*update, &listings.learners)?;
+    }
+    if places.broker.is_none() && scope.offline {
+        findings.note("offline", || {
+            "the log was left alone: groups that it holds and the archive does not are not \
+             accounted for"
+                .to_owned()
+        });
+    }
+    if listings.learners.is_empty() {
+        if books.groups().is_empty() && listings.tell_nothing() {
+            return Err(nothing(scope, places));
+        }
         let mut nobody = Ledger::new(&books, NOBODY);
+        if let Some(question) = &scope.question {
+            let asked = question.ask(&places.store, NOBODY, None, &books, &nobody);
+            answers.extend(asked.await?);
+        }
         learners.insert(NOBODY.to_owned(), nobody.close(lost, &mut findings));
         findings.note("no learner", || {
             "no learner has left a plan here: groups can only be in flight".to_owned()
@@ -217,6 +271,60 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
     })
 }
 
+/// What was asked about is there, or the user is told what is.
+fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
+    if learners.iter().any(|listing| update.0 < listing.end()) {
+        return Ok(()); // its plan is missing, which is a breach
+    }
+    let ranges = learners.iter().map(|listing| match listing.end() {
+        0 => format!("{} has none", listing.name),
+        end => format!("{} has 0 to {}", listing.name, end - 1),
+    });
+    let mut ranges: Vec<_> = ranges.collect();
+    if ranges.is_empty() {
+        ranges.push("no learner has left a plan here".to_owned());
+    }
+    Err(Error::Usage(format!(
+        "--update {update}: there is no such update; updates are numbered from 0: {}",
+        ranges.join(", ")
+    )))
+}
+
+/// The run's summary counts updates of its lead; each has a plan.
+fn hold_summary(updates: u64, lead: &Name, learners: &[Listing], findings: &mut Findings) {
+    let listing = learners.iter().find(|listing| listing.name == *lead);
+    let end = listing.map_or(0, Listing::end);
+    if end < updates {
+        findings.breach("updates without a plan", || {
+            format!(
+                "{SUMMARY_FILE} counts {updates} updates of {lead}, and there are records of {end}"
+            )
+        });
+    }
+}
+
+/// Neither a group nor a plan was found: there is nothing whose books could hold.
+fn nothing(scope: &Scope, places: &Places) -> Error {
+    let sources = match places.broker {
+        Some(_) => "no journal, no archive and no log",
+        None => "no journal and no archive",
+    };
+    let what = format!(
+        "there is nothing to audit: {sources} has a group of {}, and no learner left a record; name \
+         the folder of a run that has begun to produce, or its store and broker",
+        places.reader.topic()
+    );
+    match &scope.folder {
+        Some(path) => Error::Folder {
+            path: path.clone(),
+            what,
+        },
+        None => Error::Usage(what),
+    }
+}
+
+#[cfg(test)]
+mod asked;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

@@ -41,8 +41,8 @@ impl Broker {
                     .to_owned(),
             )),
             ("local", None) => Err(Error::Usage(
-                "broker = \"local\" keeps its data in a run's folder: name it with --out DIR, or \
-                 give --broker HOST:PORT"
+                "broker = \"local\" keeps its data in a run's folder: name that folder, or give \
+                 --broker HOST:PORT"
                     .to_owned(),
             )),
             ("local", Some(folder)) => {

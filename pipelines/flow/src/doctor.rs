@@ -1,20 +1,19 @@
 //! Whether this machine, the settings, the broker and the store can carry a run.
 
+mod broker;
+
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use vintage_bus::{Bus, TopicSpec, TopicTable};
+use vintage_bus::TopicTable;
 use vintage_model::Place;
-use vintage_rollout::PromptSet;
+use vintage_rollout::{MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
-    Result,
-    broker::Broker,
     config::{RunConfig, presets},
     folder::store_of,
     inputs::{Predicted, predict},
@@ -49,8 +48,6 @@ pub enum Verdict {
     Bad,
 }
 
-/// A broker on this side of the world answers within this time.
-const ANSWER: Duration = Duration::from_secs(10);
 /// Less room than this is not enough for a run of any length.
 const ROOM: u64 = 1 << 30;
 
@@ -98,7 +95,7 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     checks.push(room(out));
     checks.push(store(config, out).await);
     checks.push(sizes());
-    checks.extend(broker(config, out).await);
+    checks.extend(broker::look_at(config, out).await);
     checks
 }
 
@@ -180,7 +177,12 @@ fn prompts(config: &RunConfig) -> Vec<Check> {
 fn model(config: &RunConfig) -> Option<Check> {
     let path = config.model.path.as_ref()?;
     Some(match vintage_model::ModelFolder::open(path) {
-        Ok(_) => Check::good("model", path.display().to_string()),
+        Ok(folder) if folder.notes().is_empty() => Check::good("model", path.display().to_string()),
+        Ok(folder) => Check::note(
+            "model",
+            format!("{}: {}", path.display(), folder.notes().join("; ")),
+            "a run trains with it as it is; look whether that is what you mean",
+        ),
         Err(error) => Check::bad(
             "model",
             error.to_string(),
@@ -224,9 +226,27 @@ fn memory(config: &RunConfig) -> Option<Check> {
 }
 
 fn reward(config: &RunConfig) -> Option<Check> {
-    let program = config.rollout.reward.command.first()?;
+    let reward = &config.rollout.reward;
+    let program = reward.command.first()?;
     let name = "reward command";
-    Some(match find_program(program) {
+    let directory = reward.directory.clone().unwrap_or_default();
+    if !(directory.as_os_str().is_empty() || directory.is_dir()) {
+        let found = format!("no folder {}", directory.display());
+        let advice = "set rollout.reward.directory to the folder of the reward command";
+        return Some(Check::bad(name, found, advice));
+    }
+    if let Some(missing) = MissingScript::find(reward) {
+        let found = format!(
+            "no {} in {} ({})",
+            missing.script,
+            missing.directory.display(),
+            missing.instead()
+        );
+        let advice = "correct rollout.reward.command, or set rollout.reward.directory to the \
+                      folder of the script";
+        return Some(Check::bad(name, found, advice));
+    }
+    Some(match find_program(program, &directory) {
         Some(path) => Check::good(name, path.display().to_string()),
         None => Check::bad(
             name,
@@ -236,10 +256,10 @@ fn reward(config: &RunConfig) -> Option<Check> {
     })
 }
 
-/// A program by path, or along `PATH`.
-fn find_program(program: &str) -> Option<PathBuf> {
+/// A program by path, from `directory`, or along `PATH`.
+fn find_program(program: &str, directory: &Path) -> Option<PathBuf> {
     if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|path| path.is_file());
+        return Some(directory.join(program)).filter(|path| path.is_file());
     }
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
@@ -326,94 +346,6 @@ fn sizes() -> Check {
     )
 }
 
-async fn broker(config: &RunConfig, out: &Path) -> Vec<Check> {
-    let name = "broker";
-    if config.broker == "embedded" {
-        return vec![Check::note(
-            name,
-            "embedded: its log dies with the process",
-            "what is archived is safe; use a real Kafka to keep the rest",
-        )];
-    }
-    let advice = match config.broker.as_str() {
-        "local" => "install what is missing, or name a broker with --broker HOST:PORT",
-        _ => "start one with `vintage broker up`, or correct --broker",
-    };
-    match reach(config, out).await {
-        Ok(checks) => checks,
-        Err(error) => vec![Check::bad(name, error.to_string(), advice)],
-    }
-}
-
-/// A local broker is brought up: in the folder of the run if that has one, else for the moment.
-async fn reach(config: &RunConfig, out: &Path) -> Result<Vec<Check>> {
-    if config.broker != "local" || out.join("kafka").is_dir() {
-        return look(config, out).await;
-    }
-    let folder = existing(out).join(format!(".vintage-doctor-kafka-{}", std::process::id()));
-    let checks = look(config, &folder).await;
-    if let Err(error) = fs::remove_dir_all(&folder) {
-        tracing::warn!("removing {}: {error}", folder.display());
-    }
-    checks
-}
-
-async fn look(config: &RunConfig, folder: &Path) -> Result<Vec<Check>> {
-    let begun = Instant::now();
-    let broker = Broker::open(config, Some(folder)).await?;
-    let brokers = broker.bus().brokers(ANSWER).await?;
-    let found = format!(
-        "{} answers after {:.1} s, {brokers} node{}",
-        config.broker,
-        begun.elapsed().as_secs_f64(),
-        if brokers == 1 { "" } else { "s" }
-    );
-    let mut checks = vec![Check::good("broker", found)];
-    let topics = async {
-        for spec in broker.specs(config) {
-            checks.push(topic(broker.bus(), &spec, brokers).await?);
-        }
-        Ok(checks)
-    };
-    let topics = topics.await;
-    broker.close().await?;
-    topics
-}
-
-async fn topic(bus: &Bus, spec: &TopicSpec, brokers: usize) -> Result<Check> {
-    let (name, topic) = ("topic", &spec.name);
-    let replicas = match bus.replicas(topic).await {
-        Ok(replicas) => replicas,
-        Err(vintage_bus::Error::NoSuchTopic { .. }) if spec.replication as usize > brokers => {
-            let found = format!("{topic} wants {} copies", spec.replication);
-            let advice = "set topics.replication to the number of brokers at most";
-            return Ok(Check::bad(name, found, advice));
-        }
-        Err(vintage_bus::Error::NoSuchTopic { .. }) => {
-            let found = format!("{topic} is not there yet");
-            let advice = "a run creates it, or `vintage topics apply`";
-            return Ok(Check::note(name, found, advice));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let copies = replicas.iter().map(|of| of.brokers.len()).min();
-    let in_sync = replicas.iter().map(|of| of.in_sync.len()).min();
-    let (copies, in_sync) = (copies.unwrap_or(0), in_sync.unwrap_or(0));
-    let found = format!(
-        "{topic} has {} partitions, {copies} cop{}, {in_sync} in sync",
-        replicas.len(),
-        if copies == 1 { "y" } else { "ies" }
-    );
-    Ok(if in_sync < copies {
-        Check::note(name, found, "a broker is down or behind: bring it back")
-    } else if copies == 1 && brokers > 1 {
-        let advice = "one lost disk loses it: create it with topics.replication=3";
-        Check::note(name, found, advice)
-    } else {
-        Check::good(name, found)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,6 +380,23 @@ mod tests {
         for name in ["prompts", "model", "reward command"] {
             assert_eq!(verdict(&checks, name), Verdict::Bad, "{name}");
         }
+        fs::write(folder.path().join("judge.sh"), "").expect("written");
+        let reward = |script: &str, directory: PathBuf| {
+            let mut config = RunConfig::default();
+            config.rollout.reward.command = vec!["sh".to_owned(), script.to_owned()];
+            config.rollout.reward.directory = Some(directory);
+            super::reward(&config).expect("a check")
+        };
+        let here = folder.path().to_owned();
+        assert_eq!(reward("judge.sh", here.clone()).verdict, Verdict::Good);
+        let missing = reward("jugde.sh", here.clone());
+        assert_eq!(missing.verdict, Verdict::Bad);
+        assert!(
+            missing.found.contains("there is judge.sh"),
+            "{}",
+            missing.found
+        );
+        assert_eq!(reward("judge.sh", here.join("none")).verdict, Verdict::Bad);
         assert!(
             checks
                 .iter()

@@ -75,10 +75,10 @@ pub enum Error {
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::FileTooLarge => {
-            "; free some space and start again with the same --out"
+            "; free some space and start the same command again"
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            "; name an --out that can be written"
+            "; choose a folder that can be written"
         }
         _ => "",
     }
@@ -88,26 +88,73 @@ fn remedy(error: &std::io::Error) -> &'static str {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether the user's words or configuration are at fault, rather than the run.
-    pub fn is_usage(&self) -> bool {
+    /// Whose fault it is: each crate says it of its own errors, and nobody else decides.
+    pub fn fault(&self) -> Fault {
         match self {
             Self::Config(_)
             | Self::Usage(_)
             | Self::Folder { .. }
             | Self::Model(_)
-            | Self::Telemetry(_) => true,
-            Self::Rollout(error) => matches!(
-                error,
-                vintage_rollout::Error::PromptFile { .. }
-                    | vintage_rollout::Error::PromptRow { .. }
-                    | vintage_rollout::Error::NoPrompts { .. }
-                    | vintage_rollout::Error::Config { .. }
-                    | vintage_rollout::Error::Gate { .. }
-                    | vintage_rollout::Error::RewardStart { .. }
-            ),
-            Self::Bus(error) => matches!(error.fault(), Fault::User),
-            Self::Store(error) => matches!(error.fault(), vintage_store::Fault::User),
-            _ => false,
+            | Self::Telemetry(_) => Fault::User,
+            Self::Learner(error) => error.fault(),
+            Self::Archive(error) => error.fault(),
+            Self::Rollout(error) => error.fault(),
+            Self::Bus(error) => error.fault(),
+            Self::Store(error) => match error.fault() {
+                vintage_store::Fault::User => Fault::User,
+                vintage_store::Fault::External => Fault::External,
+            },
+            Self::Io { .. }
+            | Self::Engine(_)
+            | Self::Local(_)
+            | Self::Hub { .. }
+            | Self::Interrupted => Fault::External,
+            Self::Role(_) => Fault::Internal,
         }
+    }
+
+    /// Whether the user's words, configuration or files are at fault, rather than the run.
+    pub fn is_usage(&self) -> bool {
+        self.fault() == Fault::User
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a crate says of its own error is what the exit code follows.
+    #[test]
+    fn a_users_error_is_one_wherever_it_is_met() {
+        let no_topic = || vintage_bus::Error::NoSuchTopic {
+            topic: "t".to_owned(),
+            bootstrap: "b:1".to_owned(),
+        };
+        let location = || match vintage_store::Store::open("nowhere://x") {
+            Ok(_) => panic!("there is no such store"),
+            Err(error) => error,
+        };
+        let groups = vintage_rollout::Error::GroupsPerUpdate {
+            policy: "lead".to_owned(),
+            announced: 16,
+            configured: 8,
+        };
+        let settings = vintage_learner::Error::Settings("contradict".to_owned());
+        let users: [Error; 8] = [
+            Error::Usage("that".to_owned()),
+            no_topic().into(),
+            vintage_learner::Error::from(no_topic()).into(),
+            vintage_archive::Error::from(no_topic()).into(),
+            location().into(),
+            vintage_learner::Error::from(location()).into(),
+            groups.into(),
+            settings.into(),
+        ];
+        for error in users {
+            assert!(error.is_usage(), "{error}");
+        }
+        let run = vintage_learner::Error::Record("gone".to_owned());
+        assert!(!Error::from(run).is_usage());
+        assert!(!Error::Role("ended".to_owned()).is_usage());
     }
 }

@@ -51,6 +51,9 @@ impl Evaluator {
             if self.store.head(&path).await?.is_some() {
                 continue;
             }
+            let prompts = self.asked() as u64;
+            let begun = RunEvent::Evaluating { version, prompts };
+            let _nobody_listens = self.events.send(begun);
             let evaluation = self.evaluate(version).await?;
             write_evaluation(&self.store, &evaluation).await?;
             let _nobody_listens = self.events.send(RunEvent::Evaluated(evaluation));

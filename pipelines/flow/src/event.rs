@@ -1,6 +1,8 @@
 //! What a run tells whoever watches it.
 
-use vintage_control::EvaluationResult;
+use std::collections::BTreeMap;
+
+use vintage_control::{EvaluationResult, PolicyVersion};
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
@@ -36,8 +38,26 @@ pub enum RunEvent {
         /// Records the archive has.
         of: u64,
     },
+    /// The archive's sink has taken this much in this life.
+    Archived {
+        /// Records.
+        records: u64,
+        /// Of these, those that are kept as they are because they cannot be decoded, by reason.
+        bad: BTreeMap<&'static str, u64>,
+    },
+    /// The evaluation of a version began.
+    Evaluating {
+        /// The version.
+        version: PolicyVersion,
+        /// Held-out prompts.
+        prompts: u64,
+    },
     /// A version was evaluated.
     Evaluated(EvaluationResult),
+    /// Nothing goes on: what is waited for, in words.
+    Standstill(String),
+    /// Something to be known, in words.
+    Warning(String),
 }
 
 /// Where events go; cheap to clone, never waits.

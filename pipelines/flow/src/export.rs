@@ -11,8 +11,8 @@ use crate::{
     Error, Result,
     base::companions,
     config::RunConfig,
-    folder::{learner_config, open_store},
-    replay::lead,
+    folder::{followers, learner_config, open_store},
+    replay::{lead, listed},
 };
 
 /// What was written.
@@ -64,12 +64,30 @@ pub async fn export(
         None => lead(folder, &store).await?,
     };
     let Some(config) = learner_config(folder, &learner)? else {
-        return Err(refuse(folder, format!("has no learner {learner}")));
+        let mut known = vec![lead(folder, &store).await?.to_string()];
+        for file in followers(folder)? {
+            known.push(RunConfig::read(&file)?.learner.name.to_string());
+        }
+        let known = listed(&known);
+        return Err(refuse(
+            folder,
+            format!("has no learner {learner}: there are {known}"),
+        ));
     };
     let policy = RunConfig::read(&config)?.learner.policy;
     let weights = Weights::new(store, policy.clone());
-    let newest = weights.latest().await?;
-    let Some(version) = version.or(newest) else {
+    let there = weights.versions().await?;
+    if let Some(wanted) = version.filter(|wanted| !there.contains(wanted)) {
+        return Err(refuse(
+            folder,
+            format!(
+                "has no weights of version {wanted} of policy {policy}: there are those of versions \
+                 {}",
+                listed(&there)
+            ),
+        ));
+    }
+    let Some(version) = version.or(there.last().copied()) else {
         return Err(refuse(
             folder,
             format!("has no version of policy {policy} yet"),

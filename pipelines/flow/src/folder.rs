@@ -20,6 +20,11 @@ const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";
 const PRODUCER_LOCK: &str = ".producer.lock";
 
+const ARCHIVE: &str = "archive";
+const JOURNALS: &str = "producers";
+/// Where the built-in task's prompts are written.
+pub(crate) const BUILT_IN_PROMPTS: &str = "prompts";
+
 /// Settings of a run, and beside them the folder of each follower's own.
 const CONFIG: &str = "config.toml";
 
@@ -59,11 +64,17 @@ pub fn followers(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Whether a folder that holds only such files may become a run's.
+/// The settings file of the run in a folder.
+pub(crate) fn config_file(run: &Path) -> PathBuf {
+    run.join(CONFIG)
+}
+
+/// Whether a folder that holds only such files may become a run's: those of a start that was cut
+/// short, and those of roles whose learner works in another folder.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
-    [RUN_LOCK, SETUP_LOCK, "config.toml.part"]
-        .iter()
-        .any(|ours| name == *ours)
+    let of_start = [RUN_LOCK, SETUP_LOCK, "config.toml.part"];
+    let of_roles = [ARCHIVE, JOURNALS, BUILT_IN_PROMPTS, PRODUCER_LOCK];
+    of_start.iter().chain(&of_roles).any(|ours| name == *ours)
 }
 
 /// The root of the run in `folder`: where its `store` setting points, or the folder itself. A
@@ -86,6 +97,15 @@ pub(crate) fn store_of(config: &RunConfig, folder: &Path) -> Result<Store> {
     Ok(Store::open_with(location, &options)?)
 }
 
+/// Who opens a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The learner whose settings are the run's.
+    Lead,
+    /// Any other role.
+    Role,
+}
+
 /// A folder that is this process's until dropped.
 pub struct RunFolder {
     path: PathBuf,
@@ -97,12 +117,29 @@ pub struct RunFolder {
 impl RunFolder {
     /// Takes `path` for a run of `config`: a new folder, or one the same run left.
     pub fn take(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
-        Self::open(path, resolved, FlockOperation::NonBlockingLockExclusive)
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        Self::open(path, resolved, alone, By::Lead)
     }
 
-    /// Joins other roles of the same run in `path`.
+    /// Takes `path` for the lead of a run whose other roles share it.
     pub fn share(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
-        Self::open(path, resolved, FlockOperation::NonBlockingLockShared)
+        Self::open(
+            path,
+            resolved,
+            FlockOperation::NonBlockingLockShared,
+            By::Lead,
+        )
+    }
+
+    /// Joins the run in `path` as a role that is not its lead: its settings must agree, and are
+    /// left as they are.
+    pub fn join(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
+        Self::open(
+            path,
+            resolved,
+            FlockOperation::NonBlockingLockShared,
+            By::Role,
+        )
     }
 
     /// Joins the run in `path` as a learner beside its lead, with settings of its own. The run's
@@ -143,7 +180,12 @@ impl RunFolder {
         })
     }
 
-    fn open(path: &Path, resolved: &Resolved<RunConfig>, lock: FlockOperation) -> Result<Self> {
+    fn open(
+        path: &Path,
+        resolved: &Resolved<RunConfig>,
+        lock: FlockOperation,
+        by: By,
+    ) -> Result<Self> {
         let io = |attempted, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io {
@@ -186,7 +228,9 @@ impl RunFolder {
             resolved.config.check_resumable(&old, path)?;
         }
         let store = store_of(&resolved.config, path)?;
-        write_whole(&config_file, &resolved.to_toml())?;
+        if by == By::Lead {
+            write_whole(&config_file, &resolved.to_toml())?;
+        }
         Ok(Self {
             path: path.to_owned(),
             store,
@@ -245,12 +289,12 @@ impl RunFolder {
 
     /// The archive's root.
     pub fn archive(&self) -> Store {
-        self.store.at("archive")
+        self.store.at(ARCHIVE)
     }
 
     /// The journals of producers that ran here.
     pub fn journals(&self) -> PathBuf {
-        self.path.join("producers")
+        self.path.join(JOURNALS)
     }
 }
 
@@ -312,19 +356,39 @@ pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::RunFolder;
+    use super::{RunFolder, config_file};
     use crate::config::Layers;
 
     #[test]
     fn under_the_exact_rule_a_folder_has_one_producer() {
         let folder = tempfile::tempdir().unwrap();
         let resolved = Layers::new().resolve().unwrap();
-        let join = || RunFolder::share(&folder.path().join("run"), &resolved).unwrap();
+        let join = || RunFolder::join(&folder.path().join("run"), &resolved).unwrap();
         let (first, second) = (join(), join());
         let alone = first.sole_producer().unwrap();
         let refused = second.sole_producer().unwrap_err().to_string();
         assert!(refused.contains("unset"), "{refused}");
         drop(alone);
         assert!(second.sole_producer().is_ok());
+    }
+
+    #[test]
+    fn settings_are_written_by_the_lead_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let defaults = Layers::new().resolve().unwrap();
+        let _role = RunFolder::join(&out, &defaults).unwrap();
+        assert!(!config_file(&out).exists());
+        // What another role began does not keep the lead from its settings.
+        std::fs::create_dir(out.join(super::JOURNALS)).unwrap();
+        let lead = Layers::new().set("learner.prompts_per_update=4").unwrap();
+        let _lead = RunFolder::share(&out, &lead.resolve().unwrap()).unwrap();
+        let written = std::fs::read(config_file(&out)).unwrap();
+        let refused = RunFolder::join(&out, &defaults).err().unwrap().to_string();
+        assert!(refused.contains("prompts_per_update"), "{refused}");
+        let layers = Layers::new().recorded(&config_file(&out)).unwrap();
+        let own = layers.set("archive.roll_seconds=1").unwrap();
+        let _role = RunFolder::join(&out, &own.resolve().unwrap()).unwrap();
+        assert_eq!(std::fs::read(config_file(&out)).unwrap(), written);
     }
 }

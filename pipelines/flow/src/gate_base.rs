@@ -6,16 +6,21 @@
 //! trained or refused, whose records retention may have taken. Both as sets: neither the order of
 //! reading nor what happens meanwhile counts a group twice. That holds wherever the roles run, for
 //! all of them share the log and the learner's records; an archive need not be there.
+//!
+//! The same groups say which prompts were asked, and so which are still to be asked in the epoch:
+//! what a producer held in its memory when it ended, or what it lost, does not count.
 
 use std::collections::BTreeMap;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
-use vintage_control::{CheckpointManifest, Name, NumberSet, Offset, Partition, PolicyVersion};
+use vintage_control::{
+    CheckpointManifest, Incarnation, Name, NumberSet, Offset, Partition, PolicyVersion,
+};
 use vintage_learner::Records;
 use vintage_rollout::GateBase;
 use vintage_store::Store;
-use vintage_trajectory::{Headers, Rows};
+use vintage_trajectory::{Identity, Rows};
 
 use crate::{Error, Result, config::RunConfig, through::through};
 
@@ -39,20 +44,36 @@ pub(crate) async fn of_log(
         let first = start.get(&record.partition).copied().unwrap_or_default();
         let pairs = record.headers.iter();
         let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));
-        if let (false, Ok(headers)) = (record.offset < first, Headers::parse(pairs)) {
+        if record.offset >= first
+            && let Some(noted) = earlier.note(&Identity::read(pairs))
+        {
             let payload = record.payload.as_ref();
-            if earlier.note(&headers) {
-                let rows = payload.and_then(|payload| Rows::decode(payload).ok());
-                earlier.note_slot(headers.batch, rows.as_ref());
+            let rows = payload.and_then(|payload| Rows::decode(payload).ok());
+            let rows = rows.filter(|rows| !rows.is_empty());
+            earlier.note_prompt(rows.as_ref().map(|rows| rows.prompt_id(0)));
+            if let Some(batch) = noted.slot_of {
+                earlier.note_slot(batch, rows.as_ref());
             }
         }
     });
-    if let Some((partition, offset)) = read.await?.silent.first_key_value() {
+    let read = read.await?;
+    if let Some((partition, offset)) = read.silent.first_key_value() {
         return Err(Error::Role(format!(
             "counting what earlier producers published: the record of topic {topic} at partition \
              {partition} offset {offset} did not come, and without it the gate would count \
              wrongly; check the broker, and start again"
         )));
+    }
+    // What retention took of the log the archive may have.
+    let archive = Reader::new(store.at("archive"), topic);
+    for (partition, low, _) in read.marks {
+        let first = start.get(&partition).copied().unwrap_or_default();
+        let stretch = (Incarnation(0), partition, first);
+        if low > first {
+            earlier
+                .count_partition(&archive, stretch, Some(low))
+                .await?;
+        }
     }
     learner.settled(&mut earlier).await?;
     Ok(earlier.base())
@@ -69,20 +90,8 @@ pub(crate) async fn of_archive(
     let mut earlier = learner.earlier().await?;
     for incarnation in reader.incarnations().await? {
         for partition in reader.partitions(incarnation).await? {
-            for base in reader.bases(incarnation, partition).await? {
-                let file = reader.file(incarnation, partition, base).await;
-                let counted = match file {
-                    Ok(file) => earlier.count(reader, file).await,
-                    Err(error) => Err(error),
-                };
-                match counted {
-                    // Damage is the audit's to tell. Of what was trained, the plans tell too.
-                    Err(error @ vintage_archive::Error::Corrupt { .. }) => {
-                        tracing::warn!("the gate counts without a file: {error}");
-                    }
-                    counted => counted?,
-                }
-            }
+            let stretch = (incarnation, partition, Offset(0));
+            earlier.count_partition(reader, stretch, None).await?;
         }
     }
     learner.settled(&mut earlier).await?;
@@ -130,7 +139,7 @@ impl<'a> Learner<'a> {
                 let runs = window.runs.iter().map(|&(first, last)| first..=last);
                 let above = above.chain(runs).flatten();
                 for number in (0..window.next).chain(above) {
-                    earlier.number(producer, number);
+                    earlier.settled(producer, number);
                 }
             }
             version = manifest.version;
@@ -139,18 +148,24 @@ impl<'a> Learner<'a> {
         while let Some(plan) = self.records.plan(version).await? {
             let own = plan.groups.iter().filter(|group| group.source.is_none());
             for group in own {
-                earlier.number(&group.producer, group.producer_seq);
+                earlier.settled(&group.producer, group.producer_seq);
             }
             let own = plan.rejections.iter().filter(|r| r.source.is_none());
             for refused in own {
                 if let (Some(producer), Some(seq)) = (&refused.producer, refused.producer_seq) {
-                    earlier.number(producer, seq);
+                    earlier.settled(producer, seq);
                 }
             }
             version = version.next();
         }
         Ok(())
     }
+}
+
+/// A group of the lead's lineage that was not met before: its prompt was asked once more.
+struct Noted {
+    /// Its batch, where that has no plan yet. Of others only the count matters: they are full.
+    slot_of: Option<i64>,
 }
 
 /// What was found so far.
@@ -173,16 +188,36 @@ impl Earlier<'_> {
         numbers.is_some_and(|numbers| numbers.insert(seq))
     }
 
-    /// Counts a record's group; whether its slot is to be noted. Of batches that have a plan only
-    /// the count matters: they are full.
-    fn note(&mut self, headers: &Headers) -> bool {
-        let new = self.number(&headers.producer, headers.producer_seq);
-        // A batch is the learner's own: refused, another lineage's group leaves no gap in it.
-        if !new || headers.batch < 0 || headers.policy != self.policy.as_str() {
-            return false;
+    /// Counts a number that the learner's records name. In neither log nor archive, its group does
+    /// not say any more what it asked.
+    fn settled(&mut self, producer: &str, seq: u64) {
+        if self.number(producer, seq) {
+            self.base.unnamed += 1;
         }
-        self.base.filled.entry(headers.batch).or_default().groups += 1;
-        headers.batch as u64 >= self.planned.0
+    }
+
+    /// Counts a record's group, as far as its headers can be read; `None` of one that was met
+    /// before, is of another lineage, or bears no number.
+    fn note(&mut self, identity: &Identity) -> Option<Noted> {
+        let (producer, seq) = identity.number()?;
+        let new = self.number(producer, seq);
+        // A batch is the learner's own: refused, another lineage's group leaves no gap in it.
+        let own = identity.policy.as_deref() == Some(self.policy.as_str());
+        if !new || !own {
+            return None;
+        }
+        let batch = identity.batch.filter(|&batch| batch >= 0);
+        if let Some(batch) = batch {
+            self.base.filled.entry(batch).or_default().groups += 1;
+        }
+        let slot_of = batch.filter(|&batch| batch as u64 >= self.planned.0);
+        Some(Noted { slot_of })
+    }
+
+    fn note_prompt(&mut self, id: Option<&str>) {
+        if let Some(id) = id {
+            *self.base.asked.entry(id.to_owned()).or_default() += 1;
+        }
     }
 
     fn note_slot(&mut self, batch: i64, rows: Option<&Rows>) {
@@ -193,19 +228,53 @@ impl Earlier<'_> {
         filled.slots.extend::<Option<u64>>(slot);
     }
 
+    /// Counts what is archived of a partition from an offset on, in files that begin before `until`.
+    async fn count_partition(
+        &mut self,
+        reader: &Reader,
+        (incarnation, partition, from): (Incarnation, Partition, Offset),
+        until: Option<Offset>,
+    ) -> vintage_archive::Result<()> {
+        let bases = reader.bases(incarnation, partition).await?;
+        for base in bases
+            .into_iter()
+            .filter(|&base| until.is_none_or(|until| base < until))
+        {
+            let file = reader.file(incarnation, partition, base).await;
+            let counted = match file {
+                Ok(file) => self.count(reader, file, from).await,
+                Err(error) => Err(error),
+            };
+            match counted {
+                // Damage is the audit's to tell. Of what was trained, the plans tell too.
+                Err(error @ vintage_archive::Error::Corrupt { .. }) => {
+                    tracing::warn!("the gate counts without a file: {error}");
+                }
+                counted => counted?,
+            }
+        }
+        Ok(())
+    }
+
     /// Counts an archived file.
     async fn count(
         &mut self,
         reader: &Reader,
         file: vintage_archive::ArchiveFile,
+        from: Offset,
     ) -> vintage_archive::Result<()> {
         let mut heads = reader.heads_in(file);
         while let Some(head) = heads.next().await? {
-            if let Ok(headers) = &head.headers
-                && self.note(headers)
-            {
+            if head.record.offset < from {
+                continue;
+            }
+            let Some(noted) = self.note(&head.identity) else {
+                continue;
+            };
+            self.note_prompt(head.prompt.as_deref());
+            if let Some(batch) = noted.slot_of {
                 let message = reader.message(head.record).await?;
-                self.note_slot(headers.batch, message.rows.as_ref().ok());
+                self.note_slot(batch, message.rows.as_ref().ok());
             }
         }
         Ok(())

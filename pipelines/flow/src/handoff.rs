@@ -1,15 +1,19 @@
 //! The run's log as a learner's source: what the log no longer holds comes out of the archive,
-//! and reading goes on in the log where the archive ends.
+//! reading goes on in the log where the archive ends, and what lies behind there is read in the
+//! order of its time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use vintage_archive::Reader;
 use vintage_bus::{Bus, ConsumerLimits};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
-use vintage_learner::{Incoming, LogSource, Source};
+use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
 
 use crate::{Result, broker::Log, recorded::ArchiveSource};
+
+/// Records that may have come while what lay behind was read: so few are read as they come.
+const AT_HAND: i64 = 64;
 
 /// Earlier lives out of the archive, then this life: by partition the archive as long as the log
 /// does not reach back far enough, then the log, from the very offset at which the archive ended.
@@ -26,7 +30,17 @@ pub(crate) struct HandOff {
     /// What is read next of every partition.
     next: BTreeMap<Partition, Offset>,
     archived: Option<ArchiveSource>,
+    /// Reads what lies behind in the log, by the same rule as the archive is read.
+    behind: Option<CatchUp>,
+    /// Whether it was asked for before.
+    caught_up: bool,
+    /// Partitions of which nothing came though their offsets say that there is more.
+    silent: BTreeSet<Partition>,
     log: Option<LogSource>,
+    /// Where the partitions' clocks stood when the learner stopped.
+    clocks: Vec<PartitionResume>,
+    /// The log began with this process: nothing lies behind in it.
+    volatile: bool,
 }
 
 impl HandOff {
@@ -56,7 +70,12 @@ impl HandOff {
             resume: of_log().map(|at| (at.partition, at.resume)).collect(),
             next: of_log().map(|at| (at.partition, first_read(at))).collect(),
             archived,
+            behind: None,
+            caught_up: false,
+            silent: BTreeSet::new(),
             log: None,
+            clocks: of_log().cloned().collect(),
+            volatile: log.volatile,
         };
         if source.archived.is_none() || log.volatile {
             source.go_on().await?;
@@ -67,6 +86,7 @@ impl HandOff {
     /// Opens what holds the next offsets: the log if it holds all of them, else the archive.
     async fn go_on(&mut self) -> Result<()> {
         let mut behind = Vec::new();
+        let mut stretches = Vec::new();
         for (partition, low, high) in self.bus.watermarks(&self.topic).await? {
             let resume = self.resume.get(&partition).copied().unwrap_or(Offset(0));
             let next = self.next.entry(partition).or_insert(resume);
@@ -80,6 +100,7 @@ impl HandOff {
                 .into());
             }
             if *next >= low {
+                stretches.push(Stretch::of(&self.clocks, partition, *next, high));
                 continue;
             }
             let held = held(&self.reader, self.incarnation, partition).await?;
@@ -94,6 +115,7 @@ impl HandOff {
                      going on without seeing that the topic is still the same"
                 );
                 *next = resume;
+                stretches.push(Stretch::of(&self.clocks, partition, resume, high));
             } else {
                 return Err(vintage_learner::Error::Expired {
                     topic: self.topic.clone(),
@@ -108,10 +130,25 @@ impl HandOff {
                 .into());
             }
         }
-        if behind.is_empty() {
+        stretches.retain(|of| !self.silent.contains(&of.partition));
+        let records: i64 = stretches.iter().map(|of| of.until.0 - of.from.0).sum();
+        let at_hand = if self.caught_up { AT_HAND } else { 0 };
+        if behind.is_empty() && records > at_hand && !self.volatile {
+            self.caught_up = true;
+            tracing::info!(
+                topic = self.topic,
+                records,
+                "reading what lies behind, partitions merged by the time of their records"
+            );
+            let (topic, life) = (&self.topic, self.incarnation);
+            self.behind = Some(CatchUp::open(&self.bus, topic, life, &stretches)?);
+        } else if behind.is_empty() {
+            self.silent.clear();
             let start = self.next.iter().map(|(at, next)| (*at, *next)).collect();
             let limits = ConsumerLimits::default();
-            let consumer = self.bus.consumer("learner", &self.topic, start, limits)?;
+            let consumer = self
+                .bus
+                .growing_consumer("learner", &self.topic, start, limits)?;
             self.log = Some(LogSource::new(consumer, self.incarnation));
         } else {
             tracing::info!(
@@ -126,6 +163,26 @@ impl HandOff {
     }
 }
 
+impl HandOff {
+    /// Reading goes on after this record of the log.
+    fn noted(&mut self, incoming: Incoming) -> Incoming {
+        let at = incoming.record;
+        self.next.insert(at.partition, at.offset.next());
+        let clock = self
+            .clocks
+            .iter_mut()
+            .find(|of| of.partition == at.partition);
+        match clock {
+            Some(clock) => clock.clock_ms = clock.clock_ms.max(incoming.timestamp_ms),
+            None => self.clocks.push(PartitionResume {
+                clock_ms: incoming.timestamp_ms,
+                ..PartitionResume::starting(at.incarnation, at.partition, at.offset)
+            }),
+        }
+        incoming
+    }
+}
+
 #[async_trait]
 impl Source for HandOff {
     async fn next(&mut self) -> vintage_learner::Result<Option<Incoming>> {
@@ -136,6 +193,24 @@ impl Source for HandOff {
                 }
                 self.archived = None;
             }
+            if let Some(behind) = &mut self.behind {
+                match behind.next().await {
+                    Err(vintage_learner::Error::Bus(vintage_bus::Error::OffsetOutOfRange {
+                        ..
+                    })) => self.behind = None,
+                    Ok(None) => {
+                        self.silent.extend(behind.silent());
+                        // Not the last record: many offsets without one would lie behind again.
+                        for (partition, end) in behind.passed() {
+                            let next = self.next.entry(partition).or_insert(end);
+                            *next = (*next).max(end);
+                        }
+                        self.behind = None;
+                    }
+                    Ok(Some(incoming)) => return Ok(Some(self.noted(incoming))),
+                    failed => return failed,
+                }
+            }
             let Some(log) = &mut self.log else {
                 self.go_on().await.map_err(as_learners)?;
                 continue;
@@ -145,11 +220,7 @@ impl Source for HandOff {
                 Err(vintage_learner::Error::Bus(vintage_bus::Error::OffsetOutOfRange {
                     ..
                 })) => self.log = None,
-                Ok(Some(incoming)) => {
-                    let at = incoming.record;
-                    self.next.insert(at.partition, at.offset.next());
-                    return Ok(Some(incoming));
-                }
+                Ok(Some(incoming)) => return Ok(Some(self.noted(incoming))),
                 ended => return ended,
             }
         }

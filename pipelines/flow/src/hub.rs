@@ -178,6 +178,13 @@ impl Hub<'_> {
         let mut names = BTreeSet::from(ModelFolder::FILES);
         let whole = entries.iter().any(|entry| entry.path == WEIGHTS);
         names.insert(if whole { WEIGHTS } else { INDEX });
+        let sharded = entries.iter().any(|entry| entry.path == INDEX);
+        let weights = (!whole && !sharded).then_some(WEIGHTS);
+        let needed = ModelFolder::NEEDED.into_iter();
+        let lacks = |name: &&str| !entries.iter().any(|entry| entry.path == **name);
+        if let Some(file) = weights.into_iter().chain(needed.filter(lacks)).next() {
+            return Err(Error::Usage(self.lacks(file, &entries)));
+        }
         let mut files = wanted(&names);
         for file in &files {
             self.file(&sha, file).await?;
@@ -198,6 +205,19 @@ impl Hub<'_> {
             files.extend(shards);
         }
         self.link(&sha, &files)
+    }
+
+    /// What to do about a repository without a file that every model has.
+    fn lacks(&self, file: &str, entries: &[Entry]) -> String {
+        let name = self.model.repository();
+        let there: Vec<_> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let instead = ModelFolder::instead_of(file, Path::new(name), &there);
+        let instead =
+            instead.unwrap_or_else(|| format!("there is {}; name another model", there.join(", ")));
+        format!(
+            "model.path: {name} has no {file} at revision {}: {instead}",
+            self.model.revision()
+        )
     }
 
     /// Fetches a file into the blobs, or what is missing of it.

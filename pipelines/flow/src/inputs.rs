@@ -17,7 +17,7 @@ use crate::{
     config::{PromptsConfig, RunConfig, TeacherKind, presets},
     memory::{Lengths, Prediction},
     settings::rollout_config,
-    tasks::{asked, refuse_overlap},
+    tasks::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
 };
 
 /// A broker that does not answer for this long is not there.
@@ -44,6 +44,12 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
         let _is_there = config.learner.device.card()?;
     }
     let (mut train, mut heldout) = load(&config.prompts)?;
+    for note in std::iter::once(&train)
+        .chain(&heldout)
+        .flat_map(PromptSet::notes)
+    {
+        tracing::warn!("{note}");
+    }
     // A path is only for messages here.
     let rollout = rollout_config(config, train.path())?;
     let reward = open_reward(&rollout.reward)?;
@@ -60,10 +66,18 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     // Weights that cannot fit are not read to find that out.
     refuse_too_large(Some(Lengths::default()), None)?;
     if let Some(path) = &config.model.path {
-        let _loads = ModelFolder::open(path).map_err(|error| bad_model(path, &error))?;
+        let folder = ModelFolder::open(path).map_err(|error| bad_model(path, &error))?;
+        for note in folder.notes() {
+            tracing::warn!("model.path = {}: {note}", path.display());
+        }
     }
     for set in std::iter::once(&mut train).chain(&mut heldout) {
         set.render(|messages| described.render(messages))?;
+        if described.chat.is_some()
+            && let Some(note) = asked_plainly(set)
+        {
+            tracing::warn!("{note}");
+        }
         if reward.needs_answer() {
             set.require_answers()?;
         }
@@ -74,6 +88,20 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     refuse_too_large(Some(train), heldout.transpose()?)
 }
 
+/// Warns of prompts that a model with a chat template is asked without it. Most such models were
+/// tuned on chats alone; base models have templates too, so it is the user's to say.
+fn asked_plainly(set: &PromptSet) -> Option<String> {
+    let is_plain = |prompt: &&Prompt| prompt.form == Form::Plain;
+    let plain = set.prompts().iter().filter(is_plain).count();
+    (plain > 0).then(|| {
+        format!(
+            "{}: {plain} prompts are asked as plain text, and the model has a chat template; a \
+             model that was tuned on chats needs prompts.chat = true",
+            set.path().display()
+        )
+    })
+}
+
 /// A model as far as it can be told without its weights.
 struct Described {
     model: ModelConfig,
@@ -82,11 +110,11 @@ struct Described {
 }
 
 impl Described {
-    fn render(&self, messages: &str) -> std::result::Result<String, String> {
+    fn render(&self, chat: &str) -> std::result::Result<String, String> {
         match &self.chat {
             None => Err(NO_CHAT_TEMPLATE.to_owned()),
-            Some(chat) => Messages::from_json(messages)
-                .and_then(|messages| chat.render(&messages, true))
+            Some(template) => Messages::from_json(chat)
+                .and_then(|chat| template.render(&chat, true))
                 .map_err(|error| error.to_string()),
         }
     }
@@ -172,8 +200,12 @@ fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
         let text = presets::data(name).unwrap_or_default();
         PromptSet::from_reader(Path::new(name), text.as_bytes())
     };
-    let of_file = |path: &Option<PathBuf>| path.as_deref().map(PromptSet::load).transpose();
-    let (train, mut heldout) = (of_file(&config.train)?, of_file(&config.heldout)?);
+    let of_file = |setting, path: &Option<PathBuf>| {
+        let path = path.as_deref();
+        path.map(|path| load_set(setting, path)).transpose()
+    };
+    let train = of_file(TRAIN, &config.train)?;
+    let mut heldout = of_file(HELD_OUT, &config.heldout)?;
     let train = if let Some(train) = train {
         train
     } else {
@@ -247,4 +279,20 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
         }
     }
     Ok(Lengths::of(lengths))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_prompts_for_a_model_with_a_template_are_told() {
+        let set = |rows: &str| PromptSet::from_reader(Path::new("p.jsonl"), rows.as_bytes());
+        let chats = r#"{"messages": [{"role": "user", "content": "2+2?"}], "answer": "4"}"#;
+        assert_eq!(asked_plainly(&set(chats).expect("rows")), None);
+        let both = format!("{chats}\n{{\"prompt\": \"2+2=\", \"answer\": \"4\"}}");
+        let note = asked_plainly(&set(&both).expect("rows")).expect("a note");
+        assert!(note.starts_with("p.jsonl: 1 prompts"), "{note}");
+        assert!(note.contains("prompts.chat = true"), "{note}");
+    }
 }

@@ -62,6 +62,8 @@ pub(crate) struct Announcements {
     records: Consumer,
     /// First offsets not read.
     next: BTreeMap<Partition, Offset>,
+    /// Where the log ended before reading began.
+    ends: BTreeMap<Partition, Offset>,
     newest: BTreeMap<String, PolicyAnnouncement>,
 }
 
@@ -70,6 +72,7 @@ impl Announcements {
     pub(crate) async fn open(log: &Log, client: &str) -> Result<Self> {
         let topic = log.topics.policies();
         let marks = log.bus.watermarks(&topic).await?;
+        let ends = marks.iter().map(|&(at, _, high)| (at, high)).collect();
         let start: Vec<_> = marks.into_iter().map(|(at, low, _)| (at, low)).collect();
         let next = start.iter().copied().collect();
         let limits = ConsumerLimits::default();
@@ -78,6 +81,7 @@ impl Announcements {
             records: log.bus.consumer(client, &topic, start, limits)?,
             topic,
             next,
+            ends,
             newest: BTreeMap::new(),
         })
     }
@@ -90,30 +94,41 @@ impl Announcements {
     /// Reads to where the log ended when this was called.
     async fn catch_up(&mut self) -> Result<()> {
         let marks = self.bus.watermarks(&self.topic).await?;
-        // Compaction never takes the last record, so that reading comes to it.
         let ends: Vec<_> = marks
             .into_iter()
             .filter(|(_, low, high)| low < high)
             .collect();
+        // Not the last record: the last offsets may hold none.
         while ends
             .iter()
             .any(|(at, _, high)| self.next.get(at).is_none_or(|next| next < high))
         {
-            self.read().await?;
+            self.step().await?;
         }
         Ok(())
     }
 
     /// Reads one record, waiting for it.
     async fn read(&mut self) -> Result<()> {
-        let record = loop {
-            match self.records.next().await? {
-                Some(Event::Record(record)) => break record,
-                Some(_) => {}
-                None => {
-                    let topic = &self.topic;
-                    return Err(Error::Role(format!("reading {topic} ended by itself")));
-                }
+        while !self.step().await? {}
+        Ok(())
+    }
+
+    /// Reads on; whether a record came, and not only the end.
+    async fn step(&mut self) -> Result<bool> {
+        let record = match self.records.next().await? {
+            Some(Event::Record(record)) => record,
+            Some(Event::End { partition, next }) => {
+                // What ended here before reading began has been passed.
+                let passed = self.ends.get(&partition).copied().unwrap_or_default();
+                let known = self.next.entry(partition).or_default();
+                *known = (*known).max(next).max(passed);
+                return Ok(false);
+            }
+            Some(Event::Assigned(_) | Event::Revoked(_)) => return Ok(false),
+            None => {
+                let topic = &self.topic;
+                return Err(Error::Role(format!("reading {topic} ended by itself")));
             }
         };
         self.next.insert(record.partition, record.offset.next());
@@ -130,7 +145,7 @@ impl Announcements {
                 "skipped an announcement, for this build reads only {CONTROL_FORMAT}"
             ),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns once a version of the lineage is announced, and says that it waits.
@@ -189,6 +204,10 @@ impl PlansOf {
 
 #[async_trait]
 impl Leader for PlansOf {
+    fn name(&self) -> &Name {
+        self.records.learner()
+    }
+
     async fn plan(&mut self, version: PolicyVersion) -> vintage_learner::Result<Option<Plan>> {
         loop {
             let told = self.announcements.as_ref();

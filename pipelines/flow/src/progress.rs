@@ -10,7 +10,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
-use self::pace::{Pace, duration};
+use self::pace::Pace;
+pub(crate) use self::pace::duration;
 pub use self::screen::Screen;
 use crate::event::RunEvent;
 
@@ -98,9 +99,6 @@ impl Progress {
             RunEvent::Learner(LearnerEvent::Updated(result)) => {
                 self.pace.update(result, seconds);
                 self.training(now, seconds);
-                if let Some(why) = self.pace.stands_still(result) {
-                    self.note(&why);
-                }
             }
             RunEvent::Learner(LearnerEvent::Rejected { groups, .. }) => {
                 self.pace.rejected += groups;
@@ -136,7 +134,18 @@ impl Progress {
                     self.producing(version.0, now, seconds);
                 }
             }
-            RunEvent::Learner(_) | RunEvent::Producer(_) => {}
+            RunEvent::Archived { records, bad } => {
+                let bad: u64 = bad.values().sum();
+                let bad = if bad == 0 {
+                    String::new()
+                } else {
+                    format!("{bad} quarantined")
+                };
+                self.moving(&format!("archiving: {records} records came"), &bad, now);
+            }
+            RunEvent::Standstill(line) => self.note(line),
+            RunEvent::Warning(line) => self.note(&format!("warning: {line}")),
+            RunEvent::Learner(_) | RunEvent::Producer(_) | RunEvent::Evaluating { .. } => {}
         }
     }
 
@@ -160,7 +169,8 @@ impl Progress {
         let left = rate
             .filter(|_| done < steps)
             .map(|rate| (steps - done) as f64 / rate);
-        let mut far = vec![format!("update {done}/{steps}")];
+        // A count: updates are numbered from 0, as in every file and question.
+        let mut far = vec![format!("{done}/{steps} updates")];
         far.extend(rate.map(|rate| format!("{rate:.1} updates/s")));
         far.extend(left.map(|left| format!("{} left", duration(left))));
         let well = self.pace.quality(seconds);
@@ -170,14 +180,19 @@ impl Progress {
     fn producing(&mut self, version: u64, now: Instant, seconds: f64) {
         let far = format!("published {} groups  version {version}", self.pace.groups);
         let well = self.pace.production(seconds);
+        self.moving(&far, &well, now);
+    }
+
+    /// A step of a way whose end is not known.
+    fn moving(&mut self, far: &str, well: &str, now: Instant) {
         match self.display {
             Display::Bars => {
                 let bars = self.bars();
                 bars.far.set_style(style(SPINNER));
-                bars.far.set_message(far);
-                bars.well.set_message(well);
+                bars.far.set_message(far.to_owned());
+                bars.well.set_message(well.to_owned());
             }
-            Display::Lines | Display::Silent => self.step(&far, &well, 0, 0, false, now),
+            Display::Lines | Display::Silent => self.step(far, well, 0, 0, false, now),
         }
     }
 
@@ -250,4 +265,4 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, path::Path};
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
-use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RecordId, RejectReason};
-use vintage_learner::{Incoming, Source, Unreadable};
+use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
+use vintage_learner::{Incoming, Source, order::Merge};
 use vintage_store::Store;
 
 use crate::{
@@ -14,42 +14,49 @@ use crate::{
     folder::open_store,
 };
 
-/// Records out of the archive in one order, whatever was read of it before: by life, then by
-/// clock, partition and offset.
-///
-/// A partition's clock is the latest timestamp up to a record. Timestamps themselves may step
-/// back within a partition, for every producer has a clock of its own, and merging by them would
-/// give an order that depends on where reading began.
+/// Records out of the archive in one order, whatever was read of it before: by life, then as
+/// [`vintage_learner::order`] says.
 pub(crate) struct ArchiveSource {
-    lives: VecDeque<Vec<Lane>>,
+    lives: VecDeque<Life>,
     recorded: bool,
 }
 
-/// A partition of one life, with its next message.
+/// The partitions of one life.
+struct Life {
+    lanes: Vec<Lane>,
+    merge: Merge<ArchivedMessage>,
+}
+
+/// A partition of one life.
 struct Lane {
-    head: Option<ArchivedMessage>,
-    clock_ms: Option<i64>,
     messages: Messages,
+    /// Its clock where reading begins.
+    clock_ms: Option<i64>,
     /// First offset that is not read here; `None`: all there is.
     until: Option<Offset>,
 }
 
-impl Lane {
-    async fn advance(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
-        let ends = |message: &ArchivedMessage| {
-            self.until
-                .is_some_and(|until| message.record.offset >= until)
-        };
-        let next = self.messages.next().await?.filter(|next| !ends(next));
-        if let Some(message) = &next {
-            self.clock_ms = self.clock_ms.max(message.timestamp_ms);
-        }
-        Ok(std::mem::replace(&mut self.head, next))
+impl Life {
+    fn of(lanes: Vec<Lane>) -> Self {
+        let merge = Merge::new(lanes.iter().map(|lane| lane.clock_ms));
+        Self { lanes, merge }
     }
 
-    /// Where its next message stands in the order; the lane must have one.
-    fn key(&self) -> (Option<i64>, Option<RecordId>) {
-        (self.clock_ms, self.head.as_ref().map(|head| head.record))
+    async fn next(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
+        for at in self.merge.wanting() {
+            let lane = &mut self.lanes[at];
+            let until = lane.until;
+            let within =
+                |next: &ArchivedMessage| until.is_none_or(|until| next.record.offset < until);
+            match lane.messages.next().await?.filter(within) {
+                Some(next) => {
+                    let (record, timestamp) = (next.record, next.timestamp_ms);
+                    self.merge.put(at, record, timestamp, next);
+                }
+                None => self.merge.end(at),
+            }
+        }
+        Ok(self.merge.pop().map(|(_, first)| first))
     }
 }
 
@@ -80,7 +87,7 @@ impl ArchiveSource {
                 let lane = lane(reader, (incarnation, partition), (from, None), clock);
                 lanes.push(lane.await?);
             }
-            lives.push_back(lanes);
+            lives.push_back(Life::of(lanes));
         }
         Ok(Self {
             lives,
@@ -100,16 +107,15 @@ impl ArchiveSource {
             lanes.push(lane(reader, (incarnation, partition), range, None).await?);
         }
         Ok(Self {
-            lives: VecDeque::from([lanes]),
+            lives: VecDeque::from([Life::of(lanes)]),
             recorded: false,
         })
     }
 
     async fn next_message(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
-        while let Some(lanes) = self.lives.front_mut() {
-            let waiting = lanes.iter_mut().filter(|lane| lane.head.is_some());
-            match waiting.min_by_key(|lane| lane.key()) {
-                Some(first) => return first.advance().await,
+        while let Some(life) = self.lives.front_mut() {
+            match life.next().await? {
+                Some(first) => return Ok(Some(first)),
                 None => drop(self.lives.pop_front()),
             }
         }
@@ -127,14 +133,11 @@ async fn lane(
         from: from.map(|from| (partition, from)).into_iter().collect(),
         ..Filter::default()
     };
-    let mut lane = Lane {
-        head: None,
+    Ok(Lane {
         clock_ms,
         messages: reader.messages(incarnation, partition, &filter).await?,
         until,
-    };
-    lane.advance().await?;
-    Ok(lane)
+    })
 }
 
 #[async_trait]
@@ -179,38 +182,20 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
 }
 
 fn incoming(message: ArchivedMessage) -> Incoming {
-    let unreadable = |headers, reason, detail| Unreadable {
-        headers,
-        reason,
-        detail,
-    };
-    let content = match (message.headers, message.rows) {
-        (Ok(headers), Ok(rows)) => Ok((headers, rows)),
-        (Ok(headers), Err(bad)) => Err(unreadable(
-            Some(headers),
-            RejectReason::Undecodable,
-            bad.reason,
-        )),
-        (Err(error), _) => Err(unreadable(
-            None,
-            RejectReason::BadHeaders,
-            error.to_string(),
-        )),
-    };
     Incoming {
         record: message.record,
         // CRC-32C of no bytes is 0.
         crc32c: message.payload_crc32c.unwrap_or(0),
         timestamp_ms: message.timestamp_ms,
-        message: content,
+        message: message.into_read(),
     }
 }
 
-/// Partition and offset pairs of where a log ends.
+/// Partition and offset pairs of where a log's records end; says what an open transaction keeps from
+/// being read before that.
 pub(crate) async fn ends(bus: &vintage_bus::Bus, topic: &str) -> Result<Vec<(Partition, Offset)>> {
-    let marks = bus.watermarks(topic).await?;
-    Ok(marks
-        .into_iter()
-        .map(|(partition, _, high)| (partition, high))
-        .collect())
+    for withheld in bus.withheld(topic).await? {
+        tracing::warn!(topic, "left in the log: {withheld}");
+    }
+    Ok(bus.record_ends(topic).await?)
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, PolicyVersion, Sha256};
-use vintage_learner::{Recording, Records, Source, replay};
+use vintage_learner::{Extent, Recording, Records, Source, replay};
 use vintage_store::{Store, Weights};
 
 use crate::{
     Error, Result,
     config::{RunConfig, SourceKind},
     event::{Events, RunEvent},
-    folder::{learner_config, open_store},
+    folder::{learner_config, open_store, read_json},
     recorded::{ArchiveSource, archive_of},
+    run::SUMMARY_FILE,
     start::resume_points,
 };
 
@@ -22,7 +23,10 @@ use crate::{
 pub struct ReplaySummary {
     /// Updates run again.
     pub updates: u64,
-    /// Whether every version came out as recorded, bit for bit.
+    /// Updates that the learner did, by all its records.
+    pub recorded: u64,
+    /// Whether every recorded update was run again, and every version came out as recorded, bit
+    /// for bit.
     pub identical: bool,
     /// Digest of the last version computed here: `sha256sum` of its `model.safetensors`.
     pub weights_sha256: Sha256,
@@ -34,7 +38,7 @@ pub struct ReplaySummary {
 /// Where record and machine first disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FirstDeviation {
-    /// The update.
+    /// The update, numbered from 0: it made the version after it.
     pub update: PolicyVersion,
     /// What differs.
     pub detail: String,
@@ -64,15 +68,18 @@ pub async fn replay_exact(
         None => lead(folder, &store).await?,
     };
     let records = Records::new(store.clone(), learner.clone());
-    let Some(first) = records.plan(PolicyVersion::ZERO).await? else {
+    let Some(policy) = records.lineage().await? else {
+        let there = names(&store, "plans").await?;
         return Err(refuse(format!(
-            "holds no plan 0 of learner {learner}: there is nothing to replay"
+            "holds no plan of learner {learner}: there is nothing to replay (learners with plans: {})",
+            listed(&there)
         )));
     };
-    let weights = Weights::new(store.clone(), first.policy.clone());
+    let weights = Weights::new(store.clone(), policy.clone());
     // A copy without settings is of a run that reads its own archive.
     let config = learner_config(folder, &learner)?;
     let config = config.map(|file| RunConfig::read(&file)).transpose()?;
+    let extent = extent(folder, &store, &learner, &policy).await?;
     let (elsewhere, blends) = match &config {
         Some(config) => {
             let blends = config.learner.source == SourceKind::Blend;
@@ -100,11 +107,12 @@ pub async fn replay_exact(
         None => None,
     };
     let _nobody_listens = events.send(RunEvent::Phase(format!("replaying learner {learner}")));
-    let updates = store.list(&format!("plans/{learner}")).await?.len() as u64;
+    let updates = extent.updates();
     let recording = Recording {
         source: &mut source,
         start: &start,
         blended: blended.as_mut().map(|blended| blended as &mut dyn Source),
+        extent: &extent,
     };
     let replayed = replay(&records, &weights, recording, |version| {
         let _nobody_listens = events.send(RunEvent::Replayed {
@@ -115,6 +123,7 @@ pub async fn replay_exact(
     .await?;
     Ok(ReplaySummary {
         updates: replayed.updates,
+        recorded: updates,
         identical: replayed.deviation.is_none(),
         weights_sha256: replayed.weights_sha256,
         first_deviation: replayed.deviation.map(|deviation| FirstDeviation {
@@ -124,6 +133,40 @@ pub async fn replay_exact(
             on_card: deviation.on_card,
         }),
     })
+}
+
+/// How far a learner came by its records, and by the summary of the run, which is its lead's.
+pub(crate) async fn extent(
+    folder: &Path,
+    store: &Store,
+    learner: &Name,
+    policy: &Name,
+) -> Result<Extent> {
+    let mut extent = Extent::read(store, learner, policy).await?;
+    let config = folder.join("config.toml");
+    if let Some(updates) = summarized_updates(folder)?
+        && config.is_file()
+        && RunConfig::read(&config)?.learner.name == *learner
+    {
+        extent.note(SUMMARY_FILE, updates);
+    }
+    Ok(extent)
+}
+
+/// Updates that the summary of a run counts, if it has one. What else an older one holds is not
+/// asked.
+pub(crate) fn summarized_updates(folder: &Path) -> Result<Option<u64>> {
+    let summary: Option<serde_json::Value> = read_json(&folder.join(SUMMARY_FILE))?;
+    Ok(summary.and_then(|summary| summary["updates"].as_u64()))
+}
+
+/// Names for a message.
+pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// The lead, where settings tell which it is; else the only learner there is.

@@ -11,9 +11,13 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
+use vintage_control::{PolicyVersion, UpdateResult};
 
 pub use self::compare::Contender;
 use self::record::RunRecord;
@@ -26,6 +30,8 @@ pub struct Report {
     pub path: PathBuf,
     /// Updates it shows.
     pub updates: u64,
+    /// Updates below the last that it does not show, for want of a result.
+    pub missing: Vec<PolicyVersion>,
     /// Evaluations it shows.
     pub evaluations: u64,
     /// Its size in bytes.
@@ -57,8 +63,17 @@ pub async fn write(folder: &Path) -> Result<Report> {
     Ok(Report {
         path,
         updates: record.results.len() as u64,
+        missing: missing(&record.results),
         evaluations: record.evaluations.len() as u64,
         bytes: page.len() as u64,
         learners: record.learners,
     })
+}
+
+/// Updates that have no result though later ones do.
+fn missing(results: &[UpdateResult]) -> Vec<PolicyVersion> {
+    let there: BTreeSet<_> = results.iter().map(|result| result.version).collect();
+    let end = there.last().map_or(0, |last| last.0);
+    let all = (0..end).map(PolicyVersion);
+    all.filter(|update| !there.contains(update)).collect()
 }

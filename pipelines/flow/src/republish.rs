@@ -5,6 +5,7 @@
 //! last record, and there is no other bookkeeping: a replay that was killed goes on there.
 
 mod copy;
+mod places;
 mod publish;
 mod read;
 mod tail;
@@ -100,6 +101,11 @@ pub async fn republish(
              name another",
             wanted.to
         )));
+    }
+    tokio::select! {
+        // Nothing was begun: the answer is that of a replay that was stopped at once.
+        () = stop.cancelled() => return Err(Error::Interrupted),
+        taken = places::takes_something(&reader, &wanted.selection) => taken?,
     }
     let broker = Broker::open(config, Some(folder)).await?;
     let outcome = onto(&broker, config, &reader, wanted, stop, events).await;

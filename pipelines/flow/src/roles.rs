@@ -1,31 +1,38 @@
 //! One role in a process of its own, on a broker and a folder that all share.
 
 mod learn;
+mod settings;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary};
+use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary, Taken};
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_rollout::{Claims, ProducerSummary, Worker, WorkerSetup, open_reward};
 
 pub(crate) use self::learn::{Archives, lineages};
-pub use self::learn::{learn, learner_base};
+use self::settings::{LookOut, is_told};
+pub use self::{
+    learn::{learn, learner_base},
+    settings::{SettingsOf, await_run, await_settings},
+};
 use crate::{
     Error, Result,
     broker::Log,
     config::{Resolved, RunConfig},
     event::{Events, RunEvent},
-    folder::RunFolder,
+    folder::{RunFolder, config_file},
     gate_base,
+    given::{By, Given, hold, hold_version_zero},
     hub::fetch_missing,
     inputs,
     others::Announcements,
     recorded::ends,
     run::{serve_metrics, sink_options},
     settings::rollout_config,
+    standstill::{Account, Role, Watch},
     tasks::Task,
 };
 
@@ -36,10 +43,24 @@ pub async fn archive(
     out: &Path,
     accept_gap: bool,
     stop: &CancellationToken,
-) -> Result<SinkSummary> {
+    events: &Events,
+) -> Result<(SinkSummary, Account)> {
+    let config = &resolved.config;
+    let look_out = LookOut::begin(config, out, stop);
+    let watch = Watch::over(Role::Archive, config, events);
     let (folder, log) = join(resolved, out, Reads::Log).await?;
-    let outcome = archive_on(&resolved.config, &folder, &log, accept_gap, stop).await;
-    log.stop_after(outcome).await
+    let outcome = archive_on(
+        config,
+        &folder,
+        &log,
+        accept_gap,
+        &look_out.stop,
+        &watch.events,
+    )
+    .await;
+    let outcome = look_out.end(outcome).await;
+    let summary = log.stop_after(outcome).await?;
+    Ok((summary, watch.end().await))
 }
 
 async fn archive_on(
@@ -48,6 +69,7 @@ async fn archive_on(
     log: &Log,
     accept_gap: bool,
     stop: &CancellationToken,
+    events: &Events,
 ) -> Result<SinkSummary> {
     folder.prove_store().await?;
     let options = SinkOptions {
@@ -56,15 +78,39 @@ async fn archive_on(
         ..sink_options(config, folder, log)
     };
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
+    let _nobody_listens = events.send(RunEvent::Phase("archiving".to_owned()));
+    let telling = tokio::spawn(tell_taken(sink.taken(), events.clone()));
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
     tokio::select! {
-        ended = &mut task => return Ok(ended.map_err(panicked)??),
+        ended = &mut task => {
+            telling.abort();
+            return Ok(ended.map_err(panicked)??);
+        }
         () = stop.cancelled() => {}
     }
+    telling.abort();
     let drained = drain(&sink, log).await;
     sink.shutdown();
     let summary = task.await.map_err(panicked)??;
     drained.map(|()| summary)
+}
+
+/// How often it is told what came: a record is no event of its own.
+const TELL: Duration = Duration::from_millis(500);
+
+/// Tells what a sink took, until it ends.
+async fn tell_taken(mut taken: watch::Receiver<Taken>, events: Events) {
+    loop {
+        let now = taken.borrow_and_update().clone();
+        let _nobody_listens = events.send(RunEvent::Archived {
+            records: now.records,
+            bad: now.quarantined,
+        });
+        tokio::time::sleep(TELL).await;
+        if taken.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
@@ -80,17 +126,29 @@ pub async fn rollout(
     out: &Path,
     stop: &CancellationToken,
     events: &Events,
-) -> Result<ProducerSummary> {
-    if !out.join("config.toml").is_file() {
+) -> Result<(ProducerSummary, Account)> {
+    let watch = Watch::over(Role::Producer, &resolved.config, events);
+    let events = &watch.events;
+    let of_run = config_file(out).is_file();
+    if !of_run {
         fetch_missing(&resolved.config, events, stop).await?;
     }
+    // Without the run's settings only its announcements tell how long it is.
+    let updates = of_run || is_told(resolved, "learner.steps");
+    let resolved = &resolved.again()?;
+    let config = &resolved.config;
+    let updates = updates.then_some(config.learner.steps);
+    let look_out = LookOut::begin(config, out, stop);
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
-    let outcome = rollout_on(&resolved.config, &folder, &log, stop, events).await;
-    log.stop_after(outcome).await
+    let outcome = rollout_on(config, updates, &folder, &log, &look_out.stop, events).await;
+    let outcome = look_out.end(outcome).await;
+    let summary = log.stop_after(outcome).await?;
+    Ok((summary, watch.end().await))
 }
 
 async fn rollout_on(
     config: &RunConfig,
+    updates: Option<u64>,
     folder: &RunFolder,
     log: &Log,
     stop: &CancellationToken,
@@ -105,6 +163,13 @@ async fn rollout_on(
         announced = announcements.first_of(&policy, events) => announced?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
+    let given = Given::to_producer(&task, &config.rollout.reward)?;
+    hold(folder.store(), &given, By::Role, folder.path()).await?;
+    hold_version_zero(&folder.weights(&policy), &policy).await?;
+    // Before the log is read: what others claim from now on is not in it.
+    let claims = (!exact)
+        .then(|| Claims::open(&folder.journals()))
+        .transpose()?;
     let topic = log.topics.rollouts();
     let base = tokio::select! {
         base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
@@ -125,10 +190,12 @@ async fn rollout_on(
         life: None,
         groups_per_update: config.learner.live_groups() as u64,
         publish_every: config.learner.publish_every,
-        updates: Some(config.learner.steps),
+        updates,
         base,
+        claims,
         journal_dir: Some(folder.journals()),
     })?;
+    let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
     let (tell, mut told) = mpsc::unbounded_channel();
     let events = events.clone();
     let forwarding = tokio::spawn(async move {
@@ -162,7 +229,7 @@ async fn join(
     let config = &resolved.config;
     refuse_embedded(config)?;
     let trains = match reads {
-        _ if out.join("config.toml").is_file() => None,
+        _ if config_file(out).is_file() => None,
         Reads::Log => None,
         Reads::Prompts => Some(inputs::Trains::Elsewhere),
         Reads::Batches => Some(inputs::Trains::Here),
@@ -171,7 +238,10 @@ async fn join(
         Some(trains) => inputs::check(config, trains).await?,
         None => inputs::check_broker(config).await?,
     }
-    let folder = RunFolder::share(out, resolved)?;
+    let folder = match reads {
+        Reads::Batches => RunFolder::share(out, resolved)?,
+        Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
+    };
     serve_metrics(config)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
     Ok((folder, log))

@@ -20,30 +20,53 @@ use crate::{
     config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
+    given::{By, Given, Lead, Made, hold, hold_version_zero},
     hub::fetch_missing,
     inputs,
     others::refuse_another_run,
+    standstill::{Role, Watch},
     summary::{Parts, Summary, Totals},
     tasks::Task,
 };
 
 /// Beside `config.toml`, in the run's folder wherever its store is.
-const SUMMARY_FILE: &str = "summary.json";
+pub(crate) const SUMMARY_FILE: &str = "summary.json";
 
 /// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves
 /// everything in `out`; called again with the same folder, it goes on. A finished folder gives
-/// its summary at once.
+/// its summary at once. Files behind the settings named in `accept` may have changed.
 pub async fn run(
     resolved: &Resolved<RunConfig>,
     out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<Summary> {
+    let watch = Watch::over(Role::Learner, &resolved.config, events);
+    let mut summary = Box::pin(run_watched(resolved, out, accept, stop, &watch.events)).await?;
+    let account = watch.end().await;
+    summary.standstill = account.standstill.filter(|_| !summary.finished);
+    Ok(summary)
+}
+
+async fn run_watched(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<Summary> {
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
-    if !out.join("config.toml").is_file() {
+    let is_new = !out.join("config.toml").is_file();
+    if is_new {
         fetch_missing(config, events, stop).await?;
+    }
+    // Only now is there a model to fit the defaults to.
+    let resolved = &resolved.again()?;
+    let config = &resolved.config;
+    if is_new {
         inputs::check(config, inputs::Trains::Here).await?;
     }
     let folder = RunFolder::take(out, resolved)?;
@@ -57,8 +80,13 @@ pub async fn run(
     };
     phase("loading prompts");
     let task = Task::load(&config.prompts, folder.path())?;
+    let given = Given::to_lead(&task, config)?;
+    let made = Made::of(&folder, config).await?;
+    let lead = By::Lead(Lead { accept, made });
+    hold(folder.store(), &given, lead, out).await?;
     let weights = folder.weights(&config.learner.policy);
     ensure_version_zero(&weights, config, &task, events).await?;
+    hold_version_zero(&weights, &config.learner.policy).await?;
     if stop.is_cancelled() {
         return Err(Error::Interrupted);
     }
@@ -127,7 +155,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
     })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
     let tally = tally(&reader, &folder.journals(), &records).await?;
-    let totals = Totals::read(folder.store(), &records, policy, version).await?;
+    let totals = Totals::read(folder.store(), &records, config, version).await?;
     Ok(totals.summary(&Parts {
         version,
         finished: version.0 >= config.learner.steps,

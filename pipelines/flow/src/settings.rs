@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use vintage_archive::Reader;
-use vintage_control::{INCOMPLETE_AFTER_RECORDS, Name};
+use vintage_control::{INCOMPLETE_AFTER_RECORDS, Name, PolicyVersion};
 use vintage_learner::{Blend, Settings, trainer::model_config};
+use vintage_model::BaseModel;
 use vintage_rollout::{GateConfig, PromptsConfig, RolloutConfig};
 use vintage_store::Weights;
 
@@ -48,12 +49,23 @@ pub(crate) async fn learner_settings(
         algorithm: config.algorithm(),
         optimizer: learner.optimizer.clone(),
         training: learner.training(),
+        base_model: Some(base_model(config, weights)?),
         device: learner.device,
         blend: blended.map(|archive| Blend {
             source: archive.topic().to_owned(),
             groups: learner.blended_groups(),
         }),
     })
+}
+
+/// Version 0 by the name it has outside of the run, if it is there under one.
+fn base_model(config: &config::RunConfig, weights: &Weights) -> Result<BaseModel> {
+    let path = config.model.path.as_deref();
+    let named = path.map_or(Ok(None), BaseModel::of)?;
+    Ok(named.unwrap_or_else(|| BaseModel {
+        name_or_path: weights.location(PolicyVersion::ZERO),
+        revision: None,
+    }))
 }
 
 /// Settings of the local producer of a run.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_archive::Reader;
-use vintage_bus::{Bus, ConsumerLimits, Event};
+use vintage_bus::Bus;
 use vintage_control::{
     CONTROL_FORMAT, Incarnation, LearnerStart, Name, Offset, Partition, PartitionResume,
     PartitionStart, PolicyVersion,
@@ -11,7 +11,7 @@ use vintage_control::{
 use vintage_learner::Records;
 use vintage_trajectory::Headers;
 
-use crate::{Error, Result, broker::Log, config::Start, handoff::held};
+use crate::{Error, Result, broker::Log, config::Start, handoff::held, through::next};
 
 /// What a learner may begin in.
 pub(crate) struct Places<'a> {
@@ -126,7 +126,7 @@ impl Places<'_> {
                     let before = heads.first(|_, newest| newest >= Some(*version)).await?;
                     match before {
                         Some(offset) => offset,
-                        None => sampled_by(&log.bus, &topic, (partition, low, high), *version)
+                        None => sampled_by(&log.bus, &topic, partition, *version)
                             .await?
                             .unwrap_or(high),
                     }
@@ -240,27 +240,23 @@ impl Heads<'_> {
 async fn sampled_by(
     bus: &Bus,
     topic: &str,
-    (partition, low, high): (Partition, Offset, Offset),
+    partition: Partition,
     version: PolicyVersion,
 ) -> Result<Option<Offset>> {
-    if low >= high {
-        return Ok(None);
-    }
-    let limits = ConsumerLimits::default();
-    let mut records = bus.consumer("learner-start", topic, vec![(partition, low)], limits)?;
-    while let Some(event) = records.next().await? {
-        let Event::Record(record) = event else {
-            continue;
-        };
+    let only = |at: Partition, low, _| (at == partition).then_some(low);
+    let mut records = bus.snapshot("learner-start", topic, only).await?;
+    while let Some(record) = next(&mut records).await? {
         let pairs = record.headers.iter();
         let pairs = pairs.map(|header| (header.key.as_str(), header.value.as_deref()));
         if Headers::parse(pairs).is_ok_and(|headers| headers.max_policy_version >= version) {
             return Ok(Some(record.offset));
         }
-        // No transactions and no compaction: the last offset holds a record.
-        if record.offset.next() >= high {
-            break;
-        }
     }
-    Ok(None)
+    match records.unread().get(&partition) {
+        None => Ok(None),
+        Some(offset) => Err(Error::Role(format!(
+            "looking for the first record of version {version}: nothing of topic {topic} partition \
+             {partition} came from offset {offset} on; check the broker, and start again"
+        ))),
+    }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use vintage_control::{EvaluationResult, Name, PolicyVersion, Sha256, UpdateResult};
+use vintage_control::{EvaluationResult, PolicyVersion, Sha256, UpdateResult};
 use vintage_learner::{Records, evaluation_path};
 use vintage_store::Store;
 
-use crate::{Result, audit::Tally};
+use crate::{Result, audit::Tally, config::RunConfig, health::Health};
 
 /// The one object `vintage run --output json` prints; also `summary.json` of the folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,11 +55,23 @@ pub struct Summary {
     pub training_seconds: f64,
     /// Mean seconds an update took to compute and record.
     pub update_seconds: f64,
+    /// Updates that changed nothing, by reason; not in summaries of earlier programs.
+    #[serde(default)]
+    pub idle_updates: BTreeMap<String, u64>,
+    /// What is to be known of the run, in words: where it left what its rule was made for, and
+    /// where nothing could be learned.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// What this life waited for when it was stopped, if it did not go on; of the command alone,
+    /// not of the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standstill: Option<String>,
 }
 
 /// What results and evaluations of a folder add up to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Totals {
+    health: Health,
     tokens: u64,
     masked: u64,
     staleness: f64,
@@ -70,21 +82,30 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Reads every result of `records` and every evaluation of `policy` up to `version`.
+    /// Reads every result of `records` and every evaluation of its lineage up to `version`.
     pub(crate) async fn read(
         store: &Store,
         records: &Records,
-        policy: &Name,
+        config: &RunConfig,
         version: PolicyVersion,
     ) -> Result<Self> {
-        let mut totals = Self::default();
+        let mut totals = Self {
+            health: Health::of(config),
+            tokens: 0,
+            masked: 0,
+            staleness: 0.0,
+            max_staleness: 0,
+            busy_seconds: 0.0,
+            updates: 0,
+            evaluations: Vec::new(),
+        };
         for update in (0..version.0).map(PolicyVersion) {
             if let Some(result) = records.result(update).await? {
                 totals.add(&result);
             }
         }
         for at in (0..=version.0).map(PolicyVersion) {
-            let path = evaluation_path(policy, at);
+            let path = evaluation_path(&config.learner.policy, at);
             if let Some(evaluation) = store.get_json::<EvaluationResult>(&path).await? {
                 totals.evaluations.push(evaluation);
             }
@@ -93,6 +114,7 @@ impl Totals {
     }
 
     fn add(&mut self, result: &UpdateResult) {
+        let _told_while_it_ran = self.health.updated(result);
         self.updates += 1;
         self.tokens += result.tokens;
         self.masked += result.masked_tokens;
@@ -148,6 +170,9 @@ impl Totals {
             seconds: parts.seconds,
             training_seconds: parts.training_seconds,
             update_seconds: share(self.busy_seconds, self.updates as f64),
+            idle_updates: self.health.idle_updates(),
+            warnings: self.health.summary(),
+            standstill: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use vintage_rollout::PromptSet;
 use crate::{
     Error, Result,
     config::{PromptsConfig, presets},
-    folder::write_whole,
+    folder::{BUILT_IN_PROMPTS, write_whole},
 };
 
 /// Training and held-out prompts.
@@ -25,7 +25,7 @@ impl Task {
         let built_in = |name: &str| -> Result<PathBuf> {
             let text = presets::data(name)
                 .ok_or_else(|| Error::Usage(format!("no built-in prompts called {name}")))?;
-            let path = folder.join("prompts").join(name);
+            let path = folder.join(BUILT_IN_PROMPTS).join(name);
             let io = |attempted| {
                 let path = path.clone();
                 move |source| Error::Io {
@@ -52,10 +52,11 @@ impl Task {
                 }),
             ),
         };
-        let load = |path: &Path| Ok::<_, Error>(asked(config, PromptSet::load(path)?));
+        let load = |what, path: &Path| Ok::<_, Error>(asked(config, load_set(what, path)?));
+        let held_out = |path| load(HELD_OUT, path);
         let task = Self {
-            train: load(&train)?,
-            heldout: heldout.as_deref().map(load).transpose()?,
+            train: load(TRAIN, &train)?,
+            heldout: heldout.as_deref().map(held_out).transpose()?,
         };
         if let Some(heldout) = &task.heldout {
             refuse_overlap(&task.train, heldout)?;
@@ -67,6 +68,17 @@ impl Task {
     pub(crate) fn sets(&self) -> impl Iterator<Item = &PromptSet> {
         std::iter::once(&self.train).chain(&self.heldout)
     }
+}
+
+/// Where training prompts are set.
+pub(crate) const TRAIN: &str = "prompts.train (or --prompts)";
+
+/// Where held-out prompts are set.
+pub(crate) const HELD_OUT: &str = "prompts.heldout (or --heldout)";
+
+/// Reads a file of prompts; an error names the setting that names the file.
+pub(crate) fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
+    PromptSet::load(path).map_err(|error| Error::Usage(format!("{setting}: {error}")))
 }
 
 /// The prompts as they are asked: plain, or as chats.

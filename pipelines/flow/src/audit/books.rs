@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use vintage_archive::Head;
 use vintage_control::{Incarnation, NumberSet, Offset, Partition, RecordId, Sha256};
-use vintage_trajectory::Headers;
+use vintage_trajectory::Identity;
 
 pub(crate) use self::shelf::{Look, Record, Shelf};
 use super::findings::Findings;
@@ -24,8 +24,10 @@ const MOST_HOLES: u64 = 1 << 53;
 /// A group as producers, log and archive know it.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    /// Its producer, by number in [`Books::producers`]; `None` if no header tells.
+    /// Its producer, by number in [`Books::producers`]; `None` if no header tells it or its number.
     pub(crate) producer: Option<u32>,
+    /// Its number is another group's, which came before: the producer numbers again.
+    pub(crate) renumbered: bool,
     /// Its number.
     pub(crate) seq: u64,
     /// Group id of its first record.
@@ -49,6 +51,44 @@ pub(crate) struct Producer {
     /// Largest number that stands on a readable message.
     pub(crate) last: Option<u64>,
     numbers: NumberSet,
+    /// Records of which no header tells the number, or tells it without saying whose it is: each
+    /// is one of the numbers that nothing holds.
+    nameless: u64,
+}
+
+/// Numbers of a producer that no record bears.
+#[derive(Debug, Default)]
+pub(crate) struct Holes {
+    /// How many.
+    pub(crate) all: u64,
+    /// How many of them are records whose headers do not tell the number.
+    pub(crate) found: u64,
+    /// The first few runs.
+    pub(crate) runs: Vec<(u64, u64)>,
+}
+
+impl Producer {
+    fn holes(&self) -> Holes {
+        let mut holes = Holes::default();
+        let Some(last) = self.last.filter(|_| !self.journal) else {
+            return holes;
+        };
+        let mut next = 0;
+        for (first, end) in self.numbers.runs() {
+            if first > last {
+                break;
+            }
+            if first > next {
+                holes.all = holes.all.saturating_add(first - next);
+                if holes.runs.len() < 3 {
+                    holes.runs.push((next, first - 1));
+                }
+            }
+            next = end.saturating_add(1);
+        }
+        holes.all = holes.all.min(MOST_HOLES);
+        holes
+    }
 }
 
 /// Everything but what learners say.
@@ -58,25 +98,29 @@ pub(crate) struct Books {
     names: HashMap<String, u32>,
     groups: Vec<Group>,
     numbers: HashMap<(u32, u64), u32>,
+    /// Groups under a number that another group bears, by their ids.
+    renumbered: HashMap<(u32, u64, [u8; 16]), u32>,
+    /// Numbers of which no header tells whose they are.
+    ownerless: Vec<u64>,
     shelves: BTreeMap<Place, Shelf>,
 }
 
 /// What a record says about itself, wherever it was read.
 #[derive(Debug)]
-pub(crate) struct Told<'a> {
+pub(crate) struct Told {
     pub(crate) record: RecordId,
-    pub(crate) headers: Option<&'a Headers>,
+    pub(crate) identity: Identity,
     /// Rows, or `None` if it cannot be decoded.
     pub(crate) rows: Option<u32>,
     pub(crate) crc32c: Option<u32>,
     pub(crate) content: Option<Sha256>,
 }
 
-impl<'a> Told<'a> {
-    pub(crate) fn of(head: &'a Head) -> Self {
+impl Told {
+    pub(crate) fn of(head: &Head) -> Self {
         Self {
             record: head.record,
-            headers: head.headers.as_ref().ok(),
+            identity: head.identity.clone(),
             rows: (!head.quarantined).then_some(head.rows as u32),
             crc32c: head.payload_crc32c,
             content: None,
@@ -118,7 +162,7 @@ impl Books {
     }
 
     /// The archive holds a record.
-    pub(crate) fn archived(&mut self, told: &Told<'_>, findings: &mut Findings) {
+    pub(crate) fn archived(&mut self, told: &Told, findings: &mut Findings) {
         let record = self.entry(told);
         let at = told.record;
         if !self.shelf((at.incarnation, at.partition)).archive(record) {
@@ -129,7 +173,7 @@ impl Books {
     }
 
     /// The topic holds a record.
-    pub(crate) fn found_live(&mut self, told: &Told<'_>, findings: &mut Findings) {
+    pub(crate) fn found_live(&mut self, told: &Told, findings: &mut Findings) {
         let at = told.record;
         let place = (at.incarnation, at.partition);
         if let Some(archived) = self.shelf(place).archived_at(at.offset) {
@@ -150,29 +194,39 @@ impl Books {
         self.shelf(place).put_live(record);
     }
 
-    fn entry(&mut self, told: &Told<'_>) -> Record {
-        let (group, part) = match told.headers {
-            Some(headers) => {
-                let producer = self.producer_number(&headers.producer);
-                let group = self.numbered(producer, headers.producer_seq);
+    fn entry(&mut self, told: &Told) -> Record {
+        let identity = &told.identity;
+        let id = identity.group.map(|group| group.0);
+        let producer = identity.producer.as_deref();
+        let producer = producer.map(|name| self.producer_number(name));
+        let group = match (producer, identity.producer_seq) {
+            (Some(producer), Some(seq)) => {
+                let group = self.group_of(producer, seq, id);
                 if told.rows.is_some() {
                     let known = &mut self.producers[producer as usize];
-                    known.last = known.last.max(Some(headers.producer_seq));
+                    known.last = known.last.max(Some(seq));
                 }
-                let known = &mut self.groups[group as usize];
-                if known.id.is_none() {
-                    known.id = Some(headers.group.0);
-                    known.batch = headers.batch;
-                }
-                (group, headers.part)
+                group
             }
-            None => (self.add(None, 0), (1, 1)),
+            (Some(producer), None) => {
+                self.producers[producer as usize].nameless += 1;
+                self.add(None, 0)
+            }
+            (None, seq) => {
+                self.ownerless.extend(seq);
+                self.add(None, 0)
+            }
         };
+        let known = &mut self.groups[group as usize];
+        if known.id.is_none() {
+            known.id = id;
+            known.batch = identity.batch.unwrap_or(-1);
+        }
         Record {
             offset: told.record.offset.0,
             group,
-            part,
-            id: told.headers.map(|headers| headers.group.0),
+            part: identity.part.unwrap_or((1, 1)),
+            id,
             rows: told.rows,
             crc32c: told.crc32c,
             content: told.content,
@@ -185,6 +239,15 @@ impl Books {
     /// Everything is told: finds first and last records and surplus copies, and compares archive
     /// and log.
     pub(crate) fn close(&mut self, findings: &mut Findings) {
+        for (producer, groups) in self.renumbering() {
+            findings.note("producers that number again", || {
+                format!(
+                    "producer {producer} numbers again: {groups} of its groups bear numbers of \
+                     earlier ones, and are refused as renumbered; give every start of a producer a \
+                     name of its own, or let it go on numbering where it ended"
+                )
+            });
+        }
         let mut seen: HashSet<(u32, u32)> = HashSet::new();
         for (place, shelf) in &mut self.shelves {
             shelf.close(*place, findings);
@@ -208,18 +271,32 @@ impl Books {
         &self.groups
     }
 
-    pub(crate) fn producers(&self) -> &[Producer] {
-        &self.producers
-    }
-
     pub(crate) fn shelves(&self) -> &BTreeMap<Place, Shelf> {
         &self.shelves
     }
 
-    /// The group of a number.
+    /// The group of a number; of several, the first.
     pub(crate) fn number(&self, producer: &str, seq: u64) -> Option<u32> {
         let producer = *self.names.get(producer)?;
         self.numbers.get(&(producer, seq)).copied()
+    }
+
+    /// The groups under a number, or with an id.
+    pub(crate) fn find(&self, wanted: impl Fn(&Group) -> bool) -> Vec<u32> {
+        let groups = (0..).zip(&self.groups);
+        let found = groups.filter(|(_, group)| wanted(group));
+        found.map(|(number, _)| number).collect()
+    }
+
+    /// Producers that number again, and how many of their groups bear a number of an earlier one.
+    fn renumbering(&self) -> BTreeMap<&str, u64> {
+        let mut producers = BTreeMap::new();
+        for group in self.groups.iter().filter(|group| group.renumbered) {
+            if let Some(name) = self.producer_of(group) {
+                *producers.entry(name).or_default() += 1;
+            }
+        }
+        producers
     }
 
     /// Name of a group's producer.
@@ -253,26 +330,28 @@ impl Books {
         }
     }
 
-    /// Numbers below the last of a producer without a journal that nothing holds: how many, and
-    /// the first few runs. It numbers without gaps, so each was acknowledged before its last.
-    pub(crate) fn holes(producer: &Producer) -> (u64, Vec<(u64, u64)>) {
-        let Some(last) = producer.last.filter(|_| !producer.journal) else {
-            return (0, Vec::new());
-        };
-        let (mut all, mut runs, mut next) = (0_u64, Vec::new(), 0);
-        for (first, end) in producer.numbers.runs() {
-            if first > last {
-                break;
-            }
-            if first > next {
-                all = all.saturating_add(first - next);
-                if runs.len() < 3 {
-                    runs.push((next, first - 1));
-                }
-            }
-            next = end.saturating_add(1);
+    /// Numbers below the last of each producer without a journal that nothing holds: how many, and
+    /// the first few runs. It numbers without gaps, so each was acknowledged before its last. A record
+    /// whose headers tell half of its number is one of them.
+    pub(crate) fn holes(&self) -> Vec<(&Producer, Holes)> {
+        let mut ownerless: BTreeMap<u64, u64> = BTreeMap::new();
+        for seq in &self.ownerless {
+            *ownerless.entry(*seq).or_default() += 1;
         }
-        (all.min(MOST_HOLES), runs)
+        let producers = self.producers.iter();
+        let found = producers.map(|producer| {
+            let mut holes = producer.holes();
+            let mut found = producer.nameless.min(holes.all);
+            let last = producer.last.filter(|_| !producer.journal).unwrap_or(0);
+            for (seq, left) in ownerless.range_mut(..last) {
+                let fills = *left > 0 && found < holes.all && !producer.numbers.contains(*seq);
+                *left -= u64::from(fills);
+                found += u64::from(fills);
+            }
+            holes.found = found;
+            (producer, holes)
+        });
+        found.filter(|(_, holes)| holes.all > 0).collect()
     }
 
     /// Whether some partition's first records are gone from the log and were never archived.
@@ -303,6 +382,7 @@ impl Books {
             journal: false,
             last: None,
             numbers: NumberSet::default(),
+            nameless: 0,
         });
         self.names.insert(name.to_owned(), number);
         number
@@ -318,8 +398,28 @@ impl Books {
         group
     }
 
+    /// The group of a record: that of its number, unless the record bears another id than the
+    /// group that came first.
+    fn group_of(&mut self, producer: u32, seq: u64, id: Option<[u8; 16]>) -> u32 {
+        let first = self.numbered(producer, seq);
+        let (Some(id), Some(known)) = (id, self.groups[first as usize].id) else {
+            return first;
+        };
+        if id == known {
+            return first;
+        }
+        if let Some(&group) = self.renumbered.get(&(producer, seq, id)) {
+            return group;
+        }
+        let group = self.add(Some(producer), seq);
+        self.groups[group as usize].renumbered = true;
+        self.renumbered.insert((producer, seq, id), group);
+        group
+    }
+
     fn add(&mut self, producer: Option<u32>, seq: u64) -> u32 {
         self.groups.push(Group {
+            renumbered: false,
             producer,
             seq,
             id: None,

@@ -5,7 +5,7 @@ use vintage_control::{
     Plan, PlannedGroup, PolicyVersion, ProducerWindow, RecordId, RejectReason, Rejection, Sha256,
     UpdateResult,
 };
-use vintage_trajectory::{GroupId, Headers};
+use vintage_trajectory::{GroupId, Identity};
 
 use super::{
     books::{Books, Told},
@@ -17,11 +17,15 @@ use super::{
 pub(super) const LIFE: Incarnation = Incarnation(0);
 pub(super) const HOME: Partition = Partition(0);
 
-/// A record: its number, if its headers can be read, its part, and whether it decodes.
+/// A record: its number, if its headers tell it, whose it is, its part, and whether it decodes.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) offset: i64,
     pub(super) seq: Option<u64>,
+    /// Whether its headers tell who numbered it.
+    pub(super) named: bool,
+    /// The group's id, if it is not that of its number.
+    pub(super) other: Option<u64>,
     pub(super) part: (u32, u32),
     pub(super) decodes: bool,
     pub(super) crc32c: u32,
@@ -45,6 +49,8 @@ pub(super) fn entry(offset: i64, seq: u64) -> Entry {
     Entry {
         offset,
         seq: Some(seq),
+        named: true,
+        other: None,
         part: (1, 1),
         decodes: true,
         crc32c: offset as u32,
@@ -126,6 +132,7 @@ pub(super) fn clean() -> Case {
     };
     archived[5].seq = Some(1);
     archived[6].seq = None;
+    archived[6].named = false;
     archived[6].decodes = false;
     archived[7].seq = Some(4);
     let plans = [
@@ -170,22 +177,15 @@ pub(super) fn clean() -> Case {
     }
 }
 
-pub(super) fn headers(entry: &Entry) -> Option<Headers> {
-    Some(Headers {
-        run: "run".parse().unwrap(),
-        policy: "lead".to_owned(),
-        group: id(entry.seq?),
-        rows: 2,
-        part: entry.part,
-        batch: -1,
-        min_policy_version: PolicyVersion(0),
-        max_policy_version: PolicyVersion(0),
-        producer: "p".to_owned(),
-        producer_seq: entry.seq?,
-        crc32c: entry.crc32c,
-        replay_of: None,
-        traceparent: None,
-    })
+pub(super) fn identity(entry: &Entry) -> Identity {
+    Identity {
+        group: entry.other.or(entry.seq).map(id),
+        producer: entry.named.then(|| "p".to_owned()),
+        producer_seq: entry.seq,
+        policy: Some("lead".to_owned()),
+        batch: Some(-1),
+        part: Some(entry.part),
+    }
 }
 
 impl Case {
@@ -202,10 +202,9 @@ impl Case {
             books.claim((LIFE, HOME), *from..*to);
         }
         let tell = |entry: &Entry, live: bool, books: &mut Books, findings: &mut Findings| {
-            let headers = headers(entry);
             let told = Told {
                 record: at(entry.offset),
-                headers: headers.as_ref(),
+                identity: identity(entry),
                 rows: entry.decodes.then_some(2),
                 crc32c: Some(entry.crc32c),
                 content: None,
@@ -231,6 +230,12 @@ impl Case {
 
     /// The account, and the breaches.
     pub(super) fn audited(&self) -> (Account, Vec<String>) {
+        let (account, breaches, _) = self.told();
+        (account, breaches)
+    }
+
+    /// The account, the breaches, and the notes.
+    pub(super) fn told(&self) -> (Account, Vec<String>, Vec<String>) {
         let mut findings = Findings::default();
         let books = self.books(&mut findings);
         let mut ledger = Ledger::new(&books, "lead");
@@ -252,7 +257,8 @@ impl Case {
             ledger.mirrored(rejection, &mut findings);
         }
         let account = ledger.close(self.lost, &mut findings);
-        (account, findings.told().0)
+        let (breaches, notes) = findings.told();
+        (account, breaches, notes)
     }
 
     /// Some breach has each of these texts.

@@ -102,12 +102,6 @@ impl<'a> Ledger<'a> {
         (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
     }
 
-    /// What plans say of a group that only they still know.
-    pub(crate) fn vouched(&self, producer: &str, seq: u64) -> Fate {
-        let known = self.vouched.get(&(producer.to_owned(), seq));
-        known.map_or(Fate::Open, |(fate, _)| *fate)
-    }
-
     /// Whether a record stands before the place where this learner began.
     pub(crate) fn is_before_start(&self, record: RecordId) -> bool {
         let place = (record.incarnation, record.partition);

@@ -65,6 +65,14 @@ impl Mirrors {
                 told.weights_sha256,
                 "the steps' topic",
             );
+            if !listing.plans.contains(&told.version.0) {
+                findings.breach("updates told without a plan", || {
+                    format!(
+                        "learner {name} told the run of update {}, and there is no plan of it",
+                        told.version
+                    )
+                });
+            }
         }
         for (learner, rejection) in &self.rejected {
             if learner == name && rejection.source.is_none() {

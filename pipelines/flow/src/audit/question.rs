@@ -3,11 +3,14 @@
 use std::{fmt, str::FromStr};
 
 use serde::Serialize;
-use vintage_control::{Plan, PlannedGroup, PolicyVersion, RecordId, Rejection};
+use vintage_control::{
+    Incarnation, Offset, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
+    Rejection,
+};
 use vintage_store::Store;
 
 use super::{
-    books::{Books, Group},
+    books::{Books, Group, Look},
     ledger::{Fate, Ledger},
     records::Listing,
 };
@@ -16,7 +19,7 @@ use crate::Result;
 /// What may be asked.
 #[derive(Debug, Clone)]
 pub enum Question {
-    /// Which rollouts trained this update.
+    /// Which rollouts trained this update, numbered from 0: it made the version after it.
     Update(PolicyVersion),
     /// What became of this group.
     Rollout(Rollout),
@@ -29,11 +32,16 @@ pub enum Rollout {
     Number(String, u64),
     /// Its group id.
     Id([u8; 16]),
+    /// One of its records.
+    Record(RecordId),
 }
 
 /// A text that names no group.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} names no group: give PRODUCER/NUMBER, or a group id of 32 hexadecimal digits")]
+#[error(
+    "{0:?} names no group: give PRODUCER/NUMBER, a group id of 32 hexadecimal digits or a UUID, or a \
+     record as INCARNATION/PARTITION/OFFSET"
+)]
 pub struct BadRollout(String);
 
 impl FromStr for Rollout {
@@ -41,12 +49,15 @@ impl FromStr for Rollout {
 
     fn from_str(text: &str) -> Result<Self, BadRollout> {
         let refuse = || BadRollout(text.to_owned());
+        if let Some(record) = record(text) {
+            return Ok(Self::Record(record));
+        }
         if let Some((producer, number)) = text.rsplit_once('/') {
             let number = number.parse().map_err(|_| refuse())?;
             return Ok(Self::Number(producer.to_owned(), number));
         }
         let mut id = [0; 16];
-        hex::decode_to_slice(text, &mut id).map_err(|_| refuse())?;
+        hex::decode_to_slice(text.replace('-', ""), &mut id).map_err(|_| refuse())?;
         Ok(Self::Id(id))
     }
 }
@@ -56,8 +67,30 @@ impl fmt::Display for Rollout {
         match self {
             Self::Number(producer, number) => write!(f, "{producer}/{number}"),
             Self::Id(id) => f.write_str(&hex::encode(id)),
+            Self::Record(record) => write!(
+                f,
+                "{}/{}/{}",
+                record.incarnation, record.partition, record.offset
+            ),
         }
     }
+}
+
+/// `INCARNATION/PARTITION/OFFSET`; no producer of ours has a name of two numbers.
+fn record(text: &str) -> Option<RecordId> {
+    let mut numbers = text.split('/');
+    let mut next = || {
+        numbers
+            .next()
+            .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let (incarnation, partition, offset) = (next()?, next()?, next()?);
+    let record = RecordId {
+        incarnation: Incarnation(incarnation.parse().ok()?),
+        partition: Partition(partition.parse().ok()?),
+        offset: Offset(offset.parse().ok()?),
+    };
+    numbers.next().is_none().then_some(record)
 }
 
 /// What a learner's records answer.
@@ -111,50 +144,137 @@ impl Answer {
 }
 
 impl Question {
-    /// What one learner's records say.
+    /// What one learner's records say, or the books alone while there is none.
     pub(super) async fn ask(
         &self,
         store: &Store,
-        listing: &Listing,
+        learner: &str,
+        listing: Option<&Listing>,
         books: &Books,
         ledger: &Ledger<'_>,
-    ) -> Result<Option<Answer>> {
-        let learner = listing.name.to_string();
+    ) -> Result<Vec<Answer>> {
         match self {
             Self::Update(update) => {
-                let plan: Option<Plan> = store.get_json(&plan_of(listing, *update)).await?;
-                Ok(plan.map(|plan| Answer::Update {
-                    learner,
+                let plan: Option<Plan> = store.get_json(&plan_of(learner, *update)).await?;
+                let answer = plan.map(|plan| Answer::Update {
+                    learner: learner.to_owned(),
                     update: *update,
                     groups: plan.groups,
                     rejections: plan.rejections,
-                }))
+                });
+                Ok(answer.into_iter().collect())
             }
             Self::Rollout(rollout) => {
-                let found = find(books, rollout);
-                let fate = match found {
-                    Some((number, _)) => ledger.fate(number),
-                    None => match rollout {
-                        Rollout::Number(producer, number) => ledger.vouched(producer, *number),
-                        Rollout::Id(_) => Fate::Open,
-                    },
-                };
-                let group = found.map(|(_, group)| group);
-                let told = tell(store, listing, books, ledger, group, fate).await?;
-                Ok(Some(Answer::Rollout {
-                    learner,
+                let answer = |told: Told, record| Answer::Rollout {
+                    learner: learner.to_owned(),
                     rollout: rollout.to_string(),
                     fate: told.fate,
                     update: told.update,
                     reason: told.reason,
                     detail: told.detail,
-                    record: group
-                        .and_then(|group| group.records)
-                        .map(|(first, _)| first),
-                }))
+                    record,
+                };
+                let mut answers = Vec::new();
+                for number in rollout.found(books) {
+                    let group = &books.groups()[number as usize];
+                    let fate = ledger.fate(number);
+                    let told = tell(store, learner, books, ledger, group, fate).await?;
+                    answers.push(answer(told, group.records.map(|(first, _)| first)));
+                }
+                if answers.is_empty() {
+                    let planned = match listing {
+                        Some(listing) => rollout.planned(store, listing).await?,
+                        None => None,
+                    };
+                    let (told, record) = planned.unwrap_or_else(|| (unknown(), None));
+                    answers.push(answer(told, record));
+                }
+                Ok(answers)
             }
         }
     }
+}
+
+impl Rollout {
+    /// Groups of the books that it names: of a producer that numbers again, several.
+    fn found(&self, books: &Books) -> Vec<u32> {
+        match self {
+            Self::Number(producer, seq) => books.find(|group| {
+                group.seq == *seq && books.producer_of(group) == Some(producer.as_str())
+            }),
+            Self::Id(id) => books.find(|group| group.id.as_ref() == Some(id)),
+            Self::Record(record) => match books.look(*record) {
+                Look::There(_, record) => vec![record.group],
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn names(
+        &self,
+        number: (Option<&String>, Option<u64>),
+        group: Option<&String>,
+        records: &[RecordId],
+    ) -> bool {
+        match self {
+            Self::Number(producer, seq) => number == (Some(producer), Some(*seq)),
+            Self::Id(id) => group.is_some_and(|group| *group == hex::encode(id)),
+            Self::Record(record) => records.contains(record),
+        }
+    }
+
+    /// What plans say of a group that neither log nor archive holds any more, or that is out of an
+    /// archive of another run.
+    async fn planned(
+        &self,
+        store: &Store,
+        listing: &Listing,
+    ) -> Result<Option<(Told, Option<RecordId>)>> {
+        let learner = listing.name.as_str();
+        for &update in &listing.plans {
+            let update = PolicyVersion(update);
+            // One that cannot be read is told of as a breach.
+            let Ok(Some(plan)) = store.get_json::<Plan>(&plan_of(learner, update)).await else {
+                continue;
+            };
+            let out_of = |source: &Option<String>| match source {
+                Some(topic) => format!(", out of the archive of {topic}"),
+                None => "; neither log nor archive holds it any more".to_owned(),
+            };
+            for group in &plan.groups {
+                let number = (Some(&group.producer), Some(group.producer_seq));
+                if self.names(number, Some(&group.group), &group.records) {
+                    let detail = format!("update {update} trained it{}", out_of(&group.source));
+                    let told = Told {
+                        update: Some(update),
+                        ..Told::simple("trained", detail)
+                    };
+                    return Ok(Some((told, group.records.first().copied())));
+                }
+            }
+            for refused in &plan.rejections {
+                let number = (refused.producer.as_ref(), refused.producer_seq);
+                if refused.reason != RejectReason::Duplicate
+                    && self.names(number, refused.group.as_ref(), &refused.records)
+                {
+                    let told = Told {
+                        update: Some(update),
+                        reason: Some(refused.reason.as_str()),
+                        ..Told::simple("rejected", refused.detail.clone())
+                    };
+                    return Ok(Some((told, refused.records.first().copied())));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn unknown() -> Told {
+    Told::simple(
+        "unknown",
+        "no journal, log, archive or plan knows it".to_owned(),
+    )
 }
 
 struct Told {
@@ -164,59 +284,58 @@ struct Told {
     detail: String,
 }
 
+impl Told {
+    fn simple(fate: &'static str, detail: String) -> Self {
+        Self {
+            fate,
+            update: None,
+            reason: None,
+            detail,
+        }
+    }
+}
+
 async fn tell(
     store: &Store,
-    listing: &Listing,
+    learner: &str,
     books: &Books,
     ledger: &Ledger<'_>,
-    group: Option<&Group>,
+    group: &Group,
     fate: Fate,
 ) -> Result<Told> {
-    let simple = |fate, detail: String| Told {
-        fate,
-        update: None,
-        reason: None,
-        detail,
-    };
-    Ok(match (fate, group) {
-        (Fate::Trained(update), _) => Told {
+    Ok(match fate {
+        Fate::Trained(update) => Told {
             update: Some(update),
-            ..simple("trained", format!("update {update} trained it"))
+            ..Told::simple("trained", format!("update {update} trained it"))
         },
-        (Fate::Rejected(update, reason), _) => {
-            let plan: Option<Plan> = store.get_json(&plan_of(listing, update)).await?;
-            let of = |rejection: &&Rejection| match group {
-                Some(group) => {
-                    rejection.producer.as_deref() == books.producer_of(group)
-                        && rejection.producer_seq == Some(group.seq)
-                        && rejection.reason == reason
-                }
-                None => false,
+        Fate::Rejected(update, reason) => {
+            let plan: Option<Plan> = store.get_json(&plan_of(learner, update)).await?;
+            let (first, last) = group.records.unzip();
+            let of = |rejection: &&Rejection| {
+                let named = rejection.records.iter();
+                let mut named = named.map(|record| Some(*record));
+                let here = named.any(|record| record == first || record == last);
+                let number = rejection.producer.as_deref() == books.producer_of(group)
+                    && rejection.producer_seq == Some(group.seq);
+                rejection.reason == reason && (here || (number && first.is_none()))
             };
-            let detail = plan
-                .as_ref()
-                .and_then(|plan| plan.rejections.iter().find(of));
+            let refused = plan.as_ref();
+            let refused = refused.and_then(|plan| plan.rejections.iter().find(of));
+            let detail = refused.map_or_else(String::new, |refused| refused.detail.clone());
             Told {
                 update: Some(update),
                 reason: Some(reason.as_str()),
-                ..simple(
-                    "rejected",
-                    detail.map_or_else(String::new, |rejection| rejection.detail.clone()),
-                )
+                ..Told::simple("rejected", detail)
             }
         }
-        (Fate::Open, None) => simple(
-            "unknown",
-            "no journal, log, archive or plan knows it".to_owned(),
-        ),
-        (Fate::Open, Some(group)) => match group.records {
-            None => simple(
+        Fate::Open => match group.records {
+            None => Told::simple(
                 "lost",
                 "its producer's journal says the log acknowledged it; neither log nor archive \
                  holds it"
                     .to_owned(),
             ),
-            Some((_, last)) if ledger.is_before_start(last) => simple(
+            Some((_, last)) if ledger.is_before_start(last) => Told::simple(
                 "before_start",
                 "it stands before the place where this learner began to read".to_owned(),
             ),
@@ -227,25 +346,14 @@ async fn tell(
                 } else {
                     "it is whole, and no plan has taken it yet".to_owned()
                 };
-                simple("in_flight", detail)
+                Told::simple("in_flight", detail)
             }
         },
     })
 }
 
-fn find<'a>(books: &'a Books, rollout: &Rollout) -> Option<(u32, &'a Group)> {
-    let number = match rollout {
-        Rollout::Number(producer, number) => books.number(producer, *number)?,
-        Rollout::Id(id) => {
-            let of = |group: &Group| group.id.as_ref() == Some(id);
-            books.groups().iter().position(of)? as u32
-        }
-    };
-    Some((number, &books.groups()[number as usize]))
-}
-
-fn plan_of(listing: &Listing, update: PolicyVersion) -> String {
-    format!("plans/{}/{update}.json", listing.name)
+fn plan_of(learner: &str, update: PolicyVersion) -> String {
+    format!("plans/{learner}/{update}.json")
 }
 
 #[cfg(test)]
@@ -258,6 +366,15 @@ mod tests {
         assert_eq!(number, Rollout::Number("local-1a".to_owned(), 7));
         let id = "00112233445566778899aabbccddeeff";
         assert_eq!(id.parse::<Rollout>().unwrap().to_string(), id);
+        let uuid = "00112233-4455-6677-8899-aabbccddeeff";
+        assert_eq!(uuid.parse::<Rollout>().unwrap().to_string(), id);
+        let record: Rollout = "1/2/40".parse().unwrap();
+        assert!(matches!(record, Rollout::Record(at) if at.offset == Offset(40)));
+        assert_eq!(record.to_string(), "1/2/40");
+        assert_eq!(
+            "a/2/40".parse::<Rollout>().unwrap(),
+            Rollout::Number("a/2".to_owned(), 40)
+        );
         for bad in ["", "7", "local-1a/", "local-1a/x", "00112233"] {
             assert!(bad.parse::<Rollout>().is_err(), "{bad:?}");
         }

@@ -96,7 +96,7 @@ async fn file_of(
     let footer = file.footer.clone();
     let path = file.path.clone();
     let (mut messages, mut rows, mut quarantined, mut outside) = (0, 0, 0, 0);
-    let mut count = |told: &Told<'_>, findings: &mut Findings| {
+    let mut count = |told: &Told, findings: &mut Findings| {
         messages += 1;
         rows += u64::from(told.rows.unwrap_or(0));
         quarantined += u64::from(told.rows.is_none());
@@ -110,7 +110,7 @@ async fn file_of(
             let rows = message.rows.as_ref().ok();
             let told = Told {
                 record: message.record,
-                headers: message.headers.as_ref().ok(),
+                identity: message.identity.clone(),
                 rows: rows.map(|rows| rows.len() as u32),
                 crc32c: message.payload_crc32c,
                 content: rows.map(|rows| content_sha256([rows])),
@@ -149,13 +149,13 @@ pub(super) async fn topic(
 ) -> Result<()> {
     let told = through(bus, topic, "audit", |record| {
         let read = source::read(life, record);
-        let (headers, rows) = match &read.message {
-            Ok((headers, rows)) => (Some(headers), Some(rows)),
-            Err(unreadable) => (unreadable.headers.as_ref(), None),
+        let (identity, rows) = match &read.message {
+            Ok((headers, rows)) => (headers.into(), Some(rows)),
+            Err(bad) => (bad.identity.clone(), None),
         };
         let told = Told {
             record: read.record,
-            headers,
+            identity,
             rows: rows.map(|rows| rows.len() as u32),
             crc32c: record.payload.as_ref().map(|_| read.crc32c),
             content: rows.filter(|_| deep).map(|rows| content_sha256([rows])),
@@ -170,6 +170,13 @@ pub(super) async fn topic(
         findings.note("ends of the log that did not come", || {
             format!("topic {topic} gave nothing of partition {partition} from offset {offset} on")
         });
+    }
+    if !read.marks.is_empty() {
+        for withheld in bus.withheld(topic).await? {
+            findings.note("records that cannot be read yet", || {
+                format!("topic {topic} {withheld}")
+            });
+        }
     }
     if read.marks.is_empty() {
         findings.note("no topic", || {

@@ -1,6 +1,6 @@
 //! A learner's control records: listed early, read late, told to its ledger in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use vintage_control::{
@@ -20,9 +20,22 @@ pub(super) struct Listing {
     checkpoints: BTreeSet<u64>,
 }
 
-impl Listing {
-    /// Every learner, or one. Plans are listed last: what follows from a plan is there after it.
-    pub(super) async fn all(store: &Store, only: Option<&Name>) -> Result<Vec<Self>> {
+/// What all learners had left.
+#[derive(Debug)]
+pub(super) struct Listings {
+    pub(super) learners: Vec<Listing>,
+    /// Everybody who left a record, whoever was asked for.
+    pub(super) everybody: Vec<Name>,
+    /// Versions after 0 that weights or evaluations tell of: lineage, version, record.
+    made: Vec<(Name, u64, String)>,
+}
+
+impl Listings {
+    /// Of every learner, or of one. Plans are listed last: what follows from a plan is there after
+    /// it.
+    pub(super) async fn read(store: &Store, only: Option<&Name>) -> Result<Self> {
+        let weights = store.list("weights").await?;
+        let evaluations = store.list("evaluations").await?;
         let checkpoints = store.list("checkpoints").await?;
         let results = store.list("results").await?;
         let plans = store.list("plans").await?;
@@ -30,33 +43,83 @@ impl Listing {
             let paths = paths.iter();
             paths.filter_map(|path| parse(path, kind, end)).collect()
         };
+        let made = |paths: &[String], kind: &str, end: &str| -> Vec<(Name, u64, String)> {
+            let made = paths.iter().filter_map(|path| {
+                let (policy, version) = parse(path, kind, end)?;
+                Some((policy, version, path.clone()))
+            });
+            made.filter(|(_, version, _)| *version > 0).collect()
+        };
+        let published = made(&weights, "weights/", "/manifest.json");
+        let evaluated = made(&evaluations, "evaluations/", ".json");
         let checkpoints = of(&checkpoints, "checkpoints/", "/manifest.json");
         let results = of(&results, "results/", ".json");
         let plans = of(&plans, "plans/", ".json");
         let everybody = [&checkpoints, &results, &plans];
-        let names: BTreeSet<_> = everybody
+        let everybody: BTreeSet<_> = everybody
             .iter()
-            .flat_map(|of| of.iter().map(|(n, _)| n))
+            .flat_map(|of| of.iter().map(|(n, _)| n.clone()))
             .collect();
-        let listed = names
-            .into_iter()
+        let listed = everybody
+            .iter()
             .filter(|name| only.is_none_or(|only| only == *name));
-        Ok(listed
-            .map(|name| {
-                let mine = |all: &[(Name, u64)]| {
-                    all.iter()
-                        .filter(|(of, _)| of == name)
-                        .map(|(_, version)| *version)
-                        .collect()
-                };
-                Self {
-                    name: name.clone(),
-                    plans: mine(&plans),
-                    results: mine(&results),
-                    checkpoints: mine(&checkpoints),
-                }
-            })
-            .collect())
+        let learners = listed.map(|name| {
+            let mine = |all: &[(Name, u64)]| {
+                all.iter()
+                    .filter(|(of, _)| of == name)
+                    .map(|(_, version)| *version)
+                    .collect()
+            };
+            Listing {
+                name: name.clone(),
+                plans: mine(&plans),
+                results: mine(&results),
+                checkpoints: mine(&checkpoints),
+            }
+        });
+        Ok(Self {
+            learners: learners.collect(),
+            made: published.into_iter().chain(evaluated).collect(),
+            everybody: everybody.into_iter().collect(),
+        })
+    }
+
+    /// Whether nothing was left by anybody.
+    pub(super) fn tell_nothing(&self) -> bool {
+        self.everybody.is_empty() && self.made.is_empty()
+    }
+
+    /// Every version of a lineage was made by a plan of the learner that trains it.
+    pub(super) fn made_by_plans(
+        &self,
+        trained: &BTreeMap<String, &Listing>,
+        all_learners: bool,
+        findings: &mut Findings,
+    ) {
+        for (policy, version, record) in &self.made {
+            let made = match trained.get(policy.as_str()) {
+                Some(by) => by.plans.contains(&(version - 1)),
+                None => !all_learners,
+            };
+            if !made {
+                findings.breach("versions without a plan", || {
+                    format!(
+                        "{record}: there is a version {version} of {policy}, and no plan of update \
+                         {} that made it",
+                        version - 1
+                    )
+                });
+            }
+        }
+    }
+}
+
+impl Listing {
+    /// Updates numbered below this are recorded.
+    pub(super) fn end(&self) -> u64 {
+        let updates = [&self.plans, &self.results].map(|of| of.last().map_or(0, |last| last + 1));
+        let checkpoint = self.checkpoints.last().copied().unwrap_or(0);
+        updates.into_iter().fold(checkpoint, u64::max)
     }
 
     /// Tells the ledger everything, version by version.
@@ -153,6 +216,27 @@ fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
             )
         },
     );
+}
+
+/// Reads every published version of every lineage, and compares it with its manifest.
+pub(super) async fn weights(store: &Store, findings: &mut Findings) -> Result<()> {
+    let paths = store.list("weights").await?;
+    let lineage = |path: &String| -> Option<Name> {
+        let (name, _) = path.strip_prefix("weights/")?.split_once('/')?;
+        name.parse().ok()
+    };
+    let lineages: BTreeSet<_> = paths.iter().filter_map(lineage).collect();
+    for policy in lineages {
+        let weights = Weights::new(store.clone(), policy);
+        for version in weights.versions().await? {
+            for fault in weights.check(version).await? {
+                findings.breach("files of versions that are not as published", || {
+                    fault.to_string()
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The digests under which a lineage's versions are published.

@@ -64,6 +64,90 @@ fn a_hole_in_the_numbers_of_a_producer_without_a_journal() {
     assert!(account.total.balances());
 }
 
+/// A record that is refused for a slip in one header is its producer's all the same: counted as
+/// nobody's, its number would be lost besides.
+#[test]
+fn a_record_with_a_bad_header_is_its_producers() {
+    let mut case = clean();
+    case.acknowledged = None;
+    case.archived[2].decodes = false;
+    case.plan(0).rejections[0].reason = RejectReason::BadHeaders;
+    case.mirrored.clear();
+    let (account, breaches) = case.audited();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    assert_eq!((account.total.produced, account.total.lost), (6, 0));
+    // Plans did not always say whose it is.
+    case.plan(0).rejections[0].producer = None;
+    case.plan(0).rejections[0].producer_seq = None;
+    let (again, breaches) = case.audited();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    assert_eq!(again, account);
+    // Nor do headers: that it is the producer's is enough, or that it has the number.
+    for (seq, named) in [(None, true), (Some(2), false)] {
+        let mut case = case.clone();
+        (case.archived[2].seq, case.archived[2].named) = (seq, named);
+        case.plan(1).rejections.clear();
+        case.archived[6] = case.archived[7].clone();
+        case.archived[6].offset = 6;
+        case.archived.truncate(7);
+        case.claimed[1].1 = 7;
+        case.checkpoint.partitions[0].resume = Offset(5);
+        case.checkpoint.waiting.clear();
+        *case.plan(1) = plan(1, &[(3, &[3, 4])], &[(Some(1), 5, RejectReason::Duplicate)]);
+        case.checkpoint.groups_rejected = 1;
+        let window = ProducerWindow {
+            next: 2,
+            above: vec![3],
+            ..ProducerWindow::default()
+        };
+        case.checkpoint.producers = [("p".to_owned(), window)].into();
+        let (account, breaches, notes) = case.told();
+        assert!(breaches.is_empty(), "{breaches:#?}");
+        assert_eq!((account.total.produced, account.total.lost), (5, 0));
+        let told = notes
+            .iter()
+            .any(|note| note.contains("1 records of producer p"));
+        assert!(told, "{notes:?}");
+    }
+}
+
+#[test]
+fn a_producer_that_numbers_again() {
+    // The last two records are of other groups, under numbers that are trained.
+    let mut case = clean();
+    case.archived[6] = entry(6, 0);
+    case.archived[6].other = Some(70);
+    case.archived[7] = entry(7, 1);
+    case.archived[7].other = Some(71);
+    case.acknowledged = None;
+    let refused = [
+        (Some(1), 5, RejectReason::Duplicate),
+        (Some(0), 6, RejectReason::Renumbered),
+        (Some(1), 7, RejectReason::Renumbered),
+    ];
+    *case.plan(1) = plan(1, &[(3, &[3, 4])], &refused);
+    case.checkpoint.groups_rejected = 3;
+    case.checkpoint.waiting.clear();
+    let (account, breaches, notes) = case.told();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    let counts = &account.total;
+    assert_eq!((counts.produced, counts.duplicated), (6, 1));
+    assert_eq!(counts.rejected["renumbered"], 2);
+    assert!(
+        notes[0].contains("producer p numbers again: 2"),
+        "{notes:?}"
+    );
+    // Before they were told apart, they were refused as copies, which count nowhere.
+    for rejection in &mut case.plan(1).rejections {
+        rejection.reason = RejectReason::Duplicate;
+    }
+    case.checkpoint.groups_rejected = 1;
+    let (account, breaches) = case.audited();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    assert_eq!(account.total.rejected["duplicate"], 2);
+    assert!(account.total.balances());
+}
+
 #[test]
 fn a_group_trained_twice() {
     let mut case = clean();

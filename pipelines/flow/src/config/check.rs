@@ -3,7 +3,10 @@
 use vintage_control::AlgorithmName;
 use vintage_model::Place;
 
-use super::{LoraConfig, RunConfig, Settings, SourceKind, Start, Violation, secret::is_reference};
+use super::{
+    LoraConfig, RunConfig, Settings, SourceKind, Start, Violation, pretrained, resolve::Derived,
+    secret::is_reference,
+};
 
 impl Settings for RunConfig {
     const PATHS: &'static [&'static str] = &[
@@ -11,8 +14,20 @@ impl Settings for RunConfig {
         "prompts.train",
         "prompts.heldout",
         "learner.archive",
+        "rollout.reward.directory",
         "store",
     ];
+    const COMMANDS: &'static [(&'static str, &'static str)] =
+        &[("rollout.reward.command", "rollout.reward.directory")];
+    // Certificates, key stores and tickets of librdkafka, and tokens of a store.
+    const PATH_OPTIONS: &'static [(&'static str, &'static [&'static str])] = &[
+        ("broker_options", &[".location", ".keytab", ".file"]),
+        ("store_options", &["_file"]),
+    ];
+
+    fn derived(&self) -> Vec<Derived> {
+        pretrained::derived(self)
+    }
 
     fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Key, Origin};
+use super::{ENV_PREFIX, Key, Origin};
 
 /// Why the configuration could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,11 @@ pub enum SettingFault {
         /// The nearest names there are.
         near: Vec<Key>,
     },
+    /// The name is that of an environment variable that is not spelt as a setting is.
+    Variable {
+        /// The settings that may be meant.
+        near: Vec<Key>,
+    },
     /// The name is that of a section.
     IsSection {
         /// A setting of that section.
@@ -106,6 +111,11 @@ impl fmt::Display for Problem {
         let Self { key, origin, fault } = self;
         match fault {
             SettingFault::Unknown { .. } => write!(f, "unknown setting: {key} ({origin})"),
+            SettingFault::Variable { .. } => write!(
+                f,
+                "the variable {origin} sets nothing: settings begin with {ENV_PREFIX}, and have two \
+                 underscores between section and key"
+            ),
             SettingFault::IsSection { .. } => {
                 write!(f, "{key} is a section, not a setting ({origin})")
             }
@@ -134,6 +144,16 @@ impl Problem {
             SettingFault::Unknown { near } => {
                 let near: Vec<_> = near.iter().map(ToString::to_string).collect();
                 Some(format!("did you mean {}?", near.join(" or ")))
+            }
+            SettingFault::Variable { near } => {
+                let spelt =
+                    |key: &Key| format!("{ENV_PREFIX}{}", key.parts().join("__").to_uppercase());
+                let near: Vec<_> = near.iter().map(spelt).collect();
+                Some(if near.is_empty() {
+                    format!("for example {ENV_PREFIX}LEARNER__STEPS=100, or unset it")
+                } else {
+                    format!("did you mean {}?", near.join(" or "))
+                })
             }
             SettingFault::IsSection { example } => {
                 Some(format!("name a setting of it, such as {example}"))

@@ -36,6 +36,8 @@ pub(super) struct Assignment {
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     pub(super) assignments: Vec<Assignment>,
+    /// Variables that are no settings, and may have been meant for one.
+    pub(super) near_misses: Vec<String>,
 }
 
 impl Layers {
@@ -111,14 +113,20 @@ impl Layers {
     }
 
     /// Adds every variable that begins with [`ENV_PREFIX`]: `VINTAGE__LEARNER__STEPS=100` sets
-    /// `learner.steps`.
+    /// `learner.steps`. Those that begin with one underscore alone, or in small letters, are
+    /// refused by [`Layers::resolve`] where they say the words of a setting or of its section.
     #[must_use]
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut vars: Vec<_> = vars
+        let (mut vars, others): (Vec<_>, Vec<_>) = vars
             .into_iter()
-            .filter(|(name, _)| name.starts_with(ENV_PREFIX))
-            .collect();
+            .partition(|(name, _)| name.starts_with(ENV_PREFIX));
         vars.sort();
+        // With one underscore of the two.
+        let begun = &ENV_PREFIX[..ENV_PREFIX.len() - 1];
+        let begun = |name: &String| name.to_uppercase().starts_with(begun);
+        let others = others.into_iter().map(|(name, _)| name);
+        self.near_misses.extend(others.filter(begun));
+        self.near_misses.sort();
         for (name, value) in vars {
             let parts = name[ENV_PREFIX.len()..].split("__").map(str::to_lowercase);
             self.push(

@@ -8,6 +8,7 @@ mod layers;
 mod learner;
 mod origin;
 pub mod presets;
+mod pretrained;
 mod resolve;
 mod resume;
 mod rollout;
@@ -20,13 +21,14 @@ mod start;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod variable;
 
 pub use error::{Change, ConfigError, Problem, SettingFault};
 pub use key::Key;
 pub use layers::{ENV_PREFIX, Layers};
 pub use learner::{LearnerConfig, LoraConfig, SourceKind};
 pub use origin::Origin;
-pub use resolve::{Resolved, Settings, Violation};
+pub use resolve::{Derived, Resolved, Settings, Violation};
 pub use rollout::{GateConfig, PromptsConfig, RolloutConfig};
 pub use run::RunConfig;
 pub use sections::{

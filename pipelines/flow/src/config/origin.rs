@@ -5,6 +5,8 @@ use std::{fmt, path::PathBuf};
 pub enum Origin {
     /// The value in code, which `presets/default.toml` documents.
     Default,
+    /// A value in code for what is trained, in words.
+    Derived(&'static str),
     /// A preset that ships with the program.
     Preset {
         /// Its name.
@@ -33,6 +35,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Derived(why) => f.write_str(why),
             Self::Preset { name, line } => write!(f, "preset {name}:{line}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Recorded(text) | Self::Env(text) => f.write_str(text),

@@ -1,6 +1,9 @@
 //! From layers to one struct: names checked, types checked, ranges checked, all at once.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -8,16 +11,37 @@ use super::{
     ConfigError, Key, Layers, Origin, Problem, RunConfig, SettingFault,
     layers::{Assignment, Written},
     schema::{Kind, Schema},
-    suggest,
+    secret::is_reference,
+    suggest, variable,
 };
 
 /// A struct of settings that layers resolve to.
 pub trait Settings: Serialize + DeserializeOwned + Default {
     /// Settings that are paths; relative ones are made absolute.
     const PATHS: &'static [&'static str];
+    /// Lists of words that are run, each with the setting that says in which folder.
+    const COMMANDS: &'static [(&'static str, &'static str)];
+    /// Tables of options of which some are paths, with the endings of the names of those.
+    const PATH_OPTIONS: &'static [(&'static str, &'static [&'static str])];
 
     /// What is wrong with the values beyond their types.
     fn violations(&self) -> Vec<Violation>;
+
+    /// Defaults that other settings change.
+    fn derived(&self) -> Vec<Derived> {
+        Vec::new()
+    }
+}
+
+/// A default that differs because of other settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    /// The setting, dotted.
+    pub key: &'static str,
+    /// Its value where nobody sets it.
+    pub value: toml::Value,
+    /// Why, as its origin.
+    pub why: &'static str,
 }
 
 /// A value that cannot be used, though its type is right.
@@ -53,35 +77,129 @@ impl Layers {
     pub fn resolve<T: Settings>(self) -> Result<Resolved<T>, ConfigError> {
         let schema = Schema::of::<T>();
         let mut entries = defaults(&T::default(), &schema);
-        let mut problems = Vec::new();
+        let near_misses = self.near_misses.iter();
+        let mut problems: Vec<_> = near_misses
+            .filter_map(|name| variable::misspelt(name, &schema))
+            .collect();
+        let mut place = None;
         for assignment in self.assignments {
-            let origin = assignment.origin.clone();
+            let (origin, base) = (assignment.origin.clone(), assignment.base.clone());
             match interpret::<T>(assignment, &schema) {
                 Ok((key, value)) => {
+                    place = command_folder::<T>(&key, value.as_ref(), base, &entries).or(place);
                     entries.insert(key, Entry { value, origin });
                 }
                 Err(problem) => problems.push(*problem),
             }
         }
         refuse(problems)?;
-        let config: T = assemble(&entries)
-            .and_then(|table| {
-                serde_path_to_error::deserialize(toml::Value::Table(table))
-                    .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))
-            })
-            .map_err(|(path, why)| bad_value(&entries, &path, why))
-            .map_err(|problem| ConfigError::Settings(vec![problem]))?;
+        if let Some(place) = place {
+            place.record(&mut entries);
+        }
+        Resolved::of(entries, schema)
+    }
+}
+
+impl<T: Settings> Resolved<T> {
+    /// The settings of `entries`, whose defaults fit one another.
+    fn of(mut entries: BTreeMap<Key, Entry>, schema: Schema) -> Result<Self, ConfigError> {
+        let mut config: T = deserialize(&entries)?;
+        let derived = config.derived();
+        if !derived.is_empty() {
+            for Derived { key, value, why } in derived {
+                let entry = entries.get_mut(&Key::new(key.split('.')));
+                let unset = |entry: &&mut Entry| {
+                    matches!(entry.origin, Origin::Default | Origin::Derived(_))
+                };
+                if let Some(entry) = entry.filter(unset) {
+                    *entry = Entry {
+                        value: Some(value),
+                        origin: Origin::Derived(why),
+                    };
+                }
+            }
+            config = deserialize(&entries)?;
+        }
         let violations = config.violations().into_iter();
         refuse(
             violations
                 .map(|v| bad_value(&entries, v.key, v.why))
                 .collect(),
         )?;
-        Ok(Resolved {
+        Ok(Self {
             config,
             entries,
             schema,
         })
+    }
+
+    /// The same once more: defaults may depend on files that were not there yet.
+    ///
+    /// # Errors
+    /// As [`Layers::resolve`].
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        Self::of(self.entries.clone(), self.schema.clone())
+    }
+}
+
+fn deserialize<T: Settings>(entries: &BTreeMap<Key, Entry>) -> Result<T, ConfigError> {
+    assemble(entries)
+        .and_then(|table| {
+            serde_path_to_error::deserialize(toml::Value::Table(table))
+                .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))
+        })
+        .map_err(|(path, why)| bad_value(entries, &path, why))
+        .map_err(|problem| ConfigError::Settings(vec![problem]))
+}
+
+/// Where a command that an assignment gives runs: the folder of the file that gives it, where a word
+/// of it is a file there, and else the working directory. `None` where it is no command, or the
+/// one there was, which goes on where it ran.
+fn command_folder<T: Settings>(
+    key: &Key,
+    value: Option<&toml::Value>,
+    base: Option<PathBuf>,
+    entries: &BTreeMap<Key, Entry>,
+) -> Option<Place> {
+    let name = key.to_string();
+    let (_, setting) = T::COMMANDS.iter().find(|(command, _)| *command == name)?;
+    let words = value?.as_array().filter(|words| !words.is_empty())?;
+    if entries.get(key)?.value.as_ref() == value {
+        return None;
+    }
+    let is_there = |base: &PathBuf| {
+        let mut words = words.iter().filter_map(toml::Value::as_str);
+        words.any(|word| base.join(word).is_file())
+    };
+    Some(Place {
+        command: key.clone(),
+        setting: Key::parse(setting)?,
+        folder: base.filter(is_there).unwrap_or_default(),
+    })
+}
+
+/// Where a command runs, and the setting that says so.
+struct Place {
+    command: Key,
+    setting: Key,
+    folder: PathBuf,
+}
+
+impl Place {
+    /// Records it with the origin of the command, unless the setting is set.
+    fn record(self, entries: &mut BTreeMap<Key, Entry>) {
+        let Some(origin) = entries.get(&self.command).map(|entry| entry.origin.clone()) else {
+            return;
+        };
+        let folder = absolute(".", Some(&self.folder));
+        if let Some(entry) = entries.get_mut(&self.setting)
+            && entry.value.is_none()
+        {
+            *entry = Entry {
+                value: Some(toml::Value::String(folder)),
+                origin,
+            };
+        }
     }
 }
 
@@ -172,7 +290,13 @@ fn interpret<T: Settings>(
                 }
                 Written::Toml(other) => other.to_string(),
             };
-            Ok((name.child(&rest.join(".")), Some(toml::Value::String(text))))
+            let option = rest.join(".");
+            let text = if is_path_option::<T>(&name, &option) {
+                path_option(&text, base.as_deref())
+            } else {
+                text
+            };
+            Ok((name.child(&option), Some(toml::Value::String(text))))
         }
         (kind, [_, ..]) => Err(fail(wrong_type("a table", kind))),
         (kind, []) => {
@@ -248,6 +372,25 @@ fn typed(value: toml::Value, kind: &Kind) -> Option<toml::Value> {
         | (Kind::Map, Value::Table(_)) => Some(value),
         _ => None,
     }
+}
+
+fn is_path_option<T: Settings>(table: &Key, option: &str) -> bool {
+    let table = table.to_string();
+    let known = T::PATH_OPTIONS.iter().filter(|(name, _)| *name == table);
+    known
+        .flat_map(|(_, ends)| *ends)
+        .any(|end| option.ends_with(end))
+}
+
+/// A path as [`absolute`] makes it. What is written as `env:` or `file:` is read where it is used,
+/// and librdkafka's `probe` is no path.
+fn path_option(text: &str, base: Option<&Path>) -> String {
+    if text.is_empty() || text == "probe" || is_reference(text) {
+        return text.to_owned();
+    }
+    // Before there were such options they always started from the working directory.
+    let base = base.filter(|base| base.join(text).exists());
+    absolute(text, base)
 }
 
 fn absolute(text: &str, base: Option<&Path>) -> String {

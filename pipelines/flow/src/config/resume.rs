@@ -6,7 +6,7 @@ use super::{Change, ConfigError, Key, RunConfig};
 
 /// Settings that change nothing about what was trained so far, nor about what its plans mean.
 /// A whole section is named by its own key.
-const SAFE: [&str; 9] = [
+const SAFE: [&str; 11] = [
     "learner.steps",
     "learner.recompute",
     "learner.keep_versions",
@@ -15,7 +15,10 @@ const SAFE: [&str; 9] = [
     "archive",
     "evaluation",
     "metrics",
+    "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
+    // A topic may grow; how many partitions it has is read from it.
+    "topics.partitions",
 ];
 
 /// Settings in which a learner may differ from the run whose rollouts it reads: how it trains and

@@ -17,8 +17,8 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// Seeds warm start, prompt order, sampling and evaluation. Prompts and samples of a producer's
-    /// further lives, and of every `vintage rollout`, are also the life's own, but for `gate.exact`.
+    /// Seeds warm start, prompt order, sampling and evaluation. Samples of a producer's further
+    /// lives, and of every `vintage rollout`, are also the life's own, but for `gate.exact`.
     pub seed: u64,
     /// Name of the run: part of its topic names.
     pub run: Name,

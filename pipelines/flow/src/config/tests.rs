@@ -4,6 +4,8 @@ use vintage_control::AlgorithmName;
 
 use super::*;
 
+mod places;
+
 fn key(text: &str) -> Key {
     Key::parse(text).expect("a key")
 }

@@ -184,6 +184,14 @@ async fn old_run() -> Place {
     place
 }
 
+/// Prompts of the lead's groups that the log still holds: producer p's 4 to 7.
+const ASKED: [(&str, u64); 4] = [
+    ("prompt-4", 1),
+    ("prompt-5", 1),
+    ("prompt-6", 1),
+    ("prompt-7", 1),
+];
+
 /// Producer p: 0, 2 and 3 expired, 4 to 7 in the log; gone: 2 expired; late: 3 expired; q: 1.
 fn expected() -> GateBase {
     let filled = Filled {
@@ -192,6 +200,8 @@ fn expected() -> GateBase {
     };
     GateBase {
         published_before: 7 + 2 + 3 + 1,
+        asked: ASKED.map(|(id, groups)| (id.to_owned(), groups)).into(),
+        unnamed: 3 + 2 + 3,
         filled: BTreeMap::from([(7, filled)]),
     }
 }

@@ -8,8 +8,6 @@ use vintage_control::UpdateResult;
 const WINDOW: f64 = 10.0;
 /// And over at least this many updates, where one takes long.
 const LEAST: usize = 8;
-/// One update may well find groups that are all right or all wrong; so many are no accident.
-const IDLE: u64 = 5;
 
 /// What the recent updates add up to.
 pub(super) struct Pace {
@@ -20,8 +18,6 @@ pub(super) struct Pace {
     pub(super) groups: u64,
     samples: VecDeque<Sampled>,
     done: u64,
-    /// Updates in a row that changed nothing.
-    idle: u64,
     recent: VecDeque<Recent>,
 }
 
@@ -49,7 +45,6 @@ impl Pace {
             groups: 0,
             samples: VecDeque::new(),
             done: 0,
-            idle: 0,
             recent: VecDeque::new(),
         }
     }
@@ -80,35 +75,6 @@ impl Pace {
         {
             self.recent.pop_front();
         }
-    }
-
-    /// Why training stands still, told once: as soon as some updates in a row had nothing to learn
-    /// from.
-    pub(super) fn stands_still(&mut self, result: &UpdateResult) -> Option<String> {
-        if result.skipped.is_none() && result.grad_norm != 0.0 {
-            self.idle = 0;
-            return None;
-        }
-        self.idle += 1;
-        if self.idle != IDLE {
-            return None;
-        }
-        let why = match &result.skipped {
-            Some(why) => why.clone(),
-            None if result.masked_tokens == result.tokens => {
-                "every token is masked: its log-ratio is beyond what algorithm.m2_threshold allows"
-                    .to_owned()
-            }
-            None => format!(
-                "the answers of each group have one reward (mean {:.3}), so that none is to be \
-                 preferred: look at rollout.reward, at the prompts, and at what the model answers \
-                 (vintage inspect DIR)",
-                result.reward
-            ),
-        };
-        Some(format!(
-            "nothing was learned from the last {IDLE} updates: {why}"
-        ))
     }
 
     pub(super) fn published(&mut self, tokens: u64, reward: f64, seconds: f64) {
@@ -152,29 +118,36 @@ impl Pace {
         (span > 0.0 && count > 0.0).then(|| count / span)
     }
 
-    /// Reward, accuracy, staleness, masked share and token rate in one line.
+    /// Reward, staleness and masked share of the last update, the reward's mean over the window,
+    /// accuracy and token rate, in one line.
     pub(super) fn quality(&self, now: f64) -> String {
-        let sum = |value: fn(&Recent) -> f64| self.recent.iter().map(value).sum::<f64>();
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
-        let tokens = sum(|update| update.tokens);
-        let reward = share(sum(|update| update.reward), self.recent.len() as f64);
-        let staleness = share(sum(|update| update.staleness), tokens);
-        let stalest = self
-            .recent
-            .iter()
-            .map(|update| update.max_staleness)
-            .max()
-            .unwrap_or(0);
-        let masked = 100.0 * share(sum(|update| update.masked), tokens);
         let later: f64 = self.recent.iter().skip(1).map(|update| update.tokens).sum();
         let rate = self.per_second(now, later);
-        let mut parts = vec![format!("reward {reward:.3}")];
+        let mut parts = Vec::new();
+        if let Some(last) = self.recent.back() {
+            let updates = self.recent.len();
+            let sum: f64 = self.recent.iter().map(|update| update.reward).sum();
+            let mean = if updates > 1 {
+                format!(" (mean of {updates}: {:.3})", sum / updates as f64)
+            } else {
+                String::new()
+            };
+            parts.push(format!("reward {:.3}{mean}", last.reward));
+        }
         parts.extend(
             self.accuracy
                 .map(|share| format!("accuracy {:.1} %", 100.0 * share)),
         );
-        parts.push(format!("staleness {staleness:.1} (max {stalest})"));
-        parts.push(format!("masked {masked:.1} %"));
+        if let Some(last) = self.recent.back() {
+            let staleness = share(last.staleness, last.tokens);
+            parts.push(format!(
+                "staleness {staleness:.1} (max {})",
+                last.max_staleness
+            ));
+            let masked = 100.0 * share(last.masked, last.tokens);
+            parts.push(format!("masked {masked:.1} %"));
+        }
         parts.extend(rate.map(|rate| format!("{} tokens/s", thousands(rate))));
         if self.rejected > 0 {
             parts.push(format!("rejected {}", self.rejected));
@@ -197,7 +170,7 @@ fn thousands(number: f64) -> String {
 }
 
 /// `45 s`, `3 min 05 s`, `2 h 10 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match seconds {
         0..60 => format!("{seconds} s"),

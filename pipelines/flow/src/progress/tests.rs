@@ -4,7 +4,7 @@ use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, U
 
 use super::*;
 
-fn result(version: u64) -> UpdateResult {
+pub(crate) fn result(version: u64) -> UpdateResult {
     UpdateResult {
         format: CONTROL_FORMAT.to_owned(),
         learner: "lead".parse().expect("a name"),
@@ -29,9 +29,12 @@ fn result(version: u64) -> UpdateResult {
         clamped_tokens: 0,
         entropy: 0.3,
         reward: 0.5,
+        equal_groups: None,
+        cut_rows: None,
         mean_staleness: 6.0,
         max_staleness: 17,
         staleness: BTreeMap::new(),
+        lag_tokens: 0,
         wait_seconds: 0.1,
         update_seconds: 0.1,
         record_seconds: 0.05,
@@ -70,7 +73,7 @@ fn plain_lines_come_every_two_seconds_and_at_the_end() {
     assert_eq!(lines.len(), 6, "{lines:#?}");
     assert_eq!(
         lines[5],
-        "update 41/400  4.0 updates/s  1 min 30 s left  reward 0.500  staleness 6.0 (max 17)  \
+        "41/400 updates  4.0 updates/s  1 min 30 s left  reward 0.500 (mean of 41: 0.500)  staleness 6.0 (max 17)  \
          masked 2.0 %  4,000 tokens/s"
     );
 }
@@ -106,43 +109,42 @@ fn what_was_held_back_is_shown_when_the_phase_ends() {
     assert_eq!(lines(Display::Lines, &events), expected);
 }
 
-/// Told once for as long as it lasts.
 #[test]
-fn a_run_that_learns_nothing_says_so() {
-    let idle = |version| {
-        let still = UpdateResult {
-            grad_norm: 0.0,
-            reward: 0.0,
+fn what_stands_still_and_what_is_to_be_known_are_lines_of_their_own() {
+    let events = [
+        (
+            0.0,
+            RunEvent::Standstill("no update for 5 s: why".to_owned()),
+        ),
+        (0.1, RunEvent::Warning("it is far".to_owned())),
+    ];
+    let expected = ["no update for 5 s: why", "warning: it is far"];
+    assert_eq!(lines(Display::Lines, &events), expected);
+}
+
+/// A mean alone is taken for the present, and hides it.
+#[test]
+fn the_last_update_is_shown_and_the_mean_is_called_one() {
+    let rising = |version: u64| {
+        let result = UpdateResult {
+            reward: version as f64 / 10.0,
             ..result(version)
         };
-        let event = RunEvent::Learner(LearnerEvent::Updated(Box::new(still)));
-        (version as f64 / 100.0, event)
+        let event = RunEvent::Learner(LearnerEvent::Updated(Box::new(result)));
+        (version as f64 * 3.0, event)
     };
-    let mut events: Vec<_> = (0..4).map(idle).collect();
-    events.push((0.04, updated(4)));
-    let told = |events: &[(f64, RunEvent)]| {
-        let lines = lines(Display::Lines, events);
-        let told = lines
-            .into_iter()
-            .filter(|line| line.contains("nothing was"));
-        told.collect::<Vec<_>>()
-    };
-    assert!(told(&events).is_empty());
-    events.extend((5..30).map(idle));
-    let told = told(&events);
-    assert_eq!(told.len(), 1);
-    assert!(
-        told[0].contains("last 5 updates: the answers of each group have one reward (mean 0.000)")
-    );
+    let lines = lines(Display::Lines, &(0..3).map(rising).collect::<Vec<_>>());
+    let shown = "reward 0.200 (mean of 3: 0.100)  staleness 6.0";
+    assert!(lines[2].contains(shown), "{lines:#?}");
 }
 
 #[test]
 fn nothing_is_made_up_before_it_can_be_measured() {
-    let expected = "update 1/400  reward 0.500  staleness 6.0 (max 17)  masked 2.0 %";
+    let expected = "1/400 updates  reward 0.500  staleness 6.0 (max 17)  masked 2.0 %";
     assert_eq!(lines(Display::Lines, &[(0.0, updated(0))]), [expected]);
     let last = lines(Display::Lines, &[(0.0, updated(398)), (1.0, updated(399))]);
     assert!(
-        last[1].starts_with("update 400/400  1.0 updates/s  reward"),
+        last[1].starts_with("400/400 updates  1.0 updates/s  reward"),
         "{last:#?}"
     );
 }
@@ -157,6 +159,8 @@ fn published(seq: u64) -> RunEvent {
         bytes: 4000,
         parts: 1,
         reward: 0.25,
+        equal: false,
+        cut: 0,
     })
 }
 
@@ -220,7 +224,7 @@ fn bars_show_how_far_and_how_well() {
     assert_eq!((bars.far.position(), bars.far.length()), (101, Some(400)));
     assert_eq!(
         bars.far.message(),
-        "update 101/400  10.0 updates/s  30 s left"
+        "101/400 updates  10.0 updates/s  30 s left"
     );
     assert!(
         bars.well.message().starts_with("reward 0.500"),

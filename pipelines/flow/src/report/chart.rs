@@ -78,6 +78,9 @@ pub(super) enum Look {
     Pale,
 }
 
+/// Under the axis: updates have the numbers of their files.
+const UPDATE: &str = "update, from 0";
+
 /// Curves over updates.
 #[derive(Debug, Clone)]
 pub(super) struct Curves {
@@ -126,7 +129,7 @@ impl Curves {
             // The tick at 0 is a sum of steps, and off by a rounding.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
-            return frame("update", x, y, (5, &label), |chart| self.onto(chart, Some));
+            return frame(UPDATE, x, y, (5, &label), |chart| self.onto(chart, Some));
         }
         let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);
         let (floor, decades) = (y.start, y.end - y.start);
@@ -138,7 +141,7 @@ impl Curves {
             5
         };
         let place = |y: f64| (y > 0.0).then(|| y.log10().max(floor));
-        frame("update", x, y, (labels, &label), |chart| {
+        frame(UPDATE, x, y, (labels, &label), |chart| {
             self.onto(chart, place)
         })
     }
@@ -180,7 +183,7 @@ impl Shares {
     pub(super) fn draw(&self) -> Drawn {
         let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
         frame(
-            "update",
+            UPDATE,
             x,
             0.0..1.0,
             (5, &|y| Unit::Share.write(y)),

@@ -9,7 +9,7 @@ use vintage_store::Store;
 
 use super::{
     chart::{Unit, number},
-    figures::{Figure, curves},
+    figures::{Age, Figure, curves},
     html::{Escaped, grouped},
     ink::Ink,
     record::numbered,
@@ -45,7 +45,7 @@ pub struct Contender {
     pub clip_fraction: f64,
     /// Mean divergence from the policy that sampled, of the last 20 updates.
     pub kl: f64,
-    /// Mean staleness of the last 20 updates' tokens.
+    /// Mean staleness of the last 20 updates' tokens, or their lag.
     pub staleness: f64,
     /// Digest of its last weights.
     pub weights_sha256: Option<Sha256>,
@@ -113,11 +113,14 @@ pub(super) fn section(page: &mut String, learners: &[Contender]) {
     let _ = writeln!(
         page,
         "<section class=\"account\">\n<h2>Learners side by side</h2>\n\
-         <p>Reward, clip fraction, divergence and staleness are means of the last {RECENT} updates. \
-         Equal weights have equal digests.</p>\n\
+         <p>Reward, clip fraction, divergence and age are means of the last {RECENT} updates. Age is \
+         the tokens' staleness: updates between the version that sampled them and the one trained. \
+         Where another lineage than the learner's own sampled, none of its updates lie between, and \
+         it is their lag: versions behind the newest of that lineage met so far. The two compare with \
+         nothing but themselves. Equal weights have equal digests.</p>\n\
          <table><thead><tr><th>learner</th><th>algorithm</th><th>batches</th><th>from</th>\
          <th>updates</th><th>groups</th><th>reward</th><th>clipped</th><th>KL</th>\
-         <th>staleness</th><th>weights</th></tr></thead><tbody>"
+         <th>age</th><th>weights</th></tr></thead><tbody>"
     );
     for one in learners {
         let batches = one
@@ -137,7 +140,7 @@ pub(super) fn section(page: &mut String, learners: &[Contender]) {
             one.reward,
             100.0 * one.clip_fraction,
             number(one.kl),
-            number(one.staleness),
+            format_args!("{} {}", Age::of(&one.results).name(), number(one.staleness)),
             digest.as_deref().map_or("none", |digest| &digest[..12]),
         );
     }

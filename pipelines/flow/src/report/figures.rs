@@ -68,7 +68,11 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
                 of(|result| result.clip_fraction),
             )],
         )?,
-        staleness_over_updates(&of(|r| r.mean_staleness), &of(|r| r.max_staleness as f64))?,
+        staleness_over_updates(
+            &of(|r| r.mean_staleness),
+            &of(|r| r.max_staleness as f64),
+            Age::of(results),
+        )?,
         staleness_histogram(results)?,
         curves(
             "Entropy",
@@ -224,7 +228,8 @@ fn accuracy(record: &RunRecord) -> Result<Figure> {
         None | Some("[]") => "Share of right answers",
         Some(_) => "Mean reward",
     };
-    let note = format!("{what} on {samples} held-out prompts.");
+    let note =
+        format!("{what} on {samples} held-out prompts. Version N is what updates 0 to N − 1 made.");
     figure("Accuracy", note, &lines, &curves)
 }
 
@@ -269,7 +274,49 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
     Ok(figure)
 }
 
-fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
+/// What is told of the age of tokens: see [`vintage_control::UpdateResult::lag_tokens`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    /// Updates between the learner and the version that sampled.
+    Staleness,
+    /// Versions between the newest met of the lineage that sampled and the one that did.
+    Lag,
+}
+
+impl Age {
+    /// What most tokens of these updates have.
+    pub(super) fn of(results: &[UpdateResult]) -> Self {
+        let lagging: u64 = results.iter().map(|result| result.lag_tokens).sum();
+        let all: u64 = results.iter().map(|result| result.tokens).sum();
+        if lagging > all / 2 {
+            Self::Lag
+        } else {
+            Self::Staleness
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Staleness => "staleness",
+            Self::Lag => "lag",
+        }
+    }
+
+    fn note(self) -> &'static str {
+        match self {
+            Self::Staleness => {
+                "How many updates lay between the version that sampled a token and the one trained."
+            }
+            Self::Lag => {
+                "How many versions of the lineage that sampled lay between a token's and the newest \
+                 met so far. No updates of this learner lie between: it is no staleness."
+            }
+        }
+    }
+}
+
+fn staleness_over_updates(mean: &Points, max: &Points, age: Age) -> Result<Figure> {
     let line = |ink, points| Curve {
         ink,
         points,
@@ -289,8 +336,11 @@ fn staleness_over_updates(mean: &Points, max: &Points) -> Result<Figure> {
         (Ink::Second, "largest", max.clone()),
         (Ink::First, "mean", mean.clone()),
     ];
-    let note = "How many updates old the tokens of each update were.".to_owned();
-    figure("Staleness over the run", note, &lines, &curves)
+    let title = match age {
+        Age::Staleness => "Staleness over the run",
+        Age::Lag => "Lag over the run",
+    };
+    figure(title, age.note().to_owned(), &lines, &curves)
 }
 
 fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
@@ -313,16 +363,22 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
             count as f64 / all.max(1) as f64,
         )
     });
-    let title = "Staleness of tokens";
+    let (title, x_label) = match Age::of(results) {
+        Age::Staleness => ("Staleness of tokens", "staleness, updates"),
+        Age::Lag => ("Lag of tokens", "lag, versions"),
+    };
     let chart = Bars {
         ink: Ink::First,
-        x_label: "staleness, updates",
+        x_label,
         unit: Unit::Share,
         spans: bars.collect(),
     };
     Ok(Figure {
         title,
-        note: "Share of all tokens trained on, by their staleness when they were.".to_owned(),
+        note: format!(
+            "Share of all tokens trained on, by their {} when they were.",
+            Age::of(results).name()
+        ),
         legend: Vec::new(),
         svg: if all == 0 {
             None

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     chart::number,
     compare,
-    figures::{Figure, figures},
+    figures::{Age, Figure, figures},
     html::{Escaped, grouped},
     record::RunRecord,
 };
@@ -138,7 +138,10 @@ fn tiles(page: &mut String, record: &RunRecord) {
     }
     tile(
         page,
-        "mean staleness",
+        match Age::of(results) {
+            Age::Staleness => "mean staleness",
+            Age::Lag => "mean lag",
+        },
         &number(per_token(stale)),
         &format!("updates; largest {stalest}"),
     );

@@ -39,6 +39,8 @@ fn result(version: u64) -> UpdateResult {
         clamped_tokens: 0,
         entropy: 0.4 * (-x / 150.0).exp() + 0.03 * (1.3 * x).sin().abs(),
         reward: 1.0 - 0.7 * (-x / 120.0).exp() + 0.04 * (2.1 * x).sin(),
+        equal_groups: None,
+        cut_rows: None,
         mean_staleness: (x / 2.0).min(8.0) + (0.3 * x).sin().abs(),
         max_staleness: version.min(17),
         staleness: BTreeMap::from([
@@ -46,6 +48,7 @@ fn result(version: u64) -> UpdateResult {
             (version.min(9), 400),
             (version.min(17), 68),
         ]),
+        lag_tokens: 0,
         wait_seconds: 0.02 + 0.015 * (0.1 * x).sin().abs(),
         update_seconds: 0.03,
         record_seconds: 0.008,
@@ -283,4 +286,12 @@ async fn learners_of_one_run_stand_side_by_side() {
         12 + 4,
         "the run's own figures, and four of its learners"
     );
+}
+
+#[test]
+fn updates_without_a_result_are_told() {
+    let mut results: Vec<_> = (0..6).map(result).collect();
+    assert!(super::missing(&results).is_empty());
+    results.remove(2);
+    assert_eq!(super::missing(&results), [PolicyVersion(2)]);
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use vintage_archive::Reader;
-use vintage_bus::{Bus, ConsumerLimits, Event, Outgoing, Record};
+use vintage_bus::{Bus, Outgoing, Record};
 use vintage_control::{Offset, Partition, RecordId};
 
 use super::copy::Copier;
-use crate::{Error, Result, inputs::PATIENCE};
+use crate::{Error, Result, inputs::PATIENCE, through::next};
 
 /// How often a topic may be found longer than a moment before: the last requests of a process that
 /// was killed may still be in the broker's queue.
@@ -63,10 +63,10 @@ async fn last_records(
     to: &str,
     marks: &[(Partition, Offset, Offset)],
 ) -> Result<Vec<Record>> {
-    let mut start = Vec::new();
+    let mut start = BTreeMap::new();
     for &(partition, low, high) in marks {
         if low < high {
-            start.push((partition, Offset(high.0 - 1)));
+            start.insert(partition, Offset(high.0 - 1));
         } else if high.0 > 0 {
             return Err(Error::Usage(format!(
                 "topic {to} has lost its records of partition {partition}, up to offset {high}: \
@@ -74,31 +74,28 @@ async fn last_records(
             )));
         }
     }
-    let mut missing = start.len();
-    let mut records = Vec::with_capacity(missing);
-    if missing == 0 {
-        return Ok(records);
-    }
-    let mut consumer = bus.consumer("replay-tail", to, start, ConsumerLimits::default())?;
-    while missing > 0 {
-        let next = tokio::time::timeout(PATIENCE, consumer.next()).await;
-        let next = next.map_err(|_| {
-            Error::Role(format!(
-                "the last record of a partition of topic {to} did not come within {} s: check the \
-                 broker, and start again",
-                PATIENCE.as_secs()
-            ))
-        })?;
-        if let Some(Event::Record(record)) = next? {
-            // Another process may append meanwhile: that is seen afterwards.
-            if !records
-                .iter()
-                .any(|known: &Record| known.partition == record.partition)
-            {
-                missing -= 1;
-                records.push(record);
-            }
+    let from = |partition, _, _| start.get(&partition).copied();
+    let mut reading = bus.snapshot("replay-tail", to, from).await?;
+    let mut records: Vec<Record> = Vec::with_capacity(start.len());
+    while let Some(record) = next(&mut reading).await? {
+        // Another process may append meanwhile: that is seen afterwards.
+        if start.get(&record.partition) == Some(&record.offset) {
+            records.push(record);
         }
+    }
+    if !reading.unread().is_empty() {
+        return Err(Error::Role(format!(
+            "the last record of a partition of topic {to} did not come within {} s: check the \
+             broker, and start again",
+            PATIENCE.as_secs()
+        )));
+    }
+    let came = |partition: &Partition| records.iter().any(|record| record.partition == *partition);
+    if let Some((partition, offset)) = start.iter().find(|(partition, _)| !came(partition)) {
+        return Err(Error::Usage(format!(
+            "topic {to} holds no record at partition {partition} offset {offset}, where it ends: \
+             another program wrote to it in a transaction, or it is compacted; name another topic"
+        )));
     }
     Ok(records)
 }

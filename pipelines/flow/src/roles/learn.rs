@@ -17,7 +17,8 @@ use crate::{
     broker::Log,
     config::{Key, Layers, Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
-    folder::{RunFolder, learner_config},
+    folder::{RunFolder, config_file, learner_config},
+    given::{By, Given, Lead, Made, hold, hold_version_zero},
     handoff::HandOff,
     hub::fetch_missing,
     inputs,
@@ -25,6 +26,7 @@ use crate::{
     recorded::{ArchiveSource, archive_of},
     run::{serve_metrics, writer},
     settings::learner_settings,
+    standstill::{self, Account, Watch},
     start::{Places, decide, resume_points},
     tasks::Task,
 };
@@ -37,9 +39,10 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
         let layers = layers.flag("--name", &key("learner.name"), name);
         layers.flag("--name", &key("learner.policy"), name)
     };
-    let of_run = out.join("config.toml");
+    let of_run = config_file(out);
     if !of_run.is_file() {
-        return Ok(name.map_or_else(Layers::new, |name| named(Layers::new(), name)));
+        // A name is a follower's, and a follower has a run to join: see `await_run`.
+        return Ok(Layers::new());
     }
     let lead = RunConfig::read(&of_run)?.learner.name;
     let name = name.unwrap_or(&lead);
@@ -67,14 +70,28 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
 
 /// Trains until all updates are done, or until `stop`, or until a recorded log or the plans that
 /// are followed end. A lead makes version 0 if there is none; a follower starts from the lead's.
+/// Files behind the settings named in `accept` may have changed.
 pub async fn learn(
     resolved: &Resolved<RunConfig>,
     out: &Path,
+    accept: &[String],
+    stop: &CancellationToken,
+    events: &Events,
+) -> Result<(LearnerSummary, Account)> {
+    let watch = Watch::over(standstill::Role::Learner, &resolved.config, events);
+    let summary = Box::pin(learn_watched(resolved, out, accept, stop, &watch.events)).await?;
+    Ok((summary, watch.end().await))
+}
+
+async fn learn_watched(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    accept: &[String],
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<LearnerSummary> {
     let config = &resolved.config;
-    let of_run = out.join("config.toml");
+    let of_run = config_file(out);
     let lead = if of_run.is_file() {
         Some(RunConfig::read(&of_run)?).filter(|run| run.learner.name != config.learner.name)
     } else {
@@ -83,6 +100,8 @@ pub async fn learn(
     if !of_run.is_file() {
         fetch_missing(config, events, stop).await?;
     }
+    let resolved = &resolved.again()?;
+    let config = &resolved.config;
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log) = match (&lead, recorded) {
         (None, false) => {
@@ -114,6 +133,7 @@ pub async fn learn(
     };
     let role = Role {
         config,
+        accept,
         lead: lead.as_ref(),
         folder: &folder,
         log: log.as_ref(),
@@ -128,6 +148,8 @@ pub async fn learn(
 /// A learner and what it stands in.
 struct Role<'a> {
     config: &'a RunConfig,
+    /// Settings whose files may have changed.
+    accept: &'a [String],
     /// The run's own settings, if this is not its lead.
     lead: Option<&'a RunConfig>,
     folder: &'a RunFolder,
@@ -206,8 +228,22 @@ impl Role<'_> {
         let weights = self.folder.weights(&self.config.learner.policy);
         let Some(run) = self.lead else {
             let task = Task::load(&self.config.prompts, self.folder.path())?;
-            return ensure_version_zero(&weights, self.config, &task, events).await;
+            let given = Given::to_lead(&task, self.config)?;
+            let store = self.folder.store();
+            let made = Made::of(self.folder, self.config).await?;
+            let accept = self.accept;
+            let lead = By::Lead(Lead { accept, made });
+            hold(store, &given, lead, self.folder.path()).await?;
+            ensure_version_zero(&weights, self.config, &task, events).await?;
+            return hold_version_zero(&weights, &self.config.learner.policy).await;
         };
+        if let Some(name) = self.accept.first() {
+            return Err(Error::Usage(format!(
+                "--accept {name}: learner {} is a follower; the files of the run are its own \
+                 learner's to accept",
+                self.config.learner.name
+            )));
+        }
         let policy = &run.learner.policy;
         let from = self.folder.weights(policy);
         if let (Some(log), None) = (self.log, from.latest().await?) {

@@ -128,6 +128,8 @@ impl Roles {
             publish_every: config.learner.publish_every,
             updates: Some(config.learner.steps),
             base,
+            // The folder is this process's.
+            claims: None,
             journal_dir: Some(folder.journals()),
         })?;
         let stop_producer = CancellationToken::new();

@@ -144,7 +144,15 @@ impl Ledger<'_> {
     fn is_finished(&self, producer: &str, seq: u64) -> bool {
         match self.books.number(producer, seq) {
             Some(group) if self.fate(group) != Fate::Open => true,
-            _ => self.vouched.contains_key(&(producer.to_owned(), seq)),
+            _ if self.vouched.contains_key(&(producer.to_owned(), seq)) => true,
+            // Of a producer that numbers again: partitions are not read in the learner's order.
+            None => false,
+            Some(_) => {
+                let of = self.books.find(|group| {
+                    group.seq == seq && self.books.producer_of(group) == Some(producer)
+                });
+                of.into_iter().any(|group| self.fate(group) != Fate::Open)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The account of a learner, once all its plans are told.
 
 use super::{Fate, Ledger};
-use crate::audit::{books::Books, counts::Account, findings::Findings};
+use crate::audit::{books::Holes, counts::Account, findings::Findings};
 
 /// Why an acknowledged group that nothing holds is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +90,18 @@ impl Ledger<'_> {
 
     /// Numbers below a producer's last that nothing holds, where it has no journal.
     fn count_holes(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
-        for producer in self.books.producers() {
-            let (all, runs) = Books::holes(producer);
+        for (producer, holes) in self.books.holes() {
+            let Holes { found, runs, .. } = &holes;
+            let all = holes.all - found;
+            if *found > 0 {
+                findings.note("records whose headers do not tell their number", || {
+                    format!(
+                        "{found} records of producer {} are taken for numbers of it that nothing \
+                         bears: their headers do not tell which",
+                        producer.name
+                    )
+                });
+            }
             if all == 0 {
                 continue;
             }

@@ -1,0 +1,101 @@
+//! Audits of folders: what is asked about must be there, and what is there must be whole.
+
+use std::path::Path;
+
+use vintage_control::PolicyVersion;
+use vintage_store::Store;
+
+use super::{Audit, Question, Scope, audit, fixture};
+use crate::{Result, config::RunConfig};
+
+/// A folder in which a learner left two plans, and no archive is.
+async fn two_plans() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().to_str().unwrap()).unwrap();
+    for version in 0..2 {
+        let plan = fixture::plan(version, &[(version, &[version as i64])], &[]);
+        let path = format!("plans/lead/{version}.json");
+        let _created = store.create_json(&path, &plan).await.unwrap();
+    }
+    (folder, store)
+}
+
+async fn ask(folder: &Path, learner: Option<&str>, question: Option<Question>) -> Result<Audit> {
+    let scope = Scope {
+        folder: Some(folder.to_owned()),
+        config: RunConfig::default(),
+        learner: learner.map(|name| name.parse().unwrap()),
+        offline: true,
+        deep: false,
+        question,
+    };
+    audit(&scope).await
+}
+
+fn refusal(asked: Result<Audit>) -> String {
+    let error = asked.expect_err("refused");
+    assert!(error.is_usage(), "{error}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_folder_without_a_run_has_no_books() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = refusal(ask(folder.path(), None, None).await);
+    assert!(told.contains("nothing to audit"), "{told}");
+    let told = refusal(ask(&folder.path().join("none"), None, None).await);
+    assert!(told.contains("is no folder"), "{told}");
+}
+
+#[tokio::test]
+async fn a_learner_or_an_update_that_is_not_there_is_refused_with_what_is() {
+    let (folder, _store) = two_plans().await;
+    let told = refusal(ask(folder.path(), Some("nosuch"), None).await);
+    assert!(told.contains("there are records of lead"), "{told}");
+    let update = |number| Some(Question::Update(PolicyVersion(number)));
+    let told = refusal(ask(folder.path(), None, update(2)).await);
+    assert!(told.contains("lead has 0 to 1"), "{told}");
+    let audited = ask(folder.path(), Some("lead"), update(1)).await.unwrap();
+    assert_eq!(audited.answers.len(), 1);
+    // One whose plan is gone was there all the same: that is a breach, and no slip of the user's.
+    std::fs::remove_file(folder.path().join("plans/lead/0.json")).unwrap();
+    let audited = ask(folder.path(), None, update(0)).await.unwrap();
+    assert!(!audited.holds && audited.answers.is_empty());
+}
+
+#[tokio::test]
+async fn plans_reach_as_far_as_weights_evaluations_and_summary_tell() {
+    let golden = include_str!("../../../../schemas/control/tests/golden/weights_manifest.json");
+    for (path, text, says) in [
+        (
+            "weights/lead/3/manifest.json",
+            golden,
+            "no plan of update 2",
+        ),
+        ("evaluations/lead/4.json", "{}", "no plan of update 3"),
+        // Of a lineage that nobody trains.
+        (
+            "weights/other/1/manifest.json",
+            golden,
+            "no plan of update 0",
+        ),
+        (
+            "summary.json",
+            r#"{"updates": 5}"#,
+            "counts 5 updates of lead",
+        ),
+    ] {
+        let (folder, store) = two_plans().await;
+        let before = ask(folder.path(), None, None).await.unwrap().findings;
+        let _created = store.create(path, text.into()).await.unwrap();
+        let findings = ask(folder.path(), None, None).await.unwrap().findings;
+        let found: Vec<_> = findings
+            .iter()
+            .filter(|line| !before.contains(line))
+            .collect();
+        assert!(
+            found.iter().any(|line| line.contains(says)),
+            "{path}: {found:?}"
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! What the user has given a run: prompts, reward, model. Their digests are recorded in the run's
+//! store when it begins, and compared whenever a role starts: a run goes on with what it began with,
+//! or with what its user accepted by name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256};
+use vintage_model::{HubModel, ModelFolder};
+use vintage_rollout::{PromptSet, RewardConfig, file_sha256, named_files, read_journals};
+use vintage_store::{Created, Store, Weights};
+
+use crate::{Error, Result, config::RunConfig, folder::RunFolder, tasks::Task};
+
+const TRAIN: &str = "prompts.train";
+const HELDOUT: &str = "prompts.heldout";
+const REWARD: &str = "rollout.reward.command";
+const MODEL: &str = "model.path";
+
+/// Settings whose files are recorded.
+const RECORDED: [&str; 4] = [TRAIN, HELDOUT, REWARD, MODEL];
+
+/// Digests of the files under a setting, by the name that tells them apart.
+type Files = BTreeMap<String, Sha256>;
+
+/// What a role was given.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Given(BTreeMap<String, Files>);
+
+impl Given {
+    /// What a producer works with.
+    pub(crate) fn to_producer(task: &Task, reward: &RewardConfig) -> Result<Self> {
+        let mut given = Self::default();
+        given.add(TRAIN, of_prompts(&task.train));
+        given.add(REWARD, of_command(reward)?);
+        Ok(given)
+    }
+
+    /// What the run's learner works with, or checks for the others.
+    pub(crate) fn to_lead(task: &Task, config: &RunConfig) -> Result<Self> {
+        let mut given = Self::to_producer(task, &config.rollout.reward)?;
+        if let Some(heldout) = &task.heldout {
+            given.add(HELDOUT, of_prompts(heldout));
+        }
+        if let Some(path) = &config.model.path {
+            given.add(MODEL, of_model(path)?);
+        }
+        Ok(given)
+    }
+
+    fn add(&mut self, setting: &str, files: Files) {
+        if !files.is_empty() {
+            self.0.insert(setting.to_owned(), files);
+        }
+    }
+
+    /// Where this is not what is recorded: the setting, and in words what became of its files.
+    fn changes<'a>(&'a self, recorded: &'a RunInputs) -> Vec<(&'a str, String)> {
+        let both = self.0.iter().filter_map(|(setting, files)| {
+            let then = recorded.inputs.get(setting)?;
+            (then != files).then(|| (setting.as_str(), difference(then, files)))
+        });
+        both.collect()
+    }
+}
+
+fn of_prompts(set: &PromptSet) -> Files {
+    Files::from([(file_name(set.path()), set.sha256())])
+}
+
+fn of_command(reward: &RewardConfig) -> Result<Files> {
+    let files = named_files(reward).into_iter();
+    files.map(|path| digest(&path)).collect()
+}
+
+/// Nothing where the folder is gone: the run has its version 0.
+fn of_model(path: &Path) -> Result<Files> {
+    let folder = match HubModel::of(path)? {
+        None => path.to_owned(),
+        Some(model) => match model.snapshot() {
+            Ok(snapshot) => snapshot,
+            Err(_not_here) => return Ok(Files::new()),
+        },
+    };
+    let Ok(entries) = folder.read_dir() else {
+        return Ok(Files::new());
+    };
+    let is_read = |name: &str| {
+        let weights = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+        weights || ModelFolder::FILES.contains(&name)
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let read = paths.filter(|path| path.is_file() && is_read(&file_name(path)));
+    read.map(|path| digest(&path)).collect()
+}
+
+fn digest(path: &Path) -> Result<(String, Sha256)> {
+    let sha256 = file_sha256(path).map_err(|source| Error::Io {
+        attempted: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok((file_name(path), sha256))
+}
+
+/// Machines keep the same files in different folders.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn difference(then: &Files, now: &Files) -> String {
+    let names: BTreeSet<_> = then.keys().chain(now.keys()).collect();
+    let told = names.into_iter().filter_map(|name| {
+        let short = |digest: &Sha256| digest.to_string()[..12].to_owned();
+        match (then.get(name), now.get(name)) {
+            (Some(then), Some(now)) if then == now => None,
+            (Some(then), Some(now)) => Some(format!(
+                "{name} has sha256 {}…, the run began with {}…",
+                short(now),
+                short(then)
+            )),
+            (Some(_), None) => Some(format!("{name} is gone")),
+            (None, _) => Some(format!("{name} was not there")),
+        }
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// Who compares, and what differences are allowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum By<'a> {
+    /// The run's learner, which records what there is.
+    Lead(Lead<'a>),
+    /// Any other role.
+    Role,
+}
+
+/// What the run's learner goes on with although it has changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lead<'a> {
+    /// Settings whose changes its user accepts.
+    pub(crate) accept: &'a [String],
+    /// What the run has made of its inputs.
+    pub(crate) made: Made,
+}
+
+impl Lead<'_> {
+    /// A file that nothing was made of may be mended.
+    fn accepts(&self, setting: &str) -> bool {
+        let used = if setting == REWARD {
+            self.made.groups
+        } else {
+            self.made.version_zero
+        };
+        !used || self.accept.iter().any(|name| name == setting)
+    }
+}
+
+/// What a run has made of what it was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Made {
+    /// The weights that training starts from.
+    version_zero: bool,
+    /// Groups with rewards.
+    groups: bool,
+}
+
+impl Made {
+    /// What there is in the folder of a run.
+    pub(crate) async fn of(folder: &RunFolder, config: &RunConfig) -> Result<Self> {
+        let weights = folder.weights(&config.learner.policy);
+        let records = folder.records(&config.learner.name);
+        let journals = read_journals(&folder.journals())?;
+        Ok(Self {
+            version_zero: weights.manifest(PolicyVersion::ZERO).await?.is_some(),
+            groups: records.is_planned(PolicyVersion::ZERO).await?
+                || journals.values().any(|numbers| !numbers.is_empty()),
+        })
+    }
+}
+
+/// Compares what was given with what the run in `out` has recorded.
+///
+/// # Errors
+/// [`Error::Usage`] naming every setting whose files have changed.
+pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -> Result<()> {
+    let accepted: &[String] = match by {
+        By::Lead(lead) => lead.accept,
+        By::Role => &[],
+    };
+    if let Some(unknown) = accepted
+        .iter()
+        .find(|name| !RECORDED.contains(&name.as_str()))
+    {
+        return Err(Error::Usage(format!(
+            "--accept {unknown}: only files can be accepted that have changed; their settings are {}",
+            RECORDED.join(", ")
+        )));
+    }
+    loop {
+        let (next, recorded) = newest(store).await?;
+        let Some(recorded) = recorded else {
+            let By::Lead(_) = by else { return Ok(()) };
+            if record(store, next, given.0.clone(), Vec::new()).await? == Created::New {
+                return Ok(());
+            }
+            continue; // another process of this learner was faster: what does it say?
+        };
+        let changes = given.changes(&recorded);
+        let refused: Vec<_> = changes
+            .iter()
+            .filter(|(setting, _)| match by {
+                By::Lead(lead) => !lead.accepts(setting),
+                By::Role => true,
+            })
+            .collect();
+        if !refused.is_empty() {
+            return Err(refusal(&refused, by, out));
+        }
+        let By::Lead(_) = by else { return Ok(()) };
+        let mut now = recorded.inputs.clone();
+        now.extend(given.0.clone());
+        if now == recorded.inputs {
+            return Ok(());
+        }
+        let settings = changes.iter().map(|(setting, _)| (*setting).to_owned());
+        if record(store, next, now, settings.collect()).await? == Created::New {
+            return Ok(());
+        }
+    }
+}
+
+fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
+    let told = refused
+        .iter()
+        .map(|(setting, what)| format!("{setting} has changed since the run began: {what}"));
+    let flags = refused
+        .iter()
+        .map(|(setting, _)| format!("--accept {setting}"));
+    let (told, flags) = (told.collect::<Vec<_>>(), flags.collect::<Vec<_>>());
+    let (out, flags) = (out.display(), flags.join(" "));
+    let todo = match by {
+        By::Lead(_) => format!("go on with what is there now by {flags}"),
+        By::Role => format!(
+            "have the run's learner accept what is there now: `vintage learn --out {out} {flags}`"
+        ),
+    };
+    Error::Usage(format!(
+        "cannot go on with the run in {out}: {}; put the files back, or {todo}",
+        told.join("; ")
+    ))
+}
+
+/// The last record, and the number of the next one.
+async fn newest(store: &Store) -> Result<(u64, Option<RunInputs>)> {
+    let number = |path: &String| {
+        let name = path.strip_prefix("inputs/")?.strip_suffix(".json")?;
+        name.parse::<u64>().ok()
+    };
+    let Some(last) = store.list("inputs").await?.iter().filter_map(number).max() else {
+        return Ok((0, None));
+    };
+    Ok((last + 1, store.get_json(&file(last)).await?))
+}
+
+async fn record(
+    store: &Store,
+    number: u64,
+    inputs: BTreeMap<String, Files>,
+    accepted: Vec<String>,
+) -> Result<Created> {
+    let record = RunInputs {
+        format: CONTROL_FORMAT.to_owned(),
+        inputs,
+        accepted,
+    };
+    Ok(store.create_json(&file(number), &record).await?)
+}
+
+fn file(number: u64) -> String {
+    format!("inputs/{number}.json")
+}
+
+/// Refuses a version 0 whose config, tokenizer or chat template was changed after it was
+/// published: every engine of the run, every export and every replay takes them from there.
+pub(crate) async fn hold_version_zero(weights: &Weights, policy: &Name) -> Result<()> {
+    for name in ModelFolder::FILES {
+        let read = weights.fetch_file(PolicyVersion::ZERO, name).await;
+        read.map_err(|error| match error {
+            changed @ (vintage_store::Error::Corrupt { .. }
+            | vintage_store::Error::Missing { .. }
+            | vintage_store::Error::Unlisted { .. }) => Error::Usage(format!(
+                "version 0 of policy {policy} is not what was published: {changed}"
+            )),
+            other => other.into(),
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! Whether updates do what the rule was made for: what is seen of each, counted, and told where it
+//! leaves that.
+
+use std::collections::BTreeMap;
+
+use vintage_control::{AlgorithmName, PolicyVersion, UpdateResult};
+use vintage_rollout::ProducerEvent;
+
+use crate::config::RunConfig;
+
+/// Why an update changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// No token of its batch trains.
+    NoToken,
+    /// The rule masked every token.
+    AllMasked,
+    /// The completions of each group have one reward: none is to be preferred.
+    EqualRewards,
+}
+
+impl Idle {
+    pub(crate) fn of(result: &UpdateResult) -> Option<Self> {
+        if result.skipped.is_some() {
+            Some(Self::NoToken)
+        } else if result.grad_norm != 0.0 {
+            None
+        } else if result.masked_tokens == result.tokens {
+            Some(Self::AllMasked)
+        } else {
+            Some(Self::EqualRewards)
+        }
+    }
+
+    /// As it is counted.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::AllMasked => "all_masked",
+            Self::EqualRewards => "equal_rewards",
+        }
+    }
+
+    /// Where to look.
+    pub(crate) fn advice(self) -> &'static str {
+        match self {
+            Self::NoToken => "look at loss_mask in what the producers publish",
+            Self::AllMasked => {
+                "the log-ratios are beyond what m2po.threshold allows: lower \
+                 learner.optimizer.lr, or the staleness that the gate admits"
+            }
+            Self::EqualRewards => {
+                "look at rollout.reward, at the prompts and at what the model answers \
+                 (`vintage inspect DIR/archive --rows`)"
+            }
+        }
+    }
+}
+
+/// Of one update before masking, in thresholds. In the runs that the rule was published with the
+/// second moment peaked at 5, and single updates of the main job, which learns, come to 19.
+const M2_TIMES: f64 = 25.0;
+/// Nats a token between the policy that sampled and the one that trains; the main job's most is
+/// 0.06.
+const KL: f64 = 0.1;
+/// In both about a hundredth of the tokens is masked in any update, at most.
+const MASKED: f64 = 0.1;
+/// So many completions say that nothing fits, and fewer may be an accident.
+const ENOUGH: u64 = 32;
+
+/// What settings say of what is to be expected.
+#[derive(Debug, Clone, PartialEq)]
+struct Expected {
+    /// Of the rules that bound the second moment.
+    threshold: Option<f64>,
+    lr: f64,
+    max_tokens: usize,
+}
+
+/// What was seen of updates, or of a producer's groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    expected: Expected,
+    updates: u64,
+    idle: BTreeMap<&'static str, u64>,
+    /// Updates beyond what the rule was made for, and the worst of them.
+    beyond: u64,
+    worst: Option<Beyond>,
+    cut: Cut,
+}
+
+/// An update that left what the rule was made for.
+#[derive(Debug, Clone, PartialEq)]
+struct Beyond {
+    update: PolicyVersion,
+    m2: f64,
+    kl: f64,
+    masked: f64,
+}
+
+/// Completions since the last that was worth anything.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cut {
+    rows: u64,
+    at_limit: u64,
+    told_at: u64,
+}
+
+impl Cut {
+    fn take(&mut self, rows: u64, cut: u64, reward: f64) {
+        if reward > 0.0 {
+            *self = Self::default();
+        } else {
+            self.rows += rows;
+            self.at_limit += cut;
+        }
+    }
+
+    /// Most were cut off, and none was right.
+    fn is_too_short(&self) -> bool {
+        self.rows >= ENOUGH && 2 * self.at_limit > self.rows
+    }
+}
+
+impl Health {
+    pub(crate) fn of(config: &RunConfig) -> Self {
+        let bounds = matches!(
+            config.algorithm,
+            AlgorithmName::M2po | AlgorithmName::M2poAreal | AlgorithmName::M2poFork
+        );
+        Self {
+            expected: Expected {
+                threshold: bounds.then_some(config.m2po.threshold),
+                lr: config.learner.optimizer.lr,
+                max_tokens: config.rollout.max_tokens,
+            },
+            updates: 0,
+            idle: BTreeMap::new(),
+            beyond: 0,
+            worst: None,
+            cut: Cut::default(),
+        }
+    }
+
+    /// Takes up an update; a line where it is time to say something of it.
+    pub(crate) fn updated(&mut self, result: &UpdateResult) -> Option<String> {
+        self.updates += 1;
+        if let Some(idle) = Idle::of(result) {
+            *self.idle.entry(idle.as_str()).or_default() += 1;
+        }
+        if let Some(cut) = result.cut_rows {
+            self.cut.take(result.rows, cut, result.reward);
+        }
+        self.beyond(result).or_else(|| self.too_short())
+    }
+
+    /// Takes up what a producer published, where no learner tells of it.
+    pub(crate) fn produced(&mut self, event: &ProducerEvent) -> Option<String> {
+        let ProducerEvent::Published {
+            rows, cut, reward, ..
+        } = event
+        else {
+            return None;
+        };
+        self.cut.take(*rows, *cut, f64::from(*reward));
+        self.too_short()
+    }
+
+    fn beyond(&mut self, result: &UpdateResult) -> Option<String> {
+        let masked = result.clip_fraction;
+        let m2_is = |threshold: f64| result.m2_before > M2_TIMES * threshold;
+        let left = self.expected.threshold.is_some_and(m2_is)
+            || result.kl.abs() > KL
+            || (self.expected.threshold.is_some() && masked > MASKED);
+        if !left {
+            return None;
+        }
+        let seen = Beyond {
+            update: result.version,
+            m2: result.m2_before,
+            kl: result.kl,
+            masked,
+        };
+        self.beyond += 1;
+        if self.worst.as_ref().is_none_or(|worst| worst.m2 < seen.m2) {
+            self.worst = Some(seen.clone());
+        }
+        // The first, the second, the fourth…: it may go on for a thousand.
+        self.beyond
+            .is_power_of_two()
+            .then(|| format!("{}; {}", self.spelled(&seen), self.remedy()))
+    }
+
+    fn spelled(&self, seen: &Beyond) -> String {
+        let m2 = match self.expected.threshold {
+            Some(threshold) => format!(
+                "M2 before masking is {:.3} ({:.0} times m2po.threshold)",
+                seen.m2,
+                seen.m2 / threshold
+            ),
+            None => format!("the second moment of the log-ratio is {:.3}", seen.m2),
+        };
+        format!(
+            "update {}: {m2}, KL {:.3} nats a token, {:.1} % of tokens masked: the policy is \
+             further from the one that sampled than the rule was made for",
+            seen.update,
+            seen.kl,
+            100.0 * seen.masked
+        )
+    }
+
+    fn remedy(&self) -> String {
+        format!(
+            "lower learner.optimizer.lr (now {:e}), or the staleness that the gate admits",
+            self.expected.lr
+        )
+    }
+
+    fn too_short(&mut self) -> Option<String> {
+        if !self.cut.is_too_short() || self.cut.rows < 2 * self.cut.told_at {
+            return None;
+        }
+        self.cut.told_at = self.cut.rows;
+        Some(self.cut_short())
+    }
+
+    fn cut_short(&self) -> String {
+        let Cut { rows, at_limit, .. } = self.cut;
+        format!(
+            "{at_limit} of the last {rows} completions were cut at rollout.max_tokens = {}, and none \
+             has a reward above 0: raise it",
+            self.expected.max_tokens
+        )
+    }
+
+    /// Updates that changed nothing, by reason.
+    pub(crate) fn idle_updates(&self) -> BTreeMap<String, u64> {
+        let idle = self.idle.iter();
+        idle.map(|(reason, updates)| ((*reason).to_owned(), *updates))
+            .collect()
+    }
+
+    /// What is to be known of all of it.
+    pub(crate) fn summary(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let idle: u64 = self.idle.values().sum();
+        if idle > 0 {
+            let reasons = self.idle.iter().map(|(reason, n)| format!("{reason} {n}"));
+            let reasons = reasons.collect::<Vec<_>>().join(", ");
+            said.push(format!(
+                "{idle} of {} updates changed nothing ({reasons})",
+                self.updates
+            ));
+        }
+        if let Some(worst) = &self.worst {
+            said.push(format!(
+                "{} of {} updates left what the rule was made for, the furthest {}; {}",
+                self.beyond,
+                self.updates,
+                self.spelled(worst),
+                self.remedy()
+            ));
+        }
+        if self.cut.is_too_short() {
+            said.push(self.cut_short());
+        }
+        said
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Layers, progress::tests::result};
+
+    fn health(set: &[&str]) -> Health {
+        let layers = set.iter().fold(Layers::new(), |layers, set| {
+            layers.set(set).expect("a setting")
+        });
+        let resolved = layers.resolve::<RunConfig>().expect("valid");
+        Health::of(&resolved.config)
+    }
+
+    #[test]
+    fn an_update_that_leaves_the_rule_is_told_and_not_every_one_after_it() {
+        let mut health = health(&["learner.optimizer.lr=1e-4"]);
+        assert_eq!(health.updated(&result(0)), None, "an ordinary one");
+        let far = |version| UpdateResult {
+            m2_before: 1.48,
+            kl: 0.37,
+            clip_fraction: 0.2,
+            ..result(version)
+        };
+        let told: Vec<_> = (1..=8).filter_map(|at| health.updated(&far(at))).collect();
+        assert_eq!(
+            told.len(),
+            4,
+            "the first, second, fourth and eighth: {told:#?}"
+        );
+        let said = "update 1: M2 before masking is 1.480 (37 times m2po.threshold), KL 0.370 nats \
+                    a token, 20.0 % of tokens masked";
+        assert!(told[0].starts_with(said), "{}", told[0]);
+        assert!(
+            told[0].contains("learner.optimizer.lr (now 1e-4)"),
+            "{}",
+            told[0]
+        );
+        let summary = health.summary();
+        assert!(summary[0].starts_with("8 of 9 updates left"), "{summary:?}");
+    }
+
+    #[test]
+    fn each_of_m2_kl_and_masked_share_is_enough_and_a_rule_without_m2_has_none() {
+        let far = [
+            UpdateResult {
+                m2_before: 1.2,
+                ..result(0)
+            },
+            UpdateResult {
+                kl: -0.2,
+                ..result(0)
+            },
+            UpdateResult {
+                clip_fraction: 0.3,
+                ..result(0)
+            },
+        ];
+        for (at, far) in far.iter().enumerate() {
+            assert!(health(&[]).updated(far).is_some(), "{at}");
+            let told = health(&["algorithm=grpo"]).updated(far);
+            assert_eq!(told.is_some(), at == 1, "{at}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn completions_that_are_cut_are_told_unless_some_are_right() {
+        let cut = |cut, reward| UpdateResult {
+            rows: 16,
+            cut_rows: Some(cut),
+            reward,
+            ..result(0)
+        };
+        let mut short = health(&["rollout.max_tokens=8"]);
+        assert_eq!(short.updated(&cut(16, 0.0)), None, "too few to tell");
+        let told = short.updated(&cut(15, 0.0)).expect("told");
+        let said = "31 of the last 32 completions were cut at rollout.max_tokens = 8, and none has";
+        assert!(told.starts_with(said), "{told}");
+        assert_eq!(short.summary().len(), 1);
+        short.updated(&cut(16, 0.5));
+        assert!(short.summary().is_empty(), "some are right");
+        let mut wrong = health(&[]);
+        for _ in 0..10 {
+            assert_eq!(wrong.updated(&cut(0, 0.0)), None, "wrong, and whole");
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What was counted since the last step on, and in which words.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use vintage_control::UpdateResult;
+use vintage_learner::{LearnerEvent, Waiting};
+use vintage_rollout::ProducerEvent;
+
+use crate::health::Idle;
+
+/// `7 s`, `3 min 05 s`, `2 h 10 min`.
+pub(super) fn spelled(time: Duration) -> String {
+    crate::progress::duration(time.as_secs_f64())
+}
+
+/// `other_policy 3, malformed 1`
+fn counted(counts: &BTreeMap<&'static str, u64>) -> String {
+    let counts = counts.iter();
+    let counts: Vec<_> = counts.map(|(reason, n)| format!("{reason} {n}")).collect();
+    counts.join(", ")
+}
+
+/// What the learner met.
+#[derive(Debug, Default)]
+pub(super) struct Learning {
+    /// What it waits for, and since when.
+    waiting: Option<Waiting>,
+    /// The update it computes, and since when.
+    updating: Option<(u64, Duration)>,
+    /// Updates in a row that changed nothing, by reason.
+    idle: BTreeMap<&'static str, u64>,
+    reward: f64,
+    last: Option<Idle>,
+}
+
+impl Learning {
+    pub(super) fn take(&mut self, event: &LearnerEvent, now: Duration) {
+        match event {
+            LearnerEvent::Waiting(waiting) => {
+                self.waiting = Some((**waiting).clone());
+                self.updating = None;
+            }
+            LearnerEvent::Updating(update) => {
+                self.waiting = None;
+                self.updating = Some((update.0, now));
+            }
+            LearnerEvent::Updated(_) => (self.waiting, self.updating) = (None, None),
+            _ => {}
+        }
+    }
+
+    pub(super) fn idled(&mut self, idle: Idle, result: &UpdateResult) {
+        *self.idle.entry(idle.as_str()).or_default() += 1;
+        self.reward = result.reward;
+        self.last = Some(idle);
+    }
+
+    pub(super) fn idle_updates(&self) -> u64 {
+        self.idle.values().sum()
+    }
+
+    /// Of what happened since the last step on; what goes on now is kept.
+    pub(super) fn clear(&mut self) {
+        self.idle.clear();
+        self.last = None;
+    }
+
+    pub(super) fn reasons(&self, now: Duration, out: &mut Vec<String>) {
+        let idle = self.idle_updates();
+        if idle > 0 {
+            out.push(format!(
+                "{idle} update{} changed nothing ({}; mean reward {:.3})",
+                if idle == 1 { "" } else { "s" },
+                counted(&self.idle),
+                self.reward
+            ));
+        }
+        if let Some((update, since)) = self.updating {
+            let time = spelled(now.saturating_sub(since));
+            out.push(format!("computing update {update} for {time}"));
+        }
+        let Some(waiting) = &self.waiting else {
+            return;
+        };
+        if let Some(leader) = &waiting.leader {
+            out.push(format!(
+                "learner {leader} has not planned update {} yet",
+                waiting.update
+            ));
+            return;
+        }
+        out.push(format!(
+            "{} of {} groups for update {} are there",
+            waiting.ready, waiting.wanted, waiting.update
+        ));
+        let refused: u64 = waiting.refused.values().sum();
+        if waiting.records == 0 {
+            out.push("no record came".to_owned());
+        } else {
+            out.push(format!("{} records came", waiting.records));
+        }
+        if refused > 0 {
+            out.push(format!(
+                "{refused} groups refused ({})",
+                counted(&waiting.refused)
+            ));
+        }
+        if waiting.incomplete > 0 {
+            out.push(format!("{} groups lack parts", waiting.incomplete));
+        }
+        if waiting.later > 0 {
+            out.push(format!("{} groups are for other updates", waiting.later));
+        }
+    }
+
+    pub(super) fn advice(&self, produces: bool) -> Option<&'static str> {
+        if let Some(idle) = self.last {
+            return Some(idle.advice());
+        }
+        let waiting = self.waiting.as_ref()?;
+        if waiting.leader.is_some() {
+            return Some("is that learner running?");
+        }
+        if waiting.refused.values().sum::<u64>() > 0 {
+            return Some("`vintage audit DIR` says of each group why");
+        }
+        let silent = waiting.records == 0 && !produces;
+        silent.then_some("is a producer running? (`vintage rollout`)")
+    }
+}
+
+/// What the producer met.
+#[derive(Debug, Default)]
+pub(super) struct Producing {
+    here: bool,
+    published: u64,
+    /// Published groups whose completions all have one reward.
+    equal: u64,
+    rewards: f64,
+    /// Groups that got no reward, by reason.
+    failed: BTreeMap<&'static str, u64>,
+    /// Since when the gate is closed, and the newest version announced.
+    closed: Option<(Option<u64>, Duration)>,
+    /// Groups being sampled, and since when.
+    sampling: Option<(u64, Duration)>,
+}
+
+impl Producing {
+    pub(super) fn take(&mut self, event: &ProducerEvent, now: Duration) {
+        self.here = true;
+        match event {
+            ProducerEvent::Waiting { version } => {
+                self.closed = Some((version.map(|version| version.0), now));
+            }
+            ProducerEvent::Waited { .. } => self.closed = None,
+            ProducerEvent::Sampling { groups } => {
+                self.closed = None;
+                self.sampling = Some((*groups, now));
+            }
+            ProducerEvent::Sampled { .. } => self.sampling = None,
+            ProducerEvent::RewardFailed { reason, .. } => {
+                *self.failed.entry(*reason).or_default() += 1;
+            }
+            ProducerEvent::Published { equal, reward, .. } => {
+                self.published += 1;
+                self.equal += u64::from(*equal);
+                self.rewards += f64::from(*reward);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn is_here(&self) -> bool {
+        self.here
+    }
+
+    pub(super) fn published(&self) -> u64 {
+        self.published
+    }
+
+    pub(super) fn clear(&mut self) {
+        (self.published, self.equal, self.rewards) = (0, 0, 0.0);
+        self.failed.clear();
+    }
+
+    pub(super) fn reasons(&self, now: Duration, out: &mut Vec<String>) {
+        let Self {
+            published, equal, ..
+        } = *self;
+        if published > 0 && equal == published {
+            let mean = self.rewards / published as f64;
+            out.push(format!(
+                "all {published} groups published have equal rewards (mean {mean:.3})"
+            ));
+        } else if published > 0 {
+            out.push(format!(
+                "{published} groups published, {equal} with equal rewards"
+            ));
+        }
+        let failed: u64 = self.failed.values().sum();
+        if failed > 0 {
+            out.push(format!(
+                "{failed} groups got no reward ({})",
+                counted(&self.failed)
+            ));
+        }
+        if let Some((groups, since)) = self.sampling {
+            let time = spelled(now.saturating_sub(since));
+            out.push(format!("sampling {groups} groups for {time}"));
+        }
+        if let Some((version, since)) = self.closed {
+            let time = spelled(now.saturating_sub(since));
+            out.push(match version {
+                None => format!("the producer has waited {time} for an announcement"),
+                Some(version) => format!(
+                    "the gate has been closed for {time}: version {version} is the newest announced"
+                ),
+            });
+        }
+    }
+
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        if self.published > 0 && self.equal == self.published {
+            return Some(Idle::EqualRewards.advice());
+        }
+        if !self.failed.is_empty() {
+            return Some("look at rollout.reward.command and what it writes to standard error");
+        }
+        let closed = self.closed.is_some();
+        closed.then_some("is the learner running? (`vintage learn`)")
+    }
+}
+
+/// What the archive met.
+#[derive(Debug, Default)]
+pub(super) struct Archiving {
+    records: Option<u64>,
+    bad: BTreeMap<&'static str, u64>,
+}
+
+impl Archiving {
+    /// Whether more records came than were counted before.
+    pub(super) fn take(&mut self, records: u64, bad: &BTreeMap<&'static str, u64>) -> bool {
+        let before = self.records.replace(records);
+        self.bad.clone_from(bad);
+        before.is_none_or(|before| before < records)
+    }
+
+    pub(super) fn reasons(&self, out: &mut Vec<String>) {
+        let Some(records) = self.records else { return };
+        let bad = if self.bad.is_empty() {
+            String::new()
+        } else {
+            format!(", quarantined {}", counted(&self.bad))
+        };
+        out.push(format!("{records} records came before{bad}"));
+    }
+}
