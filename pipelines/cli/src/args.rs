@@ -1,7 +1,11 @@
 //! What can be typed. Every verb's long help says what it does, what it needs and gives examples.
 
 mod bench;
+mod broker;
 mod config;
+#[cfg(test)]
+mod hints;
+mod inspect;
 mod selection;
 mod verbs;
 
@@ -10,12 +14,14 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{
     ArchiveArmArgs, ArchiveBenchArgs, BenchArgs, BenchArm, BenchCommand, UpdateBenchArgs,
 };
+pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
+pub(crate) use inspect::InspectArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
-    ArchiveArgs, AuditArgs, BrokerArgs, BrokerCommand, CompletionsArgs, ConfigCommand,
-    ConfigShowArgs, DoctorArgs, ExportArgs, InspectArgs, LearnArgs, ParityArgs, ReplayArgs,
-    ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs, TopicsCommand, Variant, WeighArgs,
+    ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
+    LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs,
+    TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\

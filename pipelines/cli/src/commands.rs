@@ -68,11 +68,11 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
     match verb {
         Verb::Run(args) => run::run(&args, context).await,
         Verb::Rollout(args) => roles::rollout(&args, context).await,
-        Verb::Learn(args) => roles::learn(&args, context).await,
+        Verb::Learn(args) => Box::pin(roles::learn(&args, context)).await,
         Verb::Archive(args) => roles::archive(&args, context).await,
         Verb::Replay(args) => replay::replay(&args, context).await,
         Verb::Audit(args) => audit::audit(&args, context).await,
-        Verb::Weigh(args) => weigh_file(&args),
+        Verb::Weigh(args) => weigh_file(&args, context),
         Verb::Parity(args) => parity::parity(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
@@ -121,7 +121,7 @@ async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn weigh_file(args: &WeighArgs) -> Result<Outcome> {
+fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
     use vintage_m2po::case;
     let cases: Box<dyn BufRead> = if args.cases == Path::new("-") {
         Box::new(io::stdin().lock())
@@ -135,17 +135,27 @@ fn weigh_file(args: &WeighArgs) -> Result<Outcome> {
     if let Some(place) = args.device {
         let weigher = CaseWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
         let differ = weigh::compare(cases, &mut out, &weigher)?;
-        return Ok(if differ {
-            Outcome::Negative
-        } else {
-            Outcome::Done
-        });
+        return Ok(verdict(differ));
     }
     let variant = match args.variant {
         Variant::Paper => case::Variant::Paper,
         Variant::Areal => case::Variant::Areal,
         Variant::Fork => case::Variant::Fork,
     };
-    weigh::run(cases, &mut out, variant)?;
-    Ok(Outcome::Done)
+    let weighed = weigh::run(cases, &mut out, variant)?;
+    if weighed.refused > 0 {
+        let (refused, cases) = (weighed.refused, weighed.cases);
+        let line = format!("{refused} of {cases} cases were refused: each says why");
+        context.screen.line(&line);
+    }
+    Ok(verdict(weighed.refused))
+}
+
+/// Negative if anything was amiss.
+fn verdict(amiss: u64) -> Outcome {
+    if amiss == 0 {
+        Outcome::Done
+    } else {
+        Outcome::Negative
+    }
 }

@@ -66,13 +66,34 @@ impl Usage {
 
 /// Tells what went wrong on standard error, and the exit code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    if is_broken_pipe(error) {
-        // Whoever read our output has read enough.
-        return Outcome::Done.code();
-    }
     // If standard error is closed, the exit code still tells.
     let _unheard = io::stderr().write_all(message(error).as_bytes());
     ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// Prints what clap has to say: help to standard output, wrong usage (exit code 2) to standard
+/// error.
+pub(crate) fn told(told: &clap::Error) -> ExitCode {
+    match told.print() {
+        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            ended(Outcome::Done, Some(&error))
+        }
+        _ if told.use_stderr() => ExitCode::from(2),
+        _ => Outcome::Done.code(),
+    }
+}
+
+/// The exit code of a command that ended, some of whose output may be lost.
+pub(crate) fn ended(outcome: Outcome, lost: Option<&io::Error>) -> ExitCode {
+    let Some(why) = lost else {
+        return outcome.code();
+    };
+    let text = format!("error: cannot print to standard output: {why}; the output is incomplete\n");
+    let _unheard = io::stderr().write_all(text.as_bytes());
+    match outcome {
+        Outcome::Done => ExitCode::from(1),
+        outcome => outcome.code(),
+    }
 }
 
 /// `error: what`, the causes that say more, and a hint.
@@ -115,22 +136,14 @@ fn is_usage(error: &anyhow::Error) -> bool {
             || cause
                 .downcast_ref::<vintage_bus::Error>()
                 .is_some_and(|error| matches!(error.fault(), Fault::User))
-    })
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause
-            .downcast_ref::<serde_json::Error>()
-            .and_then(serde_json::Error::io_error_kind);
-        kind.or(json) == Some(io::ErrorKind::BrokenPipe)
+            || cause
+                .downcast_ref::<vintage_store::Error>()
+                .is_some_and(|error| matches!(error.fault(), vintage_store::Fault::User))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
     use vintage_flow::config::{Layers, RunConfig};
 
     use super::*;
@@ -169,11 +182,22 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_enough_is_no_error() {
-        let closed: Result<(), _> = Err(io::Error::from(io::ErrorKind::BrokenPipe));
-        let error = closed.context("cannot print").expect_err("closed");
-        assert!(is_broken_pipe(&error));
-        assert!(!is_broken_pipe(&config_error()));
+    fn a_pipe_that_broke_inside_is_an_error_like_any_other() {
+        let closed = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        let code = report(&closed.context("the reward command ended"));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(1)));
+    }
+
+    #[test]
+    fn lost_output_fails_only_what_else_was_done() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let code = |outcome, lost| format!("{:?}", ended(outcome, lost));
+        let of = |code: u8| format!("{:?}", ExitCode::from(code));
+        assert_eq!(code(Outcome::Done, None), of(0));
+        assert_eq!(code(Outcome::Done, Some(&full)), of(1));
+        assert_eq!(code(Outcome::Negative, Some(&full)), of(3));
+        let interrupted = Outcome::Interrupted(Signal::Interrupt);
+        assert_eq!(code(interrupted, Some(&full)), of(130));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod allocator;
 mod args;
 mod commands;
 mod exit;
+mod limits;
 mod output;
 mod shown;
 mod signals;
@@ -25,16 +26,20 @@ use self::{
 const LET_GO: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
-    // clap prints usage errors itself and exits with code 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help, too, which is asked for with a reason.
+        Err(told) => return exit::told(&told),
+    };
     match start(cli) {
-        Ok(outcome) => outcome.code(),
+        Ok(outcome) => exit::ended(outcome, output::lost()),
         Err(error) => exit::report(&error),
     }
 }
 
 fn start(cli: Cli) -> Result<Outcome> {
     let screen = shown::start(&cli.shown)?;
+    limits::check(&cli.verb)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

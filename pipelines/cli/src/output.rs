@@ -1,6 +1,13 @@
 //! Results on standard output, as text or JSON.
+//!
+//! Who reads them decides nothing: a command does what was asked, and ends as it would have,
+//! whether its output was read to the end, to the tenth line (`| head`) or not at all. Output that
+//! was lost for another reason, a full disk for one, is told at the end.
 
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::{
+    io::{self, BufWriter, StdoutLock, Write},
+    sync::OnceLock,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -45,8 +52,63 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
 }
 
 /// Standard output, buffered; flush it.
-pub(crate) fn writer() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::new(io::stdout().lock())
+pub(crate) fn writer() -> BufWriter<Unhindered<StdoutLock<'static>>> {
+    BufWriter::new(Unhindered {
+        out: io::stdout().lock(),
+        closed: &CLOSED,
+    })
+}
+
+/// Why standard output took no more; the first reason in the life of the process.
+static CLOSED: OnceLock<io::Error> = OnceLock::new();
+
+/// Whether nothing printed from now on would be read: what has nothing else to do may end.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.get().is_some()
+}
+
+/// Why output was lost, if it was and its reader did not just have enough.
+pub(crate) fn lost() -> Option<&'static io::Error> {
+    CLOSED
+        .get()
+        .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+}
+
+/// A writer whose failures end no command: what follows the first is dropped.
+pub(crate) struct Unhindered<W> {
+    out: W,
+    closed: &'static OnceLock<io::Error>,
+}
+
+impl<W: Write> Unhindered<W> {
+    fn attempt<T>(
+        &mut self,
+        done: T,
+        write: impl FnOnce(&mut W) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if self.closed.get().is_some() {
+            return Ok(done);
+        }
+        match write(&mut self.out) {
+            // Tried again by the caller.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let _the_first = self.closed.set(error);
+                Ok(done)
+            }
+            written => written,
+        }
+    }
+}
+
+impl<W: Write> Write for Unhindered<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(bytes.len(), |out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), W::flush)
+    }
 }
 
 /// Lines of `name  value`, names in one column.
@@ -124,6 +186,35 @@ pub(crate) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reader_that_has_enough_ends_nothing_and_the_rest_is_dropped() {
+        struct Full(Vec<u8>);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                if self.0.is_empty() {
+                    self.0.extend_from_slice(bytes);
+                    return Ok(bytes.len());
+                }
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        static CLOSED: OnceLock<io::Error> = OnceLock::new();
+        let mut out = Unhindered {
+            out: Full(Vec::new()),
+            closed: &CLOSED,
+        };
+        for line in [b"first\n", b"again\n", b"third\n"] {
+            out.write_all(line).expect("never an error");
+        }
+        out.flush().expect("never an error");
+        assert_eq!(out.out.0, b"first\n");
+        let kind = CLOSED.get().map(io::Error::kind);
+        assert_eq!(kind, Some(io::ErrorKind::StorageFull));
+    }
 
     #[test]
     fn columns_and_tables_line_up() {

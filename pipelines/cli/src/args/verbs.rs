@@ -39,6 +39,10 @@ pub(crate) struct RunArgs {
     /// Prompts to evaluate on (setting `prompts.heldout`).
     #[arg(long, value_name = "FILE")]
     pub(crate) heldout: Option<PathBuf>,
+    /// Go on although the files behind this setting have changed since the run began:
+    /// prompts.train, prompts.heldout, rollout.reward.command or model.path; may be repeated.
+    #[arg(long, value_name = "SETTING")]
+    pub(crate) accept: Vec<String>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }
@@ -50,7 +54,9 @@ Examples, one process each, on any machines that share the broker and the folder
   vintage archive --broker localhost:9092 --out /shared/run-a
   vintage rollout --broker localhost:9092 --out /shared/run-a
 
-The roles must agree on the settings: the folder's config.toml is their base.";
+The settings are those of `learn`, which writes them to the folder's config.toml: the other roles wait
+for that file, and take it as their base. Where --set run=NAME names topics that the broker has and the
+folder has no config.toml, archive and rollout go by their own settings.";
 
 /// Produce rollouts: sample, score and publish, as one process of a run.
 ///
@@ -81,7 +87,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = LEARN)]
 pub(crate) struct LearnArgs {
-    /// Which learner; the run's own if not given.
+    /// A follower of the run in DIR; the run's own learner if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<vintage_control::Name>,
     /// Where to begin, if it never ran: earliest, latest, offset=P:O,…, time=2026-01-31T12:00:00Z or
@@ -94,6 +100,10 @@ pub(crate) struct LearnArgs {
     /// End after this many updates in all (setting `learner.steps`).
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
+    /// Go on although the files behind this setting have changed since the run began:
+    /// prompts.train, prompts.heldout, rollout.reward.command or model.path; may be repeated.
+    #[arg(long, value_name = "SETTING")]
+    pub(crate) accept: Vec<String>,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }
@@ -131,7 +141,11 @@ Examples:
   vintage replay runs/a --to easy --broker localhost:9092 --reward 0.5.. --prompt 'gsm8k-*' --rate 50
   vintage replay runs/a --to tenth --broker local --versions 3..9 --sample 0.1 --seed 1
 
-Exit code 3 if a version comes out differently; the first update that does is named.
+Exit code 3 if a version comes out differently, or if a plan is missing though results,
+checkpoints, weights, evaluations or the summary are of later updates; the first update that does
+is named. Updates are numbered from 0: update N made version N + 1.
+Exit code 2 if --to would publish nothing: no group passes the filters, or one names what the
+archive does not hold.
 Killed and started again with the same arguments, --to goes on where the topic ends.";
 
 /// Run a recorded training again, or publish its archived rollouts again.
@@ -174,7 +188,10 @@ Examples:
   vintage audit --broker kafka:9092 --set store=s3://bucket/run-a --set run=a
   vintage audit runs/a --output json | jq .learners.lead.lost
 
-Exit code 3 if the books do not hold, or if nothing is known of what was asked for.";
+Updates are numbered from 0: the first of 60 is 0, the last 59, and update N made version N + 1.
+
+Exit code 3 if the books do not hold, or if nothing is known of the rollout that was asked for;
+2 if there is nothing to audit, or no such learner or update.";
 
 /// Account for every rollout: produced = trained + rejected + in flight + lost.
 ///
@@ -191,16 +208,19 @@ pub(crate) struct AuditArgs {
     /// Only this learner.
     #[arg(long, value_name = "NAME")]
     pub(crate) learner: Option<vintage_control::Name>,
-    /// Which rollouts trained update N.
+    /// Which rollouts trained update N, counted from 0 as the files of plans/ and results/ are:
+    /// update N made version N + 1.
     #[arg(long, value_name = "N", conflicts_with = "rollout")]
     pub(crate) update: Option<u64>,
-    /// What became of this group: PRODUCER/NUMBER, or its id of 32 hexadecimal digits.
+    /// What became of this group: PRODUCER/NUMBER, its id of 32 hexadecimal digits, or one of its
+    /// records as INCARNATION/PARTITION/OFFSET.
     #[arg(long, value_name = "ROLLOUT")]
     pub(crate) rollout: Option<vintage_flow::audit::Rollout>,
     /// Leave the broker alone: journals, archive and records only.
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Read every byte of the archive and compare each group with its plan.
+    /// Read every byte of the archive and compare each group with its plan; read all published
+    /// weights, and compare them with their manifests.
     #[arg(long)]
     pub(crate) deep: bool,
     #[command(flatten)]
@@ -212,6 +232,8 @@ Examples:
   vintage weigh cases.jsonl
   vintage weigh --variant areal - < cases.jsonl
   vintage weigh --device cuda cases.jsonl         exit code 3 if any differs from the reference
+
+Exit code 3 if a case is refused (its line says why), 2 if there is none.
 
 A case: {\"id\": \"a\", \"threshold\": 0.04, \"logprob_new\": […], \"logprob_behav\": […],
 \"advantages\": […], \"loss_mask\": […]}. Output is JSON lines whatever --output says.";
@@ -252,7 +274,8 @@ Examples:
 
 An oracle holds what another implementation computed: ARCHITECTURE.md says where its layout is
 described. Bounds are built in; DIR/tolerances.json may say what transformers itself is off in
-float32, of which five times is allowed. Exit code 3 if anything is out of bounds.";
+float32, of which five times is allowed. What an oracle lacks is noted and not compared. Exit
+code 3 if anything is out of bounds, or if an oracle has no model; 2 if nothing can be compared.";
 
 /// Compare models and their training with another implementation's results.
 ///
@@ -312,44 +335,6 @@ pub(crate) struct ReportArgs {
     pub(crate) folder: PathBuf,
 }
 
-const INSPECT: &str = "\
-Examples:
-  vintage inspect runs/a                             what a run holds
-  vintage inspect runs/a/archive                     files, offsets, versions
-  vintage inspect runs/a/archive --rows --limit 3    and the rollouts in it
-  vintage inspect vintage.run.rollouts.v1 --broker localhost:9092 --output json | jq .reward
-  vintage inspect vintage.run.rollouts.v1 --broker local --out runs/a
-  kcat -C -b localhost:9092 -t vintage.run.rollouts.v1 -c 1 | vintage inspect -";
-
-/// Look into a topic, an archive, a run or a single message.
-#[derive(Debug, Args)]
-#[command(after_long_help = INSPECT)]
-pub(crate) struct InspectArgs {
-    /// A run's folder, an archive's folder, a topic, or - for one message on standard input.
-    #[arg(value_name = "TARGET")]
-    pub(crate) target: String,
-    /// Of an archive: the rollouts instead of the files.
-    #[arg(long)]
-    pub(crate) rows: bool,
-    /// At most so many records (topics, rows of an archive).
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) limit: u64,
-    /// Only this partition.
-    #[arg(long, value_name = "P")]
-    pub(crate) partition: Option<i32>,
-    /// From this offset on; of a topic, from its oldest record if not given.
-    #[arg(long, value_name = "OFFSET")]
-    pub(crate) from: Option<i64>,
-    /// Read every byte of the archive and check it.
-    #[arg(long)]
-    pub(crate) verify: bool,
-    /// Of a topic: folder of the run it belongs to, whose settings and local broker are taken.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) config: ConfigArgs,
-}
-
 /// The topics of a run on a broker.
 #[derive(Debug, Args)]
 pub(crate) struct TopicsArgs {
@@ -389,47 +374,6 @@ pub(crate) enum TopicsCommand {
         out: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArgs,
-    },
-}
-
-/// A real Apache Kafka on this machine, for trying things out.
-#[derive(Debug, Args)]
-pub(crate) struct BrokerArgs {
-    #[command(subcommand)]
-    pub(crate) command: BrokerCommand,
-}
-
-const BROKER_UP: &str = "\
-Examples:
-  vintage broker up
-  vintage run --broker \"$(vintage broker up --output json | jq -r .bootstrap)\"
-
-Needs Java 17 or newer. Kafka itself comes from Maven Central, once, into the cache folder, or
-from KAFKA_HOME if that is set. It listens on loopback only.";
-const BROKER_DOWN: &str = "\
-Examples:
-  vintage broker down
-  vintage broker down --dir /tmp/kafka";
-
-/// What to do with the local broker.
-#[derive(Debug, Subcommand)]
-pub(crate) enum BrokerCommand {
-    /// Start it, or find it running; prints its address.
-    #[command(after_long_help = BROKER_UP)]
-    Up {
-        /// Where its data, ports and logs lie.
-        #[arg(long, value_name = "DIR", default_value = "kafka")]
-        dir: PathBuf,
-        /// Brokers to run: 1, or 3 for replication. [default: as DIR has, or 1]
-        #[arg(long, value_name = "N")]
-        nodes: Option<u16>,
-    },
-    /// Stop it; its data stay.
-    #[command(after_long_help = BROKER_DOWN)]
-    Down {
-        /// The folder it was started in.
-        #[arg(long, value_name = "DIR", default_value = "kafka")]
-        dir: PathBuf,
     },
 }
 

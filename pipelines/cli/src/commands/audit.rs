@@ -222,12 +222,7 @@ fn answers(audited: &Audit) -> String {
         }
     }
     if audited.answers.is_empty() {
-        text += "no learner has such an update";
-        let learners = audited.learners.iter();
-        let known: Vec<_> = learners
-            .map(|(learner, account)| format!("{learner} has {}", grouped(account.updates)))
-            .collect();
-        let _ = writeln!(text, ": {}", known.join(", "));
+        text += "its plan is missing\n";
     }
     if !audited.holds {
         text += &lines(audited);

@@ -34,10 +34,20 @@ fn text(parity: &Parity) -> String {
             "note: {name} has no {name}.oracle beside it and was not compared"
         );
     }
-    text += if parity.holds {
-        "All within bounds.\n"
-    } else {
-        "Not all within bounds.\n"
+    for oracle in &parity.without_model {
+        let name = oracle.trim_end_matches(".oracle");
+        let _ = writeln!(
+            text,
+            "error: {oracle} has no model {name} beside it (a folder with a config.json): it was \
+             made for one"
+        );
+    }
+    text += match (parity.holds, parity.whole) {
+        (true, true) => "All within bounds.\n",
+        (true, false) => {
+            "All that was compared is within bounds; the notes say what was not compared.\n"
+        }
+        (false, _) => "Not all within bounds.\n",
     };
     text
 }

@@ -101,8 +101,14 @@ async fn exact(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
 }
 
 fn text(replayed: &ReplaySummary) -> String {
+    let updates = if replayed.updates == replayed.recorded {
+        grouped(replayed.updates)
+    } else {
+        let (done, of) = (grouped(replayed.updates), grouped(replayed.recorded));
+        format!("{done} of {of} that are recorded")
+    };
     let mut lines = vec![
-        ("updates", grouped(replayed.updates)),
+        ("updates", updates),
         (
             "identical",
             if replayed.identical { "yes" } else { "no" }.to_owned(),

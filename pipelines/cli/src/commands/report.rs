@@ -7,8 +7,16 @@ use crate::{args::ReportArgs, exit::Outcome, output::bytes};
 pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<Outcome> {
     let report = vintage_flow::report::write(&args.folder).await?;
     context.output.print(&report, |report| {
+        let missing = match &report.missing[..] {
+            [] => String::new(),
+            [first, ..] => format!(
+                "note: no result of {} updates before the last, the first of them {first}: the \
+                 curves pass over them\n",
+                report.missing.len()
+            ),
+        };
         format!(
-            "{} ({} updates, {} evaluations, {})\n",
+            "{} ({} updates, {} evaluations, {})\n{missing}",
             report.path.display(),
             report.updates,
             report.evaluations,

@@ -2,7 +2,11 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use vintage_flow::roles;
+use vintage_flow::{
+    Account,
+    config::{Resolved, RunConfig},
+    roles::{self, SettingsOf},
+};
 
 use super::Context;
 use crate::{
@@ -12,24 +16,30 @@ use crate::{
     output::columns,
 };
 
-fn resolve(
-    args: &RoleArgs,
-    flags: &[(&'static str, &str, Option<String>)],
-) -> Result<vintage_flow::config::Resolved<vintage_flow::config::RunConfig>> {
-    Ok(args
-        .config
-        .resolve(Some(&args.out.join("config.toml")), flags)?)
+/// The settings of a role that is not the run's lead: the lead's, once they are there, under the
+/// role's own flags.
+async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConfig>> {
+    let recorded = args.out.join("config.toml");
+    let own = args.config.resolve(Some(&recorded), &[])?;
+    let (events, shown) = context.progress(own.config.learner.steps);
+    let of = roles::await_settings(&own, &args.out, &context.signals.stop, &events).await;
+    drop(events);
+    shown.await?;
+    Ok(match of? {
+        SettingsOf::Lead => args.config.resolve(Some(&recorded), &[])?,
+        SettingsOf::Role => own,
+    })
 }
 
 /// `vintage rollout`: being told to stop is its ordinary end.
 pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Outcome> {
     let args = &args.role;
-    let resolved = resolve(args, &[])?;
+    let resolved = settings(args, context).await?;
     let (events, shown) = context.progress(resolved.config.learner.steps);
     let produced = roles::rollout(&resolved, &args.out, &context.signals.stop, &events).await;
     drop(events);
     shown.await?;
-    let produced = produced?;
+    let (produced, account) = produced?;
     print(
         context,
         &json!({
@@ -42,6 +52,7 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Out
             "loading_seconds": produced.loading_seconds,
             "waiting_seconds": produced.waiting_seconds,
         }),
+        &account,
     )?;
     Ok(Outcome::Done)
 }
@@ -63,16 +74,24 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
             follows.map(ToString::to_string),
         ),
     ];
+    if let Some(name) = name {
+        let (events, shown) = context.progress(0);
+        let run = roles::await_run(&args.role.out, name, &context.signals.stop, &events).await;
+        drop(events);
+        shown.await?;
+        run?;
+    }
     let base = roles::learner_base(&args.role.out, name, follows)?;
     let resolved = args.role.config.resolve_over(base, &flags)?;
     if resolved.config.model.path.is_some() {
         allocator::give_back_soon();
     }
     let (events, shown) = context.progress(resolved.config.learner.steps);
-    let learned = roles::learn(&resolved, &args.role.out, &context.signals.stop, &events).await;
+    let (out, stop) = (&args.role.out, &context.signals.stop);
+    let learned = roles::learn(&resolved, out, &args.accept, stop, &events).await;
     drop(events);
     shown.await?;
-    let learned = learned?;
+    let (learned, account) = learned?;
     print(
         context,
         &json!({
@@ -82,6 +101,7 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
             "finished": learned.finished,
             "ended": learned.ended,
         }),
+        &account,
     )?;
     Ok(match context.signals.received() {
         Some(signal) if !learned.finished => Outcome::Interrupted(signal),
@@ -91,9 +111,13 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
 
 /// `vintage archive`: being told to stop is its ordinary end.
 pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
-    let resolved = resolve(&args.role, &[])?;
-    let stop = &context.signals.stop;
-    let archived = roles::archive(&resolved, &args.role.out, args.accept_gap, stop).await?;
+    let resolved = settings(&args.role, context).await?;
+    let (events, shown) = context.progress(0);
+    let (out, stop) = (&args.role.out, &context.signals.stop);
+    let archived = roles::archive(&resolved, out, args.accept_gap, stop, &events).await;
+    drop(events);
+    shown.await?;
+    let (archived, account) = archived?;
     print(
         context,
         &json!({
@@ -105,12 +129,27 @@ pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Out
             "races_lost": archived.races_lost,
             "blocked": archived.blocked,
         }),
+        &account,
     )?;
     Ok(Outcome::Done)
 }
 
-fn print(context: &Context, summary: &Value) -> Result<()> {
-    context.output.print(summary, |summary| {
+/// What the role did, and what it waited for in the end.
+fn print(context: &Context, did: &Value, account: &Account) -> Result<()> {
+    let mut summary = did.clone();
+    if let Some(fields) = summary.as_object_mut() {
+        let said = [
+            ("standstill", json!(account.standstill)),
+            ("warnings", json!(account.warnings)),
+        ];
+        // For people only where there is something to say.
+        let of_text = |value: &Value| !(value.is_null() || *value == json!([]));
+        let said = said
+            .into_iter()
+            .filter(|(_, value)| context.output.is_json() || of_text(value));
+        fields.extend(said.map(|(name, value)| (name.to_owned(), value)));
+    }
+    context.output.print(&summary, |summary| {
         let fields = summary.as_object().into_iter().flatten();
         columns(fields.map(|(name, value)| (name.as_str(), plain(value))))
     })
@@ -119,6 +158,10 @@ fn print(context: &Context, summary: &Value) -> Result<()> {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(lines) => {
+            let lines: Vec<_> = lines.iter().map(plain).collect();
+            lines.join("; ")
+        }
         Value::Object(map) if map.is_empty() => "none".to_owned(),
         Value::Object(map) => {
             let pairs: Vec<_> = map

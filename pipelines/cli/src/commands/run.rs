@@ -31,7 +31,8 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
         allocator::give_back_soon();
     }
     let (events, shown) = context.progress(resolved.config.learner.steps);
-    let summary = vintage_flow::run(&resolved, &out, &context.signals.stop, &events).await;
+    let stop = &context.signals.stop;
+    let summary = vintage_flow::run(&resolved, &out, &args.accept, stop, &events).await;
     drop(events);
     shown.await?;
     let summary = summary?;
@@ -104,6 +105,9 @@ fn text(summary: &Summary, out: &Path) -> String {
         ),
         ("report", out.join("report.html").display().to_string()),
     ]);
+    let waited = summary.standstill.iter().map(|why| ("stood still", why));
+    let warned = summary.warnings.iter().map(|why| ("warning", why));
+    lines.extend(waited.chain(warned).map(|(name, why)| (name, why.clone())));
     columns(lines)
 }
 

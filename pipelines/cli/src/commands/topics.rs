@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use vintage_flow::{broker::Broker, config::RunConfig};
 use super::Context;
 use crate::{
     args::{ConfigArgs, TopicsCommand},
-    exit::Outcome,
+    exit::{Outcome, Usage},
     output::{grouped, print_text, table},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<Outcome> {
     match command {
         TopicsCommand::List { out, config } => {
-            let config = resolve(config, out.as_deref())?;
+            let config = of_run(config, out.as_deref())?;
             let broker = Broker::open(&config, out.as_deref()).await?;
             let listed = list(&broker, &config, context).await;
             broker.close().await?;
@@ -43,6 +43,18 @@ pub(super) fn resolve(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConf
     Ok(config.resolve(recorded.as_deref(), &[])?.config)
 }
 
+/// The settings of the run in `out`, which must be one if it is named.
+pub(super) fn of_run(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
+    if let Some(out) = out.filter(|out| !out.join("config.toml").is_file()) {
+        let what = format!(
+            "{} is no run's folder: it has no config.toml",
+            out.display()
+        );
+        return Err(Usage::new(what).hint("name the --out of a run").into());
+    }
+    resolve(config, out)
+}
+
 /// A topic as it is.
 #[derive(Serialize)]
 struct Found {
@@ -51,15 +63,35 @@ struct Found {
     partitions: usize,
     /// Offsets between the oldest and the next record, summed.
     records: i64,
+    /// What the broker says becomes of its records.
+    settings: BTreeMap<&'static str, String>,
+    /// What is not as a run needs it.
+    concerns: Vec<String>,
 }
 
 async fn list(broker: &Broker, config: &RunConfig, context: &Context) -> Result<()> {
     let mut found = Vec::new();
     for spec in broker.specs(config) {
-        found.push(look(broker.bus(), spec.name).await?);
+        let mut topic = look(broker.bus(), spec.name.clone()).await?;
+        if topic.exists {
+            let checkup = broker.bus().check_up(&spec).await?;
+            topic.settings = checkup.settings.into_iter().collect();
+            let concerns = checkup.concerns.iter().map(ToString::to_string);
+            topic.concerns = concerns.chain(checkup.unread).collect();
+        }
+        found.push(topic);
+    }
+    if !found.iter().any(|topic| topic.exists) {
+        return Err(no_topic(broker.bus(), config).await?.into());
+    }
+    if !found.iter().any(|topic| topic.exists) {
+        return Err(no_topic(broker.bus(), config).await?.into());
     }
     if context.output.is_json() {
         return context.output.print(&found, |_| String::new());
+    }
+    for concern in found.iter().flat_map(|topic| &topic.concerns) {
+        tracing::warn!("{concern}");
     }
     let rows: Vec<_> = found
         .into_iter()
@@ -72,10 +104,39 @@ async fn list(broker: &Broker, config: &RunConfig, context: &Context) -> Result<
                 }
             };
             let (partitions, records) = (topic.partitions as u64, topic.records.max(0) as u64);
-            vec![topic.topic, number(partitions), number(records)]
+            let settings = topic.settings.iter();
+            let settings: Vec<_> = settings.map(|(k, v)| format!("{k}={v}")).collect();
+            vec![
+                topic.topic,
+                number(partitions),
+                number(records),
+                settings.join(" "),
+            ]
         })
         .collect();
-    print_text(&table(&["topic", "partitions", "records"], &rows))
+    let head = ["topic", "partitions", "records", "settings"];
+    print_text(&table(&head, &rows))
+}
+
+/// No topic of the run is there: what is.
+async fn no_topic(bus: &Bus, config: &RunConfig) -> Result<Usage> {
+    let there = bus.topics().await?;
+    let rollouts = config.topic_names().rollouts();
+    let what = format!(
+        "{} has no topic of run {} in namespace {} ({rollouts})",
+        bus.bootstrap(),
+        config.run,
+        config.namespace
+    );
+    let hint = if there.is_empty() {
+        "it has no topic at all; a run makes its own, and so does `vintage topics apply`".to_owned()
+    } else {
+        format!(
+            "--set run=NAME, or --out DIR, says which run; there are the topics {}",
+            there.join(", ")
+        )
+    };
+    Ok(Usage::new(what).hint(hint))
 }
 
 async fn look(bus: &Bus, topic: String) -> Result<Found> {
@@ -85,12 +146,16 @@ async fn look(bus: &Bus, topic: String) -> Result<Found> {
             exists: true,
             partitions: marks.len(),
             records: marks.iter().map(|(_, low, high)| high.0 - low.0).sum(),
+            settings: BTreeMap::new(),
+            concerns: Vec::new(),
         }),
         Err(vintage_bus::Error::NoSuchTopic { .. }) => Ok(Found {
             topic,
             exists: false,
             partitions: 0,
             records: 0,
+            settings: BTreeMap::new(),
+            concerns: Vec::new(),
         }),
         Err(error) => Err(error.into()),
     }
@@ -102,7 +167,7 @@ struct Wanted<'a> {
     topic: &'a str,
     partitions: i32,
     replication: i32,
-    config: &'a std::collections::BTreeMap<String, String>,
+    config: &'a BTreeMap<String, String>,
     /// `exists`, `missing` or `created`.
     state: &'static str,
 }

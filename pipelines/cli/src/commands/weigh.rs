@@ -7,6 +7,8 @@ use serde::Serialize;
 use vintage_learner::CaseWeigher;
 use vintage_m2po::case::{Case, Outcome, Variant};
 
+use crate::exit::Usage;
+
 /// What a run of `weigh` met with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Weighed {
@@ -21,8 +23,8 @@ pub(crate) struct Weighed {
 /// each to `out`, in order, floats with all digits that reading them back needs.
 ///
 /// # Errors
-/// A line that is not a case (named by number; the lines before it are answered), and reading or
-/// writing that fails.
+/// A line that is not a case (named by number; the lines before it are answered), no case at all,
+/// and reading or writing that fails.
 pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -> Result<Weighed> {
     let mut weighed = Weighed::default();
     each_case(input, out, |case| {
@@ -34,16 +36,16 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
     Ok(weighed)
 }
 
-/// The same on a device. Returns whether any case differs from the reference.
+/// The same on a device. Returns how many cases differ from the reference.
 pub(crate) fn compare(
     input: impl BufRead,
     out: &mut impl Write,
     weigher: &CaseWeigher,
-) -> Result<bool> {
-    let mut differ = false;
+) -> Result<u64> {
+    let mut differ = 0;
     each_case(input, out, |case| {
         let weighed = weigher.weigh(case);
-        differ |= weighed.differs.is_some();
+        differ += u64::from(weighed.differs.is_some());
         weighed
     })?;
     Ok(differ)
@@ -54,25 +56,37 @@ fn each_case<T: Serialize>(
     out: &mut impl Write,
     mut weigh: impl FnMut(&Case) -> T,
 ) -> Result<()> {
+    let mut cases = 0_u64;
     for (index, line) in input.lines().enumerate() {
         let number = index + 1;
         let line = line.with_context(|| format!("cannot read line {number} of the cases"))?;
         if line.trim().is_empty() {
             continue;
         }
-        let case: Case = serde_json::from_str(&line).with_context(|| {
-            format!(
-                "cannot weigh line {number}: it is not a case; a case is one JSON object with id, \
-                 threshold, logprob_new, logprob_behav, advantages and loss_mask (write NaN as \
-                 null)"
-            )
+        let case: Case = serde_json::from_str(&line).map_err(|error| {
+            // The lines before it are answered.
+            let _what_was_heard = out.flush();
+            Usage::new(format!(
+                "cannot weigh line {number}: it is not a case ({error}); a case is one JSON object \
+                 with id, threshold, logprob_new, logprob_behav, advantages and loss_mask (write \
+                 NaN as null)"
+            ))
         })?;
+        cases += 1;
         serde_json::to_writer(&mut *out, &weigh(&case))
             .with_context(|| format!("cannot write the outcome of line {number}"))?;
         out.write_all(b"\n")
             .with_context(|| format!("cannot write the outcome of line {number}"))?;
     }
-    out.flush().context("cannot write the outcomes")
+    out.flush().context("cannot write the outcomes")?;
+    if cases == 0 {
+        return Err(
+            Usage::new("there is no case to weigh: the input has no line but blank ones")
+                .hint("a case is one JSON object a line; `vintage weigh --help` shows one")
+                .into(),
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,6 +155,15 @@ mod tests {
         for bad in ["{", "[]", r#"{"id":"a"}"#, &CASE.replace("null", "NaN")] {
             let error = weigh(&format!("{CASE}\n{bad}\n"), Variant::Paper).expect_err("refused");
             assert!(format!("{error:#}").contains("line 2"), "{error:#}");
+            assert!(error.is::<Usage>(), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn no_case_is_no_success() {
+        for nothing in ["", "\n", " \n\n"] {
+            let error = weigh(nothing, Variant::Paper).expect_err("nothing to weigh");
+            assert!(error.is::<Usage>(), "{error:#}");
         }
     }
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
 use vintage_archive::{Codec, Reader, Sink, SinkOptions, column_bytes};
-use vintage_bus::{Bus, ConsumerLimits, Event};
-use vintage_control::{Incarnation, Offset, Partition};
+use vintage_bus::Bus;
+use vintage_control::{Incarnation, Partition};
 use vintage_store::Store;
 use vintage_trajectory::Rows;
 
@@ -23,9 +23,9 @@ pub(crate) async fn arm(args: &ArchiveArmArgs) -> Result<()> {
     let marks = bus.watermarks(&args.topic).await?;
     let (begun, cpu) = (Instant::now(), cpu_seconds()?);
     let mut drained = if args.arm == BenchArm::Null {
-        read(&bus, args, &marks).await?
+        read(&bus, args).await?
     } else {
-        sink(&bus, args, &marks).await?
+        sink(&bus, args).await?
     };
     drained.wall_seconds = begun.elapsed().as_secs_f64();
     drained.cpu_seconds = cpu_seconds()? - cpu;
@@ -36,31 +36,20 @@ pub(crate) async fn arm(args: &ArchiveArmArgs) -> Result<()> {
     serde_json::to_writer(writer(), &drained).context("cannot print the result")
 }
 
-type Marks = [(Partition, Offset, Offset)];
-
 /// Reads and decodes, and keeps nothing.
-async fn read(bus: &Bus, args: &ArchiveArmArgs, marks: &Marks) -> Result<Drained> {
-    let starts = marks.iter().map(|(p, low, _)| (*p, *low)).collect();
-    let mut left = marks.iter().filter(|(_, low, high)| low < high).count();
-    let limits = ConsumerLimits::default();
-    let mut consumer = bus.consumer("bench-null", &args.topic, starts, limits)?;
+async fn read(bus: &Bus, args: &ArchiveArmArgs) -> Result<Drained> {
+    let from = |_, low, _| Some(low);
+    let mut records = bus.snapshot("bench-null", &args.topic, from).await?;
     let mut drained = nothing();
-    while left > 0 {
-        let event = consumer.next().await?.context("the log ended early")?;
-        if let Event::Record(record) = event {
-            let payload = record.payload.context("a message without payload")?;
-            drained.rows += Rows::decode(&payload)?.len() as u64;
-            drained.messages += 1;
-            let is_last = |(p, _, high): &(_, _, Offset)| {
-                *p == record.partition && *high == record.offset.next()
-            };
-            left -= usize::from(marks.iter().any(is_last));
-        }
+    while let Some(record) = records.next().await? {
+        let payload = record.payload.context("a message without payload")?;
+        drained.rows += Rows::decode(&payload)?.len() as u64;
+        drained.messages += 1;
     }
     Ok(drained)
 }
 
-async fn sink(bus: &Bus, args: &ArchiveArmArgs, marks: &Marks) -> Result<Drained> {
+async fn sink(bus: &Bus, args: &ArchiveArmArgs) -> Result<Drained> {
     let (fsync, fence) = match args.arm {
         BenchArm::NoFsync => (false, true),
         BenchArm::NoFence => (true, false),
@@ -73,7 +62,7 @@ async fn sink(bus: &Bus, args: &ArchiveArmArgs, marks: &Marks) -> Result<Drained
         ..SinkOptions::new(store, &args.topic, LIFE)
     };
     let (handle, task) = Sink::start(options, bus).await?;
-    let ends = marks.iter().map(|(p, _, high)| (*p, *high)).collect();
+    let ends = bus.record_ends(&args.topic).await?;
     handle.drain_through(ends).await?;
     handle.shutdown();
     let summary = task.await.context("the sink panicked")??;

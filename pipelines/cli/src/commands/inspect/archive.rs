@@ -9,18 +9,19 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use vintage_archive::{ArchiveFile, Filter, Reader};
 use vintage_control::{ArchiveFooter, Offset, Partition, PolicyVersion};
+use vintage_flow::open_store;
 use vintage_store::Store;
 
-use super::{Context, message::Message, wanted};
+use super::{Context, LIMIT, check_place, message::Message, wanted};
 use crate::{
     args::InspectArgs,
     exit::{Outcome, Usage},
-    output::{bytes, grouped, print_text, table, writer},
+    output::{bytes, grouped, is_closed, print_text, table, writer},
 };
 
 /// Where to look, and for what.
 struct Target {
-    root: PathBuf,
+    root: Store,
     /// One topic only.
     topic: Option<String>,
     /// One file only, by its path under the root.
@@ -30,7 +31,7 @@ struct Target {
 /// Prints files or rollouts; with `--verify`, also whether every byte is as it was written.
 pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) -> Result<Outcome> {
     let target = find(path)?;
-    let store = Store::open(&target.root.to_string_lossy())?;
+    let store = target.root.clone();
     let topics = match &target.topic {
         Some(topic) => vec![topic.clone()],
         None => Reader::topics(&store).await?,
@@ -39,9 +40,25 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
         return Err(Usage::new(format!("{} holds no archived topic", path.display())).into());
     }
     let mut outcome = Outcome::Done;
+    let mut found = Vec::new();
+    let mut ends = Vec::new();
     for topic in topics {
         let reader = Reader::new(store.clone(), &topic);
-        let files = files(&reader, &target, args).await?;
+        let files = files(&reader, &target, &mut ends).await?;
+        found.push((topic, reader, files));
+    }
+    if let (Some(file), true) = (
+        &target.file,
+        found.iter().all(|(_, _, files)| files.is_empty()),
+    ) {
+        return Err(Usage::new(format!("{file} is no file of the archive")).into());
+    }
+    check_place(args, &ends)?;
+    for (topic, reader, mut files) in found {
+        files.retain(|file| {
+            let last = Offset(file.footer.next_offset.0 - 1);
+            wanted(args, file.footer.partition, last)
+        });
         if args.rows {
             rows(&reader, &files, args, context).await?;
             continue;
@@ -66,12 +83,16 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
 
 /// An archive's root is the folder that holds `v1/`; a path below it names a part.
 fn find(path: &Path) -> Result<Target> {
+    let whole = |root| Target {
+        root,
+        topic: None,
+        file: None,
+    };
+    if path.join("config.toml").is_file() {
+        return Ok(whole(open_store(path)?.at("archive")));
+    }
     if path.join("v1").is_dir() {
-        return Ok(Target {
-            root: path.to_owned(),
-            topic: None,
-            file: None,
-        });
+        return Ok(whole(Store::open(&path.to_string_lossy())?));
     }
     let full = path
         .canonicalize()
@@ -90,27 +111,36 @@ fn find(path: &Path) -> Result<Target> {
     let text = |part: &Component<'_>| part.as_os_str().to_string_lossy().into_owned();
     let below: Vec<_> = parts[at..].iter().map(text).collect();
     Ok(Target {
-        root: parts[..at].iter().collect(),
-        topic: below.get(1).cloned(),
+        root: Store::open(&parts[..at].iter().collect::<PathBuf>().to_string_lossy())?,
+        topic: below.get(1).map(|level| {
+            let topic = level.strip_prefix("topic=");
+            topic.unwrap_or(level).to_owned()
+        }),
         file: full.is_file().then(|| below.join("/")),
     })
 }
 
-async fn files(reader: &Reader, target: &Target, args: &InspectArgs) -> Result<Vec<ArchiveFile>> {
+/// The files of a target, and where the partitions that have any end.
+async fn files(
+    reader: &Reader,
+    target: &Target,
+    ends: &mut Vec<(Partition, Offset)>,
+) -> Result<Vec<ArchiveFile>> {
     let mut files = Vec::new();
     for incarnation in reader.incarnations().await? {
         for partition in reader.partitions(incarnation).await? {
-            files.extend(reader.chain(incarnation, partition).await?);
+            let chain = reader.chain(incarnation, partition).await?;
+            let end = chain.last().map(|file| file.footer.next_offset);
+            ends.push((partition, end.unwrap_or_default()));
+            files.extend(chain);
         }
     }
-    files.retain(|file| {
-        let last = Offset(file.footer.next_offset.0 - 1);
-        target.file.as_ref().is_none_or(|only| *only == file.path)
-            && wanted(args, file.footer.partition, last)
-    });
-    if let (Some(file), true) = (&target.file, files.is_empty()) {
-        return Err(Usage::new(format!("{file} is no file of the archive")).into());
-    }
+    ends.sort_unstable();
+    // Of several lives, the longest.
+    ends.reverse();
+    ends.dedup_by_key(|(partition, _)| *partition);
+    ends.reverse();
+    files.retain(|file| target.file.as_ref().is_none_or(|only| *only == file.path));
     Ok(files)
 }
 
@@ -210,7 +240,7 @@ async fn rows(
     context: &Context,
 ) -> Result<()> {
     let mut out = writer();
-    let mut left = args.limit;
+    let mut left = args.limit.unwrap_or(LIMIT);
     for file in files {
         let footer = &file.footer;
         let partition: Partition = footer.partition;
@@ -222,6 +252,7 @@ async fn rows(
             .messages(footer.incarnation, partition, &filter)
             .await?;
         while left > 0
+            && !is_closed()
             && let Some(message) = messages.next().await?
             && message.record.offset < footer.next_offset
         {

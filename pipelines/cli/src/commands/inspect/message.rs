@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write};
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 use vintage_bus::Header;
-use vintage_trajectory::{Rows, Trajectory, validate};
+use vintage_trajectory::{Rows, Trajectory, plausible, validate};
 
 use super::Context;
 use crate::{exit::Usage, output::writer};
@@ -70,7 +70,8 @@ impl Message<'_> {
         };
         for row in rows {
             let mut line = head.clone();
-            if let Ok(Value::Object(fields)) = serde_json::to_value(row) {
+            if let Ok(Value::Object(mut fields)) = serde_json::to_value(&row) {
+                keep_not_finite(&row, &mut fields);
                 line.extend(fields);
             }
             writeln!(out, "{}", Value::Object(line))?;
@@ -84,11 +85,9 @@ impl Message<'_> {
             head.insert("partition".to_owned(), json!(partition));
             head.insert("offset".to_owned(), json!(offset));
             head.insert("timestamp_ms".to_owned(), json!(self.timestamp_ms));
-            let headers = self
-                .headers
-                .iter()
-                .map(|header| (header.key.clone(), json!(text(header))));
-            head.insert("headers".to_owned(), Value::Object(headers.collect()));
+            // A list: Kafka keeps their order, and a name may be there twice.
+            let headers = self.headers.iter().map(header);
+            head.insert("headers".to_owned(), headers.collect());
         }
         head
     }
@@ -119,7 +118,7 @@ impl Message<'_> {
         for row in rows.to_trajectories() {
             writeln!(out, "  {}", line(&row))?;
         }
-        if let Err(invalid) = validate(rows) {
+        if let Err(invalid) = validate(rows).and_then(|()| plausible(rows)) {
             writeln!(
                 out,
                 "  a learner would reject it: {}: {}",
@@ -159,6 +158,54 @@ fn short(text: &str) -> String {
     let cut: String = text.chars().take(MOST).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("{cut:?}{more}")
+}
+
+/// A header as it is: text, no value, or bytes that are no text.
+fn header(header: &Header) -> Value {
+    match header
+        .value
+        .as_deref()
+        .map(|bytes| (bytes, str::from_utf8(bytes)))
+    {
+        Some((bytes, Err(_))) => json!({"key": header.key, "value_hex": hex::encode(bytes)}),
+        Some((_, Ok(text))) => json!({"key": header.key, "value": text}),
+        None => json!({"key": header.key, "value": null}),
+    }
+}
+
+/// JSON has no number for NaN and the infinities, and `null` would say that there is nothing.
+fn keep_not_finite(row: &Trajectory, fields: &mut Map<String, Value>) {
+    let named = |value: f32| match value {
+        value if value.is_nan() => "NaN",
+        f32::INFINITY => "Infinity",
+        _ => "-Infinity",
+    };
+    let numbers = [
+        ("reward", row.reward),
+        ("temperature", row.temperature),
+        ("top_p", row.top_p),
+        ("generation_seconds", row.generation_seconds),
+    ];
+    for (name, value) in numbers.into_iter().filter(|(_, value)| !value.is_finite()) {
+        fields.insert(name.to_owned(), json!(named(value)));
+    }
+    let logprobs = fields
+        .get_mut("behavior_logprobs")
+        .and_then(Value::as_array_mut);
+    for (told, &value) in logprobs.into_iter().flatten().zip(&row.behavior_logprobs) {
+        if !value.is_finite() {
+            *told = json!(named(value));
+        }
+    }
+    for (part, &value) in row.reward_parts.iter().flatten() {
+        if !value.is_finite()
+            && let Some(told) = fields
+                .get_mut("reward_parts")
+                .and_then(|parts| parts.get_mut(part))
+        {
+            *told = json!(named(value));
+        }
+    }
 }
 
 fn text(header: &Header) -> String {
@@ -218,11 +265,17 @@ mod tests {
     #[test]
     fn a_message_is_a_json_line_a_row() {
         let rows = rows();
-        let header = Header {
-            key: "run".to_owned(),
-            value: Some("a".into()),
+        let header = |key: &str, value: Option<&'static [u8]>| Header {
+            key: key.to_owned(),
+            value: value.map(Into::into),
         };
-        let headers = [header];
+        let headers = [
+            header("run", Some(b"a")),
+            header("x-tag", Some(b"1")),
+            header("x-tag", Some(b"2")),
+            header("x-null", None),
+            header("x-bin", Some(b"\xff\0")),
+        ];
         let message = Message {
             place: Some((3, 9)),
             timestamp_ms: Some(1000),
@@ -237,7 +290,16 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1]["sample_index"], 1);
         assert_eq!(lines[1]["offset"], 9);
-        assert_eq!(lines[1]["headers"]["run"], "a");
+        assert_eq!(
+            lines[1]["headers"],
+            json!([
+                {"key": "run", "value": "a"},
+                {"key": "x-tag", "value": "1"},
+                {"key": "x-tag", "value": "2"},
+                {"key": "x-null", "value": null},
+                {"key": "x-bin", "value_hex": "ff00"},
+            ])
+        );
         assert_eq!(lines[0]["completion_text"], "13");
         let text = written(&message, false);
         assert!(text.contains("partition 3 offset 9"), "{text}");
@@ -245,6 +307,28 @@ mod tests {
             text.contains("reward 1.000  1 tokens by version 4  stop  \"12=\" → \"13\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_number_that_json_has_not_is_kept_by_its_name() {
+        let mut row = rows().to_trajectories().remove(0);
+        row.batch = i64::MAX;
+        row.reward = f32::NAN;
+        row.behavior_logprobs = vec![f32::NEG_INFINITY];
+        row.reward_parts = Some(BTreeMap::from([("length".to_owned(), f32::INFINITY)]));
+        let rows = Rows::decode(&encode(&[row]).expect("encoded")).expect("decoded");
+        let message = Message {
+            place: None,
+            timestamp_ms: None,
+            headers: &[],
+            rows: Ok(&rows),
+        };
+        let line: Value = serde_json::from_str(&written(&message, true)).expect("JSON");
+        assert_eq!(line["batch"], i64::MAX);
+        assert_eq!(line["reward"], "NaN");
+        assert_eq!(line["behavior_logprobs"], json!(["-Infinity"]));
+        assert_eq!(line["reward_parts"]["length"], "Infinity");
+        assert_eq!(line["temperature"], 1.0);
     }
 
     #[test]

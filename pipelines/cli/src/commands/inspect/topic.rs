@@ -1,81 +1,66 @@
 //! The records of a topic.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use vintage_bus::{Bus, ConsumerLimits, Event, Record};
+use vintage_bus::{Bus, Record};
 use vintage_control::{Offset, Partition};
 use vintage_flow::broker::Broker;
 use vintage_trajectory::Rows;
 
-use super::{super::topics::resolve, Context, message::Message, wanted};
-use crate::{args::InspectArgs, output::writer};
+use super::{super::topics::of_run, Context, LIMIT, check_place, message::Message, wanted};
+use crate::{
+    args::InspectArgs,
+    output::{is_closed, writer},
+};
 
-/// Offsets at the end of a partition may hold no record; after this long nothing more comes.
-const SILENCE: Duration = Duration::from_secs(5);
+/// A broker of which nothing comes for this long is gone.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Prints the records that were in the topic when this began, `--limit` at most.
 pub(super) async fn topic(args: &InspectArgs, context: &Context) -> Result<()> {
     let out = args.out.as_deref();
-    let broker = Broker::open(&resolve(&args.config, out)?, out).await?;
+    let broker = Broker::open(&of_run(&args.config, out)?, out).await?;
     let shown = show(broker.bus(), args, context).await;
     broker.close().await?;
     shown
 }
 
 async fn show(bus: &Bus, args: &InspectArgs, context: &Context) -> Result<()> {
-    let marks = bus.watermarks(&args.target).await?;
-    let from = |low: Offset, high: Offset| {
-        args.from
-            .map_or(low, |from| Offset(from.clamp(low.0, high.0)))
+    let from = |partition: Partition, low: Offset, high: Offset| {
+        let at = args
+            .from
+            .map_or(low, |from| Offset(from.clamp(low.0, high.0)));
+        let wanted = args.partition.is_none_or(|only| only == partition.0);
+        wanted.then_some(at)
     };
-    let mut ends = BTreeMap::new();
-    let mut start = Vec::new();
-    for (partition, low, high) in marks {
-        let at = from(low, high);
-        if at < high && args.partition.is_none_or(|only| only == partition.0) {
-            ends.insert(partition, high);
-            start.push((partition, at));
-        }
-    }
-    if start.is_empty() {
-        return Ok(());
-    }
-    read(bus, args, start, ends, context).await
-}
-
-async fn read(
-    bus: &Bus,
-    args: &InspectArgs,
-    start: Vec<(Partition, Offset)>,
-    mut ends: BTreeMap<Partition, Offset>,
-    context: &Context,
-) -> Result<()> {
-    let mut records = bus.consumer("inspect", &args.target, start, ConsumerLimits::default())?;
+    let marks = bus.watermarks(&args.target).await?;
+    let all: Vec<_> = marks.iter().map(|(p, _, high)| (*p, *high)).collect();
+    check_place(args, &all)?;
+    let mut records = bus.snapshot("inspect", &args.target, from).await?;
     let mut out = writer();
-    let mut left = args.limit;
-    while left > 0 && !ends.is_empty() {
-        let Ok(event) = tokio::time::timeout(SILENCE, records.next()).await else {
+    let mut left = args.limit.unwrap_or(LIMIT);
+    while left > 0 && !is_closed() {
+        let Ok(record) = tokio::time::timeout(SILENCE, records.next()).await else {
             break;
         };
-        let Some(event) = event? else { break };
-        let Event::Record(record) = event else {
-            continue;
-        };
-        if ends
-            .get(&record.partition)
-            .is_some_and(|end| record.offset.next() >= *end)
-        {
-            ends.remove(&record.partition);
-        }
+        let Some(record) = record? else { break };
         if wanted(args, record.partition, record.offset) {
             left -= 1;
             print(&record, context.output.is_json(), &mut out)?;
         }
     }
-    records.close();
-    out.flush().context("cannot print the records")
+    out.flush().context("cannot print the records")?;
+    if left > 0
+        && let Some((partition, offset)) = records.unread().first_key_value()
+    {
+        anyhow::bail!(
+            "nothing of partition {partition} came from offset {offset} on for {} s: check the broker",
+            SILENCE.as_secs()
+        );
+    }
+    Ok(())
 }
 
 fn print(record: &Record, json: bool, out: &mut impl Write) -> Result<()> {

@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// A real Apache Kafka on this machine, for trying things out.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    #[command(subcommand)]
+    pub(crate) command: BrokerCommand,
+}
+
+const BROKER_UP: &str = "\
+Examples:
+  vintage broker up
+  vintage run --broker \"$(vintage broker up --output json | jq -r .bootstrap)\"
+
+Needs Java 17 or newer. Kafka itself comes from Maven Central, once, into the cache folder, or
+from KAFKA_HOME if that is set. It listens on loopback only.";
+const BROKER_DOWN: &str = "\
+Examples:
+  vintage broker down
+  vintage broker down --dir /tmp/kafka";
+
+/// What to do with the local broker.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// Start it, or find it running; prints its address.
+    #[command(after_long_help = BROKER_UP)]
+    Up {
+        /// Where its data, ports and logs lie.
+        #[arg(long, value_name = "DIR", default_value = "kafka")]
+        dir: PathBuf,
+        /// Brokers to run: 1, or 3 for replication. [default: as DIR has, or 1]
+        #[arg(long, value_name = "N")]
+        nodes: Option<u16>,
+    },
+    /// Stop it; its data stay.
+    #[command(after_long_help = BROKER_DOWN)]
+    Down {
+        /// The folder it was started in.
+        #[arg(long, value_name = "DIR", default_value = "kafka")]
+        dir: PathBuf,
+    },
+}
