@@ -45,7 +45,7 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
 
 /// The archive's files of partition 0, of which there are several.
 fn files(out: &Path) -> Result<Vec<PathBuf>> {
-    let life = out.join("archive/v1/vintage.run.rollouts.v1/0/p=00000");
+    let life = out.join("archive/v1/topic=vintage.run.rollouts.v1/incarnation=0/p=00000");
     let mut files: Vec<_> = life.read_dir()?.flatten().map(|file| file.path()).collect();
     files.sort();
     ensure!(files.len() > 2, "{} files", files.len());
@@ -66,6 +66,11 @@ const TAMPERED: &[(&str, &str, Tamper)] = &[
     ("missing plan", "plans/lead/12.json is missing", |out| {
         Ok(std::fs::remove_file(out.join("plans/lead/12.json"))?)
     }),
+    (
+        "last plan missing",
+        "update 29 was done, and there is no plan of it",
+        |out| Ok(std::fs::remove_file(out.join("plans/lead/29.json"))?),
+    ),
     ("trained twice", "was trained by update 3 already", |out| {
         let text = std::fs::read_to_string(out.join("plans/lead/3.json"))?;
         let other: Value = serde_json::from_str(&text)?;

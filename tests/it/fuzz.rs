@@ -9,6 +9,16 @@ mod bodies;
 #[test]
 fn the_kept_corpora_keep_the_promises() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    // A folder that no target reads would be kept for nothing.
+    let folders = corpora.read_dir().expect("the corpora").flatten();
+    let mut kept: Vec<_> = folders
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    kept.sort();
+    let mut targets: Vec<_> = bodies::TARGETS.iter().map(|(name, _)| *name).collect();
+    targets.sort_unstable();
+    assert_eq!(kept, targets, "corpora and targets");
     for (name, body) in bodies::TARGETS {
         let mut verdicts = (0, 0);
         for entry in corpora.join(name).read_dir().expect("a corpus") {

@@ -193,11 +193,6 @@ fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
             "vintage_groups_rejected_total{{learner=\"lead\",reason=\"{reason}\"}}"
         ));
         if record.quarantined {
-            let reason = if record.what == "no payload" {
-                "no_payload"
-            } else {
-                reason
-            };
             add(format!(
                 "vintage_records_quarantined_total{{reason=\"{reason}\"}}"
             ));
@@ -247,6 +242,7 @@ fn accounted(out: &Path, broker: &str, sent: &[Sent]) -> Result<()> {
         lead["rejected"] == serde_json::json!(expected),
         "{lead} {expected:?}"
     );
+    ensure!(lead["lost"] == 0, "{lead}");
     let quarantined = sent.iter().filter(|record| record.quarantined).count();
     ensure!(lead["quarantined"] == quarantined, "{lead} {quarantined}");
     for record in groups() {

@@ -302,5 +302,149 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     let ended = train("hf://Tiny/Other", there.said())?;
     ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
     ensure!(ended.stderr.contains("HF_TOKEN"), "{}", ended.stderr);
+
+    // One without safetensors is known by its list, before anything is fetched.
+    fs::remove_dir_all(folder.path().join("hub"))?;
+    let pickled = folder.path().join("pickled");
+    vintage_tests::copy(&models().join("qwen3"), &pickled)?;
+    fs::rename(
+        pickled.join("model.safetensors"),
+        pickled.join("pytorch_model.bin"),
+    )?;
+    let there = hub(&pickled)?;
+    let ended = train("hf://Tiny/Llama", there.said())?;
+    ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
+    let said = [
+        "pytorch_model.bin is a pickle",
+        "from_pretrained('Tiny/Llama')",
+    ];
+    ensure!(
+        said.iter().all(|part| ended.stderr.contains(part)),
+        "{}",
+        ended.stderr
+    );
+    Ok(())
+}
+
+/// Truncation, padding, and special tokens named in one file or another: ids, text and chats are those
+/// of transformers for every folder.
+#[test]
+fn tokenizers_are_loaded_as_transformers_loads_them() -> Result<()> {
+    let (folder, _) = place()?;
+    let mut made = Command::new(python());
+    made.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/python/special_tokens.py"
+    ));
+    made.arg(models().join("llama3")).arg(folder.path());
+    let made = run(made)?;
+    ensure!(made.status.success(), "{}", made.stderr);
+    let count: usize = made.stdout.trim().parse()?;
+    let ended = run(parity(folder.path()))?;
+    let answer: Value =
+        serde_json::from_str(&ended.stdout).with_context(|| ended.stderr.clone())?;
+    let models = answer["models"].as_array().context("no models")?;
+    ensure!(
+        models.len() == count && count > 30,
+        "{} of {count}",
+        models.len()
+    );
+    for model in models {
+        let quantities = model["quantities"].as_array().context("none")?;
+        ensure!(
+            quantities.len() == 5 && quantities.iter().all(|quantity| quantity["holds"] == true),
+            "{model}"
+        );
+    }
+    Ok(())
+}
+
+/// Files that differ about the end of a text, a tensor too many: used, and told.
+#[test]
+fn what_a_model_folder_is_taken_for_is_told() -> Result<()> {
+    let (folder, out) = place()?;
+    let model = folder.path().join("model");
+    vintage_tests::copy(&models().join("qwen3"), &model)?;
+    fs::write(
+        model.join("generation_config.json"),
+        r#"{"eos_token_id": 280}"#,
+    )?;
+    let said = ["\"<|im_end|>\" (id 282) ends a completion since config.json names it"];
+    let mut doctor = vintage(["doctor", "--set"]);
+    doctor.arg(format!("model.path={}", model.display()));
+    let doctor = run(doctor)?;
+    let trained = run(training(folder.path(), &out, &model.display().to_string())?)?;
+    ensure!(trained.status.success(), "{}", trained.stderr);
+    for part in said {
+        let shown = doctor.stdout.contains(part);
+        ensure!(shown, "{}{}", doctor.stdout, doctor.stderr);
+        ensure!(trained.stderr.contains(part), "{}", trained.stderr);
+    }
+    let config: Value = serde_json::from_slice(&fs::read(out.join("weights/lead/0/config.json"))?)?;
+    ensure!(config["eos_token_id"] == json!([280, 282]), "{config}");
+    Ok(())
+}
+
+/// Whoever loads the adapters finds what they were trained on: a folder, a model of the hub, or the
+/// run's own version 0.
+#[test]
+fn adapters_name_the_model_they_were_trained_on() -> Result<()> {
+    let (folder, _) = place()?;
+    let model = models().join("qwen3");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let cache = folder.path().join("hub/models--Tiny--Qwen3");
+    vintage_tests::copy(&model, &cache.join("snapshots").join(commit))?;
+    fs::create_dir_all(cache.join("refs"))?;
+    fs::write(cache.join("refs/main"), commit)?;
+    fs::write(cache.join("refs/v2"), commit)?;
+    let cases = [
+        (
+            Some(model.display().to_string()),
+            Some(model.canonicalize()?.display().to_string()),
+            Value::Null,
+        ),
+        (
+            Some("hf://Tiny/Qwen3".to_owned()),
+            Some("Tiny/Qwen3".to_owned()),
+            json!(commit),
+        ),
+        (
+            Some("hf://Tiny/Qwen3@v2".to_owned()),
+            Some("Tiny/Qwen3".to_owned()),
+            json!("v2"),
+        ),
+        (None, None, Value::Null),
+    ];
+    for (number, (path, expected, revision)) in cases.into_iter().enumerate() {
+        let out = folder.path().join(format!("run{number}"));
+        let mut command = match &path {
+            Some(path) => training(folder.path(), &out, path)?,
+            None => small::training(&out),
+        };
+        command.args(["--set", "learner.lora.rank=2"]);
+        command
+            .env_remove("HF_HUB_CACHE")
+            .env("HF_HOME", folder.path())
+            .env("HF_HUB_OFFLINE", "1");
+        small::finished(command)?;
+        let version_0 = out.join("weights/lead/0").canonicalize()?;
+        let expected = expected.unwrap_or_else(|| version_0.display().to_string());
+        let mut configs = Vec::new();
+        for checkpoint in out.join("checkpoints/lead").read_dir()? {
+            for entry in checkpoint?.path().read_dir()? {
+                let config = entry?.path().join("adapter_config.json");
+                configs.extend(config.is_file().then_some(config));
+            }
+        }
+        ensure!(!configs.is_empty(), "no adapters in {}", out.display());
+        for config in configs {
+            let config: Value = serde_json::from_slice(&fs::read(config)?)?;
+            ensure!(
+                config["base_model_name_or_path"] == json!(expected),
+                "{config}"
+            );
+            ensure!(config["revision"] == revision, "{config}");
+        }
+    }
     Ok(())
 }

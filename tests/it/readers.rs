@@ -1,4 +1,4 @@
-//! Invariant 2: what is written can be read by anyone. pyarrow, DuckDB and Polars read the
+//! Invariant 2: what is written can be read by anyone. The readers of docs/readers.md read the
 //! archive of a run in two lives as it lies, and agree with the learner's own records.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
@@ -88,6 +88,30 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
         ensure!(row[0] == json!(version), "{found}");
         ensure!(close(&row[3], *tokens as f64 / rollouts as f64), "{found}");
     }
+
+    // The page's examples: both lives, all rollouts, and one mean, whoever reads.
+    let examples = &found["examples"];
+    for reader in ["pyarrow", "polars", "pandas"] {
+        let lives = examples[reader].as_array().context("no lives")?;
+        ensure!(lives.len() == 2, "{reader}: {examples}");
+        let (mut of, mut sum) = (0, 0.0);
+        for (life, row) in lives.iter().enumerate() {
+            ensure!(row[0] == life, "{reader}: {examples}");
+            let rollouts = row[1].as_u64().context("no count")?;
+            of += rollouts;
+            sum += rollouts as f64 * row[2].as_f64().context("no mean")?;
+        }
+        // Means of f32 in some readers.
+        let mean = sum / of as f64;
+        let agrees = of == rows && (mean - reward / rows as f64).abs() < 1e-5;
+        ensure!(agrees, "{reader}: {examples}, not {}", reward / rows as f64);
+    }
+    ensure!(examples["datasets"][0] == rows, "{examples}");
+    ensure!(
+        close(&examples["datasets"][1], reward / rows as f64),
+        "{examples}"
+    );
+    ensure!(found["left_of_bad_rewards"] == rows - 2, "{found}");
 
     // The page's second query: exactly what plan 0 names.
     let mut planned = Vec::new();

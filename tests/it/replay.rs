@@ -58,6 +58,27 @@ fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Resul
         summary["weights_sha256"] == digest,
         "sha256sum says {digest}"
     );
+    // Later plans tell of one that is missing, and so do results of the last one.
+    stops_at(&bare, 7, "plans/lead/29.json")?;
+    stops_at(&out, STEPS - 1, "results/lead/29.json")
+}
+
+/// Without its plan `missing` the training is not replayed whole, and `record` tells.
+fn stops_at(folder: &Path, missing: u64, record: &str) -> Result<()> {
+    std::fs::remove_file(folder.join(format!("plans/lead/{missing}.json")))?;
+    let ended = run(exact(folder, "2"))?;
+    ensure!(ended.status.code() == Some(3), "{}", ended.stderr);
+    let replayed: Value = serde_json::from_str(&ended.stdout)?;
+    let deviation = &replayed["first_deviation"];
+    ensure!(
+        replayed["identical"] == false
+            && number(&replayed, "updates")? == missing
+            && number(&replayed, "recorded")? == STEPS
+            && deviation["update"] == missing,
+        "{replayed}"
+    );
+    let detail = deviation["detail"].as_str().unwrap_or_default();
+    ensure!(detail.contains(record), "{replayed}");
     Ok(())
 }
 

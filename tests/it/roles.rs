@@ -62,8 +62,18 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let broker = Broker::up(&kafka)?;
     let out = folder.path().join("run");
 
-    let archive = Running::start(role("archive", &out, &broker.address))?;
-    let producer = Running::start(role("rollout", &out, &broker.address))?;
+    // Started before the learner, and told nothing but the broker: the settings are the learner's.
+    let other = |name: &str| {
+        let mut command = vintage([name, "--broker", &broker.address, "--out"]);
+        command.arg(&out);
+        command
+    };
+    let mut archive = Running::start(other("archive"))?;
+    let mut producer = Running::start(other("rollout"))?;
+    for waiting in [&mut archive, &mut producer] {
+        ensure!(waiting.says("waiting for the settings of the run in")?);
+    }
+    ensure!(!out.exists(), "who waits makes nothing");
     let learned = run(role("learn", &out, &broker.address))?;
     ensure!(learned.status.success(), "learn: {}", learned.stderr);
     let produced = producer.wait()?;
@@ -73,6 +83,8 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let archived = archive.wait()?;
     ensure!(archived.status.success(), "archive: {}", archived.stderr);
 
+    let settings = std::fs::read_to_string(out.join("config.toml"))?;
+    ensure!(settings.contains("steps = 40"), "{settings}");
     replayed(&out, STEPS)?;
     kcat_reads_what_was_written(&broker.address)
 }

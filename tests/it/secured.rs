@@ -186,18 +186,22 @@ fn certificates(folder: &Path) -> Result<()> {
     Ok(fs::write(folder.join("server.pem"), whole.concat())?)
 }
 
-/// What infra/kafka/README.md says a run needs, for `trainer`; all but writing for `reader`.
+/// What infra/kafka/README.md says a run needs, for `trainer`; all but writing for `reader`; `blind` may read
+/// records, and not what the topics are.
 fn rights(address: &str) -> Result<()> {
     let on_topics = |user, operations| json!([user, "topic", "vintage.", operations]);
     let on_groups = |user| json!([user, "group", "vintage-", ["READ"]]);
     let read = ["CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "READ"];
     let wanted = json!({
-        "users": { "trainer": PASSWORD, "reader": PASSWORD, "stranger": PASSWORD },
+        "users": {
+            "trainer": PASSWORD, "reader": PASSWORD, "blind": PASSWORD, "stranger": PASSWORD,
+        },
         "rights": [
             on_topics("trainer", [&read[..], &["WRITE"]].concat()),
             on_groups("trainer"),
             on_topics("reader", read.to_vec()),
             on_groups("reader"),
+            on_topics("blind", vec!["DESCRIBE", "READ"]),
             on_topics("plain", read.to_vec()),
             on_topics("oauth", [&read[..], &["WRITE"]].concat()),
             on_groups("oauth"),
@@ -313,6 +317,17 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     refused(&unset, 2, &["broker_options.sasl.password", VARIABLE])?;
     let untrusted = told(list(&scram("trainer", "other.pem")?), PASSWORD)?;
     refused(&untrusted, 2, &["refused the connection", "certificate"])?;
+    // Who may not see what the topics are is told so, and goes on.
+    let apply = with(vintage(["topics", "apply"]), &scram("blind", "ca.pem")?);
+    let unseen = told(apply, PASSWORD)?;
+    ensure!(unseen.status.success(), "{}", unseen.stderr);
+    let may_not = "may not read its settings";
+    ensure!(unseen.stderr.contains(may_not), "{}", unseen.stderr);
+    ensure!(
+        unseen.stderr.contains("DescribeConfigs"),
+        "{}",
+        unseen.stderr
+    );
     let stranger = told(list(&scram("stranger", "ca.pem")?), PASSWORD)?;
     let denied = [
         "asking for topic vintage.run.rollouts.v1",
@@ -325,5 +340,6 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
         "publishing to topic vintage.second.",
         "authorization failed",
     ];
-    refused(&told(reading, PASSWORD)?, 1, &denied)
+    // A right that is missing is the user's to give, whichever role meets it.
+    refused(&told(reading, PASSWORD)?, 2, &denied)
 }

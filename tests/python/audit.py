@@ -2,7 +2,7 @@
 
 usage: audit.py RUN_FOLDER [BROKER]; prints one JSON object, as `vintage audit --output json` does.
 
-A group is (producer, number); a record without readable headers is a group of its own. For each
+A group is (producer, number); a record whose headers tell neither is a group of its own. For each
 learner, produced = trained + rejected + in flight + lost + before start, each counted from its
 own record. The rest of this file looks for what a balance alone would not show."""
 
@@ -11,41 +11,51 @@ import collections, glob, json, os, re, sys
 import pyarrow.parquet as pq
 
 FOLDER, BROKER = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
-DIGITS, NAME = r"\d+", r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?"
-HEADERS = {
-    "schema": r"vintage\.trajectory/1", "content-type": r"application/vnd\.apache\.arrow\.stream",
-    "run": NAME, "policy": r".+", "group": r"[0-9a-fA-F]{32}", "rows": r"0*[1-9]\d*",
-    "part": r"(\d+)/(\d+)", "batch": r"-1|\d+", "min-policy-version": DIGITS,
-    "max-policy-version": DIGITS, "producer": r".+", "producer-seq": DIGITS,
-    "crc32c": r"[0-9a-fA-F]{8}"}
 findings = []
 
 
-def headers_of(pairs):
-    """What the headers say, or None where one is missing, repeated or not what it should be."""
-    found = {}
-    for key, value in pairs or []:
-        if key in HEADERS:
-            try:
-                text = (value or b"").decode()
-            except UnicodeDecodeError:
-                return None
-            if key in found or not re.fullmatch(HEADERS[key], text, re.DOTALL):
-                return None
-            found[key] = text
-    if found.keys() != HEADERS.keys():
-        return None
-    part, parts = map(int, found["part"].split("/"))
-    low, high = int(found["min-policy-version"]), int(found["max-policy-version"])
-    return found if 1 <= part <= parts and low <= high else None
+def loosely(pairs, name):
+    """The one text that headers of a name have; names like it count if none is the name itself."""
+    alike = lambda key: key.lower().replace("_", "-")
+    values = [v for k, v in pairs or [] if k == name and v is not None]
+    values = values or [v for k, v in pairs or [] if alike(k) == name and v is not None]
+    try:
+        return values[0].decode() if values and len(set(values)) == 1 else ""
+    except UnicodeDecodeError:
+        return ""
+
+
+def identity_of(pairs):
+    """Producer, number, group id and part, each as far as the headers tell it: a record that is
+    refused for one of them is still somebody's."""
+    text = {name: loosely(pairs, name) for name in ("producer", "producer-seq", "group", "part")}
+    producer = text["producer"] if 1 <= len(text["producer"].encode()) <= 255 else None
+    number = re.fullmatch(r"\+?([0-9]+)(\.0)?", text["producer-seq"].strip(" \t\r\n\0"))
+    number = int(number[1]) if number and int(number[1]) < 1 << 64 else None
+    group = text["group"].strip(" \t\r\n\0").removeprefix("urn:uuid:").strip("{}").replace("-", "")
+    group = group.lower() if re.fullmatch(r"[0-9a-fA-F]{32}", group) else None
+    part = re.fullmatch(r"([0-9]+)/([0-9]+)", text["part"].strip(" \t\r\n\0"))
+    part = int(part[1]) if part and 1 <= int(part[1]) <= int(part[2]) else 1
+    return producer, number, group, part
+
+
+first_ids, nameless, ownerless = {}, collections.Counter(), collections.Counter()
 
 
 def number_of(record, pairs):
-    """The group of a record and its part, from its headers."""
-    found = headers_of(pairs)
-    if not found:
-        return ("", record), 1
-    return (found["producer"], int(found["producer-seq"])), int(found["part"].split("/")[0])
+    """The group of a record and its part, from its headers. A number that comes again with
+    another group's id is another group's."""
+    producer, number, group, part = identity_of(pairs)
+    if producer is None or number is None:
+        if record not in records:
+            nameless.update([producer] if producer else [])
+            ownerless.update([number] if number is not None else [])
+        return ("", record), part
+    key = producer, number
+    first = first_ids.get(key) or group
+    if group:
+        first_ids.setdefault(key, group)
+    return (key if group in (None, first) else (producer, number, group)), part
 
 
 def load(path):
@@ -64,7 +74,8 @@ def numbered(kind, end=".json"):
 
 records, archived, quarantined = {}, set(), set()
 for partition in sorted(glob.glob(f"{FOLDER}/archive/v1/*/*/p=*")):
-    life, number = int(partition.split("/")[-2]), int(partition.split("=")[-1])
+    # Archives of before lie in <topic>/<life>, others in topic=<topic>/incarnation=<life>.
+    life, number = (int(level.split("=")[-1]) for level in partition.split("/")[-2:])
     meta = load(f"{partition}/../_meta.json")
     end = meta["starts"].get(str(number), 0)
     for path in sorted(glob.glob(f"{partition}/*.parquet")):
@@ -87,7 +98,7 @@ for partition in sorted(glob.glob(f"{FOLDER}/archive/v1/*/*/p=*")):
 if BROKER:
     from confluent_kafka import Consumer, TopicPartition
 
-    topic = glob.glob(f"{FOLDER}/archive/v1/*")[0].split("/")[-1]
+    topic = glob.glob(f"{FOLDER}/archive/v1/*")[0].split("/")[-1].split("=")[-1]
     consumer = Consumer({"bootstrap.servers": BROKER, "group.id": "auditor",
                          "auto.offset.reset": "error", "enable.auto.commit": False})
     ends = {}
@@ -124,21 +135,35 @@ for record in sorted(records):
     held[records[record][0]].append(record)
 # A producer numbers without gaps: what lacks below its last number was acknowledged and is gone.
 last = {}
-for record, ((producer, number), _) in records.items():
+for record, ((producer, number, *_), _) in records.items():
     if producer and producer not in journals and record not in quarantined:
         last[producer] = max(last.get(producer, 0), number)
 holes = {(p, n) for p, end in last.items() for n in range(end) if (p, n) not in held}
+for number, count in ownerless.items():  # half of a number is enough to fill a hole
+    for hole in sorted(hole for hole in holes if hole[1] == number)[:count]:
+        holes.discard(hole)
+for producer, count in nameless.items():
+    for hole in sorted(hole for hole in holes if hole[0] == producer)[:count]:
+        holes.discard(hole)
 produced = acknowledged | set(held) | holes
 duplicated = len(records) - len(set(records.values()))
 
 plans, results = numbered("plans"), numbered("results")
 checkpoints = numbered("checkpoints", "/manifest.json")
+# A version tells of the updates that made it.
+versions = collections.defaultdict(int)
+for path in glob.glob(f"{FOLDER}/weights/*/*/manifest.json"):
+    policy, version = path.split("/")[-3:-1]
+    versions[policy] = max(versions[policy], int(version))
+everybody = sorted(plans.keys() | results.keys() | checkpoints.keys())
+if not records and not acknowledged and not everybody:
+    sys.exit(f"{FOLDER} holds nothing to audit")
 learners = {}
-for learner in sorted(plans):
+for learner in everybody:
     start = {}
     if os.path.exists(path := f"{FOLDER}/starts/{learner}.json"):
         start = {(at["incarnation"], at["partition"]): at["offset"] for at in load(path)["partitions"]}
-    trained, rejected, fates, named = 0, collections.Counter(), {}, {}
+    trained, rejected, fates, named, uncounted = 0, collections.Counter(), {}, {}, 0
     weights, begun = {}, lambda record: record[2] >= start.get(record[:2], 0)
 
     def digest(version, found):
@@ -155,17 +180,23 @@ for learner in sorted(plans):
                 findings.append(f"{learner}: plans {named[place]} and {update} name {place}")
             named[place] = update
         if fate:
-            group = ("", places[0]) if entry["producer"] is None else (
-                entry["producer"], entry["producer_seq"])
+            # By its record, where that is still there: plans did not always say whose it is.
+            known = records.get(places[0] if places else None)
+            said = entry["producer"], entry["producer_seq"]
+            group = known[0] if known else said if None not in said else ("", places[0])
             if group in fates:
                 findings.append(f"{learner}: {group} is accounted for twice, at last by {update}")
             fates[group] = fate
 
-    for update in range(max(plans[learner]) + 1):
+    lineages = {of["policy"] for kind in (plans, results, checkpoints)
+                for of in kind[learner].values()}
+    ends = [0, *(n + 1 for n in plans[learner]), *(n + 1 for n in results[learner]),
+            *checkpoints[learner], *(versions[policy] for policy in lineages)]
+    for update in range(max(ends)):
         if checkpoint := checkpoints[learner].get(update):
             digest(update, checkpoint["weights_sha256"])
             counts = checkpoint["groups_trained"], checkpoint["groups_rejected"]
-            if counts != (trained, sum(rejected.values())):
+            if counts != (trained, sum(rejected.values()) - uncounted):
                 findings.append(f"{learner}: checkpoint {update} counts {counts}")
         plan, result = plans[learner].get(update), results[learner].get(update)
         if not plan:
@@ -177,8 +208,13 @@ for learner in sorted(plans):
                 take(update, group, "trained")
             for refused in plan["rejections"]:
                 counts = refused["reason"] != "duplicate"
-                rejected.update([refused["reason"]] if counts else [])
-                take(update, refused, refused["reason"] if counts else None)
+                at = refused["records"][0]
+                group = records.get((at["incarnation"], at["partition"], at["offset"]), [()])[0]
+                # Refused as a copy before it was told apart from one: no checkpoint counts it.
+                again = len(group) == 3 and group not in fates and not counts
+                uncounted += again
+                rejected.update([refused["reason"]] if counts or again else [])
+                take(update, refused, refused["reason"] if counts or again else None)
         if result:
             digest(update + 1, result["weights_sha256"])
     done = {}

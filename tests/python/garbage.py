@@ -41,17 +41,20 @@ producer = Producer({"bootstrap.servers": BROKER, "enable.idempotence": True,
                      "message.max.bytes": 4 << 20})
 
 
-def send(what, reason, payload, headers, quarantined=False):
-    known = headers.get("schema") == HEADERS["schema"]
+def send(what, reason, payload, headers, quarantined=False, number=None):
+    """`headers` as a dictionary, or as pairs where one is there twice; `number` is found in them."""
+    pairs = list(headers.items()) if isinstance(headers, dict) else headers
+    headers = dict(pairs)
+    if number is None and "producer" in headers:
+        number = f"{headers['producer']}/{headers['producer-seq']}"
 
     def delivered(error, message):
         if error:
             sys.exit(f"{what}: {error}")
         sent.append(dict(what=what, partition=message.partition(), offset=message.offset(),
-                         reason=reason, quarantined=quarantined,
-                         number=f"{headers['producer']}/{headers['producer-seq']}" if known else None))
+                         reason=reason, quarantined=quarantined, number=number or None))
     producer.produce(TOPIC, payload, b"garbage", partition=0, on_delivery=delivered,
-                     headers=list(headers.items()))
+                     headers=pairs)
     producer.poll(0)
 
 
@@ -62,9 +65,9 @@ def encode(rows):
     return sink.getvalue().to_pybytes()
 
 
-def message(change=None, rows=None, number=None, **headers):
+def message(change=None, rows=None, number=None, group=None, **headers):
     """A new group of the good message's rows, after `change`, with these headers."""
-    rows, group = copy.deepcopy(rows or ROWS), uuid.uuid4().bytes
+    rows, group = copy.deepcopy(rows or ROWS), group or uuid.uuid4().bytes
     for row in rows:
         row["group_id"] = group
         row["trajectory_id"] = hashlib.sha256(
@@ -91,13 +94,15 @@ def spoil(key, value):
 
 
 # A group of which the second part does not come in time: the first is refused once it is clear.
-late = next(numbers)
+late, straggler = next(numbers), uuid.uuid4().bytes
 half = len(ROWS) // 2
 send("the first part of a straggler", "incomplete", *message(
-    rows=ROWS[:half], number=late, part="1/2"))
+    rows=ROWS[:half], number=late, group=straggler, part="1/2"))
 send("foreign bytes", "bad_headers", b"\x00\x01nonsense", {}, True)
-send("no payload", "bad_headers", None, {}, True)
-payload, headers = message(number=late)  # nobody reads its number: it must leave no hole
+send("no payload", "no_payload", None, {}, True)
+payload, headers = message()
+send("no payload, and all headers", "no_payload", None, headers, True)
+payload, headers = message()
 send("an unknown schema", "bad_headers", payload, headers | {"schema": "vintage.trajectory/9"}, True)
 payload, headers = message()
 send("a flipped bit", "undecodable", payload[:-9] + bytes([payload[-9] ^ 1]) + payload[-8:], headers, True)
@@ -128,10 +133,42 @@ send("another policy", "other_policy", *message(spoil("policy", lambda _: "nobod
 send("headers that contradict the rows", "bad_headers", *message(rows=ROWS, batch="3"))
 send("rows that are missing", "incomplete", *message(rows=ROWS[:-1]))
 send("a second copy", "duplicate", good.value(), HEADERS)
+
+# Slips in one header: refused, and each its producer's all the same.
+for what, slip in {
+    "a UUID with dashes": lambda h: h | {"group": str(uuid.UUID(h["group"]))},
+    "a sign": lambda h: h | {"rows": "+" + h["rows"]},
+    "a negative version": lambda h: h | {"min-policy-version": "-1"},
+    "a header twice": lambda h: [*h.items(), ("rows", h["rows"])],
+    "two programs that say who": lambda h: [*h.items(), ("producer", "a-host")],
+    "a number as a float": lambda h: h | {"producer-seq": h["producer-seq"] + ".0"},
+    "a number in words": lambda h: h | {"producer-seq": "seven"},
+    "no header crc32c": lambda h: {key: h[key] for key in h if key != "crc32c"},
+}.items():
+    payload, headers = message()
+    number = f"{PRODUCER}/{headers['producer-seq']}"
+    told = what not in ("two programs that say who", "a number in words")
+    send(what, "bad_headers", payload, slip(headers), True, number if told else "")
+
+# Values that are finite and no measurement.
+send("a log-prob that stands for minus infinity", "bad_logprob",
+     *message(spoil("behavior_logprobs", lambda old: [-9999.0] + old[1:])))
+send("a reward of 1e38", "bad_reward", *message(spoil("reward", lambda _: 1e38)))
+send("a temperature of 1e9", "temperature", *message(spoil("temperature", lambda _: 1e9)))
+send("a top_p above 1", "malformed", *message(spoil("top_p", lambda _: 1.5)))
+send("a duration that is none", "malformed", *message(spoil("generation_seconds", lambda _: math.nan)))
+
+# What would make a file of the archive unreadable for DuckDB, Polars, pandas or Python.
+send("a map with a key twice", "undecodable",
+     *message(spoil("metadata", lambda _: [("a", "1"), ("a", "2")])), True)
+send("a time that has no date", "undecodable", *message(spoil("created_at", lambda _: 2**62)), True)
+
+# The producer starts again, and numbers from 0.
+send("another group under an old number", "renumbered", *message(number=late + 1), number="")
 for _ in range(SPREAD):
     send("spread", "bad_headers", b"spread", {}, True)
 send("the straggler's second part", "duplicate", *message(
-    rows=ROWS[half:], number=late, part="2/2"))
+    rows=ROWS[half:], number=late, group=straggler, part="2/2"))
 producer.flush()
 for record in sent:
     print(json.dumps(record))

@@ -1,6 +1,7 @@
 """Judges a table of mathematical answers with math-verify: math_answers.py TABLE.
 
-TABLE has a line of names and then `kind, answer, completion, verdict`, separated by tabs. Printed is
+TABLE has a line of names and then `kind, answer, completion, verdict`, separated by tabs; `␤` is a line
+feed. Printed is
 a JSON object: `right`, what math-verify says of each line, and the `seconds` of processor time that
 took."""
 
@@ -26,6 +27,7 @@ def judged(answer, completion):
 
 with open(sys.argv[1], encoding="utf-8") as table:
     cases = [line.rstrip("\n").split("\t") for line in table][1:]
+cases = [[field.replace("␤", "\n") for field in case] for case in cases]
 # What is built once, at the first use, is not part of the time.
 judged("1", "\\boxed{1}")
 begun = time.process_time()

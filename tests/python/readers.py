@@ -1,13 +1,17 @@
 """Reads what vintage wrote with readers that are not vintage's: a run's archive as it lies with
-pyarrow, DuckDB (the queries of docs/readers.md) and Polars, and a message with pyarrow.
+the examples of docs/readers.md (DuckDB, pyarrow, Polars, pandas, datasets), by hand with pyarrow
+and Polars, and a message with pyarrow.
 
 usage: readers.py RUN PAGE MESSAGE        prints what each found, one JSON object
 """
 
 import collections
 import json
+import math
 import pathlib
+import shutil
 import sys
+import tempfile
 
 import duckdb
 import polars
@@ -47,7 +51,8 @@ def read_files(archive, message):
         offsets = table["_kafka_offset"].to_pylist()
         assert path.stem == f"{footer['base_offset']:020}", path
         assert path.parts[-4:-1] == (
-            footer["topic"], str(footer["incarnation"]), f"p={footer['partition']:05}"), path
+            f"topic={footer['topic']}", f"incarnation={footer['incarnation']}",
+            f"p={footer['partition']:05}"), path
         assert table.num_rows == footer["rows"] + footer["quarantined"], footer
         assert len(set(offsets)) == footer["messages"], footer
         assert footer["base_offset"] <= min(offsets) and max(offsets) < footer["next_offset"]
@@ -97,6 +102,48 @@ def with_duckdb(run, page):
     return {"by_version": by_version.fetchall(), "used": used.fetchall()}
 
 
+def example(run, page, reader):
+    """What the page's example of a reader leaves behind."""
+    code = page.read_text("utf-8").split(f"```python {reader}\n")[1].split("```")[0]
+    names = {}
+    exec(code.replace("runs/a/", f"{run}/"), names)
+    return names
+
+
+def examples(run, page):
+    """Rollouts and mean reward by life, as every reader of the page tells it; `datasets` has no lives."""
+    arrow = example(run, page, "pyarrow")["by_life"].to_pydict()
+    polars_rows = example(run, page, "polars")["by_life"].sort("incarnation").rows()
+    sound = example(run, page, "datasets")["sound"]
+    return {
+        "pyarrow": sorted(zip(arrow["incarnation"], arrow["reward_count"], arrow["reward_mean"])),
+        "polars": polars_rows,
+        "pandas": list(example(run, page, "pandas")["by_life"].itertuples(name=None)),
+        "datasets": [len(sound), sum(row["reward"] for row in sound) / len(sound)],
+    }
+
+
+def with_bad_rewards(run, page):
+    """The page's examples over the same run, two of whose rewards are NaN and infinite."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "run"
+        shutil.copytree(run / "archive", copy / "archive")
+        shutil.copytree(run / "plans", copy / "plans")
+        path = min((copy / "archive").glob("v1/*/*/p=*/*.parquet"))
+        table = pyarrow.parquet.read_table(path, partitioning=None)
+        at = table.schema.get_field_index("reward")
+        rewards = [math.nan, math.inf] + table["reward"].to_pylist()[2:]
+        table = table.set_column(at, "reward", pyarrow.array(rewards, pyarrow.float32()))
+        pyarrow.parquet.write_table(table, path)
+        by_version = with_duckdb(copy, page)["by_version"]
+        assert all(math.isfinite(row[2]) for row in by_version), by_version
+        found = examples(copy, page)
+        assert all(math.isfinite(row[2]) for name in ("pyarrow", "polars", "pandas")
+                   for row in found[name]), found
+        assert math.isfinite(found["datasets"][1]), found
+        return found["datasets"][0]
+
+
 def main():
     run, page, path = map(pathlib.Path, sys.argv[1:])
     archive, message = run / "archive", read_message(path)
@@ -106,6 +153,8 @@ def main():
         "pyarrow": with_pyarrow(archive),
         "polars": with_polars(archive),
         "duckdb": with_duckdb(run, page),
+        "examples": examples(run, page),
+        "left_of_bad_rewards": with_bad_rewards(run, page),
     }, default=str))
 
 

@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-path = sorted(glob.glob(f"{sys.argv[1]}/archive/v1/*/0/p=00000/*.parquet"))[0]
+path = sorted(glob.glob(f"{sys.argv[1]}/archive/v1/*/*/p=00000/*.parquet"))[0]
 table = pq.read_table(path, partitioning=None)
 column = table.schema.get_field_index("behavior_logprobs")
 values = table.column(column).to_pylist()

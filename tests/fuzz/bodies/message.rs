@@ -1,4 +1,4 @@
-use vintage_trajectory::{Rows, content_sha256, encode, validate};
+use vintage_trajectory::{Rows, content_sha256, encode, plausible, validate};
 
 /// A message: what decodes is encoded again to the same rows and the same digest.
 pub(crate) fn body(bytes: &[u8]) -> bool {
@@ -6,7 +6,7 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
         return false;
     };
     // Any verdict will do.
-    let _ = validate(&rows);
+    let _ = (validate(&rows), plausible(&rows));
     let again = encode(&rows.to_trajectories()).expect("rows that were decoded can be encoded");
     let decoded = Rows::decode(&again).expect("what was encoded can be decoded");
     assert_eq!(

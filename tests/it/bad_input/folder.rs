@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vintage_tests::{place, vintage};
+use vintage_tests::{Running, place, vintage};
 
 use super::{USAGE, files, refused};
-use crate::small;
+use crate::{roles::interrupt, small};
 
 #[test]
 fn the_folder_of_another_run_is_left_alone() -> Result<()> {
@@ -132,5 +132,38 @@ fn a_folder_closed_to_writing_is_named() -> Result<()> {
     closed?;
     ensure!(files(&out)?.is_empty());
     small::finished(command)?;
+    Ok(())
+}
+
+#[test]
+fn a_role_whose_run_does_not_begin_says_so_and_can_be_ended() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    for role in ["archive", "rollout"] {
+        let mut command = vintage([role, "--out"]);
+        command.arg(&out);
+        let mut waiting = Running::start(command)?;
+        ensure!(
+            waiting.says("waiting for the settings of the run in")?,
+            "{role}"
+        );
+        ensure!(waiting.says("start `vintage learn --out")?, "{role}");
+        interrupt(&waiting)?;
+        let ended = waiting.wait()?;
+        ensure!(ended.status.code() == Some(130), "{role}: {}", ended.stderr);
+    }
+    ensure!(!out.exists());
+    Ok(())
+}
+
+#[test]
+fn a_follower_of_a_mistyped_folder_begins_no_run() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("mistyped");
+    let mut follower = vintage(["learn", "--name", "b", "--broker", "127.0.0.1:1", "--out"]);
+    follower.arg(&out);
+    let named = out.display().to_string();
+    refused(&follower, USAGE, &[&named, "--name b", "check --out"])?;
+    ensure!(!out.exists());
     Ok(())
 }

@@ -5,6 +5,7 @@ mod archive;
 mod broker;
 mod disk;
 mod folder;
+mod limits;
 mod model;
 mod prompts;
 mod reward;

@@ -70,7 +70,7 @@ fn without_tensor(header: &mut Map<String, Value>, values: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-const CASES: [Case; 26] = [
+const CASES: [Case; 29] = [
     // Files.
     (
         |model| Ok(fs::remove_dir_all(model)?),
@@ -89,6 +89,22 @@ const CASES: [Case; 26] = [
         &["tokenizer.json", "No such"],
     ),
     (
+        |model| {
+            Ok(fs::rename(
+                model.join(WEIGHTS),
+                model.join("pytorch_model.bin"),
+            )?)
+        },
+        &[WEIGHTS, "pytorch_model.bin is a pickle", "save_pretrained"],
+    ),
+    (
+        |model| {
+            let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+            Ok(fs::write(model.join("tokenizer.json"), pointer)?)
+        },
+        &["tokenizer.json", "git lfs pull"],
+    ),
+    (
         |model| Ok(fs::write(model.join("tokenizer.json"), "{}")?),
         &["reading tokenizer.json"],
     ),
@@ -101,13 +117,13 @@ const CASES: [Case; 26] = [
         |model| {
             weights(model, |header, values| {
                 let end = values.len();
-                values.extend([0; 64]);
+                values.extend([1; 64]);
                 let extra = json!({"dtype": "F32", "shape": [16], "data_offsets": [end, end + 64]});
-                header.insert("model.layers.1.self_attn.k_norm.extra".to_owned(), extra);
+                header.insert("model.layers.1.self_attn.k_proj.bias".to_owned(), extra);
                 Ok(())
             })
         },
-        &["model.layers.1.self_attn.k_norm.extra", "not expected"],
+        &["model.layers.1.self_attn.k_proj.bias", "not expected"],
     ),
     (
         |model| {
@@ -225,7 +241,11 @@ const CASES: [Case; 26] = [
     // The tokenizer has 283 tokens.
     (
         |model| set(model, CONFIG, "vocab_size", json!(282)),
-        &["key vocab_size", "282", "283 tokens", "<|im_end|>"],
+        &["generation_config.json", "key eos_token_id", "282 tokens"],
+    ),
+    (
+        |model| set(model, CONFIG, "vocab_size", json!(200)),
+        &["key vocab_size", "200", "283 tokens", "different models"],
     ),
     (
         |model| {

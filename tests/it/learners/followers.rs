@@ -114,7 +114,44 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
         "no table of the learners"
     );
 
+    late(&farm)?;
     offline(&farm, &lead)
+}
+
+/// Who starts when everything is there reads it in the order of its time, out of the log as out of
+/// the archive, and not one partition after the other.
+fn late(farm: &Farm) -> Result<()> {
+    let archived = ["--set", "learner.source=archive"];
+    let all = [("late", &[][..]), ("late-archive", &archived)];
+    let mut plans = Vec::new();
+    for (name, more) in all {
+        let learned = run(farm.follower(name, STEPS, more))?.json()?;
+        ensure!(learned["finished"] == true, "{name}: {learned}");
+        plans.push(farm.numbered("plans", name)?);
+    }
+    for (log, archive) in plans[0].iter().zip(&plans[1]) {
+        ensure!(batch(log) == batch(archive), "{log} {archive}");
+    }
+    // Records of one millisecond come partition by partition, and there may be many; but not half
+    // of the log.
+    let half = plans[0].iter().take(STEPS as usize / 2);
+    let groups = half.flat_map(|plan| plan["groups"].as_array().into_iter().flatten());
+    let partitions = groups.map(|group| group["records"][0]["partition"].to_string());
+    let partitions: std::collections::BTreeSet<_> = partitions.collect();
+    ensure!(
+        partitions.len() > 1,
+        "half of the updates are of partition {partitions:?}"
+    );
+    // Nothing of a follower's own updates lies between: what is told is a lag, and small.
+    for result in farm.numbered("results", "late")? {
+        ensure!(result["lag_tokens"] == result["tokens"], "{result}");
+    }
+    let results = farm.numbered("results", "lead")?;
+    ensure!(
+        results.iter().all(|result| result["lag_tokens"].is_null()),
+        "the lead's tokens have a staleness"
+    );
+    Ok(())
 }
 
 /// Settings without where they came from: a role that joins tells that anew.

@@ -8,10 +8,10 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
-use vintage_store::{Created, Error, Store, Trouble};
+use vintage_store::{Created, Error, Fault, Store, Trouble};
 use vintage_tests::{Running, S3, number, run, s3_options, vintage};
 
-use self::proxy::{Fate, Proxy};
+use self::proxy::{Fate, Judge, Proxy};
 use crate::small;
 
 const BUCKET: &str = "rollouts";
@@ -93,6 +93,100 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
         ensure!(proxy.puts() == 1, "{} writes", proxy.puts());
         Ok(())
     })
+}
+
+#[test]
+fn a_store_that_refuses_a_condition_is_told_from_one_that_is_away() -> Result<()> {
+    let server = S3::up(BUCKET)?;
+    let judges: [(&str, Judge); 4] = [
+        ("501", |_, _| Fate::ConditionRefused("501 Not Implemented")),
+        ("405", |_, _| {
+            Fate::ConditionRefused("405 Method Not Allowed")
+        }),
+        ("403", |_, _| Fate::ConditionRefused("403 Forbidden")),
+        ("400", |_, _| Fate::ConditionRefused("400 Bad Request")),
+    ];
+    let runtime = Runtime::new()?;
+    for (status, judge) in judges {
+        let proxy = Proxy::before(server.port(), judge)?;
+        let store = bucket(proxy.port, &format!("refusing-{status}"))?;
+        let refused = runtime.block_on(store.probe_conditional_put());
+        let refused = refused.err().context("the probe must fail")?;
+        let meant = matches!(refused, Error::NoConditionalPut { .. });
+        ensure!(meant && !refused.is_retryable(), "{status}: {refused}");
+        ensure!(refused.fault() == Fault::User, "{status}: {refused}");
+        // The refused create and the plain one that says what is refused: no more is asked.
+        ensure!(proxy.puts() <= 2, "{status}: {} writes", proxy.puts());
+        let left = runtime.block_on(bucket(server.port(), "")?.list(""))?;
+        ensure!(left.is_empty(), "{status}: the probe left {left:?}");
+    }
+    // Where nothing was probed before, a create says it too.
+    let proxy = Proxy::before(server.port(), judges[0].1)?;
+    let created = bucket(proxy.port, "later")?;
+    let created = runtime.block_on(created.create("x", Bytes::new()));
+    let refused = created.err().context("it must fail")?;
+    ensure!(
+        matches!(refused, Error::NoConditionalPut { .. }),
+        "{refused}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_bucket_that_is_full_or_not_there_is_told_at_once() -> Result<()> {
+    let server = S3::up(BUCKET)?;
+    let runtime = Runtime::new()?;
+    let create = |judge: Judge| -> Result<(Error, u64)> {
+        let proxy = Proxy::before(server.port(), judge)?;
+        let store = bucket(proxy.port, "full")?;
+        let created = runtime.block_on(store.create("x", Bytes::new()));
+        Ok((created.err().context("it must fail")?, proxy.puts()))
+    };
+    let (full, puts) =
+        create(|_, _| Fate::Erroneous("507 Insufficient Storage", "XMinioStorageFull"))?;
+    ensure!(full.trouble() == Some(Trouble::NoRoom), "{full}");
+    ensure!(puts == 1, "{puts} writes");
+    let (absent, puts) = create(|_, _| Fate::Erroneous("404 Not Found", "NoSuchBucket"))?;
+    ensure!(
+        absent.fault() == Fault::User && absent.trouble().is_none(),
+        "{absent}"
+    );
+    ensure!(
+        absent.to_string().contains("NoSuchBucket") && puts == 1,
+        "{absent}"
+    );
+    // A server that is away is asked again, and is no fault of the settings.
+    let (away, puts) = create(|_, before| match before {
+        0..=1 => Fate::Refused("503 Service Unavailable"),
+        _ => Fate::Refused("403 Forbidden"),
+    })?;
+    ensure!(puts > 2, "{puts} writes: {away}");
+    Ok(())
+}
+
+#[test]
+fn a_run_on_a_store_without_conditional_put_ends_with_usage() -> Result<()> {
+    let server = S3::up(BUCKET)?;
+    let proxy = Proxy::before(server.port(), |_, _| {
+        Fate::ConditionRefused("501 Not Implemented")
+    })?;
+    let folder = tempfile::tempdir()?;
+    let mut training = in_bucket(
+        &server,
+        small::digits(folder.path(), &folder.path().join("a"))?,
+    );
+    let endpoint = format!("store_options.endpoint=http://127.0.0.1:{}", proxy.port);
+    training.args(["--set", &endpoint]);
+    let ended = run(training)?;
+    ensure!(
+        ended.status.code() == Some(2),
+        "{}\n{}",
+        ended.status,
+        ended.stderr
+    );
+    let said = "use a store with conditional put";
+    ensure!(ended.stderr.contains(said), "{}", ended.stderr);
+    Ok(())
 }
 
 /// `vintage …` whose store is the bucket.

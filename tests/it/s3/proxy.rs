@@ -22,10 +22,14 @@ pub(super) enum Fate {
     Unanswered,
     /// Answered with a status of the proxy's own.
     Refused(&'static str),
+    /// The same, if it has an `If-None-Match`.
+    ConditionRefused(&'static str),
+    /// Answered with a status and an S3 error of that code.
+    Erroneous(&'static str, &'static str),
 }
 
 /// Decides by the request's method and how many of that method came before.
-type Judge = fn(method: &str, before: u64) -> Fate;
+pub(super) type Judge = fn(method: &str, before: u64) -> Fate;
 
 pub(super) struct Proxy {
     pub(super) port: u16,
@@ -73,8 +77,24 @@ fn serve(mut client: &TcpStream, server: u16, judge: Judge, puts: &AtomicU64) ->
         let mut body = vec![0; length(&head)];
         reader.read_exact(&mut body)?;
         let fate = judge(method, before);
-        if let Fate::Refused(status) = fate {
-            write!(client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")?;
+        let is_conditional = head
+            .iter()
+            .any(|line| line.to_ascii_lowercase().starts_with("if-none-match:"));
+        let refusal = match fate {
+            Fate::Refused(status) => Some((status, String::new())),
+            Fate::ConditionRefused(status) if is_conditional => Some((status, String::new())),
+            Fate::Erroneous(status, code) => {
+                let said = format!("<Error><Code>{code}</Code><Message>No.</Message></Error>");
+                Some((status, said))
+            }
+            _ => None,
+        };
+        if let Some((status, said)) = refusal {
+            let length = said.len();
+            write!(
+                client,
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{said}"
+            )?;
             continue;
         }
         let mut upstream = TcpStream::connect((Ipv4Addr::LOCALHOST, server))?;

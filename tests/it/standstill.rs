@@ -1,0 +1,80 @@
+//! A run that cannot go on says so within seconds, in every role, and in what it prints at its end.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vintage_tests::{Ended, Running, number, place, run, vintage};
+
+use crate::{
+    roles::{Broker, interrupt},
+    small,
+};
+
+/// Judges every completion as worth nothing.
+const NOTHING: &str =
+    r#"rollout.reward.command=['sed', '-u', 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":0}/']"#;
+
+#[test]
+fn answers_that_are_all_worth_the_same_are_told_while_it_runs_and_at_its_end() -> Result<()> {
+    let (folder, out) = place()?;
+    let mut training = small::digits(folder.path(), &out)?;
+    training.args(["--steps", "8", "--set", NOTHING]);
+    let ended = run(training)?;
+    let summary = ended.json()?;
+    let line = ended
+        .stderr
+        .lines()
+        .find(|line| line.contains("nothing was learned"));
+    let line = line.with_context(|| format!("no line tells: {}", ended.stderr))?;
+    ensure!(
+        line.contains("equal_rewards 5; mean reward 0.000"),
+        "{line}"
+    );
+    ensure!(
+        number(&summary["idle_updates"], "equal_rewards")? == 8,
+        "{summary}"
+    );
+    let warnings = summary["warnings"].to_string();
+    ensure!(
+        warnings.contains("8 of 8 updates changed nothing"),
+        "{warnings}"
+    );
+    let text = std::fs::read_to_string(out.join("results/lead/3.json"))?;
+    let result: Value = serde_json::from_str(&text)?;
+    ensure!(result["equal_groups"] == result["groups"], "{result}");
+    Ok(())
+}
+
+#[test]
+fn every_role_alone_says_what_it_waits_for() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("kafka");
+    let broker = Broker::up(&data)?;
+    let role = |name: &str| {
+        let mut command = vintage([name, "--output", "json", "--out"]);
+        command.arg(folder.path().join("run"));
+        command.args(["--broker", &broker.address, "--set", "warm_start.steps=10"]);
+        Running::start(command)
+    };
+    let stopped = |mut process: Running, said: &str| -> Result<Ended> {
+        ensure!(process.says(said)?, "it ended and never said {said:?}");
+        interrupt(&process)?;
+        process.wait()
+    };
+    // Nobody samples: the learner waits, and says so in its result too.
+    let learner = role("learn")?;
+    let said = "no update for 5 s: 0 of 16 groups for update 0 are there; no record came";
+    let waited = stopped(learner, said)?;
+    let told: Value = serde_json::from_str(&waited.stdout)?;
+    let standstill = told["standstill"]
+        .as_str()
+        .with_context(|| told.to_string())?;
+    ensure!(standstill.contains("no record came"), "{standstill}");
+    // Nobody trains: the producer goes as far as the gate lets it.
+    stopped(role("rollout")?, "the gate has been closed for")?;
+    // Nobody samples any more.
+    let archived = stopped(role("archive")?, "no record came for 5 s")?;
+    let told: Value = serde_json::from_str(&archived.stdout)?;
+    ensure!(told["standstill"].is_string(), "{told}");
+    ensure!(number(&told, "messages")? > 0, "{told}");
+    Ok(())
+}
