@@ -10,7 +10,7 @@ use vintage_control::{
     Algorithm, AlgorithmName, CONTROL_FORMAT, OptimizerSettings, Plan, PolicyVersion, Precision,
     Sha256, Training,
 };
-use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Place, Targets};
+use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
 
 use crate::pack::Batch;
 use crate::update::{Outcome, Policy};
@@ -64,14 +64,14 @@ pub struct Updates {
 /// A place that cannot be had, or a batch that does not fit.
 pub fn bench_updates(
     config: &ModelConfig,
-    place: Place,
+    place: vintage_settings::Device,
     shape: BenchShape,
     training: &Training,
 ) -> Result<Updates> {
-    let device = place.open()?;
-    place.forget_peak();
+    let device = vintage_model::open_device(place)?;
+    vintage_model::forget_peak(place);
     let mut updates = time(config, device, shape, training, place)?;
-    updates.peak_bytes = place.peak_bytes();
+    updates.peak_bytes = vintage_model::peak_bytes(place);
     Ok(updates)
 }
 
@@ -80,7 +80,7 @@ fn time(
     device: Option<Device>,
     shape: BenchShape,
     training: &Training,
-    place: Place,
+    place: vintage_settings::Device,
 ) -> Result<Updates> {
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let parameters = decoder.params().parameter_count();
@@ -163,7 +163,7 @@ fn batches(config: &ModelConfig, shape: BenchShape) -> Vec<Batch> {
     batches
 }
 
-fn plan(version: u64, training: &Training, place: Place) -> Result<Plan> {
+fn plan(version: u64, training: &Training, place: vintage_settings::Device) -> Result<Plan> {
     let name = |name: &str| {
         name.parse()
             .map_err(|error| Error::Settings(format!("{error}")))
@@ -221,7 +221,16 @@ mod tests {
                 ..Training::default()
             };
             let config = ModelConfig::tiny(16);
-            let of = |device| time(&config, device, shape, &training, Place::Cpu).unwrap();
+            let of = |device| {
+                time(
+                    &config,
+                    device,
+                    shape,
+                    &training,
+                    vintage_settings::Device::Cpu,
+                )
+                .unwrap()
+            };
             let (kernels, composed) = (of(None), of(Some(Device::Cpu)));
             assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));
             assert!((kernels.loss - composed.loss).abs() < 1e-3 * kernels.loss.abs());

@@ -1,7 +1,8 @@
 //! What bit-exactness depends on besides the plan.
 
 use vintage_control::Fingerprint;
-use vintage_model::Place;
+use vintage_model::gpu;
+use vintage_settings::Device;
 
 use crate::Result;
 
@@ -13,13 +14,13 @@ const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
 const COMPOSED: &str = "composed";
 
 /// What a card's arithmetic depends on besides.
-const CARD_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
+const GPU_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
 
-/// The fingerprint of this build at `place`.
-pub fn of(place: Place) -> Result<Fingerprint> {
-    let Some(card) = place.card()? else {
-        let device = match place {
-            Place::Composed => COMPOSED.to_owned(),
+/// Returns the fingerprint of this build on `device`.
+pub fn of(device: Device) -> Result<Fingerprint> {
+    let Some(gpu) = gpu(device)? else {
+        let device = match device {
+            Device::Composed => COMPOSED.to_owned(),
             _ => current().device,
         };
         return Ok(Fingerprint {
@@ -28,28 +29,28 @@ pub fn of(place: Place) -> Result<Fingerprint> {
         });
     };
     Ok(Fingerprint {
-        libraries: CARD_LIBRARIES.to_owned(),
+        libraries: GPU_LIBRARIES.to_owned(),
         device: "cuda".to_owned(),
-        isa: format!("{}, compute capability {}", card.name, card.capability),
-        caches: format!("driver for CUDA {}", card.driver),
+        isa: format!("{}, compute capability {}", gpu.name, gpu.capability),
+        caches: format!("driver for CUDA {}", gpu.driver),
         ..current()
     })
 }
 
 /// Where plans of this fingerprint were computed, as settings and messages name it.
-pub(crate) fn place_of(fingerprint: &Fingerprint) -> Place {
+pub(crate) fn device_of(fingerprint: &Fingerprint) -> Device {
     match fingerprint.device.as_str() {
-        "cuda" => Place::Cuda(0),
-        COMPOSED => Place::Composed,
-        _ => Place::Cpu,
+        "cuda" => Device::Cuda(0),
+        COMPOSED => Device::Composed,
+        _ => Device::Cpu,
     }
 }
 
 pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
-    match place_of(fingerprint) {
-        Place::Cpu => "the CPU".to_owned(),
-        Place::Composed => "a CPU by the operations of a card".to_owned(),
-        Place::Cuda(_) => format!("a card ({})", fingerprint.isa),
+    match device_of(fingerprint) {
+        Device::Cpu => "the CPU".to_owned(),
+        Device::Composed => "a CPU by the operations of a GPU".to_owned(),
+        Device::Cuda(_) => format!("a GPU ({})", fingerprint.isa),
     }
 }
 
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn libraries_are_those_of_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock");
-        let libraries = [super::LIBRARIES, super::CARD_LIBRARIES];
+        let libraries = [super::LIBRARIES, super::GPU_LIBRARIES];
         for library in libraries.iter().flat_map(|list| list.split(", ")) {
             let (name, version) = library.split_once(' ').expect("name and version");
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"");

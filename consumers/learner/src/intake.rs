@@ -16,7 +16,6 @@ use vintage_control::{
 };
 use vintage_trajectory::{BadRecord, Identity, Rows, content_sha256};
 
-pub use self::judge::TEMPERATURES;
 use self::{
     assembly::{Abandoned, Assembly, Part, Progress},
     cursor::{Cursors, Receipt},
@@ -203,10 +202,12 @@ impl Intake {
             self.refuse(&identity, records, reason, detail);
             return;
         }
-        let foreign = self.source.is_some() || headers.policy != self.settings.policy.as_str();
-        let late = u64::try_from(headers.batch).is_ok_and(|batch| batch >= self.settings.steps);
+        let foreign =
+            self.source.is_some() || headers.policy != self.settings.learner.policy.as_str();
+        let late =
+            u64::try_from(headers.batch).is_ok_and(|batch| batch >= self.settings.learner.steps);
         if !foreign && late {
-            let (batch, steps) = (headers.batch, self.settings.steps);
+            let (batch, steps) = (headers.batch, self.settings.learner.steps);
             let detail = format!("sampled for update {batch}, and the run ends before {steps}");
             self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;

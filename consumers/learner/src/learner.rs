@@ -88,16 +88,17 @@ impl Learner {
         start: &[PartitionResume],
     ) -> Result<Self> {
         let checkpoint = records.newest_checkpoint(&weights).await?;
-        let blend = settings.blend.as_ref().map(|blend| blend.source.clone());
+        let blend = settings.blended.clone();
         // Who names an archive wants what is in it, whoever sampled it.
-        let any_lineage = || Settings {
-            lineages: None,
+        let any_policy = || Settings {
+            any_policy: true,
             ..settings.clone()
         };
         let (trainer, intake, blended, groups_trained, groups_rejected);
-        let (training, seed, place) = (&settings.training, settings.seed, settings.device);
+        let (training, seed) = (&settings.learner.training(), settings.seed);
+        let device = settings.learner.device;
         if let Some((manifest, saved)) = checkpoint {
-            trainer = Trainer::load(&weights, saved, training, seed, place).await?;
+            trainer = Trainer::load(&weights, saved, training, seed, device).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
                 return Err(Error::Record(format!(
                     "checkpoint {} belongs to weights {}, the store has {} for that version",
@@ -116,17 +117,16 @@ impl Learner {
                 (there.partitions, there.producers)
             });
             blended = blend.map(|source| {
-                Intake::new(any_lineage(), &partitions, &producers)
+                Intake::new(any_policy(), &partitions, &producers)
                     .of_archive(&source)
                     .remembering(known, &BTreeMap::new())
             });
             (groups_trained, groups_rejected) = (manifest.groups_trained, manifest.groups_rejected);
         } else {
-            trainer = Trainer::load(&weights, Saved::default(), training, seed, place).await?;
+            trainer = Trainer::load(&weights, Saved::default(), training, seed, device).await?;
             intake = Intake::new(settings.clone(), start, &BTreeMap::new());
-            blended = blend.map(|source| {
-                Intake::new(any_lineage(), &[], &BTreeMap::new()).of_archive(&source)
-            });
+            blended = blend
+                .map(|source| Intake::new(any_policy(), &[], &BTreeMap::new()).of_archive(&source));
             (groups_trained, groups_rejected) = (0, 0);
         }
         let retained: BTreeSet<_> = weights.versions().await?.into_iter().collect();
@@ -182,7 +182,7 @@ impl Learner {
             recovered = self.recover(&mut inputs) => recovered?,
         }
         let mut waiting_since = Instant::now();
-        while self.trainer.version().0 < self.settings.steps {
+        while self.trainer.version().0 < self.settings.learner.steps {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
@@ -234,7 +234,7 @@ impl Learner {
             version: self.trainer.version(),
             groups_trained: self.groups_trained,
             groups_rejected: self.groups_rejected,
-            finished: self.trainer.version().0 >= self.settings.steps,
+            finished: self.trainer.version().0 >= self.settings.learner.steps,
             ended: self.ended,
         }
     }

@@ -32,17 +32,15 @@ pub use bench::{BenchShape, Updates, bench_updates};
 pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
-pub use intake::TEMPERATURES;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet, Waiting};
 pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Recording, Replayed, replay};
-pub use settings::{Blend, Settings};
+pub use settings::Settings;
 pub use source::{
     CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers,
     Source, Stretch,
 };
-pub use trainer::lora_config;
-pub use vintage_model::{ModelConfig, Place};
+pub use vintage_model::{ModelConfig, gpu};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use vintage_control::Training;
-use vintage_model::{BatchShape, Footprint, ModelConfig, Place};
+use vintage_model::{BatchShape, Footprint, ModelConfig};
+use vintage_settings::Device;
 
-use crate::{trainer::lora_config, update::compute};
+use crate::update::compute;
 
 /// What the allocator keeps of what was freed a moment ago is up to twice this part of what is
 /// held: 5 to 19 % in learners of 20 M parameters.
@@ -38,17 +39,17 @@ impl Memory {
         config: &ModelConfig,
         training: &Training,
         batch: BatchShape,
-        place: Place,
+        device: Device,
     ) -> Self {
-        let lora = training.lora.as_ref().map(lora_config);
-        let needs = Footprint::of(config, lora.as_ref(), compute(training), batch);
+        let lora = training.lora.as_ref();
+        let needs = Footprint::of(config, lora, compute(training), batch);
         let (parameters, trained) = (needs.parameters as u64, needs.trained as u64);
         let adapters = if lora.is_some() { trained } else { 0 };
         let passing = (needs.activations + needs.head_blocks + needs.rounded) as u64;
         let (model, moments) = (parameters + adapters, 2 * trained);
         let amount = |name, bytes| Amount { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / KEPT);
-        if place != Place::Cpu {
+        if device != Device::Cpu {
             let phases = vec![
                 resident("load", 2 * parameters + adapters),
                 // What was trained comes back beside what it replaces.

@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 use serde::Serialize;
-use vintage_model::{Decoder, ModelFolder, Place};
+use vintage_model::{Decoder, ModelFolder, open_device};
 
 use self::machine::Machine;
 use self::oracle::Oracle;
@@ -127,8 +127,8 @@ pub enum Measure {
 /// # Errors
 /// A folder in which there is nothing to compare. What goes wrong with one model is in its own
 /// `error`. A place that cannot be had.
-pub fn compare(folder: &Path, place: Place) -> Result<Parity> {
-    compare_on(folder, place.open()?.as_ref())
+pub fn compare(folder: &Path, device: vintage_settings::Device) -> Result<Parity> {
+    compare_on(folder, open_device(device)?.as_ref())
 }
 
 fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {

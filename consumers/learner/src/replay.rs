@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256};
-use vintage_model::{ModelConfig, Place};
+use vintage_model::ModelConfig;
+use vintage_settings::LearnerConfig;
 use vintage_store::Weights;
 
 use crate::{
@@ -135,11 +136,11 @@ pub async fn replay(
             None
         }
     };
-    let (training, seed, place) = next.as_ref().map_or_else(Default::default, |plan| {
-        let place = fingerprint::place_of(&plan.fingerprint);
-        (plan.training.clone(), plan.seed, place)
+    let (training, seed, device) = next.as_ref().map_or_else(Default::default, |plan| {
+        let device = fingerprint::device_of(&plan.fingerprint);
+        (plan.training.clone(), plan.seed, device)
     });
-    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed, place).await?;
+    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed, device).await?;
     let config = model_config(weights).await?;
     let mut intakes: Option<Intakes> = None;
     let here = trainer.fingerprint().clone();
@@ -262,28 +263,31 @@ async fn recorded_digests(
 
 /// Settings as far as a plan and its model tell them: a replay chooses nothing.
 fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
-    Settings {
-        learner: plan.learner.clone(),
+    let learner = LearnerConfig {
+        name: plan.learner.clone(),
         policy: plan.policy.clone(),
-        lineages: None,
         steps: u64::MAX,
-        seed: plan.seed,
-        groups_per_update: usize::MAX,
+        prompts_per_update: usize::MAX,
         micro_batch_tokens: usize::MAX,
-        context,
-        vocabulary,
+        compute: plan.training.compute,
+        recompute: plan.training.recompute,
         checkpoint_every: u64::MAX,
-        publish_every: 1,
         keep_versions: u64::MAX,
         keep_checkpoints: usize::MAX,
-        pin_every: 1,
-        max_age: None,
-        incomplete_after_records: u64::MAX >> 1,
-        algorithm: plan.algorithm.clone(),
         optimizer: plan.optimizer.clone(),
-        training: plan.training.clone(),
-        base_model: None,
-        device: Place::Cpu,
-        blend: None,
+        lora: plan.training.lora.clone().into(),
+        ..LearnerConfig::default()
+    };
+    Settings {
+        any_policy: true,
+        pin_every: 1,
+        incomplete_after_records: u64::MAX >> 1,
+        ..Settings::new(
+            learner,
+            plan.seed,
+            plan.algorithm.clone(),
+            context,
+            vocabulary,
+        )
     }
 }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, Fingerprint, LoraSettings, Plan, PolicyVersion, Sha256, Training, UpdateResult,
+    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateResult,
 };
-use vintage_model::{BaseModel, Decoder, LoraConfig, ModelConfig, ParamSet, Place};
+use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet, open_device};
+use vintage_settings::Device;
 use vintage_store::{Weights, sha256};
 
 use crate::{
@@ -81,16 +82,16 @@ impl State {
 impl Trainer {
     /// Starts from a version of the store, verified by hash, and the moments that go with it.
     /// With adapters it starts from version 0, their base, and the adapters; those of version 0
-    /// are drawn from `seed`. Updates are computed at `place`.
+    /// are drawn from `seed`. Updates are computed on `device`.
     pub async fn load(
         weights: &Weights,
         saved: Saved,
         training: &Training,
         seed: u64,
-        place: Place,
+        device: Device,
     ) -> Result<Self> {
-        let opened = off_the_loop(move || place.open()).await?;
-        let (device, fingerprint) = (opened?, fingerprint::of(place)?);
+        let opened = off_the_loop(move || open_device(device)).await?;
+        let (opened, fingerprint) = (opened?, fingerprint::of(device)?);
         let Saved {
             version,
             optimizer,
@@ -107,7 +108,7 @@ impl Trainer {
         drop(bytes);
         let mut decoder = Decoder::new(config, params)?;
         if let Some(lora) = &training.lora {
-            decoder = decoder.with_adapters(lora_config(lora), seed)?;
+            decoder = decoder.with_adapters(lora.clone(), seed)?;
         }
         match adapter {
             Some(adapter) => {
@@ -124,7 +125,7 @@ impl Trainer {
             None => {}
         }
         Ok(Self {
-            policy: Some(Policy::new(decoder, optimizer, device)),
+            policy: Some(Policy::new(decoder, optimizer, opened)),
             version,
             weights_sha256,
             deviates: false,
@@ -181,7 +182,7 @@ impl Trainer {
 
     /// Whether an update that is run again gives the same bits.
     pub fn is_exact(&self) -> bool {
-        fingerprint::place_of(&self.fingerprint) == Place::Cpu
+        fingerprint::device_of(&self.fingerprint) == Device::Cpu
     }
 
     /// Makes this version what `recorded` says it is. Returns whether the weights are that too:
@@ -234,7 +235,7 @@ impl Trainer {
                 here: fingerprint::describe(here),
             });
         }
-        if plan.training.lora.as_ref().map(lora_config).as_ref() != self.policy()?.decoder.lora() {
+        if plan.training.lora.as_ref() != self.policy()?.decoder.lora() {
             return Err(Error::Record(format!(
                 "plan {} trains other adapters than this learner has: go on with the settings of \
                  learner.lora it was written with",
@@ -274,15 +275,6 @@ async fn off_the_loop<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'stati
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|error| Error::Record(format!("an update panicked: {error}")))
-}
-
-/// Adapters as the model takes them.
-pub fn lora_config(lora: &LoraSettings) -> LoraConfig {
-    LoraConfig {
-        rank: lora.rank,
-        alpha: lora.alpha,
-        target_modules: lora.target_modules.clone(),
-    }
 }
 
 fn poisoned() -> Error {
@@ -358,8 +350,8 @@ pub fn result_of(
         .sum();
     UpdateResult {
         format: CONTROL_FORMAT.to_owned(),
-        learner: settings.learner.clone(),
-        policy: settings.policy.clone(),
+        learner: settings.learner.name.clone(),
+        policy: settings.learner.policy.clone(),
         version: plan.version,
         weights_sha256,
         skipped,

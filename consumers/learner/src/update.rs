@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 use candle_core::Device;
 use vintage_control::{Algorithm, AlgorithmName, OptimizerSettings, Plan, PolicyVersion, Training};
 use vintage_m2po::{Rule, Stats, Tokens, Weighed, group_advantages, weigh};
-use vintage_model::{Compute, Decoder, FinishReason, Gradients, Precision, Scored};
+use vintage_model::{Compute, Decoder, FinishReason, Gradients, Scored};
 
 use crate::{
     AdamW, Error, Result,
@@ -272,10 +272,7 @@ impl Engine for Host<'_> {
 /// How the model computes under a plan.
 pub(crate) fn compute(training: &Training) -> Compute {
     Compute {
-        precision: match training.compute {
-            vintage_control::Precision::F32 => Precision::F32,
-            vintage_control::Precision::Bf16 => Precision::Bf16,
-        },
+        precision: training.compute,
         recompute: training.recompute,
     }
 }

@@ -1,3 +1,4 @@
+use crate::precision::Rounding as _;
 use candle_core::Tensor;
 
 use crate::layer::{LayerIndex, LayerTape, Pass};

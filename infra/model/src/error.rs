@@ -11,14 +11,9 @@ pub enum Error {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// A model called by name is not in the local cache.
-    #[error("looking for the model {name:?} in the Hugging Face cache: {problem}")]
-    Hub {
-        /// Its name, with its revision if one was given.
-        name: String,
-        /// Why it was not found and what to do.
-        problem: String,
-    },
+    /// A model called by its name on the hub could not be located.
+    #[error(transparent)]
+    Hub(#[from] vintage_hub::Error),
     /// `config.json` is unusable.
     #[error("reading config.json: key {key}: {problem}")]
     Config {

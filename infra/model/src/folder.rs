@@ -7,7 +7,7 @@ use std::path::Path;
 use self::ends::Ends;
 use crate::params::Loaded;
 use crate::tokenizer::SpecialTokens;
-use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer, hub};
+use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer};
 
 /// Files beside config, tokenizer and weights, kept as they were read: they are all one needs to
 /// prompt the model as it was tuned.
@@ -53,6 +53,13 @@ impl ModelFolder {
         COMPANIONS[4],
     ];
 
+    /// Files that a download from the hub fetches.
+    pub const WANTED: vintage_hub::Wanted = vintage_hub::Wanted {
+        files: &Self::FILES,
+        needed: &Self::NEEDED,
+        instead_of: |file, name, there| Self::instead_of(file, Path::new(name), there),
+    };
+
     /// Reads `config.json`, `tokenizer.json`, `model.safetensors` or the shards that
     /// `model.safetensors.index.json` names (or that are numbered, without one), and of the others of [`ModelFolder::FILES`] those
     /// that are there. `path` is a folder, or `hf://NAME[@REVISION]` for the snapshot that the
@@ -61,7 +68,7 @@ impl ModelFolder {
     /// # Errors
     /// Names the file, config key or tensor at fault.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = &*hub::locate(path.as_ref())?;
+        let path = &*vintage_hub::locate(path.as_ref())?;
         let mut model = Self::build(&files::companions(path)?, |config| {
             files::weights(path, config)
         })?;
@@ -74,7 +81,7 @@ impl ModelFolder {
     /// # Errors
     /// As [`ModelFolder::open`].
     pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
-        let path = &*hub::locate(path.as_ref())?;
+        let path = &*vintage_hub::locate(path.as_ref())?;
         let none = |config: &ModelConfig| Loaded::none(config);
         Self::build(&files::companions(path)?, none)
     }

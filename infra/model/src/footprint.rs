@@ -5,7 +5,9 @@
 
 use crate::cpu::ROWS;
 use crate::ops::head::VOCAB;
-use crate::{Compute, LoraConfig, ModelConfig, ParamSet, ParamSpec, Precision};
+use vintage_control::{LoraSettings, Precision};
+
+use crate::{Compute, ModelConfig, ParamSet, ParamSpec, lora};
 
 /// Bytes of an f32.
 const F32: usize = 4;
@@ -53,14 +55,14 @@ impl Footprint {
     /// Of one pass over `batch`.
     pub fn of(
         config: &ModelConfig,
-        lora: Option<&LoraConfig>,
+        lora: Option<&LoraSettings>,
         compute: Compute,
         batch: BatchShape,
     ) -> Self {
         let specs = ParamSet::specs_of(config);
         let values = |specs: &[ParamSpec]| specs.iter().map(ParamSpec::len).sum::<usize>();
         let parameters = values(&specs);
-        let trained = lora.map_or(parameters, |lora| values(&lora.specs(&specs)));
+        let trained = lora.map_or(parameters, |lora| values(&lora::specs(lora, &specs)));
         let rows = batch.targets.min(ROWS);
         let tokens = config.vocab_size.min(VOCAB);
         let is_rounded = compute.precision == Precision::Bf16;

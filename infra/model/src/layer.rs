@@ -1,13 +1,15 @@
 //! One decoder layer: forward, and its vector-Jacobian product by hand.
 
 use candle_core::Tensor;
+use vintage_control::Precision;
 
 use crate::lora::{Adapter, Adapters};
 use crate::ops::attention::cache::{Cache, Reader};
 use crate::ops::attention::{self, Attended, Heads};
 use crate::ops::{linear, rmsnorm, rope, rows, swiglu, values};
+use crate::precision::Rounding as _;
 use crate::view::View;
-use crate::{Gradients, ModelConfig, ParamSet, Precision, Result};
+use crate::{Gradients, ModelConfig, ParamSet, Result};
 
 /// Where one layer's parameters lie in the sorted set.
 #[derive(Debug, Clone)]

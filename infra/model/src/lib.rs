@@ -20,7 +20,6 @@ mod folder;
 mod footprint;
 mod generate;
 mod gradients;
-mod hub;
 mod layer;
 mod lora;
 mod ops;
@@ -33,16 +32,18 @@ mod view;
 pub use chat::{ChatTemplate, Messages};
 pub use config::{Llama3Scaling, ModelConfig, ModelType};
 pub use decoder::{Decoder, Tape};
-pub use device::{Card, DeviceDecoder, DeviceGradients, DeviceScored, DeviceTape, Place};
+pub use device::{
+    DeviceDecoder, DeviceGradients, DeviceScored, DeviceTape, Gpu, forget_peak, gpu, open_device,
+    peak_bytes,
+};
 pub use error::{Error, Result};
 pub use folder::ModelFolder;
 pub use footprint::{BatchShape, Footprint, GenerationShape};
 pub use generate::{Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
-pub use hub::{BaseModel, HubModel, token_file};
-pub use lora::LoraConfig;
 pub use ops::Values;
 pub use packed::{Packed, Scored, Targets};
 pub use params::{ParamSet, ParamSpec};
-pub use precision::{Compute, Precision};
+pub use precision::Compute;
 pub use tokenizer::Tokenizer;
+pub use vintage_hub::BaseModel;

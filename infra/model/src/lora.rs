@@ -7,97 +7,46 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use serde_json::json;
+use vintage_control::{LoraSettings, Precision};
 
 use crate::cpu::{multiversion, rows_in_parallel};
 use crate::layer::LayerIndex;
 use crate::ops::{self, Values, linear, values};
 use crate::params::{self, ParamSpec};
-use crate::{BaseModel, Decoder, Error, Gradients, ParamSet, Precision, Result};
-
-/// Linear layers that can have an adapter, as PEFT's `target_modules` names them.
-const MODULES: [&str; 7] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-];
+use crate::precision::Rounding as _;
+use crate::{BaseModel, Decoder, Error, Gradients, ParamSet, Result};
 
 /// What PEFT puts before the names of a causal language model's tensors.
 const PEFT_PREFIX: &str = "base_model.model.";
 
-/// Which adapters a decoder has. Field names are those of PEFT, `rank` apart, its `r`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoraConfig {
-    /// Rows of A and columns of B.
-    pub rank: usize,
-    /// What an adapter adds is scaled by alpha / rank.
-    pub alpha: f64,
-    /// Linear layers that have one, in every decoder layer: of `q_proj`, `k_proj`, `v_proj`,
-    /// `o_proj`, `gate_proj`, `up_proj`, `down_proj`.
-    pub target_modules: Vec<String>,
+/// Factor on the product of an adapter's two matrices.
+pub(crate) fn scale(lora: &LoraSettings) -> f32 {
+    (lora.alpha / lora.rank as f64) as f32
 }
 
-impl LoraConfig {
-    /// Every linear layer that can have an adapter.
-    pub fn all_modules() -> Vec<String> {
-        MODULES.map(str::to_owned).to_vec()
-    }
-
-    /// Why no decoder can have these adapters, if so: the field at fault, and what is wrong with it.
-    pub fn problem(&self) -> Option<(&'static str, String)> {
-        let unknown = self
-            .target_modules
-            .iter()
-            .find(|module| !MODULES.contains(&module.as_str()));
-        if self.rank == 0 {
-            let problem = "a rank of 0 adds nothing; give at least 1";
-            Some(("rank", problem.to_owned()))
-        } else if !(self.alpha > 0.0 && self.alpha.is_finite()) {
-            Some(("alpha", format!("{} is not above 0", self.alpha)))
-        } else if self.target_modules.is_empty() {
-            let problem = format!("no target module; name some of {MODULES:?}");
-            Some(("target_modules", problem))
-        } else {
-            unknown.map(|module| {
-                let problem =
-                    format!("there is no target module {module:?}; name some of {MODULES:?}");
-                ("target_modules", problem)
-            })
+/// Specs of the adapters of a model with the parameters `base`.
+pub(crate) fn specs(lora: &LoraSettings, base: &[ParamSpec]) -> Vec<ParamSpec> {
+    let mut specs = Vec::new();
+    for spec in base {
+        let Some(module) = spec.name().strip_suffix(".weight") else {
+            continue;
+        };
+        let last = module.rsplit('.').next().unwrap_or_default();
+        let is_target = lora.target_modules.iter().any(|target| target == last);
+        if let (true, [output, input]) = (is_target, spec.shape()) {
+            let named = |factor, shape| ParamSpec::new(format!("{module}.{factor}.weight"), shape);
+            specs.push(named("lora_A", vec![lora.rank, *input]));
+            specs.push(named("lora_B", vec![*output, lora.rank]));
         }
     }
-
-    pub(crate) fn scale(&self) -> f32 {
-        (self.alpha / self.rank as f64) as f32
-    }
-
-    /// The adapters of a model with these parameters.
-    pub(crate) fn specs(&self, base: &[ParamSpec]) -> Vec<ParamSpec> {
-        let mut specs = Vec::new();
-        for spec in base {
-            let Some(module) = spec.name().strip_suffix(".weight") else {
-                continue;
-            };
-            let last = module.rsplit('.').next().unwrap_or_default();
-            let is_target = self.target_modules.iter().any(|target| target == last);
-            if let (true, [output, input]) = (is_target, spec.shape()) {
-                let named =
-                    |factor, shape| ParamSpec::new(format!("{module}.{factor}.weight"), shape);
-                specs.push(named("lora_A", vec![self.rank, *input]));
-                specs.push(named("lora_B", vec![*output, self.rank]));
-            }
-        }
-        specs
-    }
+    specs
 }
 
 /// The adapters of a decoder: `<module>.lora_A.weight` `[rank, in]` and
 /// `<module>.lora_B.weight` `[out, rank]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Adapters {
-    pub(crate) config: LoraConfig,
+    pub(crate) config: LoraSettings,
     pub(crate) params: ParamSet,
 }
 
@@ -111,12 +60,12 @@ pub(crate) struct Adapter {
 impl Adapters {
     /// A from U(−1/√in, 1/√in), PEFT's Kaiming-uniform with its slope √5; B = 0, so that the
     /// adapted decoder is the base at first.
-    fn init(config: LoraConfig, base: &ParamSet, seed: u64) -> Result<Self> {
+    fn init(config: LoraSettings, base: &ParamSet, seed: u64) -> Result<Self> {
         if let Some((field, problem)) = config.problem() {
             return Err(Error::Input(format!("adding adapters: {field}: {problem}")));
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let params = ParamSet::of(config.specs(base.specs()), |spec| {
+        let params = ParamSet::of(specs(&config, base.specs()), |spec| {
             let len = spec.len();
             if !spec.name().ends_with(".lora_A.weight") {
                 return Ok(vec![0.0; len]);
@@ -152,7 +101,7 @@ impl Adapters {
     }
 
     fn scaled(&self, mut x: Tensor, precision: Precision) -> Result<Tensor> {
-        let scale = self.config.scale();
+        let scale = scale(&self.config);
         ops::with_mut(&mut x, |x| x.iter_mut().for_each(|x| *x *= scale))?;
         precision.round(x)
     }
@@ -204,7 +153,7 @@ impl Adapters {
             a: values(self.params.tensor(at.a)).ok()?,
             b: values(self.params.tensor(at.b)).ok()?,
             rank: self.config.rank,
-            scale: self.config.scale(),
+            scale: scale(&self.config),
         })
     }
 
@@ -285,7 +234,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A configuration without effect, or a module there is not.
-    pub fn with_adapters(mut self, config: LoraConfig, seed: u64) -> Result<Self> {
+    pub fn with_adapters(mut self, config: LoraSettings, seed: u64) -> Result<Self> {
         let adapters = Adapters::init(config, &self.params, seed)?;
         self.layers = (0..self.layers.len())
             .map(|layer| LayerIndex::new(&self.params, Some(&adapters), layer))
@@ -295,7 +244,7 @@ impl Decoder {
     }
 
     /// What adapters this decoder has.
-    pub fn lora(&self) -> Option<&LoraConfig> {
+    pub fn lora(&self) -> Option<&LoraSettings> {
         self.adapters.as_ref().map(|adapters| &adapters.config)
     }
 

@@ -8,20 +8,11 @@
 //! does, not to save anything: the rounded values lie in f32.
 
 use candle_core::Tensor;
+use vintage_control::Precision;
 
 use crate::Result;
 use crate::cpu::{ROWS, multiversion, rows_in_parallel};
 use crate::ops::{tensor, values, with_mut};
-
-/// What the factors of a product are rounded to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Nothing: they are f32.
-    #[default]
-    F32,
-    /// bf16, to the nearest, ties to even.
-    Bf16,
-}
 
 /// How a decoder computes, which changes what it computes in rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,9 +24,20 @@ pub struct Compute {
     pub recompute: bool,
 }
 
-impl Precision {
-    /// `x` as a factor, itself left as it is.
-    pub(crate) fn of(self, x: &Tensor) -> Result<Tensor> {
+/// Rounding of factors to a [`Precision`].
+pub(crate) trait Rounding: Sized {
+    /// Returns `x` as a factor and leaves `x` unchanged.
+    fn of(self, x: &Tensor) -> Result<Tensor>;
+    /// Turns `x` into a factor, where it is needed as nothing else.
+    fn round(self, x: Tensor) -> Result<Tensor>;
+    /// Returns `x` as a factor, in `scratch` if it must be changed.
+    fn slice<'a>(self, x: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32];
+    /// Rounds `x` in place.
+    fn round_slice(self, x: &mut [f32]);
+}
+
+impl Rounding for Precision {
+    fn of(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::F32 => Ok(x.clone()),
             Self::Bf16 => {
@@ -46,16 +48,14 @@ impl Precision {
         }
     }
 
-    /// `x` as a factor, where it is needed as nothing else.
-    pub(crate) fn round(self, mut x: Tensor) -> Result<Tensor> {
+    fn round(self, mut x: Tensor) -> Result<Tensor> {
         if self == Self::Bf16 {
             with_mut(&mut x, |x| self.round_slice(x))?;
         }
         Ok(x)
     }
 
-    /// `x` as a factor, in `scratch` if it must be changed.
-    pub(crate) fn slice<'a>(self, x: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32] {
+    fn slice<'a>(self, x: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32] {
         match self {
             Self::F32 => x,
             Self::Bf16 => {
@@ -67,8 +67,7 @@ impl Precision {
         }
     }
 
-    /// Rounds where the values lie.
-    pub(crate) fn round_slice(self, x: &mut [f32]) {
+    fn round_slice(self, x: &mut [f32]) {
         if self == Self::Bf16 {
             let len = x.len();
             rows_in_parallel(x, ROWS, len, |_, x| to_bf16(x));

@@ -5,9 +5,9 @@ use std::{
     io::{self, Write as _},
     process::ExitCode,
 };
+use vintage_config::ConfigError;
 
 use vintage_bus::Fault;
-use vintage_flow::config::ConfigError;
 
 /// How a command ended, short of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +144,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vintage_flow::config::{Layers, RunConfig};
+    use vintage_config::Layers;
+    use vintage_settings::RunConfig;
 
     use super::*;
 

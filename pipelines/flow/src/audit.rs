@@ -19,6 +19,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+use vintage_settings::{RunConfig, SourceKind};
 
 use serde::Serialize;
 use vintage_archive::Reader;
@@ -40,7 +41,6 @@ pub use self::{
 use crate::{
     Error, Result,
     broker::Broker,
-    config::{RunConfig, SourceKind},
     folder::{open_store, store_of},
     recorded::archive_of,
     replay::{listed, summarized_updates},

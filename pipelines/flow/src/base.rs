@@ -1,6 +1,7 @@
 //! Version 0: a model folder as it is, or the tiny decoder after its warm start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use vintage_settings::{RunConfig, TeacherKind};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,6 @@ use vintage_store::Weights;
 
 use crate::{
     Error, Result,
-    config::{RunConfig, TeacherKind},
     event::{Events, RunEvent},
     hub::fetch_missing,
     tasks::Task,

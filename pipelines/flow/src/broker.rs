@@ -1,17 +1,15 @@
 //! The log of a run: which broker carries it, and which life of its topics this is.
 
 use std::path::Path;
+use vintage_config::secret;
+use vintage_settings::RunConfig;
 
 use vintage_archive::Reader;
 use vintage_bus::{Bus, Embedded, LocalKafka, LocalOptions, TopicSpec, TopicTable};
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
-use crate::{
-    Error, Result,
-    config::{RunConfig, secret},
-    inputs::PATIENCE,
-};
+use crate::{Error, Result, inputs::PATIENCE};
 
 /// Where a local broker lies in a run's folder.
 const LOCAL: &str = "kafka";

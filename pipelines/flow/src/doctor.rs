@@ -6,15 +6,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use vintage_config::presets;
+use vintage_settings::{Device, RunConfig};
 
 use serde::Serialize;
 use vintage_bus::TopicTable;
-use vintage_model::Place;
+use vintage_model::gpu;
 use vintage_rollout::{MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
-    config::{RunConfig, presets},
     folder::store_of,
     inputs::{Predicted, predict},
     memory::{ADVICE, Prediction, size},
@@ -116,7 +117,7 @@ fn machine() -> Check {
 fn device(config: &RunConfig) -> Check {
     let name = "device";
     match config.learner.device {
-        Place::Cpu | Place::Composed => match Place::Cuda(0).card() {
+        Device::Cpu | Device::Composed => match gpu(Device::Cuda(0)) {
             Ok(Some(card)) => Check::note(
                 name,
                 format!("cpu; there is a card: {card}"),
@@ -130,7 +131,7 @@ fn device(config: &RunConfig) -> Check {
             ),
             _ => Check::good(name, "cpu"),
         },
-        place @ Place::Cuda(_) => match place.card() {
+        device @ Device::Cuda(_) => match gpu(device) {
             Ok(card) => Check::good(name, card.map_or_else(String::new, |card| card.to_string())),
             Err(error) => Check::bad(
                 name,

@@ -7,7 +7,7 @@ use vintage_bus::Fault;
 pub enum Error {
     /// The configuration does not hold together.
     #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    Config(#[from] vintage_config::ConfigError),
     /// What was asked for cannot be done as asked.
     #[error("{0}")]
     Usage(String),

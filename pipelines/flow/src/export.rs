@@ -10,7 +10,6 @@ use vintage_store::{Weights, sha256};
 use crate::{
     Error, Result,
     base::companions,
-    config::RunConfig,
     folder::{followers, learner_config, open_store},
     replay::{lead, listed},
 };
@@ -66,7 +65,7 @@ pub async fn export(
     let Some(config) = learner_config(folder, &learner)? else {
         let mut known = vec![lead(folder, &store).await?.to_string()];
         for file in followers(folder)? {
-            known.push(RunConfig::read(&file)?.learner.name.to_string());
+            known.push(vintage_config::read(&file)?.learner.name.to_string());
         }
         let known = listed(&known);
         return Err(refuse(
@@ -74,7 +73,7 @@ pub async fn export(
             format!("has no learner {learner}: there are {known}"),
         ));
     };
-    let policy = RunConfig::read(&config)?.learner.policy;
+    let policy = vintage_config::read(&config)?.learner.policy;
     let weights = Weights::new(store, policy.clone());
     let there = weights.versions().await?;
     if let Some(wanted) = version.filter(|wanted| !there.contains(wanted)) {

@@ -4,6 +4,8 @@ use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
 };
+use vintage_config::{Resolved, secret};
+use vintage_settings::RunConfig;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -11,10 +13,7 @@ use vintage_control::Name;
 use vintage_learner::Records;
 use vintage_store::{Store, Weights};
 
-use crate::{
-    Error, Result,
-    config::{Resolved, RunConfig, secret},
-};
+use crate::{Error, Result};
 
 const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";
@@ -37,7 +36,7 @@ pub(crate) fn follower_folder(run: &Path, learner: &Name) -> PathBuf {
 /// follower's; `None` if there is no such learner yet.
 pub(crate) fn learner_config(run: &Path, learner: &Name) -> Result<Option<PathBuf>> {
     let of_run = run.join(CONFIG);
-    if of_run.is_file() && RunConfig::read(&of_run)?.learner.name == *learner {
+    if of_run.is_file() && vintage_config::read(&of_run)?.learner.name == *learner {
         return Ok(Some(of_run));
     }
     let own = follower_folder(run, learner).join(CONFIG);
@@ -82,7 +81,7 @@ fn is_ours(name: &std::ffi::OsStr) -> bool {
 pub fn open_store(folder: &Path) -> Result<Store> {
     let config_file = folder.join(CONFIG);
     if config_file.is_file() {
-        store_of(&RunConfig::read(&config_file)?, folder)
+        store_of(&vintage_config::read(&config_file)?, folder)
     } else {
         Ok(Store::open(&folder.to_string_lossy())?)
     }
@@ -147,13 +146,13 @@ impl RunFolder {
     /// followers of one name the first to plan an update wins, as of two leads.
     pub fn follow(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
         let config = &resolved.config;
-        let run = RunConfig::read(&path.join(CONFIG))?;
-        config.check_joins(&run, path)?;
+        let run = vintage_config::read(&path.join(CONFIG))?;
+        vintage_config::check_joins(config, &run, path)?;
         let name = &config.learner.name;
         let own = follower_folder(path, name);
         let taken = std::iter::once(path.join(CONFIG)).chain(followers(path)?);
         for file in taken.filter(|file| *file != own.join(CONFIG)) {
-            let other = RunConfig::read(&file)?.learner;
+            let other = vintage_config::read(&file)?.learner;
             if other.policy == config.learner.policy {
                 return Err(Error::Usage(format!(
                     "learner.policy = \"{}\": learner {} of this run publishes that lineage; \
@@ -170,7 +169,7 @@ impl RunFolder {
         let _setting_up = setting_up(&own)?;
         let config_file = own.join(CONFIG);
         if config_file.is_file() {
-            config.check_resumable(&RunConfig::read(&config_file)?, &own)?;
+            vintage_config::check_resumable(config, &vintage_config::read(&config_file)?, &own)?;
         }
         write_whole(&config_file, &resolved.to_toml())?;
         Ok(Self {
@@ -224,8 +223,8 @@ impl RunFolder {
         })?;
         let _setting_up = setting_up(path)?;
         if config_file.is_file() {
-            let old = RunConfig::read(&config_file)?;
-            resolved.config.check_resumable(&old, path)?;
+            let old = vintage_config::read(&config_file)?;
+            vintage_config::check_resumable(&resolved.config, &old, path)?;
         }
         let store = store_of(&resolved.config, path)?;
         if by == By::Lead {
@@ -357,7 +356,7 @@ pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{RunFolder, config_file};
-    use crate::config::Layers;
+    use vintage_config::Layers;
 
     #[test]
     fn under_the_exact_rule_a_folder_has_one_producer() {

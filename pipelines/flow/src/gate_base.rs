@@ -11,6 +11,7 @@
 //! what a producer held in its memory when it ended, or what it lost, does not count.
 
 use std::collections::BTreeMap;
+use vintage_settings::RunConfig;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
@@ -22,7 +23,7 @@ use vintage_rollout::GateBase;
 use vintage_store::Store;
 use vintage_trajectory::{Identity, Rows};
 
-use crate::{Error, Result, config::RunConfig, through::through};
+use crate::{Error, Result, through::through};
 
 /// By what the log holds, and the learner's records.
 pub(crate) async fn of_log(

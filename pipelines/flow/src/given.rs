@@ -6,13 +6,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
+use vintage_settings::{RewardConfig, RunConfig};
 
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256};
-use vintage_model::{HubModel, ModelFolder};
-use vintage_rollout::{PromptSet, RewardConfig, file_sha256, named_files, read_journals};
+use vintage_hub::HubModel;
+use vintage_model::ModelFolder;
+use vintage_rollout::{PromptSet, file_sha256, named_files, read_journals};
 use vintage_store::{Created, Store, Weights};
 
-use crate::{Error, Result, config::RunConfig, folder::RunFolder, tasks::Task};
+use crate::{Error, Result, folder::RunFolder, tasks::Task};
 
 const TRAIN: &str = "prompts.train";
 const HELDOUT: &str = "prompts.heldout";

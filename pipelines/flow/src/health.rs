@@ -2,11 +2,10 @@
 //! leaves that.
 
 use std::collections::BTreeMap;
+use vintage_settings::RunConfig;
 
 use vintage_control::{AlgorithmName, PolicyVersion, UpdateResult};
 use vintage_rollout::ProducerEvent;
-
-use crate::config::RunConfig;
 
 /// Why an update changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,7 +270,8 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Layers, progress::tests::result};
+    use crate::progress::tests::result;
+    use vintage_config::Layers;
 
     fn health(set: &[&str]) -> Health {
         let layers = set.iter().fold(Layers::new(), |layers, set| {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use vintage_config::presets;
+use vintage_settings::{PromptsConfig, RunConfig, TeacherKind};
 
 use vintage_local::NO_CHAT_TEMPLATE;
 use vintage_model::{ChatTemplate, Messages, ModelConfig, ModelFolder, Tokenizer};
@@ -14,9 +16,7 @@ use crate::{
     Error, Result,
     base::{characters, teacher},
     broker::connect,
-    config::{PromptsConfig, RunConfig, TeacherKind, presets},
     memory::{Lengths, Prediction},
-    settings::rollout_config,
     tasks::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
 /// The same without the broker, which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     if trains == Trains::Here {
-        let _is_there = config.learner.device.card()?;
+        let _is_there = vintage_model::gpu(config.learner.device)?;
     }
     let (mut train, mut heldout) = load(&config.prompts)?;
     for note in std::iter::once(&train)
@@ -50,9 +50,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     {
         tracing::warn!("{note}");
     }
-    // A path is only for messages here.
-    let rollout = rollout_config(config, train.path())?;
-    let reward = open_reward(&rollout.reward)?;
+    let reward = open_reward(&config.rollout.reward)?;
     if let Some(heldout) = &heldout {
         refuse_overlap(&train, heldout)?;
     }

@@ -3,7 +3,6 @@
 pub mod audit;
 mod base;
 pub mod broker;
-pub mod config;
 pub mod doctor;
 mod error;
 mod evaluate;
@@ -25,7 +24,6 @@ pub mod report;
 pub mod republish;
 pub mod roles;
 mod run;
-mod settings;
 mod standstill;
 mod start;
 mod summary;
@@ -34,6 +32,7 @@ mod tasks;
 pub mod teacher;
 mod through;
 pub mod transport;
+mod wire;
 
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use vintage_learner::{Amount, Memory};
 use vintage_model::{BatchShape, GenerationShape, ModelConfig};
+use vintage_settings::RunConfig;
 
-use crate::{Error, Result, config::RunConfig};
+use crate::{Error, Result};
 
 /// Lengths of a set of prompts, in tokens.
 #[derive(Debug, Clone, Copy, Default)]

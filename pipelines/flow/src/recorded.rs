@@ -1,6 +1,8 @@
 //! The archive as a learner's source.
 
 use std::{collections::VecDeque, path::Path};
+use vintage_config::secret;
+use vintage_settings::RunConfig;
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
@@ -8,11 +10,7 @@ use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use vintage_learner::{Incoming, Source, order::Merge};
 use vintage_store::Store;
 
-use crate::{
-    Error, Result,
-    config::{RunConfig, secret},
-    folder::open_store,
-};
+use crate::{Error, Result, folder::open_store};
 
 /// Records out of the archive in one order, whatever was read of it before: by life, then as
 /// [`vintage_learner::order`] says.

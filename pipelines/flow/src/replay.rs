@@ -1,6 +1,7 @@
 //! `vintage replay --exact`: a run's plans again, from archive, plans and version 0 alone.
 
 use std::path::Path;
+use vintage_settings::SourceKind;
 
 use serde::Serialize;
 use vintage_archive::Reader;
@@ -10,7 +11,6 @@ use vintage_store::{Store, Weights};
 
 use crate::{
     Error, Result,
-    config::{RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{learner_config, open_store, read_json},
     recorded::{ArchiveSource, archive_of},
@@ -78,7 +78,7 @@ pub async fn replay_exact(
     let weights = Weights::new(store.clone(), policy.clone());
     // A copy without settings is of a run that reads its own archive.
     let config = learner_config(folder, &learner)?;
-    let config = config.map(|file| RunConfig::read(&file)).transpose()?;
+    let config = config.map(|file| vintage_config::read(&file)).transpose()?;
     let extent = extent(folder, &store, &learner, &policy).await?;
     let (elsewhere, blends) = match &config {
         Some(config) => {
@@ -146,7 +146,7 @@ pub(crate) async fn extent(
     let config = folder.join("config.toml");
     if let Some(updates) = summarized_updates(folder)?
         && config.is_file()
-        && RunConfig::read(&config)?.learner.name == *learner
+        && vintage_config::read(&config)?.learner.name == *learner
     {
         extent.note(SUMMARY_FILE, updates);
     }
@@ -173,7 +173,7 @@ pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
 pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
     let config = folder.join("config.toml");
     if config.is_file() {
-        return Ok(RunConfig::read(&config)?.learner.name);
+        return Ok(vintage_config::read(&config)?.learner.name);
     }
     only(names(store, "plans").await?, "learner", "--name").map_err(|what| Error::Folder {
         path: folder.to_owned(),

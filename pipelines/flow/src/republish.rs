@@ -11,6 +11,7 @@ mod read;
 mod tail;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
+use vintage_settings::RunConfig;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -22,7 +23,6 @@ use self::{copy::Copier, publish::Publisher, tail::Tails};
 use crate::{
     Error, Result,
     broker::Broker,
-    config::RunConfig,
     event::{Events, RunEvent},
     folder::open_store,
     replay::only_topic,

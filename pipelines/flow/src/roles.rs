@@ -4,15 +4,14 @@ mod learn;
 mod settings;
 
 use std::{path::Path, time::Duration};
+use vintage_config::Resolved;
+use vintage_settings::RunConfig;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary, Taken};
-use vintage_control::PolicyVersion;
-use vintage_local::LocalEngine;
-use vintage_rollout::{Claims, ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_rollout::{Claims, ProducerSummary};
 
-pub(crate) use self::learn::{Archives, lineages};
 use self::settings::{LookOut, is_told};
 pub use self::{
     learn::{learn, learner_base},
@@ -21,7 +20,6 @@ pub use self::{
 use crate::{
     Error, Result,
     broker::Log,
-    config::{Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
     gate_base,
@@ -30,10 +28,10 @@ use crate::{
     inputs,
     others::Announcements,
     recorded::ends,
-    run::{serve_metrics, sink_options},
-    settings::rollout_config,
+    run::serve_metrics,
     standstill::{Account, Role, Watch},
     tasks::Task,
+    wire,
 };
 
 /// Archives the run's rollouts until `stop`; then what the log holds at that moment, and ends.
@@ -75,7 +73,7 @@ async fn archive_on(
     let options = SinkOptions {
         accept_gap,
         group: config.archive.group.clone(),
-        ..sink_options(config, folder, log)
+        ..wire::archive::options(config, folder, log)
     };
     let (sink, mut task) = Sink::start(options, &log.bus).await?;
     let _nobody_listens = events.send(RunEvent::Phase("archiving".to_owned()));
@@ -175,39 +173,19 @@ async fn rollout_on(
         base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     };
-    let rollout = rollout_config(config, task.train.path())?;
-    let weights = folder.weights(&policy);
-    let worker = Worker::new(WorkerSetup {
-        bus: log.bus.clone(),
-        topics: log.topics.clone(),
-        table: vintage_bus::TopicTable::builtin(),
-        policy: policy.clone(),
-        engine: Box::new(LocalEngine::open(weights, policy, PolicyVersion::ZERO).await?),
-        reward: open_reward(&rollout.reward)?,
-        prompts: task.train,
-        config: rollout,
-        seed: config.seed,
+    let worker = wire::producer::open(wire::producer::Parts {
+        config,
+        folder,
+        log,
+        task,
         life: None,
-        groups_per_update: config.learner.live_groups() as u64,
-        publish_every: config.learner.publish_every,
         updates,
         base,
         claims,
-        journal_dir: Some(folder.journals()),
-    })?;
+    })
+    .await?;
     let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let events = events.clone();
-    let forwarding = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            let _nobody_listens = events.send(RunEvent::Producer(event));
-        }
-    });
-    let produced = worker.run(stop.clone(), tell).await?;
-    forwarding
-        .await
-        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
-    Ok(produced)
+    wire::producer::produce(worker, stop.clone(), events.clone()).await
 }
 
 /// What a role takes from its user besides the settings.

@@ -2,14 +2,12 @@
 
 mod roles;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
+use vintage_config::Resolved;
+use vintage_settings::{RunConfig, SourceKind};
 
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Reader, SinkLimits, SinkOptions};
-use vintage_control::{Name, PolicyVersion};
+use vintage_archive::Reader;
 
 use self::roles::Roles;
 use crate::{
@@ -17,7 +15,6 @@ use crate::{
     audit::tally,
     base::ensure_version_zero,
     broker::Log,
-    config::{Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
     given::{By, Given, Lead, Made, hold, hold_version_zero},
@@ -178,30 +175,4 @@ fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
     let text = serde_json::to_string_pretty(summary)
         .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
     write_whole(&folder.path().join(SUMMARY_FILE), &(text + "\n"))
-}
-
-/// Versions to evaluate: 0, every `every`-th, the last.
-pub(crate) fn is_evaluated(version: PolicyVersion, every: u64, steps: u64) -> bool {
-    version.0 == 0 || version.0 == steps || (every > 0 && version.0.is_multiple_of(every))
-}
-
-/// How the archive of a run is set up.
-pub(crate) fn sink_options(config: &RunConfig, folder: &RunFolder, log: &Log) -> SinkOptions {
-    let mut options = SinkOptions::new(folder.archive(), &log.topics.rollouts(), log.incarnation);
-    options.limits = SinkLimits {
-        file_bytes: config.archive.roll_bytes as usize,
-        file_age: Duration::from_secs_f64(config.archive.roll_seconds),
-        ..options.limits
-    };
-    options.patience = Duration::from_secs_f64(config.archive.patience_seconds);
-    options
-}
-
-/// Name of this life's learner in its plans.
-pub(crate) fn writer(learner: &Name) -> String {
-    format!(
-        "{learner}-{}-{}",
-        std::process::id(),
-        uuid::Uuid::now_v7().simple()
-    )
 }

@@ -1,6 +1,7 @@
 //! Where a learner begins in its log: decided once, before its first plan, and recorded.
 
 use std::collections::BTreeMap;
+use vintage_settings::Start;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
@@ -11,7 +12,7 @@ use vintage_control::{
 use vintage_learner::Records;
 use vintage_trajectory::Headers;
 
-use crate::{Error, Result, broker::Log, config::Start, handoff::held, through::next};
+use crate::{Error, Result, broker::Log, handoff::held, through::next};
 
 /// What a learner may begin in.
 pub(crate) struct Places<'a> {

@@ -1,13 +1,14 @@
 //! What a run comes to.
 
 use std::collections::BTreeMap;
+use vintage_settings::RunConfig;
 
 use serde::{Deserialize, Serialize};
 use vintage_control::{EvaluationResult, PolicyVersion, Sha256, UpdateResult};
 use vintage_learner::{Records, evaluation_path};
 use vintage_store::Store;
 
-use crate::{Result, audit::Tally, config::RunConfig, health::Health};
+use crate::{Result, audit::Tally, health::Health};
 
 /// The one object `vintage run --output json` prints; also `summary.json` of the folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

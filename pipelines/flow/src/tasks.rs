@@ -1,12 +1,13 @@
 //! The prompts of a run: the built-in task's, or the user's files.
 
 use std::path::{Path, PathBuf};
+use vintage_config::presets;
+use vintage_settings::PromptsConfig;
 
 use vintage_rollout::PromptSet;
 
 use crate::{
     Error, Result,
-    config::{PromptsConfig, presets},
     folder::{BUILT_IN_PROMPTS, write_whole},
 };
 

@@ -2,12 +2,11 @@
 //! poor while the skill is there, and reinforcement has something to sharpen.
 
 use std::collections::BTreeSet;
+use vintage_settings::{TeacherKind, WarmStartConfig};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vintage_rollout::PromptSet;
-
-use crate::config::{TeacherKind, WarmStartConfig};
 
 /// Makes demonstrations; the same seed and step give the same ones.
 #[derive(Debug, Clone)]

@@ -8,8 +8,10 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 
+use vintage_settings::RewardConfig;
+
 use crate::{
-    Error, RewardConfig,
+    Error,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
 use answer::{Answer, parse_answer};

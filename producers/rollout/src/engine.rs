@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use vintage_control::PolicyVersion;
+use vintage_settings::RolloutConfig;
 use vintage_trajectory::{GroupId, LogprobMode, PolicySpan};
 
 use crate::select::row_seed;
@@ -71,6 +72,17 @@ pub struct Sampling {
     pub top_p: f32,
     /// 0 is off.
     pub top_k: i32,
+}
+
+impl From<&RolloutConfig> for Sampling {
+    fn from(config: &RolloutConfig) -> Self {
+        Self {
+            max_tokens: config.max_tokens,
+            temperature: config.temperature as f32,
+            top_p: config.top_p as f32,
+            top_k: config.top_k,
+        }
+    }
 }
 
 /// One completion.

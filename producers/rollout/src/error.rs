@@ -40,15 +40,8 @@ pub enum Error {
         path: PathBuf,
     },
     /// A setting is out of range.
-    #[error("cannot use {key} = {value}: it must {must}")]
-    Config {
-        /// The setting.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it must do.
-        must: &'static str,
-    },
+    #[error("cannot use {}: {}", .0.key, .0.why)]
+    Config(vintage_settings::Violation),
     /// The gate's settings contradict the learner's.
     #[error("cannot set up the gate: {reason}")]
     Gate {
@@ -237,7 +230,7 @@ impl Error {
             Self::PromptFile { .. }
             | Self::PromptRow { .. }
             | Self::NoPrompts { .. }
-            | Self::Config { .. }
+            | Self::Config(_)
             | Self::Gate { .. }
             | Self::RewardStart { .. }
             | Self::RewardChanged { .. }

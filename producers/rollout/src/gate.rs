@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_control::{PolicyAnnouncement, PolicyVersion};
+use vintage_settings::GateConfig;
 
 use crate::Error;
 
@@ -17,6 +18,17 @@ pub enum GateRule {
         /// In updates.
         k: u64,
     },
+}
+
+impl From<&GateConfig> for GateRule {
+    fn from(config: &GateConfig) -> Self {
+        match config.exact {
+            Some(k) => Self::Exact { k },
+            None => Self::Wait {
+                max_staleness: config.max_staleness,
+            },
+        }
+    }
 }
 
 /// What earlier lives of the producers left behind.

@@ -6,7 +6,6 @@
 
 mod claims;
 mod command;
-mod config;
 mod engine;
 mod error;
 mod event;
@@ -22,7 +21,6 @@ mod worker;
 
 pub use claims::Claims;
 pub use command::{CommandReward, MissingScript, file_sha256, named_files};
-pub use config::{GateConfig, PromptsConfig, RewardConfig, RolloutConfig};
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};

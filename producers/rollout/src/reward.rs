@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use vintage_verify::{AnswerKind, is_correct_after};
+use vintage_settings::{AnswerKind, RewardConfig};
+use vintage_verify::{check, is_correct_after};
 
-use crate::{Error, RewardConfig, command::CommandReward};
+use crate::{Error, command::CommandReward};
 
 /// One completion to be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +153,7 @@ impl Reward for VerifierReward {
     }
 
     fn check_answer(&self, answer: &str) -> Result<(), String> {
-        self.kind.check(answer).map_err(|error| error.to_string())
+        check(self.kind, answer).map_err(|error| error.to_string())
     }
 }
 
@@ -210,8 +211,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{FailureBudget, FailureReason, Reward, RewardFailure, RewardItem, VerifierReward};
-    use crate::RewardConfig;
-    use vintage_verify::AnswerKind;
+    use vintage_settings::{AnswerKind, RewardConfig};
 
     fn item(completion: &str, answer: Option<&str>) -> RewardItem {
         RewardItem {

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vintage_bus::{Bus, TopicTable};
 use vintage_control::{Name, Topics};
+use vintage_settings::{GateConfig, RolloutConfig};
 
 use crate::{
-    Claims, Error, RolloutConfig,
-    engine::{Engine, EngineError},
+    Claims, Error,
+    engine::{Engine, EngineError, Sampling},
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
     gate::{Gate, GateBase, GateRule},
@@ -43,8 +44,12 @@ pub struct WorkerSetup {
     pub reward: Box<dyn Reward>,
     /// What is asked.
     pub prompts: PromptSet,
-    /// Settings.
-    pub config: RolloutConfig,
+    /// First part of the producer's id; the second part is new in every process.
+    pub producer: Name,
+    /// Sampling and rewards.
+    pub rollout: RolloutConfig,
+    /// How far to run ahead of the learner.
+    pub gate: GateConfig,
     /// Chooses prompts, by the slot's number, and samples, together with that and, under the waiting
     /// rule, the life.
     pub seed: u64,
@@ -82,9 +87,12 @@ pub struct Worker {
 impl Worker {
     /// Checks settings and prompts; nothing is sent yet.
     pub fn new(mut setup: WorkerSetup) -> Result<Self, Error> {
-        setup.config.check()?;
+        if let Some(violation) = setup.rollout.violations().into_iter().next() {
+            return Err(Error::Config(violation));
+        }
+        let rule = GateRule::from(&setup.gate);
         let gate = Gate::new(
-            setup.config.gate.rule(),
+            rule,
             setup.groups_per_update,
             setup.publish_every,
             setup.updates,
@@ -97,8 +105,8 @@ impl Worker {
         check_lengths(&setup)?;
         // Numbers start at 0 in every life, so a life needs a name of its own.
         let unique = Uuid::now_v7();
-        let id = format!("{}-{}", setup.config.producer, unique.simple());
-        let exact = matches!(setup.config.gate.rule(), GateRule::Exact { .. });
+        let id = format!("{}-{}", setup.producer, unique.simple());
+        let exact = matches!(rule, GateRule::Exact { .. });
         let selector = Selector::new(setup.seed, setup.prompts.len());
         let claims = setup.claims.take();
         let slots = Slots::new(selector, &setup.prompts, &setup.base, claims);
@@ -142,7 +150,7 @@ impl Worker {
         let following = CancellationToken::new();
         let (news, policies) = watch::channel(None);
         let (sampled, to_judge) = mpsc::channel(1);
-        let (judged, to_publish) = mpsc::channel(2 * setup.config.concurrent_groups);
+        let (judged, to_publish) = mpsc::channel(2 * setup.rollout.concurrent_groups);
         let (abandoned, given_up) = mpsc::unbounded_channel();
 
         let publisher = Publisher::open(
@@ -155,21 +163,21 @@ impl Worker {
         )?;
         let judge = Judge::new(
             setup.reward,
-            &setup.config,
+            &setup.rollout.reward,
             &setup.policy,
             judged,
             abandoned,
             events.clone(),
         );
         let mut sampler = Sampler {
-            rule: setup.config.gate.rule(),
+            rule: GateRule::from(&setup.gate),
             gate,
             slots,
             engine: setup.engine,
             prompts: setup.prompts,
-            sampling: setup.config.sampling(),
-            group_size: setup.config.group_size,
-            concurrent_groups: setup.config.concurrent_groups as u64,
+            sampling: Sampling::from(&setup.rollout),
+            group_size: setup.rollout.group_size,
+            concurrent_groups: setup.rollout.concurrent_groups as u64,
             groups_per_update: setup.groups_per_update,
             updates: setup.updates,
             seed: setup.seed,
@@ -261,7 +269,7 @@ fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
     let WorkerSetup {
         engine,
         prompts,
-        config,
+        rollout,
         ..
     } = setup;
     let context = engine.context_len();
@@ -286,12 +294,12 @@ fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
             );
             return Err(prompts.refuse(prompt, reason));
         }
-        if tokens + config.max_tokens > context {
+        if tokens + rollout.max_tokens > context {
             let reason = format!(
                 "prompt {:?} has {tokens} tokens, and with max_tokens {} exceeds the model's \
                  context of {context}; shorten it, or lower max_tokens to at most {}",
                 prompt.id,
-                config.max_tokens,
+                rollout.max_tokens,
                 context.saturating_sub(tokens),
             );
             return Err(prompts.refuse(prompt, reason));

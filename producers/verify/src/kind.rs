@@ -1,6 +1,4 @@
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use vintage_settings::AnswerKind;
 
 use crate::{
     Number,
@@ -9,59 +7,30 @@ use crate::{
     thought::{has_thought, is_open, spoken},
 };
 
-/// How completions of a prompt set are compared with their answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AnswerKind {
-    /// All that is said behind the thoughts is the answer, apart from white space at both ends.
-    Exact,
-    /// The final answer is a number: in `\boxed{…}`, behind `####`, behind “the answer is”, or else
-    /// the last one.
-    Number,
-    /// The final answer is mathematical: in `\boxed{…}`, behind `####`, behind “the answer is”, or
-    /// else the last formula or number. Compared by value: fractions, roots, sets, intervals,
-    /// equations, units and the like, however they are written.
-    Math,
-}
-
-impl AnswerKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Exact, Self::Number, Self::Math];
-
-    /// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
-    /// damaged one is found before hours are spent on it.
-    ///
-    /// # Errors
-    /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number; for
-    /// [`AnswerKind::Math`], one that is cut off, or too long to be compared in bounded time.
-    pub fn check(self, answer: &str) -> Result<(), BadAnswer> {
-        let refuse = |what| {
-            Err(BadAnswer {
-                answer: answer.chars().take(80).collect(),
-                what,
-            })
-        };
-        if answer.trim().is_empty() {
-            return refuse("it is empty; give every prompt an answer");
-        }
-        match self {
-            Self::Exact => Ok(()),
-            Self::Number if stated_number(answer).is_some() => Ok(()),
-            Self::Number => refuse(
-                "it does not state one number; write it as 42, -1,234.5, 3/4, 50%, #### 42 or \
-                 \\boxed{42}, or check with kind math or exact",
-            ),
-            Self::Math => math::check(answer).or_else(refuse),
-        }
+/// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
+/// damaged one is found before hours are spent on it.
+///
+/// # Errors
+/// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number; for
+/// [`AnswerKind::Math`], one that is cut off, or too long to be compared in bounded time.
+pub fn check(kind: AnswerKind, answer: &str) -> Result<(), BadAnswer> {
+    let refuse = |what| {
+        Err(BadAnswer {
+            answer: answer.chars().take(80).collect(),
+            what,
+        })
+    };
+    if answer.trim().is_empty() {
+        return refuse("it is empty; give every prompt an answer");
     }
-
-    /// The name in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Number => "number",
-            Self::Math => "math",
-        }
+    match kind {
+        AnswerKind::Exact => Ok(()),
+        AnswerKind::Number if stated_number(answer).is_some() => Ok(()),
+        AnswerKind::Number => refuse(
+            "it does not state one number; write it as 42, -1,234.5, 3/4, 50%, #### 42 or \
+             \\boxed{42}, or check with kind math or exact",
+        ),
+        AnswerKind::Math => math::check(answer).or_else(refuse),
     }
 }
 
@@ -71,12 +40,6 @@ impl AnswerKind {
 pub struct BadAnswer {
     answer: String,
     what: &'static str,
-}
-
-impl fmt::Display for AnswerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What came of a comparison.
@@ -91,7 +54,7 @@ pub struct Verdict {
 /// Compares the final answer of `completion` with `answer`.
 ///
 /// A completion without an answer is wrong, and so is every completion where `answer` fails
-/// [`AnswerKind::check`].
+/// [`check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, false)
 }

@@ -20,5 +20,6 @@ mod sentence;
 mod thought;
 
 pub use extract::{boxed, hashes, last_number};
-pub use kind::{AnswerKind, BadAnswer, Verdict, is_correct, is_correct_after};
+pub use kind::{BadAnswer, Verdict, check, is_correct, is_correct_after};
 pub use number::Number;
+pub use vintage_settings::AnswerKind;

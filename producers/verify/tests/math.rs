@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use vintage_verify::{AnswerKind, is_correct};
+use vintage_verify::{AnswerKind, check, is_correct};
 
 /// `kind, answer, completion, verdict` below a line that says so.
 const TABLE: &str = include_str!("golden/math.tsv");
@@ -37,7 +37,7 @@ fn numbers_are_judged_by_the_same_final_answer() {
             panic!("not four fields: {line:?}");
         };
         // How numbers are written is each kind's own affair.
-        if *kind == "written" || AnswerKind::Number.check(answer).is_err() {
+        if *kind == "written" || check(AnswerKind::Number, answer).is_err() {
             continue;
         }
         cases += 1;
@@ -69,7 +69,7 @@ fn holds(table: &str, least: usize) {
         };
         assert!(matches!(*verdict, "right" | "wrong"), "{line:?}");
         assert_eq!(
-            AnswerKind::Math.check(answer).err().map(|e| e.to_string()),
+            check(AnswerKind::Math, answer).err().map(|e| e.to_string()),
             None
         );
         let correct = judged(&completion.replace('␤', "\n"), answer);
@@ -139,15 +139,14 @@ fn answers_that_nothing_compares_with_are_refused() {
         "}{",
         &long,
     ] {
-        let refused = AnswerKind::Math.check(answer);
+        let refused = check(AnswerKind::Math, answer);
         assert!(refused.is_err(), "{answer:?} is accepted");
         assert!(
             !judged(&format!("\\boxed{{{answer}}}"), answer),
             "{answer:?}"
         );
     }
-    let error = AnswerKind::Math
-        .check("\\boxed{42")
+    let error = check(AnswerKind::Math, "\\boxed{42")
         .unwrap_err()
         .to_string();
     assert!(error.contains("cut off"), "{error}");
@@ -309,7 +308,7 @@ proptest! {
     #[test]
     fn an_answer_is_right_for_itself(pieces in prop::collection::vec(prop::sample::select(PIECES), 1..12)) {
         let answer = pieces.concat();
-        if AnswerKind::Math.check(&answer).is_ok() {
+        if check(AnswerKind::Math, &answer).is_ok() {
             prop_assert!(judged(&format!("\\boxed{{{answer}}}"), &answer), "{}", answer);
         }
     }

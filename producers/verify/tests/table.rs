@@ -1,6 +1,6 @@
 //! What counts as right, case by case.
 
-use vintage_verify::{AnswerKind, Number, boxed, hashes, is_correct, last_number};
+use vintage_verify::{AnswerKind, Number, boxed, check, hashes, is_correct, last_number};
 
 /// Texts that are one number each; those of a line are all equal, those of two lines never.
 const EQUAL: &[&[&str]] = &[
@@ -323,7 +323,7 @@ fn answers_are_checked_before_use() {
         "\\boxed{7}",
         "-$5",
     ] {
-        AnswerKind::Number.check(answer).unwrap();
+        check(AnswerKind::Number, answer).unwrap();
     }
     for answer in [
         "",
@@ -335,11 +335,11 @@ fn answers_are_checked_before_use() {
         "#### ",
         "5 #### x",
     ] {
-        let error = AnswerKind::Number.check(answer).unwrap_err().to_string();
+        let error = check(AnswerKind::Number, answer).unwrap_err().to_string();
         assert!(error.contains("reading the answer"), "{error}");
     }
-    AnswerKind::Exact.check("x").unwrap();
-    AnswerKind::Exact.check(" ").unwrap_err();
+    check(AnswerKind::Exact, "x").unwrap();
+    check(AnswerKind::Exact, " ").unwrap_err();
 }
 
 #[test]

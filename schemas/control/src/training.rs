@@ -43,3 +43,44 @@ pub struct LoraSettings {
     /// Linear layers that have adapters.
     pub target_modules: Vec<String>,
 }
+
+/// Linear layers that can have an adapter, as PEFT's `target_modules` names them.
+const MODULES: [&str; 7] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "gate_proj",
+    "up_proj",
+    "down_proj",
+];
+
+impl LoraSettings {
+    /// Every linear layer that can have an adapter.
+    pub fn all_modules() -> Vec<String> {
+        MODULES.map(str::to_owned).to_vec()
+    }
+
+    /// Finds the field that no decoder can have adapters with, and says what is wrong with it.
+    pub fn problem(&self) -> Option<(&'static str, String)> {
+        let unknown = self
+            .target_modules
+            .iter()
+            .find(|module| !MODULES.contains(&module.as_str()));
+        if self.rank == 0 {
+            let problem = "a rank of 0 adds nothing; give at least 1";
+            Some(("rank", problem.to_owned()))
+        } else if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            Some(("alpha", format!("{} is not above 0", self.alpha)))
+        } else if self.target_modules.is_empty() {
+            let problem = format!("no target module; name some of {MODULES:?}");
+            Some(("target_modules", problem))
+        } else {
+            unknown.map(|module| {
+                let problem =
+                    format!("there is no target module {module:?}; name some of {MODULES:?}");
+                ("target_modules", problem)
+            })
+        }
+    }
+}

@@ -1,4 +1,4 @@
-use vintage_flow::config::{Layers, Resolved, RunConfig};
+use vintage_config::{Layers, Resolved, RunConfig};
 
 /// Lines of `--set` before a line `---`, and a file of settings after it.
 pub(crate) fn body(bytes: &[u8]) -> bool {

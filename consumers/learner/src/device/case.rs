@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use serde::Serialize;
 use vintage_m2po::case::{Case, Number};
 use vintage_m2po::{DEFAULT_CLAMP, Rule, Tokens};
-use vintage_model::Place;
+use vintage_model::open_device;
 
 use super::tokens::Known;
 use super::weigh::{Problem, weigh};
@@ -45,8 +45,8 @@ pub struct WeighedCase {
 
 impl CaseWeigher {
     /// On a card; on the CPU, the same operations there.
-    pub fn open(place: Place) -> Result<Self> {
-        let device = place.open()?.unwrap_or(Device::Cpu);
+    pub fn open(device: vintage_settings::Device) -> Result<Self> {
+        let device = open_device(device)?.unwrap_or(Device::Cpu);
         Ok(Self { device })
     }
 

@@ -264,7 +264,7 @@ fn adamw_on_a_device_takes_the_same_steps() {
     }
     let other = ModelConfig::tiny(12);
     let decoder = Decoder::new(other.clone(), ParamSet::init(&other, 3).unwrap()).unwrap();
-    let lora = vintage_model::LoraConfig {
+    let lora = vintage_control::LoraSettings {
         rank: 2,
         alpha: 2.0,
         target_modules: vec!["q_proj".to_owned()],

@@ -2,36 +2,19 @@
 
 use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
-    RecordId, Training,
+    RecordId,
 };
+use vintage_settings::LearnerConfig;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
 
 use crate::{Incoming, Settings};
 
 pub(crate) fn settings() -> Settings {
-    Settings {
-        learner: "lead".parse().unwrap(),
-        policy: "lead".parse().unwrap(),
-        lineages: Some(vec!["lead".to_owned()]),
+    let learner = LearnerConfig {
         steps: 100,
-        seed: 0,
-        groups_per_update: 2,
+        prompts_per_update: 2,
         micro_batch_tokens: 64,
-        context: 32,
-        vocabulary: 16,
         checkpoint_every: 10,
-        publish_every: 1,
-        keep_versions: 4,
-        keep_checkpoints: 3,
-        pin_every: 10,
-        max_age: None,
-        incomplete_after_records: 4,
-        algorithm: Algorithm {
-            name: AlgorithmName::M2po,
-            m2_threshold: 0.04,
-            clip_eps: 0.2,
-            log_ratio_clamp: 20.0,
-        },
         optimizer: OptimizerSettings {
             lr: 1e-3,
             beta1: 0.9,
@@ -41,10 +24,18 @@ pub(crate) fn settings() -> Settings {
             decay_vectors: false,
             grad_clip: 1.0,
         },
-        training: Training::default(),
-        base_model: None,
-        device: vintage_model::Place::Cpu,
-        blend: None,
+        ..LearnerConfig::default()
+    };
+    let algorithm = Algorithm {
+        name: AlgorithmName::M2po,
+        m2_threshold: 0.04,
+        clip_eps: 0.2,
+        log_ratio_clamp: 20.0,
+    };
+    Settings {
+        pin_every: 10,
+        incomplete_after_records: 4,
+        ..Settings::new(learner, 0, algorithm, 32, 16)
     }
 }
 

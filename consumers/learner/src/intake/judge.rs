@@ -1,8 +1,7 @@
 //! What a learner demands of a group, fail closed.
 
-use std::ops::RangeInclusive;
-
 use vintage_control::RejectReason;
+use vintage_settings::TEMPERATURES;
 use vintage_trajectory::{LogprobMode, Rows, validate};
 
 use super::{Announced, assembly::Part};
@@ -17,10 +16,6 @@ pub(super) fn plausible(parts: &[Part]) -> Verdict {
     let found = rows.try_for_each(vintage_trajectory::plausible);
     found.map_err(|invalid| (invalid.reason, invalid.detail))
 }
-
-/// Logits are divided by them: beyond, a finite logit gives a log-prob that is not, and the update
-/// could not run.
-pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;
 
 pub(super) fn judge(settings: &Settings, parts: &[Part], announced: Announced) -> Verdict {
     let mut samples = Vec::new();
@@ -64,7 +59,7 @@ fn row_is_trainable(settings: &Settings, rows: &Rows, row: usize) -> Verdict {
         return Err((RejectReason::Temperature, detail));
     }
     let length = rows.prompt_tokens(row).len() + rows.completion_tokens(row).len();
-    let limit = settings.context.min(settings.micro_batch_tokens);
+    let limit = settings.context.min(settings.learner.micro_batch_tokens);
     if length > limit {
         return Err((
             RejectReason::TooLong,

@@ -76,7 +76,7 @@ impl Intake {
     /// The update a group was sampled for, −1 for any. Only of the learner's own lineage does it
     /// count: another's producers are not asked to fill it up again.
     pub(super) fn batch(&self, identity: &Identity) -> i64 {
-        let own = identity.policy.as_deref() == Some(self.settings.policy.as_str());
+        let own = identity.policy.as_deref() == Some(self.settings.learner.policy.as_str());
         let batch = identity.batch.filter(|_| own && self.source.is_none());
         batch.unwrap_or(-1)
     }
@@ -132,8 +132,11 @@ impl Intake {
     /// Refuses what can no longer be trained in update `version`. What is said of a late group
     /// does not depend on when that was noticed: a restart may notice it elsewhere in the log.
     pub fn settle(&mut self, version: PolicyVersion) {
-        let max_age = self.settings.max_age;
-        let own = self.source.is_none().then_some(&self.settings.policy);
+        let max_age = self.settings.learner.max_age;
+        let own = self
+            .source
+            .is_none()
+            .then_some(&self.settings.learner.policy);
         let known = &self.known;
         let late = |group: &ReadyGroup| {
             if group.batch >= 0 && (group.batch as u64) < version.0 {

@@ -11,7 +11,7 @@ use vintage_store::Created;
 
 use super::Learner;
 use crate::{
-    Error, LearnerEvent, Result, Settings,
+    Error, LearnerEvent, Result,
     intake::ReadyGroup,
     trainer::{Trained, result_of},
 };
@@ -51,8 +51,10 @@ impl Learner {
         self.groups_trained += plan.groups.len() as u64;
         self.groups_rejected += counted(&plan.rejections);
         let version = self.trainer.version();
-        let publish = version.0.is_multiple_of(self.settings.publish_every)
-            || version.0 == self.settings.steps;
+        let publish = version
+            .0
+            .is_multiple_of(self.settings.learner.publish_every)
+            || version.0 == self.settings.learner.steps;
         if publish {
             self.publish().await?;
             point("learner.published", self.in_hand());
@@ -82,7 +84,10 @@ impl Learner {
             self.warn_of_renumbering(&plan);
         }
         self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
-        if version.0.is_multiple_of(self.settings.checkpoint_every) {
+        if version
+            .0
+            .is_multiple_of(self.settings.learner.checkpoint_every)
+        {
             self.checkpoint().await?;
         }
         Ok(())
@@ -188,7 +193,7 @@ impl Learner {
 
     pub(super) fn overtaken(&self, update: PolicyVersion, theirs: String) -> Error {
         Error::Fenced {
-            learner: self.settings.learner.to_string(),
+            learner: self.settings.learner.name.to_string(),
             update,
             theirs,
         }
@@ -203,13 +208,13 @@ impl Learner {
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
         self.announced_at = Instant::now();
-        let own_groups = self.settings.own_groups() as u64;
+        let own_groups = self.settings.learner.live_groups() as u64;
         let groups_rejected = self.groups_rejected + self.intake.refused_groups();
         let numbered = self.intake.numbered_rejections(update.0 * own_groups);
         self.outlet
             .announce(&PolicyAnnouncement {
                 format: CONTROL_FORMAT.to_owned(),
-                policy: self.settings.policy.clone(),
+                policy: self.settings.learner.policy.clone(),
                 version,
                 weights_sha256,
                 retained: self.retained.iter().copied().collect(),
@@ -218,8 +223,8 @@ impl Learner {
                 numbered_rejections: (numbered != groups_rejected).then_some(numbered),
                 refused_batches: self.intake.refused_batches(update),
                 groups_per_update: own_groups,
-                steps: Some(self.settings.steps),
-                finished: version.0 >= self.settings.steps,
+                steps: Some(self.settings.learner.steps),
+                finished: version.0 >= self.settings.learner.steps,
             })
             .await
     }
@@ -227,11 +232,8 @@ impl Learner {
     /// Drops versions nobody needs: not among the newest, not pinned, no checkpoint's.
     async fn prune(&mut self) -> Result<()> {
         let newest = self.trainer.version().0;
-        let Settings {
-            pin_every,
-            keep_versions,
-            ..
-        } = self.settings;
+        let (pin_every, keep_versions) =
+            (self.settings.pin_every, self.settings.learner.keep_versions);
         let mut gone: Vec<_> = self
             .retained
             .iter()
@@ -261,12 +263,12 @@ impl Learner {
         // gone before the moments' are made.
         self.publish().await?;
         let state = self.trainer.state(self.settings.base_model.clone()).await?;
-        let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
+        let blend = self.settings.blended.as_ref().zip(self.blended.as_ref());
         let version = self.trainer.version();
         let manifest = CheckpointManifest {
             format: CONTROL_FORMAT.to_owned(),
-            learner: self.settings.learner.clone(),
-            policy: self.settings.policy.clone(),
+            learner: self.settings.learner.name.clone(),
+            policy: self.settings.learner.policy.clone(),
             version,
             weights_sha256: self.trainer.weights_sha256(),
             optimizer_sha256: state.moments_sha256,
@@ -284,8 +286,8 @@ impl Learner {
                 .chain(self.blended.iter().flat_map(crate::intake::Intake::known))
                 .collect(),
             refused_batches: self.intake.planned_refused_batches(version),
-            blended: blend.map(|(blend, intake)| BlendedResume {
-                source: blend.source.clone(),
+            blended: blend.map(|(topic, intake)| BlendedResume {
+                source: topic.clone(),
                 partitions: intake.resume_points(),
                 producers: intake.finished_numbers(),
             }),
@@ -296,7 +298,7 @@ impl Learner {
         self.unsaved = 0;
         point("learner.checkpointed", self.in_hand());
         self.records
-            .prune_checkpoints(self.settings.keep_checkpoints)
+            .prune_checkpoints(self.settings.learner.keep_checkpoints)
             .await?;
         self.outlet
             .tell(LearnerEvent::Checkpointed(manifest.version));

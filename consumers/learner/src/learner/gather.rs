@@ -60,12 +60,13 @@ impl Learner {
             if stop.is_cancelled() {
                 return Ok(None);
             }
-            let own = self.settings.own_groups();
+            let own = self.settings.learner.live_groups();
             if let Some(mut groups) = self.intake.choose(version, own) {
-                if let (Some(intake), Some(blend)) = (&mut self.blended, &self.settings.blend) {
+                if let Some(intake) = &mut self.blended {
                     // Once the archive has ended, updates are of the own log's groups alone: the
                     // producers' gate counts on no more of them.
-                    let wanted = blend.groups.min(intake.available(version));
+                    let share = self.settings.learner.blended_groups();
+                    let wanted = share.min(intake.available(version));
                     groups.extend(intake.choose(version, wanted).into_iter().flatten());
                 }
                 return Ok(Some(groups));
@@ -107,11 +108,11 @@ impl Learner {
     /// Reads the archive that is blended in until it has its share of the next update, or ended.
     async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
         let version = self.trainer.version();
-        let parts = (&mut self.blended, &mut inputs.blended, &self.settings.blend);
-        if let (Some(intake), Some(source), Some(blend)) = parts {
+        let share = self.settings.learner.blended_groups();
+        if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             loop {
                 intake.settle(version);
-                if intake.available(version) >= blend.groups {
+                if intake.available(version) >= share {
                     break;
                 }
                 let Some(incoming) = source.next().await? else {
@@ -138,7 +139,7 @@ impl Learner {
             update,
             leader: None,
             ready,
-            wanted: self.settings.own_groups() as u64,
+            wanted: self.settings.learner.live_groups() as u64,
             records: self.taken,
             refused: self.intake.refused_by_reason(),
             incomplete: self.intake.incomplete_groups(),
@@ -167,7 +168,7 @@ impl Learner {
         let Ok((headers, _)) = &incoming.message else {
             return Ok(Announced::Any); // nothing to judge
         };
-        let newest = if headers.policy == self.settings.policy.as_str() {
+        let newest = if headers.policy == self.settings.learner.policy.as_str() {
             Some(self.newest)
         } else if self.settings.trains_on(&headers.policy) {
             lineages
@@ -184,18 +185,18 @@ impl Learner {
         let blended = self.blended.iter().flat_map(Intake::known);
         Plan {
             format: CONTROL_FORMAT.to_owned(),
-            learner: self.settings.learner.clone(),
+            learner: self.settings.learner.name.clone(),
             writer: self.writer.clone(),
-            policy: self.settings.policy.clone(),
+            policy: self.settings.learner.policy.clone(),
             version: self.trainer.version(),
             weights_sha256: self.trainer.weights_sha256(),
             seed: self.settings.seed,
             groups: groups.iter().map(|group| group.planned.clone()).collect(),
-            micro_batches: micro_batches(groups, self.settings.micro_batch_tokens),
+            micro_batches: micro_batches(groups, self.settings.learner.micro_batch_tokens),
             rejections: Vec::new(),
             algorithm: self.settings.algorithm.clone(),
-            optimizer: self.settings.optimizer.clone(),
-            training: self.settings.training.clone(),
+            optimizer: self.settings.learner.optimizer.clone(),
+            training: self.settings.learner.training(),
             fingerprint: self.fingerprint.clone(),
             follows: None,
             known: self.intake.known().into_iter().chain(blended).collect(),
@@ -245,14 +246,14 @@ impl Learner {
         };
         known.push(own);
         Plan {
-            learner: self.settings.learner.clone(),
+            learner: self.settings.learner.name.clone(),
             writer: self.writer.clone(),
-            policy: self.settings.policy.clone(),
+            policy: self.settings.learner.policy.clone(),
             weights_sha256: self.trainer.weights_sha256(),
             seed: self.settings.seed,
             algorithm: self.settings.algorithm.clone(),
-            optimizer: self.settings.optimizer.clone(),
-            training: self.settings.training.clone(),
+            optimizer: self.settings.learner.optimizer.clone(),
+            training: self.settings.learner.training(),
             fingerprint: self.fingerprint.clone(),
             follows: Some(theirs.learner),
             known,

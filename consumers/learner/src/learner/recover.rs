@@ -82,8 +82,8 @@ impl Learner {
         );
         let deviation = Deviation {
             format: CONTROL_FORMAT.to_owned(),
-            learner: self.settings.learner.clone(),
-            policy: self.settings.policy.clone(),
+            learner: self.settings.learner.name.clone(),
+            policy: self.settings.learner.policy.clone(),
             version: update,
             recorded_sha256: recorded,
             computed_sha256: computed,

@@ -17,14 +17,15 @@ use vintage_control::{
     LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RecordId, RejectReason,
     Training, UpdateResult,
 };
-use vintage_model::{ModelConfig, ParamSet, Place};
+use vintage_model::{ModelConfig, ParamSet};
+use vintage_settings::{Device, LearnerConfig, SourceKind};
 use vintage_store::{Store, Weights};
 use vintage_trajectory::{BadClass, BadRecord, Identity, PolicySpan};
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Blend, Durability, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings,
-    Source, intake::fixture,
+    Durability, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
+    intake::fixture,
 };
 
 mod ways;
@@ -112,16 +113,33 @@ fn log() -> Vec<Incoming> {
 }
 
 fn settings() -> Settings {
-    Settings {
+    let mut settings = fixture::settings();
+    settings.learner = LearnerConfig {
         steps: STEPS,
         checkpoint_every: 2,
         keep_versions: 1,
         keep_checkpoints: 1,
-        pin_every: u64::MAX,
         max_age: Some(2),
-        groups_per_update: 3,
-        ..fixture::settings()
+        prompts_per_update: 3,
+        ..settings.learner
+    };
+    settings.pin_every = u64::MAX;
+    settings
+}
+
+/// Settings of a learner of these logs: with an archive, one group of every update comes from it.
+fn settings_of(logs: &Logs) -> Settings {
+    let mut settings = settings();
+    settings.learner.device = logs.device;
+    if logs.blended.is_some() {
+        settings.blended = Some("other".to_owned());
+        settings.learner.source = SourceKind::Blend;
+        settings.learner.blend_share = 1.0 / 3.0;
     }
+    if logs.lora {
+        settings.learner.lora = lora().lora.into();
+    }
+    settings
 }
 
 /// Adapters on two kinds of layers.
@@ -155,7 +173,7 @@ struct Logs<'a> {
     own: &'a [Incoming],
     blended: Option<&'a [Incoming]>,
     lora: bool,
-    place: Place,
+    device: Device,
 }
 
 impl<'a> From<&'a Vec<Incoming>> for Logs<'a> {
@@ -170,7 +188,7 @@ impl<'a> From<&'a [Incoming]> for Logs<'a> {
             own,
             blended: None,
             lora: false,
-            place: Place::Cpu,
+            device: Device::Cpu,
         }
     }
 }
@@ -184,19 +202,7 @@ async fn open(store: Store, writer: String, logs: Logs<'_>) -> Result<(Learner, 
     let (tell, _told) = mpsc::unbounded_channel();
     let name: vintage_control::Name = "lead".parse().unwrap();
     let learner = Learner::open(
-        Settings {
-            blend: logs.blended.map(|_| Blend {
-                source: "other".to_owned(),
-                groups: 1,
-            }),
-            training: if logs.lora {
-                lora()
-            } else {
-                Training::default()
-            },
-            device: logs.place,
-            ..settings()
-        },
+        settings_of(&logs),
         writer,
         Records::new(store.clone(), name.clone()),
         Weights::new(store, name),
@@ -527,15 +533,10 @@ fn staleness_is_taken_within_the_lineage_that_sampled() {
             fixture::message(seq as i64, seq, (1, 1), &rows)
         })
         .collect();
-    let mut intake = crate::intake::Intake::new(
-        Settings {
-            lineages: Some(vec!["other".to_owned()]),
-            max_age: Some(8),
-            ..fixture::settings()
-        },
-        &[],
-        &BTreeMap::new(),
-    );
+    let mut settings = fixture::settings();
+    settings.learner.lineages = vec!["other".parse().unwrap()];
+    settings.learner.max_age = Some(8);
+    let mut intake = crate::intake::Intake::new(settings, &[], &BTreeMap::new());
     for incoming in &log[..5] {
         intake
             .take(incoming.clone(), crate::intake::Announced::Any)

@@ -1,7 +1,6 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use vintage_model::Place;
 
 use super::{Compared, Measure, Parity, compare_on};
 
@@ -11,7 +10,7 @@ fn data() -> PathBuf {
 }
 
 fn compare(folder: &Path) -> crate::Result<Parity> {
-    super::compare(folder, Place::Cpu)
+    super::compare(folder, vintage_settings::Device::Cpu)
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -17,7 +17,7 @@ fn plan(writer: &str) -> Plan {
         micro_batches: Vec::new(),
         rejections: Vec::new(),
         algorithm: fixture::settings().algorithm,
-        optimizer: fixture::settings().optimizer,
+        optimizer: fixture::settings().learner.optimizer,
         training: Training::default(),
         fingerprint: fingerprint::current(),
         follows: None,

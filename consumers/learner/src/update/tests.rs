@@ -1,14 +1,13 @@
 use vintage_control::{
     AlgorithmName, CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training,
 };
-use vintage_model::{Decoder, LoraConfig, ModelConfig, ParamSet};
+use vintage_model::{Decoder, ModelConfig, ParamSet};
 
 use super::{Policy, update};
 use crate::{
-    AdamW, Error, Settings, fingerprint,
+    AdamW, Error, fingerprint,
     intake::{Announced, Intake, ReadyGroup, fixture},
     pack::micro_batches,
-    trainer::lora_config,
 };
 
 fn policy() -> Policy {
@@ -27,10 +26,8 @@ fn groups(change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGrou
 }
 
 fn groups_of(count: u64, change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGroup> {
-    let settings = Settings {
-        groups_per_update: count as usize,
-        ..fixture::settings()
-    };
+    let mut settings = fixture::settings();
+    settings.learner.prompts_per_update = count as usize;
     let mut intake = Intake::new(settings, &[], &std::collections::BTreeMap::new());
     for seq in 0..count {
         let mut rows = [fixture::row(seq, 0), fixture::row(seq, 1)];
@@ -60,7 +57,7 @@ fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
         micro_batches: micro_batches(groups, budget),
         rejections: Vec::new(),
         algorithm: fixture::settings().algorithm,
-        optimizer: fixture::settings().optimizer,
+        optimizer: fixture::settings().learner.optimizer,
         training: Training::default(),
         fingerprint: fingerprint::current(),
         follows: None,
@@ -77,7 +74,7 @@ fn ways() -> Vec<Training> {
     let lora = LoraSettings {
         rank: 4,
         alpha: 8.0,
-        target_modules: LoraConfig::all_modules(),
+        target_modules: LoraSettings::all_modules(),
     };
     let mut ways = Vec::new();
     for compute in [Precision::F32, Precision::Bf16] {
@@ -102,7 +99,7 @@ fn wide(training: &Training) -> Policy {
     let params = ParamSet::init(&config, 5).unwrap();
     let mut decoder = Decoder::new(config, params).unwrap();
     if let Some(lora) = &training.lora {
-        decoder = decoder.with_adapters(lora_config(lora), 9).unwrap();
+        decoder = decoder.with_adapters(lora.clone(), 9).unwrap();
     }
     Policy::new(decoder, AdamW::default(), None)
 }

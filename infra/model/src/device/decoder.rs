@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use vintage_control::Precision;
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -7,10 +8,11 @@ use super::head::{Head, Output};
 use super::layer::{LayerTape, Pass, View};
 use super::ops::{Angles, factor, indices, scatter_rows};
 use crate::layer::LayerIndex;
+use crate::lora::scale;
 use crate::ops::{rope, values};
 use crate::params::ParamSpec;
 use crate::view::{self, Readers, Views};
-use crate::{Compute, Decoder, Error, ModelConfig, Packed, ParamSet, Precision, Targets};
+use crate::{Compute, Decoder, Error, ModelConfig, Packed, ParamSet, Targets};
 
 /// A decoder whose parameters lie on a device.
 ///
@@ -112,7 +114,7 @@ impl DeviceDecoder {
             compute,
             params,
             adapters: copied,
-            scale: adapters.map_or(0.0, |adapters| f64::from(adapters.config.scale())),
+            scale: adapters.map_or(0.0, |adapters| f64::from(scale(&adapters.config))),
             specs: decoder.trainable().shared_specs(),
             layers: decoder.layers.clone(),
             frequencies: decoder.frequencies.clone(),

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
 
-use super::Card;
+use super::Gpu;
 
 /// What candle opens besides the driver when a device is made, and what it then runs.
 const LIBRARIES: [&str; 2] = ["libcublas", "libcurand"];
@@ -129,7 +129,7 @@ impl Driver {
 }
 
 /// The card of this number, if all that candle needs is there.
-pub(super) fn card(number: usize) -> Problem<Card> {
+pub(super) fn card(number: usize) -> Problem<Gpu> {
     let driver = Driver::get()?;
     let device = driver.device(number)?;
     let version = driver.number("cuDriverGetVersion", |get, version| get(version))?;
@@ -152,7 +152,7 @@ pub(super) fn card(number: usize) -> Problem<Card> {
     libraries()?;
     // SAFETY: the driver ends the name with 0, within the length it was given.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
-    Ok(Card {
+    Ok(Gpu {
         number,
         name: name.to_string_lossy().into_owned(),
         bytes: bytes as u64,

@@ -2,11 +2,11 @@
 //! tokens, forward and backward.
 
 use std::ops::Range;
+use vintage_control::Precision;
 
 use candle_core::{DType, Result, Tensor};
 
 use super::ops::{factor, indices};
-use crate::Precision;
 use crate::view::Readers;
 
 /// Targets of a block.

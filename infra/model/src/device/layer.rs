@@ -2,15 +2,16 @@
 //! those of the kernels (`crate::layer`).
 
 use candle_core::{Result, Tensor};
+use vintage_control::Precision;
 
 use super::attention;
 use super::gradients::DeviceGradients;
 use super::ops::{
     Rotation, factor, rms_norm, rms_norm_backward, scatter_rows, swiglu, swiglu_backward,
 };
+use crate::ModelConfig;
 use crate::layer::{LayerIndex, Projection};
 use crate::ops::attention::{Heads, Pattern};
-use crate::{ModelConfig, Precision};
 
 /// Which positions a layer computes, which keys they see, and how they are rotated.
 pub(super) struct View<'a> {

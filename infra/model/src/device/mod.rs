@@ -10,12 +10,12 @@ mod attention;
 mod decoder;
 #[cfg(feature = "cuda")]
 mod driver;
+mod gpu;
 mod gradients;
 mod head;
 mod layer;
 mod ops;
-mod place;
 
 pub use self::decoder::{DeviceDecoder, DeviceScored, DeviceTape};
+pub use self::gpu::{Gpu, forget_peak, gpu, open_device, peak_bytes};
 pub use self::gradients::DeviceGradients;
-pub use self::place::{Card, Place};

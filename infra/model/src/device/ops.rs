@@ -1,8 +1,8 @@
 //! The pieces of a layer as tensor operations, each with its vector-Jacobian product by hand.
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use vintage_control::Precision;
 
-use crate::Precision;
 use crate::ops::rope;
 
 /// `x` as a factor of a product: f32 that holds rounded values.

@@ -2,11 +2,13 @@
 //! [`ROWS`] targets × [`VOCAB`] tokens, in the forward and in the backward pass.
 
 use candle_core::Tensor;
+use vintage_control::Precision;
 
 use super::{tensor, values, with_mut};
+use crate::Result;
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
-use crate::{Precision, Result};
+use crate::precision::Rounding as _;
 
 /// Tokens of a block. With [`ROWS`] targets its logits take 4 MB, and a block of the weight is
 /// used for all targets while it is in cache.

@@ -2,9 +2,8 @@
 //! and way to train.
 
 use candle_core::{Device, Tensor};
-use vintage_model::{
-    Compute, Decoder, DeviceDecoder, Gradients, Packed, ParamSet, Precision, Targets,
-};
+use vintage_control::Precision;
+use vintage_model::{Compute, Decoder, DeviceDecoder, Gradients, Packed, ParamSet, Targets};
 
 use crate::models::{decoder, targets, tokens, variants, weights};
 use crate::modes::{adapted, compute, off};

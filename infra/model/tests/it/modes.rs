@@ -1,14 +1,14 @@
 //! Ways to compute that save memory: recomputation, bf16 products, adapters.
 
+use vintage_control::{LoraSettings, Precision};
 use vintage_model::{
-    BaseModel, Compute, Decoder, Gradients, LoraConfig, ModelConfig, Packed, ParamSet, Precision,
-    Targets,
+    BaseModel, Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets,
 };
 
 use crate::models::{decoder, targets, tokens, variants, weights};
 
-pub(crate) fn lora(rank: usize, modules: &[&str]) -> LoraConfig {
-    LoraConfig {
+pub(crate) fn lora(rank: usize, modules: &[&str]) -> LoraSettings {
+    LoraSettings {
         rank,
         alpha: 2.0 * rank as f64,
         target_modules: modules.iter().map(|&module| module.to_owned()).collect(),
@@ -24,8 +24,8 @@ pub(crate) fn compute(precision: Precision, recompute: bool) -> Compute {
 
 /// The decoder with adapters on every linear layer whose B is no longer 0.
 pub(crate) fn adapted(decoder: Decoder, seed: u64) -> Decoder {
-    let all = LoraConfig {
-        target_modules: LoraConfig::all_modules(),
+    let all = LoraSettings {
+        target_modules: LoraSettings::all_modules(),
         ..lora(3, &[])
     };
     let mut adapted = decoder.with_adapters(all, seed).unwrap();
@@ -248,8 +248,8 @@ fn an_adapter_folder_is_pefts_and_reads_back() {
     let error = few.unwrap().load_adapters(&files[0].1).unwrap_err();
     assert!(error.to_string().contains("28 tensors"), "{error}");
     let other = decoder(&config, 0.35, 11).with_adapters(
-        LoraConfig {
-            target_modules: LoraConfig::all_modules(),
+        LoraSettings {
+            target_modules: LoraSettings::all_modules(),
             ..lora(4, &[])
         },
         1,

@@ -1,7 +1,8 @@
 //! Invariant 6: the same weights bit for bit at any number of threads.
 
 use serde_json::json;
-use vintage_model::{Decoder, Gradients, ModelConfig, Packed, Precision, SamplingParams};
+use vintage_control::Precision;
+use vintage_model::{Decoder, Gradients, ModelConfig, Packed, SamplingParams};
 
 use crate::models::{config, decoder, targets, tokens, weights};
 use crate::modes::{adapted, compute};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use vintage_learner::Place;
+use vintage_settings::Device;
 
 /// Measure the parts whose speed is promised.
 #[derive(Debug, Args)]
@@ -158,7 +158,7 @@ Weights and tokens are random: of DIR only config.json is read.";
 pub(crate) struct UpdateBenchArgs {
     /// What computes: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: Place,
+    pub(crate) device: Device,
     /// Folder whose config.json says the model's shape. [default: width 256, 4 layers, 3.7 M]
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,

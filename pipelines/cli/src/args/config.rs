@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
-
-use vintage_flow::config::{ConfigError, Key, Layers, Resolved, RunConfig};
+use vintage_config::{ConfigError, Key, Layers, Resolved};
+use vintage_settings::RunConfig;
 
 /// Where settings come from; later layers win: defaults, --preset, -c, VINTAGE__SECTION__KEY,
 /// --set and the flags of the verb.
@@ -81,7 +81,7 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use vintage_flow::config::{Key, Origin};
+    use vintage_config::Origin;
 
     use super::*;
 
@@ -128,10 +128,7 @@ mod tests {
         };
         let other = other.resolve(Some(&recorded), &[]).expect("valid");
         assert!(
-            other
-                .config
-                .check_resumable(&again.config, folder.path())
-                .is_err()
+            vintage_config::check_resumable(&other.config, &again.config, folder.path()).is_err()
         );
     }
 }

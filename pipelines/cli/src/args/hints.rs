@@ -7,10 +7,11 @@ use std::{
     path::{Path, PathBuf},
     sync::LazyLock,
 };
+use vintage_config::{Key, Layers, Resolved};
+use vintage_settings::RunConfig;
 
 use clap::{Command, CommandFactory as _};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
-use vintage_flow::config::{Key, Layers, Resolved, RunConfig};
 
 use super::Cli;
 

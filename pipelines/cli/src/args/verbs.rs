@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use vintage_learner::Place;
+use vintage_settings::Device;
 
 use super::{ConfigArgs, SelectionArgs};
 
@@ -251,7 +251,7 @@ pub(crate) struct WeighArgs {
     /// Weigh by the paper's rule on a card (cuda, cuda:N), in f32 as a learner does, and compare
     /// with the reference.
     #[arg(long, value_name = "DEVICE", conflicts_with = "variant")]
-    pub(crate) device: Option<Place>,
+    pub(crate) device: Option<Device>,
 }
 
 /// Whose M2PO.
@@ -290,7 +290,7 @@ pub(crate) struct ParityArgs {
     pub(crate) folder: PathBuf,
     /// What computes: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: Place,
+    pub(crate) device: Device,
 }
 
 const EXPORT: &str = "\

@@ -4,7 +4,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use vintage_control::{Precision, Training};
-use vintage_learner::{BenchShape, ModelConfig, Place, Updates, bench_updates};
+use vintage_learner::{BenchShape, ModelConfig, Updates, bench_updates};
+use vintage_settings::Device;
 
 use super::Context;
 use crate::{
@@ -56,13 +57,11 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
 
 fn measure(
     config: &ModelConfig,
-    place: Place,
+    place: Device,
     shape: BenchShape,
     recompute: bool,
 ) -> Result<Report> {
-    let card = place
-        .card()
-        .map_err(|error| Usage::new(error.to_string()))?;
+    let card = vintage_learner::gpu(place).map_err(|error| Usage::new(error.to_string()))?;
     let updates = [Precision::F32, Precision::Bf16].map(|compute| {
         let training = Training {
             compute,

@@ -1,5 +1,6 @@
 use anyhow::Result;
-use vintage_flow::config::{Key, RunConfig, presets};
+use vintage_config::{Key, presets};
+use vintage_settings::RunConfig;
 
 use super::Context;
 use crate::{
@@ -38,7 +39,7 @@ fn show(args: &ConfigShowArgs, context: &Context) -> Result<()> {
     print_text(&resolved.show(&within, args.origin))
 }
 
-fn unknown(text: &str, resolved: &vintage_flow::config::Resolved<RunConfig>) -> Usage {
+fn unknown(text: &str, resolved: &vintage_config::Resolved<RunConfig>) -> Usage {
     let error = Usage::new(format!("no setting or section is called {text}"));
     let near = Key::parse(text)
         .map(|key| resolved.nearest(&key))

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use vintage_config::Resolved;
 use vintage_flow::{
     Account,
-    config::{Resolved, RunConfig},
     roles::{self, SettingsOf},
 };
+use vintage_settings::RunConfig;
 
 use super::Context;
 use crate::{

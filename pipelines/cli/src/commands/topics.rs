@@ -1,9 +1,10 @@
 use std::{collections::BTreeMap, path::Path};
+use vintage_settings::RunConfig;
 
 use anyhow::Result;
 use serde::Serialize;
 use vintage_bus::Bus;
-use vintage_flow::{broker::Broker, config::RunConfig};
+use vintage_flow::broker::Broker;
 
 use super::Context;
 use crate::{

@@ -1,12 +1,13 @@
 //! Audits of folders: what is asked about must be there, and what is there must be whole.
 
 use std::path::Path;
+use vintage_settings::RunConfig;
 
 use vintage_control::PolicyVersion;
 use vintage_store::Store;
 
 use super::{Audit, Question, Scope, audit, fixture};
-use crate::{Result, config::RunConfig};
+use crate::Result;
 
 /// A folder in which a learner left two plans, and no archive is.
 async fn two_plans() -> (tempfile::TempDir, Store) {

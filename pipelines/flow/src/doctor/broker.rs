@@ -5,11 +5,12 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use vintage_settings::RunConfig;
 
 use vintage_bus::{Bus, Checkup, Replicas, TopicSpec, TopicTable, Weight};
 
 use super::{Check, existing};
-use crate::{Result, broker::Broker, config::RunConfig};
+use crate::{Result, broker::Broker};
 
 /// A broker on this side of the world answers within this time.
 const ANSWER: Duration = Duration::from_secs(10);

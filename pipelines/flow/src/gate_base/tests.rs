@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use vintage_settings::RunConfig;
 
 use bytes::Bytes;
 use vintage_archive::{Reader, Sink, SinkOptions};
@@ -12,7 +13,7 @@ use vintage_store::{Created, Store};
 use vintage_trajectory::{Headers, Trajectory, encode};
 
 use super::{of_archive, of_log};
-use crate::{config::RunConfig, recorded::ends, synthetic::Synthetic};
+use crate::{recorded::ends, synthetic::Synthetic};
 
 /// A log of one partition, and the records of its learner.
 struct Place {

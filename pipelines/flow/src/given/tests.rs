@@ -1,15 +1,12 @@
 use std::path::{Path, PathBuf};
+use vintage_settings::{PromptsConfig, RunConfig};
 
 use bytes::Bytes;
 use vintage_control::{PolicyVersion, RunInputs};
 use vintage_store::{Store, Weights};
 
 use super::{By, Given, Lead, Made, hold, hold_version_zero, newest};
-use crate::{
-    Result,
-    config::{PromptsConfig, RunConfig},
-    tasks::Task,
-};
+use crate::{Result, tasks::Task};
 
 struct Place {
     folder: tempfile::TempDir,

@@ -1,6 +1,7 @@
 //! A run's records as they lie in its folder and its store.
 
 use std::{collections::BTreeMap, fs, path::Path};
+use vintage_config::{Recorded, read_recorded};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -10,7 +11,6 @@ use vintage_store::Store;
 use super::compare::{Contender, contenders};
 use crate::{
     Error, Result,
-    config::{Recorded, read_recorded},
     folder::{damaged, open_store, read_json},
 };
 

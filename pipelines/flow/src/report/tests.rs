@@ -1,9 +1,9 @@
 use std::{collections::BTreeMap, path::Path};
+use vintage_config::{Layers, Resolved};
 
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, UpdateResult};
 
 use super::*;
-use crate::config::{Layers, Resolved};
 
 fn result(version: u64) -> UpdateResult {
     let x = version as f64;

@@ -1,34 +1,29 @@
 //! `vintage learn`: the lead of a run, or a follower beside it.
 
 use std::path::Path;
+use vintage_config::{Key, Layers, Resolved};
+use vintage_settings::{RunConfig, SourceKind};
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vintage_archive::Reader;
 use vintage_control::{LearnerStart, Name, PartitionResume};
-use vintage_learner::{
-    DurableLog, Inputs, Leader, Learner, LearnerSummary, Lineages, NoOthers, Outlet, Source,
-};
+use vintage_learner::{DurableLog, Inputs, Leader, Learner, LearnerSummary, Outlet};
 
 use super::{Reads, join, refuse_embedded};
 use crate::{
     Error, Result,
     base::{adopt_version_zero, ensure_version_zero},
     broker::Log,
-    config::{Key, Layers, Resolved, RunConfig, SourceKind},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file, learner_config},
     given::{By, Given, Lead, Made, hold, hold_version_zero},
-    handoff::HandOff,
     hub::fetch_missing,
     inputs,
     others::{Announcements, PlansOf, refuse_another_run},
-    recorded::{ArchiveSource, archive_of},
-    run::{serve_metrics, writer},
-    settings::learner_settings,
+    run::serve_metrics,
     standstill::{self, Account, Watch},
-    start::{Places, decide, resume_points},
+    start::resume_points,
     tasks::Task,
+    wire,
 };
 
 /// The settings a learner of the run in `out` starts from: those it had before; else those of the
@@ -44,7 +39,7 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
         // A name is a follower's, and a follower has a run to join: see `await_run`.
         return Ok(Layers::new());
     }
-    let lead = RunConfig::read(&of_run)?.learner.name;
+    let lead = vintage_config::read(&of_run)?.learner.name;
     let name = name.unwrap_or(&lead);
     if let Some(own) = learner_config(out, name)? {
         return Ok(Layers::new().recorded(&own)?);
@@ -56,7 +51,7 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
             out.display()
         ))
     })?;
-    let lineages = RunConfig::read(&model)?.learner.trained_lineages();
+    let lineages = vintage_config::read(&model)?.learner.trained_lineages();
     let lineages: Vec<_> = lineages.iter().map(|name| format!("\"{name}\"")).collect();
     let lineages = format!("[{}]", lineages.join(", "));
     let mut layers = named(Layers::new().recorded(&model)?, name);
@@ -93,7 +88,7 @@ async fn learn_watched(
     let config = &resolved.config;
     let of_run = config_file(out);
     let lead = if of_run.is_file() {
-        Some(RunConfig::read(&of_run)?).filter(|run| run.learner.name != config.learner.name)
+        Some(vintage_config::read(&of_run)?).filter(|run| run.learner.name != config.learner.name)
     } else {
         None
     };
@@ -160,7 +155,7 @@ impl Role<'_> {
     async fn learn(&self, stop: &CancellationToken, events: &Events) -> Result<LearnerSummary> {
         let Self { folder, log, .. } = *self;
         folder.prove_store().await?;
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tell, forwarding) = wire::learner::forward(self.config, events.clone(), None);
         let outlet = match log {
             Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
             None => Outlet::without_log(tell),
@@ -170,12 +165,6 @@ impl Role<'_> {
             () = stop.cancelled() => return Err(Error::Interrupted),
         };
         let _nobody_listens = events.send(RunEvent::Phase("training".to_owned()));
-        let events = events.clone();
-        let forwarding = tokio::spawn(async move {
-            while let Some(event) = told.recv().await {
-                let _nobody_listens = events.send(RunEvent::Learner(event));
-            }
-        });
         let learned = learner.run(inputs, stop).await?;
         forwarding
             .await
@@ -191,36 +180,27 @@ impl Role<'_> {
             log,
             ..
         } = *self;
-        let name = &config.learner.name;
         let policy = &config.learner.policy;
-        let weights = folder.weights(policy);
-        let records = folder.records(name);
         if let Some(log) = log {
-            refuse_another_run(log, &weights, policy, &records).await?;
+            let records = folder.records(&config.learner.name);
+            refuse_another_run(log, &folder.weights(policy), policy, &records).await?;
         }
         self.version_zero(events).await?;
-        let archives = Archives::open(config, folder).await?;
-        let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
         let leader = self.leader(events).await?;
-        let start = if let Some(leader) = &config.learner.follow_plans {
-            self.start_of(leader).await?
-        } else {
-            let reader = &archives.own;
-            let places = Places { reader, log };
-            decide(&records, name, &config.learner.start, &places).await?
+        let start = match &config.learner.follow_plans {
+            Some(leader) => Some(self.start_of(leader).await?),
+            None => None,
         };
-        let life = writer(name);
-        let learner = Learner::open(settings, life, records, weights, outlet, &start).await?;
-        let resume = learner.resume_points();
-        let source: Box<dyn Source> = match log {
-            Some(log) => Box::new(HandOff::open(log, &archives.own, &resume).await?),
-            None => Box::new(ArchiveSource::recorded(&archives.own, &resume).await?),
-        };
-        let mut inputs = Inputs::new(source, Box::new(DurableLog));
-        inputs.blended = archives.blended(&learner).await?;
-        inputs.lineages = lineages(config, log).await?;
-        inputs.leader = leader;
-        Ok((learner, inputs))
+        wire::learner::open(wire::learner::Parts {
+            config,
+            folder,
+            log,
+            outlet,
+            start,
+            durability: Box::new(DurableLog),
+            leader,
+        })
+        .await
     }
 
     /// Has the weights that training starts from.
@@ -277,7 +257,7 @@ impl Role<'_> {
                 out.display()
             ))
         })?;
-        let theirs = RunConfig::read(&theirs)?.learner;
+        let theirs = vintage_config::read(&theirs)?.learner;
         let announcements = match self.log {
             Some(_) if theirs.source == SourceKind::Archive => {
                 return Err(Error::Usage(format!(
@@ -297,57 +277,5 @@ impl Role<'_> {
         let plans =
             PlansOf::open(self.folder.records(leader), theirs.policy, announcements).await?;
         Ok(Some(Box::new(plans)))
-    }
-}
-
-/// What lineages other than a learner's own announce: judged by it are rollouts that it reads live
-/// and did not sample itself.
-pub(crate) async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
-    let learner = &config.learner;
-    let own_alone = learner.trained_lineages() == [learner.policy.clone()];
-    match log {
-        Some(log) if !own_alone => {
-            let client = format!("learner-{}", learner.name);
-            Ok(Box::new(Announcements::open(log, &client).await?))
-        }
-        _ => Ok(Box::new(NoOthers)),
-    }
-}
-
-/// Archives that a learner reads.
-pub(crate) struct Archives {
-    /// What it trains from alone, or before the log.
-    pub(crate) own: Reader,
-    /// What is blended in.
-    pub(crate) blended: Option<Reader>,
-}
-
-impl Archives {
-    pub(crate) async fn open(config: &RunConfig, folder: &RunFolder) -> Result<Self> {
-        let of_run = Reader::new(folder.archive(), &config.topic_names().rollouts());
-        Ok(match config.learner.source {
-            SourceKind::Log => Self {
-                own: of_run,
-                blended: None,
-            },
-            SourceKind::Archive => Self {
-                own: archive_of(config).await?.unwrap_or(of_run),
-                blended: None,
-            },
-            SourceKind::Blend => Self {
-                own: of_run,
-                blended: archive_of(config).await?,
-            },
-        })
-    }
-
-    /// What is blended in, from where the learner stopped reading it.
-    pub(crate) async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn Source>>> {
-        let Some(reader) = &self.blended else {
-            return Ok(None);
-        };
-        let resume = learner.blended_resume_points();
-        let source = ArchiveSource::recorded(reader, &resume).await?;
-        Ok(Some(Box::new(source)))
     }
 }

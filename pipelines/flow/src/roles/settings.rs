@@ -4,6 +4,8 @@ use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+use vintage_config::{Key, Origin, Resolved};
+use vintage_settings::RunConfig;
 
 use tokio_util::sync::CancellationToken;
 use vintage_bus::Bus;
@@ -12,7 +14,6 @@ use vintage_control::Name;
 use crate::{
     Error, Result,
     broker::connect,
-    config::{Key, Origin, Resolved, RunConfig},
     event::{Events, RunEvent},
     folder::config_file,
     inputs::{PATIENCE, check_broker},
@@ -208,7 +209,8 @@ impl LookOut {
             while !file.is_file() {
                 pause(&ending).await?;
             }
-            let agrees = RunConfig::read(&file).and_then(|lead| own.check_resumable(&lead, &out));
+            let agrees = vintage_config::read(&file)
+                .and_then(|lead| vintage_config::check_resumable(&own, &lead, &out));
             if agrees.is_err() {
                 ending.cancel();
             }

@@ -2,38 +2,19 @@
 //! loses nothing.
 
 use std::time::Duration;
+use vintage_settings::RunConfig;
 
 use async_trait::async_trait;
-use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, JoinHandle},
-};
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
-use vintage_control::{Incarnation, PolicyVersion, RecordId};
-use vintage_learner::{
-    Durability, DurableLog, Inputs, Learner, LearnerEvent, LearnerSummary, Outlet,
-};
-use vintage_local::LocalEngine;
-use vintage_rollout::{
-    Engine as _, ProducerEvent, ProducerSummary, Worker, WorkerSetup, open_reward, read_journals,
-};
+use vintage_control::{Incarnation, RecordId};
+use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, Outlet};
+use vintage_rollout::{ProducerSummary, read_journals};
 
-use super::{is_evaluated, sink_options, writer};
 use crate::{
-    Error, Result,
-    broker::Log,
-    config::RunConfig,
-    evaluate::Evaluator,
-    event::{Events, RunEvent},
-    folder::RunFolder,
-    gate_base,
-    handoff::HandOff,
-    recorded::ends,
-    roles::{Archives, lineages},
-    settings::{learner_settings, rollout_config},
-    start::{Places, decide},
-    tasks::Task,
+    Error, Result, broker::Log, event::Events, folder::RunFolder, gate_base, recorded::ends,
+    tasks::Task, wire,
 };
 
 /// Archive, learner, producer and evaluator, running.
@@ -57,8 +38,6 @@ impl Roles {
         task: Task,
         events: &Events,
     ) -> Result<Self> {
-        let policy = &config.learner.policy;
-        let weights = folder.weights(policy);
         let topic = log.topics.rollouts();
         if log.volatile {
             // Nothing may be trimmed before learner and archive have read it.
@@ -71,29 +50,16 @@ impl Roles {
             // What earlier producers left in the log is counted before new ones start.
             sink.drain_through(ends(&log.bus, &topic).await?).await?;
         }
-        let records = folder.records(&config.learner.name);
         let reader = Reader::new(folder.archive(), &topic);
         let base = gate_base::of_archive(&reader, folder.store(), config).await?;
 
-        let (evaluations, evaluator) = start_evaluator(config, folder, &task, events).await?;
+        let (evaluations, evaluator) =
+            wire::evaluator::start(config, folder, &task, events).await?;
         started
             .tasks
             .extend(evaluator.as_ref().map(JoinHandle::abort_handle));
-        let learner_events = forward(config, events.clone(), evaluations);
-        let producer = log.bus.producer("learner")?;
-        let outlet = Outlet::new(producer, log.topics.clone(), learner_events);
-        let archives = Archives::open(config, folder).await?;
-        let settings = learner_settings(config, &weights, archives.blended.as_ref()).await?;
-        let name = &config.learner.name;
-        let places = Places {
-            reader: &reader,
-            log: Some(log),
-        };
-        let start = decide(&records, name, &config.learner.start, &places).await?;
-        let life = writer(name);
-        let learner =
-            Learner::open(settings, life, records, weights.clone(), outlet, &start).await?;
-        let source = HandOff::open(log, &reader, &learner.resume_points()).await?;
+        let (tell, _ends_with_the_learner) =
+            wire::learner::forward(config, events.clone(), evaluations);
         let durability: Box<dyn Durability> = if log.volatile {
             Box::new(ArchiveFirst {
                 sink: sink.clone(),
@@ -102,38 +68,38 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
-        let mut inputs = Inputs::new(Box::new(source), durability);
-        inputs.blended = archives.blended(&learner).await?;
-        inputs.lineages = lineages(config, Some(log)).await?;
+        let (learner, inputs) = wire::learner::open(wire::learner::Parts {
+            config,
+            folder,
+            log: Some(log),
+            outlet: Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
+            start: None,
+            durability,
+            leader: None,
+        })
+        .await?;
         let stop_learner = CancellationToken::new();
         let learner = tokio::spawn(learn(learner, inputs, stop_learner.clone()));
         started.tasks.push(learner.abort_handle());
 
-        let rollout = rollout_config(config, task.train.path())?;
-        let worker = Worker::new(WorkerSetup {
-            bus: log.bus.clone(),
-            topics: log.topics.clone(),
-            table: vintage_bus::TopicTable::builtin(),
-            policy: policy.clone(),
-            engine: Box::new(
-                LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?,
-            ),
-            reward: open_reward(&rollout.reward)?,
-            prompts: task.train,
-            config: rollout,
-            seed: config.seed,
-            // The folder is this process's, and every life before it left a journal.
+        let worker = wire::producer::open(wire::producer::Parts {
+            config,
+            folder,
+            log,
+            task,
+            // The folder is this process's, and every process before it left a journal.
             life: Some(read_journals(&folder.journals())?.len() as u64),
-            groups_per_update: config.learner.live_groups() as u64,
-            publish_every: config.learner.publish_every,
             updates: Some(config.learner.steps),
             base,
-            // The folder is this process's.
             claims: None,
-            journal_dir: Some(folder.journals()),
-        })?;
+        })
+        .await?;
         let stop_producer = CancellationToken::new();
-        let producer = tokio::spawn(produce(worker, stop_producer.clone(), events.clone()));
+        let producer = tokio::spawn(wire::producer::produce(
+            worker,
+            stop_producer.clone(),
+            events.clone(),
+        ));
         let log = (log.bus.clone(), topic);
         started.all();
         Ok(Self {
@@ -233,87 +199,12 @@ async fn learn(
     Ok(learner.run(inputs, &stop).await?)
 }
 
-async fn produce(
-    worker: Worker,
-    stop: CancellationToken,
-    events: Events,
-) -> Result<ProducerSummary> {
-    let (tell, mut told) = mpsc::unbounded_channel::<ProducerEvent>();
-    let forwarding = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            let _nobody_listens = events.send(RunEvent::Producer(event));
-        }
-    });
-    let summary = worker.run(stop, tell).await?;
-    joined("event forwarder", forwarding.await.map(Ok))?;
-    Ok(summary)
-}
-
-/// Passes a learner's events on, and its versions to the evaluator.
-fn forward(
-    config: &RunConfig,
-    events: Events,
-    evaluations: Option<mpsc::UnboundedSender<PolicyVersion>>,
-) -> mpsc::UnboundedSender<LearnerEvent> {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let (every, steps) = (config.evaluation.every, config.learner.steps);
-    tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
-            if let (LearnerEvent::Published(version), Some(evaluations)) = (&event, &evaluations)
-                && is_evaluated(*version, every, steps)
-            {
-                let _evaluator_failed = evaluations.send(*version);
-            }
-            let _nobody_listens = events.send(RunEvent::Learner(event));
-        }
-    });
-    tell
-}
-
-type Evaluations = Option<mpsc::UnboundedSender<PolicyVersion>>;
-
-async fn start_evaluator(
-    config: &RunConfig,
-    folder: &RunFolder,
-    task: &Task,
-    events: &Events,
-) -> Result<(Evaluations, Option<JoinHandle<Result<()>>>)> {
-    let Some(prompts) = &task.heldout else {
-        return Ok((None, None));
-    };
-    let rollout = rollout_config(config, prompts.path())?;
-    let policy = config.learner.policy.clone();
-    let weights = folder.weights(&policy);
-    let (ask, asked) = mpsc::unbounded_channel();
-    // Versions an earlier life left without their evaluation.
-    for version in weights.versions().await? {
-        if is_evaluated(version, config.evaluation.every, config.learner.steps) {
-            let _received_below = ask.send(version);
-        }
-    }
-    let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
-    let mut prompts = prompts.clone();
-    prompts.render(|messages| engine.render(messages).map_err(|error| error.to_string()))?;
-    let evaluator = Evaluator {
-        engine,
-        reward: open_reward(&rollout.reward)?,
-        prompts,
-        count: config.evaluation.prompts,
-        max_tokens: config.rollout.max_tokens,
-        seed: config.seed,
-        policy,
-        store: folder.store().clone(),
-        events: events.clone(),
-    };
-    Ok((Some(ask), Some(tokio::spawn(evaluator.run(asked)))))
-}
-
 async fn start_sink(
     config: &RunConfig,
     folder: &RunFolder,
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
-    let mut options = sink_options(config, folder, log);
+    let mut options = wire::archive::options(config, folder, log);
     // The learner beside it writes to the same store and does not wait: the run ends with what
     // ails the store, and goes on when it is started again.
     options.patience = Duration::ZERO;

@@ -1,15 +1,14 @@
 //! On a clock that only the test turns.
 
 use std::collections::BTreeMap;
+use vintage_config::Layers;
+use vintage_settings::RunConfig;
 
 use vintage_control::{PolicyVersion, UpdateResult};
 use vintage_learner::Waiting;
 
 use super::*;
-use crate::{
-    config::{Layers, RunConfig},
-    progress::tests::result,
-};
+use crate::progress::tests::result;
 
 const STEPS: u64 = 400;
 

@@ -1,6 +1,7 @@
 //! The watch over a process: passes its events on, and says with them what the state machine says.
 
 use std::time::Duration;
+use vintage_settings::RunConfig;
 
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver},
@@ -11,7 +12,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Account, Role, Standstill};
 use crate::{
-    config::RunConfig,
     event::{Events, RunEvent},
     health::Health,
 };

@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::script::directory;
-use crate::RewardConfig;
+use vintage_settings::RewardConfig;
 
 /// The files that a command's words name: its scripts and what they are given. An argument may end
 /// in `=FILE`. The program itself counts where it is named by a path and nothing else is a file:
@@ -67,7 +67,7 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::{Files, named_files};
-    use crate::RewardConfig;
+    use vintage_settings::RewardConfig;
 
     #[test]
     fn scripts_and_what_they_are_given_are_a_commands_files() {

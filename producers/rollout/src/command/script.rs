@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::RewardConfig;
+use vintage_settings::RewardConfig;
 
 /// Programs that run the script they are given, by how their names begin.
 const INTERPRETERS: [&str; 13] = [
@@ -119,7 +119,7 @@ fn unlike(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{MissingScript, script};
-    use crate::RewardConfig;
+    use vintage_settings::RewardConfig;
 
     fn words(command: &[&str]) -> Vec<String> {
         command.iter().map(|word| (*word).to_owned()).collect()

@@ -1,10 +1,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use vintage_settings::RewardConfig;
+
 use super::{CommandReward, answer::parse_answer};
-use crate::{
-    RewardConfig,
-    reward::{FailureReason, Reward, RewardItem, open_reward},
-};
+use crate::reward::{FailureReason, Reward, RewardItem, open_reward};
 
 /// Answers every question with the length of its completion, unless the completion says
 /// otherwise.

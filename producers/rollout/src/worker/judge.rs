@@ -2,11 +2,12 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
 use vintage_control::Name;
+use vintage_settings::RewardConfig;
 use vintage_trajectory::Trajectory;
 
 use super::sampler::SampledGroup;
 use crate::{
-    Error, RolloutConfig,
+    Error,
     event::ProducerEvent,
     gate::Slot,
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
@@ -25,13 +26,13 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(
         reward: Box<dyn Reward>,
-        config: &RolloutConfig,
+        config: &RewardConfig,
         policy: &Name,
         judged: Sender<Vec<Trajectory>>,
         abandoned: UnboundedSender<Slot>,
         events: UnboundedSender<ProducerEvent>,
     ) -> Self {
-        let budget = FailureBudget::new(&config.reward);
+        let budget = FailureBudget::new(config);
         Self {
             reward,
             budget,

@@ -10,11 +10,11 @@ use std::{
 
 use tokio::time::timeout;
 use vintage_control::PolicyVersion;
+use vintage_settings::{GateConfig, RewardConfig};
 
 use super::{Worker, WorkerSetup};
 use crate::{
-    Claims, Error, Filled, GateConfig, ProducerEvent, PromptSet, RewardConfig, RolloutConfig,
-    Selector, read_journals, reward::Reward,
+    Claims, Error, Filled, ProducerEvent, PromptSet, Selector, read_journals, reward::Reward,
 };
 use scripted::{Script, ScriptedEngine, ScriptedReward};
 use stage::{BATCH, GROUP, Group, PATIENCE, SEED, Stage, exact, prompts, start, wait};
@@ -235,7 +235,7 @@ async fn too_many_failures_stop_the_run() {
     let stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(9));
     setup.reward = Box::new(ScriptedReward::failing(0..1000));
-    setup.config.reward = RewardConfig {
+    setup.rollout.reward = RewardConfig {
         max_failed_groups: 3,
         ..Default::default()
     };
@@ -349,7 +349,7 @@ async fn a_large_group_travels_in_parts() {
         ..Default::default()
     };
     let mut setup = stage.setup(ScriptedEngine::new(script), wait(0));
-    setup.config.max_tokens = 60_000;
+    setup.rollout.max_tokens = 60_000;
     setup.groups_per_update = 1;
     let running = start(setup);
     stage.announce(|record| record.groups_per_update = 1).await;
@@ -460,35 +460,16 @@ async fn bad_input_is_refused_before_anything_is_sent() {
         "{words}"
     );
 
-    let greedy = message(&|setup| setup.config.temperature = 0.0);
-    assert!(greedy.contains("temperature = 0"), "{greedy}");
-    assert!(message(&|setup| setup.config.temperature = f32::NAN).contains("NaN"));
-    assert!(message(&|setup| setup.config.top_p = 0.0).contains("top_p"));
-    assert!(message(&|setup| setup.config.group_size = 0).contains("group_size"));
-    assert!(message(&|setup| setup.config.reward.timeout_seconds = 0.0).contains("timeout"));
-    assert!(message(&|setup| setup.publish_every = 3).contains("max_staleness"));
-}
-
-#[test]
-fn unknown_settings_are_refused() {
-    let refuse = |text: &str| {
-        serde_json::from_str::<RolloutConfig>(text)
-            .unwrap_err()
-            .to_string()
-    };
-    assert!(refuse(r#"{"group_sizes": 8}"#).contains("group_sizes"));
-    assert!(refuse(r#"{"gate": {"max_stale": 8}}"#).contains("max_stale"));
-    assert!(refuse(r#"{"reward": {"kind": "vibes"}}"#).contains("vibes"));
-    let config: RolloutConfig = serde_json::from_str(
-        r#"{"gate": {"exact": 256}, "reward": {"command": ["python3", "judge.py"]}}"#,
-    )
-    .unwrap();
-    assert_eq!(config.gate.exact, Some(256));
-    let written = serde_json::to_string(&config).unwrap();
-    assert_eq!(
-        serde_json::from_str::<RolloutConfig>(&written).unwrap(),
-        config
+    let greedy = message(&|setup| setup.rollout.temperature = 0.0);
+    assert!(
+        greedy.contains("rollout.temperature: must be from 0.001"),
+        "{greedy}"
     );
+    assert!(message(&|setup| setup.rollout.temperature = f64::NAN).contains("temperature"));
+    assert!(message(&|setup| setup.rollout.top_p = 0.0).contains("top_p"));
+    assert!(message(&|setup| setup.rollout.group_size = 0).contains("group_size"));
+    assert!(message(&|setup| setup.rollout.reward.timeout_seconds = 0.0).contains("timeout"));
+    assert!(message(&|setup| setup.publish_every = 3).contains("max_staleness"));
 }
 
 #[tokio::test]

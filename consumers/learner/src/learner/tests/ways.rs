@@ -6,7 +6,7 @@ use std::{
 };
 
 use vintage_control::{Deviation, Plan, PolicyVersion};
-use vintage_model::Place;
+use vintage_settings::Device;
 use vintage_store::{Store, Weights};
 
 use super::{
@@ -128,7 +128,7 @@ fn a_learner_of_adapters_goes_on_with_them() {
 fn a_learner_on_a_device_goes_on_and_replays() {
     let log = log();
     let logs = || Logs {
-        place: Place::Composed,
+        device: Device::Composed,
         ..(&log).into()
     };
     let (whole, on_cpu) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -207,8 +207,8 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
         .flat_map(|kind| files(&folder.join(kind)))
         .map(|file| (file.clone(), std::fs::read(file).unwrap()))
         .collect();
-    let place = Place::Composed;
-    life(folder, usize::MAX, Logs { place, ..cpu }).unwrap();
+    let device = Device::Composed;
+    life(folder, usize::MAX, Logs { device, ..cpu }).unwrap();
 
     let (plans, results, _) = outcome(folder);
     for (result, next) in results.iter().zip(&plans[1..]) {

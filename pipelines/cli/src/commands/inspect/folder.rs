@@ -1,12 +1,13 @@
 //! A run's folder, in a few lines.
 
 use std::path::Path;
+use vintage_settings::RunConfig;
 
 use anyhow::Result;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{EvaluationResult, PolicyVersion, UpdateResult};
-use vintage_flow::{config::RunConfig, followers, open_store};
+use vintage_flow::{followers, open_store};
 use vintage_store::{Store, Weights};
 
 use super::Context;
@@ -63,7 +64,7 @@ struct Archived {
 
 /// Prints it.
 pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
-    let config = RunConfig::read(&path.join("config.toml"))?;
+    let config = vintage_config::read(&path.join("config.toml"))?;
     let store = open_store(path)?;
     let (learner, policy) = (&config.learner.name, &config.learner.policy);
     let results = numbers(&store.list(&format!("results/{learner}")).await?);
@@ -121,7 +122,7 @@ fn rule(config: &RunConfig) -> Result<String> {
 async fn followers_of(path: &Path, store: &Store) -> Result<Vec<Follower>> {
     let mut found = Vec::new();
     for file in followers(path)? {
-        let config = RunConfig::read(&file)?;
+        let config = vintage_config::read(&file)?;
         let learner = &config.learner;
         let results = store.list(&format!("results/{}", learner.name)).await?;
         found.push(Follower {

@@ -1,15 +1,12 @@
 use std::time::Duration;
+use vintage_config::{Layers, Resolved};
+use vintage_settings::RunConfig;
 
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{LookOut, SettingsOf, await_run, await_settings, is_told};
-use crate::{
-    Error,
-    config::{Layers, Resolved, RunConfig},
-    event::RunEvent,
-    folder::RunFolder,
-};
+use crate::{Error, event::RunEvent, folder::RunFolder};
 
 const LONG: Duration = Duration::from_secs(60);
 

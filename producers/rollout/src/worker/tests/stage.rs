@@ -6,13 +6,12 @@ use vintage_bus::{Bus, Consumer, ConsumerLimits, Embedded, Event, TopicTable};
 use vintage_control::{
     CONTROL_FORMAT, Name, Offset, PolicyAnnouncement, PolicyVersion, Sha256, Topics,
 };
+use vintage_settings::{AnswerKind, GateConfig, RolloutConfig};
 use vintage_trajectory::{Headers, Rows, Trajectory, validate};
-use vintage_verify::AnswerKind;
 
 use super::scripted::ScriptedEngine;
 use crate::{
-    Error, GateBase, GateConfig, ProducerEvent, ProducerSummary, PromptSet, RolloutConfig,
-    VerifierReward, Worker, WorkerSetup,
+    Error, GateBase, ProducerEvent, ProducerSummary, PromptSet, VerifierReward, Worker, WorkerSetup,
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,12 +79,10 @@ impl Stage {
     }
 
     pub(super) fn setup(&self, engine: ScriptedEngine, gate: GateConfig) -> WorkerSetup {
-        let config = RolloutConfig {
-            producer: "scripted".parse().unwrap(),
+        let rollout = RolloutConfig {
             group_size: GROUP,
             max_tokens: 5,
             concurrent_groups: 3,
-            gate,
             ..Default::default()
         };
         WorkerSetup {
@@ -96,7 +93,9 @@ impl Stage {
             engine: Box::new(engine),
             reward: Box::new(VerifierReward::new(AnswerKind::Number)),
             prompts: prompts(7),
-            config,
+            producer: "scripted".parse().unwrap(),
+            rollout,
+            gate,
             seed: SEED,
             life: Some(0),
             groups_per_update: BATCH,

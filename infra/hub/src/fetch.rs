@@ -1,0 +1,447 @@
+//! Models fetched from the Hugging Face hub into its local cache, laid out as its own library does.
+
+mod partial;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{Client, Response, StatusCode, header::RANGE};
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+
+use self::partial::Partial;
+use crate::{
+    error::{Error, Result},
+    name::{HubModel, token_file},
+};
+
+const HUB: &str = "https://huggingface.co";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// A hub that says nothing for this long is not there.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Larger files are told of every tenth part.
+const LARGE: u64 = 64 << 20;
+/// How often something is asked for, and the pause before the second time.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Files of a model folder, as whoever opens it names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Files fetched where the repository has them, weights apart.
+    pub files: &'static [&'static str],
+    /// Files without which a folder is of no use.
+    pub needed: &'static [&'static str],
+    /// Advice for a repository without a needed file: the file, the model's name, the files it has.
+    pub instead_of: fn(&str, &str, &[String]) -> Option<String>,
+}
+
+/// Fetches what the local cache lacks of `model`, telling `progress` what is being done. With
+/// `HF_HUB_OFFLINE` set nothing is fetched. A future that is dropped leaves what came so far, and
+/// the next call continues from there.
+///
+/// # Errors
+/// No network, no such model, no right to it, a file whose hash is not the hub's.
+pub async fn fetch_missing(
+    model: &HubModel,
+    wanted: Wanted,
+    progress: &(dyn Fn(String) + Sync),
+) -> Result<()> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let offline = variable("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
+    let complete = || {
+        model
+            .snapshot()
+            .is_ok_and(|snapshot| is_complete(&snapshot, wanted))
+    };
+    if offline || complete() {
+        return Ok(());
+    }
+    let refuse = |what: String| failed(model, what);
+    let folder = model
+        .folder()
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    // Where Hugging Face's library has its own, out of the models.
+    let (cache, name) = (folder.parent(), folder.file_name());
+    let locks = cache
+        .unwrap_or(&folder)
+        .join(".locks")
+        .join(name.unwrap_or_default());
+    create(&locks)?;
+    let lock = locks.join("vintage.lock");
+    let lock = File::create(&lock).map_err(io("create", &lock))?;
+    // Another process of this machine may be at it.
+    let held = move || flock(&lock, FlockOperation::LockExclusive).map(|()| lock);
+    let held = tokio::task::spawn_blocking(held).await;
+    let held = held.map_err(|error| refuse(error.to_string()))?;
+    let _held = held.map_err(|error| io("lock", &folder)(error.into()))?;
+    if complete() {
+        return Ok(());
+    }
+    let client = Client::builder()
+        .connect_timeout(PATIENCE)
+        .read_timeout(PATIENCE)
+        .user_agent(concat!("vintage/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| refuse(error.to_string()))?;
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
+    if !reqwest::Url::parse(&endpoint).is_ok_and(|url| url.has_host()) {
+        return Err(Error::Usage(format!(
+            "HF_ENDPOINT = {endpoint:?} is no address of a hub: write it as {HUB}"
+        )));
+    }
+    let token = variable("HF_TOKEN").or_else(|| {
+        let file = std::fs::read_to_string(token_file()?).ok()?;
+        Some(file.trim().to_owned()).filter(|token| !token.is_empty())
+    });
+    if token
+        .as_ref()
+        .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        let what = "HF_TOKEN, or the file of hf auth login, holds more than a token: look for \
+                    spaces and ends of lines in it";
+        return Err(Error::Usage(what.to_owned()));
+    }
+    let hub = Hub {
+        model,
+        wanted,
+        client,
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        token,
+        folder,
+        progress,
+    };
+    hub.fetch().await
+}
+
+/// One model on the hub, and where it goes.
+struct Hub<'a> {
+    model: &'a HubModel,
+    wanted: Wanted,
+    client: Client,
+    endpoint: String,
+    token: Option<String>,
+    /// `models--OWNER--NAME` in the cache.
+    folder: PathBuf,
+    progress: &'a (dyn Fn(String) + Sync),
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+/// A file as the hub lists it.
+#[derive(Deserialize)]
+struct Entry {
+    path: String,
+    /// SHA-1 of git's object; the name of a small file's blob.
+    oid: String,
+    size: u64,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    /// SHA-256 of the content; the name of a large file's blob.
+    oid: String,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Hub<'_> {
+    async fn fetch(&self) -> Result<()> {
+        let (name, revision) = (self.model.repository(), self.model.revision());
+        let api = format!("{}/api/models/{name}", self.endpoint);
+        let told = format!("{api}/revision/{}", revision.replace('/', "%2F"));
+        let Revision { sha } = self.json(&told).await?;
+        let entries: Vec<Entry> = self.json(&format!("{api}/tree/{sha}")).await?;
+        let digests = entries.iter().map(Entry::blob);
+        if !is_digest(&sha) || !digests.into_iter().all(is_digest) {
+            return Err(self.refuse(format!("{} lists no digests", self.endpoint)));
+        }
+        let listed = |names: &BTreeSet<&str>| -> Vec<&Entry> {
+            let named = |entry: &&Entry| names.contains(entry.path.as_str());
+            entries.iter().filter(named).collect()
+        };
+        let mut names = self.wanted.files.iter().copied().collect::<BTreeSet<_>>();
+        let whole = entries.iter().any(|entry| entry.path == WEIGHTS);
+        names.insert(if whole { WEIGHTS } else { INDEX });
+        let sharded = entries.iter().any(|entry| entry.path == INDEX);
+        let weights = (!whole && !sharded).then_some(WEIGHTS);
+        let needed = self.wanted.needed.iter().copied();
+        let lacks = |name: &&str| !entries.iter().any(|entry| entry.path == **name);
+        if let Some(file) = weights.into_iter().chain(needed.filter(lacks)).next() {
+            return Err(Error::Usage(self.lacks(file, &entries)));
+        }
+        let mut files = listed(&names);
+        for file in &files {
+            self.file(&sha, file).await?;
+        }
+        if let (false, Some(index)) = (whole, files.iter().find(|file| file.path == INDEX)) {
+            let path = self.blob(index);
+            let text = std::fs::read(&path).map_err(io("read", &path))?;
+            let named = shards_of(&text).map_err(|why| self.refuse(format!("{INDEX}: {why}")))?;
+            let shards = listed(&named.iter().map(String::as_str).collect());
+            if shards.len() < named.len() {
+                let there: Vec<_> = shards.iter().map(|shard| &shard.path).collect();
+                let what = format!("{INDEX} names {named:?}, of which it lists only {there:?}");
+                return Err(self.refuse(what));
+            }
+            for file in &shards {
+                self.file(&sha, file).await?;
+            }
+            files.extend(shards);
+        }
+        self.link(&sha, &files)
+    }
+
+    /// What to do about a repository without a file that every model has.
+    fn lacks(&self, file: &str, entries: &[Entry]) -> String {
+        let name = self.model.repository();
+        let there: Vec<_> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let instead = (self.wanted.instead_of)(file, name, &there);
+        let instead =
+            instead.unwrap_or_else(|| format!("there is {}; name another model", there.join(", ")));
+        format!(
+            "model.path: {name} has no {file} at revision {}: {instead}",
+            self.model.revision()
+        )
+    }
+
+    /// Fetches a file into the blobs, or what is missing of it.
+    async fn file(&self, sha: &str, file: &Entry) -> Result<()> {
+        let blob = self.blob(file);
+        if blob.is_file() {
+            return Ok(());
+        }
+        create(&self.folder.join("blobs"))?;
+        let mut partial = Partial::open(blob.with_extension("incomplete"), file)?;
+        let url = format!(
+            "{}/{}/resolve/{sha}/{}",
+            self.endpoint,
+            self.model.repository(),
+            file.path
+        );
+        self.retrying(async || self.rest(&url, file, &mut partial).await)
+            .await?;
+        if partial.digest.hex() != file.blob() {
+            partial.remove()?;
+            return Err(self.refuse(format!(
+                "{}: {} bytes came that are not the ones the hub lists; run this again, and they \
+                 are fetched anew",
+                file.path, partial.bytes
+            )));
+        }
+        partial.finish(&blob)
+    }
+
+    /// Fetches what `partial` lacks of a file.
+    async fn rest(&self, url: &str, file: &Entry, partial: &mut Partial) -> Result<(), Failed> {
+        if partial.bytes >= file.size {
+            return Ok(());
+        }
+        let mut response = self.get(url, partial.bytes).await?;
+        if partial.bytes > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
+            partial.empty(file)?;
+        }
+        let mut next = partial.bytes;
+        while let Some(bytes) = response
+            .chunk()
+            .await
+            .map_err(|error| self.broken(&error))?
+        {
+            if partial.bytes >= next {
+                let (done, all) = (size(partial.bytes), size(file.size));
+                let name = self.model.repository();
+                self.tell(format!("fetching {name}: {}, {done} of {all}", file.path));
+                next += (file.size / 10).max(LARGE);
+            }
+            partial.add(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the snapshot, or completes it; what makes it [`is_complete`] comes last.
+    fn link(&self, sha: &str, files: &[&Entry]) -> Result<()> {
+        let snapshot = self.folder.join("snapshots").join(sha);
+        create(&snapshot)?;
+        let last = |file: &Entry| file.path == WEIGHTS || file.path == INDEX;
+        let (ends, others): (Vec<&Entry>, Vec<&Entry>) = files.iter().partition(|file| last(file));
+        for file in others.into_iter().chain(ends) {
+            let link = snapshot.join(&file.path);
+            if !link.is_file() {
+                let blob = Path::new("../../blobs").join(file.blob());
+                std::os::unix::fs::symlink(blob, &link).map_err(io("link", &link))?;
+            }
+        }
+        if self.model.revision() == sha {
+            return Ok(());
+        }
+        let reference = self.folder.join("refs").join(self.model.revision());
+        create(reference.parent().unwrap_or(&reference))?;
+        std::fs::write(&reference, sha).map_err(io("write", &reference))
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T> {
+        let bytes = async || {
+            let response = self.get(url, 0).await?;
+            let bytes = response.bytes().await;
+            bytes.map_err(|error| self.broken(&error))
+        };
+        let bytes = self.retrying(bytes).await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            self.refuse(format!(
+                "{url} answers no such JSON as a hub does: {error}; look whether HF_ENDPOINT is one"
+            ))
+        })
+    }
+
+    /// Tries again, after longer and longer pauses, as long as that may help.
+    async fn retrying<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failed>) -> Result<T> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES {
+            match attempt().await {
+                Err(Failed { error, again: true }) => self.tell(format!("{error}; trying again")),
+                done => return done.map_err(|failed| failed.error),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        attempt().await.map_err(|failed| failed.error)
+    }
+
+    async fn get(&self, url: &str, from: u64) -> Result<Response, Failed> {
+        let mut request = self.client.get(url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        match response.status() {
+            status if status.is_success() => Ok(response),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                Err(Failed::from(Error::Usage(format!(
+                    "model.path: {} has no {:?} of revision {:?}, or you no right to it: look at \
+                     the name, and set HF_TOKEN or use hf auth login for a model that is not \
+                     public",
+                    self.endpoint,
+                    self.model.repository(),
+                    self.model.revision()
+                ))))
+            }
+            status => Err(Failed {
+                error: self.refuse(format!("{url}: {status}; run this again later")),
+                again: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+            }),
+        }
+    }
+
+    fn tell(&self, phase: String) {
+        (self.progress)(phase);
+    }
+
+    fn blob(&self, file: &Entry) -> PathBuf {
+        self.folder.join("blobs").join(file.blob())
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> Failed {
+        let mut causes = format!("{error}");
+        let mut cause = std::error::Error::source(error);
+        while let Some(source) = cause {
+            causes = format!("{causes}: {source}");
+            cause = source.source();
+        }
+        let error = self.refuse(format!(
+            "{causes}; run this again, and it goes on where it was; without network, name a \
+             folder, or a model of the local cache (HF_HOME)"
+        ));
+        Failed { error, again: true }
+    }
+
+    fn refuse(&self, what: String) -> Error {
+        failed(self.model, what)
+    }
+}
+
+impl Entry {
+    fn blob(&self) -> &str {
+        self.lfs.as_ref().map_or(&self.oid, |lfs| &lfs.oid)
+    }
+}
+
+/// Why an attempt failed, and whether another may not.
+struct Failed {
+    error: Error,
+    again: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            again: false,
+        }
+    }
+}
+
+/// Other programs fetch a tokenizer alone, or were interrupted between two shards.
+fn is_complete(snapshot: &Path, wanted: Wanted) -> bool {
+    let has = |name: &str| snapshot.join(name).is_file();
+    let sharded = || {
+        let index = std::fs::read(snapshot.join(INDEX));
+        let shards = index.ok().and_then(|index| shards_of(&index).ok());
+        shards.is_some_and(|shards| shards.iter().all(|shard| has(shard)))
+    };
+    wanted.needed.iter().all(|name| has(name)) && (has(WEIGHTS) || sharded())
+}
+
+/// The files that an index of weights names.
+fn shards_of(index: &[u8]) -> serde_json::Result<BTreeSet<String>> {
+    let index: Index = serde_json::from_slice(index)?;
+    Ok(index.weight_map.into_values().collect())
+}
+
+/// Whether this can be a file's name: it comes from outside.
+fn is_digest(text: &str) -> bool {
+    text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn failed(model: &HubModel, what: String) -> Error {
+    Error::Fetch {
+        name: model.repository().to_owned(),
+        what,
+    }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(io("create", folder))
+}
+
+fn io(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io {
+        attempted,
+        path,
+        source,
+    }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 30 {
+        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    } else {
+        format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
+    }
+}

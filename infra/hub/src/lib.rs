@@ -1,0 +1,22 @@
+//! Models by their names on the Hugging Face hub: names, the local cache, and the download of
+//! what the cache lacks, in the layout that Hugging Face's own library uses.
+//!
+//! Begin with [`HubModel`] (a name and its place in the cache), then [`fetch_missing`].
+//!
+//! ```
+//! use std::path::Path;
+//! use vintage_hub::HubModel;
+//!
+//! let model = HubModel::of(Path::new("hf://Qwen/Qwen3-0.6B@main"))?.expect("a hub name");
+//! assert_eq!(model.repository(), "Qwen/Qwen3-0.6B");
+//! assert!(HubModel::of(Path::new("models/mine"))?.is_none());
+//! # Ok::<(), vintage_hub::Error>(())
+//! ```
+
+mod error;
+mod fetch;
+mod name;
+
+pub use error::{Error, Result};
+pub use fetch::{Wanted, fetch_missing};
+pub use name::{BaseModel, HubModel, locate, token_file};

@@ -1,0 +1,289 @@
+//! Models by the name they have on the Hugging Face hub, out of the local cache.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What a model's name begins with where a path is expected.
+const SCHEME: &str = "hf://";
+/// The revision where none is named.
+const MAIN: &str = "main";
+
+/// A model called by its name on the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubModel {
+    repository: String,
+    revision: String,
+}
+
+impl HubModel {
+    /// What `hf://NAME[@REVISION]` names; `None` for the path of a folder.
+    ///
+    /// # Errors
+    /// A name no model can have.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        let text = path.to_string_lossy();
+        text.strip_prefix(SCHEME).map(Self::parse).transpose()
+    }
+
+    fn parse(name: &str) -> Result<Self> {
+        let (repository, revision) = name.split_once('@').unwrap_or((name, MAIN));
+        let parts: Vec<_> = repository.split('/').collect();
+        let named = parts.iter().all(|part| is_plain(part) && !part.is_empty());
+        let of_revision = |part: &str| is_plain(part) && !part.is_empty();
+        if !named || parts.len() > 2 || !revision.split('/').all(of_revision) {
+            return Err(Error::Cache {
+                name: name.to_owned(),
+                problem: "it is no name of a model: write hf://OWNER/NAME or \
+                          hf://OWNER/NAME@REVISION"
+                    .to_owned(),
+            });
+        }
+        Ok(Self {
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+        })
+    }
+
+    /// `OWNER/NAME`.
+    pub fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// A branch, tag or commit.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Where the local cache keeps it: `blobs`, `refs` and `snapshots` lie there.
+    ///
+    /// # Errors
+    /// No cache folder.
+    pub fn folder(&self) -> Result<PathBuf> {
+        self.folder_in(cache().as_deref())
+    }
+
+    /// The snapshot of its revision in the local cache.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn snapshot(&self) -> Result<PathBuf> {
+        self.snapshot_in(cache().as_deref())
+    }
+
+    /// The commit that the local cache has of it, where no revision was named: branches move.
+    fn commit(&self) -> Option<String> {
+        let snapshot = self.snapshot().ok().filter(|_| self.revision == MAIN)?;
+        Some(snapshot.file_name()?.to_string_lossy().into_owned())
+    }
+
+    fn folder_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
+        let Some(cache) = cache else {
+            return Err(self.refuse("there is no cache folder: set HF_HOME".to_owned()));
+        };
+        let parts: Vec<_> = self.repository.split('/').collect();
+        Ok(cache.join(format!("models--{}", parts.join("--"))))
+    }
+
+    fn snapshot_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
+        let folder = self.folder_in(cache)?;
+        let revision = &self.revision;
+        // A branch or tag is a file with the commit; a commit names its snapshot itself.
+        let commit = std::fs::read_to_string(folder.join("refs").join(revision));
+        let commit = commit.as_deref().map_or(revision.as_str(), str::trim);
+        let snapshot = folder.join("snapshots").join(commit);
+        if is_plain(commit) && snapshot.is_dir() {
+            return Ok(snapshot);
+        }
+        Err(self.refuse(format!(
+            "{} has no snapshot of revision {revision}: a run fetches it where there is network and \
+             HF_HUB_OFFLINE is not set, and so does `hf download {}{}`",
+            folder.display(),
+            self.repository,
+            if revision == MAIN { String::new() } else { format!(" --revision {revision}") }
+        )))
+    }
+
+    fn refuse(&self, problem: String) -> Error {
+        let Self {
+            repository,
+            revision,
+        } = self;
+        let name = if revision == MAIN {
+            repository.clone()
+        } else {
+            format!("{repository}@{revision}")
+        };
+        Error::Cache { name, problem }
+    }
+}
+
+/// What adapters were trained on, as PEFT's `adapter_config.json` names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseModel {
+    /// `OWNER/NAME` on the hub, or a folder.
+    pub name_or_path: String,
+    /// On the hub, the revision: the commit where none was named.
+    pub revision: Option<String>,
+}
+
+impl BaseModel {
+    /// The model found at `path`; `None` where there is none.
+    ///
+    /// # Errors
+    /// A name no model can have.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        let named = HubModel::of(path)?;
+        if named.is_none() && path.exists() {
+            let folder = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            return Ok(Some(Self {
+                name_or_path: folder.display().to_string(),
+                revision: None,
+            }));
+        }
+        let cached = || called(path).filter(|model| model.snapshot().is_ok());
+        Ok(named.or_else(cached).map(|model| Self {
+            revision: Some(model.commit().unwrap_or_else(|| model.revision.clone())),
+            name_or_path: model.repository,
+        }))
+    }
+}
+
+/// A name from outside must not lead out of the cache.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !part.starts_with('.') && part.chars().all(plain)
+}
+
+/// The folder of a model: `path` itself, or for `hf://NAME[@REVISION]` the snapshot that the
+/// local cache has of it. A path that does not exist and ends in such a name is looked for there
+/// too, so that `Qwen/Qwen3-0.6B` works wherever no such folder is in the way.
+///
+/// # Errors
+/// A model that is neither a folder nor in the cache, with the command that fetches it.
+pub fn locate(path: &Path) -> Result<PathBuf> {
+    if let Some(model) = HubModel::of(path)? {
+        return model.snapshot();
+    }
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    // The path is what was asked for: its own error is clearer than the cache's.
+    let found = called(path).and_then(|model| model.snapshot().ok());
+    Ok(found.unwrap_or_else(|| path.to_owned()))
+}
+
+/// The model that the end of a path can be the name of.
+fn called(path: &Path) -> Option<HubModel> {
+    let parts: Vec<_> = path.iter().map(std::ffi::OsStr::to_string_lossy).collect();
+    match parts.as_slice() {
+        [.., owner, name] => HubModel::parse(&format!("{owner}/{name}")).ok(),
+        _ => None,
+    }
+}
+
+/// The cache folder, as huggingface_hub finds it.
+fn cache() -> Option<PathBuf> {
+    ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+        .into_iter()
+        .find_map(place)
+        .or_else(|| Some(hugging_face()?.join("hub")))
+}
+
+/// Where `hf auth login` leaves its token.
+pub fn token_file() -> Option<PathBuf> {
+    place("HF_TOKEN_PATH").or_else(|| Some(hugging_face()?.join("token")))
+}
+
+fn hugging_face() -> Option<PathBuf> {
+    place("HF_HOME")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("huggingface")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/huggingface")))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// A path out of the environment, `~` at its beginning expanded.
+fn place(name: &str) -> Option<PathBuf> {
+    let path = variable(name)?;
+    match path.strip_prefix("~") {
+        Ok(rest) => Some(variable("HOME")?.join(rest)),
+        Err(_) => Some(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_to_the_snapshot_of_its_revision() {
+        let cache = tempfile::tempdir().unwrap();
+        let model = cache.path().join("models--Qwen--Tiny");
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let snapshots = model.join("snapshots");
+        std::fs::create_dir_all(snapshots.join(commit)).unwrap();
+        std::fs::create_dir_all(model.join("refs/pr")).unwrap();
+        std::fs::write(model.join("refs/main"), commit).unwrap();
+        std::fs::write(model.join("refs/pr/1"), format!("{commit}\n")).unwrap();
+        let find = |name: &str| HubModel::parse(name)?.snapshot_in(Some(cache.path()));
+        for name in ["Qwen/Tiny", "Qwen/Tiny@main", "Qwen/Tiny@pr/1"] {
+            assert_eq!(find(name).unwrap(), snapshots.join(commit), "{name}");
+        }
+        assert_eq!(
+            find(&format!("Qwen/Tiny@{commit}")).unwrap(),
+            snapshots.join(commit)
+        );
+
+        let fails = |name: &str| find(name).unwrap_err().to_string();
+        assert!(fails("Qwen/Other").contains("hf download Qwen/Other`"));
+        assert!(fails("Qwen/Tiny@v2").contains("hf download Qwen/Tiny --revision v2`"));
+        std::fs::write(model.join("refs/main"), "../../..").unwrap();
+        assert!(fails("Qwen/Tiny").contains("no snapshot of revision main"));
+        for name in [
+            "",
+            "a/b/c",
+            "../x",
+            "a/..",
+            "a b",
+            "Qwen/Tiny@../main",
+            "a/b@",
+        ] {
+            assert!(fails(name).contains("no name of a model"), "{name}");
+        }
+        let model = HubModel::parse("Qwen/Tiny").unwrap();
+        let message = model.snapshot_in(None).unwrap_err().to_string();
+        assert!(message.contains("HF_HOME"), "{message}");
+    }
+
+    #[test]
+    fn a_base_is_a_folder_or_a_name_with_its_revision() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".");
+        let base = BaseModel::of(&path).unwrap().unwrap();
+        let whole = folder.path().canonicalize().unwrap();
+        assert_eq!(
+            (base.name_or_path, base.revision),
+            (whole.display().to_string(), None)
+        );
+        // Not in any cache, so nothing more is known than what was named.
+        let named = |name: &str| BaseModel::of(Path::new(name)).unwrap();
+        let base = named("hf://nobody-of-this-name/tiny@v2").unwrap();
+        assert_eq!(base.name_or_path, "nobody-of-this-name/tiny");
+        assert_eq!(base.revision.as_deref(), Some("v2"));
+        assert_eq!(named("/nowhere/at/all"), None);
+        assert!(BaseModel::of(Path::new("hf://a b")).is_err());
+    }
+
+    #[test]
+    fn a_path_that_is_nowhere_stays_what_it_was() {
+        let path = Path::new("/nowhere/at/all");
+        assert_eq!(locate(path).unwrap(), path);
+    }
+}

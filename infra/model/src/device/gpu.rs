@@ -1,0 +1,126 @@
+use std::fmt;
+
+use candle_core::Device as CandleDevice;
+use vintage_settings::Device;
+
+use crate::{Error, Result};
+
+/// NVIDIA GPU, as its driver describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpu {
+    /// Number, as in `cuda:0`.
+    pub number: usize,
+    /// Name that the driver gives it.
+    pub name: String,
+    /// Bytes of memory.
+    pub bytes: u64,
+    /// Compute capability, such as `9.0`.
+    pub capability: String,
+    /// Newest CUDA version that the driver supports, such as `13.0`.
+    pub driver: String,
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            name,
+            capability,
+            driver,
+            ..
+        } = self;
+        let gib = self.bytes as f64 / f64::from(1 << 30);
+        write!(
+            f,
+            "cuda:{number}, {name}, {gib:.0} GiB, compute capability {capability}, driver for CUDA {driver}"
+        )
+    }
+}
+
+/// Opens candle's device, looking for the GPU before candle takes it for granted; `None` on the CPU,
+/// whose kernels take no device.
+///
+/// # Errors
+/// Says what is missing: the feature in this build, driver, GPU or a library of CUDA.
+pub fn open_device(device: Device) -> Result<Option<CandleDevice>> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Composed => Ok(Some(CandleDevice::Cpu)),
+        Device::Cuda(number) => {
+            gpu(device)?;
+            // Not `new_cuda`: its stream is another one on every thread, and updates do not
+            // stay on one thread.
+            CandleDevice::new_cuda_with_stream(number)
+                .map(Some)
+                .map_err(|error| refuse(device, &error.to_string()))
+        }
+    }
+}
+
+/// Describes the GPU, if `device` is one.
+///
+/// # Errors
+/// As [`open_device`].
+pub fn gpu(device: Device) -> Result<Option<Gpu>> {
+    match device {
+        Device::Cpu | Device::Composed => Ok(None),
+        Device::Cuda(number) => look(device, number).map(Some),
+    }
+}
+
+/// Peak of the GPU memory that this process had in use at once, in bytes, since it started or
+/// since [`forget_peak`]; `None` on the CPU.
+pub fn peak_bytes(device: Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(number) = device {
+        return super::driver::peak_bytes(number).ok();
+    }
+    let _there_is_none = device;
+    None
+}
+
+/// Resets the peak that [`peak_bytes`] returns.
+pub fn forget_peak(device: Device) {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(number) = device {
+        // Without it, the peak is that of the process.
+        let _not_there = super::driver::forget_peak(number);
+    }
+    let _there_is_none = device;
+}
+
+#[cfg(feature = "cuda")]
+fn look(device: Device, number: usize) -> Result<Gpu> {
+    super::driver::card(number).map_err(|problem| refuse(device, &problem))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn look(device: Device, _: usize) -> Result<Gpu> {
+    Err(refuse(
+        device,
+        "this program was built without CUDA; build it with infra/cuda/build.sh, or with \
+         `cargo build --release --features vintage-cli/cuda` where a CUDA toolkit is installed, or train \
+         on the CPU with learner.device = \"cpu\"",
+    ))
+}
+
+fn refuse(device: Device, problem: &str) -> Error {
+    Error::Device {
+        place: device.to_string(),
+        problem: problem.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_build_without_cuda_says_how_to_get_one() {
+        use super::{Device, open_device};
+
+        let error = open_device(Device::Cuda(0)).unwrap_err().to_string();
+        assert!(error.starts_with("opening cuda:0: "), "{error}");
+        assert!(error.contains("infra/cuda/build.sh"), "{error}");
+        assert!(open_device(Device::Cpu).unwrap().is_none());
+    }
+}

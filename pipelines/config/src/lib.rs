@@ -1,0 +1,45 @@
+//! Layers of settings: defaults < presets < files < environment < `--set` and flags, every value
+//! with its origin.
+//!
+//! [`Layers`] collects assignments and [`Layers::resolve`] puts them over the defaults of a
+//! struct, here [`RunConfig`]; names, types and ranges are checked for all of them at once, and
+//! errors say where a value was written. What settings there are is read from the struct's
+//! `Deserialize` (`schema.rs`), so there is no second list.
+//!
+//! ```
+//! use vintage_config::{Key, Layers, Resolved, RunConfig};
+//!
+//! let layers = Layers::new().preset("default")?.set("learner.steps=100")?;
+//! let resolved: Resolved<RunConfig> = layers.resolve()?;
+//! assert_eq!(resolved.config.learner.steps, 100);
+//! let steps = Key::parse("learner.steps").expect("a key");
+//! assert_eq!(resolved.origin(&steps).expect("a setting").to_string(), "--set");
+//! # Ok::<(), vintage_config::ConfigError>(())
+//! ```
+
+mod error;
+mod key;
+mod layers;
+mod origin;
+pub mod presets;
+mod pretrained;
+mod resolve;
+mod resume;
+mod run;
+mod schema;
+pub mod secret;
+mod show;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod variable;
+
+pub use error::{Change, ConfigError, Problem, SettingFault};
+pub use key::Key;
+pub use layers::{ENV_PREFIX, Layers};
+pub use origin::Origin;
+pub use resolve::{Derived, Resolved, Settings};
+pub use resume::{check_joins, check_resumable};
+pub use run::read;
+pub use show::{Recorded, read_recorded};
+pub use vintage_settings::RunConfig;

@@ -1,0 +1,39 @@
+//! Presets that ship with the program.
+
+/// Name and text of every preset.
+const PRESETS: [(&str, &str); 2] = [
+    ("default", include_str!("../../presets/default.toml")),
+    ("stale-256", include_str!("../../presets/stale-256.toml")),
+];
+
+/// Names of all presets.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PRESETS.iter().map(|(name, _)| *name)
+}
+
+/// The TOML text of a preset.
+pub fn find(name: &str) -> Option<&'static str> {
+    PRESETS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, text)| *text)
+}
+
+/// Data that presets refer to.
+const DATA: [(&str, &str); 2] = [
+    (
+        "chain6/train.jsonl",
+        include_str!("../../presets/chain6/train.jsonl"),
+    ),
+    (
+        "chain6/heldout.jsonl",
+        include_str!("../../presets/chain6/heldout.jsonl"),
+    ),
+];
+
+/// The text of a data file, by its path below `presets/`.
+pub fn data(path: &str) -> Option<&'static str> {
+    DATA.iter()
+        .find(|(known, _)| *known == path)
+        .map(|(_, text)| *text)
+}

@@ -1,0 +1,280 @@
+//! Finds out which settings a configuration struct has, and of which type, from its
+//! `Deserialize` alone: there is no second list that could fall behind.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{
+    Deserializer,
+    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor},
+};
+
+use crate::key::Key;
+
+/// What a setting holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Float,
+    /// A text.
+    Text,
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// A list.
+    List,
+    /// A table with keys of the user's own and texts as values.
+    Map,
+    /// A struct with these fields.
+    Section(&'static [&'static str]),
+}
+
+impl Kind {
+    /// What to write for it, in words.
+    pub(crate) fn expected(&self) -> String {
+        match self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Integer => "a whole number".to_owned(),
+            Self::Float => "a number".to_owned(),
+            Self::Text => "a text".to_owned(),
+            Self::OneOf(names) => format!("one of {}", names.join(", ")),
+            Self::List => "a list, for example [\"python3\", \"score.py\"]".to_owned(),
+            Self::Map => "a table of texts".to_owned(),
+            Self::Section(_) => "a section".to_owned(),
+        }
+    }
+}
+
+/// A setting or section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// What it holds.
+    pub(crate) kind: Kind,
+    /// Whether it may be left unset.
+    pub(crate) optional: bool,
+}
+
+/// Every setting of a configuration struct.
+#[derive(Debug, Clone)]
+pub(crate) struct Schema {
+    fields: BTreeMap<Key, Field>,
+    /// Settings only, in the order of declaration, a section's own before its subsections'.
+    settings: Vec<Key>,
+}
+
+impl Schema {
+    /// The settings of `T`.
+    pub(crate) fn of<T: DeserializeOwned>() -> Self {
+        let mut schema = Self {
+            fields: BTreeMap::new(),
+            settings: Vec::new(),
+        };
+        schema.visit::<T>(&Key::root());
+        schema
+    }
+
+    /// The field of that name.
+    pub(crate) fn field(&self, key: &Key) -> Option<&Field> {
+        self.fields.get(key)
+    }
+
+    /// Names of all settings, in order.
+    pub(crate) fn settings(&self) -> &[Key] {
+        &self.settings
+    }
+
+    fn visit<T: DeserializeOwned>(&mut self, section: &Key) {
+        let Some(Field {
+            kind: Kind::Section(names),
+            ..
+        }) = probe::<T>(section)
+        else {
+            return;
+        };
+        let mut sections = Vec::new();
+        for name in names {
+            let key = section.child(name);
+            let Some(field) = probe::<T>(&key) else {
+                continue;
+            };
+            if matches!(field.kind, Kind::Section(_)) {
+                sections.push(key.clone());
+            } else {
+                self.settings.push(key.clone());
+            }
+            self.fields.insert(key, field);
+        }
+        for key in sections {
+            self.visit::<T>(&key);
+        }
+    }
+}
+
+/// Asks `T` what it wants at `key`.
+fn probe<T: DeserializeOwned>(key: &Key) -> Option<Field> {
+    let mut found = None;
+    let probe = Probe {
+        path: key.parts(),
+        optional: false,
+        found: &mut found,
+    };
+    // The probe stops every deserialization with an error once it has its answer.
+    let _ = T::deserialize(probe);
+    found
+}
+
+struct Probe<'a> {
+    path: &'a [String],
+    optional: bool,
+    found: &'a mut Option<Field>,
+}
+
+impl Probe<'_> {
+    fn stop<V>(self, kind: Kind) -> Result<V, Stop> {
+        if self.path.is_empty() {
+            *self.found = Some(Field {
+                kind,
+                optional: self.optional,
+            });
+        }
+        Err(Stop)
+    }
+}
+
+macro_rules! leaves {
+    ($($method:ident => $kind:expr;)+) => {$(
+        fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Stop> {
+            self.stop($kind)
+        }
+    )+};
+}
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Stop;
+
+    leaves! {
+        deserialize_bool => Kind::Bool;
+        deserialize_i8 => Kind::Integer;
+        deserialize_i16 => Kind::Integer;
+        deserialize_i32 => Kind::Integer;
+        deserialize_i64 => Kind::Integer;
+        deserialize_u8 => Kind::Integer;
+        deserialize_u16 => Kind::Integer;
+        deserialize_u32 => Kind::Integer;
+        deserialize_u64 => Kind::Integer;
+        deserialize_f32 => Kind::Float;
+        deserialize_f64 => Kind::Float;
+        deserialize_char => Kind::Text;
+        deserialize_str => Kind::Text;
+        deserialize_string => Kind::Text;
+        deserialize_bytes => Kind::Text;
+        deserialize_byte_buf => Kind::Text;
+        deserialize_identifier => Kind::Text;
+        deserialize_any => Kind::Text;
+        deserialize_ignored_any => Kind::Text;
+        deserialize_unit => Kind::Text;
+        deserialize_seq => Kind::List;
+        deserialize_map => Kind::Map;
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Stop> {
+        self.optional = true;
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: V,
+    ) -> Result<V::Value, Stop> {
+        self.stop(Kind::Text)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Stop> {
+        self.stop(Kind::List)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        _: V,
+    ) -> Result<V::Value, Stop> {
+        self.stop(Kind::List)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Stop> {
+        self.stop(Kind::OneOf(variants))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
+        match self.path {
+            [] => self.stop(Kind::Section(fields)),
+            [first, ..] if !fields.contains(&first.as_str()) => Err(Stop),
+            _ => visitor.visit_map(self),
+        }
+    }
+}
+
+/// A struct with the one field the path names.
+impl<'de> MapAccess<'de> for Probe<'_> {
+    type Error = Stop;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Stop> {
+        let Some(first) = self.path.first() else {
+            return Ok(None);
+        };
+        seed.deserialize(first.as_str().into_deserializer())
+            .map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Stop> {
+        let path = self.path.get(1..).unwrap_or_default();
+        seed.deserialize(Probe {
+            path,
+            optional: false,
+            found: &mut *self.found,
+        })
+    }
+}
+
+/// The answer is in; nothing is really deserialized.
+#[derive(Debug)]
+struct Stop;
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("probed")
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl de::Error for Stop {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}

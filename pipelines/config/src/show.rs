@@ -1,0 +1,164 @@
+//! Resolved settings as text: what `config show` prints and what a run's `config.toml` holds.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use toml_edit::{Document, TableLike};
+
+use crate::{
+    key::Key,
+    key::quoted,
+    origin::Origin,
+    resolve::Entry,
+    resolve::Resolved,
+    schema::{Kind, Schema},
+    suggest,
+};
+
+impl<T> Resolved<T> {
+    /// Where a setting's value came from; `None` if there is no such setting.
+    pub fn origin(&self, key: &Key) -> Option<&Origin> {
+        self.entries.get(key).map(|entry| &entry.origin)
+    }
+
+    /// The settings as TOML, in order of declaration, each with a comment that says where it
+    /// came from: a run's `config.toml`. Optional settings that are not set stand as comments.
+    pub fn to_toml(&self) -> String {
+        self.show(&Key::root(), true)
+    }
+
+    /// The settings at or below `within` as TOML, with or without origins.
+    pub fn show(&self, within: &Key, origins: bool) -> String {
+        let mut sections: Vec<(Key, Vec<(String, &Entry)>)> = Vec::new();
+        for (key, entry) in self.ordered(within) {
+            let section = key.parent();
+            let value = entry.value.as_ref().map(ToString::to_string);
+            let name = quoted(key.last());
+            let line = match value {
+                Some(value) => format!("{name} = {value}"),
+                None => format!("# {name} = none"),
+            };
+            match sections.last_mut().filter(|(last, _)| *last == section) {
+                Some((_, lines)) => lines.push((line, entry)),
+                None => sections.push((section, vec![(line, entry)])),
+            }
+        }
+        let mut text = String::new();
+        for (section, lines) in sections {
+            if !section.parts().is_empty() {
+                let gap = if text.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{section}]");
+            }
+            let width = lines
+                .iter()
+                .map(|(line, _)| line.chars().count())
+                .max()
+                .unwrap_or(0);
+            for (line, entry) in lines {
+                let _ = if origins {
+                    writeln!(text, "{line:width$}  # {}", entry.origin)
+                } else {
+                    writeln!(text, "{line}")
+                };
+            }
+        }
+        text
+    }
+
+    /// The settings as one JSON object: `{"learner.steps": {"value": 400, "origin": "--set"}}`.
+    /// Only those at or below `within`.
+    pub fn to_json(&self, within: &Key) -> serde_json::Value {
+        let entries = self.ordered(within).into_iter().map(|(key, entry)| {
+            let shown = serde_json::json!({
+                "value": entry.value,
+                "origin": entry.origin.to_string(),
+            });
+            (key.to_string(), shown)
+        });
+        serde_json::Value::Object(entries.collect())
+    }
+
+    /// Whether there is a setting or section of that name.
+    pub fn has(&self, key: &Key) -> bool {
+        self.schema.field(key).is_some() || self.entries.contains_key(key)
+    }
+
+    /// The settings with the nearest names.
+    pub fn nearest(&self, key: &Key) -> Vec<Key> {
+        suggest::nearest_keys(key, self.schema.settings())
+    }
+
+    fn ordered(&self, within: &Key) -> Vec<(&Key, &Entry)> {
+        let depth = within.parts().len();
+        let mut entries = ordered(&self.entries, &self.schema);
+        entries.retain(|(key, _)| key.prefix(depth) == *within);
+        entries
+    }
+}
+
+fn ordered<'a>(entries: &'a BTreeMap<Key, Entry>, schema: &Schema) -> Vec<(&'a Key, &'a Entry)> {
+    let (maps, plain): (Vec<_>, Vec<_>) = schema.settings().iter().partition(|key| {
+        schema
+            .field(key)
+            .is_some_and(|field| field.kind == Kind::Map)
+    });
+    let mut out: Vec<(&Key, &Entry)> = plain
+        .into_iter()
+        .filter_map(|key| entries.get_key_value(key))
+        .collect();
+    for map in maps {
+        // After every plain setting of the root, as TOML wants, and before its sections.
+        let at = out
+            .iter()
+            .position(|(key, _)| key.parts().len() > map.parts().len());
+        let of_map = entries.iter().filter(|(key, _)| key.parent() == *map);
+        let at = at.unwrap_or(out.len());
+        out.splice(at..at, of_map);
+    }
+    out
+}
+
+/// One line of a recorded `config.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The setting.
+    pub key: Key,
+    /// Its value as TOML.
+    pub value: String,
+    /// Where it came from, if the file says so.
+    pub origin: Option<String>,
+}
+
+/// Reads back what [`Resolved::to_toml`] wrote, origins included; for showing, not for running.
+pub fn read_recorded(text: &str) -> Result<Vec<Recorded>, toml_edit::TomlError> {
+    let document = Document::parse(text)?;
+    let mut out = Vec::new();
+    recorded(document.as_table(), &Key::root(), text, &mut out);
+    Ok(out)
+}
+
+fn recorded(table: &dyn TableLike, at: &Key, text: &str, out: &mut Vec<Recorded>) {
+    for (name, item) in table.iter() {
+        let key = at.child(name);
+        if let Some(value) = item.as_value() {
+            let rest = value
+                .span()
+                .and_then(|span| text.get(span.end..))
+                .unwrap_or_default();
+            let comment = rest.lines().next().unwrap_or_default().trim();
+            let origin = comment
+                .strip_prefix('#')
+                .map(|origin| origin.trim().to_owned());
+            let shown = value
+                .span()
+                .and_then(|span| text.get(span))
+                .unwrap_or_default();
+            out.push(Recorded {
+                key,
+                value: shown.to_owned(),
+                origin,
+            });
+        } else if let Some(table) = item.as_table_like() {
+            recorded(table, &key, text, out);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Settings that are found again from another working directory.
+
+use super::{file, resolve};
+use crate::Layers;
+
+#[test]
+fn a_reward_command_is_found_again_from_anywhere() {
+    let here = std::env::current_dir().expect("a working directory");
+    let reward = |layers: Layers| resolve(layers).expect("valid").config.rollout.reward;
+    let command = r#"rollout.reward.command=["python3", "judge.py"]"#;
+    let given = || Layers::new().set(command).expect("an assignment");
+    assert_eq!(reward(given()).directory, Some(here.clone()));
+    assert_eq!(reward(Layers::new()).directory, None);
+
+    // A file's command runs in its folder where its script lies there, else where it always did.
+    let (folder, path) = file("[rollout.reward]\ncommand = [\"python3\", \"judge.py\"]\n");
+    let of_file = || Layers::new().file(&path).expect("readable");
+    assert_eq!(reward(of_file()).directory, Some(here.clone()));
+    std::fs::write(folder.path().join("judge.py"), "").expect("written");
+    assert_eq!(reward(of_file()).directory.as_deref(), Some(folder.path()));
+    let elsewhere = of_file()
+        .set("rollout.reward.directory=judges")
+        .expect("an assignment");
+    assert_eq!(reward(elsewhere).directory, Some(here.join("judges")));
+
+    // What was recorded stays, whoever goes on from wherever, with the command told again or not.
+    let first = resolve(of_file()).expect("valid");
+    let run = tempfile::tempdir().expect("a folder");
+    let recorded = run.path().join("config.toml");
+    std::fs::write(&recorded, first.to_toml()).expect("written");
+    let again = || Layers::new().recorded(&recorded).expect("readable");
+    assert_eq!(reward(again()), first.config.rollout.reward);
+    let told = again().set(command).expect("an assignment");
+    assert_eq!(reward(told), first.config.rollout.reward);
+
+    // A run of before there was the setting goes on as it did.
+    let mut old = first.config.clone();
+    old.rollout.reward.directory = None;
+    let moved = resolve(again()).expect("valid").config;
+    crate::check_resumable(&moved, &old, run.path()).expect("where it lies is no part of the run");
+}
+
+#[test]
+fn certificates_are_found_beside_the_file_that_names_them() {
+    let text = "[broker_options]\n\"ssl.ca.location\" = \"ca.pem\"\n\"client.id\" = \"a\"\n\
+                \"ssl.key.location\" = \"env:KEY\"\n\"ssl.crl.location\" = \"/crl\"\n";
+    let (folder, path) = file(text);
+    let options = resolve(Layers::new().file(&path).expect("readable"));
+    let options = options.expect("valid").config.broker_options;
+    // An option that names nothing there starts from where it always did.
+    let here = std::env::current_dir().expect("a working directory");
+    assert_eq!(
+        options["ssl.ca.location"],
+        here.join("ca.pem").display().to_string()
+    );
+    std::fs::write(folder.path().join("ca.pem"), "").expect("written");
+    let options = resolve(Layers::new().file(&path).expect("readable"));
+    let options = options.expect("valid").config.broker_options;
+    let ca = folder.path().join("ca.pem").display().to_string();
+    assert_eq!(options["ssl.ca.location"], ca);
+    assert_eq!(options["client.id"], "a");
+    assert_eq!(options["ssl.key.location"], "env:KEY");
+    assert_eq!(options["ssl.crl.location"], "/crl");
+}

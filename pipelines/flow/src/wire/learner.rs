@@ -1,0 +1,193 @@
+//! Construction of a learner and of everything it reads.
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use vintage_archive::Reader;
+use vintage_control::{Name, PartitionResume, PolicyVersion};
+use vintage_learner::{
+    Durability, Inputs, Leader, Learner, LearnerEvent, Lineages, NoOthers, Outlet, Settings,
+    Source, trainer::model_config,
+};
+use vintage_model::BaseModel;
+use vintage_settings::{RunConfig, SourceKind};
+use vintage_store::Weights;
+
+use super::evaluator::{Evaluations, is_evaluated};
+use crate::{
+    Result,
+    broker::Log,
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    handoff::HandOff,
+    others::Announcements,
+    recorded::{ArchiveSource, archive_of},
+    start::{Places, decide},
+};
+
+/// Inputs of one learner process.
+pub(crate) struct Parts<'a> {
+    /// Settings of the learner and of its run.
+    pub(crate) config: &'a RunConfig,
+    /// Folder and store of the run.
+    pub(crate) folder: &'a RunFolder,
+    /// Broker and topics; `None` trains from an archive alone.
+    pub(crate) log: Option<&'a Log>,
+    /// Receiver of events, announcements and mirrors.
+    pub(crate) outlet: Outlet,
+    /// Resume points that another learner's plans give; `None` follows `learner.start`.
+    pub(crate) start: Option<Vec<PartitionResume>>,
+    /// Condition under which a record counts as durable.
+    pub(crate) durability: Box<dyn Durability>,
+    /// Plans of another learner that are followed.
+    pub(crate) leader: Option<Box<dyn Leader>>,
+}
+
+/// Opens the learner at its newest checkpoint, and its sources behind it.
+pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
+    let Parts {
+        config,
+        folder,
+        log,
+        outlet,
+        start,
+        durability,
+        leader,
+    } = parts;
+    let name = &config.learner.name;
+    let weights = folder.weights(&config.learner.policy);
+    let records = folder.records(name);
+    let archives = Archives::open(config, folder).await?;
+    let settings = settings(config, &weights, archives.blended.as_ref()).await?;
+    let start = match start {
+        Some(start) => start,
+        None => {
+            let reader = &archives.own;
+            let places = Places { reader, log };
+            decide(&records, name, &config.learner.start, &places).await?
+        }
+    };
+    let learner = Learner::open(settings, writer(name), records, weights, outlet, &start).await?;
+    let resume = learner.resume_points();
+    let source: Box<dyn Source> = match log {
+        Some(log) => Box::new(HandOff::open(log, &archives.own, &resume).await?),
+        None => Box::new(ArchiveSource::recorded(&archives.own, &resume).await?),
+    };
+    let mut inputs = Inputs::new(source, durability);
+    inputs.blended = archives.blended(&learner).await?;
+    inputs.lineages = lineages(config, log).await?;
+    inputs.leader = leader;
+    Ok((learner, inputs))
+}
+
+/// Passes a learner's events on, and its versions to the evaluator. The task ends with the sender.
+pub(crate) fn forward(
+    config: &RunConfig,
+    events: Events,
+    evaluations: Evaluations,
+) -> (mpsc::UnboundedSender<LearnerEvent>, JoinHandle<()>) {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (every, steps) = (config.evaluation.every, config.learner.steps);
+    let forwarding = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            if let (LearnerEvent::Published(version), Some(evaluations)) = (&event, &evaluations)
+                && is_evaluated(*version, every, steps)
+            {
+                let _evaluator_failed = evaluations.send(*version);
+            }
+            let _nobody_listens = events.send(RunEvent::Learner(event));
+        }
+    });
+    (tell, forwarding)
+}
+
+/// Settings of the run's learner, which blends in `blended`.
+async fn settings(
+    config: &RunConfig,
+    weights: &Weights,
+    blended: Option<&Reader>,
+) -> Result<Settings> {
+    let model = model_config(weights).await?;
+    let every = config.evaluation.every;
+    Ok(Settings {
+        pin_every: if every > 0 { every } else { u64::MAX },
+        base_model: Some(base_model(config, weights)?),
+        blended: blended.map(|archive| archive.topic().to_owned()),
+        ..Settings::new(
+            config.learner.clone(),
+            config.seed,
+            config.algorithm(),
+            model.max_position_embeddings,
+            model.vocab_size,
+        )
+    })
+}
+
+/// Version 0 by the name it has outside of the run, if it is there under one.
+fn base_model(config: &RunConfig, weights: &Weights) -> Result<BaseModel> {
+    let path = config.model.path.as_deref();
+    let named = path.map_or(Ok(None), BaseModel::of)?;
+    Ok(named.unwrap_or_else(|| BaseModel {
+        name_or_path: weights.location(PolicyVersion::ZERO),
+        revision: None,
+    }))
+}
+
+/// Name of this learner process in its plans.
+fn writer(learner: &Name) -> String {
+    format!(
+        "{learner}-{}-{}",
+        std::process::id(),
+        uuid::Uuid::now_v7().simple()
+    )
+}
+
+/// What lineages other than a learner's own announce: judged by it are rollouts that it reads live
+/// and did not sample itself.
+async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
+    let learner = &config.learner;
+    let own_alone = learner.trained_lineages() == [learner.policy.clone()];
+    match log {
+        Some(log) if !own_alone => {
+            let client = format!("learner-{}", learner.name);
+            Ok(Box::new(Announcements::open(log, &client).await?))
+        }
+        _ => Ok(Box::new(NoOthers)),
+    }
+}
+
+/// Archives that a learner reads.
+struct Archives {
+    /// What it trains from alone, or before the log.
+    own: Reader,
+    /// What is blended in.
+    blended: Option<Reader>,
+}
+
+impl Archives {
+    async fn open(config: &RunConfig, folder: &RunFolder) -> Result<Self> {
+        let of_run = Reader::new(folder.archive(), &config.topic_names().rollouts());
+        Ok(match config.learner.source {
+            SourceKind::Log => Self {
+                own: of_run,
+                blended: None,
+            },
+            SourceKind::Archive => Self {
+                own: archive_of(config).await?.unwrap_or(of_run),
+                blended: None,
+            },
+            SourceKind::Blend => Self {
+                own: of_run,
+                blended: archive_of(config).await?,
+            },
+        })
+    }
+
+    /// What is blended in, from where the learner stopped reading it.
+    async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn Source>>> {
+        let Some(reader) = &self.blended else {
+            return Ok(None);
+        };
+        let resume = learner.blended_resume_points();
+        let source = ArchiveSource::recorded(reader, &resume).await?;
+        Ok(Some(Box::new(source)))
+    }
+}

@@ -1,0 +1,96 @@
+//! Construction of a producer with the local engine.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vintage_bus::TopicTable;
+use vintage_control::PolicyVersion;
+use vintage_local::LocalEngine;
+use vintage_rollout::{Claims, GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_settings::RunConfig;
+
+use crate::{
+    Error, Result,
+    broker::Log,
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    tasks::Task,
+};
+
+/// First part of the producer's id, before what is new in every process.
+const PRODUCER: &str = "local";
+
+/// Inputs of one producer process.
+pub(crate) struct Parts<'a> {
+    /// Settings of the run.
+    pub(crate) config: &'a RunConfig,
+    /// Folder and store of the run.
+    pub(crate) folder: &'a RunFolder,
+    /// Broker and topics.
+    pub(crate) log: &'a Log,
+    /// Prompts.
+    pub(crate) task: Task,
+    /// Count of the processes before this one, where it has the run for itself.
+    pub(crate) life: Option<u64>,
+    /// Updates of the run, where they are known.
+    pub(crate) updates: Option<u64>,
+    /// Groups that earlier processes left.
+    pub(crate) base: GateBase,
+    /// Slots that producers of the same folder have taken, where there may be any.
+    pub(crate) claims: Option<Claims>,
+}
+
+/// Checks prompts against model and reward, and builds the producer.
+pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
+    let Parts {
+        config,
+        folder,
+        log,
+        task,
+        ..
+    } = parts;
+    let policy = config.learner.policy.clone();
+    let weights = folder.weights(&policy);
+    let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
+    let worker = Worker::new(WorkerSetup {
+        bus: log.bus.clone(),
+        topics: log.topics.clone(),
+        table: TopicTable::builtin(),
+        policy,
+        engine: Box::new(engine),
+        reward: open_reward(&config.rollout.reward)?,
+        prompts: task.train,
+        producer: PRODUCER
+            .parse()
+            .map_err(|error| Error::Role(format!("naming the producer: {error}")))?,
+        rollout: config.rollout.clone(),
+        gate: config.gate.clone(),
+        seed: config.seed,
+        life: parts.life,
+        groups_per_update: config.learner.live_groups() as u64,
+        publish_every: config.learner.publish_every,
+        updates: parts.updates,
+        base: parts.base,
+        claims: parts.claims,
+        journal_dir: Some(folder.journals()),
+    })?;
+    Ok(worker)
+}
+
+/// Runs a producer to its end and passes its events on.
+pub(crate) async fn produce(
+    worker: Worker,
+    stop: CancellationToken,
+    events: Events,
+) -> Result<ProducerSummary> {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let forwarding = tokio::spawn(async move {
+        while let Some(event) = told.recv().await {
+            let _nobody_listens = events.send(RunEvent::Producer(event));
+        }
+    });
+    let summary = worker.run(stop, tell).await?;
+    forwarding
+        .await
+        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+    Ok(summary)
+}

@@ -1,0 +1,116 @@
+//! Ranges of settings, and what settings demand of one another.
+
+use vintage_control::AlgorithmName;
+
+use crate::{Device, RunConfig};
+
+/// A value that cannot be used, though its type is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Dotted name of the setting.
+    pub key: &'static str,
+    /// Reason it cannot be used, and a value that could.
+    pub why: String,
+}
+
+/// Violations found so far; each section adds those of its own settings.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Violation>);
+
+impl Problems {
+    /// Records a violation of `key` unless `ok`.
+    pub fn require(&mut self, ok: bool, key: &'static str, why: &str) {
+        if !ok {
+            self.refuse(key, why.to_owned());
+        }
+    }
+
+    /// Returns the violations in the order in which they were found.
+    pub fn into_vec(self) -> Vec<Violation> {
+        self.0
+    }
+
+    /// Records a violation of `key`.
+    pub fn refuse(&mut self, key: &'static str, why: String) {
+        self.0.push(Violation { key, why });
+    }
+}
+
+/// Returns true for a finite number above 0.
+pub(crate) fn positive(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
+/// Returns true for a number from 0 to 1.
+pub(crate) fn share(value: f64) -> bool {
+    (0.0..=1.0).contains(&value)
+}
+
+impl RunConfig {
+    /// Finds every value out of range and every pair of settings that contradict each other.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut problems = Problems::default();
+        problems.require(
+            !self.broker.trim().is_empty(),
+            "broker",
+            "give embedded, local or host:port",
+        );
+        self.m2po.check(&mut problems);
+        self.grpo.check(&mut problems);
+        self.warm_start.check(&mut problems);
+        self.rollout.check(&mut problems);
+        self.learner.check(&mut problems);
+        problems.require(
+            self.learner.device == Device::Cpu || self.algorithm != AlgorithmName::M2poFork,
+            "learner.device",
+            "must be \"cpu\" with algorithm = \"m2po_fork\", which a GPU does not compute",
+        );
+        self.archive.check(&mut problems);
+        self.evaluation.check(&mut problems);
+        self.topics.check(&mut problems);
+        self.local.check(&mut problems);
+        self.check_gate(&mut problems);
+        problems.into_vec()
+    }
+
+    /// Refuses a gate that would starve the learner or ask for versions that are deleted.
+    fn check_gate(&self, problems: &mut Problems) {
+        let learner = &self.learner;
+        let Some(exact) = self.gate.exact else {
+            if self.gate.max_staleness + 1 < learner.publish_every {
+                problems.refuse(
+                    "gate.max_staleness",
+                    format!(
+                        "must be at least learner.publish_every - 1 = {}, or the learner waits \
+                         for groups that may not be sampled yet",
+                        learner.publish_every - 1
+                    ),
+                );
+            }
+            return;
+        };
+        problems.require(
+            learner.publish_every == 1,
+            "learner.publish_every",
+            "must be 1 with gate.exact: every version samples a batch",
+        );
+        if learner.max_age.is_some_and(|age| age < exact) {
+            problems.refuse(
+                "learner.max_age",
+                format!(
+                    "must be at least {exact} with gate.exact = {exact}: every batch is that old"
+                ),
+            );
+        }
+        if learner.keep_versions <= exact {
+            problems.refuse(
+                "learner.keep_versions",
+                format!(
+                    "must be at least {} with gate.exact = {exact}: the batch of update b is \
+                     sampled by version b - {exact}",
+                    exact + 1
+                ),
+            );
+        }
+    }
+}

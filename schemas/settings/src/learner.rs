@@ -1,0 +1,292 @@
+use serde::{Deserialize, Serialize};
+use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training};
+
+use crate::{
+    Device, Start,
+    check::{Problems, positive, share},
+    run::name,
+};
+
+/// `[learner]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LearnerConfig {
+    /// Its name: of its plans, results and checkpoints.
+    pub name: Name,
+    /// The lineage it trains and publishes.
+    pub policy: Name,
+    /// Updates in all.
+    pub steps: u64,
+    /// Prompt groups an update consumes.
+    pub prompts_per_update: usize,
+    /// Prompt and completion tokens that go through the model together.
+    pub micro_batch_tokens: usize,
+    /// Where updates are computed: `cpu`, `cuda` or `cuda:N`.
+    pub device: Device,
+    /// What the factors of matrix products are rounded to; weights and moments stay f32.
+    pub compute: Precision,
+    /// Whether only each layer's input is kept for the backward pass, which computes the rest
+    /// again: the same bits, less memory, more time.
+    pub recompute: bool,
+    /// Updates between checkpoints.
+    pub checkpoint_every: u64,
+    /// Updates between published versions.
+    pub publish_every: u64,
+    /// Newest versions kept in the store; version 0 and a checkpoint's base always are.
+    pub keep_versions: u64,
+    /// Newest checkpoints kept.
+    pub keep_checkpoints: usize,
+    /// Groups older than this many updates are refused; unset = train on any age.
+    pub max_age: Option<u64>,
+    /// Where its rollouts come from.
+    pub source: SourceKind,
+    /// Folder or URL of a run whose archive is read with `source = "archive"` (unset = the own
+    /// run's) or blended in with `source = "blend"`.
+    pub archive: Option<String>,
+    /// Share of the groups of an update that `source = "blend"` takes from the archive.
+    pub blend_share: f64,
+    /// Where it begins to read, if it never read before: `earliest`, `latest`, `offset=P:O,…`,
+    /// `time=…` or `version=V`.
+    pub start: String,
+    /// The learner whose batches it trains on, by its plans, instead of planning itself.
+    pub follow_plans: Option<Name>,
+    /// Lineages whose rollouts it trains on; none = its own.
+    pub lineages: Vec<Name>,
+    /// AdamW.
+    pub optimizer: OptimizerSettings,
+    /// Adapters that are trained instead of the model's own weights.
+    pub lora: LoraConfig,
+}
+
+/// `[learner.lora]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// Rank of the adapters; unset = there are none, and every weight is trained.
+    pub rank: Option<usize>,
+    /// What an adapter adds is scaled by alpha / rank.
+    pub alpha: f64,
+    /// Linear layers that have one, as PEFT names them.
+    pub target_modules: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            rank: None,
+            alpha: 32.0,
+            target_modules: LoraSettings::all_modules(),
+        }
+    }
+}
+
+impl From<Option<LoraSettings>> for LoraConfig {
+    fn from(lora: Option<LoraSettings>) -> Self {
+        lora.map_or_else(Self::default, |lora| Self {
+            rank: Some(lora.rank),
+            alpha: lora.alpha,
+            target_modules: lora.target_modules,
+        })
+    }
+}
+
+impl LoraConfig {
+    fn check(&self, problems: &mut Problems) {
+        if let Some(lora) = &self.settings()
+            && let Some((field, problem)) = lora.problem()
+        {
+            let key = match field {
+                "rank" => "learner.lora.rank",
+                "alpha" => "learner.lora.alpha",
+                _ => "learner.lora.target_modules",
+            };
+            problems.refuse(key, problem);
+        }
+        problems.require(
+            self.rank.is_some() || *self == Self::default(),
+            "learner.lora.rank",
+            "is unset, and without it the other settings of learner.lora do nothing: set it, or \
+             leave them out",
+        );
+    }
+
+    /// The adapters, if there are any, as plans record them.
+    pub fn settings(&self) -> Option<LoraSettings> {
+        self.rank.map(|rank| LoraSettings {
+            rank,
+            alpha: self.alpha,
+            target_modules: self.target_modules.clone(),
+        })
+    }
+}
+
+impl Default for LearnerConfig {
+    fn default() -> Self {
+        Self {
+            name: name("lead"),
+            policy: name("lead"),
+            steps: 400,
+            prompts_per_update: 16,
+            micro_batch_tokens: 8192,
+            device: Device::Cpu,
+            compute: Precision::F32,
+            recompute: false,
+            checkpoint_every: 25,
+            publish_every: 1,
+            keep_versions: 4,
+            keep_checkpoints: 3,
+            max_age: None,
+            source: SourceKind::Log,
+            archive: None,
+            blend_share: 0.25,
+            start: "earliest".to_owned(),
+            follow_plans: None,
+            lineages: Vec::new(),
+            optimizer: OptimizerSettings {
+                lr: 1e-4,
+                beta1: 0.9,
+                beta2: 0.999,
+                eps: 1e-8,
+                weight_decay: 0.01,
+                decay_vectors: true,
+                grad_clip: 1.0,
+            },
+            lora: LoraConfig::default(),
+        }
+    }
+}
+
+/// Where a learner's rollouts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// The run's log.
+    Log,
+    /// An archive, from its beginning to its end: what is planned is a function of it and the
+    /// seed, killed or not.
+    Archive,
+    /// The run's log, and beside it another run's archive, of which a share of every update is
+    /// taken.
+    Blend,
+}
+
+impl LearnerConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        for (ok, key) in [
+            (self.steps > 0, "learner.steps"),
+            (self.prompts_per_update > 0, "learner.prompts_per_update"),
+            (self.micro_batch_tokens > 0, "learner.micro_batch_tokens"),
+            (self.checkpoint_every > 0, "learner.checkpoint_every"),
+            (self.publish_every > 0, "learner.publish_every"),
+            (self.keep_versions > 0, "learner.keep_versions"),
+            (self.keep_checkpoints > 0, "learner.keep_checkpoints"),
+        ] {
+            problems.require(ok, key, "must be at least 1");
+        }
+        self.check_source(problems);
+        problems.require(
+            self.follow_plans.as_ref() != Some(&self.name),
+            "learner.follow_plans",
+            "must name another learner",
+        );
+        if let Err(why) = self.start.parse::<Start>() {
+            problems.refuse("learner.start", why);
+        }
+        self.lora.check(problems);
+        check_optimizer(&self.optimizer, problems);
+    }
+
+    fn check_source(&self, problems: &mut Problems) {
+        problems.require(
+            self.archive.is_none() || self.source != SourceKind::Log,
+            "learner.archive",
+            "is read with learner.source = \"archive\" or \"blend\" only",
+        );
+        problems.require(
+            self.archive.is_some() || self.source != SourceKind::Blend,
+            "learner.archive",
+            "must name another run with learner.source = \"blend\": the own archive holds what the \
+             log holds",
+        );
+        problems.require(
+            self.source != SourceKind::Blend
+                || (share(self.blend_share)
+                    && (1..self.prompts_per_update).contains(&self.blended_groups())),
+            "learner.blend_share",
+            "must come to at least one group of learner.prompts_per_update, and leave one to the log",
+        );
+    }
+
+    /// What is trained and how, as plans record it.
+    pub fn training(&self) -> Training {
+        Training {
+            compute: self.compute,
+            recompute: self.recompute,
+            lora: self.lora.settings(),
+        }
+    }
+
+    /// Groups of an update that come from the archive that is blended in.
+    pub fn blended_groups(&self) -> usize {
+        if self.source == SourceKind::Blend {
+            (self.prompts_per_update as f64 * self.blend_share).round() as usize
+        } else {
+            0
+        }
+    }
+
+    /// Groups of an update that come from the run's log.
+    pub fn live_groups(&self) -> usize {
+        self.prompts_per_update - self.blended_groups()
+    }
+
+    /// Returns true if rollouts of this policy are trained on.
+    pub fn trains_on(&self, policy: &str) -> bool {
+        match &self.lineages[..] {
+            [] => self.policy.as_str() == policy,
+            lineages => lineages.iter().any(|lineage| lineage.as_str() == policy),
+        }
+    }
+
+    /// The lineages it trains on: those it is told, or its own.
+    pub fn trained_lineages(&self) -> Vec<Name> {
+        if self.lineages.is_empty() {
+            vec![self.policy.clone()]
+        } else {
+            self.lineages.clone()
+        }
+    }
+}
+
+fn check_optimizer(optimizer: &OptimizerSettings, problems: &mut Problems) {
+    problems.require(
+        positive(optimizer.lr),
+        "learner.optimizer.lr",
+        "must be above 0",
+    );
+    for (key, beta) in [
+        ("learner.optimizer.beta1", optimizer.beta1),
+        ("learner.optimizer.beta2", optimizer.beta2),
+    ] {
+        problems.require(
+            (0.0..1.0).contains(&beta),
+            key,
+            "must be at least 0 and below 1",
+        );
+    }
+    problems.require(
+        positive(optimizer.eps),
+        "learner.optimizer.eps",
+        "must be above 0",
+    );
+    problems.require(
+        optimizer.weight_decay >= 0.0 && optimizer.weight_decay.is_finite(),
+        "learner.optimizer.weight_decay",
+        "must not be negative",
+    );
+    problems.require(
+        positive(optimizer.grad_clip),
+        "learner.optimizer.grad_clip",
+        "must be above 0 and finite; 1e30 clips nothing",
+    );
+}

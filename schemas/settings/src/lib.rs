@@ -1,0 +1,42 @@
+//! Every setting of a run: one struct per section, with type, default and range in one place.
+//!
+//! A stage takes its section as it is: the learner [`LearnerConfig`], a producer
+//! [`RolloutConfig`], [`RewardConfig`] and [`GateConfig`], the archive [`ArchiveConfig`].
+//! [`RunConfig::violations`] checks every range and what settings demand of one another.
+//! Files, environment and flags are put over the defaults by `pipelines/config`.
+//!
+//! ```
+//! use vintage_settings::RunConfig;
+//!
+//! let mut config = RunConfig::default();
+//! assert!(config.violations().is_empty());
+//! config.learner.steps = 0;
+//! assert_eq!(config.violations()[0].key, "learner.steps");
+//! ```
+
+mod answer;
+mod check;
+mod device;
+mod gate;
+mod learner;
+mod prompts;
+mod reward;
+mod rollout;
+mod run;
+mod sections;
+mod start;
+
+pub use answer::AnswerKind;
+pub use check::{Problems, Violation};
+pub use device::Device;
+pub use gate::GateConfig;
+pub use learner::{LearnerConfig, LoraConfig, SourceKind};
+pub use prompts::PromptsConfig;
+pub use reward::RewardConfig;
+pub use rollout::{RolloutConfig, TEMPERATURES};
+pub use run::RunConfig;
+pub use sections::{
+    ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,
+    ModelConfig, TeacherKind, TopicsConfig, WarmStartConfig,
+};
+pub use start::Start;

@@ -1,0 +1,68 @@
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AnswerKind,
+    check::{Problems, positive, share},
+};
+
+/// What a completion is worth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
+    pub kind: AnswerKind,
+    /// Program and arguments of a reward command, which speaks JSON lines; see
+    /// `docs/guide.md`.
+    pub command: Vec<String>,
+    /// Folder in which the command runs, so that a script it names by a relative path is found
+    /// again by whoever goes on from elsewhere; unset = the working directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// How long the command may go without answering while it owes an answer.
+    pub timeout_seconds: f64,
+    /// Restarts of the command in a row, without one answer in between, before giving up.
+    pub max_restarts: u32,
+    /// Groups whose reward may fail before the share below is looked at.
+    pub max_failed_groups: u64,
+    /// Share of groups whose reward may fail before the run stops.
+    pub max_failed_share: f64,
+}
+
+impl Default for RewardConfig {
+    fn default() -> Self {
+        Self {
+            kind: AnswerKind::Exact,
+            command: Vec::new(),
+            directory: None,
+            timeout_seconds: 30.0,
+            max_restarts: 3,
+            max_failed_groups: 8,
+            max_failed_share: 0.05,
+        }
+    }
+}
+
+impl RewardConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            positive(self.timeout_seconds)
+                && Duration::try_from_secs_f64(self.timeout_seconds).is_ok(),
+            "rollout.reward.timeout_seconds",
+            "must be above 0 seconds, and no longer than a clock can count",
+        );
+        problems.require(
+            share(self.max_failed_share),
+            "rollout.reward.max_failed_share",
+            "is a share, from 0 to 1",
+        );
+        problems.require(
+            self.command
+                .first()
+                .is_none_or(|program| !program.is_empty()),
+            "rollout.reward.command",
+            "must begin with a program",
+        );
+    }
+}

@@ -1,0 +1,85 @@
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    RewardConfig,
+    check::{Problems, Violation},
+};
+
+/// Temperatures that rollouts may be sampled at. Logits are divided by them: beyond, a finite logit
+/// gives a log-prob that is not, and the update could not run.
+pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;
+
+/// `[rollout]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Completions a prompt, G.
+    pub group_size: u16,
+    /// Longest completion, in tokens.
+    pub max_tokens: usize,
+    /// Sampling temperature, above 0.
+    pub temperature: f64,
+    /// Nucleus sampling, in (0, 1]; 1 is off.
+    pub top_p: f64,
+    /// Sample from the k likeliest tokens; 0 is off.
+    pub top_k: i32,
+    /// Groups sampled together, at most.
+    pub concurrent_groups: usize,
+    /// `[rollout.reward]`: what a completion is worth.
+    pub reward: RewardConfig,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            group_size: 8,
+            max_tokens: 8,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            concurrent_groups: 16,
+            reward: RewardConfig::default(),
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// Finds every value out of range.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut problems = Problems::default();
+        self.check(&mut problems);
+        problems.into_vec()
+    }
+
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            self.group_size > 1,
+            "rollout.group_size",
+            "must be at least 2: an answer's advantage is over the others of its group",
+        );
+        problems.require(
+            self.max_tokens > 0,
+            "rollout.max_tokens",
+            "must be at least 1",
+        );
+        problems.require(
+            TEMPERATURES.contains(&(self.temperature as f32)),
+            "rollout.temperature",
+            "must be from 0.001 to 1000: greedy samples have no distribution to learn from",
+        );
+        problems.require(
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "rollout.top_p",
+            "must be above 0 and at most 1 (off)",
+        );
+        problems.require(self.top_k >= 0, "rollout.top_k", "must be 0 (off) or more");
+        problems.require(
+            self.concurrent_groups > 0,
+            "rollout.concurrent_groups",
+            "must be at least 1",
+        );
+        self.reward.check(problems);
+    }
+}

@@ -1,0 +1,263 @@
+//! The small sections.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Problems, positive, share};
+
+/// `[m2po]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct M2poConfig {
+    /// Budget τ on the second moment of the log-ratio over the trust-region set.
+    pub threshold: f64,
+    /// |log-ratio| is clamped to this before `exp`, in every algorithm; clamped tokens are
+    /// counted.
+    pub log_ratio_clamp: f64,
+}
+
+impl Default for M2poConfig {
+    fn default() -> Self {
+        Self {
+            threshold: 0.04,
+            log_ratio_clamp: 20.0,
+        }
+    }
+}
+
+impl M2poConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        let ok = positive(self.threshold);
+        problems.require(ok, "m2po.threshold", "must be above 0");
+        let ok = positive(self.log_ratio_clamp);
+        problems.require(ok, "m2po.log_ratio_clamp", "must be above 0");
+    }
+}
+
+/// `[grpo]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpoConfig {
+    /// Clip range ε on both sides of ratio 1 (`grpo`, and `m2po_areal`).
+    pub clip_eps: f64,
+}
+
+impl Default for GrpoConfig {
+    fn default() -> Self {
+        Self { clip_eps: 0.2 }
+    }
+}
+
+impl GrpoConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        let ok = self.clip_eps > 0.0 && self.clip_eps < 1.0;
+        problems.require(ok, "grpo.clip_eps", "must lie between 0 and 1");
+    }
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`, or
+    /// `hf://NAME[@REVISION]` for a model of the Hugging Face hub, out of its local cache or
+    /// fetched into it; unset = a tiny decoder of about 0.1 M parameters over the characters of
+    /// the prompts.
+    pub path: Option<PathBuf>,
+}
+
+/// `[warm_start]`: supervised steps on noisy demonstrations, before version 0. They run on the
+/// tiny decoder only: a model from a folder is taken as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarmStartConfig {
+    /// Optimizer steps; 0 = none.
+    pub steps: u64,
+    /// Demonstrations a step.
+    pub batch: usize,
+    /// Learning rate after the warm-up.
+    pub lr: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Who demonstrates; unset = the running sums for the built-in task, and the rows' own
+    /// answers for prompts of your own.
+    pub teacher: Option<TeacherKind>,
+    /// Probability that the teacher slips at a step.
+    pub slip: f64,
+}
+
+impl Default for WarmStartConfig {
+    fn default() -> Self {
+        Self {
+            steps: 2000,
+            batch: 128,
+            lr: 1e-3,
+            warmup: 50,
+            weight_decay: 0.01,
+            teacher: None,
+            slip: 0.2,
+        }
+    }
+}
+
+impl WarmStartConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            self.steps == 0 || self.batch > 0,
+            "warm_start.batch",
+            "must be at least 1",
+        );
+        problems.require(positive(self.lr), "warm_start.lr", "must be above 0");
+        problems.require(
+            self.weight_decay >= 0.0,
+            "warm_start.weight_decay",
+            "must not be negative",
+        );
+        problems.require(
+            share(self.slip),
+            "warm_start.slip",
+            "is a probability, from 0 to 1",
+        );
+    }
+}
+
+/// How demonstrations are made from prompts and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TeacherKind {
+    /// Adds up the prompt's digits modulo 10, slips to a uniform digit now and then, and goes
+    /// on from the slip.
+    RunningSum,
+    /// Copies the answer, replacing a character now and then by a uniform one.
+    Answers,
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// A file is closed when its messages reach this many bytes.
+    pub roll_bytes: u64,
+    /// A file is closed when its first message is this old, in seconds.
+    pub roll_seconds: f64,
+    /// How long `vintage archive` waits while the store has no room, no permission or no network,
+    /// in seconds, before it gives up.
+    pub patience_seconds: f64,
+    /// Consumer group whose sinks share the partitions; unset = every sink archives all of them.
+    pub group: Option<String>,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            roll_bytes: 64 << 20,
+            roll_seconds: 60.0,
+            patience_seconds: 600.0,
+            group: None,
+        }
+    }
+}
+
+impl ArchiveConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            self.roll_bytes > 0,
+            "archive.roll_bytes",
+            "must be at least 1",
+        );
+        problems.require(
+            self.patience_seconds >= 0.0 && self.patience_seconds.is_finite(),
+            "archive.patience_seconds",
+            "must be 0 or more",
+        );
+        problems.require(
+            positive(self.roll_seconds),
+            "archive.roll_seconds",
+            "must be above 0",
+        );
+    }
+}
+
+/// `[evaluation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// Updates between evaluations; version 0 and the last are always evaluated. 0 = only they.
+    pub every: u64,
+    /// Held-out prompts of an evaluation, the first of the file.
+    pub prompts: usize,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            every: 25,
+            prompts: 512,
+        }
+    }
+}
+
+impl EvaluationConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        let ok = self.prompts > 0;
+        problems.require(ok, "evaluation.prompts", "must be at least 1");
+    }
+}
+
+/// `[topics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopicsConfig {
+    /// Partitions of the rollouts topic.
+    pub partitions: i32,
+    /// Copies of each partition; unset = 3 where there are three brokers, else as many as there
+    /// are. With 3, a record is acknowledged once 2 hold it.
+    pub replication: Option<i32>,
+}
+
+impl Default for TopicsConfig {
+    fn default() -> Self {
+        Self {
+            partitions: 4,
+            replication: None,
+        }
+    }
+}
+
+impl TopicsConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        let ok = self.partitions > 0;
+        problems.require(ok, "topics.partitions", "must be at least 1");
+        let ok = self.replication.is_none_or(|copies| copies > 0);
+        problems.require(ok, "topics.replication", "must be at least 1");
+    }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// `IP:PORT`, or a port on 127.0.0.1, to serve Prometheus metrics at; unset = nowhere.
+    pub listen: Option<String>,
+}
+
+/// `[local]`: the broker of `broker = "local"`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    /// 1, or 3 for replication; unset = as many as its folder has, or 1.
+    pub nodes: Option<u16>,
+}
+
+impl LocalConfig {
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        problems.require(
+            self.nodes.is_none_or(|nodes| nodes == 1 || nodes == 3),
+            "local.nodes",
+            "must be 1 or 3: other numbers make no quorum worth having",
+        );
+    }
+}
