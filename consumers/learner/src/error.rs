@@ -158,7 +158,7 @@ pub enum Error {
     Model(#[from] vintage_model::Error),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] vintage_store::Error),
+    Store(vintage_store::Error),
     /// The log failed.
     #[error(transparent)]
     Bus(#[from] vintage_bus::Error),
@@ -182,6 +182,23 @@ fn weighing(problem: &vintage_m2po::Error) -> String {
              is to be kept (vintage export)"
         ),
         other => other.to_string(),
+    }
+}
+
+impl From<vintage_store::Error> for Error {
+    fn from(error: vintage_store::Error) -> Self {
+        match error {
+            vintage_store::Error::Fenced {
+                learner,
+                update,
+                theirs,
+            } => Self::Fenced {
+                learner,
+                update,
+                theirs,
+            },
+            other => Self::Store(other),
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256};
 use vintage_faults::{mistake, point};
-use vintage_store::Weights;
+use vintage_store::{Records, Weights};
 
 use self::execute::Run;
 use crate::{
-    Error, Inputs, LearnerEvent, Outlet, Records, Result, Settings,
+    Error, Inputs, LearnerEvent, Outlet, Result, Settings,
     intake::Intake,
     origins::Origins,
     trainer::{Saved, Trainer},
@@ -97,7 +97,9 @@ impl Learner {
         let (trainer, intake, blended, groups_trained, groups_rejected);
         let (training, seed) = (&settings.learner.training(), settings.seed);
         let device = settings.learner.device;
-        if let Some((manifest, saved)) = checkpoint {
+        if let Some(checkpoint) = checkpoint {
+            let saved = Saved::try_from(&checkpoint)?;
+            let manifest = checkpoint.manifest;
             trainer = Trainer::load(&weights, saved, training, seed, device).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
                 return Err(Error::Record(format!(

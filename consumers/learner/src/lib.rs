@@ -1,6 +1,6 @@
 //! The learner: intake, plans, updates, results, checkpoints.
 //!
-//! Records flow one way: [`source`] → [`intake`] → a plan ([`Records::write_plan`]) →
+//! Records flow one way: [`source`] → [`intake`] → a plan (`vintage_store::Records`) →
 //! [`update`](mod@update) → weights → result → announcement → checkpoint. The plan is durable
 //! before the update runs, and running it is the same code live, after a crash and in a replay
 //! ([`trainer`]).
@@ -19,7 +19,6 @@ mod origins;
 mod outlet;
 mod pack;
 pub mod parity;
-mod records;
 mod replay;
 mod settings;
 pub mod source;
@@ -35,7 +34,6 @@ pub use extent::{Extent, Trace};
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet, Waiting};
-pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{

@@ -5,11 +5,12 @@
 //! copy is told from another group, whatever process saw the first one.
 
 use std::collections::HashMap;
+use vintage_store::Records;
 
 use vintage_control::{Plan, PolicyVersion};
 use vintage_trajectory::GroupId;
 
-use crate::{Incoming, Records, Result, intake::Intake};
+use crate::{Incoming, Result, intake::Intake};
 
 /// A log, the run's own or an archived topic, and one of its producers.
 type Producer = (Option<String>, String);

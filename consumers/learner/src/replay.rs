@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256};
 use vintage_model::ModelConfig;
 use vintage_settings::LearnerConfig;
-use vintage_store::Weights;
+use vintage_store::{Records, Weights};
 
 use crate::{
-    Error, Extent, Records, Result, Settings, fingerprint,
+    Error, Extent, Result, Settings, fingerprint,
     intake::{Announced, Intake, ReadyGroup},
     source::Source,
     trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
@@ -132,7 +132,7 @@ pub async fn replay(
     let mut next = match records.plan(PolicyVersion::ZERO).await {
         Ok(next) => next,
         Err(error) => {
-            deviation = Some(finding(PolicyVersion::ZERO, error)?);
+            deviation = Some(finding(PolicyVersion::ZERO, error.into())?);
             None
         }
     };
@@ -167,7 +167,7 @@ pub async fn replay(
         next = match records.plan(trainer.version()).await {
             Ok(next) => next,
             Err(error) => {
-                deviation = Some(finding(trainer.version(), error)?);
+                deviation = Some(finding(trainer.version(), error.into())?);
                 break;
             }
         };

@@ -8,7 +8,7 @@ use vintage_control::{
 };
 use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet, open_device};
 use vintage_settings::Device;
-use vintage_store::{Weights, sha256};
+use vintage_store::{Checkpoint, Weights, sha256};
 
 use crate::{
     AdamW, Error, Result, Settings, fingerprint,
@@ -39,6 +39,19 @@ pub struct Saved {
     pub optimizer: AdamW,
     /// `adapter_model.safetensors`, where adapters are trained and any update was done.
     pub adapter: Option<Bytes>,
+}
+
+impl TryFrom<&Checkpoint> for Saved {
+    type Error = Error;
+
+    fn try_from(checkpoint: &Checkpoint) -> Result<Self> {
+        let manifest = &checkpoint.manifest;
+        Ok(Self {
+            version: manifest.version,
+            optimizer: AdamW::from_safetensors(manifest.optimizer_steps, &checkpoint.moments)?,
+            adapter: checkpoint.adapter.clone(),
+        })
+    }
 }
 
 /// What running a plan gave.

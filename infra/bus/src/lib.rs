@@ -26,6 +26,7 @@ mod record;
 mod settings;
 mod snapshot;
 mod topics;
+mod whole;
 mod window;
 mod withheld;
 
@@ -44,4 +45,5 @@ pub use record::{Delivery, Header, Outgoing, Record};
 pub use settings::is_secret_option;
 pub use snapshot::Snapshot;
 pub use topics::{TopicSpec, TopicTable};
+pub use whole::WholeTopic;
 pub use withheld::Withheld;

@@ -221,6 +221,36 @@ pub enum Error {
         /// The file.
         path: String,
     },
+    /// Another learner of the same name wrote this update's plan first.
+    #[error(
+        "plan {update} of learner {learner} was written by another process ({theirs}): two \
+         learners share that name; stop one, or give this one another name"
+    )]
+    Fenced {
+        /// Contested name.
+        learner: String,
+        /// Contested update.
+        update: PolicyVersion,
+        /// Writer of the plan that is there.
+        theirs: String,
+    },
+    /// A file of a checkpoint is missing or damaged.
+    #[error(
+        "checkpoint {folder} cannot be used: {reason}; restore the file from a copy, or remove the \
+         folder to resume from the checkpoint before"
+    )]
+    Checkpoint {
+        /// Folder of the checkpoint.
+        folder: String,
+        /// File at fault and what is wrong with it.
+        reason: String,
+    },
+    /// A record was deleted while it was read.
+    #[error("{path} vanished while it was read; find out what deletes files of this run")]
+    Vanished {
+        /// Path of the record.
+        path: String,
+    },
     /// A file of an unfinished publication holds other bytes than now given.
     #[error(
         "{path} was left by an unfinished publication and holds other bytes ({found}) than are to \

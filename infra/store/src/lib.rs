@@ -10,12 +10,14 @@ mod bucket;
 mod error;
 mod folder;
 mod open;
+mod records;
 mod store;
 mod sweep;
 mod weights;
 
 pub use error::{Error, Fault, Result, Trouble};
 pub use open::{check_option, is_secret_option};
+pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
 pub use store::{Created, Store};
 pub use weights::{MODEL_FILE, Weights};
 

@@ -1,138 +1,55 @@
-//! `vintage audit`: what producers, log, archive and learners recorded, held against one another.
-//!
-//! Nobody is believed: each side is counted from its own record, and what they agree on is the
-//! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
-//! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
-//! names of plans and what follows from them, then journals, then archive and log.
+//! `vintage audit`: finds the parts of a run and has [`vintage_audit`] hold them against each other.
 
-mod books;
-mod counts;
-mod findings;
-mod ledger;
-mod mirror;
-mod question;
-mod read;
-mod records;
-mod tally;
+use std::path::{Path, PathBuf};
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
-use vintage_settings::{RunConfig, SourceKind};
-
-use serde::Serialize;
 use vintage_archive::Reader;
-use vintage_control::{Incarnation, Name, PolicyVersion};
+use vintage_audit::{Audit, Places, Question, ReadJournals};
+use vintage_control::Name;
+use vintage_rollout::read_journals;
+use vintage_settings::{RunConfig, SourceKind};
 use vintage_store::Store;
 
-pub(crate) use self::tally::{Tally, tally};
-use self::{
-    books::Books,
-    findings::Findings,
-    ledger::{Ledger, Lost},
-    mirror::Mirrors,
-    records::{Listing, Listings},
-};
-pub use self::{
-    counts::{Account, Counts},
-    question::{Answer, BadRollout, Question, Rollout},
-};
 use crate::{
     Error, Result,
     broker::Broker,
     folder::{open_store, store_of},
     recorded::archive_of,
-    replay::{listed, summarized_updates},
+    replay::summarized_updates,
     run::SUMMARY_FILE,
 };
 
-/// What is to be audited, and how closely.
+/// Run that is audited, and how closely.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// The run's folder; without one, `config` says where store and broker are.
+    /// Folder of the run; without one, `config` says where store and broker are.
     pub folder: Option<PathBuf>,
-    /// The run's settings.
+    /// Settings of the run.
     pub config: RunConfig,
-    /// Only this learner.
+    /// The only learner audited; `None` = every learner.
     pub learner: Option<Name>,
-    /// Leave the broker alone: archive and records only.
+    /// Leaves the broker alone: archive and records only.
     pub offline: bool,
-    /// Read every byte of the archive, and compare each group's content with its plan; and all
-    /// published weights, with their manifests.
+    /// Reads every byte of the archive and all published weights.
     pub deep: bool,
-    /// What else is asked.
+    /// Question about one update or one rollout.
     pub question: Option<Question>,
 }
 
-/// What an audit found.
-#[derive(Debug, Clone, Serialize)]
-pub struct Audit {
-    /// Whether every identity holds and nothing is amiss.
-    pub holds: bool,
-    /// By learner; `none` while no learner has left a plan.
-    pub learners: BTreeMap<String, Account>,
-    /// Every breach.
-    pub findings: Vec<String>,
-    /// What is worth knowing and breaks nothing.
-    pub notes: Vec<String>,
-    /// What was asked.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub answers: Vec<Answer>,
-}
-
-/// Whose account is told while there is no learner.
-const NOBODY: &str = "none";
-
-/// Where the parts of a run lie.
-struct Places {
-    store: Store,
-    reader: Reader,
-    journals: Option<PathBuf>,
-    broker: Option<Broker>,
-}
-
 /// Reads everything and counts it.
+///
+/// # Errors
+/// No folder, no store, a broker that does not answer, or nothing to audit.
 pub async fn audit(scope: &Scope) -> Result<Audit> {
-    let places = places(scope).await?;
-    let outcome = audit_at(scope, &places).await;
-    if let Some(broker) = places.broker {
-        broker.close().await?;
-    }
-    outcome
-}
-
-async fn places(scope: &Scope) -> Result<Places> {
     let config = &scope.config;
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
-    let own = store.at("archive");
-    let recorded = config.learner.source == SourceKind::Archive;
-    let other = if recorded {
-        archive_of(config).await?
-    } else {
-        None
-    };
-    let elsewhere = other.is_some();
-    let reader = if let Some(other) = other {
-        other
-    } else {
-        let named = config.topic_names().rollouts();
-        let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
-        let topics = Reader::topics(&own).await?;
-        match topics.as_slice() {
-            // A copy without its settings: the archive says what it is of.
-            [only] if !known => Reader::new(own, only),
-            [_, ..] if !topics.contains(&named) => {
-                return Err(Error::Usage(format!(
-                    "the settings are of topic {named}, and the archive in {} holds {}: set \
-                     `run` and `namespace` to those of the run",
-                    own.location(),
-                    topics.join(", ")
-                )));
-            }
-            _ => Reader::new(own, &named),
-        }
+    let (reader, elsewhere) = archive(scope, &store).await?;
+    let journals = folder
+        .filter(|_| !elsewhere)
+        .map(|path| path.join("producers"));
+    let summarized = match folder {
+        Some(folder) => summarized_updates(folder)?,
+        None => None,
     };
     // No log is left of an embedded broker, and none was written to by a recorded run.
     let log = !scope.offline && config.broker != "embedded" && !elsewhere;
@@ -141,14 +58,66 @@ async fn places(scope: &Scope) -> Result<Places> {
     } else {
         None
     };
-    Ok(Places {
-        store,
-        reader,
-        journals: folder
-            .filter(|_| !elsewhere)
-            .map(|path| path.join("producers")),
-        broker,
+    let read = journals.map(|folder| move || read_journals(&folder).map_err(Into::into));
+    let places = Places {
+        store: &store,
+        reader: &reader,
+        journals: read.as_ref().map(|read| read as &ReadJournals),
+        bus: broker.as_ref().map(Broker::bus),
+        summarized: summarized.map(|updates| (updates, SUMMARY_FILE)),
+    };
+    let outcome = vintage_audit::audit(
+        &vintage_audit::Scope {
+            topics: config.topic_names(),
+            lead: config.learner.name.clone(),
+            learner: scope.learner.clone(),
+            volatile_log: config.broker == "embedded",
+            offline: scope.offline,
+            deep: scope.deep,
+            question: scope.question.clone(),
+        },
+        &places,
+    )
+    .await;
+    if let Some(broker) = broker {
+        broker.close().await?;
+    }
+    outcome.map_err(|error| match (error, folder) {
+        (vintage_audit::Error::Nothing(what), Some(path)) => Error::Folder {
+            path: path.to_owned(),
+            what,
+        },
+        (error, _) => error.into(),
     })
+}
+
+/// Returns the archive that is audited, and true if it is another run's.
+async fn archive(scope: &Scope, store: &Store) -> Result<(Reader, bool)> {
+    let config = &scope.config;
+    let own = store.at("archive");
+    if config.learner.source == SourceKind::Archive
+        && let Some(other) = archive_of(config).await?
+    {
+        return Ok((other, true));
+    }
+    let named = config.topic_names().rollouts();
+    let folder = scope.folder.as_ref();
+    let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
+    let topics = Reader::topics(&own).await?;
+    let reader = match topics.as_slice() {
+        // A copy without its settings: the archive says what it is of.
+        [only] if !known => Reader::new(own, only),
+        [_, ..] if !topics.contains(&named) => {
+            return Err(Error::Usage(format!(
+                "the settings are of topic {named}, and the archive in {} holds {}: set \
+                 `run` and `namespace` to those of the run",
+                own.location(),
+                topics.join(", ")
+            )));
+        }
+        _ => Reader::new(own, &named),
+    };
+    Ok((reader, false))
 }
 
 fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
@@ -168,164 +137,25 @@ fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
     }
 }
 
-async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
-    let mut findings = Findings::default();
-    let bus = places.broker.as_ref().map(Broker::bus);
-    let topics = scope.config.topic_names();
-    let mirrors = match bus {
-        Some(bus) => Mirrors::read(bus, &topics).await?,
-        None => Mirrors::default(),
-    };
-    let summarized = match &scope.folder {
-        Some(folder) => summarized_updates(folder)?,
-        None => None,
-    };
-    let mut listings = Listings::read(&places.store, scope.learner.as_ref()).await?;
-    if let (Some(name), true) = (&scope.learner, listings.learners.is_empty()) {
-        return Err(Error::Usage(format!(
-            "--learner {name}: no such learner left a record here; there are records of {}",
-            listed(&listings.everybody)
-        )));
-    }
-    // Whoever asks of a run asks of its lead first.
-    let lead = &scope.config.learner.name;
-    listings
-        .learners
-        .sort_by_key(|listing| listing.name != *lead);
-    let mut books = Books::default();
-    if let Some(journals) = &places.journals {
-        read::journals(journals, &mut books)?;
-    }
-    let last = read::archive(&places.reader, scope.deep, &mut books, &mut findings).await?;
-    if let Some(bus) = bus {
-        let life = last.unwrap_or(Incarnation(0));
-        let topic = topics.rollouts();
-        read::topic(bus, &topic, life, scope.deep, &mut books, &mut findings).await?;
-    }
-    books.close(&mut findings);
-    let lost = if scope.config.broker == "embedded" {
-        Lost::WithItsLog
-    } else {
-        Lost::Never
-    };
-    let mut learners = BTreeMap::new();
-    let mut answers = Vec::new();
-    let mut trained = BTreeMap::new();
-    for listing in &listings.learners {
-        let mut ledger = Ledger::new(&books, listing.name.as_str());
-        listing
-            .tell(&places.store, &mut ledger, &mut findings)
-            .await?;
-        mirrors.compare(listing, &ledger, &mut findings);
-        if let Some(lineage) = ledger.lineage() {
-            trained.insert(lineage.to_owned(), listing);
-        }
-        let account = ledger.close(lost, &mut findings);
-        if let Some(question) = &scope.question {
-            let name = listing.name.as_str();
-            let asked = question.ask(&places.store, name, Some(listing), &books, &ledger);
-            answers.extend(asked.await?);
-        }
-        learners.insert(listing.name.to_string(), account);
-    }
-    if scope.deep {
-        records::weights(&places.store, &mut findings).await?;
-    }
-    listings.made_by_plans(&trained, scope.learner.is_none(), &mut findings);
-    if let Some(updates) = summarized
-        && scope.learner.as_ref().is_none_or(|only| only == lead)
-    {
-        hold_summary(updates, lead, &listings.learners, &mut findings);
-    }
-    if let (Some(Question::Update(update)), true) = (&scope.question, answers.is_empty()) {
-        known(*update, &listings.learners)?;
-    }
-    if places.broker.is_none() && scope.offline {
-        findings.note("offline", || {
-            "the log was left alone: groups that it holds and the archive does not are not \
-             accounted for"
-                .to_owned()
-        });
-    }
-    if listings.learners.is_empty() {
-        if books.groups().is_empty() && listings.tell_nothing() {
-            return Err(nothing(scope, places));
-        }
-        let mut nobody = Ledger::new(&books, NOBODY);
-        if let Some(question) = &scope.question {
-            let asked = question.ask(&places.store, NOBODY, None, &books, &nobody);
-            answers.extend(asked.await?);
-        }
-        learners.insert(NOBODY.to_owned(), nobody.close(lost, &mut findings));
-        findings.note("no learner", || {
-            "no learner has left a plan here: groups can only be in flight".to_owned()
-        });
-    }
-    let (breaches, notes) = findings.told();
-    Ok(Audit {
-        holds: breaches.is_empty(),
-        learners,
-        findings: breaches,
-        notes,
-        answers,
-    })
-}
-
-/// What was asked about is there, or the user is told what is.
-fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
-    if learners.iter().any(|listing| update.0 < listing.end()) {
-        return Ok(()); // its plan is missing, which is a breach
-    }
-    let ranges = learners.iter().map(|listing| match listing.end() {
-        0 => format!("{} has none", listing.name),
-        end => format!("{} has 0 to {}", listing.name, end - 1),
-    });
-    let mut ranges: Vec<_> = ranges.collect();
-    if ranges.is_empty() {
-        ranges.push("no learner has left a plan here".to_owned());
-    }
-    Err(Error::Usage(format!(
-        "--update {update}: there is no such update; updates are numbered from 0: {}",
-        ranges.join(", ")
-    )))
-}
-
-/// The run's summary counts updates of its lead; each has a plan.
-fn hold_summary(updates: u64, lead: &Name, learners: &[Listing], findings: &mut Findings) {
-    let listing = learners.iter().find(|listing| listing.name == *lead);
-    let end = listing.map_or(0, Listing::end);
-    if end < updates {
-        findings.breach("updates without a plan", || {
-            format!(
-                "{SUMMARY_FILE} counts {updates} updates of {lead}, and there are records of {end}"
-            )
-        });
-    }
-}
-
-/// Neither a group nor a plan was found: there is nothing whose books could hold.
-fn nothing(scope: &Scope, places: &Places) -> Error {
-    let sources = match places.broker {
-        Some(_) => "no journal, no archive and no log",
-        None => "no journal and no archive",
-    };
-    let what = format!(
-        "there is nothing to audit: {sources} has a group of {}, and no learner left a record; name \
-         the folder of a run that has begun to produce, or its store and broker",
-        places.reader.topic()
-    );
-    match &scope.folder {
-        Some(path) => Error::Folder {
-            path: path.clone(),
-            what,
-        },
-        None => Error::Usage(what),
-    }
-}
-
 #[cfg(test)]
-mod asked;
-#[cfg(test)]
-mod fixture;
-#[cfg(test)]
-mod tests;
+mod tests {
+    use vintage_settings::RunConfig;
+
+    use super::{Scope, audit};
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let scope = Scope {
+            folder: Some(folder.path().join("none")),
+            config: RunConfig::default(),
+            learner: None,
+            offline: true,
+            deep: false,
+            question: None,
+        };
+        let error = audit(&scope).await.unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        assert!(error.to_string().contains("is no folder"), "{error}");
+    }
+}

@@ -61,6 +61,9 @@ pub enum Error {
         /// Why, and what to do.
         what: String,
     },
+    /// The audit failed.
+    #[error(transparent)]
+    Audit(vintage_audit::Error),
     /// What is counted cannot be served.
     #[error(transparent)]
     Telemetry(#[from] vintage_telemetry::Error),
@@ -84,6 +87,17 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
+impl From<vintage_audit::Error> for Error {
+    fn from(error: vintage_audit::Error) -> Self {
+        match error {
+            vintage_audit::Error::Bus(error) => Self::Bus(error),
+            vintage_audit::Error::Archive(error) => Self::Archive(error),
+            vintage_audit::Error::Store(error) => Self::Store(error),
+            other => Self::Audit(other),
+        }
+    }
+}
+
 /// What pipelines return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -99,6 +113,7 @@ impl Error {
             Self::Learner(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::Rollout(error) => error.fault(),
+            Self::Audit(error) => error.fault(),
             Self::Bus(error) => error.fault(),
             Self::Store(error) => match error.fault() {
                 vintage_store::Fault::User => Fault::User,

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
-use vintage_learner::{evaluation_path, write_evaluation};
 use vintage_local::LocalEngine;
 use vintage_rollout::{
     Engine, Form, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed,
 };
 use vintage_store::Store;
+use vintage_store::{evaluation_path, write_evaluation};
 use vintage_trajectory::GroupId;
 
 use crate::{

@@ -10,8 +10,7 @@ use vintage_settings::RunConfig;
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use vintage_control::Name;
-use vintage_learner::Records;
-use vintage_store::{Store, Weights};
+use vintage_store::{Records, Store, Weights};
 
 use crate::{Error, Result};
 

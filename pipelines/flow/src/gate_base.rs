@@ -18,12 +18,11 @@ use vintage_bus::Bus;
 use vintage_control::{
     CheckpointManifest, Incarnation, Name, NumberSet, Offset, Partition, PolicyVersion,
 };
-use vintage_learner::Records;
 use vintage_rollout::GateBase;
-use vintage_store::Store;
+use vintage_store::{Records, Store};
 use vintage_trajectory::{Identity, Rows};
 
-use crate::{Error, Result, through::through};
+use crate::{Error, Result};
 
 /// By what the log holds, and the learner's records.
 pub(crate) async fn of_log(
@@ -41,7 +40,7 @@ pub(crate) async fn of_log(
         .into_iter()
         .map(|at| (at.partition, at.offset))
         .collect();
-    let read = through(bus, topic, "rollout-base", |record| {
+    let read = bus.read_whole(topic, "rollout-base", |record| {
         let first = start.get(&record.partition).copied().unwrap_or_default();
         let pairs = record.headers.iter();
         let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));

@@ -30,7 +30,6 @@ mod summary;
 pub mod synthetic;
 mod tasks;
 pub mod teacher;
-mod through;
 pub mod transport;
 mod wire;
 

@@ -8,8 +8,8 @@ use vintage_bus::{Consumer, ConsumerLimits, Event};
 use vintage_control::{
     CONTROL_FORMAT, Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion,
 };
-use vintage_learner::{Leader, Lineages, Records};
-use vintage_store::Weights;
+use vintage_learner::{Leader, Lineages};
+use vintage_store::{Records, Weights};
 
 use crate::{
     Error, Result,

@@ -6,8 +6,8 @@ use vintage_settings::SourceKind;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, PolicyVersion, Sha256};
-use vintage_learner::{Extent, Recording, Records, Source, replay};
-use vintage_store::{Store, Weights};
+use vintage_learner::{Extent, Recording, Source, replay};
+use vintage_store::{Records, Store, Weights};
 
 use crate::{
     Error, Result,

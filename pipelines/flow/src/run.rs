@@ -8,11 +8,12 @@ use vintage_settings::{RunConfig, SourceKind};
 
 use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
+use vintage_audit::tally;
+use vintage_rollout::read_journals;
 
 use self::roles::Roles;
 use crate::{
     Error, Result,
-    audit::tally,
     base::ensure_version_zero,
     broker::Log,
     event::{Events, RunEvent},
@@ -151,7 +152,8 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
         ))
     })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
-    let tally = tally(&reader, &folder.journals(), &records).await?;
+    let journals = read_journals(&folder.journals())?;
+    let tally = tally(&reader, &journals, &records).await?;
     let totals = Totals::read(folder.store(), &records, config, version).await?;
     Ok(totals.summary(&Parts {
         version,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use vintage_settings::Start;
+use vintage_store::Records;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
@@ -9,10 +10,9 @@ use vintage_control::{
     CONTROL_FORMAT, Incarnation, LearnerStart, Name, Offset, Partition, PartitionResume,
     PartitionStart, PolicyVersion,
 };
-use vintage_learner::Records;
 use vintage_trajectory::Headers;
 
-use crate::{Error, Result, broker::Log, handoff::held, through::next};
+use crate::{Error, Result, broker::Log, handoff::held};
 
 /// What a learner may begin in.
 pub(crate) struct Places<'a> {
@@ -246,7 +246,7 @@ async fn sampled_by(
 ) -> Result<Option<Offset>> {
     let only = |at: Partition, low, _| (at == partition).then_some(low);
     let mut records = bus.snapshot("learner-start", topic, only).await?;
-    while let Some(record) = next(&mut records).await? {
+    while let Some(record) = records.next_soon().await? {
         let pairs = record.headers.iter();
         let pairs = pairs.map(|header| (header.key.as_str(), header.value.as_deref()));
         if Headers::parse(pairs).is_ok_and(|headers| headers.max_policy_version >= version) {

@@ -5,10 +5,12 @@ use vintage_settings::RunConfig;
 
 use serde::{Deserialize, Serialize};
 use vintage_control::{EvaluationResult, PolicyVersion, Sha256, UpdateResult};
-use vintage_learner::{Records, evaluation_path};
-use vintage_store::Store;
+use vintage_store::evaluation_path;
+use vintage_store::{Records, Store};
 
-use crate::{Result, audit::Tally, health::Health};
+use vintage_audit::Tally;
+
+use crate::{Result, health::Health};
 
 /// The one object `vintage run --output json` prints; also `summary.json` of the folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

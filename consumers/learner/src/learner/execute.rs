@@ -129,7 +129,7 @@ impl Learner {
         let mirrors = mirrors.map(|refused| self.outlet.mirror_rejection(plan, refused));
         // One wait for the disk and the log together: neither needs the other.
         tokio::try_join!(
-            self.records.write_result(&result),
+            async { Ok(self.records.write_result(&result).await?) },
             self.outlet.mirror_result(&result),
             futures::future::try_join_all(mirrors),
         )?;

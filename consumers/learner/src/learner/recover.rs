@@ -90,7 +90,7 @@ impl Learner {
             taken,
             writer: self.writer.clone(),
         };
-        self.records.write_deviation(&deviation).await
+        Ok(self.records.write_deviation(&deviation).await?)
     }
 
     /// Reads a recorded log up to where the life before had read it. From there on the same

@@ -19,12 +19,12 @@ use vintage_control::{
 };
 use vintage_model::{ModelConfig, ParamSet};
 use vintage_settings::{Device, LearnerConfig, SourceKind};
-use vintage_store::{Store, Weights};
+use vintage_store::{Records, Store, Weights};
 use vintage_trajectory::{BadClass, BadRecord, Identity, PolicySpan};
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Durability, DurableLog, Error, Incoming, Inputs, Outlet, Records, Result, Settings, Source,
+    Durability, DurableLog, Error, Incoming, Inputs, Outlet, Result, Settings, Source,
     intake::fixture,
 };
 

@@ -215,7 +215,7 @@ pub(crate) struct AuditArgs {
     /// What became of this group: PRODUCER/NUMBER, its id of 32 hexadecimal digits, or one of its
     /// records as INCARNATION/PARTITION/OFFSET.
     #[arg(long, value_name = "ROLLOUT")]
-    pub(crate) rollout: Option<vintage_flow::audit::Rollout>,
+    pub(crate) rollout: Option<vintage_audit::Rollout>,
     /// Leave the broker alone: journals, archive and records only.
     #[arg(long)]
     pub(crate) offline: bool,

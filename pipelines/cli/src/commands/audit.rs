@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use vintage_audit::{Account, Answer, Audit, Counts, Question};
 use vintage_control::PolicyVersion;
-use vintage_flow::audit::{Account, Answer, Audit, Counts, Question, Scope, audit as run};
+use vintage_flow::audit::{Scope, audit as run};
 
 use super::{Context, topics::resolve};
 use crate::{

@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde::Serialize;
 use vintage_control::{Name, Plan, PolicyVersion, Sha256, UpdateResult};
-use vintage_learner::Records;
-use vintage_store::Store;
+use vintage_store::{Records, Store};
 
 use super::{
     chart::{Unit, number},

@@ -7,7 +7,7 @@ use vintage_bus::{Bus, Outgoing, Record};
 use vintage_control::{Offset, Partition, RecordId};
 
 use super::copy::Copier;
-use crate::{Error, Result, inputs::PATIENCE, through::next};
+use crate::{Error, Result, inputs::PATIENCE};
 
 /// How often a topic may be found longer than a moment before: the last requests of a process that
 /// was killed may still be in the broker's queue.
@@ -77,7 +77,7 @@ async fn last_records(
     let from = |partition, _, _| start.get(&partition).copied();
     let mut reading = bus.snapshot("replay-tail", to, from).await?;
     let mut records: Vec<Record> = Vec::with_capacity(start.len());
-    while let Some(record) = next(&mut reading).await? {
+    while let Some(record) = reading.next_soon().await? {
         // Another process may append meanwhile: that is seen afterwards.
         if start.get(&record.partition) == Some(&record.offset) {
             records.push(record);

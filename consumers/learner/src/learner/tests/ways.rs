@@ -7,12 +7,12 @@ use std::{
 
 use vintage_control::{Deviation, Plan, PolicyVersion};
 use vintage_settings::Device;
-use vintage_store::{Store, Weights};
+use vintage_store::{Records, Store, Weights};
 
 use super::{
     Logs, Recorded, STEPS, begin, killed_at_every, life, live, log, lora, outcome, run_in,
 };
-use crate::{Error, Extent, Incoming, Recording, Records, Replayed, intake::fixture, replay};
+use crate::{Error, Extent, Incoming, Recording, Replayed, intake::fixture, replay};
 
 /// A blended archive is read on from where the plans have used it up: a share of every update for
 /// as long as it lasts, whatever was killed.

@@ -14,7 +14,7 @@ use super::{
     ledger::{Fate, Ledger},
     records::Listing,
 };
-use crate::Result;
+use crate::error::Result;
 
 /// What may be asked.
 #[derive(Debug, Clone)]

@@ -1,31 +1,28 @@
 //! Journals, archive and log, told to the books.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use vintage_archive::{ArchiveFile, Reader};
 use vintage_bus::Bus;
-use vintage_control::{Incarnation, Offset};
-use vintage_learner::source;
-use vintage_rollout::read_journals;
-use vintage_trajectory::content_sha256;
+use vintage_control::{Incarnation, NumberSet, Offset, RecordId};
+use vintage_trajectory::{content_sha256, read_record};
 
 use super::{
     books::{Books, Place, Told},
     findings::Findings,
 };
-use crate::{Result, through::through};
+use crate::error::Result;
 
 /// What the log acknowledged, by the producers' own word.
-pub(super) fn journals(folder: &Path, books: &mut Books) -> Result<()> {
-    for (producer, numbers) in read_journals(folder)? {
-        books.journal(&producer);
+pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, books: &mut Books) {
+    for (producer, numbers) in journals {
+        books.journal(producer);
         for (first, last) in numbers.runs() {
             for number in first..=last {
-                books.acknowledge(&producer, number);
+                books.acknowledge(producer, number);
             }
         }
     }
-    Ok(())
 }
 
 /// Every file of every life, whatever its neighbours are like; tells the last life.
@@ -147,17 +144,23 @@ pub(super) async fn topic(
     books: &mut Books,
     findings: &mut Findings,
 ) -> Result<()> {
-    let told = through(bus, topic, "audit", |record| {
-        let read = source::read(life, record);
-        let (identity, rows) = match &read.message {
+    let told = bus.read_whole(topic, "audit", |record| {
+        let headers = record.headers.iter();
+        let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
+        let read = read_record(headers, record.payload.as_deref());
+        let (identity, rows) = match &read {
             Ok((headers, rows)) => (headers.into(), Some(rows)),
             Err(bad) => (bad.identity.clone(), None),
         };
         let told = Told {
-            record: read.record,
+            record: RecordId {
+                incarnation: life,
+                partition: record.partition,
+                offset: record.offset,
+            },
             identity,
             rows: rows.map(|rows| rows.len() as u32),
-            crc32c: record.payload.as_ref().map(|_| read.crc32c),
+            crc32c: record.payload.as_deref().map(crc32c::crc32c),
             content: rows.filter(|_| deep).map(|rows| content_sha256([rows])),
         };
         books.found_live(&told, findings);

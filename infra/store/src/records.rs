@@ -1,15 +1,30 @@
-//! Where a learner's records lie in the run's store.
+//! Records of a learner in the run's store: plans, results, checkpoints, evaluations.
 
 use bytes::Bytes;
 use vintage_control::{
     CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion,
     Sha256, UpdateResult,
 };
-use vintage_store::{Created, Store, Weights, sha256};
 
-use crate::{AdamW, Error, Result, trainer::Saved};
+use crate::{
+    error::{Error, Result},
+    sha256,
+    store::{Created, Store},
+    weights::Weights,
+};
 
-/// The records of one learner.
+/// Committed state of training beside the weights.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Offsets, counts and digests.
+    pub manifest: CheckpointManifest,
+    /// Moments of the optimizer, a safetensors file.
+    pub moments: Bytes,
+    /// `adapter_model.safetensors`, where adapters are trained and any update was done.
+    pub adapter: Option<Bytes>,
+}
+
+/// Records of one learner.
 #[derive(Clone)]
 pub struct Records {
     store: Store,
@@ -117,10 +132,7 @@ impl Records {
         let path = format!("starts/{}.json", self.learner);
         match self.store.create_json(&path, start).await? {
             Created::New => Ok(start.clone()),
-            Created::Exists => self
-                .start()
-                .await?
-                .ok_or_else(|| Error::Record(format!("{path} vanished while it was read"))),
+            Created::Exists => self.start().await?.ok_or(Error::Vanished { path }),
         }
     }
 
@@ -159,10 +171,7 @@ impl Records {
 
     /// The newest committed checkpoint whose weights are there. One without is passed over: the
     /// plans since the one before it lead to the same version.
-    pub async fn newest_checkpoint(
-        &self,
-        weights: &Weights,
-    ) -> Result<Option<(CheckpointManifest, Saved)>> {
+    pub async fn newest_checkpoint(&self, weights: &Weights) -> Result<Option<Checkpoint>> {
         for version in self.checkpoints().await?.into_iter().rev() {
             let folder = self.checkpoint_folder(version);
             let Some(manifest) = self.checkpoint(version).await? else {
@@ -174,12 +183,11 @@ impl Records {
                 );
                 continue;
             }
-            let saved = Saved {
-                version,
-                optimizer: self.moments(&folder, &manifest).await?,
+            return Ok(Some(Checkpoint {
+                moments: self.moments(&folder, &manifest).await?,
                 adapter: self.adapter(&folder, &manifest).await?,
-            };
-            return Ok(Some((manifest, saved)));
+                manifest,
+            }));
         }
         Ok(None)
     }
@@ -193,7 +201,7 @@ impl Records {
             .await?)
     }
 
-    async fn moments(&self, folder: &str, manifest: &CheckpointManifest) -> Result<AdamW> {
+    async fn moments(&self, folder: &str, manifest: &CheckpointManifest) -> Result<Bytes> {
         let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
         let mut bytes = self.store.get(&file).await?;
         if bytes.is_none() {
@@ -201,8 +209,7 @@ impl Records {
             let file = format!("{folder}/optimizer.safetensors");
             bytes = self.store.get(&file).await?;
         }
-        let bytes = intact(folder, &file, bytes, manifest.optimizer_sha256)?;
-        AdamW::from_safetensors(manifest.optimizer_steps, &bytes)
+        intact(folder, &file, bytes, manifest.optimizer_sha256)
     }
 
     async fn adapter(&self, folder: &str, manifest: &CheckpointManifest) -> Result<Option<Bytes>> {
@@ -285,21 +292,19 @@ impl Records {
 const MANIFEST: &str = "/manifest.json";
 
 /// What PEFT calls the tensors of an adapter.
-pub(crate) const ADAPTER_FILE: &str = "adapter_model.safetensors";
+const ADAPTER_FILE: &str = "adapter_model.safetensors";
 
-/// The bytes of a file of a checkpoint, which must have this digest.
+/// Returns the bytes of a checkpoint's file, which must have this digest.
 fn intact(folder: &str, file: &str, bytes: Option<Bytes>, digest: Sha256) -> Result<Bytes> {
-    let bytes = bytes.ok_or_else(|| {
-        Error::Record(format!(
-            "checkpoint {folder} has no {file}: restore it, or remove the folder to go on from \
-             the one before"
-        ))
-    })?;
+    let damaged = |reason| Error::Checkpoint {
+        folder: folder.to_owned(),
+        reason,
+    };
+    let bytes = bytes.ok_or_else(|| damaged(format!("it has no {file}")))?;
     let found = sha256(&bytes);
     if found != digest {
-        return Err(Error::Record(format!(
-            "{file} has SHA-256 {found}, its manifest says {digest}: restore it, or remove \
-             {folder} to go on from the checkpoint before"
+        return Err(damaged(format!(
+            "{file} has SHA-256 {found}, its manifest says {digest}"
         )));
     }
     Ok(bytes)

@@ -6,7 +6,7 @@ use vintage_control::{
 };
 
 use super::{Fate, Ledger};
-use crate::audit::{
+use crate::{
     books::{Look, Record},
     findings::Findings,
 };

@@ -1,10 +1,10 @@
 //! The books of a run's own folder, for its summary.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use vintage_store::Records;
 
 use vintage_archive::Reader;
-use vintage_control::PolicyVersion;
-use vintage_learner::Records;
+use vintage_control::{NumberSet, PolicyVersion};
 
 use super::{
     books::Books,
@@ -13,22 +13,26 @@ use super::{
     ledger::{Ledger, Lost},
     read,
 };
-use crate::Result;
+use crate::error::Result;
 
 /// What archive, journals and plans of one learner come to.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Its account.
-    pub(crate) account: Account,
+    pub account: Account,
     /// Trajectory rows in the archive.
-    pub(crate) archived_rows: u64,
+    pub archived_rows: u64,
 }
 
 /// Counts a run's groups. Damage is the audit's to tell: here it shows as an identity that fails.
-pub(crate) async fn tally(reader: &Reader, journals: &Path, records: &Records) -> Result<Tally> {
+pub async fn tally(
+    reader: &Reader,
+    journals: &BTreeMap<String, NumberSet>,
+    records: &Records,
+) -> Result<Tally> {
     let mut unheard = Findings::default();
     let mut books = Books::default();
-    read::journals(journals, &mut books)?;
+    read::journals(journals, &mut books);
     read::archive(reader, false, &mut books, &mut unheard).await?;
     books.close(&mut unheard);
     let mut ledger = Ledger::new(&books, "");

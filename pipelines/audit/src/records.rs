@@ -9,7 +9,7 @@ use vintage_control::{
 use vintage_store::{Store, Weights};
 
 use super::{findings::Findings, ledger::Ledger};
-use crate::Result;
+use crate::error::Result;
 
 /// The records a learner had left when the audit looked.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use vintage_control::{CheckpointManifest, Offset, PolicyVersion, ProducerWindow, RecordId};
 
 use super::{Fate, Ledger};
-use crate::audit::{
+use crate::{
     books::{Look, Place},
     findings::Findings,
 };

@@ -1,27 +1,16 @@
-use vintage_control::{CONTROL_FORMAT, Plan, PolicyVersion, Sha256, Training};
-use vintage_store::Store;
+use vintage_control::{Plan, PolicyVersion};
 
 use super::Records;
-use crate::{Error, fingerprint, intake::fixture};
+use crate::{Error, Store};
 
 fn plan(writer: &str) -> Plan {
+    let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
+    let plan: Plan = serde_json::from_str(golden).unwrap();
     Plan {
-        format: CONTROL_FORMAT.to_owned(),
         learner: "lead".parse().unwrap(),
         writer: writer.to_owned(),
-        policy: "lead".parse().unwrap(),
         version: PolicyVersion(7),
-        weights_sha256: Sha256([0; 32]),
-        seed: 0,
-        groups: Vec::new(),
-        micro_batches: Vec::new(),
-        rejections: Vec::new(),
-        algorithm: fixture::settings().algorithm,
-        optimizer: fixture::settings().learner.optimizer,
-        training: Training::default(),
-        fingerprint: fingerprint::current(),
-        follows: None,
-        known: Vec::new(),
+        ..plan
     }
 }
 

@@ -1,7 +1,7 @@
 //! The account of a learner, once all its plans are told.
 
 use super::{Fate, Ledger};
-use crate::audit::{books::Holes, counts::Account, findings::Findings};
+use crate::{books::Holes, counts::Account, findings::Findings};
 
 /// Why an acknowledged group that nothing holds is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,7 +79,7 @@ pub(super) fn plan(
     trained: &[(u64, &[i64])],
     rejected: &[(Option<u64>, i64, RejectReason)],
 ) -> Plan {
-    let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
+    let golden = include_str!("../../../schemas/control/tests/golden/plan.json");
     let mut plan: Plan = serde_json::from_str(golden).unwrap();
     plan.version = PolicyVersion(version);
     plan.weights_sha256 = weights(version);
@@ -111,7 +111,7 @@ pub(super) fn plan(
 }
 
 pub(super) fn result(plan: &Plan) -> UpdateResult {
-    let golden = include_str!("../../../../schemas/control/tests/golden/update_result.json");
+    let golden = include_str!("../../../schemas/control/tests/golden/update_result.json");
     let mut result: UpdateResult = serde_json::from_str(golden).unwrap();
     result.version = plan.version;
     result.weights_sha256 = weights(plan.version.0 + 1);
@@ -150,7 +150,7 @@ pub(super) fn clean() -> Case {
             ],
         ),
     ];
-    let golden = include_str!("../../../../schemas/control/tests/golden/checkpoint_manifest.json");
+    let golden = include_str!("../../../schemas/control/tests/golden/checkpoint_manifest.json");
     let mut checkpoint: CheckpointManifest = serde_json::from_str(golden).unwrap();
     checkpoint.version = PolicyVersion(2);
     checkpoint.weights_sha256 = weights(2);

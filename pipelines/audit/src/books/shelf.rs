@@ -5,7 +5,7 @@ use std::ops::Range;
 use vintage_control::{Offset, Sha256};
 
 use super::Place;
-use crate::audit::findings::Findings;
+use crate::findings::Findings;
 
 /// A record without its tokens.
 #[derive(Debug, Clone)]

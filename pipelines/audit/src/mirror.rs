@@ -4,7 +4,7 @@ use vintage_bus::{Bus, Record};
 use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
 
 use super::{findings::Findings, ledger::Ledger, records::Listing};
-use crate::{Result, through::through};
+use crate::error::Result;
 
 /// Announcements, and the mirrors of results and rejections.
 #[derive(Debug, Default)]
@@ -19,15 +19,15 @@ impl Mirrors {
     /// Reads the three topics. What else is on them is not a learner's word, and passed over.
     pub(super) async fn read(bus: &Bus, topics: &Topics) -> Result<Self> {
         let mut read = Self::default();
-        through(bus, &topics.policies(), "audit-policies", |record| {
+        bus.read_whole(&topics.policies(), "audit-policies", |record| {
             read.announced.extend(parse(record));
         })
         .await?;
-        through(bus, &topics.steps(), "audit-steps", |record| {
+        bus.read_whole(&topics.steps(), "audit-steps", |record| {
             read.updated.extend(parse(record));
         })
         .await?;
-        through(bus, &topics.rejects(), "audit-rejects", |record| {
+        bus.read_whole(&topics.rejects(), "audit-rejects", |record| {
             let learner = record.headers.iter().find(|header| header.key == "learner");
             let learner = learner.and_then(|header| header.value.as_deref());
             if let (Some(learner), Some(rejection)) = (learner, parse(record)) {

@@ -1,0 +1,264 @@
+//! `vintage audit`: what producers, log, archive and learners recorded, held against one another.
+//!
+//! Nobody is believed: each side is counted from its own record, and what they agree on is the
+//! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
+//! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
+//! names of plans and what follows from them, then journals, then archive and log.
+
+mod books;
+mod counts;
+mod error;
+mod findings;
+mod ledger;
+mod mirror;
+mod question;
+mod read;
+mod records;
+mod tally;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use vintage_archive::Reader;
+use vintage_bus::Bus;
+use vintage_control::{Incarnation, Name, NumberSet, PolicyVersion, Topics};
+use vintage_store::Store;
+
+use self::{
+    books::Books,
+    findings::Findings,
+    ledger::{Ledger, Lost},
+    mirror::Mirrors,
+    records::{Listing, Listings},
+};
+pub use self::{
+    counts::{Account, Counts},
+    error::{Error, Result},
+    question::{Answer, BadRollout, Question, Rollout},
+    tally::{Tally, tally},
+};
+
+/// Subject of an audit, and how closely it looks.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Topics of the run.
+    pub topics: Topics,
+    /// The run's own learner, whose answers come first.
+    pub lead: Name,
+    /// The only learner audited; `None` = every learner.
+    pub learner: Option<Name>,
+    /// The log died with its process and may have taken acknowledged groups along.
+    pub volatile_log: bool,
+    /// The log was left alone although the run has one.
+    pub offline: bool,
+    /// Reads every byte of the archive and compares each group's content with its plan, and all
+    /// published weights with their manifests.
+    pub deep: bool,
+    /// Question about one update or one rollout.
+    pub question: Option<Question>,
+}
+
+/// Function that reads the journals of all producers: acknowledged numbers by `producer` header.
+pub type ReadJournals = dyn Fn() -> Result<BTreeMap<String, NumberSet>, Box<dyn std::error::Error + Send + Sync>>
+    + Sync;
+
+/// Records of a run, each in the place where it is kept.
+pub struct Places<'a> {
+    /// Plans, results, checkpoints, weights.
+    pub store: &'a Store,
+    /// Archive of the rollouts topic.
+    pub reader: &'a Reader,
+    /// Journals of the producers, if they are at hand.
+    pub journals: Option<&'a ReadJournals>,
+    /// Broker, unless the log is left alone.
+    pub bus: Option<&'a Bus>,
+    /// Updates that the run's summary counts, and the name of its file.
+    pub summarized: Option<(u64, &'a str)>,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    /// Whether every identity holds and nothing is amiss.
+    pub holds: bool,
+    /// By learner; `none` while no learner has left a plan.
+    pub learners: BTreeMap<String, Account>,
+    /// Every breach.
+    pub findings: Vec<String>,
+    /// What is worth knowing and breaks nothing.
+    pub notes: Vec<String>,
+    /// What was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+/// Whose account is told while there is no learner.
+const NOBODY: &str = "none";
+
+/// Reads everything and counts it.
+///
+/// # Errors
+/// [`Error::Unknown`] and [`Error::Nothing`] where there is nothing to answer from; what is
+/// damaged is a finding, not an error.
+pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
+    let mut findings = Findings::default();
+    let topics = &scope.topics;
+    let mirrors = match places.bus {
+        Some(bus) => Mirrors::read(bus, topics).await?,
+        None => Mirrors::default(),
+    };
+    let mut listings = Listings::read(places.store, scope.learner.as_ref()).await?;
+    if let (Some(name), true) = (&scope.learner, listings.learners.is_empty()) {
+        return Err(Error::Unknown(format!(
+            "--learner {name}: no such learner left a record here; there are records of {}",
+            names(&listings.everybody)
+        )));
+    }
+    // Whoever asks of a run asks of its lead first.
+    let lead = &scope.lead;
+    listings
+        .learners
+        .sort_by_key(|listing| listing.name != *lead);
+    let mut books = Books::default();
+    if let Some(journals) = places.journals {
+        read::journals(&journals().map_err(Error::Journals)?, &mut books);
+    }
+    let last = read::archive(places.reader, scope.deep, &mut books, &mut findings).await?;
+    if let Some(bus) = places.bus {
+        let life = last.unwrap_or(Incarnation(0));
+        let topic = topics.rollouts();
+        read::topic(bus, &topic, life, scope.deep, &mut books, &mut findings).await?;
+    }
+    books.close(&mut findings);
+    let lost = if scope.volatile_log {
+        Lost::WithItsLog
+    } else {
+        Lost::Never
+    };
+    let mut learners = BTreeMap::new();
+    let mut answers = Vec::new();
+    let mut trained = BTreeMap::new();
+    for listing in &listings.learners {
+        let mut ledger = Ledger::new(&books, listing.name.as_str());
+        listing
+            .tell(places.store, &mut ledger, &mut findings)
+            .await?;
+        mirrors.compare(listing, &ledger, &mut findings);
+        if let Some(lineage) = ledger.lineage() {
+            trained.insert(lineage.to_owned(), listing);
+        }
+        let account = ledger.close(lost, &mut findings);
+        if let Some(question) = &scope.question {
+            let name = listing.name.as_str();
+            let asked = question.ask(places.store, name, Some(listing), &books, &ledger);
+            answers.extend(asked.await?);
+        }
+        learners.insert(listing.name.to_string(), account);
+    }
+    if scope.deep {
+        records::weights(places.store, &mut findings).await?;
+    }
+    listings.made_by_plans(&trained, scope.learner.is_none(), &mut findings);
+    if let Some((updates, file)) = places.summarized
+        && scope.learner.as_ref().is_none_or(|only| only == lead)
+    {
+        hold_summary(updates, file, lead, &listings.learners, &mut findings);
+    }
+    if let (Some(Question::Update(update)), true) = (&scope.question, answers.is_empty()) {
+        known(*update, &listings.learners)?;
+    }
+    if places.bus.is_none() && scope.offline {
+        findings.note("offline", || {
+            "the log was left alone: groups that it holds and the archive does not are not \
+             accounted for"
+                .to_owned()
+        });
+    }
+    if listings.learners.is_empty() {
+        if books.groups().is_empty() && listings.tell_nothing() {
+            return Err(nothing(places));
+        }
+        let mut nobody = Ledger::new(&books, NOBODY);
+        if let Some(question) = &scope.question {
+            let asked = question.ask(places.store, NOBODY, None, &books, &nobody);
+            answers.extend(asked.await?);
+        }
+        learners.insert(NOBODY.to_owned(), nobody.close(lost, &mut findings));
+        findings.note("no learner", || {
+            "no learner has left a plan here: groups can only be in flight".to_owned()
+        });
+    }
+    let (breaches, notes) = findings.told();
+    Ok(Audit {
+        holds: breaches.is_empty(),
+        learners,
+        findings: breaches,
+        notes,
+        answers,
+    })
+}
+
+/// What was asked about is there, or the user is told what is.
+fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
+    if learners.iter().any(|listing| update.0 < listing.end()) {
+        return Ok(()); // its plan is missing, which is a breach
+    }
+    let ranges = learners.iter().map(|listing| match listing.end() {
+        0 => format!("{} has none", listing.name),
+        end => format!("{} has 0 to {}", listing.name, end - 1),
+    });
+    let mut ranges: Vec<_> = ranges.collect();
+    if ranges.is_empty() {
+        ranges.push("no learner has left a plan here".to_owned());
+    }
+    Err(Error::Unknown(format!(
+        "--update {update}: there is no such update; updates are numbered from 0: {}",
+        ranges.join(", ")
+    )))
+}
+
+/// The run's summary counts updates of its lead; each has a plan.
+fn hold_summary(
+    updates: u64,
+    file: &str,
+    lead: &Name,
+    learners: &[Listing],
+    findings: &mut Findings,
+) {
+    let listing = learners.iter().find(|listing| listing.name == *lead);
+    let end = listing.map_or(0, Listing::end);
+    if end < updates {
+        findings.breach("updates without a plan", || {
+            format!("{file} counts {updates} updates of {lead}, and there are records of {end}")
+        });
+    }
+}
+
+/// Neither a group nor a plan was found: there is nothing whose books could hold.
+fn nothing(places: &Places<'_>) -> Error {
+    let sources = match places.bus {
+        Some(_) => "no journal, no archive and no log",
+        None => "no journal and no archive",
+    };
+    Error::Nothing(format!(
+        "there is nothing to audit: {sources} has a group of {}, and no learner left a record; name \
+         the folder of a run that has begun to produce, or its store and broker",
+        places.reader.topic()
+    ))
+}
+
+/// Names for a message.
+fn names(names: &[Name]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod asked;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
