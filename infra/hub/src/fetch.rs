@@ -12,6 +12,7 @@ use std::{
 use reqwest::{Client, Response, StatusCode, header::RANGE};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
+use vintage_human::size;
 
 use self::partial::Partial;
 use crate::{
@@ -434,14 +435,5 @@ fn io(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Er
         attempted,
         path,
         source,
-    }
-}
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    if bytes < 1 << 30 {
-        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-    } else {
-        format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
     }
 }

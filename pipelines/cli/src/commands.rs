@@ -31,17 +31,14 @@ use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::JoinHandle,
 };
-use vintage_flow::{
-    RunEvent,
-    progress::{Display, Screen, watch},
-    transport::Load,
-};
+use vintage_flow::{RunEvent, transport::Load};
 use vintage_learner::CaseWeigher;
 
 use crate::{
     args::{BenchCommand, Variant, Verb, WeighArgs},
     exit::{Outcome, Usage},
     output::{Output, writer},
+    progress::{Display, Screen, watch},
     signals::Signals,
 };
 

@@ -6,6 +6,7 @@ mod commands;
 mod exit;
 mod limits;
 mod output;
+mod progress;
 mod shown;
 mod signals;
 

@@ -155,19 +155,6 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     line(head.to_vec()) + &rows.collect::<String>()
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// `768 B`, `1.5 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
@@ -234,7 +221,7 @@ mod tests {
     fn sizes_and_counts_read_well() {
         assert_eq!(bytes(768), "768 B");
         assert_eq!(bytes(3 << 19), "1.5 MiB");
-        assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(grouped(12), "12");
+        assert_eq!(vintage_human::grouped(1_234_567), "1,234,567");
+        assert_eq!(vintage_human::grouped(12), "12");
     }
 }

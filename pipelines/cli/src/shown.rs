@@ -2,8 +2,8 @@
 
 use std::{env, io::IsTerminal as _, sync::Arc};
 
+use crate::progress::{Display, Screen};
 use anyhow::Result;
-use vintage_flow::progress::{Display, Screen};
 use vintage_telemetry::LogOptions;
 
 use crate::{

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
+use crate::progress::Screen;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use vintage_flow::progress::Screen;
 
 use crate::exit::Signal;
 

@@ -11,6 +11,7 @@ use vintage_settings::{Device, RunConfig};
 
 use serde::Serialize;
 use vintage_bus::TopicTable;
+use vintage_human::size;
 use vintage_model::gpu;
 use vintage_rollout::{MissingScript, PromptSet};
 use vintage_store::Store;
@@ -18,7 +19,7 @@ use vintage_store::Store;
 use crate::{
     folder::store_of,
     inputs::{Predicted, predict},
-    memory::{ADVICE, Prediction, size},
+    memory::{ADVICE, Prediction},
 };
 
 /// What one check found.

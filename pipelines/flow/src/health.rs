@@ -270,7 +270,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::tests::result;
+    use crate::fixture::result;
     use vintage_config::Layers;
 
     fn health(set: &[&str]) -> Health {

@@ -5,6 +5,8 @@ use vintage_learner::{Amount, Memory};
 use vintage_model::{BatchShape, GenerationShape, ModelConfig};
 use vintage_settings::RunConfig;
 
+use vintage_human::size;
+
 use crate::{Error, Result};
 
 /// Lengths of a set of prompts, in tokens.
@@ -148,15 +150,6 @@ fn machine() -> Option<u64> {
         .into_iter()
         .filter_map(|path| read(path)?.trim().parse().ok());
     limits.chain(total).min()
-}
-
-/// Bytes for people.
-pub fn size(bytes: u64) -> String {
-    if bytes < 1 << 30 {
-        format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-    } else {
-        format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30))
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `vintage audit`
 
 use std::fmt::Write as _;
+use vintage_human::grouped;
 
 use anyhow::Result;
 use vintage_audit::{Account, Answer, Audit, Counts, Question};
@@ -11,7 +12,7 @@ use super::{Context, topics::resolve};
 use crate::{
     args::AuditArgs,
     exit::Outcome,
-    output::{columns, grouped, table},
+    output::{columns, table},
 };
 
 /// `vintage audit [DIR]`

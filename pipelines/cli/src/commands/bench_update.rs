@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use vintage_control::{Precision, Training};
+use vintage_human::grouped;
 use vintage_learner::{BenchShape, ModelConfig, Updates, bench_updates};
 use vintage_settings::Device;
 
@@ -11,7 +12,7 @@ use super::Context;
 use crate::{
     args::UpdateBenchArgs,
     exit::Usage,
-    output::{bytes, grouped, table},
+    output::{bytes, table},
 };
 
 /// The default shape, as large as two cores update in a second.

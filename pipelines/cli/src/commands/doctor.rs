@@ -1,10 +1,8 @@
 use std::fmt::Write as _;
+use vintage_human::size;
 
 use anyhow::Result;
-use vintage_flow::{
-    doctor::{Check, Verdict, examine},
-    memory::size,
-};
+use vintage_flow::doctor::{Check, Verdict, examine};
 
 use super::Context;
 use crate::{args::DoctorArgs, exit::Outcome};

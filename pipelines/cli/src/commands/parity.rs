@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use vintage_human::grouped;
 
 use anyhow::{Context as _, Result};
 use tokio::task::spawn_blocking;
@@ -8,7 +9,7 @@ use super::Context;
 use crate::{
     args::ParityArgs,
     exit::{Outcome, Usage},
-    output::{grouped, table},
+    output::table,
 };
 
 /// `vintage parity DIR`

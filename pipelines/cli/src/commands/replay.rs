@@ -3,12 +3,13 @@ use vintage_flow::{
     ReplaySummary, replay_exact,
     republish::{Amount, Republication, Republished, republish},
 };
+use vintage_human::grouped;
 
 use super::{Context, topics::resolve};
 use crate::{
     args::ReplayArgs,
     exit::Outcome,
-    output::{bytes, columns, grouped},
+    output::{bytes, columns},
 };
 
 /// `vintage replay …`

@@ -5,7 +5,7 @@ use crate::{args::ReportArgs, exit::Outcome, output::bytes};
 
 /// `vintage report DIR`
 pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<Outcome> {
-    let report = vintage_flow::report::write(&args.folder).await?;
+    let report = vintage_flow::write_report(&args.folder).await?;
     context.output.print(&report, |report| {
         let missing = match &report.missing[..] {
             [] => String::new(),

@@ -1,15 +1,11 @@
 use std::path::{Path, PathBuf};
+use vintage_human::grouped;
 
 use anyhow::{Context as _, Result};
-use vintage_flow::{Summary, report};
+use vintage_flow::{Summary, write_report};
 
 use super::Context;
-use crate::{
-    allocator,
-    args::RunArgs,
-    exit::Outcome,
-    output::{columns, grouped},
-};
+use crate::{allocator, args::RunArgs, exit::Outcome, output::columns};
 
 /// `vintage run`
 pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
@@ -36,7 +32,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     drop(events);
     shown.await?;
     let summary = summary?;
-    report::write(&out)
+    write_report(&out)
         .await
         .context("the run is done, but its report could not be written")?;
     context

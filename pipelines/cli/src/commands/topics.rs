@@ -1,4 +1,5 @@
 use std::{collections::BTreeMap, path::Path};
+use vintage_human::grouped;
 use vintage_settings::RunConfig;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use super::Context;
 use crate::{
     args::{ConfigArgs, TopicsCommand},
     exit::{Outcome, Usage},
-    output::{grouped, print_text, table},
+    output::{print_text, table},
 };
 
 /// `vintage topics …`

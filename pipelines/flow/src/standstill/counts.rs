@@ -10,7 +10,7 @@ use crate::health::Idle;
 
 /// `7 s`, `3 min 05 s`, `2 h 10 min`.
 pub(super) fn spelled(time: Duration) -> String {
-    crate::progress::duration(time.as_secs_f64())
+    vintage_human::duration(time.as_secs_f64())
 }
 
 /// `other_policy 3, malformed 1`

@@ -8,7 +8,7 @@ use vintage_control::{PolicyVersion, UpdateResult};
 use vintage_learner::Waiting;
 
 use super::*;
-use crate::progress::tests::result;
+use crate::fixture::result;
 
 const STEPS: u64 = 400;
 

@@ -4,6 +4,7 @@ use std::{
     io::Write as _,
     path::{Component, Path, PathBuf},
 };
+use vintage_human::grouped;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -16,7 +17,7 @@ use super::{Context, LIMIT, check_place, message::Message, wanted};
 use crate::{
     args::InspectArgs,
     exit::{Outcome, Usage},
-    output::{bytes, grouped, is_closed, print_text, table, writer},
+    output::{bytes, is_closed, print_text, table, writer},
 };
 
 /// Where to look, and for what.

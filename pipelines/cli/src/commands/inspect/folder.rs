@@ -1,6 +1,7 @@
 //! A run's folder, in a few lines.
 
 use std::path::Path;
+use vintage_human::grouped;
 use vintage_settings::RunConfig;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use vintage_flow::{followers, open_store};
 use vintage_store::{Store, Weights};
 
 use super::Context;
-use crate::output::{bytes, columns, grouped};
+use crate::output::{bytes, columns};
 
 /// What a run holds.
 #[derive(Debug, Default, Serialize)]

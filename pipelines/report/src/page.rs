@@ -4,19 +4,20 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{
+use crate::error::Result;
+use crate::{
     chart::number,
     compare,
     figures::{Age, Figure, figures},
-    html::{Escaped, grouped},
+    html::Escaped,
     record::RunRecord,
 };
-use crate::Result;
+use vintage_human::grouped;
 
 const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
-pub(super) fn render(record: &RunRecord) -> Result<String> {
+pub(crate) fn render(record: &RunRecord) -> Result<String> {
     let mut page = String::with_capacity(256 << 10);
     let name = Escaped(&record.name);
     let _ = write!(

@@ -11,9 +11,9 @@ use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
 use self::pace::Pace;
-pub(crate) use self::pace::duration;
-pub use self::screen::Screen;
-use crate::event::RunEvent;
+pub(crate) use self::screen::Screen;
+use vintage_flow::RunEvent;
+use vintage_human::duration;
 
 /// Plain lines come at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Display {
+pub(crate) enum Display {
     /// Live bars; standard error is a terminal.
     Bars,
     /// A line every two seconds.
@@ -32,7 +32,7 @@ pub enum Display {
 }
 
 /// Shows the events of a run of `steps` updates until the last sender is gone.
-pub async fn watch(
+pub(crate) async fn watch(
     mut events: UnboundedReceiver<RunEvent>,
     display: Display,
     screen: Screen,

@@ -4,7 +4,7 @@ use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, U
 
 use super::*;
 
-pub(crate) fn result(version: u64) -> UpdateResult {
+fn result(version: u64) -> UpdateResult {
     UpdateResult {
         format: CONTROL_FORMAT.to_owned(),
         learner: "lead".parse().expect("a name"),

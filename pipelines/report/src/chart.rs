@@ -17,7 +17,7 @@ const FONT: u32 = 13;
 
 /// How an axis writes its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     /// Shares, written in per cent.
     Share,
     /// Anything else.
@@ -25,7 +25,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    pub(super) fn write(self, value: f64) -> String {
+    pub(crate) fn write(self, value: f64) -> String {
         match self {
             Self::Share if value.abs() < 0.0995 && value != 0.0 => {
                 format!("{} %", trimmed(100.0 * value, 1))
@@ -37,7 +37,7 @@ impl Unit {
 }
 
 /// A number with as few digits as tell it.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     match size {
         0.0 => "0".to_owned(),
@@ -61,15 +61,15 @@ fn trimmed(value: f64, places: usize) -> String {
 
 /// A curve.
 #[derive(Debug, Clone)]
-pub(super) struct Curve {
-    pub(super) ink: Ink,
-    pub(super) points: Vec<(f64, f64)>,
-    pub(super) look: Look,
+pub(crate) struct Curve {
+    pub(crate) ink: Ink,
+    pub(crate) points: Vec<(f64, f64)>,
+    pub(crate) look: Look,
 }
 
 /// How a curve is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(crate) enum Look {
     /// A line.
     Line,
     /// A line with a dot at every point.
@@ -83,39 +83,39 @@ const UPDATE: &str = "update, from 0";
 
 /// Curves over updates.
 #[derive(Debug, Clone)]
-pub(super) struct Curves {
-    pub(super) unit: Unit,
-    pub(super) log: bool,
+pub(crate) struct Curves {
+    pub(crate) unit: Unit,
+    pub(crate) log: bool,
     /// Values the axis must reach besides the curves'.
-    pub(super) reach: Vec<f64>,
+    pub(crate) reach: Vec<f64>,
     /// A dashed line at this height.
-    pub(super) rule: Option<f64>,
-    pub(super) lines: Vec<Curve>,
+    pub(crate) rule: Option<f64>,
+    pub(crate) lines: Vec<Curve>,
 }
 
 /// Parts of a whole over updates, stacked to 1.
 #[derive(Debug, Clone)]
-pub(super) struct Shares {
-    pub(super) x: Vec<f64>,
+pub(crate) struct Shares {
+    pub(crate) x: Vec<f64>,
     /// Colour and share at every x, bottom first.
-    pub(super) layers: Vec<(Ink, Vec<f64>)>,
+    pub(crate) layers: Vec<(Ink, Vec<f64>)>,
 }
 
 /// Bars over ranges of x.
 #[derive(Debug, Clone)]
-pub(super) struct Bars {
-    pub(super) ink: Ink,
-    pub(super) x_label: &'static str,
-    pub(super) unit: Unit,
+pub(crate) struct Bars {
+    pub(crate) ink: Ink,
+    pub(crate) x_label: &'static str,
+    pub(crate) unit: Unit,
     /// Start, end, height.
-    pub(super) spans: Vec<(f64, f64, f64)>,
+    pub(crate) spans: Vec<(f64, f64, f64)>,
 }
 
 type Failed = Box<dyn std::error::Error>;
 type Drawn = Result<String, Failed>;
 
 impl Curves {
-    pub(super) fn draw(&self) -> Drawn {
+    pub(crate) fn draw(&self) -> Drawn {
         let values = || self.lines.iter().flat_map(|curve| curve.points.iter());
         let x = extent(values().map(|point| point.0)).unwrap_or(0.0..1.0);
         let heights = values()
@@ -180,7 +180,7 @@ impl Curves {
 }
 
 impl Shares {
-    pub(super) fn draw(&self) -> Drawn {
+    pub(crate) fn draw(&self) -> Drawn {
         let x = extent(self.x.iter().copied()).unwrap_or(0.0..1.0);
         frame(
             UPDATE,
@@ -209,7 +209,7 @@ impl Shares {
 }
 
 impl Bars {
-    pub(super) fn draw(&self) -> Drawn {
+    pub(crate) fn draw(&self) -> Drawn {
         let ends = self.spans.iter().flat_map(|(start, end, _)| [*start, *end]);
         let x = extent(ends).unwrap_or(0.0..1.0);
         let top = self.spans.iter().map(|bar| bar.2).fold(0.0, f64::max);

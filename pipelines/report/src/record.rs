@@ -8,33 +8,32 @@ use serde::{Deserialize, de::DeserializeOwned};
 use vintage_control::{EvaluationResult, UpdateResult};
 use vintage_store::Store;
 
-use super::compare::{Contender, contenders};
 use crate::{
-    Error, Result,
-    folder::{damaged, open_store, read_json},
+    compare::{Contender, contenders},
+    error::{Error, Result, damaged},
 };
 
 /// Records asked for at once: over a network each costs a round trip.
 const AT_ONCE: usize = 16;
 
 /// Everything a report shows.
-pub(super) struct RunRecord {
+pub(crate) struct RunRecord {
     /// The run's name as its settings say, else the folder's.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Name of the learner whose results these are.
-    pub(super) learner: String,
+    pub(crate) learner: String,
     /// Results by update.
-    pub(super) results: Vec<UpdateResult>,
+    pub(crate) results: Vec<UpdateResult>,
     /// Evaluations by version.
-    pub(super) evaluations: Vec<EvaluationResult>,
+    pub(crate) evaluations: Vec<EvaluationResult>,
     /// Settings with their origins.
-    pub(super) settings: Vec<Recorded>,
+    pub(crate) settings: Vec<Recorded>,
     /// `summary.json`, if the run has ended.
-    pub(super) summary: Option<serde_json::Value>,
+    pub(crate) summary: Option<serde_json::Value>,
     /// Rejected groups by reason.
-    pub(super) rejected: BTreeMap<String, u64>,
+    pub(crate) rejected: BTreeMap<String, u64>,
     /// The run's learners, if there are several.
-    pub(super) learners: Vec<Contender>,
+    pub(crate) learners: Vec<Contender>,
 }
 
 /// What a report needs of a plan.
@@ -50,13 +49,13 @@ struct RejectionReason {
 
 impl RunRecord {
     /// A setting as text, without the quotes of a string; `None` if it is not set.
-    pub(super) fn setting(&self, name: &str) -> Option<&str> {
+    pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         let mut settings = self.settings.iter();
         let found = settings.find(|setting| setting.key.to_string() == name)?;
         Some(found.value.trim_matches('"'))
     }
 
-    pub(super) async fn read(folder: &Path) -> Result<Self> {
+    pub(crate) async fn read(folder: &Path, store: &Store) -> Result<Self> {
         let config = folder.join("config.toml");
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Folder {
@@ -77,19 +76,18 @@ impl RunRecord {
                 .find(|setting| setting.key.to_string() == name)?;
             Some(found.value.trim_matches('"').to_owned())
         };
-        let store = open_store(folder)?;
         let learner = match setting("learner.name") {
             Some(name) => name,
-            None => first_below(&store, "results").await?,
+            None => first_below(store, "results").await?,
         };
         let policy = setting("learner.policy").unwrap_or_else(|| learner.clone());
-        let summary: Option<serde_json::Value> = read_json(&folder.join("summary.json"))?;
+        let summary: Option<serde_json::Value> = summary(&folder.join("summary.json"))?;
         let counted = summary.as_ref().and_then(|summary| summary.get("rejected"));
         let rejected = match counted.and_then(|counted| {
             serde_json::from_value::<BTreeMap<String, u64>>(counted.clone()).ok()
         }) {
             Some(counted) => counted,
-            None => count_rejections(&store, &format!("plans/{learner}")).await?,
+            None => count_rejections(store, &format!("plans/{learner}")).await?,
         };
         let name = setting("run").filter(|name| name != "run");
         let folder_name = folder.canonicalize().ok();
@@ -98,9 +96,9 @@ impl RunRecord {
             name: name
                 .or_else(|| folder_name.map(|name| name.to_string_lossy().into_owned()))
                 .unwrap_or_else(|| "run".to_owned()),
-            results: numbered(&store, &format!("results/{learner}")).await?,
-            learners: contenders(&store, &learner).await?,
-            evaluations: numbered(&store, &format!("evaluations/{policy}")).await?,
+            results: numbered(store, &format!("results/{learner}")).await?,
+            learners: contenders(store, &learner).await?,
+            evaluations: numbered(store, &format!("evaluations/{policy}")).await?,
             learner,
             settings,
             summary,
@@ -120,7 +118,7 @@ async fn count_rejections(store: &Store, prefix: &str) -> Result<BTreeMap<String
 }
 
 /// Every `<number>.json` right below a prefix, in numeric order.
-pub(super) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
+pub(crate) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
     let paths = store.list(prefix).await?;
     let number = |path: &str| {
         let name = path.strip_prefix(prefix)?.strip_prefix('/')?;
@@ -145,4 +143,19 @@ async fn first_below(store: &Store, prefix: &str) -> Result<String> {
         below.split_once('/').map(|(name, _)| name.to_owned())
     });
     Ok(first.unwrap_or_default())
+}
+
+/// Summary of a run; `None` until it has ended.
+fn summary(path: &Path) -> Result<Option<serde_json::Value>> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| damaged(path, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io {
+            attempted: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }

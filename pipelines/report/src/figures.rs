@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use vintage_control::UpdateResult;
 
-use super::{
+use crate::error::{Error, Result};
+use crate::{
     chart::{Bars, Curve, Curves, Look, Shares, Unit},
     ink::Ink,
     record::RunRecord,
     series::{Points, finite, rate, thin, thin_largest, trend, window},
 };
-use crate::{Error, Result};
 
 /// Most points a curve is drawn with.
 const POINTS: usize = 480;
@@ -18,18 +18,18 @@ const POINTS: usize = 480;
 const BARS: u64 = 40;
 
 /// A chart with its words.
-pub(super) struct Figure {
-    pub(super) title: &'static str,
+pub(crate) struct Figure {
+    pub(crate) title: &'static str,
     /// What the chart shows, in one sentence.
-    pub(super) note: String,
+    pub(crate) note: String,
     /// Colour and name of what is drawn.
-    pub(super) legend: Vec<(Ink, String)>,
+    pub(crate) legend: Vec<(Ink, String)>,
     /// The drawing; `None` if there is nothing to draw yet.
-    pub(super) svg: Option<String>,
+    pub(crate) svg: Option<String>,
 }
 
 /// All charts, in order.
-pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
+pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     let results = &record.results;
     let of = |value: fn(&UpdateResult) -> f64| -> Points {
         finite(
@@ -112,11 +112,14 @@ pub(super) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
 }
 
 fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Result<String> {
-    chart.map_err(|error| Error::Role(format!("cannot draw the chart {title:?}: {error}")))
+    chart.map_err(|error| Error::Chart {
+        title: title.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Curves over updates, each pale with its trend on top.
-pub(super) fn curves(
+pub(crate) fn curves(
     title: &'static str,
     note: String,
     unit: Unit,
@@ -276,7 +279,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
 
 /// What is told of the age of tokens: see [`vintage_control::UpdateResult::lag_tokens`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Age {
+pub(crate) enum Age {
     /// Updates between the learner and the version that sampled.
     Staleness,
     /// Versions between the newest met of the lineage that sampled and the one that did.
@@ -285,7 +288,7 @@ pub(super) enum Age {
 
 impl Age {
     /// What most tokens of these updates have.
-    pub(super) fn of(results: &[UpdateResult]) -> Self {
+    pub(crate) fn of(results: &[UpdateResult]) -> Self {
         let lagging: u64 = results.iter().map(|result| result.lag_tokens).sum();
         let all: u64 = results.iter().map(|result| result.tokens).sum();
         if lagging > all / 2 {
@@ -296,7 +299,7 @@ impl Age {
     }
 
     /// Its name.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Staleness => "staleness",
             Self::Lag => "lag",

@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 
 /// A colour by what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ink {
+pub(crate) enum Ink {
     /// The first series.
     First,
     /// The second series.
@@ -34,7 +34,7 @@ impl Ink {
     ];
 
     /// The CSS variable.
-    pub(super) fn variable(self) -> &'static str {
+    pub(crate) fn variable(self) -> &'static str {
         match self {
             Self::First => "var(--first)",
             Self::Second => "var(--second)",
@@ -47,14 +47,14 @@ impl Ink {
     }
 
     /// The placeholder a chart is drawn with: no chart has another use for these.
-    pub(super) fn placeholder(self) -> RGBColor {
+    pub(crate) fn placeholder(self) -> RGBColor {
         RGBColor(1, 0, self as u8)
     }
 }
 
 /// Makes a drawn chart part of the page: colours become variables, fonts are the page's, the
 /// size is the page's to choose, and the namespace, which HTML does not need, goes.
-pub(super) fn adopt(svg: &str, width: u32, height: u32) -> String {
+pub(crate) fn adopt(svg: &str, width: u32, height: u32) -> String {
     let start = svg.find("<svg").unwrap_or(0);
     let body = svg[start..]
         .find('>')

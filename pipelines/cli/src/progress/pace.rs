@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use vintage_control::UpdateResult;
+use vintage_human::grouped;
 
 /// Rates and means are taken over this many seconds, so that they follow a change of pace.
 const WINDOW: f64 = 10.0;
@@ -102,7 +103,10 @@ impl Pace {
         let span = self.samples.front().map_or(0.0, |first| now - first.at);
         let mut parts = vec![format!("reward {reward:.3}")];
         if span > 0.0 {
-            parts.push(format!("{} tokens/s", thousands(tokens / span)));
+            parts.push(format!(
+                "{} tokens/s",
+                grouped((tokens / span).round() as u64)
+            ));
         }
         parts.join("  ")
     }
@@ -148,47 +152,10 @@ impl Pace {
             let masked = 100.0 * share(last.masked, last.tokens);
             parts.push(format!("masked {masked:.1} %"));
         }
-        parts.extend(rate.map(|rate| format!("{} tokens/s", thousands(rate))));
+        parts.extend(rate.map(|rate| format!("{} tokens/s", grouped(rate.round() as u64))));
         if self.rejected > 0 {
             parts.push(format!("rejected {}", self.rejected));
         }
         parts.join("  ")
-    }
-}
-
-/// `12,345`.
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `45 s`, `3 min 05 s`, `2 h 10 min`.
-pub(crate) fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_durations_read_well() {
-        assert_eq!(thousands(999.4), "999");
-        assert_eq!(thousands(1_234_567.0), "1,234,567");
-        assert_eq!(duration(7.4), "7 s");
-        assert_eq!(duration(185.0), "3 min 05 s");
-        assert_eq!(duration(7800.0), "2 h 10 min");
     }
 }

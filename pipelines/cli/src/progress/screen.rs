@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar};
 
 /// Standard error, shared by bars and log lines: a line is written above the bars.
 #[derive(Debug, Clone, Default)]
-pub struct Screen {
+pub(crate) struct Screen {
     bars: MultiProgress,
     /// Where lines go instead of standard error; for tests.
     captured: Option<Arc<Mutex<Vec<u8>>>>,
@@ -15,18 +15,18 @@ pub struct Screen {
 
 impl Screen {
     /// The process's standard error.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Writes a line of text.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         // Nobody reading standard error is no reason to stop a run.
         let _closed = self.write(format!("{text}\n").as_bytes());
     }
 
     /// Writes bytes above the bars; log lines go this way.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         if let Some(captured) = &self.captured {
             let mut captured = captured
                 .lock()

@@ -1,10 +1,10 @@
 //! From one number an update to curves that can be read.
 
 /// Points of a curve: x, y.
-pub(super) type Points = Vec<(f64, f64)>;
+pub(crate) type Points = Vec<(f64, f64)>;
 
 /// Drops what cannot be drawn.
-pub(super) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
+pub(crate) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
     points
         .into_iter()
         .filter(|(x, y)| x.is_finite() && y.is_finite())
@@ -12,12 +12,12 @@ pub(super) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
 }
 
 /// How many neighbours a trend averages: a fortieth of the run.
-pub(super) fn window(len: usize) -> usize {
+pub(crate) fn window(len: usize) -> usize {
     (len / 40).max(1)
 }
 
 /// Centred moving mean; at both ends over the half that is there.
-pub(super) fn trend(points: &[(f64, f64)]) -> Points {
+pub(crate) fn trend(points: &[(f64, f64)]) -> Points {
     let half = window(points.len()) / 2;
     let mut sums = vec![0.0];
     for (_, y) in points {
@@ -35,7 +35,7 @@ pub(super) fn trend(points: &[(f64, f64)]) -> Points {
 }
 
 /// Fewer points, each the mean of its neighbours, so that a long run stays a small page.
-pub(super) fn thin(points: &[(f64, f64)], most: usize) -> Points {
+pub(crate) fn thin(points: &[(f64, f64)], most: usize) -> Points {
     let size = points.len().div_ceil(most.max(1)).max(1);
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
@@ -48,14 +48,14 @@ pub(super) fn thin(points: &[(f64, f64)], most: usize) -> Points {
 }
 
 /// The same of a curve of largest values, which stay what they are.
-pub(super) fn thin_largest(points: &[(f64, f64)], most: usize) -> Points {
+pub(crate) fn thin_largest(points: &[(f64, f64)], most: usize) -> Points {
     let size = points.len().div_ceil(most.max(1)).max(1);
     let largest = |part: &[(f64, f64)]| part.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
     points.chunks(size).filter_map(largest).collect()
 }
 
 /// Count over seconds, by stretches of the run.
-pub(super) fn rate(parts: &[(f64, f64, f64)]) -> Points {
+pub(crate) fn rate(parts: &[(f64, f64, f64)]) -> Points {
     let size = window(parts.len());
     parts
         .chunks(size)

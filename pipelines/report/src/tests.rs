@@ -5,6 +5,10 @@ use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, U
 
 use super::*;
 
+async fn written(folder: &Path) -> Result<Report> {
+    write(folder, &Store::open(&folder.to_string_lossy())?).await
+}
+
 fn result(version: u64) -> UpdateResult {
     let x = version as f64;
     UpdateResult {
@@ -124,7 +128,7 @@ async fn the_head_tells_how_it_was_trained() {
         "rollout.reward.command=[\"score\"]",
     ];
     run_with(folder.path(), 30, &settings);
-    let report = write(folder.path()).await.expect("a report");
+    let report = written(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(&report.path).expect("written");
     let head = page.split_once("</header>").expect("a head").0;
     for text in [
@@ -142,7 +146,7 @@ async fn a_report_stands_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 400);
     summary(folder.path());
-    let report = write(folder.path()).await.expect("a report");
+    let report = written(folder.path()).await.expect("a report");
     assert_eq!((report.updates, report.evaluations), (400, 17));
     let page = std::fs::read_to_string(&report.path).expect("written");
     for outside in [
@@ -177,7 +181,7 @@ async fn an_unbalanced_account_is_shown_as_one() {
         "produced": 50, "trained": 48, "in_flight": 1, "lost": 0, "rejected": {},
     });
     put(folder.path(), "summary.json", &summary.to_string());
-    write(folder.path()).await.expect("a report");
+    written(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(page.contains("<b>50</b> produced ≠ "));
 }
@@ -187,7 +191,7 @@ async fn a_run_that_has_only_begun_has_a_report() {
     for updates in [0, 1] {
         let folder = tempfile::tempdir().expect("a folder");
         run(folder.path(), updates);
-        write(folder.path()).await.expect("a report");
+        written(folder.path()).await.expect("a report");
         let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
         assert!(page.contains("not finished"));
         assert!(page.contains("The account is made when"));
@@ -200,7 +204,7 @@ async fn rejections_of_a_killed_run_are_counted_from_its_plans() {
     run(folder.path(), 2);
     let plan = r#"{"version":0,"rejections":[{"reason":"too_stale"},{"reason":"too_stale"}]}"#;
     put(folder.path(), "plans/lead/0.json", plan);
-    write(folder.path()).await.expect("a report");
+    written(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(page.contains("<td>too stale</td><td>2</td>"));
 }
@@ -211,7 +215,7 @@ async fn texts_of_the_settings_cannot_break_the_page() {
     run(folder.path(), 1);
     let config = "broker = \"<script>alert(1)</script>\"  # <b>file\n";
     put(folder.path(), "config.toml", config);
-    write(folder.path()).await.expect("a report");
+    written(folder.path()).await.expect("a report");
     let page = std::fs::read_to_string(folder.path().join("report.html")).expect("written");
     assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"));
     assert!(!page.contains("<b>file"));
@@ -220,11 +224,14 @@ async fn texts_of_the_settings_cannot_break_the_page() {
 #[tokio::test]
 async fn what_is_no_run_and_what_is_damaged_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
-    let error = write(folder.path()).await.expect_err("empty");
+    let error = written(folder.path()).await.expect_err("empty");
     assert!(error.to_string().contains("no config.toml"), "{error}");
     run(folder.path(), 2);
     put(folder.path(), "results/lead/1.json", "{\"format\":");
-    let error = write(folder.path()).await.expect_err("damaged").to_string();
+    let error = written(folder.path())
+        .await
+        .expect_err("damaged")
+        .to_string();
     assert!(error.contains("results/lead/1.json"), "{error}");
     assert!(!folder.path().join("report.html").exists());
 }
@@ -237,18 +244,18 @@ async fn a_made_up_run_can_be_looked_at() {
     let path = kept.unwrap_or_else(|| folder.path().to_owned());
     run(&path, 397);
     summary(&path);
-    assert!(write(&path).await.expect("a report").bytes > 10_000);
+    assert!(written(&path).await.expect("a report").bytes > 10_000);
 }
 
 #[tokio::test]
 async fn learners_of_one_run_stand_side_by_side() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 30);
-    let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
+    let golden = include_str!("../../../schemas/control/tests/golden/plan.json");
     let mut plan: serde_json::Value = serde_json::from_str(golden).expect("JSON");
     plan["version"] = 0.into();
     put(folder.path(), "plans/lead/0.json", &plan.to_string());
-    let alone = write(folder.path()).await.expect("a report");
+    let alone = written(folder.path()).await.expect("a report");
     assert_eq!(alone.learners, [], "there is nothing to compare");
 
     (plan["learner"], plan["policy"]) = ("arm-b".into(), "arm-b".into());
@@ -266,7 +273,7 @@ async fn learners_of_one_run_stand_side_by_side() {
             &result,
         );
     }
-    let report = write(folder.path()).await.expect("a report");
+    let report = written(folder.path()).await.expect("a report");
     let names: Vec<_> = report
         .learners
         .iter()

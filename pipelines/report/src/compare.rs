@@ -4,17 +4,18 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde::Serialize;
 use vintage_control::{Name, Plan, PolicyVersion, Sha256, UpdateResult};
+use vintage_human::grouped;
 use vintage_store::{Records, Store};
 
-use super::{
+use crate::error::Result;
+use crate::{
     chart::{Unit, number},
     figures::{Age, Figure, curves},
-    html::{Escaped, grouped},
+    html::Escaped,
     ink::Ink,
     record::numbered,
     series::finite,
 };
-use crate::Result;
 
 /// Inks a chart has for learners; the table has room for all of them.
 const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
@@ -53,7 +54,7 @@ pub struct Contender {
 }
 
 /// The learners with plans, `lead` first; none where there is only one.
-pub(super) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contender>> {
+pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contender>> {
     let mut names = BTreeSet::new();
     for path in store.list("plans").await? {
         let below = path.strip_prefix("plans/").unwrap_or_default();
@@ -105,7 +106,7 @@ impl Contender {
 }
 
 /// The table.
-pub(super) fn section(page: &mut String, learners: &[Contender]) {
+pub(crate) fn section(page: &mut String, learners: &[Contender]) {
     if learners.is_empty() {
         return;
     }
@@ -147,7 +148,7 @@ pub(super) fn section(page: &mut String, learners: &[Contender]) {
 }
 
 /// Curves of the first four learners, one colour each.
-pub(super) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
+pub(crate) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
     if learners.is_empty() {
         return Ok(Vec::new());
     }

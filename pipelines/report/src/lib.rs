@@ -1,0 +1,84 @@
+//! `report.html`: what a run did, in one file that needs nothing else.
+
+mod chart;
+mod compare;
+mod error;
+mod figures;
+mod html;
+mod ink;
+mod page;
+mod record;
+mod series;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+use vintage_control::{PolicyVersion, UpdateResult};
+
+use vintage_store::Store;
+
+use self::record::RunRecord;
+pub use self::{
+    compare::Contender,
+    error::{Error, Result},
+};
+
+/// What [`write`] wrote.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The page.
+    pub path: PathBuf,
+    /// Updates it shows.
+    pub updates: u64,
+    /// Updates below the last that it does not show, for want of a result.
+    pub missing: Vec<PolicyVersion>,
+    /// Evaluations it shows.
+    pub evaluations: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Learners side by side, the lead first; none where there is only one.
+    pub learners: Vec<Contender>,
+}
+
+/// Writes `report.html` into a run's folder, from its settings and summary and from the results and
+/// evaluations in its `store`; a run that is still going, or was killed, has a report too.
+///
+/// # Errors
+/// If the folder is no run's, a record in it cannot be read, or the page cannot be written.
+pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
+    let record = RunRecord::read(folder, store).await?;
+    let page = page::render(&record)?;
+    let path = folder.join("report.html");
+    let staged = folder.join(".report.html");
+    let io = |attempted, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            attempted,
+            path,
+            source,
+        }
+    };
+    std::fs::write(&staged, &page).map_err(io("write", &staged))?;
+    std::fs::rename(&staged, &path).map_err(io("write", &path))?;
+    Ok(Report {
+        path,
+        updates: record.results.len() as u64,
+        missing: missing(&record.results),
+        evaluations: record.evaluations.len() as u64,
+        bytes: page.len() as u64,
+        learners: record.learners,
+    })
+}
+
+/// Updates that have no result though later ones do.
+fn missing(results: &[UpdateResult]) -> Vec<PolicyVersion> {
+    let there: BTreeSet<_> = results.iter().map(|result| result.version).collect();
+    let end = there.last().map_or(0, |last| last.0);
+    let all = (0..end).map(PolicyVersion);
+    all.filter(|update| !there.contains(update)).collect()
+}
