@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("trajectory", &["control"]),
     ("bus", &["control"]),
+    ("broker", &["bus"]),
     ("store", &["control", "faults"]),
     ("model", &[]),
     ("telemetry", &[]),
@@ -45,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "control",
             "trajectory",
             "bus",
+            "broker",
             "store",
             "telemetry",
             "rollout",
@@ -61,6 +63,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "control",
             "trajectory",
             "bus",
+            "broker",
             "store",
             "telemetry",
             "learner",
@@ -71,7 +74,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "tests",
-        &["control", "trajectory", "bus", "store", "archive", "faults"],
+        &[
+            "control",
+            "trajectory",
+            "bus",
+            "broker",
+            "store",
+            "archive",
+            "faults",
+        ],
     ),
 ];
 

@@ -11,9 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{join3, try_join_all};
-use vintage_bus::{
-    Bus, Consumer, ConsumerLimits, Embedded, Event, LocalKafka, LocalOptions, TopicSpec,
-};
+use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_bus::{Bus, Consumer, ConsumerLimits, Embedded, Event, TopicSpec};
 use vintage_control::{Offset, Partition};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;

@@ -2,8 +2,7 @@
 //! talk to. The only crate that names rdkafka.
 //!
 //! A [`Bus`] is how to reach a log: [`Bus::connect`] for an address, [`Embedded`] for a broker
-//! inside this process, [`LocalKafka`] for a real Apache Kafka on loopback that this crate
-//! fetches and manages. Everything after that is the same for all three.
+//! inside this process. Everything after that is the same for both.
 
 mod admin;
 mod ask;
@@ -17,7 +16,6 @@ mod embedded;
 mod error;
 mod gate;
 mod group;
-mod local;
 mod partition;
 mod poll;
 mod producer;
@@ -37,7 +35,6 @@ pub use concern::{Concern, Weight};
 pub use consumer::{Consumer, ConsumerLimits, Event};
 pub use embedded::Embedded;
 pub use error::{Error, Fault, Result, StartError};
-pub use local::{LocalKafka, LocalOptions};
 pub use producer::Producer;
 pub use rebalance::StartOffsets;
 pub use record::{Delivery, Header, Outgoing, Record};

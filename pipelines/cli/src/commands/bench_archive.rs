@@ -15,7 +15,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
-use vintage_bus::{Bus, LocalKafka, LocalOptions};
+use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_bus::Bus;
 
 use super::Context;
 use crate::{

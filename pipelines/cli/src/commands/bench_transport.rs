@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use vintage_bus::{Bus, LocalKafka, LocalOptions};
+use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_bus::Bus;
 use vintage_flow::transport::{Arm, Load, Measured, Phase, measure};
 
 use super::Context;

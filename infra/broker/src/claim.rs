@@ -12,22 +12,21 @@ use rustix::{
     io::Errno,
 };
 
-use super::cluster::io_error;
-use crate::{Error, Result};
+use crate::{Error, Result, cluster::io_error};
 
 /// A lock has no wait with a limit: how often it is tried.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The right to start and stop nodes in a folder; one process at a time has it.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     dir: PathBuf,
     _held: File,
 }
 
 /// Held by everyone for whom the broker must stay up.
 #[derive(Debug)]
-pub(super) struct Use {
+pub(crate) struct Use {
     _held: File,
 }
 
@@ -36,7 +35,7 @@ impl Turn {
     ///
     /// # Errors
     /// [`Error::LocalInUse`] if that takes longer than `patience`.
-    pub(super) async fn take(dir: &Path, patience: Duration) -> Result<Self> {
+    pub(crate) async fn take(dir: &Path, patience: Duration) -> Result<Self> {
         let begun = Instant::now();
         loop {
             if let Some(turn) = Self::try_take(dir)? {
@@ -52,14 +51,14 @@ impl Turn {
     }
 
     /// The right, if nobody has it.
-    pub(super) fn try_take(dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn try_take(dir: &Path) -> Result<Option<Self>> {
         let held = lock(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
         let dir = dir.to_owned();
         Ok(held.map(|held| Self { dir, _held: held }))
     }
 
     /// Counts the caller among those who need the broker.
-    pub(super) fn join(&self) -> Result<Use> {
+    pub(crate) fn join(&self) -> Result<Use> {
         let held = lock(&self.users(), FlockOperation::NonBlockingLockShared)?;
         let held = held.ok_or_else(|| Error::LocalInUse {
             dir: self.dir.clone(),
@@ -69,18 +68,18 @@ impl Turn {
 
     /// Whether a live process needs the broker. It stays so while the turn is held: joining
     /// takes one.
-    pub(super) fn is_used(&self) -> Result<bool> {
+    pub(crate) fn is_used(&self) -> Result<bool> {
         let alone = lock(&self.users(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(alone.is_none())
     }
 
     /// Whether the broker was told to stay up with nobody using it.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.kept().exists()
     }
 
     /// Says whether the broker stays up with nobody using it.
-    pub(super) fn keep(&self, keep: bool) -> Result<()> {
+    pub(crate) fn keep(&self, keep: bool) -> Result<()> {
         let path = self.kept();
         let changed = if keep {
             fs::write(&path, "")

@@ -12,8 +12,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::cluster::{Cluster, Ports, io_error};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    cluster::{Cluster, Ports, io_error},
+};
 
 /// How often a process that was told to end is looked at. It may not be a child of this one,
 /// so its end cannot be waited for.
@@ -23,7 +25,7 @@ const FROZEN_WITHIN: Duration = Duration::from_secs(10);
 const TAIL_BYTES: u64 = 4096;
 
 #[derive(Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     ports: Ports,
     cluster: PathBuf,
     dir: PathBuf,
@@ -31,7 +33,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(cluster: &Cluster, ports: Ports) -> Self {
+    pub(crate) fn new(cluster: &Cluster, ports: Ports) -> Self {
         let dir = cluster.dir().join(format!("n{}", ports.node));
         Self {
             ports,
@@ -41,12 +43,12 @@ impl Node {
         }
     }
 
-    pub(super) fn id(&self) -> u16 {
+    pub(crate) fn id(&self) -> u16 {
         self.ports.node
     }
 
     /// Gives the data folder the cluster's identity, once.
-    pub(super) async fn format(&self, java: &Path, lib: &Path, cluster_id: &str) -> Result<()> {
+    pub(crate) async fn format(&self, java: &Path, lib: &Path, cluster_id: &str) -> Result<()> {
         if self.dir.join("data/meta.properties").exists() {
             return Ok(());
         }
@@ -73,7 +75,7 @@ impl Node {
         ))
     }
 
-    pub(super) fn start(&mut self, java: &Path, lib: &Path, heap_mib: u32) -> Result<()> {
+    pub(crate) fn start(&mut self, java: &Path, lib: &Path, heap_mib: u32) -> Result<()> {
         let mut command = Command::new(java);
         command
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k"])
@@ -110,7 +112,7 @@ impl Node {
     }
 
     /// Whether its process runs, whoever started it.
-    pub(super) fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         // Reaps a child that ended, or its number would seem in use.
         if let Some(child) = &mut self.child
             && !matches!(child.try_wait(), Ok(None))
@@ -122,7 +124,7 @@ impl Node {
 
     /// # Errors
     /// [`Error::Node`] if its process has ended.
-    pub(super) fn check_alive(&mut self) -> Result<()> {
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         let ended = match &mut self.child {
             Some(child) => child
                 .try_wait()
@@ -135,7 +137,7 @@ impl Node {
     }
 
     /// Ends it in good order, or after `grace` without. Whether it was running.
-    pub(super) async fn terminate(&mut self, grace: Duration) -> Result<bool> {
+    pub(crate) async fn terminate(&mut self, grace: Duration) -> Result<bool> {
         if !self.signal(Signal::TERM)? {
             return Ok(false);
         }
@@ -151,7 +153,7 @@ impl Node {
         Ok(true)
     }
 
-    pub(super) async fn kill(&mut self) -> Result<()> {
+    pub(crate) async fn kill(&mut self) -> Result<()> {
         if self.signal(Signal::KILL)? && !self.ended_within(KILLED_WITHIN).await {
             return Err(self.failed("does not die".into()));
         }
@@ -159,7 +161,7 @@ impl Node {
     }
 
     /// For `Drop`: the process is gone, or at least reaped, when this returns.
-    pub(super) fn kill_now(&mut self) {
+    pub(crate) fn kill_now(&mut self) {
         if let Err(error) = self.signal(Signal::KILL) {
             tracing::warn!("{error}");
         }
@@ -175,7 +177,7 @@ impl Node {
 
     /// Stands still when this returns: a signal alone takes hold of a thread that runs on another
     /// core only when that one next enters the kernel.
-    pub(super) fn freeze(&mut self) -> Result<()> {
+    pub(crate) fn freeze(&mut self) -> Result<()> {
         if !self.signal(Signal::STOP)? {
             return Ok(());
         }
@@ -192,12 +194,12 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn thaw(&mut self) -> Result<()> {
+    pub(crate) fn thaw(&mut self) -> Result<()> {
         self.signal(Signal::CONT).map(drop)
     }
 
     /// An error about it with the end of its log.
-    pub(super) fn failed(&self, what: String) -> Error {
+    pub(crate) fn failed(&self, what: String) -> Error {
         let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
         self.failed_with(what, &tail)
     }

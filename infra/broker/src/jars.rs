@@ -10,10 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use super::{LocalOptions, cluster::io_error};
-use crate::{Error, Result};
+use crate::{Error, LocalOptions, Result, cluster::io_error};
 
-const POM: &str = include_str!("../../../kafka/pom.xml");
+const POM: &str = include_str!("../../kafka/pom.xml");
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 /// Kafka 4's brokers need it.
 const JAVA: u32 = 17;
@@ -30,7 +29,7 @@ struct Complete {
 }
 
 /// A Java that can run Kafka 4.
-pub(super) async fn java() -> Result<PathBuf> {
+pub(crate) async fn java() -> Result<PathBuf> {
     let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
         Some(home) => PathBuf::from(home).join("bin/java"),
         None => PathBuf::from("java"),
@@ -67,7 +66,7 @@ fn major_version(text: &str) -> Option<u32> {
 }
 
 /// The folder of jars to run.
-pub(super) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> {
+pub(crate) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> {
     match &options.kafka_home {
         Some(home) => home_lib(home),
         None => fetched_lib(&options.cache, java).await,

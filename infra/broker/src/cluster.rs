@@ -10,8 +10,9 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
+use vintage_bus::TopicTable;
 
-use crate::{Error, Result, TopicTable};
+use crate::{Error, Result};
 
 const FORMAT: &str = "vintage.local-kafka/1";
 /// Below the kernel's range for outgoing connections (32768 on Linux), so that none of those
@@ -20,7 +21,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Identity and ports of a local broker.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     dir: PathBuf,
     bootstrap: String,
     saved: Saved,
@@ -37,15 +38,15 @@ struct Saved {
 /// A node and where it listens, on loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Ports {
-    pub(super) node: u16,
-    pub(super) client: u16,
-    pub(super) controller: u16,
+pub(crate) struct Ports {
+    pub(crate) node: u16,
+    pub(crate) client: u16,
+    pub(crate) controller: u16,
 }
 
 impl Cluster {
     /// The one in `dir`, or a new one there. The caller holds the folder's lock.
-    pub(super) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
+    pub(crate) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
         let refuse = |detail: String| Error::LocalOptions { detail };
         if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
             return Err(refuse(format!(
@@ -80,7 +81,7 @@ impl Cluster {
     }
 
     /// The one in `dir`, if there is one.
-    pub(super) fn load(dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("cluster.json");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -120,24 +121,24 @@ impl Cluster {
         })
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn bootstrap(&self) -> &str {
+    pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.saved.cluster_id
     }
 
-    pub(super) fn nodes(&self) -> &[Ports] {
+    pub(crate) fn nodes(&self) -> &[Ports] {
         &self.saved.nodes
     }
 
     /// Writes every node's settings; they follow from the program, the ports and what is given.
-    pub(super) fn write_settings(&self, over: &BTreeMap<String, String>) -> Result<()> {
+    pub(crate) fn write_settings(&self, over: &BTreeMap<String, String>) -> Result<()> {
         for ports in &self.saved.nodes {
             let dir = self.dir.join(format!("n{}", ports.node));
             fs::create_dir_all(&dir).map_err(|source| io_error("creating", &dir, source))?;
@@ -148,7 +149,7 @@ impl Cluster {
                 ),
                 (
                     "log4j2.properties",
-                    include_str!("../../../kafka/log4j2.properties").into(),
+                    include_str!("../../kafka/log4j2.properties").into(),
                 ),
             ] {
                 let path = dir.join(name);
@@ -284,7 +285,7 @@ fn free_ports(nodes: u16) -> io::Result<Vec<Ports>> {
         .collect()
 }
 
-pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io {
         action,
         path: path.to_owned(),
@@ -356,7 +357,7 @@ mod tests {
         let cluster = Cluster::prepare(dir.path(), Some(3)).unwrap();
         cluster.write_settings(&BTreeMap::new()).unwrap();
         let ours = fs::read_to_string(dir.path().join("n1/server.properties")).unwrap();
-        let compose = include_str!("../../../compose.yaml");
+        let compose = include_str!("../../compose.yaml");
         let theirs: BTreeMap<_, _> = compose
             .lines()
             .filter_map(|line| line.trim().split_once(": "))
@@ -374,7 +375,7 @@ mod tests {
             held += 1;
         }
         assert!(held >= 20, "{held} settings were compared");
-        let version = include_str!("../../../kafka/pom.xml")
+        let version = include_str!("../../kafka/pom.xml")
             .split_once("<kafka.version>")
             .and_then(|(_, rest)| rest.split_once('<'))
             .map(|(version, _)| format!("apache/kafka:{version}"));

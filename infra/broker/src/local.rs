@@ -1,10 +1,5 @@
 //! A real Apache Kafka on loopback: fetched, started, watched and stopped by this crate.
 
-mod claim;
-mod cluster;
-mod jars;
-mod node;
-
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -12,13 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use vintage_bus::{Bus, TopicSpec};
 
-use self::{
+use crate::{
+    Error, Result,
     claim::{Turn, Use},
     cluster::Cluster,
+    jars,
     node::Node,
 };
-use crate::{Bus, Error, Result, TopicSpec};
 
 /// How to run a local broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,7 +136,7 @@ impl LocalKafka {
 
     /// The way to it.
     pub fn bus(&self) -> Result<Bus> {
-        Bus::connect(self.bootstrap(), &BTreeMap::new())
+        Ok(Bus::connect(self.bootstrap(), &BTreeMap::new())?)
     }
 
     /// Addresses of the broker that was last brought up in `dir`, running or not.
@@ -303,8 +300,8 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
         match bus.brokers(LOOK * 5).await {
             Ok(found) if found >= awaited.len() => break,
             Ok(_) => tokio::time::sleep(LOOK).await,
-            Err(Error::Unreachable { .. }) => {}
-            Err(error) => return Err(error),
+            Err(vintage_bus::Error::Unreachable { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         if begun.elapsed() > limit {
             let waited = limit.as_secs();
@@ -326,12 +323,12 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
             {
                 tokio::time::sleep(LOOK).await;
             }
-            tried => return tried,
+            tried => return Ok(tried?),
         }
     }
 }
 
-async fn try_out(bus: &Bus, topic: &TopicSpec) -> Result<()> {
+async fn try_out(bus: &Bus, topic: &TopicSpec) -> vintage_bus::Result<()> {
     bus.ensure_topics(std::slice::from_ref(topic)).await?;
     let producer = bus.producer("vintage-ready")?;
     let payload = Bytes::from_static(b"ready");
