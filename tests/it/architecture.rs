@@ -36,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "m2po",
         ],
     ),
+    ("parity", &["control", "model", "m2po", "learner"]),
     (
         "archive",
         &["control", "trajectory", "bus", "store", "faults"],
@@ -67,6 +68,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "learner",
+            "parity",
             "archive",
             "m2po",
             "faults",
@@ -114,7 +116,8 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("rdkafka", &["bus"]),
     ("parquet", &["archive"]),
     ("object_store", &["store"]),
-    ("candle-core", &["model", "learner"]),
+    // Parity compares what a device gives, tensor by tensor.
+    ("candle-core", &["model", "learner", "parity"]),
     ("candle-nn", &["model"]),
     ("candle-transformers", &["model"]),
     ("tokenizers", &["model"]),
@@ -178,7 +181,7 @@ fn crates_depend_along_the_arrows_only() {
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for producer in ["verify", "rollout", "local"] {
-        for consumer in ["m2po", "learner", "archive"] {
+        for consumer in ["m2po", "learner", "parity", "archive"] {
             assert!(
                 !arrows[producer].contains(&consumer),
                 "{producer} → {consumer}"

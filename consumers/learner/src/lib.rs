@@ -7,7 +7,7 @@
 
 mod adamw;
 mod bench;
-mod device;
+pub mod device;
 mod error;
 mod extent;
 pub mod fingerprint;
@@ -18,7 +18,6 @@ pub mod order;
 mod origins;
 mod outlet;
 mod pack;
-pub mod parity;
 mod records;
 mod replay;
 mod settings;

@@ -7,7 +7,6 @@ use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, 
 
 use super::{DeviceWeighed, Known, Problem, Twin, weigh};
 use crate::AdamW;
-use crate::update::Engine;
 
 /// A batch as a learner has it: f32.
 #[derive(Debug, Clone)]

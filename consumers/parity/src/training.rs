@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use vintage_control::OptimizerSettings;
+use vintage_learner::device::Known;
 use vintage_m2po::{Rule, Stats};
 use vintage_model::{Gradients, ParamSet, Targets};
 
@@ -11,7 +12,6 @@ use super::oracle::{Oracle, Tensors};
 use super::steps::Run;
 use super::{Difference, Measure, Mismatches, Report, tolerance};
 use crate::Result;
-use crate::device::Known;
 
 /// What decays, by the name files and logs have for it, and whether vectors do.
 const DECAYS: [(&str, bool); 2] = [("2d", false), ("all", true)];

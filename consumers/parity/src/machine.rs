@@ -2,15 +2,15 @@
 
 use candle_core::Device;
 use vintage_control::OptimizerSettings;
+use vintage_learner::AdamW;
+use vintage_learner::device::{Known, Problem, Twin, weigh};
 use vintage_m2po::{DEFAULT_CLAMP, Rule, Stats, Tokens};
 use vintage_model::{
     Compute, Decoder, DeviceGradients, Gradients, ModelConfig, Packed, ParamSet, SamplingParams,
     Targets,
 };
 
-use crate::device::{Known, Problem, Twin, weigh};
-use crate::update::Engine;
-use crate::{AdamW, Error, Result};
+use crate::{Error, Result};
 
 /// A policy that can be trained: at the first step, AdamW's moments are none.
 pub(super) struct Machine {
@@ -186,8 +186,8 @@ impl Machine {
     ) -> Result<f64> {
         match (&mut self.device, gradient) {
             (None, Gradient::Host(gradients)) => {
-                self.optimizer
-                    .step(settings, self.decoder.params_mut(), gradients)
+                let params = self.decoder.params_mut();
+                Ok(self.optimizer.step(settings, params, gradients)?)
             }
             (Some((_, twin)), Gradient::Device(gradients)) => {
                 let norm = twin.step(settings, gradients)?;

@@ -16,6 +16,7 @@
 //! What a folder lacks is left out of the comparison and named.
 
 mod batch;
+mod error;
 mod forward;
 mod machine;
 mod oracle;
@@ -37,7 +38,8 @@ use vintage_model::{Decoder, ModelFolder, Place};
 use self::machine::Machine;
 use self::oracle::Oracle;
 use self::tolerance::Measured;
-use crate::{Error, Result};
+
+pub use self::error::{Error, Result};
 
 /// The models of a folder and how they compare.
 #[derive(Debug, Clone, Serialize)]
