@@ -98,7 +98,7 @@ const EXCUSED: &[(&str, &str, &str)] = &[
 /// Crates that do no IO, have no async and read no clock, and all they may depend on.
 const PURE: &[(&str, &[&str])] = &[
     ("control", &["serde", "serde_json", "thiserror"]),
-    ("m2po", &["serde", "thiserror"]),
+    ("m2po", &["thiserror"]),
     (
         "verify",
         &[

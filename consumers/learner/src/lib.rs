@@ -28,7 +28,6 @@ mod warm_start;
 
 pub use adamw::AdamW;
 pub use bench::{BenchShape, Updates, bench_updates};
-pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use intake::TEMPERATURES;

@@ -36,10 +36,10 @@ use vintage_flow::{
     progress::{Display, Screen, watch},
     transport::Load,
 };
-use vintage_learner::CaseWeigher;
+use vintage_learner::device::PlainWeigher;
 
 use crate::{
-    args::{BenchCommand, Variant, Verb, WeighArgs},
+    args::{BenchCommand, Verb, WeighArgs},
     exit::{Outcome, Usage},
     output::{Output, writer},
     signals::Signals,
@@ -122,7 +122,6 @@ async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
 }
 
 fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
-    use vintage_m2po::case;
     let cases: Box<dyn BufRead> = if args.cases == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -133,16 +132,11 @@ fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
     };
     let mut out = writer();
     if let Some(place) = args.device {
-        let weigher = CaseWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
+        let weigher = PlainWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
         let differ = weigh::compare(cases, &mut out, &weigher)?;
         return Ok(verdict(differ));
     }
-    let variant = match args.variant {
-        Variant::Paper => case::Variant::Paper,
-        Variant::Areal => case::Variant::Areal,
-        Variant::Fork => case::Variant::Fork,
-    };
-    let weighed = weigh::run(cases, &mut out, variant)?;
+    let weighed = weigh::run(cases, &mut out, args.variant)?;
     if weighed.refused > 0 {
         let (refused, cases) = (weighed.refused, weighed.cases);
         let line = format!("{refused} of {cases} cases were refused: each says why");

@@ -1,8 +1,8 @@
 //! Updates on a device: the twin of decoder, rule and optimizer that lives there.
 
 mod adamw;
-mod case;
 mod mask;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
 use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
 
-pub use self::case::{CaseWeigher, WeighedCase};
+pub use self::plain::PlainWeigher;
 pub use self::tokens::Known;
 pub(crate) use self::weigh::is_supported;
 pub use self::weigh::{DeviceWeighed, Problem, weigh};

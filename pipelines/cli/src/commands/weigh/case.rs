@@ -1,99 +1,54 @@
 //! Cases on file: one batch in plain numbers, as JSON, with `f64` arithmetic.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
+use vintage_m2po::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh, weigh_rows};
 
-use crate::weigh::weigh_rows;
-use crate::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh};
+use crate::args::Variant;
 
 /// PPO's clip in AReaL's loss as reported here.
 const AREAL_EPS: f64 = 0.2;
 /// The `pi_prox / pi_behav` over which AReaL's example rejects a token.
 const AREAL_CAP: f64 = 5.0;
 
-/// Which reading of M2PO a case is weighed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// Algorithm 1.
-    #[default]
-    Paper,
-    /// AReaL's code.
-    Areal,
-    /// The authors' released code.
-    Fork,
-}
-
-impl Variant {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Paper, Self::Areal, Self::Fork];
-
-    /// The name on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Areal => "areal",
-            Self::Fork => "fork",
-        }
-    }
-}
-
-impl fmt::Display for Variant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Variant {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|variant| variant.as_str() == name)
-            .ok_or_else(|| format!("no such variant: `{name}`; it is one of paper, areal, fork"))
-    }
-}
-
 /// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Case {
+pub(crate) struct Case {
     /// Echoed in the outcome.
-    pub id: String,
+    pub(crate) id: String,
     /// `[sequences, tokens]`; the slices below are row-major. The fork's rule reads the sign of the
     /// advantage from the first column.
-    pub shape: Option<[usize; 2]>,
+    pub(crate) shape: Option<[usize; 2]>,
     /// `tau`.
-    pub threshold: f64,
+    pub(crate) threshold: f64,
     /// `log pi_theta`, nats.
-    pub logprob_new: Vec<Number>,
+    pub(crate) logprob_new: Vec<Number>,
     /// `log pi_behav`, nats.
-    pub logprob_behav: Vec<Number>,
+    pub(crate) logprob_behav: Vec<Number>,
     /// `A`.
-    pub advantages: Vec<Number>,
+    pub(crate) advantages: Vec<Number>,
     /// Valid tokens: true or nonzero.
-    pub loss_mask: Vec<Flag>,
+    pub(crate) loss_mask: Vec<Flag>,
     /// `log pi_prox`, nats.
     #[serde(default)]
-    pub logprob_prox: Option<Vec<Number>>,
+    pub(crate) logprob_prox: Option<Vec<Number>>,
 }
 
 /// A number of a case. JSON has no NaN and no infinities: `null` and `"NaN"` read as NaN,
 /// `"Infinity"` and `"-Infinity"` as those.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Number(pub f64);
+pub(crate) struct Number(pub(crate) f64);
 
 /// A mask entry of a case: a boolean or a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flag(pub bool);
+pub(crate) struct Flag(pub(crate) bool);
 
 /// What comes of a case: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// By the paper's rule.
     Paper {
         /// The case.
@@ -159,20 +114,20 @@ pub enum Outcome {
 
 /// AReaL's loss with PPO's clip at 0.2 around prox, without and with the behaviour weight.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ArealLosses {
+pub(crate) struct ArealLosses {
     /// Without `pi_prox / pi_behav`.
-    pub loss_plain: f64,
+    pub(crate) loss_plain: f64,
     /// `dloss_plain / dnew`.
-    pub grad_plain: Vec<f64>,
+    pub(crate) grad_plain: Vec<f64>,
     /// Times `pi_prox / pi_behav`, tokens over 5 rejected.
-    pub loss_weighted: f64,
+    pub(crate) loss_weighted: f64,
     /// `dloss_weighted / dnew`.
-    pub grad_weighted: Vec<f64>,
+    pub(crate) grad_weighted: Vec<f64>,
 }
 
 impl Case {
     /// Weighs the case in f64. What cannot be weighed gives [`Outcome::Refused`].
-    pub fn weigh(&self, variant: Variant) -> Outcome {
+    pub(crate) fn weigh(&self, variant: Variant) -> Outcome {
         self.try_weigh(variant)
             .unwrap_or_else(|error| Outcome::Refused {
                 id: self.id.clone(),

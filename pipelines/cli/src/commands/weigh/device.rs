@@ -1,57 +1,41 @@
 //! Cases of plain numbers on a device, beside the reference: what a card is checked with.
 
-use candle_core::{Device, Tensor};
 use serde::Serialize;
-use vintage_m2po::case::{Case, Number};
-use vintage_m2po::{DEFAULT_CLAMP, Rule, Tokens};
-use vintage_model::Place;
+use vintage_learner::device::{PlainWeigher, Problem};
+use vintage_m2po::{Rule, Tokens};
 
-use super::tokens::Known;
-use super::weigh::{Problem, weigh};
-use crate::Result;
-
-/// The paper's rule on a device.
-#[derive(Debug)]
-pub struct CaseWeigher {
-    device: Device,
-}
+use super::case::{Case, Number};
 
 /// What comes of a case, its numbers rounded to f32 as a learner has them.
 #[derive(Debug, Clone, Serialize)]
-pub struct WeighedCase {
+pub(crate) struct WeighedCase {
     /// The case.
-    pub id: String,
+    pub(crate) id: String,
     /// 1 where valid and kept.
-    pub mask: Vec<u8>,
+    pub(crate) mask: Vec<u8>,
     /// Valid tokens.
-    pub n_valid: u64,
+    pub(crate) n_valid: u64,
     /// Tokens of `T`.
-    pub n_trust: u64,
+    pub(crate) n_trust: u64,
     /// Tokens masked.
-    pub n_masked: u64,
+    pub(crate) n_masked: u64,
     /// M2 over `T`.
-    pub m2_trust_before: f64,
+    pub(crate) m2_trust_before: f64,
     /// M2 over what is kept of `T`.
-    pub m2_trust_after: f64,
+    pub(crate) m2_trust_after: f64,
     /// The loss.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Why the case was refused, by the device and the reference alike.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// What is not as the reference has it, which must be nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub differs: Option<String>,
+    pub(crate) differs: Option<String>,
 }
 
-impl CaseWeigher {
-    /// On a card; on the CPU, the same operations there.
-    pub fn open(place: Place) -> Result<Self> {
-        let device = place.open()?.unwrap_or(Device::Cpu);
-        Ok(Self { device })
-    }
-
-    /// Weighs a case here and by the reference.
-    pub fn weigh(&self, case: &Case) -> WeighedCase {
+impl WeighedCase {
+    /// Weighs a case by `weigher` and by the reference.
+    pub(crate) fn of(case: &Case, weigher: &PlainWeigher) -> Self {
         let narrow = |list: &[Number]| list.iter().map(|x| x.0 as f32).collect::<Vec<f32>>();
         let new = narrow(&case.logprob_new);
         let behavior = narrow(&case.logprob_behav);
@@ -60,9 +44,9 @@ impl CaseWeigher {
         let rule = Rule::M2poPaper {
             tau: case.threshold,
         };
-        let expected =
-            vintage_m2po::weigh(&rule, &Tokens::new(&new, &behavior, &advantage, &valid));
-        let mut weighed = WeighedCase {
+        let tokens = Tokens::new(&new, &behavior, &advantage, &valid);
+        let expected = vintage_m2po::weigh(&rule, &tokens);
+        let mut weighed = Self {
             id: case.id.clone(),
             mask: Vec::new(),
             n_valid: 0,
@@ -78,30 +62,17 @@ impl CaseWeigher {
             weighed.error = expected.err().map(|error| error.to_string());
             return weighed;
         }
-        let known = Known {
-            behavior: &behavior,
-            advantage: &advantage,
-            valid: &valid,
-        };
-        let found = Tensor::new(new.as_slice(), &self.device)
-            .map_err(Problem::Device)
-            .and_then(|new| {
-                let found = weigh(&rule, DEFAULT_CLAMP, &new, &known)?;
-                let mask = found.mask.to_vec1::<f64>()?;
-                Ok((found, mask))
-            });
-        match (found, expected) {
-            (Ok((found, mask)), Ok(expected)) => {
-                weighed.mask = mask.iter().map(|&kept| u8::from(kept == 1.0)).collect();
+        match (weigher.weigh(&rule, &tokens), expected) {
+            (Ok(found), Ok(expected)) => {
+                weighed.mask = found.mask.iter().map(|&kept| u8::from(kept)).collect();
                 let stats = found.stats;
                 (weighed.n_valid, weighed.n_trust) = (stats.n_valid, stats.n_trust);
                 weighed.n_masked = stats.n_masked;
                 weighed.m2_trust_before = stats.m2_trust_before;
                 weighed.m2_trust_after = stats.m2_trust_after;
                 weighed.loss = found.loss;
-                let kept = mask.iter().map(|&kept| kept == 1.0);
                 let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-3);
-                weighed.differs = if !kept.eq(expected.mask.iter().copied()) {
+                weighed.differs = if found.mask != expected.mask {
                     Some(format!(
                         "the mask, of which {} are kept by the reference",
                         { expected.mask.iter().filter(|&&kept| kept).count() }
