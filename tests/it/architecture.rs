@@ -58,9 +58,24 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "bench",
+        &[
+            "control",
+            "trajectory",
+            "bus",
+            "broker",
+            "store",
+            "model",
+            "m2po",
+            "learner",
+            "archive",
+        ],
+    ),
+    (
         "cli",
         &[
             "flow",
+            "bench",
             "control",
             "trajectory",
             "bus",
@@ -90,14 +105,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Dependencies that no source in `src` names, and why they are declared.
 const EXCUSED: &[(&str, &str, &str)] = &[
-    ("control", "serde_json", "its golden tests"),
     ("store", "reqwest", "object_store's client with OpenSSL"),
     ("cli", "vintage-faults", "feature `faults` turns them on"),
 ];
 
 /// Crates that do no IO, have no async and read no clock, and all they may depend on.
 const PURE: &[(&str, &[&str])] = &[
-    ("control", &["serde", "serde_json", "thiserror"]),
+    ("control", &["serde", "thiserror"]),
     ("m2po", &["thiserror"]),
     (
         "verify",
@@ -113,11 +127,12 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// Libraries and the only crates that may name them.
 const NAMED_BY: &[(&str, &[&str])] = &[
-    ("rdkafka", &["bus"]),
+    // The transport benchmark holds our client against librdkafka's own.
+    ("rdkafka", &["bus", "bench"]),
     ("parquet", &["archive"]),
     ("object_store", &["store"]),
-    // Parity compares what a device gives, tensor by tensor.
-    ("candle-core", &["model", "learner", "parity"]),
+    // Parity and the benchmark of updates have the operations of a device computed on the CPU.
+    ("candle-core", &["model", "learner", "parity", "bench"]),
     ("candle-nn", &["model"]),
     ("candle-transformers", &["model"]),
     ("tokenizers", &["model"]),

@@ -6,7 +6,6 @@
 //! ([`trainer`]).
 
 mod adamw;
-mod bench;
 pub mod device;
 mod error;
 mod extent;
@@ -27,13 +26,13 @@ pub mod update;
 mod warm_start;
 
 pub use adamw::AdamW;
-pub use bench::{BenchShape, Updates, bench_updates};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use intake::TEMPERATURES;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet, Waiting};
+pub use pack::Batch;
 pub use records::{Records, evaluation_path, write_evaluation};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::{Blend, Settings};

@@ -1,12 +1,11 @@
 //! The log: producers and consumers over Apache Kafka's protocol, topics, and the brokers they
-//! talk to. The only crate that names rdkafka.
+//! talk to. The only crate of a run that names rdkafka.
 //!
 //! A [`Bus`] is how to reach a log: [`Bus::connect`] for an address, [`Embedded`] for a broker
 //! inside this process. Everything after that is the same for both.
 
 mod admin;
 mod ask;
-mod bare;
 mod bus;
 mod checkup;
 mod client;
@@ -28,7 +27,6 @@ mod window;
 mod withheld;
 
 pub use ask::Replicas;
-pub use bare::Opaque;
 pub use bus::Bus;
 pub use checkup::Checkup;
 pub use concern::{Concern, Weight};

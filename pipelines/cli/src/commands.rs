@@ -1,11 +1,7 @@
 //! One file a verb; each reads its arguments, calls the library and prints.
 
 mod audit;
-mod bench_archive;
-mod bench_codec;
-mod bench_transport;
-mod bench_update;
-mod bench_weigh;
+mod bench;
 mod broker;
 mod completions;
 mod config;
@@ -34,12 +30,11 @@ use tokio::{
 use vintage_flow::{
     RunEvent,
     progress::{Display, Screen, watch},
-    transport::Load,
 };
 use vintage_learner::device::PlainWeigher;
 
 use crate::{
-    args::{BenchCommand, Verb, WeighArgs},
+    args::{Verb, WeighArgs},
     exit::{Outcome, Usage},
     output::{Output, writer},
     signals::Signals,
@@ -81,44 +76,9 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Broker(args) => broker::broker(&args.command, context).await,
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
-        Verb::Bench(args) => bench(&args.command, context).await,
+        Verb::Bench(args) => bench::bench(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }
-}
-
-async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
-    let json = context.output.is_json();
-    match command {
-        BenchCommand::Weigh { tokens } => {
-            bench_weigh::run(*tokens, json, &mut writer())?;
-        }
-        BenchCommand::Transport {
-            broker,
-            megabytes,
-            passes,
-            rows,
-            tokens,
-        } => {
-            let load = Load {
-                bytes: megabytes.saturating_mul(1_000_000),
-                passes: *passes,
-                rows: *rows,
-                tokens: *tokens,
-            };
-            bench_transport::transport(broker.as_deref(), load, context).await?;
-        }
-        BenchCommand::Codec {
-            rows,
-            tokens,
-            seconds,
-        } => {
-            bench_codec::codec(*rows, *tokens, *seconds, context)?;
-        }
-        BenchCommand::Update(args) => bench_update::update(args, context).await?,
-        BenchCommand::Archive(args) => bench_archive::archive(args, context).await?,
-        BenchCommand::ArchiveArm(args) => bench_archive::arm(args).await?,
-    }
-    Ok(Outcome::Done)
 }
 
 fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {

@@ -29,11 +29,9 @@ mod settings;
 mod standstill;
 mod start;
 mod summary;
-pub mod synthetic;
 mod tasks;
 pub mod teacher;
 mod through;
-pub mod transport;
 
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};

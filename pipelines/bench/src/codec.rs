@@ -5,47 +5,49 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use vintage_flow::synthetic::Synthetic;
 use vintage_trajectory::{Rows, encode};
 
-use super::Context;
-use crate::{
-    exit::Usage,
-    output::{bytes, columns},
-};
+use crate::{Error, Result, error::because, median::median, synthetic::Synthetic};
 
 /// What was measured; rates in gigabytes (1e9 bytes) of payload a second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct Measured {
-    rows: u16,
-    tokens_per_row: usize,
-    payload_bytes: usize,
-    encode_gb_per_s: f64,
-    decode_gb_per_s: f64,
+pub struct Measured {
+    /// Rows of the message.
+    pub rows: u16,
+    /// Completion tokens of a row.
+    pub tokens_per_row: usize,
+    /// Payload of the message.
+    pub payload_bytes: usize,
+    /// Encoding.
+    pub encode_gb_per_s: f64,
+    /// Decoding.
+    pub decode_gb_per_s: f64,
     /// Decoding and reading every token and log-prob once.
-    decode_and_read_gb_per_s: f64,
-    memcpy_gb_per_s: f64,
-    encode_us: f64,
-    decode_us: f64,
-    memcpy_us: f64,
+    pub decode_and_read_gb_per_s: f64,
+    /// Copying.
+    pub memcpy_gb_per_s: f64,
+    /// Microseconds of encoding it.
+    pub encode_us: f64,
+    /// Microseconds of decoding it.
+    pub decode_us: f64,
+    /// Microseconds of copying it.
+    pub memcpy_us: f64,
 }
 
 /// Measures messages of `rows` rows with `tokens` completion tokens each; each measurement takes
-/// `seconds`.
-pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -> Result<()> {
-    if rows == 0 || tokens == 0 || !(seconds > 0.0 && seconds <= 60.0) {
-        let what = "rows and tokens must be at least 1, seconds above 0 and at most 60";
-        return Err(Usage::new(what).into());
-    }
+/// `seconds`. All three are above 0.
+///
+/// # Errors
+/// A message that does not come back as it was.
+pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     let group = Synthetic::new(1, rows, tokens).group(0);
-    let payload = encode(&group).context("cannot encode the made-up group")?;
-    let decoded = Rows::decode(&payload).context("cannot decode what was just encoded")?;
-    ensure!(
-        decoded.to_trajectories() == group,
-        "decoding gave other rows than were encoded"
-    );
+    let payload = encode(&group).map_err(because("cannot encode the made-up group"))?;
+    let decoded = Rows::decode(&payload).map_err(because("cannot decode what was just encoded"))?;
+    if decoded.to_trajectories() != group {
+        let what = "decoding gave other rows than were encoded";
+        return Err(Error::Failed(what.to_owned()));
+    }
     let budget = Duration::from_secs_f64(seconds);
     // All were checked above: an error here would be a bug that `black_box` keeps in view.
     let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
@@ -63,7 +65,7 @@ pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -
         black_box(&copy);
     });
     let rate = |seconds: f64| payload.len() as f64 / seconds / 1e9;
-    let measured = Measured {
+    Ok(Measured {
         rows,
         tokens_per_row: tokens,
         payload_bytes: payload.len(),
@@ -74,28 +76,7 @@ pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -
         encode_us: 1e6 * encode_s,
         decode_us: 1e6 * decode_s,
         memcpy_us: 1e6 * memcpy_s,
-    };
-    context.output.print(&measured, text)
-}
-
-fn text(measured: &Measured) -> String {
-    let line = |rate: f64, us: f64| format!("{rate:6.2} GB/s  {us:9.1} µs a message");
-    let Measured {
-        rows,
-        tokens_per_row,
-        ..
-    } = measured;
-    let size = bytes(measured.payload_bytes as u64);
-    format!("{rows} rows of {tokens_per_row} tokens, {size}, one core, median\n")
-        + &columns([
-            ("encode", line(measured.encode_gb_per_s, measured.encode_us)),
-            ("decode", line(measured.decode_gb_per_s, measured.decode_us)),
-            ("decode, read", {
-                let us = measured.payload_bytes as f64 / measured.decode_and_read_gb_per_s / 1e3;
-                line(measured.decode_and_read_gb_per_s, us)
-            }),
-            ("memcpy", line(measured.memcpy_gb_per_s, measured.memcpy_us)),
-        ])
+    })
 }
 
 /// Median seconds of one call, over batches of calls that last about a millisecond each.
@@ -115,8 +96,7 @@ fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
         }
         times.push(batch.elapsed().as_secs_f64() / f64::from(calls));
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    median(times)
 }
 
 /// Touches what training reads.

@@ -10,15 +10,17 @@ use vintage_control::{
     Algorithm, AlgorithmName, CONTROL_FORMAT, OptimizerSettings, Plan, PolicyVersion, Precision,
     Sha256, Training,
 };
+use vintage_learner::{
+    AdamW, Batch, fingerprint,
+    update::{Outcome, Policy},
+};
 use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Place, Targets};
 
-use crate::pack::Batch;
-use crate::update::{Outcome, Policy};
-use crate::{AdamW, Error, Result, fingerprint};
+use crate::{Error, Result};
 
 /// What is trained on, all of it random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct BenchShape {
+pub struct Shape {
     /// Completions of an update.
     pub rows: usize,
     /// Tokens of a prompt.
@@ -58,14 +60,41 @@ pub struct Updates {
     pub loss: f64,
 }
 
+/// A shape as large as two cores update in a second, as a `config.json` has it.
+pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_size": 256,
+    "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+
+/// Times updates in float32, then in bf16.
+///
+/// # Errors
+/// As [`time_updates`].
+pub fn measure(
+    config: &ModelConfig,
+    place: Place,
+    shape: Shape,
+    recompute: bool,
+) -> Result<Vec<Updates>> {
+    let updates = [Precision::F32, Precision::Bf16].map(|compute| {
+        let training = Training {
+            compute,
+            recompute,
+            lora: None,
+        };
+        time_updates(config, place, shape, &training)
+    });
+    updates.into_iter().collect()
+}
+
 /// Times updates of a random model of this shape at `place`.
 ///
 /// # Errors
 /// A place that cannot be had, or a batch that does not fit.
-pub fn bench_updates(
+pub fn time_updates(
     config: &ModelConfig,
     place: Place,
-    shape: BenchShape,
+    shape: Shape,
     training: &Training,
 ) -> Result<Updates> {
     let device = place.open()?;
@@ -78,7 +107,7 @@ pub fn bench_updates(
 fn time(
     config: &ModelConfig,
     device: Option<Device>,
-    shape: BenchShape,
+    shape: Shape,
     training: &Training,
     place: Place,
 ) -> Result<Updates> {
@@ -102,7 +131,7 @@ fn time(
     let total: f64 = seconds.iter().sum();
     seconds.sort_by(f64::total_cmp);
     let Some(&median) = seconds.get(seconds.len() / 2) else {
-        return Err(Error::Settings("no update to time; ask for one".to_owned()));
+        return Err(Error::Failed("no update to time; ask for one".to_owned()));
     };
     let tokens = shape.rows * (shape.prompt_tokens + shape.completion_tokens);
     Ok(Updates {
@@ -120,7 +149,7 @@ fn time(
 }
 
 /// Rows of random tokens, log-probs about those of a uniform policy, advantages of both signs.
-fn batches(config: &ModelConfig, shape: BenchShape) -> Vec<Batch> {
+fn batches(config: &ModelConfig, shape: Shape) -> Vec<Batch> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let row = shape.prompt_tokens + shape.completion_tokens;
     let rows_at_once = (shape.micro_batch_tokens / row.max(1)).max(1);
@@ -166,7 +195,7 @@ fn batches(config: &ModelConfig, shape: BenchShape) -> Vec<Batch> {
 fn plan(version: u64, training: &Training, place: Place) -> Result<Plan> {
     let name = |name: &str| {
         name.parse()
-            .map_err(|error| Error::Settings(format!("{error}")))
+            .map_err(|error| Error::Failed(format!("{error}")))
     };
     Ok(Plan {
         format: CONTROL_FORMAT.to_owned(),
@@ -208,7 +237,7 @@ mod tests {
     /// Here with the tiny decoder, by the kernels and by the operations of a card.
     #[test]
     fn updates_are_timed_at_both_precisions() {
-        let shape = BenchShape {
+        let shape = Shape {
             rows: 6,
             prompt_tokens: 3,
             completion_tokens: 5,

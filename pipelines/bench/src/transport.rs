@@ -6,14 +6,18 @@ use std::time::Instant;
 
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use serde::Serialize;
-use vintage_bus::{Bus, ConsumerLimits, Opaque, TopicTable};
+use vintage_bus::{Bus, ConsumerLimits, TopicTable};
 use vintage_control::{BadName, Incarnation, Name, Offset, Partition, Topics};
 use vintage_learner::{LogSource, Source as _};
 use vintage_trajectory::Trajectory;
 
 use crate::{
     Error, Result,
+    bare::{self, Opaque},
+    error::of,
+    median::median,
     synthetic::{Synthetic, SyntheticMessage},
+    used::cpu_seconds,
 };
 
 const PARTITIONS: i32 = 4;
@@ -97,7 +101,7 @@ type Pass = [Spent; 2];
 /// Measures both ways in turns, each pass on a topic of its own that is deleted after it.
 ///
 /// # Errors
-/// [`Error::Bus`] if the broker fails.
+/// [`Error::Because`] if the broker fails.
 pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
     let mut synthetic = Synthetic::new(1, load.rows, load.tokens);
     let groups: Vec<_> = (0..GROUPS).map(|number| synthetic.group(number)).collect();
@@ -125,7 +129,7 @@ pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
             } else {
                 bare.push(bytes(bus, &topic, opaque.clone(), messages).await?);
             }
-            bus.delete_topic(&topic).await?;
+            bus.delete_topic(&topic).await.map_err(of("broker"))?;
         }
     }
     let gigabytes = (messages * message_bytes) as f64 / 1e9;
@@ -159,12 +163,6 @@ fn arm(passes: &[Pass], gigabytes: f64) -> Arm {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 async fn fresh_topic(bus: &Bus, pass: usize, ours: bool) -> Result<String> {
     let topics = Topics {
         namespace: name("vintage")?,
@@ -175,7 +173,7 @@ async fn fresh_topic(bus: &Bus, pass: usize, ours: bool) -> Result<String> {
     };
     let mut specs = TopicTable::builtin().specs(&topics, PARTITIONS, 1);
     specs.truncate(1);
-    bus.ensure_topics(&specs).await?;
+    bus.ensure_topics(&specs).await.map_err(of("broker"))?;
     Ok(topics.rollouts())
 }
 
@@ -187,7 +185,7 @@ async fn rollouts(
     messages: usize,
 ) -> Result<Pass> {
     let meter = Meter::start()?;
-    let producer = bus.producer("bench")?;
+    let producer = bus.producer("bench").map_err(of("broker"))?;
     let mut in_flight = FuturesOrdered::new();
     for (seq, rows) in (0..).zip(groups.iter().cycle().take(messages)) {
         let message = SyntheticMessage::new(rows, seq)?;
@@ -205,22 +203,25 @@ async fn rollouts(
         } else {
             in_flight.next().now_or_never().flatten()
         };
-        done.transpose()?;
+        done.transpose().map_err(of("broker"))?;
     }
     while let Some(sent) = in_flight.next().await {
-        sent?;
+        sent.map_err(of("broker"))?;
     }
     let produced = meter.stop()?;
 
     let meter = Meter::start()?;
     let start = (0..PARTITIONS).map(|partition| (Partition(partition), Offset(0)));
-    let consumer = bus.consumer("bench", topic, start.collect(), ConsumerLimits::default())?;
+    let consumer = bus
+        .consumer("bench", topic, start.collect(), ConsumerLimits::default())
+        .map_err(of("broker"))?;
     let mut source = LogSource::new(consumer, Incarnation(0));
     for _ in 0..messages {
-        let incoming = source.next().await?;
+        let incoming = source.next().await.map_err(of("learner"))?;
         let message = incoming.map(|incoming| incoming.message);
         if !matches!(message, Some(Ok(_))) {
-            return Err(Error::Role(format!("{topic} gave back {message:?}")));
+            let what = format!("{topic} gave back {message:?}");
+            return Err(Error::Failed(what));
         }
     }
     Ok([produced, meter.stop()?])
@@ -230,14 +231,14 @@ async fn bytes(bus: &Bus, topic: &str, records: Vec<Opaque>, messages: usize) ->
     let (bus, topic) = (bus.clone(), topic.to_owned());
     let measuring = tokio::task::spawn_blocking(move || {
         let meter = Meter::start()?;
-        bus.produce_bare(&topic, PARTITIONS, &records, messages)?;
+        bare::produce(&bus, &topic, PARTITIONS, &records, messages).map_err(of("broker"))?;
         let produced = meter.stop()?;
         let meter = Meter::start()?;
-        bus.consume_bare(&topic, PARTITIONS, messages)?;
+        bare::consume(&bus, &topic, PARTITIONS, messages).map_err(of("broker"))?;
         Ok([produced, meter.stop()?])
     });
     let measured = measuring.await;
-    measured.map_err(|error| Error::Role(format!("measuring bare clients: {error}")))?
+    measured.map_err(of("measuring bare clients"))?
 }
 
 struct Meter {
@@ -261,24 +262,7 @@ impl Meter {
     }
 }
 
-/// What this process has used so far, all threads; Linux counts it in hundredths of a second.
-fn cpu_seconds() -> Result<f64> {
-    let path = std::path::Path::new("/proc/self/stat");
-    let stat = std::fs::read_to_string(path).map_err(|source| Error::Io {
-        attempted: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    // The fields follow the name, which is in brackets and may hold any character.
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    Ok(ticks
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum::<f64>()
-        / 100.0)
-}
-
 fn name(text: &str) -> Result<Name> {
     text.parse()
-        .map_err(|error: BadName| Error::Usage(error.to_string()))
+        .map_err(|error: BadName| Error::Failed(error.to_string()))
 }

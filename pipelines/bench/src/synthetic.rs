@@ -4,7 +4,7 @@ use bytes::Bytes;
 use vintage_control::{BadName, Name, PolicyVersion};
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::of};
 
 /// Groups of one size, the same for the same seed.
 ///
@@ -103,15 +103,14 @@ impl SyntheticMessage {
     /// Encodes `rows`, one whole group, as message `seq` of its producer.
     ///
     /// # Errors
-    /// [`Error::Role`] if the rows are none that a message can hold.
+    /// [`Error::Because`] if the rows are none that a message can hold.
     pub fn new(rows: &[Trajectory], seq: u64) -> Result<Self> {
-        let payload =
-            encode(rows).map_err(|error| Error::Role(format!("encoding a group: {error}")))?;
+        let payload = encode(rows).map_err(of("encoding a group"))?;
         let first = &rows[0];
         let version = first.policy_spans[0].version;
         let run: Name = "bench"
             .parse()
-            .map_err(|error: BadName| Error::Usage(error.to_string()))?;
+            .map_err(|error: BadName| Error::Failed(error.to_string()))?;
         let headers = Headers {
             run,
             policy: first.policy.clone(),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use vintage_bench::transport::{Arm, Load, Measured, Phase, measure};
 use vintage_broker::{LocalKafka, LocalOptions};
 use vintage_bus::Bus;
-use vintage_flow::transport::{Arm, Load, Measured, Phase, measure};
 
-use super::Context;
 use crate::{
+    commands::Context,
     exit::Usage,
     output::{bytes, table},
 };

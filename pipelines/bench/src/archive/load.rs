@@ -1,10 +1,13 @@
 //! A topic full of rollouts.
 
-use anyhow::Result;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use vintage_bus::{Bus, TopicTable};
-use vintage_control::Topics;
-use vintage_flow::synthetic::{Synthetic, SyntheticMessage};
+use vintage_control::{BadName, Topics};
+
+use crate::{
+    Error, Result,
+    synthetic::{Synthetic, SyntheticMessage},
+};
 
 /// As in the measurements that the encodings were chosen by: 8 completions of 722 tokens.
 const ROWS: u16 = 8;
@@ -24,9 +27,13 @@ pub(super) struct Loaded {
 
 /// Creates `topic` and publishes at least so many bytes of payload.
 pub(super) async fn topic(bus: &Bus, topic: &str, bytes: u64) -> Result<Loaded> {
+    let name = |text: &str| {
+        text.parse()
+            .map_err(|error: BadName| Error::Failed(error.to_string()))
+    };
     let run = Topics {
-        namespace: "vintage".parse()?,
-        run: "bench".parse()?,
+        namespace: name("vintage")?,
+        run: name("bench")?,
     };
     let mut spec = TopicTable::builtin()
         .specs(&run, PARTITIONS, 1)
@@ -49,7 +56,7 @@ pub(super) async fn topic(bus: &Bus, topic: &str, bytes: u64) -> Result<Loaded> 
                 } = made?;
                 let length = payload.len() as u64;
                 producer.publish(topic, &key, headers, payload).await?;
-                anyhow::Ok(length)
+                Ok::<_, Error>(length)
             }
         })
         .buffer_unordered(IN_FLIGHT);

@@ -3,27 +3,21 @@
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
-use vintage_control::{Precision, Training};
-use vintage_learner::{BenchShape, ModelConfig, Place, Updates, bench_updates};
+use vintage_bench::update::{self, SMALL, Shape, Updates};
+use vintage_learner::{ModelConfig, Place};
 
-use super::Context;
 use crate::{
     args::UpdateBenchArgs,
+    commands::Context,
     exit::Usage,
     output::{bytes, grouped, table},
 };
-
-/// The default shape, as large as two cores update in a second.
-const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_size": 256,
-    "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
-    "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-    "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
 
 /// What was measured.
 #[derive(Serialize)]
 struct Report {
     device: String,
-    shape: BenchShape,
+    shape: Shape,
     updates: Vec<Updates>,
 }
 
@@ -38,7 +32,7 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
         }
     };
     let config = ModelConfig::from_json(&config).map_err(|error| Usage::new(error.to_string()))?;
-    let shape = BenchShape {
+    let shape = Shape {
         rows: args.rows,
         prompt_tokens: args.prompt,
         completion_tokens: args.completion,
@@ -54,27 +48,14 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
     context.output.print(&report, text)
 }
 
-fn measure(
-    config: &ModelConfig,
-    place: Place,
-    shape: BenchShape,
-    recompute: bool,
-) -> Result<Report> {
+fn measure(config: &ModelConfig, place: Place, shape: Shape, recompute: bool) -> Result<Report> {
     let card = place
         .card()
         .map_err(|error| Usage::new(error.to_string()))?;
-    let updates = [Precision::F32, Precision::Bf16].map(|compute| {
-        let training = Training {
-            compute,
-            recompute,
-            lora: None,
-        };
-        bench_updates(config, place, shape, &training)
-    });
     Ok(Report {
         device: card.map_or_else(|| place.to_string(), |card| card.to_string()),
         shape,
-        updates: updates.into_iter().collect::<Result<_, _>>()?,
+        updates: update::measure(config, place, shape, recompute)?,
     })
 }
 
