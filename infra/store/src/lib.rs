@@ -10,6 +10,8 @@ mod bucket;
 mod error;
 mod folder;
 mod open;
+#[cfg(feature = "faults")]
+mod sabotage;
 mod store;
 mod sweep;
 mod weights;
