@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use vintage_bus::LocalOptions;
+use vintage_broker::LocalOptions;
 use vintage_tests::{Ended, Kafka, Served, place, python, run, vintage};
 
 use crate::small::digits;

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
-use vintage_bus::{Bus, ConsumerLimits, Event, LocalKafka, LocalOptions, Replicas};
+use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_bus::{Bus, ConsumerLimits, Event, Replicas};
 use vintage_control::{Offset, Partition};
 
 /// A local Kafka that ends with the test, driven without async.

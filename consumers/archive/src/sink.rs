@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use vintage_bus::{Event, Record};
 use vintage_control::{Incarnation, Offset, Partition};
-use vintage_faults::{mistake, point};
+use vintage_faults::point;
 use vintage_store::Store;
 
 use crate::{
@@ -265,9 +265,6 @@ impl<S: Source> Sink<S> {
                     let name = "vintage_records_quarantined_total";
                     metrics::counter!(name, "reason" => reason).increment(1);
                 }
-                if mistake("mistake.group_offset") {
-                    self.source.archived(partition, found.next());
-                }
             }
             Event::Assigned(given) => {
                 for (partition, offset) in given {
@@ -307,7 +304,7 @@ impl<S: Source> Sink<S> {
             let before = committed.insert(partition, next);
             before != Some(next)
         });
-        if moved && !mistake("mistake.group_offset") {
+        if moved {
             self.source.archived(partition, next);
         }
     }
@@ -463,9 +460,7 @@ impl<S: Source> Sink<S> {
                 self.committed.send_modify(|committed| {
                     committed.insert(done.partition, next);
                 });
-                if !mistake("mistake.group_offset") {
-                    self.source.archived(done.partition, next);
-                }
+                self.source.archived(done.partition, next);
                 self.pass(done.partition);
             }
             // Revoked since: who has it now found the file or loses to it.

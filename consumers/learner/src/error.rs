@@ -125,9 +125,6 @@ pub enum Error {
     /// A record that must be there is not, or contradicts another.
     #[error("{0}")]
     Record(String),
-    /// Expected results to compare a model with are missing or unreadable.
-    #[error("{0}")]
-    Oracle(String),
     /// The settings contradict one another.
     #[error("{0}")]
     Settings(String),
@@ -207,7 +204,6 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Settings(_)
-            | Self::Oracle(_)
             | Self::OtherDevice { .. }
             | Self::Model(vintage_model::Error::Device { .. }) => Fault::User,
             Self::Bus(error) => error.fault(),

@@ -6,6 +6,8 @@ mod cursor;
 mod judge;
 mod planned;
 mod refuse;
+#[cfg(feature = "faults")]
+mod sabotage;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -297,9 +299,8 @@ impl Intake {
             chosen.extend(self.ready.remove(place));
         }
         chosen.reverse();
-        if vintage_faults::mistake("mistake.train_twice") {
-            self.ready.extend(chosen.first().cloned());
-        }
+        #[cfg(feature = "faults")]
+        self.keep_first(&chosen);
         Some(chosen)
     }
 

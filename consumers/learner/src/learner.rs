@@ -11,7 +11,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256};
-use vintage_faults::{mistake, point};
+use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
 use self::execute::Run;
@@ -207,18 +207,6 @@ impl Learner {
             inputs.durability.ensure(&records).await?;
             let wait = waiting_since.elapsed().as_secs_f64();
             let recording = Instant::now();
-            if mistake("mistake.silent_reject") {
-                let mut refused = plan.clone();
-                refused.groups.clear();
-                plan.rejections.clear();
-                self.intake.finish(&refused);
-            }
-            if mistake("mistake.announce_first") {
-                let run = Run::First { wait, record: 0.0 };
-                self.execute(plan.clone(), groups, run).await?;
-                self.records.write_plan(&plan).await?;
-                continue;
-            }
             self.records.write_plan(&plan).await?;
             point("learner.planned", self.in_hand());
             let record = recording.elapsed().as_secs_f64();

@@ -6,8 +6,7 @@
 //! ([`trainer`]).
 
 mod adamw;
-mod bench;
-mod device;
+pub mod device;
 mod error;
 mod extent;
 pub mod fingerprint;
@@ -18,7 +17,6 @@ pub mod order;
 mod origins;
 mod outlet;
 mod pack;
-pub mod parity;
 mod replay;
 mod settings;
 pub mod source;
@@ -27,13 +25,12 @@ pub mod update;
 mod warm_start;
 
 pub use adamw::AdamW;
-pub use bench::{BenchShape, Updates, bench_updates};
-pub use device::{CaseWeigher, WeighedCase};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet, Waiting};
+pub use pack::Batch;
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{

@@ -39,17 +39,17 @@ pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usi
 
 /// A micro-batch as the model takes it, with what the loss needs of each completion token.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// Prompt and completion of each row, end to end.
-    pub(crate) packed: Packed,
+    pub packed: Packed,
     /// One target per completion token.
-    pub(crate) targets: Targets,
+    pub targets: Targets,
     /// Behaviour log-prob of each target.
-    pub(crate) behavior: Vec<f32>,
+    pub behavior: Vec<f32>,
     /// Advantage of each target.
-    pub(crate) advantage: Vec<f32>,
+    pub advantage: Vec<f32>,
     /// Whether the target trains.
-    pub(crate) valid: Vec<bool>,
+    pub valid: Vec<bool>,
 }
 
 /// What is known of the targets of all batches, one batch behind the other.

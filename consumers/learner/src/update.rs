@@ -54,12 +54,7 @@ impl Policy {
     }
 
     /// Runs an update on batches that are laid out, where updates are computed.
-    pub(crate) fn run(
-        &mut self,
-        plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
-    ) -> Result<()> {
+    pub fn run(&mut self, plan: &Plan, batches: &[Batch], outcome: &mut Outcome) -> Result<()> {
         let compute = compute(&plan.training);
         let Some(device) = self.device.clone() else {
             self.decoder.set_compute(compute);

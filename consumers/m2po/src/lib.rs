@@ -20,7 +20,6 @@
 
 mod advantage;
 mod areal;
-pub mod case;
 mod error;
 mod exact;
 mod fork;
@@ -42,7 +41,7 @@ pub use rule::Rule;
 pub use staleness::stratify;
 pub use stats::Stats;
 pub use tokens::{DEFAULT_CLAMP, Tokens};
-pub use weigh::{Weighed, weigh};
+pub use weigh::{Weighed, weigh, weigh_rows};
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,9 @@
-use serde::{Deserialize, Serialize};
-
 use crate::Error;
 
 /// Which tokens of a batch may move the policy, and by what surrogate.
 ///
 /// `r = exp(new - behavior)` throughout.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// Algorithm 1 of the paper: the largest `(log r)^2` of the trust-region tokens `T` are
     /// masked until the mean of the rest is at most `tau`; loss `-(1/N_valid) sum M r A`.

@@ -1,9 +1,7 @@
-use serde::Serialize;
-
 use crate::exact::Sum;
 
 /// What a rule did to a batch. Means over no token are 0.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Stats {
     /// Valid tokens, the `sum |o_i|` of Eq. 5.
     pub n_valid: u64,

@@ -83,7 +83,10 @@ pub fn weigh<F: Real>(rule: &Rule, tokens: &Tokens<'_, F>) -> Result<Weighed<F>,
 
 /// [`weigh`] for tokens that stand in rows of `row` slots: `M2poFork` reads the sign of the
 /// advantage from the first slot of a row, as the released code does.
-pub(crate) fn weigh_rows<F: Real>(
+///
+/// # Errors
+/// As [`weigh`].
+pub fn weigh_rows<F: Real>(
     rule: &Rule,
     tokens: &Tokens<'_, F>,
     row: usize,

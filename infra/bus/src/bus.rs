@@ -5,6 +5,7 @@ use std::{
 };
 
 use rdkafka::{
+    ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -142,6 +143,23 @@ impl Bus {
     pub fn gapless_producer(&self, client_id: &str) -> Result<Producer> {
         let config = self.settings().gapless_producer(client_id);
         Producer::new(self.clone(), client_id, &config)
+    }
+
+    /// What librdkafka is told for a producer, passwords included: for a client of another kind that
+    /// is to behave alike.
+    pub fn producer_options(&self, client_id: &str) -> BTreeMap<String, String> {
+        owned(&self.settings().producer(client_id))
+    }
+
+    /// What librdkafka is told for a consumer, passwords included: for a client of another kind that
+    /// is to behave alike.
+    pub fn consumer_options(
+        &self,
+        client_id: &str,
+        group: &str,
+        limits: ConsumerLimits,
+    ) -> BTreeMap<String, String> {
+        owned(&self.settings().consumer(client_id, group, limits.max_bytes))
     }
 
     /// A consumer of the given partitions from the given offsets on. On the embedded broker it
@@ -290,6 +308,13 @@ impl Bus {
             },
         }
     }
+}
+
+fn owned(config: &ClientConfig) -> BTreeMap<String, String> {
+    let options = config.config_map().into_iter();
+    options
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 impl std::fmt::Debug for Bus {

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use vintage_control::{Offset, Partition};
@@ -240,73 +240,6 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// A program that the local broker needs is missing or too old.
-    #[error(
-        "the local broker needs {needed}, but {found}: \
-         apt-get install openjdk-17-jre-headless maven"
-    )]
-    MissingProgram {
-        /// Java or Maven with its version.
-        needed: &'static str,
-        /// What was found instead.
-        found: String,
-    },
-    /// Kafka's jars could not be had.
-    #[error("fetching Apache Kafka {version} into {}: {detail}", into.display())]
-    Fetch {
-        /// Version of Kafka.
-        version: String,
-        /// The folder.
-        into: PathBuf,
-        /// What went wrong.
-        detail: String,
-    },
-    /// KAFKA_HOME holds no Kafka.
-    #[error("KAFKA_HOME={} holds no Apache Kafka 4: {detail}", home.display())]
-    KafkaHome {
-        /// The folder.
-        home: PathBuf,
-        /// What is missing.
-        detail: String,
-    },
-    /// The folder of a local broker is used by another process.
-    #[error(
-        "the local broker in {} is used, started or stopped by another process: \
-         wait for it to end, or use another folder",
-        dir.display()
-    )]
-    LocalInUse {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// A node of the local broker did not come up, or went away.
-    #[error("local broker node {node} in {} {what}; the end of its log:\n{tail}", dir.display())]
-    Node {
-        /// From 1.
-        node: u16,
-        /// Folder of the broker.
-        dir: PathBuf,
-        /// What it did.
-        what: String,
-        /// Last lines of its log.
-        tail: String,
-    },
-    /// The local broker's own settings make no sense.
-    #[error("local broker: {detail}")]
-    LocalOptions {
-        /// What is wrong.
-        detail: String,
-    },
-    /// A file of the local broker could not be read or written.
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
 }
 
 impl Error {
@@ -321,11 +254,7 @@ impl Error {
             | Self::NoSuchTopic { .. }
             | Self::NoSuchPartition { .. }
             | Self::TopicDiffers { .. }
-            | Self::TooLarge { .. }
-            | Self::MissingProgram { .. }
-            | Self::KafkaHome { .. }
-            | Self::LocalInUse { .. }
-            | Self::LocalOptions { .. } => Fault::User,
+            | Self::TooLarge { .. } => Fault::User,
             Self::Unreachable { .. }
             | Self::Client { .. }
             | Self::Request { .. }
@@ -333,10 +262,7 @@ impl Error {
             | Self::ProducerFatal { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Start { .. }
-            | Self::Consume { .. }
-            | Self::Fetch { .. }
-            | Self::Node { .. }
-            | Self::Io { .. } => Fault::External,
+            | Self::Consume { .. } => Fault::External,
             Self::Hole { .. } | Self::Stopped { .. } | Self::TopicTable { .. } => Fault::Internal,
         }
     }
@@ -344,7 +270,7 @@ impl Error {
     /// Whether the same call can succeed later with nothing changed here.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Fetch { .. } | Self::LocalInUse { .. } => true,
+            Self::Unreachable { .. } => true,
             Self::Request { retryable, .. } | Self::Publish { retryable, .. } => *retryable,
             _ => false,
         }
@@ -353,7 +279,7 @@ impl Error {
 
 impl Error {
     /// Whether a topic could not be created for want of brokers to hold its copies.
-    pub(crate) fn lacks_brokers(&self) -> bool {
+    pub fn lacks_brokers(&self) -> bool {
         let code = RDKafkaErrorCode::InvalidReplicationFactor.to_string();
         matches!(self, Self::Request { detail, .. } if *detail == code)
     }

@@ -1,13 +1,11 @@
 //! The log: producers and consumers over Apache Kafka's protocol, topics, and the brokers they
-//! talk to. The only crate that names rdkafka.
+//! talk to. The only crate of a run that names rdkafka.
 //!
 //! A [`Bus`] is how to reach a log: [`Bus::connect`] for an address, [`Embedded`] for a broker
-//! inside this process, [`LocalKafka`] for a real Apache Kafka on loopback that this crate
-//! fetches and manages. Everything after that is the same for all three.
+//! inside this process. Everything after that is the same for both.
 
 mod admin;
 mod ask;
-mod bare;
 mod bus;
 mod checkup;
 mod client;
@@ -17,7 +15,6 @@ mod embedded;
 mod error;
 mod gate;
 mod group;
-mod local;
 mod partition;
 mod poll;
 mod producer;
@@ -31,14 +28,12 @@ mod window;
 mod withheld;
 
 pub use ask::Replicas;
-pub use bare::Opaque;
 pub use bus::Bus;
 pub use checkup::Checkup;
 pub use concern::{Concern, Weight};
 pub use consumer::{Consumer, ConsumerLimits, Event};
 pub use embedded::Embedded;
 pub use error::{Error, Fault, Result, StartError};
-pub use local::{LocalKafka, LocalOptions};
 pub use producer::Producer;
 pub use rebalance::StartOffsets;
 pub use record::{Delivery, Header, Outgoing, Record};

@@ -1,5 +1,7 @@
 //! The embedded broker: the suite that every broker must pass, and the safety around it.
 
+#[path = "suite/ports.rs"]
+mod ports;
 mod suite;
 
 use std::{
@@ -17,11 +19,10 @@ use rdkafka::{
 use vintage_bus::{Bus, ConsumerLimits, Embedded, Error};
 use vintage_control::{Offset, Partition};
 
+use ports::{is_loopback, listening};
 use suite::{
     CASES,
-    support::{
-        from_zero, is_loopback, listening, next_record, noise, reader, reader_with, topic, within,
-    },
+    support::{from_zero, next_record, noise, reader, reader_with, topic, within},
 };
 
 async fn embedded() -> Embedded {

@@ -17,7 +17,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use vintage_faults::{failure, mistake, point};
+use vintage_faults::{failure, point};
 
 use crate::{Created, error::NoLinks};
 
@@ -57,6 +57,14 @@ pub(crate) struct Promise {
     pub(crate) durable: bool,
     /// Never over what is there.
     pub(crate) fenced: bool,
+}
+
+impl Promise {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self {
+        durable: true,
+        fenced: true,
+    };
 }
 
 /// Creates `path` unless it is there. On an error nothing half-written is left; whether the object
@@ -110,16 +118,16 @@ fn commit(
     }
     drop(file);
     point("store.synced", in_hand);
-    let created = if mistake("mistake.overwrite") || !promise.fenced {
-        fs::rename(staged, path)?;
-        Created::New
-    } else {
+    let created = if promise.fenced {
         match fs::hard_link(staged, path) {
             Ok(()) => Created::New,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::Exists,
             Err(error) if is_linkless(&error) => return Err(NoLinks(error).into()),
             Err(error) => return Err(error),
         }
+    } else {
+        fs::rename(staged, path)?;
+        Created::New
     };
     point("store.linked", in_hand);
     // Also of an object that was there: its creator may not have come to this yet, and what is

@@ -11,6 +11,8 @@ mod error;
 mod folder;
 mod open;
 mod records;
+#[cfg(feature = "faults")]
+mod sabotage;
 mod store;
 mod sweep;
 mod weights;

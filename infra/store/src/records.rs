@@ -1,5 +1,8 @@
 //! Records of a learner in the run's store: plans, results, checkpoints, evaluations.
 
+#[cfg(feature = "faults")]
+mod sabotage;
+
 use bytes::Bytes;
 use vintage_control::{
     CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion,
@@ -44,6 +47,14 @@ impl Records {
 
     /// Claims update `plan.version`: written if-absent, so of two writers one loses.
     pub async fn write_plan(&self, plan: &Plan) -> Result<()> {
+        #[cfg(feature = "faults")]
+        if sabotage::is_late() {
+            return self.write_late(plan).await;
+        }
+        self.claim(plan).await
+    }
+
+    async fn claim(&self, plan: &Plan) -> Result<()> {
         if self
             .store
             .create_json(&self.path("plans", plan.version), plan)

@@ -54,15 +54,15 @@ impl fmt::Debug for Store {
 
 impl Store {
     pub(crate) fn new(objects: Arc<dyn ObjectStore>, prefix: Path, backend: Backend) -> Self {
+        let promise = Promise::WHOLE;
+        #[cfg(feature = "faults")]
+        let promise = crate::sabotage::broken(promise);
         Self {
             objects,
             prefix,
             backend,
             durable: Arc::default(),
-            promise: Promise {
-                durable: true,
-                fenced: true,
-            },
+            promise,
         }
     }
 

@@ -1,11 +1,7 @@
 //! One file a verb; each reads its arguments, calls the library and prints.
 
 mod audit;
-mod bench_archive;
-mod bench_codec;
-mod bench_transport;
-mod bench_update;
-mod bench_weigh;
+mod bench;
 mod broker;
 mod completions;
 mod config;
@@ -31,11 +27,11 @@ use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::JoinHandle,
 };
-use vintage_flow::{RunEvent, transport::Load};
-use vintage_learner::CaseWeigher;
+use vintage_flow::RunEvent;
+use vintage_learner::device::PlainWeigher;
 
 use crate::{
-    args::{BenchCommand, Variant, Verb, WeighArgs},
+    args::{Verb, WeighArgs},
     exit::{Outcome, Usage},
     output::{Output, writer},
     progress::{Display, Screen, watch},
@@ -78,48 +74,12 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
         Verb::Broker(args) => broker::broker(&args.command, context).await,
         Verb::Doctor(args) => doctor::doctor(&args, context).await,
         Verb::Config(command) => config::config(&command, context),
-        Verb::Bench(args) => bench(&args.command, context).await,
+        Verb::Bench(args) => bench::bench(&args.command, context).await,
         Verb::Completions(args) => completions::completions(&args),
     }
 }
 
-async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
-    let json = context.output.is_json();
-    match command {
-        BenchCommand::Weigh { tokens } => {
-            bench_weigh::run(*tokens, json, &mut writer())?;
-        }
-        BenchCommand::Transport {
-            broker,
-            megabytes,
-            passes,
-            rows,
-            tokens,
-        } => {
-            let load = Load {
-                bytes: megabytes.saturating_mul(1_000_000),
-                passes: *passes,
-                rows: *rows,
-                tokens: *tokens,
-            };
-            bench_transport::transport(broker.as_deref(), load, context).await?;
-        }
-        BenchCommand::Codec {
-            rows,
-            tokens,
-            seconds,
-        } => {
-            bench_codec::codec(*rows, *tokens, *seconds, context)?;
-        }
-        BenchCommand::Update(args) => bench_update::update(args, context).await?,
-        BenchCommand::Archive(args) => bench_archive::archive(args, context).await?,
-        BenchCommand::ArchiveArm(args) => bench_archive::arm(args).await?,
-    }
-    Ok(Outcome::Done)
-}
-
 fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
-    use vintage_m2po::case;
     let cases: Box<dyn BufRead> = if args.cases == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -130,16 +90,11 @@ fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
     };
     let mut out = writer();
     if let Some(place) = args.device {
-        let weigher = CaseWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
+        let weigher = PlainWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
         let differ = weigh::compare(cases, &mut out, &weigher)?;
         return Ok(verdict(differ));
     }
-    let variant = match args.variant {
-        Variant::Paper => case::Variant::Paper,
-        Variant::Areal => case::Variant::Areal,
-        Variant::Fork => case::Variant::Fork,
-    };
-    let weighed = weigh::run(cases, &mut out, variant)?;
+    let weighed = weigh::run(cases, &mut out, args.variant)?;
     if weighed.refused > 0 {
         let (refused, cases) = (weighed.refused, weighed.cases);
         let line = format!("{refused} of {cases} cases were refused: each says why");

@@ -137,6 +137,9 @@ fn is_usage(error: &anyhow::Error) -> bool {
                 .downcast_ref::<vintage_bus::Error>()
                 .is_some_and(|error| matches!(error.fault(), Fault::User))
             || cause
+                .downcast_ref::<vintage_broker::Error>()
+                .is_some_and(|error| matches!(error.fault(), Fault::User))
+            || cause
                 .downcast_ref::<vintage_store::Error>()
                 .is_some_and(|error| matches!(error.fault(), vintage_store::Fault::User))
     })

@@ -5,7 +5,8 @@ use vintage_config::secret;
 use vintage_settings::RunConfig;
 
 use vintage_archive::Reader;
-use vintage_bus::{Bus, Embedded, LocalKafka, LocalOptions, TopicSpec, TopicTable};
+use vintage_broker::{LocalKafka, LocalOptions};
+use vintage_bus::{Bus, Embedded, TopicSpec, TopicTable};
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
@@ -29,7 +30,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`Error::Usage`] for the embedded broker, or a local one without a folder;
-    /// [`Error::Bus`] if it cannot be reached.
+    /// [`Error::Broker`] if a local one does not come up; [`Error::Bus`] if it cannot be reached.
     pub async fn open(config: &RunConfig, folder: Option<&Path>) -> Result<Self> {
         match (config.broker.as_str(), folder) {
             ("embedded", _) => Err(Error::Usage(

@@ -47,6 +47,9 @@ pub enum Error {
     /// The broker failed.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
+    /// The local broker could not be brought up or ended.
+    #[error("broker: {0}")]
+    Broker(#[from] vintage_broker::Error),
     /// The store failed.
     #[error("store: {0}")]
     Store(#[from] vintage_store::Error),
@@ -115,6 +118,7 @@ impl Error {
             Self::Rollout(error) => error.fault(),
             Self::Audit(error) => error.fault(),
             Self::Bus(error) => error.fault(),
+            Self::Broker(error) => error.fault(),
             Self::Store(error) => match error.fault() {
                 vintage_store::Fault::User => Fault::User,
                 vintage_store::Fault::External => Fault::External,
@@ -155,9 +159,13 @@ mod tests {
             configured: 8,
         };
         let settings = vintage_learner::Error::Settings("contradict".to_owned());
-        let users: [Error; 8] = [
+        let nodes = vintage_broker::Error::LocalOptions {
+            detail: "two nodes".to_owned(),
+        };
+        let users: [Error; 9] = [
             Error::Usage("that".to_owned()),
             no_topic().into(),
+            nodes.into(),
             vintage_learner::Error::from(no_topic()).into(),
             vintage_archive::Error::from(no_topic()).into(),
             location().into(),

@@ -28,10 +28,8 @@ mod run;
 mod standstill;
 mod start;
 mod summary;
-pub mod synthetic;
 mod tasks;
 pub mod teacher;
-pub mod transport;
 mod wire;
 
 pub use error::{Error, Result};

@@ -13,9 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use vintage_archive::{ArchiveFile, Filter, Reader};
+use vintage_bench::synthetic::{Synthetic, SyntheticMessage};
 use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Incarnation, Offset, Partition};
-use vintage_flow::synthetic::{Synthetic, SyntheticMessage};
 use vintage_store::Store;
 use vintage_tests::{Kafka, Running, faulty, python, run, scrubbed, vintage};
 

@@ -1,5 +1,8 @@
 //! How a sink comes to the log: alone, or as a member of a group of sinks.
 
+#[cfg(feature = "faults")]
+mod sabotage;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,7 +12,6 @@ use std::{
 use tokio::runtime::Handle;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, StartOffsets};
 use vintage_control::{Offset, Partition};
-use vintage_faults::mistake;
 
 use super::{Sink, SinkOptions, SinkTask};
 use crate::{
@@ -61,17 +63,16 @@ impl Sink<Consumer> {
     /// out for `options.patience`. Nothing half-written is left, and starting again goes on where
     /// the last file ends.
     pub async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle, SinkTask)> {
+        #[cfg(feature = "faults")]
+        if sabotage::trusts_its_group(&options) {
+            return sabotage::start(options, bus).await;
+        }
         let (client, topic) = (options.client_id.clone(), options.topic.clone());
         let watermarks = bus.watermarks(&topic).await?;
         let limits = ConsumerLimits::default();
         let mut blocked = Blocked::new();
-        let (home, mut starts) = recovered(&options, &watermarks, &mut blocked).await?;
+        let (home, starts) = recovered(&options, &watermarks, &mut blocked).await?;
         let Some(group) = options.group.clone() else {
-            if mistake("mistake.group_offset") {
-                for (partition, told) in bus.group_offsets(&client, &topic).await? {
-                    starts.insert(partition, Start::at(told));
-                }
-            }
             let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;
             return Ok(Self::spawn(options, home, source, starts, blocked));
         };

@@ -1,8 +1,8 @@
 //! Updates on a device: the twin of decoder, rule and optimizer that lives there.
 
 mod adamw;
-mod case;
 mod mask;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -14,9 +14,10 @@ use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
 use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
 
-pub use self::case::{CaseWeigher, WeighedCase};
-pub(crate) use self::tokens::Known;
-pub(crate) use self::weigh::{DeviceWeighed, Problem, is_supported, weigh};
+pub use self::plain::PlainWeigher;
+pub use self::tokens::Known;
+pub(crate) use self::weigh::is_supported;
+pub use self::weigh::{DeviceWeighed, Problem, weigh};
 use crate::pack::{Batch, Joined};
 use crate::update::{Engine, Outcome, rule};
 use crate::{AdamW, Error, Result};
@@ -24,14 +25,15 @@ use crate::{AdamW, Error, Result};
 /// A policy on a device. Whole weights go to the host after an update, to be hashed and published;
 /// moments go there when a checkpoint wants them.
 #[derive(Debug)]
-pub(crate) struct Twin {
-    pub(crate) decoder: DeviceDecoder,
+pub struct Twin {
+    /// The decoder there, with its parameters.
+    pub decoder: DeviceDecoder,
     pub(crate) optimizer: adamw::DeviceAdamW,
 }
 
 impl Twin {
     /// Copies a policy to `device`, which will compute as `compute` says.
-    pub(crate) fn new(
+    pub fn new(
         decoder: &Decoder,
         optimizer: &AdamW,
         compute: Compute,
@@ -40,6 +42,16 @@ impl Twin {
         let decoder = DeviceDecoder::new(decoder, compute, device)?;
         let optimizer = adamw::DeviceAdamW::new(optimizer, &decoder)?;
         Ok(Self { decoder, optimizer })
+    }
+
+    /// Takes one step of AdamW. Returns the gradients' norm; one that is not finite changes
+    /// nothing.
+    pub fn step(
+        &mut self,
+        settings: &OptimizerSettings,
+        gradients: &DeviceGradients,
+    ) -> Result<f64> {
+        self.optimizer.step(settings, &mut self.decoder, gradients)
     }
 
     fn weigh(plan: &Plan, batches: &[&Batch], new: &Tensor) -> Result<DeviceWeighed> {
@@ -151,7 +163,7 @@ impl Engine for Twin {
     }
 
     fn step(&mut self, settings: &OptimizerSettings, gradients: &DeviceGradients) -> Result<f64> {
-        self.optimizer.step(settings, &mut self.decoder, gradients)
+        Self::step(self, settings, gradients)
     }
 }
 

@@ -16,10 +16,14 @@ pub(crate) struct DeviceTokens {
 }
 
 /// What is known of the tokens before the model has seen them.
-pub(crate) struct Known<'a> {
-    pub(crate) behavior: &'a [f32],
-    pub(crate) advantage: &'a [f32],
-    pub(crate) valid: &'a [bool],
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Behaviour log-prob of each, nats.
+    pub behavior: &'a [f32],
+    /// Advantage of each.
+    pub advantage: &'a [f32],
+    /// Whether it trains.
+    pub valid: &'a [bool],
 }
 
 impl Known<'_> {

@@ -7,20 +7,21 @@ use super::mask::{Budget, MOST_TOKENS, keep};
 use super::tokens::{DeviceTokens, Known, ones};
 
 /// A weighed batch.
-pub(crate) struct DeviceWeighed {
+#[derive(Debug)]
+pub struct DeviceWeighed {
     /// dloss/dnew, f32 `[n]`, 0 where the token gets no gradient.
-    pub(crate) weight: Tensor,
+    pub weight: Tensor,
     /// 1 where the token is valid and the rule left it in, f64 `[n]`.
-    pub(crate) mask: Tensor,
+    pub mask: Tensor,
     /// The loss to minimise.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// What the rule did.
-    pub(crate) stats: Stats,
+    pub stats: Stats,
 }
 
 /// Why a batch cannot be weighed.
 #[derive(Debug)]
-pub(crate) enum Problem {
+pub enum Problem {
     /// What the rule itself refuses, with the token named.
     Refused(vintage_m2po::Error),
     /// The device failed, or the rule is not there.
@@ -53,7 +54,10 @@ struct Terms {
 
 /// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs f32 `[n]`.
 /// A proximal policy is the new one.
-pub(crate) fn weigh(
+///
+/// # Errors
+/// What the rule refuses, a rule that is not there on a device, and a device that fails.
+pub fn weigh(
     rule: &Rule,
     clamp: f64,
     new: &Tensor,

@@ -9,6 +9,8 @@ impl Intake {
     /// The rejections since the last plan, by their first record: the order in which they were
     /// noticed differs after a restart.
     pub fn drain_refused(&mut self) -> Vec<Rejection> {
+        #[cfg(feature = "faults")]
+        self.leave_out_refused();
         let mut refused = std::mem::take(&mut self.refused);
         refused.sort_by(|a, b| a.rejection.records.cmp(&b.rejection.records));
         for Refused { batch, .. } in &refused {
@@ -130,7 +132,7 @@ impl Intake {
         }
     }
 
-    fn note_batch(&mut self, batch: i64) {
+    pub(super) fn note_batch(&mut self, batch: i64) {
         if batch >= 0 {
             *self.refused_batches.entry(batch).or_default() += 1;
         }
@@ -146,15 +148,20 @@ impl Intake {
             self.windows.finish(&group.producer, group.producer_seq);
             self.cursors.finish(&group.records);
         }
-        let mine = plan.rejections.iter();
-        for rejection in mine.filter(|rejection| rejection.source == self.source) {
-            // Its number belongs to the group that came first.
-            if !shares_its_number(rejection.reason)
-                && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
-            {
-                self.windows.finish(producer, seq);
+        for rejection in &plan.rejections {
+            if rejection.source == self.source {
+                self.finish_refused(rejection);
             }
-            self.cursors.finish(&rejection.records);
         }
+    }
+
+    pub(super) fn finish_refused(&mut self, rejection: &Rejection) {
+        // Its number belongs to the group that came first.
+        if !shares_its_number(rejection.reason)
+            && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
+        {
+            self.windows.finish(producer, seq);
+        }
+        self.cursors.finish(&rejection.records);
     }
 }

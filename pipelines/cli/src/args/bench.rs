@@ -122,8 +122,7 @@ impl ArchiveBenchArgs {
 }
 
 /// Who drains the topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchArm {
     /// Reads and decodes, and keeps nothing.
     Null,
@@ -137,13 +136,6 @@ pub(crate) enum BenchArm {
     NoFence,
     /// The sink with neither.
     Neither,
-}
-
-impl std::fmt::Display for BenchArm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
 }
 
 const BENCH_UPDATE: &str = "\

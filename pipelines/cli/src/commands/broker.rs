@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
-use vintage_bus::{LocalKafka, LocalOptions};
+use vintage_broker::{LocalKafka, LocalOptions};
 
 use super::Context;
 use crate::{args::BrokerCommand, exit::Outcome};

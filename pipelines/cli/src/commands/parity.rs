@@ -3,7 +3,7 @@ use vintage_human::grouped;
 
 use anyhow::{Context as _, Result};
 use tokio::task::spawn_blocking;
-use vintage_learner::parity::{Compared, Measure, Parity, compare};
+use vintage_parity::{Compared, Measure, Parity, compare};
 
 use super::Context;
 use crate::{

@@ -1,13 +1,21 @@
 //! `vintage weigh`: M2PO on plain numbers, one JSON case a line in, one JSON outcome a line out.
 
+mod case;
+mod device;
+#[cfg(test)]
+mod oracle;
+
 use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vintage_learner::CaseWeigher;
-use vintage_m2po::case::{Case, Outcome, Variant};
+use vintage_learner::device::PlainWeigher;
 
-use crate::exit::Usage;
+use self::{
+    case::{Case, Outcome},
+    device::WeighedCase,
+};
+use crate::{args::Variant, exit::Usage};
 
 /// What a run of `weigh` met with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -40,11 +48,11 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
 pub(crate) fn compare(
     input: impl BufRead,
     out: &mut impl Write,
-    weigher: &CaseWeigher,
+    weigher: &PlainWeigher,
 ) -> Result<u64> {
     let mut differ = 0;
     each_case(input, out, |case| {
-        let weighed = weigher.weigh(case);
+        let weighed = WeighedCase::of(case, weigher);
         differ += u64::from(weighed.differs.is_some());
         weighed
     })?;

@@ -3,6 +3,7 @@ use vintage_settings::RunConfig;
 
 use bytes::Bytes;
 use vintage_archive::{Reader, Sink, SinkOptions};
+use vintage_bench::synthetic::Synthetic;
 use vintage_bus::{Embedded, TopicTable};
 use vintage_control::{
     CheckpointManifest, Incarnation, LearnerStart, Offset, Partition, PartitionStart, Plan,
@@ -13,7 +14,7 @@ use vintage_store::{Created, Store};
 use vintage_trajectory::{Headers, Trajectory, encode};
 
 use super::{of_archive, of_log};
-use crate::{recorded::ends, synthetic::Synthetic};
+use crate::recorded::ends;
 
 /// A log of one partition, and the records of its learner.
 struct Place {

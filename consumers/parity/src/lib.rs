@@ -1,0 +1,326 @@
+//! A model and its training against results of another implementation, kept in files.
+//!
+//! `NAME/` is a Hugging Face folder and `NAME.oracle/` what somebody else computed with it, in
+//! float64 rounded to float32:
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `forward.safetensors` | a ragged, right-padded batch: `input_ids`, `attention_mask`, `position_ids`, `logprob_mask` `[B,L]`; `logits` `[B,L,V]`; `logprobs_t<T>` `[B,L]`, where entry t is log p(ids[t] given those before) at temperature T |
+//! | `greedy.json` | prompts and the arg-max tokens that follow, no stop |
+//! | `tokenizer.json` | texts, their ids with and without special tokens, decoded text, one rendered chat |
+//! | `m2po_batch.safetensors` | a batch with `loss_mask`, `behav_logprobs`, `advantages` by row, and the expected log-probs and keep mask |
+//! | `m2po.json` | τ, AdamW's settings, the expected loss, norm, counts, and both optimizer logs |
+//! | `m2po_grad.safetensors` | the gradient of the loss, before clipping, by parameter |
+//! | `adamw_decay_{2d,all}_step<n>.safetensors` | parameters after n steps on that batch |
+//!
+//! What a folder lacks is left out of the comparison and named.
+
+mod batch;
+mod error;
+mod forward;
+mod machine;
+mod oracle;
+mod steps;
+mod text;
+mod tolerance;
+mod training;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::Device;
+use serde::Serialize;
+use vintage_model::{Decoder, ModelFolder, open_device};
+
+use self::machine::Machine;
+use self::oracle::Oracle;
+use self::tolerance::Measured;
+
+pub use self::error::{Error, Result};
+
+/// The models of a folder and how they compare.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parity {
+    /// Whether every quantity compared, of every model, is within its tolerance, and no oracle is
+    /// without its model.
+    pub holds: bool,
+    /// Whether nothing was left out: every model has an oracle, and every oracle all its parts.
+    pub whole: bool,
+    /// Sorted by name.
+    pub models: Vec<Compared>,
+    /// Model folders with no oracle beside them, which were not looked at.
+    pub without_oracle: Vec<String>,
+    /// Oracles with no model beside them, which were made for something.
+    pub without_model: Vec<String>,
+}
+
+/// One model and how it compares.
+#[derive(Debug, Clone, Serialize)]
+pub struct Compared {
+    /// Name of its folder.
+    pub name: String,
+    /// Folder of the oracle.
+    pub oracle: PathBuf,
+    /// `model_type` of its `config.json`, once that was read.
+    pub model_type: Option<&'static str>,
+    /// Number of values in all parameters.
+    pub parameters: usize,
+    /// Whether everything was compared and every quantity is within its tolerance.
+    pub holds: bool,
+    /// What was compared.
+    pub quantities: Vec<Quantity>,
+    /// What the oracle does not have.
+    pub absent: Vec<String>,
+    /// Why the comparison ended early, if it did.
+    pub error: Option<String>,
+    /// Time it took.
+    pub seconds: f64,
+}
+
+/// One quantity: how far off it is, and how far it may be.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quantity {
+    /// What was compared, such as `logits` or `gradient`.
+    pub name: String,
+    /// How the error is taken.
+    pub measure: Measure,
+    /// The largest error; not finite (`null` in JSON) where a value was not.
+    pub error: f64,
+    /// The largest one allowed.
+    pub tolerance: f64,
+    /// Largest absolute error.
+    pub absolute: Option<f64>,
+    /// Largest absolute error over the largest magnitude expected.
+    pub relative: Option<f64>,
+    /// Values compared.
+    pub compared: u64,
+    /// Where the error is largest.
+    pub worst: Option<String>,
+    /// Whether the error is within the tolerance.
+    pub holds: bool,
+}
+
+/// How an error is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Largest absolute difference.
+    Absolute,
+    /// Difference over the expected value.
+    Relative,
+    /// Euclidean norm of a tensor's difference over that of the tensor, the worst tensor.
+    L2,
+    /// Largest difference in a tensor over the tensor's largest magnitude, the worst tensor.
+    Maximum,
+    /// 99.9th percentile of the absolute differences.
+    P999,
+    /// Share of values that are off by more than 1e-6.
+    Share,
+    /// Values that differ at all.
+    Different,
+}
+
+/// Compares every model of `folder` that has its oracle beside it, or `folder` itself, as it is
+/// computed at `place`.
+///
+/// # Errors
+/// A folder in which there is nothing to compare. What goes wrong with one model is in its own
+/// `error`. A place that cannot be had.
+pub fn compare(folder: &Path, device: vintage_settings::Device) -> Result<Parity> {
+    compare_on(folder, open_device(device)?.as_ref())
+}
+
+fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {
+    let oracle::Found {
+        pairs,
+        without_oracle,
+        without_model,
+    } = oracle::find(folder)?;
+    let compared = pairs.iter().map(|pair| compare_one(pair, device));
+    let models: Vec<_> = compared.collect();
+    Ok(Parity {
+        holds: models.iter().all(|model| model.holds) && without_model.is_empty(),
+        whole: models.iter().all(|model| model.absent.is_empty())
+            && without_oracle.is_empty()
+            && without_model.is_empty(),
+        models,
+        without_oracle,
+        without_model,
+    })
+}
+
+fn compare_one(pair: &oracle::Pair, device: Option<&Device>) -> Compared {
+    let started = Instant::now();
+    let mut report = Report::new(pair.measured.clone());
+    let mut compared = Compared {
+        name: pair.name.clone(),
+        oracle: pair.oracle.folder().to_owned(),
+        model_type: None,
+        parameters: 0,
+        holds: false,
+        quantities: Vec::new(),
+        absent: Vec::new(),
+        error: None,
+        seconds: 0.0,
+    };
+    let outcome = ModelFolder::open(&pair.folder)
+        .map_err(Error::from)
+        .and_then(|folder| {
+            compared.model_type = Some(folder.config.model_type.as_str());
+            compared.parameters = folder.params.parameter_count();
+            quantities(&pair.oracle, &folder, device, &mut report)
+        });
+    compared.error = outcome.err().map(|error| error.to_string());
+    compared.quantities = report.quantities;
+    compared.absent = report.absent;
+    compared.holds = compared.error.is_none()
+        && !compared.quantities.is_empty()
+        && compared.quantities.iter().all(|quantity| quantity.holds);
+    compared.seconds = started.elapsed().as_secs_f64();
+    compared
+}
+
+fn quantities(
+    oracle: &Oracle,
+    folder: &ModelFolder,
+    device: Option<&Device>,
+    report: &mut Report,
+) -> Result<()> {
+    text::compare(oracle, folder, report)?;
+    let decoder = Decoder::new(folder.config.clone(), folder.params.clone())?;
+    let machine = Machine::new(decoder, device)?;
+    forward::compare(oracle, &machine, report)?;
+    training::compare(oracle, &machine, report)
+}
+
+/// What is found, as it is found.
+struct Report {
+    measured: Measured,
+    quantities: Vec<Quantity>,
+    absent: Vec<String>,
+}
+
+impl Report {
+    fn new(measured: Measured) -> Self {
+        Self {
+            measured,
+            quantities: Vec::new(),
+            absent: Vec::new(),
+        }
+    }
+
+    fn absent(&mut self, what: &str) {
+        self.absent.push(what.to_owned());
+    }
+
+    /// Takes an error that may be up to `bound` = (key of what others were off, our own bound).
+    fn add(
+        &mut self,
+        name: impl Into<String>,
+        measure: Measure,
+        (key, ours): (&str, f64),
+        error: f64,
+        of: &Difference,
+    ) {
+        let (name, tolerance) = (name.into(), self.measured.or(key, ours));
+        if of.compared == 0 {
+            return self.absent(&format!("value to compare {name} with"));
+        }
+        self.quantities.push(Quantity {
+            name,
+            measure,
+            // A NaN is no small error.
+            error: if error.is_nan() { f64::INFINITY } else { error },
+            tolerance,
+            absolute: Some(of.absolute),
+            relative: Some(of.relative()),
+            compared: of.compared,
+            worst: of.worst.clone(),
+            holds: error <= tolerance,
+        });
+    }
+
+    /// Takes the largest absolute difference.
+    fn absolute(&mut self, name: impl Into<String>, bound: (&str, f64), of: &Difference) {
+        self.add(name, Measure::Absolute, bound, of.absolute, of);
+    }
+
+    /// Takes the number of values that differ, which must be none.
+    fn equal(&mut self, name: impl Into<String>, seen: Mismatches) {
+        let Mismatches {
+            compared,
+            different,
+            first: worst,
+        } = seen;
+        let name = name.into();
+        if compared == 0 {
+            return self.absent(&format!("value to compare {name} with"));
+        }
+        self.quantities.push(Quantity {
+            name,
+            measure: Measure::Different,
+            error: different as f64,
+            tolerance: 0.0,
+            absolute: None,
+            relative: None,
+            compared,
+            worst,
+            holds: different == 0,
+        });
+    }
+}
+
+/// The largest difference of values from what is expected.
+#[derive(Debug, Clone, Default)]
+struct Difference {
+    absolute: f64,
+    /// Largest magnitude expected.
+    magnitude: f64,
+    compared: u64,
+    worst: Option<String>,
+}
+
+impl Difference {
+    fn see(&mut self, found: f64, expected: f64, place: impl FnOnce() -> String) {
+        self.compared += 1;
+        self.magnitude = self.magnitude.max(expected.abs());
+        let error = (found - expected).abs();
+        // The first NaN stays.
+        if error > self.absolute || (error.is_nan() && !self.absolute.is_nan()) {
+            self.absolute = error;
+            self.worst = Some(place());
+        }
+    }
+
+    fn relative(&self) -> f64 {
+        if self.absolute == 0.0 {
+            0.0
+        } else {
+            self.absolute / self.magnitude
+        }
+    }
+}
+
+/// Values that are to be equal, and are not.
+#[derive(Debug, Clone, Default)]
+struct Mismatches {
+    compared: u64,
+    different: u64,
+    first: Option<String>,
+}
+
+impl Mismatches {
+    fn see<T: PartialEq + std::fmt::Debug>(&mut self, found: &T, expected: &T, place: &str) {
+        self.compared += 1;
+        if found == expected {
+            return;
+        }
+        self.different += 1;
+        if self.first.is_none() {
+            self.first = Some(format!("{place}: {found:?}, expected {expected:?}"));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Who uses the broker in a folder: file locks, which the kernel lets go of at any death.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use crate::{Error, Result, cluster::io_error};
+
+/// A lock has no wait with a limit: how often it is tried.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The right to start and stop nodes in a folder; one process at a time has it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    dir: PathBuf,
+    _held: File,
+}
+
+/// Held by everyone for whom the broker must stay up.
+#[derive(Debug)]
+pub(crate) struct Use {
+    _held: File,
+}
+
+impl Turn {
+    /// Waits for whoever is starting or stopping nodes.
+    ///
+    /// # Errors
+    /// [`Error::LocalInUse`] if that takes longer than `patience`.
+    pub(crate) async fn take(dir: &Path, patience: Duration) -> Result<Self> {
+        let begun = Instant::now();
+        loop {
+            if let Some(turn) = Self::try_take(dir)? {
+                return Ok(turn);
+            }
+            if begun.elapsed() > patience {
+                return Err(Error::LocalInUse {
+                    dir: dir.to_owned(),
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The right, if nobody has it.
+    pub(crate) fn try_take(dir: &Path) -> Result<Option<Self>> {
+        let held = lock(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
+        let dir = dir.to_owned();
+        Ok(held.map(|held| Self { dir, _held: held }))
+    }
+
+    /// Counts the caller among those who need the broker.
+    pub(crate) fn join(&self) -> Result<Use> {
+        let held = lock(&self.users(), FlockOperation::NonBlockingLockShared)?;
+        let held = held.ok_or_else(|| Error::LocalInUse {
+            dir: self.dir.clone(),
+        })?;
+        Ok(Use { _held: held })
+    }
+
+    /// Whether a live process needs the broker. It stays so while the turn is held: joining
+    /// takes one.
+    pub(crate) fn is_used(&self) -> Result<bool> {
+        let alone = lock(&self.users(), FlockOperation::NonBlockingLockExclusive)?;
+        Ok(alone.is_none())
+    }
+
+    /// Whether the broker was told to stay up with nobody using it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept().exists()
+    }
+
+    /// Says whether the broker stays up with nobody using it.
+    pub(crate) fn keep(&self, keep: bool) -> Result<()> {
+        let path = self.kept();
+        let changed = if keep {
+            fs::write(&path, "")
+        } else {
+            fs::remove_file(&path)
+        };
+        match changed {
+            Err(error) if keep || error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("changing", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn users(&self) -> PathBuf {
+        self.dir.join("users")
+    }
+
+    fn kept(&self) -> PathBuf {
+        self.dir.join("kept")
+    }
+}
+
+/// The file, locked, unless somebody else holds it.
+fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(|source| io_error("opening", path, source))?;
+    match flock(&file, how) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(io_error("locking", path, error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Turn;
+    use crate::Error;
+
+    #[tokio::test]
+    async fn one_has_the_turn_and_many_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let turn = Turn::try_take(dir.path()).unwrap().unwrap();
+        let soon = Duration::from_millis(60);
+        let second = Turn::take(dir.path(), soon).await;
+        assert!(matches!(second, Err(Error::LocalInUse { .. })));
+        assert!(!turn.is_used().unwrap());
+        let (first, second) = (turn.join().unwrap(), turn.join().unwrap());
+        drop(first);
+        assert!(turn.is_used().unwrap());
+        drop(second);
+        assert!(!turn.is_used().unwrap());
+        drop(turn);
+        assert!(Turn::try_take(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn being_kept_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let turn = Turn::try_take(dir.path()).unwrap().unwrap();
+        assert!(!turn.is_kept());
+        turn.keep(false).unwrap();
+        turn.keep(true).unwrap();
+        turn.keep(true).unwrap();
+        assert!(turn.is_kept());
+        turn.keep(false).unwrap();
+        assert!(!turn.is_kept());
+    }
+}

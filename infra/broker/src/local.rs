@@ -1,0 +1,359 @@
+//! A real Apache Kafka on loopback: fetched, started, watched and stopped by this crate.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use vintage_bus::{Bus, TopicSpec};
+
+use crate::{
+    Error, Result,
+    claim::{Turn, Use},
+    cluster::Cluster,
+    jars,
+    node::Node,
+};
+
+/// How to run a local broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalOptions {
+    /// 1, or 3 for replication: each a broker and a controller in one process. `None`: as many
+    /// as the folder has, or 1.
+    pub nodes: Option<u16>,
+    /// Whether it stays up with nobody using it, until [`LocalKafka::down_dir`].
+    pub keep: bool,
+    /// Heap of each node, MiB.
+    pub heap_mib: u32,
+    /// Settings of Kafka's, over those written here: a listener with TLS, say. Ports and topology
+    /// are not for changing.
+    pub settings: BTreeMap<String, String>,
+    /// How long it may take until a client can produce.
+    pub ready_within: Duration,
+    /// An unpacked release of Apache Kafka 4; without one the jars come from Maven Central.
+    pub kafka_home: Option<PathBuf>,
+    /// Where fetched jars are kept for all runs.
+    pub cache: PathBuf,
+}
+
+impl Default for LocalOptions {
+    /// Nodes of 384 MiB, ended with the last process that uses them. `KAFKA_HOME` is taken if set; jars are kept
+    /// in `$XDG_CACHE_HOME/vintage` or `~/.cache/vintage`.
+    fn default() -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home = || set("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+        let cache = set("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
+        Self {
+            nodes: None,
+            keep: false,
+            heap_mib: 384,
+            settings: BTreeMap::new(),
+            ready_within: Duration::from_secs(90),
+            kafka_home: set("KAFKA_HOME").map(PathBuf::from),
+            cache: cache.join("vintage"),
+        }
+    }
+}
+
+/// How often a node that is coming up is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a node may take to shut down before it is killed.
+const GRACE: Duration = Duration::from_secs(20);
+/// Created, written to and deleted to see that the broker works.
+const READY_TOPIC: &str = "vintage-ready";
+
+/// A local broker that this process uses. Data, ports and logs stay in its folder, so that it
+/// can be brought up again there.
+///
+/// Any number of processes may use one broker: the first brings it up, the last one shuts it
+/// down. Dropped by the last, its nodes are killed; what a killed program left behind is ended
+/// by the next [`LocalKafka::up`] in the folder. A broker brought up with
+/// [`keep`](LocalOptions::keep) stays until [`LocalKafka::down_dir`].
+pub struct LocalKafka {
+    cluster: Cluster,
+    options: LocalOptions,
+    nodes: Vec<Node>,
+    /// Held while nodes are started or stopped.
+    turn: Option<Turn>,
+    /// Held while this process needs the broker; a kept broker needs nobody.
+    used: Option<Use>,
+    /// Until it is ready, and after that unless it is kept.
+    end_on_drop: bool,
+}
+
+impl LocalKafka {
+    /// Joins the broker in `dir`, or brings it up there, with the data it had; returns once a
+    /// client can use it.
+    ///
+    /// # Errors
+    /// [`Error::MissingProgram`] without Java 17 or Maven; [`Error::Fetch`] if the jars cannot
+    /// be had; [`Error::Node`], with the end of its log, if a node does not come up;
+    /// [`Error::LocalInUse`] if another process takes too long to start or stop it.
+    pub async fn up(dir: &Path, options: LocalOptions) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(|source| Error::Io {
+            action: "creating",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let turn = Turn::take(dir, options.ready_within).await?;
+        let mut local = Self::handle(Cluster::prepare(dir, options.nodes)?, options);
+        let running = local.running();
+        let wanted = turn.is_used()? || (turn.is_kept() && running > 0) || local.options.keep;
+        if !wanted {
+            local.terminate_all().await?;
+        }
+        if local.options.keep {
+            turn.keep(true)?;
+        } else {
+            if running == 0 {
+                // Kept by somebody before the machine was restarted: now it is this process's.
+                turn.keep(false)?;
+            }
+            local.used = Some(turn.join()?);
+        }
+        local.turn = Some(turn);
+        let whole = running == local.size();
+        if !wanted || running == 0 || (local.options.keep && !whole) {
+            local.end_on_drop = true;
+            local.cluster.write_settings(&local.options.settings)?;
+            local.start_all().await?;
+        } else {
+            // As it is: somebody may have stopped a node of it on purpose.
+            let bus = local.bus()?;
+            bus.health(local.options.ready_within).await?;
+        }
+        local.turn = None;
+        local.end_on_drop = !local.options.keep;
+        Ok(local)
+    }
+
+    /// Addresses of its brokers, for clients.
+    pub fn bootstrap(&self) -> &str {
+        self.cluster.bootstrap()
+    }
+
+    /// The way to it.
+    pub fn bus(&self) -> Result<Bus> {
+        Ok(Bus::connect(self.bootstrap(), &BTreeMap::new())?)
+    }
+
+    /// Addresses of the broker that was last brought up in `dir`, running or not.
+    pub fn bootstrap_of(dir: &Path) -> Result<Option<String>> {
+        Ok(Cluster::load(dir)?.map(|cluster| cluster.bootstrap().to_owned()))
+    }
+
+    /// Leaves it, and shuts it down unless others use it or it is kept; data and ports stay.
+    pub async fn down(mut self) -> Result<()> {
+        self.end_on_drop = false;
+        let turn = Turn::take(self.cluster.dir(), self.options.ready_within).await?;
+        self.used = None;
+        if turn.is_used()? || (turn.is_kept() && !self.options.keep) {
+            return Ok(());
+        }
+        turn.keep(false)?;
+        self.terminate_all().await.map(drop)
+    }
+
+    /// Shuts down the broker in `dir`, whoever started it. Returns how many nodes were running.
+    ///
+    /// # Errors
+    /// [`Error::LocalInUse`] while a live process uses it.
+    pub async fn down_dir(dir: &Path) -> Result<usize> {
+        let Some(cluster) = Cluster::load(dir)? else {
+            return Ok(0);
+        };
+        let options = LocalOptions::default();
+        let turn = Turn::take(cluster.dir(), options.ready_within).await?;
+        if turn.is_used()? {
+            return Err(Error::LocalInUse {
+                dir: dir.to_owned(),
+            });
+        }
+        turn.keep(false)?;
+        Self::handle(cluster, options).terminate_all().await
+    }
+
+    fn handle(cluster: Cluster, options: LocalOptions) -> Self {
+        let nodes = cluster
+            .nodes()
+            .iter()
+            .map(|ports| Node::new(&cluster, *ports))
+            .collect();
+        Self {
+            cluster,
+            options,
+            nodes,
+            turn: None,
+            used: None,
+            end_on_drop: false,
+        }
+    }
+
+    /// How many nodes it has, running or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Numbers of its nodes, from 1; Kafka calls its brokers by the same.
+    pub fn node_ids(&self) -> impl Iterator<Item = u16> + '_ {
+        self.nodes.iter().map(Node::id)
+    }
+
+    /// Shuts one node down in good order.
+    pub async fn stop_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?.terminate(GRACE).await.map(drop)
+    }
+
+    /// Kills one node, as a crash would.
+    pub async fn kill_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?.kill().await
+    }
+
+    /// Kills all nodes.
+    pub async fn kill_all(&mut self) -> Result<()> {
+        let ended = futures::future::join_all(self.nodes.iter_mut().map(Node::kill)).await;
+        ended.into_iter().collect()
+    }
+
+    /// Freezes one node: it keeps its connections and answers nothing.
+    pub fn pause_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?.freeze()
+    }
+
+    /// Lets a frozen node go on.
+    pub fn resume_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?.thaw()
+    }
+
+    /// Starts a node that was stopped or killed, and waits until clients can use it. Most of
+    /// the nodes must be running with it.
+    pub async fn start_node(&mut self, id: u16) -> Result<()> {
+        self.node(id)?;
+        self.start(|node| node.id() == id).await
+    }
+
+    /// Starts every node that does not run, and waits until clients can use all.
+    pub async fn start_all(&mut self) -> Result<()> {
+        self.start(|_| true).await
+    }
+
+    async fn start(&mut self, wanted: impl Fn(&Node) -> bool) -> Result<()> {
+        let java = jars::java().await?;
+        let lib = jars::lib(&self.options, &java).await?;
+        let (id, heap) = (self.cluster.id(), self.options.heap_mib);
+        let mut awaited = Vec::new();
+        for node in &mut self.nodes {
+            let (running, wanted) = (node.is_running(), wanted(node));
+            if wanted && !running {
+                node.format(&java, &lib, id).await?;
+                node.start(&java, &lib, heap)?;
+            }
+            if wanted || running {
+                awaited.push(node);
+            }
+        }
+        wait_ready(self.cluster.bootstrap(), awaited, self.options.ready_within).await
+    }
+
+    fn running(&mut self) -> usize {
+        let nodes = self.nodes.iter_mut();
+        nodes.map(|node| usize::from(node.is_running())).sum()
+    }
+
+    fn node(&mut self, id: u16) -> Result<&mut Node> {
+        let detail = format!("it has no node {id}");
+        self.nodes
+            .iter_mut()
+            .find(|node| node.id() == id)
+            .ok_or(Error::LocalOptions { detail })
+    }
+
+    async fn terminate_all(&mut self) -> Result<usize> {
+        // All at once: each waits for the others' quorum no longer than its own grace.
+        let ending = self.nodes.iter_mut().map(|node| node.terminate(GRACE));
+        let ended = futures::future::join_all(ending).await;
+        ended
+            .into_iter()
+            .try_fold(0, |running, was| Ok(running + usize::from(was?)))
+    }
+}
+
+/// Ready is what a run needs: every awaited node is there, a topic can be created, a
+/// record is acknowledged by as many as must.
+async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let quick = [
+        ("reconnect.backoff.ms", "50"),
+        ("reconnect.backoff.max.ms", "200"),
+    ];
+    let quick = quick
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    let bus = Bus::connect(bootstrap, &quick)?;
+    loop {
+        for node in &mut awaited {
+            node.check_alive()?;
+        }
+        // The look is the wait: it returns as soon as a broker answers.
+        match bus.brokers(LOOK * 5).await {
+            Ok(found) if found >= awaited.len() => break,
+            Ok(_) => tokio::time::sleep(LOOK).await,
+            Err(vintage_bus::Error::Unreachable { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if begun.elapsed() > limit {
+            let waited = limit.as_secs();
+            return Err(awaited[0].failed(format!("was not ready within {waited} s")));
+        }
+    }
+    let topic = TopicSpec {
+        name: READY_TOPIC.into(),
+        partitions: 1,
+        replication: awaited.len() as i32,
+        config: BTreeMap::new(),
+    };
+    loop {
+        match try_out(&bus, &topic).await {
+            // A node is listed before the controllers let it hold anything, and again when
+            // a busy machine made it miss its heartbeats; and the controller may have fallen.
+            Err(error)
+                if (error.lacks_brokers() || error.is_retryable()) && begun.elapsed() < limit =>
+            {
+                tokio::time::sleep(LOOK).await;
+            }
+            tried => return Ok(tried?),
+        }
+    }
+}
+
+async fn try_out(bus: &Bus, topic: &TopicSpec) -> vintage_bus::Result<()> {
+    bus.ensure_topics(std::slice::from_ref(topic)).await?;
+    let producer = bus.producer("vintage-ready")?;
+    let payload = Bytes::from_static(b"ready");
+    producer
+        .publish(&topic.name, b"", Vec::new(), payload)
+        .await?;
+    bus.delete_topic(&topic.name).await
+}
+
+impl Drop for LocalKafka {
+    fn drop(&mut self) {
+        if !self.end_on_drop {
+            return;
+        }
+        self.used = None;
+        let turn = self.turn.take().map_or_else(
+            || Turn::try_take(self.cluster.dir()).ok().flatten(),
+            Option::Some,
+        );
+        // Without the turn somebody else is joining or leaving, and decides.
+        let Some(turn) = turn else { return };
+        let kept = turn.is_kept() && !self.options.keep;
+        if kept || turn.is_used().unwrap_or(true) {
+            return;
+        }
+        self.nodes.iter_mut().for_each(Node::kill_now);
+    }
+}

@@ -1,0 +1,71 @@
+//! A topic full of rollouts.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use vintage_bus::{Bus, TopicTable};
+use vintage_control::{BadName, Topics};
+
+use crate::{
+    Error, Result,
+    synthetic::{Synthetic, SyntheticMessage},
+};
+
+/// As in the measurements that the encodings were chosen by: 8 completions of 722 tokens.
+const ROWS: u16 = 8;
+const TOKENS: usize = 722;
+const PARTITIONS: i32 = 4;
+/// Messages on their way to the broker at a time.
+const IN_FLIGHT: usize = 64;
+
+/// What the topic holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loaded {
+    pub(super) messages: u64,
+    pub(super) payload_bytes: u64,
+    /// Of completions.
+    pub(super) tokens: u64,
+}
+
+/// Creates `topic` and publishes at least so many bytes of payload.
+pub(super) async fn topic(bus: &Bus, topic: &str, bytes: u64) -> Result<Loaded> {
+    let name = |text: &str| {
+        text.parse()
+            .map_err(|error: BadName| Error::Failed(error.to_string()))
+    };
+    let run = Topics {
+        namespace: name("vintage")?,
+        run: name("bench")?,
+    };
+    let mut spec = TopicTable::builtin()
+        .specs(&run, PARTITIONS, 1)
+        .swap_remove(0);
+    spec.name = topic.to_owned();
+    bus.ensure_topics(&[spec]).await?;
+    let producer = bus.producer("bench")?;
+    let mut synthetic = Synthetic::new(1, ROWS, TOKENS);
+    let first = SyntheticMessage::new(&synthetic.clone().group(0), 0)?.payload;
+    let messages = bytes.div_ceil(first.len() as u64).max(1);
+    let payloads = stream::iter(0..messages)
+        .map(|number| {
+            let made = SyntheticMessage::new(&synthetic.group(number), number);
+            let producer = &producer;
+            async move {
+                let SyntheticMessage {
+                    key,
+                    headers,
+                    payload,
+                } = made?;
+                let length = payload.len() as u64;
+                producer.publish(topic, &key, headers, payload).await?;
+                Ok::<_, Error>(length)
+            }
+        })
+        .buffer_unordered(IN_FLIGHT);
+    let payload_bytes = payloads
+        .try_fold(0, async |sum, length| Ok(sum + length))
+        .await?;
+    Ok(Loaded {
+        messages,
+        payload_bytes,
+        tokens: messages * u64::from(ROWS) * TOKENS as u64,
+    })
+}

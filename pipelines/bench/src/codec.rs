@@ -1,0 +1,115 @@
+//! `vintage bench codec`: messages encoded and decoded on one core, against copying their bytes.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use vintage_trajectory::{Rows, encode};
+
+use crate::{Error, Result, error::because, median::median, synthetic::Synthetic};
+
+/// What was measured; rates in gigabytes (1e9 bytes) of payload a second.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// Rows of the message.
+    pub rows: u16,
+    /// Completion tokens of a row.
+    pub tokens_per_row: usize,
+    /// Payload of the message.
+    pub payload_bytes: usize,
+    /// Encoding.
+    pub encode_gb_per_s: f64,
+    /// Decoding.
+    pub decode_gb_per_s: f64,
+    /// Decoding and reading every token and log-prob once.
+    pub decode_and_read_gb_per_s: f64,
+    /// Copying.
+    pub memcpy_gb_per_s: f64,
+    /// Microseconds of encoding it.
+    pub encode_us: f64,
+    /// Microseconds of decoding it.
+    pub decode_us: f64,
+    /// Microseconds of copying it.
+    pub memcpy_us: f64,
+}
+
+/// Measures messages of `rows` rows with `tokens` completion tokens each; each measurement takes
+/// `seconds`. All three are above 0.
+///
+/// # Errors
+/// A message that does not come back as it was.
+pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
+    let group = Synthetic::new(1, rows, tokens).group(0);
+    let payload = encode(&group).map_err(because("cannot encode the made-up group"))?;
+    let decoded = Rows::decode(&payload).map_err(because("cannot decode what was just encoded"))?;
+    if decoded.to_trajectories() != group {
+        let what = "decoding gave other rows than were encoded";
+        return Err(Error::Failed(what.to_owned()));
+    }
+    let budget = Duration::from_secs_f64(seconds);
+    // All were checked above: an error here would be a bug that `black_box` keeps in view.
+    let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
+    let decode_s = median_seconds(budget, || {
+        drop(black_box(Rows::decode(black_box(&payload))));
+    });
+    let read_s = median_seconds(budget, || {
+        if let Ok(rows) = Rows::decode(black_box(&payload)) {
+            black_box(read(&rows));
+        }
+    });
+    let mut copy = vec![0; payload.len()];
+    let memcpy_s = median_seconds(budget, || {
+        copy.copy_from_slice(black_box(&payload));
+        black_box(&copy);
+    });
+    let rate = |seconds: f64| payload.len() as f64 / seconds / 1e9;
+    Ok(Measured {
+        rows,
+        tokens_per_row: tokens,
+        payload_bytes: payload.len(),
+        encode_gb_per_s: rate(encode_s),
+        decode_gb_per_s: rate(decode_s),
+        decode_and_read_gb_per_s: rate(read_s),
+        memcpy_gb_per_s: rate(memcpy_s),
+        encode_us: 1e6 * encode_s,
+        decode_us: 1e6 * decode_s,
+        memcpy_us: 1e6 * memcpy_s,
+    })
+}
+
+/// Median seconds of one call, over batches of calls that last about a millisecond each.
+fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
+    call();
+    let once = Instant::now();
+    call();
+    let calls = (1e-3 / once.elapsed().as_secs_f64().max(1e-9))
+        .ceil()
+        .clamp(1.0, 1e6) as u32;
+    let mut times = Vec::new();
+    let started = Instant::now();
+    while started.elapsed() < budget || times.len() < 3 {
+        let batch = Instant::now();
+        for _ in 0..calls {
+            call();
+        }
+        times.push(batch.elapsed().as_secs_f64() / f64::from(calls));
+    }
+    median(times)
+}
+
+/// Touches what training reads.
+fn read(rows: &Rows) -> f64 {
+    (0..rows.len())
+        .map(|row| {
+            let tokens: i64 = rows
+                .completion_tokens(row)
+                .iter()
+                .map(|token| i64::from(*token))
+                .sum();
+            let logprobs: f32 = rows.behavior_logprobs(row).iter().sum();
+            tokens as f64 + f64::from(logprobs)
+        })
+        .sum()
+}

@@ -1,0 +1,23 @@
+//! Measurements of the parts whose speed is promised, each against another way to do the same:
+//! what `vintage bench` runs and prints.
+//!
+//! | module | what is measured | against |
+//! |---|---|---|
+//! | [`weigh`] | M2PO's mask | a full sort; NumPy |
+//! | [`codec`] | messages encoded and decoded | copying their bytes |
+//! | [`transport`] | rollouts through a Kafka | librdkafka's clients alone |
+//! | [`archive`] | a topic drained to Parquet | a pyarrow script; the sink without its guarantees |
+//! | [`update`] | updates of a random model | float32 and bf16 against each other |
+
+pub mod archive;
+mod bare;
+pub mod codec;
+mod error;
+mod median;
+pub mod synthetic;
+pub mod transport;
+pub mod update;
+mod used;
+pub mod weigh;
+
+pub use error::{Error, Result};

@@ -1,0 +1,135 @@
+//! Rollouts made up for measurements, which compress about as those of a model do.
+
+use bytes::Bytes;
+use vintage_control::{BadName, Name, PolicyVersion};
+use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
+
+use crate::{Error, Result, error::of};
+
+/// Groups of one size, the same for the same seed.
+///
+/// Token ids are drawn as a language's words are, few of them often, and log-probs have full
+/// mantissas: harder to compress than text, whose ids repeat in phrases.
+#[derive(Debug, Clone)]
+pub struct Synthetic {
+    state: u64,
+    rows: u16,
+    tokens: usize,
+}
+
+impl Synthetic {
+    /// Tokens of the vocabulary; Llama 3 has as many.
+    const VOCAB: f64 = 128_000.0;
+    /// Groups of each policy version.
+    const GROUPS_OF_A_VERSION: u64 = 50;
+
+    /// Groups of `rows` completions of `tokens` tokens; prompts are a quarter as long.
+    ///
+    /// `seed` is any number but 0.
+    pub fn new(seed: u64, rows: u16, tokens: usize) -> Self {
+        Self {
+            state: seed,
+            rows,
+            tokens,
+        }
+    }
+
+    /// The next group, whose id, version and time follow from `number`.
+    pub fn group(&mut self, number: u64) -> Vec<Trajectory> {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let version = PolicyVersion(number / Self::GROUPS_OF_A_VERSION);
+        let rows = self.rows;
+        let prompt = self.ids(self.tokens / 4);
+        let row = |sample_index| Trajectory {
+            group_id: GroupId(id),
+            group_size: rows,
+            sample_index,
+            policy: "lead".to_owned(),
+            batch: -1,
+            prompt_id: format!("prompt-{}", number % 1000),
+            prompt_tokens: prompt.clone(),
+            completion_tokens: self.ids(self.tokens),
+            behavior_logprobs: (0..self.tokens).map(|_| self.logprob()).collect(),
+            loss_mask: None,
+            policy_spans: vec![PolicySpan { start: 0, version }],
+            reward: f32::from(u8::from(self.unit() < 0.5)),
+            reward_parts: None,
+            finish_reason: "stop".to_owned(),
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            logprob_mode: LogprobMode::Full,
+            engine: "local".to_owned(),
+            created_at_us: 1_700_000_000_000_000 + number as i64 * 1000,
+            generation_seconds: self.unit() as f32,
+            prompt_text: None,
+            completion_text: None,
+            metadata: None,
+        };
+        (0..rows).map(row).collect()
+    }
+
+    fn ids(&mut self, count: usize) -> Vec<i32> {
+        let id = |unit| (Self::VOCAB.powf(unit) - 1.0) as i32;
+        (0..count).map(|_| id(self.unit())).collect()
+    }
+
+    fn logprob(&mut self) -> f32 {
+        (self.unit().max(1e-12).ln() * 0.6) as f32
+    }
+
+    /// Uniform in 0..1; xorshift, so that making groups costs little beside what is measured.
+    fn unit(&mut self) -> f64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// A group as a producer of run `bench` publishes it.
+#[derive(Debug, Clone)]
+pub struct SyntheticMessage {
+    /// The group's id.
+    pub key: Vec<u8>,
+    /// Wire form of [`Headers`].
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// One Arrow IPC stream.
+    pub payload: Bytes,
+}
+
+impl SyntheticMessage {
+    /// Encodes `rows`, one whole group, as message `seq` of its producer.
+    ///
+    /// # Errors
+    /// [`Error::Because`] if the rows are none that a message can hold.
+    pub fn new(rows: &[Trajectory], seq: u64) -> Result<Self> {
+        let payload = encode(rows).map_err(of("encoding a group"))?;
+        let first = &rows[0];
+        let version = first.policy_spans[0].version;
+        let run: Name = "bench"
+            .parse()
+            .map_err(|error: BadName| Error::Failed(error.to_string()))?;
+        let headers = Headers {
+            run,
+            policy: first.policy.clone(),
+            group: first.group_id,
+            rows: rows.len() as u32,
+            part: (1, 1),
+            batch: first.batch,
+            min_policy_version: version,
+            max_policy_version: version,
+            producer: "bench".to_owned(),
+            producer_seq: seq,
+            crc32c: crc32c::crc32c(&payload),
+            replay_of: None,
+            traceparent: None,
+        };
+        Ok(Self {
+            key: first.group_id.0.to_vec(),
+            headers: headers.to_pairs(),
+            payload,
+        })
+    }
+}

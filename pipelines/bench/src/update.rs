@@ -1,0 +1,264 @@
+//! How fast updates are, and what of an update the rule takes.
+
+use std::time::Instant;
+
+use candle_core::Device;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use vintage_control::{
+    Algorithm, AlgorithmName, CONTROL_FORMAT, OptimizerSettings, Plan, PolicyVersion, Precision,
+    Sha256, Training,
+};
+use vintage_learner::{
+    AdamW, Batch, fingerprint,
+    update::{Outcome, Policy},
+};
+use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
+use vintage_settings::Device as DeviceName;
+
+use crate::{Error, Result};
+
+/// What is trained on, all of it random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Shape {
+    /// Completions of an update.
+    pub rows: usize,
+    /// Tokens of a prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of a completion.
+    pub completion_tokens: usize,
+    /// Tokens that go through the model together.
+    pub micro_batch_tokens: usize,
+    /// Updates that are timed, after one that is not.
+    pub updates: usize,
+}
+
+/// Updates at one precision.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Updates {
+    /// What factors of products are rounded to.
+    pub compute: Precision,
+    /// Whether layers were computed again in the backward pass.
+    pub recompute: bool,
+    /// Values in all parameters.
+    pub parameters: usize,
+    /// Prompt and completion tokens of an update.
+    pub tokens: usize,
+    /// Micro-batches of an update.
+    pub micro_batches: usize,
+    /// Seconds of the median update: forward pass, rule, backward pass, step, and on a card the
+    /// way back of the weights.
+    pub seconds: f64,
+    /// Tokens over seconds of the median update.
+    pub tokens_per_second: f64,
+    /// Share of the rule in the updates: from log-probs to the weight of every token.
+    pub rule_share: f64,
+    /// Most bytes in use at once on the card.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
+    /// Loss of the last update.
+    pub loss: f64,
+}
+
+/// A shape as large as two cores update in a second, as a `config.json` has it.
+pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_size": 256,
+    "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
+
+/// Times updates in float32, then in bf16.
+///
+/// # Errors
+/// As [`time_updates`].
+pub fn measure(
+    config: &ModelConfig,
+    place: DeviceName,
+    shape: Shape,
+    recompute: bool,
+) -> Result<Vec<Updates>> {
+    let updates = [Precision::F32, Precision::Bf16].map(|compute| {
+        let training = Training {
+            compute,
+            recompute,
+            lora: None,
+        };
+        time_updates(config, place, shape, &training)
+    });
+    updates.into_iter().collect()
+}
+
+/// Times updates of a random model of this shape at `place`.
+///
+/// # Errors
+/// A place that cannot be had, or a batch that does not fit.
+pub fn time_updates(
+    config: &ModelConfig,
+    place: DeviceName,
+    shape: Shape,
+    training: &Training,
+) -> Result<Updates> {
+    let device = vintage_model::open_device(place)?;
+    vintage_model::forget_peak(place);
+    let mut updates = time(config, device, shape, training, place)?;
+    updates.peak_bytes = vintage_model::peak_bytes(place);
+    Ok(updates)
+}
+
+fn time(
+    config: &ModelConfig,
+    device: Option<Device>,
+    shape: Shape,
+    training: &Training,
+    place: DeviceName,
+) -> Result<Updates> {
+    let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
+    let parameters = decoder.params().parameter_count();
+    let batches = batches(config, shape);
+    let mut policy = Policy::new(decoder, AdamW::default(), device);
+    let (mut seconds, mut rule) = (Vec::new(), 0.0);
+    let mut loss = 0.0;
+    for update in 0..=shape.updates {
+        let plan = plan(update as u64, training, place)?;
+        let started = Instant::now();
+        let mut outcome = Outcome::default();
+        policy.run(&plan, &batches, &mut outcome)?;
+        if update > 0 {
+            seconds.push(started.elapsed().as_secs_f64());
+            rule += outcome.weigh_seconds;
+        }
+        loss = outcome.loss;
+    }
+    let total: f64 = seconds.iter().sum();
+    seconds.sort_by(f64::total_cmp);
+    let Some(&median) = seconds.get(seconds.len() / 2) else {
+        return Err(Error::Failed("no update to time; ask for one".to_owned()));
+    };
+    let tokens = shape.rows * (shape.prompt_tokens + shape.completion_tokens);
+    Ok(Updates {
+        compute: training.compute,
+        recompute: training.recompute,
+        parameters,
+        tokens,
+        micro_batches: batches.len(),
+        seconds: median,
+        tokens_per_second: tokens as f64 / median,
+        rule_share: rule / total,
+        peak_bytes: None,
+        loss,
+    })
+}
+
+/// Rows of random tokens, log-probs about those of a uniform policy, advantages of both signs.
+fn batches(config: &ModelConfig, shape: Shape) -> Vec<Batch> {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    let row = shape.prompt_tokens + shape.completion_tokens;
+    let rows_at_once = (shape.micro_batch_tokens / row.max(1)).max(1);
+    let uniform = -(config.vocab_size as f32).ln();
+    let mut batches = Vec::new();
+    for first in (0..shape.rows).step_by(rows_at_once) {
+        let mut batch = Batch {
+            packed: Packed {
+                tokens: Vec::new(),
+                starts: vec![0],
+            },
+            ..Batch::default()
+        };
+        for number in first..(first + rows_at_once).min(shape.rows) {
+            let start = batch.packed.tokens.len();
+            let mut draw = || rng.random_range(0..config.vocab_size as u32);
+            let tokens: Vec<u32> = (0..row).map(|_| draw()).collect();
+            batch.packed.tokens.extend_from_slice(&tokens[..row - 1]);
+            batch.packed.starts.push(batch.packed.tokens.len());
+            let completion = tokens.iter().enumerate().skip(shape.prompt_tokens);
+            for (place, &next) in completion {
+                let Targets {
+                    position,
+                    token,
+                    temperature,
+                } = &mut batch.targets;
+                position.push((start + place - 1) as u32);
+                token.push(next);
+                temperature.push(1.0);
+                batch.valid.push(true);
+                batch
+                    .advantage
+                    .push(if number % 2 == 0 { 1.0 } else { -1.0 });
+                let gap = 0.4 * (rng.random::<f32>() - 0.5);
+                batch.behavior.push((uniform + gap).min(0.0));
+            }
+        }
+        batches.push(batch);
+    }
+    batches
+}
+
+fn plan(version: u64, training: &Training, place: DeviceName) -> Result<Plan> {
+    let name = |name: &str| {
+        name.parse()
+            .map_err(|error| Error::Failed(format!("{error}")))
+    };
+    Ok(Plan {
+        format: CONTROL_FORMAT.to_owned(),
+        learner: name("bench")?,
+        writer: "bench".to_owned(),
+        policy: name("bench")?,
+        version: PolicyVersion(version),
+        weights_sha256: Sha256([0; 32]),
+        seed: 0,
+        groups: Vec::new(),
+        micro_batches: Vec::new(),
+        rejections: Vec::new(),
+        algorithm: Algorithm {
+            name: AlgorithmName::M2po,
+            m2_threshold: 0.04,
+            clip_eps: 0.2,
+            log_ratio_clamp: 20.0,
+        },
+        optimizer: OptimizerSettings {
+            lr: 1e-6,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            decay_vectors: true,
+            grad_clip: 1.0,
+        },
+        training: training.clone(),
+        fingerprint: fingerprint::of(place)?,
+        follows: None,
+        known: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Here with the tiny decoder, by the kernels and by the operations of a card.
+    #[test]
+    fn updates_are_timed_at_both_precisions() {
+        let shape = Shape {
+            rows: 6,
+            prompt_tokens: 3,
+            completion_tokens: 5,
+            micro_batch_tokens: 20,
+            updates: 2,
+        };
+        for compute in [Precision::F32, Precision::Bf16] {
+            let training = Training {
+                compute,
+                ..Training::default()
+            };
+            let config = ModelConfig::tiny(16);
+            let of = |device| time(&config, device, shape, &training, DeviceName::Cpu).unwrap();
+            let (kernels, composed) = (of(None), of(Some(Device::Cpu)));
+            assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));
+            assert!((kernels.loss - composed.loss).abs() < 1e-3 * kernels.loss.abs());
+            for updates in [kernels, composed] {
+                assert!(updates.tokens_per_second > 0.0);
+                assert!(updates.rule_share > 0.0 && updates.rule_share < 1.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What this process and this machine have used, as Linux tells it.
+
+use crate::{Error, Result, error::because};
+
+/// User and system time of this process so far, all threads; the kernel counts them in ticks of
+/// 10 ms.
+pub(crate) fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")
+        .map_err(because("cannot read this process's CPU time"))?;
+    // The fields follow the name, which is in brackets and may hold any character.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    Ok(ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap_or_default() / 100.0)
+        .sum())
+}
+
+/// Most memory this process has held at once, MB.
+pub(crate) fn peak_rss_mb() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(because("cannot read this process's memory"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    let kib = kib.ok_or_else(|| Error::Failed("the kernel tells no peak of memory".to_owned()))?;
+    Ok(kib * 1024.0 / 1e6)
+}
+
+/// Bytes that can still be had, where the system says.
+pub(crate) fn available_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    kib.checked_mul(1024)
+}

@@ -1,0 +1,313 @@
+//! `vintage bench weigh`: the time a mask takes, against other ways of making one, in one run.
+//!
+//! Every size is timed in rounds, each way once a round, so that a busy machine slows all of them
+//! alike; medians are reported. One thread throughout.
+
+mod numpy;
+
+use std::time::Instant;
+
+use serde::Serialize;
+use vintage_m2po::{Tokens, mask_m2};
+
+use self::numpy::Numpy;
+use crate::{Error, Result, median::median, used::available_memory};
+
+/// The paper's budget.
+const TAU: f64 = 0.04;
+/// Bytes a token takes at the peak: the batch twice (here and in Python), squares, sorted pairs.
+const BYTES_PER_TOKEN: usize = 64;
+
+/// Tokens at the cut that the plain f64 sums of the other ways may judge otherwise.
+const ROUNDING: usize = 2;
+
+/// What `vintage bench weigh` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// How the tokens are drawn.
+    pub data: &'static str,
+    /// The budget.
+    pub tau: f64,
+    /// Why numpy was not timed, if it was not.
+    pub numpy_missing: Option<String>,
+    /// NumPy's version, if it was timed.
+    pub numpy_version: Option<String>,
+    /// Why the sizes end where they do, if short of what was asked for.
+    pub stopped: Option<String>,
+    /// One entry a size.
+    pub sizes: Vec<Timing>,
+}
+
+/// Medians for one size, milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Timing {
+    /// Tokens in the batch, all valid.
+    pub tokens: usize,
+    /// Rounds behind each median.
+    pub rounds: usize,
+    /// Tokens masked by us; the other ways agree, to their rounding (checked).
+    pub masked: u64,
+    /// Ours.
+    pub mask_ms: f64,
+    /// Ours, per token.
+    pub mask_ns_per_token: f64,
+    /// Ours, on a batch whose every trust-region token is over the budget.
+    pub worst_ms: f64,
+    /// Sorting all valid tokens by squared log-ratio, as AReaL does, in Rust.
+    pub sort_ms: f64,
+    /// `sort_ms / mask_ms`.
+    pub sort_ratio: f64,
+    /// The filter form in NumPy.
+    pub numpy_ms: Option<f64>,
+    /// `numpy_ms / mask_ms`.
+    pub numpy_ratio: Option<f64>,
+}
+
+/// Times masks of 1e4, 1e5, … tokens up to `max_tokens`, or as far as memory goes. The report is
+/// shown to `seen` before the first size and after each: the larger ones take a while.
+///
+/// # Errors
+/// Ways that disagree about the mask, a Python that breaks off, and what `seen` refuses. A Python
+/// or NumPy that is not there is reported, not an error.
+pub fn measure<E: From<Error>>(
+    max_tokens: usize,
+    mut seen: impl FnMut(&Report) -> Result<(), E>,
+) -> Result<Report, E> {
+    let mut numpy = Numpy::start();
+    let mut report = Report {
+        data: "log-ratio ~ N(0, 0.05), 2 % N(0, 2); advantage ~ N(0, 1); f32, all valid",
+        tau: TAU,
+        numpy_missing: numpy.as_ref().err().map(chain),
+        numpy_version: numpy.as_ref().ok().map(|numpy| numpy.version().to_owned()),
+        stopped: None,
+        sizes: Vec::new(),
+    };
+    seen(&report)?;
+    let available = available_memory();
+    for tokens in sizes(max_tokens) {
+        if let Some(available) = available
+            && tokens.saturating_mul(BYTES_PER_TOKEN) > available
+        {
+            report.stopped = Some(format!(
+                "{tokens} tokens need {} MiB and {} MiB are available",
+                (tokens * BYTES_PER_TOKEN) >> 20,
+                available >> 20
+            ));
+            break;
+        }
+        report.sizes.push(time(tokens, numpy.as_mut().ok())?);
+        seen(&report)?;
+    }
+    Ok(report)
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &Error) -> String {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// 1e4, 1e5, … below `max`, then `max`.
+fn sizes(max: usize) -> Vec<usize> {
+    let mut sizes: Vec<usize> = std::iter::successors(Some(10_000_usize), |n| n.checked_mul(10))
+        .take_while(|&n| n < max)
+        .collect();
+    sizes.extend((max > 0).then_some(max));
+    sizes
+}
+
+fn time(tokens: usize, mut numpy: Option<&mut Numpy>) -> Result<Timing> {
+    let rounds = match tokens {
+        0..=1_000_000 => 21,
+        1_000_001..=10_000_000 => 7,
+        _ => 3,
+    };
+    let batch = Batch::draw(tokens, |rng| if rng.below(50) == 0 { 2.0 } else { 0.05 });
+    if let Some(numpy) = numpy.as_deref_mut() {
+        numpy.load(&batch)?;
+    }
+    let (mut ours, mut sorted, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut masked = 0;
+    for _ in 0..rounds {
+        let (milliseconds, mask) = clock(|| mask_m2(&batch.tokens(), TAU));
+        let mask = mask?;
+        ours.push(milliseconds);
+        masked = mask.n_masked;
+        let (milliseconds, by_sorting) = clock(|| full_sort(&batch));
+        sorted.push(milliseconds);
+        let differ = by_sorting
+            .iter()
+            .zip(&mask.mask)
+            .filter(|(a, b)| a != b)
+            .count();
+        if differ > ROUNDING {
+            return Err(Error::Failed(format!(
+                "cannot compare: at {tokens} tokens sorting gives another mask; please report this"
+            )));
+        }
+        if let Some(numpy) = numpy.as_deref_mut() {
+            let (milliseconds, theirs_masked) = numpy.time()?;
+            theirs.push(milliseconds);
+            if theirs_masked.abs_diff(masked) > ROUNDING as u64 {
+                return Err(Error::Failed(format!(
+                    "cannot compare: at {tokens} tokens numpy masks {theirs_masked} and we \
+                     {masked}; please report this"
+                )));
+            }
+        }
+    }
+    drop(batch);
+    let crowded = Batch::draw(tokens, |_| 2.0);
+    let mut worst = Vec::new();
+    for _ in 0..rounds {
+        let (milliseconds, mask) = clock(|| mask_m2(&crowded.tokens(), TAU));
+        mask?;
+        worst.push(milliseconds);
+    }
+    let mask_ms = median(ours);
+    let sort_ms = median(sorted);
+    let numpy_ms = (!theirs.is_empty()).then(|| median(theirs));
+    Ok(Timing {
+        tokens,
+        rounds,
+        masked,
+        mask_ms,
+        mask_ns_per_token: mask_ms * 1e6 / tokens as f64,
+        worst_ms: median(worst),
+        sort_ms,
+        sort_ratio: sort_ms / mask_ms,
+        numpy_ms,
+        numpy_ratio: numpy_ms.map(|numpy| numpy / mask_ms),
+    })
+}
+
+fn clock<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed().as_secs_f64() * 1e3, result)
+}
+
+struct Batch {
+    new: Vec<f32>,
+    behavior: Vec<f32>,
+    advantage: Vec<f32>,
+    valid: Vec<bool>,
+}
+
+impl Batch {
+    fn draw(tokens: usize, spread: impl Fn(&mut Rng) -> f64) -> Self {
+        let mut rng = Rng(tokens as u64);
+        let mut batch = Self {
+            new: Vec::with_capacity(tokens),
+            behavior: Vec::with_capacity(tokens),
+            advantage: Vec::with_capacity(tokens),
+            valid: vec![true; tokens],
+        };
+        for _ in 0..tokens {
+            let spread = spread(&mut rng);
+            let (log_ratio, advantage) = rng.normals();
+            let behavior = rng.uniform().ln();
+            batch.behavior.push(behavior as f32);
+            batch.new.push((behavior + spread * log_ratio) as f32);
+            batch.advantage.push(advantage as f32);
+        }
+        batch
+    }
+
+    fn tokens(&self) -> Tokens<'_> {
+        Tokens::new(&self.new, &self.behavior, &self.advantage, &self.valid)
+    }
+}
+
+/// SplitMix64: the data only has to be the same every time.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// In (0, 1).
+    fn uniform(&mut self) -> f64 {
+        ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Two independent standard normals (Box and Muller).
+    fn normals(&mut self) -> (f64, f64) {
+        let radius = (-2.0 * self.uniform().ln()).sqrt();
+        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
+        (radius * cos, radius * sin)
+    }
+}
+
+/// Algorithm 1 by sorting every valid token by its square, largest first, and dropping from the
+/// top until the mean of `T` fits: the shape of AReaL's code, with the paper's rule so that the
+/// masks can be compared.
+fn full_sort(batch: &Batch) -> Vec<bool> {
+    let mut order: Vec<(f64, u32)> = Vec::with_capacity(batch.new.len());
+    let mut sum = 0.0;
+    let mut count = 0_u32;
+    for (index, &valid) in batch.valid.iter().enumerate() {
+        if valid {
+            let square = batch.square(index);
+            order.push((square, index as u32));
+            if batch.in_trust(index) {
+                sum += square;
+                count += 1;
+            }
+        }
+    }
+    order.sort_unstable_by(|(a, i), (b, j)| b.total_cmp(a).then(i.cmp(j)));
+    let mut mask = batch.valid.clone();
+    for (square, index) in order {
+        if sum <= TAU * f64::from(count) {
+            break;
+        }
+        if batch.in_trust(index as usize) {
+            mask[index as usize] = false;
+            sum -= square;
+            count -= 1;
+        }
+    }
+    mask
+}
+
+impl Batch {
+    fn square(&self, index: usize) -> f64 {
+        let log_ratio = f64::from(self.new[index]) - f64::from(self.behavior[index]);
+        log_ratio * log_ratio
+    }
+
+    fn in_trust(&self, index: usize) -> bool {
+        let (advantage, up) = (
+            self.advantage[index],
+            self.new[index] > self.behavior[index],
+        );
+        (advantage > 0.0 && up) || (advantage < 0.0 && self.new[index] < self.behavior[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sizes;
+
+    #[test]
+    fn sizes_grow_by_ten_and_end_at_the_one_asked_for() {
+        assert_eq!(sizes(0), [0_usize; 0]);
+        assert_eq!(sizes(5), [5]);
+        assert_eq!(sizes(10_000), [10_000]);
+        assert_eq!(sizes(2_000_000), [10_000, 100_000, 1_000_000, 2_000_000]);
+    }
+}

@@ -1,0 +1,49 @@
+//! `vintage bench`: one file a measurement; each calls the library and prints.
+
+mod archive;
+mod codec;
+mod transport;
+mod update;
+mod weigh;
+
+use anyhow::Result;
+use vintage_bench::transport::Load;
+
+use super::Context;
+use crate::{args::BenchCommand, exit::Outcome, output::writer};
+
+/// Measures what was asked for.
+pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
+    let json = context.output.is_json();
+    match command {
+        BenchCommand::Weigh { tokens } => {
+            weigh::run(*tokens, json, &mut writer())?;
+        }
+        BenchCommand::Transport {
+            broker,
+            megabytes,
+            passes,
+            rows,
+            tokens,
+        } => {
+            let load = Load {
+                bytes: megabytes.saturating_mul(1_000_000),
+                passes: *passes,
+                rows: *rows,
+                tokens: *tokens,
+            };
+            transport::transport(broker.as_deref(), load, context).await?;
+        }
+        BenchCommand::Codec {
+            rows,
+            tokens,
+            seconds,
+        } => {
+            codec::codec(*rows, *tokens, *seconds, context)?;
+        }
+        BenchCommand::Update(args) => update::update(args, context).await?,
+        BenchCommand::Archive(args) => archive::archive(args, context).await?,
+        BenchCommand::ArchiveArm(args) => archive::arm(args).await?,
+    }
+    Ok(Outcome::Done)
+}

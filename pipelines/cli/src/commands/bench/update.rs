@@ -1,0 +1,91 @@
+//! `vintage bench update`: what an update costs, on a CPU or a card.
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use tokio::task::spawn_blocking;
+use vintage_bench::update::{self, SMALL, Shape, Updates};
+use vintage_human::grouped;
+use vintage_learner::{ModelConfig, gpu};
+use vintage_settings::Device;
+
+use crate::{
+    args::UpdateBenchArgs,
+    commands::Context,
+    exit::Usage,
+    output::{bytes, table},
+};
+
+/// What was measured.
+#[derive(Serialize)]
+struct Report {
+    device: String,
+    shape: Shape,
+    updates: Vec<Updates>,
+}
+
+/// Measures in f32, then in bf16.
+pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<()> {
+    let config = match &args.model {
+        None => SMALL.as_bytes().to_vec(),
+        Some(folder) => {
+            let path = folder.join("config.json");
+            std::fs::read(&path)
+                .map_err(|error| Usage::new(format!("cannot read {}: {error}", path.display())))?
+        }
+    };
+    let config = ModelConfig::from_json(&config).map_err(|error| Usage::new(error.to_string()))?;
+    let shape = Shape {
+        rows: args.rows,
+        prompt_tokens: args.prompt,
+        completion_tokens: args.completion,
+        micro_batch_tokens: args.micro_batch_tokens,
+        updates: args.updates,
+    };
+    if [args.rows, args.prompt, args.completion, args.updates].contains(&0) {
+        return Err(Usage::new("rows, prompt, completion and updates must be at least 1").into());
+    }
+    let (device, recompute) = (args.device, args.recompute);
+    let report = spawn_blocking(move || measure(&config, device, shape, recompute));
+    let report = report.await.context("measuring panicked")??;
+    context.output.print(&report, text)
+}
+
+fn measure(config: &ModelConfig, device: Device, shape: Shape, recompute: bool) -> Result<Report> {
+    let gpu = gpu(device).map_err(|error| Usage::new(error.to_string()))?;
+    Ok(Report {
+        device: gpu.map_or_else(|| device.to_string(), |gpu| gpu.to_string()),
+        shape,
+        updates: update::measure(config, device, shape, recompute)?,
+    })
+}
+
+fn text(report: &Report) -> String {
+    let rows = report.updates.iter().map(|updates| {
+        vec![
+            format!("{:?}", updates.compute).to_lowercase(),
+            grouped(updates.tokens_per_second as u64),
+            format!("{:.3}", updates.seconds),
+            format!("{:.2} %", 100.0 * updates.rule_share),
+            updates.peak_bytes.map_or_else(|| "-".to_owned(), bytes),
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let head = [
+        "products",
+        "tokens/s",
+        "s an update",
+        "M2PO's share",
+        "card's peak",
+    ];
+    let (parameters, tokens, parts) = report.updates.first().map_or((0, 0, 0), |first| {
+        (first.parameters, first.tokens, first.micro_batches)
+    });
+    format!(
+        "{}: {} parameters, {} tokens an update in {parts} micro-batches, median of {}\n{}",
+        report.device,
+        grouped(parameters as u64),
+        grouped(tokens as u64),
+        report.shape.updates,
+        table(&head, &rows),
+    )
+}

@@ -1,0 +1,315 @@
+//! Cases on file: one batch in plain numbers, as JSON, with `f64` arithmetic.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use vintage_m2po::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh, weigh_rows};
+
+use crate::args::Variant;
+
+/// PPO's clip in AReaL's loss as reported here.
+const AREAL_EPS: f64 = 0.2;
+/// The `pi_prox / pi_behav` over which AReaL's example rejects a token.
+const AREAL_CAP: f64 = 5.0;
+
+/// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub(crate) struct Case {
+    /// Echoed in the outcome.
+    pub(crate) id: String,
+    /// `[sequences, tokens]`; the slices below are row-major. The fork's rule reads the sign of the
+    /// advantage from the first column.
+    pub(crate) shape: Option<[usize; 2]>,
+    /// `tau`.
+    pub(crate) threshold: f64,
+    /// `log pi_theta`, nats.
+    pub(crate) logprob_new: Vec<Number>,
+    /// `log pi_behav`, nats.
+    pub(crate) logprob_behav: Vec<Number>,
+    /// `A`.
+    pub(crate) advantages: Vec<Number>,
+    /// Valid tokens: true or nonzero.
+    pub(crate) loss_mask: Vec<Flag>,
+    /// `log pi_prox`, nats.
+    #[serde(default)]
+    pub(crate) logprob_prox: Option<Vec<Number>>,
+}
+
+/// A number of a case. JSON has no NaN and no infinities: `null` and `"NaN"` read as NaN,
+/// `"Infinity"` and `"-Infinity"` as those.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Number(pub(crate) f64);
+
+/// A mask entry of a case: a boolean or a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flag(pub(crate) bool);
+
+/// What comes of a case: one line of JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Outcome {
+    /// By the paper's rule.
+    Paper {
+        /// The case.
+        id: String,
+        /// 1 where valid and kept.
+        mask: Vec<u8>,
+        /// Valid tokens.
+        n_valid: u64,
+        /// Tokens of `T`.
+        n_trust: u64,
+        /// Tokens masked.
+        n_masked: u64,
+        /// `n_masked / n_valid`.
+        clip_frac: f64,
+        /// M2 over `T`.
+        m2_trust_before: f64,
+        /// M2 over what is kept of `T`.
+        m2_trust_after: f64,
+        /// The loss.
+        loss: f64,
+        /// `dloss / dnew`.
+        grad: Vec<f64>,
+    },
+    /// By AReaL's.
+    Areal {
+        /// The case.
+        id: String,
+        /// 1 where valid and kept.
+        mask: Vec<u8>,
+        /// Tokens masked.
+        n_masked: u64,
+        /// M2 of prox against behaviour over all valid tokens.
+        m2_before: f64,
+        /// M2 over those kept.
+        m2_after: f64,
+        /// Present where the case has `logprob_prox`.
+        #[serde(flatten)]
+        losses: Option<ArealLosses>,
+    },
+    /// By the released code's.
+    Fork {
+        /// The case.
+        id: String,
+        /// Lower bound on `r`.
+        ratio_min: f64,
+        /// Upper bound on `r`.
+        ratio_max: f64,
+        /// Share of tokens clipped.
+        clip_frac: f64,
+        /// The loss.
+        loss: f64,
+        /// `dloss / dnew`.
+        grad: Vec<f64>,
+    },
+    /// By none.
+    Refused {
+        /// The case.
+        id: String,
+        /// Why.
+        error: String,
+    },
+}
+
+/// AReaL's loss with PPO's clip at 0.2 around prox, without and with the behaviour weight.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ArealLosses {
+    /// Without `pi_prox / pi_behav`.
+    pub(crate) loss_plain: f64,
+    /// `dloss_plain / dnew`.
+    pub(crate) grad_plain: Vec<f64>,
+    /// Times `pi_prox / pi_behav`, tokens over 5 rejected.
+    pub(crate) loss_weighted: f64,
+    /// `dloss_weighted / dnew`.
+    pub(crate) grad_weighted: Vec<f64>,
+}
+
+impl Case {
+    /// Weighs the case in f64. What cannot be weighed gives [`Outcome::Refused`].
+    pub(crate) fn weigh(&self, variant: Variant) -> Outcome {
+        self.try_weigh(variant)
+            .unwrap_or_else(|error| Outcome::Refused {
+                id: self.id.clone(),
+                error,
+            })
+    }
+
+    fn try_weigh(&self, variant: Variant) -> Result<Outcome, String> {
+        let numbers = |list: &[Number]| list.iter().map(|number| number.0).collect::<Vec<f64>>();
+        let new = numbers(&self.logprob_new);
+        let behavior = numbers(&self.logprob_behav);
+        let advantage = numbers(&self.advantages);
+        let prox = self.logprob_prox.as_deref().map(numbers);
+        let valid: Vec<bool> = self.loss_mask.iter().map(|flag| flag.0).collect();
+        let row = self.row_length(new.len())?;
+        let tokens = Tokens {
+            new: &new,
+            behavior: &behavior,
+            advantage: &advantage,
+            valid: &valid,
+            prox: prox.as_deref(),
+            clamp: DEFAULT_CLAMP,
+        };
+        let tau = self.threshold;
+        let outcome = match variant {
+            Variant::Paper => self.paper(&tokens, tau),
+            Variant::Areal => self.areal(&tokens, tau),
+            Variant::Fork => self.fork(&tokens, tau, row),
+        };
+        outcome.map_err(|error| error.to_string())
+    }
+
+    /// Tokens of a sequence; one long sequence if the case has no shape.
+    fn row_length(&self, tokens: usize) -> Result<usize, String> {
+        match self.shape {
+            None => Ok(tokens.max(1)),
+            Some([rows, columns]) if rows.checked_mul(columns) == Some(tokens) => {
+                Ok(columns.max(1))
+            }
+            Some([rows, columns]) => Err(format!(
+                "cannot weigh the case: its shape is {rows} x {columns} and `logprob_new` has \
+                 {tokens} tokens; give rows x columns tokens, row after row"
+            )),
+        }
+    }
+
+    fn paper(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<Outcome, Error> {
+        let Weighed {
+            weight,
+            mask,
+            loss,
+            stats,
+        } = weigh(&Rule::M2poPaper { tau }, tokens)?;
+        Ok(Outcome::Paper {
+            id: self.id.clone(),
+            mask: digits(&mask),
+            n_valid: stats.n_valid,
+            n_trust: stats.n_trust,
+            n_masked: stats.n_masked,
+            clip_frac: stats.clip_frac,
+            m2_trust_before: stats.m2_rule_before,
+            m2_trust_after: stats.m2_rule_after,
+            loss,
+            grad: weight,
+        })
+    }
+
+    fn areal(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<Outcome, Error> {
+        let rule = |behavior_cap| Rule::M2poAreal {
+            tau,
+            eps: AREAL_EPS,
+            behavior_cap,
+        };
+        let plain = weigh(&rule(None), tokens)?;
+        let losses = if tokens.prox.is_some() {
+            let weighted = weigh(&rule(Some(AREAL_CAP)), tokens)?;
+            Some(ArealLosses {
+                loss_plain: plain.loss,
+                grad_plain: plain.weight,
+                loss_weighted: weighted.loss,
+                grad_weighted: weighted.weight,
+            })
+        } else {
+            None
+        };
+        Ok(Outcome::Areal {
+            id: self.id.clone(),
+            mask: digits(&plain.mask),
+            n_masked: plain.stats.n_masked,
+            m2_before: plain.stats.m2_rule_before,
+            m2_after: plain.stats.m2_rule_after,
+            losses,
+        })
+    }
+
+    fn fork(&self, tokens: &Tokens<'_, f64>, tau: f64, row: usize) -> Result<Outcome, Error> {
+        let weighed = weigh_rows(&Rule::M2poFork { tau }, tokens, row)?;
+        let (ratio_min, ratio_max) = weighed.stats.ratio_bounds.unwrap_or((0.0, f64::INFINITY));
+        Ok(Outcome::Fork {
+            id: self.id.clone(),
+            ratio_min,
+            ratio_max,
+            clip_frac: weighed.stats.clip_frac,
+            loss: weighed.loss,
+            grad: weighed.weight,
+        })
+    }
+}
+
+fn digits(mask: &[bool]) -> Vec<u8> {
+    mask.iter().map(|&kept| u8::from(kept)).collect()
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberVisitor).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FlagVisitor).map(Self)
+    }
+}
+
+struct NumberVisitor;
+
+impl Visitor<'_> for NumberVisitor {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, null, \"NaN\", \"Infinity\" or \"-Infinity\"")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<f64, E> {
+        Ok(value)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<f64, E> {
+        Ok(value as f64)
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<f64, E> {
+        Ok(f64::NAN)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<f64, E> {
+        match value {
+            "NaN" => Ok(f64::NAN),
+            "Infinity" => Ok(f64::INFINITY),
+            "-Infinity" => Ok(f64::NEG_INFINITY),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(value), &self)),
+        }
+    }
+}
+
+struct FlagVisitor;
+
+impl Visitor<'_> for FlagVisitor {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or a number")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<bool, E> {
+        Ok(value)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<bool, E> {
+        Ok(value != 0)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<bool, E> {
+        Ok(value != 0)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<bool, E> {
+        Ok(value != 0.0)
+    }
+}
