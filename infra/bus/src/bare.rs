@@ -1,5 +1,5 @@
-//! The yardstick of `vintage bench transport`: librdkafka's clients with our settings and nothing
-//! of ours around them. Payloads are bytes that nobody looks into. Both calls block.
+//! Baseline of `vintage bench transport`: librdkafka's clients with this crate's settings and none
+//! of its code around them. Payloads are opaque bytes. Both calls block.
 
 use std::{
     sync::{
@@ -19,21 +19,21 @@ use rdkafka::{
 
 use crate::{Bus, ConsumerLimits, Error, Result};
 
-/// How long the clients are polled before it is looked whether all is done.
+/// Longest single poll of a client between checks for completion.
 const POLL: Duration = Duration::from_millis(100);
 
-/// A record that is only carried.
+/// Record whose contents are not interpreted.
 #[derive(Debug, Clone)]
 pub struct Opaque {
-    /// Its key.
+    /// Key of the record.
     pub key: Vec<u8>,
-    /// Its headers.
+    /// Headers of the record: name and value of each.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Its value.
+    /// Value of the record.
     pub payload: Vec<u8>,
 }
 
-/// What became of the records sent.
+/// Delivery reports: number of acknowledged records and the first failure.
 #[derive(Default)]
 struct Reports {
     acknowledged: AtomicUsize,
@@ -59,7 +59,8 @@ impl ProducerContext for Reports {
 }
 
 impl Bus {
-    /// Sends `count` records, cycling through those given, and waits for all acknowledgements.
+    /// Sends `count` records, cycling through `records` and round-robin over `partitions`, and
+    /// waits for all acknowledgements.
     pub fn produce_bare(
         &self,
         topic: &str,
@@ -112,7 +113,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Reads `count` records from the start of a topic and returns the bytes of their payloads.
+    /// Reads `count` records from the start of a topic and returns the total size of their payloads
+    /// in bytes.
     pub fn consume_bare(&self, topic: &str, partitions: i32, count: usize) -> Result<u64> {
         let action = format!("reading topic {topic}");
         let refuse = |error: &KafkaError| self.refused(&action, error, self.timeout());

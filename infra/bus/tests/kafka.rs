@@ -1,5 +1,5 @@
-//! A real Apache Kafka, started here: the suite that every broker must pass, and what only a
-//! broker that can be killed and brought up again does. Needs Java 17 and Maven.
+//! Tests of a real Apache Kafka that is started here: the conformance suite of every broker, and
+//! what needs a broker that can be killed and restarted. Needs Java 17 and Maven.
 
 mod suite;
 
@@ -27,7 +27,7 @@ use suite::{
     support::{any_next, is_loopback, listening, next_record, noise, reader, topic, within},
 };
 
-/// Processes whose command line names the folder.
+/// Entries in `/proc` of processes whose command line names the folder.
 fn processes(dir: &Path) -> Vec<PathBuf> {
     let dir = dir.canonicalize().unwrap();
     let names_it = |process: &PathBuf| {
@@ -43,7 +43,7 @@ fn processes(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// One broker for everything: the suite, then what only a broker that can be restarted does.
+/// One broker passes the conformance suite and then the tests of crashes, pauses and restarts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_kafka_conforms_and_survives() {
     let dir = tempfile::tempdir().unwrap();
@@ -75,7 +75,8 @@ async fn a_local_kafka_conforms_and_survives() {
     a_pause_is_waited_for(&mut kafka, &bus).await;
     println!("a_pause_is_waited_for: {:?}", begun.elapsed());
 
-    // Who brought it up may leave first. Down and up: the same ports, the same data.
+    // The process that started the broker may leave first. After a restart, ports and data are the
+    // same.
     let bootstrap = kafka.bootstrap().to_owned();
     let last = LocalKafka::up(dir.path(), LocalOptions::default())
         .await
@@ -92,7 +93,8 @@ async fn a_local_kafka_conforms_and_survives() {
     it_stays_where_it_is_kept(dir.path(), &bootstrap).await;
 }
 
-/// Kept, it outlives everybody; else what a killed program left behind is ended, not doubled.
+/// A kept broker outlives its users. Otherwise, nodes left behind by a killed program are ended and
+/// replaced.
 async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     let options = LocalOptions::default;
     let keep = LocalOptions {
@@ -113,7 +115,7 @@ async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     user.down().await.unwrap();
     assert_eq!(processes(dir), running, "what is kept is taken as it is");
 
-    // As if a program had been killed.
+    // Looks as if a program had been killed.
     std::fs::remove_file(dir.join("kept")).unwrap();
     let owned = LocalKafka::up(dir, options()).await.unwrap();
     let fresh = processes(dir);
@@ -124,7 +126,7 @@ async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     assert_eq!(LocalKafka::down_dir(dir).await.unwrap(), 0);
 }
 
-/// Retention has passed the reader: one error that says so, with the bounds.
+/// A reader whose offset was deleted by retention gets one error that says so, with the bounds.
 async fn expired_records_are_named(bus: &Bus) {
     let topic = topic(bus, "expired", 1).await;
     let producer = bus.producer("writer").unwrap();
@@ -157,7 +159,7 @@ async fn expired_records_are_named(bus: &Bus) {
     assert!(error.to_string().contains("retention"), "{error}");
 }
 
-/// A producer of one transaction after the other.
+/// Creates a producer for consecutive transactions.
 fn transactional(bus: &Bus) -> FutureProducer {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", bus.bootstrap())
@@ -168,7 +170,7 @@ fn transactional(bus: &Bus) -> FutureProducer {
     producer
 }
 
-/// Begins a transaction with one record, which the brokers have when this returns.
+/// Begins a transaction with one record, which the brokers hold when this returns.
 fn begin(producer: &FutureProducer, topic: &str) {
     producer.begin_transaction().unwrap();
     let record = FutureRecord::<[u8], [u8]>::to(topic)
@@ -181,7 +183,8 @@ fn begin(producer: &FutureProducer, topic: &str) {
     tokio::task::block_in_place(|| producer.flush(Duration::from_secs(30))).unwrap();
 }
 
-/// The last offsets of a partition hold markers, aborted records, or what cannot be read yet.
+/// Transaction markers, aborted records and withheld records at a partition's end are not reported
+/// as records.
 async fn what_transactions_leave_is_no_record(bus: &Bus) {
     let topic = topic(bus, "transactions", 1).await;
     let minute = Duration::from_secs(60);
@@ -241,7 +244,7 @@ async fn what_transactions_leave_is_no_record(bus: &Bus) {
     assert_eq!(consumer.position()[&at], Offset(7));
 }
 
-/// A second user finds it up; it stays up when one of them leaves.
+/// A second user joins the running broker, which stays up when one of them leaves.
 async fn users_share_it(dir: &Path) {
     let running = processes(dir);
     let second = LocalKafka::up(dir, LocalOptions::default()).await.unwrap();
@@ -259,7 +262,7 @@ async fn users_share_it(dir: &Path) {
     assert!(matches!(other, Err(Error::LocalOptions { .. })));
 }
 
-/// Clients go on where they were: nothing acknowledged is lost, nothing comes twice.
+/// Clients resume after a crash: nothing acknowledged is lost, nothing is read twice.
 async fn a_crash_loses_nothing(kafka: &mut LocalKafka, bus: &Bus) {
     let topic = topic(bus, "crash", 1).await;
     let producer = bus.producer("writer").unwrap();
@@ -273,7 +276,7 @@ async fn a_crash_loses_nothing(kafka: &mut LocalKafka, bus: &Bus) {
     }
     next_record(&mut consumer).await;
     kafka.kill_node(1).await.unwrap();
-    // Published while the broker is gone: waits until it is back.
+    // A record published while the broker is down waits until it is back.
     let (sent, started) = join(publish(50), kafka.start_node(1)).await;
     started.unwrap();
     assert_eq!(sent.unwrap().offset, Offset(50));
@@ -316,13 +319,14 @@ async fn a_broker_that_cannot_start_says_why() {
     let error = LocalKafka::up(dir.path(), options).await.err().unwrap();
     assert!(matches!(error, Error::KafkaHome { .. }), "{error}");
     assert_eq!(processes(dir.path()), Vec::<PathBuf>::new());
-    // An empty folder has no broker to end, and no address.
+    // An empty folder has no broker to stop and no address.
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(LocalKafka::down_dir(empty.path()).await.unwrap(), 0);
     assert_eq!(LocalKafka::bootstrap_of(empty.path()).unwrap(), None);
 }
 
-/// Three nodes with three copies: one may go, in whatever way.
+/// A cluster of three nodes with three replicas keeps working without one node, whether killed or
+/// stopped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_outlive_one() {
     let dir = tempfile::tempdir().unwrap();

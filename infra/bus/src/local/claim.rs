@@ -1,4 +1,5 @@
-//! Who uses the broker in a folder: file locks, which the kernel lets go of at any death.
+//! Locks on the folder of a local broker, which record who uses it. They are file locks, which the
+//! kernel releases when their process ends in any way.
 
 use std::{
     fs::{self, File},
@@ -15,24 +16,24 @@ use rustix::{
 use super::cluster::io_error;
 use crate::{Error, Result};
 
-/// A lock has no wait with a limit: how often it is tried.
+/// Interval at which a lock is tried again; file locks have no wait with a time limit.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The right to start and stop nodes in a folder; one process at a time has it.
+/// Exclusive lock on starting and stopping nodes in a folder.
 #[derive(Debug)]
 pub(super) struct Turn {
     dir: PathBuf,
     _held: File,
 }
 
-/// Held by everyone for whom the broker must stay up.
+/// Shared lock held by each process that needs the broker.
 #[derive(Debug)]
 pub(super) struct Use {
     _held: File,
 }
 
 impl Turn {
-    /// Waits for whoever is starting or stopping nodes.
+    /// Takes the lock, waiting for a process that is starting or stopping nodes.
     ///
     /// # Errors
     /// [`Error::LocalInUse`] if that takes longer than `patience`.
@@ -51,14 +52,14 @@ impl Turn {
         }
     }
 
-    /// The right, if nobody has it.
+    /// Takes the lock if it is free; `None` otherwise.
     pub(super) fn try_take(dir: &Path) -> Result<Option<Self>> {
         let held = lock(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
         let dir = dir.to_owned();
         Ok(held.map(|held| Self { dir, _held: held }))
     }
 
-    /// Counts the caller among those who need the broker.
+    /// Registers the caller as a user of the broker, until the result is dropped.
     pub(super) fn join(&self) -> Result<Use> {
         let held = lock(&self.users(), FlockOperation::NonBlockingLockShared)?;
         let held = held.ok_or_else(|| Error::LocalInUse {
@@ -67,19 +68,19 @@ impl Turn {
         Ok(Use { _held: held })
     }
 
-    /// Whether a live process needs the broker. It stays so while the turn is held: joining
-    /// takes one.
+    /// Returns true if a live process uses the broker. The answer stays valid while this lock is
+    /// held, because joining requires it, though users may leave.
     pub(super) fn is_used(&self) -> Result<bool> {
         let alone = lock(&self.users(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(alone.is_none())
     }
 
-    /// Whether the broker was told to stay up with nobody using it.
+    /// Returns true if the broker is to stay up without users.
     pub(super) fn is_kept(&self) -> bool {
         self.kept().exists()
     }
 
-    /// Says whether the broker stays up with nobody using it.
+    /// Records whether the broker is to stay up without users.
     pub(super) fn keep(&self, keep: bool) -> Result<()> {
         let path = self.kept();
         let changed = if keep {
@@ -104,7 +105,7 @@ impl Turn {
     }
 }
 
-/// The file, locked, unless somebody else holds it.
+/// Opens and locks a file; `None` if another process holds it.
 fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
     let file = File::options()
         .create(true)

@@ -1,4 +1,4 @@
-//! The folder of a local broker: identity, ports and settings, which outlive its processes.
+//! Folder of a local broker: identity, ports and settings, which outlive its processes.
 
 use std::{
     collections::BTreeMap,
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result, TopicTable};
 
 const FORMAT: &str = "vintage.local-kafka/1";
-/// Below the kernel's range for outgoing connections (32768 on Linux), so that none of those
-/// takes a port between its choice and the start of the node.
+/// Range of ports for the nodes. It is below the kernel's range for outgoing connections (32768 and
+/// up on Linux), so that none of those takes a port between its choice and the node's start.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Identity and ports of a local broker.
@@ -34,7 +34,7 @@ struct Saved {
     nodes: Vec<Ports>,
 }
 
-/// A node and where it listens, on loopback.
+/// Number of a node and its ports on loopback, for clients and for controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ports {
@@ -44,7 +44,7 @@ pub(super) struct Ports {
 }
 
 impl Cluster {
-    /// The one in `dir`, or a new one there. The caller holds the folder's lock.
+    /// Loads the cluster in `dir`, or creates one there. The caller must hold the folder's lock.
     pub(super) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
         let refuse = |detail: String| Error::LocalOptions { detail };
         if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
@@ -65,7 +65,7 @@ impl Cluster {
         let nodes = nodes.unwrap_or(1);
         let mut id = [0; 16];
         StdRng::from_os_rng().fill(&mut id);
-        // Kafka reads a leading dash as an option.
+        // A leading dash would be read as an option by Kafka.
         id[0] &= 0x7f;
         let saved = Saved {
             format: FORMAT.into(),
@@ -79,7 +79,7 @@ impl Cluster {
         Self::assembled(dir, saved)
     }
 
-    /// The one in `dir`, if there is one.
+    /// Loads the cluster in `dir`; `None` if there is none.
     pub(super) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("cluster.json");
         let text = match fs::read_to_string(&path) {
@@ -136,7 +136,8 @@ impl Cluster {
         &self.saved.nodes
     }
 
-    /// Writes every node's settings; they follow from the program, the ports and what is given.
+    /// Writes the settings files of every node. They follow from the program, the ports and the
+    /// overrides in `over`.
     pub(super) fn write_settings(&self, over: &BTreeMap<String, String>) -> Result<()> {
         for ports in &self.saved.nodes {
             let dir = self.dir.join(format!("n{}", ports.node));
@@ -158,7 +159,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// `infra/kafka/README.md` says why the settings have these values.
+    /// Renders a node's `server.properties`. `infra/kafka/README.md` gives the reasons for the
+    /// values.
     fn server_properties(&self, own: Ports, dir: &Path, over: &BTreeMap<String, String>) -> String {
         let voters: Vec<_> = self
             .saved
@@ -221,7 +223,7 @@ impl Cluster {
             ("log.segment.bytes", "134217728"),
         ];
         let over = over.iter().map(|(key, value)| (&key[..], &value[..]));
-        // Of two lines with one key Kafka takes the last.
+        // Kafka uses the last of two lines with the same key.
         settings
             .into_iter()
             .chain(over)
@@ -232,7 +234,7 @@ impl Cluster {
     }
 }
 
-/// A value as java.util.Properties reads it: latin-1 with escapes.
+/// Escapes a value for `java.util.Properties`, which reads Latin-1 with escapes.
 fn escaped(value: &str) -> String {
     value.encode_utf16().fold(String::new(), |mut text, unit| {
         match u8::try_from(unit) {
@@ -260,7 +262,7 @@ fn base64_url(bytes: &[u8]) -> String {
 }
 
 fn free_ports(nodes: u16) -> io::Result<Vec<Ports>> {
-    // Bound until all are chosen, so that none is chosen twice.
+    // Each port stays bound until all are chosen, so that none is chosen twice.
     let mut bound = Vec::new();
     let mut random = StdRng::from_os_rng();
     let mut next = || -> io::Result<u16> {
@@ -348,8 +350,8 @@ mod tests {
         ));
     }
 
-    /// infra/compose.yaml gives the same cluster with Docker: where a node listens and keeps its
-    /// data is its own, everything else is as here.
+    /// The Docker cluster of `infra/compose.yaml` has the same settings as this one, except for
+    /// listeners, node ids, voters and data folders.
     #[test]
     fn the_cluster_of_docker_is_this_one() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Where Kafka's jars come from: the user's `KAFKA_HOME`, or Maven Central by way of `mvn`.
+//! Source of Kafka's jars: the user's `KAFKA_HOME`, or Maven Central by way of `mvn`.
 
 use std::{
     collections::BTreeMap,
@@ -15,21 +15,22 @@ use crate::{Error, Result};
 
 const POM: &str = include_str!("../../../kafka/pom.xml");
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
-/// Kafka 4's brokers need it.
+/// Oldest major version of Java that runs Kafka 4's brokers.
 const JAVA: u32 = 17;
 const NEEDS_JAVA: &str = "Java 17 or newer";
 
-/// Written last into a fetched folder: what it must hold.
+/// Completion marker (`complete.json`), written last into a downloaded folder, that lists what the
+/// folder must hold.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Complete {
-    /// CRC-32C of the pom the jars follow from.
+    /// CRC-32C of the `pom.xml` from which the jars were resolved.
     pom_crc32c: u32,
-    /// Length of every jar in bytes, by name.
+    /// Length of every jar in bytes, by file name.
     jars: BTreeMap<String, u64>,
 }
 
-/// A Java that can run Kafka 4.
+/// Finds a Java executable that can run Kafka 4: that of `JAVA_HOME`, or `java` on the path.
 pub(super) async fn java() -> Result<PathBuf> {
     let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
         Some(home) => PathBuf::from(home).join("bin/java"),
@@ -54,7 +55,8 @@ pub(super) async fn java() -> Result<PathBuf> {
     }
 }
 
-/// `openjdk version "17.0.15" 2025-04-15`, `java version "1.8.0_402"`.
+/// Parses the major version from the output of `java -version`, such as `openjdk version "17.0.15"
+/// 2025-04-15` or `java version "1.8.0_402"`.
 fn major_version(text: &str) -> Option<u32> {
     let quoted = text.split('"').nth(1)?;
     let mut parts = quoted.split(['.', '-', '_', '+']);
@@ -66,7 +68,7 @@ fn major_version(text: &str) -> Option<u32> {
     }
 }
 
-/// The folder of jars to run.
+/// Returns the folder of the jars to run, downloading them if necessary.
 pub(super) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> {
     match &options.kafka_home {
         Some(home) => home_lib(home),
@@ -111,7 +113,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
         into: home.clone(),
         detail,
     };
-    // Beside its final place, so that it can be moved there at once.
+    // Staging folder next to the final one, so that it can be renamed atomically.
     let staging = cache.join(format!(".kafka-{version}.{}", std::process::id()));
     let remove = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -141,7 +143,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
     }
     match fs::rename(&staging, &home) {
         Ok(()) => {}
-        // Another process was faster; its jars are as good.
+        // Another process finished first; its jars are equally good.
         Err(_) if is_complete(&home) => remove(&staging)?,
         Err(source) => return Err(io_error("moving the fetched jars to", &home, source)),
     }
@@ -254,7 +256,7 @@ mod tests {
         assert!(pom_version().starts_with("4."), "{:?}", pom_version());
     }
 
-    /// A fetch that was cut short, or a jar that was, is fetched again.
+    /// A download that was cut short, or a truncated jar, does not count as complete.
     #[test]
     fn only_a_whole_folder_counts() {
         let home = tempfile::tempdir().unwrap();

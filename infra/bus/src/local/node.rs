@@ -1,4 +1,4 @@
-//! One process of a local broker. Only processes that this crate started are ever signalled:
+//! Process of one node of a local broker. Only processes that this crate started are signalled:
 //! their command line names the settings file in the broker's own folder.
 
 use std::{
@@ -15,8 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::cluster::{Cluster, Ports, io_error};
 use crate::{Error, Result};
 
-/// How often a process that was told to end is looked at. It may not be a child of this one,
-/// so its end cannot be waited for.
+/// Interval at which a process that was told to end is checked. It may not be a child of this
+/// process, so that its end cannot be awaited.
 const LOOK: Duration = Duration::from_millis(20);
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const FROZEN_WITHIN: Duration = Duration::from_secs(10);
@@ -45,7 +45,7 @@ impl Node {
         self.ports.node
     }
 
-    /// Gives the data folder the cluster's identity, once.
+    /// Formats the data folder with the cluster's id, unless that was done before.
     pub(super) async fn format(&self, java: &Path, lib: &Path, cluster_id: &str) -> Result<()> {
         if self.dir.join("data/meta.properties").exists() {
             return Ok(());
@@ -99,7 +99,8 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            // ^C in a terminal goes to its whole process group: the run drains first.
+            // A terminal sends ^C to its whole process group. The nodes get a group of their own,
+            // so that a run can drain first.
             .process_group(0)
             .spawn()
             .map_err(|source| io_error("starting", Path::new(command.get_program()), source))?;
@@ -109,9 +110,9 @@ impl Node {
         fs::write(&path, format!("{pid}\n")).map_err(|source| io_error("writing", &path, source))
     }
 
-    /// Whether its process runs, whoever started it.
+    /// Returns true if the node's process runs, no matter who started it.
     pub(super) fn is_running(&mut self) -> bool {
-        // Reaps a child that ended, or its number would seem in use.
+        // Reaps a child that ended; otherwise its process id would seem in use.
         if let Some(child) = &mut self.child
             && !matches!(child.try_wait(), Ok(None))
         {
@@ -120,8 +121,10 @@ impl Node {
         self.pid().is_some()
     }
 
+    /// Checks that the node's process runs.
+    ///
     /// # Errors
-    /// [`Error::Node`] if its process has ended.
+    /// [`Error::Node`] if the process has ended.
     pub(super) fn check_alive(&mut self) -> Result<()> {
         let ended = match &mut self.child {
             Some(child) => child
@@ -134,12 +137,13 @@ impl Node {
         ended.map_or(Ok(()), |how| Err(self.failed(format!("ended ({how})"))))
     }
 
-    /// Ends it in good order, or after `grace` without. Whether it was running.
+    /// Shuts the node down with SIGTERM, and kills it if it has not ended after `grace`. Returns
+    /// true if it was running.
     pub(super) async fn terminate(&mut self, grace: Duration) -> Result<bool> {
         if !self.signal(Signal::TERM)? {
             return Ok(false);
         }
-        // A frozen process hears of it only once it goes on.
+        // A frozen process handles the signal only after it is resumed.
         self.thaw()?;
         if !self.ended_within(grace).await {
             tracing::warn!(
@@ -158,7 +162,8 @@ impl Node {
         Ok(())
     }
 
-    /// For `Drop`: the process is gone, or at least reaped, when this returns.
+    /// Kills the node without async waiting, for `Drop`. A process started by this handle is also
+    /// reaped; any other is only signalled.
     pub(super) fn kill_now(&mut self) {
         if let Err(error) = self.signal(Signal::KILL) {
             tracing::warn!("{error}");
@@ -173,8 +178,8 @@ impl Node {
         }
     }
 
-    /// Stands still when this returns: a signal alone takes hold of a thread that runs on another
-    /// core only when that one next enters the kernel.
+    /// Freezes the node with SIGSTOP and returns once all its threads are stopped. The signal alone
+    /// stops a thread on another core only when that thread next enters the kernel.
     pub(super) fn freeze(&mut self) -> Result<()> {
         if !self.signal(Signal::STOP)? {
             return Ok(());
@@ -196,7 +201,7 @@ impl Node {
         self.signal(Signal::CONT).map(drop)
     }
 
-    /// An error about it with the end of its log.
+    /// Builds an error about this node that includes the end of its log.
     pub(super) fn failed(&self, what: String) -> Error {
         let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
         self.failed_with(what, &tail)
@@ -223,7 +228,7 @@ impl Node {
         true
     }
 
-    /// Whether there was a process to signal.
+    /// Sends a signal to the node's process; returns false if there is none.
     fn signal(&mut self, signal: Signal) -> Result<bool> {
         if !self.is_running() {
             return Ok(false);
@@ -238,10 +243,10 @@ impl Node {
         }
     }
 
-    /// The process that runs on this node's settings, if it is alive.
+    /// Finds the live process that uses this node's settings file; `None` if there is none.
     fn pid(&self) -> Option<Pid> {
-        // A child that was not waited for keeps its number. Its command line proves nothing: Linux
-        // lets the parent go on before it shows that of the new program.
+        // A child that was not waited for keeps its process id. Its command line proves nothing,
+        // because Linux resumes the parent before it shows the new program's command line.
         if let Some(child) = &self.child {
             return Some(Pid::from_child(child));
         }
@@ -250,7 +255,7 @@ impl Node {
             .trim()
             .parse()
             .ok()?;
-        // Empty for a process that has ended and was not waited for.
+        // The command line is empty for a process that has ended and was not waited for.
         let line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let settings = self.settings();
         let ours = line
@@ -279,11 +284,11 @@ impl Node {
     }
 }
 
-/// Whether no thread of a process runs.
+/// Returns true if every thread of a process is stopped.
 fn stands_still(pid: Pid) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
         let stat = match fs::read_to_string(thread?.path().join("stat")) {
-            // Ended meanwhile.
+            // The thread ended meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             stat => stat?,
         };
@@ -318,7 +323,7 @@ mod tests {
 
     use super::{Cluster, Node, stands_still};
 
-    /// A node whose program is a shell instead of Java.
+    /// Starts a node whose program is a shell instead of Java.
     fn started(dir: &Path, script: &str) -> Node {
         let cluster = Cluster::prepare(dir, Some(1)).unwrap();
         cluster.write_settings(&BTreeMap::new()).unwrap();
@@ -327,15 +332,15 @@ mod tests {
         node
     }
 
-    /// As right after the start, when Linux shows no command line yet: not seen, it was left out
-    /// of those to wait for, and topics were asked for with no copies.
+    /// A child counts as running even while its command line is empty, as right after the start.
+    /// Once, such a node was not waited for, and topics were requested with 0 replicas.
     #[test]
     fn a_child_runs_whatever_its_command_line_says() {
         let dir = tempfile::tempdir().unwrap();
         let mut node = started(dir.path(), "exec sleep 1000");
         assert!(node.is_running());
         node.check_alive().unwrap();
-        // Would wait for ever if the signal found nobody.
+        // Waits for ever if the signal reaches no process.
         node.kill_now();
         assert!(!node.is_running());
     }
