@@ -1,4 +1,5 @@
-//! Who uses the broker in a folder: file locks, which the kernel lets go of at any death.
+//! Locks on the folder of a local broker, which record who uses it. They are file locks, which the
+//! kernel releases when their process ends in any way.
 
 use std::{
     fs::{self, File},
@@ -14,24 +15,24 @@ use rustix::{
 
 use crate::{Error, Result, cluster::io_error};
 
-/// A lock has no wait with a limit: how often it is tried.
+/// Interval at which a lock is tried again; file locks have no wait with a time limit.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The right to start and stop nodes in a folder; one process at a time has it.
+/// Exclusive lock on starting and stopping nodes in a folder.
 #[derive(Debug)]
 pub(crate) struct Turn {
     dir: PathBuf,
     _held: File,
 }
 
-/// Held by everyone for whom the broker must stay up.
+/// Shared lock held by each process that needs the broker.
 #[derive(Debug)]
 pub(crate) struct Use {
     _held: File,
 }
 
 impl Turn {
-    /// Waits for whoever is starting or stopping nodes.
+    /// Takes the lock, waiting for a process that is starting or stopping nodes.
     ///
     /// # Errors
     /// [`Error::LocalInUse`] if that takes longer than `patience`.
@@ -103,7 +104,7 @@ impl Turn {
     }
 }
 
-/// The file, locked, unless somebody else holds it.
+/// Opens and locks a file; `None` if another process holds it.
 fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
     let file = File::options()
         .create(true)

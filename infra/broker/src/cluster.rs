@@ -1,4 +1,4 @@
-//! The folder of a local broker: identity, ports and settings, which outlive its processes.
+//! Folder of a local broker: identity, ports and settings, which outlive its processes.
 
 use std::{
     collections::BTreeMap,
@@ -15,8 +15,8 @@ use vintage_bus::TopicTable;
 use crate::{Error, Result};
 
 const FORMAT: &str = "vintage.local-kafka/1";
-/// Below the kernel's range for outgoing connections (32768 on Linux), so that none of those
-/// takes a port between its choice and the start of the node.
+/// Range of ports for the nodes. It is below the kernel's range for outgoing connections (32768 and
+/// up on Linux), so that none of those takes a port between its choice and the node's start.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Identity and ports of a local broker.
@@ -35,7 +35,7 @@ struct Saved {
     nodes: Vec<Ports>,
 }
 
-/// A node and where it listens, on loopback.
+/// Number of a node and its ports on loopback, for clients and for controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ports {
@@ -66,7 +66,7 @@ impl Cluster {
         let nodes = nodes.unwrap_or(1);
         let mut id = [0; 16];
         StdRng::from_os_rng().fill(&mut id);
-        // Kafka reads a leading dash as an option.
+        // A leading dash would be read as an option by Kafka.
         id[0] &= 0x7f;
         let saved = Saved {
             format: FORMAT.into(),
@@ -159,7 +159,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// `infra/kafka/README.md` says why the settings have these values.
+    /// Renders a node's `server.properties`. `infra/kafka/README.md` gives the reasons for the
+    /// values.
     fn server_properties(&self, own: Ports, dir: &Path, over: &BTreeMap<String, String>) -> String {
         let voters: Vec<_> = self
             .saved
@@ -222,7 +223,7 @@ impl Cluster {
             ("log.segment.bytes", "134217728"),
         ];
         let over = over.iter().map(|(key, value)| (&key[..], &value[..]));
-        // Of two lines with one key Kafka takes the last.
+        // Kafka uses the last of two lines with the same key.
         settings
             .into_iter()
             .chain(over)
@@ -233,7 +234,7 @@ impl Cluster {
     }
 }
 
-/// A value as java.util.Properties reads it: latin-1 with escapes.
+/// Escapes a value for `java.util.Properties`, which reads Latin-1 with escapes.
 fn escaped(value: &str) -> String {
     value.encode_utf16().fold(String::new(), |mut text, unit| {
         match u8::try_from(unit) {
@@ -261,7 +262,7 @@ fn base64_url(bytes: &[u8]) -> String {
 }
 
 fn free_ports(nodes: u16) -> io::Result<Vec<Ports>> {
-    // Bound until all are chosen, so that none is chosen twice.
+    // Each port stays bound until all are chosen, so that none is chosen twice.
     let mut bound = Vec::new();
     let mut random = StdRng::from_os_rng();
     let mut next = || -> io::Result<u16> {
@@ -349,8 +350,8 @@ mod tests {
         ));
     }
 
-    /// infra/compose.yaml gives the same cluster with Docker: where a node listens and keeps its
-    /// data is its own, everything else is as here.
+    /// The Docker cluster of `infra/compose.yaml` has the same settings as this one, except for
+    /// listeners, node ids, voters and data folders.
     #[test]
     fn the_cluster_of_docker_is_this_one() {
         let dir = tempfile::tempdir().unwrap();

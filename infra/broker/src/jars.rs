@@ -1,4 +1,4 @@
-//! Where Kafka's jars come from: the user's `KAFKA_HOME`, or Maven Central by way of `mvn`.
+//! Source of Kafka's jars: the user's `KAFKA_HOME`, or Maven Central by way of `mvn`.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +14,18 @@ use crate::{Error, LocalOptions, Result, cluster::io_error};
 
 const POM: &str = include_str!("../../kafka/pom.xml");
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
-/// Kafka 4's brokers need it.
+/// Oldest major version of Java that runs Kafka 4's brokers.
 const JAVA: u32 = 17;
 const NEEDS_JAVA: &str = "Java 17 or newer";
 
-/// Written last into a fetched folder: what it must hold.
+/// Completion marker (`complete.json`), written last into a downloaded folder, that lists what the
+/// folder must hold.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Complete {
-    /// CRC-32C of the pom the jars follow from.
+    /// CRC-32C of the `pom.xml` from which the jars were resolved.
     pom_crc32c: u32,
-    /// Length of every jar in bytes, by name.
+    /// Length of every jar in bytes, by file name.
     jars: BTreeMap<String, u64>,
 }
 
@@ -53,7 +54,8 @@ pub(crate) async fn java() -> Result<PathBuf> {
     }
 }
 
-/// `openjdk version "17.0.15" 2025-04-15`, `java version "1.8.0_402"`.
+/// Parses the major version from the output of `java -version`, such as `openjdk version "17.0.15"
+/// 2025-04-15` or `java version "1.8.0_402"`.
 fn major_version(text: &str) -> Option<u32> {
     let quoted = text.split('"').nth(1)?;
     let mut parts = quoted.split(['.', '-', '_', '+']);
@@ -110,7 +112,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
         into: home.clone(),
         detail,
     };
-    // Beside its final place, so that it can be moved there at once.
+    // Staging folder next to the final one, so that it can be renamed atomically.
     let staging = cache.join(format!(".kafka-{version}.{}", std::process::id()));
     let remove = |path: &Path| match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -140,7 +142,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
     }
     match fs::rename(&staging, &home) {
         Ok(()) => {}
-        // Another process was faster; its jars are as good.
+        // Another process finished first; its jars are equally good.
         Err(_) if is_complete(&home) => remove(&staging)?,
         Err(source) => return Err(io_error("moving the fetched jars to", &home, source)),
     }
@@ -253,7 +255,7 @@ mod tests {
         assert!(pom_version().starts_with("4."), "{:?}", pom_version());
     }
 
-    /// A fetch that was cut short, or a jar that was, is fetched again.
+    /// A download that was cut short, or a truncated jar, does not count as complete.
     #[test]
     fn only_a_whole_folder_counts() {
         let home = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A real Apache Kafka on loopback: fetched, started, watched and stopped by this crate.
+//! Real Apache Kafka on loopback, which this crate fetches, starts, watches and stops.
 
 use std::{
     collections::BTreeMap,
@@ -17,30 +17,31 @@ use crate::{
     node::Node,
 };
 
-/// How to run a local broker.
+/// Options of a local broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalOptions {
-    /// 1, or 3 for replication: each a broker and a controller in one process. `None`: as many
-    /// as the folder has, or 1.
+    /// Number of nodes: 1, or 3 for replication. Each is a broker and a controller in one process.
+    /// `None` uses as many as the folder has, or 1 in a new folder.
     pub nodes: Option<u16>,
-    /// Whether it stays up with nobody using it, until [`LocalKafka::down_dir`].
+    /// True if the broker stays up without users, until [`LocalKafka::down_dir`].
     pub keep: bool,
-    /// Heap of each node, MiB.
+    /// Java heap of each node, in MiB.
     pub heap_mib: u32,
-    /// Settings of Kafka's, over those written here: a listener with TLS, say. Ports and topology
-    /// are not for changing.
+    /// Kafka settings that override those of this crate, such as a listener with TLS. Ports and
+    /// topology must not be overridden.
     pub settings: BTreeMap<String, String>,
-    /// How long it may take until a client can produce.
+    /// Longest wait until a client can produce.
     pub ready_within: Duration,
-    /// An unpacked release of Apache Kafka 4; without one the jars come from Maven Central.
+    /// Folder of an unpacked Apache Kafka 4 release; `None` downloads the jars from Maven Central.
     pub kafka_home: Option<PathBuf>,
-    /// Where fetched jars are kept for all runs.
+    /// Folder in which downloaded jars are cached for all runs.
     pub cache: PathBuf,
 }
 
 impl Default for LocalOptions {
-    /// Nodes of 384 MiB, ended with the last process that uses them. `KAFKA_HOME` is taken if set; jars are kept
-    /// in `$XDG_CACHE_HOME/vintage` or `~/.cache/vintage`.
+    /// Returns options for nodes with a heap of 384 MiB that end with the last process that uses
+    /// them. `KAFKA_HOME` is used if set. Jars are cached in `$XDG_CACHE_HOME/vintage` or
+    /// `~/.cache/vintage`.
     fn default() -> Self {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let home = || set("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
@@ -57,40 +58,41 @@ impl Default for LocalOptions {
     }
 }
 
-/// How often a node that is coming up is looked at.
+/// Interval at which a starting node is checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a node may take to shut down before it is killed.
+/// Longest wait for a node to shut down before it is killed.
 const GRACE: Duration = Duration::from_secs(20);
-/// Created, written to and deleted to see that the broker works.
+/// Topic that is created, written to and deleted to check that the broker works.
 const READY_TOPIC: &str = "vintage-ready";
 
-/// A local broker that this process uses. Data, ports and logs stay in its folder, so that it
-/// can be brought up again there.
+/// Local Kafka broker that this process uses. Data, ports and logs stay in its folder, so that it
+/// can be started there again.
 ///
-/// Any number of processes may use one broker: the first brings it up, the last one shuts it
-/// down. Dropped by the last, its nodes are killed; what a killed program left behind is ended
-/// by the next [`LocalKafka::up`] in the folder. A broker brought up with
-/// [`keep`](LocalOptions::keep) stays until [`LocalKafka::down_dir`].
+/// Any number of processes may share one broker: the first starts it, the last shuts it down with
+/// [`LocalKafka::down`]. If the last handle is dropped instead, the nodes are killed. Nodes left
+/// behind by a killed program are ended by the next [`LocalKafka::up`] in the folder. A broker
+/// started with [`keep`](LocalOptions::keep) stays until [`LocalKafka::down_dir`].
 pub struct LocalKafka {
     cluster: Cluster,
     options: LocalOptions,
     nodes: Vec<Node>,
-    /// Held while nodes are started or stopped.
+    /// Lock held while nodes are started or stopped.
     turn: Option<Turn>,
-    /// Held while this process needs the broker; a kept broker needs nobody.
+    /// Lock held while this process needs the broker; `None` with `keep`, where no user is needed.
     used: Option<Use>,
-    /// Until it is ready, and after that unless it is kept.
+    /// True if dropping the handle kills the nodes: until the broker is ready, and afterwards
+    /// unless it is kept.
     end_on_drop: bool,
 }
 
 impl LocalKafka {
-    /// Joins the broker in `dir`, or brings it up there, with the data it had; returns once a
+    /// Joins the running broker in `dir`, or starts it there with the data it had. Returns once a
     /// client can use it.
     ///
     /// # Errors
-    /// [`Error::MissingProgram`] without Java 17 or Maven; [`Error::Fetch`] if the jars cannot
-    /// be had; [`Error::Node`], with the end of its log, if a node does not come up;
-    /// [`Error::LocalInUse`] if another process takes too long to start or stop it.
+    /// [`Error::MissingProgram`] without Java 17 or Maven; [`Error::Fetch`] if the jars cannot be
+    /// downloaded; [`Error::Node`], with the end of its log, if a node does not start;
+    /// [`Error::LocalInUse`] if another process takes too long to start or stop the broker.
     pub async fn up(dir: &Path, options: LocalOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|source| Error::Io {
             action: "creating",
@@ -108,7 +110,8 @@ impl LocalKafka {
             turn.keep(true)?;
         } else {
             if running == 0 {
-                // Kept by somebody before the machine was restarted: now it is this process's.
+                // A broker that was kept before the machine was restarted now belongs to this
+                // process.
                 turn.keep(false)?;
             }
             local.used = Some(turn.join()?);
@@ -120,7 +123,8 @@ impl LocalKafka {
             local.cluster.write_settings(&local.options.settings)?;
             local.start_all().await?;
         } else {
-            // As it is: somebody may have stopped a node of it on purpose.
+            // A partly running broker is left as it is: one of its nodes may have been stopped on
+            // purpose.
             let bus = local.bus()?;
             bus.health(local.options.ready_within).await?;
         }
@@ -129,22 +133,24 @@ impl LocalKafka {
         Ok(local)
     }
 
-    /// Addresses of its brokers, for clients.
+    /// Bootstrap addresses of the broker's nodes (`host:port,…`).
     pub fn bootstrap(&self) -> &str {
         self.cluster.bootstrap()
     }
 
-    /// The way to it.
+    /// Returns a handle to the broker for clients.
     pub fn bus(&self) -> Result<Bus> {
         Ok(Bus::connect(self.bootstrap(), &BTreeMap::new())?)
     }
 
-    /// Addresses of the broker that was last brought up in `dir`, running or not.
+    /// Returns the bootstrap addresses of the broker last started in `dir`, running or not; `None`
+    /// if there was none.
     pub fn bootstrap_of(dir: &Path) -> Result<Option<String>> {
         Ok(Cluster::load(dir)?.map(|cluster| cluster.bootstrap().to_owned()))
     }
 
-    /// Leaves it, and shuts it down unless others use it or it is kept; data and ports stay.
+    /// Leaves the broker, and shuts it down unless other processes use it or have asked to keep it.
+    /// Data and ports stay.
     pub async fn down(mut self) -> Result<()> {
         self.end_on_drop = false;
         let turn = Turn::take(self.cluster.dir(), self.options.ready_within).await?;
@@ -156,7 +162,8 @@ impl LocalKafka {
         self.terminate_all().await.map(drop)
     }
 
-    /// Shuts down the broker in `dir`, whoever started it. Returns how many nodes were running.
+    /// Shuts down the broker in `dir`, no matter who started it, even a kept one. Returns the
+    /// number of nodes that were running.
     ///
     /// # Errors
     /// [`Error::LocalInUse`] while a live process uses it.
@@ -191,27 +198,27 @@ impl LocalKafka {
         }
     }
 
-    /// How many nodes it has, running or not.
+    /// Number of nodes, running or not.
     pub fn size(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Numbers of its nodes, from 1; Kafka calls its brokers by the same.
+    /// Numbers of the nodes, from 1; Kafka's broker ids are the same.
     pub fn node_ids(&self) -> impl Iterator<Item = u16> + '_ {
         self.nodes.iter().map(Node::id)
     }
 
-    /// Shuts one node down in good order.
+    /// Shuts one node down cleanly.
     pub async fn stop_node(&mut self, id: u16) -> Result<()> {
         self.node(id)?.terminate(GRACE).await.map(drop)
     }
 
-    /// Kills one node, as a crash would.
+    /// Kills one node with SIGKILL, as in a crash.
     pub async fn kill_node(&mut self, id: u16) -> Result<()> {
         self.node(id)?.kill().await
     }
 
-    /// Kills all nodes.
+    /// Kills all nodes with SIGKILL.
     pub async fn kill_all(&mut self) -> Result<()> {
         let ended = futures::future::join_all(self.nodes.iter_mut().map(Node::kill)).await;
         ended.into_iter().collect()
@@ -222,19 +229,19 @@ impl LocalKafka {
         self.node(id)?.freeze()
     }
 
-    /// Lets a frozen node go on.
+    /// Resumes a frozen node.
     pub fn resume_node(&mut self, id: u16) -> Result<()> {
         self.node(id)?.thaw()
     }
 
-    /// Starts a node that was stopped or killed, and waits until clients can use it. Most of
-    /// the nodes must be running with it.
+    /// Starts a node that was stopped or killed, and waits until clients can use it. A majority of
+    /// the nodes, including this one, must be running.
     pub async fn start_node(&mut self, id: u16) -> Result<()> {
         self.node(id)?;
         self.start(|node| node.id() == id).await
     }
 
-    /// Starts every node that does not run, and waits until clients can use all.
+    /// Starts every node that is not running, and waits until clients can use all of them.
     pub async fn start_all(&mut self) -> Result<()> {
         self.start(|_| true).await
     }
@@ -271,7 +278,8 @@ impl LocalKafka {
     }
 
     async fn terminate_all(&mut self) -> Result<usize> {
-        // All at once: each waits for the others' quorum no longer than its own grace.
+        // All nodes end at once: each waits for the others' quorum no longer than its own grace
+        // period.
         let ending = self.nodes.iter_mut().map(|node| node.terminate(GRACE));
         let ended = futures::future::join_all(ending).await;
         ended
@@ -280,8 +288,8 @@ impl LocalKafka {
     }
 }
 
-/// Ready is what a run needs: every awaited node is there, a topic can be created, a
-/// record is acknowledged by as many as must.
+/// Waits until the broker can serve a run: every awaited node is listed, a topic can be created,
+/// and a record is acknowledged by enough replicas.
 async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duration) -> Result<()> {
     let begun = Instant::now();
     let quick = [
@@ -296,7 +304,7 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
         for node in &mut awaited {
             node.check_alive()?;
         }
-        // The look is the wait: it returns as soon as a broker answers.
+        // The request is also the wait: it returns as soon as a broker answers.
         match bus.brokers(LOOK * 5).await {
             Ok(found) if found >= awaited.len() => break,
             Ok(_) => tokio::time::sleep(LOOK).await,
@@ -316,8 +324,8 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
     };
     loop {
         match try_out(&bus, &topic).await {
-            // A node is listed before the controllers let it hold anything, and again when
-            // a busy machine made it miss its heartbeats; and the controller may have fallen.
+            // The controllers list a node before they give it replicas, and again after a busy
+            // machine made it miss its heartbeats. The controller may also have failed.
             Err(error)
                 if (error.lacks_brokers() || error.is_retryable()) && begun.elapsed() < limit =>
             {
@@ -348,7 +356,8 @@ impl Drop for LocalKafka {
             || Turn::try_take(self.cluster.dir()).ok().flatten(),
             Option::Some,
         );
-        // Without the turn somebody else is joining or leaving, and decides.
+        // If another process holds the lock, it is joining or leaving, and decides what happens to
+        // the nodes.
         let Some(turn) = turn else { return };
         let kept = turn.is_kept() && !self.options.keep;
         if kept || turn.is_used().unwrap_or(true) {

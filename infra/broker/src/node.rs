@@ -1,4 +1,4 @@
-//! One process of a local broker. Only processes that this crate started are ever signalled:
+//! Process of one node of a local broker. Only processes that this crate started are signalled:
 //! their command line names the settings file in the broker's own folder.
 
 use std::{
@@ -17,8 +17,8 @@ use crate::{
     cluster::{Cluster, Ports, io_error},
 };
 
-/// How often a process that was told to end is looked at. It may not be a child of this one,
-/// so its end cannot be waited for.
+/// Interval at which a process that was told to end is checked. It may not be a child of this
+/// process, so that its end cannot be awaited.
 const LOOK: Duration = Duration::from_millis(20);
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 const FROZEN_WITHIN: Duration = Duration::from_secs(10);
@@ -101,7 +101,8 @@ impl Node {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            // ^C in a terminal goes to its whole process group: the run drains first.
+            // A terminal sends ^C to its whole process group. The nodes get a group of their own,
+            // so that a run can drain first.
             .process_group(0)
             .spawn()
             .map_err(|source| io_error("starting", Path::new(command.get_program()), source))?;
@@ -122,6 +123,8 @@ impl Node {
         self.pid().is_some()
     }
 
+    /// Checks that the node's process runs.
+    ///
     /// # Errors
     /// [`Error::Node`] if its process has ended.
     pub(crate) fn check_alive(&mut self) -> Result<()> {
@@ -141,7 +144,7 @@ impl Node {
         if !self.signal(Signal::TERM)? {
             return Ok(false);
         }
-        // A frozen process hears of it only once it goes on.
+        // A frozen process handles the signal only after it is resumed.
         self.thaw()?;
         if !self.ended_within(grace).await {
             tracing::warn!(
@@ -225,7 +228,7 @@ impl Node {
         true
     }
 
-    /// Whether there was a process to signal.
+    /// Sends a signal to the node's process; returns false if there is none.
     fn signal(&mut self, signal: Signal) -> Result<bool> {
         if !self.is_running() {
             return Ok(false);
@@ -240,10 +243,10 @@ impl Node {
         }
     }
 
-    /// The process that runs on this node's settings, if it is alive.
+    /// Finds the live process that uses this node's settings file; `None` if there is none.
     fn pid(&self) -> Option<Pid> {
-        // A child that was not waited for keeps its number. Its command line proves nothing: Linux
-        // lets the parent go on before it shows that of the new program.
+        // A child that was not waited for keeps its process id. Its command line proves nothing,
+        // because Linux resumes the parent before it shows the new program's command line.
         if let Some(child) = &self.child {
             return Some(Pid::from_child(child));
         }
@@ -252,7 +255,7 @@ impl Node {
             .trim()
             .parse()
             .ok()?;
-        // Empty for a process that has ended and was not waited for.
+        // The command line is empty for a process that has ended and was not waited for.
         let line = fs::read(format!("/proc/{number}/cmdline")).ok()?;
         let settings = self.settings();
         let ours = line
@@ -281,11 +284,11 @@ impl Node {
     }
 }
 
-/// Whether no thread of a process runs.
+/// Returns true if every thread of a process is stopped.
 fn stands_still(pid: Pid) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
         let stat = match fs::read_to_string(thread?.path().join("stat")) {
-            // Ended meanwhile.
+            // The thread ended meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             stat => stat?,
         };
@@ -320,7 +323,7 @@ mod tests {
 
     use super::{Cluster, Node, stands_still};
 
-    /// A node whose program is a shell instead of Java.
+    /// Starts a node whose program is a shell instead of Java.
     fn started(dir: &Path, script: &str) -> Node {
         let cluster = Cluster::prepare(dir, Some(1)).unwrap();
         cluster.write_settings(&BTreeMap::new()).unwrap();
@@ -329,15 +332,15 @@ mod tests {
         node
     }
 
-    /// As right after the start, when Linux shows no command line yet: not seen, it was left out
-    /// of those to wait for, and topics were asked for with no copies.
+    /// A child counts as running even while its command line is empty, as right after the start.
+    /// Once, such a node was not waited for, and topics were requested with 0 replicas.
     #[test]
     fn a_child_runs_whatever_its_command_line_says() {
         let dir = tempfile::tempdir().unwrap();
         let mut node = started(dir.path(), "exec sleep 1000");
         assert!(node.is_running());
         node.check_alive().unwrap();
-        // Would wait for ever if the signal found nobody.
+        // Waits for ever if the signal reaches no process.
         node.kill_now();
         assert!(!node.is_running());
     }

@@ -1,4 +1,4 @@
-//! Topics created, checked, emptied and deleted.
+//! Administration of topics: creates, checks, empties and deletes them.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ use crate::{
     error::{is_connectivity, is_denial},
 };
 
-/// How soon brokers that are missing for a topic's copies are asked for again.
+/// Wait before a failed creation of topics is repeated.
 const RETRY: Duration = Duration::from_millis(250);
 
 impl Bus {
-    /// Creates the topics that are missing and checks those that are there: they have as many
-    /// partitions or more, take records as large, and keep them. What may be lost is warned of.
+    /// Creates missing topics and checks existing ones: each must have at least the specified
+    /// partitions, accept records as large, and keep them. Logs a warning where records may be
+    /// lost.
     pub async fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<()> {
         self.health(self.timeout()).await?;
         let mut missing = Vec::new();
@@ -47,10 +48,10 @@ impl Bus {
                 Err(error) => error,
             };
             let passes_within = match &error {
-                // A broker that missed its heartbeats, on a busy machine, holds nothing until
-                // the controllers have heard of it again.
+                // A broker that missed its heartbeats on a busy machine gets no replicas until the
+                // controllers have heard from it again.
                 error if error.lacks_brokers() => self.timeout(),
-                // The controller that was asked fell, or not every node knows the new topic yet.
+                // The controller asked may have failed, or not every node knows the new topic yet.
                 Error::NoSuchTopic { .. } => FAILOVER,
                 error if error.is_retryable() => FAILOVER,
                 _ => return Err(error),
@@ -84,7 +85,7 @@ impl Bus {
         let created = created.map_err(|error| self.refused("creating topics", &error, timeout))?;
         for result in created {
             match result {
-                // Another process was faster: its topic is checked below.
+                // Another process created it first; its topic is checked below.
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((topic, code)) if is_denial(code) => {
                     return Err(self.denied(format!("creating topic {topic}"), code));
@@ -106,7 +107,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Deletes a topic and everything in it.
+    /// Deletes a topic and all its records.
     pub async fn delete_topic(&self, topic: &str) -> Result<()> {
         let timeout = self.timeout();
         let admin = self.admin()?;
@@ -118,7 +119,7 @@ impl Bus {
         let action = format!("deleting topic {topic}");
         let deleted = deleted.map_err(|error| self.refused(&action, &error, timeout))?;
         match deleted.into_iter().next() {
-            // An attempt whose answer was lost deleted it.
+            // An earlier attempt whose answer was lost has deleted it.
             Some(Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))) => Ok(()),
             Some(Err((_, code))) => Err(Error::Request {
                 action,
@@ -130,11 +131,12 @@ impl Bus {
         }
     }
 
-    /// Deletes the records of a topic before these offsets, as retention does: what the archive
-    /// holds need not stay in the log.
+    /// Deletes the records of a topic below the given offset of each partition, as retention does.
+    /// Used for records that the archive holds.
     ///
     /// # Errors
-    /// [`Error::Request`] naming a partition whose records could not be deleted.
+    /// [`Error::Request`] if the records of a partition could not be deleted; [`Error::Denied`],
+    /// [`Error::Login`] or [`Error::Unreachable`] as for other requests.
     pub async fn delete_records(&self, topic: &str, before: &[(Partition, Offset)]) -> Result<()> {
         let timeout = self.timeout();
         let action = format!("deleting records of topic {topic}");
@@ -167,7 +169,8 @@ impl Bus {
     }
 }
 
-/// Destroying a client joins its threads: not on a runtime's thread.
+/// Drops a client on a thread of its own, because destroying it joins librdkafka's threads and must
+/// not block an async runtime.
 pub(crate) fn drop_elsewhere(client: impl Send + 'static) {
     std::thread::spawn(move || drop(client));
 }

@@ -1,4 +1,4 @@
-//! Questions about the cluster and its topics.
+//! Read-only requests about the cluster and its topics: brokers, partitions, replicas, offsets.
 
 use std::time::{Duration, Instant};
 
@@ -16,29 +16,32 @@ use crate::{
     error::{code_of, is_connectivity, is_denial},
 };
 
-/// A topic that was just created is known to one broker before the next.
+/// Time after which a topic that no broker reports is taken to be absent. Brokers learn of a new
+/// topic one after the other.
 const PROPAGATION: Duration = Duration::from_secs(1);
-/// How soon it is seen that a broker refuses to talk: the question itself is not told.
+/// Interval at which a request is interrupted to check whether a broker refused the connection. The
+/// request itself does not report that.
 const REFUSAL_LOOK: Duration = Duration::from_millis(500);
 pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
-/// A partition whose leader fell has another within the session of a node (9 s) and an election.
+/// Longest wait for a new leader. After a node fails, its partitions get one within the node's
+/// session timeout (9 s) and an election.
 pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 
-/// Where the copies of a partition are; brokers by their numbers.
+/// Replicas of a partition; brokers are given by their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replicas {
-    /// Which partition.
+    /// Partition of the topic.
     pub partition: Partition,
-    /// Who takes its records, unless it has no leader at the moment.
+    /// Broker that leads the partition; `None` if it has no leader at the moment.
     pub leader: Option<i32>,
-    /// All that hold a copy.
+    /// Brokers that hold a replica.
     pub brokers: Vec<i32>,
-    /// Those whose copy is whole.
+    /// Brokers whose replica is in sync.
     pub in_sync: Vec<i32>,
 }
 
 impl Bus {
-    /// Asks the cluster for its brokers.
+    /// Checks that the cluster answers, by asking for its brokers.
     ///
     /// # Errors
     /// [`Error::Unreachable`] if none answers within `timeout`.
@@ -46,11 +49,11 @@ impl Bus {
         self.brokers(timeout).await.map(drop)
     }
 
-    /// How many brokers the cluster has at the moment.
+    /// Returns the number of brokers that the cluster has at the moment.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if none answers within `timeout`, [`Error::Login`] as soon as one
-    /// refuses to talk.
+    /// [`Error::Unreachable`] if none answers within `timeout`; [`Error::Login`] as soon as one
+    /// refuses the connection.
     pub async fn brokers(&self, timeout: Duration) -> Result<usize> {
         let begun = Instant::now();
         loop {
@@ -67,7 +70,7 @@ impl Bus {
         }
     }
 
-    /// Topics that the cluster has, its own bookkeeping apart, sorted.
+    /// Returns the names of the cluster's topics, sorted, without internal ones (`__…`).
     ///
     /// # Errors
     /// [`Error::Unreachable`] if no broker answers.
@@ -89,10 +92,11 @@ impl Bus {
         Ok(names)
     }
 
-    /// The partitions of a topic, ascending.
+    /// Returns the partitions of a topic, ascending. Waits up to 1 s for a topic that was just
+    /// created.
     ///
     /// # Errors
-    /// [`Error::NoSuchTopic`] if there is no such topic.
+    /// [`Error::NoSuchTopic`] if the topic does not exist.
     pub async fn partitions(&self, topic: &str) -> Result<Vec<Partition>> {
         let begun = Instant::now();
         loop {
@@ -105,7 +109,7 @@ impl Bus {
                     });
                 }
                 Ok(None) => {}
-                // The node that was asked may have fallen; a refused connection is told at once.
+                // The node asked may have failed; a refused connection is reported at once.
                 Err(Error::Unreachable { .. }) if begun.elapsed() < FAILOVER => {}
                 Err(error) => return Err(error),
             }
@@ -114,7 +118,8 @@ impl Bus {
         }
     }
 
-    /// Whether the brokers know a topic now: one that was just created may take a moment.
+    /// Returns true if the brokers know a topic now. A topic that was just created may not be known
+    /// for a moment.
     pub async fn has_topic(&self, topic: &str) -> Result<bool> {
         Ok(self.look_up(topic).await?.is_some())
     }
@@ -153,10 +158,10 @@ impl Bus {
         Ok((!partitions.is_empty()).then_some(partitions))
     }
 
-    /// Where the copies of a topic's partitions are, ascending.
+    /// Returns the replicas of a topic's partitions, ascending by partition.
     ///
     /// # Errors
-    /// [`Error::NoSuchTopic`] if there is no such topic.
+    /// [`Error::NoSuchTopic`] if the topic does not exist.
     pub async fn replicas(&self, topic: &str) -> Result<Vec<Replicas>> {
         self.partitions(topic).await?;
         let timeout = self.timeout();
@@ -181,9 +186,10 @@ impl Bus {
         Ok(replicas)
     }
 
-    /// For every partition, ascending, the first offset whose record was produced at or after
-    /// `ms` (milliseconds since the epoch); the first one not yet written if there is none. A
-    /// log whose producers' clocks differ is not sorted by time: later offsets may be older.
+    /// Returns for every partition, ascending, the first offset whose record has a timestamp of
+    /// `ms` (milliseconds since the epoch) or later; the high watermark of [`Bus::watermarks`] if
+    /// there is none. Where producers' clocks differ, records are not sorted by time, and later
+    /// offsets may be older.
     pub async fn offsets_at_time(&self, topic: &str, ms: i64) -> Result<Vec<(Partition, Offset)>> {
         let marks = self.watermarks(topic).await?;
         let timeout = self.timeout();
@@ -208,7 +214,7 @@ impl Bus {
                 element
                     .error()
                     .map_err(|error| self.refused(&action, &error, timeout))?;
-                // What retention takes meanwhile is not there to be read.
+                // Retention may have deleted the offset meanwhile.
                 Ok(match element.offset() {
                     Native::Offset(offset) => (partition, Offset(offset).max(low)),
                     _ => (partition, high),
@@ -217,7 +223,8 @@ impl Bus {
             .collect()
     }
 
-    /// The cluster's own id, which no other cluster has. Asks once; later calls find it known.
+    /// Returns the id of the cluster, which is unique to it. Later calls use librdkafka's cached
+    /// value.
     ///
     /// # Errors
     /// [`Error::Unreachable`] if no broker answers.
@@ -234,7 +241,9 @@ impl Bus {
         })
     }
 
-    /// First offset held and first offset not yet written, for every partition, ascending.
+    /// Returns the first offset held and the high watermark of every partition, ascending. The high
+    /// watermark is the first offset that cannot be read yet: the log's end, or the first offset of
+    /// an open transaction (isolation level `read_committed`).
     pub async fn watermarks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
         let partitions = self.partitions(topic).await?;
         let timeout = self.timeout();
@@ -248,8 +257,8 @@ impl Bus {
         Ok(marks)
     }
 
-    /// Asks until the leader of a partition answers. A topic may be so new that the node believed
-    /// to lead does not know it yet, and a leader that fell is replaced after a while.
+    /// Repeats a request until the leader of a partition answers. The node asked may not know a new
+    /// topic yet, and a failed leader is replaced only after a while.
     async fn ask_leader<T: Send + 'static>(
         &self,
         topic: &str,
@@ -268,14 +277,15 @@ impl Bus {
                 return Err(self.refused(&action, &error, begun.elapsed()));
             }
             tokio::time::sleep(PROPAGATION_LOOK).await;
-            // Who leads by now; the client would go on asking whom it knows.
+            // Refreshes the client's knowledge of the leader; otherwise it would ask the same node
+            // again.
             self.look_up(topic).await?;
         }
     }
 }
 
-/// Whether the node asked does not lead the partition, none does at the moment, or one does so newly
-/// that it cannot say yet where the partition ends.
+/// Returns true if the node asked does not lead the partition, if there is no leader at the moment,
+/// or if a new leader does not know the partition's end yet.
 fn has_no_leader(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as C;
     code_of(error).is_some_and(|code| {
@@ -304,7 +314,8 @@ mod tests {
 
     use crate::Bus;
 
-    /// As on three nodes whose topic is a moment old, or whose leader has just fallen.
+    /// Offset requests are repeated until a leader answers, as on three nodes with a new topic or a
+    /// leader that has just failed.
     #[tokio::test]
     async fn offsets_are_asked_for_until_there_is_a_leader() -> Result<(), Box<dyn Error>> {
         let nodes = MockCluster::new(3)?;

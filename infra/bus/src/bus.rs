@@ -21,10 +21,11 @@ use crate::{
     settings::Settings,
 };
 
-/// How long a request may take unless [`Bus::with_timeout`] says otherwise.
+/// Default limit on a request's duration; [`Bus::with_timeout`] changes it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How to reach a log. Holds no connection until one is needed; cheap to clone.
+/// Handle to one Kafka cluster: address, settings and timeout. Opens no connection until one is
+/// needed; cheap to clone.
 #[derive(Clone)]
 pub struct Bus {
     inner: Arc<Inner>,
@@ -37,7 +38,7 @@ struct Inner {
     probe: Mutex<Option<Arc<Probe>>>,
 }
 
-/// A client for questions about the cluster.
+/// Client for metadata and offset requests.
 pub(crate) type Probe = BaseConsumer<ProbeContext>;
 
 pub(crate) struct ProbeContext(pub(crate) Log);
@@ -47,7 +48,8 @@ impl rdkafka::ClientContext for ProbeContext {
         self.0.log(level, facility, text);
     }
     fn error(&self, error: KafkaError, reason: &str) {
-        // The question that failed says itself that nobody answered, but not why.
+        // The failed request itself reports that no broker answered, but not the reason for a
+        // refusal.
         match error.rdkafka_error_code() {
             Some(code) if is_refusal(code) => self.0.error(error, reason),
             _ => tracing::debug!("{error}: {reason}"),
@@ -65,15 +67,15 @@ impl Drop for Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(probe) = probe {
-            // Joins librdkafka's threads: not on a runtime's thread.
+            // Dropping joins librdkafka's threads, which must not block an async runtime's thread.
             std::thread::spawn(move || drop(probe));
         }
     }
 }
 
 impl Bus {
-    /// The cluster at `bootstrap` (`host:port,host:port`), with librdkafka settings on top of
-    /// ours. Touches no network: see [`Bus::health`].
+    /// Describes the cluster at `bootstrap` (`host:port,host:port`), with librdkafka settings that
+    /// override the defaults. Does no network IO: see [`Bus::health`].
     pub fn connect(bootstrap: &str, overrides: &BTreeMap<String, String>) -> Result<Self> {
         let settings = Settings::new(bootstrap, overrides, false)?;
         Ok(Self::assembled(settings, TIMEOUT, None))
@@ -89,9 +91,10 @@ impl Bus {
     }
 
     fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
-        // Before librdkafka does it: OpenSSL would free its tables when the process exits, and
-        // clients are destroyed on threads of their own, which may be in the middle of a handshake
-        // then. Seen as SIGSEGV after the last line of output. This leaves the tables alone.
+        // OpenSSL is initialised here, before librdkafka does it. Otherwise OpenSSL would free its
+        // tables when the process exits, while clients that are destroyed on threads of their own
+        // may still be in a handshake (seen as SIGSEGV after the last line of output). This call
+        // leaves the tables alone.
         openssl_sys::init();
         Self {
             inner: Arc::new(Inner {
@@ -103,7 +106,8 @@ impl Bus {
         }
     }
 
-    /// The same log with another limit on how long a request may take (10 s).
+    /// Returns a handle to the same cluster with another limit on a request's duration (default 10
+    /// s).
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self::assembled(
@@ -113,33 +117,33 @@ impl Bus {
         )
     }
 
-    /// Addresses of the brokers, as given.
+    /// Addresses of the brokers, as given to [`Bus::connect`].
     pub fn bootstrap(&self) -> &str {
         &self.inner.settings.bootstrap
     }
 
-    /// Whether this is the embedded broker, whose log dies with the process.
+    /// Returns true for the embedded broker, whose log is lost when the process ends.
     pub fn is_embedded(&self) -> bool {
         self.inner.mock.is_some()
     }
 
-    /// Holds back everything published to `topic` through this bus until `readers` consumers
-    /// were made for it, so that the embedded broker trims nothing before they read. Other
-    /// brokers keep records anyway: nothing is held back there.
+    /// Blocks publishing to `topic` through this bus until `readers` consumers were created for it,
+    /// so that the embedded broker trims no unread record. Has no effect with other brokers, which
+    /// keep records anyway.
     pub fn expect_consumers(&self, topic: &str, readers: usize) {
         if let Some(mock) = &self.inner.mock {
             mock.gate().expect(topic, readers);
         }
     }
 
-    /// A producer. `client_id` names it in the brokers' logs and in errors.
+    /// Creates a producer. `client_id` identifies it in the brokers' logs and in errors.
     pub fn producer(&self, client_id: &str) -> Result<Producer> {
         let config = self.settings().producer(client_id);
         Producer::new(self.clone(), client_id, &config)
     }
 
-    /// A producer that leaves no gap: where a record cannot be appended, none after it is. It waits
-    /// for a broker that is gone for as long as it takes.
+    /// Creates a producer that leaves no gap: after a record that cannot be appended, no later
+    /// record is appended. It waits without limit for a broker that is down.
     pub fn gapless_producer(&self, client_id: &str) -> Result<Producer> {
         let config = self.settings().gapless_producer(client_id);
         Producer::new(self.clone(), client_id, &config)
@@ -174,8 +178,9 @@ impl Bus {
         Consumer::assigned(self.reading(client_id, topic, limits), start)
     }
 
-    /// [`Bus::consumer`] of a whole topic. Partitions that are added to it later are read too, from
-    /// their first record: [`crate::Event::Assigned`] says so before any of them comes.
+    /// Creates a consumer of a whole topic, as [`Bus::consumer`] does, that also reads partitions
+    /// added later, from offset 0. [`crate::Event::Assigned`] announces them before their first
+    /// record.
     pub fn growing_consumer(
         &self,
         client_id: &str,
@@ -190,9 +195,10 @@ impl Bus {
         Consumer::assigned(reading, start)
     }
 
-    /// A member of a consumer group: the brokers assign its partitions, `start` says for each
-    /// where to go on (from the record of what is durable, not from the group's offsets). It is
-    /// called on the poll thread inside the assignment, before any record of the partition.
+    /// Creates a member of a consumer group. The brokers assign its partitions, and `start` returns
+    /// the first offset of each (from a record of what is durable, not from the group's committed
+    /// offsets). `start` is called on the poll thread during the assignment, before any record of
+    /// the partition.
     pub fn group_consumer(
         &self,
         client_id: &str,
@@ -232,7 +238,7 @@ impl Bus {
         self.inner.mock.as_ref().map(|mock| Arc::clone(mock.gate()))
     }
 
-    /// Asks on a thread that may block.
+    /// Runs a request to the brokers on a thread that may block.
     pub(crate) async fn probe<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Probe) -> Result<T, KafkaError> + Send + 'static,
@@ -240,7 +246,7 @@ impl Bus {
         let probe = self.shared_probe()?;
         let asked = tokio::task::spawn_blocking(move || {
             let answer = ask(&probe);
-            // Nobody else empties the queue of log lines.
+            // Nothing else drains the queue of log lines.
             while probe.poll(Duration::ZERO).is_some() {}
             answer
         });
@@ -271,14 +277,14 @@ impl Bus {
         Ok(Arc::clone(probe.insert(Arc::new(made))))
     }
 
-    /// Why the brokers would not talk to the probe, if they said so.
+    /// Takes the reason for which a broker last refused the probe's connection, if one did.
     pub(crate) fn take_refusal(&self) -> Option<String> {
         let probe = self.inner.probe.lock();
         let probe = probe.unwrap_or_else(PoisonError::into_inner);
         probe.as_ref()?.context().0.take_refusal()
     }
 
-    /// What this user may not do.
+    /// Builds the error for an action that the connection's user is not authorised for.
     pub(crate) fn denied(&self, action: String, code: RDKafkaErrorCode) -> Error {
         Error::Denied {
             action,

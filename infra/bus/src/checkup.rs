@@ -1,4 +1,4 @@
-//! Topics as they are, read from the broker and held against what a run needs of them.
+//! Comparison of existing topics, as their broker reports them, with what a run needs.
 
 use std::{
     collections::BTreeMap,
@@ -20,37 +20,39 @@ use crate::{
     error::{code_of, is_connectivity, is_denial},
 };
 
-/// A topic that is there has settings. rdkafka 0.39 leaves out the error of a single topic, so
-/// one without any, for longer than a new topic takes to be known, is one this user may not see.
+/// Time after which a topic without any reported setting counts as one that this user may not
+/// describe. Every topic has settings, but rdkafka 0.39 drops the error of a single topic, and a
+/// new topic may have none for a moment.
 const TOLD_NONE: Duration = Duration::from_secs(3);
 
-/// A topic as its broker says it is.
+/// State of a topic as its broker reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkup {
-    /// Its name.
+    /// Name of the topic.
     pub topic: String,
-    /// How many partitions it has.
+    /// Number of partitions.
     pub partitions: usize,
-    /// Settings that say what becomes of its records, with their values; none where they could not
-    /// be read.
+    /// Settings that decide whether records are kept, changed or refused, with their values; empty
+    /// if they could not be read and on the embedded broker.
     pub settings: Vec<(&'static str, String)>,
-    /// What is not as it should be, what weighs most first.
+    /// Differences from the specification, most severe first.
     pub concerns: Vec<Concern>,
-    /// Why its settings could not be read, and what to do about it.
+    /// Reason for which the settings could not be read, with advice; `None` if they were read.
     pub unread: Option<String>,
 }
 
-/// What a broker says of a topic's settings.
+/// Answer of a broker to a request for a topic's settings.
 enum Described {
     Settings(BTreeMap<String, String>),
     Unread(String),
 }
 
 impl Bus {
-    /// Holds a topic that is there against its specification.
+    /// Compares an existing topic with its specification.
     ///
     /// # Errors
-    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`]. That its settings may not be read is none.
+    /// [`Error::NoSuchTopic`]; [`Error::Unreachable`]. Settings that may not be read are reported
+    /// in [`Checkup::unread`] and cause no error.
     pub async fn check_up(&self, spec: &TopicSpec) -> Result<Checkup> {
         let replicas = self.replicas(&spec.name).await?;
         let mut checkup = Checkup {
@@ -61,7 +63,7 @@ impl Bus {
             unread: None,
         };
         if self.is_embedded() {
-            return Ok(checkup); // its topics have no settings
+            return Ok(checkup); // the embedded broker's topics have no settings
         }
         let copies = replicas.iter().map(|of| of.brokers.len()).min();
         match self.describe(&spec.name).await? {
@@ -80,7 +82,8 @@ impl Bus {
         Ok(checkup)
     }
 
-    /// Refuses a topic on which a run cannot stand, and warns of what may be lost on it.
+    /// Returns an error for a topic on which a run cannot work, and logs a warning for one on which
+    /// records may be lost.
     pub(crate) async fn check_topic(&self, spec: &TopicSpec, partitions: usize) -> Result<()> {
         if partitions < spec.partitions as usize {
             return Err(self.too_few(spec, partitions));
@@ -145,8 +148,8 @@ impl Bus {
         }
     }
 
-    /// A topic's settings. The node that is asked may hear of a new topic later than the one that
-    /// told us of it: with three nodes, a role that starts beside another meets this.
+    /// Reads a topic's settings. On a cluster of three nodes, the node asked may learn of a new
+    /// topic later than the one that reported it, so the request is repeated.
     async fn describe(&self, topic: &str) -> Result<Described> {
         let action = format!("reading the settings of topic {topic}");
         let begun = Instant::now();
@@ -174,7 +177,7 @@ impl Bus {
                 Err(error) => match code_of(&error) {
                     Some(code) if is_denial(code) => return Ok(denied(topic, code)),
                     Some(code) if is_unsupported(code) => return Ok(unsupported(code)),
-                    // The node that was asked may have fallen.
+                    // The node asked may have failed.
                     Some(code) if is_connectivity(code) && begun.elapsed() < FAILOVER => {
                         code.to_string()
                     }
@@ -202,8 +205,9 @@ impl Bus {
         Ok(described)
     }
 
-    /// Limits that every node sets for all topics: those below what a record of `largest` bytes
-    /// needs, as lines to read. Nothing where this user may not ask.
+    /// Returns one line of text for every broker-wide limit that is too small for records of
+    /// `largest` bytes or stops compaction, and for every node whose limits cannot be read. Empty
+    /// on the embedded broker.
     ///
     /// # Errors
     /// [`Error::Unreachable`] if no broker answers.
@@ -250,11 +254,12 @@ impl Bus {
     }
 }
 
-/// Limits of a node under which large records do not pass.
+/// Describes the settings of a node that reject a record of `largest` bytes or that disable the log
+/// cleaner.
 fn too_small(node: i32, found: &BTreeMap<String, String>, largest: usize) -> Vec<String> {
     let number = |name: &str| found.get(name).and_then(|value| value.parse::<u64>().ok());
     let mut told = Vec::new();
-    // Beside the record, a request has the names of client, topic and transaction.
+    // A request also holds the names of client, topic and transaction.
     let needed = largest as u64 + (64 << 10);
     if let Some(bytes) = number("socket.request.max.bytes").filter(|bytes| *bytes < needed) {
         told.push(format!(

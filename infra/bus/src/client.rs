@@ -7,14 +7,15 @@ use rdkafka::{ClientContext, config::RDKafkaLogLevel, error::KafkaError};
 
 use crate::error::{is_connectivity, is_refusal};
 
-/// A lost connection is said once per this time, not on every attempt.
+/// Interval within which a client warns of lost connections only once.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// Takes librdkafka's log and errors to `tracing`.
+/// Forwards librdkafka's log lines and errors to `tracing`.
 #[derive(Debug)]
 pub(crate) struct Log {
     client: String,
-    /// The embedded broker is lost only by ending with its process: nobody needs to hear of it.
+    /// True for the embedded broker: it disappears only when its process ends, so lost connections
+    /// are not warned about.
     embedded: bool,
     said: Mutex<Said>,
 }
@@ -35,7 +36,7 @@ impl Log {
         }
     }
 
-    /// The words that came with the last error: its code alone is often too little.
+    /// Text of the last error; its code alone often says too little.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.said
             .lock()
@@ -44,8 +45,8 @@ impl Log {
             .clone()
     }
 
-    /// Why a broker would not talk to this client since this was last asked: the request itself
-    /// only runs out of time.
+    /// Takes the reason for which a broker refused this client since the last call. The failed
+    /// request itself reports only a timeout.
     pub(crate) fn take_refusal(&self) -> Option<String> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.refusal.take()
@@ -68,9 +69,10 @@ impl ClientContext for Log {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let client = &self.client;
         match (level, facility) {
-            // One set of overrides serves producers and consumers, each warns of the other's.
+            // Producers and consumers share one set of overrides, and each warns about the other's
+            // settings.
             (_, "CONFWARN") => tracing::debug!(client, facility, "{text}"),
-            // Each of these comes again as an error, or as a delivery report.
+            // Each of these is reported again as an error or in a delivery report.
             (_, "FAIL" | "ERROR" | "REQTMOUT" | "MAXPOLL") => {
                 tracing::debug!(client, facility, "{text}");
             }

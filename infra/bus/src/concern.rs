@@ -1,37 +1,38 @@
-//! What is wrong with a topic as its broker says it is: settings under which records are lost, changed
-//! or refused. Rules only, no asking.
+//! Rules that compare a topic's settings, as reported by its broker, with those a run needs. They
+//! find settings under which records are lost, changed or refused. No IO happens here; `checkup.rs`
+//! asks the broker.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::TopicSpec;
 
-/// How much a concern weighs.
+/// Severity of a [`Concern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// Worth knowing.
+    /// Information only; no record is at risk.
     Noted,
-    /// Records may be lost or changed, in time or by an accident.
+    /// Records may be lost or changed later, for example by retention or after a node failure.
     Warned,
-    /// Records are lost or refused as a matter of course: nothing starts on it.
+    /// Records are lost or refused in normal operation, so nothing starts on the topic.
     Refused,
 }
 
-/// A setting of a topic that is not as a run needs it.
+/// Topic setting that differs from what a run needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concern {
-    /// How much it weighs.
+    /// Severity, which decides whether a role refuses to start, warns or logs.
     pub weight: Weight,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// Kafka's name of the setting.
+    /// Kafka's name of the setting, such as `retention.ms`.
     pub setting: String,
-    /// What it is.
+    /// Value that the broker reports.
     pub found: String,
-    /// What it should be.
+    /// Value that a run needs, possibly with the prefix `at least `.
     pub expected: String,
-    /// What comes of it.
+    /// Consequence of the value found.
     pub because: &'static str,
-    /// What mends it, to be typed.
+    /// Shell command (`kafka-configs.sh …`) that sets the needed value.
     pub command: String,
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Concern {
     }
 }
 
-/// Settings that say what becomes of a topic's records, in the order in which they are shown.
+/// Topic settings that decide whether records are kept, changed or refused, in display order.
 pub(crate) const TELLING: [&str; 11] = [
     "cleanup.policy",
     "retention.ms",
@@ -73,7 +74,8 @@ const RETENTION: &str = "retention.ms";
 const SIZE: &str = "max.message.bytes";
 const TIMES: &str = "message.timestamp.type";
 
-/// Compares a topic with its specification. A setting that the broker did not tell is passed over.
+/// Compares a topic's settings with its specification. Settings that the broker did not report are
+/// skipped. `copies` is the smallest replica count of any partition; 0 if unknown.
 pub(crate) fn concerns(
     spec: &TopicSpec,
     found: &BTreeMap<String, String>,
@@ -117,13 +119,14 @@ impl Rules<'_> {
         self.wanted(setting)?.parse().ok()
     }
 
-    /// Whether its records are what is trained on, and no mirror of records that lie elsewhere: only
-    /// of those the time is to be the producer's.
+    /// Returns true for a topic whose records are trained on (rollouts), rather than copies of
+    /// records in the object store. Only its specification sets `message.timestamp.type`.
     fn is_truth(&self) -> bool {
         self.wanted(TIMES).is_some()
     }
 
-    /// Whether it is to keep every record for ever.
+    /// Returns true if the specification keeps every record for ever: `retention.ms` is -1 and the
+    /// topic is not compacted.
     fn keeps_all(&self) -> bool {
         self.wanted(RETENTION) == Some("-1") && self.wanted(POLICY) != Some("compact")
     }
@@ -185,7 +188,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether age or size deletes records.
+    /// Returns true if records are deleted by age or by partition size.
     fn expires(&self) -> bool {
         let bounded = |setting| self.number(setting).is_none_or(|bound| bound >= 0);
         bounded(RETENTION)
@@ -196,7 +199,7 @@ impl Rules<'_> {
 
     fn retention(&self) -> Vec<Concern> {
         if self.wanted(POLICY) == Some("compact") {
-            return Vec::new(); // said of its policy
+            return Vec::new(); // `cleanup` checks compacted topics
         }
         let mut told = Vec::new();
         let weight = if self.keeps_all() {
@@ -359,7 +362,7 @@ mod tests {
         TopicTable::builtin().specs(&topics, 4, 1)
     }
 
-    /// Concerns about a topic made as specified, but for these settings.
+    /// Concerns about a topic whose settings are those specified, except for `changed`.
     fn of(spec: &TopicSpec, changed: &[(&str, &str)], copies: usize) -> Vec<Concern> {
         let mut found = spec.config.clone();
         found.extend([
@@ -415,7 +418,8 @@ mod tests {
                 "{setting}"
             );
         }
-        // Announcements may be kept for ever in either way, but not expire.
+        // The policies topic may keep announcements by compaction or by infinite retention, but
+        // they must not expire.
         let expire = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
         let expected = [(Refused, "cleanup.policy".to_owned())];
         assert_eq!(told(policies, &expire, 1), expected);
@@ -460,7 +464,8 @@ mod tests {
         }
     }
 
-    /// The target of a replay keeps archived records, which may be old.
+    /// A replay's target topic has infinite retention and holds old timestamps: any setting that
+    /// deletes or rewrites its records is refused.
     #[test]
     fn a_topic_for_ever_keeps_everything_as_it_is() {
         let mut spec = specs().remove(0);

@@ -25,12 +25,12 @@ use crate::{
     settings::Settings,
 };
 
-/// How much a consumer holds for its caller.
+/// Memory limits of a [`Consumer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerLimits {
-    /// Bytes of records read and not yet taken by the caller. Beyond that the partitions are
-    /// left alone; one record more may be held. An eighth of it (64 KiB to 4 MiB) is prefetched
-    /// below that for each partition.
+    /// Bytes of records read and not yet taken by the caller (default 32 MiB). Once it is reached,
+    /// no partition is polled; the limit may be exceeded by one record. librdkafka prefetches
+    /// another eighth of this (64 KiB to 4 MiB) for each partition.
     pub max_bytes: usize,
 }
 
@@ -42,28 +42,30 @@ impl Default for ConsumerLimits {
     }
 }
 
-/// What a consumer meets, in order.
+/// Event delivered by a [`Consumer`], in log order within each partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A record.
+    /// Record of the topic.
     Record(Record),
-    /// Partitions this member of a group reads from now on, and from where; of a reader of a whole
-    /// topic, those that were added to it.
+    /// Partitions that this consumer reads from now on, each with its first offset. A group member
+    /// receives them when partitions are assigned to it; a growing consumer of a whole topic, when
+    /// partitions are added to the topic.
     Assigned(Vec<(Partition, Offset)>),
-    /// Partitions it no longer reads: every record of them came before this.
+    /// Partitions that this group member no longer reads. Every record delivered from them precedes
+    /// this event.
     Revoked(Vec<Partition>),
-    /// Everything of a partition that could be read when the broker was last asked has come. Ends
-    /// are told anew whenever more was written and read.
+    /// End of a partition: every record that could be read when the broker was last asked was
+    /// delivered. Sent again each time more was written and read.
     End {
-        /// Which partition.
+        /// Partition that was read to its end.
         partition: Partition,
-        /// No record stands before this offset that did not come: offsets between may belong to
-        /// the marker of a transaction, or to records that were aborted or compacted away.
+        /// Offset after the end. All readable records before it were delivered; other offsets below
+        /// it belong to transaction markers or to records that were aborted or compacted away.
         next: Offset,
     },
 }
 
-/// Reads one topic. A thread of its own polls the client and never waits for the caller.
+/// Consumer of one topic. A thread of its own polls the client and never waits for the caller.
 pub struct Consumer {
     items: mpsc::UnboundedReceiver<Item>,
     feed: Arc<Feed>,
@@ -71,7 +73,7 @@ pub struct Consumer {
     ended: bool,
 }
 
-/// What a consumer is made from.
+/// Parameters of a [`Consumer`].
 pub(crate) struct Reading {
     pub(crate) settings: Settings,
     pub(crate) gate: Option<Arc<Gate>>,
@@ -79,20 +81,20 @@ pub(crate) struct Reading {
     pub(crate) topic: String,
     pub(crate) limits: ConsumerLimits,
     pub(crate) timeout: Duration,
-    /// Whether partitions that are added to the topic are read too.
+    /// True if partitions added to the topic later are read too.
     pub(crate) grows: bool,
 }
 
-/// Between the poll thread and the caller.
+/// State shared by the poll thread and the caller.
 pub(crate) struct Feed {
     items: mpsc::UnboundedSender<Item>,
     max_bytes: usize,
     buffered: AtomicUsize,
     stop: AtomicBool,
     poller: OnceLock<Thread>,
-    /// What the group is to hear.
+    /// Offsets to commit to the group, by partition.
     told: Mutex<BTreeMap<Partition, Offset>>,
-    /// Counts for the window of an embedded broker.
+    /// Registration as a reader with the embedded broker's flow control; `None` for other brokers.
     pub(crate) reader: Option<Registration>,
 }
 
@@ -119,12 +121,12 @@ impl Feed {
     pub(crate) fn send(&self, item: Item) {
         self.buffered.fetch_add(item.bytes, Ordering::AcqRel);
         if self.items.send(item).is_err() {
-            // The caller is gone: so will be the poll thread.
+            // The caller dropped the consumer, so the poll thread ends too.
             self.stop();
         }
     }
 
-    /// Hands over what ends the consumer.
+    /// Delivers the error that ends the consumer, and stops the poll thread.
     pub(crate) fn fail(&self, error: Error) {
         self.send(Item {
             what: Err(error),
@@ -133,7 +135,7 @@ impl Feed {
         self.stop();
     }
 
-    /// The thread to wake when there is room again, or an end.
+    /// Registers the thread to wake when the buffer has space again or the consumer is closed.
     pub(crate) fn polled_by(&self, thread: Thread) {
         self.poller.get_or_init(|| thread);
     }
@@ -142,7 +144,7 @@ impl Feed {
         self.buffered() >= self.max_bytes
     }
 
-    /// Bytes handed over and not taken.
+    /// Bytes of records delivered to the channel and not yet taken by the caller.
     fn buffered(&self) -> usize {
         self.buffered.load(Ordering::Acquire)
     }
@@ -161,7 +163,7 @@ impl Feed {
         self.wake();
     }
 
-    /// What the group is to hear, if anything.
+    /// Takes the offsets to commit to the group; `None` if there are none.
     pub(crate) fn take_told(&self) -> Option<BTreeMap<Partition, Offset>> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         (!told.is_empty()).then(|| std::mem::take(&mut *told))
@@ -183,12 +185,14 @@ impl Feed {
     }
 }
 
-/// What the names of all groups begin with, so that one prefix is all that must be granted.
+/// Prefix of the group id of every consumer that is given partitions, so that one prefixed ACL
+/// covers them all.
 const GROUPS: &str = "vintage-";
 
 impl Consumer {
     pub(crate) fn assigned(reading: Reading, start: Vec<(Partition, Offset)>) -> Result<Self> {
-        // The client wants a group; it comes to be with the first offset that is told.
+        // librdkafka requires a group id. The broker creates the group with its first committed
+        // offset.
         let group = match &reading.client {
             client if client.starts_with(GROUPS) => client.clone(),
             client => format!("{GROUPS}{client}"),
@@ -239,7 +243,7 @@ impl Consumer {
         let polling = Arc::clone(&feed);
         std::thread::Builder::new()
             .name("consumer".into())
-            // The client is destroyed on this thread too: that can block for long.
+            // The client is also destroyed on this thread, because that can block for long.
             .spawn(move || poll::run(&reading, native, &polling))
             .map_err(|error| Error::Client {
                 client,
@@ -253,11 +257,11 @@ impl Consumer {
         })
     }
 
-    /// The next event, waiting for one. A record counts as taken once it is returned.
-    /// Safe to cancel. `None` after an error was returned.
+    /// Returns the next event and waits for one if necessary. A record counts as taken once it is
+    /// returned. Cancel-safe. Returns `None` after an error was returned.
     ///
     /// # Errors
-    /// The error that ended the consumer. A broker that is gone is waited for, not an error.
+    /// The error that ended the consumer. A broker that is down is waited for and causes no error.
     pub async fn next(&mut self) -> Result<Option<Event>> {
         if self.ended {
             return Ok(None);
@@ -271,7 +275,7 @@ impl Consumer {
         self.taken(item).map(Some)
     }
 
-    /// The next event, if one is here already.
+    /// Returns the next event if one is buffered; `None` otherwise.
     pub fn try_next(&mut self) -> Result<Option<Event>> {
         match self.items.try_recv() {
             Ok(item) => self.taken(item).map(Some),
@@ -304,26 +308,26 @@ impl Consumer {
         item.what
     }
 
-    /// Offset after the last record or end taken, or where reading starts, for every partition
-    /// held.
+    /// Next offset of every assigned partition: the one after the last record or end taken, or the
+    /// start offset.
     pub fn position(&self) -> &BTreeMap<Partition, Offset> {
         &self.position
     }
 
-    /// Bytes of records that are held for [`Consumer::next`].
+    /// Bytes of records buffered for [`Consumer::next`].
     pub fn buffered_bytes(&self) -> usize {
         self.feed.buffered()
     }
 
-    /// Tells the brokers how far a partition is done with, for those who watch them: under the
-    /// group's name, or under the client's where there is none. Not waited for, and never read
-    /// here: see [`crate::Bus::group_offsets`].
+    /// Commits an offset to the consumer group (or to a group named after the client),
+    /// asynchronously. It serves monitoring tools only: this program never resumes from it. See
+    /// [`crate::Bus::group_offsets`].
     pub fn tell_group(&self, partition: Partition, next: Offset) {
         self.feed.tell(partition, next);
     }
 
-    /// Ends it: a member leaves its group, a reader no longer holds the embedded broker back.
-    /// Returns at once; the client is destroyed on its own thread.
+    /// Closes the consumer: a group member leaves its group, and a reader of the embedded broker no
+    /// longer holds back writers. Returns at once; the client is destroyed on its own thread.
     pub fn close(self) {
         drop(self);
     }

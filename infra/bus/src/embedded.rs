@@ -8,22 +8,22 @@ use tokio::sync::oneshot;
 
 use crate::{Bus, Error, Result, TopicSpec, gate::Gate};
 
-/// The broker inside this process: librdkafka's mock cluster on loopback, with real Kafka
-/// protocol. Nothing to install and nothing kept: its log dies with it.
+/// Kafka broker inside this process: librdkafka's mock cluster on loopback, which speaks the real
+/// Kafka protocol. It needs no installation and persists nothing: its log is lost when it ends.
 ///
-/// It drops records in silence once a partition is over 5 MiB. Clients made from
-/// [`Embedded::bus`] are safe from that: publishing waits while a partition holds more than
-/// 4 MB (before compression) that the slowest of all its consumers has not taken, and a
-/// consumer that meets a hole fails. A topic without consumers is not bounded: of `policies`,
-/// `steps` and `rejects` the newest records are kept, which is what their readers need. Clients
-/// made from its address alone ([`Embedded::bootstrap`]) are outside of this bookkeeping.
+/// The mock silently drops records once a partition exceeds 5 MiB. Clients made from
+/// [`Embedded::bus`] are safe from that: publishing waits while a partition holds more than 4 MB
+/// (before compression) that the slowest of its consumers has not taken, and a consumer that meets
+/// a hole fails. Topics without consumers are not bounded: `policies`, `steps` and `rejects` keep
+/// their newest records, which is all that their readers need. Clients that connect to the address
+/// ([`Embedded::bootstrap`]) bypass this flow control.
 pub struct Embedded {
     mock: Mock,
     bus: Bus,
     bootstrap: String,
 }
 
-/// What clients know of the mock cluster, which lives on its own thread.
+/// Handle of the clients to the mock cluster, which runs on its own thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Mock {
     commands: mpsc::Sender<Command>,
@@ -42,12 +42,13 @@ enum Command {
 const THREAD: &str = "embedded-broker";
 
 impl Embedded {
-    /// Starts a broker with these topics. Replication and topic settings have no meaning here.
+    /// Starts a broker with the given topics. Their replication and settings are ignored.
     pub async fn start(topics: &[TopicSpec]) -> Result<Self> {
         Self::start_with(topics, &BTreeMap::new()).await
     }
 
-    /// The same, with librdkafka settings for its clients.
+    /// Starts a broker as [`Embedded::start`] does, with librdkafka settings that override the
+    /// defaults of its clients.
     pub async fn start_with(
         topics: &[TopicSpec],
         overrides: &BTreeMap<String, String>,
@@ -58,7 +59,7 @@ impl Embedded {
             client: THREAD.into(),
             detail,
         };
-        // The cluster may not move between threads.
+        // The cluster must stay on one thread.
         std::thread::Builder::new()
             .name(THREAD.into())
             .spawn(move || serve(&received, ready))
@@ -71,7 +72,7 @@ impl Embedded {
             commands,
             gate: Arc::default(),
         };
-        // From here on dropping stops the thread.
+        // From here on, dropping `embedded` stops the thread.
         let bus = Bus::embedded(&bootstrap, overrides, mock.clone());
         let bus = match bus {
             Ok(bus) => bus,
@@ -91,17 +92,18 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// The way to it.
+    /// Returns the handle from which clients of this broker are made.
     pub fn bus(&self) -> Bus {
         self.bus.clone()
     }
 
-    /// Its address, for clients of another kind.
+    /// Address of the broker (`host:port`), for clients of other programs.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// See [`Bus::expect_consumers`].
+    /// Blocks publishing to `topic` until `readers` consumers were created: see
+    /// [`Bus::expect_consumers`].
     pub fn expect_consumers(&self, topic: &str, readers: usize) {
         self.bus.expect_consumers(topic, readers);
     }

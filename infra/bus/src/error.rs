@@ -3,47 +3,47 @@ use std::time::Duration;
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
 use vintage_control::{Offset, Partition};
 
-/// What the start callback of a group consumer may fail with.
+/// Error that the start callback of a group consumer may return.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Result of this crate.
+/// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who can do something about an error.
+/// Party that can do something about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A setting, a name or an order given by the person.
+    /// User, by a setting, a name or a command.
     User,
-    /// A broker, the network, the disk or a program this one starts.
+    /// Environment: a broker, the network, the disk or a program started by this one.
     External,
-    /// This program.
+    /// Bug in this program.
     Internal,
 }
 
-/// Why the log could not be used.
+/// Failure of a Kafka client, a topic or a broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A bootstrap address that is none.
+    /// Malformed bootstrap address.
     #[error("broker address {address:?} is not host:port: give one or more as host:port,host:port")]
     Address {
-        /// As given.
+        /// Address as given.
         address: String,
     },
-    /// A client setting that librdkafka does not know, or a value it refuses.
+    /// Client setting that librdkafka does not know, or whose value it refuses.
     #[error("kafka client setting {key}={value}: {detail}; see librdkafka's CONFIGURATION.md")]
     Setting {
-        /// Its name.
+        /// Name of the setting.
         key: String,
-        /// As given.
+        /// Value as given; `(not shown)` for a secret.
         value: String,
-        /// What is wrong with it.
+        /// Reason for the refusal.
         detail: String,
     },
-    /// A client setting on which the guarantees rest.
+    /// Override of a client setting that is fixed because the delivery guarantees depend on it.
     #[error("kafka client setting {key} is fixed by vintage and cannot be overridden: remove it")]
     FixedSetting {
-        /// Its name.
+        /// Name of the setting.
         key: String,
     },
     /// No broker answered in time.
@@ -53,197 +53,199 @@ pub enum Error {
         seconds(*waited)
     )]
     Unreachable {
-        /// Addresses tried.
+        /// Bootstrap addresses tried.
         bootstrap: String,
-        /// How long it was tried.
+        /// Time spent waiting for an answer.
         waited: Duration,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
     },
-    /// A broker would not talk to this client: wrong password, or a certificate not trusted.
+    /// Connection refused by a broker or by this client: wrong password, or a certificate that is
+    /// not trusted.
     #[error(
         "a broker at {bootstrap} refused the connection ({detail}): check security.protocol, sasl.* \
          and ssl.* under [broker_options]"
     )]
     Login {
-        /// Addresses tried.
+        /// Bootstrap addresses tried.
         bootstrap: String,
-        /// The broker's or OpenSSL's word.
+        /// Description of the failure by the broker or OpenSSL.
         detail: String,
     },
-    /// The user of the connection may not do it.
+    /// Action for which the connection's user is not authorised.
     #[error(
         "{action} on {bootstrap}: {detail}; grant this user the right: infra/kafka/README.md lists \
          what each role needs"
     )]
     Denied {
-        /// What was asked.
+        /// Action that was attempted.
         action: String,
-        /// Where.
+        /// Bootstrap addresses of the brokers.
         bootstrap: String,
-        /// Kafka's word: of a topic, a group or the cluster.
+        /// Kafka's error, which names the kind of resource: a topic, a group or the cluster.
         detail: String,
     },
-    /// A client could not be made.
+    /// Failure to create a client, or to start its thread.
     #[error("creating kafka client {client}: {detail}")]
     Client {
-        /// Its id.
+        /// Client id.
         client: String,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
     },
-    /// A request was refused.
+    /// Request that a broker refused or that failed.
     #[error("{action} on {bootstrap}: {detail}")]
     Request {
-        /// What was asked.
+        /// Action that was attempted.
         action: String,
-        /// Where.
+        /// Bootstrap addresses of the brokers.
         bootstrap: String,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
-        /// Whether asking again can help.
+        /// True if the same request may succeed later.
         retryable: bool,
     },
-    /// The topic is not there.
+    /// Topic that does not exist.
     #[error("topic {topic} does not exist on {bootstrap}: create it with `vintage topics apply`")]
     NoSuchTopic {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Where it was looked for.
+        /// Bootstrap addresses of the brokers.
         bootstrap: String,
     },
-    /// The topic has no such partition.
+    /// Partition that the topic does not have.
     #[error("topic {topic} has {partitions} partitions and no partition {partition}")]
     NoSuchPartition {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The partition.
+        /// Partition asked for.
         partition: Partition,
-        /// How many there are.
+        /// Number of partitions of the topic.
         partitions: usize,
     },
-    /// An existing topic is not as the table says.
+    /// Existing topic that differs from its specification.
     #[error("topic {topic} has {property} {found}, expected {expected}: {hint}")]
     TopicDiffers {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Partitions or a setting.
+        /// Property that differs: `partitions`, or Kafka's name of a setting.
         property: String,
-        /// What it is.
+        /// Value of the existing topic.
         found: String,
-        /// What it should be.
+        /// Value of the specification.
         expected: String,
-        /// What to do.
+        /// Advice on how to fix it.
         hint: String,
     },
-    /// A record is larger than a topic takes.
+    /// Record larger than the topic accepts.
     #[error(
         "record of {bytes} bytes for topic {topic} is over its limit of {limit}: \
          split it, or raise max.message.bytes"
     )]
     TooLarge {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// Size of key, headers and payload.
+        /// Upper bound of the record's size with framing, in bytes: key, headers and payload.
         bytes: usize,
-        /// Limit in bytes.
+        /// Largest size accepted, in bytes.
         limit: usize,
     },
-    /// A record was not acknowledged. It may be in the log all the same.
+    /// Record that was not acknowledged. It may be in the log all the same.
     #[error(
         "publishing to topic {topic} partition {partition} on {bootstrap}: {detail}{}",
         if *retryable { "; the record may be in the log, publish it again under its number" } else { "" }
     )]
     Publish {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The partition.
+        /// Partition of the record.
         partition: Partition,
-        /// Where.
+        /// Bootstrap addresses of the brokers.
         bootstrap: String,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
-        /// Whether publishing again can help.
+        /// True if publishing the record again may succeed.
         retryable: bool,
     },
-    /// The producer cannot go on: it can no longer promise order without duplicates.
+    /// Fatal error of a producer: it can no longer guarantee order without duplicates.
     #[error("producer {client} cannot go on: {detail}: start it again")]
     ProducerFatal {
-        /// Its id.
+        /// Client id of the producer.
         client: String,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
     },
-    /// The offset to read from is not in the log.
+    /// Offset to read from that is not in the log.
     #[error(
         "offset {offset} of topic {topic} partition {partition} is not in the log, which holds \
          {low} up to {high}: {}",
         out_of_range_hint(*offset, *low)
     )]
     OffsetOutOfRange {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The partition.
+        /// Partition that was read.
         partition: Partition,
-        /// Asked for.
+        /// Offset asked for.
         offset: Offset,
-        /// First in the log.
+        /// First offset in the log.
         low: Offset,
-        /// First not in the log.
+        /// First offset after the log's readable end.
         high: Offset,
     },
-    /// A record is missing from a log that never has holes.
+    /// Gap in the log of the embedded broker, which never has holes of its own: unread records were
+    /// trimmed.
     #[error(
         "topic {topic} partition {partition} jumped from offset {expected} to {found}: \
          the embedded broker trimmed records that were not read; \
          more producers than this process write to it, or a reader joined too late"
     )]
     Hole {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The partition.
+        /// Partition with the gap.
         partition: Partition,
-        /// The offset that should have come.
+        /// Offset that was expected.
         expected: Offset,
-        /// The one that came.
+        /// Offset that was read.
         found: Offset,
     },
-    /// The start callback did not give an offset.
+    /// Failure of the callback that returns a partition's start offset.
     #[error("finding where to start topic {topic} partition {partition}: {source}")]
     Start {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The partition.
+        /// Partition that was assigned.
         partition: Partition,
-        /// The callback's error.
+        /// Error returned by the callback.
         source: StartError,
     },
-    /// The consumer cannot go on.
+    /// Fatal error of a consumer.
     #[error("reading topic {topic} as {client}: {detail}")]
     Consume {
-        /// The topic.
+        /// Name of the topic.
         topic: String,
-        /// The consumer's id.
+        /// Client id of the consumer.
         client: String,
-        /// librdkafka's word.
+        /// librdkafka's description of the failure.
         detail: String,
     },
-    /// A thread of this crate ended unasked.
+    /// Thread of this crate that ended unexpectedly.
     #[error("{what} ended unexpectedly: please report this")]
     Stopped {
-        /// Which.
+        /// Name of the thread or of its task.
         what: &'static str,
     },
-    /// The table of topics is not readable.
+    /// Topic table (`topics.toml`) that cannot be parsed or contradicts itself.
     #[error("reading topics.toml: {detail}")]
     TopicTable {
-        /// What is wrong with it.
+        /// Reason for the refusal.
         detail: String,
     },
 }
 
 impl Error {
-    /// Who can do something about it.
+    /// Returns who can do something about the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Address { .. }
@@ -267,7 +269,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call can succeed later with nothing changed here.
+    /// Returns true if the same call may succeed later with nothing changed by the caller.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -285,7 +287,8 @@ impl Error {
     }
 }
 
-/// librdkafka's code; also of an admin request, for which rust-rdkafka gives none.
+/// Returns librdkafka's error code, including that of an admin request, for which rust-rdkafka
+/// returns none.
 pub(crate) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
@@ -293,7 +296,7 @@ pub(crate) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// librdkafka's word without rust-rdkafka's wrapping.
+/// Returns librdkafka's error text without rust-rdkafka's wrapping.
 pub(crate) fn detail_of(error: &KafkaError) -> String {
     match code_of(error) {
         Some(code) => code.to_string(),
@@ -301,14 +304,15 @@ pub(crate) fn detail_of(error: &KafkaError) -> String {
     }
 }
 
-/// Whether the broker could not be reached or did not answer.
+/// Returns true for codes that mean that a broker could not be reached, did not answer, or is
+/// temporarily not responsible for the partition, group or cluster asked about.
 pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(
         code,
         C::BrokerTransportFailure
             | C::AllBrokersDown
-            // The node asked fell, and the cluster no longer lists it.
+            // The node asked failed, and the cluster no longer lists it.
             | C::DestroyBroker
             | C::Resolve
             | C::OperationTimedOut
@@ -326,7 +330,7 @@ pub(crate) fn is_connectivity(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether the broker, or this client, broke off because of who the other is.
+/// Returns true for codes that mean that authentication or the TLS handshake failed on either side.
 pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(
@@ -339,7 +343,7 @@ pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether the user of the connection lacks a right.
+/// Returns true for codes that mean that the connection's user is not authorised.
 pub(crate) fn is_denial(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as C;
     matches!(

@@ -5,7 +5,8 @@ use vintage_control::{Offset, Partition};
 
 use crate::window::{ReaderId, Window};
 
-/// The [`Window`] of an embedded broker with the waiting around it, shared by all its clients.
+/// Flow control of an embedded broker, shared by all its clients: a [`Window`] with the waiting
+/// around it.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     window: Mutex<Window>,
@@ -13,12 +14,12 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Holds back everything written to `topic` until `readers` have registered.
+    /// Blocks reservations for `topic` until `readers` readers have registered.
     pub(crate) fn expect(&self, topic: &str, readers: usize) {
         self.change(|window| window.expect(topic, readers));
     }
 
-    /// Waits for room for `bytes` in a partition.
+    /// Waits until `bytes` fit into a partition, and reserves them.
     pub(crate) async fn reserve(
         self: &Arc<Self>,
         topic: &str,
@@ -27,7 +28,7 @@ impl Gate {
     ) -> Reservation {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before the look, or a change in between would be missed.
+            // Enabled before the check; otherwise a change in between would be missed.
             changed.as_mut().enable();
             if self.look(|window| window.try_reserve(topic, partition.0, bytes)) {
                 let gate = Arc::clone(self);
@@ -42,7 +43,7 @@ impl Gate {
         }
     }
 
-    /// A reader of `topic`, for as long as the result lives.
+    /// Registers a reader of `topic`, which counts until the result is dropped.
     pub(crate) fn register(
         self: &Arc<Self>,
         topic: &str,
@@ -70,7 +71,7 @@ impl Gate {
     }
 }
 
-/// Room for one record; given back when dropped without an acknowledgement.
+/// Reserved bytes of one record, released when dropped without an acknowledgement.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     gate: Arc<Gate>,
@@ -80,7 +81,7 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// The record is in the log.
+    /// Marks the record as appended at `offset`, and unread.
     pub(crate) fn acknowledged(mut self, offset: Offset) {
         let bytes = std::mem::take(&mut self.bytes);
         self.gate.change(|window| {
@@ -98,7 +99,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A registered reader; deregistered when dropped.
+/// Registration of a reader, ended when dropped.
 #[derive(Debug)]
 pub(crate) struct Registration {
     gate: Arc<Gate>,
@@ -107,19 +108,19 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// The reader got a partition and takes `next` first.
+    /// Records that the reader was assigned a partition, of which it takes offset `next` first.
     pub(crate) fn given(&self, partition: Partition, next: Offset) {
         self.gate
             .change(|window| window.given(&self.topic, self.id, partition.0, next.0));
     }
 
-    /// The reader takes `next` next.
+    /// Records that the reader has taken everything before offset `next`.
     pub(crate) fn taken(&self, partition: Partition, next: Offset) {
         self.gate
             .change(|window| window.taken(&self.topic, self.id, partition.0, next.0));
     }
 
-    /// The reader no longer takes a partition.
+    /// Records that the reader has lost a partition.
     pub(crate) fn left(&self, partition: Partition) {
         self.gate
             .change(|window| window.left(&self.topic, self.id, partition.0));

@@ -1,5 +1,5 @@
-//! Where a consumer group says it stands. It is said for those who watch the brokers; nothing here
-//! goes on from it.
+//! Committed offsets of consumer groups. They are written for tools that monitor the brokers; this
+//! program never resumes from them.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -17,7 +17,8 @@ use crate::{
 };
 
 impl Bus {
-    /// The offsets that a group has told of a topic, by partition.
+    /// Returns the offsets that a consumer group has committed for a topic, by partition.
+    /// Partitions without a committed offset are absent.
     ///
     /// # Errors
     /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if the brokers do not answer.
@@ -45,7 +46,7 @@ impl Bus {
             })?;
             match answer {
                 Ok(told) => break told,
-                // A group that is new, or whose coordinator fell, has none for a moment.
+                // A new group, or one whose coordinator failed, has no coordinator for a moment.
                 Err(error)
                     if begun.elapsed() < FAILOVER
                         && code_of(&error).is_some_and(is_connectivity) =>
@@ -69,8 +70,7 @@ impl Bus {
     }
 }
 
-/// Tells the group of a consumer how far partitions are done with. What comes of it is not waited
-/// for.
+/// Commits offsets to a consumer's group asynchronously; the result is not awaited.
 pub(crate) fn tell<C: ConsumerContext>(
     native: &BaseConsumer<C>,
     topic: &str,

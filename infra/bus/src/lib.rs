@@ -1,8 +1,18 @@
-//! The log: producers and consumers over Apache Kafka's protocol, topics, and the brokers they
-//! talk to. The only crate of a run that names rdkafka.
+//! Kafka access for every role: producers, consumers, topic administration, and the brokers they
+//! connect to. This is the only crate that names rdkafka.
 //!
-//! A [`Bus`] is how to reach a log: [`Bus::connect`] for an address, [`Embedded`] for a broker
-//! inside this process. Everything after that is the same for both.
+//! Where to begin reading:
+//!
+//! * [`Bus`] is the handle to one cluster. [`Bus::connect`] makes it from an address; [`Embedded`]
+//!   is a mock broker inside this process; [`LocalKafka`] is a real Apache Kafka on loopback that
+//!   this crate fetches and manages. All other types work the same with each of the three.
+//! * [`Producer`] appends records. [`Consumer`] reads one topic as a stream of [`Event`]s, and
+//!   [`Snapshot`] reads a topic up to its present end.
+//! * [`TopicTable`] holds the topic settings and sizes of a run. [`Checkup`] and [`Concern`] report
+//!   how an existing topic differs from its [`TopicSpec`].
+//! * [`Error`] lists every failure, and [`Fault`] tells who can fix it.
+//! * `settings.rs` explains the librdkafka settings, `poll.rs` the consumer's poll thread, and
+//!   `window.rs` the flow control of the embedded broker.
 
 mod admin;
 mod ask;

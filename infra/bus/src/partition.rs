@@ -1,14 +1,15 @@
-//! Which partition a key goes to: Kafka's default, so that Java and Kafka Streams agree.
+//! Default partitioner of Kafka's Java client, so that Java and Kafka Streams place a key in the
+//! same partition.
 
 use vintage_control::Partition;
 
-/// The partition of a key: `toPositive(murmur2(key)) % partitions`.
+/// Partition of a key: `toPositive(murmur2(key)) % partitions`.
 pub(crate) fn of_key(key: &[u8], partitions: usize) -> Partition {
     let positive = murmur2(key) & 0x7fff_ffff;
     Partition((positive as usize % partitions) as i32)
 }
 
-/// MurmurHash2, 32 bits, with Kafka's seed.
+/// Computes 32-bit MurmurHash2 with Kafka's seed.
 fn murmur2(key: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
@@ -35,7 +36,7 @@ fn murmur2(key: &[u8]) -> u32 {
 mod tests {
     use super::{murmur2, of_key};
 
-    /// The vectors of Kafka's own UtilsTest.testMurmur2.
+    /// Test vectors of Kafka's `UtilsTest.testMurmur2`.
     #[test]
     fn murmur2_is_kafkas() {
         for (key, hash) in [

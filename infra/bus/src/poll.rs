@@ -1,10 +1,10 @@
-//! The poll thread of a consumer. It never waits for the caller.
+//! Poll thread of a consumer. It never waits for the caller.
 //!
-//! Every partition has a queue of its own, which is left alone while enough is held; the
-//! consumer's main queue, with rebalances and errors, is served all the time, so that a group
-//! does not take the member for dead. librdkafka stops fetching for a queue that is full. Its
-//! own pause would do the same at a price: it throws away what was prefetched, and after a
-//! resume the broker thread may sleep for up to a second before it looks again.
+//! Each partition has its own queue, which is not polled while the caller's buffer is full. The
+//! consumer's main queue, with rebalances and errors, is polled all the time, so that the group
+//! does not evict the member. librdkafka stops fetching for a queue that is full. Its `pause` would
+//! do the same at a price: it discards prefetched records, and after a resume the broker thread may
+//! sleep for up to a second before it fetches again.
 
 use std::{
     collections::BTreeSet,
@@ -29,15 +29,17 @@ use crate::{
     rebalance::Context,
 };
 
-/// Queues wake the thread when they get something; this only bounds what a lost wake-up costs.
+/// Longest sleep of an idle poll thread. Queues wake it when they receive something; this bounds
+/// the cost of a lost wake-up.
 const IDLE: Duration = Duration::from_millis(50);
-/// Records of one partition before the next has its turn.
+/// Most records taken from one partition before the next partition is polled.
 const TURN: usize = 64;
 
 type Native = BaseConsumer<Context>;
 type Lanes = Vec<PartitionQueue<Context>>;
 
-/// A caller must not wait for a thread that is gone.
+/// Guard that reports a panic of the poll thread as [`Error::Stopped`], so that the caller does not
+/// wait for ever.
 struct Unwinding<'a>(&'a Feed);
 
 impl Drop for Unwinding<'_> {
@@ -70,7 +72,8 @@ fn poll_until_stopped(
     let mut lanes = split(reading, native, thread)?;
     while !feed.stopping() {
         let mut idle = true;
-        // Records are here only if they came before their partition's queue was split off.
+        // The main queue holds records only if they arrived before their partition got a queue of
+        // its own.
         while let Some(polled) = native.poll(Duration::ZERO) {
             idle = false;
             take(reading, native, feed, polled)?;
@@ -107,8 +110,8 @@ fn poll_until_stopped(
     Ok(())
 }
 
-/// Reads partitions that were added to the topic, from their first record. The client hears of them
-/// when it refreshes what it knows of the topic (`topic.metadata.refresh.interval.ms`).
+/// Starts to read partitions that were added to the topic, from offset 0. The client discovers them
+/// when it refreshes its metadata (`topic.metadata.refresh.interval.ms`).
 fn grow(
     reading: &Reading,
     native: &Native,
@@ -143,7 +146,7 @@ fn grow(
     Ok(())
 }
 
-/// Gives every partition held a queue of its own.
+/// Creates a separate queue for every partition assigned to this consumer.
 fn split(reading: &Reading, native: &Arc<Native>, thread: &Thread) -> Result<Lanes> {
     let held = native
         .assignment()
@@ -181,8 +184,8 @@ fn take(
     }
 }
 
-/// Tells that a partition was read to its end. The client's position is past the last record where
-/// the marker of a transaction stands after it.
+/// Sends [`Event::End`] for a partition that was read to its end. The client's position can be past
+/// the last record, because a transaction marker after it also occupies an offset.
 fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
     let passed = native.position().ok().and_then(|held| {
         let held = held.find_partition(&reading.topic, partition.0)?.offset();
@@ -193,7 +196,7 @@ fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
     });
     let mut held = native.context().next();
     let Some(next) = held.get_mut(&partition) else {
-        return; // taken away meanwhile
+        return; // the partition was revoked meanwhile
     };
     *next = passed.map_or(*next, |passed| passed.max(*next));
     let next = *next;
@@ -201,7 +204,8 @@ fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
     feed.send(Item::event(Event::End { partition, next }));
 }
 
-/// Offsets only go up; on the embedded broker one by one, for its log has no holes of its own.
+/// Checks that a record's offset is not below the expected one. On the embedded broker, whose log
+/// has no holes, it must equal the expected one.
 fn check_order(reading: &Reading, native: &Native, message: &BorrowedMessage<'_>) -> Result<()> {
     let (partition, found) = (Partition(message.partition()), Offset(message.offset()));
     let Some(expected) = native.context().next().insert(partition, found.next()) else {
@@ -233,7 +237,8 @@ enum Step {
     Back,
 }
 
-/// Real logs have offsets without a record: transaction markers and what compaction removed.
+/// Classifies an offset against the expected one. Real logs have offsets without a record
+/// (transaction markers, compacted records), so a gap is an error only if the log is `contiguous`.
 fn step(expected: Offset, found: Offset, contiguous: bool) -> Step {
     match found.cmp(&expected) {
         std::cmp::Ordering::Less => Step::Back,
@@ -242,7 +247,9 @@ fn step(expected: Offset, found: Offset, contiguous: bool) -> Step {
     }
 }
 
-/// librdkafka recovers from most errors by itself; these it does not, or would skip records.
+/// Decides whether an error ends the consumer. librdkafka recovers from most errors by itself; the
+/// ones returned here are those from which it does not recover or after which it would skip
+/// records.
 fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
     use RDKafkaErrorCode as C;
     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
@@ -277,7 +284,7 @@ fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
             | C::InconsistentGroupProtocol
             | C::LogTruncation,
         ) => Err(fatal(reading, native, error)),
-        Some(code) if is_connectivity(code) || is_refusal(code) => Ok(()), // said by `Log`
+        Some(code) if is_connectivity(code) || is_refusal(code) => Ok(()), // `Log` reports it
         _ => {
             let (topic, client) = (&reading.topic, &reading.client);
             tracing::warn!(topic, client, "{error}");
@@ -299,7 +306,8 @@ fn fatal(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
     }
 }
 
-/// The error does not say which partition; the log's bounds do.
+/// Finds the partition whose offset is out of range. The client's error does not name it, so the
+/// watermarks of each partition are compared with its next offset.
 fn out_of_range(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
     let next: Vec<_> = native
         .context()

@@ -29,10 +29,10 @@ use crate::{
     settings::IN_FLIGHT_BYTES,
 };
 
-/// How long the polling thread sleeps at most before it looks whether to end.
+/// Longest sleep of the polling thread before it checks whether to end.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Writes to the log. Cheap to clone; clones share one client.
+/// Producer of records. Cheap to clone; clones share one librdkafka client.
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<Inner>,
@@ -43,10 +43,10 @@ struct Inner {
     client: String,
     native: Arc<BaseProducer<Context>>,
     gate: Option<Arc<Gate>>,
-    /// Bytes that may be in flight.
+    /// Permits for bytes in flight (published and not yet acknowledged), one per byte.
     budget: Arc<Semaphore>,
-    /// One place to queue per partition of each topic. Callers enter in the order in which
-    /// they called, which is the order in which their records reach librdkafka.
+    /// Queue of waiting callers per partition of each topic. Callers enter in call order, which is
+    /// the order in which their records reach librdkafka.
     lanes: Mutex<HashMap<String, Arc<[Lane]>>>,
     room: Arc<Notify>,
     stop: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ struct Context {
     room: Arc<Notify>,
 }
 
-/// Travels through librdkafka with a record.
+/// Context of a record in flight, which librdkafka carries to the delivery report.
 struct InFlight {
     reply: oneshot::Sender<Result<Offset, KafkaError>>,
     reservation: Option<Reservation>,
@@ -125,7 +125,8 @@ impl Producer {
                 while !ends.load(Ordering::Acquire) {
                     polled.poll(POLL);
                 }
-                // The last owner destroys the client, which blocks: better here.
+                // The last owner destroys the client, which blocks; that is better done on this
+                // thread.
             })
             .map_err(|error| refuse(error.to_string()))?;
         Ok(Self {
@@ -142,17 +143,17 @@ impl Producer {
         })
     }
 
-    /// Appends a record and returns where it lies once all in-sync replicas hold it. The
-    /// partition follows from the key. Waits, rather than fails, while too much is in flight
-    /// or while a reader of the embedded broker lags. Records of one partition are appended in
-    /// the order of the calls (of the futures' first polls).
+    /// Appends a record and returns its partition and offset once all in-sync replicas hold it. The
+    /// partition follows from the key. Waits, rather than fails, while too much is in flight or
+    /// while a reader of the embedded broker lags. Records of one partition are appended in the
+    /// order of the calls (of the futures' first polls).
     ///
-    /// Dropping the future leaves it open whether the record is appended.
+    /// If the future is dropped, the record may or may not be appended.
     ///
     /// # Errors
-    /// [`Error::TooLarge`], [`Error::NoSuchTopic`]; [`Error::Publish`] if the log did not
-    /// acknowledge in time (five minutes; setting `message.timeout.ms`);
-    /// [`Error::ProducerFatal`] after which nothing more can be published.
+    /// [`Error::TooLarge`]; [`Error::NoSuchTopic`]; [`Error::Denied`]; [`Error::Publish`] if the
+    /// record was not acknowledged in time (five minutes; setting `message.timeout.ms`);
+    /// [`Error::ProducerFatal`], after which this producer can publish nothing more.
     pub async fn publish(
         &self,
         topic: &str,
@@ -174,11 +175,11 @@ impl Producer {
         self.append(topic, record).await
     }
 
-    /// [`Producer::publish`] of a record of any kind: one whose partition and time are given, or
-    /// with nulls.
+    /// Appends a record as [`Producer::publish`] does, with an optional partition and timestamp,
+    /// and with null keys and values allowed.
     ///
     /// # Errors
-    /// Also [`Error::NoSuchPartition`].
+    /// Those of [`Producer::publish`], and [`Error::NoSuchPartition`].
     pub async fn append(&self, topic: &str, record: Outgoing) -> Result<Delivery> {
         let inner = &*self.inner;
         let bytes = record.bytes();
@@ -221,8 +222,8 @@ impl Producer {
         Ok(Delivery { partition, offset })
     }
 
-    /// Waits until everything published so far is acknowledged or has failed; each failure is
-    /// its own caller's.
+    /// Waits until everything published so far is acknowledged or has failed. Failures are reported
+    /// to the callers of the publishes, not here.
     pub async fn flush(&self) -> Result<()> {
         let all = self.inner.budget.acquire_many(IN_FLIGHT_BYTES as u32).await;
         all.map(drop).map_err(|_| Error::Stopped {
@@ -232,7 +233,7 @@ impl Producer {
 }
 
 impl Inner {
-    /// Finds the partition of a record and waits for this caller's turn there.
+    /// Finds the partition of a record and waits for this caller's turn in its queue.
     async fn enter(
         &self,
         topic: &str,
@@ -259,7 +260,7 @@ impl Inner {
             partitions: lanes.len(),
         })?;
         let mut turn = std::pin::pin!(Arc::clone(lane).lock_owned());
-        // Takes a place in the lane before the next caller may enter.
+        // Takes a place in the partition's queue before the next caller may enter.
         let first = std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
         drop(all);
         let turn = match first {
@@ -279,7 +280,7 @@ impl Inner {
         let mut in_flight = in_flight;
         loop {
             let mut room = std::pin::pin!(self.room.notified());
-            // Registered before the attempt, or a delivery in between would be missed.
+            // Enabled before the attempt; otherwise a delivery in between would be missed.
             room.as_mut().enable();
             match self.send(topic, partition, record, in_flight) {
                 Ok(()) => return Ok(()),

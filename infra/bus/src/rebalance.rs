@@ -1,4 +1,5 @@
-//! What librdkafka tells a consumer from inside `poll`: which partitions it gets and loses.
+//! Callbacks that librdkafka calls inside `poll`: partitions assigned and revoked, errors,
+//! statistics.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,24 +26,25 @@ use crate::{
     withheld::Stuck,
 };
 
-/// Says from which offset on a partition is read, when a group consumer gets it.
+/// Callback that returns the offset from which a group consumer reads a partition that it was
+/// assigned.
 pub type StartOffsets = Arc<dyn Fn(Partition) -> Result<Offset, StartError> + Send + Sync>;
 
-/// The poll thread's side of a consumer.
+/// Client context of a consumer, used on its poll thread.
 pub(crate) struct Context {
     pub(crate) log: Log,
     topic: String,
     start: Option<StartOffsets>,
     feed: Arc<Feed>,
-    /// Next offset librdkafka must deliver, by partition held.
+    /// Next offset that librdkafka must deliver, by assigned partition.
     next: Mutex<HashMap<Partition, Offset>>,
-    /// Partitions came or went since the poll loop last looked.
+    /// True if partitions were assigned or revoked since the poll loop last checked.
     changed: AtomicBool,
-    /// Partitions whose next records wait behind an open transaction.
+    /// Partitions whose next records are withheld by an open transaction.
     stuck: Mutex<Stuck>,
-    /// Whether partitions that are added to the topic are read too.
+    /// True if partitions added to the topic later are read too.
     grows: bool,
-    /// Partitions that were added and are not read yet.
+    /// Partitions that were added to the topic and are not read yet.
     grown: Mutex<BTreeSet<Partition>>,
 }
 
@@ -72,18 +74,18 @@ impl Context {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether partitions came or went since the last call.
+    /// Returns true if partitions were assigned or revoked since the last call.
     pub(crate) fn take_changed(&self) -> bool {
         self.changed.swap(false, Ordering::AcqRel)
     }
 
-    /// Partitions that were added to the topic since the last call.
+    /// Takes the partitions that were added to the topic since the last call.
     pub(crate) fn take_grown(&self) -> BTreeSet<Partition> {
         std::mem::take(&mut *self.grown.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Offsets are set in here, before librdkafka begins to fetch: a seek afterwards would
-    /// race with the first records.
+    /// Sets the start offset of each assigned partition. It must happen here, before librdkafka
+    /// begins to fetch: a later seek would race with the first records.
     fn assigned(&self, start: &StartOffsets, partitions: &TopicPartitionList) {
         let mut given = Vec::new();
         for mut element in partitions.elements_for_topic(&self.topic) {
@@ -137,8 +139,9 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(error, reason);
     }
-    /// How far behind the log's end each partition is: records not read yet. Group offsets say
-    /// nothing here, for none is committed.
+    /// Updates the `vintage_lag_records` gauge of each partition: records between the next offset
+    /// to read and the log's end. Committed group offsets are not used. Also finds partitions added
+    /// to the topic, and warns of transactions that stay open.
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
@@ -148,7 +151,7 @@ impl ClientContext for Context {
         for (partition, known) in &topic.partitions {
             let Some(next) = next.get(&Partition(*partition)) else {
                 stuck.forget(Partition(*partition));
-                // A number below 0 stands for records whose partition is not chosen yet.
+                // librdkafka uses a negative number for records whose partition is not chosen yet.
                 if self.grows && *partition >= 0 && !known.unknown {
                     let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
                     grown.insert(Partition(*partition));

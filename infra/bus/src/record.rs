@@ -12,65 +12,65 @@ use rdkafka::{
 };
 use vintage_control::{Offset, Partition, TIMES_MS};
 
-/// A header of a record. Kafka allows a key several times and a value that is null.
+/// Header of a record. Kafka allows repeated keys and null values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Its name; what is not UTF-8 in it has become U+FFFD.
+    /// Name of the header; invalid UTF-8 is replaced by U+FFFD.
     pub key: String,
-    /// Its bytes, or null.
+    /// Value of the header; `None` is Kafka's null.
     pub value: Option<Bytes>,
 }
 
-/// One record as it lies in the log. Each part is copied out of the client once.
+/// Record read from a topic. Each part is copied out of librdkafka's buffer once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it lies.
+    /// Partition that holds the record.
     pub partition: Partition,
-    /// Its offset there.
+    /// Offset of the record in its partition.
     pub offset: Offset,
-    /// When it was produced, milliseconds since the epoch, if the producer said a time of
-    /// [`TIMES_MS`]: Kafka takes any number, and readers of an archive have no date for the others.
+    /// Timestamp in milliseconds since the epoch; `None` outside [`TIMES_MS`]. Kafka accepts any
+    /// number, but readers of an archive have no date for others.
     pub timestamp_ms: Option<i64>,
-    /// Its key, or null.
+    /// Key of the record; `None` is Kafka's null.
     pub key: Option<Bytes>,
-    /// Its headers, in order.
+    /// Headers of the record, in the order in which they were written.
     pub headers: Vec<Header>,
-    /// Its value, or null (a deletion in a compacted topic).
+    /// Value of the record; `None` is Kafka's null (a tombstone in a compacted topic).
     pub payload: Option<Bytes>,
 }
 
-/// A record to be appended.
+/// Record to be appended by a producer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Its partition; that of its key if none is given.
+    /// Target partition; `None` derives it from the key.
     pub partition: Option<Partition>,
-    /// When it was produced, milliseconds since the epoch; now if not given.
+    /// Timestamp in milliseconds since the epoch; `None` means now.
     pub timestamp_ms: Option<i64>,
-    /// Its key, or null.
+    /// Key of the record; `None` is Kafka's null.
     pub key: Option<Bytes>,
-    /// Its headers, in order.
+    /// Headers of the record, in the order to be written.
     pub headers: Vec<Header>,
-    /// Its value, or null.
+    /// Value of the record; `None` is Kafka's null.
     pub payload: Option<Bytes>,
 }
 
-/// Where an acknowledged record lies.
+/// Partition and offset of an acknowledged record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivery {
-    /// Its partition.
+    /// Partition that holds the record.
     pub partition: Partition,
-    /// Its offset there.
+    /// Offset of the record in its partition.
     pub offset: Offset,
 }
 
-/// Upper bound of Kafka's framing of a record that is alone in its batch: 61 bytes of batch
-/// header and under 39 of lengths, deltas and attributes.
+/// Upper bound of Kafka's framing for a record alone in its batch, in bytes: 61 of batch header and
+/// under 39 of lengths, deltas and attributes.
 const RECORD_FRAME: usize = 100;
-/// Two variable-length lengths, at most 5 bytes each.
+/// Upper bound of a header's framing in bytes: two variable-length lengths of at most 5 bytes each.
 const HEADER_FRAME: usize = 10;
 
 impl Outgoing {
-    /// Upper bound of what it takes uncompressed in a partition.
+    /// Upper bound of the record's uncompressed size in a partition, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         in_partition(self.key.as_ref(), &self.headers, self.payload.as_ref())
     }
@@ -85,7 +85,7 @@ fn in_partition(key: Option<&Bytes>, headers: &[Header], payload: Option<&Bytes>
 }
 
 impl Record {
-    /// Copies a record out of librdkafka's buffer, once.
+    /// Copies a record out of librdkafka's buffer.
     pub(crate) fn copied(message: &BorrowedMessage<'_>) -> Self {
         Self {
             partition: Partition(message.partition()),
@@ -97,7 +97,7 @@ impl Record {
         }
     }
 
-    /// What the record takes in memory, about.
+    /// Approximate size of the record in memory, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         in_partition(self.key.as_ref(), &self.headers, self.payload.as_ref())
     }
@@ -113,8 +113,9 @@ fn headers_of(headers: &BorrowedHeaders) -> Vec<Header> {
         .collect()
 }
 
-/// One header. The client's own accessor panics on a name that is not UTF-8, which a producer in
-/// another language may well write: one such record would end every reader of its topic.
+/// Reads the header at index `at`. rust-rdkafka's own accessor panics on a name that is not UTF-8,
+/// which a producer in another language can write: one such record would end every reader of its
+/// topic.
 #[expect(
     unsafe_code,
     reason = "the client's accessor panics on names that are no UTF-8"
@@ -158,7 +159,7 @@ mod tests {
         let borrowed = headers.as_borrowed();
         let native: *mut RDKafkaHeaders = ptr::from_ref(borrowed).cast_mut().cast();
         let name = b"x-\xff\xfe";
-        // SAFETY: the headers are owned by this test; name and value are of the lengths told.
+        // SAFETY: the headers are owned by this test; name and value have the lengths passed.
         let added = unsafe {
             let name_size = name.len() as isize;
             rd_kafka_header_add(native, name.as_ptr().cast(), name_size, ptr::null(), 0)

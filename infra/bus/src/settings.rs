@@ -1,4 +1,4 @@
-//! Settings of librdkafka's clients and why they have the values they have.
+//! Settings of librdkafka's clients, with the reasons for their values.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rdkafka::{ClientConfig, error::KafkaError};
 
 use crate::{Error, Result, TopicTable};
 
-/// Settings on which the guarantees rest.
+/// Client settings that cannot be overridden, because the delivery guarantees depend on them.
 const FIXED: [&str; 15] = [
     "bootstrap.servers",
     "client.id",
@@ -25,20 +25,20 @@ const FIXED: [&str; 15] = [
     "log.queue",
 ];
 
-/// How clients get their tokens.
+/// Setting that selects how clients obtain OAuth tokens.
 const METHOD: &str = "sasl.oauthbearer.method";
 
-/// Bytes one producer may have in flight; more waits in `publish`.
+/// Most bytes that one producer may have in flight; further calls wait in `publish`.
 pub(crate) const IN_FLIGHT_BYTES: usize = 32 << 20;
 
-/// Whether a client setting of librdkafka holds a secret.
+/// Returns true if a client setting of librdkafka holds a secret.
 pub fn is_secret_option(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let holds = ["password", "passphrase", "secret"];
     holds.iter().any(|part| name.contains(part)) || name.ends_with("key.pem")
 }
 
-/// What all clients of one bus share. Not `Debug`: the overrides hold passwords.
+/// Settings shared by all clients of one bus. Not `Debug`, because the overrides hold passwords.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) bootstrap: String,
@@ -70,7 +70,8 @@ impl Settings {
                 },
                 detail,
             };
-            // Without, librdkafka would wait for a token that nobody gives it.
+            // Without this method, librdkafka would wait for a token that this program never
+            // supplies.
             let fetches = overrides.get(METHOD).is_some_and(|method| method == "oidc");
             let by_token =
                 key.starts_with("sasl.mechanism") && value.eq_ignore_ascii_case("OAUTHBEARER");
@@ -83,7 +84,7 @@ impl Settings {
             let mut one = ClientConfig::new();
             one.set(key, value);
             one.create_native_config().map_err(|error| match error {
-                // Its display adds the value.
+                // The error's own display would include the value.
                 KafkaError::ClientConfig(_, what, _, _) if key.contains("oauthbearer") => {
                     refuse(format!("{what}; install libcurl's headers and build again"))
                 }
@@ -101,7 +102,7 @@ impl Settings {
         })
     }
 
-    /// Largest record batch, bytes.
+    /// Largest record batch in bytes, after overrides (`message.max.bytes`).
     pub(crate) fn max_message_bytes(&self) -> usize {
         let overridden = self
             .overrides
@@ -110,7 +111,7 @@ impl Settings {
         overridden.unwrap_or(self.max_message_bytes)
     }
 
-    /// For requests about the cluster.
+    /// Configuration of the client for metadata requests.
     pub(crate) fn probe(&self) -> ClientConfig {
         let mut config = self.shared("vintage-probe");
         self.apply_overrides(&mut config);
@@ -123,10 +124,11 @@ impl Settings {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("compression.codec", "lz4")
-            // Groups are large enough that waiting for company gains little.
+            // Groups are large, so that batching several gains little.
             .set("linger.ms", "2")
             .set("message.max.bytes", self.max_message_bytes.to_string())
-            // The bound is the semaphore in `Producer`; these are only never in its way.
+            // The semaphore in `Producer` is the bound; these limits are set so that they never
+            // apply.
             .set(
                 "queue.buffering.max.kbytes",
                 (2 * IN_FLIGHT_BYTES / 1024).to_string(),
@@ -136,18 +138,18 @@ impl Settings {
         config
     }
 
-    /// A producer after whose failure nothing more arrives.
+    /// Configuration of a producer that appends no later record after one has failed.
     pub(crate) fn gapless_producer(&self, client_id: &str) -> ClientConfig {
         let mut config = self.producer(client_id);
         config
             .set("enable.gapless.guarantee", "true")
-            // What expires in the queue is the one gap that the guarantee leaves open.
+            // Expiry in the queue is the one gap that this guarantee leaves open.
             .set("message.timeout.ms", "0");
         config
     }
 
     pub(crate) fn consumer(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
-        // Prefetched for each partition beside our own buffer.
+        // Bytes prefetched by librdkafka for each partition, besides the consumer's own buffer.
         let queued = (max_bytes / 8).clamp(64 << 10, 4 << 20);
         let fetch = self.max_message_bytes.min(queued).max(64 << 10);
         let mut config = self.shared(client_id);
@@ -155,20 +157,20 @@ impl Settings {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            // A lost position is an error that names it, never a silent jump.
+            // An invalid position is an error that names it, never a silent jump.
             .set("auto.offset.reset", "error")
             .set("isolation.level", "read_committed")
-            // Where a partition ends is told by the reader's position: its last offset may hold no
-            // record.
+            // End-of-partition events report the reader's position, because a partition's last
+            // offset may hold no record.
             .set("enable.partition.eof", "true")
-            // For the gauge of lag, and for what is found out by it: partitions that were added,
-            // transactions that stay open.
+            // Statistics feed the lag gauge and reveal added partitions and transactions that stay
+            // open.
             .set("statistics.interval.ms", "2000")
-            // By default a partition that is added is heard of after five minutes.
+            // By default an added partition is discovered after five minutes.
             .set("topic.metadata.refresh.interval.ms", "5000")
             .set("check.crcs", "true")
             .set("message.max.bytes", self.max_message_bytes.to_string())
-            // Not a bound: one batch over it is sent all the same.
+            // Not a hard limit: the broker sends one larger batch all the same.
             .set("fetch.message.max.bytes", fetch.to_string())
             .set("fetch.max.bytes", self.fetch_max_bytes.to_string())
             .set(
@@ -176,21 +178,23 @@ impl Settings {
                 (self.fetch_max_bytes + (1 << 20)).to_string(),
             )
             .set("queued.max.messages.kbytes", (queued / 1024).to_string())
-            // The bound is bytes; the default of 100000 records is 5 GB of rollouts.
+            // The limit in bytes applies; the default of 100000 records would be 5 GB of rollouts.
             .set("queued.min.messages", "1000")
-            // The default of 1 s is a bubble whenever the byte bound was reached.
+            // The default of 1 s stalls fetching whenever the byte limit was reached.
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100")
-            // A broker answers as soon as there is data; the mock broker only after the wait.
+            // A real broker answers as soon as there is data; the mock broker answers only after
+            // this wait.
             .set("fetch.wait.max.ms", if self.embedded { "5" } else { "200" });
         self.apply_overrides(&mut config);
         config
     }
 
-    /// A consumer of a group, whose partitions the broker assigns.
+    /// Configuration of a consumer group member, to which the brokers assign partitions.
     pub(crate) fn member(&self, client_id: &str, group: &str, max_bytes: usize) -> ClientConfig {
         let mut config = self.consumer(client_id, group, max_bytes);
-        // KIP-848 knows neither; it has its own on the broker.
+        // KIP-848 (`group.protocol=consumer`) has neither setting; their counterparts are on the
+        // broker.
         if config.get("group.protocol") != Some("consumer") {
             let strategy = "partition.assignment.strategy";
             if config.get(strategy).is_none() {
@@ -209,7 +213,7 @@ impl Settings {
             .set("bootstrap.servers", &self.bootstrap)
             .set("client.id", client_id)
             .set("allow.auto.create.topics", "false")
-            // A restarted broker is found again within a second, not ten.
+            // Reconnects to a restarted broker within a second instead of ten.
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "10000")
             .set("log.connection.close", "false");
@@ -287,7 +291,8 @@ mod tests {
         assert!(matches!(with("acks", "1"), Err(Error::FixedSetting { .. })));
     }
 
-    /// Every setting that librdkafka itself calls sensitive, by its CONFIGURATION.md.
+    /// Every setting that librdkafka's CONFIGURATION.md marks as sensitive is recognised as a
+    /// secret.
     #[test]
     fn secrets_are_known_and_never_shown() {
         for secret in [
@@ -347,7 +352,8 @@ mod tests {
         assert_eq!(consumer.get("session.timeout.ms"), None);
     }
 
-    /// librdkafka refuses settings that contradict each other; find out here.
+    /// A client can be made with every buffer size; librdkafka refuses settings that contradict
+    /// each other.
     #[test]
     fn every_size_of_buffer_makes_a_client() {
         let settings = Settings::new("127.0.0.1:9", &BTreeMap::new(), false).unwrap();

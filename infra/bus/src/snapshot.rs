@@ -1,5 +1,5 @@
-//! What a topic holds at one moment, to its end. The end is where the reader's position comes to, and
-//! not a record: the last offsets of a partition may hold none.
+//! Reading of a topic up to its end at one moment. The end is reached when the reader's position
+//! reaches it, not at a last record: the last offsets of a partition may hold no record.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,21 @@ use vintage_control::{Offset, Partition};
 
 use crate::{Bus, Consumer, ConsumerLimits, Error, Event, Record, Result, ask::FAILOVER};
 
-/// Reads partitions of a topic to where they ended when it was made, and ends by itself.
+/// Reader of a topic's partitions that stops at the ends they had when it was created.
 pub struct Snapshot {
-    /// Partition, first offset held and first offset that could not be read.
+    /// Low and high watermark of every partition: first offset held, and first offset that could
+    /// not be read.
     marks: Vec<(Partition, Offset, Offset)>,
-    /// Next offset and end of every partition that is not read to its end.
+    /// Next offset and end of every partition that is not yet read to its end.
     open: BTreeMap<Partition, (Offset, Offset)>,
-    /// There while anything is open.
+    /// Consumer; `None` once no partition is open.
     consumer: Option<Consumer>,
 }
 
 impl Bus {
-    /// Reads what stands in a topic now: of every partition for which `from`, asked with its first
-    /// offset held and its end, gives an offset to begin at.
+    /// Creates a reader of the records that a topic holds now. `from` is called with each
+    /// partition, its first offset held and its end, and returns the offset to start at, or `None`
+    /// to skip the partition.
     ///
     /// # Errors
     /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if no broker answers.
@@ -41,7 +43,8 @@ impl Bus {
         let consumer = if start.is_empty() {
             None
         } else {
-            // Made after the ends were asked for: an end that it meets is none before them.
+            // The consumer is created after the ends were requested, so an end that it reports is
+            // not before them.
             Some(self.consumer(client_id, topic, start, ConsumerLimits::default())?)
         };
         Ok(Snapshot {
@@ -51,16 +54,17 @@ impl Bus {
         })
     }
 
-    /// The offset after the last record that can be read, for every partition, ascending; its first
-    /// offset held if there is none. What stands between this and a partition's end is no record:
-    /// waiting for one to come from there would be for ever.
+    /// Returns the offset after the last readable record of every partition, ascending; the first
+    /// offset held if the partition has none. Offsets from there to the partition's end hold no
+    /// record (transaction markers, aborted or compacted records), so a reader must not wait for
+    /// them.
     ///
     /// # Errors
     /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if no broker answers.
     pub async fn record_ends(&self, topic: &str) -> Result<Vec<(Partition, Offset)>> {
         let marks = self.watermarks(topic).await?;
         if self.is_embedded() {
-            // Its log has no holes.
+            // The embedded broker's log has no holes.
             let ends = marks
                 .into_iter()
                 .map(|(partition, _, high)| (partition, high));
@@ -69,7 +73,7 @@ impl Bus {
         let filled = marks.iter().filter(|(_, low, high)| low < high);
         let mut sought: BTreeMap<_, _> = filled.map(|&(p, low, high)| (p, (low, high))).collect();
         let mut found = BTreeMap::new();
-        // From the last offset back in growing steps.
+        // Searches backwards from the last offset in growing steps.
         let mut back = 1;
         while !sought.is_empty() {
             let begin = |low: Offset, high: Offset| Offset((high.0 - back).max(low.0));
@@ -98,15 +102,16 @@ impl Bus {
 }
 
 impl Snapshot {
-    /// Partition, first offset held and end, as they were when this was made; of all partitions.
+    /// Partition, first offset held and end of every partition of the topic, as of the snapshot's
+    /// creation.
     pub fn marks(&self) -> &[(Partition, Offset, Offset)] {
         &self.marks
     }
 
-    /// The next record; `None` once every partition was read to its end. Safe to cancel.
+    /// Returns the next record; `None` once every partition was read to its end. Cancel-safe.
     ///
     /// # Errors
-    /// What ends a consumer.
+    /// The error that ended the consumer.
     pub async fn next(&mut self) -> Result<Option<Record>> {
         while let Some(consumer) = self.consumer.as_mut().filter(|_| !self.open.is_empty()) {
             let Some(event) = consumer.next().await? else {
@@ -115,7 +120,7 @@ impl Snapshot {
             match event {
                 Event::Record(record) => {
                     let Some((next, end)) = self.open.get_mut(&record.partition) else {
-                        continue; // it came after this began
+                        continue; // written after the snapshot began
                     };
                     let (stood, end) = (record.offset < *end, *end);
                     *next = record.offset.next().min(end);
@@ -136,7 +141,8 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// [`Snapshot::next`], but an error if nothing comes for a while: the broker is gone.
+    /// Returns the next record as [`Snapshot::next`] does, or an error if nothing arrives within
+    /// `patience`.
     async fn next_within(&mut self, patience: std::time::Duration) -> Result<Option<Record>> {
         match tokio::time::timeout(patience, self.next()).await {
             Ok(next) => next,
@@ -149,7 +155,7 @@ impl Snapshot {
         }
     }
 
-    /// The first offset that did not come, of every partition that is not read to its end.
+    /// Returns the next offset of every partition that is not read to its end.
     pub fn unread(&self) -> BTreeMap<Partition, Offset> {
         let open = self.open.iter();
         open.map(|(partition, (next, _))| (*partition, *next))

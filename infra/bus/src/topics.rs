@@ -5,20 +5,20 @@ use vintage_control::Topics;
 
 use crate::{Error, Result};
 
-/// A topic as it should be.
+/// Specification of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// Its name.
+    /// Name of the topic.
     pub name: String,
     /// Number of partitions.
     pub partitions: i32,
-    /// Copies of each partition.
+    /// Replication factor.
     pub replication: i32,
-    /// Broker-side settings, by Kafka's names.
+    /// Topic settings of the broker, by Kafka's names.
     pub config: BTreeMap<String, String>,
 }
 
-/// The table of topics and sizes, `infra/kafka/topics.toml`.
+/// Table of topics and sizes, read from `infra/kafka/topics.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicTable {
@@ -55,16 +55,16 @@ struct Kind {
 }
 
 impl TopicTable {
-    /// The table this program was built with.
+    /// Returns the table compiled into this program.
     ///
     /// # Panics
-    /// Not in a build whose tests pass: the table is part of the program and a test reads it.
+    /// Not in a build whose tests pass: a test parses the compiled table.
     pub fn builtin() -> Self {
         Self::parse(include_str!("../../kafka/topics.toml"))
             .expect("topics.toml of the build is checked by a test")
     }
 
-    /// Reads a table and checks that its sizes agree with one another.
+    /// Parses a table and checks that its sizes agree with one another.
     pub fn parse(text: &str) -> Result<Self> {
         let refuse = |detail: String| Error::TopicTable { detail };
         let table: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
@@ -92,8 +92,9 @@ impl TopicTable {
         Ok(table)
     }
 
-    /// The four topics of a run, rollouts first. `partitions` is for rollouts; the companions
-    /// have one each.
+    /// Returns the specifications of a run's four topics, rollouts first. `partitions` applies to
+    /// topics for which the table gives no number, which is rollouts; the others have one partition
+    /// each.
     pub fn specs(&self, topics: &Topics, partitions: i32, replication: i32) -> Vec<TopicSpec> {
         let kinds = &self.topics;
         [
@@ -110,7 +111,7 @@ impl TopicTable {
                 self.max_message_bytes().to_string(),
             );
             if replication >= 3 {
-                // With acks=all: a record survives the loss of any one node.
+                // With `acks=all`, a record survives the loss of any one node.
                 config.insert("min.insync.replicas".into(), "2".into());
             }
             let partitions = kind.partitions.unwrap_or(partitions);
@@ -124,22 +125,23 @@ impl TopicTable {
         .collect()
     }
 
-    /// Largest record batch a topic takes, bytes as sent.
+    /// Largest record batch that a topic accepts, in bytes as sent.
     pub fn max_message_bytes(&self) -> usize {
         self.sizes.max_message_bytes
     }
 
-    /// A group whose payload is over this many bytes is split by rows.
+    /// Payload size in bytes above which a group is split by rows.
     pub fn part_limit_bytes(&self) -> usize {
         self.sizes.part_limit_bytes
     }
 
-    /// A row whose payload is over this many bytes is refused at the producer.
+    /// Payload size in bytes above which the producer refuses a row.
     pub fn row_limit_bytes(&self) -> usize {
         self.sizes.max_message_bytes - self.sizes.headroom_bytes
     }
 
-    /// Most bytes a consumer asks for in one fetch: several of the largest batches.
+    /// Most bytes that a consumer requests in one fetch: eight of the largest batches, at most 256
+    /// MiB and at least one batch.
     pub(crate) fn fetch_max_bytes(&self) -> usize {
         (8 * self.sizes.max_message_bytes)
             .min(256 << 20)

@@ -1,26 +1,27 @@
-//! What the embedded broker may hold: it drops the oldest record batches of a partition, in
-//! silence, once the partition is over 5 MiB as sent. So no more may be written than that
-//! beyond what the slowest of all readers has taken.
+//! Flow-control accounting of the embedded broker, which silently drops the oldest record batches
+//! of a partition once it exceeds 5 MiB as sent. It limits how many bytes may be written beyond
+//! those taken by the slowest reader.
 //!
-//! No IO and no waiting in here: see [`crate::gate`] for the waiting.
+//! No IO and no waiting happens here: `gate.rs` does the waiting.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Bytes a partition may hold that some reader has not taken.
+/// Most bytes in a partition, counted before compression, that some reader has not taken.
 ///
 /// The broker keeps 5 MiB and drops whole batches. A batch of several records is at most
-/// librdkafka's `batch.size` of 1 MB, and its first records may be read already, so 1 MB more
-/// than the unread bytes must fit: 4 MB + 1 MB < 5 MiB. Bytes are counted before compression.
+/// librdkafka's `batch.size` of 1 MB, and its first records may be read already, so 1 MB more than
+/// the unread bytes must fit: 4 MB + 1 MB < 5 MiB.
 pub(crate) const LIMIT: usize = 4_000_000;
 
-/// Bytes the broker keeps, to stop counting records that nobody reads.
+/// Bytes that the broker keeps of a partition. Records older than that are no longer counted if
+/// nobody reads them.
 const KEPT: usize = 5 << 20;
 
-/// Registered reader of a topic.
+/// Id of a registered reader of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ReaderId(u64);
 
-/// The windows of all partitions of all topics.
+/// Flow-control state of all partitions of all topics.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     topics: HashMap<String, Topic>,
@@ -29,22 +30,22 @@ pub(crate) struct Window {
 
 #[derive(Debug, Default)]
 struct Topic {
-    /// Readers that must have registered before anything is written.
+    /// Number of readers that must have registered before anything may be written.
     expected: usize,
-    /// Readers that ever did.
+    /// Number of readers that have registered so far, including those that left.
     registered: usize,
-    /// Next offset each reader takes, by partition.
+    /// Next offset that each reader takes, by partition.
     readers: HashMap<ReaderId, HashMap<i32, i64>>,
     partitions: HashMap<i32, Log>,
 }
 
 #[derive(Debug, Default)]
 struct Log {
-    /// Bytes promised and not acknowledged.
+    /// Bytes reserved and not yet acknowledged.
     in_flight: usize,
-    /// Size of every acknowledged record that some reader has not taken.
+    /// Size in bytes of every acknowledged record that some reader has not taken, by offset.
     unread: BTreeMap<i64, usize>,
-    /// Sum of `unread`.
+    /// Sum of the sizes in `unread`, in bytes.
     unread_bytes: usize,
 }
 
@@ -95,12 +96,12 @@ impl Topic {
 }
 
 impl Window {
-    /// Holds back everything written to `topic` until `readers` have registered.
+    /// Refuses reservations for `topic` until `readers` readers have registered.
     pub(crate) fn expect(&mut self, topic: &str, readers: usize) {
         self.topic(topic).expected = readers;
     }
 
-    /// A reader that takes the given partitions from the given offsets on.
+    /// Registers a reader that takes the given partitions from the given offsets on.
     pub(crate) fn register(
         &mut self,
         topic: &str,
@@ -115,14 +116,14 @@ impl Window {
         id
     }
 
-    /// The reader takes no more.
+    /// Removes a reader; what it has not taken no longer counts.
     pub(crate) fn deregister(&mut self, topic: &str, reader: ReaderId) {
         let topic = self.topic(topic);
         topic.readers.remove(&reader);
         topic.prune_all();
     }
 
-    /// The reader got a partition and takes `next` first.
+    /// Records that a reader was assigned a partition, of which it takes offset `next` first.
     pub(crate) fn given(&mut self, topic: &str, reader: ReaderId, partition: i32, next: i64) {
         let topic = self.topic(topic);
         if let Some(positions) = topic.readers.get_mut(&reader) {
@@ -131,8 +132,8 @@ impl Window {
         }
     }
 
-    /// The reader takes `next` next: everything before is its own. Of no effect on a partition
-    /// it has lost.
+    /// Records that a reader has taken everything before offset `next`. Has no effect on a
+    /// partition that it has lost.
     pub(crate) fn taken(&mut self, topic: &str, reader: ReaderId, partition: i32, next: i64) {
         let topic = self.topic(topic);
         let positions = topic.readers.get_mut(&reader);
@@ -142,7 +143,7 @@ impl Window {
         }
     }
 
-    /// The reader no longer takes a partition.
+    /// Records that a reader has lost a partition.
     pub(crate) fn left(&mut self, topic: &str, reader: ReaderId, partition: i32) {
         let topic = self.topic(topic);
         if let Some(positions) = topic.readers.get_mut(&reader) {
@@ -151,8 +152,8 @@ impl Window {
         }
     }
 
-    /// Promises room for a record, if there is any. A record over the whole limit is let in
-    /// alone: the broker always keeps the newest batch.
+    /// Reserves `bytes` for a record if they fit. A record over the whole limit is admitted if
+    /// nothing else is outstanding: the broker always keeps the newest batch.
     pub(crate) fn try_reserve(&mut self, topic: &str, partition: i32, bytes: usize) -> bool {
         let topic = self.topic(topic);
         if topic.registered < topic.expected {
@@ -168,7 +169,7 @@ impl Window {
         room
     }
 
-    /// A promised record is in the log.
+    /// Converts a reservation into an unread record at `offset`.
     pub(crate) fn acknowledged(&mut self, topic: &str, partition: i32, offset: i64, bytes: usize) {
         let topic = self.topic(topic);
         let log = topic.partitions.entry(partition).or_default();
@@ -179,7 +180,7 @@ impl Window {
         topic.prune(partition);
     }
 
-    /// A promised record will not be in the log.
+    /// Releases the reservation of a record that was not appended.
     pub(crate) fn abandoned(&mut self, topic: &str, partition: i32, bytes: usize) {
         self.topic(topic)
             .partitions

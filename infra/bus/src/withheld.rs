@@ -1,5 +1,5 @@
-//! Records that are written and cannot be read yet: a transaction is open before them. Who reads what
-//! is committed ends there, and waits there without a sign of it.
+//! Records that are written but cannot be read yet because of an open transaction. A consumer with
+//! `read_committed` isolation stops there and gives no sign of waiting.
 
 use std::{
     collections::HashMap,
@@ -15,17 +15,17 @@ use vintage_control::{Offset, Partition};
 
 use crate::{Bus, Error, Result, error::detail_of};
 
-/// A transaction that is open for longer is spoken of. Most last less than a second.
+/// Time after which an open transaction is first reported. Most last less than a second.
 const USUAL: Duration = Duration::from_secs(15);
 
-/// The offsets of a partition that an open transaction keeps from being read.
+/// Range of offsets of a partition that an open transaction keeps from being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Withheld {
-    /// Which partition.
+    /// Partition of the topic.
     pub partition: Partition,
-    /// The first of them.
+    /// First offset that cannot be read.
     pub from: Offset,
-    /// The first offset not written.
+    /// First offset not yet written.
     pub to: Offset,
 }
 
@@ -47,14 +47,14 @@ impl fmt::Display for Withheld {
 }
 
 impl Bus {
-    /// What open transactions withhold from readers of a topic, by partition. A moment's answer: a
-    /// transaction may end while it is given.
+    /// Returns the offsets that open transactions withhold from readers of a topic, for each
+    /// partition that has any. The answer holds for a moment only: a transaction may end meanwhile.
     ///
     /// # Errors
     /// [`Error::NoSuchTopic`]; [`Error::Unreachable`] if no broker answers.
     pub async fn withheld(&self, topic: &str) -> Result<Vec<Withheld>> {
         if self.is_embedded() {
-            return Ok(Vec::new()); // it has no transactions
+            return Ok(Vec::new()); // the embedded broker has no transactions
         }
         let readable = self.watermarks(topic).await?;
         let mut config = self.settings().probe();
@@ -85,7 +85,7 @@ impl Bus {
     }
 }
 
-/// What a reader has to say of partitions that it cannot read on in.
+/// Tracker of the partitions whose reading is blocked by an open transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Stuck(HashMap<Partition, Wait>);
 
@@ -93,13 +93,14 @@ pub(crate) struct Stuck(HashMap<Partition, Wait>);
 struct Wait {
     at: Offset,
     since: Instant,
-    /// How long it is to last until the next word of it.
+    /// Duration of the wait at which the next warning is due; doubled after each warning.
     patience: Duration,
 }
 
 impl Stuck {
-    /// Hears how a partition stands; gives a line if it is time for one. `behind`: everything before
-    /// the first open transaction was read.
+    /// Updates the state of a partition, given its last stable offset and its high watermark, and
+    /// returns a warning if one is due. `behind` is true if everything before the first open
+    /// transaction was read.
     pub(crate) fn look(
         &mut self,
         (partition, stable, high): (Partition, Offset, Offset),

@@ -1,4 +1,5 @@
-//! The embedded broker: the suite that every broker must pass, and the safety around it.
+//! Tests of the embedded broker: the conformance suite of every broker, and its protection against
+//! trimmed records.
 
 #[path = "suite/ports.rs"]
 mod ports;
@@ -26,7 +27,8 @@ use suite::{
 };
 
 async fn embedded() -> Embedded {
-    // Joining a group takes the mock broker 3 s by the classic protocol, 0.1 s by this one.
+    // Joining a group of the mock broker takes 3 s with the classic protocol and 0.1 s with this
+    // one.
     let quick = BTreeMap::from([("group.protocol".into(), "consumer".into())]);
     Embedded::start_with(&[], &quick).await.unwrap()
 }
@@ -52,8 +54,8 @@ async fn nobody_outside_this_machine_reaches_it() {
     );
 }
 
-/// 30 MB through two partitions of a broker that keeps 5 MiB of each, with one quick and one
-/// slow reader, published with nothing awaited in between.
+/// A burst of 30 MB passes through two partitions of a broker that keeps 5 MiB of each. One reader
+/// is quick, one is slow, and nothing is awaited between publishes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_30_mb_loses_nothing() {
     const RECORDS: u64 = 300;
@@ -95,7 +97,7 @@ async fn a_burst_of_30_mb_loses_nothing() {
     within(60, join3(writing, quick, slow)).await;
 }
 
-/// What the window is for: a writer outside of it is found out, with the place named.
+/// A writer that bypasses the flow control causes an error that names the partition.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trimmed_records_are_an_error() {
     let broker = embedded().await;
@@ -130,7 +132,8 @@ async fn trimmed_records_are_an_error() {
     assert!(next < Offset(120), "some were trimmed");
 }
 
-/// Writes past the window, as a client that knows the address alone does: 100 kB each.
+/// Writes records of 100 kB each without flow control, as a client does that only knows the
+/// address.
 async fn flood(bus: &Bus, topic: &str, records: u64) {
     let raw: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", bus.bootstrap())
@@ -145,7 +148,7 @@ async fn flood(bus: &Bus, topic: &str, records: u64) {
     }
 }
 
-/// A reader that starts at an offset that is no longer held gets no silent jump.
+/// A reader whose start offset is no longer held gets an error, never a silent jump.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_reader_is_told() {
     let broker = embedded().await;
@@ -164,7 +167,7 @@ async fn a_late_reader_is_told() {
     assert_eq!((offset, high), (Offset(0), Offset(80)));
     assert!(low > Offset(0));
     assert!(error.to_string().contains("retention"), "{error}");
-    // From the first that is held it goes on.
+    // Reading from the first offset held works.
     let start = vec![(Partition(0), low)];
     let mut consumer = bus
         .consumer("r", &topic, start, ConsumerLimits::default())
@@ -191,7 +194,7 @@ async fn nothing_is_written_before_the_expected_readers_are_there() {
     drop((first, second));
 }
 
-/// Companions of the rollouts that nobody reads must not stop their writer.
+/// A topic that nobody reads (policies, steps, rejects) never blocks its writer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_nobody_reads_takes_everything() {
     let broker = embedded().await;
@@ -213,7 +216,7 @@ async fn a_topic_nobody_reads_takes_everything() {
     within(30, last).await;
 }
 
-/// Clients are destroyed on threads of their own: nobody waits for them.
+/// Dropping clients does not block, because they are destroyed on threads of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dropping_clients_does_not_block() {
     let broker = embedded().await;
@@ -238,10 +241,10 @@ async fn dropping_clients_does_not_block() {
     assert!(took < Duration::from_millis(200), "took {took:?}");
 }
 
-/// An address where nobody listens: one clear error, within the time given.
+/// An address on which nothing listens gives one clear error within the time limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_broker_is_one_error() {
-    // Bound and never accepted from, so that no other process answers there.
+    // A port that was just bound and released, so that nothing is likely to listen on it.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = nobody.local_addr().unwrap().to_string();
     drop(nobody);

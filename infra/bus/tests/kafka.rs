@@ -1,5 +1,5 @@
-//! A real Apache Kafka, started here: the suite that every broker must pass, and what clients see
-//! of a broker that is killed or frozen. Needs Java 17 and Maven.
+//! Tests of a real Apache Kafka that is started here: the conformance suite of every broker, and
+//! what needs a broker that can be killed and restarted. Needs Java 17 and Maven.
 
 mod suite;
 
@@ -49,7 +49,7 @@ async fn a_local_kafka_conforms_and_survives() {
     kafka.down().await.unwrap();
 }
 
-/// Retention has passed the reader: one error that says so, with the bounds.
+/// A reader whose offset was deleted by retention gets one error that says so, with the bounds.
 async fn expired_records_are_named(bus: &Bus) {
     let topic = topic(bus, "expired", 1).await;
     let producer = bus.producer("writer").unwrap();
@@ -82,7 +82,7 @@ async fn expired_records_are_named(bus: &Bus) {
     assert!(error.to_string().contains("retention"), "{error}");
 }
 
-/// A producer of one transaction after the other.
+/// Creates a producer for consecutive transactions.
 fn transactional(bus: &Bus) -> FutureProducer {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", bus.bootstrap())
@@ -93,7 +93,7 @@ fn transactional(bus: &Bus) -> FutureProducer {
     producer
 }
 
-/// Begins a transaction with one record, which the brokers have when this returns.
+/// Begins a transaction with one record, which the brokers hold when this returns.
 fn begin(producer: &FutureProducer, topic: &str) {
     producer.begin_transaction().unwrap();
     let record = FutureRecord::<[u8], [u8]>::to(topic)
@@ -106,7 +106,8 @@ fn begin(producer: &FutureProducer, topic: &str) {
     tokio::task::block_in_place(|| producer.flush(Duration::from_secs(30))).unwrap();
 }
 
-/// The last offsets of a partition hold markers, aborted records, or what cannot be read yet.
+/// Transaction markers, aborted records and withheld records at a partition's end are not reported
+/// as records.
 async fn what_transactions_leave_is_no_record(bus: &Bus) {
     let topic = topic(bus, "transactions", 1).await;
     let minute = Duration::from_secs(60);
@@ -180,7 +181,7 @@ async fn a_crash_loses_nothing(kafka: &mut LocalKafka, bus: &Bus) {
     }
     next_record(&mut consumer).await;
     kafka.kill_node(1).await.unwrap();
-    // Published while the broker is gone: waits until it is back.
+    // A record published while the broker is down waits until it is back.
     let (sent, started) = join(publish(50), kafka.start_node(1)).await;
     started.unwrap();
     assert_eq!(sent.unwrap().offset, Offset(50));

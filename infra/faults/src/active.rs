@@ -1,4 +1,4 @@
-//! What happens at a point when the feature is on.
+//! Implementation of the faults with the feature `on`.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{MISTAKES, POINTS};
 enum Action {
     Kill,
     Stop,
-    /// A raw error number of this system.
+    /// Failure with this OS error number.
     Fail(i32),
     Seeded,
 }
@@ -60,7 +60,8 @@ fn parse(text: &str) -> Result<Orders, String> {
         let known = match action {
             Action::Kill | Action::Stop => POINTS.iter().any(|point| point.name == name),
             Action::Seeded => MISTAKES.iter().any(|(mistake, _)| *mistake == name),
-            // Named where they are asked for: a store has few.
+            // Names of failures are not registered; they are given where [`crate::failure`] is
+            // called.
             Action::Fail(_) => true,
         };
         if !known {
@@ -137,7 +138,8 @@ fn signal(signal: rustix::process::Signal) {
     let me = rustix::process::getpid();
     rustix::process::kill_process(me, signal).expect("a process may signal itself");
     if signal == rustix::process::Signal::KILL {
-        // Dies before the next instruction of user code on any thread; this one waits for it.
+        // The process dies before any thread executes another instruction of user code; this thread
+        // waits for that.
         loop {
             std::thread::park();
         }

@@ -1,18 +1,26 @@
-//! Points at which a test may kill, freeze or starve this process, and mistakes it may seed.
+//! Fault injection: points at which a test may kill or freeze this process or make an operation
+//! fail, and bugs ("mistakes") that it may switch on.
 //!
-//! Roles call [`point`] between two steps whose order matters. Built without the feature `on`, as
-//! every released program is, the functions here are empty. Built with it, the environment says
-//! what happens where:
+//! Roles call [`point`] between two steps whose order matters. Without the feature `on`, as in
+//! every released program, the functions here do nothing. With it, the environment selects the
+//! faults:
 //!
 //! ```text
-//! VINTAGE_FAULTS=learner.planned=kill@3,store.stage=enospc@1..4,mistake.overwrite
+//! VINTAGE_FAULTS=learner.planned=kill@3,store.create=enospc@1..4,mistake.overwrite
 //! VINTAGE_FAULTS_LOG=/tmp/faults.jsonl
 //! ```
 //!
-//! `NAME=ACTION[@HITS]`: `kill` and `stop` send SIGKILL and SIGSTOP to this process, `enospc`, `eio`
-//! and `erofs` make [`failure`] give that error. `HITS` is the number of the hit, counted from 1 in
-//! this process, or a range `FIRST..LAST` or `FIRST..`; 1 if left out. Each that strikes adds a line
-//! to the log: `{"point":…,"hit":…,"in_hand":…,"pid":…}`, on the disk before the signal is sent.
+//! Each entry is `NAME=ACTION[@HITS]`, or the bare name of a mistake:
+//!
+//! * `kill` and `stop` send SIGKILL and SIGSTOP to this process at a [`point`].
+//! * `enospc`, `eio` and `erofs` make [`failure`] return that error.
+//! * A bare name makes [`mistake`] return true at every hit.
+//!
+//! `HITS` is the number of the hit, counted from 1 in this process, or a range `FIRST..LAST` or
+//! `FIRST..`; the default is 1. Each fault that strikes, except a mistake, adds a line to the log,
+//! `{"point":…,"hit":…,"in_hand":…,"pid":…}`, which is on the disk before the signal is sent.
+//!
+//! [`POINTS`] and [`MISTAKES`] list the names.
 
 #[cfg(feature = "on")]
 mod active;
@@ -22,8 +30,9 @@ pub use registry::{MISTAKES, POINTS, Point};
 
 use std::io;
 
-/// A step boundary. `in_hand` is how many records, groups or bytes are taken and not yet durable
-/// here: a kill with nothing in hand proves little.
+/// Marks a step boundary at which a test may kill or freeze the process. `in_hand` is the number of
+/// records, groups or bytes that are taken and not yet durable here: a kill with nothing in hand
+/// proves little.
 #[inline]
 pub fn point(name: &'static str, in_hand: u64) {
     #[cfg(feature = "on")]
@@ -32,7 +41,7 @@ pub fn point(name: &'static str, in_hand: u64) {
     let _ = (name, in_hand);
 }
 
-/// The error a test wants instead of what comes next.
+/// Returns the error with which a test wants the next operation to fail; `None` otherwise.
 #[inline]
 pub fn failure(name: &'static str) -> Option<io::Error> {
     #[cfg(feature = "on")]

@@ -1,9 +1,9 @@
-/// A point and the step it stands after.
+/// Point at which a test may kill or freeze the process, named after the step before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
-    /// As in `VINTAGE_FAULTS`; its first word is the role.
+    /// Name in `VINTAGE_FAULTS`; its first word is the role, or `store`.
     pub name: &'static str,
-    /// What has just been done, and what has not.
+    /// Description of what has just been done and what has not.
     pub after: &'static str,
 }
 
@@ -11,7 +11,7 @@ const fn after(name: &'static str, after: &'static str) -> Point {
     Point { name, after }
 }
 
-/// Every point. A test that wants all of them walks this list.
+/// Every point, so that a test can iterate over all of them.
 pub const POINTS: &[Point] = &[
     after(
         "archive.gathered",
@@ -91,7 +91,7 @@ pub const POINTS: &[Point] = &[
     after("rollout.journaled", "the journal says so"),
 ];
 
-/// Mistakes that may be seeded, each with what ought to notice it.
+/// Bugs that a test may switch on: name, and description of the wrong behaviour.
 pub const MISTAKES: &[(&str, &str)] = &[
     (
         "mistake.overwrite",

@@ -1,8 +1,9 @@
-//! What a server's answer means, read where it arrives.
+//! Interpretation of an S3 server's refusals, made where the response arrives.
 //!
-//! The library knows a handful of statuses and takes every other refusal for a server that is away:
-//! it asks eight times more, and says in the end that the store could not be reached. A store that
-//! does not know a condition, has no room or does not have the bucket answers the same for ever.
+//! The `object_store` library knows a handful of statuses and treats every other refusal as a
+//! server that is down: it retries eight times and finally reports that the store could not be
+//! reached. A store that does not support a condition, is full or does not have the bucket would
+//! answer the same for ever.
 
 use std::error::Error as StdError;
 
@@ -14,20 +15,20 @@ use object_store::{
     },
 };
 
-/// What a refusal is about.
+/// Cause of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The condition of a create is not known here.
+    /// Unsupported condition: the server does not implement the conditional put of a create.
     Condition,
-    /// No room, or over a quota.
+    /// Full disk or exceeded quota.
     Room,
-    /// Credentials that do not hold, or no longer.
+    /// Invalid or expired credentials.
     Access,
-    /// The request as it is: its bucket, region, size…
+    /// Wrong request: its bucket, region, size and so on.
     Request,
 }
 
-/// An answer that would be the same if the request were sent again.
+/// Final refusal: the server would answer the same if the request were sent again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store answers {status}{}", said(.code, .message))]
 pub(crate) struct Answer {
@@ -37,16 +38,16 @@ pub(crate) struct Answer {
     message: String,
 }
 
-/// Codes of S3, MinIO and Ceph for a disk or a quota that is full.
+/// Error codes of S3, MinIO and Ceph for a full disk or an exceeded quota.
 const ROOM: [&str; 4] = [
     "QuotaExceeded",
     "XMinioStorageFull",
     "XMinioAdminBucketQuotaExceeded",
     "InsufficientStorage",
 ];
-/// Codes that come with status 400 and are about who asks.
+/// Error codes with status 400 that concern the credentials.
 const ACCESS: [&str; 3] = ["ExpiredToken", "InvalidToken", "TokenRefreshRequired"];
-/// Codes that come with status 400 and may be gone at the next try.
+/// Error codes with status 400 that may pass on the next attempt.
 const PASSING: [&str; 4] = [
     "RequestTimeout",
     "IncompleteBody",
@@ -55,8 +56,8 @@ const PASSING: [&str; 4] = [
 ];
 
 impl Answer {
-    /// The answer, if it is final and the library would not tell what it means. `conditional`: to
-    /// a create.
+    /// Interprets a response; `None` if it may change or if the library recognises it.
+    /// `conditional` is true for the response to a create.
     pub(crate) fn read(status: u16, conditional: bool, body: &str) -> Option<Self> {
         let code = element(body, "Code");
         let refusal = match status {
@@ -66,8 +67,8 @@ impl Answer {
             400 if PASSING.contains(&code) => return None,
             405 | 501 if conditional => Refusal::Condition,
             404 if code == "NoSuchBucket" => Refusal::Request,
-            // What the library names itself, what it rightly tries again, and a range that an
-            // object does not have.
+            // Statuses that the library reports well, that it is right to retry, or that mean a
+            // range beyond the object.
             304 | 401 | 403 | 404 | 408 | 409 | 412 | 416 | 429 => return None,
             300..=499 | 501 | 505 => Refusal::Request,
             _ => return None,
@@ -80,7 +81,7 @@ impl Answer {
         })
     }
 
-    /// The answer behind an error, if there is one.
+    /// Returns the [`Answer`] in an error's source chain, if there is one.
     pub(crate) fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
@@ -93,7 +94,7 @@ impl Answer {
     }
 }
 
-/// The text of the first such element of an error's XML; empty if there is none.
+/// Returns the text of the first element `name` in an error's XML; empty if there is none.
 fn element<'a>(body: &'a str, name: &str) -> &'a str {
     let found = body.split_once(&format!("<{name}>"));
     let text = found.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
@@ -108,7 +109,7 @@ fn said(code: &str, message: &str) -> String {
     }
 }
 
-/// Connects as the library does, and reads the answers.
+/// HTTP connector of the library that also interprets refusals.
 #[derive(Debug, Default)]
 pub(crate) struct Connector(ReqwestConnector);
 
@@ -125,7 +126,7 @@ struct Reading(HttpClient);
 impl HttpService for Reading {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let conditional = request.headers().contains_key("if-none-match");
-        // Requests for credentials go this way too, and are none of a store's.
+        // Requests for credentials also pass here, but do not go to the store.
         let to_store = conditional || request.headers().contains_key("x-amz-content-sha256");
         let response = self.0.execute(request).await?;
         let status = response.status();
@@ -139,7 +140,7 @@ impl HttpService for Reading {
             conditional,
             &String::from_utf8_lossy(&body),
         ) {
-            // Of this kind the library tries none again.
+            // The library does not retry errors of this kind.
             Some(answer) => Err(HttpError::new(HttpErrorKind::Unknown, answer)),
             None => Ok(HttpResponse::from_parts(parts, body.into())),
         }

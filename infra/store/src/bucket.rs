@@ -1,9 +1,9 @@
-//! Create if absent in a bucket: a PUT under `If-None-Match: *`.
+//! Create-if-absent in a bucket: a PUT with `If-None-Match: *`.
 //!
-//! The answer to a PUT can be lost after the server has done it. Asked again, the server says that
-//! the object is there, and a writer that took this for a rival's would have lost a race against
-//! itself. Each create therefore carries a token of its own in the object's metadata, and "it is
-//! there" is believed only of an object with another one.
+//! The response to a PUT can be lost after the server has done it. A repeated request then reports
+//! that the object exists, and a writer that took it for a rival's would lose a race against
+//! itself. Each create therefore stores a token of its own in the object's metadata, and counts the
+//! object as existing only if it holds another token.
 
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use tokio::time::sleep;
 
 use crate::{Created, answer::Answer};
 
-/// Name of the token in an object's user metadata (`x-amz-meta-…`).
+/// Metadata key of the token (`x-amz-meta-…`).
 const TOKEN: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("vintage-create"));
-/// Tries after an answer that leaves open what happened, on top of the library's own tries.
+/// Attempts in total while it is unknown whether the object was created, on top of the library's
+/// own retries of each.
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -46,7 +47,7 @@ pub(crate) async fn create(
                 return Ok(Created::New);
             }
             Ok(Some(_)) => return Ok(Created::Exists),
-            // It was there and is gone: somebody deletes what this one creates.
+            // The object existed and is gone: another process deletes what this one creates.
             Ok(None) if is_there(&error) => return Ok(Created::Exists),
             Ok(None) | Err(_) if attempt < TRIES => sleep(FIRST_WAIT * (1 << attempt)).await,
             Ok(None) => return Err(error),
@@ -56,7 +57,8 @@ pub(crate) async fn create(
     unreachable!("tries are limited above")
 }
 
-/// The token of the object that is there; the inner `None` if it has none.
+/// Returns the token of an object: outer `None` if there is no object, inner `None` if it has no
+/// token.
 async fn owner(objects: &dyn ObjectStore, path: &Path) -> Result<Option<Option<String>>> {
     let head = GetOptions {
         head: true,
@@ -72,8 +74,9 @@ async fn owner(objects: &dyn ObjectStore, path: &Path) -> Result<Option<Option<S
     }
 }
 
-/// Whether the server said that the object is there. The library says the same of a 409, with
-/// which S3 answers while a rival's PUT is under way that may yet fail.
+/// Returns true if the server reported that the object exists. The library also maps a 409 to
+/// `AlreadyExists`, which S3 returns while a rival's PUT is in progress that may yet fail; that
+/// does not count.
 fn is_there(error: &Error) -> bool {
     let Error::AlreadyExists { source, .. } = error else {
         return false;
@@ -84,7 +87,7 @@ fn is_there(error: &Error) -> bool {
     )
 }
 
-/// Whether asking again gives the same answer and nothing was done.
+/// Returns true if another attempt would fail in the same way and nothing was written.
 fn is_final(error: &Error) -> bool {
     matches!(
         error,

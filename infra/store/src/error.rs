@@ -4,39 +4,39 @@ use vintage_control::{PolicyVersion, Sha256};
 
 use crate::answer::{Answer, Refusal};
 
-/// A result of this crate.
+/// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
 
-/// Who can do something about an error.
+/// Party that can do something about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A location or an order given by the person.
+    /// User, by a location or a command.
     User,
-    /// The disk, the network, or whoever changed an object.
+    /// Environment: the disk, the network, or whatever changed an object.
     External,
 }
 
-/// What ails a disk or a server while it lasts: nothing is wrong with what was asked.
+/// Condition of a disk or a server that may pass by itself: the request was correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Trouble {
-    /// No room, or over a quota.
+    /// Full disk or exceeded quota.
     NoRoom,
-    /// No permission, or wrong credentials.
+    /// Missing permission or wrong credentials.
     NoPermission,
-    /// A read-only file system.
+    /// Read-only file system.
     ReadOnly,
-    /// This process, or the machine, has no file handle left.
+    /// No file handle left in this process or on this machine.
     TooManyFiles,
-    /// The server does not answer, or not as it should.
+    /// No valid answer from the server.
     Network,
-    /// The disk failed to read or write.
+    /// Failed read or write of the disk.
     Io,
 }
 
 impl Trouble {
-    /// As a metric's label.
+    /// Returns the name used as a metric label, such as `no_room`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoRoom => "no_room",
@@ -49,176 +49,177 @@ impl Trouble {
     }
 }
 
-/// Why an object could not be written or read.
+/// Failure to open a store, or to write, read or verify an object.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The location is of a kind this build has no backend for, or cannot be a path.
+    /// Location for which there is no backend, or that is no valid path.
     #[error(
         "cannot open a store at {location:?}: {reason}; give a folder, a file:// URL or s3://bucket/prefix"
     )]
     Location {
-        /// As given.
+        /// Location as given.
         location: String,
-        /// Why not.
+        /// Reason for the refusal.
         reason: String,
     },
-    /// A file stands where a folder is needed.
+    /// File where a folder is needed.
     #[error(
         "cannot {action} {path}: a file stands where a folder is needed; choose another folder or \
          move the file away"
     )]
     NotADirectory {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object or folder.
         path: String,
     },
-    /// No room. Nothing of the object was left behind.
+    /// Full disk, exceeded quota or size limit. Nothing of the object was left behind.
     #[error(
         "cannot {action} {path}: no room on the disk, or over a quota or size limit; nothing \
          half-written was left, free some space and start again"
     )]
     DiskFull {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object.
         path: String,
-        /// As the system said it.
+        /// Error of the operating system or the server.
         source: Source,
     },
-    /// No permission, or a read-only file system.
+    /// Missing permission in a folder, or a read-only file system.
     #[error(
         "cannot {action} {path}: no permission or read-only ({source}); check owner and mode of \
          the folder and how it is mounted"
     )]
     Permission {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object or folder.
         path: String,
-        /// As the system said it.
+        /// Error of the operating system.
         source: Source,
     },
-    /// The object store does not accept the credentials.
+    /// Credentials that the object store does not accept.
     #[error(
         "cannot {action} {path}: the store refuses access ({source}); check AWS_ACCESS_KEY_ID, \
          AWS_SECRET_ACCESS_KEY and what the bucket's policy allows"
     )]
     Access {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object.
         path: String,
-        /// As the store said it.
+        /// Error of the server.
         source: Source,
     },
-    /// No file handle left.
+    /// Too many open files.
     #[error(
         "cannot {action} {path}: too many open files ({source}); raise the limit with ulimit -n"
     )]
     TooManyFiles {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object.
         path: String,
-        /// As the system said it.
+        /// Error of the operating system.
         source: Source,
     },
-    /// Anything else the backend reports.
+    /// Any other error of the backend.
     #[error("cannot {action} {path}: {source}; check that the store is reachable and try again")]
     Backend {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object.
         path: String,
-        /// As the backend said it.
+        /// Error of the backend.
         source: Source,
     },
-    /// An object is not the JSON record it should be.
+    /// Object that is not the expected JSON record.
     #[error(
         "{path} is not the record expected there: {source}; it was edited, or written by another version"
     )]
     Json {
-        /// The object.
+        /// Path of the object.
         path: String,
-        /// Where it went wrong.
+        /// Error of the JSON parser or serializer, with its position.
         source: serde_json::Error,
     },
-    /// The store lets an existing object be replaced, or refuses to create on a condition: nothing
-    /// built on it would be safe.
+    /// Store without working create-if-absent: it replaced an existing object or refuses
+    /// conditional puts. Nothing built on it would be safe.
     #[error(
         "the store does not honour create-if-absent, which all commits rest on: {why} ({path}); \
          use a store with conditional put"
     )]
     NoConditionalPut {
-        /// The object.
+        /// Path of the object.
         path: String,
-        /// What it did instead.
+        /// Observed behaviour of the store.
         why: String,
     },
-    /// The file system cannot create a file whole and never over another.
+    /// File system without hard links, on which no file can be created whole and never over
+    /// another.
     #[error(
         "cannot write {path}: its file system has no hard links ({source}), and without them no \
          file can be created whole and never over another; choose a folder on another file system"
     )]
     NoHardLinks {
-        /// The object.
+        /// Path of the object.
         path: String,
-        /// As the system said it.
+        /// Error of the operating system.
         source: Source,
     },
-    /// The server answers, and would answer the same again.
+    /// Request that the server refuses and would refuse again.
     #[error(
         "cannot {action} {path}: {source}; check the setting store (bucket and prefix) and in \
          store_options endpoint and region"
     )]
     Refused {
-        /// What was attempted.
+        /// Action that was attempted, such as `write`.
         action: &'static str,
-        /// On what.
+        /// Path of the object.
         path: String,
-        /// What the server said.
+        /// Answer of the server.
         source: Source,
     },
-    /// The version was never published, or was pruned.
+    /// Version that was never published, or was pruned.
     #[error(
         "{path} does not exist: version {version} of {policy} was not published here or was pruned"
     )]
     NoSuchVersion {
-        /// The lineage.
+        /// Policy (lineage) asked for.
         policy: String,
-        /// The version asked for.
+        /// Version asked for.
         version: PolicyVersion,
-        /// Its manifest.
+        /// Path of the version's manifest.
         path: String,
     },
-    /// Weights are not the bytes that were published.
+    /// File of a version whose bytes are not those that were published.
     #[error(
         "{path} is corrupt: its sha256 is {found} but {expected} was published; restore the file \
          from a copy, it is not loaded"
     )]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// What the manifest says.
+        /// SHA-256 in the manifest.
         expected: Sha256,
-        /// What the bytes hash to.
+        /// SHA-256 of the bytes found.
         found: Sha256,
     },
-    /// A file that a manifest lists is gone.
+    /// Missing file that a manifest lists.
     #[error("{path} is missing, and its version's manifest lists it; restore the file from a copy")]
     Missing {
-        /// The file.
+        /// Path of the file.
         path: String,
     },
-    /// A file that no manifest lists lies among those of a version.
+    /// File in a version's folder that its manifest does not list.
     #[error(
         "{path} is not listed in its version's manifest: it was put there after the version was \
          published; remove it, for a version names one set of files for ever"
     )]
     Unlisted {
-        /// The file.
+        /// Path of the file.
         path: String,
     },
     /// Another learner of the same name wrote this update's plan first.
@@ -257,17 +258,17 @@ pub enum Error {
          be published ({given}); remove its folder if that publication is abandoned"
     )]
     Leftover {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// Digest of what is there.
+        /// SHA-256 of the existing file.
         found: Sha256,
-        /// Digest of what was given.
+        /// SHA-256 of the bytes to be published.
         given: Sha256,
     },
 }
 
 impl Error {
-    /// Who can do something about it.
+    /// Returns who can do something about the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Location { .. }
@@ -279,7 +280,8 @@ impl Error {
         }
     }
 
-    /// What ails the disk or the server; `None` if the error is about an object or a location.
+    /// Returns the condition of the disk or server that caused the error; `None` if the error
+    /// concerns an object or a location.
     pub fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::DiskFull { .. } => Some(Trouble::NoRoom),
@@ -301,8 +303,8 @@ impl Error {
         }
     }
 
-    /// Whether the same call can succeed later with nothing changed here: room, permission, a
-    /// server may come back.
+    /// Returns true if the same call may succeed later with nothing changed by the caller: space, a
+    /// permission or a server may come back.
     pub fn is_retryable(&self) -> bool {
         self.trouble().is_some()
     }
@@ -346,7 +348,8 @@ impl Error {
         let number = found.and_then(io::Error::raw_os_error);
         let refused = is_refused(&error);
         let is_linkless = found.is_some_and(NoLinks::is_behind);
-        // Of a create: a bucket that is not there, in a server that does not call it so.
+        // A create that finds nothing means a missing bucket, on a server that does not report it
+        // as such.
         let is_nowhere = action == WRITE && is_not_found(&error);
         let source = Box::new(error);
         match kind {
@@ -382,7 +385,7 @@ impl Error {
                     source,
                 }
             }
-            // `AlreadyExists` is what making a folder over a file says.
+            // `AlreadyExists` is the error of creating a folder over a file.
             Some(io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) => {
                 Self::NotADirectory { action, path }
             }
@@ -395,10 +398,10 @@ impl Error {
     }
 }
 
-/// The action of a create.
+/// Name of the action of a create in errors.
 pub(crate) const WRITE: &str = "write";
 
-/// What a link that cannot be made is told by: the same number means no permission elsewhere.
+/// Marker of a failed hard link. The same OS error number means a missing permission elsewhere.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NoLinks(pub(crate) io::Error);
@@ -415,7 +418,8 @@ impl From<NoLinks> for io::Error {
     }
 }
 
-/// As every Unix numbers them; `io::ErrorKind` has no name for them.
+/// Error number of a full system-wide file table on every Unix; `io::ErrorKind` has no name for it,
+/// nor for `EMFILE`.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 
@@ -424,7 +428,7 @@ fn is_not_found(error: &(dyn StdError + 'static)) -> bool {
     matches!(library, Some(object_store::Error::NotFound { .. })) && io_error(error).is_none()
 }
 
-/// Whether an object store said 401 or 403.
+/// Returns true if an object store answered 401 or 403.
 fn is_refused(error: &(dyn StdError + 'static)) -> bool {
     matches!(
         error.downcast_ref::<object_store::Error>(),
@@ -435,7 +439,7 @@ fn is_refused(error: &(dyn StdError + 'static)) -> bool {
     ) && io_error(error).is_none()
 }
 
-/// The first operating-system error in the chain.
+/// Returns the first operating-system error in the source chain.
 fn io_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,13 +1,13 @@
-//! Create if absent in a folder.
+//! Create-if-absent in a folder.
 //!
 //! ```text
 //! write NAME#n ─► sync it ─► link it to NAME ─► sync the folder ─► unlink NAME#n
 //!                            the commit         durable
 //! ```
 //!
-//! A link, unlike a rename, fails where something is: that makes it the fence between writers.
-//! Whatever kills the process in between leaves no object or a whole one, and at most a staging
-//! file that is never listed and is swept later.
+//! A hard link, unlike a rename, fails if the target exists, which makes it the fence between
+//! writers. If the process is killed anywhere in between, there is no object or a whole one, and at
+//! most a staging file, which is never listed and is swept later.
 
 use std::{
     collections::BTreeSet,
@@ -21,10 +21,11 @@ use vintage_faults::{failure, point};
 
 use crate::{Created, error::NoLinks};
 
-/// Folders remembered as durable; beyond it they are synced again.
+/// Most folders remembered as durable; when it is reached, all are forgotten and synced again as
+/// needed.
 const REMEMBERED: usize = 4096;
 
-/// Folders whose own entries are known to be on the disk, up to the root of the file system.
+/// Folders whose directory entries, up to the root of the file system, are known to be on the disk.
 #[derive(Debug, Default)]
 pub(crate) struct Durable(Mutex<BTreeSet<PathBuf>>);
 
@@ -50,12 +51,12 @@ impl Durable {
     }
 }
 
-/// What a create promises. Only a benchmark forgoes any of it, to see what it costs.
+/// Guarantees of a create. Only a benchmark turns any of them off, to measure its cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Promise {
-    /// On the disk once created.
+    /// True if the object is synced to disk before the create returns.
     pub(crate) durable: bool,
-    /// Never over what is there.
+    /// True if an existing object is never replaced.
     pub(crate) fenced: bool,
 }
 
@@ -81,7 +82,7 @@ pub(crate) fn create(
         durable.add(folder);
     }
     let staged = match stage(path) {
-        // Removed since, with its last object.
+        // The folder was removed meanwhile, with its last object.
         Err(error) if error.kind() == ErrorKind::NotFound => {
             durable.remove(folder);
             make(folder)?;
@@ -91,7 +92,7 @@ pub(crate) fn create(
         staged => staged?,
     };
     let created = commit(staged.file, &staged.path, path, bytes, promise);
-    // Where this fails the sweep takes it: the object is what it is.
+    // If this fails, a later sweep removes the staging file; the object is unaffected.
     let _swept_later = fs::remove_file(&staged.path);
     created
 }
@@ -109,8 +110,8 @@ fn commit(
     }
     file.write_all(bytes)?;
     point("store.staged", in_hand);
-    // Once only: after an error the kernel may have forgotten which pages are not on the disk, and
-    // a second sync would succeed over a file with holes. Who tries again writes a new one.
+    // Synced once only: after an error the kernel may have forgotten which pages are not on the
+    // disk, and a second sync would succeed over a file with holes. A retry writes a new file.
     match failure("store.sync") {
         Some(error) => return Err(error),
         None if promise.durable => file.sync_all()?,
@@ -130,8 +131,8 @@ fn commit(
         Created::New
     };
     point("store.linked", in_hand);
-    // Also of an object that was there: its creator may not have come to this yet, and what is
-    // built on it now must not outlive it.
+    // The folder is also synced if the object existed: its creator may not have synced yet, and
+    // what is built on the object must not outlive it.
     if promise.durable {
         sync(path.parent().unwrap_or(Path::new("/")))?;
     }
@@ -139,8 +140,8 @@ fn commit(
     Ok(created)
 }
 
-/// Whether a file system without hard links says so. The staged file was made in this folder, so
-/// that it is not for want of a permission.
+/// Returns true if the error means a file system without hard links. A missing permission is ruled
+/// out, because the staging file was created in the same folder.
 fn is_linkless(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -167,14 +168,14 @@ fn stage(path: &Path) -> io::Result<Staged> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Makes a folder whose entry, and those of all above it, are on the disk.
+/// Creates a folder, and syncs its entry and those of all folders above it.
 fn make(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for above in folder.ancestors().skip(1) {
         match sync(above) {
             Ok(()) => {}
-            // Folders of others, on the way to ours, may be searched and not read, or lie on a
-            // file system that has nothing to sync.
+            // Parent folders of other owners may be searchable but not readable, or on a file
+            // system that cannot sync.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -189,7 +190,7 @@ fn make(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings a folder's entries onto the disk.
+/// Syncs a folder's entries to the disk.
 pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

@@ -1,9 +1,18 @@
-//! Durable objects: create-if-absent records, and weights by version and hash.
+//! Durable object storage in a folder or an S3 bucket: records that are created if absent, and
+//! weights by version and hash.
 //!
-//! Creating an object that is not there is the one commit primitive of the whole system: plans,
-//! weights manifests, checkpoints and archive files all become real by it. An object is whole
-//! and on the disk (file and directory entry synced) before it can be seen, and is never
-//! overwritten.
+//! Create-if-absent is the only commit primitive of the whole system: plans, weights manifests,
+//! checkpoints and archive files all take effect through it. An object is whole and on the disk
+//! (file and directory entry synced) before it can be seen, and is never overwritten.
+//!
+//! Where to begin reading:
+//!
+//! * [`Store`] is the handle. [`Store::open`] and [`Store::open_with`] make it from a location, and
+//!   [`Store::create`] is the commit.
+//! * [`Weights`] publishes and reads the weights of one policy, verified by SHA-256.
+//! * [`Error`] lists every failure; [`Trouble`] groups those that may pass by themselves.
+//! * `folder.rs` and `bucket.rs` implement create-if-absent for the two backends. `answer.rs`
+//!   interprets the refusals of S3 servers.
 
 mod answer;
 mod bucket;
@@ -26,7 +35,7 @@ pub use weights::{MODEL_FILE, Weights};
 use sha2::Digest as _;
 use vintage_control::Sha256;
 
-/// SHA-256 of `bytes`, as `sha256sum` prints it.
+/// Returns the SHA-256 of `bytes`, as `sha256sum` prints it.
 pub fn sha256(bytes: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(bytes).into())
 }

@@ -1,4 +1,4 @@
-//! What a location names: a folder of this machine, or a prefix of an S3 bucket.
+//! Parsing of a store's location: a local folder, or a prefix of an S3 bucket.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +16,16 @@ use object_store::{
 
 use crate::{Error, Result, Store, answer::Connector, store::Backend};
 
-/// A request, from connecting to the last byte of the answer. The library's 30 s would end the
-/// transfer of a gigabyte of weights at 300 Mbit/s.
+/// Limit on one request, from connecting to the last byte of the response. The library's 30 s would
+/// abort the transfer of a gigabyte of weights at 300 Mbit/s.
 const REQUEST: Duration = Duration::from_secs(300);
-/// Eight tries with growing waits take up to about 20 s: a restart of the server is ridden out, a
-/// wrong address is told soon enough.
+/// Retries of one request. With growing waits they take up to about 20 s, which outlasts a restart
+/// of the server and still reports a wrong address soon.
 const RETRIES: usize = 8;
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(120);
 
-/// Options that hold a secret: only a reference to it may stand in a configuration.
+/// Options that hold a secret; a configuration may contain only a reference to it.
 const SECRETS: [AmazonS3ConfigKey; 2] =
     [AmazonS3ConfigKey::SecretAccessKey, AmazonS3ConfigKey::Token];
 
@@ -36,8 +36,8 @@ impl Store {
         Self::open_with(location, &BTreeMap::new())
     }
 
-    /// Opens a folder, or `s3://bucket/prefix` with what `options` and the environment's `AWS_*`
-    /// say of endpoint, region and credentials; the options win. Nothing is sent yet.
+    /// Opens a folder, or `s3://bucket/prefix` with endpoint, region and credentials from `options`
+    /// and the environment's `AWS_*`; the options take precedence. No request is sent.
     pub fn open_with(location: &str, options: &BTreeMap<String, String>) -> Result<Self> {
         let refuse = |reason: String| Error::Location {
             location: location.to_owned(),
@@ -53,12 +53,15 @@ impl Store {
     }
 }
 
-/// Says what is wrong with an option of an S3 store, by its name alone.
+/// Checks the name of an option of an S3 store.
+///
+/// # Errors
+/// A description of the problem with the name.
 pub fn check_option(name: &str) -> Result<(), String> {
     s3_key(name).map(|_| ())
 }
 
-/// Whether an option holds a secret.
+/// Returns true if an option of an S3 store holds a secret.
 pub fn is_secret_option(name: &str) -> bool {
     s3_key(name)
         .is_ok_and(|key| SECRETS.contains(&key) || key.as_ref().starts_with("aws_sse_customer_key"))
@@ -133,7 +136,7 @@ fn bucket(place: &str, options: &BTreeMap<String, String>) -> Result<Store, Stri
     ))
 }
 
-/// Absolute path without symlinks as far as it exists, and without `.` and `..`.
+/// Returns the absolute path without `.` and `..`, and without symlinks as far as it exists.
 fn resolve(path: &FsPath) -> std::io::Result<PathBuf> {
     let mut resolved = PathBuf::new();
     for part in std::path::absolute(path)?.components() {

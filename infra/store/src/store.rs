@@ -17,17 +17,18 @@ use crate::{
     folder::{self, Promise},
 };
 
-/// Whether a create made the object.
+/// Outcome of a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Created {
-    /// It was not there; it is now, durably.
+    /// Created now, durably; no such object existed.
     New,
-    /// It was there already and was left as it is.
+    /// Already existed and was left unchanged.
     Exists,
 }
 
-/// A root under which objects have relative `/`-separated paths. Cheap to clone.
+/// Root folder or bucket prefix, under which objects have relative `/`-separated paths. Cheap to
+/// clone.
 #[derive(Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
@@ -37,12 +38,12 @@ pub struct Store {
     promise: Promise,
 }
 
-/// What lies behind a store.
+/// Backend of a store.
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
-    /// The folder behind the prefix.
+    /// Local folder that is the root.
     Folder(PathBuf),
-    /// An S3 bucket of that name.
+    /// S3 bucket with this name.
     Bucket(Arc<str>),
 }
 
@@ -66,9 +67,9 @@ impl Store {
         }
     }
 
-    /// This store, keeping of what makes its creates safe only this: without `fsync` an object may
-    /// be gone after a power cut, without `fence` a second create replaces the first. For
-    /// measuring what each costs, and for nothing else. A bucket always keeps both.
+    /// Returns this store with only the given guarantees, to measure what each costs. Without
+    /// `fsync` an object may be lost in a power cut; without `fence` a second create replaces the
+    /// first object. A bucket always keeps both.
     #[must_use]
     pub fn keeping_only(mut self, fsync: bool, fence: bool) -> Self {
         self.promise = Promise {
@@ -78,7 +79,7 @@ impl Store {
         self
     }
 
-    /// The part of this store below `prefix`.
+    /// Returns the part of this store below `prefix`.
     #[must_use]
     pub fn at(&self, prefix: &str) -> Self {
         let parts = prefix.split('/').filter(|part| !part.is_empty());
@@ -94,7 +95,7 @@ impl Store {
         }
     }
 
-    /// Where the root is, for messages.
+    /// Returns the root's path or URL, for messages.
     pub fn location(&self) -> String {
         match &self.backend {
             Backend::Folder(folder) => folder.display().to_string(),
@@ -102,14 +103,16 @@ impl Store {
         }
     }
 
-    /// Whether it is on the network, where what it promises is worth a test of its own.
+    /// Returns true for a bucket, whose create-if-absent should be tested with
+    /// [`Store::probe_conditional_put`].
     pub fn is_remote(&self) -> bool {
         matches!(self.backend, Backend::Bucket(_))
     }
 
-    /// Creates an object unless one is there. When this returns `New`, bytes and directory
-    /// entry are on the disk. Of several concurrent creators exactly one gets `New`; on an error
-    /// nothing is left behind.
+    /// Creates an object unless it exists. When this returns `New`, bytes and directory entry are
+    /// on the disk. Of several concurrent creators exactly one gets `New`. On an error no partial
+    /// object is left; the whole object may exist if only the last sync failed or a server's
+    /// response was lost.
     pub async fn create(&self, path: &str, bytes: Bytes) -> Result<Created> {
         let full = self.full(path)?;
         let Some(file) = self.local_path(path) else {
@@ -124,7 +127,7 @@ impl Store {
         created.map_err(|error| Error::of(WRITE, self.name(path), error))
     }
 
-    /// The whole object; `None` if there is none.
+    /// Reads a whole object; `None` if there is none.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
         let failed = |error| Error::of("read", self.name(path), error);
         match self.objects.get(&self.full(path)?).await {
@@ -134,13 +137,13 @@ impl Store {
         }
     }
 
-    /// Bytes `range` of an object; an error if there is no such object or range.
+    /// Reads the bytes `range` of an object. A missing object or a range outside it is an error.
     pub async fn get_range(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
         let read = self.objects.get_range(&self.full(path)?, range).await;
         read.map_err(|error| Error::of("read", self.name(path), error))
     }
 
-    /// Length of an object in bytes; `None` if there is none.
+    /// Returns the length of an object in bytes; `None` if there is none.
     pub async fn head(&self, path: &str) -> Result<Option<u64>> {
         match self.objects.head(&self.full(path)?).await {
             Ok(meta) => Ok(Some(meta.size)),
@@ -149,7 +152,8 @@ impl Store {
         }
     }
 
-    /// Objects in the folder `prefix` and below (`""`: all), sorted, relative to this store.
+    /// Lists the objects in the folder `prefix` and below (`""` lists all), sorted, with paths
+    /// relative to this store.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         let failed = |error| Error::of("list", self.name(prefix), error);
         let folder = self.at(prefix).prefix;
@@ -159,7 +163,7 @@ impl Store {
             .try_collect()
             .await
             .map_err(failed)?;
-        // Both paths are written by the same rules, so the text prefix is the path prefix.
+        // Both paths are normalised by the same rules, so the text prefix is the path prefix.
         let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
         let mut paths: Vec<_> = metas
             .iter()
@@ -169,15 +173,15 @@ impl Store {
         Ok(paths)
     }
 
-    /// Deletes an object durably; one that is not there is no error.
+    /// Deletes an object durably. A missing object is not an error.
     pub async fn delete(&self, path: &str) -> Result<()> {
         match self.objects.delete(&self.full(path)?).await {
             Ok(()) => {}
             Err(object_store::Error::NotFound { .. }) => return Ok(()),
             Err(error) => return Err(Error::of("delete", self.name(path), error)),
         }
-        // The backend syncs what it creates but not what it deletes, and the order of deletes
-        // (a manifest before its files) must survive a power cut.
+        // The library does not sync what it deletes, and the order of deletes (a manifest before
+        // its files) must survive a power cut.
         let Some(file) = self.local_path(path) else {
             return Ok(());
         };
@@ -187,14 +191,14 @@ impl Store {
             .await
             .map_err(|error| Error::of("delete", self.name(path), error))?;
         match synced {
-            // Somebody else deleted the last object beside it, and the folder with it.
+            // Another process deleted the last object in the folder, and the folder with it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             synced => synced
                 .map_err(|error| Error::of("make durable the delete of", self.name(path), error)),
         }
     }
 
-    /// [`Store::create`] of a record as one line of JSON.
+    /// Creates a record as one line of JSON; see [`Store::create`].
     pub async fn create_json<T: Serialize>(&self, path: &str, record: &T) -> Result<Created> {
         let mut line = serde_json::to_vec(record).map_err(|source| Error::Json {
             path: self.name(path),
@@ -204,7 +208,8 @@ impl Store {
         self.create(path, line.into()).await
     }
 
-    /// [`Store::get`] of a JSON record; one that does not parse is an error naming the object.
+    /// Reads a JSON record; `None` if there is none. One that does not parse is an error that names
+    /// the object.
     pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get(path).await? else {
             return Ok(None);
@@ -216,7 +221,7 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// The file behind an object, where the store is a folder.
+    /// Returns the file of an object if the store is a folder; `None` for a bucket.
     pub fn local_path(&self, path: &str) -> Option<PathBuf> {
         match &self.backend {
             Backend::Folder(folder) => Some(folder.join(path)),
@@ -224,7 +229,8 @@ impl Store {
         }
     }
 
-    /// Proves that the store can be written and honours create-if-absent; run once at start.
+    /// Verifies that the store can be written and honours create-if-absent. To be called once at
+    /// the start.
     pub async fn probe_conditional_put(&self) -> Result<()> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -232,8 +238,7 @@ impl Store {
             .as_nanos();
         let path = format!("_probe-{}-{now}", std::process::id());
         let first = match self.create(&path, Bytes::from_static(b"first")).await {
-            // Some stores say of a condition they do not know that it is forbidden, or that the
-            // request is wrong.
+            // Some stores answer an unknown condition with "forbidden" or "bad request".
             Err(Error::Access { source, .. } | Error::Refused { source, .. })
                 if self.takes_unconditional(&path).await =>
             {
@@ -259,7 +264,8 @@ impl Store {
         }
     }
 
-    /// Whether a bucket takes an object without a condition; it is gone again afterwards.
+    /// Returns true if a bucket accepts an unconditional put. The test object is deleted
+    /// afterwards.
     async fn takes_unconditional(&self, path: &str) -> bool {
         let Ok(full) = self.full(path) else {
             return false;
@@ -274,7 +280,7 @@ impl Store {
         true
     }
 
-    /// The object's name for messages: the file, where there is one.
+    /// Returns the object's name for messages: its file path, or its URL in a bucket.
     pub(crate) fn name(&self, path: &str) -> String {
         match self.local_path(path) {
             Some(file) => file.display().to_string(),

@@ -5,14 +5,17 @@ use std::{
 
 use crate::{Error, Result, Store};
 
-/// Writing one object takes seconds; a staging file this old belongs to a dead process.
+/// Age at which a staging file counts as left behind by a dead process; writing one object takes
+/// seconds.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Deletes the staging files that killed processes left under `prefix`, and says how many.
+    /// Deletes the staging files that killed processes left under `prefix`, and returns their
+    /// number; always 0 for a bucket.
     ///
-    /// They are named `<object>#<number>`, are never listed and can never become an object; this
-    /// only gives their space back. Files younger than an hour are left to their owner.
+    /// Staging files are named `<object>#<number>`, are never listed and can never become an
+    /// object; the sweep only frees their space. Files younger than an hour are kept, because their
+    /// writer may be alive.
     pub async fn sweep(&self, prefix: &str) -> Result<usize> {
         self.sweep_older_than(prefix, ABANDONED_AFTER).await
     }

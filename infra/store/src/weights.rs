@@ -5,15 +5,15 @@ use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManife
 
 use crate::{Created, Error, Result, Store, sha256};
 
-/// The weights themselves within a version's folder.
+/// Name of the weights file in a version's folder.
 pub const MODEL_FILE: &str = "model.safetensors";
 const MANIFEST_FILE: &str = "manifest.json";
 
-/// Weights of one policy: `weights/<policy>/<version>/`.
+/// Versioned weights of one policy, stored in `weights/<policy>/<version>/`.
 ///
 /// A version is published by its `manifest.json`, created after all other files. Every file is
-/// create-if-absent, so that whatever a crash, a second learner or a revived one does, a version
-/// names one set of bytes for ever: those written first.
+/// created if absent. So a version names one set of bytes for ever, those written first, in spite
+/// of a crash, a second learner or a resumed stale one.
 #[derive(Debug, Clone)]
 pub struct Weights {
     store: Store,
@@ -21,12 +21,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// The weights of `policy` under the run's root.
+    /// Returns the weights of `policy` in `store`, which is the run's root.
     pub fn new(store: Store, policy: Name) -> Self {
         Self { store, policy }
     }
 
-    /// Where the files of a version lie, for whoever is to read them.
+    /// Returns the path or URL of a version's folder, for readers outside this crate.
     pub fn location(&self, version: PolicyVersion) -> String {
         let folder = format!("weights/{}/{version}", self.policy);
         match self.store.local_path(&folder) {
@@ -35,11 +35,12 @@ impl Weights {
         }
     }
 
-    /// Publishes a version: `files` is `model.safetensors` first, then what goes with it.
+    /// Publishes a version. `files` holds `model.safetensors` first, then the other files of the
+    /// version.
     ///
-    /// `Exists` means that the version held bytes before this call, published or left by an
-    /// interrupted publication: those win and are published now. The manifest says which they
-    /// are; the caller compares its hash with the weights it computed.
+    /// `Exists` means that the version was published before, or that an interrupted publication
+    /// left other bytes of `model.safetensors`: those take precedence and are published now. The
+    /// manifest has their hash, which the caller compares with that of the weights it computed.
     pub async fn publish(
         &self,
         version: PolicyVersion,
@@ -94,8 +95,9 @@ impl Weights {
         let path = self.path(version, MANIFEST_FILE);
         match self.store.create_json(&path, &manifest).await? {
             Created::New => {
-                // Whoever slept before this may have been overtaken by one that published this
-                // version and dropped it since: a manifest alone is no version.
+                // A process that was suspended before this point may have been overtaken by one
+                // that published this version and has deleted it since. A manifest alone is not a
+                // version.
                 let model = self.path(version, MODEL_FILE);
                 if self.store.head(&model).await?.is_none() {
                     self.remove(version).await?;
@@ -112,18 +114,18 @@ impl Weights {
         }
     }
 
-    /// The manifest of a published version.
+    /// Reads the manifest of a version; `None` if the version is not published.
     pub async fn manifest(&self, version: PolicyVersion) -> Result<Option<WeightsManifest>> {
         self.store
             .get_json(&self.path(version, MANIFEST_FILE))
             .await
     }
 
-    /// The bytes of `model.safetensors`, verified against the manifest's hash.
+    /// Reads `model.safetensors` and verifies it against the manifest's hash.
     pub async fn fetch(&self, version: PolicyVersion) -> Result<Bytes> {
         let expected = self.published(version).await?.weights_sha256;
         let path = self.path(version, MODEL_FILE);
-        // Pruned between the two reads.
+        // The version may be pruned between the two reads.
         let Some(bytes) = self.store.get(&path).await? else {
             return Err(self.no_such(version));
         };
@@ -138,8 +140,8 @@ impl Weights {
         Ok(bytes)
     }
 
-    /// Another file of a version, such as version 0's `config.json`, verified against the
-    /// manifest where that lists files; `None` if it has none.
+    /// Reads another file of a version, such as version 0's `config.json`, and verifies it if the
+    /// manifest lists files; `None` if there is no such file.
     pub async fn fetch_file(&self, version: PolicyVersion, name: &str) -> Result<Option<Bytes>> {
         let path = self.path(version, name);
         let bytes = self.store.get(&path).await?;
@@ -169,7 +171,8 @@ impl Weights {
         }
     }
 
-    /// Reads all of a version and compares it with its manifest; what is wrong with it.
+    /// Reads all files of a version that its manifest lists, compares their hashes, and returns the
+    /// problems found. An unpublished version has none.
     pub async fn check(&self, version: PolicyVersion) -> Result<Vec<Error>> {
         let Some(manifest) = self.manifest(version).await? else {
             return Ok(Vec::new());
@@ -180,7 +183,7 @@ impl Weights {
         for (name, expected) in expected {
             let path = self.path(version, &name);
             let Some(bytes) = self.store.get(&path).await? else {
-                // Versions nobody needs any more are removed meanwhile, their manifest first.
+                // Versions no longer needed may be deleted meanwhile, manifest first.
                 if self.manifest(version).await?.is_some() {
                     faults.push(Error::Missing {
                         path: self.store.name(&path),
@@ -200,22 +203,21 @@ impl Weights {
         Ok(faults)
     }
 
-    /// Published versions, ascending.
+    /// Returns the published versions, ascending.
     pub async fn versions(&self) -> Result<Vec<PolicyVersion>> {
         let files = self.files().await?;
         let manifests = files.into_iter().filter(|(_, name)| name == MANIFEST_FILE);
         Ok(manifests.map(|(version, _)| version).collect())
     }
 
-    /// The newest published version.
+    /// Returns the newest published version; `None` if there is none.
     pub async fn latest(&self) -> Result<Option<PolicyVersion>> {
         Ok(self.versions().await?.pop())
     }
 
-    /// Deletes a version whose only files are its weights and manifest; a version that is not
-    /// there is no fault. The manifest goes first, as in [`Weights::prune`], which also finds
-    /// what is there: this one costs no listing.
-    /// Version 0, which every replay starts from, is left alone.
+    /// Deletes a version's manifest and then its weights, without listing its folder; other files
+    /// are left. A missing version is not an error. Version 0, from which every replay starts, is
+    /// never deleted.
     pub async fn remove(&self, version: PolicyVersion) -> Result<()> {
         if version == PolicyVersion::ZERO {
             return Ok(());
@@ -227,15 +229,15 @@ impl Weights {
         Ok(())
     }
 
-    /// Removes a version's empty folder; object stores have none.
+    /// Removes a version's empty folder; object stores have no folders.
     async fn drop_folder(&self, version: PolicyVersion) {
         if let Some(folder) = self.store.local_path(&self.path(version, "")) {
-            // Fails where a file is left, as it should.
+            // Fails if a file is left, as it should.
             let _ = tokio::fs::remove_dir(folder).await;
         }
     }
 
-    /// Every file of every version, by version.
+    /// Lists every file of every version, sorted by version and name.
     async fn files(&self) -> Result<Vec<(PolicyVersion, String)>> {
         let folder = format!("weights/{}", self.policy);
         let paths = self.store.list(&folder).await?;
@@ -272,7 +274,8 @@ impl Weights {
     }
 }
 
-/// Hashing gigabytes takes seconds; it must not hold up the caller's event loop.
+/// Computes a SHA-256. Large inputs are hashed on a blocking thread, because gigabytes take seconds
+/// and must not stall the async runtime.
 async fn digest_of(bytes: Bytes) -> Sha256 {
     if bytes.len() < 1 << 20 {
         return sha256(&bytes);

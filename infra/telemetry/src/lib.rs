@@ -1,7 +1,11 @@
-//! Logging and metrics for every role: one subscriber, text or JSON lines, to wherever the program shows
-//! things that are not data (standard error, above the progress bars).
+//! Logging and metrics for every role.
 //!
-//! `RUST_LOG` is read as everywhere; `RUST_LOG=vintage=debug` covers every crate of ours.
+//! * [`init`] installs the process's one `tracing` subscriber. It passes text or JSON lines to a
+//!   [`Sink`] of the program: standard error, above the progress bars.
+//! * [`serve`] starts the Prometheus endpoint; `metrics.rs` lists the metrics.
+//!
+//! This crate does not read the environment. The program passes the value of `RUST_LOG` in
+//! [`LogOptions::filter`]; `RUST_LOG=vintage=debug` covers every crate of this project.
 
 mod metrics;
 
@@ -21,21 +25,21 @@ use tracing_subscriber::{
 
 pub use self::metrics::{parse_address, serve};
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// JSON, one object per line.
     Json,
 }
 
 impl LogFormat {
-    /// Both.
+    /// Both formats.
     pub const ALL: [Self; 2] = [Self::Text, Self::Json];
 
-    /// The name on the command line.
+    /// Returns the format's name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -59,53 +63,56 @@ impl FromStr for LogFormat {
     }
 }
 
-/// What to log, and how.
+/// Options of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// How lines look.
+    /// Format of the lines.
     pub format: LogFormat,
-    /// −1 or less: errors only; 0: warnings; 1: our own steps; 2: our details; 3: everybody's.
+    /// Verbosity. −1 or less: errors only; 0: warnings; 1: also steps of this project's crates
+    /// (info); 2: their details (debug) and the steps of dependencies; 3 or more: everything
+    /// (trace).
     pub verbosity: i8,
-    /// Filter directives as in `RUST_LOG`; they win over `verbosity`.
+    /// Filter directives in the syntax of `RUST_LOG`; they take precedence over `verbosity` unless
+    /// empty.
     pub filter: Option<String>,
-    /// Whether levels are coloured (text only).
+    /// True if levels are coloured (text format only).
     pub color: bool,
 }
 
-/// Why logging could not be set up.
+/// Failure to set up logging or metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `RUST_LOG` is no filter.
+    /// Filter directives (`RUST_LOG`) that cannot be parsed.
     #[error("cannot read RUST_LOG {text:?}: {why}; for example RUST_LOG=vintage=debug")]
     Filter {
-        /// Its text.
+        /// Text of the directives.
         text: String,
-        /// What is wrong.
+        /// Error of the parser.
         why: String,
     },
-    /// The metrics cannot be served there.
+    /// Address at which the metrics cannot be served.
     #[error(
         "cannot serve metrics at http://{address}/metrics: {why}; choose another \
          metrics.listen (--metrics), or leave it out"
     )]
     Listen {
-        /// Where.
+        /// Address to listen on.
         address: SocketAddr,
-        /// Why not.
+        /// Reason for the failure.
         why: String,
     },
-    /// A subscriber was there already.
+    /// Second subscriber in one process.
     #[error("cannot set up logging twice in one process")]
     Twice,
 }
 
-/// Takes whole log lines.
+/// Receiver of whole log lines.
 pub type Sink = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
 /// Sends every log line of the process to `sink` from now on.
 ///
 /// # Errors
-/// If the filter cannot be read, or logging was set up before.
+/// [`Error::Filter`] if the filter cannot be parsed; [`Error::Twice`] if logging was set up before.
 pub fn init(options: &LogOptions, sink: Sink) -> Result<(), Error> {
     let filter = filter(options)?;
     let writer = Lines { sink };
@@ -150,7 +157,7 @@ struct Lines {
     sink: Sink,
 }
 
-/// One log line, handed over whole when it is complete.
+/// Log line under construction, passed on whole when it is complete.
 struct Line {
     sink: Sink,
     bytes: Mutex<Vec<u8>>,
@@ -189,7 +196,7 @@ impl io::Write for Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // There is nobody left to tell that telling failed.
+        // A failure to log cannot be reported anywhere.
         let _unheard = io::Write::flush(self);
     }
 }

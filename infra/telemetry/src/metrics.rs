@@ -1,4 +1,4 @@
-//! What this process counts, for Prometheus.
+//! Prometheus metrics of this process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
@@ -7,13 +7,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 
 use crate::Error;
 
-/// Of the histogram of update times: from the tiny decoder's milliseconds to minutes.
+/// Buckets of the histogram of update times, in seconds: from the tiny decoder's milliseconds to
+/// minutes.
 const SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 
-/// Where to listen: `HOST:PORT`, or `PORT`, which is this machine's own.
+/// Parses the address to listen on: `IP:PORT`, or `PORT` alone for 127.0.0.1.
 ///
 /// # Errors
-/// What the text should have been.
+/// A description of the expected text.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
@@ -22,14 +23,14 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| expected.to_owned())
 }
 
-/// Serves `http://address/metrics` for as long as the process lives. Counting costs next to
-/// nothing where nobody asked for it. To be called inside a tokio runtime.
+/// Serves `http://address/metrics` until the process ends. Must be called inside a tokio runtime.
+/// Without this call, counting costs next to nothing.
 ///
 /// # Errors
-/// [`Error::Listen`].
+/// [`Error::Listen`] if the address cannot be bound or the exporter cannot be installed.
 pub fn serve(address: SocketAddr) -> Result<(), Error> {
     let refused = |why: String| Error::Listen { address, why };
-    // The exporter binds later, in a task of its own, where nobody would hear of a failure.
+    // The exporter binds later, in a task of its own, where a failure would go unnoticed.
     let free = TcpListener::bind(address).map_err(|error| refused(error.to_string()))?;
     drop(free);
     let builder = PrometheusBuilder::new()

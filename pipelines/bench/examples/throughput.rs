@@ -1,7 +1,8 @@
 //! Throughput and latency of the bus: `throughput [embedded|local|HOST:PORT]`.
 //!
-//! Closed loop as in a run: one producer, two readers of everything, 100 kB records that do not
-//! compress. Latency is publish to acknowledgement, and publish to the reader, one at a time.
+//! The load resembles a run: a closed loop of one producer and two readers of everything, with 100
+//! kB records that do not compress. Latency is measured one record at a time, from publish to
+//! acknowledgement and from publish to the reader.
 #![expect(clippy::print_stdout, reason = "prints what it measured")]
 
 use std::{
@@ -81,7 +82,7 @@ async fn measure(bus: &Bus) -> Result<()> {
         megabytes / seconds
     );
 
-    // A reader that takes nothing would hold the embedded broker back.
+    // An idle reader would block writers to the embedded broker.
     second.close();
     let mut acknowledged = Vec::new();
     let mut read = Vec::new();
@@ -109,7 +110,7 @@ async fn measure(bus: &Bus) -> Result<()> {
     Ok(())
 }
 
-/// What this process has used so far; Linux counts it in hundredths of a second.
+/// CPU time that this process has used so far, in seconds; Linux counts it in hundredths.
 fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let after_name = stat.rsplit(')').next().unwrap_or_default();

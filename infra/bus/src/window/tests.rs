@@ -12,7 +12,7 @@ fn one_reader() -> (Window, ReaderId) {
     (window, reader)
 }
 
-/// Reserves and acknowledges at once.
+/// Reserves bytes for a record and acknowledges it at once; returns false if it does not fit.
 fn append(window: &mut Window, offset: i64, bytes: usize) -> bool {
     let room = window.try_reserve(TOPIC, 0, bytes);
     if room {
@@ -91,7 +91,7 @@ fn nothing_is_written_before_the_readers_are_there() {
     assert!(window.try_reserve(TOPIC, 0, 1), "they have been there");
 }
 
-/// Steps, rejects and policies: nobody may wait for readers that never come.
+/// A topic without readers (steps, rejects, policies) never blocks its writers.
 #[test]
 fn a_topic_without_readers_is_not_bounded() {
     let mut window = Window::default();
@@ -132,7 +132,7 @@ fn a_lost_partition_no_longer_counts() {
     );
 }
 
-/// The mock broker's partition: whole batches, the oldest dropped beyond 5 MiB as sent.
+/// Model of a partition of the mock broker: it drops its oldest whole batches beyond 5 MiB as sent.
 #[derive(Default)]
 struct Broker {
     batches: VecDeque<(i64, usize)>,
@@ -158,13 +158,13 @@ impl Broker {
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// Reserve room for a record of this size.
+    /// Reserves bytes for a record of this size.
     Publish(usize),
-    /// Send what is reserved and not sent, in batches as librdkafka makes them.
+    /// Sends what is reserved and not yet sent, in batches as librdkafka makes them.
     Send,
-    /// A reader takes this many records.
+    /// Advances a reader by this many records.
     Take { reader: usize, records: i64 },
-    /// Acknowledgements reach the window.
+    /// Delivers outstanding acknowledgements to the window.
     Acknowledge,
 }
 
@@ -179,14 +179,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 1..400)
 }
 
-/// librdkafka's `batch.size`.
+/// Value of librdkafka's `batch.size`, in bytes.
 const BATCH: usize = 1_000_000;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever the order of sends, reads and acknowledgements: no reader's next record is
-    /// ever among the trimmed ones.
+    /// A reader's next record is never trimmed, in any order of sends, reads and acknowledgements.
     #[test]
     fn nothing_unread_is_trimmed(ops in ops()) {
         let mut window = Window::default();

@@ -11,7 +11,7 @@ const TINY: ConsumerLimits = ConsumerLimits {
     max_bytes: 64 << 10,
 };
 
-/// Publishes of one caller, none awaited before the next: the log has them in that order.
+/// Publishes of one caller keep their order in the log although none is awaited before the next.
 pub(crate) async fn a_key_keeps_its_order(bus: &Bus) {
     let topic = topic(bus, "order", 3).await;
     let producer = bus.producer("writer").unwrap();
@@ -48,7 +48,7 @@ pub(crate) async fn a_key_keeps_its_order(bus: &Bus) {
     assert_eq!(last.len(), 7);
 }
 
-/// The buffer stays bounded while the caller does not read, and all of it comes in the end.
+/// The buffer stays bounded while the caller does not read, and every record is delivered once.
 pub(crate) async fn a_slow_reader_loses_nothing(bus: &Bus) {
     const RECORDS: u64 = 400;
     const SIZE: usize = 20_000;
@@ -115,14 +115,14 @@ pub(crate) async fn readers_are_independent(bus: &Bus) {
     }
 }
 
-/// Whether a publish that was given up is in the log is open, but the room it had is free.
+/// A cancelled publish releases its reserved bytes, whether or not its record is in the log.
 pub(crate) async fn a_cancelled_publish_holds_nothing(bus: &Bus) {
     let topic = topic(bus, "cancelled", 1).await;
     let producer = bus.producer("writer").unwrap();
     let mut consumer = reader(bus, &topic, 1);
     for i in 0..60_u64 {
         let publish = producer.publish(&topic, b"k", Vec::new(), noise(i, 1 << 20));
-        // Some are given up before they are sent, some after.
+        // Some are cancelled before they are sent, some after.
         drop(tokio::time::timeout(Duration::from_micros(i * 50), publish).await);
         while consumer.try_next().unwrap().is_some() {}
     }

@@ -17,9 +17,9 @@ fn at(offset: i64) -> StartOffsets {
     Arc::new(move |_| Ok(Offset(offset)))
 }
 
-/// A first member takes all partitions from where it is told. A second joins while the first
-/// one's caller reads nothing: the poll thread hands partitions over all the same. The second
-/// leaves and the first has all of them again.
+/// Members of a group share partitions and hand them over. The first takes all partitions from its
+/// start offset. A second joins while the first one's caller reads nothing: the poll thread hands
+/// partitions over all the same. After the second leaves, the first has all of them again.
 pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
     let topic = topic(bus, "shared", PARTITIONS).await;
     let producer = bus.producer("writer").unwrap();
@@ -34,7 +34,7 @@ pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
     }
     assert_eq!(written.len(), PARTITIONS as usize);
 
-    // Its buffer is full long before all is read: it holds everything back.
+    // Its buffer is full long before everything is read, so its partitions are held back.
     let tiny = ConsumerLimits { max_bytes: 20_000 };
     let mut first = member(bus, &topic, at(3), tiny);
     let Event::Assigned(given) = next(&mut first).await else {
@@ -53,7 +53,7 @@ pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
     }
     assert!(taken.values().all(|offset| *offset == Offset(10)));
 
-    // The first one's caller wakes up: its records came before the revocation, in order.
+    // The first one's caller resumes: records come in order and before the revocation.
     let mut revoked = Vec::new();
     while revoked.is_empty() {
         match next(&mut first).await {
@@ -73,7 +73,7 @@ pub(crate) async fn members_share_and_hand_over(bus: &Bus) {
     }
     assert!(revoked.len() < PARTITIONS as usize, "it keeps some");
 
-    // What the second holds it reads to the end, each partition from 10.
+    // The second member reads its partitions to their ends, each from offset 10.
     let total = |held: &BTreeMap<Partition, Offset>, from: i64| -> i64 {
         held.keys()
             .map(|partition| (written[partition] - from).max(0))

@@ -1,5 +1,5 @@
-//! One suite over every broker: the embedded one (a fresh one for each case) and a real Apache
-//! Kafka (one for all cases).
+//! Conformance suite for every broker: the embedded one (a fresh one for each case) and a real
+//! Apache Kafka (one for all cases).
 
 mod flow;
 mod group;
@@ -14,7 +14,7 @@ use vintage_bus::Bus;
 
 pub(crate) type Case = fn(&Bus) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-/// What every broker must do.
+/// Cases that every broker must pass, by name.
 pub(crate) const CASES: &[(&str, Case)] = &[
     ("records_round_trip", |bus| {
         Box::pin(roundtrip::records_round_trip(bus))

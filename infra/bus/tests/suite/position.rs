@@ -64,7 +64,7 @@ pub(crate) async fn reading_starts_where_it_is_told(bus: &Bus) {
         }
         consumer.close();
     }
-    // From the end: only what is new.
+    // A consumer started at the end reads only new records.
     let limits = ConsumerLimits::default();
     let mut consumer = bus
         .consumer("r", &topic, vec![(P, Offset(50))], limits)
@@ -106,7 +106,8 @@ pub(crate) async fn an_offset_past_the_end_is_named(bus: &Bus) {
     assert_eq!(consumer.next().await.unwrap(), None, "and that was the end");
 }
 
-/// A learner may start at a time: from the first record that is as young.
+/// Offsets are found by time: the first record with that timestamp or a later one, where a learner
+/// may start.
 pub(crate) async fn times_give_offsets(bus: &Bus) {
     if bus.is_embedded() {
         // librdkafka's mock cluster knows first and last offsets only.
@@ -148,7 +149,7 @@ pub(crate) async fn the_cluster_has_an_id(bus: &Bus) {
     }
 }
 
-/// An empty partition ends where it begins; one that is written to ends anew.
+/// An end event comes at offset 0 of an empty partition, and again after more was written.
 pub(crate) async fn an_end_is_told_where_reading_comes_to_it(bus: &Bus) {
     let topic = topic(bus, "ends", 2).await;
     let mut consumer = reader(bus, &topic, 2);
@@ -186,7 +187,7 @@ pub(crate) async fn a_snapshot_ends_by_itself(bus: &Bus) {
     assert_eq!(within(30, nothing.next()).await.unwrap(), None);
     numbered(bus, &topic, 3).await;
     let mut reading = bus.snapshot("s", &topic, all).await.unwrap();
-    // What comes later is not of the moment.
+    // Records written later are not part of the snapshot.
     numbered(bus, &topic, 2).await;
     let mut offsets = Vec::new();
     while let Some(record) = within(30, reading.next()).await.unwrap() {

@@ -50,7 +50,8 @@ pub(crate) async fn records_round_trip(bus: &Bus) {
     assert_eq!(read[2].payload, Some(Bytes::new()), "empty is not null");
 }
 
-/// What a replay needs: partition and time of its own choice, nulls as nulls.
+/// A record is appended with a chosen partition and timestamp, and with nulls kept, as a replay
+/// needs.
 pub(crate) async fn a_record_is_appended_as_it_was(bus: &Bus) {
     let topic = topic(bus, "as-it-was", 2).await;
     let producer = bus.gapless_producer("copier").unwrap();
@@ -104,7 +105,7 @@ pub(crate) async fn large_records_round_trip(bus: &Bus) {
     let mut consumer = reader(bus, &topic, 1);
     let sizes = [900 << 10, 900 << 10, 1, 4 << 20, 900 << 10, 900 << 10];
     for (i, size) in sizes.into_iter().enumerate() {
-        // Just under the limit with key and framing.
+        // The largest payload is just under the limit with key and framing.
         let payload = noise(i as u64, if size == 4 << 20 { size - 1024 } else { size });
         producer
             .publish(&topic, b"k", Vec::new(), payload.clone())

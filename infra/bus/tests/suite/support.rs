@@ -4,11 +4,11 @@ use bytes::Bytes;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, Event, Record, TopicSpec};
 use vintage_control::{Offset, Partition};
 
-/// Far beyond what anything here takes on a busy machine.
+/// Limit on each wait, far beyond what any step takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn topic(bus: &Bus, name: &str, partitions: i32) -> String {
-    // As topics.toml has it: without, a broker takes 1 MiB at most.
+    // The value of topics.toml; by default a broker accepts 1 MiB at most.
     let config = BTreeMap::from([("max.message.bytes".into(), "4194304".into())]);
     let spec = TopicSpec {
         name: name.into(),
@@ -40,7 +40,7 @@ pub(crate) fn reader_with(
         .unwrap()
 }
 
-/// The next event that is no end.
+/// Returns the next event other than [`Event::End`].
 pub(crate) async fn next(consumer: &mut Consumer) -> Event {
     loop {
         match any_next(consumer).await {
@@ -72,7 +72,7 @@ pub(crate) async fn records(consumer: &mut Consumer, n: usize) -> Vec<Record> {
     records
 }
 
-/// Bytes that no codec makes smaller, different for every seed.
+/// Bytes that no codec compresses, different for every seed.
 pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let words = std::iter::repeat_with(move || {

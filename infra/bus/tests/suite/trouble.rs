@@ -49,7 +49,7 @@ pub(crate) async fn a_topic_that_differs_is_refused(bus: &Bus) {
         [topic, property, found, expected].map(String::as_str),
         ["differs", "partitions", "2", "3"]
     );
-    // It may have grown.
+    // The topic may have more partitions than specified.
     bus.ensure_topics(&[spec(1, BTreeMap::new())])
         .await
         .unwrap();
@@ -94,7 +94,7 @@ pub(crate) async fn a_record_too_large_is_refused(bus: &Bus) {
         ),
         "{error}"
     );
-    // And the producer goes on.
+    // The producer still works.
     producer
         .publish(&topic, b"k", Vec::new(), noise(1, 100))
         .await

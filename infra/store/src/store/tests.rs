@@ -166,7 +166,8 @@ async fn a_file_in_place_of_a_folder_is_told_plainly() {
     assert!(matches!(Store::open(""), Err(Error::Location { .. })));
 }
 
-/// `/sys` refuses new folders even to root, which runs the tests in most containers.
+/// A folder that cannot be created gives a clear error. `/sys` refuses new folders even to root,
+/// which runs the tests in most containers.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_told_plainly() {
@@ -182,7 +183,8 @@ async fn a_folder_that_cannot_be_written_is_told_plainly() {
     );
 }
 
-/// A full disk, made with a limit on file sizes in a child that runs this same test.
+/// A full disk gives a clear error and leaves nothing behind. It is simulated by a limit on file
+/// sizes in a child process that runs this same test.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_full_disk_is_told_plainly_and_leaves_nothing() {
