@@ -10,9 +10,9 @@ use crate::{Error, engine::Sampling, gate::GateRule};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
-    /// First part of the producer's id; its second part is new in every life.
+    /// Prefix of the producer's id; a fresh UUID is appended in every producer process.
     pub producer: Name,
-    /// Where prompts come from.
+    /// Source of the prompts.
     pub prompts: PromptsConfig,
     /// Completions per prompt, G.
     pub group_size: u16,
@@ -20,15 +20,15 @@ pub struct RolloutConfig {
     pub max_tokens: usize,
     /// Sampling temperature, above 0.
     pub temperature: f32,
-    /// Nucleus sampling, in (0, 1]; 1 is off.
+    /// Nucleus sampling probability, in (0, 1]; 1 is off.
     pub top_p: f32,
-    /// Sample from the k likeliest tokens; 0 is off.
+    /// Number of likeliest tokens to sample from (top-k); 0 is off.
     pub top_k: i32,
-    /// Groups sampled in one call of the engine, at most.
+    /// Maximum number of groups sampled in one call of the engine.
     pub concurrent_groups: usize,
-    /// How far to run ahead of the learner.
+    /// Limit on how far producers run ahead of the learner.
     pub gate: GateConfig,
-    /// What a completion is worth.
+    /// Reward settings: built-in verifier or command.
     pub reward: RewardConfig,
 }
 
@@ -50,7 +50,7 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
-    /// Refuses values no producer can work with.
+    /// Refuses values that no producer can work with.
     pub fn check(&self) -> Result<(), Error> {
         let refuse = |key, value: String, must| Err(Error::Config { key, value, must });
         if self.group_size == 0 {
@@ -79,7 +79,7 @@ impl RolloutConfig {
         self.reward.check()
     }
 
-    /// What the engine is asked for.
+    /// Sampling settings passed to the engine.
     pub fn sampling(&self) -> Sampling {
         Sampling {
             max_tokens: self.max_tokens,
@@ -90,21 +90,22 @@ impl RolloutConfig {
     }
 }
 
-/// Where prompts come from.
+/// Source of the prompts.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptsConfig {
-    /// A JSONL file; see [`crate::PromptSet`].
+    /// JSONL file of prompts; see [`crate::PromptSet`].
     pub path: PathBuf,
 }
 
-/// How far producers run ahead of the learner.
+/// Limit on how far producers run ahead of the learner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Updates' worth of staleness to admit, paced by waiting.
+    /// Maximum staleness in updates; producers wait rather than exceed it.
     pub max_staleness: u64,
-    /// If set, batch b is sampled by version max(0, b − exact) instead.
+    /// Exact staleness in updates, if set: batch b is sampled by version max(0, b − exact), and
+    /// `max_staleness` is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exact: Option<u64>,
 }
@@ -119,7 +120,7 @@ impl Default for GateConfig {
 }
 
 impl GateConfig {
-    /// The rule these settings describe.
+    /// Gate rule that these settings describe.
     pub fn rule(&self) -> GateRule {
         match self.exact {
             Some(k) => GateRule::Exact { k },
@@ -130,26 +131,27 @@ impl GateConfig {
     }
 }
 
-/// What a completion is worth.
+/// Reward settings: built-in verifier or command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
+    /// Built-in verifier, which gives reward 1 for a right answer and 0 otherwise. Not used if
+    /// `command` is set.
     pub kind: AnswerKind,
     /// Program and arguments of a reward command, which speaks JSON lines; see
-    /// [`crate::CommandReward`].
+    /// [`crate::CommandReward`]. Empty uses the built-in verifier.
     pub command: Vec<String>,
-    /// Folder in which the command runs, so that a script it names by a relative path is found
-    /// again by whoever goes on from elsewhere; unset = the working directory.
+    /// Directory in which the command runs, so that a script named by a relative path is still
+    /// found when the run is continued from another directory; unset is the working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// How long the command may go without answering while it owes an answer.
+    /// Seconds that the command may take for its next answer while it owes one.
     pub timeout_seconds: f64,
-    /// Restarts of the command in a row, without one answer in between, before giving up.
+    /// Maximum restarts of the command in a row, without an answer in between.
     pub max_restarts: u32,
-    /// Groups whose reward may fail before the share below is looked at.
+    /// Number of groups whose reward may fail before `max_failed_share` applies.
     pub max_failed_groups: u64,
-    /// Share of groups whose reward may fail before the run stops.
+    /// Share of groups whose reward may fail before the run stops, between 0 and 1.
     pub max_failed_share: f64,
 }
 
