@@ -9,27 +9,28 @@ use crate::{
     thought::{has_thought, is_open, spoken},
 };
 
-/// How completions of a prompt set are compared with their answers.
+/// Kind of comparison between the completions of a prompt set and their known answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
-    /// All that is said behind the thoughts is the answer, apart from white space at both ends.
+    /// Text comparison: the answer is everything after the reasoning tags, apart from white space
+    /// at both ends.
     Exact,
-    /// The final answer is a number: in `\boxed{…}`, behind `####`, behind “the answer is”, or else
-    /// the last one.
+    /// Numeric comparison: the final answer is a number in `\boxed{…}`, after `####`, after “the
+    /// answer is”, or else the last one.
     Number,
-    /// The final answer is mathematical: in `\boxed{…}`, behind `####`, behind “the answer is”, or
-    /// else the last formula or number. Compared by value: fractions, roots, sets, intervals,
-    /// equations, units and the like, however they are written.
+    /// Mathematical comparison: the final answer is in `\boxed{…}`, after `####`, after “the answer
+    /// is”, or else the last formula or number. Compared by value, however it is written:
+    /// fractions, roots, sets, intervals, equations, units and the like.
     Math,
 }
 
 impl AnswerKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Exact, Self::Number, Self::Math];
 
-    /// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
-    /// damaged one is found before hours are spent on it.
+    /// Checks that a known answer can be compared with. Called when prompts are loaded, so that a
+    /// damaged answer is found before hours are spent on it.
     ///
     /// # Errors
     /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number; for
@@ -55,7 +56,7 @@ impl AnswerKind {
         }
     }
 
-    /// The name in settings.
+    /// Name of the kind in settings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -65,7 +66,7 @@ impl AnswerKind {
     }
 }
 
-/// A known answer that nothing can be compared with.
+/// Known answer that cannot be compared with.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the answer {answer:?} failed: {what}")]
 pub struct BadAnswer {
@@ -79,25 +80,26 @@ impl fmt::Display for AnswerKind {
     }
 }
 
-/// What came of a comparison.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether the completion's answer is the known one.
+    /// True if the completion's answer equals the known one.
     pub correct: bool,
-    /// The answer found in the completion, as it is written there.
+    /// Answer found in the completion, as it is written there.
     pub extracted: Option<String>,
 }
 
 /// Compares the final answer of `completion` with `answer`.
 ///
-/// A completion without an answer is wrong, and so is every completion where `answer` fails
+/// A completion without an answer is wrong, and so is every completion if `answer` fails
 /// [`AnswerKind::check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, false)
 }
 
-/// The same for a completion of `prompt`, which may end in a thought that it opens, as some chat
-/// templates do: there is no answer before that thought ends.
+/// Compares the final answer of `completion` with `answer`, where `completion` continues `prompt`.
+/// Some chat templates end the prompt with an opening reasoning tag; nothing counts as an answer
+/// then until the completion closes it.
 pub fn is_correct_after(kind: AnswerKind, prompt: &str, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, is_open(prompt))
 }
