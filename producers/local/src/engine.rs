@@ -13,14 +13,15 @@ use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::Error;
 
-/// What a model without a chat template is told.
+/// Error message for a chat prompt where the model has no chat template.
 pub const NO_CHAT_TEMPLATE: &str = "the model has no chat template (chat_template.jinja, or chat_template in \
      tokenizer_config.json), so messages make no prompt; take a model that was tuned on chats, or \
      give plain prompts";
 
-/// Samples in this process, on a blocking thread.
+/// Engine that samples in this process, on a blocking thread.
 ///
-/// Architecture and tokenizer are those of version 0; every other version brings weights only.
+/// Architecture, tokenizer and chat template are those of version 0; every other version supplies
+/// weights only.
 pub struct LocalEngine {
     name: String,
     policy: Name,
@@ -31,23 +32,24 @@ pub struct LocalEngine {
     version: PolicyVersion,
 }
 
-/// One completion, with its text.
+/// One completion as tokens, log-probs and text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// Tokens of the prompt.
     pub prompt_tokens: Vec<u32>,
     /// Sampled tokens, the stop token included.
     pub tokens: Vec<u32>,
-    /// Log-prob of each, in nats, over the whole vocabulary at the sampling temperature.
+    /// Log-prob of each sampled token in nats, over the whole vocabulary at the sampling
+    /// temperature.
     pub logprobs: Vec<f32>,
-    /// The completion without stop and other special tokens.
+    /// Text of the completion, without the stop token and other special tokens.
     pub text: String,
-    /// Why it ended.
+    /// Reason the completion ended: a stop token or the length limit.
     pub finish_reason: FinishReason,
 }
 
 impl LocalEngine {
-    /// Opens `policy` at `version`.
+    /// Loads the model of `policy` with the weights of `version`.
     pub async fn open(
         weights: Weights,
         policy: Name,
@@ -78,13 +80,13 @@ impl LocalEngine {
         })
     }
 
-    /// The model's tokenizer.
+    /// Tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Completes each prompt once; `seeds` has one per prompt. At temperature 0 the likeliest
-    /// token is taken, which is for evaluations only.
+    /// Completes each prompt once; `seeds` has one seed per prompt. Temperature 0 takes the
+    /// likeliest token (greedy), which is for evaluations only.
     pub async fn generate(
         &self,
         prompts: &[String],
@@ -119,7 +121,7 @@ impl LocalEngine {
         .await?;
         let completions = completions.map_err(model("sample"))?;
         let text = |tokens: &[u32], reason| {
-            // A stop token need not be special, so the tokenizer might spell it out.
+            // A stop token need not be a special one, so the tokenizer might decode it to text.
             let end = tokens.len() - usize::from(reason == FinishReason::Stop);
             self.tokenizer
                 .decode(&tokens[..end])
@@ -240,7 +242,7 @@ impl Engine for LocalEngine {
     }
 }
 
-/// What version 0 has beside its weights.
+/// Fetches the files that version 0 has beside its weights, such as config and tokenizer.
 async fn base_files(weights: &Weights, policy: &Name) -> Result<Vec<(&'static str, Bytes)>, Error> {
     let version = PolicyVersion::ZERO;
     let mut files = Vec::new();
@@ -267,7 +269,7 @@ async fn base_files(weights: &Weights, policy: &Name) -> Result<Vec<(&'static st
     Ok(files)
 }
 
-/// The weights of a version, whose hash is verified before anything is made of them.
+/// Fetches the weights of a version and verifies their hash.
 async fn fetch(weights: &Weights, policy: &Name, version: PolicyVersion) -> Result<Bytes, Error> {
     weights.fetch(version).await.map_err(|source| Error::Fetch {
         policy: policy.to_string(),
@@ -284,7 +286,7 @@ fn model(attempted: impl Into<String>) -> impl FnOnce(vintage_model::Error) -> E
     }
 }
 
-/// Token ids as the schema holds them; vocabularies are far below 2^31.
+/// Converts token ids to the schema's int32; vocabularies are far below 2^31.
 fn signed(tokens: &[u32]) -> Vec<i32> {
     tokens.iter().map(|&token| token as i32).collect()
 }

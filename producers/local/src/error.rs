@@ -1,42 +1,42 @@
 use vintage_control::PolicyVersion;
 use vintage_rollout::EngineError;
 
-/// Why the local engine could not do what was asked.
+/// Failure of the local engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The weights could not be fetched, or their hash is wrong.
+    /// Weights that could not be fetched, or whose hash is wrong.
     #[error("cannot fetch version {version} of policy {policy}: {source}")]
     Fetch {
-        /// The lineage.
+        /// Name of the policy's lineage.
         policy: String,
-        /// Which version.
+        /// Version whose files were requested.
         version: PolicyVersion,
-        /// Why.
+        /// Reason for the failure, from the store.
         source: Box<vintage_store::Error>,
     },
-    /// Version 0 has no `config.json` or `tokenizer.json`.
+    /// Version 0 lacks a file that every policy needs: `config.json` or `tokenizer.json`.
     #[error(
         "cannot open policy {policy}: its version 0 has no {file} in the store; publish version 0 \
          with it"
     )]
     MissingFile {
-        /// The lineage.
+        /// Name of the policy's lineage.
         policy: String,
-        /// Which file.
+        /// Name of the missing file.
         file: &'static str,
     },
-    /// The model's files or inputs are unusable.
+    /// Model files or inputs that cannot be used.
     #[error("cannot {attempted}: {source}")]
     Model {
-        /// What was attempted, on what.
+        /// Attempted action and its object, such as "encode a prompt".
         attempted: String,
-        /// Why.
+        /// Reason for the failure, from the model crate.
         source: Box<vintage_model::Error>,
     },
-    /// The requests of one call are to be sampled in different ways.
+    /// Requests of one call that differ in their sampling settings.
     #[error("one call samples all its groups alike; send groups with other settings apart")]
     MixedSettings,
-    /// The sampler panicked.
+    /// Panic on the thread that samples.
     #[error("the sampler panicked: {0}; this is a bug, please report it")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -49,7 +49,7 @@ impl From<Error> for EngineError {
             Error::Fetch {
                 version, source, ..
             } if matches!(*source, Store::NoSuchVersion { .. }) => Self::VersionGone { version },
-            // What a prompt or a request is to blame for.
+            // Errors caused by the prompt or the request.
             Error::Model { source, .. }
                 if matches!(
                     *source,

@@ -11,34 +11,39 @@ use vintage_control::NumberSet;
 
 use crate::Error;
 
-/// Claims of all producers that ever shared the folder, one a line: the life, then its slots.
+/// Name of the file that holds the claims of every producer that ever shared the folder. Each line
+/// is the id of a producer process, then its slots, separated by spaces.
 const CLAIMS: &str = "slots";
-/// A file with this ending is locked by the life of its name for as long as that lasts.
+/// Extension of the file `<id>.alive`, which a producer process keeps locked while it runs.
 const ALIVE: &str = "alive";
 
-/// Slots that producers which share a folder have claimed, so that no two ask the same.
+/// Slots claimed by producers that share a folder, so that no two sample the same slot.
 ///
-/// All append to one file, and whose line stands first has the slot: nobody waits for anybody, a
-/// producer that is stopped in the middle holds up none. What lives claimed that had ended when this
-/// one began does not count: what became of that is in the log. Claims of one that ends later do, to
-/// the end of this life; whoever starts after it asks what it left unasked.
+/// Each producer appends its claims to one file, and the first line that names a slot owns it. No
+/// lock is taken for a claim, so a stalled producer delays no other. Claims of processes that had
+/// ended when this one started are ignored: the log shows which of those groups were published.
+/// Claims of a process that ends later still count until this one ends; a producer that starts
+/// afterwards samples the slots left over.
 #[derive(Debug)]
 pub struct Claims {
     path: PathBuf,
     file: File,
     life: String,
-    /// Lives that had ended when this one began; only what they claimed before counts for nothing.
+    /// Ids of the processes that had ended when this one started; their claims from before that are
+    /// ignored.
     ended: HashSet<String>,
-    /// Where the file ended then.
+    /// Length of the claims file when this process started, in bytes.
     begun: u64,
-    /// Where the first line that was not read begins.
+    /// Byte offset of the first line that was not read yet.
     read: u64,
-    /// The kernel lets go of it when the process dies, however it dies.
+    /// Locked `<id>.alive` file of this process; the kernel releases the lock however the process
+    /// ends.
     _alive: File,
 }
 
 impl Claims {
-    /// Begins a life in `dir`, before it looks what the log holds.
+    /// Registers a new producer process in the folder `dir`. Must be called before the groups in
+    /// the log are counted.
     ///
     /// # Errors
     /// The folder cannot be written or read.
@@ -73,7 +78,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Adds to `taken` what others have claimed since this was last asked.
+    /// Adds to `taken` the slots that other producers claimed since the last call.
     pub(crate) fn read(&mut self, taken: &mut NumberSet) -> Result<(), Error> {
         let lines = self.next_lines()?;
         for (_, slots) in lines.into_iter().filter(|(life, _)| *life != self.life) {
@@ -82,14 +87,15 @@ impl Claims {
         Ok(())
     }
 
-    /// Claims slots; gives back those that no one claimed before.
+    /// Claims the `wanted` slots and returns those that no other producer claimed first. Slots that
+    /// others claimed are added to `taken`.
     pub(crate) fn claim(
         &mut self,
         wanted: &[u64],
         taken: &mut NumberSet,
     ) -> Result<Vec<u64>, Error> {
         let slots: Vec<_> = wanted.iter().map(u64::to_string).collect();
-        // A line that a full disk tore ends before this one begins.
+        // The leading newline ends a line that a full disk cut off.
         let line = format!("\n{} {}\n", self.life, slots.join(" "));
         let written = self.file.write(line.as_bytes());
         let whole = written.and_then(|written| {
@@ -115,7 +121,7 @@ impl Claims {
         Ok(mine)
     }
 
-    /// Whole lines that were not read, without those that count for nothing.
+    /// Reads the complete lines that were not read yet, without ignored claims.
     fn next_lines(&mut self) -> Result<Vec<(String, Vec<u64>)>, Error> {
         let text = self.unread()?;
         let mut at = self.read;
@@ -129,7 +135,8 @@ impl Claims {
             if begins < self.begun && self.ended.contains(life) {
                 continue;
             }
-            // Of a torn line the last slot may be another one, which then nobody asks for a while.
+            // The last number of a truncated line may be a wrong slot; it then stays unused for a
+            // while.
             let slots: Option<Vec<u64>> = words.map(|word| word.parse().ok()).collect();
             lines.extend(slots.map(|slots| (life.to_owned(), slots)));
         }
@@ -148,7 +155,8 @@ impl Claims {
     }
 }
 
-/// A file of this life's own, locked before anybody can see it.
+/// Creates the `<id>.alive` file of this process. The file is locked under another name and then
+/// renamed, so that no other process ever sees it unlocked.
 fn begin(dir: &Path, life: &str) -> io::Result<File> {
     let staged = dir.join(format!("{life}.starting"));
     let file = File::create_new(&staged)?;
@@ -157,7 +165,7 @@ fn begin(dir: &Path, life: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// Lives that go on. The files of those that have ended are removed.
+/// Returns the ids of the processes that still run, and removes the files of those that have ended.
 fn living(dir: &Path) -> io::Result<HashSet<String>> {
     let mut living = HashSet::new();
     for entry in fs::read_dir(dir)? {
@@ -168,7 +176,7 @@ fn living(dir: &Path) -> io::Result<HashSet<String>> {
         };
         let file = match File::open(&path) {
             Ok(file) => file,
-            // Another start has removed it.
+            // Another producer that starts now has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
@@ -213,7 +221,7 @@ mod tests {
         let mut a = Claims::open(folder.path()).unwrap();
         let mut b = Claims::open(folder.path()).unwrap();
         let (mut of_a, mut of_b) = (NumberSet::default(), NumberSet::default());
-        // Neither has read what the other wants.
+        // Neither has read the other's claims.
         assert_eq!(a.claim(&[0, 1, 2], &mut of_a).unwrap(), [0, 1, 2]);
         assert_eq!(b.claim(&[1, 2, 3], &mut of_b).unwrap(), [3]);
         assert!(of_b.contains(0) && of_b.contains(2));
@@ -237,7 +245,7 @@ mod tests {
         let mut taken = NumberSet::default();
         next.read(&mut taken).unwrap();
         assert!(!taken.contains(0) && taken.contains(2), "{taken:?}");
-        // Nothing but the two living ones is left of who lives.
+        // Only the `.alive` files of the two running processes are left.
         let alive = std::fs::read_dir(folder.path()).unwrap();
         let alive = alive.filter(|entry| {
             let path = entry.as_ref().unwrap().path();

@@ -20,20 +20,21 @@ pub use files::{file_sha256, named_files};
 use process::Process;
 pub use script::MissingScript;
 
-/// A reward computed by a long-lived subprocess that speaks JSON lines.
+/// Reward computed by a long-lived subprocess that speaks JSON lines.
 ///
-/// Each completion is one line on its standard input,
-/// `{"id","prompt","completion","answer","metadata"}`; it answers with one line on its standard
-/// output, in any order: `{"id","reward","parts"?}`, or `{"id","error"}`. Its standard error is
-/// logged. Completions of one call are sent together, so a command may batch them. It runs in
-/// [`RewardConfig::directory`], and Python writes its lines at once there, flushed or not.
+/// Each completion is one line on the command's standard input,
+/// `{"id","prompt","completion","answer","metadata"}`. The command answers each with one line on
+/// its standard output, in any order: `{"id","reward","parts"?}`, or `{"id","error"}`. Its standard
+/// error is logged. The completions of one call are sent together, so the command may batch them.
+/// The command runs in [`RewardConfig::directory`], with `PYTHONUNBUFFERED=1` unless that variable
+/// is set, so that Python writes each line at once even without a flush.
 ///
-/// A command that hangs, dies or writes anything else is killed, with its children, and started
-/// again. What it still owed is then sent one completion at a time, so that the one at fault is
-/// found and fails alone.
+/// A command that hangs, dies or writes anything else is killed with its children and restarted.
+/// The questions it left unanswered are then sent one at a time, so that only the completion at
+/// fault fails.
 pub struct CommandReward {
     argv: Vec<String>,
-    /// What the command's words name, as it was at the first start.
+    /// Digests of the files that the command line names, taken at the first start.
     files: Files,
     directory: PathBuf,
     timeout: Duration,
@@ -42,7 +43,7 @@ pub struct CommandReward {
     /// Restarts since the last answer.
     restarts: u32,
     next_id: u64,
-    /// Whether keys were told of that are not read.
+    /// True once a warning about unknown keys in answers was logged.
     told: bool,
 }
 
@@ -55,7 +56,7 @@ struct Question<'a> {
     metadata: &'a BTreeMap<String, String>,
 }
 
-/// Why the command cannot be used any further.
+/// Reason for which the running command cannot be used any further.
 #[derive(Debug)]
 struct Fault {
     reason: FailureReason,
@@ -68,7 +69,7 @@ impl CommandReward {
     /// Starts the command of `config`.
     ///
     /// # Errors
-    /// A program that does not start, or the script of an interpreter that is not there.
+    /// A program that does not start, or an interpreter's script that does not exist.
     pub fn start(config: &RewardConfig) -> Result<Self, Error> {
         if let Some(missing) = MissingScript::find(config) {
             return Err(Error::RewardScript {
@@ -100,7 +101,7 @@ impl CommandReward {
         })
     }
 
-    /// A further life of the command, which must be the same one.
+    /// Restarts the command, provided that its files are unchanged since the first start.
     fn start_again(&self) -> Result<Process, Error> {
         match self.files.changed() {
             None => self.spawn(),
@@ -111,8 +112,8 @@ impl CommandReward {
         }
     }
 
-    /// Sends `indices` of `items` together and files every answer that comes; says what went
-    /// wrong, if anything did.
+    /// Sends the items at `indices` together and stores each answer in `scores`. Returns the fault,
+    /// if there was one; the command is killed then.
     async fn exchange(
         &mut self,
         items: &[RewardItem],
@@ -174,7 +175,7 @@ impl CommandReward {
         Ok(outcome)
     }
 
-    /// Counts a restart that is due; an error where it is one too many.
+    /// Counts a restart; fails if the command was restarted too often without an answer in between.
     fn restart(&mut self, fault: &Fault) -> Result<(), Error> {
         let command = self.argv.join(" ");
         if self.restarts >= self.max_restarts {
@@ -213,7 +214,7 @@ impl Reward for CommandReward {
                 }
             }
         }
-        // Every exchange without a fault has answered all it was asked.
+        // An exchange without a fault has answered every question.
         Ok(scores.into_iter().flatten().collect())
     }
 

@@ -5,72 +5,77 @@ use vintage_trajectory::{GroupId, LogprobMode, PolicySpan};
 
 use crate::select::row_seed;
 
-/// Whatever turns prompts into completions with log-probs: an in-process decoder, or a client of
-/// an inference server.
+/// Inference engine that turns prompts into completions with log-probs: an in-process decoder, or a
+/// client of an inference server.
 #[async_trait]
 pub trait Engine: Send {
-    /// Name and version of the engine; goes into every trajectory.
+    /// Returns the engine's name and version, which every trajectory records.
     fn name(&self) -> &str;
 
-    /// Version whose weights it holds.
+    /// Returns the version whose weights the engine holds.
     fn version(&self) -> PolicyVersion;
 
-    /// Prompt and completion tokens it can hold in one sequence.
+    /// Returns the longest sequence that the engine can hold, prompt and completion together, in
+    /// tokens.
     fn context_len(&self) -> usize;
 
-    /// Tokens of a text, as `sample` would use them. A `rendered` chat holds the special tokens it
-    /// needs; to other texts the model's own are added.
+    /// Returns the prompt tokens that `sample` would use for a text. A `rendered` chat already
+    /// holds its special tokens, so none must be added; to any other text the model's own are
+    /// added.
     fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError>;
 
-    /// The text of a chat up to where the model is to answer. The chat is a JSON list of messages,
-    /// or an object with that list as `messages` and what else its template is given.
+    /// Returns a chat as text, up to the point where the model is to answer. The chat is a JSON
+    /// list of messages, or an object with that list as `messages` and further inputs of the chat
+    /// template.
     fn render(&self, chat: &str) -> Result<String, EngineError>;
 
-    /// Swaps to `version`, whose weights it verifies first. On an error it keeps the old ones.
+    /// Swaps to the weights of `version` after verifying them. Must keep the old weights on an
+    /// error.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError>;
 
-    /// Samples every request, in order; one completion per sample index.
+    /// Samples all requests. The result has one entry per request, in order, and in each one
+    /// completion per sample index.
     async fn sample(
         &mut self,
         requests: Vec<SampleRequest>,
     ) -> Result<Vec<Vec<Sample>>, EngineError>;
 }
 
-/// One group to be sampled.
+/// Request to sample one group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleRequest {
-    /// What to complete.
+    /// Text to complete.
     pub prompt_text: String,
-    /// Whether it is a rendered chat; see [`Engine::encode`].
+    /// True if the text is a rendered chat; see [`Engine::encode`].
     pub rendered: bool,
-    /// The group it becomes; for tracing only, the content does not depend on it.
+    /// Id of the group to be sampled; for tracing only, the content must not depend on it.
     pub group: GroupId,
-    /// Completions wanted.
+    /// Number of completions.
     pub samples: u16,
     /// Seed of the group; see [`SampleRequest::row_seed`].
     pub seed: u64,
-    /// How to sample.
+    /// Sampling settings.
     pub sampling: Sampling,
 }
 
 impl SampleRequest {
-    /// Seed of one completion. Engines that can be seeded must draw from it alone, so that
+    /// Seed of one completion. An engine that can be seeded must draw from this seed alone, so that
     /// another attempt at the slot samples the same tokens from the same weights.
     pub fn row_seed(&self, sample_index: u16) -> u64 {
         row_seed(self.seed, sample_index)
     }
 }
 
-/// How to sample.
+/// Sampling settings of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// Longest completion, in tokens.
     pub max_tokens: usize,
-    /// Above 0.
+    /// Sampling temperature, above 0.
     pub temperature: f32,
-    /// In (0, 1]; 1 is off.
+    /// Nucleus sampling probability, in (0, 1]; 1 is off.
     pub top_p: f32,
-    /// 0 is off.
+    /// Number of likeliest tokens to sample from (top-k); 0 is off.
     pub top_k: i32,
 }
 
@@ -92,36 +97,36 @@ pub struct Sample {
     pub prompt_tokens: Vec<i32>,
     /// Sampled tokens, the stop token included.
     pub completion_tokens: Vec<i32>,
-    /// Log-prob of each sampled token, in nats; same length.
+    /// Log-prob of each sampled token in nats; same length as `completion_tokens`.
     pub logprobs: Vec<f32>,
-    /// What the log-probs are normalised over.
+    /// Distribution that the log-probs are normalised over.
     pub logprob_mode: LogprobMode,
-    /// The completion as text, without stop and other special tokens.
+    /// Text of the completion, without the stop token and other special tokens.
     pub completion_text: String,
-    /// `stop` or `length`.
+    /// Reason the completion ended: `stop` or `length`.
     pub finish_reason: String,
-    /// Which version sampled which tokens: ascending, the first at 0.
+    /// Versions that sampled the tokens, as spans in ascending order; the first starts at token 0.
     pub spans: Vec<PolicySpan>,
-    /// Time it took; a share of the call where samples ran together.
+    /// Sampling time in seconds; an equal share of the call if samples ran together.
     pub seconds: f32,
 }
 
-/// Why an engine could not do what was asked.
+/// Failure of an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The version was published, but its weights are pruned by now.
+    /// Weights that are no longer in the store: the version was published and then pruned.
     #[error(
         "version {version} is no longer in the store; keep more versions, or let the producer \
          start with a newer one"
     )]
     VersionGone {
-        /// Which.
+        /// Version that was requested.
         version: PolicyVersion,
     },
-    /// The request is at fault, such as a text outside the vocabulary.
+    /// Request that the engine cannot serve, such as a text outside the vocabulary.
     #[error("{0}")]
     BadRequest(String),
-    /// Anything else; the source says what was attempted, and why it failed.
+    /// Any other failure; the source says what was attempted and why it failed.
     #[error("{0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -4,39 +4,39 @@ use vintage_bus::Fault;
 
 use crate::{command::MissingScript, engine::EngineError};
 
-/// What stops a rollout producer.
+/// Failure that stops a rollout producer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The prompt file cannot be read.
+    /// Prompt file that cannot be read.
     #[error(
         "cannot read prompts from {}: {source}; give a file of one JSON object a line, such as \
          {{\"prompt\": \"2+2=\", \"answer\": \"4\"}}",
         path.display()
     )]
     PromptFile {
-        /// Which file.
+        /// Path of the prompt file.
         path: PathBuf,
-        /// Why.
+        /// Reason for the failure.
         source: io::Error,
     },
-    /// A row of the prompt file cannot be used.
+    /// Row of the prompt file that cannot be used.
     #[error("cannot use the prompt at {}:{line}: {reason}", path.display())]
     PromptRow {
-        /// Which file.
+        /// Path of the prompt file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Why, and what to do.
+        /// Reason for the refusal, and what to do.
         reason: String,
     },
-    /// The prompt file is empty.
+    /// Prompt file without any prompt.
     #[error(
         "no prompts in {}; write one JSON object a line, such as {{\"prompt\": \"2+2=\", \
          \"answer\": \"4\"}}",
         path.display()
     )]
     NoPrompts {
-        /// Which file.
+        /// Path of the prompt file.
         path: PathBuf,
     },
     /// A setting is out of range.
@@ -45,24 +45,24 @@ pub enum Error {
     /// The gate's settings contradict the learner's.
     #[error("cannot set up the gate: {reason}")]
     Gate {
-        /// Why, and what to do.
+        /// Reason for the contradiction, and what to do.
         reason: String,
     },
-    /// The reward command does not start.
+    /// Reward command that does not start.
     #[error(
         "cannot start the reward command `{command}` in {}: {source}; check \
          rollout.reward.command and rollout.reward.directory",
         directory.display()
     )]
     RewardStart {
-        /// The command line.
+        /// Command line, joined by spaces.
         command: String,
-        /// Where it was to run.
+        /// Directory in which the command was to run.
         directory: PathBuf,
-        /// Why.
+        /// Reason for the failure.
         source: io::Error,
     },
-    /// A file of the reward command was changed under the run.
+    /// File of the reward command that was changed during the run.
     #[error(
         "cannot start the reward command `{command}` again: {} was changed since the run started \
          it first; put it back and start again, or start again and accept the change by --accept \
@@ -70,12 +70,12 @@ pub enum Error {
         path.display()
     )]
     RewardChanged {
-        /// The command line.
+        /// Command line, joined by spaces.
         command: String,
-        /// Which file.
+        /// Path of the changed file.
         path: PathBuf,
     },
-    /// The reward command names a script that is not there.
+    /// Reward command whose script does not exist.
     #[error(
         "cannot start the reward command `{command}`: there is no {} in {} ({}); correct the name, \
          give the whole path, or set rollout.reward.directory to its folder",
@@ -84,138 +84,138 @@ pub enum Error {
         missing.instead()
     )]
     RewardScript {
-        /// The command line.
+        /// Command line, joined by spaces.
         command: String,
-        /// Which script, and where it was looked for.
+        /// Missing script, with the directory from which its path was resolved.
         missing: MissingScript,
     },
-    /// A completion cannot be written as JSON.
+    /// Completion that cannot be written as JSON for the reward command.
     #[error("cannot write a question to the reward command: {source}")]
     RewardQuestion {
-        /// Why.
+        /// Reason for the failure.
         source: serde_json::Error,
     },
-    /// The reward command fails however often it is restarted.
+    /// Reward command that fails after every allowed restart.
     #[error(
         "gave up on the reward command `{command}` after {restarts} restarts in a row: {last}; \
          run it by hand on one line of JSON, or raise rollout.reward.max_restarts"
     )]
     RewardGaveUp {
-        /// The command line.
+        /// Command line, joined by spaces.
         command: String,
-        /// Restarts in a row.
+        /// Number of restarts in a row, without an answer in between.
         restarts: u32,
-        /// What went wrong last.
+        /// Description of the last failure.
         last: String,
     },
-    /// Too many groups got no reward.
+    /// Too many groups whose reward failed.
     #[error(
         "no reward for {failed} of {tried} groups ({reasons}), the last because {last}; mend the \
          reward, or raise rollout.reward.max_failed_groups or rollout.reward.max_failed_share"
     )]
     RewardFailures {
-        /// Groups without a reward.
+        /// Number of groups without a reward.
         failed: u64,
-        /// Groups judged.
+        /// Number of groups judged, with and without a reward.
         tried: u64,
-        /// Counts by reason.
+        /// Number of failed groups by reason.
         reasons: String,
-        /// The last one's detail.
+        /// Description of the last failure.
         last: String,
     },
-    /// The engine failed.
+    /// Failure of the inference engine.
     #[error("engine {engine} cannot {attempted}: {source}")]
     Engine {
-        /// Which engine.
+        /// Name and version of the engine.
         engine: String,
-        /// What it was to do.
+        /// Attempted action, such as "load version 3".
         attempted: String,
-        /// Why.
+        /// Reason for the failure.
         source: EngineError,
     },
-    /// The engine answered with something else than what was asked.
+    /// Engine answer that does not match the request.
     #[error("engine {engine} returned {found} where {expected} were asked for; this is its bug")]
     EngineAnswer {
-        /// Which engine.
+        /// Name of the engine or, for a group without completions, the producer's id.
         engine: String,
-        /// What came.
+        /// Description of what the engine returned.
         found: String,
-        /// What was asked.
+        /// Description of what was requested.
         expected: String,
     },
-    /// The learner trains another number of groups than this producer was told.
+    /// Learner that trains another number of groups per update than this producer was set to.
     #[error(
         "the learner of policy {policy} takes {announced} groups an update, this producer was set \
          to {configured}; give both the same setting"
     )]
     GroupsPerUpdate {
-        /// The lineage.
+        /// Name of the policy's lineage.
         policy: String,
-        /// What the learner says.
+        /// Groups per update that the learner announces.
         announced: u64,
-        /// What was configured.
+        /// Groups per update that this producer was set to.
         configured: u64,
     },
-    /// A group cannot be encoded.
+    /// Group that cannot be encoded as messages.
     #[error(
         "cannot encode group {group} of prompt {prompt:?}: {source}; if it is too large, lower \
          max_tokens"
     )]
     Encode {
-        /// The group.
+        /// Id of the group.
         group: String,
-        /// Its prompt's id.
+        /// Id of the group's prompt.
         prompt: String,
-        /// Why.
+        /// Reason for the failure.
         source: Box<vintage_trajectory::Error>,
     },
-    /// The log refused or lost contact.
+    /// Failure of a Kafka operation.
     #[error("cannot {attempted}: {source}")]
     Bus {
-        /// What was attempted.
+        /// Attempted action, such as `follow` and the name of a topic.
         attempted: String,
-        /// Why.
+        /// Reason for the failure, from the log client.
         source: Box<vintage_bus::Error>,
     },
-    /// A journal of acknowledged numbers cannot be kept or read.
+    /// Journal of acknowledged numbers, or claims file, that cannot be written or read.
     #[error(
         "cannot {action} the journal {}: {source}; make room or mend the folder, then start again",
         path.display()
     )]
     Journal {
-        /// `create`, `extend` or `read`.
+        /// Attempted action: `create`, `extend` or `read`.
         action: &'static str,
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Reason for the failure.
         source: io::Error,
     },
-    /// A journal holds something else than numbers.
+    /// Line of a journal that is not a number.
     #[error(
         "cannot read the journal {}:{line}: {text:?} is not a number; the file was changed by \
          something else",
         path.display()
     )]
     JournalLine {
-        /// Which file.
+        /// Path of the journal.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What it says.
+        /// Text of the line.
         text: String,
     },
-    /// A part of the producer panicked.
+    /// Panic in one stage of the producer.
     #[error("the producer's {stage} stage panicked: {source}; this is a bug, please report it")]
     Panicked {
-        /// Which part.
+        /// Name of the stage.
         stage: &'static str,
-        /// How.
+        /// Panic, as reported by the async runtime.
         source: tokio::task::JoinError,
     },
 }
 
 impl Error {
-    /// Wraps an error of the log.
+    /// Wraps an error of the log client, adding the attempted action.
     pub(crate) fn bus(attempted: impl Into<String>) -> impl FnOnce(vintage_bus::Error) -> Self {
         let attempted = attempted.into();
         move |source| Self::Bus {
@@ -224,7 +224,7 @@ impl Error {
         }
     }
 
-    /// Whose fault it is.
+    /// Party at fault: user, external system or this program.
     pub fn fault(&self) -> Fault {
         match self {
             Self::PromptFile { .. }
@@ -249,7 +249,7 @@ impl Error {
         }
     }
 
-    /// Whether the same attempt may succeed later.
+    /// Returns true if the same attempt may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Bus { source, .. } if source.is_retryable())
     }

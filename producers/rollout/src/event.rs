@@ -2,96 +2,97 @@ use std::collections::BTreeMap;
 
 use vintage_control::PolicyVersion;
 
-/// What a producer just did, for progress displays. Counts are of this step, not cumulative.
+/// Progress event of a producer. Counts are those of this event, not cumulative.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ProducerEvent {
-    /// The engine swapped weights.
+    /// Weights that the engine has just loaded.
     Loaded {
-        /// To this version.
+        /// Version that was loaded.
         version: PolicyVersion,
-        /// Time it took.
+        /// Duration of the load, in seconds.
         seconds: f64,
     },
-    /// The gate is closed; the next event but those of groups on their way is `Waited`.
+    /// The gate has closed. The next event is `Waited`, apart from events of groups already
+    /// sampled.
     Waiting {
         /// Newest version announced, if any.
         version: Option<PolicyVersion>,
     },
     /// The gate has opened again, or the producer stops.
     Waited {
-        /// Time it was closed.
+        /// Time for which the gate was closed, in seconds.
         seconds: f64,
     },
-    /// A call of the engine began.
+    /// A call of the engine has begun.
     Sampling {
-        /// Groups of the call.
+        /// Number of groups in the call.
         groups: u64,
     },
-    /// One call of the engine is done.
+    /// A call of the engine has ended.
     Sampled {
         /// Version that sampled.
         version: PolicyVersion,
-        /// Groups of the call.
+        /// Number of groups in the call.
         groups: u64,
-        /// Completions.
+        /// Number of completions.
         rows: u64,
-        /// Completion tokens.
+        /// Number of completion tokens.
         tokens: u64,
-        /// Time it took.
+        /// Duration of the call, in seconds.
         seconds: f64,
     },
     /// A group got no reward and will not be published.
     RewardFailed {
-        /// Its prompt.
+        /// Id of the group's prompt.
         prompt_id: String,
-        /// Class of the failure.
+        /// Class of the failure, such as `timeout`.
         reason: &'static str,
-        /// In words.
+        /// Description of the failure.
         detail: String,
     },
     /// The log has acknowledged a group.
     Published {
-        /// Its number.
+        /// Sequence number of the group within its producer process, from 0.
         seq: u64,
-        /// The update it is for; −1 for any.
+        /// Update that the group is for; −1 for any.
         batch: i64,
-        /// Newest version that sampled any of its tokens.
+        /// Newest version that sampled any of the group's tokens.
         version: PolicyVersion,
-        /// Completions.
+        /// Number of completions.
         rows: u64,
-        /// Completion tokens.
+        /// Number of completion tokens.
         tokens: u64,
-        /// Payload bytes.
+        /// Payload size in bytes, over all parts.
         bytes: u64,
-        /// Messages it was split into.
+        /// Number of messages that hold the group.
         parts: u32,
-        /// Mean reward of its completions.
+        /// Mean reward of the completions.
         reward: f32,
-        /// Whether they all have this one: then nothing can be learned from them.
+        /// True if all completions have the same reward, so that the group gives no gradient.
         equal: bool,
-        /// Completions that ended at the limit on their length.
+        /// Number of completions that ended at the length limit.
         cut: u64,
     },
 }
 
-/// What one life of a producer did.
+/// Totals of one producer process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProducerSummary {
-    /// Value of its `producer` header.
+    /// Value of the `producer` header.
     pub producer: String,
-    /// Groups the log acknowledged.
+    /// Groups that the log acknowledged.
     pub groups: u64,
-    /// Completions of these.
+    /// Completions in the acknowledged groups.
     pub rows: u64,
-    /// Completion tokens of these.
+    /// Completion tokens in the acknowledged groups.
     pub tokens: u64,
-    /// Groups not published for want of a reward, by reason.
+    /// Groups that were not published because their reward failed, by reason.
     pub failed: BTreeMap<&'static str, u64>,
-    /// Time in the engine.
+    /// Time spent sampling, in seconds.
     pub sampling_seconds: f64,
-    /// Time swapping weights.
+    /// Time spent loading weights, in seconds.
     pub loading_seconds: f64,
-    /// Time the gate was closed.
+    /// Time for which the gate was closed, in seconds.
     pub waiting_seconds: f64,
 }

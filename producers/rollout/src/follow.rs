@@ -7,17 +7,18 @@ use vintage_control::{CONTROL_FORMAT, Name, Offset, Partition, PolicyAnnouncemen
 
 use crate::Error;
 
-/// An announcement, as a producer hears it.
+/// Policy announcement as a producer receives it.
 #[derive(Debug, Clone)]
 pub(crate) struct News {
-    /// What is announced.
+    /// Announcement record of the learner.
     pub(crate) record: PolicyAnnouncement,
-    /// Whether it came after the producer began to follow: then it is no older life's.
+    /// True if the record was written after the producer began to follow the topic, so that it
+    /// cannot be left over from an earlier start of the learner.
     pub(crate) fresh: bool,
 }
 
-/// Follows the announcements of `policy` from the beginning of the topic until `cancel`, and
-/// keeps the newest in `news`, from when it has read all that was there at the start.
+/// Follows the announcements of `policy` from the beginning of the topic until `cancel`. Sends the
+/// newest one to `news`, beginning once it has read every record that was there at the start.
 pub(crate) async fn follow(
     bus: Bus,
     topics: Topics,
@@ -33,7 +34,7 @@ pub(crate) async fn follow(
         .iter()
         .map(|&(partition, low, _)| (partition, low))
         .collect();
-    // Where an older record might be taken for news.
+    // End offsets of the partitions whose records from before the start were not all read yet.
     let mut past: BTreeMap<Partition, Offset> = watermarks
         .into_iter()
         .filter(|&(_, low, high)| low < high)
@@ -60,7 +61,8 @@ pub(crate) async fn follow(
         let record = match event {
             None => break,
             Some(Event::Record(record)) => record,
-            // The last offsets may hold no record.
+            // A partition's last offsets may hold no record, so the end-of-partition event counts
+            // too.
             Some(Event::End { partition, .. }) => {
                 if past.remove(&partition).is_some() && past.is_empty() {
                     tell(&newest, false);
@@ -86,8 +88,8 @@ pub(crate) async fn follow(
     Ok(())
 }
 
-/// The newest announcement: by version, and among equals by their order in the log, for the
-/// learner repeats a version when its counts change.
+/// Newest announcement of a policy: the highest version, and among records of one version the last
+/// in the log, because the learner repeats a version when its counts change.
 struct Newest {
     topic: String,
     policy: Name,
@@ -95,7 +97,7 @@ struct Newest {
 }
 
 impl Newest {
-    /// Takes a record over if it is newer than what is known; says whether it was.
+    /// Keeps the record if it is newer than the known one; returns true if it was.
     fn take(&mut self, record: &Record) -> bool {
         if record
             .key
@@ -128,7 +130,7 @@ impl Newest {
         newer
     }
 
-    /// One bad message costs one record.
+    /// Logs a record that cannot be read; following continues with the next one.
     fn skip(&self, record: &Record, why: &str) {
         let Self { topic, policy, .. } = self;
         let Record {

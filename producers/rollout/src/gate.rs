@@ -5,17 +5,17 @@ use vintage_settings::GateConfig;
 
 use crate::Error;
 
-/// How far producers may run ahead of the learner.
+/// Rule for how far producers may run ahead of the learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateRule {
-    /// At most this many updates' worth of staleness is admitted; producers wait otherwise.
+    /// Producers wait rather than exceed a maximum staleness.
     Wait {
-        /// In updates.
+        /// Maximum staleness, in updates.
         max_staleness: u64,
     },
     /// Batch b is sampled by version max(0, b − k), as in the paper.
     Exact {
-        /// In updates.
+        /// Staleness of every batch, in updates.
         k: u64,
     },
 }
@@ -34,40 +34,42 @@ impl From<&GateConfig> for GateRule {
 /// What earlier lives of the producers left behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GateBase {
-    /// Groups they published that still count: trained, rejected or in flight. Groups that died
-    /// with an embedded broker do not count, or the gate would starve.
+    /// Groups they published that still count: trained, rejected or in flight. Groups lost with an
+    /// embedded broker do not count, or the gate would never open again.
     pub published_before: u64,
-    /// Waiting rule: how often each prompt was asked, by its id. Every group of the lineage in log
-    /// or archive counts, whoever published it.
+    /// Waiting rule: number of times each prompt was sampled, by prompt id. Every group of the
+    /// lineage in log or archive counts, whoever published it.
     pub asked: BTreeMap<String, u64>,
-    /// Groups among the published ones whose prompts are not known any more: neither log nor
-    /// archive hold them.
+    /// Published groups whose prompts are unknown, because neither log nor archive holds them any
+    /// more.
     pub unnamed: u64,
-    /// Exact rule: what was published already, by batch. Batches the learner has trained need not
-    /// be listed.
+    /// Exact rule: groups already published, by batch. Batches that the learner has trained may be
+    /// left out.
     pub filled: BTreeMap<i64, Filled>,
 }
 
-/// What earlier lives published of one batch.
+/// Groups of one batch that earlier producer processes published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filled {
-    /// Groups, refused ones included: announcements add those to what is wanted.
+    /// Number of groups, refused ones included, because announcements add those to the number
+    /// wanted.
     pub groups: u64,
-    /// Their slots: the numbers below the last one may have holes, for a producer that is killed
-    /// may have had a later group acknowledged before an earlier one.
+    /// Slots of the groups. There may be gaps below the highest one, because a later group of a
+    /// killed producer may have been acknowledged before an earlier one.
     pub slots: BTreeSet<u64>,
 }
 
-/// What the gate reads of an announcement.
+/// Part of an announcement that the gate uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announced {
     /// Newest published version.
     pub version: PolicyVersion,
-    /// Groups rejected since version 0 that bear a producer's number: only those took room here.
+    /// Groups rejected since version 0 that have a producer's number; only those were counted by a
+    /// gate.
     pub rejected: u64,
-    /// Exact rule: groups refused of batches that are still to be trained.
+    /// Exact rule: number of refused groups in batches that are still to be trained.
     pub refused: BTreeMap<i64, u64>,
-    /// Updates the learner does in all, where it says so.
+    /// Total number of updates of the run, if the learner announces it.
     pub updates: Option<u64>,
 }
 
@@ -82,47 +84,47 @@ impl From<&PolicyAnnouncement> for Announced {
     }
 }
 
-/// One group to be sampled.
+/// Place of one group in the order of prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Its number within the run, which chooses prompt and seeds. Under the waiting rule the gate
-    /// only counts groups, and the producer puts them in slots that are still to be asked.
+    /// Slot number within the run, which selects prompt and seeds. Under the waiting rule the gate
+    /// only counts groups, and the producer replaces this number by that of a free slot.
     pub number: u64,
-    /// The update it is for; −1 for any.
+    /// Update that the group is for; −1 for any.
     pub batch: i64,
 }
 
-/// Groups that may start now, all sampled by one version. Empty: wait for news.
+/// Groups that may start now, all sampled by one version. If empty, wait for an announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
-    /// Who samples them.
+    /// Version that must sample the groups.
     pub version: PolicyVersion,
-    /// In order.
+    /// Slots of the groups, in order.
     pub slots: Vec<Slot>,
 }
 
 /// Decides how many groups may start, from announcements and its own counts alone.
 ///
-/// Under [`GateRule::Wait`] the capacity is
-/// `(version + max_staleness + 1) · batch + rejected − published − running`. Published and
-/// running are one count here, that of the groups admitted and not abandoned, so nothing can
-/// slip between the two. The learner takes `batch` groups an update, so the last group
-/// admitted at `version` trains at `version + max_staleness` at the latest.
+/// Under [`GateRule::Wait`] the capacity is `(version + max_staleness + 1) · batch + rejected −
+/// published − running`. The gate keeps published and running groups as one count, that of the
+/// groups admitted and not abandoned, so that no group is missed in between. The learner takes
+/// `batch` groups per update, so the last group admitted at `version` is trained at `version +
+/// max_staleness` at the latest.
 ///
 /// Under [`GateRule::Exact`] batch b gets the slots from `b · batch` on, so that every arm of an
-/// experiment asks the same prompts. A group that was refused or abandoned is made up for by a
-/// slot beyond all batches: the same slot would give the same group again.
+/// experiment samples the same prompts. A refused or abandoned group is replaced by a slot beyond
+/// those of all batches, because the same slot would give the same group again.
 #[derive(Debug, Clone)]
 pub struct Gate {
     rule: GateRule,
     batch: u64,
     updates: Option<u64>,
     base: GateBase,
-    /// Admitted in this life, less the abandoned ones.
+    /// Groups admitted by this producer process, less the abandoned ones.
     admitted: u64,
-    /// Wait rule: the next slot.
+    /// Waiting rule: number of the next slot.
     next: u64,
-    /// Exact rule: by batch, groups in the log or on their way, and groups to make up for.
+    /// Exact rule: fill of each batch that is still to be trained.
     batches: BTreeMap<u64, Fill>,
 }
 
@@ -130,14 +132,14 @@ pub struct Gate {
 struct Fill {
     taken: u64,
     abandoned: u64,
-    /// The next slot to be handed out, counted within the batch.
+    /// Next slot to be handed out, counted within the batch.
     next: u64,
 }
 
 impl Gate {
-    /// A gate for a learner that takes `groups_per_update` groups an update, publishes every
-    /// `publish_every` versions and, if given, stops after `updates` updates, unless it announces
-    /// another number.
+    /// Creates a gate for a learner that takes `groups_per_update` groups per update and publishes
+    /// every `publish_every` versions. The learner stops after `updates` updates, if given, unless
+    /// it announces another number.
     pub fn new(
         rule: GateRule,
         groups_per_update: u64,
@@ -222,7 +224,7 @@ impl Gate {
 
     fn admit_batches(&mut self, announced: &Announced, k: u64, at_most: u64) -> Admission {
         let newest = announced.version;
-        // The learner at version v has trained the batches before v.
+        // At version v the learner has trained every batch below v.
         self.batches = self.batches.split_off(&newest.0);
         let mut admission = Admission {
             version: newest,
@@ -266,9 +268,9 @@ impl Gate {
     }
 }
 
-/// The `place`-th slot of a batch of `size`.
+/// Number of the `place`-th slot of a batch of `size` groups.
 fn slot_number(batch: u64, size: u64, place: u64) -> u64 {
-    // Far beyond the slots of any run's batches.
+    // Distance to a batch's replacement slots, far beyond the slots of any run's batches.
     const MAKE_UP: u64 = 1 << 40;
     (place / size) * MAKE_UP + batch * size + place % size
 }

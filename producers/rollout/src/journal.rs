@@ -11,22 +11,22 @@ use crate::Error;
 
 const SUFFIX: &str = "acks";
 
-/// The numbers the log acknowledged to one life of a producer: `<dir>/<producer>.acks`, one
-/// decimal a line.
+/// Journal of the numbers that the log acknowledged to one producer process: file
+/// `<dir>/<producer>.acks`, one decimal number a line.
 ///
-/// This is the producer's side of the books, kept apart from what the learner saw. Every line
-/// is one `write`, so it is in the kernel's hands before the next group is counted and survives
-/// a SIGKILL of the process.
+/// The journal is the producer's own record of what was published, independent of what the learner
+/// saw. Each line is a single `write`, so it has reached the kernel before the next group is
+/// counted and survives a SIGKILL of the process.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// `None` once a write has failed: what a full disk left of a line would be read together with
-    /// the next one, as a number that nobody gave.
+    /// Open file; `None` once a write has failed. A further line could otherwise be read together
+    /// with a line that a full disk cut off, as a number that was never given.
     file: Option<File>,
 }
 
 impl Journal {
-    /// Starts the journal of a life; `producer` is the value of its `producer` header.
+    /// Creates the journal of a producer process; `producer` is the value of its `producer` header.
     pub fn create(dir: &Path, producer: &str) -> Result<Self, Error> {
         let path = dir.join(format!("{producer}.{SUFFIX}"));
         let open = || {
@@ -46,7 +46,7 @@ impl Journal {
         }
     }
 
-    /// Notes that the log has acknowledged `seq`. After a failure nothing more is noted.
+    /// Notes that the log has acknowledged `seq`. Every call after a failure fails too.
     pub fn acknowledge(&mut self, seq: u64) -> Result<(), Error> {
         let line = format!("{seq}\n");
         let why = loop {
@@ -55,7 +55,7 @@ impl Journal {
             };
             match file.write(line.as_bytes()) {
                 Ok(written) if written == line.len() => return Ok(()),
-                // A full disk shortens a write; the reader ignores the torn line.
+                // A full disk shortens a write; the reader ignores the truncated line.
                 Ok(_) => break io::ErrorKind::StorageFull.into(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break error,
@@ -70,10 +70,10 @@ impl Journal {
     }
 }
 
-/// Reads the journals of all lives: acknowledged numbers by `producer` header.
+/// Reads the journals of all producer processes: acknowledged numbers by `producer` header.
 ///
-/// A last line without its newline was torn by a crash and does not count. A missing folder
-/// holds no journals.
+/// A last line without newline was cut off by a crash and is ignored. A missing folder gives an
+/// empty result.
 pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, NumberSet>, Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_behind_a_torn_line() {
-        // The limit below is a process's: this test takes one of its own.
+        // The limit below applies to a whole process, so this test runs in one of its own.
         const ALONE: &str = "VINTAGE_TEST_TORN_LINE";
         if std::env::var_os(ALONE).is_none() {
             let mut alone = Command::new(std::env::current_exe().unwrap());
@@ -194,7 +194,7 @@ mod tests {
         let path = folder.path().join("p-1.acks");
         let mut journal = Journal::create(folder.path(), "p-1").unwrap();
         journal.acknowledge(122).unwrap();
-        // No file may grow beyond one byte more: of "123\n" the first byte finds room.
+        // The file may grow by one byte only, which holds the first byte of "123\n".
         let limits = getrlimit(Resource::Fsize);
         let (current, maximum) = (Some(5), limits.maximum);
         let narrow = Rlimit { current, maximum };
@@ -203,7 +203,7 @@ mod tests {
         setrlimit(Resource::Fsize, limits).unwrap();
         assert!(torn.unwrap_err().to_string().contains("p-1.acks"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "122\n1");
-        // There is room again, and what is on its way is still acknowledged.
+        // There is space again, and groups in flight are still acknowledged.
         journal.acknowledge(124).unwrap_err();
         let lives = read_journals(folder.path()).unwrap();
         assert_eq!(lives["p-1"], [122].into_iter().collect());

@@ -1,8 +1,16 @@
-//! Rollout producers: prompts, groups of samples, rewards, the gate, publishing.
+//! Rollout producers: sample groups of completions, score them, and publish them to the log.
 //!
-//! [`Worker`] is one life of a producer. It follows the learner's announcements, asks the
-//! [`Gate`] how many groups may start, lets an [`Engine`] sample them, a [`Reward`] judge them,
-//! and publishes them under numbers without gaps. It knows no engine: `vintage-local` is one.
+//! Begin reading at [`Worker`] (`worker.rs`), which is one producer process. The path of a group
+//! leads through these files:
+//!
+//! * `follow.rs` keeps the newest announcement of the learner.
+//! * `gate.rs`: [`Gate`] decides how many groups may start, so that none becomes too stale.
+//! * `slots.rs`, `claims.rs`, `select.rs` choose each group's slot, prompt and seeds.
+//! * `worker/sampler.rs` has an [`Engine`] sample the completions; `vintage-local` is one engine.
+//! * `worker/judge.rs` has a [`Reward`] score them: `reward.rs` by verifier, `command.rs` by
+//!   subprocess.
+//! * `publish.rs` encodes, numbers without gaps and sends; `journal.rs` notes what was
+//!   acknowledged.
 
 mod claims;
 mod command;

@@ -17,58 +17,58 @@ mod row;
 /// One task for the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// Stable name: the row's `id`, or else 16 hexadecimal digits of a digest over text and
-    /// answer, so that reordering or extending the file renames nothing.
+    /// Stable name: the row's `id`, or else 16 hexadecimal digits of a digest over text, template
+    /// inputs and answer, so that reordering or extending the file renames no prompt.
     pub id: String,
-    /// What the policy completes, in the form [`Prompt::form`] says.
+    /// Text that the policy completes, in the form that [`Prompt::form`] says.
     pub text: String,
-    /// What the text is.
+    /// Form of the text.
     pub form: Form,
-    /// What a chat's template is to be given beside the messages, of a prompt that is none yet:
-    /// members of a JSON object.
+    /// Further inputs for a chat template, as members of a JSON object, where the prompt is plain
+    /// text that may become a chat; see [`PromptSet::as_chats`].
     pub extras: Option<String>,
-    /// What the reward compares with.
+    /// Known answer, which the reward compares with.
     pub answer: Option<String>,
-    /// Carried into every trajectory and to the reward command.
+    /// Metadata that is stored in every trajectory and sent to the reward command.
     pub metadata: BTreeMap<String, String>,
     /// Line of the file, from 1.
     pub line: usize,
 }
 
-/// What the text of a prompt is.
+/// Form of a prompt's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// To be completed as it stands.
+    /// Plain text, completed as it is.
     Plain,
-    /// A chat, which the model's template makes a text of: a JSON list of messages, or an object
-    /// with that list as `messages` and what else the template is given.
+    /// Chat that the model's template turns into text: a JSON list of messages, or an object with
+    /// that list as `messages` and further inputs of the template.
     Messages,
-    /// Such a text: it holds every special token it needs.
+    /// Text rendered from a chat, which holds every special token it needs.
     Rendered,
 }
 
-/// Bad rows that are shown, beside the first, where a file has several.
+/// Number of bad rows shown beside the first one if a file has several.
 const SHOWN: usize = 3;
 
-/// The prompts of one JSONL file, in file order; never empty.
+/// Prompts of one JSONL file, in file order; never empty.
 ///
-/// Rows are read one by one in the layouts that are published (`docs/prompts.md` has a table): the
-/// prompt is `prompt`, `messages`, `question`, `problem` or `conversations`, the known answer
-/// `answer`, `ground_truth`, `reward_model.ground_truth`, or what a `solution` or a `completion`
-/// marks as its result. Other keys are counted in [`PromptSet::notes`]; blank lines are skipped.
+/// Each row may have any of the published layouts (table in `docs/prompts.md`). The prompt is read
+/// from `prompt`, `messages`, `question`, `problem` or `conversations`. The known answer is read
+/// from `answer`, `ground_truth`, `reward_model.ground_truth`, or the result that a `solution` or a
+/// `completion` marks. [`PromptSet::notes`] counts all other keys; blank lines are skipped.
 #[derive(Debug, Clone)]
 pub struct PromptSet {
     path: PathBuf,
     sha256: vintage_control::Sha256,
     prompts: Vec<Prompt>,
-    /// Rows by key that nothing is read from.
+    /// Number of rows by key that is not read.
     unused: BTreeMap<String, usize>,
     /// Keys of the first row without an answer.
     unanswered: Vec<String>,
 }
 
 impl PromptSet {
-    /// Reads a file.
+    /// Reads the prompts of a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let unreadable = |source| Error::PromptFile {
             path: path.to_owned(),
@@ -78,10 +78,10 @@ impl PromptSet {
         Self::from_reader(path, BufReader::new(file))
     }
 
-    /// Reads rows from anywhere; `path` names them in messages.
+    /// Reads prompts from any reader; messages name them by `path`.
     ///
     /// # Errors
-    /// Names the first rows that cannot be used, and counts them all.
+    /// Rows that cannot be used: the error names the first ones and counts them all.
     pub fn from_reader(path: &Path, mut reader: impl BufRead) -> Result<Self, Error> {
         let mut set = Self {
             path: path.to_owned(),
@@ -131,7 +131,7 @@ impl PromptSet {
         Ok(set)
     }
 
-    /// Adds what a line holds.
+    /// Adds the prompt of one line; blank lines add none.
     fn add(
         &mut self,
         line: usize,
@@ -169,8 +169,8 @@ impl PromptSet {
         Ok(())
     }
 
-    /// What of the file is not used, in words: keys that no layout has, with the rows that have
-    /// them.
+    /// Describes the parts of the file that are not read: keys that no layout has, with the number
+    /// of rows that have them.
     pub fn notes(&self) -> Vec<String> {
         if self.unused.is_empty() {
             return Vec::new();
@@ -211,14 +211,15 @@ impl PromptSet {
         }
     }
 
-    /// A key of the first row without an answer that looks like a slip of a known one.
+    /// Returns a key of the first row without an answer that looks like a misspelt known key, and
+    /// the key that is meant.
     fn slip(&self) -> Option<(&str, &'static str)> {
         let unknown = self.unanswered.iter().map(String::as_str);
         let mut unknown = unknown.filter(|key| !row::KNOWN.contains(key));
         unknown.find_map(|key| Some((key, row::meant(key)?)))
     }
 
-    /// The same with every plain prompt as what the user of a chat says.
+    /// Turns every plain prompt into a chat with one message from the user.
     #[must_use]
     pub fn as_chats(mut self) -> Self {
         for prompt in &mut self.prompts {
@@ -234,11 +235,11 @@ impl PromptSet {
         self
     }
 
-    /// Puts what `render` makes of the chats in their place.
+    /// Replaces every chat by the text that `render` makes of it.
     ///
     /// # Errors
-    /// Names the first rows that it refuses, and counts them all; so too rows that are no chats and
-    /// have something for a chat's template.
+    /// Rows that `render` refuses, and plain prompts with inputs for a chat template: the error
+    /// names the first ones and counts them all.
     pub fn render(
         &mut self,
         mut render: impl FnMut(&str) -> Result<String, String>,
@@ -270,7 +271,7 @@ impl PromptSet {
         bad.refuse(&self.path, good)
     }
 
-    /// An error about one row, naming its place.
+    /// Builds the error that refuses one row, naming its file and line.
     pub(crate) fn refuse(&self, prompt: &Prompt, reason: String) -> Error {
         Error::PromptRow {
             path: self.path.clone(),
@@ -279,17 +280,17 @@ impl PromptSet {
         }
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Digest of the file's bytes, as they were read.
+    /// SHA-256 of the file's bytes, as they were read.
     pub fn sha256(&self) -> vintage_control::Sha256 {
         self.sha256
     }
 
-    /// The prompts, in file order.
+    /// Prompts in file order.
     pub fn prompts(&self) -> &[Prompt] {
         &self.prompts
     }
@@ -301,7 +302,7 @@ impl PromptSet {
     }
 }
 
-/// Rows that cannot be used: how many, and the first of them.
+/// Rows that cannot be used: their number, and the first ones with line and reason.
 #[derive(Default)]
 struct BadRows {
     count: usize,
@@ -316,7 +317,7 @@ impl BadRows {
         }
     }
 
-    /// An error, if there are any: about the first, with the number of all.
+    /// Returns an error about the first bad row, with the number of all, if there are any.
     fn refuse(self, path: &Path, good: usize) -> Result<(), Error> {
         let mut shown = self.first.into_iter();
         let Some((line, mut reason)) = shown.next() else {
@@ -341,7 +342,7 @@ impl BadRows {
     }
 }
 
-/// At most 120 characters, for messages about several rows.
+/// Shortens a text to 120 characters, for messages about several rows.
 fn excerpt(text: &str) -> String {
     match text.char_indices().nth(120) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -10,14 +10,14 @@ use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
 
 use crate::{Error, event::ProducerEvent, journal::Journal};
 
-/// Groups that may await their acknowledgement at once. Enough to hide the broker's latency;
-/// few enough that a crash leaves little in doubt.
+/// Maximum number of groups in flight to the log. Enough to hide the broker's latency; few enough
+/// that a crash leaves little in doubt.
 const IN_FLIGHT: usize = 64;
 
-/// Publishes groups in the order it gets them, under numbers without gaps.
+/// Publishes groups in the order it receives them, under numbers without gaps.
 ///
-/// A group is numbered only once it is encoded, so that nothing but the log's refusal, which
-/// ends the producer, can leave a number without a group.
+/// A group is numbered only once it is encoded. A number can therefore lack a group only if the log
+/// refuses the message, which ends the producer.
 pub(crate) struct Publisher {
     producer: Arc<vintage_bus::Producer>,
     topic: String,
@@ -31,7 +31,7 @@ pub(crate) struct Publisher {
     events: UnboundedSender<ProducerEvent>,
 }
 
-/// What the log acknowledged to one publisher.
+/// Totals of what the log acknowledged to one publisher.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
     pub(crate) groups: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Published {
 /// Headers and payload of one message.
 type Part = (Vec<(String, Vec<u8>)>, Bytes);
 
-/// A numbered group on its way.
+/// Numbered group that is being sent.
 struct Outgoing {
     parts: Vec<Part>,
     key: Vec<u8>,
@@ -56,7 +56,7 @@ struct Outgoing {
     cut: u64,
 }
 
-/// How engines spell that a completion reached its limit.
+/// Finish reason of a completion that reached its length limit.
 const LENGTH: &str = "length";
 
 impl Publisher {
@@ -86,9 +86,9 @@ impl Publisher {
         })
     }
 
-    /// Publishes until the channel ends and everything is acknowledged.
+    /// Publishes until the channel ends and the log has acknowledged everything.
     ///
-    /// After an error nothing more is sent, but what is on its way is still awaited and noted.
+    /// After an error no further group is sent, but groups in flight are still awaited and noted.
     pub(crate) async fn run(
         mut self,
         mut groups: Receiver<Vec<Trajectory>>,
@@ -136,7 +136,7 @@ impl Publisher {
         Ok(published)
     }
 
-    /// Encodes a group and gives it its number.
+    /// Encodes a group and assigns its number.
     fn number(&mut self, rows: Vec<Trajectory>) -> Result<Outgoing, Error> {
         let first = rows.first().ok_or_else(|| Error::EngineAnswer {
             engine: self.name.clone(),
@@ -207,8 +207,8 @@ impl Publisher {
         Ok(outgoing)
     }
 
-    /// Cuts a group into messages: by the part limit where that can be, and row by row where
-    /// one row is over it.
+    /// Splits a group into messages: by the part limit if every row fits it, otherwise one row per
+    /// message.
     fn cut(
         &self,
         rows: Vec<Trajectory>,
@@ -227,7 +227,7 @@ impl Publisher {
         Ok(parts)
     }
 
-    /// Notes an acknowledged group.
+    /// Records an acknowledged group: journal, counters and progress event.
     fn note(&mut self, group: &Outgoing, published: &mut Published) -> Result<(), Error> {
         let in_hand = self.next_seq - published.groups;
         point("rollout.acknowledged", in_hand);
@@ -239,7 +239,7 @@ impl Publisher {
         point("rollout.journaled", in_hand - 1);
         published.rows += group.rows;
         published.tokens += group.tokens;
-        // Nobody may be watching.
+        // The receiver may be gone, because watching is optional.
         let _ = self.events.send(ProducerEvent::Published {
             seq: group.seq,
             batch: group.batch,
@@ -260,7 +260,7 @@ impl Publisher {
     }
 }
 
-/// Sends the parts of a group in order; comes back once the log has acknowledged all.
+/// Sends the parts of a group in order; returns once the log has acknowledged all of them.
 async fn send(
     producer: Arc<vintage_bus::Producer>,
     topic: String,
@@ -279,7 +279,7 @@ async fn send(
     Ok(group)
 }
 
-/// Awaits an acknowledgement; a fault may strike while it is to come.
+/// Awaits an acknowledgement, with a fault-injection point once the message is sent.
 async fn outstanding<T>(publishing: impl Future<Output = T>) -> T {
     let mut publishing = pin!(publishing);
     let begun = poll_fn(|context| Poll::Ready(publishing.as_mut().poll(context))).await;

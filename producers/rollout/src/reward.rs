@@ -6,35 +6,35 @@ use vintage_verify::{check, is_correct_after};
 
 use crate::{Error, command::CommandReward};
 
-/// One completion to be judged.
+/// One completion to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RewardItem {
-    /// What was asked.
+    /// Text of the prompt.
     pub prompt: String,
-    /// What the policy wrote, without special tokens.
+    /// Text of the completion, without special tokens.
     pub completion: String,
-    /// The right answer, where the prompt has one.
+    /// Known answer, if the prompt has one.
     pub answer: Option<String>,
-    /// The prompt's metadata.
+    /// Metadata of the prompt.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What a completion is worth.
+/// Score of a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RewardScore {
-    /// Finite, and no larger than [`vintage_trajectory::LARGEST_REWARD`].
+    /// Reward; finite, and at most [`vintage_trajectory::LARGEST_REWARD`] in absolute value.
     pub reward: f32,
-    /// Named components, finite, for reports.
+    /// Named components of the reward, finite, for reports.
     pub parts: Option<BTreeMap<String, f32>>,
 }
 
-/// Why a completion has no reward.
+/// Reason for which a completion has no reward.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}", reason = reason.as_str())]
 pub struct RewardFailure {
-    /// As a class to count by.
+    /// Class of the failure, for counting.
     pub reason: FailureReason,
-    /// In words.
+    /// Description of the failure.
     pub detail: String,
 }
 
@@ -45,13 +45,13 @@ pub enum FailureReason {
     Timeout,
     /// The command ended while it owed an answer.
     Died,
-    /// The command wrote something that is no answer.
+    /// The command wrote a line that is not an answer.
     Garbage,
     /// The answer has no reward.
     Missing,
-    /// The reward, or a part of it, is not a finite number.
+    /// The reward, or one of its parts, is not a finite number.
     NonFinite,
-    /// The reward, or a part of it, is beyond [`vintage_trajectory::LARGEST_REWARD`].
+    /// The reward, or one of its parts, exceeds [`vintage_trajectory::LARGEST_REWARD`].
     OutOfRange,
     /// The command answered with an error of its own.
     Refused,
@@ -60,7 +60,7 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
-    /// The name under which it is counted.
+    /// Name of the class in counts and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -75,28 +75,29 @@ impl FailureReason {
     }
 }
 
-/// Judges completions.
+/// Scorer of completions.
 #[async_trait]
 pub trait Reward: Send {
-    /// Scores every item, in order. `Err` is for a reward that cannot go on at all.
+    /// Scores all items. The result has one entry per item, in order; an outer `Err` is for a
+    /// reward that cannot continue at all.
     async fn score(
         &mut self,
         items: Vec<RewardItem>,
     ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error>;
 
-    /// Whether every prompt must have an answer.
+    /// Returns true if the reward needs a known answer for every prompt.
     fn needs_answer(&self) -> bool;
 
-    /// Whether an answer can be compared with at all; if not, why and what to do.
+    /// Checks that a known answer can be compared with. The error says why not, and what to do.
     fn check_answer(&self, _answer: &str) -> Result<(), String> {
         Ok(())
     }
 
-    /// Lets go of what it holds.
+    /// Releases the resources of the reward, such as a subprocess.
     async fn close(&mut self) {}
 }
 
-/// The reward that the settings describe; a command is started at once.
+/// Creates the reward that the settings describe; a command is started at once.
 pub fn open_reward(config: &RewardConfig) -> Result<Box<dyn Reward>, Error> {
     if config.command.is_empty() {
         Ok(Box::new(VerifierReward::new(config.kind)))
@@ -105,14 +106,14 @@ pub fn open_reward(config: &RewardConfig) -> Result<Box<dyn Reward>, Error> {
     }
 }
 
-/// 1 for a right answer, 0 otherwise, by the built-in verifiers.
+/// Built-in reward: 1 for a right answer, 0 otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifierReward {
     kind: AnswerKind,
 }
 
 impl VerifierReward {
-    /// By kind of answer.
+    /// Creates the reward for one kind of answer.
     pub fn new(kind: AnswerKind) -> Self {
         Self { kind }
     }
@@ -136,8 +137,8 @@ impl Reward for VerifierReward {
         &mut self,
         items: Vec<RewardItem>,
     ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
-        // A hostile completion keeps the mathematics busy for tens of milliseconds: not on a thread
-        // that drives announcements and publishing.
+        // A hostile completion can keep the math verifier busy for tens of milliseconds, so this
+        // must not run on a thread that drives announcements and publishing.
         let verifier = *self;
         let judged = move || items.iter().map(|item| verifier.judge(item)).collect();
         tokio::task::spawn_blocking(judged)
@@ -157,7 +158,7 @@ impl Reward for VerifierReward {
     }
 }
 
-/// Counts groups whose reward failed, and says when there are too many.
+/// Counts groups whose reward failed, and fails once there are too many.
 #[derive(Debug, Clone)]
 pub(crate) struct FailureBudget {
     free: u64,
@@ -180,7 +181,7 @@ impl FailureBudget {
         self.tried += 1;
     }
 
-    /// Counts a failed group; an error where it was one too many.
+    /// Counts a failed group; returns an error if that was one too many.
     pub(crate) fn failed(&mut self, failure: &RewardFailure) -> Result<(), Error> {
         self.tried += 1;
         *self.failed.entry(failure.reason.as_str()).or_default() += 1;
@@ -262,7 +263,7 @@ mod tests {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
-            // The only thread for such work is taken: judging has to wait, and nobody else has.
+            // The only blocking thread is taken: scoring has to wait, and no other task has to.
             let (free, taken) = std::sync::mpsc::channel::<()>();
             let holder = tokio::task::spawn_blocking(move || taken.recv());
             let mut reward = VerifierReward::new(AnswerKind::Math);

@@ -3,12 +3,12 @@ use rand_chacha::{
     rand_core::{RngCore, SeedableRng},
 };
 
-/// Chooses the prompt of every slot: a function of seed and slot number alone, so that under the
-/// exact rule a restarted producer, or another arm of an experiment, asks the same question at one
-/// slot.
+/// Selects the prompt of every slot, as a function of seed and slot number alone. Under the exact
+/// rule a restarted producer, or another arm of an experiment, thus samples the same prompt at the
+/// same slot.
 ///
-/// Slots are numbered through a run. Every stretch of `prompts` slots, an epoch, is its own
-/// seeded permutation of the set: no prompt is asked twice before all were asked once.
+/// Slots are numbered through a run. Every stretch of `prompts` slots, an epoch, is a seeded
+/// permutation of its own: no prompt is sampled twice before all were sampled once.
 #[derive(Debug, Clone)]
 pub struct Selector {
     seed: u64,
@@ -18,7 +18,7 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Over a set of `prompts` (at least 1) prompts.
+    /// Creates a selector over a set of `prompts` prompts (at least 1).
     pub fn new(seed: u64, prompts: usize) -> Self {
         Self {
             seed,
@@ -39,15 +39,17 @@ impl Selector {
     }
 }
 
-/// Seed of one life of a producer where lives may sample at the same slots: each knows only of
-/// those before it, and what one seed gives at one slot is the same rollout under another id.
+/// Seed of one producer process, derived from the run's seed. Several processes may sample at the
+/// same slot, since each knows only of those that ended before it; with one seed they would publish
+/// the same rollout there under different group ids.
 pub(crate) fn life_seed(seed: u64, life: u64) -> u64 {
     mix(mix(seed, 0x6c69_6665), life)
 }
 
 /// Seed of a group's samples: the same for every attempt at the slot.
 pub fn group_seed(seed: u64, slot: u64) -> u64 {
-    // Set apart from the seeds of the permutations, which mix small numbers too.
+    // The constant separates these seeds from those of the permutations, which mix small numbers
+    // too.
     mix(mix(seed, 0x7361_6d70_6c65), slot)
 }
 
@@ -56,7 +58,7 @@ pub fn row_seed(group_seed: u64, sample_index: u16) -> u64 {
     mix(group_seed, u64::from(sample_index))
 }
 
-/// Fisher–Yates over ChaCha8, written out so that no library's update changes the order.
+/// Fisher–Yates shuffle over ChaCha8, written out so that no library update changes the order.
 fn permutation(seed: u64, len: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -67,7 +69,7 @@ fn permutation(seed: u64, len: usize) -> Vec<u32> {
     order
 }
 
-/// SplitMix64's finaliser over both numbers.
+/// Mixes two numbers by SplitMix64's finaliser.
 fn mix(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -2,30 +2,31 @@ use vintage_control::NumberSet;
 
 use crate::{Error, claims::Claims, gate::GateBase, prompts::PromptSet, select::Selector};
 
-/// Epochs that a prompt which was asked less often than most is caught up by.
+/// Number of epochs below the median one at which new slots begin at the earliest. Prompts sampled
+/// less often than most, such as added rows, catch up by at most this many epochs.
 const CATCH_UP: u64 = 2;
 
-/// Slots of a run that are still to be asked, under the waiting rule.
+/// Slots of a run that are still to be sampled, under the waiting rule.
 ///
 /// Slots are one sequence for all producers of a run: epoch after epoch, each a seeded permutation
-/// of the set. What log and archive hold says how often each prompt was asked, and so which slots
-/// are taken, whoever asked and however it ended: the k-th asking of a prompt is its slot of epoch
-/// k. Groups that were lost are in neither, and their slots are free.
+/// of the prompt set. Log and archive tell how often each prompt was sampled, by any producer and
+/// with any outcome, and so which slots are taken: the k-th sampling of a prompt is its slot of
+/// epoch k. Lost groups are in neither log nor archive, so their slots are free.
 #[derive(Debug)]
 pub(crate) struct Slots {
     selector: Selector,
-    /// How often each prompt of the set was asked before, by its place.
+    /// Number of times each prompt was sampled before, by its index in the set.
     asked: Vec<u64>,
-    /// Handed out since, here or by producers beside this one.
+    /// Slots handed out since the start, by this producer or by those beside it.
     taken: NumberSet,
-    /// No free slot stands before it.
+    /// Slot at which the search for a free one continues; lower slots are not handed out.
     next: u64,
     claims: Option<Claims>,
 }
 
 impl Slots {
-    /// After what `base` knows of earlier lives; with `claims` where there may be producers beside
-    /// this one.
+    /// Creates the slots that remain after the earlier producers described by `base`. `claims` is
+    /// needed if other producers may run at the same time.
     pub(crate) fn new(
         selector: Selector,
         prompts: &PromptSet,
@@ -35,9 +36,9 @@ impl Slots {
         let asked = askings(prompts, base);
         let mut ascending = asked.clone();
         ascending.sort_unstable();
-        // Prompts that were added to a set of which all were asked often are not asked as often
-        // in a row: they join a little before the others' epoch. What a killed producer left is asked
-        // however far the others are in the next epoch.
+        // Prompts that were added to a set whose other prompts were sampled often are not sampled
+        // as often in a row: they join shortly before the others' epoch. Slots that a killed
+        // producer left open are sampled however far the others are in the next epoch.
         let usual = ascending[ascending.len() / 2].saturating_sub(CATCH_UP);
         let epoch = ascending[0].max(usual);
         let mut slots = Self {
@@ -47,7 +48,7 @@ impl Slots {
             taken: NumberSet::default(),
             claims,
         };
-        // Retention takes the oldest groups: those of the first slots.
+        // Retention deletes the oldest groups, which have the first slots.
         for _ in 0..base.unnamed {
             slots.take_first();
         }
@@ -59,7 +60,7 @@ impl Slots {
         self.selector.prompt_of(slot)
     }
 
-    /// The first `count` free slots, which are free no more.
+    /// Takes the first `count` free slots.
     pub(crate) fn take(&mut self, count: usize) -> Result<Vec<u64>, Error> {
         let Some(mut claims) = self.claims.take() else {
             return Ok((0..count).map(|_| self.take_first()).collect());
@@ -90,7 +91,7 @@ impl Slots {
     }
 }
 
-/// How often each row was asked. Rows of one id share what was asked under it.
+/// Number of times each row was sampled. Rows with one id share the samplings of that id.
 fn askings(prompts: &PromptSet, base: &GateBase) -> Vec<u64> {
     let rows = prompts.prompts();
     let mut of_id = std::collections::HashMap::new();

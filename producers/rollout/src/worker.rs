@@ -28,21 +28,21 @@ use crate::{
 use judge::Judge;
 use sampler::Sampler;
 
-/// All a producer is made of.
+/// Parts and settings of a [`Worker`].
 pub struct WorkerSetup {
-    /// The log.
+    /// Client of the log.
     pub bus: Bus,
-    /// The run's topics.
+    /// Names of the run's topics.
     pub topics: Topics,
-    /// Their sizes.
+    /// Sizes of the topics, from which the message limits follow.
     pub table: TopicTable,
-    /// Lineage to sample from.
+    /// Policy lineage to sample from.
     pub policy: Name,
-    /// What samples.
+    /// Inference engine that samples the completions.
     pub engine: Box<dyn Engine>,
-    /// What judges.
+    /// Scorer of the completions.
     pub reward: Box<dyn Reward>,
-    /// What is asked.
+    /// Prompts to sample from.
     pub prompts: PromptSet,
     /// First part of the producer's id; the second part is new in every process.
     pub producer: Name,
@@ -53,30 +53,31 @@ pub struct WorkerSetup {
     /// Chooses prompts, by the slot's number, and samples, together with that and, under the waiting
     /// rule, the life.
     pub seed: u64,
-    /// Which life this is, from 0, of a producer that has the run for itself. Else `None`, and the
-    /// life's id stands for it: others may be at the same slots.
+    /// Index of this producer process, from 0, if the run has no other producers. `None` if it may
+    /// have: the process's own id then takes its place in the seed, since others may sample at the
+    /// same slots.
     pub life: Option<u64>,
-    /// Groups the learner takes an update.
+    /// Groups that the learner takes per update.
     pub groups_per_update: u64,
-    /// Versions from one announcement to the next.
+    /// Number of versions from one announcement to the next.
     pub publish_every: u64,
-    /// Updates of the run, where they are known: nothing is sampled for later ones unless the
-    /// learner announces another number, and a `finished` that is found at the start is believed
-    /// only from there on (it may be left over from an earlier, shorter run).
+    /// Total number of updates of the run, if known. Nothing is sampled for later updates unless
+    /// the learner announces another number. A `finished` announcement found at the start is
+    /// ignored below this version, because it may be left over from an earlier, shorter run.
     pub updates: Option<u64>,
-    /// What earlier lives left behind.
+    /// State left by earlier producer processes.
     pub base: GateBase,
-    /// Tells which slots producers beside this one have taken, where there may be any. Opened
-    /// before `base` was counted.
+    /// Claims of slots, needed if other producers may run at the same time. Must be opened before
+    /// `base` is counted.
     pub claims: Option<Claims>,
-    /// Where to keep the journal of acknowledged numbers.
+    /// Folder for the journal of acknowledged numbers; `None` keeps no journal.
     pub journal_dir: Option<PathBuf>,
 }
 
-/// One life of a producer: follows the policy, waits at the gate, samples, judges, publishes.
+/// One producer process: follows the policy, waits at the gate, samples, scores and publishes.
 ///
-/// The three last are a pipeline: while one call of the engine runs, the groups of the one
-/// before are judged and those before that await their acknowledgement.
+/// Sampling, scoring and publishing form a pipeline: while one call of the engine runs, the groups
+/// of the call before are scored, and those before that await their acknowledgement.
 pub struct Worker {
     setup: WorkerSetup,
     gate: Gate,
@@ -85,7 +86,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Checks settings and prompts; nothing is sent yet.
+    /// Checks settings and prompts; sends nothing yet.
     pub fn new(mut setup: WorkerSetup) -> Result<Self, Error> {
         if let Some(violation) = setup.rollout.violations().into_iter().next() {
             return Err(Error::Config(violation));
@@ -103,7 +104,7 @@ impl Worker {
         setup.prompts.render(render)?;
         check_answers(&setup)?;
         check_lengths(&setup)?;
-        // Numbers start at 0 in every life, so a life needs a name of its own.
+        // Numbers start at 0 in every process, so every process needs an id of its own.
         let unique = Uuid::now_v7();
         let id = format!("{}-{}", setup.producer, unique.simple());
         let exact = matches!(rule, GateRule::Exact { .. });
@@ -111,7 +112,8 @@ impl Worker {
         let claims = setup.claims.take();
         let slots = Slots::new(selector, &setup.prompts, &setup.base, claims);
         setup.seed = match setup.life {
-            // The exact rule's slots are the batch's, and its base says which are taken.
+            // Under the exact rule a slot belongs to its batch, and `base` tells which slots are
+            // taken.
             _ if exact => setup.seed,
             Some(0) => setup.seed,
             Some(life) => life_seed(setup.seed, life),
@@ -128,13 +130,13 @@ impl Worker {
         })
     }
 
-    /// Value of this life's `producer` header.
+    /// Value of this process's `producer` header.
     pub fn producer_id(&self) -> &str {
         &self.id
     }
 
-    /// Works until the learner has finished or `cancel` is triggered; then what is running is
-    /// finished and published.
+    /// Runs until the learner has finished or `cancel` is triggered. Groups being sampled then are
+    /// still finished and published.
     pub async fn run(
         self,
         cancel: CancellationToken,
@@ -202,14 +204,14 @@ impl Worker {
 
         let sampling = sampler.run(&stop).await;
         let times = sampler.times;
-        // Ends the channels one after the other.
+        // Dropping the sampler closes the channels one after the other.
         drop(sampler);
         let failed = join("reward", judging).await;
         let published = join("publishing", publishing).await;
         following.cancel();
         let followed = join("announcements", follower).await;
 
-        // A stage that fails makes the ones before it stop without an error of their own.
+        // A failed stage stops the stages before it without an error of their own.
         let published = published?;
         let failed = failed?;
         followed?;
@@ -227,7 +229,7 @@ impl Worker {
     }
 }
 
-/// Starts a stage, whose failure stops all.
+/// Starts a stage; its failure stops all stages.
 fn start<T: Send + 'static>(
     stop: &CancellationToken,
     stage: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -235,7 +237,7 @@ fn start<T: Send + 'static>(
     let guard = stop.clone().drop_guard();
     tokio::spawn(async move {
         let outcome = stage.await;
-        // A panic drops the guard too, which stops all.
+        // A panic drops the guard too, which stops all stages.
         if outcome.is_ok() {
             guard.disarm();
         }
@@ -248,7 +250,7 @@ async fn join<T>(stage: &'static str, task: JoinHandle<Result<T, Error>>) -> Res
         .map_err(|source| Error::Panicked { stage, source })?
 }
 
-/// Refuses prompts that the reward cannot judge.
+/// Refuses prompts that the reward cannot score.
 fn check_answers(setup: &WorkerSetup) -> Result<(), Error> {
     let WorkerSetup {
         reward, prompts, ..
@@ -264,7 +266,7 @@ fn check_answers(setup: &WorkerSetup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses prompts that the engine cannot hold or does not understand.
+/// Refuses prompts that the engine cannot encode, or that are too long for its context.
 fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
     let WorkerSetup {
         engine,

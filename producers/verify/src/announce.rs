@@ -2,15 +2,15 @@
 
 use crate::sentence::{clause, first_sentence, is_denied, trimmed};
 
-/// What the last announcement that says something says.
+/// Last announcement of a text.
 pub(crate) enum Announced<'a> {
-    /// The answer's sentence.
+    /// Sentence that states the answer.
     Answer(&'a str),
-    /// No more than what the answer is not.
+    /// Denial: the sentence says only what the answer is not.
     Denied,
 }
 
-/// Phrases in small letters, beside those with the word “answer”.
+/// Announcing phrases in lower case, apart from those with the word “answer”.
 const PHRASES: [&str; 18] = [
     "option is",
     "option:",
@@ -31,7 +31,7 @@ const PHRASES: [&str; 18] = [
     "答えは",
     "정답은",
 ];
-/// Words behind which an answer follows the word “answer”.
+/// Verbs that, after the word “answer”, introduce the answer.
 const VERBS: [&str; 13] = [
     "is",
     "are",
@@ -47,7 +47,7 @@ const VERBS: [&str; 13] = [
     "turns out to be",
     "becomes",
 ];
-/// What an announcement says that gives no answer: the answer is …
+/// First words of an announcement that gives no answer, such as “the answer is correct”.
 const TALK: [&str; 15] = [
     "correct",
     "right",
@@ -65,7 +65,7 @@ const TALK: [&str; 15] = [
     "supposed",
     "sensible",
 ];
-/// What leads on to the next line.
+/// Words between the announcement and the answer on the next line.
 const LEADING: [&str; 10] = [
     "as follows",
     "given by",
@@ -78,7 +78,7 @@ const LEADING: [&str; 10] = [
     "just",
     "that",
 ];
-/// What stands before the word where nothing is announced yet.
+/// Words before “answer” that make it a supposition, not an announcement.
 const SUPPOSED: [&str; 7] = [
     "if the",
     "if our",
@@ -89,7 +89,8 @@ const SUPPOSED: [&str; 7] = [
     "assuming the",
 ];
 
-/// The last announcement of a text; one that gives no answer counts where there is no other.
+/// Returns the last announcement of a text that gives or denies an answer; if there is none, the
+/// last one that gives no answer (“the answer is correct”).
 pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
     let lower = text.to_ascii_lowercase();
     let mut talk = None;
@@ -109,7 +110,7 @@ pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
     talk.map(Announced::Answer)
 }
 
-/// Where the phrases end, from the last to the first.
+/// End offsets of the announcing phrases, from the last to the first.
 fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = usize> + 'a {
     let answers = lower.rmatch_indices("answer");
     let answers =
@@ -127,7 +128,7 @@ fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = usize> + 'a {
     })
 }
 
-/// Where a phrase with the word “answer” ends, if it announces one.
+/// End offset of a phrase with the word “answer”, if it announces an answer.
 fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize> {
     let before = lower[..begin].trim_end_matches([' ', '*', '_']);
     if lower[..begin].ends_with(char::is_alphanumeric) {
@@ -148,7 +149,7 @@ fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize
     let rest = rest.strip_prefix('s').unwrap_or(rest);
     let rest = rest.strip_prefix("(s)").unwrap_or(rest);
     let rest = rest.trim_start_matches(markup);
-    // “The answer (in cm) is …”
+    // Example: “The answer (in cm) is …”
     let aside = rest
         .strip_prefix('(')
         .and_then(|inside| Some((inside, inside.find(')')?)));
@@ -165,7 +166,7 @@ fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize
     if let Some(length) = verb(rest) {
         return Some(at + length);
     }
-    // “The answer to the question is …”
+    // Example: “The answer to the question is …”
     if ["to ", "for ", "of "]
         .iter()
         .any(|word| rest.starts_with(word))
@@ -180,7 +181,7 @@ fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize
             .min();
         return end.map(|end| at + end);
     }
-    // A heading, and the answer below or behind it.
+    // The word is in a heading, with the answer below or after it.
     let back = text[..begin].bytes().rev().take(80);
     let line = back.take_while(|byte| *byte != b'\n').count();
     let heads = text.get(begin - line..begin)?;
@@ -201,10 +202,10 @@ fn verb(rest: &str) -> Option<usize> {
     ends.is_none_or(|c| !c.is_alphanumeric()).then_some(length)
 }
 
-/// The sentence behind a phrase that ends at `end`, and what follows it.
+/// Returns the sentence after a phrase that ends at `end`, and the text after that sentence.
 fn said(text: &str, end: usize) -> Option<(&str, &str)> {
     let mut rest = &text[end..];
-    // Words that lead on, at most a few.
+    // Skips up to three introductory words.
     for _ in 0..3 {
         let leads = |c: char| {
             c.is_whitespace() || matches!(c, ':' | '：' | '*' | '_' | '`' | '>' | '"' | '“')
@@ -223,7 +224,7 @@ fn said(text: &str, end: usize) -> Option<(&str, &str)> {
             None => break,
         }
     }
-    // A rule between the heading and the answer.
+    // Skips a horizontal rule between the heading and the answer.
     let rest = rest.trim_start_matches(|c: char| c.is_whitespace());
     let rest = rest.strip_prefix("---").map_or(rest, str::trim_start);
     let sentence = first_sentence(rest);
@@ -239,12 +240,12 @@ fn is_talk(sentence: &str) -> bool {
         .find(|c: char| !c.is_alphabetic())
         .unwrap_or(sentence.len());
     let first = sentence[..end].to_lowercase();
-    // `correct` may be the answer itself where nothing follows it, which is why it is kept.
+    // The answer itself may be “correct” if nothing follows, so the sentence is kept.
     TALK.contains(&first.as_str())
         && !clause(sentence).contains(|c: char| c.is_numeric() || c == '$')
 }
 
-/// What a text takes the place of what was said before it with: `Wait, actually 12.`
+/// Returns the last number with which a text corrects itself: the 12 of `Wait, actually 12.`
 fn correction(text: &str) -> Option<&str> {
     const WORDS: [&str; 9] = [
         "wait",

@@ -1,4 +1,4 @@
-//! The one final answer of a completion, for every kind of comparison.
+//! Location of a completion's final answer, common to every kind of comparison.
 
 use crate::{
     announce::{Announced, announced},
@@ -8,37 +8,38 @@ use crate::{
     thought::spoken,
 };
 
-/// The final answer of a completion, by the mark it stands at; `docs/answers.md` gives the order in
-/// which marks win, and why.
+/// Final answer of a completion, by the mark that sets it off; `docs/answers.md` gives the order in
+/// which marks win, and the reasons.
 pub(crate) enum Final<'a> {
-    /// In the last box.
+    /// Content of the last box.
     Boxed(&'a str),
-    /// In several boxes in a row, which differ: the text from the first to the last, and what stands
-    /// in each.
+    /// Several different boxes in a row: the text from the first to the last, and the content of
+    /// each.
     Boxes(&'a str, Vec<&'a str>),
-    /// Behind `####`.
+    /// Rest of the line after `####`.
     Hashes(&'a str),
-    /// In the sentence that announces it.
+    /// Sentence that announces the answer.
     Announced(&'a str),
-    /// At the end of a text without any mark.
+    /// End of a text without any mark.
     Ending(Ending<'a>),
 }
 
-/// The final answer, or `None` where there is none: an unfinished thought, a box that is cut off,
-/// an announcement of what it is not. `open` says that the prompt has opened a thought.
+/// Finds the final answer. `None` if there is none: unfinished reasoning, a box that is cut off, or
+/// an announcement of what the answer is not. `open` is true if the prompt ends with an opening
+/// reasoning tag.
 pub(crate) fn final_answer(completion: &str, open: bool) -> Option<Final<'_>> {
     let text = spoken(completion, open)?;
     let Boxes { closed, open } = Boxes::of(text).telling(text);
     let last = closed.last().map(|last| last.begin);
     let hashes = marked(text).filter(|found| !(found.line.is_empty() && last.is_some()));
-    // Of boxes and `####`, whichever comes last.
+    // The last mark counts, be it a box or `####`.
     if let Some(found) = hashes
         && open.max(last).is_none_or(|begin| begin < found.at)
     {
         return Some(Final::Hashes(found.line));
     }
     if open > last {
-        // Cut off in the middle of the answer.
+        // The text was cut off in the middle of the answer.
         return None;
     }
     if let Some(last) = closed.last() {

@@ -1,28 +1,28 @@
-//! `\boxed{…}` and `\fbox{…}`.
+//! Finder for `\boxed{…}` and `\fbox{…}`.
 
 use std::ops::Range;
 
-/// A closed `\boxed{…}` or `\fbox{…}`.
+/// Closed `\boxed{…}` or `\fbox{…}`.
 pub(crate) struct Boxed {
-    /// Where its command begins.
+    /// Byte offset at which its command begins.
     pub(crate) begin: usize,
-    /// What stands between its braces.
+    /// Byte range of the text between its braces.
     pub(crate) content: Range<usize>,
 }
 
-/// The boxes of a text.
+/// All boxes of a text.
 pub(crate) struct Boxes {
-    /// All that are closed, in the order in which they are.
+    /// Closed boxes, ordered by their closing braces.
     pub(crate) closed: Vec<Boxed>,
-    /// Where the last one that is not closed begins.
+    /// Byte offset of the last box that is not closed.
     pub(crate) open: Option<usize>,
 }
 
 impl Boxes {
-    /// Finds them in one pass, so that a text of nothing but opening marks costs no more than any
-    /// other.
+    /// Finds the boxes of a text in one pass, so that even a text of opening marks only takes
+    /// linear time.
     pub(crate) fn of(text: &str) -> Self {
-        // For every open brace, where its command begins and its content, if a mark opened it.
+        // Offsets of the box command and of its content, for every open brace that a box opened.
         let mut open: Vec<Option<(usize, usize)>> = Vec::new();
         let mut closed = Vec::new();
         let mut escaped = false;
@@ -52,8 +52,8 @@ impl Boxes {
         Self { closed, open }
     }
 
-    /// Without those that say nothing, such as that of a question said again (`in \boxed{}`), if
-    /// any says something.
+    /// Removes boxes without content, such as that of a repeated question (`in \boxed{}`), if any
+    /// box has content.
     pub(crate) fn telling(mut self, text: &str) -> Self {
         let says = |found: &Boxed| {
             let content = &text[found.content.clone()];
@@ -67,7 +67,8 @@ impl Boxes {
     }
 }
 
-/// Words that join guesses to one another, and commands that only look.
+/// Words between boxes that make them alternative guesses, and LaTeX commands that only change the
+/// appearance.
 const JOINING: [&str; 22] = [
     "and",
     "or",
@@ -93,8 +94,8 @@ const JOINING: [&str; 22] = [
     "oder",
 ];
 
-/// How many of the last boxes stand in a row: with nothing between them but signs, numbers of a
-/// list and words that join guesses.
+/// Number of boxes at the end that form one list: only punctuation, list numbers and joining words
+/// are between them.
 pub(crate) fn in_a_row(text: &str, boxes: &[Boxed]) -> usize {
     let mut first = boxes.len().saturating_sub(1);
     while let Some(before) = first.checked_sub(1) {
@@ -109,7 +110,7 @@ pub(crate) fn in_a_row(text: &str, boxes: &[Boxed]) -> usize {
 
 fn joins(between: &str) -> bool {
     let words = between.split(|c: char| !c.is_alphanumeric());
-    // What stands between two boxes is short where it joins them.
+    // Text that joins two boxes is short.
     between.len() <= 200
         && words.filter(|word| !word.is_empty()).all(|word| {
             is_ordinal(between, word) || JOINING.contains(&word.to_lowercase().as_str())
@@ -117,7 +118,7 @@ fn joins(between: &str) -> bool {
         && !between.contains(['=', '+', '<', '>', '≠', '≈'])
 }
 
-/// Whether a word is the number of a list's line: `2.`, `2)`.
+/// Returns true if a word is the number of a list item: `2.`, `2)`.
 fn is_ordinal(between: &str, word: &str) -> bool {
     word.len() <= 2
         && word.bytes().all(|byte| byte.is_ascii_digit())

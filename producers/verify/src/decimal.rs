@@ -1,14 +1,14 @@
-/// A decimal number of any length: ±`digits` × 10^`exponent`, with one form for every value.
+/// Decimal number of any length: ±`digits` × 10^`exponent`, with a unique form for every value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decimal {
     negative: bool,
-    /// Without zeros at either end; empty is 0.
+    /// Significant digits, without zeros at either end; empty for 0.
     digits: String,
     exponent: i64,
 }
 
 impl Decimal {
-    /// From the digits before and behind the point, and a power of ten.
+    /// Creates a number from the digits before and after the point, and a power of ten.
     pub(crate) fn new(negative: bool, whole: &str, fraction: &str, exponent: i64) -> Self {
         let all = format!("{whole}{fraction}");
         let significant = all.trim_start_matches('0').trim_end_matches('0');
@@ -46,7 +46,7 @@ impl Decimal {
         self.digits.is_empty()
     }
 
-    /// The number divided by 100.
+    /// Divides the number by 100.
     pub(crate) fn hundredth(&self) -> Self {
         if self.is_zero() {
             return Self::zero();
@@ -57,7 +57,7 @@ impl Decimal {
         }
     }
 
-    /// The number as a fraction of integers, not reduced; `None` where they exceed 128 bits.
+    /// Converts to a fraction of integers, not reduced; `None` if they exceed 128 bits.
     pub(crate) fn fraction(&self) -> Option<(i128, i128)> {
         if self.is_zero() {
             return Some((0, 1));

@@ -6,28 +6,28 @@ use crate::{
     sentence::stated_number as stated_number_of,
 };
 
-/// A number and the text that states it.
+/// Number, with the text that states it.
 pub(crate) struct Found<'a> {
     pub(crate) number: Number,
     pub(crate) text: &'a str,
 }
 
-/// The contents of the last `\boxed{…}` or `\fbox{…}` whose braces are closed.
+/// Content of the last `\boxed{…}` or `\fbox{…}` whose braces are closed.
 pub fn boxed(text: &str) -> Option<&str> {
     boxed_at(text).map(|(_, content)| content)
 }
 
-/// What follows the last `####` on its line, without white space at the ends; GSM8K's mark.
+/// Rest of the line after the last `####`, which is GSM8K's mark, without white space at the ends.
 pub fn hashes(text: &str) -> Option<&str> {
     hashes_at(text).map(|(_, content)| content)
 }
 
-/// The last number of a text, as it is written there.
+/// Last number of a text, as it is written there.
 pub fn last_number(text: &str) -> Option<&str> {
     last(text).map(|found| found.text)
 }
 
-/// A completion's final number, if its final answer states one.
+/// Number that a completion's final answer states, if it states one.
 pub(crate) fn final_number(completion: &str, open: bool) -> Option<Found<'_>> {
     match final_answer(completion, open)? {
         Final::Boxed(content) => alone(content),
@@ -45,8 +45,9 @@ pub(crate) fn final_number(completion: &str, open: bool) -> Option<Found<'_>> {
     }
 }
 
-/// The number that a box or a text in bold holds, if it holds no other, is not in a formula
-/// (`\\sqrt{16}`, `2x`) and, in an equation, stands behind its last sign.
+/// Reads the only number of a box or a text in bold. `None` if there is a second number, if the
+/// number is part of a formula (`\\sqrt{16}`, `2x`), or if, in an equation, it is not after the
+/// last equals sign.
 fn alone(content: &str) -> Option<Found<'_>> {
     if let Some(found) = whole(content) {
         return Some(found);
@@ -65,7 +66,7 @@ fn alone(content: &str) -> Option<Found<'_>> {
         ];
         text.contains(SIGNS) || COMMANDS.iter().any(|command| text.contains(command))
     };
-    // A letter behind the number that is no unit is a variable.
+    // A letter after the number that is not a unit is a variable.
     let mut letters = after.chars();
     let variable = letters
         .next()
@@ -80,7 +81,7 @@ fn alone(content: &str) -> Option<Found<'_>> {
     })
 }
 
-/// What a known answer says: what its last mark holds, or all of it.
+/// Returns the content of a known answer's last mark, or all of the answer if it has none.
 pub(crate) fn stated(answer: &str) -> &str {
     match mark(answer) {
         Some(Mark::Boxed(content) | Mark::Hashes(content)) => content.trim(),
@@ -88,8 +89,8 @@ pub(crate) fn stated(answer: &str) -> &str {
     }
 }
 
-/// A known answer's number: the answer, or what its last mark holds, is that number and nothing
-/// else.
+/// Number of a known answer. `None` if the answer, or the content of its last mark, is anything
+/// else than one number.
 pub(crate) fn stated_number(answer: &str) -> Option<Found<'_>> {
     whole(stated(answer))
 }
@@ -99,7 +100,7 @@ enum Mark<'a> {
     Hashes(&'a str),
 }
 
-/// Whichever mark comes last.
+/// Returns the last mark of a text, be it a box or `####`.
 fn mark(text: &str) -> Option<Mark<'_>> {
     match (boxed_at(text), hashes_at(text)) {
         (Some((a, _)), Some((b, line))) if b > a => Some(Mark::Hashes(line)),

@@ -1,6 +1,6 @@
-//! `####`: GSM8K's mark of an answer, or a heading of Markdown.
+//! Distinction between `####` as GSM8K's mark of an answer and as a Markdown heading.
 
-/// Words that begin headings, whatever follows them.
+/// First words of headings, whatever follows them.
 const HEADINGS: [&str; 24] = [
     "step",
     "steps",
@@ -28,13 +28,13 @@ const HEADINGS: [&str; 24] = [
     "problem",
 ];
 
-/// What follows a `####` and where it begins.
+/// Line after a `####`, and the byte offset at which that line begins.
 pub(crate) struct Hashes<'a> {
     pub(crate) at: usize,
     pub(crate) line: &'a str,
 }
 
-/// The last `####` that marks an answer: one that heads no section.
+/// Returns the last `####` that marks an answer rather than heads a section.
 pub(crate) fn marked(text: &str) -> Option<Hashes<'_>> {
     let mut end = text.len();
     while let Some(found) = text[..end].rfind("####") {
@@ -53,7 +53,7 @@ pub(crate) fn marked(text: &str) -> Option<Hashes<'_>> {
     None
 }
 
-/// Whether the rest of a line behind `####` is the heading of what follows.
+/// Returns true if the rest of a line after `####` is the heading of a section.
 fn is_heading(line: &str, has_body: bool) -> bool {
     let text = line.trim_start_matches(|c: char| !begins_answer(c));
     let text = text.strip_prefix('(').unwrap_or(text);
@@ -62,7 +62,7 @@ fn is_heading(line: &str, has_body: bool) -> bool {
         .unwrap_or(text.len());
     let (word, behind) = text.split_at(word_end);
     let lower = word.to_lowercase();
-    // The answer is announced behind it, in the line or below.
+    // The answer is announced by this heading, and found in its line or below.
     if lower == "final" || line.contains("答案") || line.to_ascii_lowercase().contains("answer") {
         return true;
     }
@@ -77,7 +77,8 @@ fn is_heading(line: &str, has_body: bool) -> bool {
             .starts_with(char::is_uppercase)
     };
     if word.is_empty() {
-        // `2. Check`, `2) Check`, `2: Check`, `2 Check`; but `24 pens`, `24.`, `2.5`.
+        // Headings: `2. Check`, `2) Check`, `2: Check`, `2 Check`; answers: `24 pens`, `24.`,
+        // `2.5`.
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let behind = &text[digits..];
         let ordinal = behind.strip_prefix(['.', ')', ':']).unwrap_or(behind);
@@ -88,7 +89,7 @@ fn is_heading(line: &str, has_body: bool) -> bool {
                 && !ordinal.starts_with(|c: char| c.is_ascii_digit());
     }
     if word.chars().nth(1).is_none() {
-        // `A. Setup` heads; `B`, `B)`, `x = 5` answer.
+        // Headings: `A. Setup`; answers: `B`, `B)`, `x = 5`.
         let behind = behind.trim_start_matches(['.', ')', ':', '*']);
         return word.starts_with(char::is_uppercase) && capital(behind);
     }
@@ -96,7 +97,7 @@ fn is_heading(line: &str, has_body: bool) -> bool {
     word.starts_with(char::is_uppercase) && !states
 }
 
-/// Whether a character may begin an answer, rather than decorate it.
+/// Returns true if a character may begin an answer; others are decoration.
 fn begins_answer(c: char) -> bool {
     c.is_alphanumeric() || "-+−$\\(.[{|√π€£¥∞≈±".contains(c)
 }

@@ -34,7 +34,7 @@ pub fn check(kind: AnswerKind, answer: &str) -> Result<(), BadAnswer> {
     }
 }
 
-/// A known answer that nothing can be compared with.
+/// Known answer that cannot be compared with.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the answer {answer:?} failed: {what}")]
 pub struct BadAnswer {
@@ -45,22 +45,23 @@ pub struct BadAnswer {
 /// What came of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether the completion's answer is the known one.
+    /// True if the completion's answer equals the known one.
     pub correct: bool,
-    /// The answer found in the completion, as it is written there.
+    /// Answer found in the completion, as it is written there.
     pub extracted: Option<String>,
 }
 
 /// Compares the final answer of `completion` with `answer`.
 ///
-/// A completion without an answer is wrong, and so is every completion where `answer` fails
-/// [`check`].
+/// A completion without an answer is wrong, and so is every completion if `answer` fails
+/// [`AnswerKind::check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, false)
 }
 
-/// The same for a completion of `prompt`, which may end in a thought that it opens, as some chat
-/// templates do: there is no answer before that thought ends.
+/// Compares the final answer of `completion` with `answer`, where `completion` continues `prompt`.
+/// Some chat templates end the prompt with an opening reasoning tag; nothing counts as an answer
+/// then until the completion closes it.
 pub fn is_correct_after(kind: AnswerKind, prompt: &str, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, is_open(prompt))
 }

@@ -1,8 +1,8 @@
-//! A text without any mark: its end says the answer.
+//! Final answer of a text without any mark, taken from its end.
 
 use crate::sentence::{bold, formulas, is_denied, is_guess, last_sentence, trimmed};
 
-/// Words that begin what is no part of the answer: it is looked at once more.
+/// First words of a check of the answer, which is not part of the answer.
 const CHECKS: [&str; 14] = [
     "check",
     "checking",
@@ -19,7 +19,7 @@ const CHECKS: [&str; 14] = [
     "we can verify",
     "we can check",
 ];
-/// Words that conclude.
+/// First words of a conclusion.
 const CONCLUDING: [&str; 6] = [
     "so",
     "therefore",
@@ -29,17 +29,17 @@ const CONCLUDING: [&str; 6] = [
     "consequently",
 ];
 
-/// The end of a text.
+/// End of a text without any mark.
 pub(crate) struct Ending<'a> {
-    /// All of the text, but for headings, rules and a check at its end.
+    /// Text without headings, horizontal rules and a check at its end.
     pub(crate) text: &'a str,
-    /// Its last line.
+    /// Last line of the text.
     pub(crate) line: &'a str,
-    /// Whether the last sentence says what the answer is not, or leaves open which it is.
+    /// Reason for which the last sentence gives no single answer: it denies one, or offers several.
     pub(crate) doubt: Option<Doubt>,
 }
 
-/// Why a last sentence states no value.
+/// Reason for which a last sentence states no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
     Denied,
@@ -61,11 +61,11 @@ impl<'a> Ending<'a> {
         Self { text, line, doubt }
     }
 
-    /// What stands in bold in the last line, if that is an answer: a number, a formula, a letter.
+    /// Returns the text in bold in the last line if it is an answer: a number, a formula, a letter.
     pub(crate) fn bold(&self) -> Option<&'a str> {
         let sentence = last_sentence(self.line);
         let inside = bold(sentence)?;
-        // `**A** or **B**` is a guess.
+        // Guess, such as `**A** or **B**`.
         let mut pieces = sentence.rsplit("**").skip(2);
         let before = pieces.next().filter(|_| pieces.next().is_some());
         if before.is_some_and(|before| before.split(' ').any(|word| word == "or")) {
@@ -78,7 +78,7 @@ impl<'a> Ending<'a> {
     }
 }
 
-/// Without headings, rules and blank lines at the end.
+/// Removes headings, horizontal rules and blank lines at the end.
 fn closed(text: &str) -> &str {
     let mut text = text.trim();
     while let Some(begin) = text.rfind('\n') {
@@ -94,8 +94,7 @@ fn closed(text: &str) -> &str {
     text
 }
 
-/// Without a check at the end, if something with a value stands before it and nothing is concluded
-/// from it.
+/// Removes a check at the end, if a value is stated before it and no conclusion follows it.
 fn unchecked(text: &str) -> &str {
     let mut cut = None;
     let mut at = 0;
@@ -137,7 +136,8 @@ fn concludes(sentence: &str) -> bool {
     })
 }
 
-/// The first words of a sentence in small letters, and whether they are a heading or in bold.
+/// Returns the first words of a sentence in lower case, and true if they are a heading or
+/// emphasised.
 fn opening(sentence: &str) -> (String, bool) {
     let begin = sentence.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '\n');
     let label = sentence.trim_start().starts_with(['#', '*', '_']);

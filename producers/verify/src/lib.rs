@@ -1,9 +1,13 @@
 //! Answer checking: finds the final answer in a completion and compares it with the known one.
 //!
-//! Pure functions on text: no IO, no clock, no floats, bounded time. Which part of a completion is its
-//! final answer is one decision for all kinds (`answer.rs`; `docs/answers.md` says in words which mark
-//! wins); a kind of answer is a variant of [`AnswerKind`], which says what it takes from there and
-//! how it compares.
+//! The crate consists of pure functions on text: no IO, no clock, no floats, bounded time.
+//!
+//! Begin reading at [`AnswerKind`] (`kind.rs`), the three ways to compare, and [`is_correct`],
+//! which does it. Locating the final answer is one decision for all kinds (`answer.rs`);
+//! `docs/answers.md` describes which mark wins. The marks are in `boxes.rs`, `heading.rs` (`####`),
+//! `announce.rs` ("the answer is"), `last.rs` (no mark) and `thought.rs` (reasoning tags). Numbers
+//! are read by `scan.rs` and compared by [`Number::equals`]; mathematical answers are parsed and
+//! compared under `math/`, beginning at `math.rs`.
 
 mod announce;
 mod answer;

@@ -1,8 +1,9 @@
-//! Mathematical answers: found, parsed and compared as values.
+//! Mathematical answers: located, parsed and compared as values.
 //!
-//! `find` (which part of a completion is its answer) → `lex` → `parse`, `term` (to a `tree`) →
-//! `canon` (to a `ratio` of sums, exactly) and `value` (sets, intervals, relations) → `compare`.
-//! Where no normal form decides, values to 256 bits do (`approx`, `float`). All of it burns `fuel`.
+//! The stages are `find` (candidates for the answer of a completion) → `lex` → `parse`, `term` (to
+//! a `tree`) → `canon` (to a `ratio` of sums, exactly) and `value` (sets, intervals, relations) →
+//! `compare`. Where no normal form decides, values to 256 bits do (`approx`, `float`). All stages
+//! burn `fuel`, which bounds their time.
 
 mod approx;
 mod canon;
@@ -34,15 +35,15 @@ use find::Candidate;
 use fuel::{Fuel, Stop};
 use token::Token;
 
-/// Whether a completion's final answer is the known one, and what that answer is. `open` says that
-/// the prompt has opened a thought.
+/// Compares a completion's final answer with the known one; returns true if they are equal, and the
+/// answer found. `open` is true if the prompt ends with an opening reasoning tag.
 pub(crate) fn judge<'a>(completion: &'a str, answer: &str, open: bool) -> (bool, Option<&'a str>) {
     let found = find::candidates(completion, open);
     let first = found.first().map(|candidate| candidate.text);
     if check(answer).is_err() {
         return (false, first);
     }
-    // One tank for all, so that the bound is one of the whole comparison.
+    // One tank for all candidates bounds the whole comparison.
     let mut fuel = Fuel::full();
     let right = found
         .into_iter()
@@ -50,7 +51,7 @@ pub(crate) fn judge<'a>(completion: &'a str, answer: &str, open: bool) -> (bool,
     (right.is_some(), right.map(|right| right.text).or(first))
 }
 
-/// Whether a known answer can be compared with; if not, why.
+/// Checks that a known answer can be compared with; the error is the reason.
 pub(crate) fn check(answer: &str) -> Result<(), &'static str> {
     let stated = stated(answer);
     let tokens = lex::tokens(stated, &mut Fuel::full()).map_err(|_| {
@@ -80,7 +81,7 @@ fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, St
         return Ok(true);
     }
     let known = lex::tokens(known, fuel)?;
-    // What stands in boxes of their own is a list, whatever joins them.
+    // Several boxes make a list, whatever text joins them.
     let mut all = Vec::new();
     for part in &given.parts {
         if !all.is_empty() {
@@ -114,7 +115,7 @@ fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, St
     }
     if let Some(known) = choice(known, false) {
         let given_choice = choice(unworded(given), true);
-        // A letter that begins a sentence is a word of it.
+        // A letter that begins a sentence is a word of it, not a choice.
         let is_sentence = given.iter().any(|token| matches!(token, Token::Word(_)));
         if given_choice.is_some() || is_sentence {
             return Ok(given_choice == Some(known));
@@ -124,7 +125,7 @@ fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, St
         return Ok(true);
     }
     match given {
-        // The letter of a choice, and what was chosen.
+        // The letter of a choice, followed by the content of that choice.
         [open, Token::Symbol(_) | Token::Word(_), close, chosen @ ..]
             if open.is('(') && close.is(')') && !chosen.is_empty() =>
         {
@@ -159,7 +160,7 @@ fn has_bare_log(tree: &tree::Tree) -> bool {
         || tree.children().into_iter().any(has_bare_log)
 }
 
-/// Without the stop that ends a sentence.
+/// Removes the punctuation at the end of a sentence.
 fn ended(tokens: &[Token]) -> &[Token] {
     let stops = tokens
         .iter()
@@ -168,7 +169,7 @@ fn ended(tokens: &[Token]) -> &[Token] {
     &tokens[..tokens.len() - stops.count()]
 }
 
-/// A text without Markdown's bold, which is no power: `**24** pens`, but `2**10`.
+/// Removes Markdown's bold marks: those of `**24** pens`, but not the power of `2**10`.
 fn unmarked(text: &str) -> Cow<'_, str> {
     let Some(begin) = text.find("**") else {
         return Cow::Borrowed(text);
@@ -181,7 +182,7 @@ fn unmarked(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.replace("**", ""))
 }
 
-/// Whether both are written alike; words in small letters or capital ones.
+/// Returns true if both are written alike; only words may differ in case.
 fn same_text(a: &[Token], b: &[Token]) -> bool {
     if a == b {
         return true;
@@ -211,7 +212,7 @@ fn same_text(a: &[Token], b: &[Token]) -> bool {
     text(a) == text(b)
 }
 
-/// Without the words that name what the rest is: `Total area = 24`.
+/// Removes the words that name the value: `Total area = 24`.
 fn unnamed(tokens: &[Token]) -> &[Token] {
     let is_name = |token: &&Token| matches!(token, Token::Word(_) | Token::Symbol(_));
     let name = tokens.iter().take_while(is_name).count();
@@ -224,7 +225,7 @@ fn unnamed(tokens: &[Token]) -> &[Token] {
     }
 }
 
-/// Whether a sentence says that something is true, where `True` is known, or likewise false.
+/// Returns true if the known answer is `True` or `False` and a sentence says so (“… is true”).
 fn says_so(known: &[Token], given: &[Token]) -> bool {
     const OTHERWISE: [&str; 10] = [
         "not", "isn", "never", "neither", "nor", "or", "true", "false", "wrong", "if",
@@ -246,7 +247,7 @@ fn says_so(known: &[Token], given: &[Token]) -> bool {
             .any(|word| OTHERWISE.contains(&word.as_str()))
 }
 
-/// Without the words that go with a choice: `the correct option is B`, `choice A is right`.
+/// Removes the words around a choice: `the correct option is B`, `choice A is right`.
 fn unworded(tokens: &[Token]) -> &[Token] {
     const BEFORE: [&str; 7] = [
         "the", "correct", "right", "option", "choice", "answer", "is",
@@ -265,7 +266,7 @@ fn unworded(tokens: &[Token]) -> &[Token] {
     &tokens[..tokens.len() - behind.count()]
 }
 
-/// The letter of a multiple choice, in brackets or not; `more` may follow it.
+/// Returns the letter of a multiple choice, in brackets or not; with `more`, text may follow it.
 fn choice(tokens: &[Token], more: bool) -> Option<char> {
     let letter = |token: &Token| {
         let (Token::Symbol(name) | Token::Word(name)) = token else {
@@ -274,7 +275,7 @@ fn choice(tokens: &[Token], more: bool) -> Option<char> {
         let letter = name.chars().next().filter(|_| name.len() == 1)?;
         ('A'..='J').contains(&letter).then_some(letter)
     };
-    // One letter, and not another one beside it.
+    // Only one letter, without another one beside it.
     let single = |rest: &[Token]| {
         let joins = |token: &&Token| {
             let word = |word: &str| matches!(word, "or" | "and");

@@ -1,19 +1,20 @@
 use crate::{decimal::Decimal, scan};
 
-/// A number as people write it: an integer, decimal, fraction or percentage.
+/// Number as people write it: an integer, decimal, fraction or percentage.
 #[derive(Debug, Clone)]
 pub struct Number {
     pub(crate) numerator: Decimal,
-    /// Never 0.
+    /// Denominator; 0 is refused when the number is read.
     pub(crate) denominator: Decimal,
     pub(crate) percent: bool,
 }
 
 impl Number {
-    /// Reads a text that is one number and nothing else, apart from white space, a currency
-    /// sign and a full stop.
+    /// Parses a text that is one number and nothing else, apart from white space, a currency sign
+    /// and a full stop.
     ///
-    /// `42`, `-1,234.50`, `+7`, `.5`, `3/4`, `\frac{3}{4}`, `50%`, `$5`, `-$5`, `5 €`, `1.2e3`.
+    /// Accepted forms: `42`, `-1,234.50`, `+7`, `.5`, `3/4`, `\frac{3}{4}`, `50%`, `$5`, `-$5`, `5
+    /// €`, `1.2e3`.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_suffix('.').unwrap_or(text);
@@ -21,10 +22,10 @@ impl Number {
         (lexeme.end == text.len()).then_some(lexeme.number)?
     }
 
-    /// Whether both are the same value, by exact arithmetic.
+    /// Compares two numbers by value, in exact arithmetic.
     ///
-    /// A percentage is its hundredth; beside a number without a percent sign it may also stand
-    /// for the bare number, since “what percentage” is answered with 50 as often as with 50%.
+    /// A percentage equals its hundredth. Compared with a number without percent sign it may also
+    /// equal the bare number, since “what percentage” is answered by 50 as often as by 50%.
     ///
     /// Beyond 128 bits, decimals are compared by their normalised digits, which is exact too; a
     /// fraction that large equals only the same fraction.
@@ -58,7 +59,7 @@ fn same(a: Parts<'_>, b: Parts<'_>) -> bool {
     }
 }
 
-/// Numerator and denominator in lowest terms, the denominator positive.
+/// Reduces a fraction to lowest terms with a positive denominator; `None` beyond 128 bits.
 fn reduced((numerator, denominator): Parts<'_>) -> Option<(i128, i128)> {
     let (a, b) = numerator.fraction()?;
     let (c, d) = denominator.fraction()?;

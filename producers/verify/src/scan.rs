@@ -1,25 +1,26 @@
 use crate::{Number, decimal::Decimal};
 
-/// A number found in a text.
+/// Number found in a text.
 pub(crate) struct Lexeme {
-    /// Its value; `None` where it looks like a number and is none (`1/0`, the 2 of `2^10`).
+    /// Value of the number; `None` for text that only looks like a number (`1/0`, the 2 of `2^10`).
     pub(crate) number: Option<Number>,
-    /// Where it ends, bytes.
+    /// End of the number in the text, as a byte offset.
     pub(crate) end: usize,
 }
 
 const MINUS: [char; 2] = ['-', '−'];
 const CURRENCY: [&str; 9] = ["\\$", "$", "€", "£", "¥", "₹", "₩", "₽", "₺"];
-/// Between groups of three digits: the comma, as LaTeX writes it, narrow spaces and apostrophes.
+/// Separators between groups of three digits: the comma, LaTeX's forms of it, narrow spaces and
+/// apostrophes.
 const SEPARATORS: [&str; 9] = [
     ",\\!", ",", "{,}", "\\,", "\u{a0}", "\u{2009}", "\u{202f}", "'", "’",
 ];
 const FRACTIONS: [&str; 4] = ["\\frac", "\\dfrac", "\\tfrac", "\\cfrac"];
 const SUPERSCRIPTS: [char; 11] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹', '⁻'];
 
-/// The numbers of a text, left to right, with where they begin.
+/// Finds the numbers of a text from left to right, each with the byte offset at which it begins.
 ///
-/// Digits that belong to a word, an index or an exponent (`x2`, `a_1`, `cm^2`) are none.
+/// Digits that belong to a word, an index or an exponent (`x2`, `a_1`, `cm^2`) are skipped.
 pub(crate) fn numbers(text: &str) -> impl Iterator<Item = (usize, Lexeme)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -32,7 +33,7 @@ pub(crate) fn numbers(text: &str) -> impl Iterator<Item = (usize, Lexeme)> + '_ 
                 at = lexeme.end;
                 return Some((begin, lexeme));
             }
-            // The rest of a word's digits are no number either.
+            // The remaining digits of a word are skipped too.
             at += if next.is_ascii_digit() {
                 text[at..].len()
                     - text[at..]
@@ -54,7 +55,7 @@ fn may_begin(before: &str) -> bool {
     !before.ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '^'))
 }
 
-/// The number that begins at byte `at`, as long as it can be.
+/// Reads the longest number that begins at byte `at`.
 pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     let before = &text[..at];
     let mut rest = &text[at..];
@@ -80,7 +81,7 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     if take_any(&mut spaced, &CURRENCY) {
         rest = spaced;
     }
-    // The base of a power is not what the power comes to; a degree sign is no power.
+    // The base of a power is not the power's value; a degree sign is not a power.
     let degree = ["^\\circ", "^{\\circ}", "^°"];
     let power = rest.starts_with(SUPERSCRIPTS)
         || rest.starts_with('^') && !degree.iter().any(|degree| rest.starts_with(degree));
@@ -95,8 +96,8 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     })
 }
 
-/// Whether there is a sign and it is a minus. Behind a digit, letter or closing bracket it
-/// joins two numbers (`10-5`, `(3)-5`) and is none.
+/// Takes a sign; returns true for a minus, and `None` without a sign. A sign after a digit, letter
+/// or closing bracket joins two numbers (`10-5`, `(3)-5`) and is not taken.
 fn take_sign(rest: &mut &str, before: &str) -> Option<bool> {
     let joins = |c: char| c.is_ascii_alphanumeric() || matches!(c, ')' | ']' | '}' | '%');
     let sign = rest.chars().next()?;
@@ -114,7 +115,7 @@ fn take_any(rest: &mut &str, signs: &[&str]) -> bool {
     behind.is_some()
 }
 
-/// `\frac{a}{b}` of integers.
+/// Takes a `\frac{a}{b}` of integers.
 fn take_latex_fraction(rest: &mut &str, negative: bool) -> Option<(Decimal, Decimal)> {
     let inner = FRACTIONS.iter().find_map(|name| rest.strip_prefix(name))?;
     let (minus, numerator, inner) = take_argument(inner)?;
@@ -127,8 +128,8 @@ fn take_latex_fraction(rest: &mut &str, negative: bool) -> Option<(Decimal, Deci
     Some((numerator, Decimal::new(false, denominator, "", 0)))
 }
 
-/// An integer in braces, which may be negative, or the single digit that LaTeX takes without them;
-/// and what follows.
+/// Takes an integer in braces, which may be negative, or the single digit that LaTeX accepts
+/// without them; returns it with the text that follows.
 fn take_argument(text: &str) -> Option<(bool, &str, &str)> {
     let text = text.trim_start_matches(' ');
     let Some(inside) = text.strip_prefix('{') else {
@@ -143,7 +144,7 @@ fn take_argument(text: &str) -> Option<(bool, &str, &str)> {
     Some((minus.is_some(), digits, behind))
 }
 
-/// Digits with thousands separators, a decimal part and a power of ten.
+/// Takes digits with thousands separators, a decimal part and a power of ten.
 fn take_decimal(rest: &mut &str, negative: bool, before: &str) -> Option<Decimal> {
     let mut inner = *rest;
     let whole = take_whole(&mut inner);
@@ -152,7 +153,7 @@ fn take_decimal(rest: &mut &str, negative: bool, before: &str) -> Option<Decimal
         inner = behind;
         Some(digits)
     });
-    // The `.5` of an ellipsis (`...5`) is no 0.5.
+    // The `.5` of an ellipsis (`...5`) is not 0.5.
     if whole.is_none() && (fraction.is_none() || before.ends_with('.')) {
         return None;
     }
@@ -184,7 +185,7 @@ fn take_whole(rest: &mut &str) -> Option<String> {
     }
 }
 
-/// `e` and digits, if no letter follows: `2e3`, but not the `e` of `2else` or `2e3x`.
+/// Takes `e` and digits if no letter follows: `2e3`, but not the `e` of `2else` or `2e3x`.
 fn take_exponent(rest: &mut &str) -> Option<i64> {
     let mut inner = rest.strip_prefix(['e', 'E'])?;
     let negative = inner.starts_with('-');
@@ -194,12 +195,12 @@ fn take_exponent(rest: &mut &str) -> Option<i64> {
         return None;
     }
     *rest = inner;
-    // Sums with lengths of text must not overflow.
+    // Bounded, so that sums with text lengths do not overflow.
     let exponent = digits.parse().unwrap_or(i64::MAX).min(i64::MAX / 4);
     Some(if negative { -exponent } else { exponent })
 }
 
-/// The `/4` of `3/4`, but not of `3/4/2024`.
+/// Takes the `/4` of `3/4`, but not of `3/4/2024`.
 fn take_denominator(rest: &mut &str, before: &str) -> Option<Decimal> {
     let mut inner = rest.strip_prefix('/')?;
     let whole = take_whole(&mut inner)?;

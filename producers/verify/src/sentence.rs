@@ -1,13 +1,14 @@
-//! What a sentence of prose says: denials, reasons, guesses, the value it states.
+//! Analysis of a sentence of prose: denials, reasons, guesses, and the value it states.
 
 use std::ops::Range;
 
 use crate::{Number, scan};
 
-/// Bytes of a sentence that are looked at.
+/// Maximum number of bytes of a sentence that are read.
 pub(crate) const LONGEST: usize = 2000;
 
-/// What does not belong to a sentence at either end: emphasis, decoration, stops.
+/// Returns true for characters around a sentence that are not part of it: emphasis, decoration,
+/// full stops.
 fn decorates(c: char) -> bool {
     c.is_whitespace()
         || matches!(
@@ -17,12 +18,13 @@ fn decorates(c: char) -> bool {
         || is_pictograph(c)
 }
 
-/// Emoji and ticks, and what joins them.
+/// Returns true for emoji, ticks, and the characters that join them.
 pub(crate) fn is_pictograph(c: char) -> bool {
     matches!(c, '\u{2600}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{fe0f}' | '\u{200d}' | '\u{1f000}'..='\u{1faff}')
 }
 
-/// The first sentence of a text, without what decorates it; a displayed formula is one.
+/// Returns the first sentence of a text without decoration; a displayed formula counts as a
+/// sentence.
 pub(crate) fn first_sentence(text: &str) -> &str {
     let text = head(text);
     for (open, close) in [("\\[", "\\]"), ("$$", "$$")] {
@@ -36,14 +38,14 @@ pub(crate) fn first_sentence(text: &str) -> &str {
     trimmed(&line[..sentence_end(line)])
 }
 
-/// Where the first sentence of a line ends.
+/// Byte offset at which the first sentence of a line ends.
 fn sentence_end(line: &str) -> usize {
     let ends = [". ", "。", "! ", "！", "? ", "？", ".\u{a0}"];
     let end = ends.iter().filter_map(|end| line.find(end)).min();
     end.unwrap_or(line.len())
 }
 
-/// The last sentence of a line, or the end of one that is long.
+/// Returns the last sentence of a line; of a long line only the last [`LONGEST`] bytes are read.
 pub(crate) fn last_sentence(line: &str) -> &str {
     let mut begin = line.len().saturating_sub(LONGEST);
     while !line.is_char_boundary(begin) {
@@ -58,7 +60,7 @@ pub(crate) fn last_sentence(line: &str) -> &str {
     &line[begin.max().unwrap_or(0)..]
 }
 
-/// At most [`LONGEST`] bytes.
+/// Returns at most the first [`LONGEST`] bytes of a text.
 fn head(text: &str) -> &str {
     let mut end = text.len().min(LONGEST);
     while !text.is_char_boundary(end) {
@@ -67,9 +69,9 @@ fn head(text: &str) -> &str {
     &text[..end]
 }
 
-/// Without decoration at the ends, and without the exclamation mark of prose.
+/// Removes decoration at both ends and, from text without formulas, exclamation marks at the end.
 pub(crate) fn trimmed(text: &str) -> &str {
-    // `.5` and `...` begin what they belong to.
+    // A leading `.` is kept, since `.5` and `...` begin with one.
     let text = text.trim_start_matches(|c| c != '.' && decorates(c));
     let text = text.trim_end_matches(decorates);
     if text.contains('$') || text.contains('\\') {
@@ -78,7 +80,7 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_end_matches(|c| c == '!' || decorates(c))
 }
 
-/// Whether a sentence says what the answer is not, or no more than where it lies.
+/// Returns true if a sentence says what the answer is not, or only a range that contains it.
 pub(crate) fn is_denied(sentence: &str) -> bool {
     const DENIALS: [&str; 12] = [
         "not",
@@ -97,12 +99,12 @@ pub(crate) fn is_denied(sentence: &str) -> bool {
     let clause = clause(sentence);
     let words = clause.split(|c: char| !c.is_alphabetic() && c != '\'' && c != '’');
     let mut words = words.filter(|word| !word.is_empty());
-    // `False` alone is an answer.
+    // A lone `False` is an answer.
     clause.contains(|c: char| c.is_numeric() || c == '$')
         && words.any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
 }
 
-/// What a sentence says before it gives its reasons.
+/// Returns the part of a sentence before its reasons.
 pub(crate) fn clause(sentence: &str) -> &str {
     const ENDS: [&str; 9] = [
         ", ",
@@ -119,19 +121,21 @@ pub(crate) fn clause(sentence: &str) -> &str {
     &sentence[..end.unwrap_or(sentence.len())]
 }
 
-/// Whether a sentence offers several values to choose from: `24 or 25`, `24, 25`, `24 (or 25)`,
-/// `24 and 25`, `24 to 25`, `24-25`, `24, maybe 25`. The same value said twice is one: `1/2 or 0.5`.
+/// Returns true if a sentence offers several values to choose from: `24 or 25`, `24, 25`, `24 (or
+/// 25)`, `24 and 25`, `24 to 25`, `24-25`, `24, maybe 25`. One value written twice, as in `1/2 or
+/// 0.5`, does not count.
 pub(crate) fn is_hedged(sentence: &str) -> bool {
     offered(sentence, false)
 }
 
-/// Whether a sentence offers one value instead of another: `24 or 25`, but not the steps of a count,
-/// `22, 23, 24`.
+/// Returns true if a sentence offers one value instead of another: `24 or 25`, but not the steps of
+/// a count, `22, 23, 24`.
 pub(crate) fn is_guess(sentence: &str) -> bool {
     offered(sentence, true)
 }
 
-/// What a sentence says before its reasons, which may speak of other values.
+/// Returns the part of a sentence before “because”, “since” or “given that”, since reasons may
+/// mention other values.
 pub(crate) fn unreasoned(sentence: &str) -> &str {
     let reasons = [" because", " since", " given that"].iter();
     let reasons = reasons.filter_map(|word| sentence.find(word)).min();
@@ -139,7 +143,7 @@ pub(crate) fn unreasoned(sentence: &str) -> &str {
 }
 
 fn offered(sentence: &str, instead: bool) -> bool {
-    // Reasons may speak of other values.
+    // Reasons may mention other values.
     let reasons = [" because", " since ", " given that"].iter();
     let reasons = reasons.filter_map(|word| sentence.find(word)).min();
     let sentence = &sentence[..reasons.unwrap_or(sentence.len())];
@@ -159,10 +163,10 @@ fn offered(sentence: &str, instead: bool) -> bool {
     false
 }
 
-/// The numbers of a sentence and its formulas, in order.
+/// Numbers and formulas of a sentence in order: begin, end and, if it is one number, the value.
 fn values(sentence: &str) -> Vec<(usize, usize, Option<Number>)> {
     let formulas = formulas(sentence);
-    // The sign of a formula may look like that of a currency.
+    // A formula's `$` may look like a currency sign.
     let apart = |(begin, lexeme): &(usize, scan::Lexeme)| {
         let overlaps = |found: &Range<usize>| *begin < found.end && found.start < lexeme.end;
         !formulas.iter().any(overlaps)
@@ -179,8 +183,8 @@ fn values(sentence: &str) -> Vec<(usize, usize, Option<Number>)> {
     all
 }
 
-/// Whether what stands between two values offers the second instead of the first, or beside it
-/// unless only `instead` counts.
+/// Returns true if the text between two values offers the second instead of the first; unless
+/// `instead` is set, also if it offers the second beside the first.
 fn offers(between: &str, instead: bool) -> bool {
     const CHOICE: [&str; 7] = [
         "or",
@@ -200,7 +204,8 @@ fn offers(between: &str, instead: bool) -> bool {
         .collect();
     let is = |names: &[&str], word: &String| names.contains(&word.as_str());
     if let Some(at) = words.iter().position(|word| is(&CHOICE, word)) {
-        // `24 pens or about 25`, but not `24, or we would have lost the other 6 pens`.
+        // Choice: `24 pens or about 25`; not a choice: `24, or we would have lost the other 6
+        // pens`.
         return words.len() - at <= 3;
     }
     match words.as_slice() {
@@ -212,8 +217,8 @@ fn offers(between: &str, instead: bool) -> bool {
     }
 }
 
-/// The number a sentence states, if it states one: the one it begins with, else the one that is
-/// set in bold, else the last one before its reasons, which is what an equation comes to.
+/// Returns the number that a sentence states: the one it begins with, else the one in bold, else
+/// the last one before its reasons, which is the result of an equation.
 pub(crate) fn stated_number(sentence: &str) -> Option<&str> {
     if is_hedged(sentence) {
         return None;
@@ -236,7 +241,7 @@ pub(crate) fn stated_number(sentence: &str) -> Option<&str> {
     }
 }
 
-/// The number a text begins with and that is all it states: `24`, `24 pens`.
+/// Returns the number that a text begins with, if it is the text's only number: `24`, `24 pens`.
 fn stated_alone(text: &str) -> Option<&str> {
     let mut numbers = scan::numbers(text);
     let (begin, lexeme) = numbers.next()?;
@@ -244,7 +249,7 @@ fn stated_alone(text: &str) -> Option<&str> {
     (begin == 0 && numbers.next().is_none()).then(|| text[..lexeme.end].trim())
 }
 
-/// The last text in bold that is no label, without decoration.
+/// Returns the last text in bold that is not a label, without decoration.
 pub(crate) fn bold(text: &str) -> Option<&str> {
     let mut pieces = text.rsplit("**");
     pieces.next()?;
@@ -264,8 +269,8 @@ pub(crate) fn bold(text: &str) -> Option<&str> {
     }
 }
 
-/// Where the formulas of a text are, between their signs (`$…$`, `\(…\)`, `\[…\]`), and not between
-/// those of a currency (`$5 or $6`).
+/// Byte ranges of the formulas in a text, inside their delimiters (`$…$`, `\(…\)`, `\[…\]`).
+/// Currency signs (`$5 or $6`) delimit no formula.
 pub(crate) fn formulas(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut open: Option<(u8, usize)> = None;

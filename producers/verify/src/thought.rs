@@ -1,6 +1,6 @@
-//! What a completion says behind its thoughts, inside the tags of its answer.
+//! Extraction of the spoken part of a completion: after its reasoning, inside its answer tags.
 
-/// Marks between which models think: those of reasoning models and of prompts that ask for them.
+/// Tags around reasoning, as reasoning models write them or prompts ask for them.
 const THOUGHTS: [(&str, &str); 10] = [
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -13,7 +13,7 @@ const THOUGHTS: [(&str, &str); 10] = [
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("<|channel|>analysis", "<|channel|>final"),
 ];
-/// The channels of a completion whose special tokens were taken out.
+/// Channel names in a completion whose special tokens were removed.
 const CHANNELS: (&str, &str) = ("analysis", "assistantfinal");
 /// Tags around an answer.
 const ANSWERS: [(&str, &str); 3] = [
@@ -22,24 +22,24 @@ const ANSWERS: [(&str, &str); 3] = [
     ("<SOLUTION>", "</SOLUTION>"),
 ];
 
-/// Whether a prompt ends in a thought that the completion goes on with, as some chat templates do.
+/// Returns true if a prompt ends with an opening reasoning tag, as some chat templates do.
 pub(crate) fn is_open(prompt: &str) -> bool {
     let prompt = prompt.trim_end();
     THOUGHTS.iter().any(|(open, _)| prompt.ends_with(open))
 }
 
-/// Whether a text speaks of thoughts itself.
+/// Returns true if a text contains a reasoning tag.
 pub(crate) fn has_thought(text: &str) -> bool {
     THOUGHTS
         .iter()
         .any(|(open, close)| text.contains(open) || text.contains(close))
 }
 
-/// What stands behind the last closed thought, and in it between the last tags of an answer, if
-/// there are any. `None` where a thought or the answer's tag does not end, or where answers that
-/// differ follow one another: nothing of that is final.
+/// Returns the text after the last closed reasoning tag and, if there are answer tags in it, the
+/// content of the last pair. `None` if a reasoning tag or the answer tag is not closed, or if
+/// adjacent answers differ: none of them is final then.
 ///
-/// `open` says that the prompt has opened a thought.
+/// `open` is true if the prompt ends with an opening reasoning tag.
 pub(crate) fn spoken(completion: &str, open: bool) -> Option<&str> {
     let closed = THOUGHTS.iter().filter_map(|(_, close)| {
         let at = completion.rfind(close)?;
@@ -69,12 +69,12 @@ pub(crate) fn spoken(completion: &str, open: bool) -> Option<&str> {
     }
 }
 
-/// What stands between the tags of which the last begins `at`.
+/// Returns the content of the answer tag that begins at `at`.
 fn tagged<'a>(text: &'a str, at: usize, open: &str, close: &str) -> Option<&'a str> {
     let behind = &text[at + open.len()..];
     let content = &behind[..behind.find(close)?];
     let before = text[..at].trim_end();
-    // Answers side by side are guesses.
+    // Adjacent answers are guesses.
     if let Some(before) = before.strip_suffix(close) {
         let begin = before.rfind(open)? + open.len();
         if before[begin..].trim() != content.trim() {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vintage_verify::{AnswerKind, Number, boxed, check, hashes, is_correct, last_number};
 
-/// Texts made of what answers are made of, so that most reach the deep branches.
+/// Strategy for texts made of pieces of answers, so that most reach the deep branches.
 fn answerish() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "\\boxed{",
@@ -145,7 +145,8 @@ fn examine(completion: &str, answer: &str) {
     }
 }
 
-/// A mark or fraction that never closes must not be looked at again from every position.
+/// Time is linear for marks or fractions that never close: no text is scanned again from each of
+/// its positions.
 #[test]
 fn long_hostile_texts_take_linear_time() {
     let started = std::time::Instant::now();
@@ -170,6 +171,7 @@ fn long_hostile_texts_take_linear_time() {
         is_correct(AnswerKind::Number, &text, "42");
         is_correct(AnswerKind::Math, &text, "42");
     }
-    // Linear: half a second together, and 23 s on two cores with ten builds. Quadratic: many minutes.
+    // Linear time takes half a second in all, and 23 s on two cores with ten builds; quadratic time
+    // takes many minutes.
     assert!(started.elapsed().as_secs() < 120);
 }

@@ -1,19 +1,20 @@
-//! What counts as the same mathematical answer, case by case; `golden/math.tsv` says what is
-//! expected, and the integration tests hold it against math-verify too.
+//! Tests of mathematical equality, case by case. `golden/math.tsv` lists the expected verdicts, and
+//! the integration tests compare it with math-verify too.
 
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use vintage_verify::{AnswerKind, check, is_correct};
 
-/// `kind, answer, completion, verdict` below a line that says so.
+/// Table of `kind, answer, completion, verdict`, with these names in its first line.
 const TABLE: &str = include_str!("golden/math.tsv");
 
 fn judged(completion: &str, answer: &str) -> bool {
     is_correct(AnswerKind::Math, completion, answer).correct
 }
 
-/// The same for which part of a completion is judged; `␤` is a line feed.
+/// Table that tests which part of a completion is judged; columns as in [`TABLE`], `␤` is a line
+/// feed.
 const FINAL: &str = include_str!("golden/final.tsv");
 
 #[test]
@@ -26,7 +27,8 @@ fn the_final_answer_is_what_is_judged() {
     holds(FINAL, 200);
 }
 
-/// Both kinds look at the same place, so they say the same where the known answer is a number.
+/// The kinds number and math take the answer from the same place, so they agree if the known answer
+/// is a number.
 #[test]
 fn numbers_are_judged_by_the_same_final_answer() {
     let mut wrong = Vec::new();
@@ -87,7 +89,7 @@ fn holds(table: &str, least: usize) {
     );
 }
 
-/// Sentences as policies write them, some of which would be paid for a number they only mention.
+/// Sentences as policies write them, some of which mention a number that is not the answer.
 #[test]
 fn a_sentence_gives_the_answer_it_announces() {
     let right = [
@@ -166,7 +168,7 @@ fn what_was_found_is_said() {
     assert_eq!(found(""), None);
 }
 
-/// Whatever it is made of, a comparison takes bounded time and memory.
+/// Comparisons of hostile texts take bounded time and memory.
 #[test]
 fn hostile_answers_take_bounded_time() {
     let nested = |open: &str, core: &str, close: &str, times: usize| {
@@ -227,7 +229,7 @@ fn hostile_answers_take_bounded_time() {
     );
 }
 
-/// A way to write `factor`·x^`power`.
+/// Writes `factor`·x^`power` in one of four styles.
 fn term(factor: i64, power: u32, style: u8) -> String {
     let sign = if factor < 0 { "-" } else { "+" };
     let size = factor.abs();
@@ -280,7 +282,7 @@ proptest! {
         let root = format!("\\boxed{{\\sqrt{{{inside}}}}}");
         let product = format!("{square}\\sqrt{{{radicand}}}");
         prop_assert!(judged(&root, &product));
-        // (√a + √b)² = a + b + 2√ab, which no normal form shows.
+        // The identity (√a + √b)² = a + b + 2√ab is not visible in any normal form.
         let (sum, product) = (radicand + other, radicand * other);
         let nested = format!("\\boxed{{\\sqrt{{{sum}+2\\sqrt{{{product}}}}}}}");
         let flat = format!("\\sqrt{{{radicand}}}+\\sqrt{{{other}}}");
@@ -314,7 +316,7 @@ proptest! {
     }
 }
 
-/// Braces are closed in each, so that a box of them is.
+/// Pieces of answers whose braces are closed, so that a box around them is closed too.
 const PIECES: &[&str] = &[
     "1",
     "2.5",

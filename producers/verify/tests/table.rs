@@ -1,8 +1,8 @@
-//! What counts as right, case by case.
+//! Tests of the verdict, case by case.
 
 use vintage_verify::{AnswerKind, Number, boxed, check, hashes, is_correct, last_number};
 
-/// Texts that are one number each; those of a line are all equal, those of two lines never.
+/// Texts that are one number each: all of one entry are equal, and those of two entries never are.
 const EQUAL: &[&[&str]] = &[
     &[
         "0",
@@ -89,7 +89,7 @@ const EQUAL: &[&[&str]] = &[
     &["7", "7 ₽", "₹7", "₩7", "₺7", "7.", "7 $"],
 ];
 
-/// Texts that are no number, or not only one.
+/// Texts that are not exactly one number.
 const NO_NUMBER: &[&str] = &[
     "",
     " ",
@@ -130,7 +130,7 @@ const NO_NUMBER: &[&str] = &[
     "５",
 ];
 
-/// A completion, a known answer, whether they agree, and what is found in the completion.
+/// Completion, known answer, expected verdict, and the text found in the completion.
 type Case = (&'static str, &'static str, bool, Option<&'static str>);
 
 const NUMBERS: &[Case] = &[
@@ -230,7 +230,7 @@ const NUMBERS: &[Case] = &[
     ("\\boxed{{42}}", "42", true, Some("42")),
     ("\\boxed{\\{42\\}}", "42", true, Some("42")),
     ("\\boxed{\\boxed{42}}", "42", true, Some("42")),
-    // Cut off, it may have begun any other number.
+    // The number is cut off, so it may have been the beginning of any other.
     ("\\boxed{42", "42", false, None),
     ("\\boxed{41}, no: \\boxed{42", "41", false, None),
     ("\\boxed{}", "42", false, None),

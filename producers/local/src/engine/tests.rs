@@ -76,7 +76,7 @@ async fn a_slot_gives_the_same_samples_whatever_runs_beside_it() {
     assert_eq!((together[0].len(), together[1].len()), (4, 2));
     let alone = engine.sample(vec![request("7=", 1, 2)]).await.unwrap();
     assert_eq!(tokens(&together[1]), tokens(&alone[0]));
-    // Samples of a group differ, and so do other slots at the same prompt.
+    // Samples of one group differ, and so do samples of one prompt at different slots.
     assert_ne!(alone[0][0].completion_tokens, alone[0][1].completion_tokens);
     let other = engine.sample(vec![request("7=", 2, 2)]).await.unwrap();
     assert_ne!(tokens(&other[0]), tokens(&alone[0]));
@@ -162,7 +162,7 @@ async fn completions_end_at_the_stop_token_or_the_limit() {
             cut += 1;
         }
     }
-    // One token of 14 is the stop: of 64 completions of up to 12 tokens both kinds occur.
+    // One token of 14 is the stop token: 64 completions of up to 12 tokens include both kinds.
     assert!(stopped > 0 && cut > 0, "{stopped} {cut}");
 }
 

@@ -1,4 +1,4 @@
-//! One line of a reward command, read.
+//! Parser for one line of a reward command's output.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use vintage_trajectory::LARGEST_REWARD;
 use super::{Fault, Scored};
 use crate::reward::{FailureReason, RewardFailure, RewardScore};
 
-/// What an answer may hold.
+/// Keys that an answer may have.
 const KEYS: [&str; 4] = ["id", "reward", "parts", "error"];
-/// How an answer is written.
+/// Instruction on the form of an answer, for error messages.
 const FORM: &str = "write only {\"id\", \"reward\"} lines to standard output, and logs to standard \
                     error";
 
-/// An answer of the command.
+/// Answer of the command to one question.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) id: String,
     pub(super) score: Scored,
-    /// Keys that mean nothing here.
+    /// Keys that are not in [`KEYS`] and are ignored.
     pub(super) unread: Vec<String>,
 }
 
-/// Reads one line of the command.
+/// Parses one output line of the command.
 pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, Fault> {
     let text = String::from_utf8_lossy(line);
     let garbage = |why: String, what: &str| Fault {
@@ -68,7 +68,8 @@ pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, Fault> {
     })
 }
 
-/// The reward with its parts; `Err` is for a value that is no number at all, and what to write.
+/// Reads the reward and its parts. `Err` is for a value of the wrong JSON type: the line counts as
+/// garbage, and the pair says what is wrong and what to write instead.
 fn score(fields: &Map<String, Value>, line: &str) -> Result<Scored, (String, &'static str)> {
     let refuse = |reason, why: String| {
         let detail = format!("the reward command answered {:?}, {why}", shorten(line));
@@ -132,9 +133,9 @@ fn score(fields: &Map<String, Value>, line: &str) -> Result<Scored, (String, &'s
     Ok(Ok(RewardScore { reward, parts }))
 }
 
-/// Why a value is no reward.
+/// Reason for which a JSON value cannot be a reward.
 enum NoReward {
-    /// Something else; what to write instead.
+    /// Value that is not a number; holds the advice on what to write instead.
     NoNumber(&'static str),
     NotFinite,
     OutOfRange,
@@ -142,7 +143,7 @@ enum NoReward {
 
 fn number(value: &Value) -> Result<f32, NoReward> {
     match value {
-        // A null is also what NaN and Infinity were read as.
+        // NaN and Infinity were replaced by null before parsing.
         Value::Null => Err(NoReward::NotFinite),
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or(f64::NAN);
@@ -166,7 +167,7 @@ fn number(value: &Value) -> Result<f32, NoReward> {
     }
 }
 
-/// What a value is instead of what it should be.
+/// Describes the JSON type of a value for an error message.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "which is nothing",

@@ -1,4 +1,4 @@
-//! The files that a reward command is made of, as far as its words name them.
+//! Files that a reward command consists of, as far as its command line names them.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use super::script::directory;
 use vintage_settings::RewardConfig;
 
-/// The files that a command's words name: its scripts and what they are given. An argument may end
-/// in `=FILE`. The program itself counts where it is named by a path and nothing else is a file:
-/// else it is an interpreter, which belongs to the machine.
+/// Returns the files that a command line names: scripts and other file arguments, also as `=FILE`
+/// at the end of an argument. The program itself is included only if it is given as a path and no
+/// argument is a file; otherwise it is taken for an interpreter, which belongs to the machine.
 pub fn named_files(config: &RewardConfig) -> Vec<PathBuf> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
@@ -36,15 +36,15 @@ pub fn named_files(config: &RewardConfig) -> Vec<PathBuf> {
 /// SHA-256 of a file's bytes.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn file_sha256(path: &Path) -> io::Result<vintage_control::Sha256> {
     let mut digest = Sha256::new();
     io::copy(&mut File::open(path)?, &mut digest)?;
     Ok(vintage_control::Sha256(digest.finalize().into()))
 }
 
-/// Digests of the files of a command when it was first started: every later start of it in the
-/// same run must find the same.
+/// Digests of a command's files at its first start. Every restart within the same process must find
+/// the same contents.
 #[derive(Debug)]
 pub(super) struct Files(BTreeMap<PathBuf, Option<vintage_control::Sha256>>);
 
@@ -57,7 +57,7 @@ impl Files {
         Self(named_files(config).into_iter().map(digest).collect())
     }
 
-    /// The first file that is not what it was.
+    /// Returns the first file whose contents differ from those at the first start.
     pub(super) fn changed(&self) -> Option<&Path> {
         let changed = |(path, then): &(&PathBuf, &Option<_>)| file_sha256(path).ok() != **then;
         self.0.iter().find(changed).map(|(path, _)| path.as_path())

@@ -19,19 +19,19 @@ use tokio::{
 use super::{Fault, script};
 use crate::reward::FailureReason;
 
-/// Longest line a command may write, in bytes.
+/// Longest line that a command may write, in bytes.
 const LONGEST_LINE: usize = 1 << 20;
-/// Lines of standard error that are kept for a message.
+/// Number of standard error lines that are kept for an error message.
 const KEPT_LINES: usize = 5;
-/// How long to wait for what a dying process leaves behind: its status, its last words.
+/// Longest wait for a dying process's exit status and the rest of its standard error.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long a command may take to end after its input has.
+/// Longest time a command may take to exit after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// One life of a reward command. Dropping it kills the command and its children.
+/// Running process of a reward command. Dropping it kills the command and its children.
 ///
-/// It runs in its own process group: the terminal's ^C, which asks this program to drain, must
-/// not reach it.
+/// The command runs in its own process group, because the terminal's ^C, which asks this program to
+/// drain, must not reach it.
 pub(super) struct Process {
     child: Child,
     stdin: ChildStdin,
@@ -43,7 +43,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a program, in `directory`, with its arguments.
+    /// Starts a program with its arguments in `directory`.
     pub(super) fn spawn(argv: &[String], directory: &Path) -> io::Result<Self> {
         let (program, arguments) = argv
             .split_first()
@@ -53,8 +53,8 @@ impl Process {
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         }
         let mut command = Command::new(script::program(program, directory));
-        // Python keeps what it prints to a pipe until 8 KiB are full, and a judge that forgets to
-        // flush would owe its answers for ever.
+        // Python buffers its output to a pipe until 8 KiB are full, so a judge that forgets to
+        // flush would never deliver its answers.
         if std::env::var_os("PYTHONUNBUFFERED").is_none() {
             command.env("PYTHONUNBUFFERED", "1");
         }
@@ -85,8 +85,8 @@ impl Process {
         })
     }
 
-    /// Writes `questions` while handing every line it answers to `answer`, until that says that
-    /// nothing is owed any more.
+    /// Writes `questions` and passes every output line to `answer`, until that returns false
+    /// because all questions are answered. Fails if no line arrives for `patience`.
     pub(super) async fn converse(
         &mut self,
         questions: &[u8],
@@ -107,7 +107,8 @@ impl Process {
         let mut deadline = Instant::now() + patience;
         while owed || !written {
             let step = tokio::select! {
-                // A broken pipe is the end of the process: its output says so more clearly.
+                // A broken pipe means that the process ended; reading its output gives a clearer
+                // error.
                 _ = &mut write, if !written => { written = true; continue }
                 read = read_line(stdout, line), if owed => read,
                 () = sleep_until(deadline) => return Err(Fault {
@@ -146,7 +147,8 @@ impl Process {
         Ok(())
     }
 
-    /// Why it ended, in its own words where it left any.
+    /// Builds the fault for a process that closed its output, with exit status and last error
+    /// lines.
     async fn obituary(&mut self) -> Fault {
         let status = match timeout(LAST_WORDS, self.child.wait()).await {
             Ok(Ok(status)) => {
@@ -156,7 +158,7 @@ impl Process {
             Ok(Err(error)) => format!("ended ({error})"),
             Err(_) => "closed its standard output".to_owned(),
         };
-        // A grandchild may hold standard error open: the words so far must do then.
+        // A grandchild may hold standard error open; the lines read so far are used then.
         let _ = timeout(LAST_WORDS, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         let last = if words.is_empty() {
@@ -173,14 +175,14 @@ impl Process {
         }
     }
 
-    /// Ends it now.
+    /// Kills the command and its children at once.
     pub(super) async fn kill(mut self) {
         self.group.kill();
-        // Reaps it; if that takes longer, tokio does so in the background.
+        // Reaps the process; if that takes longer, tokio reaps it in the background.
         let _ = timeout(LAST_WORDS, self.child.wait()).await;
     }
 
-    /// Ends its input and lets it end by itself.
+    /// Closes the command's standard input and waits up to [`GRACE`] for it to exit.
     pub(super) async fn finish(self) {
         let Self {
             mut child,
@@ -197,18 +199,19 @@ impl Process {
     }
 }
 
-/// The process group of a command, killed when dropped.
+/// Process group of a command, killed when dropped.
 struct Group(Option<Pid>);
 
 impl Group {
     fn kill(&mut self) {
         if let Some(pid) = self.0.take() {
-            // An error means that it has ended already.
+            // An error means that the group has ended already.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 
-    /// To be called once the command was waited for: its number may be another's from then on.
+    /// Disarms the kill. Must be called once the command was reaped, because the kernel may then
+    /// reuse its process group id.
     fn forget(&mut self) {
         self.0 = None;
     }
@@ -220,17 +223,17 @@ impl Drop for Group {
     }
 }
 
-/// What reading a line came to.
+/// Outcome of reading one line.
 enum Line {
-    /// `line` holds it.
+    /// Complete line, stored in the buffer.
     Whole,
-    /// The stream ended.
+    /// End of the stream.
     End,
-    /// More than [`LONGEST_LINE`] bytes without a newline.
+    /// Line of more than [`LONGEST_LINE`] bytes.
     TooLong,
 }
 
-/// Appends to `line` until a newline. May be dropped at any await without losing bytes.
+/// Appends to `line` until a newline. Safe to cancel at any await without losing bytes.
 async fn read_line(stdout: &mut BufReader<ChildStdout>, line: &mut Vec<u8>) -> io::Result<Line> {
     loop {
         let chunk = stdout.fill_buf().await?;
@@ -250,7 +253,7 @@ async fn read_line(stdout: &mut BufReader<ChildStdout>, line: &mut Vec<u8>) -> i
     }
 }
 
-/// Logs what the command writes to standard error, and keeps its last lines.
+/// Logs the command's standard error and keeps its last lines.
 async fn listen(stderr: ChildStderr, words: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {

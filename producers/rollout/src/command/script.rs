@@ -1,28 +1,31 @@
-//! Where a reward command runs, and whether the script it names is there.
+//! Working directory of a reward command, and the check that the script it names exists.
 
 use std::path::{Path, PathBuf};
 
 use vintage_settings::RewardConfig;
 
-/// Programs that run the script they are given, by how their names begin.
+/// Interpreters that run a script given as an argument, named without version suffix (`python` for
+/// `python3.12`).
 const INTERPRETERS: [&str; 13] = [
     "python", "pypy", "node", "deno", "bun", "sh", "bash", "dash", "zsh", "ruby", "perl",
     "Rscript", "julia",
 ];
-/// Options behind which there is no script but a text or a module.
+/// Options followed by code or a module name instead of a script.
 const INLINE: [&str; 6] = ["-c", "-m", "-e", "-p", "--eval", "--print"];
-/// How names of scripts end.
+/// File name extensions of scripts.
 const EXTENSIONS: [&str; 12] = [
     "py", "sh", "bash", "js", "mjs", "cjs", "ts", "rb", "pl", "R", "r", "jl",
 ];
 
-/// Where the words of a reward command are looked for.
+/// Absolute path of the directory that a reward command runs in; relative paths in its command line
+/// start there.
 pub(super) fn directory(config: &RewardConfig) -> PathBuf {
     let directory = config.directory.clone().unwrap_or_else(|| ".".into());
     std::path::absolute(&directory).unwrap_or(directory)
 }
 
-/// The program as it is to be started: relative to the command's directory where it is a path.
+/// Path of the program to start: relative to the command's directory if it contains a slash,
+/// otherwise looked up in `PATH`.
 pub(super) fn program(program: &str, directory: &Path) -> PathBuf {
     if program.contains('/') {
         directory.join(program)
@@ -31,19 +34,20 @@ pub(super) fn program(program: &str, directory: &Path) -> PathBuf {
     }
 }
 
-/// A script that a reward command names and that is not there.
+/// Script that a reward command names but that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingScript {
-    /// As the command names it.
+    /// Path of the script, as the command names it.
     pub script: String,
-    /// Where it was looked for.
+    /// Directory from which the path was resolved.
     pub directory: PathBuf,
-    /// Scripts that are there, the one with the likeliest name first.
+    /// Names of at most three scripts that do exist beside it, the most similar name first.
     pub there: Vec<String>,
 }
 
 impl MissingScript {
-    /// The script of `config`'s command, if an interpreter is to run one that is not there.
+    /// Returns the missing script if `config`'s command has an interpreter run one that does not
+    /// exist.
     pub fn find(config: &RewardConfig) -> Option<Self> {
         let directory = directory(config);
         let script = script(&config.command)?;
@@ -58,7 +62,7 @@ impl MissingScript {
         })
     }
 
-    /// What is there instead, for a message.
+    /// Describes the scripts that exist there instead, for an error message.
     pub fn instead(&self) -> String {
         match self.there.as_slice() {
             [] => "no script lies there".to_owned(),
@@ -67,7 +71,7 @@ impl MissingScript {
     }
 }
 
-/// The script among the words of a command: the first that looks like one, behind an interpreter.
+/// Returns the script of a command line: the first argument of an interpreter that looks like one.
 pub(super) fn script(command: &[String]) -> Option<&str> {
     let (program, arguments) = command.split_first()?;
     let name = Path::new(program).file_name()?.to_str()?;
@@ -83,7 +87,8 @@ pub(super) fn script(command: &[String]) -> Option<&str> {
     })
 }
 
-/// Scripts beside the one that is missing, at most three.
+/// Lists at most three files with the missing script's extension in the same folder, the most
+/// similar name first.
 fn neighbours(script: &str, directory: &Path) -> Vec<String> {
     let wanted = directory.join(script);
     let (Some(folder), Some(name)) = (wanted.parent(), wanted.file_name()) else {
@@ -101,7 +106,7 @@ fn neighbours(script: &str, directory: &Path) -> Vec<String> {
     there
 }
 
-/// Letters that one name has and the other has not.
+/// Number of letters that only one of two names has, counted with multiplicity.
 fn unlike(a: &str, b: &str) -> usize {
     let mut left: Vec<char> = b.chars().collect();
     let mut missing = 0;

@@ -5,8 +5,8 @@ use vintage_settings::RewardConfig;
 use super::{CommandReward, answer::parse_answer};
 use crate::reward::{FailureReason, Reward, RewardItem, open_reward};
 
-/// Answers every question with the length of its completion, unless the completion says
-/// otherwise.
+/// Judge that rewards each completion with its length, unless the completion asks for something
+/// else.
 const SCRIPT: &str = r#"
 import json, os, sys, time
 for line in sys.stdin:
@@ -52,7 +52,7 @@ fn items(completions: &[&str]) -> Vec<RewardItem> {
     completions.iter().map(item).collect()
 }
 
-/// Rewards, or the reason there is none.
+/// Rewards of the completions, or the reason for which there is none.
 async fn judge(
     reward: &mut CommandReward,
     completions: &[&str],
@@ -117,7 +117,7 @@ async fn one_bad_completion_costs_only_itself() {
         let mut reward = CommandReward::start(&config(SCRIPT, 20.0)).unwrap();
         let rewards = judge(&mut reward, &["a", "bb", bad, "ccc"]).await;
         assert_eq!(rewards, [Ok(1.0), Ok(2.0), Err(reason), Ok(3.0)], "{bad}");
-        // And the next call works as ever.
+        // The next call works as usual.
         assert_eq!(judge(&mut reward, &["dddd"]).await, [Ok(4.0)], "{bad}");
     }
 }
@@ -165,7 +165,7 @@ async fn a_missing_program_is_an_error_at_once() {
     assert!(message.contains("reward.command"), "{message}");
 }
 
-/// A shell that starts another program: both must go.
+/// Shell that starts another program; both must be killed.
 #[tokio::test]
 async fn killing_takes_the_children_along() {
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ async fn killing_takes_the_children_along() {
         .expect("the child was killed");
 }
 
-/// Whether a process exists and is no zombie.
+/// Returns true if a process exists and is not a zombie.
 fn alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|text| {
@@ -286,7 +286,7 @@ fn lines_are_read_or_refused() {
     assert_eq!(largest.unread, ["why"]);
 }
 
-/// What Python prints to a pipe stays in the process until it has printed 8 KiB.
+/// Judge that never flushes: Python keeps output to a pipe in its buffer up to 8 KiB.
 #[tokio::test]
 async fn a_judge_that_forgets_to_flush_is_heard() {
     let script = r#"

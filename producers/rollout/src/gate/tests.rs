@@ -28,7 +28,7 @@ fn exact(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, u64)]) -> Gat
     exact_after(k, batch, updates, &filled)
 }
 
-/// After lives that filled these places of batches.
+/// Exact gate after producers that filled the given places of the given batches.
 fn exact_after(k: u64, batch: u64, updates: Option<u64>, filled: &[(i64, Vec<u64>)]) -> Gate {
     let places = |(b, places): &(i64, Vec<u64>)| {
         let slots = places.iter();
@@ -64,7 +64,7 @@ fn the_formula() {
     });
     let admission = gate.admit(&announced(1, 3), 100);
     assert_eq!(admission.version, PolicyVersion(1));
-    // A new attempt is a new slot.
+    // A replacement gets a new slot.
     assert_eq!(
         admission.slots,
         [
@@ -108,7 +108,7 @@ fn the_learner_knows_best_how_long_the_run_is() {
     let rule = GateRule::Wait { max_staleness: 16 };
     let mut gate = Gate::new(rule, 4, 1, Some(400), base()).unwrap();
     assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
-    // It was started again with more to do.
+    // The learner was started again with more updates to do.
     assert_eq!(gate.admit(&told(3, 5), 100).slots.len(), 8);
     let mut gate = Gate::new(GateRule::Exact { k: 16 }, 4, 1, Some(400), base()).unwrap();
     assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
@@ -136,11 +136,11 @@ fn exact_batches_are_sampled_by_the_version_k_before() {
         let batches: Vec<_> = admission.slots.iter().map(|slot| slot.batch).collect();
         (admission.version.0, batches)
     };
-    // Batches 0 to 2 are all version 0's, and may share a call.
+    // Version 0 samples batches 0 to 2, which may share a call.
     assert_eq!(take(&mut gate, 0, 5), (0, vec![0, 0, 1, 1, 2]));
     assert_eq!(take(&mut gate, 0, 5), (0, vec![2]));
     assert_eq!(take(&mut gate, 0, 5).1, Vec::<i64>::new());
-    // Two versions are announced at once: one call each.
+    // Two versions are announced at once and need one call each.
     assert_eq!(take(&mut gate, 2, 5), (1, vec![3, 3]));
     assert_eq!(take(&mut gate, 2, 5), (2, vec![4, 4]));
     // The run has five updates.
@@ -165,7 +165,7 @@ fn exact_restarts_where_the_log_ends() {
 
 #[test]
 fn exact_fills_the_holes_of_a_killed_life_and_repeats_no_slot() {
-    // Of batch 3's slots 12 to 15 the second never came, and the third was refused.
+    // The second of batch 3's slots 12 to 15 was never published, and the third was refused.
     let mut gate = exact_after(0, 4, None, &[(3, vec![0, 2, 3])]);
     let mut news = announced(3, 1);
     news.refused = BTreeMap::from([(3, 1)]);
@@ -200,7 +200,7 @@ fn exact_makes_up_for_groups_that_were_refused_or_abandoned() {
             .collect::<Vec<_>>(),
         [0, 1, 2, 2]
     );
-    // Slots of their own, or the same groups would be sampled again.
+    // The replacements have new slots, or the same groups would be sampled again.
     let mut numbers: Vec<_> = taken
         .iter()
         .chain(&made_up.slots)
@@ -234,8 +234,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A run in miniature: groups are the version that sampled them, or rather that was announced
-/// when they were admitted.
+/// Model of a run: each group is represented by the version that was announced when it was
+/// admitted.
 #[derive(Clone)]
 struct Run {
     max_staleness: u64,
@@ -325,7 +325,7 @@ impl Run {
                 self.announced.rejected = self.rejected;
             }
             Step::Restart => {
-                // Running groups die with the producer; published ones lie in the log.
+                // Running groups are lost with the producer; published ones stay in the log.
                 self.running.clear();
                 self.gate = Self::gate(
                     self.max_staleness,
@@ -364,7 +364,7 @@ proptest! {
         let mut run = Run::new(max_staleness, batch, publish_every);
         for step in &steps {
             run.take(step);
-            // From every state that can be reached, ordinary work gets on.
+            // From every reachable state, ordinary work makes progress.
             let target = run.version + 1;
             let mut probe = run.clone();
             for _ in 0..batch {

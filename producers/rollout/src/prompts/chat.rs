@@ -1,4 +1,4 @@
-//! Chats of rows: messages in the layouts they are published in, and what else a template is given.
+//! Reader for the chats of rows: messages in the published layouts, and further template inputs.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::raw::{self, kind};
 
 const EXAMPLE: &str = r#"write [{"role": "user", "content": "2+2?"}]"#;
 
-/// Keys beside the messages that a chat template is given.
+/// Keys whose values a chat template is given beside the messages.
 const EXTRAS: [&str; 4] = [
     "tools",
     "documents",
@@ -14,16 +14,15 @@ const EXTRAS: [&str; 4] = [
     "continue_final_message",
 ];
 
-/// Messages as a JSON list.
+/// Messages of a chat, as a JSON list.
 pub(super) struct Chat {
     pub(super) json: String,
-    /// Place of the last message, from 0, where the assistant says it.
+    /// Index of the last message, from 0, if its role is the assistant's.
     pub(super) answered: Option<usize>,
 }
 
 impl Chat {
-    /// Reads the list under `key`: objects with `role`, or with `from` and `value` as ShareGPT has
-    /// them.
+    /// Reads the list under `key`: objects with `role`, or with `from` and `value` as in ShareGPT.
     pub(super) fn read(key: &str, list: &str) -> Result<Self, String> {
         if !list.starts_with('[') {
             return Err(format!("its {key:?} is {}; {EXAMPLE}", kind(list)));
@@ -48,7 +47,7 @@ impl Chat {
     }
 }
 
-/// Role and JSON of one message.
+/// Reads one message; returns its role and its JSON.
 fn one(message: &str) -> Result<(String, String), String> {
     if !message.starts_with('{') {
         return Err(format!("is {}", kind(message)));
@@ -87,19 +86,20 @@ fn one(message: &str) -> Result<(String, String), String> {
     ))
 }
 
-/// A plain prompt as what the user of a chat says.
+/// Turns plain text into a chat with one message from the user, as JSON.
 pub(super) fn of_user(text: &str) -> String {
     format!(r#"[{{"role":"user","content":{}}}]"#, Value::from(text))
 }
 
-/// What else a template is given, as members of a JSON object; `None` where that is nothing.
+/// Reads the further inputs of a chat template as members of a JSON object; `None` if there are
+/// none.
 pub(super) fn extras<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<String>, String> {
     let mut members = Vec::new();
     for key in EXTRAS {
         let Some(value) = get(key) else {
             continue;
         };
-        // Some sets keep their tools as JSON in a string.
+        // Some data sets store their tools as JSON inside a string.
         let inner = if matches!(key, "tools" | "documents") && value.starts_with('"') {
             Some(raw::string(value)?)
         } else {
@@ -124,12 +124,12 @@ pub(super) fn extras<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option
     Ok((!members.is_empty()).then(|| members.join(",")))
 }
 
-/// A chat with what else its template is given.
+/// Combines a list of messages and further template inputs into one JSON object.
 pub(super) fn with_extras(messages: &str, extras: &str) -> String {
     format!("{{\"messages\":{messages},{extras}}}")
 }
 
-/// The text of the last message of a list.
+/// Returns the text of the last message of a list.
 pub(super) fn last_text(list: &str) -> Result<String, String> {
     let none = || "its \"completion\" has no last message with a text as content".to_owned();
     let messages = raw::elements(list)?;

@@ -1,6 +1,6 @@
-//! What kind of file it is, told by its first bytes.
+//! Detection of a prompt file's format by its first bytes.
 
-/// Formats that hold prompts elsewhere and are not read here, and how to get rows of JSON of them.
+/// File formats that are not read, by their first bytes, and how to convert each to JSON lines.
 const FOREIGN: [(&[u8], &str); 8] = [
     (
         b"PAR1",
@@ -37,13 +37,13 @@ const FOREIGN: [(&[u8], &str); 8] = [
     ),
 ];
 
-/// Why the file that begins with these bytes is not read, and what to do.
+/// Returns the reason for which a file that begins with these bytes is not read, and what to do.
 pub(super) fn foreign(begin: &[u8]) -> Option<&'static str> {
     let found = FOREIGN.iter().find(|(mark, _)| begin.starts_with(mark));
     found.map(|(_, what)| *what)
 }
 
-/// Whether these bytes begin a text in UTF-16.
+/// Returns true if these bytes begin a text in UTF-16.
 pub(super) fn is_utf16(begin: &[u8]) -> bool {
     begin.starts_with(b"\xff\xfe") || begin.starts_with(b"\xfe\xff")
 }

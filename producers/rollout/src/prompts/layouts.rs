@@ -1,4 +1,4 @@
-//! Rows as people publish them: what is asked, what the answer is, or which key to change.
+//! Tests of rows in the published layouts: the prompt, the answer, or the key to change.
 
 use std::{io::Cursor, path::Path};
 
@@ -15,7 +15,7 @@ const USER: &str = r#"[{"role":"user","content":"2+2?"}]"#;
 fn published_layouts_are_understood() {
     let chat = Form::Messages;
     let cases = [
-        // TRL's: prompt only, as text and as messages, the answer under the name its recipes use.
+        // TRL's: prompt only, as text or messages; the answer has the name that its recipes use.
         (
             r#"{"prompt": "2+2?", "ground_truth": 4}"#,
             Form::Plain,
@@ -35,7 +35,7 @@ fn published_layouts_are_understood() {
             USER,
             "4",
         ),
-        // verl's, which DAPO's sets have too.
+        // verl's, which DAPO's data sets share.
         (
             r#"{"data_source": "x/y", "prompt": [{"role": "user", "content": "2+2?"}], "ability": "MATH",
                 "reward_model": {"ground_truth": "4", "style": "rule"}, "extra_info": {"index": 7}}"#,
@@ -43,7 +43,7 @@ fn published_layouts_are_understood() {
             USER,
             "4",
         ),
-        // OpenR1's: the whole conversation stands beside the problem.
+        // OpenR1's: the whole conversation is stored beside the problem.
         (
             r#"{"problem": "2+2?", "solution": "It is \\boxed{4}.", "answer": "4", "uuid": "u",
                 "messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}"#,
@@ -51,7 +51,7 @@ fn published_layouts_are_understood() {
             "2+2?",
             "4",
         ),
-        // MATH's, and what has its columns.
+        // MATH's, and data sets with its columns.
         (
             r#"{"problem": "2+2?", "solution": "We add: $2+2=\\boxed{4}$.", "level": "Level 1"}"#,
             Form::Plain,
@@ -78,7 +78,7 @@ fn published_layouts_are_understood() {
             USER,
             "4",
         ),
-        // Null is what a table has where a row has no value.
+        // Tables store null where a row has no value.
         (
             r#"{"messages": null, "prompt": "2+2?", "answer": "4", "tools": null, "id": null}"#,
             Form::Plain,
@@ -227,7 +227,7 @@ fn what_a_template_is_given_goes_with_the_chat() {
         refused.contains("\"tools\"") && refused.contains("prompts.chat = true"),
         "{refused}"
     );
-    // Another chat, so another prompt.
+    // Other template inputs make another chat, and so another prompt.
     assert_ne!(
         chat.prompts()[0].id,
         read(&format!(r#"{{"messages": {USER}}}"#))

@@ -1,9 +1,9 @@
-//! JSON taken apart without reading its numbers or sorting its keys: what a row says is kept as it
-//! is written.
+//! JSON parser that keeps values as raw text: numbers and key order stay exactly as written in a
+//! row.
 
 use serde::de::IgnoredAny;
 
-/// Names and values of an object, in its order; names that stand twice too.
+/// Returns the names and values of an object in written order, repeated names included.
 pub(super) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
     valid(text)?;
     let mut members = Vec::new();
@@ -15,18 +15,18 @@ pub(super) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
     Ok(members)
 }
 
-/// Elements of a list.
+/// Returns the elements of a list.
 pub(super) fn elements(text: &str) -> Result<Vec<&str>, String> {
     valid(text)?;
     Ok(parts(text).collect())
 }
 
-/// What a JSON string says.
+/// Decodes a JSON string.
 pub(super) fn string(text: &str) -> Result<String, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// A value without the white space between its parts.
+/// Removes the white space between the parts of a value.
 pub(super) fn compact(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
@@ -37,7 +37,7 @@ pub(super) fn compact(text: &str) -> String {
         } else {
             at + 1
         };
-        // Outside of strings JSON is ASCII.
+        // JSON is ASCII outside of strings.
         if !bytes[at].is_ascii_whitespace() {
             out += &text[at..end];
         }
@@ -46,7 +46,7 @@ pub(super) fn compact(text: &str) -> String {
     out
 }
 
-/// What kind of value it is, in words.
+/// Describes the JSON type of a value, for error messages.
 pub(super) fn kind(text: &str) -> &'static str {
     match text.as_bytes().first() {
         None => "nothing",
@@ -65,7 +65,8 @@ fn valid(text: &str) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// What stands between the brackets of a valid list or object, one after the other.
+/// Splits the inside of a valid list or object into its elements, or its alternating keys and
+/// values.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let bytes = text.as_bytes();
     let mut at = bytes

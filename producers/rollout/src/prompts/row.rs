@@ -1,4 +1,4 @@
-//! One row of a file, in whichever of the published layouts it is written.
+//! Reader for one row of a prompt file, in any of the published layouts.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,13 @@ pub(super) const KNOWN: [&str; 18] = [
     "continue_final_message",
 ];
 
-/// A row that can be used, and its keys.
+/// Prompt of a usable row, and all keys of the row.
 pub(super) struct Read {
     pub(super) prompt: Prompt,
     pub(super) keys: Vec<String>,
 }
 
-/// A row's names and values, those that are null left out.
+/// Keys and raw JSON values of a row. Pairs that are repeated with one value are kept once.
 struct Row<'a>(Vec<(String, &'a str)>);
 
 impl<'a> Row<'a> {
@@ -64,7 +64,7 @@ impl<'a> Row<'a> {
         ))
     }
 
-    /// The value of a key; null counts as absent.
+    /// Returns the value of a key; null counts as absent.
     fn get(&self, key: &str) -> Option<&'a str> {
         let found = self.0.iter().find(|(name, _)| name == key);
         found
@@ -80,7 +80,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// A string, or a number as written.
+    /// Returns a string, or a number as it is written.
     fn scalar(&self, key: &str) -> Result<Option<String>, String> {
         self.get(key).map(|value| scalar(key, value)).transpose()
     }
@@ -88,7 +88,7 @@ impl<'a> Row<'a> {
 
 pub(super) const EXAMPLE: &str = r#"such as {"prompt": "2+2=", "answer": "4"}"#;
 
-/// Why a row cannot be parsed, with what usually is the matter.
+/// Describes why a row is not JSON, with the usual cause and what to do.
 fn not_json(text: &str, why: &str) -> String {
     let hint = if text.ends_with(',') && raw::members(text.trim_end_matches(',')).is_ok() {
         "take the comma at its end away and "
@@ -114,7 +114,7 @@ fn scalar(key: &str, value: &str) -> Result<String, String> {
     }
 }
 
-/// One row, or what is wrong with it and what to do.
+/// Reads one row. The error says what is wrong with it and what to do.
 pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
     let row = Row::of(text)?;
     let (text, form, source) = asked(&row)?;
@@ -144,7 +144,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
     })
 }
 
-/// What is asked, and under which key it stands.
+/// Returns the prompt's text, its form, and the key it was read from.
 fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
     let continues = row.get("continue_final_message") == Some("true");
     let plain = |key: &'static str| -> Result<_, String> {
@@ -178,7 +178,7 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
             return Err("it has both \"prompt\" and \"messages\"; keep one".to_owned());
         }
         let read = Chat::read("messages", row.get("messages").unwrap_or_default())?;
-        // The whole conversation beside the task it began with: OpenR1's layout.
+        // OpenR1's layout: the whole conversation beside the task it began with.
         if read.answered.is_some() && !continues {
             for key in ["problem", "question"] {
                 if has(key) {
@@ -216,7 +216,7 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
     ))
 }
 
-/// The known answer: stated as such, or marked in a worked solution.
+/// Returns the known answer, given as such or marked in a worked solution.
 fn answer(row: &Row, source: &str) -> Result<Option<String>, String> {
     let nested = match row.get("reward_model") {
         None => None,
@@ -239,7 +239,7 @@ fn answer(row: &Row, source: &str) -> Result<Option<String>, String> {
         }
     };
     let given = row.scalar("answer")?;
-    // As GSM8K publishes it, a solution is called the answer.
+    // GSM8K publishes a worked solution under the key `answer`.
     let given = match given {
         Some(text) if source == "question" => {
             Some(marked(&text).or_else(|| number(&text)).ok_or(NO_HASHES)?)
@@ -285,7 +285,7 @@ fn answer(row: &Row, source: &str) -> Result<Option<String>, String> {
 const NO_HASHES: &str = "its answer has no \"#### <result>\" at the end, as GSM8K's rows do; add \
                          it, or name the fields \"prompt\" and \"answer\"";
 
-/// What a worked solution marks as its result: what follows the last `####`, or stands in the last
+/// Returns the result that a worked solution marks: the text after the last `####`, or in the last
 /// box, whichever comes last.
 fn marked(solution: &str) -> Option<String> {
     let hashes = hashes(solution)
@@ -294,7 +294,7 @@ fn marked(solution: &str) -> Option<String> {
     let boxed = boxed(solution)
         .map(str::trim)
         .filter(|text| !text.is_empty());
-    // Both are parts of the solution.
+    // Both are slices of the solution, so their addresses give their order.
     let place = |part: &str| part.as_ptr() as usize;
     let last = match (hashes, boxed) {
         (Some(hashes), Some(boxed)) if place(boxed) > place(hashes) + hashes.len() => boxed,
@@ -308,7 +308,7 @@ fn number(text: &str) -> Option<String> {
     Number::parse(text).map(|_| text.trim().to_owned())
 }
 
-/// What is carried along: `metadata`, and verl's `data_source` and `extra_info`.
+/// Collects the metadata of a row: `metadata`, and verl's `data_source` and `extra_info`.
 fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
     let mut all = BTreeMap::new();
     let text = |key: &str, value: &str| match kind(value) {
@@ -335,7 +335,8 @@ fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
     Ok(all)
 }
 
-/// 16 hexadecimal digits that do not depend on how a chat's JSON is written.
+/// Computes a prompt id of 16 hexadecimal digits from its content. The JSON formatting of a chat
+/// does not change it.
 fn content_id(
     form: Form,
     text: &str,
@@ -362,13 +363,13 @@ fn content_id(
     Ok(id)
 }
 
-/// The key that another one is a slip of: at most two letters away.
+/// Returns the known key that `key` is probably a misspelling of: at most two edits away.
 pub(super) fn meant(key: &str) -> Option<&'static str> {
     let close = |known: &&&str| key.len() > 3 && known.len() > 3 && distance(key, known) <= 2;
     KNOWN.iter().find(close).copied()
 }
 
-/// Letters to change, add, take away or swap with their neighbour.
+/// Edit distance: number of letters to change, insert, delete or swap with their neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -52,7 +52,7 @@ fn ids_stay_when_the_file_is_reordered() {
     assert_eq!(forward.prompts()[0].id, backward.prompts()[1].id);
     assert_ne!(forward.prompts()[0].id, forward.prompts()[1].id);
     assert_eq!(forward.prompts()[0].id.len(), 16);
-    // The answer is part of the task.
+    // The answer is part of the prompt's identity.
     assert_ne!(
         only(r#"{"prompt": "1=", "answer": "2"}"#).id,
         forward.prompts()[0].id
@@ -140,7 +140,7 @@ fn an_unreadable_file_is_named() {
     let missing = folder.path().join("none.jsonl");
     let message = PromptSet::load(&missing).unwrap_err().to_string();
     assert!(message.contains("none.jsonl"), "{message}");
-    // A folder opens but does not read.
+    // A folder can be opened but not read.
     let message = PromptSet::load(folder.path()).unwrap_err().to_string();
     assert!(message.contains("one JSON object a line"), "{message}");
 
@@ -162,7 +162,7 @@ fn messages_become_what_the_template_makes_of_them() {
     );
     let rendered = |mut set: PromptSet| {
         set.render(|messages| Ok(format!("<{messages}>"))).unwrap();
-        // What is rendered is not rendered again.
+        // Rendered text is not rendered again.
         set.render(|_| Err("twice".to_owned())).unwrap();
         let prompts = set.prompts().iter();
         prompts

@@ -20,7 +20,7 @@ fn prompts(count: usize) -> PromptSet {
     set((0..count).map(|i| format!(r#"{{"prompt": "{i}=", "id": "p{i}"}}"#)))
 }
 
-/// A life after the log holds `asked`.
+/// Slots of a producer that starts when the log holds `asked`.
 fn life(set: &PromptSet, asked: &BTreeMap<String, u64>, unnamed: u64) -> Slots {
     let base = GateBase {
         asked: asked.clone(),
@@ -37,8 +37,8 @@ fn spread(asked: &BTreeMap<String, u64>, set: &PromptSet) -> (u64, u64) {
 }
 
 proptest! {
-    /// Lives that end in any way: each asks some prompts, of which some are lost. Whatever was
-    /// lost is asked again before anything is asked once more.
+    /// Producers that may end at any time: each samples some prompts, of which some groups are
+    /// lost. Lost prompts are sampled again before any prompt is sampled once more.
     #[test]
     fn every_prompt_is_asked_before_any_is_asked_again(
         prompts_of_set in 1_usize..30,
@@ -57,10 +57,11 @@ proptest! {
                 let id = set.prompts()[slots.prompt_of(slot)].id.clone();
                 let (least, _) = spread(&attempts, &set);
                 let count = attempts.entry(id.clone()).or_insert(0);
-                // No prompt is asked that another waits for.
+                // The prompts sampled least often come first.
                 prop_assert!(*count == least, "{id} was asked {count} times, another {least}");
                 *count += 1;
-                // Nothing is lost twice in a row: that would leave it far behind the others.
+                // No prompt is lost twice in a row, since that would leave it far behind the
+                // others.
                 let lost = lost.get(index).copied().unwrap_or(false)
                     && groups <= prompts_of_set
                     && before.get(&id).copied().unwrap_or(0) == most;
@@ -73,7 +74,7 @@ proptest! {
         prop_assert!(most - least <= 1, "{asked:?}");
     }
 
-    /// Producers beside one another, in turns of any order: no slot twice, none left out.
+    /// Producers that run at the same time and take turns in any order use every slot exactly once.
     #[test]
     fn producers_beside_one_another_share_the_slots(
         turns in prop::collection::vec((0_usize..3, 1_usize..6), 1..40),
@@ -103,7 +104,7 @@ fn what_retention_took_stood_in_the_first_slots() {
     let set = prompts(10);
     let mut first = life(&set, &BTreeMap::new(), 0);
     let all = first.take(17).unwrap();
-    // The log has lost the first twelve groups; plans know that there were twelve.
+    // The log has lost the first twelve groups, and plans tell their number.
     let mut asked = BTreeMap::new();
     for slot in &all[12..] {
         let id = set.prompts()[first.prompt_of(*slot)].id.clone();

@@ -13,7 +13,7 @@ use crate::{
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
 };
 
-/// Second stage: gives every completion its reward, and makes trajectories of them.
+/// Second stage of the pipeline: scores every completion and turns groups into trajectories.
 pub(super) struct Judge {
     reward: Box<dyn Reward>,
     budget: FailureBudget,
@@ -43,7 +43,8 @@ impl Judge {
         }
     }
 
-    /// Judges until the channel ends; returns the groups without a reward by reason.
+    /// Scores groups until the channel ends; returns the number of groups without a reward by
+    /// reason.
     pub(super) async fn run(
         mut self,
         mut calls: Receiver<Vec<SampledGroup>>,
@@ -60,7 +61,7 @@ impl Judge {
             let mut scores = self.reward.score(items).await?.into_iter();
             for group in groups {
                 let of_group: Result<Vec<RewardScore>, RewardFailure> = {
-                    // All of the group's scores are taken, whichever failed.
+                    // All scores of the group are taken, even after one that failed.
                     let taken: Vec<_> = scores.by_ref().take(group.samples.len()).collect();
                     taken.into_iter().collect()
                 };
@@ -70,7 +71,7 @@ impl Judge {
                         let rows = trajectories(group, scores, &self.policy);
                         vintage_faults::point("rollout.sampled", 1);
                         if self.judged.send(rows).await.is_err() {
-                            // The publisher has failed and says why.
+                            // The publisher has failed and reports the error.
                             return Ok(());
                         }
                     }
@@ -81,14 +82,14 @@ impl Judge {
         Ok(())
     }
 
-    /// A group without a reward is not numbered, and its place at the gate is free again.
+    /// Returns a group without a reward to the gate, so that another may start; it gets no number.
     fn give_up(&mut self, group: &SampledGroup, failure: &RewardFailure) -> Result<(), Error> {
         let prompt_id = group.prompt.id.clone();
         tracing::warn!(
             prompt = prompt_id,
             "no reward for a group, so it is not published: {failure}"
         );
-        // Both receivers may be gone where the run is ending.
+        // Both receivers may be gone if the run is ending.
         let _ = self.abandoned.send(group.slot);
         let _ = self.events.send(ProducerEvent::RewardFailed {
             prompt_id,
@@ -119,7 +120,7 @@ fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) ->
         created_at_us,
     } = group;
     let mut metadata = prompt.metadata;
-    // With the seed it tells which samples these are.
+    // Together with the seed, the slot identifies the samples.
     metadata.insert("slot".to_owned(), slot.number.to_string());
     let group_size = samples.len() as u16;
     (0..)

@@ -20,7 +20,7 @@ use crate::{
     slots::Slots,
 };
 
-/// A group that was sampled and has no reward yet.
+/// Sampled group that has no reward yet.
 pub(super) struct SampledGroup {
     pub(super) id: GroupId,
     pub(super) slot: Slot,
@@ -31,7 +31,7 @@ pub(super) struct SampledGroup {
     pub(super) created_at_us: i64,
 }
 
-/// Seconds spent.
+/// Time spent on each activity, in seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Times {
     pub(super) sampling: f64,
@@ -39,7 +39,7 @@ pub(super) struct Times {
     pub(super) waiting: f64,
 }
 
-/// First stage: waits at the gate, and samples what it admits.
+/// First stage of the pipeline: waits at the gate, and samples the groups that it admits.
 pub(super) struct Sampler {
     pub(super) rule: GateRule,
     pub(super) gate: Gate,
@@ -53,7 +53,7 @@ pub(super) struct Sampler {
     pub(super) updates: Option<u64>,
     pub(super) seed: u64,
     pub(super) policies: watch::Receiver<Option<News>>,
-    /// Slots whose groups got no reward.
+    /// Slots of the groups that got no reward.
     pub(super) given_up: UnboundedReceiver<Slot>,
     pub(super) sampled: Sender<Vec<SampledGroup>>,
     pub(super) events: UnboundedSender<ProducerEvent>,
@@ -61,7 +61,7 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Samples until the learner has finished, or `stop`.
+    /// Samples until the learner has finished or `stop` is triggered.
     pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut closed_since = None;
         let outcome = self.sample_all(stop, &mut closed_since).await;
@@ -109,11 +109,11 @@ impl Sampler {
         Ok(())
     }
 
-    /// Waits until the gate may open; false where it never will.
+    /// Waits until the gate may open; returns false if it never will.
     async fn wait(&mut self, stop: &CancellationToken) -> bool {
         tokio::select! {
             () = stop.cancelled() => false,
-            // The follower ends first only where it failed.
+            // The follower ends before the sampler only if it failed.
             news = self.policies.changed() => news.is_ok(),
             Some(slot) = self.given_up.recv() => {
                 self.gate.abandon(slot);
@@ -122,8 +122,8 @@ impl Sampler {
         }
     }
 
-    /// Loads, samples and hands on; false where there is nobody to hand on to, or a stop came
-    /// before anything was sampled.
+    /// Loads the version, samples the groups and passes them on. Returns false if the next stage
+    /// has ended, or if a stop came before anything was sampled.
     async fn work(
         &mut self,
         admission: Admission,
@@ -189,7 +189,8 @@ impl Sampler {
         Ok(self.sampled.send(sampled).await.is_ok())
     }
 
-    /// The slots that admitted groups are for: under the exact rule the gate has chosen them.
+    /// Places admitted groups in slots: the next free ones under the waiting rule, those chosen by
+    /// the gate under the exact rule.
     fn placed(&mut self, mut admitted: Vec<Slot>) -> Result<Vec<Slot>, Error> {
         if let GateRule::Wait { .. } = self.rule {
             let numbers = self.slots.take(admitted.len())?;
@@ -200,8 +201,8 @@ impl Sampler {
         Ok(admitted)
     }
 
-    /// Makes the engine hold `version`, or a newer one where the rule allows it and `version` is
-    /// pruned already. `None` on a stop.
+    /// Makes the engine hold `version`. If that version is pruned already, the waiting rule loads a
+    /// newer one instead. Returns `None` on a stop.
     async fn load(
         &mut self,
         mut version: PolicyVersion,
@@ -240,8 +241,9 @@ impl Sampler {
         Ok(Some(version))
     }
 
-    /// Whether the learner has done its last update. What an earlier life of it announced is
-    /// believed only from the updates on that this producer was told: the run may be longer now.
+    /// Returns true if the learner has done its last update. A record from before this producer
+    /// started counts only at version `updates` or later, if that is set, because the run may be
+    /// longer now.
     fn has_finished(&self, record: &PolicyAnnouncement, fresh: bool) -> bool {
         let long_enough = |updates| record.version.0 >= updates;
         record.finished && (fresh || self.updates.is_none_or(long_enough))
@@ -258,7 +260,7 @@ impl Sampler {
         })
     }
 
-    /// Refuses answers that cannot be made into groups.
+    /// Refuses engine answers that cannot be made into groups.
     fn check_answers(&self, answers: &[Vec<Sample>], groups: usize) -> Result<(), Error> {
         let refuse = |found: String, expected: String| {
             Err(Error::EngineAnswer {
@@ -310,7 +312,7 @@ impl Sampler {
     }
 
     fn tell(&self, event: ProducerEvent) {
-        // Nobody may be watching.
+        // The receiver may be gone, because watching is optional.
         let _ = self.events.send(event);
     }
 }

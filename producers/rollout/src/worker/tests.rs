@@ -25,7 +25,7 @@ async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
     let engine = ScriptedEngine::new(Script::default());
     let mut running = start(stage.setup(engine, wait(1)));
 
-    // Records of other lineages, or that cannot be read, are passed over.
+    // Records of other lineages, and those that cannot be read, are skipped.
     stage.publish_policy(b"{not json").await;
     stage
         .announce(|record| record.policy = "other".parse().unwrap())
@@ -36,7 +36,7 @@ async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
     stage
         .announce(|record| {
             record.version = PolicyVersion(1);
-            // Foreign bytes among them took no room, and give none back.
+            // Rejected foreign bytes were never counted by a gate, and free no place in it.
             (record.groups_rejected, record.numbered_rejections) = (1002, Some(2));
         })
         .await;
@@ -89,7 +89,7 @@ async fn groups_are_numbered_without_gaps_and_say_what_they_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_life_samples_the_same_content_for_the_same_slots() {
-    // Once through without a break.
+    // First run, without interruption.
     let mut stage = Stage::new().await;
     let engine = ScriptedEngine::new(Script::default());
     let loads = engine.loads();
@@ -111,7 +111,7 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
         assert_eq!(group.headers.max_policy_version, sampler);
     }
 
-    // In a second run the producer stops in the middle and another takes over.
+    // In a second run the producer stops in the middle and another one continues.
     let mut stage = Stage::new().await;
     let setup = stage.setup(ScriptedEngine::new(Script::default()), exact(1));
     let mut running = start(setup);
@@ -121,7 +121,7 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
     let first = running.end().await.unwrap();
     assert_eq!(first.groups, 8);
     stage.groups(8).await;
-    // Say that two groups of batch 1 were lost with the log.
+    // Assume that two groups of batch 1 were lost with the log.
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), exact(1));
     let filled = |slots: std::ops::Range<u64>| Filled {
         groups: slots.end - slots.start,
@@ -129,7 +129,7 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
     };
     setup.base.filled = BTreeMap::from([(0, filled(0..4)), (1, filled(4..6))]);
     setup.updates = Some(4);
-    // Lies in the log behind version 0, which must not be taken for news.
+    // Old record after version 0 in the log, which must not count as fresh.
     stage.version(2).await;
     let mut running = start(setup);
     let again = stage.groups(8).await;
@@ -138,7 +138,7 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
     let second = running.end().await.unwrap();
     assert_ne!(first.producer, second.producer);
     assert_eq!(second.groups, 8);
-    // Version 2 has trained batches 0 and 1.
+    // At version 2 the learner has trained batches 0 and 1.
     for (old, new) in whole[8..].iter().zip(&again) {
         assert_ne!(old.headers.group, new.headers.group);
         assert_eq!(old.headers.batch, new.headers.batch);
@@ -151,7 +151,7 @@ async fn a_new_life_samples_the_same_content_for_the_same_slots() {
     assert_eq!(again[0].headers.producer_seq, 0);
 }
 
-/// What is sampled at slots 0 to 7 by a life of this kind.
+/// Samples at slots 0 to 7 of a producer process with this index.
 async fn sampled(gate: GateConfig, life: Option<u64>) -> Vec<(Vec<i32>, Vec<Vec<i32>>)> {
     let mut stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), gate);
@@ -176,13 +176,13 @@ async fn sampled(gate: GateConfig, life: Option<u64>) -> Vec<(Vec<i32>, Vec<Vec<
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lives_at_the_same_slots_sample_the_same_only_under_the_exact_rule() {
-    // Two producers that start together, neither of which knows of the other.
+    // Two producers that start together and do not know of each other.
     let first = sampled(wait(1), None).await;
     let second = sampled(wait(1), None).await;
-    // 10^-3 a group is what chance gives: one digit for each of three samples.
+    // By chance one group in 1000 is equal: one digit for each of three samples.
     let same = first.iter().zip(&second).filter(|(a, b)| a == b).count();
     assert!(same < 4, "{same} of 8 groups are the same: {first:?}");
-    // The only producer of a run, and its next life.
+    // The only producer of a run, and the next process of it.
     let alone = sampled(wait(1), Some(0)).await;
     assert_eq!(alone, sampled(wait(1), Some(0)).await);
     let next = sampled(wait(1), Some(1)).await;
@@ -203,7 +203,7 @@ async fn lives_at_the_same_slots_sample_the_same_only_under_the_exact_rule() {
 async fn a_group_without_a_reward_is_not_numbered_and_made_up_for() {
     let mut stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), exact(0));
-    // The second and the third group it sees get no reward.
+    // The second and the third group that the reward sees fail.
     setup.reward = Box::new(ScriptedReward::failing([1, 2]));
     let mut running = start(setup);
     stage.version(0).await;
@@ -264,7 +264,7 @@ async fn a_stop_finishes_and_publishes_what_runs() {
     script.hold = Some(Arc::clone(&gate));
     let mut running = start(stage.setup(ScriptedEngine::new(script), wait(9)));
     stage.version(0).await;
-    // One call is done, the second runs when the stop comes.
+    // One call is done, and the second runs when the stop comes.
     gate.add_permits(1);
     running
         .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
@@ -293,7 +293,7 @@ async fn sampling_does_not_wait_for_rewards() {
     setup.reward = Box::new(ScriptedReward::held(Arc::clone(&held)));
     let mut running = start(setup);
     stage.version(0).await;
-    // No reward yet, and the engine is at its second call already.
+    // Nothing is scored yet, and the engine is at its second call already.
     running
         .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
         .await;
@@ -332,7 +332,7 @@ async fn a_pruned_version_is_passed_over_where_the_rule_allows() {
     running.end().await.unwrap();
     assert_eq!(*loads.lock().unwrap(), [2]);
 
-    // The exact rule cannot do without it.
+    // The exact rule needs that very version.
     let stage = Stage::new().await;
     let running = start(stage.setup(ScriptedEngine::new(script), exact(0)));
     stage.version(1).await;
@@ -422,7 +422,7 @@ async fn bad_input_is_refused_before_anything_is_sent() {
         PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(row.to_owned())).unwrap()
     };
 
-    // 27 tokens and 5 to come, in a context of 30.
+    // 27 prompt tokens and 5 to be sampled, in a context of 30.
     let long = message(&|setup| {
         let row = format!(
             "\n{{\"prompt\": \"{}\", \"answer\": \"1\", \"id\": \"q\"}}",
@@ -499,7 +499,7 @@ async fn a_life_asks_what_those_before_it_left() {
     let mut stage = Stage::new().await;
     stage.version(0).await;
     let mut published = Vec::new();
-    // Seven prompts, four groups a life: the second life's last group begins the second epoch.
+    // Seven prompts, four groups per process: the second one's last group begins the second epoch.
     for life in 0..2 {
         let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(life));
         setup.life = Some(life);

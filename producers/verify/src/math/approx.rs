@@ -8,12 +8,13 @@ use super::{
     rational::Rational,
 };
 
-/// Bits to which a sum must vanish beside its terms to count as 0.
+/// Number of bits to which a sum must vanish, relative to its largest term, to count as 0.
 const AGREEMENT: i64 = 160;
-/// What a transcendental function costs beside an operation on 64 bits.
+/// Cost of a transcendental function in operations on 64 bits.
 const TRANSCENDENTAL: u64 = 150;
-/// Values of the symbols: of both signs, below and above 1, integers among them (factorials have
-/// no other arguments); the second number is what the next symbol's value is further on.
+/// Points at which sums are evaluated: of both signs, below and above 1, integers among them, since
+/// factorials take no other arguments. The first pair is the first symbol's value as numerator and
+/// denominator, the second is the step to each further symbol's value.
 const POINTS: [(Point, Point); 10] = [
     ((7, 23), (5, 67)),
     ((37, 17), (11, 13)),
@@ -28,10 +29,10 @@ const POINTS: [(Point, Point); 10] = [
 ];
 type Point = (i64, i64);
 
-/// Whether a sum is 0 wherever it has a value.
+/// Returns true if a sum is 0 wherever it is defined.
 ///
-/// Exact where its atoms are independent, else by values to 256 bits at the points where all of it
-/// is defined.
+/// Exact if its atoms are independent; otherwise decided by values to 256 bits at the points at
+/// which the whole sum is defined.
 pub(crate) fn vanishes(sum: &Poly, fuel: &mut Fuel) -> Result<bool, Stop> {
     if sum.is_zero() {
         return Ok(true);
@@ -67,17 +68,17 @@ pub(crate) fn vanishes(sum: &Poly, fuel: &mut Fuel) -> Result<bool, Stop> {
     Ok(defined >= points.min(2))
 }
 
-/// The value of what has no symbols.
+/// Value of an expression without symbols; `None` if it has symbols or is undefined.
 pub(crate) fn value(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
     Place::NOWHERE.ratio(ratio, fuel)
 }
 
-/// Where a sum is evaluated.
+/// Point at which a sum is evaluated.
 struct Place<'a> {
     point: usize,
     symbols: &'a [String],
-    /// Outside of roots and functions the imaginary unit may be any number: sums are linear in it,
-    /// and vanish only if both of their parts do.
+    /// True outside of roots and functions, where the imaginary unit may be replaced by any number:
+    /// sums are linear in it, and vanish only if both of their parts do.
     outside: bool,
 }
 
@@ -98,7 +99,7 @@ impl Place<'_> {
         Ok(top.over(&bottom))
     }
 
-    /// The sum, and the magnitude of its largest term.
+    /// Value of a sum, and the magnitude of its largest term.
     fn sum(&self, poly: &Poly, fuel: &mut Fuel) -> Result<Option<(Float, i64)>, Stop> {
         let (mut sum, mut size) = (Float::from(0), Float::from(0).magnitude());
         for (monomial, coefficient) in poly.terms() {
@@ -204,7 +205,7 @@ fn call(function: Function, values: &[Float]) -> Option<Float> {
     }
 }
 
-/// The product 1 to n, of small n.
+/// Factorial of n, for n up to 64.
 fn factorial(n: i64) -> Option<Float> {
     let product = |product: Float, k: i64| product.times(&Float::from(k));
     (0..=64)

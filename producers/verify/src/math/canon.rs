@@ -10,23 +10,24 @@ use super::{
     tree::{Constant, Name, Tree},
 };
 
-/// Factorials up to this one are multiplied out; it has 1245 bits.
+/// Largest factorial that is multiplied out; it has 1245 bits.
 const FACTORIAL: i64 = 200;
 
-/// How a text is read where it may be read in more than one way.
+/// Choice between the readings of ambiguous notation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// A logarithm without a base has base 10, not e.
+    /// True if a logarithm without a base has base 10, not e.
     pub(crate) decimal_log: bool,
-    /// ± is minus, or plus; undecided, it makes two values.
+    /// Reading of ±: true for minus, false for plus; `None` makes both values.
     pub(crate) minus: Option<bool>,
 }
 
-/// Brings expressions to quotients of sums.
+/// Converter of expressions to quotients of sums.
 pub(crate) struct Canon<'a> {
     pub(crate) fuel: &'a mut Fuel,
     pub(crate) reading: Reading,
-    /// Inside a function a degree is an angle; elsewhere it is a unit, and means nothing.
+    /// True inside a function, where a degree sign converts an angle; elsewhere it is a unit and is
+    /// ignored.
     angle: bool,
 }
 
@@ -205,7 +206,7 @@ impl<'a> Canon<'a> {
         top.over(&bottom, self.fuel)
     }
 
-    /// The product of the integers from `first` to `last`, at most [`FACTORIAL`] of them.
+    /// Product of the integers from `first` to `last`, at most [`FACTORIAL`] of them.
     fn product(&mut self, first: i64, last: i64) -> Result<Ratio, Stop> {
         if last - first >= FACTORIAL {
             return Err(Stop::TooLarge);

@@ -2,18 +2,18 @@ use num_traits::ToPrimitive;
 
 use super::{rational::Rational, token::Token};
 
-/// A time of day.
+/// Time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
     hour: u32,
     minute: u32,
-    /// `a` or `p`, where it says which half of the day.
+    /// Half of the day, `a` (a.m.) or `p` (p.m.), if it is given.
     pub(crate) half: Option<char>,
 }
 
 impl Clock {
-    /// Whether both may be the same time; one that does not say which half of the day may be in
-    /// either, unless its hour tells.
+    /// Returns true if both may be the same time. A time without a.m. or p.m. may be in either half
+    /// of the day, unless its hour is above 12.
     pub(crate) fn is(self, other: Self) -> bool {
         let of_day = |clock: Self| match clock.half {
             Some('p') if clock.hour < 12 => Some(clock.hour + 12),
@@ -25,7 +25,7 @@ impl Clock {
         let hours = match (of_day(self), of_day(other)) {
             (Some(a), Some(b)) => a == b,
             (None, None) => self.hour == other.hour,
-            // 2:30 is no way to write 14:30.
+            // A bare 2:30 cannot mean 14:30.
             (Some(_), None) | (None, Some(_)) => {
                 (self.half.is_some() || other.half.is_some()) && self.hour == other.hour
             }
@@ -34,7 +34,7 @@ impl Clock {
     }
 }
 
-/// The time of day that an answer is: `10:00`, `10:00 a.m.`, `10:00 PM`.
+/// Reads an answer that is a time of day: `10:00`, `10:00 a.m.`, `10:00 PM`.
 pub(crate) fn clock(tokens: &[Token]) -> Option<Clock> {
     let [hour, colon, minute, half @ ..] = tokens else {
         return None;

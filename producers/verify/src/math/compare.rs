@@ -9,12 +9,13 @@ use super::{
     value::{Number, Sign, Value},
 };
 
-/// A decimal of so many places, with as many digits, stands for what rounds to it.
+/// Least number of decimal places, and of significant digits, with which a decimal equals every
+/// value that rounds to it.
 const ROUNDED: u32 = 6;
-/// Elements of sets that are compared, at most.
+/// Maximum number of elements of a set that is compared.
 const ELEMENTS: usize = 100;
 
-/// Whether two answers say the same.
+/// Compares two answers by value.
 pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop> {
     fuel.burn(1)?;
     match (a, b) {
@@ -29,13 +30,14 @@ pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop>
             Ok(rows && in_order(a.iter().flatten(), b.iter().flatten(), fuel)?)
         }
         (Value::List(open, a, close), Value::List(other, b, end)) => {
-            // Brackets are ends of an interval; around three or more they are all the same.
+            // Two items may be an interval, so their brackets count; around three or more items
+            // they do not.
             let brackets = a.len() != 2 || (open, close) == (other, end);
             Ok(brackets && a.len() == b.len() && in_order(a.iter(), b.iter(), fuel)?)
         }
         (Value::List(_, list, _), Value::Set(set, false))
         | (Value::Set(set, false), Value::List(_, list, _)) => {
-            // A tuple without its brackets, or given name by name.
+            // The set is a tuple without its brackets, or given name by name.
             Ok(list.len() == set.len() && in_order(list.iter(), set.iter(), fuel)?)
         }
         (Value::Set(a, _), Value::Set(b, _)) => sets(a, b, fuel),
@@ -44,7 +46,7 @@ pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop>
             Ok((n.is_none() || m.is_none() || n == m) && a.equals(&b, fuel)?)
         }
         (Value::Set(set, _), other) | (other, Value::Set(set, _)) => {
-            // A set may name its element more than once.
+            // A set may name its only element more than once.
             let same = in_order(set.iter(), std::iter::repeat_n(other, set.len()), fuel)?;
             Ok(same && !set.is_empty())
         }
@@ -67,7 +69,7 @@ fn in_order<'a>(
     Ok(true)
 }
 
-/// Whether each of both has an equal in the other, however often.
+/// Compares two sets; repeated elements count once.
 fn sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
     if a.len().max(b.len()) > ELEMENTS {
         return Err(Stop::TooLarge);
@@ -87,7 +89,7 @@ fn sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
     Ok(within(a, b, fuel)? && within(b, a, fuel)?)
 }
 
-/// Whether each of one has an equal in the other, of as many.
+/// Matches the elements of two lists one to one, in any order.
 fn matched<T>(
     a: &[T],
     b: &[T],
@@ -111,7 +113,7 @@ fn matched<T>(
     Ok(left.is_empty())
 }
 
-/// Whether one is a multiple of the other; of an inequality, a positive one.
+/// Returns true if one relation is a multiple of the other; for inequalities, a positive multiple.
 fn same_relation(
     (a, sign): &(Ratio, Sign),
     (b, other): &(Ratio, Sign),
@@ -144,7 +146,7 @@ fn numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
         return Ok(true);
     }
     if a.percent != b.percent {
-        // Half may be written as 50 %, and 50 % as 50.
+        // One half may be written as 50 %, and 50 % as 50.
         let hundred = Rational::from(100);
         let (share, plain) = if a.percent { (a, b) } else { (b, a) };
         return share
@@ -154,7 +156,8 @@ fn numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
     rounded(a, b, fuel)
 }
 
-/// Whether the number with fewer places is the other one rounded, and has places enough to mean it.
+/// Returns true if the number with fewer places is the other one rounded, and has enough places for
+/// that to be intended.
 fn rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
     let places = |number: &Number| number.places.filter(|&places| places >= ROUNDED);
     let Some(places) = [places(a), places(b)].into_iter().flatten().min() else {
@@ -170,7 +173,7 @@ fn rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
     let Some(scale) = scale else {
         return Ok(false);
     };
-    // As many digits that count, so that 0.000001 is not what 0.0000012 rounds to.
+    // Both need enough significant digits, so that 0.000001 does not equal 0.0000012.
     let Some(digits) = Float::from(10).to_integer_power(i64::from(ROUNDED) - 1) else {
         return Ok(false);
     };

@@ -5,14 +5,14 @@ use crate::{
     sentence::{bold, formulas, is_hedged, stated_number, trimmed, unreasoned},
 };
 
-/// Bytes of a text or a line that may be an answer as a whole.
+/// Maximum number of bytes of a line that may be an answer as a whole.
 const SHORT: usize = 200;
 
-/// What may be the final answer of a completion.
+/// Candidate for the final answer of a completion.
 pub(crate) struct Candidate<'a> {
-    /// As it is written there.
+    /// Text of the candidate, as it is written in the completion.
     pub(crate) text: &'a str,
-    /// The answers in it that stand in boxes of their own.
+    /// Separate answers in the text: the contents of several boxes, otherwise the text itself.
     pub(crate) parts: Vec<&'a str>,
 }
 
@@ -23,7 +23,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// What may be the final answer of a completion, likeliest first; all of them are from one place.
+/// Lists the candidates for the final answer of a completion, likeliest first; all are from one
+/// place.
 pub(crate) fn candidates(completion: &str, open: bool) -> Vec<Candidate<'_>> {
     let found = match final_answer(completion, open) {
         None => Vec::new(),
@@ -35,7 +36,7 @@ pub(crate) fn candidates(completion: &str, open: bool) -> Vec<Candidate<'_>> {
     found.into_iter().map(Candidate::of).collect()
 }
 
-/// A sentence as a whole, and the one value it states.
+/// Candidates of a sentence that announces an answer: the whole of it, and the one value it states.
 fn announced(sentence: &str) -> Vec<&str> {
     let mut found = vec![trimmed(sentence)];
     if !is_hedged(sentence) {
@@ -52,7 +53,7 @@ fn announced(sentence: &str) -> Vec<&str> {
     found
 }
 
-/// Of a text without any mark, all of it or its last line, and the value at its end.
+/// Candidates of a text without any mark: its last line, and the value at its end.
 fn last<'a>(ending: &Ending<'a>) -> Vec<&'a str> {
     let Ending { text, line, doubt } = *ending;
     if doubt == Some(Doubt::Denied) {
@@ -80,7 +81,7 @@ fn last<'a>(ending: &Ending<'a>) -> Vec<&'a str> {
     found
 }
 
-/// The last formula between its signs, and what stands behind it.
+/// Returns the last formula inside its delimiters, and the text after it.
 fn last_formula(text: &str) -> Option<(&str, &str)> {
     let last = formulas(text).pop()?;
     let behind = &text[last.end..];

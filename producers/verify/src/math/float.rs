@@ -5,16 +5,16 @@ use num_traits::{Signed, ToPrimitive, Zero};
 
 use super::rational::Rational;
 
-/// Bits that are kept of every result. What is compared agrees to 160 of them (`approx.rs`), so
-/// that nearly a hundred may be lost on the way.
+/// Number of bits that are kept of every result. Comparisons need agreement to 160 bits
+/// (`approx.rs`), so nearly a hundred may be lost to rounding.
 const PRECISION: u64 = 256;
-/// Exponents beyond which a value counts as having none.
+/// Limit of the exponent; a value beyond it counts as undefined.
 const RANGE: i64 = 1 << 40;
-/// A series ends with the term that is smaller than its sum by more than is kept; the slowest here
-/// has 90 terms.
+/// Maximum number of terms of a series. All but that of ln 2 end earlier, at a negligible term; the
+/// slowest of these has 90 terms.
 const TERMS: i64 = 400;
 
-/// A real number to [`PRECISION`] bits: `mantissa` × 2^`exponent`.
+/// Real number to [`PRECISION`] bits: `mantissa` × 2^`exponent`.
 #[derive(Debug, Clone)]
 pub(crate) struct Float {
     mantissa: BigInt,
@@ -30,7 +30,7 @@ impl Float {
         }
     }
 
-    /// `None` beyond the range of exponents.
+    /// Returns the number, or `None` if its exponent is out of range.
     fn bounded(self) -> Option<Self> {
         (self.exponent.abs() < RANGE).then_some(self)
     }
@@ -43,7 +43,7 @@ impl Float {
         self.mantissa.is_negative()
     }
 
-    /// Position of the leading bit: the value lies in [2^(n−1), 2^n).
+    /// Position of the leading bit: the absolute value is in [2^(n−1), 2^n).
     pub(crate) fn magnitude(&self) -> i64 {
         if self.is_zero() {
             -RANGE
@@ -104,7 +104,7 @@ impl Float {
         Self::new(mantissa, self.exponent - shift as i64)
     }
 
-    /// The integer below, if it is not too large to be told.
+    /// Largest integer not above the value; `None` if the value is too large to determine it.
     pub(crate) fn floor(&self) -> Option<BigInt> {
         if self.magnitude() > PRECISION as i64 - 32 {
             return None;
@@ -112,11 +112,11 @@ impl Float {
         if self.exponent >= 0 {
             return Some(&self.mantissa << self.exponent as u64);
         }
-        // The shift of a negative integer rounds towards minus infinity.
+        // The right shift of a negative integer rounds towards minus infinity.
         Some(&self.mantissa >> self.exponent.unsigned_abs().min(2 * PRECISION))
     }
 
-    /// As an ordinary float, roughly.
+    /// Approximates the value as an `f64`.
     fn rough(&self) -> f64 {
         let surplus = self.mantissa.bits().saturating_sub(60);
         let mantissa = (&self.mantissa >> surplus).to_f64().unwrap_or(0.0);
@@ -149,7 +149,7 @@ impl Float {
         }
     }
 
-    /// Of a negative base only roots of odd degree, which are real.
+    /// Raises to a rational power; a negative base has roots of odd degree only, which are real.
     pub(crate) fn to_power(&self, exponent: &Rational) -> Option<Self> {
         if let Some(exponent) = exponent.small() {
             return self.to_integer_power(exponent);
@@ -177,7 +177,7 @@ impl Float {
         }
         let twos = self.over(ln2())?.floor()?;
         let rest = self.minus(&Self::new(twos.clone(), 0).times(ln2()));
-        // Of 2^-16 or less, squared back as often.
+        // The argument is scaled by 2^-16, and the result squared 16 times.
         let power = series(&rest.magnified(-16), |n, term, x| {
             term.times(x).over_small(n)
         });
@@ -191,7 +191,7 @@ impl Float {
         }
         let twos = self.magnitude();
         let fraction = self.magnified(-twos);
-        // Three steps, each of which triples the digits that are right: 50, 150, 450 bits.
+        // Two steps, each of which triples the correct bits: 50, 150, 450.
         let mut log = Self::from_rough(fraction.rough().ln());
         for _ in 0..2 {
             let power = log.exp()?;
@@ -237,7 +237,7 @@ impl Float {
         self.over(&rest.root()?)?.arctan()
     }
 
-    /// The square root of what is not negative.
+    /// Square root; `None` for a negative value.
     fn root(&self) -> Option<Self> {
         if self.is_negative() {
             return None;
@@ -267,7 +267,8 @@ impl From<&Rational> for Float {
     }
 }
 
-/// 1 and the terms that `step` makes of their number, the one before and `x`.
+/// Sums a series that begins with 1. `step` computes a term from its index, the term before and
+/// `x`.
 fn series(x: &Float, step: impl Fn(i64, &Float, &Float) -> Float) -> Float {
     let (mut sum, mut term) = (Float::from(1), Float::from(1));
     for n in 1..TERMS {
@@ -280,7 +281,7 @@ fn series(x: &Float, step: impl Fn(i64, &Float, &Float) -> Float) -> Float {
     sum
 }
 
-/// x − x³/3 + x⁵/5 − …, which is quick for small ones.
+/// Arctangent by x − x³/3 + x⁵/5 − …, which converges fast for small values.
 fn small_arctan(x: &Float) -> Float {
     let square = x.times(x).negated();
     let (mut sum, mut power) = (x.clone(), x.clone());
@@ -294,7 +295,7 @@ fn small_arctan(x: &Float) -> Float {
     sum
 }
 
-/// By Machin's formula.
+/// Number π, by Machin's formula.
 pub(crate) fn pi() -> &'static Float {
     static PI: OnceLock<Float> = OnceLock::new();
     PI.get_or_init(|| {
@@ -303,7 +304,7 @@ pub(crate) fn pi() -> &'static Float {
     })
 }
 
-/// Twice the area tangent of a third.
+/// Natural logarithm of 2, as 2 artanh(1/3).
 fn ln2() -> &'static Float {
     static LN2: OnceLock<Float> = OnceLock::new();
     LN2.get_or_init(|| {

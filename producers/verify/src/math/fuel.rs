@@ -1,18 +1,18 @@
-/// Why a text has no value to compare.
+/// Reason for which a text has no value to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// It is no mathematics that is known here.
+    /// Text that is not mathematics known here.
     NotMath,
-    /// It is mathematics without a value, such as a division by 0.
+    /// Mathematics without a value, such as a division by 0.
     Undefined,
-    /// Its value would take more time or memory than a comparison may.
+    /// Value that would take more time or memory than a comparison may.
     TooLarge,
 }
 
-/// Work that one comparison may still do, in operations on 64 bits or so.
+/// Amount of work that one comparison may still do, in operations on about 64 bits.
 ///
-/// Everything whose cost depends on the text burns some, so that no text, however it is made, takes
-/// long: a full tank lasts for some tens of milliseconds.
+/// Every operation whose cost depends on the text burns some, so that no text can take long: a full
+/// tank lasts for some tens of milliseconds.
 #[derive(Debug)]
 pub(crate) struct Fuel(u64);
 
@@ -26,7 +26,8 @@ impl Fuel {
         Ok(())
     }
 
-    /// Burns what an operation on integers of so many bits costs, quadratic as division is.
+    /// Burns the cost of an operation on integers of `bits` bits, which is quadratic as in
+    /// division. Refuses more than `limit` bits.
     pub(crate) fn admit(&mut self, bits: u64, limit: u64) -> Result<(), Stop> {
         if bits > limit {
             return Err(Stop::TooLarge);

@@ -9,9 +9,9 @@ use super::{
     unit::is_unit,
 };
 
-/// Bytes of an answer that is read at all; the longest in MATH's test set has 159.
+/// Maximum length of an answer in bytes; the longest in MATH's test set has 159.
 pub(crate) const LONGEST: usize = 2000;
-/// Words of three letters or less that are no products of variables.
+/// Words of three letters or less that are not products of variables.
 const SHORT_WORDS: [&str; 44] = [
     "yes", "no", "on", "odd", "all", "any", "one", "two", "six", "ten", "red", "and", "or", "of",
     "the", "is", "at", "to", "not", "pm", "am", "per", "new", "old", "big", "top", "day", "sun",
@@ -19,10 +19,10 @@ const SHORT_WORDS: [&str; 44] = [
     "aug", "sep", "dec",
 ];
 
-/// Takes an answer apart.
+/// Splits an answer into tokens.
 ///
 /// # Errors
-/// [`Stop::TooLarge`] beyond [`LONGEST`] bytes, or with numbers that are as long.
+/// [`Stop::TooLarge`] for more than [`LONGEST`] bytes, or for numbers that are too long.
 pub(crate) fn tokens(text: &str, fuel: &mut Fuel) -> Result<Vec<Token>, Stop> {
     if text.len() > LONGEST {
         return Err(Stop::TooLarge);
@@ -41,9 +41,9 @@ pub(crate) fn tokens(text: &str, fuel: &mut Fuel) -> Result<Vec<Token>, Stop> {
 struct Lexer<'a, 'f> {
     rest: &'a str,
     tokens: Vec<Token>,
-    /// Round, square and set brackets that are open: commas in them separate.
+    /// Number of open round, square and set brackets, inside which commas separate items.
     brackets: u32,
-    /// Environments of aligned lines that are open: their `&` only align.
+    /// Number of open environments of aligned lines, in which `&` only aligns.
     aligned: u32,
     fuel: &'f mut Fuel,
 }
@@ -72,8 +72,8 @@ impl<'a> Lexer<'a, '_> {
         Ok(())
     }
 
-    /// What may stand between groups of digits. Behind an index or a command the next digits are
-    /// another argument: `\log_2 128`.
+    /// Returns which thousands separators are allowed here. After an index or a command a space
+    /// begins another argument: `\log_2 128`.
     fn separators(&self) -> Separators {
         let argument = self.tokens.last().is_some_and(|token| {
             token.is('_') || token.is('^') || matches!(token, Token::Command(_))
@@ -105,7 +105,7 @@ impl<'a> Lexer<'a, '_> {
             return self.text(name);
         }
         if is_style(name) {
-            // `\left.` is a bracket that is not drawn.
+            // A dot after `\left` or `\right` is a bracket that is not drawn.
             if matches!(name, "left" | "right") {
                 self.rest = rest.strip_prefix('.').unwrap_or(rest);
             }
@@ -131,7 +131,7 @@ impl<'a> Lexer<'a, '_> {
                 Some(name) if is_aligned(name) => self.aligned = self.aligned.saturating_sub(1),
                 _ => self.tokens.push(Token::Mark('⟧')),
             },
-            // How it looks, in braces.
+            // The argument of these commands only changes the appearance.
             "color" | "textcolor" | "hspace" | "vspace" | "phantom" | "hphantom" => {
                 self.argument();
             }
@@ -148,7 +148,7 @@ impl<'a> Lexer<'a, '_> {
         Ok(())
     }
 
-    /// What stands between the braces that follow, if they follow.
+    /// Takes the content of the braces that follow, if they follow.
     fn argument(&mut self) -> Option<&'a str> {
         let inside = self.rest.trim_start().strip_prefix('{')?;
         let mut depth = 0;
@@ -166,7 +166,7 @@ impl<'a> Lexer<'a, '_> {
         None
     }
 
-    /// Words; but numbers and formulas in them are what they are elsewhere.
+    /// Reads the argument of a text command as words; numbers and formulas in it are read as usual.
     fn text(&mut self, command: &str) -> Result<(), Stop> {
         let Some(inside) = self.argument() else {
             return Ok(());
@@ -182,7 +182,8 @@ impl<'a> Lexer<'a, '_> {
         Ok(())
     }
 
-    /// LaTeX takes single digits where braces are missing: `\frac12`, `\sqrt2`.
+    /// Reads single digits as arguments where braces are missing, as LaTeX does: `\frac12`,
+    /// `\sqrt2`.
     fn single_digits(&mut self, command: &str, arguments: usize) {
         self.tokens.push(Token::Command(command.to_owned()));
         for _ in 0..arguments {
@@ -215,12 +216,13 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    /// A line of an aligned environment ends: the next one goes on with an equation, or is another.
+    /// Ends a line of an aligned environment: the next line continues the equation or begins
+    /// another.
     fn line(&mut self) {
         let space =
             |text: &'a str| text.trim_start_matches(|c: char| c.is_whitespace() || c == '&');
         let mut rest = self.rest.trim_start();
-        // `\\[4pt]` leaves room.
+        // Vertical space after a line break: `\\[4pt]`.
         if let Some(inside) = rest.strip_prefix('[')
             && let Some(end) = inside.find(']')
             && inside.starts_with(|c: char| c.is_ascii_digit())
@@ -235,7 +237,7 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    /// A run of letters: a function, a word, a unit, or a product of variables.
+    /// Reads a run of letters: a function, a word, a unit, or a product of variables.
     fn letters(&mut self, in_text: bool) {
         let letter = |c: char| c == 'π' || greek(c.encode_utf8(&mut [0; 4])).is_some();
         let first = self.rest.chars().next().map_or(0, char::len_utf8);
@@ -327,7 +329,7 @@ impl<'a> Lexer<'a, '_> {
     }
 }
 
-/// Environments whose lines are only aligned.
+/// Returns true for environments that only align their lines.
 fn is_aligned(environment: &str) -> bool {
     matches!(
         environment.trim_end_matches('*'),
@@ -335,7 +337,7 @@ fn is_aligned(environment: &str) -> bool {
     )
 }
 
-/// The digit or sign that a raised one is.
+/// Returns the digit or sign that a superscript character stands for.
 fn superscript(c: char) -> Option<char> {
     Some(match c {
         '⁰' => '0',
@@ -348,7 +350,7 @@ fn superscript(c: char) -> Option<char> {
     })
 }
 
-/// Top and bottom of a fraction that is one character.
+/// Numerator and denominator of a fraction that is one character.
 fn vulgar(c: char) -> Option<(i64, i64)> {
     Some(match c {
         '½' => (1, 2),

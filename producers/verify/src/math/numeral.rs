@@ -3,27 +3,28 @@ use super::{
     rational::Rational,
 };
 
-/// Thousands separators beside the comma: LaTeX's comma without space, its thin space and its
-/// negative one behind a comma, Unicode's thin spaces and apostrophes.
+/// Thousands separators other than comma and space: LaTeX's comma without space, its thin space,
+/// its negative space after a comma, Unicode's thin spaces and apostrophes.
 const SEPARATORS: [&str; 9] = [
     "{,}", ",\\!", "\\,", "\\ ", "\u{a0}", "\u{2009}", "\u{202f}", "'", "’",
 ];
 
-/// What beside [`SEPARATORS`] separates thousands at a place.
+/// Thousands separators that are allowed at a place, in addition to [`SEPARATORS`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Separators {
     pub(crate) commas: bool,
-    /// Between digits that a space alone keeps apart, as in `10 000`.
+    /// True if a space alone may separate digits, as in `10 000`.
     pub(crate) spaces: bool,
 }
-/// Ways to mark the digits that repeat.
+/// LaTeX commands around the repeating digits of a decimal.
 const REPEATING: [&str; 3] = ["\\overline{", "\\bar{", "\\dot{"];
 
-/// The number without a sign that a text begins with: its value, the digits behind its point and
-/// its length in bytes. Commas and spaces separate thousands only if `separators` says so.
+/// Reads the unsigned number that a text begins with: its value, the number of digits after its
+/// point, and its length in bytes. Commas and spaces separate thousands only if `separators` allows
+/// it.
 ///
 /// # Errors
-/// [`Stop::TooLarge`] where it has too many digits.
+/// [`Stop::TooLarge`] for too many digits.
 pub(crate) fn numeral(
     text: &str,
     separators: Separators,
@@ -50,7 +51,7 @@ pub(crate) fn numeral(
     fuel.burn((whole.len() + fraction.len() + repeated.len()) as u64)?;
     let mut value = Rational::decimal(&format!("0{whole}{fraction}"), -places, fuel)?;
     if !repeated.is_empty() {
-        // d digits that repeat are worth themselves over 10^d − 1.
+        // A block of d repeating digits is worth itself divided by 10^d − 1.
         let scale = Rational::decimal("1", repeated.len() as i64, fuel)?;
         let nines = scale.minus(&Rational::one(), fuel)?.inverse()?;
         let tail = Rational::decimal(repeated, -places, fuel)?.times(&nines, fuel)?;
@@ -61,7 +62,7 @@ pub(crate) fn numeral(
     Ok(Some((value, places.clamp(0, 4096) as u32, length)))
 }
 
-/// Digits, in groups of three if any separator stands between them.
+/// Takes digits, in groups of three if separators are between them.
 fn whole(rest: &mut &str, allowed: Separators) -> String {
     let mut whole = digits(rest).to_owned();
     if whole.is_empty() || whole.len() > 3 || whole.starts_with('0') {
@@ -70,7 +71,7 @@ fn whole(rest: &mut &str, allowed: Separators) -> String {
     loop {
         let separated = SEPARATORS.iter().find_map(|mark| rest.strip_prefix(mark));
         let separated = separated.or_else(|| rest.strip_prefix(',').filter(|_| allowed.commas));
-        // `3 125/200` is a mixed number.
+        // Mixed number, such as `3 125/200`.
         let separated = separated.or_else(|| {
             let behind = rest.strip_prefix(' ').filter(|_| allowed.spaces)?;
             (!behind.get(3..).is_some_and(|rest| rest.starts_with('/'))).then_some(behind)
@@ -103,7 +104,7 @@ fn repeated<'a>(rest: &mut &'a str) -> Option<&'a str> {
     Some(repeated)
 }
 
-/// `e3` directly behind digits, if no letter follows; `2e` is twice e.
+/// Takes an `e3` directly after digits, if no letter follows; `2e` is twice e.
 fn exponent(rest: &mut &str) -> Option<i64> {
     let inner = rest.strip_prefix(['e', 'E'])?;
     let negative = inner.starts_with('-');
@@ -112,7 +113,7 @@ fn exponent(rest: &mut &str) -> Option<i64> {
     if digits.is_empty() || inner.starts_with(char::is_alphabetic) {
         return None;
     }
-    // Longer than any that is admitted.
+    // Longer than any exponent that is accepted.
     let exponent = digits.parse().unwrap_or(i64::from(u32::MAX));
     *rest = inner;
     Some(if negative { -exponent } else { exponent })

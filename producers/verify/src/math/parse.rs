@@ -5,12 +5,13 @@ use super::{
     tree::Tree,
 };
 
-/// Sums, brackets, signs and powers in one another, at most, about three for a pair of brackets;
-/// with [`NESTS`] it bounds the stack.
+/// Maximum nesting depth of sums, brackets, signs and powers; a pair of brackets takes about three
+/// levels. Together with [`NESTS`] it bounds the stack.
 const DEPTH: u32 = 150;
-/// Divisors, factorials and unions behind one another, at most, each of which holds all before it.
+/// Maximum number of divisors, factorials, unions and the like in one answer; each nests everything
+/// before it.
 const NESTS: u32 = 200;
-/// Words that say nothing of the answer they stand before.
+/// Words before an answer that do not change it.
 const PREFIXES: [&str; 6] = [
     "approximately",
     "about",
@@ -20,10 +21,10 @@ const PREFIXES: [&str; 6] = [
     "around",
 ];
 
-/// What an answer says: a value, or several that commas, “and” or “or” separate.
+/// Parses an answer: one value, or several that are separated by commas, “and” or “or”.
 ///
 /// # Errors
-/// [`Stop::NotMath`] where it is not all mathematics.
+/// [`Stop::NotMath`] if any part is not mathematics.
 pub(crate) fn parse(tokens: &[Token], fuel: &mut Fuel) -> Result<Tree, Stop> {
     let mut parser = Parser {
         tokens,
@@ -40,13 +41,13 @@ pub(crate) fn parse(tokens: &[Token], fuel: &mut Fuel) -> Result<Tree, Stop> {
     Ok(tree)
 }
 
-/// Recursive descent; what binds stronger than `+` is in `term.rs`.
+/// Recursive-descent parser; operators that bind more strongly than `+` are in `term.rs`.
 pub(super) struct Parser<'a, 'f> {
     pub(super) tokens: &'a [Token],
     pub(super) at: usize,
     depth: u32,
     nests: u32,
-    /// Bars of absolute values that are open: the next one closes.
+    /// Number of open absolute-value bars; while there are any, the next bar closes one.
     pub(super) bars: u32,
     pub(super) fuel: &'f mut Fuel,
 }
@@ -74,7 +75,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// Any of these marks, if it is next.
+    /// Takes the next token if it is one of these marks.
     pub(super) fn takes_any(&mut self, marks: &str) -> Option<char> {
         let Some(Token::Mark(mark)) = self.peek() else {
             return None;
@@ -88,7 +89,7 @@ impl<'a> Parser<'a, '_> {
         matches!(self.peek(), Some(Token::Word(word)) if words.contains(&word.as_str()))
     }
 
-    /// One level deeper, for as long as `part` takes.
+    /// Runs `part` one nesting level deeper.
     pub(super) fn deeper<T>(
         &mut self,
         part: impl FnOnce(&mut Self) -> Result<T, Stop>,
@@ -103,7 +104,7 @@ impl<'a> Parser<'a, '_> {
         found
     }
 
-    /// Counts a tree that holds all that was read before it.
+    /// Counts an operator that nests everything read before it.
     pub(super) fn nested(&mut self) -> Result<(), Stop> {
         self.nests += 1;
         if self.nests > NESTS {
@@ -143,12 +144,12 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// What stands between two separators: a value, an equation, an inequality.
+    /// Reads one item between separators: a value, an equation, an inequality.
     pub(super) fn clause(&mut self) -> Result<Tree, Stop> {
         while self.sees_word(&PREFIXES) {
             self.at += 1;
         }
-        // `≈ 12` and `= 12` go on with what was asked for.
+        // A leading `≈` or `=` continues the question: `≈ 12`, `= 12`.
         if self.at == 0 {
             self.takes_any("≈=");
         }
@@ -157,7 +158,7 @@ impl<'a> Parser<'a, '_> {
         while let Some(sign) = self.takes_any("=<>≤≥≠≈∈") {
             rest.push((sign, self.side()?));
         }
-        // Of x ∈ M, M is what is said.
+        // The answer of x ∈ M is M.
         if let [('∈', set)] = rest.as_slice() {
             return Ok(set.clone());
         }
@@ -177,7 +178,7 @@ impl<'a> Parser<'a, '_> {
         Ok(tree)
     }
 
-    /// A ratio or an expression, and the unit behind it.
+    /// Reads a ratio or an expression, with the unit after it.
     fn measured(&mut self) -> Result<Tree, Stop> {
         let mut tree = self.sum()?;
         while self.takes(':') {
@@ -197,7 +198,7 @@ impl<'a> Parser<'a, '_> {
         })
     }
 
-    /// `cm`, `cm^2`, `square units`, `km/h`, as one text.
+    /// Reads a unit as one text: `cm`, `cm^2`, `square units`, `km/h`.
     fn unit(&mut self) -> Result<String, Stop> {
         let mut unit = String::new();
         while let Some(Token::Word(word)) = self.peek() {
@@ -244,7 +245,8 @@ impl<'a> Parser<'a, '_> {
         })
     }
 
-    /// What commas separate between brackets, in which the bars outside do not end.
+    /// Reads items separated by commas inside brackets; absolute-value bars from outside cannot
+    /// close inside.
     pub(super) fn items(&mut self) -> Result<Vec<Tree>, Stop> {
         let bars = std::mem::take(&mut self.bars);
         let items = self.deeper(|parser| {
@@ -258,10 +260,10 @@ impl<'a> Parser<'a, '_> {
         items
     }
 
-    /// What stands in brackets: one value, a tuple or an interval.
+    /// Reads the content of brackets: one value, a tuple or an interval.
     pub(super) fn bracketed(&mut self, open: char) -> Result<Tree, Stop> {
         let (open, closing) = match open {
-            // The French write (1, 2) as ]1, 2[.
+            // French notation writes (1, 2) as ]1, 2[.
             ']' => ('(', "[]"),
             '[' => ('[', "[])"),
             _ => ('(', ")]"),
@@ -275,7 +277,7 @@ impl<'a> Parser<'a, '_> {
         Ok(items.remove(0))
     }
 
-    /// What stands in braces of a set, be it listed or described.
+    /// Reads the content of set braces: listed elements, or a condition.
     pub(super) fn set(&mut self) -> Result<Tree, Stop> {
         if self.takes('⦄') {
             return Ok(Tree::Set(Vec::new(), true));
@@ -288,7 +290,7 @@ impl<'a> Parser<'a, '_> {
         Ok(Tree::Set(items, true))
     }
 
-    /// `\{x \mid x > 2\}` and `\{x \in R : x > 2\}`: the condition.
+    /// Reads the condition of `\{x \mid x > 2\}` or `\{x \in R : x > 2\}`.
     fn described(&mut self) -> Option<Result<Tree, Stop>> {
         let is = |at: usize, marks: &[char]| {
             let token = self.tokens.get(self.at + at)?;
@@ -312,7 +314,7 @@ impl<'a> Parser<'a, '_> {
         }))
     }
 
-    /// The rows of a matrix, or the lines of a list of cases.
+    /// Reads the rows of a matrix, or the lines of a list of cases.
     pub(super) fn matrix(&mut self) -> Result<Vec<Vec<Tree>>, Stop> {
         self.deeper(|parser| {
             let mut rows = vec![vec![parser.clause()?]];
@@ -322,7 +324,7 @@ impl<'a> Parser<'a, '_> {
                 }
                 match parser.takes_any("\n&,") {
                     Some('\n') if parser.takes('⟧') => return Ok(rows),
-                    // A comma ends the lines of cases.
+                    // In a list of cases, a comma ends a line.
                     Some('\n' | ',') => rows.push(Vec::new()),
                     Some(_) => {}
                     None => return Err(Stop::NotMath),
@@ -336,7 +338,7 @@ impl<'a> Parser<'a, '_> {
     }
 }
 
-/// A term behind its sign.
+/// Applies a sign to a term.
 pub(super) fn signed(sign: char, term: Tree) -> Tree {
     match sign {
         '-' => Tree::Negative(Box::new(term)),
@@ -349,7 +351,7 @@ fn is_inequality(tree: &Tree) -> bool {
     matches!(tree, Tree::Relation(_, rest) if rest.iter().all(|(sign, _)| "<>≤≥≠".contains(*sign)))
 }
 
-/// An integer of a text that is known to be one.
+/// Builds a number from an integer.
 pub(super) fn integer(value: i64) -> Tree {
     Tree::Number(Rational::from(value), 0)
 }

@@ -8,21 +8,21 @@ use super::{
     rational::Rational,
 };
 
-/// What cannot be simplified by itself.
+/// Factor that cannot be simplified by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Atom {
-    /// An integer above 1 under a root: a prime, or a large one without small factors.
+    /// Integer above 1 under a root: a prime, or a large integer without small factors.
     Base(BigInt),
     Pi,
     E,
-    /// The imaginary unit.
+    /// Imaginary unit.
     I,
     Infinity,
     Symbol(String),
-    /// A sum, to a power that is not multiplied out.
+    /// Sum raised to a power that is not multiplied out.
     Sum(Box<Ratio>),
     Call(Function, Vec<Ratio>),
-    /// A base to a symbolic power: the `n` of 2^n.
+    /// Base with a symbolic power, such as 2^n.
     Raised(Box<Atom>, Monomial),
 }
 
@@ -40,19 +40,19 @@ pub(crate) enum Function {
     Ceil,
     Factorial,
     Binomial,
-    /// A base to an exponent, neither of a simpler form.
+    /// Power whose base or exponent has no simpler form.
     Power,
 }
 
-/// A product of atoms to rational powers, none of them 0, in order of the atoms.
+/// Product of atoms with nonzero rational powers, in order of the atoms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Monomial(pub(crate) Vec<(Atom, Rational)>);
 
 impl Atom {
-    /// Whether distinct products of such atoms, to the powers [`Monomial`] allows, are linearly
-    /// independent: a sum of them is then 0 only if it has no terms.
+    /// Returns true if distinct products of such atoms, with the powers [`Monomial`] allows, count
+    /// as linearly independent: a sum of them is then 0 only if it has no terms.
     ///
-    /// True of roots of distinct primes (Besicovitch 1940), and of symbols.
+    /// Proven for roots of distinct primes (Besicovitch 1940) and for symbols; assumed for π and e.
     pub(crate) fn is_independent(&self, exponent: &Rational) -> bool {
         match self {
             Self::Base(base) => {
@@ -65,7 +65,7 @@ impl Atom {
 }
 
 impl Atom {
-    /// How much it is to copy and to compare.
+    /// Cost of copying and comparing the atom.
     fn weight(&self) -> u64 {
         1 + match self {
             Self::Sum(ratio) => ratio.weight(),
@@ -81,7 +81,8 @@ impl Monomial {
         self.0.iter().map(|(atom, _)| 1 + atom.weight()).sum()
     }
 
-    /// The product, and the rational that its atoms' powers leave behind.
+    /// Multiplies two monomials; returns the product, and the rational factor into which powers of
+    /// its atoms were simplified.
     pub(crate) fn times(&self, other: &Self, fuel: &mut Fuel) -> Result<(Self, Rational), Stop> {
         fuel.burn(2 + self.weight() + other.weight())?;
         let mut powers: BTreeMap<Atom, Rational> = self.0.iter().cloned().collect();
@@ -105,7 +106,7 @@ impl Monomial {
             match &atom {
                 Atom::Base(base) => {
                     let whole = Rational::from(exponent.floor());
-                    // What is too large to be written out stays a power.
+                    // A power that is too large to be written out stays a power.
                     let power = whole
                         .small()
                         .map(|whole| Rational::from(base.clone()).power(whole, fuel));
@@ -131,7 +132,7 @@ impl Monomial {
     }
 }
 
-/// A sum of monomials with coefficients, none of them 0.
+/// Sum of monomials with nonzero coefficients.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Poly(BTreeMap<Monomial, Rational>);
 
@@ -157,12 +158,12 @@ impl Poly {
         self.0.is_empty()
     }
 
-    /// Its one term, where it has just one.
+    /// Returns the only term, if there is exactly one.
     pub(crate) fn single(&self) -> Option<(&Monomial, &Rational)> {
         self.0.first_key_value().filter(|_| self.0.len() == 1)
     }
 
-    /// Its value, where it is a rational number.
+    /// Value of the sum, if it is a rational number.
     pub(crate) fn rational(&self) -> Option<Rational> {
         if self.is_zero() {
             return Some(Rational::zero());

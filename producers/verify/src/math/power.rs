@@ -10,14 +10,14 @@ use super::{
     rational::Rational,
 };
 
-/// Powers of sums up to this one are multiplied out.
+/// Largest exponent for which powers of sums are multiplied out.
 const EXPANDED: i64 = 40;
-/// Divisors that are tried: what is left below the square of the last is prime.
+/// Bound of the trial divisors; a remainder below the square of the last one is prime.
 const DIVISORS: u32 = 8192;
-/// Bits up to which a radicand is taken apart.
+/// Maximum number of bits of an integer that is factored.
 const RADICAND: u64 = 1024;
 
-/// A base to an exponent.
+/// Raises a base to an exponent.
 pub(crate) fn power(base: &Ratio, exponent: &Ratio, fuel: &mut Fuel) -> Result<Ratio, Stop> {
     if let Some(exponent) = exponent.rational() {
         return rational_power(base, &exponent, fuel);
@@ -26,7 +26,7 @@ pub(crate) fn power(base: &Ratio, exponent: &Ratio, fuel: &mut Fuel) -> Result<R
         let both = vec![base.clone(), exponent.clone()];
         Ok(Ratio::atom(Atom::Call(Function::Power, both)))
     };
-    // The base as a product of atoms, for each of which b^(p+q) = b^p·b^q holds.
+    // The base is split into atoms, for each of which b^(p+q) = b^p·b^q holds.
     let Some((factors, terms)) = atoms(base, fuel)?.zip(exponent.poly()) else {
         return opaque();
     };
@@ -41,7 +41,7 @@ pub(crate) fn power(base: &Ratio, exponent: &Ratio, fuel: &mut Fuel) -> Result<R
     Ok(product)
 }
 
-/// `atom` to the power `monomial`·`times`.
+/// Raises `atom` to the power `monomial`·`times`.
 fn symbolic_power(
     atom: &Atom,
     monomial: &Monomial,
@@ -53,7 +53,7 @@ fn symbolic_power(
     }
     let imaginary = monomial.0.iter().position(|(atom, _)| *atom == Atom::I);
     if let (Atom::E, Some(at)) = (atom, imaginary) {
-        // Euler: e^iφ = cos φ + i·sin φ.
+        // Euler's formula: e^iφ = cos φ + i·sin φ.
         let mut angle = monomial.clone();
         angle.0.remove(at);
         let angle = vec![Ratio::term(angle, times)];
@@ -118,7 +118,7 @@ fn expanded(base: &Ratio, exponent: i64, fuel: &mut Fuel) -> Result<Ratio, Stop>
     }
 }
 
-/// A single term to a power, factor by factor, where that is the same.
+/// Raises a single term to a power factor by factor; `None` where that would change the value.
 fn roots(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<Option<Ratio>, Stop> {
     let Some((monomial, coefficient)) = base.poly().and_then(|poly| poly.single()) else {
         return Ok(None);
@@ -139,7 +139,7 @@ fn roots(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<Option<Ra
     }
     let mut powers = BTreeMap::new();
     for (atom, times) in &monomial.0 {
-        // The root of a square is not its base, if that may be negative.
+        // The root of a square need not be its base, which may be negative.
         if !is_positive(atom) && even && (!times.is_integer() || !times.top().bit(0)) {
             return Ok(None);
         }
@@ -160,13 +160,13 @@ fn roots(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<Option<Ra
     Ok(Some(product))
 }
 
-/// Whether an atom has a positive value only.
+/// Returns true if an atom can only have a positive value.
 fn is_positive(atom: &Atom) -> bool {
     matches!(atom, Atom::Base(_) | Atom::Pi | Atom::E)
         || matches!(atom, Atom::Raised(base, _) if is_positive(base))
 }
 
-/// The natural logarithm, of a product of roots of primes as a sum.
+/// Natural logarithm; that of a product of positive atoms becomes a sum.
 pub(crate) fn logarithm(of: &Ratio, fuel: &mut Fuel) -> Result<Ratio, Stop> {
     if of.is_zero() {
         return Err(Stop::Undefined);
@@ -190,7 +190,8 @@ pub(crate) fn logarithm(of: &Ratio, fuel: &mut Fuel) -> Result<Ratio, Stop> {
     Ok(sum)
 }
 
-/// A positive single term as a product of atoms, its coefficient among them.
+/// Splits a single term with a positive coefficient into atoms, the coefficient's primes among
+/// them.
 fn atoms(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Monomial>, Stop> {
     let Some((monomial, coefficient)) = ratio.poly().and_then(|poly| poly.single()) else {
         return Ok(None);
@@ -213,7 +214,8 @@ fn atoms(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Monomial>, Stop> {
     Ok(Some(Monomial(powers.into_iter().collect())))
 }
 
-/// The absolute value as a product of primes, or of what is left of it without small divisors.
+/// Factors the absolute value into primes and, at most, an integer without small divisors. `None`
+/// if it is too large.
 fn primes(value: &Rational, fuel: &mut Fuel) -> Result<Option<Monomial>, Stop> {
     if value.top().bits().max(value.bottom().bits()) > RADICAND {
         return Ok(None);
@@ -234,7 +236,7 @@ fn factors(mut integer: BigInt, fuel: &mut Fuel) -> Result<Vec<(BigInt, i64)>, S
         if integer.is_one() || integer < BigInt::from(divisor * divisor) {
             break;
         }
-        // A division by a small number is linear.
+        // A division by a small number takes linear time.
         fuel.burn(1 + integer.bits() / 256)?;
         let mut times = 0;
         while (&integer % divisor).is_zero() {
@@ -253,9 +255,9 @@ fn factors(mut integer: BigInt, fuel: &mut Fuel) -> Result<Vec<(BigInt, i64)>, S
     Ok(found)
 }
 
-/// The root of the highest degree that an integer without small divisors has.
+/// Finds the root of highest degree of an integer without small divisors, and that degree.
 fn perfect_power(integer: &BigInt, fuel: &mut Fuel) -> Result<(BigInt, i64), Stop> {
-    // Its prime divisors have 13 bits at least.
+    // Its prime divisors have at least 13 bits.
     let highest = integer.bits() / 13;
     for degree in (2..=highest.min(64)).rev() {
         fuel.admit(integer.bits(), RADICAND)?;

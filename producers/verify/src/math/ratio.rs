@@ -5,13 +5,14 @@ use super::{
     rational::Rational,
 };
 
-/// A quotient of sums: the form every expression is brought to.
+/// Quotient of sums: the form to which every expression is brought.
 ///
-/// It is not reduced, so that equal values may have different forms; [`Ratio::equals`] tells.
+/// The quotient is not reduced, so equal values may have different forms; [`Ratio::equals`]
+/// compares them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ratio {
     pub(crate) top: Poly,
-    /// Never 0; 1 where one term could be divided by.
+    /// Denominator; never 0, and 1 if it was a single term, by which the numerator is then divided.
     pub(crate) bottom: Poly,
 }
 
@@ -60,12 +61,12 @@ impl Ratio {
         self.bottom.rational().is_some_and(|value| value.is_one())
     }
 
-    /// Its value, where it is plainly a rational number.
+    /// Value of the quotient, if it is evidently a rational number.
     pub(crate) fn rational(&self) -> Option<Rational> {
         self.is_whole().then(|| self.top.rational()).flatten()
     }
 
-    /// Its sum, where nothing is divided by.
+    /// Numerator, if the denominator is 1.
     pub(crate) fn poly(&self) -> Option<&Poly> {
         self.is_whole().then_some(&self.top)
     }
@@ -106,21 +107,21 @@ impl Ratio {
         Self::new(top, self.bottom.times(&other.top, fuel)?, fuel)
     }
 
-    /// Whether both have the same value, wherever they have one.
+    /// Returns true if both have the same value wherever they are defined.
     pub(crate) fn equals(&self, other: &Self, fuel: &mut Fuel) -> Result<bool, Stop> {
         let left = self.top.times(&other.bottom, fuel)?;
         let right = other.top.times(&self.bottom, fuel)?;
         vanishes(&left.plus(&right.negated(), fuel)?, fuel)
     }
 
-    /// Whether its atoms are all numbers.
+    /// Returns true if no symbol occurs.
     pub(crate) fn is_constant(&self) -> bool {
         let mut symbols = Vec::new();
         self.symbols(&mut symbols);
         symbols.is_empty()
     }
 
-    /// Adds the names that occur in it, each once.
+    /// Adds the names of the symbols that occur, each once.
     pub(crate) fn symbols(&self, into: &mut Vec<String>) {
         for poly in [&self.top, &self.bottom] {
             for (monomial, _) in poly.terms() {

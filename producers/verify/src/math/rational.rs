@@ -6,10 +6,10 @@ use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 
 use super::fuel::{Fuel, Stop};
 
-/// Bits of a numerator or denominator, at most: 2466 decimal digits.
+/// Maximum number of bits of a numerator or denominator: 2466 decimal digits.
 const BITS: u64 = 8192;
 
-/// An exact quotient of integers in lowest terms, the denominator positive.
+/// Exact quotient of integers in lowest terms, with a positive denominator.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Rational {
     top: BigInt,
@@ -34,9 +34,9 @@ impl Rational {
         Ok(reduced)
     }
 
-    /// `digits` × 10^`exponent`.
+    /// Creates `digits` × 10^`exponent`.
     pub(crate) fn decimal(digits: &str, exponent: i64, fuel: &mut Fuel) -> Result<Self, Stop> {
-        // A decimal digit has 3.3 bits.
+        // A decimal digit takes 3.3 bits.
         let length = digits.len() as u64 + exponent.unsigned_abs();
         if length > BITS / 4 {
             return Err(Stop::TooLarge);
@@ -82,7 +82,7 @@ impl Rational {
         self.top.is_negative()
     }
 
-    /// As a small integer, where it is one.
+    /// Converts to a 64-bit integer, if the value is one.
     pub(crate) fn small(&self) -> Option<i64> {
         self.is_integer().then(|| self.top.to_i64()).flatten()
     }
@@ -129,7 +129,7 @@ impl Rational {
         Self::new(&self.top * &other.top, &self.bottom * &other.bottom, fuel)
     }
 
-    /// To an integer power, as long as its length is bounded.
+    /// Raises to an integer power; refuses results that are too long.
     pub(crate) fn power(&self, exponent: i64, fuel: &mut Fuel) -> Result<Self, Stop> {
         let base = if exponent < 0 {
             self.inverse()?

@@ -7,14 +7,14 @@ use super::{
     rational::Rational,
 };
 
-/// Intervals of a union, at most.
+/// Maximum number of intervals in a union.
 const RANGES: usize = 64;
 
-/// A set of real numbers: intervals in order that do not touch.
+/// Set of real numbers, as ordered intervals that do not touch.
 #[derive(Debug, Clone)]
 pub(crate) struct Region(Vec<Range>);
 
-/// An interval; a point has both ends closed and equal.
+/// Interval; a point has equal ends that are both closed.
 #[derive(Debug, Clone)]
 struct Range {
     low: End,
@@ -30,7 +30,7 @@ struct End {
 #[derive(Debug, Clone)]
 enum Place {
     Below,
-    /// Exactly, and to compare by.
+    /// Exact value, and a float to compare it by.
     At(Ratio, Float),
     Above,
 }
@@ -83,7 +83,7 @@ impl Region {
         Self(Vec::new())
     }
 
-    /// From one end to the other, each with whether it is closed.
+    /// Interval between two ends; the flag of each tells if it is closed.
     pub(crate) fn between(
         low: (&Ratio, bool),
         high: (&Ratio, bool),
@@ -102,7 +102,7 @@ impl Region {
         Self::between((at, true), (at, true), fuel)
     }
 
-    /// The numbers that are `sign` than `bound`: `<`, `≤`, `>`, `≥`, `=` or `≠`.
+    /// Set of the numbers x with x `sign` `bound`, where `sign` is `<`, `≤`, `>`, `≥`, `=` or `≠`.
     pub(crate) fn beside(bound: &Ratio, sign: char, fuel: &mut Fuel) -> Result<Self, Stop> {
         let above = Ratio::atom(Atom::Infinity);
         let below = above.negated();
@@ -178,7 +178,8 @@ impl Region {
         Ok(true)
     }
 
-    /// In order, without empty ranges, with those joined that overlap or touch.
+    /// Normalises the intervals: sorted, without empty ones, with those joined that overlap or
+    /// touch.
     fn normal(mut self, fuel: &mut Fuel) -> Result<Self, Stop> {
         if self.0.len() > RANGES {
             return Err(Stop::TooLarge);
@@ -231,7 +232,7 @@ fn begins_before(a: &Range, b: &Range, fuel: &mut Fuel) -> Result<bool, Stop> {
     a.low.place.is_below(&b.low.place, fuel)
 }
 
-/// The end that is further inside: the higher of two low ones, the lower of two high ones.
+/// Returns the inner one of two ends: the higher of two low ends, the lower of two high ends.
 fn inner(a: &End, b: &End, high: bool, fuel: &mut Fuel) -> Result<End, Stop> {
     if a.place.equals(&b.place, fuel)? {
         return Ok(End {
@@ -243,7 +244,8 @@ fn inner(a: &End, b: &End, high: bool, fuel: &mut Fuel) -> Result<End, Stop> {
     Ok(if a_is_lower == high { a } else { b }.clone())
 }
 
-/// Where a linear expression in one symbol is 0, and whether it rises there.
+/// Root of a linear expression in one symbol: the symbol, the root, and true if the expression
+/// rises there.
 pub(crate) fn root(of: &Ratio, fuel: &mut Fuel) -> Result<Option<(String, Ratio, bool)>, Stop> {
     let mut symbols = Vec::new();
     of.symbols(&mut symbols);

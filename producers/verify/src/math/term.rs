@@ -6,7 +6,7 @@ use super::{
 };
 
 impl Parser<'_, '_> {
-    /// Factors and divisors, from left to right: a/bc is (a/b)c.
+    /// Reads factors and divisors from left to right: a/bc is (a/b)c.
     pub(super) fn term(&mut self) -> Result<Tree, Stop> {
         let mut factors = vec![self.signed_factor()?];
         loop {
@@ -43,20 +43,21 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// Whether a factor may follow without a sign.
+    /// Returns true if the next token may begin a factor without a multiplication sign.
     fn may_follow(&self) -> bool {
         match self.peek() {
             Some(Token::Symbol(_)) => true,
             Some(Token::Command(name)) => !matches!(name.as_str(), "cases" | "vmatrix"),
             Some(Token::Mark('|')) => self.bars == 0,
             Some(Token::Mark(mark)) => "({⌊⌈∞".contains(*mark),
-            // Of 3!7!, but not of 3 7.
+            // A number follows without a sign in 3!7!, but not in 3 7.
             Some(Token::Number(..)) => self.at > 0 && self.tokens[self.at - 1].is('!'),
             _ => false,
         }
     }
 
-    /// Whether a whole number and the fraction of integers that follows are one mixed number.
+    /// Returns true if a whole number and the fraction of integers that follows form a mixed
+    /// number.
     fn begins_mixed(&self, whole: Option<&Tree>) -> bool {
         let is_frac = matches!(self.peek(), Some(Token::Command(name)) if name == "frac");
         let number = |at: usize| matches!(self.tokens.get(at), Some(Token::Number(_, 0)));
@@ -74,7 +75,7 @@ impl Parser<'_, '_> {
         is_frac && whole.is_some_and(is_whole)
     }
 
-    /// The `1/2` of `3 1/2`.
+    /// Reads the `1/2` of `3 1/2`.
     fn spaced_fraction(&mut self, whole: Option<&Tree>) -> Option<Tree> {
         whole.filter(|whole| is_whole(whole))?;
         let rest = self.tokens.get(self.at..self.at + 3)?;
@@ -89,7 +90,7 @@ impl Parser<'_, '_> {
         Some(Tree::Quotient(top, bottom))
     }
 
-    /// A primary with its powers, factorials, percent and degree signs.
+    /// Reads a primary with its powers, factorials, percent and degree signs.
     fn factor(&mut self) -> Result<Tree, Stop> {
         let mut tree = self.deeper(Self::primary)?;
         while let Some(sign) = self.takes_any("!%°^") {
@@ -115,14 +116,15 @@ impl Parser<'_, '_> {
         found
     }
 
-    /// 2^10 means 1024 to those who write it, whatever LaTeX makes of it.
+    /// Reads an exponent; without braces too it is the whole number, so 2^10 is 1024, unlike in
+    /// LaTeX.
     fn exponent(&mut self) -> Result<Tree, Stop> {
         if let Some(sign) = self.takes_any("+-") {
             let exponent = self.deeper(Self::exponent)?;
             return Ok(signed(sign, exponent));
         }
         let base = self.primary()?;
-        // Powers of powers associate to the right.
+        // Repeated powers associate to the right.
         if self.takes('^') {
             let exponent = self.deeper(Self::exponent)?;
             return Ok(Tree::Power(Box::new(base), Box::new(exponent)));
@@ -174,7 +176,7 @@ impl Parser<'_, '_> {
         Ok(Tree::Call(name, vec![inside]))
     }
 
-    /// A group in LaTeX's braces, behind the opening one; with commas in it, a set.
+    /// Reads a group in LaTeX's braces, after the opening one; commas make it a set.
     fn group(&mut self) -> Result<Tree, Stop> {
         let mut items = self.items()?;
         self.wants('}')?;
@@ -202,7 +204,7 @@ impl Parser<'_, '_> {
         })
     }
 
-    /// One token, or the text of a group.
+    /// Reads a subscript as text: one token, or a group.
     fn subscript(&mut self) -> Result<String, Stop> {
         let mut text = String::new();
         let mut depth = 0;
@@ -273,7 +275,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// An argument of a command: a group, or one thing.
+    /// Reads an argument of a command: a group, or a single primary.
     fn argument(&mut self) -> Result<Tree, Stop> {
         self.deeper(Self::primary)
     }
@@ -303,8 +305,8 @@ impl Parser<'_, '_> {
         })
     }
 
-    /// What a function is applied to: brackets, or the product that follows up to the next
-    /// function.
+    /// Reads the argument of a function: brackets, or the product that follows, up to the next
+    /// function or bracket.
     fn applied(&mut self) -> Result<Tree, Stop> {
         if self.takes('(') {
             return self.deeper(|parser| parser.bracketed('('));
@@ -339,7 +341,7 @@ fn product(mut factors: Vec<Tree>) -> Tree {
     }
 }
 
-/// Whether it is an integer, with a sign or without.
+/// Returns true for an integer, with a sign or without.
 fn is_whole(tree: &Tree) -> bool {
     match tree {
         Tree::Number(value, 0) => value.is_integer(),
@@ -348,7 +350,7 @@ fn is_whole(tree: &Tree) -> bool {
     }
 }
 
-/// A whole number and a fraction, under the sign of the former.
+/// Combines a whole number and a fraction under the sign of the whole number.
 fn mixed(whole: Tree, fraction: Tree) -> Tree {
     match whole {
         Tree::Negative(whole) => Tree::Negative(Box::new(mixed(*whole, fraction))),

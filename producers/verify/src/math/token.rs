@@ -1,28 +1,29 @@
 use super::rational::Rational;
 
-/// A piece of an answer that has a meaning of its own.
+/// Smallest unit of an answer that has a meaning of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Token {
-    /// A number, and the digits behind its point.
+    /// Number, and the number of digits after its point.
     Number(Rational, u32),
-    /// A letter, Latin or Greek.
+    /// Latin or Greek letter.
     Symbol(String),
-    /// A word of a language, a unit or a letter in `\text{}`.
+    /// Word of a language, a unit, or a letter in `\text{}`.
     Word(String),
-    /// A command with arguments, a function, or one that is unknown.
+    /// Command with arguments, function, or unknown command.
     Command(String),
-    /// Everything else, each in one form: `\cdot` and `×` are `*`, `\{` is `⦃`, the braces of
-    /// LaTeX's groups are `{` and `}`, those of matrices `⟦` and `⟧`, its rows end with a line feed.
+    /// Any other character or command, in one form each: `\cdot` and `×` are `*`, `\{` is `⦃`, the
+    /// braces of LaTeX's groups are `{` and `}`, those of matrices `⟦` and `⟧`, and a matrix row
+    /// ends with a line feed.
     Mark(char),
 }
 
 impl Token {
-    /// Whether it is this mark.
+    /// Returns true if the token is this mark.
     pub(crate) fn is(&self, mark: char) -> bool {
         *self == Self::Mark(mark)
     }
 
-    /// The mark a LaTeX command stands for.
+    /// Returns the mark that a LaTeX command stands for.
     pub(crate) fn mark(command: &str) -> Option<char> {
         Some(match command {
             "cdot" | "times" | "ast" | "cdotp" | "bullet" => '*',
@@ -66,7 +67,7 @@ impl Token {
         })
     }
 
-    /// The mark a character stands for, or the character itself.
+    /// Returns the mark that a character stands for, or the character itself.
     pub(crate) fn plain(character: char) -> char {
         match character {
             '×' | '·' | '∙' | '⋅' | '∗' => '*',
@@ -89,7 +90,7 @@ impl Token {
     }
 }
 
-/// Commands that change how something looks, and not what it is.
+/// Returns true for commands that change the appearance, not the meaning.
 pub(crate) fn is_style(command: &str) -> bool {
     matches!(
         command,
@@ -152,7 +153,7 @@ pub(crate) fn is_style(command: &str) -> bool {
     )
 }
 
-/// Commands whose argument is words.
+/// Returns true for commands whose argument is text.
 pub(crate) fn is_text(command: &str) -> bool {
     matches!(
         command,
@@ -175,7 +176,7 @@ pub(crate) fn is_text(command: &str) -> bool {
     )
 }
 
-/// The letter a Greek command or character is.
+/// Returns the Greek letter that a command name or character stands for.
 pub(crate) fn greek(name: &str) -> Option<&'static str> {
     const GREEK: [(&str, &str); 28] = [
         ("alpha", "α"),

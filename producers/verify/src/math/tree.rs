@@ -1,9 +1,9 @@
 use super::rational::Rational;
 
-/// An answer as it is written.
+/// Syntax tree of an answer, as it is written.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tree {
-    /// A number, and the digits behind its point.
+    /// Number, and the number of digits after its point.
     Number(Rational, u32),
     Constant(Constant),
     Symbol(String),
@@ -12,25 +12,25 @@ pub(crate) enum Tree {
     Negative(Box<Tree>),
     Quotient(Box<Tree>, Box<Tree>),
     Power(Box<Tree>, Box<Tree>),
-    /// Degree and radicand.
+    /// Root: degree and radicand.
     Root(Box<Tree>, Box<Tree>),
     Call(Name, Vec<Tree>),
-    /// ±, or ∓ where true.
+    /// Operand after a ±, or after a ∓ if the flag is true.
     Either(bool, Box<Tree>),
     Percent(Box<Tree>),
     Degree(Box<Tree>),
     Unit(Box<Tree>, String),
-    /// Between brackets, in order.
+    /// Ordered items between brackets: opening bracket, items, closing bracket.
     List(char, Vec<Tree>, char),
-    /// In any order; `true` where braces stand around it.
+    /// Unordered items; true if braces are written around them.
     Set(Vec<Tree>, bool),
     Combined(Box<Tree>, char, Box<Tree>),
-    /// A chain: a = b < c.
+    /// Chain of relations: a = b < c.
     Relation(Box<Tree>, Vec<(char, Tree)>),
     Matrix(Vec<Vec<Tree>>),
 }
 
-/// Numbers that have names.
+/// Constants with names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Constant {
     Pi,
@@ -39,7 +39,7 @@ pub(crate) enum Constant {
     Infinity,
 }
 
-/// Functions as they are written.
+/// Functions, as they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     Sin,
@@ -56,9 +56,9 @@ pub(crate) enum Name {
     Tanh,
     Exp,
     Ln,
-    /// To the base that stands first.
+    /// Logarithm with a base, which is the first argument.
     Log,
-    /// Without a base: 10 or e.
+    /// Logarithm without a base, which may be 10 or e.
     BareLog,
     Abs,
     Floor,
@@ -92,7 +92,7 @@ impl Name {
         })
     }
 
-    /// The function that undoes it, as `\sin^{-1}` is read.
+    /// Returns the inverse function, as which `\sin^{-1}` is read.
     pub(crate) fn inverse(self) -> Option<Self> {
         match self {
             Self::Sin => Some(Self::Arcsin),
@@ -104,7 +104,7 @@ impl Name {
 }
 
 impl Tree {
-    /// The parts it is made of.
+    /// Direct children of the node.
     pub(crate) fn children(&self) -> Vec<&Self> {
         match self {
             Self::Number(..) | Self::Constant(_) | Self::Symbol(_) => Vec::new(),
@@ -129,12 +129,12 @@ impl Tree {
         }
     }
 
-    /// Whether a ± or ∓ stands in it.
+    /// Returns true if a ± or ∓ occurs in the tree.
     pub(crate) fn has_either(&self) -> bool {
         matches!(self, Self::Either(..)) || self.children().into_iter().any(Self::has_either)
     }
 
-    /// The digits behind its point, if it is nothing but a number, with a sign or without.
+    /// Number of digits after the point, if the tree is only a number, with a sign or without.
     pub(crate) fn places(&self) -> Option<u32> {
         match self {
             Self::Number(_, places) => Some(*places),
@@ -143,7 +143,7 @@ impl Tree {
         }
     }
 
-    /// Its name, if it is one a value is given to: `x`, `f(x)`, `(x, y)`.
+    /// Name of the tree, if it is a form that is given a value: `x`, `f(x)`, `(x, y)`.
     pub(crate) fn name(&self) -> Option<String> {
         match self {
             Self::Symbol(name) => Some(name.clone()),

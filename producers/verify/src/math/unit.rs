@@ -1,4 +1,4 @@
-/// Units as they are written, by the unit they are.
+/// Known units, each with the ways to write it.
 const UNITS: &[(&str, &[&str])] = &[
     ("degree", &["degree", "degrees", "deg", "°"]),
     ("radian", &["radian", "radians", "rad"]),
@@ -56,7 +56,7 @@ const UNITS: &[(&str, &[&str])] = &[
     ("mph", &["mph"]),
 ];
 
-/// Letters that are a unit wherever they stand together outside of `\text{}`.
+/// Returns true for a word of two or more letters that is a known unit, even outside of `\text{}`.
 pub(crate) fn is_unit(word: &str) -> bool {
     word.len() > 1 && named(word).is_some()
 }
@@ -66,9 +66,9 @@ fn named(word: &str) -> Option<&'static str> {
     found.map(|(unit, _)| *unit)
 }
 
-/// Whether two units, as they are written, are known and are not the same.
+/// Returns true if two units, as written, are both known and differ.
 ///
-/// What is not known (`apples`) may mean anything: it never conflicts.
+/// An unknown unit (`apples`) may mean anything, so it never conflicts.
 pub(crate) fn conflict(a: &str, b: &str) -> bool {
     match (known(a), known(b)) {
         (Some(a), Some(b)) => a != b,

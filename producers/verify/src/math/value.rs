@@ -6,34 +6,34 @@ use super::{
     tree::Tree,
 };
 
-/// What an answer comes to.
+/// Value of an answer, in the form that is compared.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Number(Number),
-    /// A name and what it is said to be.
+    /// Name, and the value that it is given.
     Named(String, Box<Value>),
-    /// A tuple, or an interval.
+    /// Tuple or interval: opening bracket, items, closing bracket.
     List(char, Vec<Value>, char),
-    /// In any order; `true` where braces stand around it.
+    /// Unordered items; true if braces are written around them.
     Set(Vec<Value>, bool),
-    /// Intervals; with the name of what lies in them, if it has one.
+    /// Set of real numbers, with the name of the variable, if there is one.
     Region(Option<String>, Region),
-    /// Equations and inequalities, each as what is compared with 0.
+    /// Equations and inequalities, each as an expression and its comparison with 0.
     Relations(Vec<(Ratio, Sign)>),
     Matrix(Vec<Vec<Value>>),
 }
 
-/// A number or an expression, and how it is written.
+/// Number or expression, and the way it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Number {
     pub(crate) ratio: Ratio,
     pub(crate) percent: bool,
     pub(crate) unit: Option<String>,
-    /// Digits behind the point of a plain number.
+    /// Number of digits after the point of a plain number.
     pub(crate) places: Option<u32>,
 }
 
-/// How something compares with 0.
+/// Comparison of an expression with 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sign {
     Zero,
@@ -70,7 +70,7 @@ impl Value {
         }
     }
 
-    /// Of a tree whose ± are read one way.
+    /// Evaluates a tree under one reading of its ±.
     fn single(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Self, Stop> {
         match tree {
             Tree::Combined(left, sign, right) => {
@@ -106,7 +106,7 @@ impl Value {
         }
     }
 
-    /// As intervals, if it can be.
+    /// Converts to intervals; fails if the value is not a set of real numbers.
     pub(crate) fn region(&self, fuel: &mut Fuel) -> Result<(Option<String>, Region), Stop> {
         match self {
             Self::Region(name, region) => Ok((name.clone(), region.clone())),
@@ -135,7 +135,7 @@ impl Value {
         }
     }
 
-    /// As relations, if it is one.
+    /// Converts to relations; fails for other values.
     pub(crate) fn relations(&self, fuel: &mut Fuel) -> Result<Vec<(Ratio, Sign)>, Stop> {
         match self {
             Self::Relations(all) => Ok(all.clone()),
@@ -152,7 +152,7 @@ impl Value {
 }
 
 fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Number, Stop> {
-    // Units and degrees inside (−5 cm, -90°) belong to the whole.
+    // Signs outside of a unit or degree (−5 cm, -90°) apply to the whole.
     if let Tree::Negative(inner) | Tree::Either(_, inner) = tree
         && let Tree::Unit(part, unit) = &**inner
     {
@@ -188,7 +188,7 @@ fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Number, Stop
     })
 }
 
-/// Sets that a ± made are taken apart in the one they stand in.
+/// Splices the sets that a ± made into the set that contains them.
 fn flat(items: Vec<Value>) -> Vec<Value> {
     let mut all = Vec::new();
     for item in items {
@@ -223,7 +223,7 @@ fn relation(
     reading: Reading,
     fuel: &mut Fuel,
 ) -> Result<Value, Stop> {
-    // What is only near to the rest says nothing new.
+    // An approximation (≈) of the preceding value adds nothing.
     let named = first.name().filter(|_| rest.len() == 1);
     let near = rest.iter().position(|(sign, _)| *sign == '≈');
     let rest = match near {
@@ -252,7 +252,7 @@ fn relation(
         pairs.push((left.minus(&right, canon.fuel)?, *sign));
         left = right;
     }
-    // 3 + 4 = 7 says 7.
+    // The answer of 3 + 4 = 7 is 7.
     if equation && pairs.iter().all(|(difference, _)| difference.is_constant()) {
         return Value::new(last, reading, fuel);
     }
@@ -272,7 +272,7 @@ fn relation(
     Ok(Value::Relations(pairs?))
 }
 
-/// The interval that linear inequalities in one symbol leave.
+/// Interval that linear inequalities in one symbol leave.
 fn linear(pairs: &[(Ratio, char)], fuel: &mut Fuel) -> Result<Option<Value>, Stop> {
     let mut all: Option<(String, Region)> = None;
     for (difference, sign) in pairs {

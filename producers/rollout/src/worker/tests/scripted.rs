@@ -13,15 +13,15 @@ use crate::{
     Sample, SampleRequest,
 };
 
-/// How a [`ScriptedEngine`] behaves.
+/// Behaviour of a [`ScriptedEngine`].
 #[derive(Clone)]
 pub(super) struct Script {
-    /// Tokens of every completion; otherwise one digit.
+    /// Tokens of every completion; `None` is one.
     pub(super) length: Option<usize>,
     pub(super) context: usize,
     /// Versions that are no longer in the store.
     pub(super) pruned: BTreeSet<u64>,
-    /// Every call takes a permit.
+    /// Semaphore of which every call takes a permit.
     pub(super) hold: Option<Arc<Semaphore>>,
 }
 
@@ -36,7 +36,8 @@ impl Default for Script {
     }
 }
 
-/// Completes with digits that follow from row seed and version alone; knows ASCII only.
+/// Engine that completes with one digit, which follows from row seed and version alone; encodes
+/// only ASCII.
 pub(super) struct ScriptedEngine {
     script: Script,
     version: PolicyVersion,
@@ -59,7 +60,7 @@ impl ScriptedEngine {
         Arc::clone(&self.loads)
     }
 
-    /// Version last asked for, loaded or not.
+    /// Version last requested, loaded or not.
     pub(super) fn asked(&self) -> watch::Receiver<u64> {
         self.asked.subscribe()
     }
@@ -137,7 +138,7 @@ impl Engine for ScriptedEngine {
     }
 }
 
-/// Rewards 1, but for the groups (in the order they come) that it is told to fail.
+/// Reward of 1, except for the groups that are to fail, by their order of arrival.
 pub(super) struct ScriptedReward {
     failing: BTreeSet<usize>,
     seen: usize,
@@ -153,7 +154,7 @@ impl ScriptedReward {
         }
     }
 
-    /// Every call takes a permit.
+    /// Creates a reward that takes a permit of the semaphore in every call.
     pub(super) fn held(hold: Arc<Semaphore>) -> Self {
         Self {
             failing: BTreeSet::new(),
@@ -175,7 +176,7 @@ impl Reward for ScriptedReward {
         let group_size = usize::from(super::stage::GROUP);
         let scores = (0..items.len()).map(|index| {
             let group = self.seen + index / group_size;
-            // One bad completion makes a bad group.
+            // One failed completion fails the whole group.
             if self.failing.contains(&group) && index % group_size == 1 {
                 let detail = "no answer".to_owned();
                 Err(RewardFailure {

@@ -19,7 +19,7 @@ pub(super) const BATCH: u64 = 4;
 pub(super) const GROUP: u16 = 3;
 pub(super) const SEED: u64 = 11;
 
-/// A run with a broker of its own, whose learner is the test.
+/// Run with a broker of its own, whose learner is the test.
 pub(super) struct Stage {
     pub(super) broker: Embedded,
     pub(super) topics: Topics,
@@ -29,7 +29,7 @@ pub(super) struct Stage {
     pub(super) journals: tempfile::TempDir,
 }
 
-/// One group as it lies in the log.
+/// One group as stored in the log.
 pub(super) struct Group {
     pub(super) headers: Headers,
     pub(super) parts: u32,
@@ -149,7 +149,7 @@ impl Stage {
         .await;
     }
 
-    /// The next `count` groups of the log, checked as a learner would.
+    /// Reads the next `count` groups of the log, checked as a learner would.
     pub(super) async fn groups(&mut self, count: usize) -> Vec<Group> {
         let mut groups: BTreeMap<String, Group> = BTreeMap::new();
         let mut whole = 0;
@@ -202,7 +202,7 @@ pub(super) fn prompts(count: usize) -> PromptSet {
     PromptSet::from_reader(Path::new("tasks.jsonl"), Cursor::new(rows)).unwrap()
 }
 
-/// A worker at work.
+/// Worker that runs in a task.
 pub(super) struct Running {
     pub(super) id: String,
     pub(super) cancel: CancellationToken,
