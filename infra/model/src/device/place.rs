@@ -6,32 +6,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Where an update is computed, as settings name it: `cpu`, `cuda` or `cuda:N`.
+/// Device on which an update is computed, as settings name it: `cpu`, `cuda` or `cuda:N`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Place {
-    /// The kernels of this crate.
+    /// CPU, with the kernels of this crate.
     #[default]
     Cpu,
-    /// Composed of tensor operations, on the NVIDIA card of this number.
+    /// NVIDIA GPU with this number, with candle's tensor operations.
     Cuda(usize),
-    /// The operations of a card on candle's CPU device: what tests of a card's code run on where
-    /// there is none. No setting names it.
+    /// CPU with the tensor operations of a GPU, for tests of that code on machines without a GPU.
+    /// No setting names it.
     Composed,
 }
 
-/// An NVIDIA card.
+/// Description of an NVIDIA GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
-    /// Its number.
+    /// Number of the GPU, from 0.
     pub number: usize,
-    /// As the driver calls it.
+    /// Name of the GPU, as given by the driver.
     pub name: String,
-    /// Its memory.
+    /// Memory of the GPU in bytes.
     pub bytes: u64,
     /// Compute capability, such as `9.0`.
     pub capability: String,
-    /// The newest CUDA the driver knows, such as `13.0`.
+    /// Newest CUDA version that the driver supports, such as `13.0`.
     pub driver: String,
 }
 
@@ -95,19 +95,20 @@ impl fmt::Display for Card {
 }
 
 impl Place {
-    /// The device, looked for before candle takes it for granted; `None` on the CPU, whose
-    /// kernels take no device.
+    /// Opens the device, after checks that candle does not make itself. Returns `None` for
+    /// [`Place::Cpu`], whose kernels need no device.
     ///
     /// # Errors
-    /// Says what is missing: the feature in this build, driver, card or a library of CUDA.
+    /// The build lacks the feature `cuda`, or the driver, the GPU or a CUDA library is missing; the
+    /// error says which.
     pub fn open(self) -> Result<Option<Device>> {
         match self {
             Self::Cpu => Ok(None),
             Self::Composed => Ok(Some(Device::Cpu)),
             Self::Cuda(number) => {
                 self.card()?;
-                // Not `new_cuda`: its stream is another one on every thread, and updates do not
-                // stay on one thread.
+                // `new_cuda` would use another stream on every thread, and updates do not stay on
+                // one thread.
                 Device::new_cuda_with_stream(number)
                     .map(Some)
                     .map_err(|error| self.refuse(&error.to_string()))
@@ -115,10 +116,10 @@ impl Place {
         }
     }
 
-    /// The card, if it is one.
+    /// Returns the description of the GPU; `None` if the place is a CPU.
     ///
     /// # Errors
-    /// As [`Place::open`].
+    /// The same errors as [`Place::open`].
     pub fn card(self) -> Result<Option<Card>> {
         match self {
             Self::Cpu | Self::Composed => Ok(None),
@@ -126,7 +127,8 @@ impl Place {
         }
     }
 
-    /// The most of the card's memory that was in use at once by this process since it started.
+    /// Returns the largest number of bytes that this process had in use at once on the GPU, since
+    /// its start or the last [`Place::forget_peak`]. `None` without a GPU.
     pub fn peak_bytes(self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Self::Cuda(number) = self {
@@ -135,11 +137,11 @@ impl Place {
         None
     }
 
-    /// Counts the peak anew from now on.
+    /// Resets the peak that [`Place::peak_bytes`] returns.
     pub fn forget_peak(self) {
         #[cfg(feature = "cuda")]
         if let Self::Cuda(number) = self {
-            // Without it, the peak is that of the process.
+            // If the reset fails, the peak is that of the whole process.
             let _not_there = super::driver::forget_peak(number);
         }
     }
