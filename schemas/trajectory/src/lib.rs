@@ -6,7 +6,8 @@
 //! prose.
 //!
 //! Places to begin reading:
-//! * [`Trajectory`]: one completion as a producer holds it; [`encode()`] and [`split`] make messages.
+//! * [`Trajectory`]: one completion, as a producer holds it; [`encode()`] and [`split`] make
+//!   messages.
 //! * [`Rows`]: the rows of a received message, read without copying.
 //! * [`Headers`] and [`Identity`]: the text headers, read strictly and leniently.
 //! * [`read_record`]: headers and rows of a Kafka record, or the reason why it is bad.
