@@ -22,9 +22,9 @@ pub struct PolicyAnnouncement {
     pub weights_sha256: Sha256,
     /// Versions whose weights can still be fetched from the store, ascending.
     pub retained: Vec<PolicyVersion>,
-    /// Groups trained since version 0.
+    /// Number of groups trained since version 0.
     pub groups_trained: u64,
-    /// Groups rejected since version 0, including those that no plan records yet.
+    /// Number of groups rejected since version 0, including those that no plan records yet.
     pub groups_rejected: u64,
     /// Rejected groups that have a producer's number, given only if some do not. Only a numbered
     /// group took capacity of a producer's gate; foreign bytes give none back.
@@ -54,7 +54,7 @@ pub struct WeightsManifest {
     pub policy: Name,
     /// Version whose weights the manifest describes.
     pub version: PolicyVersion,
-    /// Digest of `model.safetensors`.
+    /// SHA-256 of the version's `model.safetensors`.
     pub weights_sha256: Sha256,
     /// Length of `model.safetensors` in bytes.
     pub weights_bytes: u64,

@@ -12,19 +12,19 @@ use crate::{Incarnation, Offset, Partition, PolicyVersion};
 pub struct ArchiveFooter {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Topic the records came from.
+    /// Topic that the records came from.
     pub topic: String,
     /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// Partition the records came from.
+    /// Partition that the records came from.
     pub partition: Partition,
     /// First offset claimed; the file is named after it.
     pub base_offset: Offset,
     /// First offset after the claimed range.
     pub next_offset: Offset,
-    /// Records in the file, quarantined ones included.
+    /// Number of records in the file, including quarantined ones.
     pub messages: u64,
-    /// Trajectory rows in the file.
+    /// Number of trajectory rows in the file, without quarantined records.
     pub rows: u64,
     /// Number of records that could not be decoded. Each is kept as a row with a reason.
     pub quarantined: u64,

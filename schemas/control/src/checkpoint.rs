@@ -45,16 +45,16 @@ impl PartitionResume {
     }
 }
 
-/// Set of sequence numbers seen from one producer: all below `next`, those in `above`, and those in
-/// `runs`.
+/// Set of one producer's sequence numbers whose groups are trained or rejected: all below `next`,
+/// those in `above`, and those in `runs`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProducerWindow {
-    /// Number below which every number was seen.
+    /// Number below which every number is in the set.
     pub next: u64,
-    /// Single numbers above `next` that were seen, ascending.
+    /// Single numbers above `next` in the set, ascending.
     pub above: Vec<u64>,
-    /// Ranges of numbers above `next` that were seen, as (first, last), ascending. A learner that
+    /// Ranges of numbers above `next` in the set, as (first, last), ascending. A learner that
     /// started in the middle of the log never sees the numbers before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<(u64, u64)>,
@@ -82,20 +82,21 @@ pub struct CheckpointManifest {
     pub weights_sha256: Sha256,
     /// Digest of the file of the optimizer's moments.
     pub optimizer_sha256: Sha256,
-    /// Optimizer steps done. An update that was skipped because it had no tokens takes no step.
+    /// Number of optimizer steps done. An update that was skipped because it had no tokens takes no
+    /// step.
     pub optimizer_steps: u64,
     /// Digest of `adapter_model.safetensors`, if adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_sha256: Option<Sha256>,
     /// Resume points of the run's own log, by partition.
     pub partitions: Vec<PartitionResume>,
-    /// Sequence numbers seen from each producer, for duplicate detection.
+    /// Sequence numbers whose groups are trained or rejected, by producer, for duplicate detection.
     pub producers: BTreeMap<String, ProducerWindow>,
     /// Groups admitted from the log and not yet trained, in the order they were admitted.
     pub waiting: Vec<RecordId>,
-    /// Groups trained since version 0.
+    /// Number of groups trained since version 0.
     pub groups_trained: u64,
-    /// Groups rejected since version 0.
+    /// Number of groups rejected since version 0, as plans record them.
     pub groups_rejected: u64,
     /// Newest versions seen of lineages other than the learner's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -116,6 +117,7 @@ pub struct BlendedResume {
     pub source: String,
     /// Resume points of the archive, by partition.
     pub partitions: Vec<PartitionResume>,
-    /// Sequence numbers seen from each producer of the archive, for duplicate detection.
+    /// Sequence numbers in the archive whose groups are trained or rejected, by producer, for
+    /// duplicate detection.
     pub producers: BTreeMap<String, ProducerWindow>,
 }

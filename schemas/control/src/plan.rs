@@ -23,7 +23,7 @@ pub struct Plan {
     pub writer: String,
     /// Lineage that is trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
     /// Digest of the weights of `version`, which chains the plans.
     pub weights_sha256: Sha256,
@@ -147,7 +147,7 @@ pub enum RejectReason {
     Undecodable,
     /// The headers are missing or contradict the rows.
     BadHeaders,
-    /// Lengths, spans or masks contradict one another.
+    /// Lengths, spans or masks contradict one another, or a sampling setting is impossible.
     Malformed,
     /// A log-prob is not finite, above 0, or so low that it can only mean minus infinity.
     BadLogprob,

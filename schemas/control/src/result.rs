@@ -15,7 +15,7 @@ pub struct UpdateResult {
     pub learner: Name,
     /// Lineage that was trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
     /// Digest of the weights of `version + 1`.
     pub weights_sha256: Sha256,
@@ -108,7 +108,7 @@ pub struct Deviation {
     pub learner: Name,
     /// Lineage that was trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
     /// Digest of the weights of `version + 1` as recorded.
     pub recorded_sha256: Sha256,

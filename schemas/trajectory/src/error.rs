@@ -31,7 +31,7 @@ pub enum Error {
          {expected} there; build the batch with the schema printed in schemas/README.md"
     )]
     Schema {
-        /// Path of the column.
+        /// Name of the column, `#N` for the first surplus one, or `*` for the whole schema.
         column: String,
         /// Type or presence that the schema has.
         expected: String,

@@ -14,7 +14,7 @@ pub(crate) struct Frame<'a> {
     pub(crate) message: Message<'a>,
     /// Body; its claimed length has been checked against the bytes present.
     pub(crate) body: &'a [u8],
-    /// Bytes after the body.
+    /// Bytes of the stream after the frame's body.
     pub(crate) rest: &'a [u8],
 }
 

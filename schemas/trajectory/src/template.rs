@@ -37,7 +37,7 @@ pub(crate) struct Template {
     pub(crate) validity: Vec<usize>,
     /// Indexes of the buffers that hold 32-bit offsets.
     pub(crate) offsets: Vec<usize>,
-    /// Number of buffers.
+    /// Number of buffers of the record batch.
     pub(crate) buffers: usize,
 }
 

@@ -95,9 +95,9 @@ pub struct Trajectory {
     pub finish_reason: String,
     /// Sampling temperature.
     pub temperature: f32,
-    /// Nucleus mass kept; 1 = all.
+    /// Nucleus mass kept in sampling (top-p); 1 = all.
     pub top_p: f32,
-    /// Number of likeliest tokens kept; 0 or −1 = all.
+    /// Number of likeliest tokens kept in sampling; 0 or −1 = all.
     pub top_k: i32,
     /// Distribution that `behavior_logprobs` are taken over.
     pub logprob_mode: LogprobMode,

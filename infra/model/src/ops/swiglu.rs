@@ -23,9 +23,9 @@ pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 pub(crate) struct Backward {
     /// Activation, computed again, which the gradient of the down projection needs.
     pub(crate) activation: Tensor,
-    /// Gradient of the gate.
+    /// Gradient of the gate projection's output.
     pub(crate) dgate: Tensor,
-    /// Gradient of the up projection.
+    /// Gradient of the up projection's output.
     pub(crate) dup: Tensor,
 }
 

@@ -1,4 +1,4 @@
-//! Named parameters of a decoder.
+//! Named parameters of a decoder: creating, loading and saving them.
 
 mod load;
 mod names;

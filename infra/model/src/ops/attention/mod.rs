@@ -56,9 +56,9 @@ impl Heads {
 /// Rows of q and of k, v that belong to one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
-    /// Rows of q.
+    /// Rows of q that belong to the sequence.
     pub(crate) queries: Range<usize>,
-    /// Rows of k and v.
+    /// Rows of k and v that belong to the sequence.
     pub(crate) keys: Range<usize>,
 }
 
