@@ -1,4 +1,4 @@
-//! Models by the name they have on the Hugging Face hub, out of the local cache.
+//! Lookup of models by their Hugging Face hub name in the local cache.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What a model's name begins with where a path is expected.
+/// Prefix that marks a hub name where a path is expected.
 const SCHEME: &str = "hf://";
-/// The revision where none is named.
+/// Revision used if none is named.
 const MAIN: &str = "main";
 
-/// A model called by its name on the hub.
+/// Model identified by its name on the Hugging Face hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubModel {
     repository: String,
@@ -19,10 +19,10 @@ pub struct HubModel {
 }
 
 impl HubModel {
-    /// What `hf://NAME[@REVISION]` names; `None` for the path of a folder.
+    /// Parses `hf://NAME[@REVISION]`; returns `None` for the path of a folder.
     ///
     /// # Errors
-    /// A name no model can have.
+    /// The name is not valid for a model.
     pub fn of(path: &Path) -> Result<Option<Self>> {
         let text = path.to_string_lossy();
         text.strip_prefix(SCHEME).map(Self::parse).transpose()
@@ -47,33 +47,34 @@ impl HubModel {
         })
     }
 
-    /// `OWNER/NAME`.
+    /// Returns the repository, `OWNER/NAME`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// A branch, tag or commit.
+    /// Returns the revision: a branch, tag or commit.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 
-    /// Where the local cache keeps it: `blobs`, `refs` and `snapshots` lie there.
+    /// Returns the model's folder in the local cache, which contains `blobs`, `refs` and
+    /// `snapshots`.
     ///
     /// # Errors
-    /// No cache folder.
+    /// There is no cache folder.
     pub fn folder(&self) -> Result<PathBuf> {
         self.folder_in(cache().as_deref())
     }
 
-    /// The snapshot of its revision in the local cache.
+    /// Returns the snapshot of the model's revision in the local cache.
     ///
     /// # Errors
-    /// It is not there.
+    /// The cache has no such snapshot.
     pub fn snapshot(&self) -> Result<PathBuf> {
         self.snapshot_in(cache().as_deref())
     }
 
-    /// The commit that the local cache has of it, where no revision was named: branches move.
+    /// Returns the cached commit if no revision was named, because branches move.
     fn commit(&self) -> Option<String> {
         let snapshot = self.snapshot().ok().filter(|_| self.revision == MAIN)?;
         Some(snapshot.file_name()?.to_string_lossy().into_owned())
@@ -90,7 +91,7 @@ impl HubModel {
     fn snapshot_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
         let folder = self.folder_in(cache)?;
         let revision = &self.revision;
-        // A branch or tag is a file with the commit; a commit names its snapshot itself.
+        // A branch or tag is a file that contains the commit; a commit is the name of its snapshot.
         let commit = std::fs::read_to_string(folder.join("refs").join(revision));
         let commit = commit.as_deref().map_or(revision.as_str(), str::trim);
         let snapshot = folder.join("snapshots").join(commit);
@@ -120,21 +121,22 @@ impl HubModel {
     }
 }
 
-/// What adapters were trained on, as PEFT's `adapter_config.json` names it.
+/// Base model of adapters, as PEFT's `adapter_config.json` names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseModel {
-    /// `OWNER/NAME` on the hub, or a folder.
+    /// Name `OWNER/NAME` on the hub, or the path of a folder.
     pub name_or_path: String,
-    /// On the hub, the revision: the commit where none was named.
+    /// Revision on the hub: the one named, or else the cached commit. `None` for a folder.
     pub revision: Option<String>,
 }
 
 impl BaseModel {
-    /// The model found at `path`; `None` where there is none.
+    /// Returns the model that [`crate::ModelFolder::open`] finds at `path`; `None` if there is
+    /// none.
     ///
     /// # Errors
-    /// A name no model can have.
+    /// The name is not valid for a model.
     pub fn of(path: &Path) -> Result<Option<Self>> {
         let named = HubModel::of(path)?;
         if named.is_none() && path.exists() {
@@ -152,15 +154,16 @@ impl BaseModel {
     }
 }
 
-/// A name from outside must not lead out of the cache.
+/// Returns true for a part of a name that cannot lead out of the cache. Names come from outside.
 fn is_plain(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !part.starts_with('.') && part.chars().all(plain)
 }
 
-/// The folder of a model: `path` itself, or for `hf://NAME[@REVISION]` the snapshot that the
-/// local cache has of it. A path that does not exist and ends in such a name is looked for there
-/// too, so that `Qwen/Qwen3-0.6B` works wherever no such folder is in the way.
+/// Returns the folder of a model: `path` itself, or the cached snapshot for `hf://NAME[@REVISION]`.
+///
+/// A path that does not exist and ends in `OWNER/NAME` is looked up in the cache too, so
+/// `Qwen/Qwen3-0.6B` works if no such folder exists.
 ///
 /// # Errors
 /// A model that is neither a folder nor in the cache, with the command that fetches it.
@@ -171,12 +174,12 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }
-    // The path is what was asked for: its own error is clearer than the cache's.
+    // The path is what was asked for, so its own error is clearer than the cache's.
     let found = called(path).and_then(|model| model.snapshot().ok());
     Ok(found.unwrap_or_else(|| path.to_owned()))
 }
 
-/// The model that the end of a path can be the name of.
+/// Returns the model whose name the last two parts of a path can be.
 fn called(path: &Path) -> Option<HubModel> {
     let parts: Vec<_> = path.iter().map(std::ffi::OsStr::to_string_lossy).collect();
     match parts.as_slice() {
@@ -185,7 +188,7 @@ fn called(path: &Path) -> Option<HubModel> {
     }
 }
 
-/// The cache folder, as huggingface_hub finds it.
+/// Returns the cache folder, found as huggingface_hub finds it.
 fn cache() -> Option<PathBuf> {
     ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
         .into_iter()
@@ -193,7 +196,7 @@ fn cache() -> Option<PathBuf> {
         .or_else(|| Some(hugging_face()?.join("hub")))
 }
 
-/// Where `hf auth login` leaves its token.
+/// Returns the path of the token file that `hf auth login` writes.
 pub fn token_file() -> Option<PathBuf> {
     place("HF_TOKEN_PATH").or_else(|| Some(hugging_face()?.join("token")))
 }
@@ -209,7 +212,7 @@ fn variable(name: &str) -> Option<PathBuf> {
     value.map(PathBuf::from)
 }
 
-/// A path out of the environment, `~` at its beginning expanded.
+/// Reads a path from an environment variable and expands a leading `~`.
 fn place(name: &str) -> Option<PathBuf> {
     let path = variable(name)?;
     match path.strip_prefix("~") {
@@ -272,7 +275,7 @@ mod tests {
             (base.name_or_path, base.revision),
             (whole.display().to_string(), None)
         );
-        // Not in any cache, so nothing more is known than what was named.
+        // The model is in no cache, so only the given name and revision are known.
         let named = |name: &str| BaseModel::of(Path::new(name)).unwrap();
         let base = named("hf://nobody-of-this-name/tiny@v2").unwrap();
         assert_eq!(base.name_or_path, "nobody-of-this-name/tiny");

@@ -1,17 +1,16 @@
-//! Times of a training step and of sampling, for two models:
+//! Benchmark of a training step and of sampling, for two models:
 //!
-//! - the tiny model of the main job at the batch of the staleness experiment's setting A:
-//!   forward + backward over 128 rows of 7 + 5 tokens, 6 targets each, and 6 tokens sampled for
-//!   each of 128 prompts of 7;
-//! - width 256, 4 layers, 8 heads, SwiGLU 768, vocabulary 512, 16 rows of 128 tokens, where
-//!   PyTorch 2.15 (eager, SDPA) needs 486 ms on one core of the same kind.
+//! - the tiny model at the batch of the staleness experiment's setting A: forward + backward over
+//!   128 rows of 7 + 5 tokens, 6 targets each, and 6 tokens sampled for each of 128 prompts of 7;
+//! - width 256, 4 layers, 8 heads, SwiGLU 768, vocabulary 512, 16 rows of 128 tokens, where PyTorch
+//!   2.15 (eager, SDPA) needs 486 ms on one core of the same kind.
 //!
-//! `RAYON_NUM_THREADS=1 taskset -c 0 cargo run --release -p vintage-model --example step_time`,
-//! after `--` a part of a name to time that alone.
+//! Run `RAYON_NUM_THREADS=1 taskset -c 0 cargo run --release -p vintage-model --example step_time`.
+//! After `--`, give part of a name to time only the matching cases.
 //!
-//! Best times seen on one core of a 2-core Xeon with AVX-512 whose other core was busy, ms:
-//! tiny score 2.6, forward 2.7, forward + backward 7.8, sample 128 different prompts 3.3, 16 x 8
-//! prompts 2.2; width 256 forward 130, forward + backward 412, with 2 threads 77 and 290.
+//! Best times on one core of a 2-core Xeon with AVX-512 whose other core was busy, in ms: tiny
+//! score 2.6, forward 2.7, forward + backward 7.8, sample 128 different prompts 3.3, 16 x 8 prompts
+//! 2.2; width 256 forward 130, forward + backward 412, with 2 threads 77 and 290.
 //! `MIMALLOC_PURGE_DELAY=1000` saves 9 % of the wider model's step in page faults.
 #![expect(clippy::print_stdout, reason = "its output is the point")]
 
@@ -39,12 +38,13 @@ fn main() -> Result<(), Error> {
 }
 
 fn token(row: usize, t: usize, vocab: usize) -> u32 {
-    // Scattered enough that no two rows are alike.
+    // Mixed well enough that no two rows are alike.
     let mixed = (row as u64 * 131 + t as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed >> 33) % vocab as u64) as u32
 }
 
-/// Rows of `len` tokens, 2048 or so in all, with targets from place `from` on.
+/// Times the passes over rows of `len` tokens, about 2048 in all, with targets from position
+/// `from`.
 fn train(
     name: &str,
     config: &ModelConfig,

@@ -7,25 +7,25 @@ use crate::ops::{embedding, head, rmsnorm, rope, rows};
 use crate::view::{Readers, Views};
 use crate::{Compute, Gradients, ModelConfig, Packed, ParamSet, Result, Scored, Targets};
 
-/// A decoder-only transformer with an explicit forward and backward pass.
+/// Decoder-only transformer with an explicit forward and backward pass.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(crate) config: ModelConfig,
     pub(crate) params: ParamSet,
-    /// With adapters, they are trained and `params` are frozen.
+    /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<Adapters>,
     pub(crate) compute: Compute,
     pub(crate) layers: Vec<LayerIndex>,
-    /// Rotation of each pair of a head's dimensions, radians per position.
+    /// Rotation of each pair of a head's dimensions, in radians per position.
     pub(crate) frequencies: Vec<f32>,
     pub(crate) embedding: usize,
     pub(crate) final_norm: usize,
-    /// The embedding where the head is tied.
+    /// Index of the head's weight, which is the embedding if the two are tied.
     pub(crate) head: usize,
 }
 
-/// What a forward pass keeps for its backward pass: activations of every layer, or each
-/// layer's input alone, and the batch. Holds no `[tokens, vocab]`.
+/// Values that a forward pass keeps for its backward pass: the batch, and either the activations of
+/// every layer or each layer's input only. No tensor `[tokens, vocab]` is kept.
 pub struct Tape {
     tokens: Vec<u32>,
     views: Views,
@@ -38,11 +38,11 @@ pub struct Tape {
     lse: Vec<f32>,
 }
 
-/// What is kept of one layer.
+/// Values kept of one layer.
 enum Kept {
-    /// All its backward pass needs.
+    /// Everything that the layer's backward pass needs.
     Whole(LayerTape),
-    /// Its input, from which the backward pass computes the rest again.
+    /// Input of the layer, from which the backward pass computes the rest again.
     Input(Tensor),
 }
 
@@ -55,10 +55,10 @@ impl std::fmt::Debug for Tape {
 }
 
 impl Decoder {
-    /// A decoder of these parameters.
+    /// Creates a decoder with these parameters.
     ///
     /// # Errors
-    /// Parameters that are not those `config` asks for.
+    /// The parameters are not the ones that `config` requires.
     pub fn new(config: ModelConfig, params: ParamSet) -> Result<Self> {
         params.check(&config)?;
         let layers = (0..config.num_hidden_layers)
@@ -83,29 +83,29 @@ impl Decoder {
         })
     }
 
-    /// Shape and constants.
+    /// Returns the model's shape and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The parameters.
+    /// Returns the model's parameters, without adapters.
     pub fn params(&self) -> &ParamSet {
         &self.params
     }
 
-    /// The parameters, to be changed in place.
+    /// Returns the model's parameters for changes in place.
     pub fn params_mut(&mut self) -> &mut ParamSet {
         &mut self.params
     }
 
-    /// What is trained, and what [`Gradients`] are made for: the adapters where there are any,
-    /// else all parameters.
+    /// Returns the parameters that are trained and that [`Gradients`] are made for: the adapters if
+    /// there are any, otherwise all parameters.
     pub fn trainable(&self) -> &ParamSet {
         let adapters = self.adapters.as_ref();
         adapters.map_or(&self.params, |adapters| &adapters.params)
     }
 
-    /// The same, to be changed in place by an optimizer.
+    /// Returns the trained parameters (adapters, or all) for changes in place by an optimizer.
     pub fn trainable_mut(&mut self) -> &mut ParamSet {
         match &mut self.adapters {
             Some(adapters) => &mut adapters.params,
@@ -113,8 +113,8 @@ impl Decoder {
         }
     }
 
-    /// Sets the precision of products and what a forward pass keeps. Until then, all is f32
-    /// and everything is kept.
+    /// Sets the precision of products and the values that a forward pass keeps. By default
+    /// everything is f32 and everything is kept.
     pub fn set_compute(&mut self, compute: Compute) {
         self.compute = compute;
     }
@@ -129,7 +129,7 @@ impl Decoder {
         }
     }
 
-    /// Log-prob and entropy of every target. Keeps nothing.
+    /// Computes log-prob and entropy of every target, and keeps nothing for a backward pass.
     pub fn score(&self, batch: &Packed, targets: &Targets) -> Result<Scored> {
         if targets.is_empty() {
             batch.check(&self.config)?;
@@ -139,7 +139,7 @@ impl Decoder {
         Ok(run.scored())
     }
 
-    /// Log-prob and entropy of every target, and what [`Decoder::backward`] needs.
+    /// Computes log-prob and entropy of every target, and the tape for [`Decoder::backward`].
     pub fn forward(&self, batch: &Packed, targets: &Targets) -> Result<(Scored, Tape)> {
         let mut layers = Vec::with_capacity(self.layers.len());
         let recompute = self.compute.recompute;
@@ -176,7 +176,7 @@ impl Decoder {
         ))
     }
 
-    /// Adds d(Σ dlogprob[i]·logprob[i])/dparameter to `grads`.
+    /// Adds d(Σᵢ dlogprobᵢ·logprobᵢ)/dparameter to `grads`, for every trained parameter.
     pub fn backward(&self, tape: Tape, dlogprob: &[f32], grads: &mut Gradients) -> Result<()> {
         grads.check(self.trainable())?;
         let pass = self.pass(&tape.rope);
@@ -231,8 +231,8 @@ impl Decoder {
         embedding::backward(dembedding, &dx, &tape.tokens, width)
     }
 
-    /// Logits `[positions, vocab]`, row-major, at packed positions: for checks against another
-    /// implementation. Training and scoring never form them.
+    /// Returns the logits `[positions, vocab]`, row-major, at packed positions. They serve for
+    /// checks against another implementation; training and scoring never form them in full.
     pub fn logits(&self, batch: &Packed, positions: &[u32]) -> Result<Vec<f32>> {
         let targets = Targets {
             position: positions.to_vec(),
@@ -299,7 +299,7 @@ impl Decoder {
         Ok((self.compute.precision.round(normed)?, scales))
     }
 
-    /// Logits `[n, vocab]` in full of normalised hidden states.
+    /// Computes the full logits `[n, vocab]` of normalized hidden states.
     pub(crate) fn head_logits(&self, normed: &Tensor) -> Result<Tensor> {
         let weight = self.compute.precision.of(self.params.tensor(self.head))?;
         head::logits(normed, &weight)

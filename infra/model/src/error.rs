@@ -1,14 +1,14 @@
-/// What can go wrong with a model: its files, its inputs, its arithmetic.
+/// Errors of a model's files, inputs or arithmetic.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{action} {path}: {source}; check that the path is a Hugging Face model folder")]
     Io {
-        /// What was attempted, as a present participle.
+        /// Action that was attempted, as a present participle.
         action: &'static str,
-        /// The file.
+        /// Path of the file or folder.
         path: String,
-        /// Why it failed.
+        /// Error of the operating system.
         source: std::io::Error,
     },
     /// A model called by its name on the hub could not be located.
@@ -17,81 +17,81 @@ pub enum Error {
     /// `config.json` is unusable.
     #[error("reading config.json: key {key}: {problem}")]
     Config {
-        /// The key at fault.
+        /// Key at fault.
         key: String,
-        /// What is wrong and what would be right.
+        /// Description of the fault and of a valid value.
         problem: String,
     },
     /// A file beside `config.json` is unusable.
     #[error("reading {file}: {problem}")]
     File {
-        /// Its name, or its path where that is known.
+        /// Name of the file, or its path if that is known.
         file: String,
-        /// What is wrong and what to do.
+        /// Description of the fault, and the remedy.
         problem: String,
     },
-    /// A folder is no model that can be loaded as it is.
+    /// A folder is not a model that can be loaded as it is.
     #[error("opening {path}: {problem}")]
     Folder {
-        /// The folder.
+        /// Path of the folder.
         path: String,
-        /// What it is instead, and the command that makes a model of it.
+        /// Kind of folder found instead, and the command that makes a model of it.
         problem: String,
     },
     /// `tokenizer.json` is unusable, or text cannot be encoded with it.
     #[error("{action}: {problem}")]
     Tokenizer {
-        /// What was attempted.
+        /// Action that was attempted.
         action: String,
-        /// Why it failed and what to do.
+        /// Reason for the failure, and the remedy.
         problem: String,
     },
-    /// The chat template is no Jinja, or refuses the messages.
+    /// The chat template is not valid Jinja, or refuses the messages.
     #[error("{action}: {problem}; mend chat_template of the model folder, or the messages")]
     ChatTemplate {
-        /// What was attempted.
+        /// Action that was attempted.
         action: String,
-        /// Why it failed, in the engine's or the template's own words.
+        /// Reason for the failure, in the words of the Jinja engine or of the template.
         problem: String,
     },
-    /// A weights file is damaged or is no safetensors file.
+    /// A weights file is damaged or is not a safetensors file.
     #[error("reading weights from {file}: {problem}; fetch or export the file again")]
     Weights {
-        /// The file, or `model.safetensors` where only bytes were given.
+        /// Path of the file, or `model.safetensors` if only bytes were given.
         file: String,
-        /// Why it failed.
+        /// Reason for the failure.
         problem: String,
     },
     /// A tensor of the weights does not fit `config.json`.
     #[error("loading weights: tensor {name}: {problem}")]
     Parameter {
-        /// Name as in Hugging Face checkpoints.
+        /// Name of the tensor, as in Hugging Face checkpoints.
         name: String,
-        /// What is wrong and what would be right.
+        /// Description of the fault and of a valid tensor.
         problem: String,
     },
-    /// A batch, a target or a prompt the model cannot take.
+    /// The model cannot take the batch, target or prompt.
     #[error("{0}")]
     Input(String),
-    /// A device that updates were to be computed on cannot be had.
+    /// A device on which updates were to be computed is not available.
     #[error("opening {place}: {problem}")]
     Device {
-        /// As settings name it.
+        /// Name of the device, as in the settings.
         place: String,
-        /// What is missing and what to do.
+        /// Description of what is missing, and the remedy.
         problem: String,
     },
     /// A tensor operation failed.
     #[error("running {op} on tensors: {source}")]
     Tensor {
-        /// The operation.
+        /// Name of the operation.
         op: &'static str,
-        /// Why it failed.
+        /// Error of candle.
         source: candle_core::Error,
     },
 }
 
-/// Result with this crate's error.
+/// Result with this crate's error type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

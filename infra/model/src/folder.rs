@@ -9,8 +9,8 @@ use crate::params::Loaded;
 use crate::tokenizer::SpecialTokens;
 use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer};
 
-/// Files beside config, tokenizer and weights, kept as they were read: they are all one needs to
-/// prompt the model as it was tuned.
+/// Files beside config, tokenizer and weights, kept as they were read. They are all that is needed
+/// to prompt the model as it was tuned.
 const COMPANIONS: [&str; 5] = [
     TOKENIZER_CONFIG,
     GENERATION_CONFIG,
@@ -22,16 +22,16 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
-/// A Hugging Face model folder, loaded.
+/// Model loaded from a Hugging Face model folder.
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
-    /// `config.json`, with the end-of-text ids of every file that names one.
+    /// Contents of `config.json`, with the end-of-text ids of every file that names one.
     pub config: ModelConfig,
-    /// `tokenizer.json`, with the special tokens that the files beside it add.
+    /// Tokenizer of `tokenizer.json`, with the special tokens that the files beside it add.
     pub tokenizer: Tokenizer,
-    /// How messages become a prompt, if the folder says.
+    /// Template that turns messages into a prompt, if the folder has one.
     pub chat: Option<ChatTemplate>,
-    /// The weights, as f32.
+    /// Weights of the model, as f32.
     pub params: ParamSet,
     companions: Vec<(&'static str, Vec<u8>)>,
     of_generation: Vec<u32>,
@@ -39,10 +39,10 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Files every folder has beside its weights.
+    /// Names of the files that every folder has beside its weights.
     pub const NEEDED: [&str; 2] = ["config.json", "tokenizer.json"];
 
-    /// Files a folder may have beside its weights, the needed ones first.
+    /// Names of the files that a folder may have beside its weights, the needed ones first.
     pub const FILES: [&str; 7] = [
         Self::NEEDED[0],
         Self::NEEDED[1],
@@ -76,20 +76,21 @@ impl ModelFolder {
         Ok(model)
     }
 
-    /// The same without any parameters, for whoever asks for shape, tokens or template only.
+    /// Opens a model folder without its weights, for callers that need only shape, tokens or
+    /// template.
     ///
     /// # Errors
-    /// As [`ModelFolder::open`].
+    /// The same errors as [`ModelFolder::open`], except those about weights.
     pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
         let path = &*vintage_hub::locate(path.as_ref())?;
         let none = |config: &ModelConfig| Loaded::none(config);
         Self::build(&files::companions(path)?, none)
     }
 
-    /// The same from files by name, one of weights.
+    /// Loads a model from the bytes of its files, given by name, and of one weights file.
     ///
     /// # Errors
-    /// As [`ModelFolder::open`].
+    /// The same errors as [`ModelFolder::open`].
     pub fn from_files<N: AsRef<str>, B: AsRef<[u8]>>(
         files: &[(N, B)],
         weights: &[u8],
@@ -142,11 +143,12 @@ impl ModelFolder {
         })
     }
 
-    /// Puts the parts together. End-of-text ids are the config's, or where it has none the
-    /// tokenizer's.
+    /// Combines config, tokenizer and parameters to a model without a chat template. End-of-text
+    /// ids are the config's, or the tokenizer's if the config has none.
     ///
     /// # Errors
-    /// A tokenizer with more tokens than the model's vocabulary, an end of text beyond it.
+    /// The tokenizer has more tokens than the model's vocabulary, or an end-of-text id is outside
+    /// it.
     pub fn new(mut config: ModelConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
         let notes = rows(&config, &tokenizer)?.into_iter().collect();
         if config.eos_token_id.is_empty() {
@@ -172,25 +174,25 @@ impl ModelFolder {
         })
     }
 
-    /// What a folder at `path`, or the repository of this name on the hub, has instead of `file` if
-    /// these are all of its files, and the command that makes a model of it.
+    /// Describes what a folder has instead of `file`, with the command that makes a model of it.
+    /// `path` is the folder or the name of a repository on the hub, and `names` are all its files.
     pub fn instead_of(file: &str, path: &Path, names: &[String]) -> Option<String> {
         missing::instead(path, file, names)
     }
 
-    /// The end-of-text ids that `generation_config.json` names: what transformers' `generate`
-    /// stops at, where it names any.
+    /// Returns the end-of-text ids that `generation_config.json` names, at which transformers'
+    /// `generate` stops. The slice is empty if that file names none.
     pub fn generation_eos_ids(&self) -> &[u32] {
         &self.of_generation
     }
 
-    /// What was left out, taken for something else or differs between files, each with the file
-    /// or tensor it is about: a user should read it before training.
+    /// Returns notes on everything that was left out, substituted or found to differ between files,
+    /// each with the file or tensor concerned. Users should read them before training.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Name and bytes of every file of the folder, `model.safetensors` first.
+    /// Returns name and bytes of every file of the folder, `model.safetensors` first.
     pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let mut files = vec![
             ("model.safetensors", self.params.to_safetensors()?),
@@ -222,7 +224,7 @@ impl ModelFolder {
         Ok(files)
     }
 
-    /// Writes [`ModelFolder::files`] into `path`, which is created, and gives their names.
+    /// Writes [`ModelFolder::files`] into `path`, creating the folder, and returns their names.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<Vec<&'static str>> {
         let path = path.as_ref();
         let files = self.files()?;
@@ -236,8 +238,8 @@ impl ModelFolder {
     }
 }
 
-/// Refuses a tokenizer whose own vocabulary the model has no embedding for, and tells of tokens that
-/// were added to it and have no row: whoever adds a padding token need not resize the embedding.
+/// Refuses a tokenizer whose own vocabulary exceeds the model's embedding, and reports added tokens
+/// without a row in it. Adding a padding token does not require resizing the embedding.
 fn rows(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
     let rows = config.vocab_size;
     let beyond = tokenizer.beyond(rows);
@@ -267,7 +269,7 @@ fn rows(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
     }))
 }
 
-/// "WHAT (how many): the first few", if there is any.
+/// Formats "WHAT (count): the first few names"; `None` if there are no names.
 pub(crate) fn told(what: &str, names: &[String]) -> Option<String> {
     const SHOWN: usize = 4;
     if names.is_empty() {

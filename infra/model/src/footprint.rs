@@ -1,7 +1,8 @@
 //! Memory of a pass, computed from the shapes alone.
 //!
-//! It follows the code line by line: what a layer keeps, and what lies beside it at the fullest
-//! moment of its forward and backward pass. A change there that moves a peak belongs here too.
+//! The formulas follow the code line by line: the tensors that a layer keeps, and the ones that
+//! exist beside them at the peak of its forward and backward pass. A change of the code that moves
+//! a peak requires a change here.
 
 use crate::cpu::ROWS;
 use crate::ops::head::VOCAB;
@@ -9,50 +10,50 @@ use vintage_control::{LoraSettings, Precision};
 
 use crate::{Compute, ModelConfig, ParamSet, ParamSpec, lora};
 
-/// Bytes of an f32.
+/// Size of an f32 in bytes.
 const F32: usize = 4;
 
-/// The largest micro-batch of an update.
+/// Shape of the largest micro-batch of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchShape {
-    /// Positions that go through the model together.
+    /// Number of positions that go through the model together.
     pub tokens: usize,
-    /// Positions of them that predict a token of a completion.
+    /// Number of positions that predict a token of a completion.
     pub targets: usize,
-    /// Longest sequence.
+    /// Number of tokens of the longest sequence.
     pub longest: usize,
 }
 
-/// Completions that are sampled together.
+/// Shape of a batch of completions that are sampled together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationShape {
-    /// Different prompts.
+    /// Number of different prompts.
     pub prompts: usize,
-    /// Completions.
+    /// Number of completions.
     pub rows: usize,
-    /// Tokens of the longest prompt.
+    /// Number of tokens of the longest prompt.
     pub prompt_tokens: usize,
-    /// Tokens of the longest completion.
+    /// Number of tokens of the longest completion.
     pub completion_tokens: usize,
 }
 
-/// Bytes that a forward and backward pass needs.
+/// Memory in bytes that a forward and backward pass needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
-    /// All parameters, as f32.
+    /// Bytes of all parameters, as f32.
     pub parameters: usize,
-    /// What is trained of them, or the adapters.
+    /// Bytes of the trained parameters, or of the adapters.
     pub trained: usize,
-    /// Activations and their gradients when they are most.
+    /// Bytes of activations and their gradients at the peak.
     pub activations: usize,
-    /// Logits of a block, and the block of the head's weight if that is rounded.
+    /// Bytes of the logits of a block, and of the block of the head's weight if that is rounded.
     pub head_blocks: usize,
-    /// Copies rounded to bf16, where the precision asks for them.
+    /// Bytes of copies rounded to bf16, if the precision is bf16.
     pub rounded: usize,
 }
 
 impl Footprint {
-    /// Of one pass over `batch`.
+    /// Computes the memory of one pass over `batch`.
     pub fn of(
         config: &ModelConfig,
         lora: Option<&LoraSettings>,
@@ -69,7 +70,7 @@ impl Footprint {
         let (mut head_blocks, mut rounded) = (rows * tokens, 0);
         if is_rounded {
             head_blocks += tokens * config.hidden_size;
-            // Of a layer's largest product: the weight, and the gradient that flows on unrounded.
+            // The weight of the layer's largest product, and the unrounded gradient that flows on.
             let widest = config.intermediate_size.max(config.query_width());
             rounded = (widest + batch.tokens) * config.hidden_size;
         }
@@ -83,7 +84,7 @@ impl Footprint {
     }
 }
 
-/// Values beside the parameters when they are most.
+/// Returns the largest number of values that exist beside the parameters at one time.
 fn activations(config: &ModelConfig, recompute: bool, batch: BatchShape) -> usize {
     let layers = config.num_hidden_layers;
     let (all, last) = (
@@ -92,7 +93,7 @@ fn activations(config: &ModelConfig, recompute: bool, batch: BatchShape) -> usiz
     );
     let kept = if recompute { all.input() } else { all.tape() };
     let read = batch.targets * config.hidden_size;
-    // Normalised hidden states, their gradient, and the residual stream's.
+    // Normalized hidden states, their gradient, and the gradient of the residual stream.
     let in_head =
         3 * read + (layers - 1) * kept + if recompute { last.input() } else { last.tape() };
     let in_last = (layers - 1) * kept + last.peak();
@@ -102,7 +103,7 @@ fn activations(config: &ModelConfig, recompute: bool, batch: BatchShape) -> usiz
     rope + read + in_head.max(in_last).max(in_others)
 }
 
-/// One layer over `tokens` positions of which `rows` go on.
+/// One layer over `tokens` positions, of which `rows` continue after keys and values are computed.
 struct Layer<'a> {
     config: &'a ModelConfig,
     tokens: usize,
@@ -134,7 +135,8 @@ impl<'a> Layer<'a> {
         self.tokens * self.config.hidden_size
     }
 
-    /// What the attention's backward pass needs, the layer's input among it.
+    /// Returns the number of values that attention's backward pass needs, including the layer's
+    /// input.
     fn attention_tape(&self) -> usize {
         let (hidden, queries, keys, _) = self.widths();
         let heads = self.config.num_attention_heads;
@@ -151,16 +153,16 @@ impl<'a> Layer<'a> {
         self.attention_tape() + self.rows * (hidden + 1 + 2 * inner)
     }
 
-    /// The tape and what lies beside it at the fullest moment.
+    /// Returns the number of values of the tape, and of the tensors beside it, at the peak.
     fn peak(&self) -> usize {
         let (hidden, queries, keys, inner) = self.widths();
         let (rows, tokens) = (self.rows, self.tokens);
         let forward = self.tape() + rows * (inner + hidden);
-        // The activation's gradient, the activation again and the gradients of both its inputs;
-        // then the gradients of the inputs and those of the norm's.
+        // First the activation's gradient, the activation again and the gradients of both its
+        // inputs; then the gradients of the inputs and those of the norm.
         let mlp = self.tape() + rows * (4 * inner + hidden).max(2 * inner + 3 * hidden);
         let flowing = rows * (hidden + 2 * queries) + 2 * tokens * keys;
-        // Long sequences go head by head: a dq, dk and dv of each query head.
+        // Long sequences are processed head by head: one dq, dk and dv per query head.
         let heads = 3 * self.longest * queries;
         let norms = 2 * tokens * hidden
             + if rows < tokens {
@@ -174,7 +176,8 @@ impl<'a> Layer<'a> {
 }
 
 impl GenerationShape {
-    /// Bytes beside the parameters that sampling needs: caches, logits, the prompts' pass.
+    /// Returns the bytes that sampling needs beside the parameters: caches, logits, the pass over
+    /// the prompts.
     pub fn bytes(&self, config: &ModelConfig) -> usize {
         const LANES: usize = 16;
         let capacity = (self.prompt_tokens + self.completion_tokens).next_multiple_of(LANES);

@@ -6,7 +6,7 @@ use crate::ops::{self, Values};
 use crate::params::ParamSpec;
 use crate::{Error, ParamSet, Result};
 
-/// One gradient per parameter, in the same sorted order.
+/// Gradients of all trained parameters, sorted by name like the parameters.
 #[derive(Debug)]
 pub struct Gradients {
     specs: Arc<[ParamSpec]>,
@@ -14,7 +14,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Zeros in the shapes of `params`.
+    /// Creates zero gradients in the shapes of `params`.
     pub fn zeros_like(params: &ParamSet) -> Result<Self> {
         let specs = params.shared_specs();
         let tensors = specs
@@ -24,7 +24,7 @@ impl Gradients {
         Ok(Self { specs, tensors })
     }
 
-    /// Gradients that were computed elsewhere.
+    /// Wraps gradients that were computed elsewhere.
     pub(crate) fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
         Self { specs, tensors }
     }
@@ -40,7 +40,7 @@ impl Gradients {
             .try_for_each(|tensor| ops::with_mut(tensor, |v| v.fill(0.0)))
     }
 
-    /// The gradient of the parameter called `name`, row-major.
+    /// Returns the gradient of the parameter named `name`, row-major.
     pub fn get(&self, name: &str) -> Option<Values<'_>> {
         let index = self
             .specs
@@ -49,7 +49,7 @@ impl Gradients {
         ops::values(&self.tensors[index]).ok()
     }
 
-    /// Changes the gradients in place: `change(name, values)` for each, sorted by name.
+    /// Changes the gradients in place by calling `change(name, values)` for each, sorted by name.
     pub fn update(&mut self, mut change: impl FnMut(&str, &mut [f32])) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
             ops::with_mut(tensor, |values| change(spec.name(), values))?;
@@ -57,13 +57,13 @@ impl Gradients {
         Ok(())
     }
 
-    /// Names and gradients, sorted by name.
+    /// Returns names and gradients, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.specs.iter().map(ParamSpec::name).zip(&self.tensors)
     }
 
-    /// Euclidean norm over all gradients, summed in f64 in one fixed order; not finite where any
-    /// gradient is not.
+    /// Returns the Euclidean norm over all gradients, summed in f64 in a fixed order. The norm is
+    /// not finite if any gradient is not.
     pub fn global_norm(&self) -> f64 {
         let squares = |tensor: &Tensor| {
             ops::values(tensor).map_or(f64::NAN, |values| crate::cpu::sum_of_squares(&values))
@@ -75,7 +75,7 @@ impl Gradients {
         &mut self.tensors[index]
     }
 
-    /// Refuses gradients made for other parameters.
+    /// Refuses gradients that were made for other parameters.
     pub(crate) fn check(&self, params: &ParamSet) -> Result<()> {
         if *self.specs == *params.specs() {
             return Ok(());

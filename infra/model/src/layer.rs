@@ -1,4 +1,4 @@
-//! One decoder layer: forward, and its vector-Jacobian product by hand.
+//! One decoder layer: its forward pass, and its vector-Jacobian product written by hand.
 
 use candle_core::Tensor;
 use vintage_control::Precision;
@@ -11,7 +11,7 @@ use crate::precision::Rounding as _;
 use crate::view::View;
 use crate::{Gradients, ModelConfig, ParamSet, Result};
 
-/// Where one layer's parameters lie in the sorted set.
+/// Indices of one layer's parameters in the sorted parameter set.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerIndex {
     pub(crate) input_norm: usize,
@@ -66,26 +66,26 @@ impl LayerIndex {
     }
 }
 
-/// What every layer of one pass shares.
+/// Values that all layers of one pass share.
 pub(crate) struct Pass<'a> {
     pub(crate) config: &'a ModelConfig,
     pub(crate) params: &'a ParamSet,
-    /// With adapters, they are trained and `params` are frozen.
+    /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<&'a Adapters>,
     pub(crate) precision: Precision,
     pub(crate) rope: &'a rope::Table,
 }
 
-/// What a layer keeps for its backward pass.
+/// Values that a layer keeps for its backward pass.
 pub(crate) struct LayerTape {
-    /// Input, `[T, hidden]`.
+    /// Input of the layer, `[T, hidden]`.
     pub(crate) x: Tensor,
     input_scales: Vec<f32>,
     q: Rotated,
     k: Rotated,
     v: Tensor,
     attended: Attended,
-    /// After the attention's residual, `[kept, hidden]`.
+    /// Residual stream after attention, `[kept, hidden]`.
     middle: Tensor,
     post_scales: Vec<f32>,
     gate: Tensor,
@@ -93,16 +93,17 @@ pub(crate) struct LayerTape {
 }
 
 impl LayerTape {
-    /// Rotated keys and values, `[T, key heads · head_dim]`, as a cache keeps them.
+    /// Returns rotated keys and values, `[T, key heads · head_dim]`, in the form a cache keeps
+    /// them.
     pub(crate) fn keys_and_values(&self) -> (&Tensor, &Tensor) {
         (&self.k.rotated, &self.v)
     }
 }
 
-/// Queries or keys, and what their norm needs.
+/// Rotated queries or keys, and the values that their norm's backward needs.
 struct Rotated {
     rotated: Tensor,
-    /// Before the norm, and the norm's scales.
+    /// Values before the norm, and the norm's scales; `None` without a norm.
     normed: Option<(Tensor, Vec<f32>)>,
 }
 
@@ -115,7 +116,7 @@ impl Pass<'_> {
         self.params.tensor(index)
     }
 
-    /// A matrix as products take it.
+    /// Returns a projection's weight, rounded as a factor of a product.
     fn weight(&self, at: Projection) -> Result<Tensor> {
         self.precision.of(self.get(at.weight))
     }
@@ -130,7 +131,8 @@ impl Pass<'_> {
             .round(rmsnorm::replay(x, self.get(weight), scales)?)
     }
 
-    /// The gradient of a parameter of the model itself, if that is trained.
+    /// Returns the gradient of a parameter of the model itself; `None` if adapters are trained
+    /// instead.
     pub(crate) fn trained<'g>(
         &self,
         grads: &'g mut Gradients,
@@ -148,7 +150,7 @@ impl Pass<'_> {
         Ok(y)
     }
 
-    /// Gradients of a projection's parameters.
+    /// Adds the gradients of a projection's parameters to `grads`.
     fn project_backward(
         &self,
         dy: &Tensor,
@@ -169,7 +171,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Gradient of a projection's input, added to `onto` where given.
+    /// Computes the gradient with respect to a projection's input, added to `onto` if given.
     fn input_backward(&self, dy: &Tensor, at: Projection, onto: Option<Tensor>) -> Result<Tensor> {
         let dx = linear::backward_input(dy, &self.weight(at)?, onto)?;
         match (self.adapters, at.adapter) {
@@ -198,7 +200,7 @@ impl Pass<'_> {
         Ok(Rotated { rotated, normed })
     }
 
-    /// Gradient of the projection's output from that of the rotated one.
+    /// Computes the gradient of the projection's output from that of the rotated values.
     fn unrotated(
         &self,
         mut d: Tensor,
@@ -216,7 +218,7 @@ impl Pass<'_> {
         self.precision.round(d)
     }
 
-    /// Output `[kept, hidden]` from input `x [T, hidden]`.
+    /// Computes the layer's output `[kept, hidden]` from its input `x [T, hidden]`.
     pub(crate) fn layer_forward(
         &self,
         layer: &LayerIndex,
@@ -231,7 +233,8 @@ impl Pass<'_> {
         Ok((y, tape))
     }
 
-    /// What the backward pass needs of a layer, which is all of the layer but its last product.
+    /// Computes the values that the backward pass needs, which is the whole layer except its last
+    /// product.
     pub(crate) fn layer_tape(
         &self,
         layer: &LayerIndex,
@@ -278,8 +281,8 @@ impl Pass<'_> {
         })
     }
 
-    /// Output `[rows, hidden]` for one new token of every row, whose key and value go into
-    /// `cache`.
+    /// Computes the output `[rows, hidden]` for one new token per row, and stores their keys and
+    /// values in `cache`.
     pub(crate) fn layer_step(
         &self,
         layer: &LayerIndex,
@@ -320,7 +323,8 @@ impl Pass<'_> {
         self.project(&activation, layer.down, Some(&middle))
     }
 
-    /// Gradient of the layer's input `[T, hidden]` from that of its output `[kept, hidden]`.
+    /// Computes the gradient of the layer's input `[T, hidden]` from that of its output `[kept,
+    /// hidden]`.
     pub(crate) fn layer_backward(
         &self,
         layer: &LayerIndex,

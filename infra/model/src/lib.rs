@@ -1,9 +1,18 @@
-//! Differentiable decoder on candle, sampler, tokenizer and Hugging Face folders.
+//! Differentiable decoder on candle, with sampler, tokenizer, chat templates and Hugging Face
+//! folders.
 //!
-//! The backward pass is written by hand, layer by layer: candle's autograd drops gradients
-//! without a word wherever a fused op lacks a backward. Sequences are packed end to end, so no
-//! arithmetic is spent on padding. Every result is the same bit for bit at any number of
-//! threads, because work is cut by shape only and every sum has one order.
+//! The backward pass is written by hand, layer by layer, because candle's autograd silently drops
+//! gradients wherever a fused op lacks a backward. Sequences are packed end to end, so no
+//! arithmetic is spent on padding. On a CPU every result is the same bit for bit at any number of
+//! threads, because work is split by shape only and every sum has one order.
+//!
+//! Places to begin reading:
+//! * [`ModelFolder`] and [`HubModel`]: finding and opening a model.
+//! * [`Decoder`]: scoring, forward and backward pass over a [`Packed`] batch, and sampling.
+//! * `layer` and `ops`: one transformer layer and the operations in it, each with its backward.
+//! * [`DeviceDecoder`]: the same passes on a GPU.
+//! * [`LoraConfig`], [`Compute`] and [`Footprint`]: adapters, precision and memory.
+//! * [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back.
 
 #![expect(
     clippy::inline_always,

@@ -16,7 +16,7 @@ use crate::params::{self, ParamSpec};
 use crate::precision::Rounding as _;
 use crate::{BaseModel, Decoder, Error, Gradients, ParamSet, Result};
 
-/// What PEFT puts before the names of a causal language model's tensors.
+/// Prefix that PEFT gives to the names of a causal language model's tensors.
 const PEFT_PREFIX: &str = "base_model.model.";
 
 /// Factor on the product of an adapter's two matrices.
@@ -42,15 +42,15 @@ pub(crate) fn specs(lora: &LoraSettings, base: &[ParamSpec]) -> Vec<ParamSpec> {
     specs
 }
 
-/// The adapters of a decoder: `<module>.lora_A.weight` `[rank, in]` and
-/// `<module>.lora_B.weight` `[out, rank]`.
+/// Adapters of a decoder: `<module>.lora_A.weight` `[rank, in]` and `<module>.lora_B.weight` `[out,
+/// rank]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Adapters {
     pub(crate) config: LoraSettings,
     pub(crate) params: ParamSet,
 }
 
-/// Where one linear layer's adapter lies in the sorted set.
+/// Indices of one linear layer's two factors in the sorted parameter set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Adapter {
     pub(crate) a: usize,
@@ -77,7 +77,7 @@ impl Adapters {
         Ok(Self { config, params })
     }
 
-    /// The adapter of the linear layer called `module`.
+    /// Returns the adapter of the linear layer named `module`, if it has one.
     pub(crate) fn of(&self, module: &str) -> Option<Adapter> {
         Some(Adapter {
             a: self.params.index(&format!("{module}.lora_A.weight"))?,
@@ -90,12 +90,12 @@ impl Adapters {
         Ok((get(at.a)?, get(at.b)?))
     }
 
-    /// s·x·Aᵀ, `[n, rank]`, as a factor.
+    /// Computes s·x·Aᵀ, `[n, rank]`, rounded as a factor of a product.
     fn inner(&self, a: &Tensor, precision: Precision, x: &Tensor) -> Result<Tensor> {
         self.scaled(linear::forward(x, a, None, None)?, precision)
     }
 
-    /// s·dy·B, `[n, rank]`, as a factor.
+    /// Computes s·dy·B, `[n, rank]`, rounded as a factor of a product.
     fn inner_backward(&self, b: &Tensor, precision: Precision, dy: &Tensor) -> Result<Tensor> {
         self.scaled(linear::backward_input(dy, b, None)?, precision)
     }
@@ -106,7 +106,7 @@ impl Adapters {
         precision.round(x)
     }
 
-    /// Adds what the adapter says of `x` to `y`.
+    /// Adds the adapter's output for `x` to `y`.
     pub(crate) fn forward(
         &self,
         at: Adapter,
@@ -118,7 +118,7 @@ impl Adapters {
         linear::forward_onto(y, &self.inner(&a, precision, x)?, &b)
     }
 
-    /// Adds the gradients of A and B.
+    /// Adds the gradients of A and B to `grads`.
     pub(crate) fn backward(
         &self,
         at: Adapter,
@@ -134,7 +134,7 @@ impl Adapters {
         linear::backward_weight(grads.tensor_mut(at.a), &dinner, x)
     }
 
-    /// Adds the gradient of the adapter's input to `dx`.
+    /// Adds the gradient with respect to the adapter's input to `dx`.
     pub(crate) fn input_backward(
         &self,
         at: Adapter,
@@ -146,7 +146,7 @@ impl Adapters {
         linear::backward_input(&self.inner_backward(&b, precision, dy)?, &a, Some(dx))
     }
 
-    /// What goes onto the weight called `name`, if anything.
+    /// Returns the change that an adapter makes to the weight named `name`, if it has one.
     pub(crate) fn delta(&self, name: &str) -> Option<Delta<'_>> {
         let at = self.of(name.strip_suffix(".weight")?)?;
         Some(Delta {
@@ -179,7 +179,7 @@ impl Adapters {
     }
 }
 
-/// s·B·A, taken when it is needed.
+/// Change s·B·A of one weight, computed when it is applied.
 pub(crate) struct Delta<'a> {
     a: Values<'a>,
     b: Values<'a>,
@@ -188,8 +188,8 @@ pub(crate) struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    /// base + s·B·A, the same bits on every CPU: what is published must be what a learner that
-    /// goes on elsewhere computes from base and adapter.
+    /// Computes base + s·B·A with the same bits on every CPU. Published weights must equal those
+    /// that a learner resuming elsewhere computes from base and adapter.
     pub(crate) fn onto(&self, base: &[f32]) -> Vec<f32> {
         let width = self.a.len() / self.rank;
         let mut out = vec![0.0; base.len()];
@@ -209,7 +209,8 @@ impl Delta<'_> {
 }
 
 multiversion! {
-    /// Rows of base + scale·b·a into `out`, which is zero; every sum in the order of the rank.
+    /// Writes rows of base + scale·b·a into `out`, which is zero; every sum runs in the order of
+    /// the rank.
     fn merge_rows(base: &[f32], a: &[f32], b: &[f32], rank: usize, scale: f32, out: &mut [f32]) {
         let width = a.len() / rank;
         let rows = base.chunks_exact(width).zip(b.chunks_exact(rank));
@@ -221,7 +222,7 @@ multiversion! {
             }
             for (out, base) in out.iter_mut().zip(base) {
                 let delta = *out * scale;
-                // Adding 0 would turn -0 into 0, and version 0 is the base bit for bit.
+                // Adding 0 would turn -0 into 0, and version 0 must equal the base bit for bit.
                 *out = if delta == 0.0 { *base } else { base + delta };
             }
         }
@@ -229,8 +230,8 @@ multiversion! {
 }
 
 impl Decoder {
-    /// Freezes the parameters and adds adapters, which are trained instead. A is drawn from
-    /// `seed`, B is 0.
+    /// Freezes the parameters and adds adapters, which are trained instead. A is drawn from `seed`,
+    /// B is 0.
     ///
     /// # Errors
     /// A configuration without effect, or a module there is not.
@@ -248,15 +249,15 @@ impl Decoder {
         self.adapters.as_ref().map(|adapters| &adapters.config)
     }
 
-    /// One safetensors file of f32 as [`ParamSet::to_safetensors`] writes it, adapters merged
-    /// into the parameters: what an engine samples with.
+    /// Serializes the weights that an engine samples with: one safetensors file of f32, as
+    /// [`ParamSet::to_safetensors`] writes it, with adapters merged into the parameters.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         params::save(&self.params, str::to_owned, self.adapters.as_ref())
     }
 
-    /// Name and bytes of the files of a PEFT adapter folder: `adapter_model.safetensors`,
-    /// `adapter_config.json`, which names `base` as what they were trained on. None without
-    /// adapters.
+    /// Returns name and bytes of the files of a PEFT adapter folder: `adapter_model.safetensors`
+    /// and `adapter_config.json`. The config names `base` as the model they were trained on. The
+    /// list is empty if the decoder has no adapters.
     pub fn peft_files(&self, base: Option<&BaseModel>) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let Some(adapters) = &self.adapters else {
             return Ok(Vec::new());
@@ -272,10 +273,11 @@ impl Decoder {
         ])
     }
 
-    /// Takes the adapters out of the bytes of `adapter_model.safetensors`.
+    /// Loads the adapters from the bytes of `adapter_model.safetensors`.
     ///
     /// # Errors
-    /// Names the tensor that is missing, not expected or misshapen, or not finite.
+    /// The decoder has no adapters, or a tensor is missing, unexpected, misshapen or not finite;
+    /// the error names the tensor.
     pub fn load_adapters(&mut self, bytes: &[u8]) -> Result<()> {
         const FILE: &str = "adapter_model.safetensors";
         let Some(adapters) = &mut self.adapters else {

@@ -1,16 +1,16 @@
 use crate::{Error, ModelConfig, Result};
 
-/// Ragged sequences laid end to end, without padding.
+/// Batch of sequences of different lengths, packed end to end without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Packed {
     /// Token ids of all sequences, `[T]`.
     pub tokens: Vec<u32>,
-    /// Where each sequence starts, and `T` at the end: `[sequences + 1]`, from 0, ascending.
+    /// Offset at which each sequence starts, followed by `T`: `[sequences + 1]`, from 0, ascending.
     pub starts: Vec<usize>,
 }
 
 impl Packed {
-    /// Lays sequences end to end.
+    /// Packs sequences end to end.
     pub fn new<S: AsRef<[u32]>>(sequences: impl IntoIterator<Item = S>) -> Self {
         let mut packed = Self {
             tokens: Vec::new(),
@@ -23,7 +23,7 @@ impl Packed {
         packed
     }
 
-    /// Refuses what `config` cannot run: bad offsets, empty or over-long sequences, unknown
+    /// Refuses a batch that `config` cannot run: bad offsets, empty or over-long sequences, unknown
     /// tokens.
     pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("packing a batch: {problem}")));
@@ -61,24 +61,24 @@ impl Packed {
     }
 }
 
-/// The tokens whose log-probs are asked for.
+/// Tokens whose log-probs are to be computed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Targets {
-    /// Packed position whose hidden state predicts the token, the one before it: `[N]`.
+    /// Packed position that predicts the token, which is the one before it: `[N]`.
     pub position: Vec<u32>,
-    /// The token predicted, `[N]`.
+    /// Id of the predicted token, `[N]`.
     pub token: Vec<u32>,
-    /// Softmax temperature, above 0, `[N]`.
+    /// Softmax temperature, above 0 and finite, `[N]`.
     pub temperature: Vec<f32>,
 }
 
 impl Targets {
-    /// Number of targets.
+    /// Returns the number of targets.
     pub fn len(&self) -> usize {
         self.token.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no targets.
     pub fn is_empty(&self) -> bool {
         self.token.is_empty()
     }
@@ -114,11 +114,11 @@ impl Targets {
     }
 }
 
-/// What the model says of each target.
+/// Log-prob and entropy that the model gives to each target.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scored {
-    /// Log-prob of the target under the softmax at its temperature, nats, `[N]`.
+    /// Log-prob of the target under the softmax at its temperature, in nats, `[N]`.
     pub logprob: Vec<f32>,
-    /// Entropy of that softmax, nats, `[N]`.
+    /// Entropy of the softmax at the target's temperature, in nats, `[N]`.
     pub entropy: Vec<f32>,
 }

@@ -1,11 +1,11 @@
 //! Precision of matrix products.
 //!
-//! With bf16, both factors of every product are rounded to bf16 first and the products are
-//! summed in f32, as tensor cores do it. What lies between products (residual stream, norms,
-//! rotation, softmax, loss), the parameters that the optimizer changes, their gradients and the
-//! moments stay f32; queries, keys and values are rounded before the scores are taken. The
-//! backward pass takes a rounding for the identity. On a CPU bf16 is there to train as a GPU
-//! does, not to save anything: the rounded values lie in f32.
+//! With bf16, both factors of every product are rounded to bf16 first and the products are summed
+//! in f32, as tensor cores do. Everything between products stays f32 (residual stream, norms,
+//! rotation, softmax, loss), and so do the parameters that the optimizer changes, their gradients
+//! and the moments. Queries, keys and values are rounded before the scores are computed. The
+//! backward pass treats rounding as the identity. On a CPU, bf16 serves to train as a GPU does and
+//! saves no memory: the rounded values are stored as f32.
 
 use candle_core::Tensor;
 use vintage_control::Precision;
@@ -17,10 +17,10 @@ use crate::ops::{tensor, values, with_mut};
 /// How a decoder computes, which changes what it computes in rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compute {
-    /// Precision of the products.
+    /// Precision of the matrix products.
     pub precision: Precision,
-    /// Whether a forward pass keeps each layer's input alone, and the backward pass computes the
-    /// layer again: the same bits, for less memory and 18 to 28 % more time (README).
+    /// True if a forward pass keeps only each layer's input, and the backward pass computes the
+    /// layer again. The bits are the same, for less memory and 18 to 28 % more time (README).
     pub recompute: bool,
 }
 
@@ -79,9 +79,9 @@ multiversion! {
     fn to_bf16(x: &mut [f32]) {
         for x in x {
             let bits = x.to_bits();
-            // Half a unit of the last place kept, less one where that place is even.
+            // Half a unit of the last kept bit, minus one if that bit is even.
             let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
-            // Adding must not carry a NaN into an infinity or beyond.
+            // The addition must not carry a NaN into an infinity or beyond.
             let kept = if x.is_nan() { bits | 0x0040_0000 } else { rounded };
             *x = f32::from_bits(kept & 0xffff_0000);
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn rounding_is_candles() {
-        // Every sign and exponent, and mantissas about every kind of tie.
+        // Every sign and exponent, and mantissas around every kind of tie.
         let low = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
         let mut x: Vec<f32> = (0..=0xffff_u32)
             .flat_map(|high| low.map(|low| f32::from_bits(high << 16 | low)))

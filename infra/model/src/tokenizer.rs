@@ -8,12 +8,12 @@ use tokenizers::AddedToken;
 pub(crate) use self::special::SpecialTokens;
 use crate::{Error, Result};
 
-/// Text to token ids and back, from a Hugging Face `tokenizer.json`.
+/// Tokenizer from a Hugging Face `tokenizer.json`: text to token ids and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     eos_ids: Vec<u32>,
-    /// Rows of the embedding, where they are known.
+    /// Number of rows of the model's embedding, if it is known.
     rows: Option<usize>,
 }
 
@@ -23,11 +23,11 @@ impl Tokenizer {
     /// Id of `<eos>` in [`Tokenizer::characters`].
     pub const CHARACTERS_EOS: u32 = 1;
 
-    /// Reads a `tokenizer.json`. A token called `<eos>` counts as end of text; for other
-    /// spellings set the ids from `config.json` with [`Tokenizer::with_eos_ids`].
+    /// Reads a `tokenizer.json`. A token named `<eos>` counts as end of text; for other spellings
+    /// set the ids from `config.json` with [`Tokenizer::with_eos_ids`].
     ///
-    /// Truncation and padding that the file has are those of the last call of whoever saved it,
-    /// and not used, as transformers does not use them: a prompt is encoded whole.
+    /// Truncation and padding in the file are left over from the last call before it was saved.
+    /// They are ignored, as in transformers, so a prompt is encoded whole.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self> {
         let refuse = |error: tokenizers::Error| Error::Tokenizer {
             action: "reading tokenizer.json".to_owned(),
@@ -44,8 +44,8 @@ impl Tokenizer {
         })
     }
 
-    /// One token per character, ascending from id 2 after `<pad>` (0) and `<eos>` (1). A
-    /// character outside `chars` is an error when text is encoded.
+    /// Creates a tokenizer with one token per character, ascending from id 2 after `<pad>` (0) and
+    /// `<eos>` (1). Encoding a text with a character outside `chars` is an error.
     pub fn characters(chars: &BTreeSet<char>) -> Result<Self> {
         let mut vocab = serde_json::Map::new();
         let names = ["<pad>".to_owned(), "<eos>".to_owned()];
@@ -67,20 +67,20 @@ impl Tokenizer {
                 "behavior": "Isolated", "invert": false},
             "post_processor": null,
             "decoder": {"type": "Fuse"},
-            // No entry is called `<unk>`, so an unknown character is an error, not a token.
+            // No entry is named `<unk>`, so an unknown character is an error, not a token.
             "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"},
         });
         Self::from_json(file.to_string())
     }
 
-    /// The same tokenizer with these ids as end of text.
+    /// Returns the tokenizer with these ids as end of text.
     #[must_use]
     pub fn with_eos_ids(mut self, ids: Vec<u32>) -> Self {
         self.eos_ids = ids;
         self
     }
 
-    /// The same tokenizer before an embedding of `rows` rows: a text with a token beyond them is
+    /// Returns the tokenizer for an embedding of `rows` rows; texts with a token beyond them are
     /// refused.
     #[must_use]
     pub(crate) fn with_rows(mut self, rows: usize) -> Self {
@@ -88,24 +88,25 @@ impl Tokenizer {
         self
     }
 
-    /// Ids that end a text.
+    /// Returns the token ids that end a text.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
     }
 
-    /// Token ids of `text`, with the special tokens the file's template adds.
+    /// Encodes `text` to token ids, with the special tokens that the file's template adds.
     ///
     /// # Errors
-    /// Text with a character the vocabulary lacks, where the file has no token for unknowns.
+    /// The text has a character that the vocabulary lacks, and the file has no token for unknown
+    /// ones; or a token has no row in the model's embedding.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.ids(text, true)
     }
 
-    /// Token ids of a text that holds the special tokens it needs, such as a rendered chat:
+    /// Encodes a text that already contains the special tokens it needs, such as a rendered chat;
     /// none are added.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// The same errors as [`Tokenizer::encode`].
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>> {
         self.ids(text, false)
     }
@@ -142,18 +143,18 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Text of `ids`, special tokens left out.
+    /// Decodes `ids` to text without special tokens. Unknown ids are left out too.
     ///
     /// # Errors
-    /// An id the tokenizer does not know is left out too; only a broken decoder fails.
+    /// The decoder of the file is broken.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.text(ids, true)
     }
 
-    /// Text of `ids`, special tokens spelled out.
+    /// Decodes `ids` to text with special tokens spelled out.
     ///
     /// # Errors
-    /// As [`Tokenizer::decode`].
+    /// The same errors as [`Tokenizer::decode`].
     pub fn decode_all(&self, ids: &[u32]) -> Result<String> {
         self.text(ids, false)
     }
@@ -167,13 +168,13 @@ impl Tokenizer {
             })
     }
 
-    /// Number of tokens, added ones included.
+    /// Returns the number of tokens, including added ones.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// Tokens with an id of `rows` or more in the order of their ids, and whether each was added
-    /// to the vocabulary.
+    /// Returns the tokens with an id of `rows` or more, in the order of their ids. The flag is true
+    /// for tokens that were added to the vocabulary.
     pub(crate) fn beyond(&self, rows: usize) -> Vec<(u32, String, bool)> {
         let vocabulary = self.inner.get_vocab(true).into_iter();
         let mut beyond: Vec<_> = vocabulary
@@ -185,7 +186,7 @@ impl Tokenizer {
         beyond
     }
 
-    /// Tokens that were added to the vocabulary, in the order of their ids.
+    /// Returns the tokens that were added to the vocabulary, in the order of their ids.
     fn added_tokens(&self) -> Vec<AddedToken> {
         let mut added: Vec<_> = self.inner.get_added_tokens_decoder().into_iter().collect();
         added.sort_by_key(|(id, _)| *id);
@@ -199,8 +200,8 @@ impl Tokenizer {
             .contains_key(token)
     }
 
-    /// Adds tokens, or other properties to those it has. With `split` special tokens in a text are
-    /// taken for plain text.
+    /// Adds tokens, or changes the properties of existing ones. With `split`, special tokens in a
+    /// text are encoded as plain text.
     fn add(&mut self, tokens: Vec<AddedToken>, split: bool) -> Result<()> {
         self.inner.set_encode_special_tokens(split);
         let added = self.inner.add_tokens(tokens);
@@ -210,17 +211,17 @@ impl Tokenizer {
         })
     }
 
-    /// Id of the token spelled `token`.
+    /// Returns the id of the token spelled `token`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// Spelling of token `id`.
+    /// Returns the spelling of token `id`.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// `tokenizer.json`.
+    /// Serializes to `tokenizer.json`.
     pub fn to_json(&self) -> Result<String> {
         self.inner
             .to_string(true)
@@ -237,7 +238,7 @@ impl Tokenizer {
     }
 }
 
-/// At most 40 characters, for messages.
+/// Returns at most 40 characters of a text, for messages.
 fn excerpt(text: &str) -> String {
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,31 +1,33 @@
-//! Which positions of a packed batch each layer computes, and which keys they see.
+//! Positions of a packed batch that each layer computes, and the keys that they attend to.
 
 use crate::Targets;
 use crate::ops::attention::{Pattern, Segment};
 use crate::ops::head;
 
-/// The sequences as one layer sees them.
+/// Queries and keys of one layer for a packed batch.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// Which keys each query sees.
+    /// Keys that each query attends to.
     pub(crate) pattern: Pattern,
-    /// Place of every query in its sequence.
+    /// Position of every query in its sequence.
     pub(crate) query_positions: Vec<u32>,
-    /// Place of every key in its sequence.
+    /// Position of every key in its sequence.
     pub(crate) key_positions: Vec<u32>,
-    /// Rows of the residual stream that go on after this layer's keys and values are taken;
-    /// `None` for all. In the last layer only those a target reads.
+    /// Rows of the residual stream that continue after this layer's keys and values are computed;
+    /// `None` for all. The last layer keeps only rows that a target reads.
     pub(crate) kept: Option<Vec<u32>>,
 }
 
-/// How the layers see the sequences: all but the last in full, the last only where read.
+/// Views of all layers: every position in all layers but the last, only the rows that are read in
+/// the last.
 pub(crate) struct Views {
     pub(crate) all: View,
     pub(crate) last: View,
 }
 
 impl Views {
-    /// The last layer is computed at the rows `read` alone.
+    /// Creates the views for sequences at `starts`, of which the last layer computes only the rows
+    /// `read`.
     pub(crate) fn new(starts: &[usize], read: Vec<u32>) -> Self {
         Self {
             all: View::all(starts),
@@ -42,13 +44,13 @@ impl Views {
     }
 }
 
-/// Which rows of the last layer's output the targets read.
+/// Rows of the last layer's output that the targets read.
 pub(crate) struct Readers {
     /// Packed positions read by any target, ascending.
     pub(crate) rows: Vec<u32>,
-    /// For each target, its place in `rows`.
+    /// Index into `rows` for each target.
     pub(crate) place: Vec<u32>,
-    /// Whether the places are 0, 1, 2, …, so that nothing need be gathered.
+    /// True if the indices are 0, 1, 2, …, so that no rows need to be gathered.
     pub(crate) in_order: bool,
     pub(crate) token: Vec<u32>,
     pub(crate) temperature: Vec<f32>,
@@ -87,7 +89,7 @@ impl Readers {
 }
 
 impl View {
-    /// Every position is read.
+    /// Creates the view in which every position is computed.
     pub(crate) fn all(starts: &[usize]) -> Self {
         let positions: Vec<u32> = positions(starts);
         let segments = starts
@@ -106,7 +108,8 @@ impl View {
         }
     }
 
-    /// Only the positions `kept`, ascending, are read on.
+    /// Creates the view in which only the positions `kept`, ascending, continue after keys and
+    /// values.
     pub(crate) fn only(starts: &[usize], kept: Vec<u32>) -> Self {
         let key_positions = positions(starts);
         if kept.len() == key_positions.len() {

@@ -2,56 +2,57 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Incarnation, Offset, Partition, PolicyVersion};
 
-/// Key-value metadata in the footer of an archive file: the file is the commit record, so the
-/// offsets it covers travel with the rows.
+/// Key-value metadata in the footer of an archive file. The file itself is the commit record, so
+/// the offsets that it covers are stored with the rows.
 ///
-/// The chain `base_offset == previous next_offset` is gapless; offsets that hold no record
-/// (transaction markers, compaction) fall inside the claimed range.
+/// Every file's `base_offset` equals the `next_offset` of the file before it, so the chain has no
+/// gaps. Offsets without a record (transaction markers, compaction) belong to the claimed range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveFooter {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Topic the records came from.
+    /// Topic that the records came from.
     pub topic: String,
-    /// Its life.
+    /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// Partition the records came from.
+    /// Partition that the records came from.
     pub partition: Partition,
-    /// First offset claimed; also the file's name.
+    /// First offset claimed; the file is named after it.
     pub base_offset: Offset,
-    /// First offset not claimed.
+    /// First offset after the claimed range.
     pub next_offset: Offset,
-    /// Records in the file, quarantined ones included.
+    /// Number of records in the file, including quarantined ones.
     pub messages: u64,
-    /// Trajectory rows in the file.
+    /// Number of trajectory rows in the file, without quarantined records.
     pub rows: u64,
-    /// Records that could not be decoded, kept as rows with a reason.
+    /// Number of records that could not be decoded. Each is kept as a row with a reason.
     pub quarantined: u64,
-    /// Smallest policy version of any token; `None` without rows.
+    /// Smallest policy version of any token; `None` if the file has no rows.
     pub min_policy_version: Option<PolicyVersion>,
-    /// Largest policy version of any token.
+    /// Largest policy version of any token; `None` if the file has no rows.
     pub max_policy_version: Option<PolicyVersion>,
-    /// Earliest Kafka timestamp, milliseconds since the epoch.
+    /// Earliest Kafka timestamp in milliseconds since the epoch; `None` if no record has one.
     pub min_timestamp_ms: Option<i64>,
-    /// Latest Kafka timestamp, milliseconds since the epoch.
+    /// Latest Kafka timestamp in milliseconds since the epoch; `None` if no record has one.
     pub max_timestamp_ms: Option<i64>,
-    /// Unique to the writer's life: tells an ambiguous own commit from a lost race.
+    /// Unique id of the writing process. A sink uses it to tell its own ambiguous commit from a
+    /// lost race.
     pub writer: String,
-    /// Why the file was closed: `bytes`, `age`, `demand` or `shutdown`.
+    /// Reason for closing the file: `bytes`, `age`, `demand` or `shutdown`.
     pub roll_reason: String,
-    /// Offsets at the front of the claimed range that retention deleted before they were
-    /// archived, which whoever started the sink accepted; almost no file has any.
+    /// Offsets at the front of the claimed range that retention deleted before they were archived.
+    /// The operator accepted their loss when starting the sink; almost no file has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<OffsetRange>,
 }
 
-/// Offsets of one partition from `first` on and before `next`.
+/// Half-open range of offsets of one partition, from `first` up to but not including `next`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OffsetRange {
-    /// The first.
+    /// First offset of the range.
     pub first: Offset,
-    /// The first not in it.
+    /// First offset after the range.
     pub next: Offset,
 }

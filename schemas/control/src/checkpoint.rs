@@ -4,33 +4,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Incarnation, KnownVersion, Name, Offset, Partition, PolicyVersion, RecordId, Sha256};
 
-/// Where a learner goes on reading one partition.
+/// Point from which a restarted learner resumes reading one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionResume {
-    /// Life of the topic.
+    /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// Partition within it.
+    /// Partition within the topic.
     pub partition: Partition,
-    /// Every record before this offset is trained or rejected.
+    /// Offset before which every record is trained or rejected.
     pub resume: Offset,
-    /// Records at or after `resume` that are trained or rejected already, ascending.
+    /// Offsets at or after `resume` whose records are already trained or rejected, ascending.
     pub done: Vec<Offset>,
-    /// CRC-32C of the payload of the record at `resume - 1`, re-read at start: a recreated or
-    /// rewritten topic is found out. `None` while nothing was consumed.
+    /// CRC-32C of the payload of the record at `resume - 1`; `None` while nothing was consumed. The
+    /// record is read again at start, so that a recreated or rewritten topic is detected.
     pub crc32c_before: Option<u32>,
-    /// First record not read yet, where that is not `resume`. On a recorded log a restarted
-    /// learner reads up to here before it chooses, and so chooses what it would have chosen.
+    /// Offset of the first record not read yet, if that is not `resume`. On a recorded log, a
+    /// restarted learner reads up to here before it chooses groups, so it makes the same choices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read: Option<Offset>,
-    /// Latest timestamp of the records before `resume`, milliseconds since the epoch: where the
-    /// partition stands in the one order that the partitions of a recorded log are read in.
+    /// Latest timestamp of the records before `resume`, in milliseconds since the epoch. It gives
+    /// the partition's place in the single order in which the partitions of a recorded log are
+    /// read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ms: Option<i64>,
 }
 
 impl PartitionResume {
-    /// Reading begins at `offset`; nothing of the partition was consumed.
+    /// Returns a resume point at `offset` of a partition of which nothing was consumed.
     pub fn starting(incarnation: Incarnation, partition: Partition, offset: Offset) -> Self {
         Self {
             incarnation,
@@ -44,75 +45,79 @@ impl PartitionResume {
     }
 }
 
-/// Which sequence numbers of one producer were seen: all below `next`, and `above`.
+/// Set of one producer's sequence numbers whose groups are trained or rejected: all below `next`,
+/// those in `above`, and those in `runs`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProducerWindow {
-    /// Every number below this one was seen.
+    /// Number below which every number is in the set.
     pub next: u64,
-    /// Numbers above `next` that were seen, ascending.
+    /// Single numbers above `next` in the set, ascending.
     pub above: Vec<u64>,
-    /// Runs of numbers above `next` that were seen, first and last of each, ascending. A learner
-    /// that started in the middle of the log never meets the numbers before.
+    /// Ranges of numbers above `next` in the set, as (first, last), ascending. A learner that
+    /// started in the middle of the log never sees the numbers before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<(u64, u64)>,
 }
 
-/// `checkpoints/<learner>/<version>/manifest.json`; creating it is what commits the checkpoint.
+/// Contents of `checkpoints/<learner>/<version>/manifest.json`. Creating that file commits the
+/// checkpoint.
 ///
-/// The weights are those of the published version; the optimizer's moments lie beside this
-/// file in `optimizer-<first 16 digits of their digest>.safetensors` (f32). Where adapters are
-/// trained, the published weights hold them merged; they themselves lie in
-/// `adapter-<first 16 digits of their digest>/`, a folder as PEFT writes it.
+/// The weights are those of the published version. The optimizer's moments are stored beside this
+/// file in `optimizer-<first 16 digits of their digest>.safetensors` (f32). If adapters are
+/// trained, the published weights have them merged in; the adapters themselves are stored in
+/// `adapter-<first 16 digits of their digest>/`, a folder in PEFT's format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointManifest {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Who wrote it.
+    /// Learner that wrote the checkpoint.
     pub learner: Name,
-    /// The lineage.
+    /// Lineage that the learner trains.
     pub policy: Name,
-    /// Updates done.
+    /// Number of updates done.
     pub version: PolicyVersion,
-    /// Digest of that version's weights.
+    /// Digest of the weights of `version`.
     pub weights_sha256: Sha256,
-    /// Digest of the moments' file.
+    /// Digest of the file of the optimizer's moments.
     pub optimizer_sha256: Sha256,
-    /// Optimizer steps done: an update that was skipped for want of tokens takes none.
+    /// Number of optimizer steps done. An update that was skipped because it had no tokens takes no
+    /// step.
     pub optimizer_steps: u64,
     /// Digest of `adapter_model.safetensors`, if adapters are trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_sha256: Option<Sha256>,
-    /// Where to go on reading.
+    /// Resume points of the run's own log, by partition.
     pub partitions: Vec<PartitionResume>,
-    /// Duplicate detection, by producer.
+    /// Sequence numbers whose groups are trained or rejected, by producer, for duplicate detection.
     pub producers: BTreeMap<String, ProducerWindow>,
-    /// Groups taken from the log, admitted and not yet trained, in the order they were taken.
+    /// Groups admitted from the log and not yet trained, in the order they were admitted.
     pub waiting: Vec<RecordId>,
-    /// Groups trained since version 0.
+    /// Number of groups trained since version 0.
     pub groups_trained: u64,
-    /// Groups rejected since version 0.
+    /// Number of groups rejected since version 0, as plans record them.
     pub groups_rejected: u64,
-    /// Newest versions met of lineages other than the learner's own.
+    /// Newest versions seen of lineages other than the learner's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownVersion>,
-    /// Groups refused that were sampled for one certain update that is still to come, by update.
+    /// Refused groups that were sampled for a specific future update, counted by update.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused_batches: BTreeMap<i64, u64>,
-    /// Where the archive that is blended in goes on, if one is.
+    /// Resume points of the archive that is blended in, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blended: Option<BlendedResume>,
 }
 
-/// Where a learner goes on in the archive it blends in.
+/// Point from which a restarted learner resumes reading the archive that it blends in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlendedResume {
-    /// The archived topic, as plans name it in `source`.
+    /// Name of the archived topic, as in the `source` of plans.
     pub source: String,
-    /// Where to go on reading.
+    /// Resume points of the archive, by partition.
     pub partitions: Vec<PartitionResume>,
-    /// Duplicate detection, by producer.
+    /// Sequence numbers in the archive whose groups are trained or rejected, by producer, for
+    /// duplicate detection.
     pub producers: BTreeMap<String, ProducerWindow>,
 }

@@ -4,18 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::Sha256;
 
-/// `inputs/<N>.json`: the files of its user that a run works with.
+/// Contents of `inputs/<N>.json`: digests of the user's files that a run works with.
 ///
-/// Record 0 is written by the run's learner at its first start, and one more each time it is told
-/// to go on with files that have changed; the last one holds. A role that finds other bytes than
-/// these under a setting does not start.
+/// The run's learner writes record 0 at its first start, and one more each time it is told to
+/// continue with changed files (`--accept`). The last record is the valid one. A role that finds
+/// other bytes under a setting does not start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunInputs {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Digests by setting, then by file as the setting names it.
+    /// Digests by setting, then by file name as the setting gives it.
     pub inputs: BTreeMap<String, BTreeMap<String, Sha256>>,
-    /// Settings whose files differ from those of the record before.
+    /// Settings whose files differ from those of the previous record.
     pub accepted: Vec<String>,
 }

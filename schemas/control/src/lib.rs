@@ -1,7 +1,17 @@
-//! Control records of a run: everything that is not a rollout.
+//! Control records of a run: every format except the rollouts themselves.
 //!
 //! Plain serde types with no IO, no async and no clock. Every record is one JSON object with
-//! snake_case keys; unknown keys are refused, so that a reader never half-understands a record.
+//! snake_case keys. Unknown keys are refused, so a reader never half-understands a record.
+//!
+//! Places to begin reading:
+//! * [`Plan`] and [`UpdateResult`]: the batch of one update, and its outcome.
+//! * [`PolicyAnnouncement`] and [`WeightsManifest`]: a new version, as producers learn of it.
+//! * [`CheckpointManifest`] and [`LearnerStart`]: the offsets at which a learner resumes or begins.
+//! * [`ArchiveFooter`]: the offsets and rows of one archive file.
+//! * [`Topics`], [`Name`], [`PolicyVersion`], [`RecordId`]: the units in which the records are
+//!   written.
+//!
+//! `schemas/README.md` shows an example of every record.
 
 mod announcement;
 mod archive;
@@ -34,9 +44,10 @@ pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};
 pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
 
-/// Times that the log and a row may tell, milliseconds since the epoch: from 1970 to the end of 2261,
-/// which 64 bits reach in nanoseconds too. Python, pandas, DuckDB and Polars have dates for these; of
-/// others each refuses some, and with them the file.
+/// Timestamps accepted of a log record or a row, in milliseconds since the epoch: from 1970 to the
+/// end of 2261, the last full year that 64 bits hold in nanoseconds. Python, pandas, DuckDB and
+/// Polars can all represent them. Each refuses some timestamps outside the range, and with them the
+/// whole file.
 pub const TIMES_MS: std::ops::Range<i64> = 0..9_214_646_400_000;
 
 /// Format tag of every control record; a reader refuses any other.

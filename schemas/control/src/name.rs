@@ -2,22 +2,23 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A name that is part of topic names and paths: a run, namespace, learner, policy or producer.
+/// Name that is part of topic names and paths: of a run, namespace, learner, policy or producer.
 ///
-/// 1 to 64 characters of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit. No
-/// underscore and no dot: Kafka folds both to one character in its metric names.
+/// Has 1 to 64 characters of `a-z`, `0-9` and `-`, and begins and ends with a letter or digit.
+/// Underscores and dots are not allowed, because Kafka folds both to one character in its metric
+/// names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
 impl Name {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A text that cannot be a [`Name`].
+/// Error for a text that is not a valid [`Name`].
 #[derive(Debug, thiserror::Error)]
 #[error("bad name {0:?}: use 1 to 64 of a-z, 0-9 and '-', with a letter or digit at both ends")]
 pub struct BadName(String);

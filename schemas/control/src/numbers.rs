@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 
-/// A set of numbers kept as its runs: producers number without gaps, so that a million groups
-/// are a handful of runs.
+/// Set of numbers stored as ranges. Producers number their groups without gaps, so a million groups
+/// take a handful of ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NumberSet {
-    /// First and last number of each run, by first; no two of them touch.
+    /// First number of each range, mapped to its last. No two ranges are adjacent.
     runs: BTreeMap<u64, u64>,
     len: u64,
 }
 
 impl NumberSet {
-    /// Adds a number; whether it is new.
+    /// Adds a number; returns true if it is new.
     pub fn insert(&mut self, number: u64) -> bool {
         let below = self.runs.range(..=number).next_back();
         let below = below.map(|(&first, &last)| (first, last));
@@ -29,33 +29,33 @@ impl NumberSet {
         true
     }
 
-    /// Whether a number is in it.
+    /// Returns true if the set contains the number.
     pub fn contains(&self, number: u64) -> bool {
         let below = self.runs.range(..=number).next_back();
         below.is_some_and(|(_, &last)| last >= number)
     }
 
-    /// How many numbers are in it.
+    /// Returns how many numbers are in the set.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns true if the set has no numbers.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The largest.
+    /// Returns the largest number in the set.
     pub fn last(&self) -> Option<u64> {
         self.runs.last_key_value().map(|(_, &last)| last)
     }
 
-    /// First and last number of each run, ascending.
+    /// Returns the first and last number of each range, ascending.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(&first, &last)| (first, last))
     }
 
-    /// The smallest number at or above `from` that is not in it.
+    /// Returns the smallest number at or above `from` that is not in the set.
     pub fn missing_from(&self, from: u64) -> u64 {
         let below = self.runs.range(..=from).next_back();
         match below {

@@ -2,67 +2,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Name, PolicyVersion, RecordId, Sha256, Training};
 
-/// Parts of a group share a key, and so stand close together in one partition: what is missing
-/// when this many records have followed will not come.
+/// Number of following records after which a missing part of a group is given up. Parts of a group
+/// share a key, so they are close together in one partition.
 pub const INCOMPLETE_AFTER_RECORDS: u64 = 1024;
 
-/// `plans/<learner>/<N>.json`: what update N is made of, written if-absent before it runs.
+/// Contents of `plans/<learner>/<N>.json`: everything that update N is made of, created if absent
+/// before the update runs.
 ///
-/// The write-ahead log of training and its fence: two learners of one name race for the same
-/// file and the loser stops. Update N turns version N into version N + 1, so every plan
-/// consumes exactly one version. Recovery and `replay --exact` re-run plans and nothing else.
+/// Plans are the write-ahead log of training and its fence: two learners of one name race to create
+/// the same file, and the loser stops. Update N turns version N into version N + 1, so every plan
+/// consumes exactly one version. Recovery and `replay --exact` run plans again and nothing else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Who trains.
+    /// Learner that runs the update.
     pub learner: Name,
-    /// Unique to this life of the learner: tells its own plan from a rival's.
+    /// Unique id of the learner's process. The learner uses it to tell its own plan from a rival's.
     pub writer: String,
-    /// The lineage being trained.
+    /// Lineage that is trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
-    /// Digest of that version's weights: chains the plans.
+    /// Digest of the weights of `version`, which chains the plans.
     pub weights_sha256: Sha256,
-    /// The run's seed.
+    /// Random seed of the run.
     pub seed: u64,
     /// Groups of the batch, in order.
     pub groups: Vec<PlannedGroup>,
-    /// How the rows of `groups`, numbered through in order, are packed.
+    /// Packing of the rows into micro-batches. Rows are numbered consecutively over `groups`.
     pub micro_batches: Vec<MicroBatch>,
-    /// Groups refused since the last plan.
+    /// Groups refused since the previous plan.
     pub rejections: Vec<Rejection>,
-    /// The loss.
+    /// Loss and its settings.
     pub algorithm: Algorithm,
-    /// The optimizer.
+    /// Optimizer and its settings.
     pub optimizer: OptimizerSettings,
-    /// What of the model is trained, and how.
+    /// Part of the model that is trained, and the precision of the computation.
     #[serde(default, skip_serializing_if = "Training::is_default")]
     pub training: Training,
-    /// The machine and build that planned: bits are promised only on the same one.
+    /// Build and machine that made the plan. Equal bits are promised only on the same ones.
     pub fingerprint: Fingerprint,
-    /// The learner whose plan of this number this one takes its batch from.
+    /// Learner whose plan of the same number supplies the batch, if this learner follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Name>,
-    /// Newest versions known of the lineages that sampled, where they are not this learner's
-    /// own: what the staleness of their tokens is measured from.
+    /// Newest known versions of the sampling lineages that are not this learner's own. The
+    /// staleness of their tokens is measured from these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownVersion>,
 }
 
 impl Plan {
-    /// Whether `policy` is the lineage of the leader whose batch this is: its version goes up with
-    /// this learner's.
+    /// Returns true if `policy` is the own lineage of the leader whose batch this plan takes. The
+    /// leader's version rises together with this learner's.
     pub fn is_leaders(&self, policy: &str) -> bool {
-        // A copied plan names its leader's own lineage last.
+        // A copied plan lists its leader's own lineage last.
         let leads = |known: &KnownVersion| known.source.is_none() && known.policy == policy;
         self.follows.is_some() && self.known.last().is_some_and(leads)
     }
 
-    /// The version that staleness of `policy`'s tokens is measured from: that lineage's newest
-    /// one known; of the learner's own lineage, the version the update starts from.
+    /// Returns the version from which the staleness of `policy`'s tokens is measured. For another
+    /// lineage this is its newest known version; for the learner's own, the version that the update
+    /// starts from.
     pub fn newest_of(&self, source: Option<&str>, policy: &str) -> PolicyVersion {
         let known = self
             .known
@@ -72,36 +74,36 @@ impl Plan {
     }
 }
 
-/// The newest version of a lineage that a learner has met in a log.
+/// Newest version of a lineage that a learner has seen in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownVersion {
-    /// The archived topic it was met in; `None` for the run's own log.
+    /// Archived topic in which the version was seen; `None` for the run's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The lineage.
+    /// Name of the lineage.
     pub policy: String,
-    /// Its newest version met.
+    /// Newest version seen of the lineage.
     pub version: PolicyVersion,
 }
 
-/// A group of a plan.
+/// Group that a plan trains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedGroup {
     /// Group id, 32 hexadecimal digits.
     pub group: String,
-    /// Records that hold it, in part order; one unless the group was split.
+    /// Records that hold the group, in part order. There is one unless the group was split.
     pub records: Vec<RecordId>,
-    /// Rows of the group.
+    /// Number of rows in the group.
     pub rows: u32,
-    /// Producer that numbered it.
+    /// Producer that numbered the group.
     pub producer: String,
-    /// Its number.
+    /// Producer's sequence number of the group.
     pub producer_seq: u64,
-    /// Digest of the values training reads (tokens, log-probs, masks, versions, rewards).
+    /// Digest of the values that training reads: tokens, log-probs, masks, versions, rewards.
     pub content_sha256: Sha256,
-    /// The archived topic that `records` stand in; `None` for the run's own log.
+    /// Archived topic that contains `records`; `None` for the run's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
@@ -114,28 +116,28 @@ pub struct MicroBatch {
     pub rows: Vec<u32>,
 }
 
-/// A group the learner refused.
+/// Group that the learner refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejection {
-    /// Group id, 32 hexadecimal digits; `None` where the record could not be read that far.
+    /// Group id, 32 hexadecimal digits; `None` if the record could not be read that far.
     pub group: Option<String>,
-    /// Producer and its number, where known.
+    /// Producer that numbered the group, if known.
     pub producer: Option<String>,
-    /// The producer's number of the group.
+    /// Producer's sequence number of the group, if known.
     pub producer_seq: Option<u64>,
-    /// Records concerned.
+    /// Records that hold the refused group or its parts.
     pub records: Vec<RecordId>,
-    /// Why, as a class to count by.
+    /// Reason for the refusal, as a class to count by.
     pub reason: RejectReason,
-    /// Why, in words.
+    /// Reason for the refusal, in words.
     pub detail: String,
-    /// The archived topic that `records` stand in; `None` for the run's own log.
+    /// Archived topic that contains `records`; `None` for the run's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
 
-/// Why a group was refused.
+/// Reasons for which a learner refuses a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectReason {
@@ -145,38 +147,39 @@ pub enum RejectReason {
     Undecodable,
     /// The headers are missing or contradict the rows.
     BadHeaders,
-    /// Lengths, spans or masks contradict one another.
+    /// Lengths, spans or masks contradict one another, or a sampling setting is impossible.
     Malformed,
-    /// A log-prob is not finite, above 0, or so low that it stands for minus infinity.
+    /// A log-prob is not finite, above 0, or so low that it can only mean minus infinity.
     BadLogprob,
-    /// A reward is not finite, or larger than any reward.
+    /// A reward, or a part of one, is not finite or implausibly large.
     BadReward,
-    /// A token id is outside the vocabulary.
+    /// A token id is outside the learner's vocabulary.
     OutOfVocabulary,
-    /// Prompt and completion exceed the model's context or the token budget.
+    /// Prompt and completion together exceed the model's context or the micro-batch's token budget.
     TooLong,
-    /// A token claims a version that was not announced when it was read.
+    /// A token claims a version that was not yet announced when the record was read.
     FutureVersion,
-    /// The log-probs are of a mode the learner does not train on.
+    /// The log-probs are of a mode that the learner does not train on.
     LogprobMode,
-    /// Sampled at temperature 0 or below: there is no distribution.
+    /// The sampling temperature is outside the accepted range, 0.001 to 1000.
     Temperature,
-    /// Sampled by another lineage.
+    /// The group was sampled by a lineage that the learner does not train on.
     OtherPolicy,
-    /// Older than the learner's `max_age`.
+    /// The group is staler than the learner's `max_age`.
     TooStale,
-    /// Parts or rows of the group did not arrive in time.
+    /// Parts or rows of the group are missing, or did not arrive in time.
     Incomplete,
-    /// This producer's number was seen before, on the same group.
+    /// The producer's number was seen before, with the same group.
     Duplicate,
-    /// This producer's number was seen before, on another group: it numbers again from 0.
+    /// The producer's number was seen before, with another group: the producer numbers from 0
+    /// again.
     Renumbered,
-    /// The batch it was sampled for is full or past.
+    /// The update that the group was sampled for is full or past.
     BatchFull,
 }
 
 impl RejectReason {
-    /// The name under which it is counted.
+    /// Returns the snake_case name under which the reason is counted.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoPayload => "no_payload",
@@ -200,17 +203,17 @@ impl RejectReason {
     }
 }
 
-/// The loss and its settings.
+/// Loss of an update and its settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Algorithm {
-    /// Which rule bounds the update.
+    /// Rule that bounds the update.
     pub name: AlgorithmName,
     /// Budget τ on the second moment of the log-ratio (m2po).
     pub m2_threshold: f64,
     /// Clip range ε on both sides of ratio 1 (grpo, m2po_areal).
     pub clip_eps: f64,
-    /// |log-ratio| is clamped to this before `exp`; clamped tokens are counted.
+    /// Limit to which |log-ratio| is clamped before `exp`. Clamped tokens are counted.
     pub log_ratio_clamp: f64,
 }
 
@@ -218,7 +221,7 @@ pub struct Algorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlgorithmName {
-    /// M2PO as the paper's Algorithm 1.
+    /// M2PO as in the paper's Algorithm 1.
     M2po,
     /// M2PO as AReaL implements it.
     M2poAreal,
@@ -230,27 +233,27 @@ pub enum AlgorithmName {
     None,
 }
 
-/// AdamW and what goes with it.
+/// Settings of AdamW, and of the gradient clipping before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerSettings {
     /// Learning rate.
     pub lr: f64,
-    /// First-moment decay.
+    /// Decay rate β1 of the first moment.
     pub beta1: f64,
-    /// Second-moment decay.
+    /// Decay rate β2 of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Constant ε added to the root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Whether tensors with one dimension (norms, biases) decay too.
+    /// True if tensors with one dimension (norms, biases) decay too.
     pub decay_vectors: bool,
-    /// Global gradient norm is scaled down to this.
+    /// Limit to which the global gradient norm is scaled down.
     pub grad_clip: f64,
 }
 
-/// What bit-exactness depends on besides the plan: the build and the CPU.
+/// Build and CPU on which the bits of an update depend, besides the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fingerprint {
@@ -258,9 +261,9 @@ pub struct Fingerprint {
     pub vintage: String,
     /// Versions of the numeric libraries.
     pub libraries: String,
-    /// `cpu` or `cuda`.
+    /// Device of the computation: `cpu` or `cuda`.
     pub device: String,
-    /// Instruction sets the kernels choose from.
+    /// Instruction sets that the kernels choose from.
     pub isa: String,
     /// Cache sizes, which set the blocking of matrix products.
     pub caches: String,

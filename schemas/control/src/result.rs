@@ -4,85 +4,87 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Name, PolicyVersion, Sha256};
 
-/// `results/<learner>/<N>.json`: what update N did. Means are over the batch's valid tokens.
+/// Contents of `results/<learner>/<N>.json`: the outcome of update N. Means are over the batch's
+/// valid tokens unless stated otherwise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateResult {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Who trained.
+    /// Learner that ran the update.
     pub learner: Name,
-    /// The lineage.
+    /// Lineage that was trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
-    /// Digest of version + 1.
+    /// Digest of the weights of `version + 1`.
     pub weights_sha256: Sha256,
-    /// Why nothing was changed, if nothing was.
+    /// Reason for leaving the weights unchanged; `None` if the update changed them.
     pub skipped: Option<String>,
-    /// The loss.
+    /// Value of the loss.
     pub loss: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,
-    /// Groups of the batch.
+    /// Number of groups in the batch.
     pub groups: u64,
-    /// Rows of the batch.
+    /// Number of rows in the batch.
     pub rows: u64,
-    /// Valid (completion, not masked out by the producer) tokens.
+    /// Number of valid tokens: completion tokens that the producer did not mask out.
     pub tokens: u64,
-    /// Prompt and completion tokens together.
+    /// Number of prompt and completion tokens together.
     pub all_tokens: u64,
-    /// Valid tokens in the trust-region set T.
+    /// Number of valid tokens in the trust-region set T.
     pub trust_tokens: u64,
-    /// Valid tokens that got no gradient from the rule: masked or clipped.
+    /// Number of valid tokens that the rule removed: masked, or clipped by a clipping rule.
     pub masked_tokens: u64,
-    /// `masked_tokens / tokens`.
+    /// Fraction of valid tokens removed: `masked_tokens / tokens`.
     pub clip_fraction: f64,
-    /// Second moment of the log-ratio before masking, over what the rule bounds: T, or all
-    /// valid tokens of prox against behaviour (`m2po_areal`).
+    /// Second moment of the log-ratio before masking, over the tokens that the rule bounds: T, or
+    /// for `m2po_areal` all valid tokens, with prox against behaviour.
     pub m2_before: f64,
-    /// The same after masking.
+    /// Second moment of the log-ratio after masking, over the tokens that the rule bounds.
     pub m2_after: f64,
-    /// Second moment over all valid tokens.
+    /// Second moment of the log-ratio over all valid tokens, before masking.
     pub m2_all: f64,
-    /// Mean of behaviour minus new log-prob (the k1 estimate of KL).
+    /// Mean of behaviour minus new log-prob in nats (the k1 estimate of KL).
     pub kl: f64,
-    /// Largest |log-ratio| that was kept.
+    /// Largest |log-ratio| of a token that was kept, in nats, not clamped.
     pub max_log_ratio: f64,
-    /// Tokens whose log-ratio was clamped before `exp`.
+    /// Number of valid tokens whose log-ratio was clamped before `exp`.
     pub clamped_tokens: u64,
-    /// Mean entropy of the new policy, nats.
+    /// Mean entropy of the new policy, in nats.
     pub entropy: f64,
     /// Mean reward of the batch's rows.
     pub reward: f64,
-    /// Groups whose rows all have one reward, and so give no gradient; not in results of earlier
-    /// programs.
+    /// Number of groups whose rows all have one reward, and so give no gradient. Results of earlier
+    /// program versions lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equal_groups: Option<u64>,
-    /// Rows that ended at the limit on their length; not in results of earlier programs.
+    /// Number of rows that ended at their length limit. Results of earlier program versions lack
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_rows: Option<u64>,
     /// Mean of `staleness` over the valid tokens.
     pub mean_staleness: f64,
     /// Largest staleness of any valid token.
     pub max_staleness: u64,
-    /// Valid tokens by staleness, in updates: the version that the learner trained, less the one
-    /// that sampled the token. Of a learner that follows another's plans it is the other's
-    /// version. Tokens counted in `lag_tokens` stand here with their lag.
+    /// Number of valid tokens by staleness in updates: the version that the learner trained, minus
+    /// the version that sampled the token. A learner that follows another's plans counts from the
+    /// other's version. Tokens counted in `lag_tokens` are listed here under their lag.
     pub staleness: BTreeMap<u64, u64>,
-    /// Valid tokens of lineages that are neither the learner's own nor its leader's. Updates are
-    /// counted within a lineage, so that no number of updates lies between such a token and this
-    /// learner: what is told is its lag, the newest version of its lineage met in the log so far,
-    /// less the one that sampled it.
+    /// Number of valid tokens of lineages that are neither the learner's own nor its leader's.
+    /// Staleness in updates is undefined for them, since updates are counted within a lineage.
+    /// Their lag is reported instead: the newest version of their lineage seen in the log so far,
+    /// minus the version that sampled the token.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lag_tokens: u64,
-    /// Seconds waiting for groups to train on.
+    /// Seconds spent waiting for groups to train on.
     pub wait_seconds: f64,
-    /// Seconds computing the update.
+    /// Seconds spent computing the update.
     pub update_seconds: f64,
-    /// Seconds making plan, weights and result durable.
+    /// Seconds spent making plan, weights and result durable.
     pub record_seconds: f64,
-    /// When it was done, milliseconds since the epoch.
+    /// Time at which the update was done, in milliseconds since the epoch.
     pub finished_at_ms: i64,
 }
 
@@ -94,47 +96,48 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// `deviations/<learner>/<N>-<first 16 digits of computed_sha256>.json`: update N, run again after
-/// an interruption on a device that is not bound to repeat its bits, gave other weights than were
-/// recorded.
+/// Contents of `deviations/<learner>/<N>-<first 16 digits of computed_sha256>.json`: update N was
+/// run again after an interruption and gave other weights than recorded. Only devices that need not
+/// repeat their bits (GPUs) do so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deviation {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Who trained.
+    /// Learner that ran the update.
     pub learner: Name,
-    /// The lineage.
+    /// Lineage that was trained.
     pub policy: Name,
-    /// Version before the update.
+    /// Policy version before the update.
     pub version: PolicyVersion,
-    /// What version + 1 is known by.
+    /// Digest of the weights of `version + 1` as recorded.
     pub recorded_sha256: Sha256,
-    /// What it was when it was run again.
+    /// Digest of the weights that the second run computed.
     pub computed_sha256: Sha256,
-    /// Whether the recorded weights were taken instead. If not, they were in the store no more, or
-    /// adapters are trained: the next update began with the computed ones.
+    /// True if the recorded weights were used instead of the computed ones. False if they were no
+    /// longer in the store, or if adapters are trained; the next update then began with the
+    /// computed ones.
     pub taken: bool,
-    /// The life that ran it again.
+    /// Unique id of the learner process that ran the update again.
     pub writer: String,
 }
 
-/// `evaluations/<policy>/<N>.json`: accuracy of version N on held-out prompts.
+/// Contents of `evaluations/<policy>/<N>.json`: accuracy of version N on held-out prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationResult {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// The lineage.
+    /// Lineage that was evaluated.
     pub policy: Name,
-    /// The version.
+    /// Version that was evaluated.
     pub version: PolicyVersion,
-    /// Share of right answers, one sample a prompt at temperature 1.
+    /// Fraction of right answers, with one sample per prompt at temperature 1.
     pub sampled_accuracy: f64,
-    /// Share of right arg-max answers.
+    /// Fraction of right answers with greedy (arg-max) decoding.
     pub greedy_accuracy: f64,
-    /// Prompts.
+    /// Number of prompts.
     pub samples: u64,
-    /// Seconds it took.
+    /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }

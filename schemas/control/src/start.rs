@@ -2,20 +2,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Incarnation, Name, Offset, Partition};
 
-/// `starts/<learner>.json`: where a learner began to read, decided once, before its first plan.
+/// Contents of `starts/<learner>.json`: the offsets at which a learner began to read, decided once
+/// before its first plan.
 ///
-/// What came before is not its business: neither trained nor rejected nor lost. Partitions that
-/// are not listed are read from their first record on.
+/// The learner does not account for earlier records: they count as neither trained, rejected nor
+/// lost. Partitions that are not listed are read from their first record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LearnerStart {
-    /// [`crate::CONTROL_FORMAT`].
+    /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// The learner.
+    /// Learner that begins to read.
     pub learner: Name,
-    /// What was asked for: `earliest`, `latest`, `time=…`, `version=…` or `offset=…`.
+    /// Start that was asked for: `earliest`, `latest`, `time=…`, `version=…` or `offset=…`.
     pub start: String,
-    /// What that came to.
+    /// Offsets that the requested start resolved to.
     pub partitions: Vec<PartitionStart>,
 }
 
@@ -23,10 +24,10 @@ pub struct LearnerStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionStart {
-    /// Life of the topic.
+    /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// Partition within it.
+    /// Partition within the topic.
     pub partition: Partition,
-    /// First offset read.
+    /// First offset that the learner reads.
     pub offset: Offset,
 }

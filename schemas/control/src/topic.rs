@@ -2,43 +2,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::Name;
 
-/// The topics of one run: `<ns>.<run>.rollouts.v1` and its three companions.
+/// Topics of one run: `<ns>.<run>.rollouts.v1`, and `policies`, `steps` and `rejects` likewise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topics {
     /// Namespace shared by the runs of one installation.
     pub namespace: Name,
-    /// The run.
+    /// Name of the run.
     pub run: Name,
 }
 
-/// A topic name that is not `<ns>.<run>.<kind>.v1`.
+/// Error for a topic name that is not `<ns>.<run>.<kind>.v1`.
 #[derive(Debug, thiserror::Error)]
 #[error("not a topic of a run: {0:?}; expected <namespace>.<run>.rollouts.v1")]
 pub struct BadTopic(String);
 
 impl Topics {
-    /// Rollouts: one message is one prompt group (or a part of one), keyed by group id.
+    /// Returns the topic of rollouts. One message is one prompt group or a part of one, keyed by
+    /// group id.
     pub fn rollouts(&self) -> String {
         self.topic("rollouts")
     }
 
-    /// Policy announcements, compacted, keyed by policy.
+    /// Returns the topic of policy announcements, which is compacted and keyed by policy.
     pub fn policies(&self) -> String {
         self.topic("policies")
     }
 
-    /// Mirror of update results.
+    /// Returns the topic that mirrors update results.
     pub fn steps(&self) -> String {
         self.topic("steps")
     }
 
-    /// Mirror of rejections.
+    /// Returns the topic that mirrors rejections.
     pub fn rejects(&self) -> String {
         self.topic("rejects")
     }
 
-    /// All four, rollouts first.
+    /// Returns the names of all four topics, rollouts first.
     pub fn all(&self) -> [String; 4] {
         [
             self.rollouts(),
@@ -48,7 +49,7 @@ impl Topics {
         ]
     }
 
-    /// Finds namespace and run of a topic name.
+    /// Parses the namespace and run out of a topic name.
     pub fn of_topic(topic: &str) -> Result<Self, BadTopic> {
         let parts: Vec<_> = topic.split('.').collect();
         let [

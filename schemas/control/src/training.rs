@@ -1,34 +1,35 @@
 use serde::{Deserialize, Serialize};
 
-/// What of the model an update trains, and how it computes.
+/// Part of the model that an update trains, and the way it computes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Precision of the matrix products.
     pub compute: Precision,
-    /// Whether activations were computed again in the backward pass instead of kept: the same
-    /// bits, noted so that a replay needs no more memory.
+    /// True if activations were computed again in the backward pass instead of kept. The bits are
+    /// the same; the flag is recorded so that a replay needs no more memory.
     pub recompute: bool,
-    /// The adapters that are trained; `None` trains every parameter.
+    /// Adapters that are trained; `None` trains every parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraSettings>,
 }
 
 impl Training {
-    /// Whether it is what plans without it mean: every parameter in f32, activations kept.
+    /// Returns true for the settings that a plan without `training` has: every parameter in f32,
+    /// activations kept.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What the factors of matrix products are rounded to; parameters and moments stay f32.
+/// Type to which the factors of matrix products are rounded; parameters and moments stay f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Not rounded.
+    /// Factors stay in f32.
     #[default]
     F32,
-    /// bf16, products summed in f32.
+    /// Factors are rounded to bf16, and products are summed in f32.
     Bf16,
 }
 
@@ -38,9 +39,9 @@ pub enum Precision {
 pub struct LoraSettings {
     /// Rank of the two factors.
     pub rank: usize,
-    /// Their product is scaled by alpha / rank.
+    /// Scale α: the product of the two factors is multiplied by alpha / rank.
     pub alpha: f64,
-    /// Linear layers that have adapters.
+    /// Names of the linear layers that have adapters.
     pub target_modules: Vec<String>,
 }
 

@@ -10,17 +10,18 @@ use serde::{Deserialize, Serialize};
 pub struct PolicyVersion(pub u64);
 
 impl PolicyVersion {
-    /// The starting policy.
+    /// Version 0, the starting policy.
     pub const ZERO: Self = Self(0);
 
-    /// The version one update later.
+    /// Returns the version one update later.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// How stale a token sampled by `sampler` is to a learner at this version, in updates.
-    /// A token from the future counts as fresh: refusing it is the intake's business.
+    /// Returns the staleness, in updates, of a token sampled by version `sampler` for a learner at
+    /// this version. A token of a later version counts as fresh (0); refusing it is the intake's
+    /// task.
     pub fn staleness_of(self, sampler: Self) -> Staleness {
         Staleness(self.0.saturating_sub(sampler.0))
     }
@@ -33,22 +34,23 @@ impl PolicyVersion {
 #[serde(transparent)]
 pub struct Staleness(pub u64);
 
-/// One life of a topic. The embedded broker's log dies with its process, so every start of it
-/// is a new incarnation; a real topic keeps incarnation 0 until it is recreated.
+/// Number of times that a topic was created anew. The embedded broker's log ends with its process,
+/// so every start of it is a new incarnation; a real topic keeps incarnation 0 until it is
+/// recreated.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Incarnation(pub u32);
 
-/// A partition of a topic.
+/// Number of a partition of a topic.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Partition(pub i32);
 
-/// An offset within a partition.
+/// Offset of a record within a partition.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -56,22 +58,22 @@ pub struct Partition(pub i32);
 pub struct Offset(pub i64);
 
 impl Offset {
-    /// The offset that follows this one.
+    /// Returns the offset after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// Where a record of the rollouts topic stands: unique for ever within a run.
+/// Position of a record of the rollouts topic, unique forever within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordId {
-    /// Life of the topic.
+    /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// Partition within it.
+    /// Partition within the topic.
     pub partition: Partition,
-    /// Offset within that.
+    /// Offset within the partition.
     pub offset: Offset,
 }
 

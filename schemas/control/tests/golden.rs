@@ -1,5 +1,5 @@
-//! Files that hold the records still. Each is what the store holds: one line and a newline. New
-//! ones are added for a new format; old ones are never edited.
+//! Golden files that fix the format of the control records. Each holds a record as the store does:
+//! one line and a newline. A new format adds files; old files are never edited.
 
 use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 
@@ -27,7 +27,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
     );
 
     if file.starts_with("optional_") {
-        return; // The README shows a record without what few have.
+        return; // The README leaves rare optional keys out.
     }
     let kind = std::any::type_name::<T>().rsplit("::").next().unwrap();
     let (_, rest) = README.split_once(&format!("### `{kind}`")).unwrap();
@@ -102,7 +102,7 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
     assert_eq!(there, examined, "a golden file that no test reads");
 }
 
-/// Missing values are as bad as unknown ones.
+/// Checks that a plan without any one of its keys is refused.
 #[test]
 fn every_key_is_required() {
     let golden = include_str!("golden/plan.json");

@@ -11,7 +11,7 @@ use arrow::{
 
 use crate::{BadLogprobMode, Error, LogprobMode};
 
-/// A batch's columns by their types, with every value the domain types cannot hold refused.
+/// Typed columns of a batch. Every value that the domain types cannot hold has been refused.
 pub(crate) struct Columns {
     pub(crate) group_id: FixedSizeBinaryArray,
     pub(crate) trajectory_id: FixedSizeBinaryArray,
@@ -40,13 +40,13 @@ pub(crate) struct Columns {
     pub(crate) metadata: Lists<(StringArray, StringArray)>,
 }
 
-/// The spans of all rows, end to end.
+/// Policy spans of all rows, concatenated.
 pub(crate) struct Spans {
     pub(crate) start: ScalarBuffer<i32>,
     pub(crate) version: ScalarBuffer<i64>,
 }
 
-/// Lists of a column: the values of all rows end to end, and where each row's begin.
+/// List column: the values of all rows concatenated, and the offsets at which each row's begin.
 pub(crate) struct Lists<V> {
     offsets: OffsetBuffer<i32>,
     nulls: Option<NullBuffer>,
@@ -54,12 +54,12 @@ pub(crate) struct Lists<V> {
 }
 
 impl<V> Lists<V> {
-    /// Where the row's values lie.
+    /// Returns the range of the row's values within `values`.
     pub(crate) fn span(&self, row: usize) -> Range<usize> {
         self.offsets[row] as usize..self.offsets[row + 1] as usize
     }
 
-    /// The same; `None` where the row has no list.
+    /// Returns the range of the row's values within `values`; `None` if the row's list is null.
     pub(crate) fn optional_span(&self, row: usize) -> Option<Range<usize>> {
         self.nulls
             .as_ref()
@@ -69,21 +69,21 @@ impl<V> Lists<V> {
 }
 
 impl<V> Lists<(StringArray, V)> {
-    /// The keys of all maps, and which of them are the row's.
+    /// Returns the keys of all maps, and the range of those that belong to the row.
     pub(crate) fn keys(&self, row: usize) -> (&StringArray, Range<usize>) {
         (&self.values.0, self.optional_span(row).unwrap_or(0..0))
     }
 }
 
 impl<T: ArrowNativeType> Lists<ScalarBuffer<T>> {
-    /// The row's values; a column of these is never null.
+    /// Returns the row's values. Columns of number lists are never null.
     pub(crate) fn row(&self, row: usize) -> &[T] {
         &self.values[self.span(row)]
     }
 }
 
 impl Columns {
-    /// Takes the columns of a batch whose schema has been compared with v1's.
+    /// Reads the columns of a batch whose schema has already been compared with v1's.
     pub(crate) fn of(batch: &RecordBatch) -> Result<Self, Error> {
         let columns = Reader(batch);
         let prompt_tokens = columns.numbers_lists::<Int32Type>("prompt_tokens")?;
@@ -123,7 +123,7 @@ impl Columns {
     }
 }
 
-/// Takes columns out of a batch by name.
+/// Reader that takes typed columns out of a batch by name.
 struct Reader<'a>(&'a RecordBatch);
 
 impl<'a> Reader<'a> {
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Versions are `i64` on the wire and never negative.
+    /// Reads lists of policy spans. Versions are `i64` on the wire; negative ones are refused.
     fn spans(&self, name: &'static str) -> Result<Lists<Spans>, Error> {
         let lists = self.required(name)?.as_list::<i32>();
         let fields = without_nulls(name, lists.values())?.as_struct();

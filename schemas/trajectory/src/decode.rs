@@ -16,10 +16,10 @@ use crate::{
     wire_schema,
 };
 
-/// Runs `read`, turning a panic into an error. None is known to be left: [`decode`] checks
-/// beforehand what the Arrow library asserts.
+/// Runs `read` and turns a panic into an error. No input is known to cause a panic: [`decode`]
+/// checks beforehand everything that the Arrow library asserts.
 pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    // Nothing of what `read` touches outlives it but its result.
+    // Unwind-safe: nothing that `read` touches is used afterwards except its result.
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let why = panic
             .downcast_ref::<String>()
@@ -33,8 +33,8 @@ pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) ->
     })
 }
 
-/// Decodes a message into a batch of the newest schema: one copy of the body, no other, and
-/// nothing allocated by a claim of the message.
+/// Decodes a message into a batch of the newest schema. Copies the body once and allocates nothing
+/// by lengths that the message claims.
 pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
     let refuse = |why: String| Error::Stream {
         bytes: payload.len(),
@@ -79,7 +79,7 @@ pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
     Ok(version.lift(batch))
 }
 
-/// Reads the schema frame; a message that [`crate::encode`] wrote is known by its bytes.
+/// Reads the schema frame. The schema that [`crate::encode`] writes is recognized by its bytes.
 fn read_schema<'a>(
     payload: &'a [u8],
     refuse: &impl Fn(String) -> Error,
@@ -111,7 +111,7 @@ fn read_schema<'a>(
     Ok((wire_schema::check(found)?, frame.rest))
 }
 
-/// Everything the Arrow library asserts or trusts about a batch's metadata.
+/// Checks everything that the Arrow library asserts or trusts about a batch's metadata.
 fn check_batch(frame: &Frame<'_>, header: BatchHeader<'_>) -> Result<(), String> {
     if frame.message.version() != MetadataVersion::V5 {
         return Err(format!(
@@ -159,7 +159,7 @@ fn check_batch(frame: &Frame<'_>, header: BatchHeader<'_>) -> Result<(), String>
             ));
         }
     }
-    // One bit is the least an element takes.
+    // Every element takes at least one bit.
     let most = frame.body.len().saturating_mul(8) as i64;
     for (index, (node, &validity)) in nodes.iter().zip(&TEMPLATE.validity).enumerate() {
         let (length, nulls) = (node.length(), node.null_count());

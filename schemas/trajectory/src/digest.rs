@@ -4,14 +4,14 @@ use vintage_control::Sha256;
 
 use crate::Rows;
 
-/// Begins every digest, so that no other record hashes to the same bytes.
+/// Prefix of every digest, so that no other kind of record hashes to the same bytes.
 const DOMAIN: &[u8] = b"vintage.trajectory.content/1";
 
-/// Digest over the values training reads, row after row over all `parts`: ids, tokens, log-prob
-/// bits, masks, spans, reward and temperature bits, log-prob mode.
+/// Computes the digest of the values that training reads, row after row over all `parts`: ids,
+/// tokens, log-prob bits, masks, spans, reward and temperature bits, log-prob mode.
 ///
-/// It depends on the values alone: not on how the rows are cut into parts, and not on Arrow's
-/// buffers, so that a message and its archived rows agree.
+/// The digest depends on the values only. It does not depend on how the rows are split into parts,
+/// nor on Arrow's buffers, so a message and its archived rows have the same digest.
 pub fn content_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
     let mut content = Content(sha2::Sha256::new_with_prefix(DOMAIN));
     for rows in parts {
@@ -20,7 +20,7 @@ pub fn content_sha256<'a>(parts: impl IntoIterator<Item = &'a Rows>) -> Sha256 {
     Sha256(content.0.finalize().into())
 }
 
-/// What was hashed so far. Every variable-length value is preceded by its length as u64.
+/// Running hash of the content. Every variable-length value is preceded by its length as u64.
 struct Content(sha2::Sha256);
 
 impl Content {

@@ -8,14 +8,14 @@ use crate::{
     template::{END_OF_STREAM, TEMPLATE},
 };
 
-/// Encodes rows as one message: an Arrow IPC stream of the schema, one uncompressed record
-/// batch and end-of-stream.
+/// Encodes rows as one message: an Arrow IPC stream of the schema, one uncompressed record batch
+/// and end-of-stream.
 ///
-/// Nothing is validated here, so that a producer in another language and this one meet the same
-/// judge: [`crate::validate`], at the reader.
+/// Nothing is validated here. Readers check messages with [`crate::validate`], so the same check
+/// judges this producer and producers in other languages.
 ///
 /// # Errors
-/// [`Error::NoRows`], and [`Error::TooManyElements`] where Arrow's 32-bit offsets end.
+/// [`Error::NoRows`], and [`Error::TooManyElements`] if the rows exceed Arrow's 32-bit offsets.
 pub fn encode(rows: &[Trajectory]) -> Result<Bytes, Error> {
     let len = encoded_len(rows)?;
     let mut out = Vec::with_capacity(len);
@@ -28,10 +28,10 @@ pub fn encode(rows: &[Trajectory]) -> Result<Bytes, Error> {
     Ok(Bytes::from(out))
 }
 
-/// The length [`encode`]'s message would have, bytes.
+/// Returns the length in bytes of the message that [`encode`] would write.
 ///
 /// # Errors
-/// As [`encode`].
+/// The same errors as [`encode`].
 pub fn encoded_len(rows: &[Trajectory]) -> Result<usize, Error> {
     if rows.is_empty() {
         return Err(Error::NoRows);
@@ -41,10 +41,11 @@ pub fn encoded_len(rows: &[Trajectory]) -> Result<usize, Error> {
     Ok(TEMPLATE.prefix.len() + layout.finish() + END_OF_STREAM.len())
 }
 
-/// Splits a group by rows into parts, in order, whose messages have at most `max_bytes` each.
+/// Splits a group by rows into parts, in order, so that each part's message has at most
+/// `max_bytes`.
 ///
 /// # Errors
-/// [`Error::RowTooLarge`] where one row alone exceeds it; as [`encode`] otherwise.
+/// [`Error::RowTooLarge`] if a single row exceeds the limit; otherwise the errors of [`encode`].
 pub fn split(rows: Vec<Trajectory>, max_bytes: usize) -> Result<Vec<Vec<Trajectory>>, Error> {
     let mut parts = Vec::new();
     let mut rest = rows;
@@ -57,7 +58,7 @@ pub fn split(rows: Vec<Trajectory>, max_bytes: usize) -> Result<Vec<Vec<Trajecto
     Ok(parts)
 }
 
-/// How many of the first rows fit into one message; at least one.
+/// Returns how many of the first rows fit into one message; at least one.
 fn longest_part(rows: &[Trajectory], max_bytes: usize) -> Result<usize, Error> {
     let fits = |count: usize| match encoded_len(&rows[..count]) {
         Ok(len) => Ok(len <= max_bytes),
@@ -87,7 +88,7 @@ fn longest_part(rows: &[Trajectory], max_bytes: usize) -> Result<usize, Error> {
     Ok(fitting)
 }
 
-/// Every column, in the schema's order.
+/// Lays out every column, in the schema's order.
 fn lay_out(layout: &mut Layout<'_>) -> Result<(), Error> {
     layout.fixed(|row| row.group_id.0);
     layout.fixed(|row| row.trajectory_id().0);

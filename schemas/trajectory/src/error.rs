@@ -1,6 +1,6 @@
 use arrow::error::ArrowError;
 
-/// Why a message could not be written or read.
+/// Errors of writing or reading a trajectory message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bytes are not one whole, uncompressed Arrow IPC stream with one record batch.
@@ -9,54 +9,54 @@ pub enum Error {
          Arrow IPC stream of schema, one record batch and end-of-stream (schemas/README.md)"
     )]
     Stream {
-        /// Length of the message, bytes.
+        /// Length of the message in bytes.
         bytes: usize,
-        /// What is wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// The message names a schema this build does not know.
+    /// The message names a schema that this build does not know.
     #[error(
         "reading trajectories failed: they are of schema {found:?} and this build knows {known}; \
          read them with a newer vintage, or publish a schema it knows"
     )]
     UnknownSchema {
-        /// The name found.
+        /// Schema name found.
         found: String,
-        /// The names known, oldest first.
+        /// Schema names known, oldest first.
         known: &'static str,
     },
-    /// A column is not the one the schema has there.
+    /// A column differs from the one that the schema has in its place.
     #[error(
         "reading trajectories failed: column {column} is {found}, but vintage.trajectory/1 has \
          {expected} there; build the batch with the schema printed in schemas/README.md"
     )]
     Schema {
-        /// Path of the column.
+        /// Name of the column, `#N` for the first surplus one, or `*` for the whole schema.
         column: String,
-        /// What it should be.
+        /// Type or presence that the schema has.
         expected: String,
-        /// What it is.
+        /// Type or presence that was found.
         found: String,
     },
     /// The record batch contradicts itself or has nulls where the schema has none.
     #[error("decoding a trajectory record batch failed: {0}; correct what encoded it")]
     Batch(#[from] ArrowError),
-    /// A value the column's type allows and the schema does not.
+    /// The column's type allows the value and the schema does not.
     #[error("reading trajectories failed: row {row}, column {column}: {why}; correct the producer")]
     Value {
         /// Row of the batch, from 0.
         row: usize,
-        /// Column.
+        /// Name of the column.
         column: &'static str,
-        /// What is wrong.
+        /// Description of the fault.
         why: String,
     },
-    /// A null where the schema has none.
+    /// A value is null where the schema allows no nulls.
     #[error("reading trajectories failed: column {column}: {why}; correct the producer")]
     Nulls {
-        /// Column.
+        /// Name of the column.
         column: &'static str,
-        /// Which element.
+        /// Index of the first null element.
         why: String,
     },
     /// The Arrow library panicked on the bytes.
@@ -65,72 +65,72 @@ pub enum Error {
          the message and report it, the decoder should have refused it"
     )]
     Panicked {
-        /// Length of the message, bytes.
+        /// Length of the message in bytes.
         bytes: usize,
-        /// The panic's message.
+        /// Message of the panic.
         why: String,
     },
-    /// A message of no rows.
+    /// The message to encode has no rows.
     #[error("encoding a trajectory message failed: it has no rows; publish at least one")]
     NoRows,
-    /// Arrow's 32-bit list offsets cannot span the rows.
+    /// The rows hold more elements than Arrow's 32-bit list offsets can address.
     #[error(
         "encoding {rows} trajectories failed: {column} holds {elements} elements together, and \
          Arrow's 32-bit offsets end at 2147483647; split the rows into more messages"
     )]
     TooManyElements {
-        /// Rows to encode.
+        /// Number of rows to encode.
         rows: usize,
-        /// The column.
+        /// Name of the column.
         column: &'static str,
-        /// Elements (or bytes of text) in it.
+        /// Number of elements (or bytes of text) in the column.
         elements: usize,
     },
-    /// One row alone exceeds what the topic takes.
+    /// A single row exceeds the largest message that the topic takes.
     #[error(
         "splitting group {group} into messages failed: sample {sample_index} alone takes {bytes} \
          bytes and a message may have {max_bytes}; shorten the completion, or raise \
          max.message.bytes of the topic"
     )]
     RowTooLarge {
-        /// The group.
+        /// Group that was to be split.
         group: crate::GroupId,
-        /// The row.
+        /// Sample index of the row.
         sample_index: u16,
-        /// Its encoded size, bytes.
+        /// Encoded size of the row in bytes.
         bytes: usize,
-        /// The limit, bytes.
+        /// Limit in bytes.
         max_bytes: usize,
     },
-    /// A header every message must have is absent.
+    /// A required header is absent.
     #[error("reading message headers failed: header {name:?} is missing; publish it as text")]
     MissingHeader {
-        /// The header.
+        /// Name of the header.
         name: &'static str,
     },
-    /// A header's value is not what it should be.
+    /// A header's value is invalid.
     #[error(
         "reading message headers failed: header {name:?} is {value:?}, and should be {expected}"
     )]
     Header {
-        /// The header.
+        /// Name of the header.
         name: &'static str,
-        /// What it holds (at most 80 characters of it).
+        /// Value found, at most 80 characters of it.
         value: String,
-        /// What it should hold.
+        /// Description of a valid value.
         expected: &'static str,
     },
-    /// The payload is not the one the producer sent.
+    /// The payload differs from the one the producer sent.
     #[error(
         "checking a message of {bytes} bytes failed: its CRC-32C is {found:08x} and header \
          crc32c says {expected:08x}; the payload was damaged or replaced on the way"
     )]
     Crc {
-        /// Length of the payload, bytes.
+        /// Length of the payload in bytes.
         bytes: usize,
-        /// What the header says.
+        /// CRC-32C in the header.
         expected: u32,
-        /// What the payload has.
+        /// CRC-32C of the payload.
         found: u32,
     },
     /// Headers and rows of one message contradict each other.
@@ -139,11 +139,11 @@ pub enum Error {
          correct the producer"
     )]
     HeaderMismatch {
-        /// The header.
+        /// Name of the header.
         name: &'static str,
-        /// Its value.
+        /// Value in the header.
         header: String,
-        /// The rows' value.
+        /// Value in the rows.
         rows: String,
     },
 }

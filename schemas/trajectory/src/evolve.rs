@@ -4,47 +4,47 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
 use crate::{Error, schema};
 
-/// Key of the schema's name, in the Arrow schema's metadata and among the headers.
+/// Key under which the schema's name is stored, in the Arrow schema's metadata and in the headers.
 pub(crate) const SCHEMA_KEY: &str = "schema";
 
-/// The names of all versions, for error messages.
+/// Names of all known versions, for error messages.
 const KNOWN: &str = "vintage.trajectory/1";
 
-/// A version of the trajectory schema.
+/// Version of the trajectory schema.
 ///
-/// A reader of version n also reads n − 1: it decodes a message under the schema of the
+/// A reader of version n also reads version n − 1: it decodes a message under the schema of the
 /// message's own version and then lifts the batch to the newest one. Only version 1 exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SchemaVersion {
-    /// `vintage.trajectory/1`.
+    /// Version 1, `vintage.trajectory/1`.
     V1,
 }
 
 impl SchemaVersion {
-    /// What this build writes.
+    /// Version that this build writes.
     pub const NEWEST: Self = Self::V1;
 
-    /// The name in headers and in the Arrow schema's metadata.
+    /// Returns the name used in headers and in the Arrow schema's metadata.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "vintage.trajectory/1",
         }
     }
 
-    /// The version a message's own metadata names. A message that names none is of version 1:
-    /// its columns are compared with that version's anyway.
+    /// Returns the version that a message's own metadata names. A message without a name counts as
+    /// version 1; its columns are compared with that version's anyway.
     pub(crate) fn of_metadata(name: Option<&str>) -> Result<Self, Error> {
         name.map_or(Ok(Self::V1), str::parse)
     }
 
-    /// The schema messages of this version are decoded under.
+    /// Returns the schema under which messages of this version are decoded.
     pub(crate) fn schema(self) -> SchemaRef {
         match self {
             Self::V1 => schema::schema(),
         }
     }
 
-    /// Turns a batch of this version into one of the newest.
+    /// Converts a batch of this version into one of the newest.
     pub(crate) fn lift(self, batch: RecordBatch) -> RecordBatch {
         match self {
             Self::V1 => batch,

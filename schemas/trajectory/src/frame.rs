@@ -1,25 +1,25 @@
 use arrow::ipc::{Message, root_as_message};
 
-/// What an IPC stream goes on with.
+/// Next element of an IPC stream.
 pub(crate) enum Next<'a> {
-    /// A frame.
+    /// Frame with metadata and body.
     Frame(Frame<'a>),
-    /// End-of-stream, and the bytes after it.
+    /// End-of-stream marker, with the bytes that follow it.
     End(&'a [u8]),
 }
 
-/// One frame: metadata and body.
+/// One frame of an IPC stream: metadata and body.
 pub(crate) struct Frame<'a> {
-    /// The metadata, verified as a flatbuffer.
+    /// Metadata, verified as a flatbuffer.
     pub(crate) message: Message<'a>,
-    /// The body it claims, checked against the bytes there are.
+    /// Body; its claimed length has been checked against the bytes present.
     pub(crate) body: &'a [u8],
-    /// Bytes after the body.
+    /// Bytes of the stream after the frame's body.
     pub(crate) rest: &'a [u8],
 }
 
-/// Reads the frame that `bytes` begins with, without copying: no claimed length is believed
-/// before it is compared with the bytes that follow.
+/// Reads the frame at the start of `bytes` without copying. Every claimed length is compared with
+/// the bytes that follow before it is used.
 pub(crate) fn read(bytes: &[u8]) -> Result<Next<'_>, String> {
     let Some((header, rest)) = bytes.split_at_checked(8) else {
         return Err(format!(

@@ -4,43 +4,44 @@ use vintage_control::{Name, PolicyVersion};
 
 use crate::{Error, GroupId, Rows, SchemaVersion, evolve::SCHEMA_KEY};
 
-/// Value of header `content-type`.
+/// Value of the header `content-type`.
 pub const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
 
-/// A message's headers: everything routing and counting need without decoding the payload. All
-/// are text.
+/// Text headers of a message: everything that routing and counting need without decoding the
+/// payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Headers {
-    /// The run.
+    /// Run that the message belongs to.
     pub run: Name,
-    /// The lineage that sampled.
+    /// Lineage that sampled the group.
     pub policy: String,
-    /// The group.
+    /// Id of the group.
     pub group: GroupId,
-    /// Rows of this message.
+    /// Number of rows in this message.
     pub rows: u32,
-    /// Part i of n, from 1; a group that was not split is part 1 of 1.
+    /// Part i of n, from 1. A group that was not split is part 1 of 1.
     pub part: (u32, u32),
-    /// Which update it was sampled for; −1 = any.
+    /// Update that the group was sampled for; −1 = any.
     pub batch: i64,
-    /// Oldest version of any token.
+    /// Oldest policy version of any token.
     pub min_policy_version: PolicyVersion,
-    /// Newest version of any token.
+    /// Newest policy version of any token.
     pub max_policy_version: PolicyVersion,
-    /// Who numbered the group.
+    /// Producer that numbered the group.
     pub producer: String,
-    /// Its number: a producer's groups are numbered from 0 without gaps; parts share one.
+    /// Producer's sequence number of the group. A producer numbers its groups from 0 without gaps;
+    /// all parts of a group share one number.
     pub producer_seq: u64,
     /// CRC-32C of the payload.
     pub crc32c: u32,
-    /// On a replay, the topic replayed.
+    /// Topic that the message was recorded from; set on replays only.
     pub replay_of: Option<String>,
-    /// W3C trace context.
+    /// W3C trace context, if a tracing library added one.
     pub traceparent: Option<String>,
 }
 
 impl Headers {
-    /// The headers as they are published, schema and content type first.
+    /// Returns the headers in the form they are published, schema and content type first.
     pub fn to_pairs(&self) -> Vec<(String, Vec<u8>)> {
         let (part, parts) = self.part;
         let texts = [
@@ -72,12 +73,12 @@ impl Headers {
             .collect()
     }
 
-    /// Reads headers in any order. Those it does not know are left to whoever wrote them.
+    /// Parses headers in any order; unknown ones are ignored.
     ///
     /// # Errors
-    /// Where one that is required is missing, repeated or not what it should be, or the schema is
-    /// unknown. Nothing depends on the others: one that is no text, or is there twice and says two
-    /// things (of two tracing libraries each adds its own), is as good as absent.
+    /// A required header is missing, repeated or invalid, or the schema is unknown. Optional
+    /// headers cause no error: one that is not text, or is repeated with different values (two
+    /// tracing libraries each add their own), counts as absent.
     pub fn parse<'a>(
         pairs: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
     ) -> Result<Self, Error> {
@@ -116,10 +117,10 @@ impl Headers {
         Ok(headers)
     }
 
-    /// Compares the payload with header `crc32c`.
+    /// Compares the payload's CRC-32C with the header `crc32c`.
     ///
     /// # Errors
-    /// [`Error::Crc`].
+    /// [`Error::Crc`] if they differ.
     pub fn check_payload(&self, payload: &[u8]) -> Result<(), Error> {
         let found = crc32c::crc32c(payload);
         if found == self.crc32c {
@@ -133,11 +134,11 @@ impl Headers {
         }
     }
 
-    /// Compares the headers with the rows they came with; the rows' own agreement is
-    /// [`crate::validate`]'s business.
+    /// Compares the headers with the rows they came with. Consistency among the rows is checked by
+    /// [`crate::validate`].
     ///
     /// # Errors
-    /// [`Error::HeaderMismatch`].
+    /// [`Error::HeaderMismatch`] for the first header that contradicts the rows.
     pub fn check_rows(&self, rows: &Rows) -> Result<(), Error> {
         if rows.is_empty() {
             return Err(mismatch("rows", &self.rows, &0));
@@ -170,7 +171,7 @@ fn mismatch(name: &'static str, header: &impl Display, rows: &impl Display) -> E
     }
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Parses digits only; `parse` alone would accept a sign.
 pub(crate) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
@@ -190,19 +191,20 @@ pub(crate) fn part(text: &str) -> Option<(u32, u32)> {
     (1 <= part && part <= parts).then_some((part, parts))
 }
 
-/// Plans and checkpoints hold them: whoever writes a record must not swell these.
+/// Accepts a name of 1 to 255 bytes. Plans and checkpoints hold such names, so their length is
+/// limited to keep foreign records from bloating these files.
 pub(crate) fn name(text: &str) -> Option<String> {
     (1..=255).contains(&text.len()).then(|| text.to_owned())
 }
 
-/// The headers this schema knows, by place in [`NAMES`].
+/// Values of the known headers, indexed as in [`NAMES`].
 struct Found<'a> {
     values: [Option<&'a [u8]>; NAMES.len()],
-    /// It is there twice, and says two things.
+    /// True for a header that occurs twice with different values.
     contradicted: [bool; NAMES.len()],
 }
 
-/// The first of [`NAMES`], without which there is no message.
+/// Number of required headers, which are the first ones of [`NAMES`].
 const REQUIRED: usize = 13;
 
 const NAMES: [&str; 15] = [

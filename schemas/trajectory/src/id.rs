@@ -3,18 +3,18 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Identifies one attempt at a prompt: 16 bytes, new for every attempt, the message key.
+/// Id of one attempt at a prompt: 16 bytes, new for every attempt. Also the key of the message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GroupId(pub [u8; 16]);
 
-/// Identifies one sampled completion: derived from its group and its index there.
+/// Id of one sampled completion, derived from its group's id and its index in the group.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TrajectoryId(pub [u8; 16]);
 
 impl GroupId {
-    /// The id of the group's `sample_index`-th completion: the first 16 bytes of
+    /// Returns the id of the group's `sample_index`-th completion: the first 16 bytes of
     /// SHA-256(`group_id` ‖ `sample_index` as two bytes, little-endian).
     pub fn trajectory(&self, sample_index: u16) -> TrajectoryId {
         let digest = Sha256::new()
@@ -27,7 +27,7 @@ impl GroupId {
     }
 }
 
-/// A text that is no id.
+/// Error for a text that is not 32 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
 #[error("not an id of 32 hexadecimal digits: {0:?}")]
 pub struct BadId(String);

@@ -1,29 +1,29 @@
 use crate::{GroupId, Headers, header};
 
-/// What a record's headers say of its group, as far as they can be read.
+/// Identity of a record's group, as far as its headers can be read.
 ///
-/// It is for the account, not for training: a record whose headers are refused for a slip in one of
-/// them is still somebody's group, and counting it as nobody's would leave its number missing. So
-/// values are taken here that [`Headers::parse`] refuses: a sign, spaces, a UUID with dashes, a name
-/// in other letters.
+/// Used for accounting, not for training. A record whose headers are refused for one faulty value
+/// is still a group of some producer, and leaving it out would make its number look missing. Values
+/// that [`Headers::parse`] refuses are therefore accepted here: a sign, spaces, a UUID with dashes,
+/// a header name in another case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The group.
+    /// Id of the group.
     pub group: Option<GroupId>,
-    /// Who numbered it.
+    /// Producer that numbered the group.
     pub producer: Option<String>,
-    /// Its number.
+    /// Producer's sequence number of the group.
     pub producer_seq: Option<u64>,
-    /// The lineage that sampled.
+    /// Lineage that sampled the group.
     pub policy: Option<String>,
-    /// Which update it was sampled for.
+    /// Update that the group was sampled for; −1 = any.
     pub batch: Option<i64>,
-    /// Part i of n.
+    /// Part i of n, from 1.
     pub part: Option<(u32, u32)>,
 }
 
 impl Identity {
-    /// Reads what can be read. Of a header that is there twice, both must say the same.
+    /// Reads the headers that can be read. A repeated header counts only if all its values agree.
     pub fn read<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
         let pairs: Vec<_> = pairs.into_iter().collect();
         let text = |name: &str| agreed(&pairs, name);
@@ -41,7 +41,7 @@ impl Identity {
         }
     }
 
-    /// Producer and number, where both are known.
+    /// Returns the producer and its sequence number, if both are known.
     pub fn number(&self) -> Option<(&str, u64)> {
         Some((self.producer.as_deref()?, self.producer_seq?))
     }
@@ -60,8 +60,8 @@ impl From<&Headers> for Identity {
     }
 }
 
-/// The text all headers of a name agree on. Only where none bears the name itself are those looked
-/// at whose names differ from it by case or underscores.
+/// Returns the text that all headers of a name agree on. Headers whose names differ by case or
+/// underscores are considered only if no header has the exact name.
 fn agreed<'a>(pairs: &[(&str, Option<&'a [u8]>)], name: &str) -> Option<&'a str> {
     let exact = |key: &str| key == name;
     let alike = |key: &str| key.to_ascii_lowercase().replace('_', "-") == name;
@@ -82,13 +82,13 @@ fn is_blank(character: char) -> bool {
     character.is_whitespace() || character == '\0'
 }
 
-/// Digits, with what serializers put around them.
+/// Parses digits, with an optional `+` before or `.0` after them, as some serializers write.
 fn number(text: &str) -> Option<u64> {
     let text = text.strip_prefix('+').unwrap_or(text);
     header::decimal(text.strip_suffix(".0").unwrap_or(text))
 }
 
-/// 32 hexadecimal digits, or a UUID.
+/// Parses 32 hexadecimal digits or a UUID.
 fn group(text: &str) -> Option<GroupId> {
     let text = text.strip_prefix("urn:uuid:").unwrap_or(text);
     let text = text.trim_start_matches('{').trim_end_matches('}');

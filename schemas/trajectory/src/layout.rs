@@ -2,8 +2,8 @@ use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 
 use crate::{Error, Trajectory, template::TEMPLATE};
 
-/// Lays a record batch's columns out one after another, as the IPC format orders them: either
-/// only adding up what they take, or writing them behind the template and patching its numbers.
+/// Lays out a record batch's columns one after another, in the order of the IPC format. Either only
+/// counts their bytes, or writes them after the template and patches its numbers.
 pub(crate) struct Layout<'a> {
     out: Option<&'a mut Vec<u8>>,
     rows: &'a [Trajectory],
@@ -13,7 +13,7 @@ pub(crate) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// Adds up only.
+    /// Creates a layout that only counts bytes.
     pub(crate) fn counting(rows: &'a [Trajectory]) -> Self {
         Self {
             out: None,
@@ -24,7 +24,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// Writes behind `out`, which holds the template's prefix.
+    /// Creates a layout that appends to `out`, which already holds the template's prefix.
     pub(crate) fn writing(rows: &'a [Trajectory], out: &'a mut Vec<u8>) -> Self {
         Self {
             out: Some(out),
@@ -32,12 +32,12 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// The rows being laid out.
+    /// Returns the rows that are laid out.
     pub(crate) fn rows(&self) -> &'a [Trajectory] {
         self.rows
     }
 
-    /// Ends the batch: patches the row count and the body's length, which it returns.
+    /// Ends the batch: patches the row count and the body's length, and returns that length.
     pub(crate) fn finish(self) -> usize {
         let (rows, body_len) = (self.rows.len(), self.body_len);
         if let Some(out) = self.out {
@@ -51,7 +51,7 @@ impl<'a> Layout<'a> {
         body_len
     }
 
-    /// A column of values of one width, never null.
+    /// Lays out a column of fixed-width values, never null.
     pub(crate) fn fixed<const N: usize>(&mut self, value: impl Fn(&Trajectory) -> [u8; N]) {
         let rows = self.rows;
         self.node(rows.len(), 0);
@@ -63,7 +63,7 @@ impl<'a> Layout<'a> {
         });
     }
 
-    /// A column of text.
+    /// Lays out a column of text, null where `value` is `None`.
     pub(crate) fn text(
         &mut self,
         column: &'static str,
@@ -80,7 +80,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// A column of lists of numbers, never null.
+    /// Lays out a column of lists of numbers, never null.
     pub(crate) fn numbers<T: ArrowNativeType>(
         &mut self,
         column: &'static str,
@@ -98,7 +98,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// A column of optional lists of booleans.
+    /// Lays out a column of lists of booleans, null where `value` is `None`.
     pub(crate) fn booleans(
         &mut self,
         column: &'static str,
@@ -119,9 +119,9 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// The node, validity and offsets of a column of lists of structs; `None` is null. Returns
-    /// how many structs there are; their fields follow with [`Layout::leaf`] and
-    /// [`Layout::leaf_text`].
+    /// Lays out node, validity and offsets of a column of lists of structs, null where `length` is
+    /// `None`. Returns the number of structs. The caller then lays out their fields with
+    /// [`Layout::leaf`] and [`Layout::leaf_text`].
     pub(crate) fn structs(
         &mut self,
         column: &'static str,
@@ -134,14 +134,14 @@ impl<'a> Layout<'a> {
         Ok(items)
     }
 
-    /// `items` values of `width` bytes, never null.
+    /// Lays out `items` values of `width` bytes, never null.
     pub(crate) fn leaf(&mut self, items: usize, width: usize, write: impl FnOnce(&mut Vec<u8>)) {
         self.node(items, 0);
         self.buffer(0, |_| ());
         self.buffer(items * width, write);
     }
 
-    /// The texts `texts` yields, `items` of them, never null.
+    /// Lays out the `items` texts that `texts` yields, never null.
     pub(crate) fn leaf_text<'t, I: Iterator<Item = &'t str>>(
         &mut self,
         column: &'static str,
@@ -239,7 +239,7 @@ fn patch(out: &mut [u8], at: usize, value: usize) {
     out[at..at + 8].copy_from_slice(&(value as u64).to_le_bytes());
 }
 
-/// Packs booleans into bits, least significant first, across the rows' seams.
+/// Packer of booleans into bits, least significant first, contiguous across rows.
 struct Bits<'a> {
     out: &'a mut Vec<u8>,
     pending: u64,

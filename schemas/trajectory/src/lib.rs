@@ -1,8 +1,18 @@
-//! Trajectory v1: domain types, Arrow schema, IPC codec, text headers, evolution.
+//! Trajectory v1: the format of the rollouts on the wire (types, Arrow schema, codec, headers).
 //!
-//! One Kafka message is one prompt group (or a part of one): a complete, uncompressed Arrow IPC
-//! stream with one record batch, one row per sampled completion, and text headers beside it.
-//! `schemas/README.md` has the wire format in prose. Nothing here does IO or reads a clock.
+//! One Kafka message is one prompt group or a part of one. Its value is a complete, uncompressed
+//! Arrow IPC stream with one record batch and one row per sampled completion; its headers are text.
+//! This crate does no IO and reads no clock. `schemas/README.md` describes the wire format in
+//! prose.
+//!
+//! Places to begin reading:
+//! * [`Trajectory`]: one completion, as a producer holds it; [`encode()`] and [`split`] make
+//!   messages.
+//! * [`Rows`]: the rows of a received message, read without copying.
+//! * [`Headers`] and [`Identity`]: the text headers, read strictly and leniently.
+//! * [`read_record`]: headers and rows of a Kafka record, or the reason why it is bad.
+//! * [`validate()`] and [`plausible()`]: checks that rows can be trained on.
+//! * [`schema()`] and [`SchemaVersion`]: the Arrow schema and its evolution.
 
 mod columns;
 mod decode;
@@ -40,7 +50,7 @@ pub use schema::schema;
 pub use trajectory::{BadLogprobMode, LogprobMode, PolicySpan, Trajectory};
 pub use validate::{Invalid, LARGEST_REWARD, LOGPROB_SLACK, validate};
 
-// Arrow buffers are written and read in the machine's byte order, and a message declares
+// Arrow buffers are written and read in the machine's byte order, and messages declare
 // little-endian.
 const _: () = assert!(
     cfg!(target_endian = "little"),

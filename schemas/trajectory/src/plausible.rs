@@ -1,4 +1,4 @@
-//! Values that are finite and no measurement: what stands in a column where something went wrong.
+//! Check for values that are finite but cannot be measurements, such as sentinels of an engine.
 
 use std::ops::RangeInclusive;
 
@@ -6,24 +6,27 @@ use vintage_control::RejectReason;
 
 use crate::{Invalid, LARGEST_REWARD, Rows};
 
-/// A log-prob of a token that trains lies above this. Engines write -9999, -1e30 or f32's least
-/// number for minus infinity; what is drawn has at least e^-37, the step of the random numbers it is
-/// drawn by, and a token forced by a grammar at a temperature of 0.1 some hundreds.
+/// Exclusive lower bound of the log-prob of a trained token, in nats. Engines write -9999, -1e30 or
+/// f32's least number for minus infinity. A sampled token has a probability of at least e^-37, the
+/// resolution of the random numbers; a token forced by a grammar at a temperature of 0.1 has a
+/// log-prob of some minus hundreds.
 pub const LEAST_LOGPROB: f32 = -1000.0;
-/// How long sampling a completion may take, seconds: up to a year.
+/// Accepted duration of sampling one completion, in seconds: up to a year.
 pub const GENERATION_SECONDS: RangeInclusive<f32> = 0.0..=31_536_000.0;
-/// Vocabularies end far below, and engines write -1 for off.
+/// Accepted range of `top_k`. Vocabularies are far smaller than the upper end; engines write -1 for
+/// off.
 const TOP_K: RangeInclusive<i32> = -1..=100_000_000;
 
-/// Checks that rows which [`crate::validate`] accepts hold plausible values: log-probs that train
-/// above [`LEAST_LOGPROB`], rewards and their parts up to [`LARGEST_REWARD`] in size, `top_p` above 0
-/// and at most 1, `top_k` from -1, and `generation_seconds` in [`GENERATION_SECONDS`].
+/// Checks that rows which [`crate::validate`] accepts hold plausible values: trained log-probs
+/// above [`LEAST_LOGPROB`], rewards and their parts up to [`LARGEST_REWARD`] in size, `top_p` above
+/// 0 and at most 1, `top_k` from -1 to 100 000 000, and `generation_seconds` in
+/// [`GENERATION_SECONDS`].
 ///
-/// It is apart from [`crate::validate`] because plans made before there were such ranges may name
-/// such groups, and are run as they are.
+/// Separate from [`crate::validate`] because plans made before these ranges existed may name groups
+/// outside them, and such plans are run unchanged.
 ///
 /// # Errors
-/// The first thing found implausible.
+/// The first implausible value found.
 pub fn plausible(rows: &Rows) -> Result<(), Invalid> {
     (0..rows.len()).try_for_each(|row| check_row(rows, row))
 }

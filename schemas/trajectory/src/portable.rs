@@ -1,6 +1,8 @@
-//! What Arrow allows in a message and readers of the archive refuse: a map in which a key repeats
-//! (DuckDB reads no row of the file, Polars drops an entry), and times that Python, pandas or DuckDB
-//! have no date for. One such value would cost a whole file, so the message is refused instead.
+//! Check for values that Arrow allows in a message but that readers of the archive refuse.
+//!
+//! These are maps in which a key repeats (DuckDB reads no row of the file, Polars drops an entry),
+//! and times that Python, pandas or DuckDB cannot represent. One such value would make a whole file
+//! unreadable, so the message is refused instead.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -9,10 +11,10 @@ use vintage_control::TIMES_MS;
 
 use crate::{Error, columns::Columns};
 
-/// Times a row may tell, microseconds since the epoch: those of [`TIMES_MS`].
+/// Timestamps that a row may have, in microseconds since the epoch: those of [`TIMES_MS`].
 pub const TIMES_US: Range<i64> = TIMES_MS.start * 1000..TIMES_MS.end * 1000;
 
-/// Refuses the first value that would make an archive unreadable for others.
+/// Refuses the first value that would make an archive file unreadable for other programs.
 pub(crate) fn check(columns: &Columns, rows: usize) -> Result<(), Error> {
     let refuse = |row, column, why| Err(Error::Value { row, column, why });
     for row in 0..rows {

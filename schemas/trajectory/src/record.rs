@@ -2,20 +2,20 @@ use vintage_control::RejectReason;
 
 use crate::{Error, Headers, Identity, Rows};
 
-/// What kind of bad record it is: what the archive counts by and a plan says as its reason.
+/// Kind of a bad record. The archive counts by it, and a plan gives it as its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BadClass {
-    /// A record without a value, as compaction leaves them.
+    /// The record has no value, as left by compaction.
     NoPayload,
-    /// A header is missing, repeated or not what it should be.
+    /// A header is missing, repeated or invalid.
     BadHeaders,
-    /// The payload is not the one the headers tell of, or no trajectory message, or holds what no
-    /// reader of the archive could read.
+    /// The payload differs from the one the headers describe, is not a trajectory message, or holds
+    /// a value that other readers of the archive could not read.
     Undecodable,
 }
 
 impl BadClass {
-    /// The reason a plan gives.
+    /// Returns the reject reason that a plan records for this class.
     pub fn reason(self) -> RejectReason {
         match self {
             Self::NoPayload => RejectReason::NoPayload,
@@ -24,28 +24,28 @@ impl BadClass {
         }
     }
 
-    /// The name under which it is counted.
+    /// Returns the snake_case name under which the class is counted.
     pub fn as_str(self) -> &'static str {
         self.reason().as_str()
     }
 }
 
-/// A record that says nothing a learner could train on.
+/// Record from which a learner cannot train.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadRecord {
-    /// As a class to count by.
+    /// Kind of the fault, as a class to count by.
     pub class: BadClass,
-    /// Whose it is, as far as its headers say.
+    /// Group and producer of the record, as far as its headers can be read.
     pub identity: Identity,
-    /// In words.
+    /// Description of the fault, in words.
     pub detail: String,
 }
 
-/// Reads a record of a rollouts topic. Whoever reads one, reads it here: what is quarantined in the
-/// archive and what a plan refuses are the same records, for the same reason.
+/// Reads a record of a rollouts topic. All readers use this function, so the archive quarantines
+/// and plans refuse the same records for the same reasons.
 ///
 /// # Errors
-/// A [`BadRecord`], of the first class that fits.
+/// A [`BadRecord`] of the first class that fits.
 pub fn read_record<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
     payload: Option<&[u8]>,
@@ -67,7 +67,8 @@ pub fn read_record<'a>(
     }
 }
 
-/// What [`read_record`] said of a record of which the archive kept headers and a reason.
+/// Rebuilds the error of [`read_record`] for a record of which the archive kept only headers and a
+/// reason.
 pub fn read_again<'a>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     parsed: &Result<Headers, Error>,

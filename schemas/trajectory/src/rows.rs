@@ -11,12 +11,11 @@ use crate::{
     portable, wire_schema,
 };
 
-/// The rows of one message, read where they lie: a typed view over an Arrow batch that copies
-/// nothing and is cheap to clone.
+/// Rows of one message: a typed view over an Arrow batch that copies nothing and is cheap to clone.
 ///
-/// Reading guarantees types, UTF-8 and values the domain types can hold; whether lengths agree
-/// and numbers make sense is [`crate::validate`]'s business. Accessors take the row's number and
-/// panic beyond [`Rows::len`], as slices do.
+/// Reading guarantees types, UTF-8 and values that the domain types can hold. Lengths and
+/// plausibility of numbers are checked by [`crate::validate`]. Accessors take the row's number and
+/// panic if it is not below [`Rows::len`], as slices do.
 #[derive(Clone)]
 pub struct Rows {
     batch: RecordBatch,
@@ -24,13 +23,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads a message: at most one copy of the payload, no panic and no allocation by a claim,
-    /// whatever the bytes.
+    /// Decodes a message. Copies the payload at most once, never panics, and allocates nothing by
+    /// lengths that the message claims, whatever the bytes.
     ///
     /// # Errors
-    /// Where the bytes are not one whole, uncompressed Arrow IPC stream of trajectory v1 with
-    /// one record batch and nothing behind it, or hold a value that other readers of an archive
-    /// could not read.
+    /// The bytes are not one whole, uncompressed Arrow IPC stream of trajectory v1 with one record
+    /// batch and nothing after it, or hold a value that other readers of an archive could not read.
     pub fn decode(payload: &[u8]) -> Result<Self, Error> {
         decode::guard(payload.len(), || {
             let rows = Self::of_columns(decode::decode(payload)?)?;
@@ -39,11 +37,12 @@ impl Rows {
         })
     }
 
-    /// Takes a batch read from elsewhere (the archive), with the same checks of its schema and
-    /// values but for what [`Rows::decode`] refuses for the sake of others: it is archived already.
+    /// Wraps a batch read from elsewhere, such as the archive, after the same checks of schema and
+    /// values. Values that [`Rows::decode`] refuses only for the sake of other readers are
+    /// accepted, because they are archived already.
     ///
     /// # Errors
-    /// Where the schema is not trajectory v1's, or a value is not one of it.
+    /// The schema is not trajectory v1's, or a value is not allowed by it.
     pub fn from_batch(batch: RecordBatch) -> Result<Self, Error> {
         let version = wire_schema::check_batch(batch.schema_ref())?;
         Self::of_columns(version.lift(batch))
@@ -54,79 +53,79 @@ impl Rows {
         Ok(Self { batch, columns })
     }
 
-    /// The batch beneath.
+    /// Returns the underlying Arrow batch.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.batch.num_rows()
     }
 
-    /// Whether there are none; never so for a decoded message.
+    /// Returns true if there are no rows, which never holds for a decoded message.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The attempt at a prompt.
+    /// Returns the id of the group, which is one attempt at a prompt.
     pub fn group_id(&self, row: usize) -> GroupId {
         GroupId(id(&self.columns.group_id, row))
     }
 
-    /// The row's own id, as the message states it.
+    /// Returns the row's own id, as written in the message.
     pub fn trajectory_id(&self, row: usize) -> TrajectoryId {
         TrajectoryId(id(&self.columns.trajectory_id, row))
     }
 
-    /// Completions of the whole group, over all its parts.
+    /// Returns the number of completions of the whole group, over all its parts.
     pub fn group_size(&self, row: usize) -> u16 {
         self.columns.group_size[row]
     }
 
-    /// Which of them the row is, from 0.
+    /// Returns the index of the row within its whole group, from 0.
     pub fn sample_index(&self, row: usize) -> u16 {
         self.columns.sample_index[row]
     }
 
-    /// The lineage that sampled.
+    /// Returns the lineage that sampled the row.
     pub fn policy(&self, row: usize) -> &str {
         self.columns.policy.value(row)
     }
 
-    /// Which update it was sampled for; −1 = any.
+    /// Returns the update that the row was sampled for; −1 = any.
     pub fn batch_number(&self, row: usize) -> i64 {
         self.columns.batch[row]
     }
 
-    /// The prompt's id in its prompt set.
+    /// Returns the prompt's id in its prompt set.
     pub fn prompt_id(&self, row: usize) -> &str {
         self.columns.prompt_id.value(row)
     }
 
-    /// Token ids of the prompt.
+    /// Returns the token ids of the prompt.
     pub fn prompt_tokens(&self, row: usize) -> &[i32] {
         self.columns.prompt_tokens.row(row)
     }
 
-    /// Token ids of the completion.
+    /// Returns the token ids of the completion.
     pub fn completion_tokens(&self, row: usize) -> &[i32] {
         self.columns.completion_tokens.row(row)
     }
 
-    /// Log-prob of each completion token under the policy that sampled it, nats.
+    /// Returns the log-prob of each completion token under the policy that sampled it, in nats.
     pub fn behavior_logprobs(&self, row: usize) -> &[f32] {
         self.columns.behavior_logprobs.row(row)
     }
 
-    /// Which completion tokens train; `None` = all.
+    /// Returns the mask of completion tokens that train; `None` = all.
     pub fn loss_mask(&self, row: usize) -> Option<BooleanBuffer> {
         let mask = &self.columns.loss_mask;
         mask.optional_span(row)
             .map(|span| mask.values.slice(span.start, span.len()))
     }
 
-    /// Whether completion token `token` trains; false beyond the end of a mask.
+    /// Returns true if completion token `token` trains; false beyond the end of a mask.
     pub fn is_trained(&self, row: usize, token: usize) -> bool {
         let mask = &self.columns.loss_mask;
         match mask.optional_span(row) {
@@ -135,7 +134,7 @@ impl Rows {
         }
     }
 
-    /// Which version sampled which completion tokens.
+    /// Returns the spans of completion tokens, each sampled by one policy version.
     pub fn policy_spans(
         &self,
         row: usize,
@@ -143,31 +142,31 @@ impl Rows {
         self.spans(self.columns.policy_spans.span(row))
     }
 
-    /// The version that sampled completion token `token`: that of the last span that starts at
-    /// or before it. On rows that [`crate::validate`] would refuse for having no such span,
-    /// version 0.
+    /// Returns the version that sampled completion token `token`, which is that of the last span
+    /// starting at or before it. Without such a span, which [`crate::validate`] would refuse, the
+    /// result is version 0.
     pub fn version_of(&self, row: usize, token: usize) -> PolicyVersion {
         self.policy_spans(row)
             .rfind(|span| usize::try_from(span.start).is_ok_and(|start| start <= token))
             .map_or(PolicyVersion::ZERO, |span| span.version)
     }
 
-    /// The oldest version of any row; `None` without spans.
+    /// Returns the oldest policy version of any row; `None` without spans.
     pub fn min_version(&self) -> Option<PolicyVersion> {
         self.all_spans().map(|span| span.version).min()
     }
 
-    /// The newest version of any row; `None` without spans.
+    /// Returns the newest policy version of any row; `None` without spans.
     pub fn max_version(&self) -> Option<PolicyVersion> {
         self.all_spans().map(|span| span.version).max()
     }
 
-    /// The reward training uses.
+    /// Returns the reward that training uses.
     pub fn reward(&self, row: usize) -> f32 {
         self.columns.reward[row]
     }
 
-    /// What the reward is made of, as it was written; `None` where the row has none.
+    /// Returns the named parts of the reward in the order written; `None` if the row has none.
     pub fn reward_parts(&self, row: usize) -> Option<impl Iterator<Item = (&str, f32)> + '_> {
         let parts = &self.columns.reward_parts;
         let (names, values) = (&parts.values.0, &parts.values.1);
@@ -176,57 +175,57 @@ impl Rows {
             .map(|span| span.map(|at| (names.value(at), values[at])))
     }
 
-    /// Why sampling ended.
+    /// Returns the reason for which sampling ended: `stop`, `length` or the engine's own word.
     pub fn finish_reason(&self, row: usize) -> &str {
         self.columns.finish_reason.value(row)
     }
 
-    /// Sampling temperature.
+    /// Returns the sampling temperature.
     pub fn temperature(&self, row: usize) -> f32 {
         self.columns.temperature[row]
     }
 
-    /// Nucleus mass kept; 1 = all.
+    /// Returns the nucleus mass kept in sampling; 1 = all.
     pub fn top_p(&self, row: usize) -> f32 {
         self.columns.top_p[row]
     }
 
-    /// Likeliest tokens kept; 0 = all.
+    /// Returns the number of likeliest tokens kept in sampling; 0 or −1 = all.
     pub fn top_k(&self, row: usize) -> i32 {
         self.columns.top_k[row]
     }
 
-    /// What the log-probs are taken over.
+    /// Returns the distribution that the log-probs are taken over.
     pub fn logprob_mode(&self, row: usize) -> LogprobMode {
         self.columns.logprob_mode[row]
     }
 
-    /// The engine that sampled.
+    /// Returns the name of the inference engine that sampled the row.
     pub fn engine(&self, row: usize) -> &str {
         self.columns.engine.value(row)
     }
 
-    /// When, in microseconds since the epoch, UTC.
+    /// Returns the time at which the row was created, in microseconds since the epoch, UTC.
     pub fn created_at_us(&self, row: usize) -> i64 {
         self.columns.created_at[row]
     }
 
-    /// How long sampling took, seconds.
+    /// Returns the duration of sampling in seconds; 0 if it was not measured.
     pub fn generation_seconds(&self, row: usize) -> f32 {
         self.columns.generation_seconds[row]
     }
 
-    /// The prompt as text.
+    /// Returns the prompt as text, if the row has it.
     pub fn prompt_text(&self, row: usize) -> Option<&str> {
         optional(&self.columns.prompt_text, row)
     }
 
-    /// The completion as text.
+    /// Returns the completion as text, if the row has it.
     pub fn completion_text(&self, row: usize) -> Option<&str> {
         optional(&self.columns.completion_text, row)
     }
 
-    /// Whatever else the producer wanted kept, as it was written; `None` where there is none.
+    /// Returns the producer's additional entries in the order written; `None` if there are none.
     pub fn metadata(&self, row: usize) -> Option<impl Iterator<Item = (&str, &str)> + '_> {
         let entries = &self.columns.metadata;
         let (keys, values) = (&entries.values.0, &entries.values.1);
@@ -235,8 +234,8 @@ impl Rows {
             .map(|span| span.map(|at| (keys.value(at), values.value(at))))
     }
 
-    /// Copies the rows out into the producer's form. Of map keys that repeat, as in archives of
-    /// before they were refused, the last counts.
+    /// Copies the rows into the producer's type. If a map key repeats, as older archives allow, its
+    /// last value is kept.
     pub fn to_trajectories(&self) -> Vec<Trajectory> {
         (0..self.len()).map(|row| self.to_trajectory(row)).collect()
     }
@@ -293,7 +292,7 @@ impl Rows {
             .zip(versions)
             .map(|(&start, &version)| PolicySpan {
                 start,
-                // Negative ones were refused when the columns were taken.
+                // Negative versions were refused when the columns were read.
                 version: PolicyVersion(version as u64),
             })
     }

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::{Error, SchemaVersion, evolve::SCHEMA_KEY};
 
-/// The Arrow schema of trajectory v1, with `schema = vintage.trajectory/1` as its metadata.
+/// Returns the Arrow schema of trajectory v1, with metadata `schema = vintage.trajectory/1`.
 pub fn schema() -> SchemaRef {
     SCHEMA.clone()
 }
@@ -73,9 +73,9 @@ fn map(value: DataType) -> DataType {
 
 /// Refuses `found` unless it has v1's columns in v1's order.
 ///
-/// Nullability is not compared: pyarrow and Parquet writers declare everything nullable unless
-/// told otherwise, and whether there *are* nulls is checked on the data. Nor are the names of
-/// list items and map entries, which Arrow leaves to the writer.
+/// Nullability is not compared, because pyarrow and Parquet writers declare everything nullable
+/// unless told otherwise; actual nulls are checked on the data. Names of list items and map entries
+/// are not compared either, because Arrow leaves them to the writer.
 pub(crate) fn check(found: &Schema) -> Result<(), Error> {
     let expected = &SCHEMA;
     for (index, field) in expected.fields().iter().enumerate() {
@@ -101,7 +101,7 @@ pub(crate) fn check(found: &Schema) -> Result<(), Error> {
     }
 }
 
-/// The error of a column that is `found` instead.
+/// Builds the error for a column that is `found` instead of the `expected` type.
 pub(crate) fn mismatch(column: &str, expected: &DataType, found: &str) -> Error {
     Error::Schema {
         column: column.to_owned(),

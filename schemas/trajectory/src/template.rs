@@ -15,33 +15,33 @@ use crate::schema::schema;
 /// End of an Arrow IPC stream: continuation marker and a length of zero.
 pub(crate) const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
-/// What every encoded message begins with, written once by the Arrow library: the schema, and
-/// the record batch's metadata with the places of its numbers.
+/// Common beginning of every encoded message, written once by the Arrow library: the schema, and
+/// the record batch's metadata with the positions of its numbers.
 ///
-/// Every column is always there, so the metadata has one layout and only numbers differ from
-/// message to message; patching them saves building a flatbuffer of 2 kB each time.
+/// Every column is always present, so the metadata has one layout and only its numbers differ
+/// between messages. Patching them saves building a flatbuffer of 2 kB for each message.
 pub(crate) struct Template {
-    /// Schema frame and record batch metadata, as they begin a message.
+    /// Bytes of the schema frame and the record batch metadata.
     pub(crate) prefix: Vec<u8>,
-    /// Length of the schema frame.
+    /// Length of the schema frame in bytes.
     pub(crate) schema_len: usize,
-    /// Where the row count lies (i64).
+    /// Position of the row count (i64) in `prefix`.
     pub(crate) rows_at: usize,
-    /// Where the length of the body lies (i64).
+    /// Position of the body's length (i64) in `prefix`.
     pub(crate) body_len_at: usize,
-    /// Where the field nodes lie (i64 length, i64 null count).
+    /// Position of the field nodes (i64 length, i64 null count) in `prefix`.
     pub(crate) nodes_at: usize,
-    /// Where the buffers lie (i64 offset, i64 length).
+    /// Position of the buffers (i64 offset, i64 length) in `prefix`.
     pub(crate) buffers_at: usize,
-    /// For every field node, which buffer holds its validity.
+    /// Index of the validity buffer of every field node.
     pub(crate) validity: Vec<usize>,
-    /// Which buffers hold 32-bit offsets.
+    /// Indexes of the buffers that hold 32-bit offsets.
     pub(crate) offsets: Vec<usize>,
-    /// Number of buffers.
+    /// Number of buffers of the record batch.
     pub(crate) buffers: usize,
 }
 
-/// The template of v1.
+/// Template of trajectory v1.
 pub(crate) static TEMPLATE: LazyLock<Template> =
     LazyLock::new(|| build(&schema()).expect("the schema of this build can be written"));
 
@@ -49,8 +49,8 @@ fn build(schema: &SchemaRef) -> Result<Template, ArrowError> {
     let mut prefix = frame(schema, None)?;
     let schema_len = prefix.len();
 
-    // A batch of one row, since flatbuffers leave out zeros; all null, which the metadata's
-    // layout does not depend on.
+    // A batch of one row, since flatbuffers leave out zeros. All its values are null; the layout of
+    // the metadata does not depend on that.
     let columns = schema
         .fields()
         .iter()
@@ -105,10 +105,10 @@ fn build(schema: &SchemaRef) -> Result<Template, ArrowError> {
     })
 }
 
-/// The schema frame, or the metadata frame of a batch without its body.
+/// Returns the schema frame, or the metadata frame of a batch without its body.
 fn frame(schema: &Schema, batch: Option<&RecordBatch>) -> Result<Vec<u8>, ArrowError> {
-    // 8 is the least alignment Arrow allows, and all that 64-bit values need: 85 buffers padded
-    // to 64 bytes cost a small message 3 kB.
+    // 8 is the smallest alignment that Arrow allows and enough for 64-bit values. Padding 85
+    // buffers to 64 bytes would add 3 kB to a small message.
     let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5)?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options)?;
     let start = if let Some(batch) = batch {
@@ -128,7 +128,7 @@ fn frame(schema: &Schema, batch: Option<&RecordBatch>) -> Result<Vec<u8>, ArrowE
     Ok(bytes)
 }
 
-/// The buffers of a schema's columns, numbered as the IPC format orders them.
+/// Buffers of a schema's columns, numbered in the order of the IPC format.
 #[derive(Default)]
 struct Numbered {
     validity: Vec<usize>,

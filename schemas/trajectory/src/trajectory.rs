@@ -5,20 +5,20 @@ use vintage_control::PolicyVersion;
 
 use crate::{GroupId, TrajectoryId};
 
-/// What the log-probs of a completion are taken over.
+/// Distribution that the log-probs of a completion are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogprobMode {
     /// Log-softmax over the whole vocabulary at the sampling temperature.
     Full,
-    /// Renormalised over the top-p / top-k support.
+    /// Renormalized over the top-p / top-k support.
     Truncated,
     /// Log-softmax at temperature 1, whatever the sampling temperature was.
     Raw,
 }
 
 impl LogprobMode {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Full => "full",
@@ -34,7 +34,7 @@ impl fmt::Display for LogprobMode {
     }
 }
 
-/// A text that names no [`LogprobMode`].
+/// Error for a text that is not the name of a [`LogprobMode`].
 #[derive(Debug, thiserror::Error)]
 #[error("unknown logprob_mode {0:?}: use full, truncated or raw")]
 pub struct BadLogprobMode(String);
@@ -52,71 +52,71 @@ impl FromStr for LogprobMode {
     }
 }
 
-/// From completion token `start` on, `version` sampled: weights may change mid-completion.
+/// Span of completion tokens sampled by one policy version; weights may change mid-completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct PolicySpan {
     /// Index of the span's first completion token.
     pub start: i32,
-    /// The version that sampled it and the tokens after it, up to the next span.
+    /// Version that sampled the tokens from `start` up to the next span.
     pub version: PolicyVersion,
 }
 
-/// One sampled completion, as a producer holds it: one row of a message.
+/// One sampled completion as a producer holds it: one row of a message.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Trajectory {
-    /// The attempt at a prompt this completion belongs to.
+    /// Id of the group, which is one attempt at a prompt.
     pub group_id: GroupId,
-    /// Completions of the whole group, over all its parts.
+    /// Number of completions of the whole group, over all its parts.
     pub group_size: u16,
-    /// Which of them this one is, from 0.
+    /// Index of this completion within the whole group, from 0.
     pub sample_index: u16,
-    /// The lineage that sampled it.
+    /// Lineage that sampled the completion.
     pub policy: String,
-    /// Which update it was sampled for; −1 = any.
+    /// Update that the completion was sampled for; −1 = any.
     pub batch: i64,
-    /// The prompt's id in its prompt set.
+    /// Id of the prompt in its prompt set.
     pub prompt_id: String,
-    /// Token ids the policy was given.
+    /// Token ids of the prompt given to the policy.
     pub prompt_tokens: Vec<i32>,
-    /// Token ids it sampled, the stop token included.
+    /// Token ids that the policy sampled, including the stop token.
     pub completion_tokens: Vec<i32>,
-    /// Log-prob of each completion token under the policy that sampled it, nats; 0 and unchecked
+    /// Log-prob of each completion token under the policy that sampled it, in nats; 0 and unchecked
     /// where `loss_mask` is false.
     pub behavior_logprobs: Vec<f32>,
-    /// Which completion tokens train; `None` = all.
+    /// Mask of completion tokens that train; `None` = all.
     pub loss_mask: Option<Vec<bool>>,
-    /// Which version sampled which tokens: starts ascend from 0, versions never descend.
+    /// Policy version of each span of tokens. Starts ascend from 0, versions never descend.
     pub policy_spans: Vec<PolicySpan>,
-    /// The reward training uses.
+    /// Reward that training uses.
     pub reward: f32,
-    /// What it is made of, for people.
+    /// Named parts of the reward, for people to read.
     pub reward_parts: Option<BTreeMap<String, f32>>,
-    /// Why sampling ended: `stop`, `length` or the engine's own word.
+    /// Reason for which sampling ended: `stop`, `length` or the engine's own word.
     pub finish_reason: String,
     /// Sampling temperature.
     pub temperature: f32,
-    /// Nucleus mass kept; 1 = all.
+    /// Nucleus mass kept in sampling (top-p); 1 = all.
     pub top_p: f32,
-    /// Likeliest tokens kept; 0 = all.
+    /// Number of likeliest tokens kept in sampling; 0 or −1 = all.
     pub top_k: i32,
-    /// What `behavior_logprobs` are taken over.
+    /// Distribution that `behavior_logprobs` are taken over.
     pub logprob_mode: LogprobMode,
-    /// The engine that sampled.
+    /// Name of the inference engine that sampled the completion.
     pub engine: String,
-    /// When, in microseconds since the epoch, UTC.
+    /// Time of creation, in microseconds since the epoch, UTC.
     pub created_at_us: i64,
-    /// How long sampling took, seconds.
+    /// Duration of sampling in seconds; 0 if it was not measured.
     pub generation_seconds: f32,
-    /// The prompt as text.
+    /// Prompt as text, if known.
     pub prompt_text: Option<String>,
-    /// The completion as text.
+    /// Completion as text, if known.
     pub completion_text: Option<String>,
-    /// Anything else a producer wants kept.
+    /// Additional entries that a producer wants kept.
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
 impl Trajectory {
-    /// The id derived from group and sample index.
+    /// Returns the id derived from group id and sample index.
     pub fn trajectory_id(&self) -> TrajectoryId {
         self.group_id.trajectory(self.sample_index)
     }

@@ -2,31 +2,33 @@ use vintage_control::RejectReason;
 
 use crate::Rows;
 
-/// How far above 0 a log-prob may lie: rounding in the engine's log-softmax.
+/// Largest log-prob accepted, in nats; values above 0 come from rounding in the engine's
+/// log-softmax.
 pub const LOGPROB_SLACK: f32 = 1e-4;
-/// The largest size of a reward, or of a part of one, that is taken for a reward: beyond a million
-/// an f32 has steps of 0.06 and more, and one such value drowns every mean it is a term of. What is
-/// larger (`1e38`, a time in milliseconds) is a fault of what computed it. Producers refuse to
-/// publish it; readers hold it against the group.
+/// Largest size of a reward, or of a part of one, that is accepted.
+///
+/// Beyond a million an f32 has steps of 0.06 and more, and one such value dominates every mean it
+/// is a term of. A larger value (`1e38`, a time in milliseconds) is a fault of the program that
+/// computed it. Producers refuse to publish it; readers reject its group.
 pub const LARGEST_REWARD: f32 = 1e6;
 
-/// Why rows cannot be trained on, whatever the learner's settings and state.
+/// Error for rows that cannot be trained on, whatever the learner's settings and state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Invalid {
-    /// As a class to count by.
+    /// Kind of the fault, as a class to count by.
     pub reason: RejectReason,
-    /// In words.
+    /// Description of the fault, in words.
     pub detail: String,
 }
 
-/// Checks a message's rows as far as that needs no learner: lengths agree, spans ascend from 0,
-/// log-probs are finite and at most [`LOGPROB_SLACK`] where they train, rewards are finite,
-/// temperatures positive, token ids not negative, and all rows are different samples of one
-/// group.
+/// Checks a message's rows as far as possible without a learner: lengths agree, spans ascend from
+/// 0, trained log-probs are finite and at most [`LOGPROB_SLACK`], rewards are finite, temperatures
+/// are positive and finite, token ids are not negative, prompts are not empty, and all rows are
+/// different samples of one group.
 ///
 /// # Errors
-/// The first thing found wrong.
+/// The first fault found.
 pub fn validate(rows: &Rows) -> Result<(), Invalid> {
     check_group(rows)?;
     (0..rows.len()).try_for_each(|row| check_row(rows, row))
@@ -58,7 +60,7 @@ fn check_group(rows: &Rows) -> Result<(), Invalid> {
             )));
         }
         if rows.policy(row) != rows.policy(0) {
-            // A detail ends up in a plan: what a producer wrote must not swell it.
+            // The detail is stored in a plan, so text of a producer in it is limited in length.
             let [other, first]: [String; 2] =
                 [row, 0].map(|row| rows.policy(row).chars().take(80).collect());
             return Err(malformed(format!(

@@ -9,10 +9,10 @@ use crate::{
     schema::{self, mismatch},
 };
 
-/// Compares the schema of a message with the one of the version it names, and returns that.
+/// Compares the schema of a message with that of the version it names, and returns the version.
 ///
-/// It walks the flatbuffer along the expected schema and builds nothing: flatbuffers may share
-/// parts, so that a few forged kilobytes turned into an Arrow schema could take gigabytes.
+/// Walks the flatbuffer along the expected schema without building anything. Flatbuffers may share
+/// parts, so a few forged kilobytes could take gigabytes once turned into an Arrow schema.
 pub(crate) fn check(found: ipc::Schema<'_>) -> Result<SchemaVersion, Error> {
     let version = SchemaVersion::of_metadata(name_of(found))?;
     let expected = version.schema();
@@ -47,7 +47,7 @@ pub(crate) fn check(found: ipc::Schema<'_>) -> Result<SchemaVersion, Error> {
     }
 }
 
-/// What the schema's own metadata calls it.
+/// Returns the schema's name from its own metadata.
 fn name_of(found: ipc::Schema<'_>) -> Option<&str> {
     let pairs = found.custom_metadata()?;
     pairs
@@ -93,7 +93,8 @@ fn check_type(column: &str, expected: &DataType, found: ipc::Field<'_>) -> Resul
         }
         DataType::Struct(fields) => {
             let fields: Vec<_> = fields.iter().map(AsRef::as_ref).collect();
-            // Entries of a map: Arrow leaves their names to the writer.
+            // Fields of a map's entries are not compared by name, because Arrow leaves these names
+            // to the writer.
             let named = fields.iter().all(|field| field.name() != "key");
             return if found.type_as_struct_().is_some() {
                 check_children(column, expected, &fields, found, named)
@@ -152,7 +153,7 @@ fn wrong_type(column: &str, expected: &DataType, found: ipc::Field<'_>) -> Error
     )
 }
 
-/// Refuses a batch whose Arrow schema is not v1's; returns the version it names.
+/// Refuses a batch whose Arrow schema is not v1's; returns the version that it names.
 pub(crate) fn check_batch(found: &arrow::datatypes::Schema) -> Result<SchemaVersion, Error> {
     let name = found.metadata().get(SCHEMA_KEY).map(String::as_str);
     let version = SchemaVersion::of_metadata(name)?;

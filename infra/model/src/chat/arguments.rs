@@ -1,9 +1,9 @@
-//! Arguments of filters and methods, by place or by name, as Python's calls give them.
+//! Arguments of filters and methods, given by position or by name as in Python calls.
 
 use minijinja::value::{Kwargs, Value, from_args};
 use minijinja::{Error, ErrorKind};
 
-/// What a call was given.
+/// Arguments of one call.
 pub(super) struct Arguments<'a> {
     places: &'a [Value],
     names: Kwargs,
@@ -15,7 +15,7 @@ impl<'a> Arguments<'a> {
         Ok(Self { places, names })
     }
 
-    /// The argument at `place`, or called `name`; `None` where there is neither.
+    /// Returns the argument at position `place` or named `name`; `None` if neither is given.
     pub(super) fn value(&self, place: usize, name: &str) -> Result<Option<Value>, Error> {
         match self.places.get(place) {
             Some(value) => Ok(Some(value.clone())),
@@ -24,29 +24,30 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// The same, where none means that there is no such argument.
+    /// Returns the argument at position `place` or named `name`, where Jinja's none counts as not
+    /// given.
     pub(super) fn given(&self, place: usize, name: &str) -> Result<Option<Value>, Error> {
         Ok(self.value(place, name)?.filter(|value| !value.is_none()))
     }
 
-    /// A string, if one is given.
+    /// Returns a string argument, if one is given.
     pub(super) fn string(&self, place: usize, name: &str) -> Result<Option<String>, Error> {
         let value = self.given(place, name)?;
         value.map(|value| string(&value)).transpose()
     }
 
-    /// An integer, if one is given.
+    /// Returns an integer argument, if one is given.
     pub(super) fn integer(&self, place: usize, name: &str) -> Result<Option<i64>, Error> {
         let value = self.given(place, name)?;
         value.map(i64::try_from).transpose()
     }
 
-    /// Whether what is given counts as true; `None` where nothing is.
+    /// Returns the truth value of an argument; `None` if it is not given.
     pub(super) fn flag(&self, place: usize, name: &str) -> Result<Option<bool>, Error> {
         Ok(self.value(place, name)?.map(|value| value.is_true()))
     }
 
-    /// Refuses arguments beyond `most` places, and names nobody asked for.
+    /// Refuses more than `most` positional arguments, and names that nobody read.
     pub(super) fn end(&self, most: usize) -> Result<(), Error> {
         if self.places.len() > most {
             return Err(Error::from(ErrorKind::TooManyArguments));
@@ -55,13 +56,13 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// A value that must be a string.
+/// Returns the text of a value, which must be a string.
 pub(super) fn string(value: &Value) -> Result<String, Error> {
     let text = value.as_str().map(str::to_owned);
     text.ok_or_else(|| wrong(format!("expected a string, not {}", value.kind())))
 }
 
-/// An error in the engine's words.
+/// Creates an error of the Jinja engine's type.
 pub(super) fn wrong(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }

@@ -1,4 +1,4 @@
-//! Jinja as the chat templates of Hugging Face expect it.
+//! Jinja environment that matches the one in which Hugging Face renders chat templates.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -6,8 +6,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 
 use super::{filters, methods, operators, python};
 
-/// An environment with the settings, functions and filters of transformers, and the methods that
-/// Python's strings, lists and dictionaries have.
+/// Creates an environment with the settings, functions and filters of transformers, and with the
+/// methods of Python's strings, lists and dictionaries.
 pub(super) fn python_like() -> Environment<'static> {
     let mut environment = Environment::new();
     let mut syntax = SyntaxConfig::builder();
@@ -25,7 +25,7 @@ pub(super) fn python_like() -> Environment<'static> {
             python::text(message),
         ))
     });
-    // UTC, so that producers on several machines render one text.
+    // UTC, so that producers on several machines render the same text.
     environment.add_function("strftime_now", |format: &str| {
         jiff::fmt::strtime::format(
             format,

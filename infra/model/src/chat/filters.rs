@@ -1,5 +1,5 @@
-//! Filters and tests where the engine's own differ from Jinja2's, which take whatever Python's
-//! `str` and `len` take.
+//! Filters and tests for which the engine differs from Jinja2, whose filters accept whatever
+//! Python's `str` and `len` accept.
 
 use minijinja::value::{Rest, Tuple, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error};
@@ -8,11 +8,11 @@ use super::arguments::{Arguments, string, wrong};
 use super::python::{is_space, pairs, text};
 use super::{json, methods, operators::small};
 
-/// What the engine has and Jinja2 has not: transformers refuses a template that uses it.
+/// Filters that the engine has and Jinja2 lacks; transformers refuses a template that uses one.
 const FOREIGN_FILTERS: [&str; 5] = ["split", "lines", "bool", "chain", "zip"];
 const FOREIGN_TESTS: [&str; 2] = ["startingwith", "endingwith"];
 
-/// Puts them into an environment.
+/// Adds the filters and tests to an environment, and removes those that Jinja2 lacks.
 pub(super) fn add(environment: &mut Environment<'static>) {
     for name in FOREIGN_FILTERS {
         environment.remove_filter(name);
@@ -112,12 +112,12 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         has_length
     });
     environment.add_test("callable", |value: &Value| {
-        // Macros and functions, which nobody can print or count.
+        // Macros and functions; values of these kinds cannot be printed or counted.
         matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
     });
 }
 
-/// A value that Python can iterate over: the engine takes `None` for an empty list.
+/// Returns the value if Python can iterate over it. The engine would treat `None` as an empty list.
 pub(super) fn iterable(value: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::None => Err(wrong("None cannot be iterated over")),
@@ -138,7 +138,7 @@ fn length(value: &Value) -> Result<usize, Error> {
     }
 }
 
-/// A capital at the start of every word; words begin behind spaces, hyphens and opening brackets.
+/// Capitalizes the start of every word; words begin after spaces, hyphens and opening brackets.
 fn titled(own: &str) -> String {
     let mut begins = true;
     let mut out = String::with_capacity(own.len());
@@ -154,14 +154,14 @@ fn titled(own: &str) -> String {
     out
 }
 
-/// The first or the last item; nothing of nothing.
+/// Returns the first or the last item; undefined if there are no items.
 fn end(value: &Value, first: bool) -> Result<Value, Error> {
     let mut items = iterable(value)?.try_iter()?;
     let found = if first { items.next() } else { items.last() };
     Ok(found.unwrap_or_default())
 }
 
-/// An integer, or the default where a text is none.
+/// Converts to an integer; returns the default for a text that is not a number.
 fn int(value: &Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let given = given.into_values();
     let given = Arguments::of(&given)?;
@@ -192,7 +192,7 @@ fn int(value: &Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     Ok(found.map_or_else(|| default.unwrap_or_else(|| Value::from(0)), small))
 }
 
-/// A float without its fraction.
+/// Truncates a float to an integer.
 fn whole(number: f64) -> Option<i128> {
     (number.is_finite() && number.abs() < 1e38).then_some(number as i128)
 }

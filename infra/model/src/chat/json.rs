@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` writes it.
+//! JSON in the form that Python's `json.dumps` writes.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,8 @@ use minijinja::value::{Value, ValueKind};
 use super::arguments::{Arguments, string, wrong};
 use super::python;
 
-/// The filter `tojson` as transformers defines it:
-/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+/// Filter `tojson` as transformers defines it: `json.dumps(value, ensure_ascii=False, indent=None,
+/// separators=None, sort_keys=False)`.
 pub(super) fn to_json(value: &Value, arguments: &[Value]) -> Result<String, Error> {
     let arguments = Arguments::of(arguments)?;
     let ensure_ascii = arguments.flag(0, "ensure_ascii")?.unwrap_or(false);
@@ -146,7 +146,7 @@ fn number(value: &Value) -> String {
     }
 }
 
-/// A key of a dictionary, which JSON has as a string.
+/// Returns the text of a dictionary's key, which is always a string in JSON.
 fn key_text(key: &Value) -> Result<String, Error> {
     match key.kind() {
         ValueKind::String => string(key),

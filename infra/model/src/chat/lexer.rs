@@ -1,23 +1,23 @@
-//! A template's text and tags, and the tokens of a tag, for [`super::rewrite`].
+//! Lexer that splits a template into text and tags, and tags into tokens, for [`super::rewrite`].
 
-/// A stretch of a template.
+/// Section of a template.
 #[derive(Debug, PartialEq)]
 pub(super) enum Part<'a> {
-    /// Text, or a comment: as it stands.
+    /// Text or a comment, unchanged.
     Text(&'a str),
-    /// The tag that opens a raw block, and the rest of the block.
+    /// Raw block: its opening tag, and the rest of the block.
     Raw(&'a str, &'a str),
-    /// `{{ … }}` or `{% … %}`: the opening with its whitespace control, the tokens, the space
-    /// behind them, and the close.
+    /// Tag `{{ … }}` or `{% … %}`: the opening with its whitespace control, the tokens, the space
+    /// after them, and the close.
     Tag(&'a str, Vec<Item<'a>>, &'a str, &'a str),
 }
 
-/// A token, or what stands between two brackets.
+/// Token, or the tokens between two brackets.
 #[derive(Debug, PartialEq)]
 pub(super) enum Item<'a> {
     Token {
         kind: Kind,
-        /// Whitespace before it.
+        /// Whitespace before the token.
         space: &'a str,
         text: &'a str,
     },
@@ -42,7 +42,8 @@ pub(super) enum Kind {
 /// Operators of more than one character, the longest first.
 const OPERATORS: [&str; 7] = ["//", "**", "==", "!=", "<=", ">=", "->"];
 
-/// Cuts a template up; `None` where it is no Jinja, which the engine then says better.
+/// Splits a template into parts; `None` if it is not valid Jinja, for which the engine has better
+/// errors.
 pub(super) fn parts(source: &str) -> Option<Vec<Part<'_>>> {
     let mut parts = Vec::new();
     let mut rest = source;
@@ -88,7 +89,7 @@ pub(super) fn parts(source: &str) -> Option<Vec<Part<'_>>> {
     Some(parts)
 }
 
-/// Length of a raw block at the start of a text.
+/// Returns the length of a raw block at the start of a text.
 fn raw_block(from: &str) -> Option<usize> {
     let is = |tag: &str, name: &str| {
         let body = tag.strip_prefix("{%").unwrap_or_default();
@@ -109,7 +110,7 @@ fn raw_block(from: &str) -> Option<usize> {
     }
 }
 
-/// Brackets within brackets, at most.
+/// Maximum depth of nested brackets.
 const DEEPEST: usize = 100;
 
 struct Tokens<'a> {
@@ -118,8 +119,8 @@ struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Items up to a close of the tag, or with none to the closing bracket, and the space before
-    /// it; what closes is left.
+    /// Reads items up to a close of the tag, or without `closes` up to the closing bracket. Also
+    /// returns the space before it; the close itself is not consumed.
     fn items(&mut self, closes: Option<[&str; 3]>) -> Option<(Vec<Item<'a>>, &'a str)> {
         let mut items = Vec::new();
         loop {
@@ -164,7 +165,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Kind and length of the token at the start of a text.
+/// Returns kind and length of the token at the start of a text.
 fn token(from: &str, first: char) -> Option<(Kind, usize)> {
     let length_of = |belongs: fn(char) -> bool| {
         from.find(|character| !belongs(character))
@@ -197,7 +198,7 @@ fn token(from: &str, first: char) -> Option<(Kind, usize)> {
     })
 }
 
-/// Length of the number at the start of a text.
+/// Returns the length of the number at the start of a text.
 fn number(from: &str) -> usize {
     let belongs = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let run = |from: &str| {
@@ -209,7 +210,8 @@ fn number(from: &str) -> usize {
     if from.starts_with("0x") || from.starts_with("0X") {
         return length;
     }
-    // A point is a fraction's where a digit follows it, a sign an exponent's behind its letter.
+    // A point belongs to the number if a digit follows it, a sign if it follows the exponent's
+    // letter.
     if from[length..].starts_with('.') && digit(length + 1) {
         length += 1 + run(&from[length + 1..]);
     }

@@ -1,4 +1,4 @@
-//! A conversation as rows of prompts hold it, and as templates are given it.
+//! Conversations as rows of prompts contain them, converted to what chat templates receive.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use super::{python::pairs, refuse};
 use crate::Result;
 
-/// Names under which a message's reasoning is passed; templates read the first, or the second.
+/// Keys under which a message may have its reasoning. Templates read the first or the second.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
-/// What `chat_template_kwargs` cannot say: transformers takes these for something else, or they
-/// have keys of their own in a row.
+/// Names that `chat_template_kwargs` cannot set: transformers uses them otherwise, or a row has
+/// keys of its own for them.
 const TAKEN: [&str; 15] = [
     "messages",
     "conversation",
@@ -31,22 +31,24 @@ const TAKEN: [&str; 15] = [
     "tokenizer_kwargs",
 ];
 
-/// A conversation: a JSON list of objects with `role`, `content`, and whatever else the template
-/// knows; or an object with that list as `messages`, and what else the template is given: `tools`,
+/// Conversation to be rendered by a chat template.
+///
+/// In JSON it is a list of objects with `role`, `content` and whatever else the template knows. Or
+/// it is an object with that list as `messages`, and with other inputs of the template: `tools`,
 /// `documents`, `chat_template_kwargs`, `continue_final_message`. Keys keep their order.
 #[derive(Debug, Clone)]
 pub struct Messages {
     pub(super) turns: Vec<Value>,
     pub(super) tools: Value,
     pub(super) documents: Value,
-    /// Names and values that only the template knows.
+    /// Names and values of `chat_template_kwargs`, which only the template interprets.
     pub(super) settings: Vec<(String, Value)>,
-    /// Whether the last message is the beginning of what the model is to write.
+    /// True if the last message is the beginning of the text that the model continues.
     pub(super) continues: bool,
 }
 
 impl Messages {
-    /// Reads them from JSON text.
+    /// Parses a conversation from JSON text.
     pub fn from_json(json: &str) -> Result<Self> {
         serde_json::from_str(json).map_err(|error| refuse("reading the messages of a chat", &error))
     }
@@ -96,7 +98,7 @@ impl Messages {
     }
 }
 
-/// A list of objects, which is all that messages, tools and documents may be.
+/// Reads a list of objects, the only valid form of messages, tools and documents.
 fn objects(value: &Value, name: &str) -> Result<Vec<Value>, String> {
     let list = match value.kind() {
         ValueKind::Seq => value.try_iter().map_err(|error| error.to_string())?,
@@ -128,8 +130,8 @@ fn settings(value: &Value) -> Result<Vec<(String, Value)>, String> {
     settings.collect()
 }
 
-/// Messages as transformers hands them to templates: without the keys whose value is null, and
-/// with reasoning under the names that templates read.
+/// Prepares messages as transformers passes them to templates: without keys whose value is null,
+/// and with reasoning under the names that templates read.
 fn prepared(messages: &[Value]) -> Vec<Value> {
     let of_one = |message: &Value| {
         let mut entries = pairs(message);
@@ -159,7 +161,7 @@ fn prepared(messages: &[Value]) -> Vec<Value> {
     messages.iter().map(of_one).collect()
 }
 
-/// A value as JSON has it: objects in the order of their keys, numbers in all their digits.
+/// JSON value that keeps the order of its objects' keys and all digits of its numbers.
 struct Plain(Value);
 
 impl<'de> Deserialize<'de> for Plain {
@@ -194,7 +196,7 @@ impl<'de> Visitor<'de> for PlainVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Plain, E> {
-        // An integer of more digits arrives as a float, and can no longer be told from one.
+        // An integer of more than 64 bits arrives as a float, and cannot be told from one any more.
         if value.abs() >= 18_446_744_073_709_551_615.0 {
             return Err(E::custom(format!(
                 "the number {value:e} is beyond 64 bits and would lose digits; write it as a string"
@@ -220,7 +222,7 @@ impl<'de> Visitor<'de> for PlainVisitor {
         while let Some((key, Plain(value))) = map.next_entry::<String, Plain>()? {
             entries.push((Value::from(key), value));
         }
-        // Of a key that stands twice the last value counts, at the first one's place.
+        // If a key occurs twice, its last value counts, at the position of the first.
         Ok(Plain(Value::from_pairs(entries)))
     }
 }

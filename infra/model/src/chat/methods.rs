@@ -1,5 +1,5 @@
-//! Methods of Python's strings, dictionaries and lists that templates may call: all that change
-//! nothing, since transformers renders in an immutable sandbox.
+//! Methods of Python's strings, dictionaries and lists that templates may call. Methods that change
+//! a value are left out, since transformers renders in an immutable sandbox.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, Value, ValueKind};
@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind, State};
 use super::arguments::{Arguments, string, wrong};
 use super::python::{is_space, pairs, text};
 
-/// Calls `method` of `value`.
+/// Calls the Python method `method` of `value`.
 pub(super) fn call(
     _state: &mut State,
     value: &Value,
@@ -74,7 +74,7 @@ fn of_list(value: &Value, method: &str, given: &Arguments) -> Result<Value, Erro
 }
 
 fn of_string(own: &str, method: &str, given: &Arguments) -> Result<Value, Error> {
-    // Places taken by arguments.
+    // Maximum number of positional arguments.
     let mut most = 0;
     let result = match method {
         "upper" => Value::from(own.to_uppercase()),
@@ -160,13 +160,13 @@ fn of_string(own: &str, method: &str, given: &Arguments) -> Result<Value, Error>
     Ok(result)
 }
 
-/// An argument without which there is no call.
+/// Returns a required string argument.
 fn needed(given: &Arguments, place: usize, name: &str) -> Result<String, Error> {
     let found = given.string(place, name)?;
     found.ok_or_else(|| Error::from(ErrorKind::MissingArgument))
 }
 
-/// The tests of what a string is made of; `None` for another method.
+/// Evaluates tests of a string's characters, such as `isdigit`; `None` for another method.
 fn is_all(own: &str, method: &str) -> Option<bool> {
     let every = |what: fn(char) -> bool| !own.is_empty() && own.chars().all(what);
     let cased = |wanted: fn(&char) -> bool, other: fn(char) -> bool| {
@@ -174,7 +174,7 @@ fn is_all(own: &str, method: &str) -> Option<bool> {
     };
     Some(match method {
         "isspace" => every(is_space),
-        // Of digits of other scripts Python tells three kinds apart.
+        // Python distinguishes three kinds of digits in other scripts.
         "isdigit" | "isdecimal" if own.chars().all(|c| c.is_ascii() || !c.is_numeric()) => {
             every(char::is_numeric)
         }
@@ -195,7 +195,7 @@ pub(super) fn capitalized(own: &str) -> String {
     first + &characters.as_str().to_lowercase()
 }
 
-/// A capital after everything that has no case.
+/// Capitalizes every letter that follows a character without case.
 fn titled(own: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(own.len());
@@ -241,7 +241,8 @@ fn split(
     Ok(found.into_iter().map(Value::from).collect())
 }
 
-/// At most so many words; the last has all that is left. From the end they come in that order.
+/// Splits into at most `parts` words; the last one has all the rest. From the end, words are
+/// returned in reverse order.
 fn words(own: &str, parts: usize, from_the_end: bool) -> Vec<&str> {
     let trimmed = |text: &'_ str| -> usize {
         if from_the_end {
@@ -301,8 +302,8 @@ fn lines(own: &str, keep_ends: bool) -> Value {
     Value::from(found)
 }
 
-/// The part of `own` between two places in characters, and the first of them; `None` where it
-/// begins behind the end.
+/// Returns the part of `own` between the arguments `start` and `end`, which count characters, and
+/// the position of its first character. `None` if it begins after its end.
 fn window<'a>(own: &'a str, given: &Arguments) -> Result<Option<(&'a str, usize)>, Error> {
     let (start, end) = (given.integer(1, "start")?, given.integer(2, "end")?);
     let length = own.chars().count();
@@ -382,7 +383,7 @@ fn padded(own: &str, method: &str, given: &Arguments) -> Result<String, Error> {
     let missing = width.saturating_sub(own.chars().count());
     let before = match method {
         "ljust" => 0,
-        // Python puts the odd one before the text where the width is odd.
+        // Python puts the odd fill character before the text if the width is odd.
         "center" => missing / 2 + (missing & width & 1),
         _ => missing,
     };

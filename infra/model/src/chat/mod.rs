@@ -1,4 +1,5 @@
-//! Chat templates: messages to the text a model was tuned on, as Hugging Face renders it.
+//! Chat templates, which turn messages into the text a model was tuned on, as Hugging Face renders
+//! it.
 
 mod arguments;
 mod environment;
@@ -23,16 +24,17 @@ pub use messages::Messages;
 
 use crate::{Error, Result};
 
-/// Name the template has in messages of the engine.
+/// Name of the template in the engine's error messages.
 const NAME: &str = "chat template";
 
-/// Name of the one for chats with tools, where a model has one of its own.
+/// Name of the separate template for chats with tools, if a model has one.
 const TOOL_USE: &str = "chat template for tools";
 
-/// What a last message ends with while it is rendered, so that the place is found again.
+/// Text appended to a last message while it is rendered, so that its end can be found in the
+/// result.
 const MARK: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
-/// A model's chat template: Jinja, from `chat_template.jinja` or `tokenizer_config.json`.
+/// Chat template of a model: Jinja from `chat_template.jinja` or `tokenizer_config.json`.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -43,7 +45,7 @@ impl ChatTemplate {
     /// Compiles a template. `special_tokens` are spellings by name, such as `bos_token`.
     ///
     /// # Errors
-    /// The line that is no Jinja.
+    /// The source is not valid Jinja; the error names the line.
     pub fn new(source: &str, special_tokens: BTreeMap<String, String>) -> Result<Self> {
         let mut template = Self {
             environment: environment::python_like(),
@@ -59,15 +61,16 @@ impl ChatTemplate {
             let source = rewritten.unwrap_or_else(|| source.to_owned());
             let added = self.environment.add_template_owned(name, source);
             added.map_err(|error| error.to_string())?;
-            // What is wrong is the engine's to say, with the line.
+            // If the source was not rewritten, the engine's error, which names the line, comes
+            // first.
             let unclosed = || "its tags or brackets are not closed, or lie too deep".to_owned();
             whole.then_some(()).ok_or_else(unclosed)
         });
         compiled.map_err(|why| refuse(&format!("compiling the {name}"), &why))
     }
 
-    /// The template of a model folder, if it has one: `chat_template.jinja`, or what
-    /// `tokenizer_config.json` holds under `chat_template` (of several the one called `default`, and
+    /// Reads the template of a model folder, if it has one: `chat_template.jinja`, or the value of
+    /// `chat_template` in `tokenizer_config.json` (from a list, the one named `default`, and
     /// `tool_use` for chats with tools). `special_tokens` are spellings by name.
     pub(crate) fn of_folder(
         tokenizer_config: Option<&[u8]>,
@@ -109,13 +112,14 @@ impl ChatTemplate {
         Ok(Some(template))
     }
 
-    /// The text of a chat, as `apply_chat_template(messages, tokenize=False)` gives it.
-    /// `add_generation_prompt` ends it where the model is to answer, unless the chat says that its
-    /// last message is to be continued. It holds every special token it needs: encode it with
-    /// [`crate::Tokenizer::encode_rendered`].
+    /// Renders a chat to text, as `apply_chat_template(messages, tokenize=False)` does.
+    ///
+    /// `add_generation_prompt` ends the text where the model is to answer, unless the chat's last
+    /// message is to be continued. The text contains all special tokens that it needs, so encode it
+    /// with [`crate::Tokenizer::encode_rendered`].
     ///
     /// # Errors
-    /// Whatever the template raises.
+    /// The template raises an error, or leaves out the message that is to be continued.
     pub fn render(&self, chat: &Messages, add_generation_prompt: bool) -> Result<String> {
         let mut messages = chat.turns.clone();
         if chat.continues {
@@ -125,7 +129,7 @@ impl ChatTemplate {
             Ok(_) if !chat.tools.is_none() => TOOL_USE,
             _ => NAME,
         };
-        // As transformers does, settings of the chat come before special tokens.
+        // Settings of the chat override special tokens, as in transformers.
         let names = self.special_tokens.iter();
         let mut given: BTreeMap<&str, Value> = names
             .map(|(name, token)| (name.as_str(), Value::from(token.as_str())))
@@ -146,7 +150,7 @@ impl ChatTemplate {
         let template = self.environment.get_template(name).map_err(failed)?;
         let text = template.render(context).map_err(failed)?;
         if chat.continues {
-            // As transformers looks, whether the template knows of it at all.
+            // transformers also checks whether the template refers to content at all.
             let known = template.source().contains("content");
             return unfinished(&text, known);
         }
@@ -154,7 +158,7 @@ impl ChatTemplate {
     }
 }
 
-/// Marks the end of the last message's text.
+/// Appends the mark to the last message's text.
 fn marked(messages: &mut [Value]) -> Result<()> {
     let nothing = || {
         refuse(
@@ -202,7 +206,7 @@ fn marked(messages: &mut [Value]) -> Result<()> {
     Ok(())
 }
 
-/// The text up to the mark.
+/// Returns the text up to the mark.
 fn unfinished(text: &str, known: bool) -> Result<String> {
     let end = text
         .rfind(MARK.trim_end())
@@ -217,12 +221,12 @@ fn unfinished(text: &str, known: bool) -> Result<String> {
     Ok(if text[end..].starts_with(MARK) {
         kept.to_owned()
     } else {
-        // The template trims what it is given.
+        // The template trims the text of messages.
         kept.trim_end_matches(python::is_space).to_owned()
     })
 }
 
-/// The template, and the one for chats with tools.
+/// Default template, and the one for chats with tools.
 type Templates = (Option<String>, Option<String>);
 
 fn in_config(value: &Json) -> Result<Templates> {

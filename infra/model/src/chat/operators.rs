@@ -1,4 +1,4 @@
-//! Python's operators where the engine's differ: [`super::rewrite`] calls them by these names.
+//! Python's operators for which the engine differs. [`super::rewrite`] calls them by these names.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Rest, Tuple, Value, ValueKind};
@@ -8,20 +8,20 @@ use super::arguments::wrong;
 use super::filters::iterable;
 use super::python::{spelling, text};
 
-/// `a + b + …`.
+/// Function for `a + b + …`.
 pub(super) const ADD: &str = "python_add";
-/// `a ~ b ~ …`.
+/// Function for `a ~ b ~ …`.
 pub(super) const CONCAT: &str = "python_concat";
-/// `a % b`.
+/// Function for `a % b`.
 pub(super) const REMAINDER: &str = "python_remainder";
-/// `a[start:stop:step]`.
+/// Function for `a[start:stop:step]`.
 pub(super) const SLICE: &str = "python_slice";
-/// What a `for` goes over.
+/// Function for the iterable of a `for` loop.
 pub(super) const ITERATE: &str = "python_iterate";
-/// `a.items` and other methods of dictionaries that are not called.
+/// Function for `a.items` and other methods of dictionaries without a call.
 pub(super) const ATTRIBUTE: &str = "python_attribute";
 
-/// Puts them into an environment.
+/// Adds the operators to an environment.
 pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_function(ADD, |parts: Rest<Value>| sum(&parts));
     environment.add_function(CONCAT, |parts: Rest<Value>| {
@@ -134,7 +134,7 @@ fn slice(value: &Value, start: &Value, end: &Value, step: &Value) -> Result<Valu
     }
 }
 
-/// Places that `[start:end:step]` picks out of `length`, in order.
+/// Returns the indices that `[start:end:step]` selects from `length` items, in order.
 fn picked(
     length: usize,
     (start, end, step): (Option<i64>, Option<i64>, i64),

@@ -1,10 +1,10 @@
-//! Values as Python's `str` and `repr` spell them.
+//! Values in the spelling of Python's `str` and `repr`.
 
 use std::fmt::Write as _;
 
 use minijinja::value::{Tuple, Value, ValueKind};
 
-/// `str(value)`; nothing for what is undefined.
+/// Returns `str(value)`; the empty string for an undefined value.
 pub(super) fn text(value: &Value) -> String {
     match value.kind() {
         ValueKind::Undefined => String::new(),
@@ -13,7 +13,7 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
-/// `repr(value)`.
+/// Returns `repr(value)`.
 pub(super) fn spelling(value: &Value) -> String {
     let mut out = String::new();
     spell(value, &mut out);
@@ -50,12 +50,12 @@ fn spell(value: &Value, out: &mut String) {
                 (false, _) => "]",
             };
         }
-        // `True`, `False`, `None`, and what no template prints.
+        // `True`, `False`, `None`, and values that no template prints.
         _ => *out += &value.to_string(),
     }
 }
 
-/// Entries of a dictionary, in its order.
+/// Returns the entries of a dictionary, in its order.
 pub(super) fn pairs(value: &Value) -> Vec<(Value, Value)> {
     let pairs = value.as_object().and_then(|object| {
         let pairs = object.try_iter_pairs()?;
@@ -64,7 +64,7 @@ pub(super) fn pairs(value: &Value) -> Vec<(Value, Value)> {
     pairs.unwrap_or_default()
 }
 
-/// A number: an integer in all its digits, a float in the fewest that give it back.
+/// Formats a number: an integer in all its digits, a float in the fewest digits that restore it.
 pub(super) fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();
@@ -91,7 +91,8 @@ fn float(number: f64) -> String {
     format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
-/// A string in quotes: single ones, unless it has single ones and no double ones.
+/// Quotes a string with single quotes, or with double quotes if it contains single and no double
+/// ones.
 fn quote(text: &str, out: &mut String) {
     let mark = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -123,13 +124,13 @@ fn quote(text: &str, out: &mut String) {
     out.push(mark);
 }
 
-/// Python's `str.isprintable`, for one character.
+/// Evaluates Python's `str.isprintable` for one character.
 fn is_printable(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
-    // Rust escapes what Python does; marks that combine with a character before them stand as
-    // they are behind one.
+    // Rust escapes the same characters as Python. Combining marks are kept unescaped after another
+    // character, which is why one precedes.
     ['a', character]
         .iter()
         .collect::<String>()
@@ -138,7 +139,8 @@ fn is_printable(character: char) -> bool {
         == 2
 }
 
-/// Python's `str.isspace`, for one character: Unicode's, and four separators of ASCII.
+/// Evaluates Python's `str.isspace` for one character: Unicode's white space and four ASCII
+/// separators.
 pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || ('\x1c'..='\x1f').contains(&character)
 }

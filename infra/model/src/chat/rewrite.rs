@@ -1,16 +1,16 @@
-//! A template brought into the engine's dialect: what Python's operators, slices, loops and
-//! literals do otherwise than the engine's becomes a call of [`super::operators`].
+//! Translation of a template into the engine's dialect. Operators, slices, loops and literals that
+//! behave differently in Python become calls of [`super::operators`].
 
 use super::lexer::{Item, Kind, Part, parts};
 use super::operators::{ADD, ATTRIBUTE, CONCAT, ITERATE, REMAINDER, SLICE};
 
-/// Words that stand between expressions.
+/// Keywords that separate expressions.
 const KEYWORDS: [&str; 6] = ["and", "or", "not", "if", "else", "in"];
 
-/// What binds weaker than a sum.
+/// Operators and separators that bind weaker than a sum.
 const LOOSE: [&str; 9] = ["==", "!=", "<", ">", "<=", ">=", ",", ":", "="];
 
-/// Attributes of Python's dictionaries, which come before what they hold.
+/// Methods of Python's dictionaries, which take precedence over entries of the same name.
 const OF_DICTIONARIES: [&str; 11] = [
     "items",
     "keys",
@@ -25,13 +25,13 @@ const OF_DICTIONARIES: [&str; 11] = [
     "fromkeys",
 ];
 
-/// The template in the engine's dialect; `None` where its tags and brackets are not closed, or lie
-/// too deep.
+/// Translates a template into the engine's dialect; `None` if its tags or brackets are not closed,
+/// or are nested too deeply.
 ///
 /// # Errors
-/// What is in it that Jinja2 has and the engine has not.
+/// The template uses a feature that Jinja2 has and the engine lacks.
 pub(super) fn rewrite(source: &str) -> Result<Option<String>, String> {
-    // Jinja2 takes any end of a line for a line feed, in literals too.
+    // Jinja2 treats any line ending as a line feed, in literals too.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let Some(parts) = parts(&source) else {
         return Ok(None);
@@ -42,7 +42,7 @@ pub(super) fn rewrite(source: &str) -> Result<Option<String>, String> {
             Part::Text(text) => out += text,
             Part::Raw(tag, rest) => {
                 out += tag;
-                // The engine drops a line feed behind the tag, which Jinja2 keeps.
+                // The engine drops a line feed after the tag, which Jinja2 keeps.
                 out += if rest.starts_with('\n') { "\n" } else { "" };
                 out += rest;
             }
@@ -57,7 +57,7 @@ pub(super) fn rewrite(source: &str) -> Result<Option<String>, String> {
     Ok(Some(out))
 }
 
-/// What stands in a tag.
+/// Translates the contents of a tag.
 fn statement(items: &[Item], block: bool) -> Result<String, String> {
     let Some((head, rest)) = items.split_first().filter(|_| block) else {
         return sequence(items);
@@ -71,7 +71,7 @@ fn statement(items: &[Item], block: bool) -> Result<String, String> {
         _ => "",
     };
     match word {
-        // What the assistant wrote, marked for training on it: a scope of its own.
+        // The assistant's text, marked for training on it: a scope of its own.
         "generation" if rest.is_empty() => return Ok(" with ".to_owned()),
         "endgeneration" if rest.is_empty() => return Ok(" endwith ".to_owned()),
         "for" => {
@@ -89,7 +89,7 @@ fn statement(items: &[Item], block: bool) -> Result<String, String> {
         }
         "set" => {
             if let Some(at) = rest.iter().position(|item| is_operator(item, "=")) {
-                // Attributes of a namespace may be called as they like.
+                // Attributes of a namespace may have any name.
                 let target: String = rest[..=at].iter().map(verbatim).collect();
                 return Ok(verbatim(head) + &target + &sequence(&rest[at + 1..])?);
             }
@@ -99,7 +99,7 @@ fn statement(items: &[Item], block: bool) -> Result<String, String> {
     Ok(verbatim(head) + &sequence(rest)?)
 }
 
-/// Expressions with what stands between them.
+/// Translates expressions, and keeps the keywords and separators between them.
 fn sequence(items: &[Item]) -> Result<String, String> {
     let mut out = String::new();
     let mut start = 0;
@@ -126,7 +126,7 @@ fn is_loose(items: &[Item], at: usize) -> bool {
             text,
             ..
         } => {
-            // Behind these a word is the name of an attribute, a filter or a test.
+            // After one of these, a word is the name of an attribute, a filter or a test.
             let is_name = before.is_some_and(|before| {
                 is_operator(before, ".") || is_operator(before, "|") || is_name(before, "is")
             });
@@ -137,7 +137,7 @@ fn is_loose(items: &[Item], at: usize) -> bool {
     }
 }
 
-/// Whether the word at `at` is the test of `is not …`.
+/// Returns true if the word at `at` is the test of `is not …`.
 fn is_name_behind_is_not(items: &[Item], at: usize) -> bool {
     at >= 2 && is_name(&items[at - 1], "not") && is_name(&items[at - 2], "is")
 }
@@ -150,8 +150,8 @@ fn is_name(item: &Item, wanted: &str) -> bool {
     matches!(item, Item::Token { kind: Kind::Name, text, .. } if *text == wanted)
 }
 
-/// Operands between these operators, each with the one before it. An operator at the start, or
-/// behind another one, is a sign.
+/// Splits into operands at these binary operators, each operand with the operator before it. An
+/// operator at the start or after another one is a sign.
 fn operands<'i, 'a>(
     items: &'i [Item<'a>],
     operators: &[&'static str],
@@ -179,12 +179,12 @@ fn operands<'i, 'a>(
     found
 }
 
-/// Whether an operand is missing, which the engine then says.
+/// Returns true if an operand is missing, for which the engine reports the error.
 fn is_cut_off(operands: &[(&'static str, &[Item])]) -> bool {
     operands.len() > 1 && operands.iter().any(|(_, operand)| operand.is_empty())
 }
 
-/// `a + b - c`.
+/// Translates sums such as `a + b - c`.
 fn sum(items: &[Item]) -> Result<String, String> {
     let parts = operands(items, &["+", "-"]);
     if is_cut_off(&parts) {
@@ -207,7 +207,7 @@ fn sum(items: &[Item]) -> Result<String, String> {
     Ok(total(&mut terms))
 }
 
-/// `a ~ b`.
+/// Translates concatenations such as `a ~ b`.
 fn concatenation(items: &[Item]) -> Result<String, String> {
     let parts = operands(items, &["~"]);
     if is_cut_off(&parts) {
@@ -221,7 +221,7 @@ fn concatenation(items: &[Item]) -> Result<String, String> {
     Ok(format!(" {CONCAT}({})", parts.join(",")))
 }
 
-/// `a * b / c // d % e`.
+/// Translates products such as `a * b / c // d % e`.
 fn product(items: &[Item]) -> Result<String, String> {
     let parts = operands(items, &["*", "/", "//", "%"]);
     if is_cut_off(&parts) {
@@ -239,11 +239,11 @@ fn product(items: &[Item]) -> Result<String, String> {
     Ok(whole)
 }
 
-/// What holds together tighter than a product: names, literals, attributes, calls, subscripts,
-/// filters and tests.
+/// Translates everything that binds tighter than a product: names, literals, attributes, calls,
+/// subscripts, filters and tests.
 fn factor(items: &[Item]) -> Result<String, String> {
     let mut pieces: Vec<String> = Vec::new();
-    // Where the expression that an attribute, a call or a subscript belongs to begins.
+    // Start of the expression to which an attribute, a call or a subscript belongs.
     let mut start = 0;
     for (at, item) in items.iter().enumerate() {
         let before = at.checked_sub(1).map(|before| &items[before]);
@@ -266,7 +266,7 @@ fn factor(items: &[Item]) -> Result<String, String> {
             } if behind_point => {
                 let called = matches!(items.get(at + 1), Some(Item::Group { open: '(', .. }));
                 if OF_DICTIONARIES.contains(text) && !called {
-                    // Without the point.
+                    // Removes the point.
                     pieces.pop();
                     let own = pieces.split_off(start).concat();
                     pieces.push(format!(" {ATTRIBUTE}({own}, '{text}')"));
@@ -287,7 +287,7 @@ fn factor(items: &[Item]) -> Result<String, String> {
                         ..
                     })
                 );
-                // Literals that follow one another are one.
+                // Adjacent literals are one literal.
                 if let Some(piece) = pieces.last_mut().filter(|_| follows) {
                     piece.pop();
                     *piece += &literal[1..];
@@ -338,7 +338,7 @@ fn factor(items: &[Item]) -> Result<String, String> {
     Ok(pieces.concat())
 }
 
-/// The three of `start:stop:step`.
+/// Translates the three parts of `start:stop:step`.
 fn bounds(items: &[Item]) -> Result<String, String> {
     let mut given = Vec::new();
     for part in items.split(|item| is_operator(item, ":")) {
@@ -356,7 +356,7 @@ fn bounds(items: &[Item]) -> Result<String, String> {
     Ok(given.join(", "))
 }
 
-/// An item as it was written.
+/// Returns an item as it was written.
 fn verbatim(item: &Item) -> String {
     match item {
         Item::Token { space, text, .. } => format!("{space}{text}"),
@@ -373,7 +373,7 @@ fn verbatim(item: &Item) -> String {
     }
 }
 
-/// A number as the engine reads it: without an exponent.
+/// Returns a number in the engine's syntax, which has no exponents.
 fn number(literal: &str) -> String {
     let plain = literal.replace('_', "");
     match plain.parse::<f64>() {
@@ -386,7 +386,7 @@ fn number(literal: &str) -> String {
     }
 }
 
-/// A string literal with Python's escapes, as one with the engine's.
+/// Translates a string literal with Python's escapes into one with the engine's.
 fn literal(quoted: &str) -> Result<String, String> {
     let body = &quoted[1..quoted.len() - 1];
     let mut text = String::with_capacity(body.len());

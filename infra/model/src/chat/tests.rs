@@ -15,8 +15,8 @@ fn render(source: &str) -> String {
     template(source).unwrap().render(&messages, true).unwrap()
 }
 
-/// Expected texts are those of Jinja2 3.1 with the settings, filters and extensions that
-/// transformers 5 gives it.
+/// Expected texts are those of Jinja2 3.1 with the settings, filters and extensions of transformers
+/// 5.
 #[test]
 fn templates_render_as_jinja2_renders_them() {
     let cases = [
@@ -95,7 +95,7 @@ fn the_date_is_a_date() {
     );
 }
 
-/// As a folder with these files has it.
+/// Returns the template of a folder with these files.
 fn of_folder(config: Option<&[u8]>, jinja: Option<&[u8]>) -> crate::Result<Option<ChatTemplate>> {
     let file = |name: &str| (name == "tokenizer_config.json").then_some(config)?;
     let special = crate::tokenizer::SpecialTokens::of_folder(file)?;

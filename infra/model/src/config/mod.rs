@@ -1,4 +1,4 @@
-//! `config.json` of the decoder families this crate runs.
+//! Model configuration: `config.json` of the supported decoder families.
 
 mod parse;
 pub(crate) use parse::token_ids_in;
@@ -7,10 +7,10 @@ mod tests;
 
 use serde_json::{Map, Value, json};
 
-/// Architecture family, Hugging Face's `model_type`.
+/// Architecture family, which is Hugging Face's `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelType {
-    /// Llama 2, 3, 3.1, 3.2.
+    /// Llama 2, 3, 3.1 and 3.2.
     Llama,
     /// Mistral without a sliding window.
     Mistral,
@@ -21,7 +21,7 @@ pub enum ModelType {
 }
 
 impl ModelType {
-    /// Value of `model_type`.
+    /// Returns the value of `model_type` in `config.json`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Llama => "llama",
@@ -44,64 +44,66 @@ impl ModelType {
 /// Frequency scaling of Llama 3.1 and later (`rope_type = "llama3"`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Llama3Scaling {
-    /// Division of the frequencies whose wavelength exceeds the original context.
+    /// Divisor of the frequencies whose wavelength exceeds `original / low_freq_factor`.
     pub factor: f64,
-    /// Wavelengths over `original / low_freq_factor` are scaled in full.
+    /// Factor that bounds the long wavelengths: those over `original / low_freq_factor` are scaled
+    /// in full.
     pub low_freq_factor: f64,
-    /// Wavelengths under `original / high_freq_factor` are kept.
+    /// Factor that bounds the short wavelengths: those under `original / high_freq_factor` are
+    /// kept.
     pub high_freq_factor: f64,
-    /// Context of the pretraining, in tokens.
+    /// Context length of the pretraining, in tokens.
     pub original_max_position_embeddings: usize,
 }
 
-/// Shape and constants of a decoder. Field names are those of `config.json`.
+/// Shape and constants of a decoder. Fields are named as in `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the keys of config.json are what they are"
 )]
 pub struct ModelConfig {
-    /// Family.
+    /// Architecture family.
     pub model_type: ModelType,
-    /// Rows of the embedding; at least the tokenizer's size.
+    /// Number of rows of the embedding; at least the tokenizer's size.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the SwiGLU.
+    /// Width of the SwiGLU's inner layer.
     pub intermediate_size: usize,
-    /// Decoder layers.
+    /// Number of decoder layers.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; divides the query heads.
+    /// Number of key and value heads; divides the number of query heads.
     pub num_key_value_heads: usize,
-    /// Width of one head, even.
+    /// Width of one head; an even number.
     pub head_dim: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Frequency scaling, if any.
+    /// Frequency scaling, if the model has any.
     pub rope_scaling: Option<Llama3Scaling>,
-    /// Added to the mean square in every RMS norm.
+    /// Constant ε added to the mean square in every RMS norm.
     pub rms_norm_eps: f64,
-    /// Whether the head is the embedding.
+    /// True if the head shares the embedding's weights.
     pub tie_word_embeddings: bool,
-    /// Whether q, k and v have biases.
+    /// True if the q, k and v projections have biases.
     pub attention_bias: bool,
-    /// Whether the attention's output projection has a bias.
+    /// True if the attention's output projection has a bias.
     pub attention_output_bias: bool,
-    /// Whether every query and key head is RMS-normalised before the rotation.
+    /// True if every query and key head is RMS-normalized before the rotation.
     pub qk_norm: bool,
-    /// Context, in tokens.
+    /// Maximum context length in tokens.
     pub max_position_embeddings: usize,
-    /// Ids that end a completion.
+    /// Token ids that end a completion.
     pub eos_token_id: Vec<u32>,
-    /// Every key as it was read, so that saving keeps what this crate does not use.
+    /// Every key as it was read, so that saving preserves keys that this crate does not use.
     source: Map<String, Value>,
 }
 
 impl ModelConfig {
-    /// The policy of the main job: Llama-style, width 64, two layers of four heads, an untied
-    /// head, about 0.1 M parameters.
+    /// Returns the shape of the project's tiny policy: Llama-style, width 64, two layers of four
+    /// heads, an untied head, about 0.1 M parameters.
     pub fn tiny(vocab_size: usize) -> Self {
         Self {
             model_type: ModelType::Llama,
@@ -125,17 +127,17 @@ impl ModelConfig {
         }
     }
 
-    /// Width of all query heads together.
+    /// Returns the width of all query heads together.
     pub fn query_width(&self) -> usize {
         self.num_attention_heads * self.head_dim
     }
 
-    /// Width of all key heads together.
+    /// Returns the width of all key heads together.
     pub fn key_width(&self) -> usize {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// `config.json` as Hugging Face transformers and vLLM read it, keys sorted.
+    /// Serializes to `config.json` as Hugging Face transformers and vLLM read it, keys sorted.
     pub fn to_json(&self) -> String {
         let mut map = self.source.clone();
         let mut set = |key: &str, value: Value| {
@@ -149,7 +151,7 @@ impl ModelConfig {
         set("num_hidden_layers", json!(self.num_hidden_layers));
         set("num_attention_heads", json!(self.num_attention_heads));
         set("num_key_value_heads", json!(self.num_key_value_heads));
-        // Qwen2's published configs have none.
+        // Published configs of Qwen2 have no `head_dim`.
         if self.model_type != ModelType::Qwen2 || self.query_width() != self.hidden_size {
             set("head_dim", json!(self.head_dim));
         }
@@ -160,7 +162,7 @@ impl ModelConfig {
             "max_position_embeddings",
             json!(self.max_position_embeddings),
         );
-        // Weights are saved as f32 whatever they came in; both spellings are in use.
+        // Weights are always saved as f32; both spellings of the key are in use.
         set("torch_dtype", json!("float32"));
         set("dtype", json!("float32"));
         if self.model_type != ModelType::Qwen2 {

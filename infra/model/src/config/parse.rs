@@ -4,8 +4,11 @@ use super::{Llama3Scaling, ModelConfig, ModelType};
 use crate::{Error, Result};
 
 impl ModelConfig {
-    /// Reads `config.json`. The error names the key that is missing, of the wrong type, or asks
-    /// for something this crate does not run.
+    /// Parses `config.json`.
+    ///
+    /// # Errors
+    /// A key is missing, of the wrong type, or asks for something that this crate does not support;
+    /// the error names the key.
     pub fn from_json(json: impl AsRef<[u8]>) -> Result<Self> {
         let source: Value = serde_json::from_slice(json.as_ref())
             .map_err(|error| Error::config("(whole file)", format!("no valid JSON: {error}")))?;
@@ -20,7 +23,7 @@ impl ModelConfig {
         refuse_unsupported(&keys, model_type)?;
         let hidden_size = keys.count("hidden_size")?;
         let heads = keys.count("num_attention_heads")?;
-        // Qwen3's published default does not follow from the width.
+        // Qwen3's published default does not follow from the hidden size.
         let default_head_dim = if model_type == ModelType::Qwen3 {
             128
         } else {
@@ -42,7 +45,7 @@ impl ModelConfig {
             head_dim: keys.count_or("head_dim", default_head_dim)?,
             rope_theta,
             rope_scaling,
-            // Defaults of transformers, where a published config leaves the key out.
+            // Defaults of transformers, for published configs that leave the key out.
             rms_norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
             tie_word_embeddings: keys.flag("tie_word_embeddings", false)?,
             attention_bias,
@@ -52,7 +55,7 @@ impl ModelConfig {
             eos_token_id: token_ids(&keys, "eos_token_id")?,
             source: source.clone(),
         };
-        // Far above any published model; a larger number is a damaged file.
+        // Far above any published model; a larger number means that the file is damaged.
         if config.num_hidden_layers > 4096 {
             return Err(Error::config(
                 "num_hidden_layers",
@@ -78,7 +81,8 @@ impl ModelConfig {
     }
 }
 
-/// Token ids under `key` of a JSON object: absent, null, one id, or a list.
+/// Reads the token ids under `key` of a JSON object, where the value is absent, null, one id or a
+/// list.
 pub(crate) fn token_ids_in(source: &Map<String, Value>, key: &str) -> Result<Vec<u32>> {
     token_ids(
         &Keys {
@@ -105,7 +109,7 @@ fn model_type(keys: &Keys<'_>) -> Result<ModelType> {
 }
 
 fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
-    // Classifiers and embedders share the layers and not the head.
+    // Classifiers and embedding models share the layers but not the head.
     let ours = model_type.architecture();
     if let Some(named) = keys.get("architectures")
         && !named
@@ -146,7 +150,7 @@ fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
             format!("{other} is not supported, only \"full_attention\""),
         ));
     }
-    // Qwen's configs carry a window that `use_sliding_window = false` turns off.
+    // Qwen's configs have a window that `use_sliding_window = false` turns off.
     let context = context(keys, model_type)?;
     let window = keys.get("sliding_window").and_then(Value::as_u64);
     if let (ModelType::Mistral | ModelType::Llama, Some(window)) = (model_type, window)
@@ -163,7 +167,7 @@ fn refuse_unsupported(keys: &Keys<'_>, model_type: ModelType) -> Result<()> {
     Ok(())
 }
 
-/// Longest sequence; where the key is left out, transformers' default for the family.
+/// Reads the maximum context length; without the key, transformers' default for the family.
 fn context(keys: &Keys<'_>, model_type: ModelType) -> Result<usize> {
     let default = match model_type {
         ModelType::Llama => 2048,
@@ -173,7 +177,8 @@ fn context(keys: &Keys<'_>, model_type: ModelType) -> Result<usize> {
     keys.count_or("max_position_embeddings", default)
 }
 
-/// Base and scaling, from `rope_theta` + `rope_scaling` or transformers 5's `rope_parameters`.
+/// Reads base and scaling, from `rope_theta` + `rope_scaling` or transformers 5's
+/// `rope_parameters`.
 fn rope(keys: &Keys<'_>) -> Result<(f64, Option<Llama3Scaling>)> {
     let (key, value) = match keys.get("rope_parameters") {
         Some(value) => ("rope_parameters", Some(value)),
@@ -185,7 +190,7 @@ fn rope(keys: &Keys<'_>) -> Result<(f64, Option<Llama3Scaling>)> {
     let Value::Object(map) = value else {
         return Err(keys.wrong(key, "not an object"));
     };
-    // Written for each kind of layer, of which there is one here.
+    // The value may be given per kind of layer, of which only one is supported.
     let (map, prefix) = match map.get("full_attention") {
         Some(Value::Object(inner)) => (inner, format!("{key}.full_attention.")),
         _ => (map, format!("{key}.")),
@@ -255,7 +260,7 @@ impl Keys<'_> {
 
     fn count(&self, key: &str) -> Result<usize> {
         let value = self.get(key).ok_or_else(|| self.wrong(key, "missing"))?;
-        // 2^31 keeps every product of two sizes inside 64 bits.
+        // 2^31 keeps every product of two sizes within 64 bits.
         match value.as_u64() {
             Some(count) if (1..1 << 31).contains(&count) => Ok(count as usize),
             _ => Err(self.wrong(key, format!("{value} is no count from 1 to 2^31"))),

@@ -1,7 +1,7 @@
 //! Matrix products on slices.
 //!
-//! The `gemm` crate is called single-threaded on blocks whose bounds depend on the shape alone,
-//! so that its inner blocking never sees the number of threads.
+//! The `gemm` crate is called single-threaded on blocks whose bounds depend on the shape only, so
+//! its inner blocking never depends on the number of threads.
 
 use std::mem::MaybeUninit;
 
@@ -9,11 +9,11 @@ use rayon::prelude::*;
 
 use super::ROWS;
 
-/// Multiply-adds from which a product is cut into blocks for the thread pool: about 1 ms of one
-/// core. All products of the main job's tiny model lie below it.
+/// Number of multiply-adds from which a product is split into blocks for the thread pool: about 1
+/// ms of one core. All products of the project's tiny models are below it.
 const PARALLEL_WORK: usize = 1 << 26;
 
-/// A read-only matrix: a slice with strides.
+/// Read-only matrix: a slice with strides.
 #[derive(Clone, Copy)]
 pub(crate) struct Mat<'a> {
     data: &'a [f32],
@@ -24,12 +24,12 @@ pub(crate) struct Mat<'a> {
 }
 
 impl<'a> Mat<'a> {
-    /// Row-major, rows end to end.
+    /// Creates a row-major matrix of contiguous rows.
     pub(crate) fn rows(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// Row-major, rows `stride` apart.
+    /// Creates a row-major matrix whose rows begin `stride` values apart.
     pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
         Self {
             data,
@@ -40,7 +40,7 @@ impl<'a> Mat<'a> {
         }
     }
 
-    /// The transpose, without moving anything.
+    /// Returns the transpose without moving any values.
     pub(crate) fn t(self) -> Self {
         Self {
             data: self.data,
@@ -67,7 +67,7 @@ impl<'a> Mat<'a> {
         }
     }
 
-    /// One past the last value it touches.
+    /// Returns the index after the last value that the matrix touches.
     fn end(self) -> usize {
         if self.rows == 0 || self.cols == 0 {
             return 0;
@@ -76,7 +76,7 @@ impl<'a> Mat<'a> {
     }
 }
 
-/// A matrix to write, rows end to end.
+/// Matrix to write, with contiguous rows.
 pub(crate) struct MatMut<'a> {
     data: &'a mut [MaybeUninit<f32>],
     rows: usize,
@@ -84,7 +84,7 @@ pub(crate) struct MatMut<'a> {
 }
 
 impl<'a> MatMut<'a> {
-    /// Over values that are there already.
+    /// Creates a view over initialized values.
     pub(crate) fn rows(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
         #[expect(unsafe_code, reason = "f32 and MaybeUninit<f32> have one layout")]
         // SAFETY: only this module writes through the view, and it writes values.
@@ -93,7 +93,7 @@ impl<'a> MatMut<'a> {
     }
 }
 
-/// out = a·b, or out += a·b.
+/// Computes out = a·b, or out += a·b if `accumulate`.
 pub(crate) fn matmul(mut out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let work = out.rows * out.cols * a.cols;
     if work < PARALLEL_WORK {
@@ -105,8 +105,8 @@ pub(crate) fn matmul(mut out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bo
     }
 }
 
-/// a·b, row-major, without first filling the memory with zeros: that alone is a tenth of a
-/// training step of the tiny model.
+/// Computes a·b, row-major, without first filling the memory with zeros, which alone would take a
+/// tenth of a training step of the tiny model.
 pub(crate) fn product(a: Mat<'_>, b: Mat<'_>) -> Vec<f32> {
     let (rows, cols) = (a.rows, b.cols);
     let mut out = Vec::with_capacity(rows * cols);
@@ -136,8 +136,9 @@ fn row_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     });
 }
 
-/// Few rows, many columns, as when a sampler meets a wide projection: every block goes to a
-/// buffer of its own and is then copied, because column blocks of rows are no slices.
+/// Computes products of few rows and many columns, such as a sampler's wide projections. Every
+/// block is computed in a buffer of its own and then copied, because columns of rows are not
+/// contiguous slices.
 fn column_blocks(out: MatMut<'_>, a: Mat<'_>, b: Mat<'_>, accumulate: bool) {
     let MatMut { data, rows, cols } = out;
     let blocks: Vec<_> = (0..cols.div_ceil(ROWS))

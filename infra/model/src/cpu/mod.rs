@@ -1,4 +1,5 @@
-//! CPU kernels' shared ground: instruction sets, matrix products, cutting work by shape.
+//! Building blocks of CPU kernels: instruction sets, matrix products, and splitting of work by
+//! shape.
 
 mod gemm;
 mod multiversion;

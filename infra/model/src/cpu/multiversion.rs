@@ -1,11 +1,11 @@
-//! Kernels compiled for several instruction sets, the best one chosen at run time.
+//! Kernels compiled for several instruction sets; the best one is chosen at run time.
 
 use std::sync::LazyLock;
 
-/// Instruction sets a kernel is compiled for.
+/// Instruction sets that a kernel is compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// What the build targets.
+    /// Instruction set of the build's target.
     Base,
     /// AVX2 and FMA (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
@@ -15,7 +15,7 @@ pub(crate) enum Isa {
     V4,
 }
 
-/// The widest set this CPU has.
+/// Returns the widest instruction set that this CPU has.
 #[inline]
 pub(crate) fn isa() -> Isa {
     static ISA: LazyLock<Isa> = LazyLock::new(detect);
@@ -42,8 +42,8 @@ fn detect() -> Isa {
     Isa::Base
 }
 
-/// Defines a function whose body is compiled for every [`Isa`]; calls take the widest one the
-/// CPU has. Helpers the body calls must be `#[inline(always)]` to be compiled along.
+/// Defines a function whose body is compiled for every [`Isa`]. Calls use the widest one the CPU
+/// has. Helpers that the body calls must be `#[inline(always)]` to be compiled with it.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -68,7 +68,7 @@ macro_rules! multiversion {
             match $crate::cpu::isa() {
                 // SAFETY: `isa` is V4 only where every feature v4 enables was detected.
                 $crate::cpu::Isa::V4 => unsafe { v4($($arg),*) },
-                // SAFETY: as above for V3.
+                // SAFETY: `isa` is V3 only where every feature v3 enables was detected.
                 $crate::cpu::Isa::V3 => unsafe { v3($($arg),*) },
                 $crate::cpu::Isa::Base => body($($arg),*),
             }

@@ -1,25 +1,25 @@
-//! Cutting work into pieces that depend on its shape alone.
+//! Splitting of work into pieces that depend on its shape only.
 //!
-//! Pieces are the same whatever the number of threads, each is computed in one order, and
-//! results are joined in the order of the pieces: so the bits never depend on the threads.
+//! Pieces are the same for any number of threads, each is computed in one order, and results are
+//! joined in the order of the pieces. The bits therefore never depend on the number of threads.
 
 use rayon::prelude::*;
 
-/// Rows of a piece.
+/// Number of rows of a piece.
 pub(crate) const ROWS: usize = 256;
 
-/// Values a job must touch before its pieces go to the thread pool. Below it, 50 to 100 µs of one
-/// core, a hand-over costs more than it gains; and the tiny models of the main job (at most
-/// 270 000 values at once) share two cores between a sampler and a learner, where a second thread
-/// has nothing to win.
+/// Number of values that a job must touch before its pieces go to the thread pool. Smaller jobs
+/// take 50 to 100 µs of one core, and handing them over costs more than it gains. The project's
+/// tiny models (at most 270 000 values at once) share two cores between a sampler and a learner, so
+/// a second thread gains nothing there.
 const PARALLEL_VALUES: usize = 1 << 19;
 
-/// Whether a job over `values` values is worth the thread pool.
+/// Returns true if a job over `values` values is worth handing to the thread pool.
 pub(crate) fn is_worth_it(values: usize) -> bool {
     values >= PARALLEL_VALUES
 }
 
-/// Runs `job(first_row, out_piece)` for pieces of [`ROWS`] rows of `out`, `width` values each;
+/// Runs `job(first_row, out_piece)` for pieces of [`ROWS`] rows of `out`, `width` values each.
 /// `values` is the size of the whole job.
 pub(crate) fn rows_in_parallel(
     out: &mut [f32],
@@ -48,7 +48,8 @@ pub(crate) fn each<T: Send>(pieces: &mut [T], values: usize, job: impl Fn(&mut T
     }
 }
 
-/// Results of `job(index)` for `0..count`, in order; `values` is the size of the whole job.
+/// Returns the results of `job(index)` for `0..count`, in order; `values` is the size of the whole
+/// job.
 pub(crate) fn map_blocks<T: Send>(
     count: usize,
     values: usize,

@@ -2,13 +2,13 @@
 
 use super::multiversion;
 
-/// Lanes of a block: one AVX-512 register of f32.
+/// Number of lanes of a block: one AVX-512 register of f32.
 pub(crate) const LANES: usize = 16;
 
-/// A block of lanes.
+/// Block of 16 lanes.
 pub(crate) type Block = [f32; LANES];
 
-/// a·b + c in every lane.
+/// Computes a·b + c in every lane.
 #[inline(always)]
 pub(crate) fn fma(a: Block, b: Block, c: Block) -> Block {
     let mut out = c;
@@ -18,7 +18,7 @@ pub(crate) fn fma(a: Block, b: Block, c: Block) -> Block {
     out
 }
 
-/// Sum of the lanes, halves first.
+/// Returns the sum of the lanes, halves first.
 #[inline(always)]
 pub(crate) fn reduce(mut block: Block) -> f32 {
     let mut width = LANES / 2;
@@ -31,7 +31,7 @@ pub(crate) fn reduce(mut block: Block) -> f32 {
     block[0]
 }
 
-/// Largest lane.
+/// Returns the largest lane.
 #[inline(always)]
 pub(crate) fn reduce_max(mut block: Block) -> f32 {
     let mut width = LANES / 2;
@@ -48,7 +48,7 @@ pub(crate) fn reduce_max(mut block: Block) -> f32 {
     block[0]
 }
 
-/// Largest value; NaNs are passed over.
+/// Returns the largest value; NaNs are skipped.
 #[inline(always)]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let (blocks, rest) = values.as_chunks::<LANES>();
@@ -66,7 +66,7 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
         .fold(reduce_max(tops), |top, &x| if x > top { x } else { top })
 }
 
-/// Σ aᵢbᵢ.
+/// Returns Σ aᵢbᵢ.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();
@@ -82,9 +82,9 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     total
 }
 
-/// eˣ to about 1 ulp for x in [−87, 88], clamped outside; NaN stays NaN.
+/// Computes eˣ to about 1 ulp for x in [−87, 88]; x is clamped outside, and NaN stays NaN.
 ///
-/// x = n·ln 2 + r with |r| ≤ ln 2 / 2; the polynomial is Cephes' `expf`.
+/// Uses x = n·ln 2 + r with |r| ≤ ln 2 / 2; the polynomial is that of Cephes' `expf`.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding and subtracting 1.5·2²³ rounds to the nearest integer without a library call.
@@ -92,7 +92,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // ln 2 in two parts: n times the first is exact.
+    // ln 2 is split into two parts; n times the first is exact.
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4_f32;
@@ -102,19 +102,19 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 5e-1);
     let y = p.mul_add(r * r, r) + 1.0;
-    // The low bits of `shifted` are n: move them into the exponent.
+    // The low bits of `shifted` are n; they are moved into the exponent.
     let scale = f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23));
     y * scale
 }
 
-/// 1 / (1 + e⁻ˣ).
+/// Computes 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 multiversion! {
-    /// Σ xᵢ², in f64 with one order.
+    /// Returns Σ xᵢ², summed in f64 in one order.
     pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
         let (blocks, rest) = values.as_chunks::<LANES>();
         let mut sums = [0.0_f64; LANES];

@@ -1,21 +1,21 @@
-//! Causal attention of grouped query heads, one sequence and one block of its queries at a time,
-//! so that scores never take more than [`SCORES`] values.
+//! Causal attention with grouped query heads, computed for one sequence and one block of its
+//! queries at a time, so that scores never take more than [`SCORES`] values.
 
 use candle_core::{D, Result, Tensor};
 
 use super::ops::indices;
 use crate::ops::attention::{Heads, Pattern, Segment};
 
-/// Scores of a block: 128 MB, of which three or four live at once.
+/// Maximum number of scores of a block: 128 MB, of which three or four exist at once.
 const SCORES: usize = 1 << 25;
 
-/// Some queries of one sequence, and the keys the last of them sees.
+/// Queries of one sequence, and the keys that the last of them sees.
 struct Block {
-    /// First row of q, and how many.
+    /// First row of q, and number of rows.
     queries: (usize, usize),
-    /// First row of k and v, and how many.
+    /// First row of k and v, and number of rows.
     keys: (usize, usize),
-    /// Number of keys each query sees.
+    /// Number of keys that each query sees.
     visible: Vec<u32>,
 }
 
@@ -26,7 +26,7 @@ fn blocks(pattern: &Pattern, segment: &Segment, heads: Heads, scores: usize) -> 
         .map(|start| {
             let end = (start + rows).min(segment.queries.end);
             let visible = pattern.visible[start..end].to_vec();
-            // Ascending in a sequence.
+            // The numbers ascend within a sequence.
             let keys = visible.last().map_or(0, |&last| last as usize);
             Block {
                 queries: (start, end - start),
@@ -37,7 +37,7 @@ fn blocks(pattern: &Pattern, segment: &Segment, heads: Heads, scores: usize) -> 
         .collect()
 }
 
-/// Rows of `x [n, heads, d]` with the heads outside: `[key heads, group·rows, d]`.
+/// Returns rows of `x [n, heads, d]` with the heads outside: `[key heads, group·rows, d]`.
 fn by_head(x: &Tensor, (start, len): (usize, usize), key_heads: usize) -> Result<Tensor> {
     let (_, heads, width) = x.dims3()?;
     x.narrow(0, start, len)?
@@ -46,7 +46,7 @@ fn by_head(x: &Tensor, (start, len): (usize, usize), key_heads: usize) -> Result
         .reshape((key_heads, heads / key_heads * len, width))
 }
 
-/// The way back: `[rows, heads, d]`.
+/// Reverses [`by_head`]: returns `[rows, heads, d]`.
 fn by_row(x: &Tensor, rows: usize) -> Result<Tensor> {
     let width = x.dim(2)?;
     let heads = x.elem_count() / (rows * width);
@@ -55,7 +55,7 @@ fn by_row(x: &Tensor, rows: usize) -> Result<Tensor> {
         .contiguous()
 }
 
-/// Softmax of the scaled scores of one block, `[key heads, group·rows, keys]`.
+/// Computes the softmax of the scaled scores of one block, `[key heads, group·rows, keys]`.
 fn probabilities(q: &Tensor, k: &Tensor, heads: Heads, block: &Block) -> Result<Tensor> {
     let scores = (q.matmul(&k.t()?)? * f64::from(heads.scale()))?;
     let (rows, keys) = (block.queries.1, block.keys.1);
@@ -72,8 +72,8 @@ fn probabilities(q: &Tensor, k: &Tensor, heads: Heads, block: &Block) -> Result<
     probabilities.reshape((heads.key, (), keys))
 }
 
-/// softmax(q·kᵀ/√width)·v per head, `[queries, heads·width]`; q `[queries, heads, width]`,
-/// k and v `[keys, key heads, width]`.
+/// Computes softmax(q·kᵀ/√width)·v per head, `[queries, heads·width]`, from q `[queries, heads,
+/// width]` and k and v `[keys, key heads, width]`.
 pub(super) fn forward(
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     heads: Heads,
@@ -103,8 +103,8 @@ fn forward_in(
     Tensor::cat(&out, 0)?.flatten_from(1)
 }
 
-/// Gradients of q, k and v from what [`forward`] returned and its gradient; it takes the
-/// probabilities again.
+/// Computes the gradients of q, k and v from the output of [`forward`] and its gradient. The
+/// probabilities are computed again.
 pub(super) fn backward(
     (out, dout): (&Tensor, &Tensor),
     inputs: (&Tensor, &Tensor, &Tensor),
@@ -122,7 +122,7 @@ fn backward_in(
     pattern: &Pattern,
 ) -> Result<[Tensor; 3]> {
     let dout = dout.reshape(q.shape())?;
-    // Σ over keys of p·dp is Σ over a head's width of out·dout.
+    // The sum of p·dp over keys equals the sum of out·dout over a head's width.
     let along = (out.reshape(q.shape())? * &dout)?.sum_keepdim(D::Minus1)?;
     let scale = f64::from(heads.scale());
     let (mut dqs, mut dks, mut dvs) = (Vec::new(), Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ fn backward_in(
         for (all, d) in [(dk_all, &mut dks), (dv_all, &mut dvs)] {
             let keys = segment.keys.len();
             let d_rows = match all {
-                // No row of the sequence is read: its keys have no gradient.
+                // No row of the sequence is read, so its keys have no gradient.
                 None => Tensor::zeros((keys, heads.key, heads.width), q.dtype(), q.device())?,
                 Some(all) => {
                     let seen = all.dim(1)?;
@@ -166,7 +166,7 @@ fn backward_in(
     ])
 }
 
-/// The sum of gradients of keys `[key heads, keys, d]`, of which a later block sees more.
+/// Adds gradients of keys `[key heads, keys, d]`, where a later block sees more keys.
 fn longer(sum: Option<Tensor>, next: Tensor) -> Result<Tensor> {
     match sum {
         None => Ok(next),
@@ -182,7 +182,7 @@ mod tests {
     use crate::ops::attention::Heads;
     use crate::view::View;
 
-    /// Blocks of a few queries give what one block gives.
+    /// Checks that blocks of a few queries give the same results as one block.
     #[test]
     fn blocks_join() {
         let heads = Heads {

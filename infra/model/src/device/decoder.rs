@@ -14,19 +14,19 @@ use crate::params::ParamSpec;
 use crate::view::{self, Readers, Views};
 use crate::{Compute, Decoder, Error, ModelConfig, Packed, ParamSet, Targets};
 
-/// A decoder whose parameters lie on a device.
+/// Decoder whose parameters are on a device, usually a GPU.
 ///
-/// It computes what [`Decoder`] does, out of candle's tensor operations alone, so that the same
-/// code runs on a card and, to be tested, on a CPU.
+/// Computes the same as [`Decoder`], but only with candle's tensor operations, so the same code
+/// runs on a GPU and, for tests, on a CPU.
 pub struct DeviceDecoder {
     config: ModelConfig,
     device: Device,
     compute: Compute,
     params: Vec<Tensor>,
-    /// With adapters, they are trained and `params` are frozen.
+    /// Adapters, if there are any. They are trained then, and `params` are frozen.
     adapters: Option<Vec<Tensor>>,
     scale: f64,
-    /// Of what is trained.
+    /// Names and shapes of the trained parameters.
     specs: Arc<[ParamSpec]>,
     layers: Vec<LayerIndex>,
     frequencies: Vec<f32>,
@@ -35,16 +35,16 @@ pub struct DeviceDecoder {
     head: usize,
 }
 
-/// What the model says of each target, on the device.
+/// Log-prob and entropy that the model gives to each target, on the device.
 #[derive(Debug, Clone)]
 pub struct DeviceScored {
-    /// Log-prob of the target under the softmax at its temperature, nats, f32 `[N]`.
+    /// Log-prob of the target under the softmax at its temperature, in nats, f32 `[N]`.
     pub logprob: Tensor,
-    /// Entropy of that softmax, nats, f32 `[N]`.
+    /// Entropy of the softmax at the target's temperature, in nats, f32 `[N]`.
     pub entropy: Tensor,
 }
 
-/// What a forward pass keeps for its backward pass.
+/// Values on the device that a forward pass keeps for its backward pass.
 pub struct DeviceTape {
     tokens: Tensor,
     views: Views,
@@ -53,12 +53,12 @@ pub struct DeviceTape {
     /// Output of the last layer, `[rows, hidden]`.
     last: Tensor,
     readers: Readers,
-    /// Place of each target's row among those of the last layer.
+    /// Index of each target's row among the rows of the last layer.
     places: Tensor,
     lse: Tensor,
 }
 
-/// What is kept of one layer.
+/// Values kept of one layer: all of them, or its input only.
 enum Kept {
     Whole(LayerTape),
     Input(Tensor),
@@ -82,10 +82,11 @@ impl std::fmt::Debug for DeviceTape {
 }
 
 impl DeviceDecoder {
-    /// Copies parameters and adapters of `decoder` to `device`, which computes as `compute` says.
+    /// Copies parameters and adapters of `decoder` to `device`. `compute` sets the precision and
+    /// what is kept.
     pub fn new(decoder: &Decoder, compute: Compute, device: &Device) -> crate::Result<Self> {
         let adapters = decoder.adapters.as_ref();
-        // A frozen matrix is a factor and nothing else.
+        // A frozen matrix serves only as a factor of products, so it can be stored in bf16.
         let frozen_in_bf16 = adapters.is_some() && compute.precision == Precision::Bf16;
         let tied = decoder.head == decoder.embedding;
         let is_factor =
@@ -124,43 +125,44 @@ impl DeviceDecoder {
         })
     }
 
-    /// Where its parameters lie.
+    /// Returns the device that holds the parameters.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// How it computes.
+    /// Returns the settings of the computation.
     pub fn compute(&self) -> Compute {
         self.compute
     }
 
-    /// Shape and constants.
+    /// Returns the model's shape and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// What is trained: the adapters where there are any, else all parameters. Sorted by name.
+    /// Returns the trained parameters (the adapters if there are any, otherwise all), sorted by
+    /// name.
     pub fn trainable(&self) -> impl Iterator<Item = (&ParamSpec, &Tensor)> {
         let tensors = self.adapters.as_ref().unwrap_or(&self.params);
         self.specs.iter().zip(tensors)
     }
 
-    /// The same, to be replaced by an optimizer.
+    /// Returns the trained parameters for replacement by an optimizer, sorted by name.
     pub fn trainable_mut(&mut self) -> impl Iterator<Item = (&ParamSpec, &mut Tensor)> {
         let tensors = self.adapters.as_mut().unwrap_or(&mut self.params);
         self.specs.iter().zip(tensors)
     }
 
-    /// Zeros in the shapes of what is trained.
+    /// Creates zero gradients in the shapes of the trained parameters.
     pub fn zero_gradients(&self) -> crate::Result<DeviceGradients> {
         DeviceGradients::zeros(Arc::clone(&self.specs), &self.device)
             .map_err(Error::tensor("zeros"))
     }
 
-    /// Copies what is trained into `decoder`, the one this was made of.
+    /// Copies the trained parameters into `decoder`, from which this one was made.
     pub fn read_into(&self, decoder: &mut Decoder) -> crate::Result<()> {
         let tensors = self.adapters.as_ref().unwrap_or(&self.params);
-        // A copy on a CPU too: kernels change parameters where they lie.
+        // A copy is needed on a CPU too, because kernels change parameters in place.
         let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.copy();
         let read: Result<Vec<_>> = tensors.iter().map(read).collect();
         let read = read.map_err(Error::tensor("reading parameters"))?;
@@ -185,13 +187,13 @@ impl DeviceDecoder {
         }
     }
 
-    /// Log-prob and entropy of every target. Keeps nothing.
+    /// Computes log-prob and entropy of every target, and keeps nothing for a backward pass.
     pub fn score(&self, batch: &Packed, targets: &Targets) -> crate::Result<DeviceScored> {
         let run = self.run(batch, targets, drop)?;
         Ok(run.scored)
     }
 
-    /// Log-prob and entropy of every target, and what [`DeviceDecoder::backward`] needs.
+    /// Computes log-prob and entropy of every target, and the tape for [`DeviceDecoder::backward`].
     pub fn forward(
         &self,
         batch: &Packed,
@@ -221,7 +223,8 @@ impl DeviceDecoder {
         ))
     }
 
-    /// Adds d(Σ dlogprob[i]·logprob[i])/dparameter to `grads`, for f32 `dlogprob [N]`.
+    /// Adds d(Σᵢ dlogprobᵢ·logprobᵢ)/dparameter to `grads` for every trained parameter, given f32
+    /// `dlogprob [N]`.
     pub fn backward(
         &self,
         tape: DeviceTape,
@@ -270,8 +273,8 @@ impl DeviceDecoder {
         Ok(())
     }
 
-    /// Logits `[positions, vocab]`, row-major, at packed positions: for checks against another
-    /// implementation. Training and scoring never form them.
+    /// Returns the logits `[positions, vocab]`, row-major, at packed positions. They serve for
+    /// checks against another implementation; training and scoring never form them in full.
     pub fn logits(&self, batch: &Packed, positions: &[u32]) -> crate::Result<Vec<f32>> {
         let targets = Targets {
             position: positions.to_vec(),
@@ -360,7 +363,7 @@ impl DeviceDecoder {
         })
     }
 
-    /// How all layers but the last see the sequences, and how the last does.
+    /// Copies the views of all layers but the last, and that of the last layer, to the device.
     fn views<'v>(&self, views: &'v Views, angles: &Angles) -> Result<[View<'v>; 2]> {
         let on_device = |view: &'v view::View| -> Result<View<'v>> {
             let kept = view.kept.as_ref();
@@ -374,8 +377,8 @@ impl DeviceDecoder {
         Ok([on_device(&views.all)?, on_device(&views.last)?])
     }
 
-    /// Whether a card may take products in TF32, which is of the process: it must if factors are
-    /// rounded to bf16, and must not if they are not.
+    /// Sets whether the GPU may compute products in TF32, a setting of the whole process. TF32 is
+    /// on if factors are rounded to bf16, and off otherwise.
     fn set_products(&self) {
         let bf16 = self.compute.precision == Precision::Bf16;
         candle_core::cuda::set_gemm_reduced_precision_f32(bf16);
@@ -393,7 +396,7 @@ struct Run {
     places: Tensor,
 }
 
-/// A copy of a host tensor that shares no memory with it, on a CPU neither.
+/// Copies a host tensor to the device without sharing memory, even if the device is a CPU.
 fn on_device(tensor: &Tensor, device: &Device) -> Result<Tensor> {
     let values = values(tensor).map_err(candle_core::Error::wrap)?;
     Tensor::from_slice(&values, tensor.shape(), device)

@@ -1,4 +1,5 @@
-//! The NVIDIA driver, asked before candle is: candle's bindings panic where a library is missing.
+//! Queries to the NVIDIA driver before candle uses it, because candle's bindings panic if a library
+//! is missing.
 
 #![expect(
     unsafe_code,
@@ -13,19 +14,20 @@ use libloading::{Library, Symbol};
 
 use super::Gpu;
 
-/// What candle opens besides the driver when a device is made, and what it then runs.
+/// Libraries besides the driver that candle loads when a device is created.
 const LIBRARIES: [&str; 2] = ["libcublas", "libcurand"];
-/// Attributes of a device (`CUdevice_attribute`): compute capability.
+/// Attributes of a device (`CUdevice_attribute`): compute capability, major and minor.
 const MAJOR: c_int = 75;
 const MINOR: c_int = 76;
-/// Attribute of a memory pool (`CUmemPool_attribute`): most bytes in use at once.
+/// Attribute of a memory pool (`CUmemPool_attribute`): largest number of bytes in use at once.
 const USED_MEMORY_HIGH: c_int = 8;
 
 type Problem<T> = Result<T, String>;
 
 struct Driver(Library);
 
-/// Never unloaded: candle uses it too, and it does not like to be initialised twice.
+/// NVIDIA driver library. It is never unloaded, because candle uses it too and it must not be
+/// initialized twice.
 static DRIVER: OnceLock<Problem<Driver>> = OnceLock::new();
 
 impl Driver {
@@ -38,7 +40,7 @@ impl Driver {
 
     fn open() -> Problem<Self> {
         let open = |name: &str| {
-            // SAFETY: loading the driver runs its initialisers, which is what it is for.
+            // SAFETY: loading the driver runs its initializers, which is its purpose.
             unsafe { Library::new(name) }
         };
         let library = open("libcuda.so.1").or_else(|_| open("libcuda.so"));
@@ -60,9 +62,9 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Calls the function `name`; a status other than 0 is an error.
+    /// Calls the driver function `name`; a status other than 0 is an error.
     fn call<F>(&self, name: &str, call: impl FnOnce(&Symbol<'_, F>) -> c_int) -> Problem<()> {
-        // SAFETY: the caller names a function of the signature it calls.
+        // SAFETY: the caller gives the signature that the named function has.
         let function = unsafe { self.0.get::<F>(name) };
         let function = function.map_err(|error| format!("the driver has no {name}: {error}"))?;
         match call(&function) {
@@ -77,7 +79,7 @@ impl Driver {
     fn error(&self, status: c_int) -> String {
         type GetErrorString = extern "C" fn(c_int, *mut *const c_char) -> c_int;
         let mut text: *const c_char = std::ptr::null();
-        // SAFETY: the signature is that of cuda.h.
+        // SAFETY: the signature is that in cuda.h.
         let function = unsafe { self.0.get::<GetErrorString>("cuGetErrorString") };
         match function {
             Ok(function) if function(status, &raw mut text) == 0 && !text.is_null() => {
@@ -161,12 +163,13 @@ pub(super) fn card(number: usize) -> Problem<Gpu> {
     })
 }
 
-/// Whether cuBLAS and cuRAND can be loaded, under any of the names candle's bindings try first.
+/// Checks that cuBLAS and cuRAND can be loaded, under any of the names that candle's bindings try
+/// first.
 fn libraries() -> Problem<()> {
     for library in LIBRARIES {
         let names = ["", ".13", ".12", ".11", ".10"];
         let found = names.iter().any(|version| {
-            // SAFETY: loading runs the library's initialisers, as candle is about to.
+            // SAFETY: loading runs the library's initializers, as candle is about to do.
             unsafe { Library::new(format!("{library}.so{version}")) }.is_ok()
         });
         if !found {
@@ -180,15 +183,16 @@ fn libraries() -> Problem<()> {
     Ok(())
 }
 
-/// A function that gets or sets an attribute of a memory pool.
+/// Driver function that gets or sets an attribute of a memory pool.
 type PoolAttribute = extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int;
 
-/// The most bytes this process had in use at once on a card, in the pool candle takes them from.
+/// Returns the largest number of bytes this process had in use at once on a GPU, in candle's memory
+/// pool.
 pub(super) fn peak_bytes(number: usize) -> Problem<u64> {
     peak(number, "cuMemPoolGetAttribute")
 }
 
-/// Counts the peak anew from now on.
+/// Resets the peak of memory in use on a GPU.
 pub(super) fn forget_peak(number: usize) -> Problem<u64> {
     peak(number, "cuMemPoolSetAttribute")
 }
@@ -201,7 +205,7 @@ fn peak(number: usize, function: &str) -> Problem<u64> {
     driver.call("cuDeviceGetDefaultMemPool", |get: &Symbol<'_, GetPool>| {
         get(&raw mut pool, device)
     })?;
-    // To be set to 0 is to be counted anew.
+    // Setting the attribute to 0 resets the peak.
     let mut bytes = 0_u64;
     driver.call(function, |call: &Symbol<'_, PoolAttribute>| {
         call(pool, USED_MEMORY_HIGH, (&raw mut bytes).cast())
@@ -213,7 +217,7 @@ fn peak(number: usize, function: &str) -> Problem<u64> {
 mod tests {
     use super::card;
 
-    /// With a card it is described; without, it is said what is missing.
+    /// A GPU is described if there is one; otherwise the error says what is missing.
     #[test]
     fn what_is_there_is_told() {
         match card(0) {

@@ -5,10 +5,10 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::params::ParamSpec;
 use crate::{Error, Gradients};
 
-/// Values of a piece of the norm's sum: 128 MB in f64.
+/// Number of values per piece of the norm's sum: 128 MB in f64.
 const PIECE: usize = 1 << 24;
 
-/// One gradient per trainable parameter, on the device, sorted by name.
+/// Gradients of all trained parameters, on the device, sorted by name.
 #[derive(Debug)]
 pub struct DeviceGradients {
     specs: Arc<[ParamSpec]>,
@@ -24,13 +24,14 @@ impl DeviceGradients {
         Ok(Self { specs, tensors })
     }
 
-    /// Names, shapes and gradients, sorted by name.
+    /// Returns names, shapes and gradients, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&ParamSpec, &Tensor)> {
         self.specs.iter().zip(&self.tensors)
     }
 
-    /// Euclidean norm over all gradients, squared and summed in f64 in one fixed order; not finite
-    /// where any gradient is not. One number a tensor leaves the device, together.
+    /// Returns the Euclidean norm over all gradients, squared and summed in f64 in a fixed order.
+    /// The norm is not finite if any gradient is not. One number per tensor is copied from the
+    /// device, all in one transfer.
     pub fn global_norm(&self) -> crate::Result<f64> {
         let squares = |tensor: &Tensor| -> Result<Tensor> {
             let flat = tensor.flatten_all()?;
@@ -49,7 +50,7 @@ impl DeviceGradients {
         Ok(sums.iter().sum::<f64>().sqrt())
     }
 
-    /// A copy on `device`.
+    /// Copies gradients to `device`.
     pub fn from_host(gradients: &Gradients, device: &Device) -> crate::Result<Self> {
         let tensors = gradients.iter().map(|(_, x)| x.to_device(device));
         let tensors: Result<Vec<_>> = tensors.collect();
@@ -59,7 +60,7 @@ impl DeviceGradients {
         })
     }
 
-    /// A copy in this machine's memory.
+    /// Copies the gradients to host memory.
     pub fn to_host(&self) -> crate::Result<Gradients> {
         let tensors = self.tensors.iter().map(|x| x.to_device(&Device::Cpu));
         let tensors: Vec<_> = tensors

@@ -1,5 +1,5 @@
-//! Output head and token log-prob: logits exist only as blocks of [`ROWS`] targets × [`VOCAB`]
-//! tokens, forward and backward.
+//! Output head and token log-prob on a device. Logits exist only as blocks of [`ROWS`] targets ×
+//! [`VOCAB`] tokens, in the forward and in the backward pass.
 
 use std::ops::Range;
 use vintage_control::Precision;
@@ -9,21 +9,21 @@ use candle_core::{DType, Result, Tensor};
 use super::ops::{factor, indices};
 use crate::view::Readers;
 
-/// Targets of a block.
+/// Number of targets of a block.
 const ROWS: usize = 2048;
-/// Tokens of a block: with [`ROWS`] targets its logits take 64 MB.
+/// Number of tokens of a block. With [`ROWS`] targets the logits of a block take 64 MB.
 const VOCAB: usize = 8192;
-/// candle's kernels read 0 from this index and write nothing to it.
+/// Index from which candle's kernels read 0 and to which they write nothing.
 const NOWHERE: u32 = u32::MAX;
 
-/// The head's weight `[vocab, width]`, and how its products are taken.
+/// Weight `[vocab, width]` of the head, and the precision of its products.
 pub(super) struct Head<'a> {
     pub(super) weight: &'a Tensor,
     pub(super) precision: Precision,
     pub(super) readers: &'a Readers,
 }
 
-/// What the head says, each `[n, 1]`.
+/// Results of the head's forward pass, each `[n, 1]`.
 pub(super) struct Output {
     pub(super) logprob: Tensor,
     pub(super) entropy: Tensor,
@@ -31,15 +31,15 @@ pub(super) struct Output {
     pub(super) lse: Tensor,
 }
 
-/// A softmax seen so far; all `[rows, 1]`.
+/// Softmax over the part of the vocabulary seen so far; all tensors are `[rows, 1]`.
 struct Running {
     /// Largest z = logit/temperature.
     top: Tensor,
-    /// Σ eᶻ⁻ᵗᵒᵖ, f64.
+    /// Sum Σ eᶻ⁻ᵗᵒᵖ, f64.
     sum: Tensor,
-    /// Σ eᶻ⁻ᵗᵒᵖ·(z − top), f64.
+    /// Sum Σ eᶻ⁻ᵗᵒᵖ·(z − top), f64.
     weighted: Tensor,
-    /// z of the token asked for, or 0 so far.
+    /// Value z of the queried token; 0 until its block was seen.
     chosen: Tensor,
 }
 
@@ -61,13 +61,13 @@ impl Head<'_> {
         Ok(starts.map(move |token| token..(token + VOCAB).min(vocab)))
     }
 
-    /// 1/temperature, `[n, 1]`.
+    /// Returns 1/temperature, `[n, 1]`.
     fn inverse_temperature(&self) -> Result<Tensor> {
         let inverse: Vec<f32> = self.readers.temperature.iter().map(|t| 1.0 / t).collect();
         Tensor::from_vec(inverse, (self.targets(), 1), self.weight.device())
     }
 
-    /// Place of each row's token among `tokens`, `[rows, 1]`.
+    /// Returns the index of each row's token among `tokens`, `[rows, 1]`.
     fn places(&self, rows: Range<usize>, tokens: &Range<usize>) -> Result<Tensor> {
         let place = |&token: &u32| {
             let token = token as usize;
@@ -87,7 +87,7 @@ impl Head<'_> {
         factor(self.precision, &rows)
     }
 
-    /// Log-prob and entropy for hidden states `[n, width]`, which are factors already.
+    /// Computes log-prob and entropy for hidden states `[n, width]`, which are rounded already.
     pub(super) fn forward(&self, hidden: &Tensor) -> Result<Output> {
         let inverse = self.inverse_temperature()?;
         let mut running: Vec<Option<Running>> = self.row_blocks().map(|_| None).collect();
@@ -111,7 +111,7 @@ impl Head<'_> {
         let sum = join(|running| &running.sum)?;
         let log_sum = sum.log()?;
         let logprob = ((join(|running| &running.chosen)? - &top)? - &log_sum)?;
-        // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
+        // Rounding can leave a certain token about 1e-8 above 0; NaN is passed on.
         let logprob = logprob
             .gt(0.0)?
             .where_cond(&logprob.zeros_like()?, &logprob)?;
@@ -123,7 +123,7 @@ impl Head<'_> {
         })
     }
 
-    /// dhidden `[n, width]`, and dweight, where given, += …, from d/dlogprob `[n]` and the
+    /// Returns dhidden `[n, width]` and adds to dweight, if given, from d/dlogprob `[n]` and the
     /// forward pass's `lse`.
     pub(super) fn backward(
         &self,

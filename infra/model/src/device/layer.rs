@@ -1,5 +1,5 @@
-//! One decoder layer in tensor operations: forward, and its vector-Jacobian product, step by step
-//! those of the kernels (`crate::layer`).
+//! One decoder layer in tensor operations: its forward pass and its vector-Jacobian product. The
+//! steps are the same as in `crate::layer`.
 
 use candle_core::{Result, Tensor};
 use vintage_control::Precision;
@@ -13,41 +13,41 @@ use crate::ModelConfig;
 use crate::layer::{LayerIndex, Projection};
 use crate::ops::attention::{Heads, Pattern};
 
-/// Which positions a layer computes, which keys they see, and how they are rotated.
+/// Queries and keys of one layer on the device: their pattern and rotations.
 pub(super) struct View<'a> {
     pub(super) pattern: &'a Pattern,
     pub(super) queries: Rotation,
     pub(super) keys: Rotation,
-    /// Rows that go on after keys and values are taken; `None` for all.
+    /// Rows that continue after keys and values are computed; `None` for all.
     pub(super) kept: Option<Tensor>,
 }
 
-/// What every layer of one pass shares.
+/// Values that all layers of one pass share.
 pub(super) struct Pass<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) params: &'a [Tensor],
-    /// With adapters, they are trained and `params` are frozen.
+    /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(super) adapters: Option<&'a [Tensor]>,
-    /// Of what adapters add.
+    /// Factor of an adapter's contribution, alpha / rank.
     pub(super) scale: f64,
     pub(super) precision: Precision,
 }
 
-/// What a layer keeps for its backward pass.
+/// Values that a layer keeps for its backward pass.
 pub(super) struct LayerTape {
-    /// Input, `[T, hidden]`.
+    /// Input of the layer, `[T, hidden]`.
     pub(super) x: Tensor,
     q: Rotated,
     k: Rotated,
     v: Tensor,
     attended: Tensor,
-    /// After the attention's residual, `[kept, hidden]`.
+    /// Residual stream after attention, `[kept, hidden]`.
     middle: Tensor,
     gate: Tensor,
     up: Tensor,
 }
 
-/// Queries or keys `[n, heads, d]`, and what they were before their norm, if they have one.
+/// Rotated queries or keys `[n, heads, d]`, and their values before the norm, if they have one.
 struct Rotated {
     rotated: Tensor,
     before: Option<Tensor>,
@@ -55,7 +55,7 @@ struct Rotated {
 
 impl Pass<'_> {
     fn eps(&self) -> f64 {
-        // The kernels take it as f32.
+        // The CPU kernels take ε as f32.
         f64::from(self.config.rms_norm_eps as f32)
     }
 
@@ -75,7 +75,8 @@ impl Pass<'_> {
         self.factor(&rms_norm(x, self.get(weight), self.eps())?)
     }
 
-    /// Gradient of a norm's input; that of its weight is added to `grads`.
+    /// Computes the gradient of a norm's input; that of its weight is added to `grads`, if it is
+    /// trained.
     pub(super) fn norm_backward(
         &self,
         dy: &Tensor,
@@ -90,7 +91,8 @@ impl Pass<'_> {
         Ok(dx)
     }
 
-    /// A and B of a projection's adapter, if it has one, and where their gradients go.
+    /// Returns A and B of a projection's adapter, if it has one, and the indices of their
+    /// gradients.
     fn adapter(&self, at: Projection) -> Result<Option<(Tensor, Tensor, [usize; 2])>> {
         let (Some(adapters), Some(at)) = (self.adapters, at.adapter) else {
             return Ok(None);
@@ -99,7 +101,7 @@ impl Pass<'_> {
         Ok(Some((a, b, [at.a, at.b])))
     }
 
-    /// scale·x·w, as a factor.
+    /// Computes scale·x·w, rounded as a factor of a product.
     fn inner(&self, x: &Tensor, w: &Tensor) -> Result<Tensor> {
         self.factor(&(x.matmul(w)? * self.scale)?)
     }
@@ -115,7 +117,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Gradients of a projection's parameters.
+    /// Adds the gradients of a projection's parameters to `grads`.
     fn project_backward(
         &self,
         dy: &Tensor,
@@ -139,7 +141,7 @@ impl Pass<'_> {
         grads.add(at_a, &dinner.t()?.matmul(x)?)
     }
 
-    /// Gradient of a projection's input.
+    /// Computes the gradient with respect to a projection's input.
     fn input_backward(&self, dy: &Tensor, at: Projection) -> Result<Tensor> {
         let dx = dy.matmul(&self.weight(at)?)?;
         match self.adapter(at)? {
@@ -167,7 +169,8 @@ impl Pass<'_> {
         Ok(x.dim(1)? / self.config.head_dim)
     }
 
-    /// Gradient of the projection's output from that of the rotated one, as a factor.
+    /// Computes the gradient of the projection's output, as a factor, from that of the rotated
+    /// values.
     fn unrotated(
         &self,
         d: &Tensor,
@@ -188,7 +191,7 @@ impl Pass<'_> {
         self.factor(&d.flatten_from(1)?)
     }
 
-    /// Output `[kept, hidden]` from input `x [T, hidden]`.
+    /// Computes the layer's output `[kept, hidden]` from its input `x [T, hidden]`.
     pub(super) fn forward(
         &self,
         layer: &LayerIndex,
@@ -201,7 +204,8 @@ impl Pass<'_> {
         Ok((y, tape))
     }
 
-    /// What the backward pass needs of a layer, which is all of the layer but its last product.
+    /// Computes the values that the backward pass needs, which is the whole layer except its last
+    /// product.
     pub(super) fn tape(
         &self,
         layer: &LayerIndex,
@@ -237,7 +241,8 @@ impl Pass<'_> {
         })
     }
 
-    /// Gradient of the layer's input `[T, hidden]` from that of its output `[kept, hidden]`.
+    /// Computes the gradient of the layer's input `[T, hidden]` from that of its output `[kept,
+    /// hidden]`.
     pub(super) fn backward(
         &self,
         layer: &LayerIndex,

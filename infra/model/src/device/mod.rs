@@ -1,10 +1,10 @@
-//! The decoder on a device: the mathematics of the kernels in `ops`, composed of candle's tensor
-//! operations, which have kernels for CUDA as well as for a CPU.
+//! Decoder on a device. It computes the same as the CPU kernels in `ops`, with candle's tensor
+//! operations, which run on CUDA as well as on a CPU.
 //!
-//! Nothing here relies on candle's autograd: each piece brings its vector-Jacobian product, so
-//! that a gradient cannot be lost on the way, products are rounded where the kernels round them,
-//! and activations are freed as soon as they were used. No operation used here adds with atomics:
-//! candle's sums reduce by a tree, its `index_add` and `scatter_add` walk their indices in order.
+//! Nothing here relies on candle's autograd. Each operation has its own vector-Jacobian product, so
+//! no gradient can be lost, products are rounded where the CPU kernels round them, and activations
+//! are freed as soon as they were used. No operation used here adds with atomics: candle's sums
+//! reduce by a tree, and its `index_add` and `scatter_add` process their indices in order.
 
 mod attention;
 mod decoder;

@@ -1,14 +1,15 @@
-//! The pieces of a layer as tensor operations, each with its vector-Jacobian product by hand.
+//! Operations of a layer as tensor operations, each with its vector-Jacobian product written by
+//! hand.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use vintage_control::Precision;
 
 use crate::ops::rope;
 
-/// `x` as a factor of a product: f32 that holds rounded values.
+/// Returns `x` as a factor of a product: f32 that holds rounded values.
 ///
-/// A product of bf16 tensors would come back in bf16. Values that are bf16 lie in f32 without
-/// loss, and in the tensor cores' TF32 as well, whose products and sums are f32.
+/// A product of bf16 tensors would be returned in bf16. Values that are bf16 fit into f32 without
+/// loss, and into the tensor cores' TF32 as well, whose products and sums are f32.
 pub(super) fn factor(precision: Precision, x: &Tensor) -> Result<Tensor> {
     match precision {
         Precision::F32 => x.to_dtype(DType::F32),
@@ -16,18 +17,18 @@ pub(super) fn factor(precision: Precision, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Reciprocal root mean square of every row, `[n, 1]`.
+/// Returns the reciprocal root mean square of every row, `[n, 1]`.
 fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
     (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()
 }
 
-/// w·x/√(mean(x²) + ε) over the last dimension.
+/// Computes w·x/√(mean(x²) + ε) over the last dimension.
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_mul(&inverse_rms(x, eps)?)?
         .broadcast_mul(weight)
 }
 
-/// Gradients of x `[n, width]` and of the weight.
+/// Computes the gradients of x `[n, width]` and of the weight.
 pub(super) fn rms_norm_backward(
     dy: &Tensor,
     x: &Tensor,
@@ -43,12 +44,12 @@ pub(super) fn rms_norm_backward(
     Ok((dx, dweight))
 }
 
-/// silu(gate)·up.
+/// Computes silu(gate)·up.
 pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (gate * sigmoid(gate)?)? * up
 }
 
-/// Gradients of gate and up.
+/// Computes the gradients of gate and up.
 pub(super) fn swiglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<[Tensor; 2]> {
     let s = sigmoid(gate)?;
     let silu = (gate * &s)?;
@@ -61,13 +62,14 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
     (x.neg()?.exp()? + 1.0)?.recip()
 }
 
-/// Indices on the device.
+/// Copies indices to the device.
 pub(super) fn indices(values: &[u32], device: &Device) -> Result<Tensor> {
     Tensor::from_slice(values, values.len(), device)
 }
 
-/// Rows added to those of zeros `[n, …]`: row i of `x` to row `rows[i]`. candle's kernel gives
-/// each column to one thread, which adds the rows in order: no atomics, the same bits each time.
+/// Adds rows to zeros `[n, …]`: row i of `x` to row `rows[i]`. candle's kernel assigns each column
+/// to one thread, which adds the rows in order, so there are no atomics and the bits are the same
+/// each time.
 pub(super) fn scatter_rows(x: &Tensor, rows: &Tensor, n: usize) -> Result<Tensor> {
     let zeros = Tensor::zeros((n, x.dim(1)?), x.dtype(), x.device())?;
     zeros.index_add(rows, x, 0)
@@ -98,7 +100,7 @@ impl Angles {
     }
 }
 
-/// Rotations of rows, `[n, 1, d/2]` each.
+/// Cosines and sines for the rotations of rows, `[n, 1, d/2]` each.
 pub(super) struct Rotation {
     cos: Tensor,
     sin: Tensor,
@@ -110,7 +112,7 @@ impl Rotation {
         rotate(x, &self.cos, &self.sin)
     }
 
-    /// The gradient: rotates back.
+    /// Computes the gradient, by rotating back.
     pub(super) fn backward(&self, dx: &Tensor) -> Result<Tensor> {
         rotate(dx, &self.cos, &self.sin.neg()?)
     }

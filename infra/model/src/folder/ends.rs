@@ -1,4 +1,4 @@
-//! Which tokens end a completion: every file of a folder that names one is asked.
+//! Token ids that end a completion, collected from every file of a folder that names some.
 
 use serde_json::Value;
 
@@ -6,21 +6,22 @@ use super::GENERATION_CONFIG;
 use crate::tokenizer::SpecialTokens;
 use crate::{Error, ModelConfig, Result, Tokenizer};
 
-/// Ids that end a completion.
+/// Token ids that end a completion.
 pub(super) struct Ends {
-    /// Of all files, those first that transformers' `generate` stops at.
+    /// Ids of all files; those at which transformers' `generate` stops come first.
     pub(super) ids: Vec<u32>,
-    /// Those of `generation_config.json`, if it has any.
+    /// Ids that `generation_config.json` names; empty if it names none.
     pub(super) of_generation: Vec<u32>,
-    /// What a user should know of them.
+    /// Notes for the user about the ids.
     pub(super) notes: Vec<String>,
 }
 
 impl Ends {
-    /// The union of what `generation_config.json`, `config.json` and the tokenizer's files name.
+    /// Collects the ids that `generation_config.json`, `config.json` and the tokenizer's files
+    /// name.
     ///
     /// # Errors
-    /// An id that is no row of the embedding, with the file that has it.
+    /// An id is outside the embedding; the error names the file that has it.
     pub(super) fn of_folder(
         generation: Option<&[u8]>,
         config: &ModelConfig,
@@ -77,7 +78,7 @@ impl Ends {
             }
         }
         if ids.is_empty() {
-            // Spelled as the built-in tokenizer spells it.
+            // The built-in tokenizer spells its end of text so.
             ids = tokenizer.eos_ids().to_vec();
         }
         if ids.is_empty() {

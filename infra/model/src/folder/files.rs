@@ -12,10 +12,10 @@ use crate::{Error, ModelConfig, Result};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// What a file begins with that Git put in the place of a large one.
+/// First bytes of a Git LFS pointer, which Git stores in place of a large file.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Names and bytes of the files beside the weights.
+/// Returns names and bytes of the files beside the weights.
 pub(super) fn companions(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
     ModelFolder::FILES
         .into_iter()
@@ -29,7 +29,8 @@ pub(super) fn companions(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
         .collect()
 }
 
-/// Templates that transformers would render some chats with and that are not read here, in words.
+/// Returns a note on chat templates that transformers would use for some chats and that are not
+/// read here.
 pub(super) fn unread_templates(path: &Path) -> Option<String> {
     let name = "additional_chat_templates/tool_use.jinja";
     path.join(name).exists().then(|| {
@@ -40,8 +41,8 @@ pub(super) fn unread_templates(path: &Path) -> Option<String> {
     })
 }
 
-/// Reads `model.safetensors`, else the shards of its index, else those that are numbered
-/// `model-00001-of-00002.safetensors`.
+/// Reads `model.safetensors`; if it is missing, the shards of its index; if there is no index, the
+/// shards numbered `model-00001-of-00002.safetensors` and so on.
 pub(super) fn weights(path: &Path, config: &ModelConfig) -> Result<Loaded> {
     let single = path.join(SINGLE);
     let index = path.join(INDEX);
@@ -63,7 +64,7 @@ pub(super) fn weights(path: &Path, config: &ModelConfig) -> Result<Loaded> {
     join(path, names, None, config)
 }
 
-/// Loads one model out of files that lie in `path`.
+/// Loads one model from the files `names` in `path`.
 fn join(
     path: &Path,
     names: BTreeSet<String>,
@@ -105,7 +106,7 @@ fn join(
     Ok(loaded)
 }
 
-/// The files that an index names.
+/// Returns the file names that an index lists.
 fn indexed(index: &Path) -> Result<BTreeSet<String>> {
     let damaged = |problem: String| Error::Weights {
         file: index.display().to_string(),
@@ -120,7 +121,7 @@ fn indexed(index: &Path) -> Result<BTreeSet<String>> {
         let file = file.as_str();
         let file = file
             .ok_or_else(|| damaged("weight_map holds a value that is no file name".to_owned()))?;
-        // A name from outside must not lead out of the folder.
+        // Names come from outside the program, and must not lead out of the folder.
         if Path::new(file).file_name().is_none_or(|name| name != file) {
             return Err(damaged(format!("{file:?} is no plain file name")));
         }
@@ -132,7 +133,8 @@ fn indexed(index: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Shards by their numbers, where no index names them; none, or all of one set.
+/// Returns the names of numbered shards, for folders without an index: either none, or all of one
+/// set.
 fn numbered(path: &Path) -> Result<BTreeSet<String>> {
     let mut sets = BTreeSet::new();
     for name in missing::names(path) {
@@ -171,7 +173,7 @@ fn numbered(path: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-/// The bytes of a file, which is no pointer to it.
+/// Reads the bytes of a file, and refuses a Git LFS pointer.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(path).map_err(super::io("reading", path))?;
     if bytes.starts_with(POINTER) {

@@ -1,4 +1,5 @@
-//! What a folder is that lacks a file every model has, and the command that makes a model of it.
+//! Diagnosis of folders that lack a file every model has, and the commands that make models of
+//! them.
 
 use std::path::Path;
 
@@ -7,11 +8,11 @@ use serde_json::Value;
 use super::io;
 use crate::Error;
 
-/// Where the commands write.
+/// Folder to which the suggested commands write.
 const OUT: &str = "NEW_FOLDER";
 const THEN: &str = "and name NEW_FOLDER as model.path";
 
-/// Names of the entries of a folder, sorted.
+/// Returns the names of the entries of a folder, sorted.
 pub(super) fn names(path: &Path) -> Vec<String> {
     let entries = path.read_dir().into_iter().flatten().flatten();
     let mut names: Vec<_> = entries
@@ -21,7 +22,7 @@ pub(super) fn names(path: &Path) -> Vec<String> {
     names
 }
 
-/// An error about a folder as a whole.
+/// Creates an error about a folder as a whole.
 pub(super) fn folder(path: &Path, problem: impl Into<String>) -> Error {
     Error::Folder {
         path: path.display().to_string(),
@@ -29,7 +30,8 @@ pub(super) fn folder(path: &Path, problem: impl Into<String>) -> Error {
     }
 }
 
-/// Why `file` of the folder `path` could not be read: what there is instead of it.
+/// Creates the error for a `file` of the folder `path` that could not be read, naming what exists
+/// instead.
 pub(super) fn file(path: &Path, file: &str, source: std::io::Error) -> Error {
     let names = names(path);
     let inner = || {
@@ -43,8 +45,8 @@ pub(super) fn file(path: &Path, file: &str, source: std::io::Error) -> Error {
     }
 }
 
-/// What there is instead of `file` in a folder, or a repository of the hub, of these files, and what
-/// to do with it.
+/// Describes what a folder or hub repository with the files `names` has instead of `file`, and the
+/// remedy.
 pub(super) fn instead(path: &Path, file: &str, names: &[String]) -> Option<String> {
     match file {
         "tokenizer.json" => tokenizer(path, names),
@@ -55,7 +57,7 @@ pub(super) fn instead(path: &Path, file: &str, names: &[String]) -> Option<Strin
     }
 }
 
-/// A tokenizer in files of its own kind.
+/// Describes a tokenizer in files of another kind.
 fn tokenizer(path: &Path, names: &[String]) -> Option<String> {
     let kinds = [
         "vocab.json",
@@ -82,7 +84,7 @@ fn tokenizer(path: &Path, names: &[String]) -> Option<String> {
     ))
 }
 
-/// An adapter without its base.
+/// Describes an adapter without its base model.
 fn adapter(path: &Path, names: &[String]) -> Option<String> {
     let is_adapter =
         |name: &String| name == "adapter_config.json" || name.starts_with("adapter_model.");
@@ -107,7 +109,7 @@ fn adapter(path: &Path, names: &[String]) -> Option<String> {
     ))
 }
 
-/// A model in a layout that is not transformers'.
+/// Describes a model in a layout other than transformers'.
 fn layout(path: &Path, names: &[String]) -> Option<String> {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if let Some(file) = names.iter().find(|name| ends(name, &[".gguf"])) {
@@ -123,7 +125,7 @@ fn layout(path: &Path, names: &[String]) -> Option<String> {
     })
 }
 
-/// Weights in another format than safetensors, or under another name.
+/// Describes weights in another format than safetensors, or under another name.
 fn weights(path: &Path, names: &[String]) -> Option<String> {
     let pickles = names.iter().filter(|name| {
         let others = ["training_args", "optimizer", "scheduler", "rng_state"];
@@ -153,7 +155,7 @@ fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|end| name.ends_with(end))
 }
 
-/// The command with which transformers reads a folder and writes one as it should be.
+/// Returns the command with which transformers reads a folder and writes one that can be loaded.
 fn load(path: &Path, arguments: &str) -> String {
     let path = path.display();
     format!(
@@ -163,7 +165,7 @@ fn load(path: &Path, arguments: &str) -> String {
     )
 }
 
-/// A folder of folders, such as a trainer's checkpoints.
+/// Describes a folder that contains model folders, such as a trainer's checkpoints.
 fn inner(path: &Path, names: &[String]) -> Option<String> {
     let models = names
         .iter()

@@ -1,4 +1,4 @@
-//! Batched sampling with a cache of keys and values.
+//! Batched sampling with a key-value cache.
 
 mod pick;
 
@@ -16,21 +16,22 @@ use crate::ops::{self, embedding, rope};
 use crate::view::View;
 use crate::{Decoder, Error, Packed, Result};
 
-/// Prompt tokens that go through the layers at once; bounds the memory of their activations.
+/// Number of prompt tokens that go through the layers at once, which bounds the memory of their
+/// activations.
 pub(crate) const PREFILL_TOKENS: usize = 16_384;
 
-/// How tokens are drawn.
+/// Parameters of sampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
-    /// Softmax temperature; 0 takes the likeliest token.
+    /// Softmax temperature; 0 always takes the likeliest token.
     pub temperature: f32,
-    /// Draw from the likeliest tokens that together reach this probability; 1 is off.
+    /// Probability mass of the likeliest tokens to draw from; 1 is off.
     pub top_p: f32,
-    /// Draw from this many likeliest tokens; 0 is off.
+    /// Number of likeliest tokens to draw from; 0 is off.
     pub top_k: i32,
-    /// Longest completion, tokens.
+    /// Maximum length of a completion, in tokens.
     pub max_tokens: usize,
-    /// Tokens that end a completion, and are part of it.
+    /// Token ids that end a completion and are included in it.
     pub stop: Vec<u32>,
 }
 
@@ -46,17 +47,17 @@ impl Default for SamplingParams {
     }
 }
 
-/// Why a completion ended.
+/// Reason for which a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// A stop token.
+    /// A stop token was sampled.
     Stop,
-    /// `max_tokens`, or the end of the model's context.
+    /// The completion reached `max_tokens` or the end of the model's context.
     Length,
 }
 
 impl FinishReason {
-    /// `stop` or `length`, as serving engines spell it.
+    /// Returns `stop` or `length`, as serving engines spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -68,23 +69,23 @@ impl FinishReason {
 /// One sampled completion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
-    /// The tokens, a stop token included.
+    /// Token ids, including a stop token.
     pub tokens: Vec<u32>,
-    /// Log-prob of each under the softmax over the whole vocabulary at the sampling temperature
-    /// (at 1 where that is 0), whatever top-p and top-k left to draw from.
+    /// Log-prob of each token in nats, under the softmax over the whole vocabulary at the sampling
+    /// temperature (at 1 if that is 0), regardless of top-p and top-k.
     pub logprobs: Vec<f32>,
-    /// Why it ended.
+    /// Reason for which the completion ended.
     pub finish_reason: FinishReason,
 }
 
 impl Decoder {
-    /// Samples one completion per prompt. Row i draws from a generator seeded with `seeds[i]`
-    /// alone; the other rows can only change its logits' last bits. Equal prompts are run once.
-    /// Holds no gradients and no activations.
+    /// Samples one completion per prompt. Row i draws from a generator seeded with `seeds[i]` only;
+    /// other rows can change no more than the last bits of its logits. Equal prompts are run once.
+    /// No gradients or activations are kept.
     ///
     /// # Errors
-    /// An empty prompt, one that leaves no room in the context, an unknown token, a setting out
-    /// of range, or logits that are not finite.
+    /// A prompt is empty, fills the whole context or has an unknown token; a setting is out of
+    /// range; or logits are not finite.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -172,9 +173,9 @@ impl Decoder {
 
 struct Row {
     rng: ChaCha8Rng,
-    /// Tokens in the cache.
+    /// Number of tokens in the cache.
     len: usize,
-    /// Most tokens of the completion.
+    /// Maximum number of tokens of the completion.
     limit: usize,
     completion: Completion,
 }
@@ -185,7 +186,7 @@ struct Sampler<'a> {
     rope: rope::Table,
     caches: Vec<Cache>,
     rows: Vec<Row>,
-    /// Rows that go on, ascending; row i of the logits is `active[i]`'s.
+    /// Rows that are not finished, ascending. Row i of the logits belongs to `active[i]`.
     active: Vec<usize>,
     weights: Vec<f32>,
 }
@@ -214,7 +215,7 @@ impl<'a> Sampler<'a> {
                 },
             })
             .collect();
-        // The last token drawn is never run.
+        // The last token drawn is never run through the model.
         let capacities: Vec<_> = rows.iter().map(|row| row.len + row.limit - 1).collect();
         let longest = capacities.iter().copied().max().unwrap_or(0);
         let heads = Heads::of(config);
@@ -237,7 +238,8 @@ impl<'a> Sampler<'a> {
         self.decoder.pass(&self.rope)
     }
 
-    /// Runs every different prompt once; logits `[rows, vocab]` after the last token of each.
+    /// Runs every distinct prompt once; returns the logits `[rows, vocab]` after the last token of
+    /// each prompt.
     fn prefill(&mut self, prompts: &[Vec<u32>]) -> Result<Vec<f32>> {
         let mut owners: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
         for (row, prompt) in prompts.iter().enumerate() {
@@ -299,7 +301,7 @@ impl<'a> Sampler<'a> {
         self.logits(&x)
     }
 
-    /// Draws one token for every active row; rows that end leave.
+    /// Draws one token for every active row, and removes finished rows from `active`.
     fn sample(&mut self, logits: &[f32]) -> Result<()> {
         let vocab = self.decoder.config.vocab_size;
         let rows = &mut self.rows;
@@ -329,7 +331,7 @@ impl<'a> Sampler<'a> {
         Ok(())
     }
 
-    /// Runs the last token of every active row; logits `[active, vocab]`.
+    /// Runs the last token of every active row; returns the logits `[active, vocab]`.
     fn step(&mut self) -> Result<Vec<f32>> {
         let decoder = self.decoder;
         let mut tokens = Vec::with_capacity(self.active.len());

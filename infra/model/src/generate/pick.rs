@@ -6,8 +6,8 @@ use crate::cpu::multiversion;
 use crate::cpu::vector;
 use crate::ops::head::log_sum_exp;
 
-/// A token and its log-prob under the full softmax; `None` where the logits are not finite.
-/// Draws once from `rng`, except at temperature 0. `weights` is a buffer.
+/// Picks a token and returns it with its log-prob under the full softmax; `None` if the logits are
+/// not finite. Draws once from `rng`, except at temperature 0. `weights` is a scratch buffer.
 pub(super) fn pick(
     logits: &[f32],
     params: &SamplingParams,
@@ -43,13 +43,13 @@ pub(super) fn pick(
     Some((token as u32, if logprob > 0.0 { 0.0 } else { logprob }))
 }
 
-/// First of the largest.
+/// Returns the first index of the largest logit.
 fn likeliest(logits: &[f32]) -> usize {
     let better = |best: usize, at: usize| if logits[at] > logits[best] { at } else { best };
     (0..logits.len()).fold(0, better)
 }
 
-/// An index with probability proportional to its weight.
+/// Draws an index with probability proportional to its weight.
 fn draw(rng: &mut ChaCha8Rng, weights: impl Iterator<Item = f32> + Clone) -> usize {
     let total: f64 = weights.clone().map(f64::from).sum();
     let point = rng.random::<f64>() * total;
@@ -67,11 +67,12 @@ fn draw(rng: &mut ChaCha8Rng, weights: impl Iterator<Item = f32> + Clone) -> usi
     last
 }
 
-/// Tokens left by top-k, then by top-p among them, likeliest first, the lower id first in a tie.
+/// Returns the tokens left by top-k, then by top-p among them, likeliest first; the lower id comes
+/// first in a tie.
 fn allowed(weights: &[f32], top_k: Option<usize>, top_p: f64) -> Vec<usize> {
     let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
-    // Tokens of less than (1 − p)/V cannot reach 1 − p together, so without them the others
-    // still reach p: only a few are left to sort.
+    // Tokens of less than (1 − p)/V cannot reach 1 − p together, so the others still reach p
+    // without them, and only a few are left to sort.
     let floor = match top_k {
         None => total * (1.0 - top_p) / weights.len() as f64,
         Some(_) => 0.0,
@@ -101,7 +102,7 @@ fn allowed(weights: &[f32], top_k: Option<usize>, top_p: f64) -> Vec<usize> {
 }
 
 multiversion! {
-    /// eᶻ⁻ᵗᵒᵖ with z = logit/temperature.
+    /// Writes eᶻ⁻ᵗᵒᵖ with z = logit/temperature into `weights`.
     fn exponentials(logits: &[f32], inverse_temperature: f32, top: f32, weights: &mut [f32]) {
         for (weight, logit) in weights.iter_mut().zip(logits) {
             *weight = vector::exp(logit.mul_add(inverse_temperature, -top));

@@ -1,16 +1,16 @@
-//! Token embedding: rows of a table.
+//! Token embedding: looks up rows of a table.
 
 use candle_core::Tensor;
 
 use super::rows;
 use crate::Result;
 
-/// `[tokens, width]` from the table `[vocab, width]`.
+/// Returns the embeddings `[tokens, width]` from the table `[vocab, width]`.
 pub(crate) fn forward(table: &Tensor, tokens: &[u32], width: usize) -> Result<Tensor> {
     rows::gather(table, tokens, width)
 }
 
-/// dtable += one-hot(tokens)ᵀ·dx, token by token so that the order of the sums is fixed.
+/// Computes dtable += one-hot(tokens)ᵀ·dx, token by token so that the order of the sums is fixed.
 pub(crate) fn backward(
     dtable: &mut Tensor,
     dx: &Tensor,

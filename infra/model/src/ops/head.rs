@@ -1,5 +1,5 @@
-//! Output head and token log-prob in one: logits exist only as blocks of
-//! [`ROWS`] targets × [`VOCAB`] tokens, in the forward and in the backward pass.
+//! Output head and token log-prob in one operation. Logits exist only as blocks of [`ROWS`] targets
+//! × [`VOCAB`] tokens, in the forward and in the backward pass.
 
 use candle_core::Tensor;
 use vintage_control::Precision;
@@ -10,31 +10,31 @@ use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
 use crate::precision::Rounding as _;
 
-/// Tokens of a block. With [`ROWS`] targets its logits take 4 MB, and a block of the weight is
-/// used for all targets while it is in cache.
+/// Number of tokens of a block. With [`ROWS`] targets the logits of a block take 4 MB, and a block
+/// of the weight is used for all targets while it is in cache.
 pub(crate) const VOCAB: usize = 4096;
 
-/// What is asked of the head.
+/// Tokens and temperatures for which the head computes log-probs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Queries<'a> {
-    /// The token whose log-prob is wanted, `[n]`.
+    /// Token whose log-prob is computed, `[n]`.
     pub(crate) token: &'a [u32],
-    /// Temperature, `[n]`.
+    /// Softmax temperature, `[n]`.
     pub(crate) temperature: &'a [f32],
 }
 
-/// What the head says.
+/// Results of the head's forward pass.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// log softmax(logits/temperature)[token], `[n]`.
+    /// Log-prob of the token: `log softmax(logits/temperature)[token]`, in nats, `[n]`.
     pub(crate) logprob: Vec<f32>,
-    /// Entropy of that softmax, `[n]`.
+    /// Entropy of the softmax in nats, `[n]`.
     pub(crate) entropy: Vec<f32>,
     /// Log-sum-exp of logits/temperature, `[n]`, for the backward pass.
     pub(crate) lse: Vec<f32>,
 }
 
-/// The head's weight `[vocab, width]`, and how its products are taken.
+/// Weight `[vocab, width]` of the head, and the precision of its products.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) weight: &'a Tensor,
@@ -42,7 +42,8 @@ pub(crate) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Log-prob and entropy for hidden states `[n, width]`, rounded to the precision.
+    /// Computes log-prob and entropy for hidden states `[n, width]` that are rounded to the
+    /// precision.
     pub(crate) fn forward(self, hidden: &Tensor, queries: Queries<'_>) -> Result<Output> {
         let (vocab, width) = self.weight.dims2().map_err(crate::Error::tensor("head"))?;
         let (hidden, weight) = (values(hidden)?, values(self.weight)?);
@@ -80,11 +81,12 @@ impl Head<'_> {
             let log_sum = running.sum.ln();
             output.lse.push((f64::from(running.top) + log_sum) as f32);
             let logprob = (f64::from(running.chosen - running.top) - log_sum) as f32;
-            // Rounding can leave a certain token some 1e-8 above 0; NaN passes.
+            // Rounding can leave a certain token about 1e-8 above 0; NaN is passed on.
             output
                 .logprob
                 .push(if logprob > 0.0 { 0.0 } else { logprob });
-            // −Σ p·ln p with ln p = z − top − ln Σ, and Σ eᶻ⁻ᵗᵒᵖ·(z − top) at hand.
+            // The entropy is −Σ p·ln p with ln p = z − top − ln Σ, where Σ eᶻ⁻ᵗᵒᵖ·(z − top) is at
+            // hand.
             output
                 .entropy
                 .push((log_sum - running.weighted / running.sum) as f32);
@@ -92,7 +94,7 @@ impl Head<'_> {
         Ok(output)
     }
 
-    /// dhidden `[n, width]`, and dweight, where wanted, += …, from d/dlogprob `[n]` and the
+    /// Returns dhidden `[n, width]` and adds to dweight, if given, from d/dlogprob `[n]` and the
     /// forward pass's `lse`.
     pub(crate) fn backward(
         self,
@@ -154,7 +156,7 @@ impl Queries<'_> {
     }
 }
 
-/// Visits every block, tokens outside, so that each sum over tokens or targets has one order.
+/// Visits every block. Tokens are the outer loop, so each sum over tokens or targets has one order.
 fn each_block(
     targets: usize,
     vocab: usize,
@@ -170,7 +172,7 @@ fn each_block(
     }
 }
 
-/// `visit(row, logits, state)` for every row of a block.
+/// Calls `visit(row, logits, state)` for every row of a block.
 fn each_row<T: Copy + Send + Sync>(
     logits: &mut [f32],
     tokens: usize,
@@ -190,11 +192,11 @@ fn each_row<T: Copy + Send + Sync>(
     }
 }
 
-/// Some targets and some tokens.
+/// Hidden states of some targets and head weights of some tokens.
 struct BlockOf<'a> {
-    /// `[rows, width]`.
+    /// Hidden states, `[rows, width]`.
     hidden: &'a [f32],
-    /// `[tokens, width]`.
+    /// Weights, `[tokens, width]`.
     weight: &'a [f32],
     width: usize,
 }
@@ -243,16 +245,16 @@ impl BlockOf<'_> {
     }
 }
 
-/// A softmax seen so far.
+/// Softmax over the part of the vocabulary seen so far.
 #[derive(Debug, Clone, Copy)]
 struct Running {
     /// Largest z = logit/temperature.
     top: f32,
-    /// Σ eᶻ⁻ᵗᵒᵖ.
+    /// Sum Σ eᶻ⁻ᵗᵒᵖ.
     sum: f64,
-    /// Σ eᶻ⁻ᵗᵒᵖ·(z − top).
+    /// Sum Σ eᶻ⁻ᵗᵒᵖ·(z − top).
     weighted: f64,
-    /// z of the token asked for.
+    /// Value z of the queried token; NaN until its block was seen.
     chosen: f32,
 }
 
@@ -283,7 +285,7 @@ impl Running {
     }
 }
 
-/// Largest z = logit/temperature, and ln Σ eᶻ⁻ᵗᵒᵖ.
+/// Returns the largest z = logit/temperature, and ln Σ eᶻ⁻ᵗᵒᵖ.
 pub(crate) fn log_sum_exp(logits: &[f32], inverse_temperature: f32) -> (f32, f64) {
     let mut running = Running::default();
     running.absorb(logits, inverse_temperature);
@@ -297,7 +299,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Σ eᶻ⁻ᵗᵒᵖ and Σ eᶻ⁻ᵗᵒᵖ·(z − top), in f32 over 256 blocks and in f64 beyond.
+    /// Returns Σ eᶻ⁻ᵗᵒᵖ and Σ eᶻ⁻ᵗᵒᵖ·(z − top), summed in f32 within 256 blocks of lanes and in f64
+    /// beyond.
     fn exponentials(logits: &[f32], inverse_temperature: f32, top: f32) -> [f64; 2] {
         let (mut sum, mut weighted) = (0.0, 0.0);
         for part in logits.chunks(256 * LANES) {
@@ -326,7 +329,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Logits into −slope·softmax.
+    /// Replaces logits by −slope·softmax.
     fn softmax_gradient(logits: &mut [f32], inverse_temperature: f32, lse: f32, slope: f32) {
         for logit in logits {
             *logit = -slope * vector::exp(logit.mul_add(inverse_temperature, -lse));
@@ -334,7 +337,7 @@ multiversion! {
     }
 }
 
-/// Logits `[n, vocab]` in full: for a sampler, which needs them, and for tests.
+/// Computes the full logits `[n, vocab]`, for the sampler and for tests.
 pub(crate) fn logits(hidden: &Tensor, weight: &Tensor) -> Result<Tensor> {
     super::linear::forward(hidden, weight, None, None)
 }

@@ -6,10 +6,10 @@ use super::{tensor, values, with_mut};
 use crate::Result;
 use crate::cpu::{Mat, MatMut, map_blocks, matmul, product};
 
-/// Rows of a piece of the bias gradient's sum.
+/// Number of rows per piece of the bias gradient's sum.
 const SUM_ROWS: usize = 256;
 
-/// x·Wᵀ (+ bias) (+ residual), `[n, out]`.
+/// Computes x·Wᵀ (+ bias) (+ residual), `[n, out]`.
 pub(crate) fn forward(
     x: &Tensor,
     weight: &Tensor,
@@ -39,7 +39,7 @@ pub(crate) fn forward(
     tensor(y, &[n, output])
 }
 
-/// y += x·Wᵀ.
+/// Computes y += x·Wᵀ.
 pub(crate) fn forward_onto(y: &mut Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
     let (n, input, output) = shape(x, weight)?;
     let (x, weight) = (values(x)?, values(weight)?);
@@ -53,7 +53,7 @@ pub(crate) fn forward_onto(y: &mut Tensor, x: &Tensor, weight: &Tensor) -> Resul
     })
 }
 
-/// dy·W, `[n, in]`, added to `onto` where given.
+/// Computes dy·W, `[n, in]`, added to `onto` if given.
 pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>) -> Result<Tensor> {
     let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
     let n = dy.elem_count() / output;
@@ -70,7 +70,7 @@ pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>)
     }
 }
 
-/// dW += dyᵀ·x.
+/// Computes dW += dyᵀ·x.
 pub(crate) fn backward_weight(dweight: &mut Tensor, dy: &Tensor, x: &Tensor) -> Result<()> {
     let (n, input, output) = shape(x, dweight)?;
     let (dy, x) = (values(dy)?, values(x)?);
@@ -84,7 +84,8 @@ pub(crate) fn backward_weight(dweight: &mut Tensor, dy: &Tensor, x: &Tensor) -> 
     })
 }
 
-/// db += Σ rows of dy: pieces of [`SUM_ROWS`] rows, then the pieces in order.
+/// Computes db += Σ rows of dy: first within pieces of [`SUM_ROWS`] rows, then over the pieces in
+/// order.
 pub(crate) fn backward_bias(dbias: &mut Tensor, dy: &Tensor) -> Result<()> {
     let output = dbias.elem_count();
     let dy = values(dy)?;

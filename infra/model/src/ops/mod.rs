@@ -1,5 +1,5 @@
-//! The operations of the decoder: one file each, one signature over tensors, a CPU kernel on
-//! slices. A kernel for another device goes beside the CPU one, behind the same signature.
+//! Operations of the decoder on a CPU. Each file has one operation: functions over tensors with a
+//! kernel on slices. The GPU's operations are in `device`.
 
 pub(crate) mod attention;
 pub(crate) mod embedding;

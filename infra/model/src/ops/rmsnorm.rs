@@ -7,10 +7,10 @@ use crate::Result;
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{map_blocks, multiversion, rows_in_parallel};
 
-/// Rows of a piece of the weight gradient's sum.
+/// Number of rows per piece of the weight gradient's sum.
 const SUM_ROWS: usize = 256;
 
-/// y `[n, width]` and the reciprocal root mean square of every row `[n]`.
+/// Returns y `[n, width]` and the reciprocal root mean square of every row `[n]`.
 pub(crate) fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Vec<f32>)> {
     let width = weight.elem_count();
     let (x_values, weight) = (values(x)?, values(weight)?);
@@ -19,14 +19,14 @@ pub(crate) fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, 
     Ok((tensor(y, x.dims())?, scales))
 }
 
-/// y again, from what [`forward`] returned beside it.
+/// Computes y again, from the scales that [`forward`] returned beside it.
 pub(crate) fn replay(x: &Tensor, weight: &Tensor, scales: &[f32]) -> Result<Tensor> {
     let (x_values, weight) = (values(x)?, values(weight)?);
     let y = scaled(&x_values, &weight, scales);
     tensor(y, x.dims())
 }
 
-/// dx (added to `onto` where given), and dweight, where wanted, += Σ dy·x/rms.
+/// Returns dx (added to `onto` if given), and adds Σ dy·x/rms to dweight if given.
 pub(crate) fn backward(
     dy: &Tensor,
     x: &Tensor,
@@ -144,7 +144,7 @@ multiversion! {
     }
 }
 
-/// Σ aᵢbᵢcᵢ.
+/// Returns Σ aᵢbᵢcᵢ.
 #[inline(always)]
 fn triple_dot(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     let (a_blocks, a_rest) = a.as_chunks::<LANES>();

@@ -1,4 +1,4 @@
-//! Rotary position embedding, Hugging Face's layout: dimension i is paired with i + d/2.
+//! Rotary position embedding in Hugging Face's layout: dimension i is paired with i + d/2.
 
 use candle_core::Tensor;
 
@@ -6,12 +6,12 @@ use super::with_mut;
 use crate::cpu::{multiversion, rows_in_parallel};
 use crate::{ModelConfig, Result};
 
-/// Cosines and sines for positions `0..len`.
+/// Cosines and sines of the rotations at positions `0..len`.
 pub(crate) struct Table {
     pub(crate) half: usize,
-    /// `[len, half]`.
+    /// Cosines, `[len, half]`.
     pub(crate) cos: Vec<f32>,
-    /// `[len, half]`.
+    /// Sines, `[len, half]`.
     pub(crate) sin: Vec<f32>,
 }
 
@@ -27,7 +27,7 @@ impl Table {
         table.sin.reserve(len * half);
         for position in 0..len {
             for frequency in frequencies {
-                // The product is rounded to f32, as transformers and vLLM do.
+                // The product is rounded to f32, as in transformers and vLLM.
                 let angle = position as f32 * frequency;
                 let (sin, cos) = f64::from(angle).sin_cos();
                 table.cos.push(cos as f32);
@@ -38,7 +38,7 @@ impl Table {
     }
 }
 
-/// Rotation per position of each of the `head_dim / 2` pairs, radians.
+/// Returns the rotation per position of each of the `head_dim / 2` pairs, in radians.
 pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
     let base = (0..half).map(|i| {
@@ -70,7 +70,7 @@ pub(crate) fn forward(x: &mut Tensor, positions: &[u32], table: &Table) -> Resul
     rotate(x, positions, table, 1.0)
 }
 
-/// The gradient: rotates back.
+/// Computes the gradient in place, by rotating back.
 pub(crate) fn backward(dx: &mut Tensor, positions: &[u32], table: &Table) -> Result<()> {
     rotate(dx, positions, table, -1.0)
 }

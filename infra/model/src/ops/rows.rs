@@ -1,11 +1,11 @@
-//! Rows picked out of a matrix, and put back.
+//! Gathering rows of a matrix, and adding rows back to it.
 
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
 use crate::Result;
 
-/// Rows `rows` of `x [n, width]`, in that order.
+/// Returns the rows `rows` of `x [n, width]`, in that order.
 pub(crate) fn gather(x: &Tensor, rows: &[u32], width: usize) -> Result<Tensor> {
     let x = values(x)?;
     let mut out = Vec::with_capacity(rows.len() * width);

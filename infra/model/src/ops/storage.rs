@@ -1,4 +1,4 @@
-//! Slices of candle's CPU tensors.
+//! Access to candle's CPU tensors as slices.
 
 use std::cell::Cell;
 use std::ops::{Deref, Range};
@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, StorageRef, T
 
 use crate::{Error, Result};
 
-/// The values of a tensor, row-major, borrowed. Dereferences to `[f32]`.
+/// Values of a tensor, row-major, borrowed. Dereferences to `[f32]`.
 pub struct Values<'a> {
     storage: StorageRef<'a>,
     range: Range<usize>,
@@ -19,7 +19,7 @@ impl Deref for Values<'_> {
     fn deref(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
-            // `values` lets no other storage through.
+            // Unreachable: `values` accepts only f32 storage on the CPU.
             _ => &[],
         }
     }
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Values<'_> {
     }
 }
 
-/// The values of `tensor`.
+/// Borrows the values of `tensor`, which must be contiguous f32 on the CPU.
 pub(crate) fn values(tensor: &Tensor) -> Result<Values<'_>> {
     let refuse = |problem: &str| Error::Tensor {
         op: "borrow",
@@ -50,14 +50,14 @@ pub(crate) fn values(tensor: &Tensor) -> Result<Values<'_>> {
     }
 }
 
-/// A CPU tensor that owns `values`.
+/// Creates a CPU tensor that owns `values`.
 pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu).map_err(Error::tensor("from_vec"))
 }
 
-/// A tensor of the same values that shares no memory.
+/// Returns a tensor of the same values that shares no memory with `tensor`.
 pub(crate) fn deep_copy(tensor: &Tensor) -> Tensor {
-    // Only device memory can run out here, and candle has no fallible copy on CPU either.
+    // Only device memory can run out here, and candle has no fallible copy on the CPU either.
     tensor
         .copy()
         .unwrap_or_else(|error| panic!("copying a tensor: {error}"))
@@ -84,7 +84,7 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for InPlace<F> {
     }
 }
 
-/// Changes the values of `tensor` where they lie.
+/// Changes the values of `tensor` in place.
 pub(crate) fn with_mut(tensor: &mut Tensor, change: impl FnOnce(&mut [f32])) -> Result<()> {
     tensor
         .inplace_op1(&InPlace(Cell::new(Some(change))))

@@ -1,4 +1,4 @@
-//! SwiGLU's activation: silu(gate)·up, silu(g) = g·σ(g).
+//! Activation of SwiGLU: silu(gate)·up with silu(g) = g·σ(g).
 
 use candle_core::Tensor;
 
@@ -7,7 +7,7 @@ use crate::Result;
 use crate::cpu::vector::sigmoid;
 use crate::cpu::{ROWS, each, multiversion, rows_in_parallel};
 
-/// silu(gate)·up, of the shape of both.
+/// Computes silu(gate)·up, in the shape of both.
 pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let (gate_values, up) = (values(gate)?, values(up)?);
     let mut out = vec![0.0; gate_values.len()];
@@ -19,17 +19,17 @@ pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     tensor(out, gate.dims())
 }
 
-/// What the backward pass of the activation yields.
+/// Results of the activation's backward pass.
 pub(crate) struct Backward {
-    /// The activation again, which the gradient of the down projection needs.
+    /// Activation, computed again, which the gradient of the down projection needs.
     pub(crate) activation: Tensor,
-    /// Gradient of the gate.
+    /// Gradient of the gate projection's output.
     pub(crate) dgate: Tensor,
-    /// Gradient of the up projection.
+    /// Gradient of the up projection's output.
     pub(crate) dup: Tensor,
 }
 
-/// Gradients of both inputs, and the activation again.
+/// Computes the gradients of both inputs, and the activation again.
 pub(crate) fn backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Backward> {
     let (dy, gate_values, up_values) = (values(dy)?, values(gate)?, values(up)?);
     let len = gate_values.len();

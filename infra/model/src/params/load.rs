@@ -12,26 +12,26 @@ use crate::lora::{Adapters, Delta};
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
 
-/// One file of a checkpoint.
+/// One weights file of a checkpoint.
 pub(crate) struct Shard<'a> {
-    /// Name for messages.
+    /// Name of the file, for messages.
     pub(crate) file: String,
-    /// Its bytes.
+    /// Contents of the file.
     pub(crate) bytes: &'a [u8],
 }
 
-/// A checkpoint, loaded.
+/// Checkpoint after loading.
 pub(crate) struct Loaded {
-    /// Its parameters.
+    /// Parameters of the model.
     pub(crate) params: ParamSet,
-    /// Whether its head is its embedding.
+    /// True if the head shares the embedding's weights.
     pub(crate) tied: bool,
-    /// What a user should know of how it was read.
+    /// Notes for the user on how the checkpoint was read.
     pub(crate) notes: Vec<String>,
 }
 
 impl Loaded {
-    /// Nothing, for whoever asks for shapes only.
+    /// Returns a checkpoint without parameters, for callers that need shapes only.
     pub(crate) fn none(config: &ModelConfig) -> Result<Self> {
         Ok(Self {
             params: ParamSet::of(Vec::new(), |_| Ok(Vec::new()))?,
@@ -40,14 +40,14 @@ impl Loaded {
         })
     }
 
-    /// The bytes of one file.
+    /// Loads a checkpoint from the bytes of one file.
     pub(crate) fn of_file(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
         let file = "model.safetensors".to_owned();
         load(&[Shard { file, bytes }], config)
     }
 }
 
-/// A tensor and the file it lies in.
+/// Tensor and the file that contains it.
 struct Found<'a> {
     view: TensorView<'a>,
     file: &'a str,
@@ -55,9 +55,9 @@ struct Found<'a> {
 
 /// Loads a checkpoint that is spread over `shards`.
 ///
-/// As transformers does: of a tied model the embedding or the head will do, and if it has both and
-/// they differ they are not tied; tensors the decoder does not know are left out. Tensors of its own
-/// layers it would have to compute with are refused.
+/// Follows transformers: a tied model may have the embedding or the head, and one with both counts
+/// as untied if they differ; tensors that the decoder does not know are left out. Unknown weights
+/// and biases of the decoder's own layers are refused, because the layer would need them.
 pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded> {
     let mut opened = Vec::with_capacity(shards.len());
     for shard in shards {
@@ -104,13 +104,13 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded>
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// Takes one of the two names of a tied model's tensor out; whether there are two tensors instead.
+/// Removes the redundant tensor of a tied model; returns true if head and embedding differ instead.
 fn unties(found: &mut BTreeMap<String, Found<'_>>, notes: &mut Vec<String>) -> bool {
     let Some(head) = found.remove(HEAD) else {
         return false;
     };
     let Some(embedding) = found.get(EMBEDDING) else {
-        // What shares memory is saved once, under the name that comes first or last.
+        // Tensors that share memory are saved once, under either of their names.
         found.insert(EMBEDDING.to_owned(), head);
         return false;
     };
@@ -127,7 +127,7 @@ fn unties(found: &mut BTreeMap<String, Found<'_>>, notes: &mut Vec<String>) -> b
     true
 }
 
-/// The error with the file, where there are several.
+/// Adds the file's name to the error if there are several files.
 fn in_file(error: Error, file: &str, files: usize) -> Error {
     match error {
         Error::Parameter { name, problem } if files > 1 => Error::Parameter {
@@ -138,7 +138,7 @@ fn in_file(error: Error, file: &str, files: usize) -> Error {
     }
 }
 
-/// Why a tensor may be missing.
+/// Describes the likely reason for which a tensor is missing.
 fn absent(spec: &ParamSpec, found: &BTreeMap<String, Found<'_>>, one_of_two: bool) -> String {
     let (name, shape) = (spec.name(), spec.shape());
     let missing = format!("missing; config.json asks for it with shape {shape:?}");
@@ -166,7 +166,7 @@ fn absent(spec: &ParamSpec, found: &BTreeMap<String, Found<'_>>, one_of_two: boo
     missing
 }
 
-/// What the tensors of a quantised one are called that are there instead of it.
+/// Returns the name of a tensor that shows that this one was quantized, if there is one.
 fn quantised(name: &str, found: &BTreeMap<String, Found<'_>>) -> Option<String> {
     let module = name.strip_suffix("weight")?;
     let marks = [
@@ -180,7 +180,7 @@ fn quantised(name: &str, found: &BTreeMap<String, Found<'_>>) -> Option<String> 
     there.into_iter().find(|name| found.contains_key(name))
 }
 
-/// The values of a tensor that must have this shape, as f32.
+/// Reads the values of a tensor, which must have the given shape, as f32.
 pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result<Vec<f32>> {
     let dtype = view.dtype();
     if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
@@ -241,7 +241,7 @@ pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result
                 .map(|bytes| f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16))
                 .collect()
         }
-        // F16.
+        // Only F16 is left.
         _ => {
             let (chunks, _) = bytes.as_chunks::<2>();
             chunks
@@ -259,7 +259,7 @@ pub(crate) fn read(name: &str, shape: &[usize], view: &TensorView<'_>) -> Result
     }
 }
 
-/// Exact widening of an IEEE half.
+/// Converts an IEEE half-precision value to f32, exactly.
 fn f16_to_f32(bits: u16) -> f32 {
     let sign = u32::from(bits >> 15) << 31;
     let exponent = u32::from(bits >> 10) & 0x1f;
@@ -275,7 +275,7 @@ fn f16_to_f32(bits: u16) -> f32 {
     }
 }
 
-/// A tensor whose bytes are made when they are written: a second copy of one tensor, not of all.
+/// Tensor whose bytes are made only while they are written, so only one tensor is copied at a time.
 struct F32View<'a> {
     shape: &'a [usize],
     values: Values<'a>,
@@ -306,8 +306,8 @@ impl View for F32View<'_> {
     }
 }
 
-/// One safetensors file of f32 under the names `rename` gives, adapters merged into the tensors
-/// they are for.
+/// Serializes to one safetensors file of f32 under the names that `rename` gives, with adapters
+/// merged into their tensors.
 pub(crate) fn save(
     params: &ParamSet,
     rename: impl Fn(&str) -> String,
@@ -324,7 +324,7 @@ pub(crate) fn save(
             },
         ));
     }
-    // transformers asks for the key; one entry keeps the header's bytes in one order.
+    // transformers requires the key; a single entry keeps the order of the header's bytes fixed.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Weights {
         file: "model.safetensors".to_owned(),

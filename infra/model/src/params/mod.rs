@@ -1,4 +1,4 @@
-//! Named parameters of a decoder.
+//! Named parameters of a decoder: creating, loading and saving them.
 
 mod load;
 mod names;
@@ -15,7 +15,7 @@ pub use self::spec::ParamSpec;
 use crate::ops::{self, Values};
 use crate::{Error, ModelConfig, Result};
 
-/// The parameters of one decoder: f32 tensors in sorted order of their Hugging Face names.
+/// Parameters of one decoder: f32 tensors sorted by their Hugging Face names.
 #[derive(Debug)]
 pub struct ParamSet {
     specs: Arc<[ParamSpec]>,
@@ -23,7 +23,7 @@ pub struct ParamSet {
 }
 
 impl Clone for ParamSet {
-    /// Copies every value: updates happen in place, and a shared tensor would see them.
+    /// Copies every value, because updates happen in place and would change a shared tensor.
     fn clone(&self) -> Self {
         let tensors = self.tensors.iter().map(ops::deep_copy).collect();
         Self {
@@ -34,10 +34,12 @@ impl Clone for ParamSet {
 }
 
 impl ParamSet {
-    /// Random values for a model that is to be trained from scratch: weights from a normal
-    /// distribution of standard deviation 0.02, norms 1, biases 0. The projections that write
-    /// into the residual stream are scaled down by √(2·layers), as in GPT-2, so that the
-    /// stream's variance does not grow with depth. Same seed, same bits.
+    /// Creates random values for a model that is trained from scratch.
+    ///
+    /// Weights are drawn from a normal distribution of standard deviation 0.02, norms are 1, biases
+    /// 0. Projections that write into the residual stream are scaled down by √(2·layers), as in
+    /// GPT-2, so that the stream's variance does not grow with depth. The same seed gives the same
+    /// bits.
     pub fn init(config: &ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let residual_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
@@ -61,7 +63,7 @@ impl ParamSet {
         })
     }
 
-    /// All zeros.
+    /// Creates parameters that are all zero.
     pub fn zeros(config: &ModelConfig) -> Result<Self> {
         Self::build(config, |spec| Ok(vec![0.0; spec.len()]))
     }
@@ -73,7 +75,7 @@ impl ParamSet {
         Self::of(spec::of(config), values)
     }
 
-    /// Parameters of these names and shapes.
+    /// Creates parameters of these names and shapes, in sorted order.
     pub(crate) fn of(
         mut specs: Vec<ParamSpec>,
         mut values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
@@ -87,7 +89,7 @@ impl ParamSet {
         Ok(Self { specs, tensors })
     }
 
-    /// Refuses parameters that are not those `config` asks for.
+    /// Refuses parameters that are not the ones `config` requires.
     pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
         let expected = spec::of(config);
         if let Some(at) = (0..expected.len().max(self.specs.len()))
@@ -112,11 +114,11 @@ impl ParamSet {
         Ok(())
     }
 
-    /// Reads one safetensors file; f16 and bf16 become f32.
+    /// Reads one safetensors file; f64, f16 and bf16 become f32.
     ///
     /// # Errors
-    /// Names the tensor that is missing, misshapen, of an unsupported dtype, holds a value that is
-    /// not finite, or that a layer would have to compute with and this decoder does not.
+    /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
+    /// of the decoder that does not use it; the error names the tensor.
     pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
         let loaded = Loaded::of_file(bytes, config)?;
         if loaded.tied != config.tie_word_embeddings {
@@ -129,37 +131,39 @@ impl ParamSet {
         Ok(loaded.params)
     }
 
-    /// One safetensors file of f32, tensors sorted by name: same values, same bytes.
+    /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
+    /// bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         save(self, str::to_owned, None)
     }
 
-    /// Name and shape of every parameter, sorted by name.
+    /// Returns name and shape of every parameter, sorted by name.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
     }
 
-    /// Number of values in all parameters.
+    /// Returns the number of values in all parameters.
     pub fn parameter_count(&self) -> usize {
         self.specs.iter().map(ParamSpec::len).sum()
     }
 
-    /// The tensor called `name`.
+    /// Returns the tensor named `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.index(name).map(|index| &self.tensors[index])
     }
 
-    /// The values of the tensor called `name`, row-major.
+    /// Returns the values of the tensor named `name`, row-major.
     pub fn values(&self, name: &str) -> Option<Values<'_>> {
         self.get(name).and_then(|tensor| ops::values(tensor).ok())
     }
 
-    /// Names and tensors, sorted by name.
+    /// Returns names and tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.specs.iter().map(ParamSpec::name).zip(&self.tensors)
     }
 
-    /// Changes the parameters in place: `change(name, shape, values)` for each, sorted by name.
+    /// Changes the parameters in place by calling `change(name, shape, values)` for each, sorted by
+    /// name.
     pub fn update(&mut self, mut change: impl FnMut(&str, &[usize], &mut [f32])) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
             ops::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
@@ -167,7 +171,8 @@ impl ParamSet {
         Ok(())
     }
 
-    /// Takes other values of the same shapes, on the CPU and shared with nobody.
+    /// Replaces the tensors by ones of the same shapes, on the CPU, whose memory nothing else
+    /// shares.
     pub(crate) fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
         let shapes = self.specs.iter().map(ParamSpec::shape);
         if !shapes.eq(tensors.iter().map(Tensor::dims)) {
@@ -179,7 +184,7 @@ impl ParamSet {
         Ok(())
     }
 
-    /// Name and shape of every parameter `config` asks for, sorted by name.
+    /// Returns name and shape of every parameter that `config` requires, sorted by name.
     pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParamSpec> {
         spec::of(config)
     }
@@ -190,7 +195,7 @@ impl ParamSet {
             .ok()
     }
 
-    /// Position of `name`, which the config promises.
+    /// Returns the index of the parameter `name`, which the config guarantees to exist.
     pub(crate) fn require(&self, name: &str) -> Result<usize> {
         self.index(name)
             .ok_or_else(|| Error::parameter(name, "missing from the parameter set"))

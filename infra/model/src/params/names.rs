@@ -1,8 +1,8 @@
-//! Names of tensors as people's programs save them, and what they are called here.
+//! Mapping of the tensor names that training programs save to the names used here.
 
 use std::collections::BTreeSet;
 
-/// Wrappers of PyTorch's that leave their name in the middle of others.
+/// PyTorch wrappers that insert their names into those of tensors.
 const WRAPPERS: [&str; 4] = [
     "_orig_mod",
     "_fsdp_wrapped_module",
@@ -10,26 +10,26 @@ const WRAPPERS: [&str; 4] = [
     "_forward_module",
 ];
 
-/// A tensor that every decoder has, and where the rest of the decoder begins in its name.
+/// End of the name of a tensor that every decoder has. The decoder's prefix is the part before it.
 const ANCHOR: &str = "layers.0.input_layernorm.weight";
-/// What stands before it, as the names are here.
+/// Prefix of the decoder's tensors in the names used here.
 const MODEL: &str = "model.";
 const HEAD: &str = "lm_head.weight";
 
-/// How the names of one model's tensors read.
+/// Naming scheme of one checkpoint's tensors.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Names {
-    /// What stands before the decoder's own names.
+    /// Prefix of the decoder's own tensors.
     decoder: String,
-    /// What the head is called, if it is one tensor.
+    /// Name of the head's tensor, if there is exactly one beside the decoder.
     head: Option<String>,
 }
 
 impl Names {
-    /// How these names read: the decoder is where its first layer is.
+    /// Detects the naming scheme; the decoder's prefix is that of its first layer.
     ///
     /// # Errors
-    /// The prefixes, where there are several decoders and none is called `model`.
+    /// Several decoders exist and none has the prefix `model.`; the error lists the prefixes.
     pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let plain: BTreeSet<_> = names.into_iter().map(unwrapped).collect();
         let before = |ending: &str| -> Vec<&str> {
@@ -47,7 +47,7 @@ impl Names {
         let heads = before(HEAD);
         let head = match heads[..] {
             [one] => Some(format!("{one}{HEAD}")),
-            // The one beside the decoder.
+            // Of several heads, the one beside the decoder.
             ref several => {
                 let beside = decoder.strip_suffix(MODEL).unwrap_or(decoder);
                 let found = several.iter().find(|prefix| **prefix == beside);
@@ -60,7 +60,7 @@ impl Names {
         })
     }
 
-    /// What a tensor is called here.
+    /// Returns the name used here for a tensor.
     pub(super) fn read(&self, name: &str) -> String {
         let plain = unwrapped(name);
         if self.head.as_deref() == Some(&plain) {
@@ -72,7 +72,7 @@ impl Names {
         }
     }
 
-    /// What a user should know: which names were read as others.
+    /// Returns a note for the user on names that were mapped to others.
     pub(super) fn note(&self) -> Option<String> {
         (self.decoder != MODEL).then(|| {
             format!(
@@ -84,15 +84,15 @@ impl Names {
     }
 }
 
-/// Whether what is behind a decoder's prefix can be of the decoder: without a prefix everything is
-/// behind it.
+/// Returns true if the part of a name after the decoder's prefix can belong to the decoder. The
+/// prefix may be empty, and then every name has it.
 fn is_of_decoder(rest: &str) -> bool {
     ["layers.", "embed_tokens.", "norm."]
         .iter()
         .any(|own| rest.starts_with(own))
 }
 
-/// A name without the wrappers in it.
+/// Removes the wrappers' names from a name.
 fn unwrapped(name: &str) -> String {
     let parts = name.split('.').filter(|part| !WRAPPERS.contains(part));
     parts.collect::<Vec<_>>().join(".")
@@ -127,7 +127,7 @@ mod tests {
             let named = OWN.map(|name| format!("{prefix}{name}"));
             assert_eq!(read(&named.each_ref().map(String::as_str)), OWN, "{prefix}");
         }
-        // The decoder without what is around it.
+        // A decoder alone, without head and outer prefix.
         let bare = [
             "embed_tokens.weight",
             "layers.0.input_layernorm.weight",

@@ -15,28 +15,28 @@ impl ParamSpec {
         Self { name, shape }
     }
 
-    /// Name as in Hugging Face checkpoints.
+    /// Returns the name, as in Hugging Face checkpoints.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Shape, outer dimension first.
+    /// Returns the shape, outer dimension first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether it holds no value; never so in a model that loaded.
+    /// Returns true if the parameter has no values, which never holds for a model that was loaded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Every parameter `config` asks for, sorted by name. A tied head has none of its own.
+/// Returns every parameter that `config` requires, sorted by name. A tied head has no parameter.
 pub(super) fn of(config: &ModelConfig) -> Vec<ParamSpec> {
     let mut specs = Vec::new();
     let mut add = |name: String, shape: &[usize]| {
@@ -84,11 +84,11 @@ pub(super) fn of(config: &ModelConfig) -> Vec<ParamSpec> {
     specs
 }
 
-/// `len` draws of a normal distribution of mean 0, by Box and Muller's transform.
+/// Draws `len` values of a normal distribution of mean 0, by the Box–Muller transform.
 pub(super) fn normals(rng: &mut ChaCha8Rng, deviation: f64, len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len + 1);
     while values.len() < len {
-        // 1 − u lies in (0, 1], so the logarithm is finite.
+        // 1 − u is in (0, 1], so the logarithm is finite.
         let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * deviation;
         let (sin, cos) = (rng.random::<f64>() * std::f64::consts::TAU).sin_cos();
         values.push((radius * cos) as f32);

@@ -1,5 +1,5 @@
-//! Special tokens as the files beside `tokenizer.json` name them. Of two files that name one
-//! differently, that of them wins which wins in transformers 5.
+//! Special tokens named by the files beside `tokenizer.json`. If two files disagree, the one that
+//! wins in transformers 5 wins here.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
 
-/// Names that transformers gives a meaning; a model may have others that end in `_token`.
+/// Token names to which transformers gives a meaning. A model may have others that end in `_token`.
 const NAMES: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -23,32 +23,33 @@ const NAMES: [&str; 7] = [
     "mask_token",
 ];
 
-/// What a model folder says of its special tokens.
+/// Special tokens of a model folder, collected from its files.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SpecialTokens {
-    /// By name, such as `bos_token`, in the order in which they are added.
+    /// Tokens by name, such as `bos_token`, in the order in which they are added.
     named: Vec<(String, AddedToken)>,
-    /// Without a name.
+    /// Special tokens without a name.
     extra: Vec<AddedToken>,
     /// Tokens whose properties a file states, in the order of their ids.
     stated: Vec<AddedToken>,
-    /// Whether these decide against `tokenizer.json`.
+    /// True if the stated tokens take precedence over `tokenizer.json`.
     decides: bool,
     /// Every spelling of the end of a sequence, with the file that has it.
     ends: Vec<(&'static str, String)>,
-    /// Whether special tokens in a text are taken for plain text.
+    /// True if special tokens in a text are encoded as plain text.
     split: bool,
 }
 
 impl SpecialTokens {
-    /// Reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`, as far as
-    /// `file` has them.
+    /// Reads `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`, if `file`
+    /// returns them.
     ///
-    /// The first wins where it has `added_tokens_decoder`, as files written since 2023 do;
-    /// otherwise what the second has wins, null included.
+    /// The first file wins if it has `added_tokens_decoder`, as files written since 2023 do.
+    /// Otherwise everything that the second has wins, including nulls.
     ///
     /// # Errors
-    /// The file that is no JSON object, or holds something else than a token.
+    /// A file is not a JSON object, or has something else in place of a token; the error names the
+    /// file.
     pub(crate) fn of_folder<'a>(file: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self> {
         let config = object(TOKENIZER_CONFIG, file(TOKENIZER_CONFIG))?;
         let map = object(SPECIAL_TOKENS_MAP, file(SPECIAL_TOKENS_MAP))?;
@@ -57,7 +58,7 @@ impl SpecialTokens {
             ..Self::default()
         };
         special.take(TOKENIZER_CONFIG, &config)?;
-        // Whichever file wins, an end that one of them names may come.
+        // The end token of either file may occur in completions, whichever file wins.
         for (name, source) in [(TOKENIZER_CONFIG, &config), (SPECIAL_TOKENS_MAP, &map)] {
             let end = source.get("eos_token").filter(|end| !end.is_null());
             if let Some(end) = end {
@@ -77,7 +78,7 @@ impl SpecialTokens {
         Ok(special)
     }
 
-    /// Spellings by name, as a chat template knows them.
+    /// Returns the spellings by name, as a chat template refers to them.
     pub(crate) fn spellings(&self) -> BTreeMap<String, String> {
         let named = self.named.iter();
         named
@@ -85,13 +86,13 @@ impl SpecialTokens {
             .collect()
     }
 
-    /// Every spelling of the end of a sequence, with the file that has it.
+    /// Returns every spelling of the end of a sequence, with the file that has it.
     pub(crate) fn ends(&self) -> &[(&'static str, String)] {
         &self.ends
     }
 
-    /// Gives them to a tokenizer, as transformers does when it loads one, and returns the tokens
-    /// that `tokenizer.json` lacks: they got ids beyond its own.
+    /// Adds the special tokens to a tokenizer as transformers does on loading. Returns the tokens
+    /// that `tokenizer.json` lacks, which get ids after its own.
     pub(crate) fn add_to(&self, tokenizer: &mut Tokenizer) -> Result<Vec<String>> {
         let mut tokens = Vec::new();
         let first = |tokens: &mut Vec<AddedToken>, token: &AddedToken| {
@@ -111,7 +112,7 @@ impl SpecialTokens {
         for token in others.filter(|token| !tokenizer.has_added(&token.content)) {
             first(&mut tokens, token);
         }
-        // A name makes a token special.
+        // A named token is always special.
         for token in &mut tokens {
             token.special |= self.has_name(&token.content);
         }
@@ -127,14 +128,14 @@ impl SpecialTokens {
         self.named.iter().any(|(_, token)| token.content == content)
     }
 
-    /// Takes the tokens of one file, over those of the files before it.
+    /// Takes the tokens of one file, which override those of earlier files.
     fn take(&mut self, file: &'static str, source: &Map<String, Value>) -> Result<()> {
         let others = source.keys().map(String::as_str);
         let others = others.filter(|name| name.ends_with("_token") && !NAMES.contains(name));
         for name in NAMES.into_iter().chain(others) {
             match source.get(name) {
                 Some(Value::Null) => self.named.retain(|(known, _)| known != name),
-                // Flags such as add_bos_token are named alike.
+                // Flags such as add_bos_token have names that end the same way.
                 None | Some(Value::Bool(_)) => {}
                 Some(value) => self.name(name, token(file, name, value, true)?),
             }
@@ -155,7 +156,7 @@ impl SpecialTokens {
                     self.name(name, token(file, key, value, true)?);
                 }
             }
-            // The older key counts where nothing else was said.
+            // The older key counts only if the newer one gave no tokens.
             if key == "extra_special_tokens" || self.extra.is_empty() {
                 self.extra.extend(list(key, value)?);
             }
@@ -170,7 +171,7 @@ impl SpecialTokens {
         }
     }
 
-    /// `added_tokens.json`: ids by spelling.
+    /// Reads `added_tokens.json`, which has ids by spelling.
     fn encoder(&self, ids: &Map<String, Value>) -> Result<Vec<AddedToken>> {
         let mut read = Vec::new();
         for (content, id) in ids {
@@ -188,7 +189,7 @@ impl SpecialTokens {
     }
 }
 
-/// `added_tokens_decoder`: tokens by id.
+/// Reads `added_tokens_decoder`, which has tokens by id.
 fn decoder(tokens: &Value) -> Result<Vec<AddedToken>> {
     let wrong =
         |what: String| Error::file(TOKENIZER_CONFIG, format!("added_tokens_decoder: {what}"));
@@ -211,7 +212,7 @@ fn in_order(mut tokens: Vec<(u64, AddedToken)>) -> Vec<AddedToken> {
     tokens.into_iter().map(|(_, token)| token).collect()
 }
 
-/// A token: its spelling, or an object with `content`.
+/// Reads a token given by its spelling or as an object with `content`.
 fn token(file: &str, key: &str, value: &Value, special: bool) -> Result<AddedToken> {
     let object = match value {
         Value::String(content) => return Ok(AddedToken::from(content.clone(), special)),
@@ -232,7 +233,7 @@ fn token(file: &str, key: &str, value: &Value, special: bool) -> Result<AddedTok
         .normalized(normalized))
 }
 
-/// A file that is absent, or a JSON object.
+/// Parses a file that is absent or a JSON object.
 fn object(file: &str, bytes: Option<&[u8]>) -> Result<Map<String, Value>> {
     let Some(bytes) = bytes else {
         return Ok(Map::new());

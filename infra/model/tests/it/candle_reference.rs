@@ -1,4 +1,5 @@
-//! The forward pass against the models of candle-transformers, whose code is another's.
+//! Tests of the forward pass against the models of candle-transformers, an independent
+//! implementation.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use vintage_model::{Decoder, ModelConfig, Packed};
 
 use crate::models::{config, decoder, tokens};
 
-/// Short and long enough for both attention kernels.
+/// Sequence lengths, short and long enough for both attention kernels.
 const LENS: [usize; 4] = [1, 9, 64, 100];
 
 fn vars(decoder: &Decoder) -> VarBuilder<'static> {

@@ -1,6 +1,6 @@
-//! Chat templates built as those of published models are, over a grid of chats, against what
-//! transformers makes of them. `tests/python/chats.py` writes `rendered.jsonl`, and the integration
-//! tests hold it against the installed transformers.
+//! Tests of chat templates like those of published models, over a grid of chats, against what
+//! transformers renders. `tests/python/chats.py` writes `rendered.jsonl`; the integration tests
+//! compare that file with the installed transformers.
 
 use std::collections::BTreeMap;
 use std::path::Path;

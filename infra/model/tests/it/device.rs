@@ -1,5 +1,5 @@
-//! The decoder on a device against the kernels, on candle's CPU device: every family, precision
-//! and way to train.
+//! Tests of the device decoder against the CPU kernels, on candle's CPU device, for every family,
+//! precision and way to train.
 
 use candle_core::{Device, Tensor};
 use vintage_control::Precision;
@@ -8,10 +8,10 @@ use vintage_model::{Compute, Decoder, DeviceDecoder, Gradients, Packed, ParamSet
 use crate::models::{decoder, targets, tokens, variants, weights};
 use crate::modes::{adapted, compute, off};
 
-/// Log-probs, entropies and every gradient, by name.
+/// Log-probs, entropies and every gradient of a pass, by name.
 type Pass = Vec<(String, Vec<f32>)>;
 
-/// By the kernels.
+/// Returns the results of the CPU kernels.
 fn expected(decoder: &Decoder, batch: &Packed, targets: &Targets) -> Pass {
     let (scored, tape) = decoder.forward(batch, targets).unwrap();
     let mut grads = Gradients::zeros_like(decoder.trainable()).unwrap();
@@ -28,7 +28,7 @@ fn named(grads: &Gradients, logprob: Vec<f32>, entropy: Vec<f32>) -> Pass {
     all
 }
 
-/// On the device.
+/// Returns the results of the device decoder.
 fn found(decoder: &Decoder, compute: Compute, batch: &Packed, targets: &Targets) -> Pass {
     let decoder = DeviceDecoder::new(decoder, compute, &Device::Cpu).unwrap();
     let (scored, tape) = decoder.forward(batch, targets).unwrap();
@@ -43,7 +43,7 @@ fn found(decoder: &Decoder, compute: Compute, batch: &Packed, targets: &Targets)
     named(&grads, read(&scored.logprob), read(&scored.entropy))
 }
 
-/// Sequences, and the positions that are read.
+/// Returns batches, and the targets at the positions that are read.
 fn batches(vocab: usize) -> Vec<(Packed, Targets)> {
     let pack = |lengths: &[usize]| {
         let rows = lengths.iter().enumerate();
@@ -51,7 +51,7 @@ fn batches(vocab: usize) -> Vec<(Packed, Targets)> {
     };
     let read = |read: Vec<u32>| targets(&read, vocab, 5);
     vec![
-        // All is read; one place twice, out of order; a sequence of which nothing is read.
+        // All positions are read; one is read twice, out of order; one sequence is not read at all.
         (pack(&[9]), read((0..9).collect())),
         (pack(&[6, 1, 12]), read(vec![18, 0, 3, 3, 7, 6, 11])),
         (pack(&[8, 5, 7]), read(vec![1, 2, 7, 14, 16])),
@@ -76,9 +76,9 @@ fn the_device_computes_what_the_kernels_do() {
                 decoder = adapted(decoder, 1);
             }
             for (batch, targets) in batches(config.vocab_size) {
-                // The same sums in another order: 4.6e-6 at worst. In bf16 most gradients are equal
-                // to the bit and 0.6 % is the worst: a value near a tie may be rounded the other
-                // way, a step of 2⁻⁹ in one of a few terms.
+                // The sums are the same in another order: 4.6e-6 at worst. In bf16 most gradients
+                // are equal to the bit and 0.6 % is the worst: a value near a tie may be rounded
+                // the other way, which is a step of 2⁻⁹ in one of a few terms.
                 for (precision, bound) in [(Precision::F32, 1e-5), (Precision::Bf16, 2e-2)] {
                     let kept = compute(precision, false);
                     decoder.set_compute(kept);
@@ -95,7 +95,7 @@ fn the_device_computes_what_the_kernels_do() {
     }
 }
 
-/// More targets and tokens than a block of the head takes.
+/// A batch may have more targets and tokens than a block of the head.
 #[test]
 fn blocks_of_the_head_join() {
     let config = crate::models::config("qwen2", serde_json::json!({"vocab_size": 20_000}));
@@ -121,8 +121,8 @@ fn logits_are_the_same() {
     }
 }
 
-/// What an optimizer changed on the device is what the host then has; what it changes there
-/// leaves the device alone.
+/// Reading into the host decoder copies the device's parameters, and later changes on the host do
+/// not affect the device.
 #[test]
 fn parameters_come_back() {
     let (_, config) = variants().remove(3);

@@ -1,12 +1,12 @@
-//! Every parameter's gradient against central differences of an f64 implementation.
+//! Test of every parameter's gradient against central differences of an f64 implementation.
 
 use vintage_model::{Gradients, ModelConfig, Packed, Targets};
 
 use crate::models::{decoder, targets, tokens, variants, weights};
 use crate::reference::{self, Params};
 
-/// Rows of 5, 1 and 6 tokens. Positions out of order, one read twice, several not at all, and a
-/// middle sequence nobody reads.
+/// Returns rows of 5, 1 and 6 tokens. Positions are out of order, one is read twice, several are
+/// not read, and no target reads the middle sequence.
 fn batch(config: &ModelConfig) -> (Packed, Targets) {
     let rows = [(5, 1), (1, 2), (6, 3)].map(|(len, seed)| tokens(len, config.vocab_size, seed));
     (
@@ -15,7 +15,7 @@ fn batch(config: &ModelConfig) -> (Packed, Targets) {
     )
 }
 
-/// Σ weight·logprob, and the worst difference of `scored` from the reference.
+/// Returns Σ weight·logprob, and the largest difference of `scored` from the reference.
 fn objective(
     config: &ModelConfig,
     params: &Params,

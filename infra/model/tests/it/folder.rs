@@ -1,4 +1,4 @@
-//! Model folders: what is saved is loaded again, and damage is named.
+//! Tests of model folders: saved folders load again, and errors name the damage.
 
 use std::path::Path;
 
@@ -96,7 +96,7 @@ fn init_has_the_size_and_spread_of_a_fresh_model() {
     assert_eq!(deviation("model.norm.weight"), 1.0);
 }
 
-/// A checkpoint whose tensors are changed by `change`: name, dtype, shape and bytes of each.
+/// Tensors of a checkpoint, to be changed by tests: name, dtype, shape and bytes of each.
 pub(crate) struct Raw(pub(crate) Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Raw {
@@ -201,7 +201,7 @@ fn a_header_that_lies_is_refused() {
 fn half_precision_widens_exactly() {
     let config = config("llama", json!({}));
     let mut params = ParamSet::zeros(&config).unwrap();
-    // Exact in both halves; the last is subnormal in f16.
+    // Exact in both half-precision formats; the last is subnormal in f16.
     let exact = [0.0, -0.0, 1.5, -2.25, 0.109_375, 1.0 / 16_777_216.0 * 3.0];
     params
         .update(|_, _, values| {

@@ -1,4 +1,4 @@
-//! The decoder against other implementations, against itself, and against damaged files.
+//! Tests of the model crate against other implementations, against itself, and on damaged files.
 
 mod candle_reference;
 mod chats;

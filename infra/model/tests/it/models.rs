@@ -1,11 +1,12 @@
-//! Small random models of every kind the config can describe.
+//! Small random models of every kind that the config can describe.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use vintage_model::{Decoder, ModelConfig, ParamSet, Targets};
 
-/// Width 8, two layers, four query and two key heads of width 4 unless `changes` say otherwise.
+/// Returns a config of width 8, with two layers and four query and two key heads of width 4, with
+/// `changes` applied.
 pub(crate) fn config(model_type: &str, changes: Value) -> ModelConfig {
     let mut config = json!({
         "model_type": model_type,
@@ -28,7 +29,7 @@ pub(crate) fn config(model_type: &str, changes: Value) -> ModelConfig {
     ModelConfig::from_json(config.to_string()).unwrap()
 }
 
-/// One config per feature.
+/// Returns one config per feature.
 pub(crate) fn variants() -> Vec<(&'static str, ModelConfig)> {
     let llama3 = json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0,
         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}});
@@ -59,7 +60,8 @@ pub(crate) fn variants() -> Vec<(&'static str, ModelConfig)> {
     ]
 }
 
-/// Values far from the symmetric start of training, so that no gradient vanishes by accident.
+/// Returns a decoder with values far from the symmetric start of training, so that no gradient
+/// vanishes by accident.
 pub(crate) fn decoder(config: &ModelConfig, deviation: f32, seed: u64) -> Decoder {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut params = ParamSet::zeros(config).unwrap();
@@ -78,7 +80,7 @@ pub(crate) fn decoder(config: &ModelConfig, deviation: f32, seed: u64) -> Decode
     Decoder::new(config.clone(), params).unwrap()
 }
 
-/// `len` token ids under `vocab`.
+/// Returns `len` token ids below `vocab`.
 pub(crate) fn tokens(len: usize, vocab: usize, seed: u64) -> Vec<u32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..len)
@@ -86,7 +88,7 @@ pub(crate) fn tokens(len: usize, vocab: usize, seed: u64) -> Vec<u32> {
         .collect()
 }
 
-/// A target at each of `positions`, temperatures from 0.6 to 1.4.
+/// Returns a target at each of `positions`, with temperatures from 0.6 to 1.4.
 pub(crate) fn targets(positions: &[u32], vocab: usize, seed: u64) -> Targets {
     Targets {
         position: positions.to_vec(),
@@ -97,7 +99,7 @@ pub(crate) fn targets(positions: &[u32], vocab: usize, seed: u64) -> Targets {
     }
 }
 
-/// Weights of the log-probs of both signs.
+/// Returns weights of the log-probs, of both signs.
 pub(crate) fn weights(len: usize) -> Vec<f32> {
     (0..len)
         .map(|i| ((i * 37 + 5) % 19) as f32 / 9.0 - 1.0)

@@ -1,4 +1,4 @@
-//! Ways to compute that save memory: recomputation, bf16 products, adapters.
+//! Tests of modes that save memory: recomputation, bf16 products, adapters.
 
 use vintage_control::{LoraSettings, Precision};
 use vintage_model::{
@@ -22,7 +22,7 @@ pub(crate) fn compute(precision: Precision, recompute: bool) -> Compute {
     }
 }
 
-/// The decoder with adapters on every linear layer whose B is no longer 0.
+/// Adds adapters to every linear layer of a decoder, with a B that is not 0.
 pub(crate) fn adapted(decoder: Decoder, seed: u64) -> Decoder {
     let all = LoraSettings {
         target_modules: LoraSettings::all_modules(),
@@ -47,7 +47,7 @@ fn batch(config: &ModelConfig) -> (Packed, Targets) {
     (Packed::new(rows), targets(&read, config.vocab_size, 5))
 }
 
-/// Log-probs, entropies and every gradient.
+/// Returns log-probs, entropies and every gradient.
 fn pass(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
     let (batch, targets) = batch(decoder.config());
     let (scored, tape) = decoder.forward(&batch, &targets).unwrap();
@@ -62,7 +62,7 @@ fn pass(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
     all
 }
 
-/// L2 norm of the difference over that of the first.
+/// Returns the L2 norm of the difference relative to that of the first.
 pub(crate) fn off(expected: &[f32], found: &[f32]) -> f64 {
     let square = |x: f32| f64::from(x) * f64::from(x);
     let norm: f64 = expected.iter().map(|&x| square(x)).sum();
@@ -89,9 +89,9 @@ fn recomputed_layers_give_the_same_bits() {
     }
 }
 
-/// bf16 has 8 bits, so factors are off by 2⁻⁹ at most. What comes of a dozen products in a row is
-/// off by tens of times that in models as narrow as these, whose weights are large: 6.5 % is the
-/// worst, of a norm's gradient, which is 8 values.
+/// Rounding to bf16 (8 bits) changes a factor by at most 2⁻⁹. Results of a dozen products in a row
+/// differ by tens of times that in models as narrow as these, whose weights are large. The worst is
+/// 6.5 %, in a norm's gradient of 8 values.
 #[test]
 fn bf16_products_are_off_by_bf16s_rounding_and_no_more() {
     for (name, config) in variants() {
@@ -106,7 +106,7 @@ fn bf16_products_are_off_by_bf16s_rounding_and_no_more() {
     }
 }
 
-/// Only factors are rounded, sums are not.
+/// Rounding to bf16 applies to factors only, not to sums.
 #[test]
 fn bf16_sums_are_f32() {
     let (_, config) = variants().remove(0);
@@ -158,8 +158,8 @@ fn new_adapters_change_nothing_and_trained_ones_merge() {
     }
 }
 
-/// d/dA = s·Bᵀ·dW and d/dB = s·dW·Aᵀ: the adapters' gradients follow from that of the merged
-/// weights, which finite differences check.
+/// Gradients of adapters follow from that of the merged weights, which finite differences check:
+/// d/dA = s·Bᵀ·dW and d/dB = s·dW·Aᵀ.
 #[test]
 fn adapters_gradients_are_those_of_the_merged_weights_projected() {
     for (name, config) in variants() {
@@ -273,7 +273,7 @@ fn adapters_that_cannot_be_are_refused() {
     }
 }
 
-/// PEFT's start: A uniform within 1/√in, from the seed alone; B zero.
+/// PEFT's start values: A uniform within 1/√in, from the seed only; B zero.
 #[test]
 fn adapters_start_as_pefts_do() {
     let config = ModelConfig::tiny(16);

@@ -1,4 +1,4 @@
-//! Weights and folders as people save and publish them.
+//! Tests of weights and folders as people save and publish them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use vintage_model::{ModelConfig, ModelFolder, ParamSet};
 use crate::folder::{Raw, bits, digits, write};
 use crate::models::config;
 
-/// Name, dtype, shape and bytes.
+/// Tensor of a checkpoint: name, dtype, shape and bytes.
 type Entry = (String, Dtype, Vec<usize>, Vec<u8>);
 type Files<'a> = Vec<(&'a str, &'a [u8])>;
 
@@ -25,7 +25,7 @@ fn base(changes: Value) -> (ModelConfig, ParamSet) {
     (config, params)
 }
 
-/// A folder of `config` and these tensors.
+/// Loads a folder of `config` and these tensors.
 fn of_tensors(config: &ModelConfig, raw: &Raw) -> vintage_model::Result<ModelFolder> {
     let dir = tempfile::tempdir().unwrap();
     beside(dir.path(), config);
@@ -55,7 +55,7 @@ fn a_tied_model_is_loaded_from_either_name() {
     let folder = of_tensors(&config, &raw).unwrap();
     assert_eq!(bits(&folder.params), bits(&params));
     assert!(folder.notes().is_empty(), "{:?}", folder.notes());
-    // An untied model needs both, and is told what may be meant.
+    // An untied model needs both tensors, and the error says what may be meant.
     let (untied, _) = base(json!({}));
     let message = of_tensors(&untied, &raw).unwrap_err().to_string();
     assert!(
@@ -71,7 +71,8 @@ fn a_tied_model_is_loaded_from_either_name() {
     );
 }
 
-/// As transformers decides it; as a published version it would be two different models.
+/// Head and embedding that differ are kept apart, as in transformers, even if the config ties
+/// them. [`ParamSet::from_safetensors`] refuses such a model.
 #[test]
 fn two_tensors_of_a_model_that_calls_itself_tied_are_two() {
     let (untied, params) = base(json!({}));
@@ -112,7 +113,7 @@ fn names_under_a_prefix_are_read_and_told() {
         assert_eq!(notes.contains(prefix), told, "{notes}");
         assert!(notes.contains("v_head.summary.weight"), "{notes}");
     }
-    // A base model saved without its head, as transformers names it then.
+    // A base model saved without its head, with names as transformers gives them.
     let (config, params) = base(json!({"tie_word_embeddings": true}));
     let mut raw = Raw::of(&params);
     for entry in &mut raw.0 {
@@ -132,7 +133,7 @@ fn tensors_that_are_no_part_of_the_decoder_are_left_out_and_named() {
         raw.0.extend(extra);
         of_tensors(&config, &raw)
     };
-    // The frequencies follow from the config, and need no word.
+    // The frequencies follow from the config and cause no note.
     let folder = with(vec![tensor(
         "model.layers.0.self_attn.rotary_emb.inv_freq",
         &[2],
@@ -150,7 +151,7 @@ fn tensors_that_are_no_part_of_the_decoder_are_left_out_and_named() {
     let notes = folder.notes().join("\n");
     assert!(notes.contains("left out (4)"), "{notes}");
     assert!(names.iter().all(|name| notes.contains(name)), "{notes}");
-    // A bias that adds nothing may go, one that adds something may not.
+    // A bias of zeros may be left out, another may not.
     let bias = "model.layers.1.self_attn.q_proj.bias";
     assert!(with(vec![tensor(bias, &[16], 0.0)]).unwrap().notes()[0].contains(bias));
     let message = with(vec![tensor(bias, &[16], 0.5)])
@@ -281,7 +282,7 @@ fn shards_are_found_by_index_or_number_and_the_missing_one_is_named() {
     for at in 0..2 {
         write(dir.path(), &name(at), raw.write(|i| i % 2 == at));
     }
-    // The same weights as Mistral lays them out lie beside.
+    // The folder also has the same weights in Mistral's layout.
     write(dir.path(), "consolidated.safetensors", raw.write(|_| true));
     let open = || ModelFolder::open(dir.path());
     assert_eq!(bits(&open().unwrap().params), bits(&params));

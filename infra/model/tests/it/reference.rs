@@ -1,4 +1,4 @@
-//! The decoder again in f64, token by token, by the textbook: slow and plain.
+//! Reference decoder in f64, token by token: slow and simple.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ impl Model<'_> {
         )
     }
 
-    /// One projection's heads, normed where the model does, and rotated.
+    /// Returns the heads of one projection, normalized if the model does so, and rotated.
     fn heads(&self, layer: &str, which: &str, x: &[f64], position: usize) -> Vec<Vec<f64>> {
         let width = self.config.head_dim;
         let mut heads = Vec::new();
@@ -143,7 +143,7 @@ impl Model<'_> {
     }
 }
 
-/// Logits `[len][vocab]` of one sequence.
+/// Returns the logits `[len][vocab]` of one sequence.
 pub(crate) fn logits(config: &ModelConfig, params: &Params, tokens: &[u32]) -> Vec<Vec<f64>> {
     let model = Model { config, params };
     let width = config.hidden_size;
@@ -161,7 +161,7 @@ pub(crate) fn logits(config: &ModelConfig, params: &Params, tokens: &[u32]) -> V
         .collect()
 }
 
-/// Log-prob of `token` and entropy of softmax(logits/temperature).
+/// Returns the log-prob of `token` and the entropy of softmax(logits/temperature).
 pub(crate) fn log_prob(logits: &[f64], token: u32, temperature: f64) -> (f64, f64) {
     let z: Vec<f64> = logits.iter().map(|logit| logit / temperature).collect();
     let top = z.iter().copied().fold(f64::MIN, f64::max);

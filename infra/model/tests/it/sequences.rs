@@ -1,4 +1,4 @@
-//! Packing and sampling must not change what a sequence is given.
+//! Tests that neither packing nor sampling changes the results of a sequence.
 
 use serde_json::json;
 use vintage_model::{FinishReason, Packed, SamplingParams, Targets};
@@ -9,7 +9,7 @@ use crate::models::{config, decoder, targets, tokens, variants};
 fn packed_sequences_equal_each_alone() {
     for (name, config) in variants() {
         let decoder = decoder(&config, 0.35, 5);
-        // 90 tokens take the kernel for long sequences.
+        // The sequence of 90 tokens uses the kernel for long sequences.
         let rows: Vec<_> = [3, 90, 1, 17, 64]
             .iter()
             .map(|&len| tokens(len, config.vocab_size, len as u64))

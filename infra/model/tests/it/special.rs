@@ -1,4 +1,5 @@
-//! The tokenizer as transformers loads it: special tokens, ends of a sequence, tokens without a row.
+//! Tests of the tokenizer as transformers loads it: special tokens, end tokens, tokens without a
+//! row.
 
 use std::path::Path;
 
@@ -8,8 +9,8 @@ use vintage_model::{Messages, ModelFolder, ParamSet, Tokenizer};
 use crate::folder::{digits, write};
 use crate::models::config;
 
-/// A folder of a model of 14 rows whose tokenizer has 12 tokens; template and tokens by name are
-/// what the chat is rendered with.
+/// Opens a folder with a model of 14 rows and a tokenizer of 12 tokens. The template and the named
+/// tokens are those that the chat is rendered with.
 fn folder(dir: &Path, files: &[(&str, Value)]) -> vintage_model::Result<ModelFolder> {
     let config = config("llama", json!({"vocab_size": 14}));
     write(dir, "config.json", config.to_json());
@@ -55,13 +56,13 @@ fn a_tokenizer_s_truncation_and_padding_are_off() {
         let expected = digits().encode(&text).unwrap();
         assert_eq!(tokenizer.encode(&text).unwrap(), expected, "{key}");
         assert_eq!(tokenizer.encode_rendered(&text).unwrap(), expected, "{key}");
-        // Nobody who reads what is saved gets them either.
+        // The saved file does not have them either.
         let saved: Value = serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
         assert_eq!(saved[key], Value::Null);
     }
 }
 
-/// Which file wins was asked of transformers 5.23, which `tests/it` asks again.
+/// Precedence of the files as in transformers 5.23; `tests/it` compares with the installed version.
 #[test]
 fn special_tokens_are_those_of_the_file_that_wins() {
     let config = |keys: Value| ("tokenizer_config.json", keys);
@@ -145,7 +146,7 @@ fn tokens_that_only_the_files_beside_it_have_get_the_next_ids() {
     );
     let added = [("added_tokens.json", json!({"<y>": 13, "<x>": 12}))];
     assert_eq!(ids(&added, "<x>1<y>").0, [12, 3, 13]);
-    // What a file states of a token that is there counts, and a name makes it special.
+    // A token's stated properties replace the existing ones, and a name makes it special.
     let stated = [(
         "tokenizer_config.json",
         json!({"eos_token": "<eos>", "added_tokens_decoder": {"1": {"content": "<eos>", "lstrip": true,
@@ -153,7 +154,7 @@ fn tokens_that_only_the_files_beside_it_have_get_the_next_ids() {
     )];
     let folder = opened(&stated);
     assert_eq!(folder.tokenizer.decode(&[3, 1]).unwrap(), "1");
-    // Saved and opened again they are the same.
+    // Saving and opening again preserves the special tokens.
     let dir = tempfile::tempdir().unwrap();
     let folder = opened(&named);
     folder.save(dir.path()).unwrap();
@@ -187,7 +188,7 @@ fn every_file_that_names_an_end_is_asked() {
             vec![0, 1, 11],
             2,
         ),
-        // One that the model has no row for can never come.
+        // A token without a row in the model can never be sampled.
         (
             vec![generation(json!(0)), config("<none>"), map("<eos>")],
             vec![0, 1],

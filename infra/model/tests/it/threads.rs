@@ -1,4 +1,4 @@
-//! Invariant 6: the same weights bit for bit at any number of threads.
+//! Tests of invariant 6: the weights are the same bit for bit at any number of threads.
 
 use serde_json::json;
 use vintage_control::Precision;
@@ -7,8 +7,8 @@ use vintage_model::{Decoder, Gradients, ModelConfig, Packed, SamplingParams};
 use crate::models::{config, decoder, targets, tokens, weights};
 use crate::modes::{adapted, compute};
 
-/// Large enough that every kernel cuts its work for the thread pool: 6000 tokens, a sequence of
-/// 700 for the blocked attention, 900 short ones for the other.
+/// Returns a model and rows large enough that every kernel splits its work for the thread pool:
+/// 6000 tokens, with a sequence of 700 for the blocked attention and 900 short ones for the other.
 fn large() -> (ModelConfig, Vec<Vec<u32>>) {
     let config = config(
         "qwen3",
@@ -26,7 +26,8 @@ fn large() -> (ModelConfig, Vec<Vec<u32>>) {
     (config, rows)
 }
 
-/// Below every threshold: must not depend on the pool either.
+/// Returns a model and rows below every threshold, whose results must not depend on the pool
+/// either.
 fn small() -> (ModelConfig, Vec<Vec<u32>>) {
     (
         ModelConfig::tiny(13),
@@ -34,7 +35,8 @@ fn small() -> (ModelConfig, Vec<Vec<u32>>) {
     )
 }
 
-/// Bits of everything a step computes: scores, sampled tokens, and the weights after it.
+/// Returns the bits of everything a step computes: scores, sampled tokens, and the weights after
+/// it.
 fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
     let packed = Packed::new(rows);
     let vocab = decoder.config().vocab_size;
@@ -62,7 +64,7 @@ fn step(mut decoder: Decoder, rows: &[Vec<u32>]) -> Vec<u32> {
                 .for_each(|(value, grad)| *value -= 1e-4 * grad);
         })
         .unwrap();
-    // Adapters merged, as an engine gets them.
+    // The bytes have adapters merged in, like those an engine loads.
     let bytes = decoder.to_safetensors().unwrap();
     let words = bytes.as_chunks::<4>().0.iter();
     bits.extend(words.map(|word| u32::from_le_bytes(*word)));

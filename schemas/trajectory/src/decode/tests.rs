@@ -1,5 +1,5 @@
-//! Whatever the bytes, reading ends in a value or an error. These tests go below the
-//! `catch_unwind`, so that a panic in the Arrow library fails them too.
+//! Tests that reading any bytes ends in a value or an error. They call code below the
+//! `catch_unwind`, so a panic in the Arrow library fails them too.
 
 use arrow::ipc::root_as_message;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use crate::{Error, Rows, content_sha256, template::TEMPLATE, validate};
 const FULL: &[u8] = include_bytes!("../../tests/golden/full.arrow");
 const MINIMAL: &[u8] = include_bytes!("../../tests/golden/minimal.arrow");
 
-/// Reads the bytes and, where they can be read, every value of them.
+/// Reads the bytes and, if they can be read, every value in them. Returns true if they could.
 fn examine(bytes: &[u8]) -> bool {
     let Ok(rows) = decode(bytes).and_then(Rows::from_batch) else {
         return false;
@@ -42,7 +42,7 @@ fn every_byte_may_be_damaged() {
             }
         }
     }
-    // Damage to padding and to plain values cannot be seen, and header crc32c sees it.
+    // Damage to padding and to plain values cannot be detected here; the header crc32c detects it.
     assert!(read > 0);
 }
 
@@ -116,7 +116,7 @@ fn payloads_lie_anywhere() {
     }
 }
 
-/// None is known to be left; should one be, it costs its message and no more.
+/// A panic of the decoder costs its message and nothing else. No input is known to cause one.
 #[test]
 fn a_panic_becomes_an_error() {
     for panic in [|| panic!("at {}", 3), || panic!("at 3")] {
@@ -128,7 +128,7 @@ fn a_panic_becomes_an_error() {
     }
 }
 
-/// The numbers the encoder patches lie where a reader looks for them.
+/// Positions that the encoder patches are those at which a reader finds the numbers.
 #[test]
 fn the_template_is_a_batch_of_this_schema() {
     let metadata = &TEMPLATE.prefix[TEMPLATE.schema_len + 8..];

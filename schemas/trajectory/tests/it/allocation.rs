@@ -1,5 +1,5 @@
-//! A message's claims cost no memory: whatever it says of itself, reading it takes no single
-//! allocation much larger than the message.
+//! Tests that a message's claimed sizes cost no memory: reading makes no single allocation much
+//! larger than the message, whatever it claims.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -13,7 +13,7 @@ thread_local! {
     static TOTAL: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, noting what each thread asks for.
+/// Allocator that passes calls to the system's and records what each thread asks for.
 struct Noting;
 
 #[global_allocator]
@@ -25,33 +25,33 @@ fn note(size: usize) {
 }
 
 #[expect(unsafe_code, reason = "the only way to see what is allocated")]
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(size);
-        // SAFETY: as the caller promises.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
 
-/// The largest single allocation and their sum while reading `message`, bytes.
+/// Returns the largest single allocation and the sum of all while reading `message`, in bytes.
 fn reading(message: &[u8]) -> (usize, usize) {
     LARGEST.set(0);
     TOTAL.set(0);
@@ -93,7 +93,7 @@ fn forged_numbers_allocate_nothing() {
     }
 }
 
-/// One copy of the payload at most, into which all columns look.
+/// Checks that reading copies the payload at most once, and that all columns share the copy.
 #[test]
 fn reading_copies_once() {
     let rows = crate::sample::group(8, 5_000);

@@ -63,7 +63,7 @@ fn views_read_single_values() {
     assert_eq!(rows.trajectory_id(1), full().trajectory_id());
 }
 
-/// A part of a larger batch reads as if it stood alone: the archive slices row groups.
+/// A slice of a larger batch reads like a batch of its own, as needed for the archive's row groups.
 #[test]
 fn slices_read_like_wholes() {
     let all = [full(), minimal(), full(), minimal()];
@@ -79,7 +79,7 @@ fn slices_read_like_wholes() {
     }
 }
 
-/// Another writer's alignment, padding, validity bitmaps and declared nullability.
+/// Checks another writer's alignment, padding, validity bitmaps and declared nullability.
 #[test]
 fn streams_of_the_arrow_library_are_read() {
     let rows = [full(), minimal()];
@@ -178,8 +178,8 @@ fn values_the_schema_has_no_room_for_are_refused() {
     assert!(matches!(encode(&[]), Err(Error::NoRows)));
 }
 
-/// A file that holds one such value is one that DuckDB, Polars, pandas or Python cannot read; of the
-/// archives written before they were refused, our own reader still reads them.
+/// Values that make a file unreadable for DuckDB, Polars, pandas or Python are refused in messages.
+/// Archives written before that rule are still read by our own reader.
 #[test]
 fn what_other_readers_of_an_archive_refuse_is_refused_here() {
     let refused = |batch: &RecordBatch, row: usize, column: &str, part: &str| {
@@ -261,7 +261,7 @@ fn examine(rows: &[Trajectory]) {
     assert_eq!(decoded.batch().schema(), schema());
     let again = Rows::from_batch(decoded.batch().clone()).unwrap();
     assert_eq!(encode(&again.to_trajectories()).unwrap(), message);
-    // What the Arrow library makes of the same batch is read as the same rows.
+    // The Arrow library's own encoding of the batch is read as the same rows.
     let theirs = write(&schema(), std::slice::from_ref(decoded.batch()), 8);
     assert_eq!(Rows::decode(&theirs).unwrap().to_trajectories(), rows);
 }
@@ -315,20 +315,20 @@ prop_compose! {
     }
 }
 
-/// Any float that equals itself, infinities and −0 included.
+/// Any float except NaN, which is not equal to itself; infinities and −0 are included.
 fn number() -> impl Strategy<Value = f32> {
     any::<f32>().prop_filter("NaN is not equal to itself", |value| !value.is_nan())
 }
 
 proptest! {
-    /// Rows need not make sense to be carried unchanged.
+    /// Encoding preserves any rows, even ones that make no sense.
     #[test]
     fn encode_then_decode_is_the_identity(rows in prop::collection::vec(trajectory(), 1..10)) {
         examine(&rows);
     }
 }
 
-/// `==` takes −0 for 0; the bits survive too, and those of a NaN.
+/// Encoding preserves the bits of −0 (which `==` takes for 0) and of NaNs.
 #[test]
 fn bits_survive() {
     let mut row = full();

@@ -45,7 +45,7 @@ fn each_value_training_reads_matters() {
         |row| row.reward = 0.5,
         |row| row.temperature = 1.0,
         |row| row.logprob_mode = LogprobMode::Raw,
-        // A token that moves over the seam of two lists.
+        // Moves a token across the boundary of two lists.
         |row| {
             let token = row.prompt_tokens.pop().unwrap();
             row.completion_tokens.insert(0, token);

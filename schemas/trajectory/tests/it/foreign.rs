@@ -1,5 +1,5 @@
-//! Messages pyarrow 26 wrote from the values of `golden/full.arrow`: with fields declared as
-//! pyarrow does by default (everything nullable) and no schema metadata.
+//! Tests of messages that pyarrow 26 wrote from the values of `golden/full.arrow`, with fields
+//! declared nullable (pyarrow's default) and without schema metadata.
 
 use vintage_trajectory::{Rows, encode, validate};
 

@@ -1,5 +1,5 @@
-//! Files that hold the wire format still: new ones are added for a new version, old ones are
-//! never edited, since messages like them lie in people's archives.
+//! Golden files that fix the wire format. New ones are added for a new version; old ones are never
+//! edited, since messages like them are in people's archives.
 
 use vintage_trajectory::{Headers, Rows, Trajectory, content_sha256, encode, validate};
 
@@ -26,7 +26,7 @@ fn examine(golden: &[u8], row: Trajectory) {
     );
 }
 
-/// Plans hold this digest, so it may never change for the same rows.
+/// The digest of given rows may never change, because plans hold it.
 #[test]
 fn content_digests() {
     let digest = |golden| content_sha256([&Rows::decode(golden).unwrap()]).to_string();

@@ -14,7 +14,7 @@ fn parse(pairs: &Pairs) -> Result<Headers, Error> {
     )
 }
 
-/// The sample's headers with one of them set to `text`.
+/// Returns the sample's headers with one of them set to `text`.
 fn with(key: &str, text: &str) -> Pairs {
     let mut pairs = headers().to_pairs();
     let pair = pairs.iter_mut().find(|pair| pair.0 == key).unwrap();

@@ -1,4 +1,4 @@
-//! The trajectory schema as other crates and other languages use it.
+//! Tests of the trajectory schema as other crates and other languages use it.
 
 mod allocation;
 mod codec;

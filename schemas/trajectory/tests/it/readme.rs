@@ -1,4 +1,4 @@
-//! `schemas/README.md` says what the code does.
+//! Tests that `schemas/README.md` agrees with the code.
 
 use arrow::datatypes::{DataType, Field};
 use vintage_trajectory::schema;
@@ -7,14 +7,14 @@ use crate::sample::headers;
 
 const README: &str = include_str!("../../../README.md");
 
-/// The code block that follows `mark`.
+/// Returns the code block that follows `mark`.
 fn block<'a>(mark: &str, language: &str) -> &'a str {
     let (_, rest) = README.split_once(mark).unwrap();
     let (_, rest) = rest.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("\n```").unwrap().0
 }
 
-/// As pyarrow prints types.
+/// Returns the name of a type as pyarrow prints it.
 fn type_name(data_type: &DataType) -> String {
     match data_type {
         DataType::FixedSizeBinary(width) => format!("fixed_size_binary[{width}]"),
@@ -55,7 +55,7 @@ fn line(field: &Field) -> String {
     format!("{}: {}{null}", field.name(), type_name(field.data_type()))
 }
 
-/// As pyarrow prints a field's children.
+/// Appends the lines of a field's children as pyarrow prints them.
 fn print(field: &Field, indent: usize, out: &mut Vec<String>) {
     let children: Vec<&Field> = match field.data_type() {
         DataType::List(child) | DataType::Map(child, _) => vec![child],

@@ -1,11 +1,12 @@
-//! Rows with known values.
+//! Sample rows with known values.
 
 use std::collections::BTreeMap;
 
 use vintage_control::PolicyVersion;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
-/// Every optional column filled, with text beyond ASCII and a change of weights mid-completion.
+/// Returns a row with every optional column filled, text beyond ASCII and a change of weights
+/// mid-completion.
 pub(crate) fn full() -> Trajectory {
     Trajectory {
         group_id: GroupId(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef"),
@@ -50,7 +51,7 @@ pub(crate) fn full() -> Trajectory {
     }
 }
 
-/// No optional column, the shortest of everything that is valid.
+/// Returns a row with no optional column and the shortest valid value of everything else.
 pub(crate) fn minimal() -> Trajectory {
     Trajectory {
         group_id: GroupId([0; 16]),
@@ -83,7 +84,7 @@ pub(crate) fn minimal() -> Trajectory {
     }
 }
 
-/// A sound group of `size` rows of `tokens` completion tokens each.
+/// Returns a valid group of `size` rows with `tokens` completion tokens each.
 pub(crate) fn group(size: u16, tokens: usize) -> Vec<Trajectory> {
     let row = |sample_index: u16| Trajectory {
         group_size: size,
@@ -100,7 +101,7 @@ pub(crate) fn group(size: u16, tokens: usize) -> Vec<Trajectory> {
     (0..size).map(row).collect()
 }
 
-/// The headers of `golden/full.arrow`.
+/// Returns the headers of `golden/full.arrow`.
 pub(crate) fn headers() -> Headers {
     Headers {
         run: "demo".parse().unwrap(),

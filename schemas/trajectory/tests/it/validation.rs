@@ -25,7 +25,7 @@ fn sound_rows_pass() {
     judge(&[row]).unwrap();
     let mut row = full();
     row.behavior_logprobs[0] = 1e-4;
-    // Unchecked where the mask is false.
+    // Log-probs are not checked where the mask is false.
     row.behavior_logprobs[2] = f32::NAN;
     judge(&[row]).unwrap();
 }
@@ -121,7 +121,7 @@ fn implausible_values_are_refused_by_their_reason() {
     let sound: [Edit; 8] = [
         |_| {},
         |row| row.behavior_logprobs[0] = -999.0,
-        // Where it does not train.
+        // A token that does not train.
         |row| row.behavior_logprobs[2] = -9999.0,
         |row| row.reward = -1e6,
         |row| row.reward_parts = Some([("a".to_owned(), f32::NAN)].into()),
@@ -204,7 +204,7 @@ fn a_message_is_one_group() {
     );
 }
 
-/// The id of another sample: 16 bytes of the second row's `trajectory_id`, replaced.
+/// A changed `trajectory_id` (here in the second row's 16 bytes) is refused.
 #[test]
 fn a_trajectory_id_is_the_derived_one() {
     let rows = group(2, 5);

@@ -1,6 +1,6 @@
-//! Keys and values of a sampler's rows, laid out for one query at a time: keys in blocks of 16
-//! with the dimension outside, so that one register holds a dimension of 16 keys; values in
-//! rows padded to whole registers.
+//! Key-value cache of a sampler's rows, laid out for one query at a time. Keys are stored in blocks
+//! of 16 with the dimension outside, so that one register holds a dimension of 16 keys; values are
+//! stored in rows padded to whole registers.
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -12,18 +12,18 @@ use crate::cpu::vector::{Block, LANES, fma};
 use crate::cpu::{is_worth_it, multiversion};
 use crate::ops::{tensor, values};
 
-/// The cache of one layer.
+/// Key-value cache of one layer.
 pub(crate) struct Cache {
     heads: Heads,
-    /// First block of 16 keys of every row, and the number of blocks at the end.
+    /// Index of the first block of 16 keys of every row, followed by the number of blocks.
     starts: Vec<usize>,
-    /// `[block of keys, key head, dimension][key]`.
+    /// Keys, `[block of keys, key head, dimension][key]`.
     keys: Vec<Block>,
-    /// `[block of keys, key head, key in block, block of dimensions][dimension]`.
+    /// Values, `[block of keys, key head, key in block, block of dimensions][dimension]`.
     values: Vec<Block>,
 }
 
-/// A query row of a step: whose cache it reads, and how many keys of it.
+/// Query row of a step: the row whose cache it reads, and how many keys of it are visible.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader {
     pub(crate) row: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Reader {
 }
 
 impl Cache {
-    /// Room for `capacities[row]` keys of every row.
+    /// Creates a cache that holds `capacities[row]` keys of every row.
     pub(crate) fn new(heads: Heads, capacities: &[usize]) -> Self {
         let mut starts = vec![0];
         let mut blocks = 0;
@@ -48,7 +48,7 @@ impl Cache {
         }
     }
 
-    /// Stores keys and values `[n, key heads · width]` of `row` from place `from` on.
+    /// Stores keys and values `[n, key heads · width]` of `row`, starting at position `from`.
     pub(crate) fn store(&mut self, row: usize, from: usize, k: &[f32], v: &[f32]) {
         let Heads {
             key: heads, width, ..
@@ -73,7 +73,7 @@ impl Cache {
         }
     }
 
-    /// Attention of `q [readers, heads·width]`, one row per reader.
+    /// Computes attention of `q [readers, heads·width]`, which has one row per reader.
     pub(crate) fn attend(&self, q: &Tensor, readers: &[Reader]) -> Result<Tensor> {
         let stride = self.heads.query * self.heads.width;
         let q_values = values(q)?;
@@ -112,7 +112,7 @@ multiversion! {
             let (_, sum) = exponentials(&mut p, reader.visible, heads.scale());
             let reciprocal = 1.0 / sum;
             for (dim, out) in out.chunks_mut(LANES).enumerate() {
-                // Four chains hide the latency of the multiply-adds.
+                // Four independent chains hide the latency of the multiply-adds.
                 let mut chains = [[0.0; LANES]; 4];
                 for (i, block) in blocks.clone().enumerate() {
                     let at = (block * heads.key + key_head) * LANES * dims;

@@ -1,13 +1,15 @@
-//! Long sequences: matrix products on blocks of queries, one query head at a time.
+//! Attention kernel for long sequences: matrix products on blocks of queries, one query head at a
+//! time.
 
 use super::{Inputs, Outputs, per_head};
 use crate::cpu::vector::{self, LANES};
 use crate::cpu::{Mat, MatMut, matmul, multiversion};
 
-/// Queries of a block: its scores against 4096 keys fill half of a 2 MB L2.
+/// Number of queries of a block. The scores of a block against 4096 keys fill half of a 2 MB L2
+/// cache.
 const BLOCK: usize = 64;
 
-/// `out [queries, heads·width]`, `lse [queries, heads]`.
+/// Writes `out [queries, heads·width]` and `lse [queries, heads]`.
 pub(super) fn forward(inputs: &Inputs<'_>, out: &mut [f32], lse: &mut [f32]) {
     let heads = inputs.heads;
     let (width, q_stride) = (heads.width, heads.query * heads.width);
@@ -54,7 +56,7 @@ fn forward_head(inputs: &Inputs<'_>, head: usize) -> (Vec<f32>, Vec<f32>) {
     (out, lse)
 }
 
-/// Adds to `[dq, dk, dv]`, which are zero.
+/// Adds the gradients to `[dq, dk, dv]`, which are zero.
 pub(super) fn backward(inputs: &Inputs<'_>, outputs: &Outputs<'_>, gradients: [&mut [f32]; 3]) {
     let heads = inputs.heads;
     let [dq, dk, dv] = gradients;
@@ -133,7 +135,7 @@ fn backward_head(inputs: &Inputs<'_>, outputs: &Outputs<'_>, head: usize) -> [Ve
     [dq, dk, dv]
 }
 
-/// One head's q, k and v as strided matrices.
+/// View of one head's q, k and v as strided matrices.
 struct HeadView<'a> {
     q: &'a [f32],
     k: &'a [f32],
@@ -182,7 +184,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rows of scores into probabilities; what a row does not see becomes 0.
+    /// Turns rows of scores into probabilities; keys that a row does not see get 0.
     fn softmax(scores: &mut [f32], visible: &[u32], scale: f32, lse: &mut [f32]) {
         let keys = scores.len() / visible.len();
         for ((row, &visible), lse) in scores.chunks_exact_mut(keys).zip(visible).zip(lse) {
@@ -212,7 +214,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// From scores and dp in `[scores, dp]` to probabilities and the scores' gradient.
+    /// Turns `[scores, dp]` into probabilities and the gradient of the scores.
     fn score_gradient(rows: &mut [&mut [f32]; 2], visible: usize, scale: f32, lse: f32, delta: f32) {
         let [p, ds] = rows;
         for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {

@@ -1,8 +1,8 @@
-//! Causal attention of grouped query heads over packed ragged sequences.
+//! Causal attention with grouped query heads over packed sequences of different lengths.
 //!
-//! Only the log-sum-exp of every row of scores is kept; the backward pass computes the
-//! probabilities again. Short sequences go through a kernel that holds a sequence's keys in
-//! registers and L1; long ones through matrix products on blocks of queries.
+//! The forward pass keeps only the log-sum-exp of every row of scores; the backward pass computes
+//! the probabilities again. Short sequences use a kernel that holds a sequence's keys in registers
+//! and L1; long ones use matrix products on blocks of queries.
 
 pub(crate) mod cache;
 mod long;
@@ -19,17 +19,17 @@ use super::{tensor, values};
 use crate::cpu::{is_worth_it, map_blocks};
 use crate::{ModelConfig, Result};
 
-/// Segments a task of the short kernel takes.
+/// Number of segments per task of the short kernel.
 const SHORT_TASK: usize = 16;
 
 /// Number and width of heads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub(crate) query: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub(crate) key: usize,
-    /// Values of one head.
+    /// Number of values of one head.
     pub(crate) width: usize,
 }
 
@@ -42,38 +42,39 @@ impl Heads {
         }
     }
 
-    /// Query heads that share a key head.
+    /// Returns the number of query heads that share a key head.
     pub(crate) fn group(self) -> usize {
         self.query / self.key
     }
 
-    /// Factor of the scores.
+    /// Returns the factor of the scores, 1/√width.
     pub(crate) fn scale(self) -> f32 {
         (1.0 / (self.width as f64).sqrt()) as f32
     }
 }
 
-/// One sequence: which rows of q and of k, v are its own.
+/// Rows of q and of k, v that belong to one sequence.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
-    /// Rows of q.
+    /// Rows of q that belong to the sequence.
     pub(crate) queries: Range<usize>,
-    /// Rows of k and v.
+    /// Rows of k and v that belong to the sequence.
     pub(crate) keys: Range<usize>,
 }
 
-/// Who sees whom.
+/// Keys that each query attends to.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
     /// Sequences, covering the rows of q and of k in order.
     pub(crate) segments: Vec<Segment>,
-    /// Number of keys each row of q sees, from its sequence's first; ascending in a segment.
+    /// Number of keys that each row of q sees, counted from its sequence's first; ascending within
+    /// a segment.
     pub(crate) visible: Vec<u32>,
 }
 
-/// What attention yields.
+/// Results of the attention's forward pass.
 pub(crate) struct Attended {
-    /// `[queries, heads·width]`.
+    /// Output, `[queries, heads·width]`.
     pub(crate) out: Tensor,
     /// Log-sum-exp of the scaled scores, `[queries, heads]`.
     pub(crate) lse: Vec<f32>,
@@ -89,22 +90,22 @@ pub(crate) struct Backward {
 /// Inputs of one segment.
 struct Inputs<'a> {
     heads: Heads,
-    /// `[queries, query heads · width]`.
+    /// Queries, `[queries, query heads · width]`.
     q: &'a [f32],
-    /// `[keys, key heads · width]`.
+    /// Keys, `[keys, key heads · width]`; `v` has the same shape.
     k: &'a [f32],
     v: &'a [f32],
     visible: &'a [u32],
 }
 
-/// What the backward pass of one segment needs besides.
+/// Forward results and output gradient of one segment, for its backward pass.
 struct Outputs<'a> {
     dout: &'a [f32],
     out: &'a [f32],
     lse: &'a [f32],
 }
 
-/// softmax(q·kᵀ/√width)·v per head.
+/// Computes softmax(q·kᵀ/√width)·v per head.
 pub(crate) fn forward(
     q: &Tensor,
     k: &Tensor,
@@ -149,7 +150,7 @@ pub(crate) fn forward(
     })
 }
 
-/// Gradients of q, k and v from that of the output.
+/// Computes the gradients of q, k and v from that of the output.
 pub(crate) fn backward(
     dout: &Tensor,
     (q, k, v): (&Tensor, &Tensor, &Tensor),
@@ -214,7 +215,8 @@ fn is_short(inputs: &Inputs<'_>) -> bool {
         && inputs.heads.width <= short::MAX_WIDTH
 }
 
-/// Work in units of [`is_worth_it`]: two multiply-adds of a register per 16 scores and dimension.
+/// Returns the work in units of [`is_worth_it`]: two multiply-adds of a register per 16 scores and
+/// dimension.
 fn scores(inputs: &Inputs<'_>) -> usize {
     inputs.q.len() * inputs.visible.len() / 8
 }
@@ -231,7 +233,7 @@ fn rows<'a>(data: &'a [f32], rows: &Range<usize>, width: usize) -> &'a [f32] {
     &data[rows.start * width..rows.end * width]
 }
 
-/// Takes the first `len` values off `rest`.
+/// Splits the first `len` values off `rest`.
 #[expect(clippy::mut_mut, reason = "the slice that is left must be put back")]
 fn split_off<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (first, others) = std::mem::take(rest).split_at_mut(len);
@@ -239,7 +241,7 @@ fn split_off<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     first
 }
 
-/// Results of `job(head)` for every query head, in order.
+/// Returns the results of `job(head)` for every query head, in order.
 fn per_head<T: Send>(inputs: &Inputs<'_>, job: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
     map_blocks(inputs.heads.query, scores(inputs), job)
 }

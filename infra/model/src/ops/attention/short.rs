@@ -1,13 +1,14 @@
-//! Sequences of at most [`MAX_KEYS`] keys: keys transposed so that a register holds one
-//! dimension of 16 keys, values padded so that a register holds 16 dimensions of one key.
+//! Attention kernel for sequences of at most [`MAX_KEYS`] keys. Keys are transposed so that a
+//! register holds one dimension of 16 keys; values are padded so that a register holds 16
+//! dimensions of one key.
 
 use super::{Inputs, Outputs};
 use crate::cpu::multiversion;
 use crate::cpu::vector::{self, Block, LANES, fma};
 
-/// Longest sequence this kernel takes.
+/// Number of keys of the longest sequence that this kernel accepts.
 pub(super) const MAX_KEYS: usize = 64;
-/// Widest head this kernel takes.
+/// Width of the widest head that this kernel accepts.
 pub(super) const MAX_WIDTH: usize = 128;
 
 const KEY_BLOCKS: usize = MAX_KEYS / LANES;
@@ -19,12 +20,12 @@ pub(super) struct Scratch {
     values_t: Vec<Block>,
     /// Probabilities, one row of [`KEY_BLOCKS`] per query and head of a group.
     p: Vec<[Block; KEY_BLOCKS]>,
-    /// Gradients of the scores, likewise.
+    /// Gradients of the scores, laid out like `p`.
     ds: Vec<[Block; KEY_BLOCKS]>,
 }
 
 multiversion! {
-    /// `out [queries, heads·width]`, `lse [queries, heads]`.
+    /// Writes `out [queries, heads·width]` and `lse [queries, heads]`.
     pub(super) fn forward(inputs: &Inputs<'_>, scratch: &mut Scratch, out: &mut [f32], lse: &mut [f32]) {
         match inputs.heads.width.div_ceil(LANES) {
             1 => forward_blocks::<1>(inputs, scratch, out, lse),
@@ -36,7 +37,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Writes `[dq, dk, dv]`.
+    /// Writes the gradients `[dq, dk, dv]`.
     pub(super) fn backward(
         inputs: &Inputs<'_>,
         outputs: &Outputs<'_>,
@@ -52,8 +53,8 @@ multiversion! {
     }
 }
 
-/// One head of `rows` (a `[keys, heads·width]` matrix), transposed in blocks of 16 keys. Lanes
-/// past the last key hold anything.
+/// Transposes one head of `rows` (a `[keys, heads·width]` matrix) in blocks of 16 keys. Lanes after
+/// the last key hold arbitrary values.
 #[inline(always)]
 fn transpose(rows: &[f32], stride: usize, head: usize, width: usize, out: &mut Vec<Block>) {
     let len = (rows.len() / stride).div_ceil(LANES) * width;
@@ -84,8 +85,8 @@ fn pad_rows<const BLOCKS: usize>(
     }
 }
 
-/// Σ_d row[d]·transposed[d] for one block of keys, in four chains so that the latency of the
-/// multiply-adds overlaps.
+/// Returns `Σ_d row[d]·transposed[d]` for one block of keys, in four chains so that the latency of
+/// the multiply-adds overlaps.
 #[inline(always)]
 pub(super) fn scores(row: &[f32], transposed: &[Block]) -> Block {
     let mut sums = [[0.0; LANES]; 4];
@@ -106,8 +107,8 @@ pub(super) fn scores(row: &[f32], transposed: &[Block]) -> Block {
     total
 }
 
-/// Scores into e^(scale·score − top) for the first `visible` lanes and 0 for the others; top and
-/// the sum.
+/// Turns scores into e^(scale·score − top) for the first `visible` lanes and 0 for the others.
+/// Returns top, which is the largest scaled score, and the sum.
 #[inline(always)]
 pub(super) fn exponentials(p: &mut [Block], visible: usize, scale: f32) -> (f32, f32) {
     let mut top = f32::NEG_INFINITY;
@@ -130,7 +131,7 @@ pub(super) fn exponentials(p: &mut [Block], visible: usize, scale: f32) -> (f32,
     (top, vector::reduce(sums))
 }
 
-/// sum + Σ_j factors[j·stride]·rows[j].
+/// Returns `sum + Σ_j factors[j·stride]·rows[j]`.
 #[inline(always)]
 fn weighted_sum<const BLOCKS: usize>(
     sum: [Block; BLOCKS],
@@ -218,7 +219,7 @@ fn backward_blocks<const BLOCKS: usize>(
         .ds
         .resize(rows.max(scratch.ds.len()), [[0.0; LANES]; KEY_BLOCKS]);
     let mut keys = Vec::with_capacity(inputs.k.len() / k_stride);
-    // Row g·queries + i is query i of the group's head g, as in the scratch.
+    // Row g·queries + i is query i of the group's head g, as in the scratch buffers.
     let mut padded_q = Vec::with_capacity(rows);
     let mut padded_dout = Vec::with_capacity(rows);
     for key_head in 0..heads.key {
@@ -288,7 +289,7 @@ fn score_gradients(
             let s = scores(q, &scratch.keys_t[b * width..(b + 1) * width]);
             let dp = scores(dout, &scratch.values_t[b * width..(b + 1) * width]);
             for l in 0..LANES {
-                // Lanes past `visible` are never read.
+                // Lanes after `visible` are never read.
                 p[b][l] = vector::exp(s[l] * scale - lse);
                 ds[b][l] = p[b][l] * (dp[l] - delta) * scale;
             }

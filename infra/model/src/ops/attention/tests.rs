@@ -19,7 +19,8 @@ struct Case {
 }
 
 impl Case {
-    /// Sequences of `lens` keys; of each, every `step`-th of the first `asking` positions asks.
+    /// Creates sequences of `lens` keys. Among the first `asking` positions of each, every
+    /// `step`-th is a query.
     fn new(heads: Heads, lens: &[usize], step: usize, asking: usize) -> Self {
         let (mut segments, mut visible, mut keys) = (Vec::new(), Vec::new(), 0);
         for &len in lens {
@@ -55,7 +56,7 @@ impl Case {
         ]
     }
 
-    /// Output and gradients by the definition, in f64: `[out, dq, dk, dv]`.
+    /// Returns output and gradients by the definition, in f64: `[out, dq, dk, dv]`.
     fn reference(&self, dout: &[f32]) -> [Vec<f64>; 4] {
         let Heads { query, key, width } = self.heads;
         let (stride, key_stride) = (query * width, key * width);
@@ -162,7 +163,7 @@ fn the_cache_matches_the_definition() {
         let mut cache = Cache::new(heads, &lens);
         let (mut readers, mut q, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for (row, segment) in case.pattern.segments.iter().enumerate() {
-            // In two parts, as prompt and completion come.
+            // Stored in two parts, like prompt and completion.
             let (from, to) = (segment.keys.start, segment.keys.end);
             for (from, to) in [(from, from + lens[row] / 2), (from + lens[row] / 2, to)] {
                 let part = from * stride..to * stride;
@@ -177,7 +178,7 @@ fn the_cache_matches_the_definition() {
             q.extend_from_slice(&case.q[last..last + query * width]);
             expected.extend_from_slice(&out[last..last + query * width]);
         }
-        // A row that left the batch is skipped.
+        // A row that has left the batch is skipped.
         readers.remove(0);
         let q = tensor(q.split_off(query * width), &[3, query * width]).unwrap();
         close(

@@ -1,4 +1,4 @@
-//! Tensors that the decoder did not ask for.
+//! Tensors of a checkpoint that the decoder does not use.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,11 @@ use super::Found;
 use crate::folder::told;
 use crate::{Error, ModelConfig, Result};
 
-/// Tells which tensors are left out, as transformers leaves them out.
+/// Returns a note on the tensors that are left out, as transformers leaves them out.
 ///
 /// # Errors
-/// A weight or a bias of one of the decoder's own layers: without it the layer is another.
+/// A tensor is a weight or a bias of one of the decoder's own layers, which would compute something
+/// else without it.
 pub(super) fn refuse_needed(
     left: &BTreeMap<String, Found<'_>>,
     config: &ModelConfig,
@@ -40,7 +41,7 @@ pub(super) fn refuse_needed(
     ))
 }
 
-/// Whether a tensor is a parameter of a layer that the decoder has.
+/// Returns true if a tensor is a parameter of a layer that the decoder has.
 fn is_of_layer(name: &str, config: &ModelConfig) -> bool {
     let Some((layer, rest)) = name
         .strip_prefix("model.layers.")
@@ -58,7 +59,7 @@ fn last(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// A bias of zeros, as exports of other formats have them.
+/// Returns true for a bias of zeros, as exports of other formats contain.
 fn adds_nothing(name: &str, tensor: &Found<'_>) -> bool {
     last(name) == "bias" && tensor.view.data().iter().all(|byte| *byte == 0)
 }

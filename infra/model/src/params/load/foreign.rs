@@ -1,10 +1,10 @@
-//! Files of weights that are no safetensors, or not whole.
+//! Detection of weights files that are not safetensors, or are incomplete.
 
 use safetensors::SafeTensors;
 
 use crate::{Error, Result};
 
-/// Opens a safetensors file, or says what it is instead.
+/// Opens a safetensors file; the error says which other format it has.
 pub(super) fn open<'a>(file: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
     SafeTensors::deserialize(bytes).map_err(|error| Error::Weights {
         file: file.to_owned(),
@@ -40,7 +40,7 @@ fn instead(bytes: &[u8]) -> Option<String> {
     let (length, rest) = bytes.split_at_checked(8)?;
     let length = u64::from_le_bytes(length.try_into().ok()?);
     if length > rest.len() as u64 {
-        // A length beyond any header is damage, not a file cut off.
+        // A length beyond any header means damage, not truncation.
         return (length < 100_000_000).then(|| {
             format!(
                 "it is cut off in its header: {} bytes, of at least {}",
