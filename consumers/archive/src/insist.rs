@@ -1,6 +1,7 @@
 //! Working with the store while the disk or the server is in a trouble that may pass.
 
 use std::{collections::BTreeMap, time::Duration};
+use vintage_control::Metric;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,8 +48,7 @@ pub(crate) async fn on<T, W: Future<Output = Result<T>>>(
             return Err(error);
         };
         *blocked.entry(trouble.as_str()).or_default() += 1;
-        metrics::counter!("vintage_archive_blocked_total", "reason" => trouble.as_str())
-            .increment(1);
+        metrics::counter!(Metric::ARCHIVE_BLOCKED.name, "reason" => trouble.as_str()).increment(1);
         let left = patience.saturating_sub(begun.elapsed());
         if left.is_zero() || cancel.is_cancelled() {
             return Err(error);

@@ -1,13 +1,10 @@
 //! The groups of one partition, judged, in the order in which they became whole.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::{sync::Mutex, task::JoinHandle};
-use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition};
-use vintage_trajectory::GroupId;
+use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition, RecordId};
+use vintage_trajectory::{Assembly, Part, Parts, Progress};
 
 use crate::{
     ArchivedMessage, Error, Filtered, Reader, Result, Selection, SelectionCounts,
@@ -131,7 +128,7 @@ pub(crate) struct Lane {
     /// Latest timestamp of what was passed over before the row group that is loaded ahead.
     clock_ahead: Option<i64>,
     /// Groups of which parts are still to come.
-    open: BTreeMap<(String, GroupId), Vec<Located>>,
+    open: Assembly<Located>,
     /// Offsets that were passed over, first and last of each stretch, and why.
     passed: Vec<(i64, i64, Filtered)>,
 }
@@ -162,7 +159,7 @@ impl Lane {
             queue: VecDeque::new(),
             clock: None,
             clock_ahead: None,
-            open: BTreeMap::new(),
+            open: Assembly::default(),
             passed: Vec::new(),
         }
     }
@@ -180,8 +177,7 @@ impl Lane {
                 None => self.read_ahead(counts).await?,
             };
             let Some(next) = next else {
-                let left = std::mem::take(&mut self.open);
-                for parts in left.into_values() {
+                for parts in self.open.drain() {
                     self.give_up(&parts, counts);
                 }
                 return Ok(None);
@@ -214,7 +210,7 @@ impl Lane {
         let head = &located.head;
         let offset = head.record.offset;
         self.clock = self.clock.max(head.timestamp_ms);
-        self.give_up_overdue(offset, counts);
+        self.give_up_overdue(head.record, counts);
         let headers = match &head.headers {
             Ok(headers) if !head.quarantined => headers,
             _ if self.selection.refuses_time(head.timestamp_ms) => {
@@ -226,30 +222,15 @@ impl Lane {
                 return None;
             }
         };
-        let (part, of) = headers.part;
-        let parts = if of == 1 {
+        let parts = if headers.part.1 == 1 {
             vec![located]
         } else {
-            let key = (headers.producer.clone(), headers.group);
-            let open = self.open.entry(key.clone()).or_default();
-            let same = |other: &Located| other.head.headers.as_ref().map(|h| h.part).ok();
-            if open.iter().any(|other| same(other) == Some((part, of))) {
-                counts.duplicates += 1;
-                return None;
-            }
-            if open
-                .iter()
-                .any(|other| same(other).is_none_or(|(_, n)| n != of))
-            {
-                // The learner refuses a part that contradicts the others.
-                counts.incomplete += 1;
-                return None;
-            }
-            open.push(located);
-            if open.len() < of as usize {
-                return None;
-            }
-            self.open.remove(&key)?
+            let part = Part {
+                record: head.record,
+                headers: headers.clone(),
+                body: located,
+            };
+            self.whole(part, counts)?
         };
         let group = ArchivedGroup { parts };
         let verdict = self.selection.refuses(&group.heads());
@@ -260,37 +241,51 @@ impl Lane {
         })
     }
 
-    /// Counts groups whose missing parts will not come.
-    fn give_up_overdue(&mut self, now: Offset, counts: &mut SelectionCounts) {
-        if self.open.is_empty() {
-            return;
-        }
-        let late = |parts: &Vec<Located>| {
-            let first = parts.iter().map(|part| part.head.record.offset.0).min();
-            first.is_some_and(|first| now.0 - first > INCOMPLETE_AFTER_RECORDS as i64)
-        };
-        let keys = self.open.iter().filter(|(_, parts)| late(parts));
-        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            if let Some(parts) = self.open.remove(&key) {
-                self.give_up(&parts, counts);
+    /// Adds a part to its group; returns the parts of the group that it completes, in the order of
+    /// the log.
+    fn whole(&mut self, part: Part<Located>, counts: &mut SelectionCounts) -> Option<Vec<Located>> {
+        match self.open.add(part) {
+            Progress::Partial => None,
+            Progress::Complete(mut parts) => {
+                parts.sort_by_key(|part| part.record);
+                Some(parts.into_iter().map(|part| part.body).collect())
             }
+            Progress::Repeated(_) => {
+                counts.duplicates += 1;
+                None
+            }
+            // As the learner refuses them.
+            Progress::Contradictory(parts, _) => {
+                counts.incomplete += parts.there().count() as u64 + 1;
+                None
+            }
+            Progress::OfAnother(_) => {
+                counts.incomplete += 1;
+                None
+            }
+        }
+    }
+
+    /// Counts groups whose missing parts will not come.
+    fn give_up_overdue(&mut self, now: RecordId, counts: &mut SelectionCounts) {
+        for parts in self.open.overdue(now, INCOMPLETE_AFTER_RECORDS) {
+            self.give_up(&parts, counts);
         }
     }
 
     /// A group with parts in row groups that were passed over is not wanted, see
     /// [`Selection::prune`]; of others parts are missing.
-    fn give_up(&self, parts: &[Located], counts: &mut SelectionCounts) {
+    fn give_up(&self, parts: &Parts<Located>, counts: &mut SelectionCounts) {
         let spread = INCOMPLETE_AFTER_RECORDS as i64;
-        let near = parts.iter().find_map(|part| {
-            let at = part.head.record.offset.0;
+        let near = parts.there().find_map(|part| {
+            let at = part.record.offset.0;
             let reaches =
                 |(first, last, _): &&(i64, i64, _)| *first <= at + spread && *last >= at - spread;
             self.passed.iter().find(reaches).map(|(_, _, why)| *why)
         });
         match near {
-            Some(filtered) => counts.skip(filtered, parts.len() as u64),
-            None => counts.incomplete += parts.len() as u64,
+            Some(filtered) => counts.skip(filtered, parts.there().count() as u64),
+            None => counts.incomplete += parts.there().count() as u64,
         }
     }
 

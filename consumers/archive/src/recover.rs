@@ -7,7 +7,7 @@ use arrow::{
     datatypes::UInt32Type,
 };
 use bytes::Bytes;
-use vintage_control::{Incarnation, Offset, OffsetRange, Partition};
+use vintage_control::{Incarnation, Metric, Offset, OffsetRange, Partition};
 use vintage_store::{Created, Store};
 
 use crate::{
@@ -167,7 +167,7 @@ pub(crate) fn start(
             "records were deleted by retention unarchived: the gap is accepted, and noted in the \
              footer of the next file"
         );
-        metrics::counter!("vintage_archive_lost_total", "reason" => "retention")
+        metrics::counter!(Metric::RECORDS_LOST.name, "reason" => "retention")
             .increment(lost.unsigned_abs());
         start.read = low;
         start.lost = Some(OffsetRange {

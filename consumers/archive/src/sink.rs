@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use vintage_bus::{Event, Record};
-use vintage_control::{Incarnation, Offset, Partition};
+use vintage_control::{Incarnation, Metric, Offset, Partition};
 use vintage_faults::point;
 use vintage_store::Store;
 
@@ -262,8 +262,8 @@ impl<S: Source> Sink<S> {
                     self.taken.send_modify(|taken| taken.count(quarantined));
                 }
                 if let (Some(reason), 1..) = (quarantined, taken) {
-                    let name = "vintage_records_quarantined_total";
-                    metrics::counter!(name, "reason" => reason).increment(1);
+                    metrics::counter!(Metric::RECORDS_QUARANTINED.name, "reason" => reason)
+                        .increment(1);
                 }
             }
             Event::Assigned(given) => {
@@ -435,7 +435,7 @@ impl<S: Source> Sink<S> {
                         "archived records that cannot be decoded"
                     );
                 }
-                metrics::counter!("vintage_records_archived_total").increment(footer.messages);
+                metrics::counter!(Metric::RECORDS_ARCHIVED.name).increment(footer.messages);
                 self.summary.messages += footer.messages;
                 self.summary.rows += footer.rows;
                 self.summary.quarantined += footer.quarantined;

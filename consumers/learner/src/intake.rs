@@ -1,7 +1,6 @@
 //! Intake: from records to groups fit for training, or rejections with a reason. Sans IO, and a
 //! function of the records in their order alone: no clock, no randomness.
 
-mod assembly;
 mod cursor;
 mod judge;
 mod planned;
@@ -16,10 +15,11 @@ use vintage_control::{
     KnownVersion, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow, RecordId,
     RejectReason, Rejection,
 };
-use vintage_trajectory::{BadRecord, Identity, Rows, content_sha256};
+use vintage_trajectory::{
+    Abandoned, Assembly, BadRecord, Identity, Part, Progress, Rows, content_sha256,
+};
 
 use self::{
-    assembly::{Abandoned, Assembly, Part, Progress},
     cursor::{Cursors, Receipt},
     refuse::shares_its_number,
     window::Windows,
@@ -82,7 +82,7 @@ pub struct Intake {
     source: Option<String>,
     cursors: Cursors,
     windows: Windows,
-    assembling: Assembly,
+    assembling: Assembly<Rows>,
     ready: VecDeque<ReadyGroup>,
     refused: Vec<Refused>,
     /// Groups that plans refused and that were sampled for one certain update, by update.
@@ -147,7 +147,7 @@ impl Intake {
                     Part {
                         record,
                         headers,
-                        rows,
+                        body: rows,
                     },
                     announced,
                 ),
@@ -166,7 +166,7 @@ impl Intake {
         Ok(())
     }
 
-    fn take_part(&mut self, part: Part, announced: Announced) {
+    fn take_part(&mut self, part: Part<Rows>, announced: Announced) {
         let identity = Identity::from(&part.headers);
         if self.refuse_seen(&identity, part.record, "") {
             return;
@@ -193,7 +193,7 @@ impl Intake {
         }
     }
 
-    fn admit(&mut self, parts: Vec<Part>, announced: Announced) {
+    fn admit(&mut self, parts: Vec<Part<Rows>>, announced: Announced) {
         let Some(first) = parts.first() else { return };
         let headers = first.headers.clone();
         let identity = Identity::from(&headers);
@@ -215,7 +215,7 @@ impl Intake {
             return;
         }
         let implausible = judge::plausible(&parts).err();
-        let parts: Vec<_> = parts.into_iter().map(|part| part.rows).collect();
+        let parts: Vec<_> = parts.into_iter().map(|part| part.body).collect();
         let group = ReadyGroup {
             planned: PlannedGroup {
                 group: headers.group.to_string(),

@@ -16,7 +16,7 @@ use rdkafka::{
     consumer::{BaseConsumer, ConsumerContext, Rebalance},
     error::KafkaError,
 };
-use vintage_control::{Offset, Partition};
+use vintage_control::{Metric, Offset, Partition};
 
 use crate::{
     Error, Event,
@@ -170,7 +170,7 @@ impl ClientContext for Context {
                 ("topic", self.topic.clone()),
                 ("partition", partition.to_string()),
             ];
-            metrics::gauge!("vintage_lag_records", &labels).set(lag.max(0) as f64);
+            metrics::gauge!(Metric::LAG.name, &labels).set(lag.max(0) as f64);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use vintage_control::{Metric, MetricKind};
 
 use crate::Error;
 
@@ -35,7 +36,10 @@ pub fn serve(address: SocketAddr) -> Result<(), Error> {
     drop(free);
     let builder = PrometheusBuilder::new()
         .with_http_listener(address)
-        .set_buckets_for_metric(Matcher::Full("vintage_update_seconds".to_owned()), &SECONDS)
+        .set_buckets_for_metric(
+            Matcher::Full(Metric::UPDATE_SECONDS.name.to_owned()),
+            &SECONDS,
+        )
         .map_err(|error| refused(error.to_string()))?;
     builder
         .install()
@@ -45,37 +49,13 @@ pub fn serve(address: SocketAddr) -> Result<(), Error> {
 }
 
 fn describe() {
-    let counters = [
-        (
-            "vintage_groups_produced_total",
-            "Groups the log acknowledged",
-        ),
-        ("vintage_groups_trained_total", "Groups trained, by learner"),
-        (
-            "vintage_groups_rejected_total",
-            "Groups that plans reject, by learner and reason; second copies are duplicate",
-        ),
-        (
-            "vintage_records_archived_total",
-            "Records in committed archive files",
-        ),
-        (
-            "vintage_records_quarantined_total",
-            "Records the archive could not decode, by reason",
-        ),
-    ];
-    for (name, what) in counters {
-        describe_counter!(name, what);
+    for Metric { name, kind, help } in Metric::ALL {
+        match kind {
+            MetricKind::Counter => describe_counter!(name, help),
+            MetricKind::Gauge => describe_gauge!(name, help),
+            MetricKind::Seconds => describe_histogram!(name, Unit::Seconds, help),
+        }
     }
-    describe_gauge!(
-        "vintage_lag_records",
-        "Records of the log not read yet, by reader"
-    );
-    describe_histogram!(
-        "vintage_update_seconds",
-        Unit::Seconds,
-        "Computing an update"
-    );
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use vintage_bus::{Consumer, ConsumerLimits, Event};
-use vintage_control::{
-    CONTROL_FORMAT, Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion,
-};
+use vintage_control::{Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion};
 use vintage_learner::{Leader, Lineages};
 use vintage_store::{Records, Weights};
 
@@ -133,16 +131,15 @@ impl Announcements {
         };
         self.next.insert(record.partition, record.offset.next());
         let payload = record.payload.as_deref().unwrap_or_default();
-        match serde_json::from_slice::<PolicyAnnouncement>(payload) {
-            Ok(told) if told.format == CONTROL_FORMAT => {
-                let newest = self.newest.get(told.policy.as_str());
-                if newest.is_none_or(|newest| newest.version <= told.version) {
+        match PolicyAnnouncement::read(payload) {
+            Ok(told) => {
+                if told.replaces(self.newest.get(told.policy.as_str())) {
                     self.newest.insert(told.policy.to_string(), told);
                 }
             }
-            _ => tracing::warn!(
+            Err(why) => tracing::warn!(
                 topic = self.topic, partition = %record.partition, offset = %record.offset,
-                "skipped an announcement, for this build reads only {CONTROL_FORMAT}"
+                "skipped an announcement: {why}"
             ),
         }
         Ok(true)

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_bus::{Bus, ConsumerLimits, Event, Record};
-use vintage_control::{CONTROL_FORMAT, Name, Offset, Partition, PolicyAnnouncement, Topics};
+use vintage_control::{Name, Offset, Partition, PolicyAnnouncement, Topics};
 
 use crate::Error;
 
@@ -109,21 +109,15 @@ impl Newest {
         let Some(payload) = &record.payload else {
             return false;
         };
-        let announcement = match serde_json::from_slice::<PolicyAnnouncement>(payload) {
-            Ok(found) if found.format == CONTROL_FORMAT => found,
-            Ok(found) => {
-                let why = format!("its format is {:?}", found.format);
+        let announcement = match PolicyAnnouncement::read(payload) {
+            Ok(announcement) => announcement,
+            Err(why) => {
                 self.skip(record, &why);
                 return false;
             }
-            Err(error) => {
-                self.skip(record, &error.to_string());
-                return false;
-            }
         };
-        let known = self.known.as_ref();
-        let newer = announcement.policy == self.policy
-            && known.is_none_or(|known| known.version <= announcement.version);
+        let newer =
+            announcement.policy == self.policy && announcement.replaces(self.known.as_ref());
         if newer {
             self.known = Some(announcement);
         }
@@ -138,7 +132,7 @@ impl Newest {
         } = record;
         tracing::warn!(
             topic, %policy, %partition, %offset,
-            "skipped an announcement, for this build reads only {CONTROL_FORMAT}: {why}"
+            "skipped an announcement: {why}"
         );
     }
 }

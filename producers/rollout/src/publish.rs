@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use vintage_bus::{Bus, TopicTable};
-use vintage_control::{Name, PolicyVersion, Topics};
+use vintage_control::{Metric, Name, PolicyVersion, Topics};
 use vintage_faults::point;
 use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
 
@@ -235,7 +235,7 @@ impl Publisher {
             journal.acknowledge(group.seq)?;
         }
         published.groups += 1;
-        metrics::counter!("vintage_groups_produced_total").increment(1);
+        metrics::counter!(Metric::GROUPS_PRODUCED.name).increment(1);
         point("rollout.journaled", in_hand - 1);
         published.rows += group.rows;
         published.tokens += group.tokens;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, PolicyVersion, Sha256};
+use crate::{CONTROL_FORMAT, Name, PolicyVersion, Sha256};
 
 /// Announcement that a new policy version is in the store: the message of `<ns>.<run>.policies.v1`,
 /// keyed by policy.
@@ -41,6 +41,27 @@ pub struct PolicyAnnouncement {
     pub steps: Option<u64>,
     /// True once the lead learner has done its last update; producers then stop.
     pub finished: bool,
+}
+
+impl PolicyAnnouncement {
+    /// Reads the payload of a message of the announcements topic.
+    ///
+    /// # Errors
+    /// Reason for which this build cannot read it; the reader skips the message.
+    pub fn read(payload: &[u8]) -> Result<Self, String> {
+        let read = match serde_json::from_slice::<Self>(payload) {
+            Ok(read) if read.format == CONTROL_FORMAT => return Ok(read),
+            Ok(read) => format!("its format is {:?}", read.format),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("this build reads only {CONTROL_FORMAT}: {read}"))
+    }
+
+    /// Returns true if this announcement replaces `known`, of the same policy and read before it:
+    /// it has a higher version, or repeats the version with newer counts.
+    pub fn replaces(&self, known: Option<&Self>) -> bool {
+        known.is_none_or(|known| known.version <= self.version)
+    }
 }
 
 /// Contents of `manifest.json` beside a version's weights. Creating that file publishes the

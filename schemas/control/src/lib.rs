@@ -18,6 +18,7 @@ mod archive;
 mod checkpoint;
 mod digest;
 mod inputs;
+mod metric;
 mod name;
 mod numbers;
 mod plan;
@@ -32,6 +33,7 @@ pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
 pub use inputs::RunInputs;
+pub use metric::{Metric, MetricKind};
 pub use name::{BadName, Name};
 pub use numbers::NumberSet;
 pub use plan::{

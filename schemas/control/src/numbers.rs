@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use crate::ProducerWindow;
+
 /// Set of numbers stored as ranges. Producers number their groups without gaps, so a million groups
 /// take a handful of ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,11 +77,47 @@ impl FromIterator<u64> for NumberSet {
     }
 }
 
+/// Ranges must be ascending and neither overlap nor be adjacent.
+impl FromIterator<(u64, u64)> for NumberSet {
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(runs: I) -> Self {
+        let runs: BTreeMap<_, _> = runs.into_iter().collect();
+        let counts = runs.iter().map(|(first, last)| last - first);
+        let len = counts.fold(0_u64, |len, more| {
+            len.saturating_add(more).saturating_add(1)
+        });
+        Self { runs, len }
+    }
+}
+
+impl From<&ProducerWindow> for NumberSet {
+    fn from(window: &ProducerWindow) -> Self {
+        let below = window.next.checked_sub(1).map(|last| (0, last));
+        let single = window.above.iter().map(|&number| (number, number));
+        let runs = below.into_iter().chain(single);
+        runs.chain(window.runs.iter().copied()).collect()
+    }
+}
+
+impl From<&NumberSet> for ProducerWindow {
+    fn from(numbers: &NumberSet) -> Self {
+        let mut window = Self::default();
+        for (first, last) in numbers.runs() {
+            match (first, last.checked_add(1)) {
+                (0, Some(next)) => window.next = next,
+                _ if first == last => window.above.push(first),
+                _ => window.runs.push((first, last)),
+            }
+        }
+        window
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::NumberSet;
+    use crate::ProducerWindow;
 
     #[test]
     fn it_is_the_set_that_a_tree_of_numbers_is() {
@@ -116,5 +154,19 @@ mod tests {
         let mut set = NumberSet::default();
         assert!(set.insert(u64::MAX) && set.insert(u64::MAX - 1) && !set.insert(u64::MAX));
         assert_eq!(set.runs().collect::<Vec<_>>(), [(u64::MAX - 1, u64::MAX)]);
+    }
+
+    #[test]
+    fn windows_hold_what_the_set_holds() {
+        let mut numbers = NumberSet::default();
+        for number in (0..5).chain([9]).chain(500_000..600_000) {
+            assert!(numbers.insert(number));
+        }
+        let window = ProducerWindow::from(&numbers);
+        assert_eq!((window.next, &window.above[..]), (5, &[9][..]));
+        assert_eq!(window.runs, [(500_000, 599_999)]);
+        assert!(numbers.insert(u64::MAX) && !numbers.insert(u64::MAX));
+        assert_eq!(NumberSet::from(&ProducerWindow::from(&numbers)), numbers);
+        assert_eq!(NumberSet::from(&window).len(), 100_006);
     }
 }

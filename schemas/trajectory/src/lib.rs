@@ -14,6 +14,7 @@
 //! * [`validate()`] and [`plausible()`]: checks that rows can be trained on.
 //! * [`schema()`] and [`SchemaVersion`]: the Arrow schema and its evolution.
 
+mod assembly;
 mod columns;
 mod decode;
 mod digest;
@@ -35,6 +36,7 @@ mod trajectory;
 mod validate;
 mod wire_schema;
 
+pub use assembly::{Abandoned, Assembly, Part, Parts, Progress};
 pub use digest::content_sha256;
 pub use encode::{encode, encoded_len, split};
 pub use error::Error;

@@ -2,24 +2,29 @@
 
 use vintage_control::RejectReason;
 use vintage_settings::TEMPERATURES;
-use vintage_trajectory::{LogprobMode, Rows, validate};
+use vintage_trajectory::{LogprobMode, Part, Rows, validate};
 
-use super::{Announced, assembly::Part};
+use super::Announced;
 use crate::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 
 /// Of rows that can be trained on: whether their values are plausible. Earlier learners did not
 /// ask, so that a plan of theirs may name a group that is refused for this alone.
-pub(super) fn plausible(parts: &[Part]) -> Verdict {
-    let mut rows = parts.iter().map(|part| &part.rows);
+pub(super) fn plausible(parts: &[Part<Rows>]) -> Verdict {
+    let mut rows = parts.iter().map(|part| &part.body);
     let found = rows.try_for_each(vintage_trajectory::plausible);
     found.map_err(|invalid| (invalid.reason, invalid.detail))
 }
 
-pub(super) fn judge(settings: &Settings, parts: &[Part], announced: Announced) -> Verdict {
+pub(super) fn judge(settings: &Settings, parts: &[Part<Rows>], announced: Announced) -> Verdict {
     let mut samples = Vec::new();
-    for Part { headers, rows, .. } in parts {
+    for Part {
+        headers,
+        body: rows,
+        ..
+    } in parts
+    {
         validate(rows).map_err(|invalid| (invalid.reason, invalid.detail))?;
         headers
             .check_rows(rows)

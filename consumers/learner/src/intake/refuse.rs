@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use vintage_control::{PolicyVersion, RecordId, RejectReason, Rejection};
-use vintage_trajectory::{GroupId, Identity};
+use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
-use super::{Intake, ReadyGroup, Refused, assembly::Parts, window::Seen};
+use super::{Intake, ReadyGroup, Refused, window::Seen};
 use crate::Incoming;
 
 /// Characters of a rejection's detail.
@@ -85,7 +85,7 @@ impl Intake {
     /// from now on: a part that comes later belongs to a group that is accounted for.
     pub(super) fn refuse_parts(
         &mut self,
-        parts: &Parts,
+        parts: &Parts<Rows>,
         more: &[RecordId],
         reason: RejectReason,
         detail: String,

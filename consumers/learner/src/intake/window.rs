@@ -2,55 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use vintage_control::ProducerWindow;
+use vintage_control::{NumberSet, ProducerWindow};
 use vintage_trajectory::GroupId;
-
-/// Numbers as runs without a gap, first to last. A producer numbers without gaps, so that one
-/// run is the rule; a learner that started in the middle of the log has one that begins there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Numbers(BTreeMap<u64, u64>);
-
-impl Numbers {
-    fn contains(&self, number: u64) -> bool {
-        let before = self.0.range(..=number).next_back();
-        before.is_some_and(|(_, last)| *last >= number)
-    }
-
-    /// Whether `number` is new.
-    fn insert(&mut self, number: u64) -> bool {
-        if self.contains(number) {
-            return false;
-        }
-        let after = number.checked_add(1).and_then(|next| self.0.remove(&next));
-        let last = after.unwrap_or(number);
-        match self.0.range_mut(..number).next_back() {
-            Some((_, end)) if *end + 1 == number => *end = last,
-            _ => {
-                self.0.insert(number, last);
-            }
-        }
-        true
-    }
-
-    fn of(window: &ProducerWindow) -> Self {
-        let below = window.next.checked_sub(1).map(|last| (0, last));
-        let single = window.above.iter().map(|&number| (number, number));
-        let runs = below.into_iter().chain(single).chain(window.runs.clone());
-        Self(runs.collect())
-    }
-
-    fn window(&self) -> ProducerWindow {
-        let mut window = ProducerWindow::default();
-        for (&first, &last) in &self.0 {
-            match (first, last.checked_add(1)) {
-                (0, Some(next)) => window.next = next,
-                _ if first == last => window.above.push(first),
-                _ => window.runs.push((first, last)),
-            }
-        }
-        window
-    }
-}
 
 /// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Of
 /// older ones the plans tell.
@@ -71,8 +24,8 @@ pub(super) enum Seen {
 /// that wait are read again after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
-    seen: BTreeMap<String, Numbers>,
-    finished: BTreeMap<String, Numbers>,
+    seen: BTreeMap<String, NumberSet>,
+    finished: BTreeMap<String, NumberSet>,
     groups: Groups,
 }
 
@@ -111,7 +64,7 @@ impl Windows {
     pub(super) fn new(finished: &BTreeMap<String, ProducerWindow>) -> Self {
         let finished: BTreeMap<_, _> = finished
             .iter()
-            .map(|(producer, window)| (producer.clone(), Numbers::of(window)))
+            .map(|(producer, window)| (producer.clone(), NumberSet::from(window)))
             .collect();
         Self {
             seen: finished.clone(),
@@ -173,58 +126,20 @@ impl Windows {
 
     /// How many numbers are finished.
     pub(super) fn finished_count(&self) -> u64 {
-        let runs = self.finished.values().flat_map(|numbers| &numbers.0);
-        runs.map(|(first, last)| (last - first).saturating_add(1))
-            .sum()
+        self.finished.values().map(NumberSet::len).sum()
     }
 
     pub(super) fn finished(&self) -> BTreeMap<String, ProducerWindow> {
         let windows = self.finished.iter();
         windows
-            .map(|(producer, numbers)| (producer.clone(), numbers.window()))
+            .map(|(producer, numbers)| (producer.clone(), ProducerWindow::from(numbers)))
             .collect()
     }
 }
 
-fn entry<'a>(windows: &'a mut BTreeMap<String, Numbers>, producer: &str) -> &'a mut Numbers {
+fn entry<'a>(windows: &'a mut BTreeMap<String, NumberSet>, producer: &str) -> &'a mut NumberSet {
     if !windows.contains_key(producer) {
-        windows.insert(producer.to_owned(), Numbers::default());
+        windows.insert(producer.to_owned(), NumberSet::default());
     }
     windows.get_mut(producer).expect("inserted above")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn runs_hold_what_a_set_holds(numbers in prop::collection::vec(0_u64..40, 0..60)) {
-            let (mut runs, mut set) = (Numbers::default(), BTreeSet::new());
-            for number in numbers {
-                prop_assert_eq!(runs.insert(number), set.insert(number));
-            }
-            for number in 0..41 {
-                prop_assert_eq!(runs.contains(number), set.contains(&number));
-            }
-            prop_assert_eq!(&Numbers::of(&runs.window()), &runs);
-        }
-    }
-
-    #[test]
-    fn a_start_in_the_middle_stays_one_run() {
-        let mut numbers = Numbers::default();
-        for number in 500_000..600_000 {
-            assert!(numbers.insert(number));
-        }
-        let window = numbers.window();
-        assert_eq!(window.runs, [(500_000, 599_999)]);
-        assert_eq!((window.next, window.above.len()), (0, 0));
-        assert!(numbers.insert(u64::MAX) && !numbers.insert(u64::MAX));
-        assert_eq!(Numbers::of(&numbers.window()), numbers);
-    }
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use vintage_control::{
-    BlendedResume, CONTROL_FORMAT, CheckpointManifest, Plan, PolicyAnnouncement, PolicyVersion,
-    RejectReason, Rejection, UpdateResult,
+    BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
+    PolicyVersion, RejectReason, Rejection, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
@@ -309,16 +309,16 @@ impl Learner {
 /// For whoever watches: what an update that runs for the first time did.
 fn count(plan: &Plan, result: &UpdateResult) {
     let learner = || plan.learner.to_string();
-    let trained = metrics::counter!("vintage_groups_trained_total", "learner" => learner());
+    let trained = metrics::counter!(Metric::GROUPS_TRAINED.name, "learner" => learner());
     trained.increment(plan.groups.len() as u64);
     for rejection in &plan.rejections {
         let labels = [
             ("learner", learner()),
             ("reason", rejection.reason.as_str().to_owned()),
         ];
-        metrics::counter!("vintage_groups_rejected_total", &labels).increment(1);
+        metrics::counter!(Metric::GROUPS_REJECTED.name, &labels).increment(1);
     }
-    metrics::histogram!("vintage_update_seconds", "learner" => learner())
+    metrics::histogram!(Metric::UPDATE_SECONDS.name, "learner" => learner())
         .record(result.update_seconds);
 }
 

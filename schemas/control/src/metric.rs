@@ -1,0 +1,92 @@
+//! Every metric that a process serves: its name, kind and meaning, once.
+
+/// Kind of a metric, as Prometheus has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Count that only grows.
+    Counter,
+    /// Value at the moment.
+    Gauge,
+    /// Distribution of durations, in seconds.
+    Seconds,
+}
+
+/// Metric of the Prometheus endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Name, as Prometheus knows it.
+    pub name: &'static str,
+    /// Kind, which gives the unit of a distribution.
+    pub kind: MetricKind,
+    /// Help text: the meaning, and the labels.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Counter,
+        help,
+    }
+}
+
+impl Metric {
+    /// Groups the log acknowledged to this producer.
+    pub const GROUPS_PRODUCED: Self = counter(
+        "vintage_groups_produced_total",
+        "Groups the log acknowledged",
+    );
+    /// Groups that updates trained on.
+    pub const GROUPS_TRAINED: Self =
+        counter("vintage_groups_trained_total", "Groups trained, by learner");
+    /// Groups that plans reject.
+    pub const GROUPS_REJECTED: Self = counter(
+        "vintage_groups_rejected_total",
+        "Groups that plans reject, by learner and reason; second copies are duplicate",
+    );
+    /// Records in committed archive files.
+    pub const RECORDS_ARCHIVED: Self = counter(
+        "vintage_records_archived_total",
+        "Records in committed archive files",
+    );
+    /// Records the archive keeps undecoded.
+    pub const RECORDS_QUARANTINED: Self = counter(
+        "vintage_records_quarantined_total",
+        "Records the archive could not decode, by reason",
+    );
+    /// Records that retention deleted before they were archived.
+    pub const RECORDS_LOST: Self = counter(
+        "vintage_archive_lost_total",
+        "Records that were gone from the log before they were archived, by reason",
+    );
+    /// Attempts to commit an archive file that the store's state made fail.
+    pub const ARCHIVE_BLOCKED: Self = counter(
+        "vintage_archive_blocked_total",
+        "Attempts of the archive to write that the store's state made fail, by reason",
+    );
+    /// Records between a reader and the end of the log.
+    pub const LAG: Self = Self {
+        name: "vintage_lag_records",
+        kind: MetricKind::Gauge,
+        help: "Records of the log not read yet, by reader",
+    };
+    /// Time that updates take.
+    pub const UPDATE_SECONDS: Self = Self {
+        name: "vintage_update_seconds",
+        kind: MetricKind::Seconds,
+        help: "Computing an update",
+    };
+
+    /// Every metric.
+    pub const ALL: [Self; 9] = [
+        Self::GROUPS_PRODUCED,
+        Self::GROUPS_TRAINED,
+        Self::GROUPS_REJECTED,
+        Self::RECORDS_ARCHIVED,
+        Self::RECORDS_QUARANTINED,
+        Self::RECORDS_LOST,
+        Self::ARCHIVE_BLOCKED,
+        Self::LAG,
+        Self::UPDATE_SECONDS,
+    ];
+}
