@@ -1,8 +1,8 @@
-//! `vintage bench archive`: a loaded topic drained to Parquet, by the sink, by a pyarrow script and
-//! by what only reads.
+//! `vintage bench archive`: measures draining a loaded topic to Parquet, by the sink, by a pyarrow
+//! script and by a reader that writes nothing.
 //!
-//! Every arm of every round is a process of its own, so that CPU and memory are its own; the arms
-//! take turns within a round, so that what else the machine does falls on all of them alike.
+//! Every arm of every round is a process of its own, so that its CPU time and memory can be told.
+//! The arms take turns within a round, so that other load on the machine affects all of them alike.
 
 mod arm;
 mod load;
@@ -25,25 +25,25 @@ use crate::{
 
 pub(crate) use self::arm::arm;
 
-/// What people write who archive a topic from Python.
+/// Python script of the `pyarrow` arm, written as people archive a topic from Python.
 const SCRIPT: &str = include_str!("bench_archive/drain.py");
 
-/// What one process says of its drain.
+/// Measurements that one process reports of its drain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Drained {
     messages: u64,
     rows: u64,
     files: u64,
-    /// On the disk.
+    /// Bytes of the files on the disk.
     file_bytes: u64,
-    /// Of token ids and log-probs of completions, on the disk; 0 where nothing is written.
+    /// Compressed bytes of token ids and log-probs of completions; 0 if nothing is written.
     token_bytes: u64,
     cpu_seconds: f64,
     wall_seconds: f64,
     peak_rss_mb: f64,
 }
 
-/// Medians of an arm's rounds, with the extremes of what is compared first.
+/// Medians over an arm's rounds, with the range of the first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Measured {
     arm: BenchArm,
@@ -53,7 +53,7 @@ struct Measured {
     peak_rss_mb: f64,
     files: u64,
     file_bytes: u64,
-    /// Of a completion token: its id and its log-prob.
+    /// Compressed bits of a completion token: its id and its log-prob.
     bits_per_token: f64,
 }
 
@@ -144,7 +144,8 @@ async fn compare(args: &ArchiveBenchArgs, dir: &Path, bus: &Bus, context: &Conte
     context.output.print(&report, text)
 }
 
-/// Distinct for every call: topics of earlier ones may lie on the broker.
+/// Returns a suffix that is distinct for every call, because topics of earlier calls may still
+/// exist on the broker.
 fn uuid_like() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     format!(

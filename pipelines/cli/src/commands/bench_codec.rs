@@ -1,4 +1,5 @@
-//! `vintage bench codec`: messages encoded and decoded on one core, against copying their bytes.
+//! `vintage bench codec`: measures encoding and decoding messages on one core, against copying
+//! their bytes.
 
 use std::{
     hint::black_box,
@@ -16,7 +17,7 @@ use crate::{
     output::{bytes, columns},
 };
 
-/// What was measured; rates in gigabytes (1e9 bytes) of payload a second.
+/// Results of the benchmark; rates are in gigabytes (1e9 bytes) of payload per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Measured {
     rows: u16,
@@ -24,7 +25,7 @@ struct Measured {
     payload_bytes: usize,
     encode_gb_per_s: f64,
     decode_gb_per_s: f64,
-    /// Decoding and reading every token and log-prob once.
+    /// Rate of decoding and reading every token and log-prob once.
     decode_and_read_gb_per_s: f64,
     memcpy_gb_per_s: f64,
     encode_us: f64,
@@ -47,7 +48,8 @@ pub(crate) fn codec(rows: u16, tokens: usize, seconds: f64, context: &Context) -
         "decoding gave other rows than were encoded"
     );
     let budget = Duration::from_secs_f64(seconds);
-    // All were checked above: an error here would be a bug that `black_box` keeps in view.
+    // Encoding and decoding were checked above: an error here would be a bug, which `black_box`
+    // keeps from being optimized away.
     let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
     let decode_s = median_seconds(budget, || {
         drop(black_box(Rows::decode(black_box(&payload))));
@@ -98,7 +100,8 @@ fn text(measured: &Measured) -> String {
         ])
 }
 
-/// Median seconds of one call, over batches of calls that last about a millisecond each.
+/// Measures the median seconds of one call, over batches of calls that last about a millisecond
+/// each.
 fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     call();
     let once = Instant::now();
@@ -119,7 +122,7 @@ fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     times[times.len() / 2]
 }
 
-/// Touches what training reads.
+/// Reads the values that training reads.
 fn read(rows: &Rows) -> f64 {
     (0..rows.len())
         .map(|row| {

@@ -1,4 +1,4 @@
-//! `vintage bench update`: what an update costs, on a CPU or a card.
+//! `vintage bench update`: measures the cost of an update, on a CPU or a GPU.
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -13,13 +13,13 @@ use crate::{
     output::{bytes, grouped, table},
 };
 
-/// The default shape, as large as two cores update in a second.
+/// Default model, of the size that two cores update in a second.
 const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_size": 256,
     "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
     "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
     "max_position_embeddings": 4096, "tie_word_embeddings": false, "hidden_act": "silu"}"#;
 
-/// What was measured.
+/// Results of the benchmark.
 #[derive(Serialize)]
 struct Report {
     device: String,
@@ -27,7 +27,7 @@ struct Report {
     updates: Vec<Updates>,
 }
 
-/// Measures in f32, then in bf16.
+/// Measures updates in f32, then in bf16.
 pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<()> {
     let config = match &args.model {
         None => SMALL.as_bytes().to_vec(),

@@ -1,7 +1,8 @@
-//! `vintage bench weigh`: the time a mask takes, against other ways of making one, in one run.
+//! `vintage bench weigh`: measures the time a mask takes, against other ways of making one, in one
+//! run.
 //!
-//! Every size is timed in rounds, each way once a round, so that a busy machine slows all of them
-//! alike; medians are reported. One thread throughout.
+//! Every size is timed in rounds, each way once per round, so that a busy machine slows all of them
+//! alike; medians are reported. One thread is used throughout.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -11,62 +12,62 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use vintage_m2po::{Tokens, mask_m2};
 
-/// The paper's budget.
+/// Threshold on M2 of the paper.
 const TAU: f64 = 0.04;
-/// Bytes a token takes at the peak: the batch twice (here and in Python), squares, sorted pairs.
+/// Peak memory per token in bytes: the batch twice (here and in Python), squares, sorted pairs.
 const BYTES_PER_TOKEN: usize = 64;
 
-/// Tokens at the cut that the plain f64 sums of the other ways may judge otherwise.
+/// Number of tokens at the cut on which the plain f64 sums of the other ways may differ.
 const ROUNDING: usize = 2;
 
-/// What `vintage bench weigh` prints.
+/// Output of `vintage bench weigh`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Report {
-    /// How the tokens are drawn.
+    /// Distributions from which the tokens are drawn.
     pub(crate) data: &'static str,
-    /// The budget.
+    /// Threshold on M2.
     pub(crate) tau: f64,
-    /// Why numpy was not timed, if it was not.
+    /// Reason for which NumPy was not timed, if it was not.
     pub(crate) numpy_missing: Option<String>,
-    /// NumPy's version, if it was timed.
+    /// Version of NumPy, if it was timed.
     pub(crate) numpy_version: Option<String>,
-    /// Why the sizes end where they do, if short of what was asked for.
+    /// Reason for which the sizes end before the one that was asked for, if they do.
     pub(crate) stopped: Option<String>,
-    /// One entry a size.
+    /// Timings, one per size.
     pub(crate) sizes: Vec<Timing>,
 }
 
-/// Medians for one size, milliseconds.
+/// Medians for one size, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Timing {
     /// Tokens in the batch, all valid.
     pub(crate) tokens: usize,
     /// Rounds behind each median.
     pub(crate) rounds: usize,
-    /// Tokens masked by us; the other ways agree, to their rounding (checked).
+    /// Tokens masked by vintage; the other ways agree up to rounding (checked).
     pub(crate) masked: u64,
-    /// Ours.
+    /// Time of vintage's mask.
     pub(crate) mask_ms: f64,
-    /// Ours, per token.
+    /// Time of vintage's mask per token, in nanoseconds.
     pub(crate) mask_ns_per_token: f64,
-    /// Ours, on a batch whose every trust-region token is over the budget.
+    /// Time of vintage's mask on a batch in which every trust-region token is over the threshold.
     pub(crate) worst_ms: f64,
-    /// Sorting all valid tokens by squared log-ratio, as AReaL does, in Rust.
+    /// Time of sorting all valid tokens by squared log-ratio, as AReaL does, in Rust.
     pub(crate) sort_ms: f64,
-    /// `sort_ms / mask_ms`.
+    /// Ratio `sort_ms / mask_ms`.
     pub(crate) sort_ratio: f64,
-    /// The filter form in NumPy.
+    /// Time of the filter form in NumPy.
     pub(crate) numpy_ms: Option<f64>,
-    /// `numpy_ms / mask_ms`.
+    /// Ratio `numpy_ms / mask_ms`.
     pub(crate) numpy_ratio: Option<f64>,
 }
 
-/// Times masks of 1e4, 1e5, … tokens up to `max_tokens`, or as far as memory goes, and writes a
+/// Times masks of 1e4, 1e5, … tokens up to `max_tokens`, or as far as memory permits, and writes a
 /// table, or one JSON object if `json`.
 ///
 /// # Errors
-/// Ways that disagree about the mask, a Python that breaks off, and writing that fails. A Python
-/// or NumPy that is not there is reported, not an error.
+/// Ways that disagree about the mask, a Python that breaks off, and writing that fails. A missing
+/// Python or NumPy is reported and is not an error.
 pub(crate) fn run(max_tokens: usize, json: bool, out: &mut impl Write) -> Result<Report> {
     let mut numpy = Numpy::start();
     let mut report = Report {
@@ -108,7 +109,7 @@ pub(crate) fn run(max_tokens: usize, json: bool, out: &mut impl Write) -> Result
     Ok(report)
 }
 
-/// 1e4, 1e5, … below `max`, then `max`.
+/// Returns 1e4, 1e5, … below `max`, then `max`.
 fn sizes(max: usize) -> Vec<usize> {
     let mut sizes: Vec<usize> = std::iter::successors(Some(10_000_usize), |n| n.checked_mul(10))
         .take_while(|&n| n < max)
@@ -159,7 +160,7 @@ fn row(timing: &Timing, out: &mut impl Write) -> Result<()> {
         timing.masked,
     )
     .context("cannot write the table")?;
-    // The larger sizes take a while: show each as it comes.
+    // The larger sizes take a while: show each as it arrives.
     out.flush().context("cannot write the table")
 }
 
@@ -269,7 +270,7 @@ impl Batch {
     }
 }
 
-/// SplitMix64: the data only has to be the same every time.
+/// SplitMix64 generator: the data only has to be the same every time.
 struct Rng(u64);
 
 impl Rng {
@@ -281,7 +282,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// In (0, 1).
+    /// Returns a uniform number in (0, 1).
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
     }
@@ -290,7 +291,7 @@ impl Rng {
         self.next() % bound
     }
 
-    /// Two independent standard normals (Box and Muller).
+    /// Returns two independent standard normals (Box and Muller).
     fn normals(&mut self) -> (f64, f64) {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
@@ -298,8 +299,8 @@ impl Rng {
     }
 }
 
-/// Algorithm 1 by sorting every valid token by its square, largest first, and dropping from the
-/// top until the mean of `T` fits: the shape of AReaL's code, with the paper's rule so that the
+/// Applies Algorithm 1 by sorting every valid token by its square, largest first, and dropping from
+/// the top until the mean of `T` fits: the shape of AReaL's code, with the paper's rule so that the
 /// masks can be compared.
 fn full_sort(batch: &Batch) -> Vec<bool> {
     let mut order: Vec<(f64, u32)> = Vec::with_capacity(batch.new.len());
@@ -345,8 +346,8 @@ impl Batch {
     }
 }
 
-/// A Python that times the filter form in NumPy on request, so that its runs can be interleaved
-/// with ours.
+/// Python process that times the filter form in NumPy on request, so that its rounds can be
+/// interleaved with ours.
 struct Numpy {
     child: Child,
     requests: ChildStdin,
@@ -442,7 +443,7 @@ impl Numpy {
         self.requests.flush().context(lost)
     }
 
-    /// Milliseconds, and tokens masked.
+    /// Times one mask in Python; returns milliseconds and the number of tokens masked.
     fn time(&mut self) -> Result<(f64, u64)> {
         self.requests
             .write_all(b"time\n")
@@ -472,7 +473,7 @@ impl Drop for Numpy {
     }
 }
 
-/// Bytes, where the system says.
+/// Returns the available memory in bytes, if the system reports it.
 fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

@@ -1,3 +1,4 @@
+//! `vintage parity`: compares models with another implementation's results.
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
@@ -11,7 +12,7 @@ use crate::{
     output::{grouped, table},
 };
 
-/// `vintage parity DIR`
+/// Runs `vintage parity DIR`.
 pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<Outcome> {
     let (folder, place) = (args.folder.clone(), args.device);
     let parity = spawn_blocking(move || compare(&folder, place))

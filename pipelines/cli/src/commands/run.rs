@@ -1,3 +1,4 @@
+//! `vintage run`: trains with all roles in one process.
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -11,7 +12,7 @@ use crate::{
     output::{columns, grouped},
 };
 
-/// `vintage run`
+/// Runs `vintage run`.
 pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     let out = args.out.clone().unwrap_or_else(new_folder);
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
@@ -48,7 +49,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     })
 }
 
-/// `runs/<time>`
+/// Returns the default folder, `runs/<time>`.
 fn new_folder() -> PathBuf {
     let now = jiff::Zoned::now().strftime("%Y-%m-%d-%H%M%S").to_string();
     Path::new("runs").join(now)

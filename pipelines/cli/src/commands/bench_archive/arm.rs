@@ -17,7 +17,7 @@ use crate::{
 
 const LIFE: Incarnation = Incarnation(0);
 
-/// Drains the topic as the arm says, and prints what that took.
+/// Drains the topic as the arm requires, and prints the measurements.
 pub(crate) async fn arm(args: &ArchiveArmArgs) -> Result<()> {
     let bus = Bus::connect(&args.broker, &BTreeMap::new())?;
     let marks = bus.watermarks(&args.topic).await?;
@@ -36,7 +36,7 @@ pub(crate) async fn arm(args: &ArchiveArmArgs) -> Result<()> {
     serde_json::to_writer(writer(), &drained).context("cannot print the result")
 }
 
-/// Reads and decodes, and keeps nothing.
+/// Reads and decodes all messages, and keeps nothing.
 async fn read(bus: &Bus, args: &ArchiveArmArgs) -> Result<Drained> {
     let from = |_, low, _| Some(low);
     let mut records = bus.snapshot("bench-null", &args.topic, from).await?;
@@ -102,7 +102,8 @@ async fn token_bytes(args: &ArchiveArmArgs, partitions: usize) -> Result<u64> {
     Ok(bytes)
 }
 
-/// User and system time of this process so far; the kernel counts them in ticks of 10 ms.
+/// Returns the user and system time of this process so far in seconds; the kernel counts them in
+/// ticks of 10 ms.
 fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")
         .context("cannot read this process's CPU time")?;

@@ -8,7 +8,8 @@ fn sizes_grow_by_ten_and_end_at_the_one_asked_for() {
     assert_eq!(sizes(2_000_000), [10_000, 100_000, 1_000_000, 2_000_000]);
 }
 
-/// The ways agree about the mask (`run` fails where they do not), and the report is whole.
+/// Tests that the ways agree about the mask (`run` fails if they do not), and that the report is
+/// whole.
 #[test]
 fn reports_every_size() -> Result<()> {
     let mut out = Vec::new();
