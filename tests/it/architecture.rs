@@ -1,10 +1,10 @@
-//! Invariant 1: who may depend on whom, checked against `cargo metadata`.
+//! Invariant 1: dependencies between crates, checked against `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
-/// Dependencies inside the workspace, tests' own apart: the arrows of ARCHITECTURE.md.
+/// Dependencies inside the workspace, except those of tests: the arrows of ARCHITECTURE.md.
 const ARROWS: &[(&str, &[&str])] = &[
     ("control", &[]),
     ("trajectory", &["control"]),
@@ -103,13 +103,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Dependencies that no source in `src` names, and why they are declared.
+/// Dependencies that no source in `src` names, and the reason for which they are declared.
 const EXCUSED: &[(&str, &str, &str)] = &[
     ("store", "reqwest", "object_store's client with OpenSSL"),
     ("cli", "vintage-faults", "feature `faults` turns them on"),
 ];
 
-/// Crates that do no IO, have no async and read no clock, and all they may depend on.
+/// Crates that do no IO, have no async and read no clock, and all dependencies that they may have.
 const PURE: &[(&str, &[&str])] = &[
     ("control", &["serde", "thiserror"]),
     ("m2po", &["thiserror"]),
@@ -147,7 +147,7 @@ fn metadata() -> Metadata {
     command.exec().expect("cargo metadata")
 }
 
-/// Crate name without its prefix → names of its normal dependencies.
+/// Returns the names of normal dependencies by crate name without its prefix.
 fn dependencies(
     metadata: &Metadata,
     kinds: &[DependencyKind],
@@ -277,7 +277,7 @@ fn libraries_are_named_where_they_belong() {
     }
 }
 
-/// Whether a source names this crate, as a path or in a `use`.
+/// Returns true if a source names this crate, as a path or in a `use`.
 fn names(text: &str, library: &str) -> bool {
     let word = |byte: Option<&u8>| byte.is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_');
     text.match_indices(library).any(|(at, _)| {

@@ -1,5 +1,5 @@
-//! Invariant 3: `vintage audit` and a second auditor, in Python and of other hands, give the same
-//! numbers of the same runs, and neither misses what was tampered with.
+//! Invariant 3: `vintage audit` and an independent second auditor, in Python, give the same numbers
+//! of the same runs, and both find every tampering.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ pub(crate) fn train(out: &Path, broker: &str) -> Command {
         "evaluation.prompts=16",
         "learner.checkpoint_every=5",
         "topics.partitions=2",
-        // Some files in every partition, however fast the learner asks for them.
+        // Several files in every partition, however fast the learner asks for them.
         "archive.roll_bytes=50000",
     ] {
         command.args(["--set", setting]);
@@ -43,7 +43,7 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
     Ok(std::fs::write(file, record.to_string())?)
 }
 
-/// The archive's files of partition 0, of which there are several.
+/// Returns the archive's files of partition 0, of which there are several.
 fn files(out: &Path) -> Result<Vec<PathBuf>> {
     let life = out.join("archive/v1/topic=vintage.run.rollouts.v1/incarnation=0/p=00000");
     let mut files: Vec<_> = life.read_dir()?.flatten().map(|file| file.path()).collect();
@@ -128,7 +128,7 @@ fn two_auditors_agree_on_a_clean_run_and_on_tampered_ones() -> Result<()> {
     deep(&out)
 }
 
-/// Which rollouts trained an update, and what became of one.
+/// Tests the questions about the rollouts of an update and about the fate of one rollout.
 fn asked(out: &Path) -> Result<()> {
     let told = audit(out, &["--update", "7"])?.json()?;
     let groups = told["answers"][0]["update"]["groups"]
@@ -158,7 +158,7 @@ fn asked(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What only the content tells, and only a deep look sees.
+/// Tests damage to content that only `--deep` finds.
 fn deep(out: &Path) -> Result<()> {
     let mut tamper = Command::new(python());
     tamper.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/tamper.py"));

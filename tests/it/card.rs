@@ -1,5 +1,5 @@
-//! Cards, on a machine that has none: what is asked for one says what is missing, and the code of a
-//! card runs on the CPU.
+//! GPUs, on a machine that has none: a request for one is refused with what is missing, and the
+//! code for GPUs runs on the CPU.
 
 use std::{path::Path, process::Command};
 
@@ -13,8 +13,8 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Whoever asks for a card that cannot be had gets one line with the way out, before anything is
-/// written. Number 4096 is nowhere.
+/// Tests that a request for a GPU that does not exist gets one line with the way out, before
+/// anything is written. No machine has a GPU of number 4096.
 #[test]
 fn a_card_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
     let (folder, out) = place()?;
@@ -61,7 +61,7 @@ fn a_card_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
     Ok(())
 }
 
-/// The operations of a card, on the CPU: 201 cases weighed as the reference weighs them.
+/// Tests the GPU's operations on the CPU: 201 cases are weighed as the reference weighs them.
 #[test]
 fn the_rule_of_a_card_weighs_every_case_as_the_reference_does() -> Result<()> {
     let cases = root().join("consumers/m2po/tests/oracle/m2po_cases.jsonl");
@@ -110,7 +110,7 @@ fn a_bench_of_updates_times_both_precisions() -> Result<()> {
     Ok(())
 }
 
-/// The check for machines with a card says in one line that there is none, and fails.
+/// Tests that the check for machines with a GPU fails without one and says so in one line.
 #[test]
 fn the_check_of_a_card_needs_a_card() -> Result<()> {
     let (folder, _) = place()?;

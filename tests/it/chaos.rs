@@ -1,5 +1,5 @@
-//! Invariants 3 to 5 under kills at step boundaries: every role as a process of its own on a Kafka
-//! of three nodes, one of which dies too. The long form is `make chaos`.
+//! Invariants 3 to 5 under kills at step boundaries: every role is a process of its own on a Kafka
+//! of three nodes, one of which is killed too. The long form is `make chaos`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,7 @@ fn survived(outcome: &Outcome, points: &[&str]) -> Result<()> {
     ensure!(outcome.failed.is_none(), "{:?}", outcome.failed);
     ensure!(outcome.findings.is_empty(), "{:?}", outcome.findings);
     for point in points {
-        // Just after a checkpoint a recorded log may leave nothing in hand.
+        // Just after a checkpoint a recorded log may leave no work in hand.
         let least = u64::from(*point != "learner.checkpointed");
         let met = |blow: &&Blow| blow.at == *point && blow.in_hand.is_some_and(|n| n >= least);
         let times = outcome.blows.iter().filter(met).count();
@@ -52,12 +52,12 @@ fn every_role_and_a_node_may_die() -> Result<()> {
     Ok(())
 }
 
-/// With what it trains on fixed, a learner killed at every point ends with the weights of one that
+/// Tests that a learner on a fixed log, killed at every point, ends with the weights of one that
 /// never was.
 #[test]
 fn a_recorded_log_gives_the_same_weights_killed_or_not() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // Nobody connects: a recorded log needs no broker.
+    // No connection is made: a recorded log needs no broker.
     let stage = Stage::new(folder.path(), "chaos", "127.0.0.1:1")?;
     let points = points_of(Who::Learner);
     let outcome = recorded(&stage, orders(&points))?;

@@ -1,11 +1,11 @@
-//! The table of rendered chats is what transformers makes of it.
+//! The table of rendered chats agrees with transformers.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use vintage_tests::{python, run};
 
-/// `infra/model/tests/it/chats.rs` holds our templates against this table.
+/// Tests the table with which `infra/model/tests/it/chats.rs` compares our templates.
 #[test]
 fn the_table_of_rendered_chats_is_what_transformers_renders() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

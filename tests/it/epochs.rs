@@ -1,5 +1,5 @@
-//! An epoch is an epoch: every prompt is asked once before any is asked twice, over clean ends, kills
-//! and several producers.
+//! Epochs: every prompt is asked once before any is asked twice, across clean ends, kills and
+//! several producers.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use vintage_trajectory::Rows;
 use crate::{roles::interrupt, small};
 
 const PROMPTS: usize = 80;
-/// With four prompts an update, an epoch.
+/// Number of updates; with four prompts per update, an epoch.
 const STEPS: usize = 20;
 
 fn prompts(folder: &Path) -> Result<PathBuf> {
@@ -33,7 +33,7 @@ fn prompts(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A verb of a run of one epoch.
+/// Returns a command of a verb in a run of one epoch.
 fn epoch(verb: &str, out: &Path, prompts: &Path, settings: &[&str]) -> Command {
     let mut command = small::verb(verb, out);
     let steps = format!("learner.steps={STEPS}");
@@ -47,7 +47,7 @@ fn epoch(verb: &str, out: &Path, prompts: &Path, settings: &[&str]) -> Command {
     command
 }
 
-/// Lives until an update each of which was done, ended in this way; then one to the end.
+/// Runs processes that are ended by `end` once an update is done, then one to the end.
 fn lives(
     life: impl Fn() -> Command,
     out: &Path,
@@ -63,7 +63,7 @@ fn lives(
         if goes_on {
             end(running)?;
         } else {
-            // A fast machine has done them all by now.
+            // A fast machine has done all updates by now.
             let ended = running.wait()?;
             ensure!(ended.status.success(), "{}", ended.stderr);
         }
@@ -72,7 +72,7 @@ fn lives(
     Ok(())
 }
 
-/// How often each prompt was asked by a group in the archive.
+/// Returns the number of archived groups of each prompt.
 fn archived(out: &Path) -> Result<BTreeMap<String, u64>> {
     let store = Store::open(&out.join("archive").to_string_lossy())?;
     let reader = Reader::new(store, "vintage.run.rollouts.v1");
@@ -152,7 +152,7 @@ fn two_producers_and_the_life_of_one_that_was_killed_share_the_epochs() -> Resul
             "rollout.concurrent_groups=2",
         ];
         let mut command = epoch(verb, &out, &prompts, &settings);
-        // Long enough that the third has room: it counts what both before it published.
+        // Long enough that the third has work left: it counts what both before it published.
         command.args(["--set", "learner.steps=600"]);
         command
     };
@@ -181,7 +181,7 @@ fn two_producers_and_the_life_of_one_that_was_killed_share_the_epochs() -> Resul
     }
     let least = asked.values().min().context("groups")?;
     let most = asked.values().max().context("groups")?;
-    // What the killed one had in hand is asked by who started after it.
+    // The prompts that the killed one had in hand are asked by the one that started after it.
     ensure!(
         asked.len() == PROMPTS && most - least <= 1,
         "{} prompts: {asked:?}",

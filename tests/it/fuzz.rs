@@ -1,11 +1,12 @@
-//! The kept corpora of the fuzz targets, through the same functions, without libFuzzer.
+//! Runs the kept corpora of the fuzz targets through the same functions, without libFuzzer.
 
 use std::path::Path;
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 
-/// Seeds say what must come of them, findings must only keep the promises.
+/// Tests that seeds are accepted or refused as their names say, and that former findings break no
+/// guarantee.
 #[test]
 fn the_kept_corpora_keep_the_promises() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");

@@ -1,5 +1,5 @@
-//! Invariant 9 on a live topic: whatever is thrown among a run's rollouts costs one record each,
-//! with a reason and its offset, visible in the metrics, and the run goes on.
+//! Invariant 9 on a live topic: any foreign record among a run's rollouts costs one record, with a
+//! reason and its offset, visible in the metrics, and the run continues.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::roles::Broker;
 
 const TOPIC: &str = "vintage.run.rollouts.v1";
 
-/// One record that was sent.
+/// Record that was sent to the topic.
 struct Sent {
     what: String,
     /// Partition and offset.
@@ -66,7 +66,7 @@ fn rejections(out: &Path, updates: u64) -> Result<Refused> {
     Ok(found)
 }
 
-/// Every sample that `http://127.0.0.1:<port>/metrics` gives now, by name and labels.
+/// Returns every sample that `http://127.0.0.1:<port>/metrics` gives now, by name and labels.
 fn scrape(port: u16) -> Result<BTreeMap<String, f64>> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
@@ -81,7 +81,7 @@ fn scrape(port: u16) -> Result<BTreeMap<String, f64>> {
     samples.map(sample).collect()
 }
 
-/// Scrapes until every sample has reached what it should be.
+/// Scrapes until every sample has reached its expected value.
 fn counted(
     life: &mut Running,
     port: u16,
@@ -107,7 +107,8 @@ fn counted(
     }
 }
 
-/// Below the kernel's range for outgoing connections, of which this test makes many.
+/// Returns a free port below the kernel's range for outgoing connections, of which this test makes
+/// many.
 fn free_port() -> Result<u16> {
     let mut ports = 31_000..32_000;
     let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
@@ -120,7 +121,7 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
     let kafka = folder.path().join("kafka");
     let broker = Broker::up(&kafka)?;
     let port = free_port()?;
-    // It goes on until everything was counted, and is told to stop then.
+    // The run continues until everything was counted, and is stopped then.
     let mut command = vintage(["run", "--output", "json", "--out"]);
     command.arg(&out).args(["--broker", &broker.address]);
     command.args(["--steps", "100000", "--metrics", &port.to_string()]);
@@ -152,9 +153,9 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
     ensure!(summary["balanced"] == true, "{summary}");
     let updates = number(&summary, "updates")?;
 
-    // Of what came, some numbered groups were refused, fewer than an update takes: they may make
-    // rollouts one update staler than gate.max_staleness, 16; a slow machine adds some. Room given
-    // back for all 1,100 records would be 70 updates' worth.
+    // Some numbered groups were refused, fewer than an update takes: they may make rollouts one
+    // update staler than gate.max_staleness, 16; a slow machine adds some. If all 1,100 records
+    // gave slots back to the gate, that would be 70 updates' worth.
     ensure!(number(&summary, "max_staleness")? <= 32, "{summary}");
 
     let refused = rejections(&out, updates)?;
@@ -183,7 +184,7 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
     Ok(())
 }
 
-/// The metrics tell of each record under its reason.
+/// Checks that the metrics count each record under its reason.
 fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
     let mut expected: BTreeMap<String, f64> = BTreeMap::new();
     let mut add = |name: String| *expected.entry(name).or_default() += 1.0;
@@ -228,7 +229,7 @@ fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
     Ok(())
 }
 
-/// Both auditors account for each record, and say why a group was not trained.
+/// Checks that both auditors account for each record, and say why a group was not trained.
 fn accounted(out: &Path, broker: &str, sent: &[Sent]) -> Result<()> {
     let audited = both(out, Some(broker))?;
     ensure!(audited["holds"] == true, "{audited}");

@@ -1,5 +1,5 @@
-//! A run goes on with the prompts, the reward and the model it began with, or with what its user
-//! accepted by name.
+//! Inputs of a resumed run: it continues with the prompts, the reward and the model it began with,
+//! or with changes that its user accepted by name.
 
 use std::{fs, path::Path, process::Command};
 
@@ -18,7 +18,7 @@ for line in sys.stdin:
     print(json.dumps({\"id\": q[\"id\"], \"reward\": float(right)}), flush=True)
 ";
 
-/// A run of `steps` updates that is given files of every kind.
+/// Returns the command of a run of `steps` updates that is given files of every kind.
 fn training(folder: &Path, out: &Path, steps: u64) -> Command {
     let mut command = small::training(out);
     let file = |name: &str| folder.join(name).display().to_string();
@@ -86,14 +86,14 @@ fn a_run_whose_files_were_edited_is_refused_until_the_change_is_accepted() -> Re
             training(folder, &out, steps),
             &[setting, file, "has changed since the run began", &accept],
         )?;
-        // Another's name accepts nothing of this one.
+        // Accepting another setting accepts nothing of this one.
         let mut other = training(folder, &out, steps);
         other.args(["--accept", "model.path"]);
         refused(other, &[setting])?;
         let mut accepted = training(folder, &out, steps);
         accepted.args(["--accept", setting]);
         small::finished(accepted)?;
-        // From now on this is what the run works with.
+        // From now on the run works with the changed file.
         steps += 1;
         small::finished(training(folder, &out, steps))?;
     }
@@ -154,7 +154,7 @@ fn a_model_folder_or_a_version_0_that_was_changed_is_named() -> Result<()> {
     fs::write(&own, before)?;
     small::finished(training("4")?)?;
 
-    // Weights that no start reads are the audit's to find.
+    // Weights that are not read at a start are for the audit to find.
     let deep = |holds: bool, word: &str| -> Result<()> {
         let told: Value = serde_json::from_str(&audit(&out, &["--deep"])?.stdout)?;
         let findings = told["findings"].to_string();

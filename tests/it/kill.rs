@@ -1,4 +1,4 @@
-//! Invariants 3 to 5: a run killed with SIGKILL at random moments goes on, loses nothing that a
+//! Invariants 3 to 5: a run killed with SIGKILL at random moments resumes, loses nothing that a
 //! real log acknowledged, and ends with weights that its own plans give again, bit for bit.
 
 use std::{path::Path, time::Duration};
@@ -25,16 +25,17 @@ fn command(out: &Path, broker: &str) -> std::process::Command {
     command
 }
 
-/// Kills ten lives, lets the eleventh finish, and returns its summary.
+/// Kills ten processes, lets the eleventh finish, and returns its summary.
 fn killed_ten_times(out: &Path, broker: &str, seed: u64) -> Result<Value> {
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..KILLS {
         let mut life = Running::start(command(out, broker))?;
-        // One life in five dies before training: while warming up, starting the broker, recovering.
+        // One process in five is killed before training: while warming up, starting the broker,
+        // recovering.
         let early = random.random_ratio(1, 5);
         let phase = if early { "loading prompts" } else { "training" };
         if !life.says(phase)? {
-            // A fast machine has done them all by now.
+            // A fast machine has done all updates by now.
             let ended = life.wait()?;
             ensure!(
                 ended.status.success() && kill > 2,

@@ -16,12 +16,12 @@ use vintage_tests::{Kafka, Running, place, run, vintage};
 
 use crate::{roles::interrupt, small};
 
-/// Partitions of the log: each reader meets their records in another order.
+/// Number of partitions of the log: each reader meets their records in another order.
 const PARTITIONS: usize = 2;
-/// The rollouts of a run that nobody named.
+/// Rollouts topic of a run with the default name.
 const ROLLOUTS: &str = "vintage.run.rollouts.v1";
 
-/// A small run on a real Kafka, whose roles are processes of their own.
+/// Small run on a real Kafka, whose roles are processes of their own.
 struct Farm {
     kafka: Kafka,
     folder: TempDir,
@@ -36,7 +36,7 @@ impl Farm {
         Ok(Self { kafka, folder, out })
     }
 
-    /// A role of the run that does `steps` updates in all.
+    /// Returns the command of a role of the run that does `steps` updates in all.
     fn role(&self, verb: &str, steps: u64) -> Command {
         let mut command = vintage([verb, "--output", "json", "--out"]);
         command.arg(&self.out);
@@ -53,7 +53,7 @@ impl Farm {
             "learner.prompts_per_update=4".to_owned(),
             "learner.checkpoint_every=3".to_owned(),
             "learner.keep_versions=100".to_owned(),
-            // Enough to be right now and then: without reward no loss differs from another.
+            // Enough to be right now and then: without reward all losses are equal.
             "warm_start.steps=50".to_owned(),
             "learner.optimizer.lr=0.001".to_owned(),
             "rollout.max_tokens=2".to_owned(),
@@ -66,16 +66,16 @@ impl Farm {
         command
     }
 
-    /// `vintage learn` of another learner than the run's own.
+    /// Returns the command `vintage learn` of a learner other than the run's own.
     fn follower(&self, name: &str, steps: u64, more: &[&str]) -> Command {
         let mut command = self.role("learn", steps);
         command.args(["--name", name]).args(more);
         command
     }
 
-    /// Trains the lead up to `steps` on rollouts made for it; archived, if so wished.
+    /// Trains the lead up to `steps` on rollouts made for it, with an archive if `archived`.
     fn train(&self, steps: u64, archived: bool) -> Result<Value> {
-        // Its settings are the run's: it must be there before the others.
+        // The lead's settings are the run's: it must write them before the others start.
         let mut lead = Running::start(self.role("learn", steps))?;
         let first = self.first_announcement(&mut lead)?;
         ensure!(first, "the lead ended early");
@@ -95,7 +95,7 @@ impl Farm {
         Ok(learned)
     }
 
-    /// Waits until the run has its settings.
+    /// Waits until the run has its settings; returns `false` if the lead ended before.
     fn first_announcement(&self, lead: &mut Running) -> Result<bool> {
         if self.out.join("config.toml").is_file() {
             return Ok(true);
@@ -103,7 +103,7 @@ impl Farm {
         lead.says("warm start")
     }
 
-    /// Hashes of a learner's versions, from 1.
+    /// Returns the hashes of a learner's versions, from 1.
     fn hashes(&self, learner: &str) -> Result<Vec<String>> {
         let hash = |result: &Value| result["weights_sha256"].as_str().map(str::to_owned);
         let results = self.numbered("results", learner)?;
@@ -111,7 +111,7 @@ impl Farm {
         hashes.context("a result without a hash")
     }
 
-    /// A learner's records of one kind.
+    /// Returns a learner's records of one kind, such as `results`, in order.
     fn numbered(&self, kind: &str, learner: &str) -> Result<Vec<Value>> {
         let folder = self.out.join(kind).join(learner);
         let mut found = Vec::new();
@@ -124,7 +124,7 @@ impl Farm {
         Ok(found)
     }
 
-    /// `vintage replay --exact` of one learner gives its `updates` again.
+    /// Checks that `vintage replay --exact` of one learner reproduces its `updates`.
     fn replays(&self, learner: &str, updates: u64) -> Result<()> {
         let mut command = vintage_tests::exact(&self.out);
         command.args(["--name", learner]);
@@ -137,7 +137,7 @@ impl Farm {
     }
 }
 
-/// What a file holds.
+/// Reads a text file.
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }

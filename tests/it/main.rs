@@ -1,4 +1,4 @@
-//! Integration tests: one binary that checks the tree and drives the built `vintage`.
+//! Integration tests: one binary that checks the source tree and drives the built `vintage`.
 
 mod architecture;
 mod audit;

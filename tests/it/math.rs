@@ -1,4 +1,4 @@
-//! Mathematical answers, judged by us and by PyPI's math-verify in one run.
+//! Mathematical answers, judged by `vintage-verify` and by PyPI's math-verify in one run.
 
 use std::{
     collections::BTreeMap,
@@ -11,25 +11,25 @@ use anyhow::{Context, Result, ensure};
 use vintage_tests::{python, run};
 use vintage_verify::{AnswerKind, is_correct};
 
-/// Lines of a table below its names, in fields.
+/// Returns the lines of a table below its header, split into fields.
 fn table(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().skip(1).map(|line| line.split('\t').collect())
 }
 
-/// How mathematical answers are compared.
+/// Compares the judgement of mathematical answers.
 #[test]
 fn we_and_math_verify_agree_but_for_what_is_explained() -> Result<()> {
     compare("math.tsv", "math-verify.tsv", "docs/measurements.md")
 }
 
-/// Which part of a completion is its answer.
+/// Compares the part of a completion that is taken as its answer.
 #[test]
 fn final_answers_are_those_of_math_verify_but_for_what_is_explained() -> Result<()> {
     compare("final.tsv", "final-math-verify.tsv", "docs/answers.md")
 }
 
-/// Both must say what the table expects, or an explanation must say why math-verify does not; a page
-/// states how often they agree. In the table `␤` is a line feed.
+/// Checks that both say what the table expects, or that an explanation says why math-verify does
+/// not; a page states how often they agree. In the table `␤` is a line feed.
 fn compare(cases: &str, explained: &str, page: &str) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden = root.join("../producers/verify/tests/golden");

@@ -1,4 +1,4 @@
-//! What `vintage doctor` predicts of a learner's memory, against what one takes.
+//! Memory that `vintage doctor` predicts for a learner, compared with measurements.
 
 use std::{path::Path, process::Command};
 
@@ -8,21 +8,21 @@ use vintage_tests::{number, place, python, run, vintage};
 
 use crate::small;
 
-/// Runs a command and prints the largest resident size it had, in KiB, as the last line of
-/// standard error.
+/// Python script that runs a command and prints its largest resident size in KiB as the last line
+/// of standard error.
 const MEASURED: &str = "\
 import resource, subprocess, sys
 ended = subprocess.run(sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
 sys.exit(ended.returncode)";
 
-/// The largest resident size of a command, in bytes.
+/// Measures the largest resident size of a command, in bytes.
 fn peak(command: &Command) -> Result<u64> {
     let mut measured = Command::new(python());
     measured.args(["-c", MEASURED]).arg(command.get_program());
     measured.args(command.get_args());
     vintage_tests::scrubbed(&mut measured);
-    // As most machines have: a pool of two threads.
+    // A pool of two threads, as most machines have.
     measured.env("RAYON_NUM_THREADS", "2");
     let ended = run(measured)?;
     ensure!(ended.status.success(), "{}\n{}", ended.status, ended.stderr);
@@ -30,7 +30,7 @@ fn peak(command: &Command) -> Result<u64> {
     Ok(line.trim().parse::<u64>()? << 10)
 }
 
-/// A folder with a model of 20 M parameters around the tokenizer of the small one.
+/// Writes a folder with a model of 20 M parameters around the tokenizer of the small one.
 fn model(folder: &Path) -> Result<()> {
     const HIDDEN: usize = 512;
     const INNER: usize = 1536;
@@ -74,7 +74,7 @@ fn model(folder: &Path) -> Result<()> {
     small::save(folder, &files)
 }
 
-/// Tensors of small scattered values, norms of ones.
+/// Encodes tensors of small scattered values; norms are ones.
 fn safetensors(tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>> {
     let (mut header, mut data) = (Map::new(), Vec::new());
     let mut state = 1_u32;
@@ -100,11 +100,11 @@ fn safetensors(tensors: &[(String, Vec<usize>)]) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-/// Invariant: a learner takes what `vintage doctor` said it would, within 15 %.
+/// Tests that a learner uses the memory which `vintage doctor` predicted, within 15 %.
 #[test]
 fn a_learner_takes_the_memory_that_was_predicted() -> Result<()> {
     let (folder, out) = place()?;
-    // What a learner needs around its model: that of a decoder of 0.1 M parameters.
+    // Memory that a learner needs besides its model, measured on a decoder of 0.1 M parameters.
     let tiny = folder.path().join("tiny");
     small::finished(small::digits(folder.path(), &tiny)?)?;
     let set = |command: &mut Command, settings: &[&str]| {

@@ -1,5 +1,5 @@
-//! The checks are checked: a mistake is seeded into the program, and the check that is there for it
-//! finds it. The same without the mistake passes, so that nothing else is found.
+//! Tests of the checks: a mistake is seeded into the program, and the check for it must find it.
+//! The same run without the mistake must pass, so that nothing else is found.
 
 use std::{
     path::Path,
@@ -18,7 +18,7 @@ use vintage_tests::{
 
 use crate::small;
 
-/// How often a question is asked again whose answer no event tells.
+/// Interval at which a state is polled that no event announces.
 const LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -66,7 +66,7 @@ fn an_update_run_before_its_plan_is_found_when_it_is_killed_between() -> Result<
     found(&told, "update 1 was done, and there is no plan of it")
 }
 
-/// Trains on a recorded log, much of which is too old for it: sixteen groups are sampled before
+/// Tests training on a recorded log, much of which is too old: sixteen groups are sampled before
 /// there is a second version.
 #[test]
 fn a_rejection_left_out_of_the_plan_is_missed() -> Result<()> {
@@ -97,8 +97,7 @@ fn a_rejection_left_out_of_the_plan_is_missed() -> Result<()> {
     found(&learn("mistake.silent_reject")?, "no plan before names it")
 }
 
-/// Plays `scene` on one Kafka, first as the program is and then with `mistake`, which leaves
-/// `finding`.
+/// Plays `scene` on one Kafka, first without and then with `mistake`, which must lead to `finding`.
 fn with_and_without(
     mistake: &str,
     scene: fn(&Path, &str, &Kafka, &str) -> Result<Value>,
@@ -110,20 +109,20 @@ fn with_and_without(
     found(&scene(folder.path(), "wrong", &kafka, mistake)?, finding)
 }
 
-/// A fault, and a mistake if there is one.
+/// Joins a fault and a mistake, which may be empty.
 fn faults(fault: &str, mistake: &str) -> String {
     format!("{fault},{mistake}")
         .trim_end_matches(',')
         .to_owned()
 }
 
-/// A run of one partition on `kafka`.
+/// Returns a stage for a run of one partition on `kafka`.
 fn stage(folder: &Path, run: &str, kafka: &Kafka) -> Result<Stage> {
     let stage = Stage::new(&folder.join(run), run, kafka.address())?;
     Ok(stage.beside("one", &["topics.replication=1", "topics.partitions=1"]))
 }
 
-/// First ^C, and its end.
+/// Sends the first ^C and waits for the end.
 fn drained(mut life: Life) -> Result<()> {
     life.signal(Signal::INT)?;
     let status = life.reap()?;
@@ -132,14 +131,14 @@ fn drained(mut life: Life) -> Result<()> {
     Ok(())
 }
 
-/// A sink is stopped before its first file has a name, and continued once another has written
-/// three: what an audit finds then.
+/// Stops a sink before its first file has a name, and continues it once another has written three.
+/// Returns what an audit finds then.
 fn late_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
     let stage = stage(folder, run, kafka)?;
     let (tell, _nobody_asks) = channel();
     let learner = stage.start(Who::Learner, 0, "", &tell)?;
     let producer = stage.start(Who::Rollout, 1, "", &tell)?;
-    // The first object is what all sinks agree on, the second its first file.
+    // The first object is the one that all sinks agree on, the second the sink's first file.
     let faults = faults("store.synced=stop@2", mistake);
     let late = stage.start(Who::Sink(0), 2, &faults, &tell)?;
     late.stopped()?;
@@ -163,8 +162,8 @@ fn a_file_renamed_over_another_breaks_the_chain() -> Result<()> {
     )
 }
 
-/// A sink that closes no file is killed with records in hand, and started again as others are: what
-/// an audit finds then.
+/// Kills a sink that closes no file with records in hand, and starts it again as others are.
+/// Returns what an audit finds then.
 fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
     let stage = stage(folder, run, kafka)?;
     let topic = format!("vintage.{run}.rollouts.v1");
@@ -177,7 +176,8 @@ fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result
         .push("archive.roll_seconds=3600".to_owned());
     let mut sink = holding.start(Who::Sink(0), 2, mistake, &tell)?;
     let begun = Instant::now();
-    // Its group learns of them at once by mistake, and otherwise once they are in a file.
+    // With the mistake, the records are committed to the group at once; otherwise once they are in
+    // a file.
     while !mistake.is_empty() && kafka.told("vintage-archive", &topic)? == 0 {
         let early = ended.recv_timeout(LOOK).is_ok() || begun.elapsed() > PATIENCE;
         ensure!(!early, "nothing was told:\n{}", sink.said());

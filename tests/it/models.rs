@@ -9,7 +9,7 @@ use vintage_tests::{Ended, Served, models, place, python, replayed, run, vintage
 
 use crate::small;
 
-/// Every folder of [`models`] that is a model.
+/// Names of the folders of [`models`] that are models.
 const NAMES: [&str; 5] = [
     "llama3",
     "llama3-sharded",
@@ -79,7 +79,7 @@ fn parity_says_yes_and_no_and_when_there_is_nothing_to_compare() -> Result<()> {
     Ok(())
 }
 
-/// Rows of all kinds: a plain prompt, a chat, a published one.
+/// Writes prompts of all kinds: a plain one, a chat, a published one.
 fn prompts(folder: &Path) -> Result<std::path::PathBuf> {
     let rows = [
         json!({"prompt": "12 + 30 = ", "answer": "42"}),
@@ -92,7 +92,8 @@ fn prompts(folder: &Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// A run of three updates on a model whose answers are as good as random, rewarded by length.
+/// Returns the command of a run of three updates on a model whose answers are as good as random,
+/// rewarded by length.
 fn training(folder: &Path, out: &Path, model: &str) -> Result<Command> {
     let judge = folder.join("judge.py");
     fs::write(
@@ -115,10 +116,11 @@ fn training(folder: &Path, out: &Path, model: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Trained end to end, replayed bit for bit, exported, and read by somebody else's code.
+/// Tests that a model of each family is trained, replayed bit for bit, exported, and read by
+/// independent code.
 #[test]
 fn every_family_trains_and_its_export_is_a_model() -> Result<()> {
-    // `make check-transformers` names one that has torch.
+    // `make check-transformers` sets one that has torch.
     let python = std::env::var_os("TORCH_PYTHON").map_or_else(python, Into::into);
     let mut exported = Command::new(python);
     exported.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/exported.py"));
@@ -156,13 +158,13 @@ fn every_family_trains_and_its_export_is_a_model() -> Result<()> {
         exported.args([&model, &folder.path().join("last"), &oracle]);
         folders.push(folder);
     }
-    // All at once: importing transformers takes longer than everything it is asked for.
+    // All in one process: importing transformers takes longer than everything it is asked for.
     let ended = run(exported)?;
     ensure!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
     Ok(())
 }
 
-/// What was asked, as the archive has it, is what the template of the model makes of a chat.
+/// Tests that the archived prompt is what the model's template makes of a chat.
 #[test]
 fn messages_reach_the_model_through_its_template() -> Result<()> {
     let (folder, out) = place()?;
@@ -228,7 +230,7 @@ fn a_model_by_name_comes_from_the_local_cache() -> Result<()> {
     Ok(())
 }
 
-/// The cache as Hugging Face's own library finds it, which asks no network here.
+/// Python script that locates the cached model with Hugging Face's own library, without network.
 const SNAPSHOT: &str = "\
 import huggingface_hub, sys
 print(huggingface_hub.snapshot_download(sys.argv[1], local_files_only=True), end='')";
@@ -237,7 +239,7 @@ print(huggingface_hub.snapshot_download(sys.argv[1], local_files_only=True), end
 fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     let (folder, out) = place()?;
     let log = folder.path().join("requests");
-    // One in three shards, of which the hub sends a half before the connection breaks.
+    // A model in three shards, of one of which the hub sends a half before the connection breaks.
     let model = models().join("llama3-sharded");
     let hub = |model: &Path| {
         let args = [OsStr::new("Tiny/Llama"), model.as_os_str(), log.as_os_str()];
@@ -257,7 +259,7 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
         command.env("HF_HOME", folder.path()).env("HF_ENDPOINT", at);
         run(command)
     };
-    // What another process left of the first.
+    // Partial download of the first shard, left by another process.
     let first = fs::read(model.join("model-00001-of-00003.safetensors"))?;
     let blobs = folder.path().join("hub/models--Tiny--Llama/blobs");
     fs::create_dir_all(&blobs)?;
@@ -288,7 +290,7 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
         ensure!(fetched == fs::read(file.path())?, "{file:?} is another");
     }
 
-    // Nothing is asked for again, and nothing that the hub does not have.
+    // No file is requested again, and none that the hub does not have.
     drop(there);
     fs::remove_dir_all(&out)?;
     let gone = "http://127.0.0.1:9";
@@ -303,7 +305,7 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     ensure!(ended.status.code() == Some(2), "{}", ended.stderr);
     ensure!(ended.stderr.contains("HF_TOKEN"), "{}", ended.stderr);
 
-    // One without safetensors is known by its list, before anything is fetched.
+    // A model without safetensors is refused by its list of files, before anything is fetched.
     fs::remove_dir_all(folder.path().join("hub"))?;
     let pickled = folder.path().join("pickled");
     vintage_tests::copy(&models().join("qwen3"), &pickled)?;
@@ -326,8 +328,8 @@ fn a_model_that_the_cache_lacks_comes_from_the_hub() -> Result<()> {
     Ok(())
 }
 
-/// Truncation, padding, and special tokens named in one file or another: ids, text and chats are those
-/// of transformers for every folder.
+/// Tests folders with truncation, padding, and special tokens named in one file or another: ids,
+/// text and chats agree with transformers.
 #[test]
 fn tokenizers_are_loaded_as_transformers_loads_them() -> Result<()> {
     let (folder, _) = place()?;
@@ -359,7 +361,8 @@ fn tokenizers_are_loaded_as_transformers_loads_them() -> Result<()> {
     Ok(())
 }
 
-/// Files that differ about the end of a text, a tensor too many: used, and told.
+/// Tests that folders whose files disagree about the end of a text, or with a tensor too many, are
+/// used with a warning.
 #[test]
 fn what_a_model_folder_is_taken_for_is_told() -> Result<()> {
     let (folder, out) = place()?;
@@ -385,7 +388,7 @@ fn what_a_model_folder_is_taken_for_is_told() -> Result<()> {
     Ok(())
 }
 
-/// Whoever loads the adapters finds what they were trained on: a folder, a model of the hub, or the
+/// Tests that adapters name the model they were trained on: a folder, a model of the hub, or the
 /// run's own version 0.
 #[test]
 fn adapters_name_the_model_they_were_trained_on() -> Result<()> {

@@ -1,5 +1,5 @@
-//! What may happen to a log: it is gone for a while, its topic is another one, retention took what
-//! was not read yet. And two learners under one name.
+//! Outages of a log: it is away for a while, its topic is another one, or retention deleted records
+//! that were not read yet. Also two learners under one name.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,8 +12,8 @@ use vintage_tests::{Kafka, Running, audited, place, python, replayed, run};
 
 use crate::{roles::Broker, small};
 
-/// Longer than any single request to a broker may take (10 s): each has failed once, whoever made
-/// it. `OUTAGE_SECONDS=120` for the long form.
+/// Returns the duration of an outage: longer than any single request to a broker may take (10 s),
+/// so that each has failed once. `OUTAGE_SECONDS=120` is the long form.
 fn outage() -> Duration {
     let seconds = std::env::var("OUTAGE_SECONDS").ok();
     Duration::from_secs(seconds.and_then(|text| text.parse().ok()).unwrap_or(12))
@@ -68,7 +68,7 @@ fn outage_of(address: &str, topic: &str, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Six updates of a run that has done three.
+/// Returns the command that continues a run of three updates to six.
 fn go_on(name: &str, out: &Path, prompts: &Path, address: &str) -> Command {
     let mut command = at(small::verb(name, out), address);
     let prompts = format!("prompts.train={}", prompts.display());
@@ -164,7 +164,7 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
         );
     }
     // The second takes the first one's plans for its own, interrupted, and catches up; the next
-    // plan is created once. Which of them creates it is open, that the other ends is not.
+    // plan is created once. Either may create it; the other must end.
     let mut second = Running::start(role("learn"))?;
     let deadline = Instant::now() + Duration::from_secs(120);
     let loser = loop {
@@ -188,7 +188,7 @@ fn of_two_learners_of_one_name_one_is_refused() -> Result<()> {
     Ok(())
 }
 
-/// A folder of its own and the other run's name: its rollouts would be mixed up with that run's.
+/// Tests a new folder with the name of another run: its rollouts would be mixed up with that run's.
 #[test]
 fn the_topics_of_another_run_are_refused() -> Result<()> {
     let (folder, out) = place()?;
@@ -196,7 +196,7 @@ fn the_topics_of_another_run_are_refused() -> Result<()> {
     let broker = Broker::up(&kafka)?;
     let address = broker.address.as_str();
     small::finished(at(small::digits(folder.path(), &out)?, address))?;
-    // With its seed too: version 0 is the same, and the run is not.
+    // With its seed too: version 0 is the same, but the run is not.
     let other = folder.path().join("other");
     for seed in ["seed=0", "seed=2"] {
         let mut mixed = at(small::digits(folder.path(), &other)?, address);

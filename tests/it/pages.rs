@@ -1,4 +1,4 @@
-//! The pages: their commands run, and what they name exists.
+//! The pages of the repository: their commands run, and the things they name exist.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +27,8 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Files below a folder with this extension, build products and other checkouts left out.
+/// Collects the files below a folder with this extension, except build products and other
+/// checkouts.
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -43,7 +44,7 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()>
     Ok(())
 }
 
-/// Pages with their texts.
+/// Returns the pages with their texts.
 fn pages() -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     files(&root(), "md", &mut found)?;
@@ -57,7 +58,7 @@ fn pages() -> Result<Vec<(PathBuf, String)>> {
         .collect()
 }
 
-/// Fenced blocks of a page: what follows the fence, and the lines inside.
+/// Returns the fenced blocks of a page: the text after the fence, and the lines inside.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Option<(String, String)> = None;
@@ -75,7 +76,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Texts between single backticks outside of fenced blocks.
+/// Returns the texts between single backticks outside of fenced blocks.
 fn quoted(text: &str) -> Vec<String> {
     let mut outside = String::new();
     let mut inside = false;
@@ -95,7 +96,7 @@ fn quoted(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Prompts and a held-out set for the guide's commands.
+/// Writes prompts and a held-out set for the guide's commands.
 fn write_prompts(folder: &Path) -> Result<()> {
     let row = |a: u32, b: u32| format!("{{\"prompt\": \"{a}+{b}=\", \"answer\": \"{}\"}}\n", a + b);
     let train: String = (10..40).map(|a| row(a, 7)).collect();

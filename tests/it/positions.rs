@@ -1,5 +1,5 @@
-//! A log whose last offsets hold no record, or records that cannot be read yet: nobody waits for what
-//! does not come. And a topic that grows while it is read.
+//! Logs whose last offsets hold no record, or records that cannot be read yet: no reader may wait
+//! for them. Also topics that grow while they are read.
 
 use std::{
     path::Path,
@@ -21,7 +21,7 @@ fn topics(run: &str) -> Result<Topics> {
     })
 }
 
-/// A script of `tests/python` to its end.
+/// Runs a script of `tests/python` to its end.
 fn python_of(script: &str, args: &[&str]) -> Result<()> {
     let mut command = Command::new(python());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
@@ -42,7 +42,7 @@ fn at(mut command: Command, address: &str) -> Command {
     command
 }
 
-/// ^C to the archive of a run, once it archives.
+/// Sends ^C to the archive of a run once it archives; returns its output.
 fn archived(out: &Path, address: &str) -> Result<String> {
     let mut archive = at(small::verb("archive", out), address);
     archive.arg("-v");
@@ -54,7 +54,8 @@ fn archived(out: &Path, address: &str) -> Result<String> {
     Ok(ended.stderr)
 }
 
-/// A reader that waits for a record where none stands gives up after 10 s, or never.
+/// Checks that an action does not wait for a missing record, for which a reader gives up after 10 s
+/// or never.
 fn soon<T>(what: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let begun = Instant::now();
     let done = act()?;
@@ -76,7 +77,8 @@ fn where_the_log_ends_with_no_record_nobody_waits() -> Result<()> {
     ))?
     .json()?;
     let topics = topics("run")?;
-    // Before the run starts, in all four topics: at the run's start, the producer's, the gate's.
+    // Before the run starts, in all four topics: at the start of the run, of the producer, and of
+    // the gate.
     transacted(address, "commit", &topics.all())?;
     transacted(address, "abort:100", &topics.all())?;
     let mut training = small::digits(folder.path(), &out)?;
@@ -112,8 +114,8 @@ fn where_the_log_ends_with_no_record_nobody_waits() -> Result<()> {
     Ok(())
 }
 
-/// The learner waits for what comes to partitions that did not exist when it began, and so does the
-/// archive; the settings that the run recorded are no hindrance to going on.
+/// Tests that learner and archive read partitions which did not exist when they began, and that the
+/// settings which the run recorded do not prevent resuming.
 #[test]
 fn partitions_that_are_added_to_a_live_topic_are_read() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -156,13 +158,13 @@ fn partitions_that_are_added_to_a_live_topic_are_read() -> Result<()> {
     let books = audit(&out, &[])?;
     ensure!(books.status.success(), "{}\n{}", books.stdout, books.stderr);
 
-    // What was recorded says one partition.
+    // The recorded settings have one partition.
     let mut again = small::verb("run", &out);
     again.args(["--broker", address, "--steps", "6"]);
     again.args(["--set", &format!("prompts.train={}", prompts.display())]);
     let summary = small::finished(again)?;
     ensure!(summary["updates"] == 6, "{summary}");
-    // And the number it has by now may be said.
+    // The current number may be given too.
     let mut told = small::verb("run", &out);
     told.args([
         "--broker",

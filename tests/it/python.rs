@@ -1,4 +1,4 @@
-//! Not only us: the Python example publishes a group, and the learner trains on it.
+//! Foreign producers: the Python example publishes a group, and the learner trains on it.
 
 use std::{path::Path, process::Command};
 
@@ -19,8 +19,8 @@ fn json(path: &Path) -> Result<Value> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// What Docker would be told: it parses, its nodes know one another, and nothing is published
-/// beyond loopback.
+/// Tests the Compose file of the cluster: it parses, its nodes know one another, and no port is
+/// published beyond loopback.
 #[test]
 fn the_cluster_for_docker_is_whole() -> Result<()> {
     let check = r#"
@@ -81,7 +81,7 @@ fn the_python_example_publishes_a_group_and_the_learner_trains_it() -> Result<()
     example.arg(&broker.address).arg(&tokenizer);
     let example = run(example)?;
     ensure!(example.status.success(), "{}", example.stderr);
-    // It printed what it read back: the group, and a line for each of its rows.
+    // The example printed what it read back: the group, and a line for each of its rows.
     let mut printed = example.stdout.lines();
     let group = printed.next().and_then(|line| line.strip_prefix("group "));
     let group = group.context("no group")?.trim().to_owned();

@@ -1,5 +1,5 @@
-//! Invariant 2: what is written can be read by anyone. The readers of docs/readers.md read the
-//! archive of a run in two lives as it lies, and agree with the learner's own records.
+//! Invariant 2: files can be read by anyone. The readers of docs/readers.md read the archive of a
+//! run with two incarnations as it is, and agree with the learner's own records.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
@@ -11,7 +11,7 @@ use crate::small;
 
 const STEPS: u64 = 5;
 
-/// Records of every update, in order.
+/// Returns the records of every update, in order.
 fn records(out: &Path, kind: &str) -> Result<Vec<Value>> {
     let read = |update: u64| -> Result<Value> {
         let path = out.join(format!("{kind}/lead/{update}.json"));
@@ -89,7 +89,7 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
         ensure!(close(&row[3], *tokens as f64 / rollouts as f64), "{found}");
     }
 
-    // The page's examples: both lives, all rollouts, and one mean, whoever reads.
+    // The page's examples: both incarnations, all rollouts, and one mean, in every reader.
     let examples = &found["examples"];
     for reader in ["pyarrow", "polars", "pandas"] {
         let lives = examples[reader].as_array().context("no lives")?;
@@ -101,7 +101,7 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
             of += rollouts;
             sum += rollouts as f64 * row[2].as_f64().context("no mean")?;
         }
-        // Means of f32 in some readers.
+        // Some readers take means in f32.
         let mean = sum / of as f64;
         let agrees = of == rows && (mean - reward / rows as f64).abs() < 1e-5;
         ensure!(agrees, "{reader}: {examples}, not {}", reward / rows as f64);
@@ -113,7 +113,7 @@ fn pyarrow_duckdb_and_polars_read_the_archive_as_it_lies() -> Result<()> {
     );
     ensure!(found["left_of_bad_rewards"] == rows - 2, "{found}");
 
-    // The page's second query: exactly what plan 0 names.
+    // The page's second query: exactly the records that plan 0 names.
     let mut planned = Vec::new();
     for group in records(&out, "plans")?[0]["groups"]
         .as_array()

@@ -1,5 +1,5 @@
-//! Invariant 6: same plans, archive, build and CPU give the same weights, at any thread count;
-//! and a record that changed is found out.
+//! Invariant 6: same plans, archive, build and CPU give the same weights, at any thread count, and
+//! a changed record is detected.
 
 use std::{path::Path, process::Command};
 
@@ -58,12 +58,13 @@ fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Resul
         summary["weights_sha256"] == digest,
         "sha256sum says {digest}"
     );
-    // Later plans tell of one that is missing, and so do results of the last one.
+    // Later plans reveal a missing one; results reveal the missing last one.
     stops_at(&bare, 7, "plans/lead/29.json")?;
     stops_at(&out, STEPS - 1, "results/lead/29.json")
 }
 
-/// Without its plan `missing` the training is not replayed whole, and `record` tells.
+/// Checks that the training is not replayed without its plan `missing`, and that the error names
+/// `record`.
 fn stops_at(folder: &Path, missing: u64, record: &str) -> Result<()> {
     std::fs::remove_file(folder.join(format!("plans/lead/{missing}.json")))?;
     let ended = run(exact(folder, "2"))?;
@@ -86,7 +87,7 @@ fn stops_at(folder: &Path, missing: u64, record: &str) -> Result<()> {
 fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> {
     let (_folder, out) = place()?;
     train(&out)?;
-    // The first message of partition 0: which update used it, the plans tell.
+    // The first message of partition 0; the plans tell which update used it.
     let mut tamper = Command::new(python());
     tamper
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/tamper.py"))
@@ -121,7 +122,8 @@ fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> 
     Ok(())
 }
 
-/// Invariant 5: published bytes win. A re-run update that gives others stops the learner.
+/// Tests invariant 5: published bytes win. An update that gives other weights when it is run again
+/// stops the learner.
 #[test]
 fn a_recovery_that_gives_other_weights_than_recorded_stops() -> Result<()> {
     let (_folder, out) = place()?;

@@ -21,7 +21,7 @@ use crate::small;
 
 const STEPS: u64 = 20;
 
-/// A record as anybody can see it, its origin in an archive apart.
+/// Record as any consumer sees it, without the headers that name its origin in an archive.
 #[derive(Debug, PartialEq)]
 struct Seen {
     timestamp_ms: Option<i64>,
@@ -43,7 +43,7 @@ fn is_origin(key: &str) -> bool {
     ["replay-of", "replay-from", "replay-selection"].contains(&key)
 }
 
-/// What a run's archive holds, by partition, life after life.
+/// Returns the contents of a run's archive, by partition, in the order of incarnations.
 async fn archived(out: &Path) -> Result<Log> {
     let store = Store::open(&out.join("archive").to_string_lossy())?;
     let topics = Reader::topics(&store).await?;
@@ -66,7 +66,7 @@ async fn archived(out: &Path) -> Result<Log> {
     Ok(log)
 }
 
-/// What a topic holds.
+/// Returns the contents of a topic.
 async fn published(address: &str, topic: &str) -> Result<Log> {
     let bus = Bus::connect(address, &BTreeMap::new())?;
     let marks = bus.watermarks(topic).await?;
@@ -90,19 +90,19 @@ async fn published(address: &str, topic: &str) -> Result<Log> {
     Ok(log)
 }
 
-/// `vintage replay OUT --to TOPIC`.
+/// Returns the command `vintage replay OUT --to TOPIC`.
 fn replay(out: &Path, to: &str, address: &str) -> Command {
     let mut command = vintage(["replay", "--output", "json", "--to", to]);
     command.args(["--broker", address]).arg(out);
     command
 }
 
-/// Returns once a topic holds so many records.
+/// Waits until a topic holds `records` records.
 async fn grown(address: &str, topic: &str, records: i64) -> Result<()> {
     let bus = Bus::connect(address, &BTreeMap::new())?;
     let asking = async {
         loop {
-            // The topic may not be there yet. Growth is no event that anybody announces.
+            // The topic may not exist yet. Growth has to be polled.
             let marks = bus.watermarks(topic).await.unwrap_or_default();
             if marks.iter().map(|(_, _, high)| high.0).sum::<i64>() >= records {
                 break;
@@ -114,7 +114,7 @@ async fn grown(address: &str, topic: &str, records: i64) -> Result<()> {
     asked.with_context(|| format!("{topic} never held {records} records"))
 }
 
-/// A small run whose log had three partitions and, started twice, two lives.
+/// Records a small run whose log had three partitions and, started twice, two incarnations.
 fn recorded(folder: &Path) -> Result<PathBuf> {
     let out = folder.join("run");
     for steps in [STEPS / 2, STEPS] {
@@ -146,7 +146,7 @@ fn a_replay_killed_at_any_moment_leaves_no_gap_and_no_repeat() -> Result<()> {
     let to = "again";
     for kill_at in [1, 40, 41, 150, 300] {
         let mut command = replay(&out, to, address);
-        // Slow enough to be caught at it, fast enough that more than one group is on its way.
+        // Slow enough to be killed meanwhile, fast enough that more than one group is in flight.
         command.args(["--rate", "1000"]);
         let life = Running::start(command)?;
         runtime.block_on(grown(address, to, kill_at))?;
@@ -162,7 +162,7 @@ fn a_replay_killed_at_any_moment_leaves_no_gap_and_no_repeat() -> Result<()> {
     let found = runtime.block_on(published(address, to))?;
     ensure!(found == expected, "{found:#?}\n{expected:#?}");
 
-    // Once done it is done.
+    // A finished replay publishes nothing again.
     let again = run(replay(&out, to, address))?.json()?;
     ensure!(again["already_there"] == again["taken"], "{again}");
     ensure!(number(&again["published"], "records")? == 0, "{again}");
@@ -173,7 +173,7 @@ fn a_replay_killed_at_any_moment_leaves_no_gap_and_no_repeat() -> Result<()> {
 
 fn filters_take_what_they_say_and_nothing_else(out: &Path, address: &str) -> Result<()> {
     let mut command = replay(out, "some", address);
-    // The first life samples ahead, by version 0; the second begins with version STEPS / 2.
+    // The first process samples ahead, by version 0; the second begins with version STEPS / 2.
     command.args(["--versions", "5.."]);
     command.args(["--prompt", "*", "--reward", "0..1"]);
     command.args(["--sample", "0.5", "--seed", "1", "--rate", "1000"]);
@@ -216,7 +216,7 @@ fn what_is_no_replay_of_this_archive_is_refused(out: &Path, address: &str) -> Re
         "the archived topic itself",
     )?;
 
-    // A topic that would lose them: records are older than its retention.
+    // A topic that would lose them: the records are older than its retention.
     let mut apply = vintage(["topics", "apply", "--broker", address]);
     apply.args(["--set", "run=short", "--set", "topics.partitions=3"]);
     let applied = run(apply)?;
@@ -235,7 +235,7 @@ fn training_on_a_replayed_topic_gives_the_weights_of_training_on_the_archive() -
         let out = folder.path().join(out);
         let mut command = small::verb(verb, &out);
         command.args(flags).args(["--set", "learner.steps=12"]);
-        // One partition: the order of a log with several is that of its arrival.
+        // One partition: the order of a log with several is that of arrival.
         command.args(["--set", "topics.partitions=1", "--set"]);
         command.arg(format!("prompts.train={}", prompts.display()));
         let summary = run(command)?.json()?;

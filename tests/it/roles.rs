@@ -7,15 +7,15 @@ use vintage_tests::{Running, number, place, python, replayed, run, vintage};
 
 const STEPS: u64 = 40;
 
-/// A broker brought up by `vintage broker up`, down again when dropped.
+/// Broker started by `vintage broker up`, stopped when dropped.
 pub(crate) struct Broker<'a> {
     folder: &'a Path,
-    /// As `host:port`.
+    /// Address as `host:port`.
     pub(crate) address: String,
 }
 
 impl<'a> Broker<'a> {
-    /// Starts it in `folder` and waits until it is ready.
+    /// Starts the broker in `folder` and waits until it is ready.
     pub(crate) fn up(folder: &'a Path) -> Result<Self> {
         let mut command = vintage(["broker", "up", "--output", "json", "--dir"]);
         command.arg(folder);
@@ -62,7 +62,7 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     let broker = Broker::up(&kafka)?;
     let out = folder.path().join("run");
 
-    // Started before the learner, and told nothing but the broker: the settings are the learner's.
+    // Started before the learner, and given the broker only: the settings are the learner's.
     let other = |name: &str| {
         let mut command = vintage([name, "--broker", &broker.address, "--out"]);
         command.arg(&out);
@@ -78,7 +78,7 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     ensure!(learned.status.success(), "learn: {}", learned.stderr);
     let produced = producer.wait()?;
     ensure!(produced.status.success(), "rollout: {}", produced.stderr);
-    // ^C drains: what is consumed is written.
+    // ^C drains: records that were consumed are written.
     interrupt(&archive)?;
     let archived = archive.wait()?;
     ensure!(archived.status.success(), "archive: {}", archived.stderr);
@@ -89,14 +89,14 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
     kcat_reads_what_was_written(&broker.address)
 }
 
-/// ^C.
+/// Sends ^C to a process.
 pub(crate) fn interrupt(process: &Running) -> Result<()> {
     let mut command = Command::new("kill");
     command.args(["-INT", &process.id().to_string()]);
     run(command).map(drop)
 }
 
-/// What kcat prints of a topic's records, from the first on.
+/// Returns what kcat prints of a topic's records, from the first on.
 fn kcat(address: &str, topic: &str, format: &str) -> Result<String> {
     let mut command = Command::new("kcat");
     command.args([
@@ -116,7 +116,7 @@ fn kcat(address: &str, topic: &str, format: &str) -> Result<String> {
     Ok(read.stdout)
 }
 
-/// Invariant 2: keys are bytes, headers are text, a value is one Arrow stream.
+/// Tests invariant 2: keys are bytes, headers are text, a value is one Arrow stream.
 fn kcat_reads_what_was_written(address: &str) -> Result<()> {
     let announced = kcat(address, "vintage.run.policies.v1", "%k %s\n")?;
     let last = announced.lines().last().context("nothing was announced")?;
@@ -157,7 +157,7 @@ fn kcat_reads_what_was_written(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether anything listens on the local broker of a run's folder.
+/// Returns true if anything listens on the local broker of a run's folder.
 fn is_up(out: &Path) -> Result<bool> {
     let bytes = std::fs::read(out.join("kafka/cluster.json"))?;
     let cluster: serde_json::Value = serde_json::from_slice(&bytes)?;
@@ -168,7 +168,7 @@ fn is_up(out: &Path) -> Result<bool> {
 #[test]
 fn a_local_broker_is_up_for_whoever_needs_it_and_for_no_longer() -> Result<()> {
     let (_folder, out) = place()?;
-    // All at once: one brings it up, whoever leaves last shuts it down.
+    // All at the same time: one starts the broker, the last to leave shuts it down.
     let archive = Running::start(steps("archive", &out, "local", 5))?;
     let producer = Running::start(steps("rollout", &out, "local", 5))?;
     let learned = run(steps("learn", &out, "local", 5))?;

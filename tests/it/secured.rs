@@ -1,5 +1,5 @@
-//! A cluster that asks who is there: TLS, SCRAM-SHA-512, PLAIN and OAUTHBEARER, rights by user. Whoever has them
-//! trains; whoever lacks them is told what is missing; no secret is written anywhere.
+//! A cluster with authentication: TLS, SCRAM-SHA-512, PLAIN and OAUTHBEARER, and rights by user. A
+//! user with the rights trains; one without is told what is missing; no secret is written anywhere.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use crate::small::digits;
 
 const PASSWORD: &str = "correct-horse-battery-staple";
 const PLAIN_PASSWORD: &str = "plain-as-day";
-/// Where the settings say that the password is.
+/// Environment variable that holds the password, as the settings name it.
 const VARIABLE: &str = "KAFKA_PASSWORD";
 
-/// A Kafka with a listener for strangers beside the one of its own node.
+/// Kafka with a secured listener for clients beside the one of its own node.
 struct Secured {
     _kafka: Kafka,
     address: String,
@@ -75,8 +75,8 @@ impl Secured {
                     "{module}.plain.PlainLoginModule required user_plain=\"{PLAIN_PASSWORD}\";"
                 ),
             ),
-            // Kafka's own judge of tokens that nobody signed, for tests. The claim is the broker's,
-            // which logs in to itself.
+            // Kafka's own validator of unsigned tokens, for tests. The claim is the broker's, which
+            // logs in to itself.
             (
                 "listener.name.secured.oauthbearer.sasl.jaas.config",
                 format!(
@@ -88,7 +88,7 @@ impl Secured {
                 "authorizer.class.name",
                 "org.apache.kafka.metadata.authorizer.StandardAuthorizer".into(),
             ),
-            // Who comes by the node's own listener.
+            // The user of connections to the node's own listener.
             ("super.users", "User:ANONYMOUS".into()),
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value));
@@ -105,7 +105,7 @@ impl Secured {
         })
     }
 
-    /// Settings of a user, and whose certificates it trusts.
+    /// Writes the settings of a user that trusts the certificates in `trusted`.
     fn settings(&self, mechanism: &str, user: &str, trusted: &str) -> Result<PathBuf> {
         let options = format!(
             "\"sasl.mechanisms\" = \"{mechanism}\"\n\"sasl.username\" = \"{user}\"\n\
@@ -114,7 +114,7 @@ impl Secured {
         self.write(&format!("{user}-{trusted}"), trusted, &options)
     }
 
-    /// Settings of a client that gets its tokens from `endpoint`.
+    /// Writes the settings of a client that gets its tokens from `endpoint`.
     fn oauth_settings(&self, client: &str, endpoint: &str) -> Result<PathBuf> {
         let options = format!(
             "\"sasl.mechanisms\" = \"OAUTHBEARER\"\n\"sasl.oauthbearer.method\" = \"oidc\"\n\
@@ -138,7 +138,8 @@ impl Secured {
     }
 }
 
-/// As a local broker chooses them: below the kernel's range for outgoing connections.
+/// Returns free ports below the kernel's range for outgoing connections, as a local broker chooses
+/// them.
 fn free_ports() -> Result<[u16; 3]> {
     let bound = (32_000..32_768).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     let bound: Vec<_> = bound.take(3).collect();
@@ -160,7 +161,7 @@ fn openssl(folder: &Path, arguments: &str) -> Result<()> {
     Ok(())
 }
 
-/// An authority, a certificate it gave the broker, and an authority that gave it none.
+/// Creates an authority, a certificate by it for the broker, and another authority.
 fn certificates(folder: &Path) -> Result<()> {
     for name in ["ca", "other"] {
         openssl(
@@ -186,8 +187,8 @@ fn certificates(folder: &Path) -> Result<()> {
     Ok(fs::write(folder.join("server.pem"), whole.concat())?)
 }
 
-/// What infra/kafka/README.md says a run needs, for `trainer`; all but writing for `reader`; `blind` may read
-/// records, and not what the topics are.
+/// Grants rights: to `trainer`, those that a run needs by infra/kafka/README.md; to `reader`, all
+/// but writing; to `blind`, reading records but not describing topics.
 fn rights(address: &str) -> Result<()> {
     let on_topics = |user, operations| json!([user, "topic", "vintage.", operations]);
     let on_groups = |user| json!([user, "group", "vintage-", ["READ"]]);
@@ -219,7 +220,7 @@ fn rights(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every file below a folder that holds one of the secrets.
+/// Returns every file below a folder that holds one of the secrets.
 fn leaks(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in folder.read_dir()? {
@@ -251,7 +252,7 @@ fn told(mut command: Command, password: &str) -> Result<Ended> {
     Ok(ended)
 }
 
-/// Exit code 2 where nothing was begun, 1 where a run was.
+/// Checks that a command was refused: exit code 2 if nothing was begun, 1 if a run was.
 fn refused(ended: &Ended, code: i32, words: &[&str]) -> Result<()> {
     ensure!(
         ended.status.code() == Some(code),
@@ -301,7 +302,7 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     let listed = told(list(&plain), PLAIN_PASSWORD)?.json()?;
     ensure!(listed[0]["exists"] == true, "{listed}");
 
-    // Every role's client, and the one that asks about topics, gets a token of its own.
+    // Every role's client, and the one that describes topics, gets a token of its own.
     let tokens = Served::start("tokens.py", ["learners", "oauth"], PASSWORD)?;
     let oauth = secured.oauth_settings("learners", tokens.said())?;
     let mut by_token = run_in(&folder.path().join("token"), &oauth)?;
@@ -317,7 +318,7 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     refused(&unset, 2, &["broker_options.sasl.password", VARIABLE])?;
     let untrusted = told(list(&scram("trainer", "other.pem")?), PASSWORD)?;
     refused(&untrusted, 2, &["refused the connection", "certificate"])?;
-    // Who may not see what the topics are is told so, and goes on.
+    // A user without the right to describe topics is told so, and continues.
     let apply = with(vintage(["topics", "apply"]), &scram("blind", "ca.pem")?);
     let unseen = told(apply, PASSWORD)?;
     ensure!(unseen.status.success(), "{}", unseen.stderr);
@@ -340,6 +341,6 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
         "publishing to topic vintage.second.",
         "authorization failed",
     ];
-    // A right that is missing is the user's to give, whichever role meets it.
+    // A missing right is the user's fault, whichever role meets it.
     refused(&told(reading, PASSWORD)?, 2, &denied)
 }

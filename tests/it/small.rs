@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vintage_tests::{place, run, vintage};
 
-/// Prompts `0=` to `9=`, whose answer is the digit.
+/// Writes prompts `0=` to `9=`, whose answer is the digit.
 pub(crate) fn prompts(folder: &Path) -> Result<PathBuf> {
     let row = |digit: u8| format!("{{\"prompt\":\"{digit}=\",\"answer\":\"{digit}\"}}\n");
     let path = folder.join("digits.jsonl");
@@ -27,12 +27,13 @@ const SETTINGS: [&str; 5] = [
     "learner.prompts_per_update=4",
 ];
 
-/// `vintage run` of three updates (or `--steps`) in `out`; prompts are up to the caller.
+/// Returns the command `vintage run` of three updates (or `--steps`) in `out`; the caller adds
+/// prompts.
 pub(crate) fn training(out: &Path) -> Command {
     verb("run", out)
 }
 
-/// Any verb of a run in `out` with the same settings.
+/// Returns the command of any verb of a small run in `out`.
 pub(crate) fn verb(name: &str, out: &Path) -> Command {
     let mut command = vintage([name, "--output", "json", "--out"]);
     command.arg(out);
@@ -42,14 +43,14 @@ pub(crate) fn verb(name: &str, out: &Path) -> Command {
     command
 }
 
-/// The same on [`prompts`] in `folder`.
+/// Returns the command `vintage run` of a small run in `out`, on [`prompts`] in `folder`.
 pub(crate) fn digits(folder: &Path, out: &Path) -> Result<Command> {
     let mut command = training(out);
     command.arg("--prompts").arg(prompts(folder)?);
     Ok(command)
 }
 
-/// Its summary, after a run that did all it was asked for.
+/// Runs a command and returns its summary; fails unless the run finished and its accounts balance.
 pub(crate) fn finished(command: Command) -> Result<Value> {
     let summary = run(command)?.json()?;
     ensure!(summary["finished"] == true, "{summary}");
@@ -57,7 +58,7 @@ pub(crate) fn finished(command: Command) -> Result<Value> {
     Ok(summary)
 }
 
-/// Files of a Hugging Face style model folder whose tokenizer knows digits and `=`.
+/// Returns the files of a Hugging Face model folder whose tokenizer knows digits and `=`.
 pub(crate) fn model() -> Result<Vec<(String, Vec<u8>)>> {
     static MODEL: OnceLock<Vec<(String, Vec<u8>)>> = OnceLock::new();
     if let Some(model) = MODEL.get() {
@@ -75,7 +76,7 @@ pub(crate) fn model() -> Result<Vec<(String, Vec<u8>)>> {
     Ok(MODEL.get_or_init(|| files).clone())
 }
 
-/// Writes them into `folder`, which is created.
+/// Writes files of a model into `folder`, which is created.
 pub(crate) fn save(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     for (name, bytes) in files {

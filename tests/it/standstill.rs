@@ -1,4 +1,5 @@
-//! A run that cannot go on says so within seconds, in every role, and in what it prints at its end.
+//! Standstills: a run that cannot continue says so within seconds, in every role, and in what it
+//! prints at its end.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use crate::{
     small,
 };
 
-/// Judges every completion as worth nothing.
+/// Reward command that gives every completion a reward of 0.
 const NOTHING: &str =
     r#"rollout.reward.command=['sed', '-u', 's/.*"id":"\([0-9]*\)".*/{"id":"\1","reward":0}/']"#;
 
@@ -60,7 +61,7 @@ fn every_role_alone_says_what_it_waits_for() -> Result<()> {
         interrupt(&process)?;
         process.wait()
     };
-    // Nobody samples: the learner waits, and says so in its result too.
+    // Nothing samples: the learner waits, and says so in its result too.
     let learner = role("learn")?;
     let said = "no update for 5 s: 0 of 16 groups for update 0 are there; no record came";
     let waited = stopped(learner, said)?;
@@ -69,9 +70,9 @@ fn every_role_alone_says_what_it_waits_for() -> Result<()> {
         .as_str()
         .with_context(|| told.to_string())?;
     ensure!(standstill.contains("no record came"), "{standstill}");
-    // Nobody trains: the producer goes as far as the gate lets it.
+    // Nothing trains: the producer samples until the gate closes.
     stopped(role("rollout")?, "the gate has been closed for")?;
-    // Nobody samples any more.
+    // Nothing samples any more.
     let archived = stopped(role("archive")?, "no record came for 5 s")?;
     let told: Value = serde_json::from_str(&archived.stdout)?;
     ensure!(told["standstill"].is_string(), "{told}");

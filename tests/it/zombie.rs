@@ -1,4 +1,4 @@
-//! A learner that was stopped, overtaken by others of its name and continued can change nothing.
+//! A learner that was stopped, superseded by others of its name and continued can change nothing.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use vintage_tests::{Kafka, Running, faulty, number, place, replayed, run, scrubb
 
 use crate::small;
 
-/// Where lives are stopped, each further on in training than the one before.
+/// Points at which processes are stopped, each further on in training than the one before.
 const STOPS: [&str; 9] = [
     "learner.chosen=stop@2",
     "learner.planned=stop@2",
@@ -53,14 +53,14 @@ fn pid(process: &Running) -> Result<Pid> {
     Pid::from_raw(process.id() as i32).context("a process without a number")
 }
 
-/// Waits until the process is stopped.
+/// Waits until the process is stopped; returns `false` if it ends instead.
 fn stopped(process: &Running) -> Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
     let status = waitid(WaitId::Pid(pid(process)?), options)?;
     Ok(status.is_some_and(|status| status.stopped()))
 }
 
-/// Every file of the run's folder but the broker's, with its content.
+/// Returns every file of the run's folder except the broker's, with its content.
 fn files(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for entry in folder.read_dir()? {
@@ -87,7 +87,7 @@ fn a_learner_that_was_stopped_and_overtaken_changes_nothing() -> Result<()> {
     for stop in STOPS {
         let mut life = Running::start(role("learn", stop))?;
         if producer.is_none() {
-            // The first life makes version 0, and the run's settings.
+            // The first process makes version 0, and the run's settings.
             ensure!(life.says("warm start")?, "{stop}");
             producer = Some(Running::start(role("rollout", ""))?);
         }

@@ -1,4 +1,4 @@
-//! Both auditors of a run.
+//! Runs both auditors of a run: `vintage audit`, and the second one in Python.
 
 use std::{path::Path, process::Command};
 
@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::{Ended, python, run, vintage};
 
-/// `vintage audit`
+/// Runs `vintage audit` on the run in `out`, with JSON output.
 pub fn audit(out: &Path, more: &[&str]) -> Result<Ended> {
     let mut command = vintage(["audit", "--output", "json"]);
     command.arg(out).args(more);
     run(command)
 }
 
-/// What `vintage audit` says, whether or not it holds; the exit code says the same.
+/// Returns the output of `vintage audit`, whether or not the check passes; verifies that the exit
+/// code agrees.
 pub fn audited(out: &Path) -> Result<Value> {
     let ended = audit(out, &[])?;
     let code = ended.status.code();
@@ -25,7 +26,8 @@ pub fn audited(out: &Path) -> Result<Value> {
     Ok(told)
 }
 
-/// What both auditors say of a run, once they agree on every number and on the verdict.
+/// Runs both auditors, verifies that they agree on every number and on the verdict, and returns the
+/// output of `vintage audit`.
 pub fn both(out: &Path, broker: Option<&str>) -> Result<Value> {
     let ours = audited(out)?;
     let mut theirs = Command::new(python());

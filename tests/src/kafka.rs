@@ -1,4 +1,4 @@
-//! A real Kafka for a test, whose nodes it may kill, freeze and start again.
+//! A real Kafka for tests, whose nodes can be killed, frozen and started again.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -8,16 +8,16 @@ use vintage_broker::{LocalKafka, LocalOptions};
 use vintage_bus::{Bus, ConsumerLimits, Event, Replicas};
 use vintage_control::{Offset, Partition};
 
-/// A local Kafka that ends with the test, driven without async.
+/// Local Kafka that ends with the test, driven without async.
 pub struct Kafka {
     runtime: Runtime,
-    /// There until dropped.
+    /// Cluster; `None` only while it is dropped.
     local: Option<LocalKafka>,
     bus: Bus,
 }
 
 impl Kafka {
-    /// Brings one up in `dir`, of one node or three, and waits until clients can use it.
+    /// Starts a Kafka in `dir`, of one node or three, and waits until clients can use it.
     pub fn up(dir: &Path, nodes: u16) -> Result<Self> {
         let options = LocalOptions {
             nodes: Some(nodes),
@@ -26,7 +26,7 @@ impl Kafka {
         Self::up_with(dir, options)
     }
 
-    /// The same with other options; the heap is that of a test.
+    /// Starts a Kafka like [`Kafka::up`], with other options; the heap is always 256 MiB.
     pub fn up_with(dir: &Path, options: LocalOptions) -> Result<Self> {
         let runtime = Runtime::new().context("starting a runtime")?;
         let options = LocalOptions {
@@ -42,23 +42,23 @@ impl Kafka {
         })
     }
 
-    /// As `host:port,…`, for `--broker`.
+    /// Bootstrap address as `host:port,…`, for `--broker`.
     pub fn address(&self) -> &str {
         self.bus.bootstrap()
     }
 
-    /// Numbers of its nodes; Kafka calls its brokers by the same.
+    /// Numbers of the nodes, which are Kafka's broker ids too.
     pub fn nodes(&self) -> Vec<u16> {
         self.local.iter().flat_map(LocalKafka::node_ids).collect()
     }
 
-    /// SIGKILL to one node.
+    /// Kills one node by SIGKILL.
     pub fn kill(&mut self, node: u16) -> Result<()> {
         let (runtime, local) = self.parts()?;
         Ok(runtime.block_on(local.kill_node(node))?)
     }
 
-    /// SIGKILL to every node.
+    /// Kills every node by SIGKILL.
     pub fn kill_all(&mut self) -> Result<()> {
         let (runtime, local) = self.parts()?;
         Ok(runtime.block_on(local.kill_all())?)
@@ -70,39 +70,39 @@ impl Kafka {
         Ok(runtime.block_on(local.stop_node(node))?)
     }
 
-    /// SIGSTOP to one node: it keeps its connections and answers nothing.
+    /// Freezes one node by SIGSTOP: it keeps its connections and answers nothing.
     pub fn freeze(&mut self, node: u16) -> Result<()> {
         Ok(self.parts()?.1.pause_node(node)?)
     }
 
-    /// SIGCONT to one node.
+    /// Resumes one node by SIGCONT.
     pub fn thaw(&mut self, node: u16) -> Result<()> {
         Ok(self.parts()?.1.resume_node(node)?)
     }
 
-    /// Starts one node again and waits until clients can use it; most of the nodes must run.
+    /// Starts one node again and waits until clients can use it; most of the nodes must be running.
     pub fn start(&mut self, node: u16) -> Result<()> {
         let (runtime, local) = self.parts()?;
         Ok(runtime.block_on(local.start_node(node))?)
     }
 
-    /// Starts every node that does not run and waits until clients can use all.
+    /// Starts every node that is not running and waits until clients can use all.
     pub fn start_all(&mut self) -> Result<()> {
         let (runtime, local) = self.parts()?;
         Ok(runtime.block_on(local.start_all())?)
     }
 
-    /// Who leads a topic's partitions, and whose copies are whole.
+    /// Returns the leader and the in-sync replicas of each partition of a topic.
     pub fn replicas(&self, topic: &str) -> Result<Vec<Replicas>> {
         Ok(self.runtime.block_on(self.bus.replicas(topic))?)
     }
 
-    /// Partition, first offset and end of every partition of a topic.
+    /// Returns partition, first offset and end of every partition of a topic.
     pub fn marks(&self, topic: &str) -> Result<Vec<(Partition, Offset, Offset)>> {
         Ok(self.runtime.block_on(self.bus.watermarks(topic))?)
     }
 
-    /// What the group `group` has told of a topic, in all.
+    /// Returns the sum over a topic's partitions of the offsets that group `group` has committed.
     pub fn told(&self, group: &str, topic: &str) -> Result<i64> {
         let told = self
             .runtime
@@ -110,7 +110,7 @@ impl Kafka {
         Ok(told.values().map(|offset| offset.0).sum())
     }
 
-    /// Deletes the records of a topic before these offsets, by partition from 0.
+    /// Deletes the records of a topic before these offsets, which are given by partition from 0.
     pub fn delete_before(&self, topic: &str, offsets: &[i64]) -> Result<()> {
         let of =
             |(partition, offset): (usize, &i64)| (Partition(partition as i32), Offset(*offset));
@@ -119,7 +119,7 @@ impl Kafka {
         Ok(self.runtime.block_on(deleting)?)
     }
 
-    /// Payloads of what a topic holds now, by partition and offset.
+    /// Returns the payloads of a topic's current records, by partition and offset.
     pub fn read(&self, topic: &str) -> Result<Vec<Vec<u8>>> {
         self.runtime.block_on(async {
             let marks = self.bus.watermarks(topic).await?;
@@ -152,7 +152,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        // Inside the runtime: the clients' threads may still want it.
+        // Inside the runtime, because the clients' threads may still need it.
         let _inside = self.runtime.enter();
         drop(self.local.take());
     }

@@ -1,4 +1,12 @@
 //! Harness of the integration tests: the built `vintage`, driven from outside as a user would.
+//!
+//! Where to begin reading:
+//!
+//! * [`vintage`] makes a command, [`run`] runs it to its end, [`Running`] is one that still runs,
+//!   [`Ended`] its result.
+//! * [`Kafka`], [`S3`] and [`Served`] are real servers for tests.
+//! * [`audited`] and [`both`] check a run with the auditors; [`replayed`] runs its training again.
+//! * [`chaos`] kills roles at fault points and checks what remains.
 
 mod audit;
 pub mod chaos;
@@ -24,15 +32,15 @@ pub use kafka::Kafka;
 pub use s3::{S3, options as s3_options};
 pub use served::Served;
 
-/// No role of these tests needs nearly as long; a process that does hangs.
+/// Time after which a process counts as hanging, far more than any role of these tests needs.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Path of the binary under test, beside this test's own.
+/// Path of the binary under test, found near the test's own.
 pub fn binary() -> PathBuf {
     built("vintage", "cargo build --release")
 }
 
-/// The same program with the faults of `vintage-faults`.
+/// Path of the binary under test that is built with the faults of `vintage-faults`.
 pub fn faulty() -> PathBuf {
     built(
         "vintage-faulty",
@@ -40,7 +48,8 @@ pub fn faulty() -> PathBuf {
     )
 }
 
-/// A command of [`vintage`], given to the program with these faults.
+/// Returns a command of [`vintage`] for the program with faults; `faults` are the value of
+/// `VINTAGE_FAULTS`.
 pub fn faulted(command: &Command, faults: &str) -> Command {
     let mut faulted = Command::new(faulty());
     scrubbed(&mut faulted);
@@ -49,7 +58,7 @@ pub fn faulted(command: &Command, faults: &str) -> Command {
     faulted
 }
 
-/// A binary in `target/<profile>`: tests lie in `deps/` below it, other binaries beside it.
+/// Finds a binary in `target/<profile>`: tests are in `deps/` below it, other binaries beside it.
 fn built(name: &str, how: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     let folders = own.ancestors().skip(1).take(2);
@@ -59,7 +68,7 @@ fn built(name: &str, how: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is missing beside {}: run {how}", own.display()))
 }
 
-/// Takes from a command what in the caller's environment could steer it.
+/// Removes from a command the environment variables of the caller that could influence it.
 pub fn scrubbed(command: &mut Command) {
     for (name, _) in std::env::vars() {
         if name.starts_with("VINTAGE_") || name == "RUST_LOG" {
@@ -68,7 +77,7 @@ pub fn scrubbed(command: &mut Command) {
     }
 }
 
-/// The Python with the readers that are not ours; `infra/setup.sh test` makes it.
+/// Path of the Python with the independent readers; `infra/setup.sh test` installs it.
 pub fn python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/python");
     assert!(
@@ -79,13 +88,14 @@ pub fn python() -> PathBuf {
     python
 }
 
-/// Tiny random models of every family, `NAME/`, and what transformers computed with each in
+/// Folder of tiny random models of every family, `NAME/`, and of transformers' results for each in
 /// float64, `NAME.oracle/`.
 pub fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/parity")
 }
 
-/// `vintage` with these arguments and nothing of the caller's environment that could steer it.
+/// Returns the command `vintage` with these arguments, without environment variables of the caller
+/// that could influence it.
 pub fn vintage<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(binary());
     command.args(args).stdin(Stdio::null());
@@ -93,7 +103,7 @@ pub fn vintage<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> 
     command
 }
 
-/// A process and what it says, line by line.
+/// Running process, and the lines of its standard error as they arrive.
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -101,14 +111,14 @@ pub struct Running {
     stdout: Option<std::thread::JoinHandle<String>>,
 }
 
-/// How a process ended.
+/// Result of a process that ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its status.
+    /// Exit status of the process.
     pub status: ExitStatus,
-    /// All of its standard output.
+    /// Entire standard output.
     pub stdout: String,
-    /// All of its standard error.
+    /// Entire standard error.
     pub stderr: String,
 }
 
@@ -148,7 +158,8 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until standard error has a line with `text`; `false` if it ended before.
+    /// Waits until standard error has a line with `text`; returns `false` if the process ended
+    /// before.
     pub fn says(&mut self, text: &str) -> Result<bool> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -169,7 +180,7 @@ impl Running {
         }
     }
 
-    /// Lets it run for `time`; `false` if it ended before.
+    /// Lets the process run for `time`; returns `false` if it ended before.
     pub fn runs_for(&mut self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         loop {
@@ -182,19 +193,19 @@ impl Running {
         }
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         kill_process(id.context("a process id")?, signal).context("signalling the process")
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Kills the process by SIGKILL and waits for its end.
     pub fn kill(mut self) -> Result<Ended> {
         self.child.kill().context("killing the process")?;
         self.ended()
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the process.
     pub fn wait(mut self) -> Result<Ended> {
         self.ended()
     }
@@ -235,21 +246,22 @@ impl Drop for Running {
 }
 
 impl Ended {
-    /// Its standard output as JSON, if it ended well.
+    /// Parses the standard output as JSON; fails if the process failed.
     pub fn json(&self) -> Result<Value> {
         ensure!(self.status.success(), "{}\n{}", self.status, self.stderr);
         serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {:?}", self.stdout))
     }
 }
 
-/// `vintage replay --exact` of a run's folder, its answer as JSON.
+/// Returns the command `vintage replay --exact` of a run's folder, with JSON output.
 pub fn exact(folder: &Path) -> Command {
     let mut command = vintage(["replay", "--output", "json", "--exact"]);
     command.arg(folder);
     command
 }
 
-/// The answer of [`exact`], which must be that all `updates` gave the recorded bits again.
+/// Runs [`exact`], verifies that all `updates` gave the recorded bits again, and returns its
+/// output.
 pub fn replayed(folder: &Path, updates: u64) -> Result<Value> {
     let replayed = run(exact(folder))?.json()?;
     ensure!(replayed["identical"] == true, "{replayed}");
@@ -257,7 +269,8 @@ pub fn replayed(folder: &Path, updates: u64) -> Result<Value> {
     Ok(replayed)
 }
 
-/// A place for a run: the folder that goes when the test ends, and the run's own in it.
+/// Creates a folder for a run: returns the temporary folder, removed when it is dropped, and a path
+/// in it for the run.
 pub fn place() -> Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("run");
@@ -269,7 +282,7 @@ pub fn run(command: Command) -> Result<Ended> {
     Running::start(command)?.wait()
 }
 
-/// Copies a folder.
+/// Copies a folder recursively.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in from.read_dir()? {
@@ -284,7 +297,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A number of a JSON object.
+/// Returns the whole number under a key of a JSON object.
 pub fn number(object: &Value, key: &str) -> Result<u64> {
     object[key]
         .as_u64()

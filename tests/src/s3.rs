@@ -1,4 +1,4 @@
-//! A real S3 server for a test.
+//! A real S3 server for tests.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use anyhow::{Context, Result};
 
 use crate::Served;
 
-/// moto on loopback, as `tests/python/s3_server.py` serves it; gone when dropped.
+/// Server moto on loopback, as `tests/python/s3_server.py` runs it; stopped when dropped.
 pub struct S3 {
     _server: Served,
     port: u16,
 }
 
 impl S3 {
-    /// Starts one that has an empty bucket.
+    /// Starts a server that has one empty bucket.
     pub fn up(bucket: &str) -> Result<Self> {
         let server = Served::start("s3_server.py", [bucket], "")?;
         let said = server.said();
@@ -25,18 +25,18 @@ impl S3 {
         })
     }
 
-    /// Where it listens.
+    /// Port on which the server listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `store_options` that reach it.
+    /// Returns the `store_options` that reach this server.
     pub fn options(&self) -> BTreeMap<String, String> {
         options(self.port)
     }
 }
 
-/// `store_options` of an S3 server on a port of loopback.
+/// Returns the `store_options` of an S3 server on a port of loopback.
 pub fn options(port: u16) -> BTreeMap<String, String> {
     let endpoint = format!("http://127.0.0.1:{port}");
     [

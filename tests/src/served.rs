@@ -1,4 +1,4 @@
-//! A server of `tests/python` for a test.
+//! Servers of `tests/python` for tests.
 
 use std::{
     ffi::OsStr,
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::python;
 
-/// One that says where it listens in its first line, and ends with its standard input; gone when
-/// dropped.
+/// Server process that prints its address as its first line and ends with its standard input;
+/// killed when dropped.
 pub struct Served {
     server: Child,
     said: String,
@@ -28,7 +28,8 @@ impl Served {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
         let mut command = Command::new(python());
         command.arg(path.join(script)).args(args);
-        // Its standard input closes with this process, however that ends, and so ends the server.
+        // The server's standard input closes with this process, however that ends, and the server
+        // ends with it.
         let mut server = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -44,7 +45,7 @@ impl Served {
         Ok(Self { server, said })
     }
 
-    /// Where it listens.
+    /// First line that the server printed: its port or address.
     pub fn said(&self) -> &str {
         &self.said
     }

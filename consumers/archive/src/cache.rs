@@ -1,18 +1,22 @@
-//! Row groups read lately: fetching a plan's records one by one reads each file about once.
+//! Cache of decoded row groups, so that fetching a plan's records one by one reads each file about
+//! once.
 
 use std::sync::Arc;
 
 use crate::rowgroup::RowGroup;
 
-/// Decoded bytes kept.
+/// Upper limit on the decoded bytes kept, 256 MiB; the row group used last is kept even if it is
+/// larger.
 const BUDGET: usize = 256 << 20;
 
 type Key = (String, usize);
 
-/// The least lately used goes first.
+/// Cache of decoded row groups, keyed by file path and row group number, that evicts the least
+/// recently used first.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    /// Oldest first. A handful of entries: a search by hand is faster than a map.
+    /// Entries, least recently used first. There are only a handful, so a linear search is faster
+    /// than a map.
     entries: Vec<(Key, Arc<RowGroup>)>,
 }
 

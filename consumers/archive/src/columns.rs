@@ -14,7 +14,7 @@ use parquet::{
 /// Compression of the pages of an archive file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// Zstandard at a level from 1 to 22; 1 is the default: 9 saves under 2 % at half the speed.
+    /// Nothing is compressed; meant for benchmarks.
     Zstd(i32),
     /// None, for benchmarks.
     Uncompressed,
@@ -38,9 +38,10 @@ pub(crate) const BAD_PAYLOAD: &str = "_bad_payload";
 pub(crate) const BAD_PAYLOAD_BYTES: &str = "_bad_payload_bytes";
 pub(crate) const BAD_PAYLOAD_SHA256: &str = "_bad_payload_sha256";
 
-/// The Arrow schema of an archive file: the columns of trajectory v1, each nullable because a
-/// quarantined record is a row without a trajectory, then what Kafka knew of the record.
+/// Returns the Arrow schema of an archive file: the columns of trajectory v1, then Kafka's metadata
+/// of the record.
 ///
+/// All trajectory columns are nullable, because a quarantined record is a row without a trajectory.
 /// `_key`, `_headers` and `_payload_crc32c` belong to the message and are set in its first row
 /// (`_row_in_msg` = 0) only.
 pub fn file_schema() -> SchemaRef {
@@ -72,7 +73,8 @@ fn log_fields() -> Vec<Field> {
     ]
 }
 
-/// One header: Kafka allows a key several times and a value that is null, so no map.
+/// Returns the Arrow field of one header, a struct of key and value. Headers are a list of these
+/// and not a map, because Kafka allows repeated keys and null values.
 pub(crate) fn header_field() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(header_fields()), false))
 }
@@ -84,15 +86,16 @@ pub(crate) fn header_fields() -> Fields {
     ])
 }
 
-/// Settings of a leaf column.
+/// Writer settings of a leaf column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leaf {
     encoding: Encoding,
     dictionary: bool,
-    /// Whether the codec has anything to find. A compressor is made for every such column of
-    /// every row group, and costs more than encoding a hundred rows.
+    /// True if the codec can shrink this column. A compressor is created for every such column of
+    /// every row group, which costs more than encoding a hundred rows.
     compressed: bool,
-    /// Smallest and largest value of a row group, which readers prune by.
+    /// True if the smallest and largest value of each row group are written, by which readers
+    /// prune.
     statistics: bool,
 }
 
@@ -106,7 +109,7 @@ impl Leaf {
         }
     }
 
-    /// For few different values.
+    /// Settings of a column with few distinct values.
     const DICTIONARY: Self = Self {
         dictionary: true,
         ..Self::of(Encoding::PLAIN)
@@ -115,22 +118,23 @@ impl Leaf {
         compressed: true,
         ..Self::of(Encoding::PLAIN)
     };
-    /// For tokens and log-probs: ids are not monotone, their deltas are as wide as the vocabulary
-    /// and, bit-packed, hide repeats from zstd (16.8 bits per token against 8.5). Their
-    /// statistics would only bloat the index.
+    /// Settings of tokens and log-probs. Token ids are not monotone: their deltas are as wide as
+    /// the vocabulary and, bit-packed, hide repeats from zstd (16.8 bits per token against 8.5).
+    /// Their statistics would only bloat the index.
     const SPLIT: Self = Self {
         compressed: true,
         ..Self::of(Encoding::BYTE_STREAM_SPLIT)
     };
-    /// For what is constant, counts or ascends.
+    /// Settings of a column that is constant, counts or ascends.
     const DELTA: Self = Self {
         statistics: true,
         ..Self::of(Encoding::DELTA_BINARY_PACKED)
     };
 }
 
-/// How a leaf is written. It is derived for every leaf the file has, rather than set by path:
-/// the writer ignores a setting for a path that does not exist without a word.
+/// Returns the writer settings of a leaf column. They are derived for every leaf that the file has,
+/// rather than set by path, because the writer silently ignores a setting for a path that does not
+/// exist.
 pub(crate) fn leaf(column: &ColumnDescriptor, any_quarantined: bool) -> Leaf {
     let parts = column.path().parts();
     let (root, last) = (parts[0].as_str(), parts[parts.len() - 1].as_str());
@@ -146,7 +150,7 @@ pub(crate) fn leaf(column: &ColumnDescriptor, any_quarantined: bool) -> Leaf {
         )
         | ("metadata" | HEADERS, "key") => Leaf::DICTIONARY,
         ("generation_seconds", _) => Leaf::of(Encoding::BYTE_STREAM_SPLIT),
-        // Digests, and a key that is one.
+        // Digests, and a key that is a digest.
         ("trajectory_id" | KEY | PAYLOAD_CRC | BAD_PAYLOAD_SHA256, _) => Leaf::of(Encoding::PLAIN),
         (BAD_REASON | BAD_PAYLOAD, _) => Leaf {
             compressed: any_quarantined,
@@ -157,7 +161,7 @@ pub(crate) fn leaf(column: &ColumnDescriptor, any_quarantined: bool) -> Leaf {
     }
 }
 
-/// Writer settings for [`file_schema`].
+/// Returns the writer settings for a file of [`file_schema`].
 pub(crate) fn properties(
     codec: Codec,
     any_quarantined: bool,
@@ -200,7 +204,7 @@ pub(crate) fn properties(
     Ok(parquet.columns().iter().fold(builder, set).build())
 }
 
-/// How the files of this crate's writer name their writer.
+/// Prefix of Parquet's `created_by` in files that this crate wrote.
 pub(crate) const CREATED_BY: &str = "vintage";
 
 #[cfg(test)]

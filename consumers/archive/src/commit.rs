@@ -1,4 +1,4 @@
-//! The commit of one file: encode, then create if absent.
+//! The commit of one archive file: its messages are encoded, then the file is created if absent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,37 +16,38 @@ use crate::{
     message::Message,
 };
 
-/// A file to be written.
+/// A file to be written, with everything that its commit needs.
 pub(crate) struct Job {
     pub(crate) store: Store,
     pub(crate) label: Label,
     pub(crate) messages: Vec<Message>,
     pub(crate) codec: Codec,
-    /// Which assignment of the partition it was gathered under.
+    /// Number of the partition's assignment under which the messages were gathered.
     pub(crate) generation: u64,
-    /// How long a trouble of the store is waited out, unless cancelled.
+    /// Longest time to wait out a transient store failure, unless cancelled.
     pub(crate) patience: Duration,
     pub(crate) cancel: CancellationToken,
 }
 
-/// What became of it.
+/// Result of a [`Job`].
 pub(crate) struct Done {
     pub(crate) partition: Partition,
     pub(crate) generation: u64,
-    /// Payload bytes no longer held.
+    /// Bytes of messages that are no longer held in memory.
     pub(crate) freed: usize,
-    /// What it had to wait for.
+    /// Number of failed tries, by the store's trouble.
     pub(crate) blocked: Blocked,
     pub(crate) outcome: Result<Outcome>,
 }
 
 pub(crate) enum Outcome {
-    /// The file is ours.
+    /// File created by this sink, with its footer and its length in bytes.
     Won {
         footer: Box<ArchiveFooter>,
         bytes: usize,
     },
-    /// A rival's file covers the offsets up to `next`; `rest` are our messages from there on.
+    /// Another sink's file covers the offsets up to `next`; `rest` are this sink's messages at or
+    /// after `next`.
     Lost { next: Offset, rest: Vec<Message> },
 }
 
@@ -88,7 +89,7 @@ impl Job {
         };
         let path = place.path();
         let encoding = Arc::clone(&label);
-        // Only CPU work, and much of it.
+        // CPU work only, and much of it.
         let encoded = tokio::task::spawn_blocking(move || {
             let encoded = encode(&encoding, &messages, codec);
             (encoded, messages)
@@ -113,7 +114,7 @@ impl Job {
             };
             let winner = Opened::open(&store, place).await?.ok_or_else(gone)?;
             let winner = winner.file.footer;
-            // A write that went through although it was told to have failed is ours.
+            // A create that succeeded although it was reported as failed has our writer id.
             Ok((winner.writer != *label.writer).then_some(winner))
         });
         match winner.await? {

@@ -1,4 +1,4 @@
-//! Messages of one partition into the bytes of one archive file.
+//! Encodes messages of one partition into the bytes of one archive file.
 
 use std::sync::Arc;
 
@@ -29,16 +29,17 @@ use crate::{
 
 /// Key of the [`ArchiveFooter`] among the Parquet footer's key-value metadata.
 pub(crate) const FOOTER_KEY: &str = "vintage.footer";
-/// Key of the trajectory schema's name there.
+/// Key of the trajectory schema's name among the Parquet footer's key-value metadata.
 pub(crate) const SCHEMA_KEY: &str = "schema";
 
-/// Payload bytes that make a row group: the unit of pruning and of reading one message back.
+/// Message bytes per row group, 16 MiB. A row group is the unit of pruning and of reading one
+/// message back.
 const ROW_GROUP_BYTES: usize = 16 << 20;
-/// Payload bytes handed to the Parquet writer at a time: their copy stays in the CPU's cache and
-/// its memory is used again.
+/// Message bytes handed to the Parquet writer at a time, 1 MiB: such a copy fits the CPU's cache
+/// and its memory is reused.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What a file is to say of itself besides its rows.
+/// Facts about a file that its footer records besides its rows.
 pub(crate) struct Label {
     pub(crate) home: Arc<Home>,
     pub(crate) incarnation: Incarnation,
@@ -47,11 +48,11 @@ pub(crate) struct Label {
     pub(crate) next: Offset,
     pub(crate) writer: Arc<str>,
     pub(crate) reason: &'static str,
-    /// Offsets from `base` on that retention deleted unarchived.
+    /// Offsets from `base` on that retention deleted before they were archived.
     pub(crate) lost: Option<OffsetRange>,
 }
 
-/// The bytes of a file that holds `messages`, and its footer.
+/// Returns the bytes of a file that holds `messages`, and its footer.
 pub(crate) fn encode(
     label: &Label,
     messages: &[Message],
@@ -60,12 +61,12 @@ pub(crate) fn encode(
     let said = |error: &dyn std::fmt::Display| error.to_string();
     let footer = footer(label, messages);
     let json = serde_json::to_string(&footer).map_err(|error| said(&error))?;
-    // No ARROW:schema: Parquet's own types say it all, and without it pyarrow keeps the
+    // Without ARROW:schema: Parquet's own types are sufficient, and without it pyarrow keeps the
     // key-value metadata when it rewrites a file.
     let options = ArrowWriterOptions::new()
         .with_properties(properties(codec, footer.quarantined > 0).map_err(|error| said(&error))?)
         .with_skip_arrow_metadata(true);
-    // More than it will need; what is not written to is not backed by memory.
+    // More than the file needs; pages that are never written to use no memory.
     let mut file = Vec::with_capacity(messages.iter().map(Message::bytes).sum());
     let mut writer = ArrowWriter::try_new_with_options(&mut file, file_schema(), options)
         .map_err(|error| said(&error))?;
@@ -116,7 +117,8 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
     }
 }
 
-/// Runs of messages of `limit` payload bytes or a little more.
+/// Splits messages into consecutive chunks. Each ends with the message at which it reaches `limit`
+/// bytes; the last may be smaller.
 fn chunks(messages: &[Message], limit: usize) -> impl Iterator<Item = &[Message]> {
     let mut rest = messages;
     std::iter::from_fn(move || {

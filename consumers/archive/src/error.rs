@@ -1,44 +1,45 @@
+//! Errors of the archive, and whose fault each is.
 use std::sync::Arc;
 
 use vintage_bus::Fault;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 
-/// A result of this crate.
+/// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why the archive could not be written or read.
+/// Error of writing or reading an archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store failed: its message says what was attempted and what to do.
+    /// The object store failed; its message says what was attempted and what to do.
     #[error(transparent)]
     Store(#[from] vintage_store::Error),
-    /// The log failed: likewise.
+    /// Kafka failed; the bus's message says what was attempted and what to do.
     #[error(transparent)]
     Bus(#[from] vintage_bus::Error),
-    /// A file is not what was written.
+    /// A file is damaged: its bytes differ from those written.
     #[error(
         "archive file {file} is damaged: {why}; restore it from a copy, or, while the topic still \
          holds its records, move it away and let `vintage archive` write it again"
     )]
     Corrupt {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What is wrong with it.
+        /// Description of the damage.
         why: String,
     },
-    /// A file is what was written, by a program that writes otherwise.
+    /// A file is intact, but this build cannot read its format.
     #[error(
         "archive file {file} is whole, and this build cannot read it: {why}; it was written by \
          another version of vintage: use that one, or a newer"
     )]
     NotUnderstood {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What this build does not know.
+        /// Description of the part that this build does not know.
         why: String,
     },
-    /// Two neighbouring files do not meet.
+    /// Two consecutive files of a partition leave a gap or overlap.
     #[error(
         "the archive of partition {partition} has a {kind} between {before} (ends before offset \
          {ends}) and {after} (starts at {starts}); a file was removed, added or replaced by hand: \
@@ -47,31 +48,31 @@ pub enum Error {
     BrokenChain {
         /// `gap` or `overlap`.
         kind: &'static str,
-        /// The partition.
+        /// Partition whose chain of files is broken.
         partition: Partition,
-        /// The earlier file.
+        /// Path of the earlier file.
         before: String,
-        /// Its `next_offset`.
+        /// `next_offset` of the earlier file.
         ends: Offset,
-        /// The later file.
+        /// Path of the later file.
         after: String,
-        /// Its `base_offset`.
+        /// `base_offset` of the later file.
         starts: Offset,
     },
-    /// The folder is the archive of something else.
+    /// The folder holds the archive of another topic or incarnation.
     #[error(
         "{file} is the archive of {found}, not of {expected}; give every topic and every life of \
          it its own incarnation"
     )]
     OtherTopic {
-        /// The metadata file.
+        /// Path of the metadata file, `_meta.json`.
         file: String,
-        /// What it says.
+        /// Topic, incarnation and format that the metadata file names.
         found: String,
-        /// What was expected.
+        /// Topic and incarnation that were expected.
         expected: String,
     },
-    /// The log no longer has what the archive needs next.
+    /// The log no longer has the records that the archive needs next.
     #[error(
         "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
          the log now starts at {low}; {lost} records were deleted by retention unarchived: \
@@ -79,34 +80,35 @@ pub enum Error {
          which notes the gap"
     )]
     Expired {
-        /// The topic.
+        /// Topic being archived.
         topic: String,
-        /// The partition.
+        /// Partition whose records expired.
         partition: Partition,
-        /// Where the archive ends.
+        /// First offset that is not archived.
         next: Offset,
-        /// Where the log starts.
+        /// First offset that the log still has.
         low: Offset,
-        /// Offsets in between.
+        /// Number of offsets between the archive's end and the log's start.
         lost: i64,
     },
-    /// The log ends before the archive does: it is another log.
+    /// The log ends before the archive does, so it was recreated or truncated.
     #[error(
         "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
          the log already at {high}; the topic was recreated or truncated: give the run another name \
          (run = …), so that what it holds now has an archive of its own"
     )]
     Rewound {
-        /// The topic.
+        /// Topic being archived.
         topic: String,
-        /// The partition.
+        /// Partition whose log is too short.
         partition: Partition,
-        /// Where the archive ends.
+        /// First offset that is not archived.
         next: Offset,
-        /// Where the log ends.
+        /// First offset that the log has not written.
         high: Offset,
     },
-    /// The log holds another record than the archive: it is another log.
+    /// The log has a different record than the archive at the last archived offset, so it is
+    /// another log.
     #[error(
         "archiving {topic} partition {partition} cannot go on: the last archived record is that at \
          offset {offset}, and the log holds {found} there; the topic was recreated and has grown \
@@ -114,63 +116,63 @@ pub enum Error {
          has an archive of its own"
     )]
     OtherLog {
-        /// The topic.
+        /// Topic being archived.
         topic: String,
-        /// The partition.
+        /// Partition whose record differs.
         partition: Partition,
-        /// Of the last archived record.
+        /// Offset of the last archived record.
         offset: Offset,
-        /// What is there instead.
+        /// Finding at that offset: `none` (no record) or `another` (another CRC-32C).
         found: &'static str,
     },
-    /// The consumer skipped or repeated records.
+    /// The consumer delivered a record below the offset that was due.
     #[error(
         "archiving {topic} partition {partition} failed: record {found} followed where {expected} \
          or a later one was due; nothing of it was written, start the archive again"
     )]
     OutOfOrder {
-        /// The topic.
+        /// Topic being archived.
         topic: String,
-        /// The partition.
+        /// Partition of the record.
         partition: Partition,
-        /// The least offset due.
+        /// Lowest offset that was due.
         expected: Offset,
-        /// The offset delivered.
+        /// Offset of the record that was delivered.
         found: Offset,
     },
-    /// Rows could not be written as Parquet.
+    /// Rows could not be encoded as Parquet, or metadata as JSON.
     #[error("encoding archive file {file} failed: {why}; nothing of it was written")]
     Encode {
-        /// The file.
+        /// Path of the file that was to be written.
         file: String,
-        /// As the encoder said it.
+        /// Message of the encoder.
         why: String,
     },
-    /// The sink ended before it had archived what was asked for.
+    /// The sink ended before it had archived an offset that was waited for.
     #[error(
         "the archive sink stopped at offset {committed} of partition {partition}, before {asked} \
          was archived: {why}"
     )]
     Stopped {
-        /// The partition.
+        /// Partition that was waited for.
         partition: Partition,
-        /// What is archived of it.
+        /// First offset of the partition that is not archived.
         committed: Offset,
-        /// What was asked for.
+        /// Offset up to which the partition was to be archived.
         asked: Offset,
-        /// Why it stopped.
+        /// Reason for which the sink stopped.
         why: Arc<str>,
     },
-    /// A partition was named that the sink does not archive.
+    /// The sink does not archive the partition that was named.
     #[error(
         "the archive sink does not archive partition {partition} of {topic}; it archives {known}"
     )]
     UnknownPartition {
-        /// The topic.
+        /// Topic being archived.
         topic: String,
-        /// The partition.
+        /// Partition that was named.
         partition: Partition,
-        /// Those it does.
+        /// Partitions that the sink archives, or a phrase in place of the list.
         known: String,
     },
     /// The archive does not hold a record that a plan or a caller names.
@@ -179,37 +181,37 @@ pub enum Error {
          archive holds it"
     )]
     NotArchived {
-        /// The topic.
+        /// Topic of the archive.
         topic: String,
-        /// The record.
+        /// Record that was asked for.
         record: RecordId,
-        /// What is there instead.
+        /// Description of what the archive has instead.
         why: String,
     },
-    /// Nothing at all is archived under that name.
+    /// No archive exists for a topic and incarnation.
     #[error(
         "there is no archive of {topic} incarnation {incarnation} at {location}; check the folder"
     )]
     NoArchive {
-        /// The topic.
+        /// Topic that was asked for.
         topic: String,
-        /// Its life.
+        /// Incarnation of the topic.
         incarnation: Incarnation,
-        /// Root of the archive.
+        /// Root of the archive that was searched.
         location: String,
     },
-    /// A part of this process died.
+    /// A task of this process panicked or was aborted.
     #[error("the archive's {part} ended abnormally: {why}; this is a defect, please report it")]
     Died {
-        /// Which part.
+        /// Name of the task.
         part: &'static str,
-        /// How.
+        /// Description of how it ended.
         why: String,
     },
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// Returns whose fault the error is, which decides the exit code of the program.
     pub fn fault(&self) -> Fault {
         match self {
             Self::NoArchive { .. } | Self::OtherTopic { .. } | Self::UnknownPartition { .. } => {

@@ -1,4 +1,5 @@
-//! One archive file: its footer, its seal, and its row groups read on demand.
+//! One archive file: its footer and seal are checked when it is opened, its row groups are read on
+//! demand.
 
 use std::{collections::BTreeMap, fmt::Display, ops::Range, sync::Arc};
 
@@ -21,19 +22,20 @@ use crate::{
     window::Loaded,
 };
 
-/// First read from the end of a file: holds footer and seal of all but unusually large ones.
+/// Number of bytes read first from the end of a file, 64 KiB; they hold footer and seal of all but
+/// unusually large files.
 const TAIL_READ: u64 = 64 << 10;
-/// Room for the seal of 1000 row groups.
+/// Number of bytes that the seal of 1000 row groups fits in, 4 KiB.
 const SEAL_ROOM: u64 = 4 << 10;
 
 /// A committed file of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveFile {
-    /// Its path under the archive's root.
+    /// Path under the archive's root.
     pub path: String,
-    /// Its length, bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// What it says of itself.
+    /// Footer: offsets, counts and ranges that the file records about its rows.
     pub footer: ArchiveFooter,
 }
 
@@ -43,13 +45,13 @@ pub(crate) struct Opened {
     pub(crate) file: ArchiveFile,
     store: Store,
     metadata: Arc<ParquetMetaData>,
-    /// `None` if another program rewrote the file.
+    /// Checksums of the file's bytes; `None` if another program rewrote the file.
     seal: Option<Arc<Seal>>,
-    /// All its bytes, where finding the footer read them anyway.
+    /// All bytes of the file, if it is so small that the first read covered it.
     whole: Option<Bytes>,
 }
 
-/// Where a file's own name says it belongs.
+/// Position of a file in the archive, as its path states it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) home: &'a Home,
@@ -63,7 +65,7 @@ impl Place<'_> {
         self.home.data(self.incarnation, self.partition, self.base)
     }
 
-    /// Compares a file's footer with its name.
+    /// Checks that a file's footer agrees with its path.
     fn check(&self, footer: &ArchiveFooter) -> std::result::Result<(), String> {
         let says = (
             footer.topic.as_str(),
@@ -84,7 +86,8 @@ impl Place<'_> {
 }
 
 impl Opened {
-    /// Reads and checks footer, indexes and seal; `None` if there is no such file.
+    /// Opens a file: reads and checks its footer, indexes and seal. Returns `None` if the file does
+    /// not exist.
     pub(crate) async fn open(store: &Store, place: Place<'_>) -> Result<Option<Self>> {
         let path = place.path();
         let Some(bytes) = store.head(&path).await? else {
@@ -134,9 +137,9 @@ impl Opened {
         Ok(Some(opened))
     }
 
-    /// Number of row groups to ask [`Opened::read`] for.
+    /// Number of row groups that [`Opened::read`] can read.
     pub(crate) fn groups(&self) -> usize {
-        // Another program may have cut messages in two; such a file is read whole.
+        // Another program may have split messages across row groups; such a file is read whole.
         if self.seal.is_some() {
             self.metadata.num_row_groups()
         } else {
@@ -144,13 +147,14 @@ impl Opened {
         }
     }
 
-    /// Name of the trajectory schema its rows are of.
+    /// Name of the trajectory schema that the file's rows have.
     pub(crate) fn schema_name(&self) -> Option<&str> {
         key_value(&self.metadata, SCHEMA_KEY)
     }
 
-    /// Smallest and largest value of the leaf below column `root` that ends in `last`, in row
-    /// group `group`; `None` where the file does not say.
+    /// Returns the smallest and largest value of an integer column in row group `group`, from the
+    /// file's statistics. The column is the leaf below `root` whose name is `last`. Returns `None`
+    /// if the file has no statistics of it.
     pub(crate) fn range(&self, group: usize, root: &str, last: &str) -> Option<(i64, i64)> {
         match self.statistics(group, root, last)? {
             Statistics::Int64(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
@@ -158,7 +162,8 @@ impl Opened {
         }
     }
 
-    /// The same of a column of f32.
+    /// Returns the smallest and largest value of the f32 column `root` in row group `group`, from
+    /// the file's statistics; `None` if the file has none.
     pub(crate) fn float_range(&self, group: usize, root: &str) -> Option<(f32, f32)> {
         match self.statistics(group, root, root)? {
             Statistics::Float(stats) => Some((*stats.min_opt()?, *stats.max_opt()?)),
@@ -177,13 +182,13 @@ impl Opened {
         column.statistics()
     }
 
-    /// Reads and checks row group `group`, all columns.
+    /// Reads, checks and decodes all columns of row group `group`.
     pub(crate) async fn read(&self, group: usize) -> Result<RecordBatch> {
         let bytes = self.load(group).await?;
         self.decode(group, bytes, None).await
     }
 
-    /// The bytes of row group `group`, checked.
+    /// Reads the bytes of row group `group` and checks them.
     pub(crate) async fn load(&self, group: usize) -> Result<Loaded> {
         let Some(seal) = &self.seal else {
             let bytes = self.fetch(0..self.file.bytes).await?;
@@ -196,8 +201,8 @@ impl Opened {
         Ok(Loaded(vec![(range.start, bytes)]))
     }
 
-    /// The bytes of columns `roots` of row group `group` and no others. The seal is over the
-    /// whole row group, so that they are not checked: for counting, not for training.
+    /// Reads the bytes of columns `roots` of row group `group`. They are not checked, because the
+    /// seal covers whole row groups: use them for counting, not for training.
     pub(crate) async fn load_columns(&self, group: usize, roots: &[&str]) -> Result<Loaded> {
         if self.seal.is_none() || self.whole.is_some() {
             return self.load(group).await;
@@ -226,7 +231,7 @@ impl Opened {
         Ok(Loaded(pieces))
     }
 
-    /// Takes loaded bytes apart: all columns, or those of `roots`.
+    /// Decodes loaded bytes of row group `group`: all columns, or those of `roots`.
     pub(crate) async fn decode(
         &self,
         group: usize,
@@ -247,7 +252,8 @@ impl Opened {
         }
     }
 
-    /// Checks the bytes of the whole file; of one that another program rewrote, that it decodes.
+    /// Checks every byte of the row groups against the seal. A file that another program rewrote
+    /// has no seal; it is decoded instead.
     pub(crate) async fn verify(&self) -> Result<()> {
         let Some(seal) = &self.seal else {
             return self.read(0).await.map(drop);
@@ -276,7 +282,8 @@ impl Opened {
         }
     }
 
-    /// Checks what lies between the last row group and the seal, which ends at `sealed`.
+    /// Checks the page indexes, which are between the last row group and the seal; the seal ends at
+    /// offset `sealed`.
     async fn check_indexes(&self, sealed: u64) -> Result<()> {
         let Some(seal) = &self.seal else {
             return Ok(());
@@ -310,7 +317,7 @@ impl Opened {
     }
 }
 
-/// Bytes that each column of a file takes in it, as it is compressed, by the name of the root.
+/// Returns the compressed bytes of each column of a file, by the name of the root column.
 pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
     let footer = &file.footer;
     let place = Place {
@@ -338,14 +345,14 @@ pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<
     Ok(bytes)
 }
 
-/// Where the bytes of a row group end.
+/// Returns the offset in the file at which a row group's bytes end.
 pub(crate) fn end_of(group: &RowGroupMetaData) -> usize {
     let ends = group.columns().iter().map(|column| chunk(column).end);
     ends.max()
         .map_or(0, |end| usize::try_from(end).unwrap_or(usize::MAX))
 }
 
-/// Where the bytes of a column of a row group lie.
+/// Returns the range of a column chunk's bytes in the file.
 fn chunk(column: &ColumnChunkMetaData) -> Range<u64> {
     let start = column
         .dictionary_page_offset()
@@ -364,10 +371,10 @@ fn name(store: &Store, path: &str) -> String {
         .map_or_else(|| path.to_owned(), |file| file.display().to_string())
 }
 
-/// Why a file's end cannot be read.
+/// Reason for which the end of a file cannot be read.
 enum Fault {
     Damaged(String),
-    /// Its seal says that it is as it was written.
+    /// The seal confirms the bytes, but this build does not know the format.
     NotUnderstood(String),
 }
 
@@ -394,7 +401,7 @@ fn parse(
 }
 
 fn metadata(encoded: &[u8]) -> std::result::Result<ParquetMetaData, String> {
-    // Only bytes of another program come here unchecked.
+    // These bytes are unchecked only if another program wrote the file.
     thrift::check(encoded).map_err(|why| format!("its footer cannot be read: {why}"))?;
     let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(encoded));
     decoded
@@ -402,11 +409,11 @@ fn metadata(encoded: &[u8]) -> std::result::Result<ParquetMetaData, String> {
         .map_err(|error| format!("its footer cannot be read: {error}"))
 }
 
-/// What the bytes of an archive file, or those from its seal on, say of it. For whoever holds them
-/// and has no [`Store`]; nothing of the rows is read.
+/// Reads the footer of an archive file from its bytes, or from those from its seal on. Meant for
+/// callers that hold the bytes and have no [`Store`]; rows are not read.
 ///
 /// # Errors
-/// Why they are no archive file's.
+/// Reason for which the bytes are not those of an archive file.
 pub fn read_footer(bytes: &[u8]) -> std::result::Result<ArchiveFooter, String> {
     let end = bytes.len().checked_sub(TAIL);
     let end = end.ok_or_else(|| format!("it has only {} bytes", bytes.len()))?;
@@ -418,7 +425,8 @@ pub fn read_footer(bytes: &[u8]) -> std::result::Result<ArchiveFooter, String> {
     }
 }
 
-/// Finds the archive's own footer and checks it against itself and the row count.
+/// Reads the archive's own footer from the Parquet metadata, and checks its format, its offsets and
+/// the row count.
 fn archive_footer(metadata: &ParquetMetaData) -> std::result::Result<ArchiveFooter, String> {
     let json = key_value(metadata, FOOTER_KEY)
         .ok_or_else(|| format!("its key-value metadata has no {FOOTER_KEY}"))?;

@@ -1,3 +1,4 @@
+//! Filter of single messages: by partition, version, timestamp and offset.
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
@@ -11,19 +12,20 @@ use crate::{
     file::Opened,
 };
 
-/// Which messages to read. The default is all of them.
+/// Condition on the messages to read. The default accepts all of them.
 ///
-/// Files are passed over by their footers and row groups by their statistics, without being
-/// read; what is left is then compared message by message.
+/// Files are skipped by their footers and row groups by their statistics, without being read; what
+/// is left is compared message by message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only these partitions.
+    /// Accepts only these partitions.
     pub partitions: Option<BTreeSet<Partition>>,
-    /// Only messages with a token of one of these versions; quarantined ones have none.
+    /// Accepts only messages with a range of versions, oldest to newest token, that meets this one.
+    /// Quarantined messages have no version.
     pub versions: Option<RangeInclusive<PolicyVersion>>,
-    /// Only messages with a Kafka timestamp in this range, milliseconds since the epoch.
+    /// Accepts only messages with a Kafka timestamp in this range, in milliseconds since the epoch.
     pub timestamps_ms: Option<RangeInclusive<i64>>,
-    /// Only messages at or after an offset, by partition.
+    /// Accepts only messages at or after an offset, by partition.
     pub from: BTreeMap<Partition, Offset>,
 }
 

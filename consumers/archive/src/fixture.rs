@@ -1,4 +1,4 @@
-//! Rollouts, a log to read them from, and a place to archive them, for the tests.
+//! Fixtures of the tests: rollouts, a log in memory, and an archive to write.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
 pub(crate) const LIFE: Incarnation = Incarnation(0);
 
-/// Where [`TOPIC`] is archived.
+/// Returns the folder in which [`TOPIC`] is archived.
 pub(crate) fn home() -> Arc<Home> {
     Arc::new(Home::keyed(TOPIC))
 }
@@ -31,7 +31,7 @@ pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
     (folder, store)
 }
 
-/// A xorshift generator: the tests need variety, not quality.
+/// Xorshift generator: the tests need variety, not quality.
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
@@ -43,7 +43,7 @@ impl Dice {
     }
 }
 
-/// A group whose every column has something in it.
+/// Returns a group in which every column has values.
 pub(crate) fn group(number: u64, rows: u16, tokens: usize, version: u64) -> Vec<Trajectory> {
     let mut dice = Dice(number * 7919 + 1);
     let mut id = [0; 16];
@@ -97,7 +97,7 @@ pub(crate) fn group(number: u64, rows: u16, tokens: usize, version: u64) -> Vec<
         .collect()
 }
 
-/// Headers and payload of a message.
+/// Returns headers and payload of a message.
 pub(crate) fn published(number: u64, rows: &[Trajectory]) -> (Vec<(String, Vec<u8>)>, Bytes) {
     let payload = encode(rows).unwrap();
     let versions = rows
@@ -137,13 +137,13 @@ pub(crate) fn record(partition: i32, offset: i64, rows: &[Trajectory]) -> Record
     }
 }
 
-/// The group that [`Log::small`] has at an offset.
+/// Returns the group that [`Log::small`] has at an offset.
 pub(crate) fn group_at(partition: i32, offset: i64) -> Vec<Trajectory> {
     let number = (partition as u64) << 32 | offset as u64;
     group(number, 2 + (offset % 3) as u16, 5, offset as u64 / 4)
 }
 
-/// A topic in memory that sinks can read from any offset on.
+/// Topic in memory that sinks can read from any offset on.
 #[derive(Clone)]
 pub(crate) struct Log {
     partitions: Arc<Mutex<Vec<Vec<Record>>>>,
@@ -159,14 +159,14 @@ impl Log {
         }
     }
 
-    /// `messages` small messages in each partition.
+    /// Returns a log of `messages` small messages in each partition.
     pub(crate) fn small(partitions: usize, messages: i64) -> Self {
         let log = Self::new(partitions);
         log.grow(messages);
         log
     }
 
-    /// `messages` more in each partition.
+    /// Adds `messages` small messages to each partition.
     pub(crate) fn grow(&self, messages: i64) {
         let partitions = self.partitions.lock().unwrap().len();
         for partition in 0..partitions as i32 {
@@ -183,7 +183,7 @@ impl Log {
         self.appended.send_replace(());
     }
 
-    /// First offsets not written.
+    /// Returns the first offset not written of each partition.
     pub(crate) fn ends(&self) -> Vec<(Partition, Offset)> {
         let partitions = self.partitions.lock().unwrap();
         let ends = partitions.iter().enumerate();
@@ -209,13 +209,13 @@ impl Log {
     }
 }
 
-/// Reads the partitions in turn and waits at the end.
+/// Source that reads the partitions in turn and waits at the end.
 pub(crate) struct LogReader {
     log: Log,
     next: Vec<(Partition, Offset)>,
     turn: usize,
     appended: watch::Receiver<()>,
-    /// Records to deliver before waiting for ever.
+    /// Number of records to deliver before waiting for ever.
     pub(crate) limit: Option<usize>,
 }
 

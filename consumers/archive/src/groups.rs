@@ -1,4 +1,4 @@
-//! The groups of a whole archive that a selection takes, in one order.
+//! Whole groups of an archive that a selection takes, in one order over all partitions.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,18 +13,18 @@ use crate::{
     lane::{Candidate, Lane},
 };
 
-/// What a selection met, in records: each of the archive's is counted once.
+/// Counts of records by what a selection did with them; each record of the archive is counted once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SelectionCounts {
-    /// All of them, so far.
+    /// Records met so far, taken or not.
     pub records: u64,
-    /// Refused by a filter.
+    /// Records of groups that a filter refused, by filter.
     pub skipped: BTreeMap<Filtered, u64>,
-    /// Could not be decoded when they were archived.
+    /// Records that could not be decoded when they were archived.
     pub quarantined: u64,
-    /// Second copies: same producer, same number.
+    /// Records that repeat a producer's number, and repeated parts of a group.
     pub duplicates: u64,
-    /// Parts of groups that never became whole.
+    /// Records that are parts of groups of which other parts are missing or contradict them.
     pub incomplete: u64,
 }
 
@@ -34,11 +34,11 @@ impl SelectionCounts {
     }
 }
 
-/// The groups taken, in order. See [`Reader::groups`].
+/// Stream of the groups that a selection takes, in order. See [`Reader::groups`].
 pub struct Groups {
-    /// Lives still to come.
+    /// Lanes of the incarnations that are still to be read.
     lives: VecDeque<Vec<Lane>>,
-    /// Partitions of the current life, each with its next group.
+    /// Partitions of the current incarnation, each with its next group.
     heads: Vec<(Candidate, Lane)>,
     /// Numbers met, by producer: a second copy must not become a group of its own.
     seen: BTreeMap<String, NumberSet>,
@@ -78,7 +78,7 @@ impl Groups {
         })
     }
 
-    /// The next group taken; `None` at the archive's end.
+    /// Returns the next group that the selection takes; `None` at the archive's end.
     ///
     /// # Errors
     /// [`crate::Error::Corrupt`] naming a file whose bytes are not those written.
@@ -123,12 +123,13 @@ impl Groups {
         Ok(Some(taken))
     }
 
-    /// What was met so far; what was taken is the rest of its `records`.
+    /// Returns the counts so far. The records of the groups taken are `records` less all other
+    /// counts.
     pub fn counts(&self) -> &SelectionCounts {
         &self.counts
     }
 
-    /// Records of the whole archive.
+    /// Number of records in the whole archive, selected or not.
     pub fn records(&self) -> u64 {
         self.records
     }

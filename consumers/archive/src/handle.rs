@@ -1,3 +1,4 @@
+//! Handle through which a running sink is waited for and stopped.
 use std::{
     collections::BTreeMap,
     sync::{Arc, OnceLock},
@@ -11,11 +12,11 @@ use vintage_store::Store;
 
 use crate::{Error, Result, SinkOptions, Taken, meta::ArchiveMeta, path::Home, recover};
 
-/// How often the store is asked how far the other members of a group have come: they are other
-/// processes, and their files all there is to see of them.
+/// Interval at which the store is asked how far the other members of a group have archived. Members
+/// are other processes, and their files are the only sign of their progress.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Talks to a running sink. Cheap to clone.
+/// Handle of a running sink: waits for commits, reports progress, shuts it down. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SinkHandle {
     topic: Arc<str>,
@@ -50,13 +51,13 @@ impl SinkHandle {
         }
     }
 
-    /// Returns once everything before each offset asked for is durably archived, closing files
-    /// as soon as they hold it. What is archived already closes no file. An offset that the log
-    /// has not reached is waited for.
+    /// Waits until everything before each given offset is durably archived. Files are closed as
+    /// soon as they hold it; offsets that are archived already close no file. An offset that the
+    /// log has not reached is waited for.
     ///
     /// # Errors
     /// [`Error::Stopped`] if the sink ends before, with the sink's own reason;
-    /// [`Error::UnknownPartition`].
+    /// [`Error::UnknownPartition`] if a partition is not assigned to this sink.
     pub async fn commit_through(&self, asked: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
         let missing: Vec<_> = {
@@ -84,7 +85,7 @@ impl SinkHandle {
         let Some(first) = missing.first().copied() else {
             return Ok(());
         };
-        // If it fails the sink has ended, which the watch tells.
+        // If sending fails, the sink has ended; the watch below reports that.
         let _ = self.demands.send(missing.clone());
         let reached = |now: &BTreeMap<Partition, Offset>| {
             missing
@@ -112,14 +113,17 @@ impl SinkHandle {
         }
     }
 
-    /// [`SinkHandle::commit_through`] for the end of a run: give the ends of the log's records
-    /// (`vintage_bus::Bus::record_ends`: what stands after them comes to nobody), or what was
-    /// acknowledged, then [`SinkHandle::shutdown`] and await the task's summary. What other members
-    /// of a group hold is waited for until they have archived it, or are gone and this sink has it;
-    /// so is a partition that this sink does not know yet.
+    /// Waits, at the end of a run, until everything before each given offset is archived by any
+    /// sink of the group.
+    ///
+    /// Pass the ends of the log's records (`vintage_bus::Bus::record_ends`: consumers receive
+    /// nothing after them) or the acknowledged offsets. Then call [`SinkHandle::shutdown`] and
+    /// await the task's summary. Partitions of other members of a group are waited for until those
+    /// have archived them, or are gone and this sink has taken over. A partition that this sink
+    /// does not know yet is waited for too.
     pub async fn drain_through(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
-        // If it fails the sink has ended, which the watch tells.
+        // If sending fails, the sink has ended; the watch below reports that.
         let _ = self.demands.send(offsets.clone());
         let mut left = offsets;
         loop {
@@ -155,17 +159,19 @@ impl SinkHandle {
         recover::claimed(&self.store, &home, &meta, partition).await
     }
 
-    /// First offset not archived, by partition; changes with every commit.
+    /// Returns a watch of the first offset not archived, by partition; it changes with every
+    /// commit.
     pub fn committed(&self) -> watch::Receiver<BTreeMap<Partition, Offset>> {
         self.committed.clone()
     }
 
-    /// What came in this life; changes with every record.
+    /// Returns a watch of what the sink has taken from the log since it started; it changes with
+    /// every record.
     pub fn taken(&self) -> watch::Receiver<Taken> {
         self.taken.clone()
     }
 
-    /// Ends the sink: it takes no more records, writes those it has, and its task returns.
+    /// Ends the sink: it takes no more records and writes those that it has, and its task returns.
     pub fn shutdown(&self) {
         self.cancel.cancel();
     }

@@ -1,5 +1,5 @@
-//! What archived messages say of themselves short of their tokens: read from a few narrow
-//! columns, for counting and for choosing.
+//! Headers and counts of archived messages without their tokens, read from a few narrow columns,
+//! for counting and for choosing groups.
 
 use std::{collections::VecDeque, ops::Range, result};
 
@@ -20,7 +20,7 @@ use crate::{
     rowgroup::{column, header_pairs, messages},
 };
 
-/// Columns a [`Head`] without its [`Traits`] is read from.
+/// Columns from which a [`Head`] without its [`Traits`] is read.
 const HEAD: &[&str] = &[
     "prompt_id",
     OFFSET,
@@ -30,7 +30,7 @@ const HEAD: &[&str] = &[
     PAYLOAD_CRC,
     BAD_REASON,
 ];
-/// And with them.
+/// Columns from which a [`Head`] and its [`Traits`] are read.
 pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     "prompt_id",
     "policy_spans",
@@ -43,40 +43,40 @@ pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     BAD_REASON,
 ];
 
-/// A message of the archive without its rows.
+/// Message of the archive without its rows.
 #[derive(Debug)]
 pub struct Head {
-    /// Where it stands.
+    /// Position in the log: incarnation, partition and offset.
     pub record: RecordId,
     /// Kafka's timestamp, milliseconds since the epoch.
     pub timestamp_ms: Option<i64>,
-    /// The headers this system knows, parsed.
+    /// Headers of the trajectory format, parsed.
     pub headers: result::Result<Headers, vintage_trajectory::Error>,
-    /// What can be read of them, parsed or not.
+    /// Identity of the group as far as it can be read from the headers, even if they do not parse.
     pub identity: Identity,
-    /// CRC-32C of its payload as the sink received it; `None` if there was none.
+    /// CRC-32C of the payload as the sink received it; `None` if there was no payload.
     pub payload_crc32c: Option<u32>,
-    /// Whether it could not be decoded.
+    /// True if the record could not be decoded.
     pub quarantined: bool,
-    /// Its trajectories; 0 if it is quarantined.
+    /// Number of trajectories; 0 if the record is quarantined.
     pub rows: usize,
-    /// Id of the prompt its first row answers; `None` if it is quarantined.
+    /// Id of the prompt that the first row answers; `None` if the record is quarantined.
     pub prompt: Option<String>,
-    /// What filters look at; read only where it is needed.
+    /// Values that filters compare; read only if a filter needs them.
     pub(crate) traits: Option<Traits>,
 }
 
-/// What a message is chosen by.
+/// Values of a message that filters compare.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Traits {
     pub(crate) prompt: String,
     /// Oldest and newest version of any token.
     pub(crate) versions: Option<(PolicyVersion, PolicyVersion)>,
-    /// Rewards of its rows, added up.
+    /// Sum of the rewards of the rows.
     pub(crate) reward: f64,
 }
 
-/// The heads in a decoded batch, by offset.
+/// Returns the heads in a decoded batch, by ascending offset.
 pub(crate) fn heads(
     batch: &RecordBatch,
     incarnation: Incarnation,
@@ -150,7 +150,7 @@ impl Columns {
         let spans = offsets[rows.start] as usize..offsets[rows.end] as usize;
         let versions = || {
             let versions = self.versions.values()[spans.clone()].iter();
-            // None of a decoded message is negative.
+            // A decoded message has no negative version.
             versions.map(|&version| PolicyVersion(u64::try_from(version).unwrap_or(0)))
         };
         let prompt = if self.prompts.is_valid(rows.start) {
@@ -169,12 +169,12 @@ impl Columns {
     }
 }
 
-/// The heads of one partition, by offset. See [`Reader::heads`].
+/// Stream of the heads of one partition, by ascending offset. See [`Reader::heads`].
 pub struct Heads {
     reader: Reader,
     files: VecDeque<ArchiveFile>,
     from: Offset,
-    /// Row groups of the file being read that are still to come.
+    /// The file being read, and its row groups that are still to come.
     groups: Option<(Opened, VecDeque<usize>)>,
     decoded: VecDeque<Head>,
 }
@@ -190,11 +190,11 @@ impl Heads {
         }
     }
 
-    /// The next head; `None` at the archive's end.
+    /// Returns the next head; `None` after the last.
     ///
     /// # Errors
-    /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Their checksums are not
-    /// compared: those are over whole row groups.
+    /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Checksums are not
+    /// compared, because they cover whole row groups.
     pub async fn next(&mut self) -> Result<Option<Head>> {
         loop {
             if let Some(head) = self.decoded.pop_front() {

@@ -1,4 +1,4 @@
-//! Working with the store while the disk or the server is in a trouble that may pass.
+//! Retries of store operations while the disk or the server has a trouble that may pass.
 
 use std::{collections::BTreeMap, time::Duration};
 use vintage_control::Metric;
@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Error, Result};
 
-/// Tries at first follow soon: room may be made by what another process is about to delete.
+/// Wait before the first retry. It is short, because another process may be about to free space.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// And later often enough that a sink is not idle for long once there is room again.
+/// Longest wait between retries, so that a sink resumes soon after the trouble has passed.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How often work met which trouble.
+/// Number of failed tries, by the store's trouble.
 pub(crate) type Blocked = BTreeMap<&'static str, u64>;
 
-/// For how long, unless cancelled.
+/// Longest time to keep retrying, and the token that ends it early.
 pub(crate) type Patience<'a> = (Duration, &'a CancellationToken);
 
-/// Does `work` on `what`, again and again while its failure is a trouble of the store that may pass
-/// (no room, no permission, no network) and until patience is over.
+/// Runs `work` on `what` until it succeeds, fails for good, or patience is over. It is retried
+/// while its failure is a trouble of the store that may pass (no room, no permission, no network).
 ///
-/// Each try begins with the bytes: a file whose sync failed is never synced again.
+/// Each try writes all bytes again: a file whose sync failed is never synced again.
 pub(crate) async fn on<T, W: Future<Output = Result<T>>>(
     what: &str,
     (patience, cancel): Patience<'_>,

@@ -1,4 +1,5 @@
-//! The groups of one partition, judged, in the order in which they became whole.
+//! Groups of one partition, each with the verdict of the selection, in the order in which they
+//! became whole.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -15,25 +16,25 @@ use crate::{
     window::Loaded,
 };
 
-/// A whole group of the archive. Its rows are read when they are asked for.
+/// Whole group of the archive. Its rows are read by [`ArchivedGroup::load`] only.
 #[derive(Debug)]
 pub struct ArchivedGroup {
-    /// Its parts in the order of the log.
+    /// Parts in the order of the log.
     parts: Vec<Located>,
 }
 
 impl ArchivedGroup {
-    /// The heads of its parts, in the order of the log.
+    /// Returns the heads of the group's parts, in the order of the log.
     pub fn heads(&self) -> impl Iterator<Item = &Head> + Clone {
         self.parts.iter().map(|part| &part.head)
     }
 
-    /// The last of them: where the group became whole.
+    /// Returns the head of the last part, with which the group became whole.
     pub fn last(&self) -> &Head {
         &self.parts[self.parts.len() - 1].head
     }
 
-    /// Reads its messages, in the same order.
+    /// Reads the messages of the group's parts, in the order of the log.
     pub async fn load(&self) -> Result<Vec<ArchivedMessage>> {
         let mut messages = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
@@ -43,16 +44,16 @@ impl ArchivedGroup {
     }
 }
 
-/// A head and where the rest of it is.
+/// Head of a message, and the row group that holds its rows.
 #[derive(Debug)]
 struct Located {
     head: Head,
     block: Arc<Block>,
-    /// Its place among the row group's messages.
+    /// Index among the row group's messages.
     index: usize,
 }
 
-/// A row group whose rows are taken apart when the first of its groups is taken.
+/// Row group whose rows are decoded when the first of its groups is loaded.
 #[derive(Debug)]
 struct Block {
     file: Opened,
@@ -84,48 +85,49 @@ impl Block {
     }
 }
 
-/// A whole group on its way to be taken or not.
+/// Whole group with the verdict of the selection on it.
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) group: ArchivedGroup,
     pub(crate) verdict: Option<Filtered>,
-    /// Latest timestamp up to here, and place of the last part: the order of merging. Records
-    /// of a partition stay in their order even where their timestamps do not.
+    /// Key by which partitions are merged: latest timestamp so far, then partition and offset of
+    /// the last part. Records of a partition keep their order even if their timestamps do not
+    /// ascend.
     pub(crate) order: (Option<i64>, Partition, Offset),
 }
 
-/// A file, and which of its row groups are passed over.
+/// A file, and for each of its row groups the filter for which it is skipped.
 #[derive(Debug)]
 struct Planned {
     known: Known,
     pruned: Vec<Option<Filtered>>,
 }
 
-/// The row groups of a file that are still to come.
+/// An open file and the next of its row groups to read.
 #[derive(Debug)]
 struct Reading {
     file: Opened,
     planned: Planned,
     next: usize,
-    /// Records read, and quarantined ones among them.
+    /// Number of records read, and of quarantined ones among them.
     seen: (u64, u64),
 }
 
 type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
 
-/// Reads one partition of one life.
+/// Reader of the groups of one partition of one incarnation.
 pub(crate) struct Lane {
     reader: Reader,
     selection: Arc<Selection>,
     partition: Partition,
     files: VecDeque<Planned>,
     reading: Option<Reading>,
-    /// The next row group, being loaded on another task.
+    /// Next row group, being loaded by another task.
     ahead: Option<Ahead>,
     queue: VecDeque<Located>,
     /// Latest timestamp up to the last record taken from the queue.
     clock: Option<i64>,
-    /// Latest timestamp of what was passed over before the row group that is loaded ahead.
+    /// Latest timestamp among the skipped records before the row group that is being loaded ahead.
     clock_ahead: Option<i64>,
     /// Groups of which parts are still to come.
     open: Assembly<Located>,
@@ -164,7 +166,7 @@ impl Lane {
         }
     }
 
-    /// The next whole group; `None` at the archive's end.
+    /// Returns the next whole group; `None` at the partition's end.
     pub(crate) async fn next(&mut self, counts: &mut SelectionCounts) -> Result<Option<Candidate>> {
         loop {
             while let Some(located) = self.queue.pop_front() {
@@ -204,7 +206,7 @@ impl Lane {
         }
     }
 
-    /// Notes a record; gives the group that it completes.
+    /// Takes one record into account; returns the group that it completes.
     fn take(&mut self, located: Located, counts: &mut SelectionCounts) -> Option<Candidate> {
         counts.records += 1;
         let head = &located.head;
@@ -289,7 +291,7 @@ impl Lane {
         }
     }
 
-    /// Starts loading the next row group that may hold something wanted.
+    /// Starts loading the next row group that may hold a wanted group.
     async fn read_ahead(&mut self, counts: &mut SelectionCounts) -> Result<Option<Ahead>> {
         loop {
             while let Some(reading) = &mut self.reading {
@@ -356,7 +358,7 @@ impl Lane {
     }
 }
 
-/// Counts what a file holds besides what was `seen` of it.
+/// Counts the records of a file that were not among the `seen` ones.
 fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
     let Some(why) = planned.pruned.iter().flatten().next() else {
         return;
@@ -368,7 +370,7 @@ fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCount
     if *why == Filtered::Time {
         counts.skip(*why, records);
     } else {
-        // What cannot be decoded has no version and no reward to be refused for.
+        // A record that cannot be decoded has no version or reward by which it could be refused.
         counts.quarantined += quarantined;
         counts.skip(*why, records - quarantined);
     }

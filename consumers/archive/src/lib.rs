@@ -1,15 +1,28 @@
-//! The archive: an exactly-once Parquet sink and its reader. The only crate that names parquet.
+//! The archive of a rollout topic: an exactly-once Parquet sink and its reader. No other crate of
+//! the workspace names `parquet`.
 //!
-//! A data file is its own commit record: `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base
-//! offset>.parquet` is created if absent, whole and synced, and its footer holds the offset that
-//! the next file begins at. There is no other bookkeeping to fall out of step with it: a sink
-//! that starts reads the last footer and goes on from there, and of two sinks on one partition
-//! the slower finds the name taken, reads where the other's file ends and goes on after it.
-//! Group offsets, rebalances, clocks and crashes can cost work done twice, never a record lost or
-//! kept twice.
+//! A data file is its own commit record. `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base
+//! offset>.parquet` is created if absent, whole and synced, and its footer holds the offset at
+//! which the next file begins. There is no other bookkeeping that could disagree with the files. A
+//! sink that starts reads the last footer and resumes from there. Of two sinks on one partition,
+//! the slower finds the name taken, reads where the other's file ends and continues after it. Group
+//! offsets, rebalances, clocks and crashes can cause work to be repeated; they cannot cause a
+//! record to be lost or kept twice.
 //!
-//! Files are plain Parquet for DuckDB, pyarrow and Polars: trajectory v1's columns, then what
-//! Kafka knew of each record. A record that could not be decoded is a row without a trajectory.
+//! Files are plain Parquet for DuckDB, pyarrow and Polars: the columns of trajectory v1, then
+//! Kafka's metadata of each record. A record that could not be decoded is a row without a
+//! trajectory.
+//!
+//! Where to begin reading:
+//!
+//! * [`Sink`] archives a topic; [`SinkOptions`] configures it and [`SinkHandle`] controls it.
+//! * `sink.rs` is the sink's event loop, `roll.rs` decides when a file is closed, `encode.rs` makes
+//!   its bytes and `commit.rs` creates it.
+//! * `recover.rs` finds the offset at which a sink resumes.
+//! * [`Reader`] reads an archive: files, [`Messages`], [`Heads`] (headers and counts only) and
+//!   [`Groups`] (whole groups that a [`Selection`] takes).
+//! * `file.rs` opens and checks one file; `seal.rs` has the checksums, `columns.rs` the schema.
+//! * [`Error`] lists every failure, and [`Error::fault`] names who has to act.
 
 mod cache;
 mod columns;

@@ -1,14 +1,17 @@
+//! Messages of the log on their way into the archive and out of it.
 use bytes::Bytes;
 use vintage_bus::{Header, Record};
 use vintage_control::{Offset, RecordId, Sha256};
 use vintage_trajectory::{BadClass, BadRecord, Headers, Identity, Rows, read_again, read_record};
 
-/// Longest payload of a quarantined record that is kept whole; of a longer one this much.
+/// Number of payload bytes kept of a quarantined record, 1 MiB; longer payloads are cut to this
+/// length.
 pub const BAD_PAYLOAD_LIMIT: usize = 1 << 20;
-/// A reason is one line for people, and may quote the message.
+/// Maximum length of a quarantine reason in bytes. A reason is one line for people, and may quote
+/// the message.
 const REASON_LIMIT: usize = 1000;
 
-/// What the log held at one offset, decoded or not: what the sink buffers.
+/// Record of the log as the sink buffers it, decoded or not.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) offset: Offset,
@@ -36,7 +39,7 @@ impl Message {
         let pairs = record.headers.iter();
         let pairs = pairs.map(|h| (h.key.as_str(), h.value.as_deref()));
         let (body, payload_crc32c) = match read_record(pairs, record.payload.as_deref()) {
-            // The payload was found to have the CRC-32C that the headers claim.
+            // Reading the record verified that the payload has the CRC-32C which the headers claim.
             Ok((headers, rows)) => (Body::Rows(rows), Some(headers.crc32c)),
             Err(BadRecord { class, detail, .. }) => {
                 let payload = record.payload.clone();
@@ -60,7 +63,7 @@ impl Message {
         }
     }
 
-    /// The class to count it under, if it cannot be decoded.
+    /// Returns the class under which the record is counted if it cannot be decoded, else `None`.
     pub(crate) fn quarantined(&self) -> Option<&'static str> {
         match &self.body {
             Body::Rows(_) => None,
@@ -68,7 +71,7 @@ impl Message {
         }
     }
 
-    /// Rows it takes in the file: a quarantined record takes one.
+    /// Number of rows that the message takes in the file; a quarantined record takes one.
     pub(crate) fn rows(&self) -> usize {
         match &self.body {
             Body::Rows(rows) => rows.len(),
@@ -76,7 +79,7 @@ impl Message {
         }
     }
 
-    /// About what it holds in memory.
+    /// Approximate number of bytes that the message holds in memory.
     pub(crate) fn bytes(&self) -> usize {
         let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
         let headers: usize = self
@@ -84,7 +87,7 @@ impl Message {
             .iter()
             .map(|h| h.key.len() + length(&h.value))
             .sum();
-        // Decoded rows lie in one copy of the payload.
+        // Decoded rows share one copy of the payload.
         size_of::<Self>() + length(&self.key) + headers + self.payload_len
     }
 }
@@ -98,29 +101,29 @@ fn truncated(mut reason: String) -> String {
     reason
 }
 
-/// One message of the log, out of the archive.
+/// Message of the log, read from the archive.
 #[derive(Debug)]
 pub struct ArchivedMessage {
-    /// Where it stood.
+    /// Position in the log: incarnation, partition and offset.
     pub record: RecordId,
     /// Kafka's timestamp, milliseconds since the epoch.
     pub timestamp_ms: Option<i64>,
-    /// Kafka key.
+    /// Kafka key of the record.
     pub key: Option<Bytes>,
-    /// All headers as they were.
+    /// All headers of the record, unchanged.
     pub raw_headers: Vec<Header>,
-    /// The headers this system knows, parsed.
+    /// Headers of the trajectory format, parsed.
     pub headers: Result<Headers, vintage_trajectory::Error>,
-    /// What can be read of them, parsed or not.
+    /// Identity of the group as far as it can be read from the headers, even if they do not parse.
     pub identity: Identity,
-    /// CRC-32C of the payload as the sink received it; `None` if there was none.
+    /// CRC-32C of the payload as the sink received it; `None` if there was no payload.
     pub payload_crc32c: Option<u32>,
-    /// The rows, or why there are none.
+    /// Decoded rows, or the remains of a record that could not be decoded.
     pub rows: Result<Rows, Quarantined>,
 }
 
 impl ArchivedMessage {
-    /// Headers and rows, or why there are none: what [`read_record`] said of the record itself.
+    /// Returns headers and rows, or the same error that [`read_record`] gave for the record itself.
     ///
     /// # Errors
     /// The record is quarantined.
@@ -142,15 +145,15 @@ impl ArchivedMessage {
     }
 }
 
-/// What is kept of a record that could not be decoded.
+/// Remains of a record that could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantined {
-    /// Why it could not.
+    /// Reason for which the record could not be decoded.
     pub reason: String,
-    /// Its payload, cut to [`BAD_PAYLOAD_LIMIT`] bytes; `None` if it had none.
+    /// Payload, cut to [`BAD_PAYLOAD_LIMIT`] bytes; `None` if the record had none.
     pub payload: Option<Bytes>,
-    /// Length of the whole payload, bytes.
+    /// Length of the whole payload in bytes.
     pub payload_bytes: u64,
-    /// Digest of the whole payload.
+    /// SHA-256 of the whole payload; `None` if the record had none.
     pub payload_sha256: Option<Sha256>,
 }

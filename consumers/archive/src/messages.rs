@@ -1,3 +1,4 @@
+//! Streams of archived messages: of one partition, and of several merged into one order.
 use std::{cmp::Reverse, collections::VecDeque};
 
 use tokio::task::JoinHandle;
@@ -8,16 +9,16 @@ use crate::{
     rowgroup::RowGroup,
 };
 
-/// The messages of one partition, by offset. See [`Reader::messages`].
+/// Stream of the messages of one partition, by ascending offset. See [`Reader::messages`].
 pub struct Messages {
     reader: Reader,
     files: VecDeque<ArchiveFile>,
     filter: Filter,
-    /// Row groups of the file being read that are still to come.
+    /// The file being read, and its row groups that are still to come.
     groups: Option<(Opened, VecDeque<usize>)>,
-    /// The next row group, being decoded on another thread.
+    /// Next row group, being decoded by another task.
     ahead: Option<JoinHandle<Result<(Opened, RowGroup)>>>,
-    /// The row group being handed out, and how many of its messages were.
+    /// Row group being handed out, and the index of its next message.
     rows: Option<(Opened, RowGroup, usize)>,
 }
 
@@ -33,11 +34,11 @@ impl Messages {
         }
     }
 
-    /// The next message; `None` at the archive's end.
+    /// Returns the next message; `None` after the last.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] naming the file, where its bytes are not those written or its rows
-    /// not a trajectory's.
+    /// [`Error::Corrupt`] naming the file whose bytes are not those written or whose rows are not
+    /// trajectories.
     pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
         loop {
             if let Some((file, rows, at)) = &mut self.rows {
@@ -87,11 +88,12 @@ impl Messages {
     }
 }
 
-/// The messages of several partitions and lives in one order. See [`Reader::merged`].
+/// Stream of the messages of several partitions and incarnations in one order. See
+/// [`Reader::merged`].
 pub struct Merged {
-    /// Lives still to come.
+    /// Incarnations that are still to be read, each as its partitions.
     lives: VecDeque<Vec<Messages>>,
-    /// Partitions of the current life, each with its next message.
+    /// Partitions of the current incarnation, each with its next message.
     heads: Vec<(ArchivedMessage, Messages)>,
 }
 
@@ -103,7 +105,7 @@ impl Merged {
         }
     }
 
-    /// The next message; `None` at the archive's end.
+    /// Returns the next message; `None` at the archive's end.
     pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
         while self.heads.is_empty() {
             let Some(life) = self.lives.pop_front() else {
@@ -132,7 +134,8 @@ impl Merged {
     }
 }
 
-/// No two messages of one life share it, so the order of `heads` does not matter.
+/// Returns the key by which messages are merged. It is unique within an incarnation, so the order
+/// of `heads` does not matter.
 fn key(message: &ArchivedMessage) -> (Option<i64>, Partition, Offset) {
     (
         message.timestamp_ms,

@@ -1,4 +1,5 @@
-//! `_meta.json`: what one life of a topic's archive is of, and where each partition begins.
+//! `_meta.json`: topic and incarnation of an archive, and the offset at which each partition
+//! begins.
 
 use std::{
     collections::BTreeMap,
@@ -11,29 +12,29 @@ use vintage_store::{Created, Store};
 
 use crate::{Error, Result, path::Home};
 
-/// Written once, by the first sink of a topic's life.
+/// Contents of `_meta.json`, written once by the first sink of a topic's incarnation.
 ///
-/// Where the archive begins must not be decided twice: retention moves the log's start, and two
+/// The beginning of the archive must not be decided twice: retention moves the log's start, and two
 /// sinks that began at different offsets would write overlapping files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveMeta {
-    /// `vintage.control/1`.
+    /// Format of the record, `vintage.control/1`.
     pub format: String,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// Its life.
+    /// Incarnation of the topic.
     pub incarnation: Incarnation,
-    /// First offset archived of each partition the topic had; of one added later it is 0.
+    /// First archived offset of each partition that the topic had; 0 for one added later.
     pub starts: BTreeMap<Partition, Offset>,
-    /// When, milliseconds since the epoch.
+    /// Time of the first sink's start, in milliseconds since the epoch.
     pub created_at_ms: i64,
-    /// Version of the program that began it.
+    /// Version of the program that began the archive.
     pub vintage: String,
 }
 
 impl ArchiveMeta {
-    /// The archive's record, made with `starts` if this is the first to ask.
+    /// Returns the archive's metadata, and creates it with `starts` if there is none.
     pub(crate) async fn agree(
         store: &Store,
         home: &Home,
@@ -63,7 +64,7 @@ impl ArchiveMeta {
         }
     }
 
-    /// Reads and checks the record.
+    /// Reads the archive's metadata and checks its topic, incarnation and format.
     pub(crate) async fn read(store: &Store, home: &Home, incarnation: Incarnation) -> Result<Self> {
         let (path, topic) = (home.meta(incarnation), home.topic());
         let none = || Error::NoArchive {
@@ -86,7 +87,7 @@ impl ArchiveMeta {
         }
     }
 
-    /// First offset archived of `partition`.
+    /// Returns the first archived offset of `partition`.
     pub(crate) fn start(&self, partition: Partition) -> Offset {
         self.starts.get(&partition).copied().unwrap_or_default()
     }

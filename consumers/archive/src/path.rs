@@ -1,25 +1,26 @@
-//! Where files lie: `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base offset>.parquet`.
+//! Paths of the archive's files: `v1/topic=<topic>/incarnation=<n>/p=<partition>/<base
+//! offset>.parquet`.
 //!
-//! Nothing that depends on when a file was closed may be part of its name: of two sinks that
-//! close at different moments, both must come to the same name, or neither would lose.
+//! A name must not depend on the moment at which its file was closed. Two sinks that close at
+//! different moments must arrive at the same name, so that one of them loses.
 //!
 //! Every level below `v1` is `key=value`. Readers that make columns of such levels (Spark, Polars,
-//! pyarrow, DuckDB) then tell the lives of a topic apart; and Spark refuses a folder in which the
-//! levels of two files differ in kind. Archives begun before lie in `v1/<topic>/<n>/p=<partition>`,
-//! and go on there.
+//! pyarrow, DuckDB) can then tell the incarnations of a topic apart, and Spark refuses a folder in
+//! which some paths have such levels and others do not. Older archives are in
+//! `v1/<topic>/<n>/p=<partition>` and continue there.
 
 use vintage_control::{Incarnation, Offset, Partition};
 use vintage_store::Store;
 
 use crate::Result;
 
-/// The folder of all archived topics.
+/// Folder of all archived topics.
 pub(crate) const ROOT: &str = "v1";
 const META: &str = "_meta.json";
 const TOPIC: &str = "topic=";
 const LIFE: &str = "incarnation=";
 
-/// A topic's part of an archive.
+/// Folder in which a topic is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Home {
     topic: String,
@@ -28,37 +29,38 @@ pub(crate) struct Home {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    /// `topic=<topic>/incarnation=<n>/p=<partition>`.
+    /// Layout `topic=<topic>/incarnation=<n>/p=<partition>`.
     Keyed,
-    /// `<topic>/<n>/p=<partition>`, as archives were begun at first.
+    /// Layout `<topic>/<n>/p=<partition>` of older archives.
     Plain,
 }
 
 impl Home {
-    /// Where a topic is archived, or is to be.
+    /// Finds the folder in which a topic is archived, or is to be archived.
     pub(crate) async fn find(store: &Store, topic: &str) -> Result<Self> {
         let plain = Self::of(topic, Layout::Plain);
-        // All but the first of its lives may be gone, or the first: asked is what costs least first.
+        // Either the first or later incarnations may have been deleted; the cheaper check comes
+        // first.
         let begun = store.head(&plain.meta(Incarnation(0))).await?.is_some()
             || !plain.lives(&store.list(&plain.folder()).await?).is_empty();
         let layout = if begun { Layout::Plain } else { Layout::Keyed };
         Ok(Self::of(topic, layout))
     }
 
-    /// The home of the data file at `path`, which is of `topic`.
+    /// Returns the home of the data file at `path`, which belongs to `topic`.
     pub(crate) fn of_file(path: &str, topic: &str) -> Self {
         let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).folder());
         let layout = if keyed { Layout::Keyed } else { Layout::Plain };
         Self::of(topic, layout)
     }
 
-    /// Where a topic that nobody archived is to be archived.
+    /// Returns the home of a topic whose archive is new.
     #[cfg(test)]
     pub(crate) fn keyed(topic: &str) -> Self {
         Self::of(topic, Layout::Keyed)
     }
 
-    /// Where a topic was archived at first.
+    /// Returns the home of a topic with an older archive.
     #[cfg(test)]
     pub(crate) fn plain(topic: &str) -> Self {
         Self::of(topic, Layout::Plain)
@@ -83,7 +85,7 @@ impl Home {
         }
     }
 
-    /// Objects of one life.
+    /// Returns the folder of one incarnation.
     pub(crate) fn life(&self, incarnation: Incarnation) -> String {
         let folder = self.folder();
         match self.layout {
@@ -100,12 +102,13 @@ impl Home {
         format!("{}/p={:05}", self.life(incarnation), partition.0)
     }
 
-    /// The data file, which is also the commit record, of the offsets from `base` on.
+    /// Returns the path of the data file that begins at offset `base`; the file is also the commit
+    /// record.
     pub(crate) fn data(&self, incarnation: Incarnation, of: Partition, base: Offset) -> String {
         format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
     }
 
-    /// Lives that were begun, of the paths below [`Home::folder`].
+    /// Returns the incarnations that were begun, found in paths below [`Home::folder`].
     pub(crate) fn lives(&self, paths: &[String]) -> Vec<Incarnation> {
         let folder = self.folder();
         let life = |path: &String| {
@@ -120,7 +123,8 @@ impl Home {
         paths.iter().filter_map(life).collect()
     }
 
-    /// Partition and base offset of a data file of a life; `None` for anything else.
+    /// Parses the path of a data file of an incarnation into partition and base offset; `None` for
+    /// any other path.
     pub(crate) fn parse(
         &self,
         incarnation: Incarnation,
@@ -134,12 +138,13 @@ impl Home {
     }
 }
 
-/// The topic of a level below [`ROOT`], in either layout: no topic has an equals sign in its name.
+/// Returns the topic of a level below [`ROOT`], in either layout: topic names contain no equals
+/// sign.
 pub(crate) fn topic_of(level: &str) -> &str {
     level.strip_prefix(TOPIC).unwrap_or(level)
 }
 
-/// The topic whose life the record at `path` begins.
+/// Returns the topic if `path` is the `_meta.json` of one of its incarnations.
 pub(crate) fn topic_begun(path: &str) -> Option<&str> {
     let (level, rest) = path
         .strip_prefix(ROOT)?
@@ -150,7 +155,7 @@ pub(crate) fn topic_begun(path: &str) -> Option<&str> {
         .then_some(topic_of(level))
 }
 
-/// Where a damaged last file is kept.
+/// Returns the path to which a damaged last file is moved.
 pub(crate) fn quarantine(path: &str, attempt: u32) -> String {
     format!("_quarantine/{path}.{attempt}")
 }

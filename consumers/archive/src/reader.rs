@@ -1,4 +1,4 @@
-//! Reading the archive back: files, chains, messages.
+//! Reads an archive back: files, chains of files, messages, heads and groups.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -20,10 +20,10 @@ use crate::{
     select::Bounds,
 };
 
-/// Reads the archive of one topic, all its lives. Cheap to clone; clones share caches.
+/// Reader of the archive of one topic, all incarnations. Cheap to clone; clones share caches.
 ///
-/// Files never change, so what was read of one stays true; a sink may add files meanwhile, and
-/// each call sees those that were there when it began.
+/// Files never change, so what was read of one stays true. A sink may add files meanwhile; each
+/// call sees those that existed when it began.
 #[derive(Clone)]
 pub struct Reader {
     shared: Arc<Shared>,
@@ -37,23 +37,23 @@ struct Shared {
     home: OnceCell<Home>,
     /// Files opened before, by path.
     files: Mutex<HashMap<String, Known>>,
-    /// Base offsets of partitions a single record was asked of.
+    /// Base offsets of partitions of which a single record was read.
     bases: Mutex<HashMap<(Incarnation, Partition), Bases>>,
-    /// The file a single record was last found in.
+    /// File in which a single record was last found, by partition.
     opened: Mutex<HashMap<(Incarnation, Partition), Opened>>,
     groups: Mutex<Cache>,
 }
 
-/// What stays known of a file once it was opened.
+/// Facts about a file that are kept once it was opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) file: ArchiveFile,
-    /// Of its row groups.
+    /// Bounds of each of the file's row groups.
     pub(crate) bounds: Arc<[Bounds]>,
 }
 
 impl Reader {
-    /// A reader of `topic` in the archive whose root is `store`. Touches nothing yet.
+    /// Creates a reader of `topic` in the archive whose root is `store`, without reading anything.
     pub fn new(store: Store, topic: &str) -> Self {
         let shared = Shared {
             store,
@@ -69,7 +69,7 @@ impl Reader {
         }
     }
 
-    /// Topics archived under `store`, sorted.
+    /// Returns the topics archived under `store`, sorted.
     pub async fn topics(store: &Store) -> Result<Vec<String>> {
         let paths = store.list(path::ROOT).await?;
         let begun = paths.iter().filter_map(|path| path::topic_begun(path));
@@ -77,12 +77,12 @@ impl Reader {
         Ok(topics.into_iter().collect())
     }
 
-    /// The topic.
+    /// Name of the topic.
     pub fn topic(&self) -> &str {
         &self.shared.topic
     }
 
-    /// Archived lives of the topic, ascending.
+    /// Returns the archived incarnations of the topic, ascending.
     pub async fn incarnations(&self) -> Result<Vec<Incarnation>> {
         let home = self.home().await?;
         let paths = self.shared.store.list(&home.folder()).await?;
@@ -90,21 +90,23 @@ impl Reader {
         Ok(lives.into_iter().collect())
     }
 
-    /// What a life of the topic was begun with.
+    /// Reads the metadata of an incarnation, `_meta.json`.
     ///
     /// # Errors
-    /// [`Error::NoArchive`] if it is not archived.
+    /// [`Error::NoArchive`] if the incarnation is not archived.
     pub async fn meta(&self, incarnation: Incarnation) -> Result<ArchiveMeta> {
         ArchiveMeta::read(&self.shared.store, self.home().await?, incarnation).await
     }
 
-    /// Where the topic's files lie: an archive that is begun later lies where new ones do.
+    /// Finds the folder of the topic's files. If there is none yet, it is the one that a new
+    /// archive will have.
     async fn home(&self) -> Result<&Home> {
         let find = || Home::find(&self.shared.store, self.topic());
         self.shared.home.get_or_try_init(find).await
     }
 
-    /// Partitions of a life that have files, and those it was begun with, ascending.
+    /// Returns the partitions of an incarnation, ascending: those with files, and those it began
+    /// with.
     pub async fn partitions(&self, incarnation: Incarnation) -> Result<Vec<Partition>> {
         let meta = self.meta(incarnation).await?;
         let home = self.home().await?;
@@ -117,7 +119,8 @@ impl Reader {
         Ok(all.into_iter().collect())
     }
 
-    /// The files of a partition in order, checked to follow one another without gap or overlap.
+    /// Returns the files of a partition in order, and checks that they follow one another without
+    /// gap or overlap.
     ///
     /// # Errors
     /// [`Error::BrokenChain`] naming the two files; [`Error::Corrupt`].
@@ -130,7 +133,8 @@ impl Reader {
         Ok(known.into_iter().map(|known| known.file).collect())
     }
 
-    /// [`Reader::chain`] with what the files' statistics say.
+    /// Returns the files of a partition like [`Reader::chain`], with the bounds of their row
+    /// groups.
     pub(crate) async fn survey(
         &self,
         incarnation: Incarnation,
@@ -164,8 +168,8 @@ impl Reader {
         Ok(files)
     }
 
-    /// First offset of a partition that is not archived: where reading the live log takes over
-    /// without gap or overlap.
+    /// Returns the first offset of a partition that is not archived: a reader of the live log takes
+    /// over there without gap or overlap.
     pub async fn next_offset(
         &self,
         incarnation: Incarnation,
@@ -177,7 +181,7 @@ impl Reader {
         }
     }
 
-    /// The messages of one partition that `filter` wants, by offset.
+    /// Returns the messages of one partition that `filter` wants, by ascending offset.
     pub async fn messages(
         &self,
         incarnation: Incarnation,
@@ -196,9 +200,9 @@ impl Reader {
         Ok(Messages::new(self.clone(), files.collect(), filter.clone()))
     }
 
-    /// The messages of all lives and partitions that `filter` wants: life by life, then by
-    /// timestamp, partition and offset; within a partition always by offset. The same archive
-    /// gives the same order every time.
+    /// Returns the messages of all incarnations and partitions that `filter` wants. They are sorted
+    /// by incarnation, then timestamp, partition and offset, but within a partition always by
+    /// offset. The order is the same every time.
     pub async fn merged(&self, filter: &Filter) -> Result<Merged> {
         let mut lives = Vec::new();
         for incarnation in self.incarnations().await? {
@@ -211,8 +215,8 @@ impl Reader {
         Ok(Merged::new(lives))
     }
 
-    /// The heads of one partition's messages from an offset on: headers and counts, without the
-    /// cost of reading what was sampled.
+    /// Returns the heads of one partition's messages from offset `from` on: headers and counts,
+    /// without the cost of reading the tokens.
     pub async fn heads(
         &self,
         incarnation: Incarnation,
@@ -226,8 +230,8 @@ impl Reader {
         Ok(Heads::new(self.clone(), files.collect(), from))
     }
 
-    /// Base offsets of a partition's files, ascending. Unlike [`Reader::chain`] it opens none of
-    /// them and checks nothing.
+    /// Returns the base offsets of a partition's files, ascending. Unlike [`Reader::chain`], it
+    /// neither opens nor checks them.
     pub async fn bases(
         &self,
         incarnation: Incarnation,
@@ -242,7 +246,7 @@ impl Reader {
         .await
     }
 
-    /// One file, whatever its neighbours are: footer and indexes are checked.
+    /// Opens one file and checks its footer and indexes, whatever its neighbours are.
     pub async fn file(
         &self,
         incarnation: Incarnation,
@@ -252,27 +256,27 @@ impl Reader {
         Ok(self.known(incarnation, partition, base).await?.file)
     }
 
-    /// The heads of one file.
+    /// Returns the heads of one file.
     pub fn heads_in(&self, file: ArchiveFile) -> Heads {
         let from = file.footer.base_offset;
         Heads::new(self.clone(), [file].into(), from)
     }
 
-    /// The messages of one file, every byte of which is checked.
+    /// Returns the messages of one file, and checks all bytes of its row groups on the way.
     pub fn messages_in(&self, file: ArchiveFile) -> Messages {
         Messages::new(self.clone(), [file].into(), Filter::default())
     }
 
-    /// The whole groups that `selection` takes, of all lives and partitions, in the order of
-    /// [`Reader::merged`]: a group stands where its last part does.
+    /// Returns the whole groups that `selection` takes, of all incarnations and partitions, in the
+    /// order of [`Reader::merged`]. The last part of a group decides its position.
     pub async fn groups(&self, selection: &Selection) -> Result<Groups> {
         Groups::open(self.clone(), selection.clone()).await
     }
 
-    /// One message.
+    /// Reads one message.
     ///
     /// # Errors
-    /// [`Error::NotArchived`] where no file holds it.
+    /// [`Error::NotArchived`] if no file holds it.
     pub async fn message(&self, record: RecordId) -> Result<ArchivedMessage> {
         let missing = |why: String| Error::NotArchived {
             topic: self.topic().to_owned(),
@@ -295,7 +299,7 @@ impl Reader {
         Err(missing(format!("{} has no record there", opened.file.path)))
     }
 
-    /// Reads every byte of a file and checks it.
+    /// Checks every byte of a file.
     pub async fn verify(&self, file: &ArchiveFile) -> Result<()> {
         let footer = &file.footer;
         let opened = self
@@ -304,7 +308,7 @@ impl Reader {
         opened.verify().await
     }
 
-    /// The file that claims the record's offset.
+    /// Finds the file whose range of offsets contains the record.
     async fn holding(&self, record: RecordId) -> Result<Option<Opened>> {
         let RecordId {
             incarnation,
@@ -323,7 +327,7 @@ impl Reader {
         }
         let known = lock(&self.shared.bases).get(&key).cloned();
         let mut bases = known.unwrap_or_default();
-        // The last file known may not be the last any more.
+        // A sink may have added files since the last listing.
         if bases.last().is_none_or(|last| *last <= offset) {
             let home = self.home().await?;
             let listed = recover::bases(&self.shared.store, home, incarnation, partition).await?;
@@ -381,7 +385,7 @@ impl Reader {
         })
     }
 
-    /// Opens the first of `files` and takes it from them: the file, and its row groups to be read.
+    /// Takes the first of `files` and opens it; returns the file and the row groups to read of it.
     pub(crate) async fn open_next(
         &self,
         files: &mut VecDeque<ArchiveFile>,
@@ -396,7 +400,7 @@ impl Reader {
         Ok(Some((opened, groups)))
     }
 
-    /// A row group, from the cache or the store.
+    /// Returns a row group, from the cache or the store.
     async fn group(&self, file: &Opened, group: usize) -> Result<Arc<RowGroup>> {
         if let Some(rows) = lock(&self.shared.groups).get(&file.file.path, group) {
             return Ok(rows);
@@ -407,7 +411,7 @@ impl Reader {
     }
 }
 
-/// Reads and takes apart a row group.
+/// Reads a row group and splits it into messages.
 pub(crate) async fn read(file: &Opened, group: usize) -> Result<RowGroup> {
     let batch = file.read(group).await?;
     let footer = &file.file.footer;

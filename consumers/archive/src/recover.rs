@@ -1,4 +1,5 @@
-//! Where a sink goes on: after the last good file of each partition, on the log that file is of.
+//! Finds where a sink resumes: after the last good file of each partition, provided that the log is
+//! the one which that file was written from.
 
 use std::result;
 
@@ -19,21 +20,22 @@ use crate::{
     rowgroup::{column, messages},
 };
 
-/// Where and how a partition goes on.
+/// Offset at which archiving a partition resumes, and what has to be checked there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The first offset that no file claims: the next file's name.
+    /// First offset that no file claims, which names the next file.
     pub(crate) base: Offset,
-    /// The first to read: `base`, or the last archived record once more, or the log's first.
+    /// First offset to read: `base`; or that of the last archived record, which is read once more;
+    /// or the log's first.
     pub(crate) read: Offset,
-    /// What the log must hold at `read`.
+    /// Record that the log must hold at `read`.
     pub(crate) last: Option<Last>,
-    /// What retention deleted before it was archived.
+    /// Offsets that retention deleted before they were archived.
     pub(crate) lost: Option<OffsetRange>,
 }
 
 impl Start {
-    /// On a log of which nothing is known.
+    /// Returns a start at `base`, without a record to compare.
     pub(crate) fn at(base: Offset) -> Self {
         Self {
             base,
@@ -44,34 +46,34 @@ impl Start {
     }
 }
 
-/// The last record that a partition's archive holds.
+/// Last record in a partition's archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Last {
     pub(crate) offset: Offset,
-    /// CRC-32C of its payload; `None` if it had none.
+    /// CRC-32C of the payload; `None` if the record had none.
     pub(crate) crc32c: Option<u32>,
 }
 
 impl Last {
-    /// What [`Last::crc32c`] would be of a payload.
+    /// Returns the value that [`Last::crc32c`] has for a payload.
     pub(crate) fn crc_of(payload: Option<&Bytes>) -> Option<u32> {
         payload.map(|bytes| crc32c::crc32c(bytes))
     }
 }
 
-/// What the archive of a partition ends with.
+/// End of the archive of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct End {
-    /// The first offset that is not archived.
+    /// First offset that is not archived.
     pub(crate) next: Offset,
     pub(crate) last: Option<Last>,
 }
 
-/// Where the archive of a partition ends.
+/// Finds the end of the archive of a partition, and moves damaged last files away.
 ///
-/// A file is whole before it has its name, so only a disk that lied about a sync, or later
-/// damage, leaves a bad one. Such a last file is moved to `_quarantine/` and its offsets are
-/// archived again from the log; a bad file further back is the reader's to report.
+/// A file is whole before it has its name, so a bad one is the result of a disk that reported a
+/// sync it had not done, or of later damage. A bad last file is moved to `_quarantine/` and its
+/// offsets are archived again from the log. A bad file further back is for the reader to report.
 pub(crate) async fn end(
     store: &Store,
     home: &Home,
@@ -88,7 +90,7 @@ pub(crate) async fn end(
         };
         match whole(store, place).await {
             Ok(Some(end)) => return Ok(end),
-            // Moved away by another sink that found it bad too.
+            // Another sink found it damaged too and moved it away.
             Ok(None) => {}
             Err(Error::Corrupt { file, why }) => {
                 let kept = quarantine(store, &place.path()).await?;
@@ -109,7 +111,8 @@ pub(crate) async fn end(
     })
 }
 
-/// The first offset that is not archived, by the last file's word alone.
+/// Returns the first offset that is not archived according to the footer of the last file, whose
+/// rows are not checked.
 pub(crate) async fn claimed(
     store: &Store,
     home: &Home,
@@ -130,8 +133,8 @@ pub(crate) async fn claimed(
     Ok(last.map_or(base, |last| last.file.footer.next_offset))
 }
 
-/// Checks that the log can go on where the archive ends; records that retention deleted before
-/// they were archived are gone for good, and passed over only if `accept_gap` says so.
+/// Checks that the log can continue where the archive ends. Records that retention deleted before
+/// they were archived are lost; they are skipped only if `accept_gap` is set.
 pub(crate) fn start(
     topic: &str,
     (partition, low, high): (Partition, Offset, Offset),
@@ -190,7 +193,7 @@ pub(crate) fn start(
     Ok(start)
 }
 
-/// Base offsets of a partition's files, ascending.
+/// Returns the base offsets of a partition's files, ascending.
 pub(crate) async fn bases(
     store: &Store,
     home: &Home,
@@ -243,7 +246,7 @@ async fn quarantine(store: &Store, path: &str) -> Result<String> {
     for attempt in 1.. {
         let kept = path::quarantine(path, attempt);
         if store.create(&kept, damaged.clone()).await? == Created::New {
-            // Not if another sink has moved it and written it anew in between.
+            // Unless another sink has moved it and written it anew in between.
             if store.get(path).await?.as_ref() == Some(&damaged) {
                 store.delete(path).await?;
             }

@@ -1,4 +1,4 @@
-//! When a file is closed, and what it closes with: the state of one partition.
+//! State of one partition in a sink: the records gathered for the next file, and when it is closed.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -13,15 +13,17 @@ use crate::{
     recover::{Last, Start},
 };
 
-/// When files are closed and how much a sink may hold.
+/// Limits at which a sink closes files, and on the memory that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SinkLimits {
-    /// Payload bytes of one file; zstd leaves about half of them.
+    /// Size of its messages at which a file is closed, in bytes before compression (payload, key
+    /// and headers); zstd leaves about half.
     pub file_bytes: usize,
-    /// Age of a file's first record by the wall clock: an idle topic is archived too.
+    /// Age at which a file is closed, counted from the arrival of its first record, so that an idle
+    /// topic is archived too.
     pub file_age: Duration,
-    /// Payload bytes held for all partitions, files being written included. Beyond it the
-    /// largest partition is written and the consumer waits.
+    /// Bytes of messages held for all partitions, files being written included. At this limit the
+    /// consumer waits, and the largest partition is written if no other file is being written.
     pub buffer_bytes: usize,
 }
 
@@ -35,7 +37,7 @@ impl Default for SinkLimits {
     }
 }
 
-/// Why a file is closed.
+/// Reason for which a file is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     Bytes,
@@ -58,21 +60,21 @@ impl Reason {
 /// Records of one partition that are consumed and not yet in a file.
 #[derive(Debug)]
 pub(crate) struct Roll {
-    /// Where the file being gathered begins: all before is committed or in `writing`.
+    /// First offset of the file being gathered; everything before it is committed or being written.
     base: Offset,
-    /// The next record the consumer will deliver.
+    /// Lowest offset that the consumer may deliver next.
     position: Offset,
     messages: VecDeque<Message>,
     bytes: usize,
-    /// When the oldest of `messages` came.
+    /// Arrival time of the oldest of `messages`.
     since: Option<Instant>,
-    /// A file of this partition is being written; the next one waits, as it begins where that
-    /// one turns out to end.
+    /// True while a file of this partition is being written. The next one waits, because it begins
+    /// where that one turns out to end.
     writing: bool,
     wanted: BTreeSet<Offset>,
-    /// What the first record must be: the last one that is archived, once more.
+    /// Last archived record, which the first record read must equal.
     last: Option<Last>,
-    /// What retention deleted of the offsets from `base` on.
+    /// Offsets from `base` on that retention deleted before they were archived.
     lost: Option<OffsetRange>,
 }
 
@@ -91,12 +93,12 @@ impl Roll {
         }
     }
 
-    /// The least offset that may come next.
+    /// Lowest offset that may come next.
     pub(crate) fn position(&self) -> Offset {
         self.position
     }
 
-    /// Payload bytes gathered.
+    /// Bytes of the messages gathered for the next file.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -109,22 +111,22 @@ impl Roll {
         self.writing
     }
 
-    /// What the archive holds last, at the first record of an assignment.
+    /// Returns the last archived record at the first call after an assignment, then `None`.
     pub(crate) fn take_last(&mut self) -> Option<Last> {
         self.last.take()
     }
 
-    /// What retention deleted of the file that begins at the base.
+    /// Returns the offsets from the base on that retention deleted before they were archived.
     pub(crate) fn lost(&self) -> Option<OffsetRange> {
         self.lost
     }
 
-    /// What somebody waits for.
+    /// Returns the offsets that somebody waits for.
     pub(crate) fn into_wanted(self) -> BTreeSet<Offset> {
         self.wanted
     }
 
-    /// Takes a record, unless a rival's file holds it already. Returns the bytes it takes.
+    /// Adds a record, unless another sink's file holds it already. Returns the bytes that it adds.
     pub(crate) fn push(&mut self, message: Message, now: Instant) -> usize {
         self.position = message.offset.next();
         if message.offset < self.base {
@@ -137,12 +139,13 @@ impl Roll {
         bytes
     }
 
-    /// The consumer has read on to `next`, and no record stands before it that did not come.
+    /// Notes that the consumer has read up to `next` and that no further record exists before it.
     pub(crate) fn pass(&mut self, next: Offset) {
         self.position = self.position.max(next);
     }
 
-    /// Where all that came is committed, how far reading has come; nobody waits for less any more.
+    /// Returns the offset that reading has reached if every record that came is committed, else
+    /// `None`. Forgets the demands up to it.
     pub(crate) fn settled(&mut self) -> Option<Offset> {
         if self.writing || !self.messages.is_empty() {
             return None;
@@ -152,7 +155,7 @@ impl Roll {
         Some(next)
     }
 
-    /// Somebody waits for everything before `offset` to be committed.
+    /// Notes that somebody waits for everything before `offset` to be committed.
     pub(crate) fn want(&mut self, offset: Offset) {
         let reached = self.settled().unwrap_or(self.base);
         let is_committed = !self.writing && offset <= reached;
@@ -161,14 +164,14 @@ impl Roll {
         }
     }
 
-    /// When its age will close the file.
+    /// Returns the time at which the file's age will close it.
     pub(crate) fn deadline(&self, limits: &SinkLimits) -> Option<Instant> {
         self.since
             .filter(|_| !self.writing)
             .map(|since| since + limits.file_age)
     }
 
-    /// Whether to close the file now.
+    /// Returns the reason to close the file now, or `None` to leave it open.
     pub(crate) fn due(&self, limits: &SinkLimits, now: Instant, stopping: bool) -> Option<Reason> {
         if self.writing || self.messages.is_empty() {
             return None;
@@ -179,7 +182,7 @@ impl Roll {
         if self.bytes >= limits.file_bytes {
             return Some(Reason::Bytes);
         }
-        // What is not wanted any more was forgotten when it was committed.
+        // Demands that were met are forgotten at the commit.
         if self
             .wanted
             .first()
@@ -193,7 +196,7 @@ impl Roll {
         aged.then_some(Reason::Age)
     }
 
-    /// Closes the file: its base, the first offset after it and its messages.
+    /// Closes the file; returns its base, the first offset after it and its messages.
     pub(crate) fn close(&mut self) -> (Offset, Offset, Vec<Message>) {
         self.writing = true;
         self.bytes = 0;
@@ -206,8 +209,8 @@ impl Roll {
         )
     }
 
-    /// The file that [`Roll::close`] gave is committed up to `next`: by us with what we gave,
-    /// or by a rival with more or less. `rest` is what was given and lies at or after `next`.
+    /// Notes that the file given by [`Roll::close`] is committed up to `next`, by this sink or,
+    /// with more or fewer records, by another. `rest` are the given messages at or after `next`.
     /// Returns the bytes of gathered records that `next` made superfluous.
     pub(crate) fn committed(&mut self, next: Offset, rest: Vec<Message>, now: Instant) -> usize {
         self.writing = false;

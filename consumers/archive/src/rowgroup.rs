@@ -1,4 +1,4 @@
-//! A row group taken apart into messages.
+//! Splits a decoded row group into messages.
 
 use std::{ops::Range, sync::Arc};
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The rows of a row group, with each column in the type it was written in.
+/// Rows of a row group, with each column in the type in which it was written.
 #[derive(Debug)]
 pub(crate) struct RowGroup {
     incarnation: Incarnation,
@@ -39,15 +39,16 @@ pub(crate) struct RowGroup {
     payloads: BinaryArray,
     payload_bytes: Int64Array,
     digests: FixedSizeBinaryArray,
-    /// Its messages by offset, ascending.
+    /// Offset and row range of each message, ascending.
     messages: Vec<(Offset, Range<usize>)>,
-    /// About what it holds in memory.
+    /// Approximate number of bytes held in memory.
     pub(crate) bytes: usize,
 }
 
 impl RowGroup {
-    /// Takes columns by name and casts them: a file that another program rewrote may name list
-    /// items, order columns or size offsets otherwise.
+    /// Builds a row group from a decoded batch. Columns are found by name and cast, because a
+    /// program that rewrote the file may have renamed list items, reordered columns or changed the
+    /// width of offsets.
     pub(crate) fn of(
         batch: &RecordBatch,
         incarnation: Incarnation,
@@ -87,22 +88,22 @@ impl RowGroup {
         })
     }
 
-    /// Number of messages.
+    /// Number of messages in the row group.
     pub(crate) fn len(&self) -> usize {
         self.messages.len()
     }
 
-    /// Number of the first message at or after `offset`.
+    /// Returns the index of the first message at or after `offset`.
     pub(crate) fn at_or_after(&self, offset: Offset) -> usize {
         self.messages.partition_point(|(at, _)| *at < offset)
     }
 
-    /// Offset of message `index`.
+    /// Returns the offset of message `index`.
     pub(crate) fn offset(&self, index: usize) -> Offset {
         self.messages[index].0
     }
 
-    /// Message `index`, its rows sharing this group's memory.
+    /// Returns message `index`; its rows share this row group's memory.
     pub(crate) fn message(&self, index: usize) -> Result<ArchivedMessage, String> {
         let (offset, range) = &self.messages[index];
         let first = range.start;
@@ -169,7 +170,7 @@ impl RowGroup {
     }
 }
 
-/// Column `name` in the type it was written in.
+/// Returns column `name`, cast to the type in which it was written.
 pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String> {
     let expected = file_schema();
     let expected = expected
@@ -181,7 +182,7 @@ pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String
     conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
 }
 
-/// The headers in row `row`, where they lie.
+/// Returns the headers in row `row` without copying them.
 pub(crate) fn header_pairs(
     headers: &ListArray,
     row: usize,
@@ -219,7 +220,8 @@ fn conform(found: &ArrayRef, expected: &DataType) -> Result<ArrayRef, String> {
     cast(found, expected).map_err(|error| error.to_string())
 }
 
-/// Finds the messages: rows of one offset, numbered from 0, offsets ascending.
+/// Finds the messages in a batch and checks them: a message is the rows of one offset, numbered
+/// from 0, and offsets ascend.
 pub(crate) fn messages(
     offsets: &Int64Array,
     rows: &Int32Array,

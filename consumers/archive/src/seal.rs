@@ -1,29 +1,29 @@
-//! Checksums of an archive file's bytes, laid between its body and its Parquet footer.
+//! Checksums of an archive file's bytes, stored between its body and its Parquet footer.
 //!
-//! The Parquet writer we use writes no page checksums, and they would leave the footer
+//! The Parquet writer in use writes no page checksums, and those would leave the footer
 //! unprotected. Parquet finds its footer from the end of the file and everything else from the
-//! footer, so that bytes in between are invisible to every reader:
+//! footer, so bytes in between are invisible to every reader:
 //!
 //! ```text
 //! row group 0 | … | row group n-1 | page indexes | SEAL | footer | footer length | "PAR1"
 //! ```
 //!
-//! The seal holds a CRC-32C of each row group, of the indexes and of everything after the seal,
-//! and lastly of itself. CRC-32C finds every single changed byte. A file that another program
-//! rewrote has no seal; that its values are the ones trained on is for the digests in plans.
+//! The seal holds a CRC-32C of each row group, of the indexes, of everything after the seal, and of
+//! itself. CRC-32C finds every change of a single byte. A file that another program rewrote has no
+//! seal; the digests in plans verify that its values are the ones trained on.
 
 use std::ops::Range;
 
 const MAGIC: &[u8; 8] = b"VTGSEAL1";
-/// Magic, count and the seal's own checksum.
+/// Bytes of magic, count and the seal's own checksum.
 const FRAME: usize = 8 + 4 + 4;
-/// Footer length and `PAR1`.
+/// Bytes of footer length and `PAR1`.
 pub(crate) const TAIL: usize = 8;
 
-/// What the seal says.
+/// Checksums that the seal holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Seal {
-    /// One for each row group and one for what follows the last.
+    /// CRC-32C of each row group, then of the page indexes after the last.
     pub(crate) segments: Vec<u32>,
     footer: u32,
 }
@@ -34,7 +34,7 @@ impl Seal {
         matches(self.footer, footer, "its footer")
     }
 
-    /// Checks the bytes of segment `index`.
+    /// Checks the bytes of segment `index`: a row group, or the page indexes.
     pub(crate) fn check_segment(&self, index: usize, bytes: &[u8]) -> Result<(), String> {
         match self.segments.get(index) {
             Some(crc) => matches(*crc, bytes, &format!("its row group {index}")),
@@ -54,7 +54,7 @@ impl Seal {
         out
     }
 
-    /// Reads the seal that ends where `before_footer` does. `Ok(None)`: there is none.
+    /// Reads the seal that ends where `before_footer` does; `Ok(None)` if there is none.
     pub(crate) fn decode(before_footer: &[u8]) -> Result<Option<Self>, String> {
         let Some(rest) = before_footer.strip_suffix(MAGIC) else {
             return Ok(None);
@@ -82,7 +82,7 @@ impl Seal {
         Ok(Some(Self { segments, footer }))
     }
 
-    /// Bytes a seal of `row_groups` row groups takes.
+    /// Returns the length in bytes of a seal of `row_groups` row groups.
     pub(crate) fn len(row_groups: usize) -> usize {
         FRAME + 4 * (row_groups + 2)
     }
@@ -99,7 +99,7 @@ fn matches(expected: u32, bytes: &[u8], what: &str) -> Result<(), String> {
     }
 }
 
-/// Seals a whole Parquet file, whose row groups end at `ends`.
+/// Inserts the seal into the bytes of a whole Parquet file, whose row groups end at `ends`.
 pub(crate) fn seal(file: &mut Vec<u8>, ends: &[usize]) -> Result<(), String> {
     let body = body_len(file)?;
     let starts = [0].into_iter().chain(ends.iter().copied());
@@ -125,7 +125,7 @@ fn body_len(file: &[u8]) -> Result<usize, String> {
         .ok_or_else(|| "its footer is longer than the file".to_owned())
 }
 
-/// Length of the Parquet footer, from the last [`TAIL`] bytes of the file.
+/// Reads the length of the Parquet footer from the last [`TAIL`] bytes of a file.
 pub(crate) fn footer_len(tail: &[u8]) -> Result<usize, String> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]) as usize),
@@ -137,7 +137,8 @@ pub(crate) fn footer_len(tail: &[u8]) -> Result<usize, String> {
 mod tests {
     use super::*;
 
-    /// Two row groups of 10 and 20 bytes, 5 bytes of index, a footer of 7.
+    /// Returns a sealed file: two row groups of 10 and 20 bytes, 5 bytes of index and a footer of
+    /// 7.
     fn sealed() -> Vec<u8> {
         let mut file: Vec<u8> = (0..42).collect();
         file.extend_from_slice(&7_u32.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Which groups of an archive to take, and which row groups need not be read for that.
+//! Selection of groups of an archive, and of the row groups that need not be read for it.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -13,69 +13,70 @@ use crate::{
     head::Head,
 };
 
-/// Which groups to take; the default is all of them. A group is taken if every filter wants it.
+/// Condition on the groups to take; the default takes all of them. A group is taken if every filter
+/// wants it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// Only of these lives.
+    /// Takes only groups of these incarnations of the topic.
     pub incarnations: Option<BTreeSet<Incarnation>>,
-    /// Only of these partitions.
+    /// Takes only groups of these partitions.
     pub partitions: Option<BTreeSet<Partition>>,
-    /// Only groups whose first record has a Kafka timestamp in this range, milliseconds since
-    /// the epoch.
+    /// Takes only groups whose first record has a Kafka timestamp in this range, in milliseconds
+    /// since the epoch.
     pub timestamps_ms: Option<RangeInclusive<i64>>,
-    /// Only groups whose versions, from the oldest token's to the newest's, meet this range.
+    /// Takes only groups whose versions, from the oldest token's to the newest's, meet this range.
     pub versions: Option<RangeInclusive<PolicyVersion>>,
-    /// Only groups of prompts that one of these matches; none = all prompts.
+    /// Takes only groups of prompts that one of these patterns matches; empty for all prompts.
     pub prompts: Vec<PromptPattern>,
-    /// Only groups whose mean reward is in this range.
+    /// Takes only groups whose mean reward is in this range.
     pub rewards: Option<RangeInclusive<f64>>,
-    /// Only a share of the groups.
+    /// Takes only a share of the groups.
     pub sample: Option<Sample>,
 }
 
-/// A share of the groups, drawn by the group's id: the same groups every time, whatever else is
+/// Share of the groups, drawn by the group's id: the same groups every time, whatever else is
 /// selected.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
-    /// From 0 to 1.
+    /// Share of the groups that is taken, from 0 to 1.
     pub share: f64,
-    /// Another seed draws others.
+    /// Seed of the draw; another seed takes other groups.
     pub seed: u64,
 }
 
-/// The filter that refused a group; of several, the first in this order.
+/// Filter that refused a group; if several would, the first in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filtered {
-    /// [`Selection::incarnations`].
+    /// Refused by [`Selection::incarnations`].
     Incarnation,
-    /// [`Selection::partitions`].
+    /// Refused by [`Selection::partitions`].
     Partition,
-    /// [`Selection::timestamps_ms`].
+    /// Refused by [`Selection::timestamps_ms`].
     Time,
-    /// [`Selection::versions`].
+    /// Refused by [`Selection::versions`].
     Version,
-    /// [`Selection::prompts`].
+    /// Refused by [`Selection::prompts`].
     Prompt,
-    /// [`Selection::rewards`].
+    /// Refused by [`Selection::rewards`].
     Reward,
-    /// [`Selection::sample`].
+    /// Refused by [`Selection::sample`].
     Sample,
 }
 
-/// A prompt's id, in which `*` stands for any characters and `?` for any one.
+/// Pattern of prompt ids, in which `*` matches any characters and `?` any one character.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PromptPattern(pub String);
 
 impl PromptPattern {
-    /// Whether a prompt's id fits.
+    /// Returns true if the pattern matches the whole of a prompt's id.
     pub fn matches(&self, id: &str) -> bool {
         let (pattern, id): (Vec<_>, Vec<_>) = (self.0.chars().collect(), id.chars().collect());
         let (mut at, mut from) = (0, 0);
-        // Where the last star stands, and up to where it has taken characters.
+        // Position of the last star in the pattern, and the end of the characters it has taken.
         let mut star = None;
         while from < id.len() {
             match pattern.get(at) {
@@ -101,7 +102,7 @@ impl PromptPattern {
 }
 
 impl Sample {
-    /// Whether it takes the group.
+    /// Returns true if the sample contains the group.
     pub fn takes(&self, group: &GroupId) -> bool {
         let digest = Sha256::new_with_prefix(b"vintage.sample/1")
             .chain_update(self.seed.to_le_bytes())
@@ -109,14 +110,14 @@ impl Sample {
             .finalize();
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
-        // 53 bits: what an f64 holds.
+        // 53 bits: the precision of an f64.
         let drawn = (u64::from_be_bytes(first) >> 11) as f64 / (1_u64 << 53) as f64;
         drawn < self.share
     }
 }
 
 impl Selection {
-    /// Whether heads need their traits to be judged.
+    /// Returns true if a filter needs the traits of heads (versions, prompts or rewards).
     pub(crate) fn looks_inside(&self) -> bool {
         self.versions.is_some() || !self.prompts.is_empty() || self.rewards.is_some()
     }
@@ -138,7 +139,8 @@ impl Selection {
             .is_some_and(|wanted| !timestamp_ms.is_some_and(|at| wanted.contains(&at)))
     }
 
-    /// The filter that refuses a whole group, given the heads of its parts.
+    /// Returns the filter that refuses a whole group, given the heads of its parts; `None` if it is
+    /// taken.
     pub(crate) fn refuses<'a>(
         &self,
         parts: &(impl Iterator<Item = &'a Head> + Clone),
@@ -178,11 +180,12 @@ impl Selection {
         (!group.is_some_and(|group| sample.takes(&group))).then_some(Filtered::Sample)
     }
 
-    /// Which of a partition's row groups need not be read, and because of which filter.
+    /// Returns, for each row group of a partition, the filter for which it need not be read, or
+    /// `None` if it must be.
     ///
-    /// The parts of a group lie at most [`INCOMPLETE_AFTER_RECORDS`] records apart, or it is not
-    /// whole. A row group is therefore passed over only if nothing within that distance of it,
-    /// taken together, can be wanted: then no group with a part in it can be.
+    /// The parts of a whole group are at most [`INCOMPLETE_AFTER_RECORDS`] records apart. A row
+    /// group is skipped only if the row groups within that distance of it, taken together, cannot
+    /// be wanted: then no group with a part in it can be.
     pub(crate) fn prune(&self, groups: &[Bounds]) -> Vec<Option<Filtered>> {
         let spread = INCOMPLETE_AFTER_RECORDS as i64;
         let near = |at: usize| {
@@ -194,7 +197,7 @@ impl Selection {
                 }
                 _ => true,
             };
-            // Bounds ascend: neighbours are on both sides of it.
+            // Bounds ascend: the neighbours are directly before and after it.
             let before = groups[..at].iter().rev().take_while(meets);
             before.chain(groups[at..].iter().take_while(meets))
         };
@@ -223,7 +226,7 @@ impl Selection {
     }
 }
 
-/// What the statistics of a row group say; `None` where they say nothing.
+/// Ranges of values in a row group, from its statistics; `None` where there are none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bounds {
     pub(crate) offsets: Option<(i64, i64)>,
@@ -244,7 +247,7 @@ impl Bounds {
     }
 }
 
-/// The range that holds all of them; `None` if one is not known.
+/// Returns the smallest range that holds all of them; `None` if one is not known.
 fn hull<T: PartialOrd + Copy>(ranges: impl Iterator<Item = Option<(T, T)>>) -> Option<(T, T)> {
     let mut hull: Option<(T, T)> = None;
     for range in ranges {

@@ -1,4 +1,4 @@
-//! The sink: from the log into files, exactly once.
+//! The sink: reads records from the log and writes them into files, exactly once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,38 +33,39 @@ use self::start::Planned;
 
 mod start;
 
-/// What a sink archives and where to.
+/// Settings of a sink: the topic that it archives, the destination and the limits.
 #[derive(Debug, Clone)]
 pub struct SinkOptions {
     /// Root of the archive.
     pub store: Store,
-    /// The topic.
+    /// Topic to archive.
     pub topic: String,
-    /// Its life; a recreated topic needs another one.
+    /// Incarnation of the topic; a recreated topic needs another one.
     pub incarnation: Incarnation,
-    /// Names the consumer in the brokers' logs and in errors.
+    /// Name of the consumer in the brokers' logs and in errors.
     pub client_id: String,
-    /// When files are closed and how much may be held.
+    /// Limits at which files are closed, and on the memory that is used.
     pub limits: SinkLimits,
     /// Compression of the files.
     pub codec: Codec,
-    /// How long a trouble of the store that may pass (no room, no permission, no network) is
-    /// waited out before it ends the sink. The consumer goes on polling meanwhile.
+    /// Longest time to wait out a trouble of the store that may pass (no room, no permission, no
+    /// network) before it ends the sink. The consumer continues to poll meanwhile.
     pub patience: Duration,
-    /// Goes on after records that retention deleted before they were archived. Each such gap is
-    /// noted in the footer of the file that spans it.
+    /// True to continue after records that retention deleted before they were archived. Each such
+    /// gap is noted in the footer of the file that spans it.
     pub accept_gap: bool,
-    /// A consumer group whose members share the partitions; alone, a sink archives all of them.
+    /// Consumer group whose members share the partitions; without one, a sink archives all of them.
     pub group: Option<String>,
-    /// Cancelling it ends the sink: what it has consumed is written first.
+    /// Token that ends the sink when it is cancelled; records consumed by then are written first.
     pub cancel: CancellationToken,
 }
 
-/// A disk that is full in the evening may be found in the morning, but not a wrong mount.
+/// Default of [`SinkOptions::patience`], ten minutes: a full disk may be cleared meanwhile, but a
+/// wrong mount would never recover.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 impl SinkOptions {
-    /// Options with the default limits and codec.
+    /// Returns options with the default limits, codec and patience.
     pub fn new(store: Store, topic: &str, incarnation: Incarnation) -> Self {
         Self {
             store,
@@ -81,7 +82,7 @@ impl SinkOptions {
     }
 }
 
-/// What a sink did in its life.
+/// Totals of a sink, from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SinkSummary {
     /// Records written, quarantined ones included.
@@ -92,22 +93,22 @@ pub struct SinkSummary {
     pub quarantined: u64,
     /// Files written.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of the files written.
     pub bytes: u64,
     /// Files that another sink had written first.
     pub races_lost: u64,
-    /// Writes that failed and were tried again, by the store's trouble.
+    /// Failed tries of store operations that were repeated, by the store's trouble.
     pub blocked: BTreeMap<&'static str, u64>,
     /// First offset not archived, by partition.
     pub committed: BTreeMap<Partition, Offset>,
 }
 
-/// What a sink took from the log in this life, archived or not yet.
+/// Counts of the records that a sink has taken from the log since it started, archived or not yet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Taken {
-    /// Records.
+    /// Records taken, quarantined ones included.
     pub records: u64,
-    /// Of these, those that cannot be decoded, by reason.
+    /// Records that cannot be decoded, by class.
     pub quarantined: BTreeMap<&'static str, u64>,
 }
 
@@ -120,7 +121,7 @@ impl Taken {
     }
 }
 
-/// Archives one topic. See [`Sink::start`].
+/// Sink that archives one topic. See [`Sink::start`].
 pub struct Sink<S> {
     options: SinkOptions,
     home: Arc<Home>,
@@ -131,18 +132,18 @@ pub struct Sink<S> {
     rolls: BTreeMap<Partition, (u64, Roll)>,
     generations: u64,
     commits: JoinSet<Done>,
-    /// Payload bytes gathered or being written.
+    /// Bytes of messages gathered or being written.
     held: usize,
     committed: watch::Sender<BTreeMap<Partition, Offset>>,
     taken: watch::Sender<Taken>,
     demanding: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     demands: mpsc::UnboundedReceiver<Vec<(Partition, Offset)>>,
-    /// Demands for partitions that are not assigned (yet).
+    /// Demands for partitions that are not assigned to this sink, or not yet.
     early: BTreeMap<Partition, BTreeSet<Offset>>,
     summary: SinkSummary,
 }
 
-/// The task that a sink runs in.
+/// Task in which a sink runs; it returns the summary.
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
 impl<S: Source> Sink<S> {
@@ -182,7 +183,7 @@ impl<S: Source> Sink<S> {
         tracing::info!(topic = &*self.topic, "archiving");
         let task = tokio::spawn(async move {
             let ended = self.run().await;
-            // Before the watch closes, so that who waits on it finds the reason.
+            // Set before the watch closes, so that a waiter finds the reason.
             let why = ended
                 .as_ref()
                 .err()
@@ -198,9 +199,9 @@ impl<S: Source> Sink<S> {
 
     async fn run(&mut self) -> Result<()> {
         let ended = self.gather().await;
-        // What waits for the store to recover waits no more.
+        // Ends the waits for the store to recover.
         self.options.cancel.cancel();
-        // What is being written is whole or nothing, but let it be known which.
+        // A file being written is whole or absent; wait to learn which.
         while let Some(done) = self.commits.join_next().await {
             let settled = self.settle(done);
             if ended.is_ok() {
@@ -257,7 +258,7 @@ impl<S: Source> Sink<S> {
                 let quarantined = message.quarantined();
                 let taken = roll.push(message, Instant::now());
                 self.held += taken;
-                // Not the last archived record, which is only looked at again.
+                // The last archived record is only compared; it does not count as taken.
                 if taken > 0 {
                     self.taken.send_modify(|taken| taken.count(quarantined));
                 }
@@ -271,7 +272,8 @@ impl<S: Source> Sink<S> {
                     let start = match self.planned.take(partition) {
                         Some(start) => start,
                         None if self.options.group.is_none() => Start::at(offset),
-                        // Where to go on was found before, or the consumer would have failed.
+                        // The start was found during the rebalance, or the consumer would have
+                        // failed.
                         None => {
                             return Err(Error::Died {
                                 part: "rebalance",
@@ -293,8 +295,9 @@ impl<S: Source> Sink<S> {
         Ok(())
     }
 
-    /// Where everything that came is archived, what stands up to the reader's position is too: no
-    /// record does. No file says so; after a restart these offsets are passed once more.
+    /// Advances the committed offset to the reader's position if every record that came is
+    /// archived: no record exists in between. No file says so; after a restart these offsets are
+    /// read once more.
     fn pass(&mut self, partition: Partition) {
         let Some((_, roll)) = self.rolls.get_mut(&partition) else {
             return;
@@ -309,14 +312,14 @@ impl<S: Source> Sink<S> {
         }
     }
 
-    /// Its records will be written by who reads the partition now.
+    /// Gives a partition up. Its records will be written by the member that reads it now.
     fn revoke(&mut self, partition: Partition) {
         self.committed.send_modify(|committed| {
             committed.remove(&partition);
         });
         if let Some((_, roll)) = self.rolls.remove(&partition) {
             self.held -= roll.bytes();
-            // It may come back.
+            // The partition may come back.
             self.early
                 .entry(partition)
                 .or_default()
@@ -352,7 +355,8 @@ impl<S: Source> Sink<S> {
         }
     }
 
-    /// Starts writing every file that is due; of a full buffer, the largest.
+    /// Starts writing every file that is due and, if the buffer is full, that of the largest
+    /// partition.
     fn write_due(&mut self, stopping: bool) {
         let now = Instant::now();
         let limits = self.options.limits;
@@ -463,7 +467,7 @@ impl<S: Source> Sink<S> {
                 self.source.archived(done.partition, next);
                 self.pass(done.partition);
             }
-            // Revoked since: who has it now found the file or loses to it.
+            // The partition was revoked since: its new owner found the file or loses to it.
             _ => self.held -= rest_bytes,
         }
         Ok(())
@@ -478,8 +482,8 @@ impl<S: Source> Sink<S> {
     }
 }
 
-/// Sees that the log is the one the archive was written from. Offsets alone do not tell: a topic
-/// that was recreated may have grown past them.
+/// Checks that the log is the one that the archive was written from, by the last archived record.
+/// Offsets do not suffice: a topic that was recreated may have grown past them.
 fn check_log(topic: &str, record: &Record, last: Last) -> Result<()> {
     let found = if record.offset != last.offset {
         "none"

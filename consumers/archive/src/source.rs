@@ -1,4 +1,4 @@
-//! What a sink reads from.
+//! Source of the records that a sink archives.
 
 use std::future::Future;
 
@@ -7,13 +7,13 @@ use vintage_control::{Offset, Partition};
 
 use crate::Result;
 
-/// Delivers the records of a topic, those of a partition in order. A consumer of the bus; the
-/// tests have others.
+/// Source that delivers the records of a topic, those of a partition in order. The bus's consumer
+/// implements it; tests have others.
 pub trait Source: Send + 'static {
-    /// The next event, waiting for one; safe to cancel. `None` at the end.
+    /// Waits for the next event and returns it; `None` at the end. Must be cancel-safe.
     fn next(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send;
 
-    /// Hears how far a partition is archived, for whoever shows it. Nothing goes on from it.
+    /// Receives how far a partition is archived, for display only. Nothing may resume from it.
     fn archived(&self, _partition: Partition, _next: Offset) {}
 }
 

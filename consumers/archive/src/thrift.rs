@@ -1,24 +1,24 @@
-//! Whether a footer's lists can be as long as they say.
+//! Checks that the lists in a Parquet footer can be as long as they claim.
 //!
-//! The Parquet reader passes over fields it does not know, and over a list of booleans without
-//! looking at a byte for each: a few bytes that claim 2³¹ of them cost it seconds. The fields it
-//! does know it reads as what they should be, whatever type they name. So that this walk is where
-//! the reader will be, a known field must name its type, and nothing may be a list of booleans:
-//! the format has none, and other readers of Thrift take a byte for each.
+//! The Parquet reader skips fields it does not know, and skips a list of booleans without reading a
+//! byte for each: a few bytes that claim 2³¹ of them cost it seconds. It reads the fields that it
+//! does know as their expected types, whatever types they name. To follow the reader exactly, this
+//! walk requires that a known field names its type and that there are no lists of booleans: the
+//! format has none, and other readers of Thrift read a byte for each.
 
 mod shape;
 
 use shape::{FILE, Fields, Kind};
 
-/// Structs, lists and maps in one another; a footer has seven.
+/// Maximum nesting of structs, lists and maps; a footer has seven levels.
 const DEPTH: u32 = 64;
 
-/// Walks `bytes`, a Parquet file's metadata in Thrift's compact protocol, in a time that their
+/// Checks `bytes`, a Parquet file's metadata in Thrift's compact protocol, in a time that their
 /// number bounds.
 ///
 /// # Errors
-/// Why they are no such metadata: a collection of more elements than there are bytes left, an end
-/// before its own, a type that there is not or that the field does not have.
+/// Reason for which the bytes are not such metadata: a collection of more elements than there are
+/// bytes left, a premature end, or a type that does not exist or that the field does not have.
 pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
     Walk { left: bytes }.structure(FILE, DEPTH)
 }
@@ -28,7 +28,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `fields`: those that are known.
+    /// Walks a struct, of whose fields `fields` are known.
     fn structure(&mut self, fields: Fields, depth: u32) -> Result<(), String> {
         let mut field = 0;
         loop {
@@ -46,14 +46,15 @@ impl Walk<'_> {
             if kind.is_some_and(|kind| !kind.may_be(wire)) {
                 return Err(format!("its field {field} is of type {wire}"));
             }
-            // A boolean field is its type.
+            // A boolean field has its value in the type.
             if !matches!(wire, 1 | 2) {
                 self.value(wire, kind, depth)?;
             }
         }
     }
 
-    /// One that is not told as a difference: zigzag, and none is negative.
+    /// Reads a field number that is written in full and not as a difference: zigzag, and never
+    /// negative.
     fn field_number(&mut self) -> Result<i64, String> {
         let zigzag = self.varint()?;
         match i16::try_from(zigzag >> 1) {
@@ -102,7 +103,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Each takes a byte at least.
+    /// Walks the elements of a collection; each takes at least one byte.
     fn elements(
         &mut self,
         count: u64,

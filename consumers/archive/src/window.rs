@@ -1,4 +1,4 @@
-//! Pieces of a file in memory, and the rows that Parquet finds in them.
+//! Pieces of a file in memory, and decoding of the rows in them.
 
 use std::sync::Arc;
 
@@ -19,12 +19,13 @@ use parquet::{
     },
 };
 
-/// Bytes of a file, each piece with where it starts; ascending.
+/// Pieces of a file, each with the offset at which it starts; ascending.
 #[derive(Debug, Clone)]
 pub(crate) struct Loaded(pub(crate) Vec<(u64, Bytes)>);
 
 impl Loaded {
-    /// The rows of `groups` of a file of `length` bytes: all columns, or those of `roots`.
+    /// Decodes the rows of row groups `groups` of a file of `length` bytes: all columns, or those
+    /// of `roots`.
     pub(crate) fn decode(
         self,
         length: u64,
@@ -36,7 +37,7 @@ impl Loaded {
             pieces: self.0,
             length,
         };
-        // What the rows are is told by Parquet's own types; see the encoder.
+        // Parquet's own types determine the rows; see the encoder.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::try_new(metadata, options)?;
         let rows: i64 = groups
@@ -61,7 +62,7 @@ impl Loaded {
     }
 }
 
-/// Parts of a file in memory, at their places.
+/// Pieces of a file in memory, presented to the Parquet reader as the whole file.
 struct Window {
     pieces: Vec<(u64, Bytes)>,
     length: u64,

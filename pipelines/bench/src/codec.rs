@@ -1,4 +1,5 @@
-//! `vintage bench codec`: messages encoded and decoded on one core, against copying their bytes.
+//! `vintage bench codec`: measures encoding and decoding messages on one core, against copying
+//! their bytes.
 
 use std::{
     hint::black_box,
@@ -10,7 +11,7 @@ use vintage_trajectory::{Rows, encode};
 
 use crate::{Error, Result, error::because, median::median, synthetic::Synthetic};
 
-/// What was measured; rates in gigabytes (1e9 bytes) of payload a second.
+/// Results of the benchmark; rates are in gigabytes (1e9 bytes) of payload per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
     /// Rows of the message.
@@ -49,7 +50,8 @@ pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
         return Err(Error::Failed(what.to_owned()));
     }
     let budget = Duration::from_secs_f64(seconds);
-    // All were checked above: an error here would be a bug that `black_box` keeps in view.
+    // Encoding and decoding were checked above: an error here would be a bug, which `black_box`
+    // keeps from being optimized away.
     let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
     let decode_s = median_seconds(budget, || {
         drop(black_box(Rows::decode(black_box(&payload))));
@@ -79,7 +81,8 @@ pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     })
 }
 
-/// Median seconds of one call, over batches of calls that last about a millisecond each.
+/// Measures the median seconds of one call, over batches of calls that last about a millisecond
+/// each.
 fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     call();
     let once = Instant::now();
@@ -99,7 +102,7 @@ fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     median(times)
 }
 
-/// Touches what training reads.
+/// Reads the values that training reads.
 fn read(rows: &Rows) -> f64 {
     (0..rows.len())
         .map(|row| {

@@ -1,4 +1,5 @@
-//! What can be typed. Every verb's long help says what it does, what it needs and gives examples.
+//! The command line. The long help of every verb says what it does, what it needs and gives
+//! examples.
 
 mod bench;
 mod broker;
@@ -52,17 +53,18 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// What is shown, and how.
+/// Options that control what is printed, and how.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct ShownArgs {
-    /// Log more: -v our steps, -vv our details, -vvv everybody's. RUST_LOG wins over it.
+    /// More log lines: -v for our steps, -vv for our details, -vvv for those of libraries too;
+    /// RUST_LOG takes precedence.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub(crate) verbose: u8,
-    /// No progress, and errors only.
+    /// No progress, and no log lines except errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(
         long,
         value_enum,
@@ -71,32 +73,32 @@ pub(crate) struct ShownArgs {
         hide_possible_values = false
     )]
     pub(crate) log_format: LogFormat,
-    /// How results are printed to standard output.
+    /// Format of results on standard output.
     #[arg(long, value_enum, default_value_t, global = true)]
     pub(crate) output: OutputFormat,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How results are printed.
+/// Format of results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// For programs: one JSON object, or one a line where there are many.
+    /// JSON for programs: one object, or one per line if there are many.
     Json,
 }
 
-/// The verbs.
+/// Verbs of the program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Box<RunArgs>),
@@ -113,7 +115,7 @@ pub(crate) enum Verb {
     Topics(TopicsArgs),
     Broker(BrokerArgs),
     Doctor(Box<DoctorArgs>),
-    /// Show the configuration and where each value comes from.
+    /// Shows the configuration and where each value comes from.
     #[command(subcommand)]
     Config(ConfigCommand),
     Bench(BenchArgs),

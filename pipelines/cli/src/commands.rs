@@ -1,4 +1,5 @@
-//! One file a verb; each reads its arguments, calls the library and prints.
+//! The commands, one file per verb: each reads its arguments, calls a library and prints the
+//! result.
 
 mod audit;
 mod bench;
@@ -38,7 +39,7 @@ use crate::{
     signals::Signals,
 };
 
-/// What every command has at hand.
+/// Environment of a command: output, progress display and signals.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) output: Output,
@@ -48,7 +49,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Shows the events sent to the sender until it is dropped; then the task ends.
+    /// Starts a task that shows the events sent to the returned sender, until the sender is
+    /// dropped.
     fn progress(&self, steps: u64) -> (UnboundedSender<RunEvent>, JoinHandle<()>) {
         let (events, heard) = mpsc::unbounded_channel();
         let shown = tokio::spawn(watch(heard, self.display, self.screen.clone(), steps));
@@ -56,7 +58,7 @@ impl Context {
     }
 }
 
-/// Does what was asked.
+/// Runs a verb.
 pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
     match verb {
         Verb::Run(args) => run::run(&args, context).await,
@@ -103,7 +105,7 @@ fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
     Ok(verdict(weighed.refused))
 }
 
-/// Negative if anything was amiss.
+/// Returns a negative outcome if `amiss` is above 0.
 fn verdict(amiss: u64) -> Outcome {
     if amiss == 0 {
         Outcome::Done

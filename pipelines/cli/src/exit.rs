@@ -1,4 +1,4 @@
-//! From how a command ended to an exit code and an `error:` line.
+//! Exit codes and `error:` lines of commands.
 
 use std::{
     fmt::Write as _,
@@ -9,28 +9,28 @@ use vintage_config::ConfigError;
 
 use vintage_bus::Fault;
 
-/// How a command ended, short of an error.
+/// Result of a command that ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It did what was asked.
+    /// The command did what was asked.
     Done,
-    /// It checked what was asked, and the answer is no.
+    /// The command checked what was asked, and the check was negative.
     Negative,
-    /// A signal ended it before its work was done.
+    /// A signal ended the command before its work was done.
     Interrupted(Signal),
 }
 
-/// Signals that end a run in good order.
+/// Signal that ends a run in good order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// ^C.
+    /// SIGINT, sent by ^C.
     Interrupt,
-    /// What a supervisor sends.
+    /// SIGTERM, sent by supervisors.
     Terminate,
 }
 
 impl Outcome {
-    /// Its exit code.
+    /// Returns the exit code: 0, 3, 130 or 143.
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Done => 0,
@@ -41,7 +41,7 @@ impl Outcome {
     }
 }
 
-/// The words or files given are at fault; exit code 2.
+/// Error of the arguments or files that the user gave; exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct Usage {
@@ -64,15 +64,14 @@ impl Usage {
     }
 }
 
-/// Tells what went wrong on standard error, and the exit code for it.
+/// Prints an error to standard error and returns its exit code, 2 for wrong usage and 1 otherwise.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // If standard error is closed, the exit code still tells.
+    // If standard error is closed, the exit code remains.
     let _unheard = io::stderr().write_all(message(error).as_bytes());
     ExitCode::from(if is_usage(error) { 2 } else { 1 })
 }
 
-/// Prints what clap has to say: help to standard output, wrong usage (exit code 2) to standard
-/// error.
+/// Prints a message of clap: help to standard output, wrong usage (exit code 2) to standard error.
 pub(crate) fn told(told: &clap::Error) -> ExitCode {
     match told.print() {
         Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
@@ -83,7 +82,8 @@ pub(crate) fn told(told: &clap::Error) -> ExitCode {
     }
 }
 
-/// The exit code of a command that ended, some of whose output may be lost.
+/// Returns the exit code of a command that ended. If output was lost, prints that, and turns 0 into
+/// 1.
 pub(crate) fn ended(outcome: Outcome, lost: Option<&io::Error>) -> ExitCode {
     let Some(why) = lost else {
         return outcome.code();
@@ -96,7 +96,7 @@ pub(crate) fn ended(outcome: Outcome, lost: Option<&io::Error>) -> ExitCode {
     }
 }
 
-/// `error: what`, the causes that say more, and a hint.
+/// Formats an error as `error: what`, its causes as far as they add something, and a hint.
 fn message(error: &anyhow::Error) -> String {
     let mut text = format!("error: {error}\n");
     let mut said = error.to_string();

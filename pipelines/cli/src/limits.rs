@@ -1,7 +1,8 @@
-//! What the system allows this process to have: open files and threads.
+//! Checks of the system's limits on this process: open files and threads.
 //!
-//! Where these run out in the middle, a client waits for a connection that cannot be opened, and
-//! a runtime that cannot start a thread panics. So they are looked at first, and the limit named.
+//! If these run out in the middle of a run, a client waits for a connection that cannot be opened,
+//! and a runtime that cannot start a thread panics. They are checked first, so that an error can
+//! name the limit.
 
 use std::{
     fs, io,
@@ -13,33 +14,34 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::args::Verb;
 
-/// What a verb needs at once.
+/// Resources that a verb needs at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Needs {
-    /// Open files.
+    /// Number of open files.
     files: u64,
-    /// Threads beside those that compute, of which there is one a core.
+    /// Number of threads beside the compute threads, of which there is one per core.
     threads: usize,
 }
 
-/// A look at a folder: the runtime, and a few files.
+/// Needs of a verb that reads a folder: the runtime and a few files.
 const LITTLE: Needs = Needs {
     files: 16,
     threads: 4,
 };
-/// A client of Kafka: a thread and a connection a broker, and its own; the archive's files.
+/// Needs of a verb with a Kafka client: its threads, a thread and a connection per broker, and the
+/// archive's files.
 const CLIENT: Needs = Needs {
     files: 48,
     threads: 16,
 };
-/// Every role and a broker in one process.
+/// Needs of a verb that runs every role and a broker in one process.
 const RUN: Needs = Needs {
     files: 96,
     threads: 40,
 };
 
-/// The soft limit is raised to this at most: what a run starts inherits it, and some programs close
-/// every file they might have.
+/// Highest value to which the soft limit on open files is raised. Child processes inherit it, and
+/// some programs close every file descriptor up to the limit.
 const PLENTY: u64 = 65_536;
 
 fn needs(verb: &Verb) -> Needs {
@@ -63,7 +65,7 @@ fn needs(verb: &Verb) -> Needs {
     }
 }
 
-/// Too little is allowed. Names the limit and how it is raised.
+/// Error of a limit that is too low; it names the limit and how to raise it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Limited {
     #[error(
@@ -71,9 +73,9 @@ pub(crate) enum Limited {
          (ulimit -n {needed}, or LimitNOFILE of the service)"
     )]
     Files {
-        /// By the limit.
+        /// Number of files that the hard limit allows.
         allowed: u64,
-        /// At least.
+        /// Number of files that the verb needs at least.
         needed: u64,
     },
     #[error(
@@ -81,17 +83,17 @@ pub(crate) enum Limited {
          TasksMax of the service, or the pids limit of the container), or end what else runs"
     )]
     Threads {
-        /// At least.
+        /// Number of threads that the verb needs at least.
         needed: usize,
-        /// What limits there are, in words.
+        /// Known limits, in words.
         limits: String,
-        /// As the system said it.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// Raises the soft limit on open files as far as the hard one lets it, and makes sure that there is
-/// room for what `verb` does.
+/// Raises the soft limit on open files as far as the hard limit permits, and checks that the limits
+/// suffice for `verb`.
 pub(crate) fn check(verb: &Verb) -> Result<(), Limited> {
     let needs = needs(verb);
     let files = getrlimit(Resource::Nofile);
@@ -104,11 +106,11 @@ pub(crate) fn check(verb: &Verb) -> Result<(), Limited> {
             current: Some(enough),
             ..files
         };
-        // As it was may do as well.
+        // The limit as it was may suffice.
         let _unraised = setrlimit(Resource::Nofile, raised);
     }
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    // The runtime has one a core, and so has what computes.
+    // One thread per core for the runtime, and one for compute.
     let needed = needs.threads + 2 * cores;
     start_and_end(needed).map_err(|source| Limited::Threads {
         needed,
@@ -122,7 +124,7 @@ fn too_few(files: Rlimit, needed: u64) -> Option<Limited> {
     Some(Limited::Files { allowed, needed })
 }
 
-/// Whether so many threads can be there at once.
+/// Starts `count` threads at the same time and ends them; fails if the system refuses one.
 fn start_and_end(count: usize) -> io::Result<()> {
     let gate = Mutex::new(());
     thread::scope(|scope| {
@@ -138,7 +140,7 @@ fn start_and_end(count: usize) -> io::Result<()> {
     })
 }
 
-/// The limits that may be meant.
+/// Describes the limits on threads that may apply, for the error message.
 fn limits() -> String {
     let of_user = getrlimit(Resource::Nproc)
         .current

@@ -1,4 +1,16 @@
-//! The `vintage` binary: reads what was typed, calls a command, turns its end into an exit code.
+//! The `vintage` binary: parses the command line, runs a command and turns its result into an exit
+//! code.
+//!
+//! Where to begin reading:
+//!
+//! * `args/` defines every verb and flag; its doc comments are the texts of `--help`.
+//! * `commands.rs` dispatches a verb to its file in `commands/`; each file calls a library and
+//!   prints.
+//! * `exit.rs` maps results and errors to exit codes and `error:` lines.
+//! * `output.rs` writes results to standard output; `shown.rs` sets up logs and progress on
+//!   standard error.
+//! * `signals.rs` handles ^C and SIGTERM; `limits.rs` checks open files and threads before a verb
+//!   starts.
 
 mod allocator;
 mod args;
@@ -23,13 +35,13 @@ use self::{
     signals::Signals,
 };
 
-/// How long threads may take to let go after a second ^C.
+/// Longest time to wait for the runtime's threads to end before the process exits.
 const LET_GO: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help, too, which is asked for with a reason.
+        // Requests for help and the version also arrive as errors.
         Err(told) => return exit::told(&told),
     };
     match start(cli) {
@@ -71,7 +83,7 @@ fn start(cli: Cli) -> Result<Outcome> {
     outcome
 }
 
-/// Whether a verb ended early because it was told to.
+/// Returns true if a verb ended early because it was asked to.
 fn is_interruption(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(vintage_flow::Error::Interrupted))
 }

@@ -1,8 +1,8 @@
 //! Results on standard output, as text or JSON.
 //!
-//! Who reads them decides nothing: a command does what was asked, and ends as it would have,
-//! whether its output was read to the end, to the tenth line (`| head`) or not at all. Output that
-//! was lost for another reason, a full disk for one, is told at the end.
+//! The reader of the output decides nothing. A command does what was asked and returns the same
+//! exit code whether its output was read to the end, to the tenth line (`| head`) or not at all.
+//! Output that was lost for another reason, such as a full disk, is reported at the end.
 
 use std::{
     io::{self, BufWriter, StdoutLock, Write},
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args::OutputFormat;
 
-/// Standard output of a command.
+/// Format in which a command prints its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) format: OutputFormat,
@@ -25,7 +25,7 @@ impl Output {
         self.format == OutputFormat::Json
     }
 
-    /// Prints one result: a JSON line, or what `text` says.
+    /// Prints one result: a JSON line, or the text that `text` makes of it.
     pub(crate) fn print<T: Serialize>(
         self,
         result: &T,
@@ -43,7 +43,7 @@ impl Output {
     }
 }
 
-/// Prints a text as it is.
+/// Prints a text unchanged.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     let mut out = writer();
     out.write_all(text.as_bytes())
@@ -51,7 +51,7 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
         .context("cannot print the result")
 }
 
-/// Standard output, buffered; flush it.
+/// Returns a buffered writer to standard output; callers must flush it.
 pub(crate) fn writer() -> BufWriter<Unhindered<StdoutLock<'static>>> {
     BufWriter::new(Unhindered {
         out: io::stdout().lock(),
@@ -59,22 +59,23 @@ pub(crate) fn writer() -> BufWriter<Unhindered<StdoutLock<'static>>> {
     })
 }
 
-/// Why standard output took no more; the first reason in the life of the process.
+/// First error of writing to standard output, if there was one.
 static CLOSED: OnceLock<io::Error> = OnceLock::new();
 
-/// Whether nothing printed from now on would be read: what has nothing else to do may end.
+/// Returns true if everything printed from now on would be lost; a command with nothing else to do
+/// may end.
 pub(crate) fn is_closed() -> bool {
     CLOSED.get().is_some()
 }
 
-/// Why output was lost, if it was and its reader did not just have enough.
+/// Returns the error for which output was lost, unless its reader closed the pipe.
 pub(crate) fn lost() -> Option<&'static io::Error> {
     CLOSED
         .get()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
 }
 
-/// A writer whose failures end no command: what follows the first is dropped.
+/// Writer whose failures never end a command: everything after the first failure is dropped.
 pub(crate) struct Unhindered<W> {
     out: W,
     closed: &'static OnceLock<io::Error>,
@@ -90,7 +91,7 @@ impl<W: Write> Unhindered<W> {
             return Ok(done);
         }
         match write(&mut self.out) {
-            // Tried again by the caller.
+            // The caller retries.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => {
                 let _the_first = self.closed.set(error);
@@ -111,7 +112,7 @@ impl<W: Write> Write for Unhindered<W> {
     }
 }
 
-/// Lines of `name  value`, names in one column.
+/// Formats lines of `name value`, with the values in one column.
 pub(crate) fn columns<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let lines: Vec<_> = lines.into_iter().collect();
     let width = lines
@@ -124,7 +125,7 @@ pub(crate) fn columns<'a>(lines: impl IntoIterator<Item = (&'a str, String)>) ->
     })
 }
 
-/// A table: a head, then rows; columns of numbers to the right.
+/// Formats a table: a head, then rows. Columns of numbers are aligned to the right.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let column = |i: usize| rows.iter().filter_map(move |row| row.get(i));
     let shape: Vec<_> = (0..head.len())

@@ -1,4 +1,4 @@
-//! Sets up what goes to standard error: log lines and progress, which must not garble each other.
+//! Sets up standard error for log lines and progress, which must not garble each other.
 
 use std::{env, io::IsTerminal as _, sync::Arc};
 
@@ -33,7 +33,7 @@ pub(crate) fn start(args: &ShownArgs) -> Result<Screen> {
     Ok(screen)
 }
 
-/// Bars on a terminal, lines elsewhere, nothing if quiet.
+/// Chooses how progress is shown: bars on a terminal, lines elsewhere, nothing if quiet.
 pub(crate) fn display(args: &ShownArgs) -> Display {
     if args.quiet {
         Display::Silent

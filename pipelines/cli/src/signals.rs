@@ -1,4 +1,4 @@
-//! The first ^C (or SIGTERM) asks for an orderly end, the second ends at once.
+//! Handling of ^C and SIGTERM: the first asks for an orderly end, the second ends at once.
 
 use std::{
     io,
@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Signal;
 
-/// What commands and the main function hear of signals.
+/// Signals that the process has received, as commands and the main function see them.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
-    /// Cancelled by the first: finish what is under way.
+    /// Token cancelled by the first signal: finish the work in progress.
     pub(crate) stop: CancellationToken,
-    /// Cancelled by the second: leave everything.
+    /// Token cancelled by the second signal: end at once.
     pub(crate) abort: CancellationToken,
     first: Arc<AtomicU8>,
 }
@@ -29,7 +29,7 @@ const INTERRUPT: u8 = 1;
 const TERMINATE: u8 = 2;
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts to listen for signals.
     pub(crate) fn listen(screen: Screen) -> io::Result<Self> {
         let signals = Self {
             stop: CancellationToken::new(),
@@ -42,7 +42,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The signal that came first, if any did.
+    /// Returns the first signal that was received, if any.
     pub(crate) fn received(&self) -> Option<Signal> {
         match self.first.load(Ordering::Acquire) {
             NONE => None,

@@ -1,6 +1,6 @@
 use vintage_verify::{AnswerKind, Number, boxed, check, hashes, is_correct, last_number};
 
-/// A completion, a zero, the known answer.
+/// Checks the comparison of answers. The bytes are a completion, a zero byte and the known answer.
 pub(crate) fn body(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let (completion, known) = text.split_once('\0').unwrap_or((&text, "42"));

@@ -1,6 +1,7 @@
 use vintage_config::{Layers, Resolved, RunConfig};
 
-/// Lines of `--set` before a line `---`, and a file of settings after it.
+/// Checks that accepted settings are accepted again as recorded. The bytes are lines of `--set`, a
+/// line `---` and a file of settings.
 pub(crate) fn body(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;

@@ -1,4 +1,4 @@
-/// The end of an archive file.
+/// Checks the footer that is read from any bytes as the end of an archive file.
 pub(crate) fn body(bytes: &[u8]) -> bool {
     match vintage_archive::read_footer(bytes) {
         Ok(footer) => {

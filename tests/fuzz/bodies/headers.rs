@@ -1,6 +1,7 @@
 use vintage_trajectory::Headers;
 
-/// Headers, as [`headers_of`] reads them: what parses is written again to the same headers.
+/// Checks that headers which parse are written again to the same headers. The bytes are read by
+/// [`headers_of`].
 pub(crate) fn body(bytes: &[u8]) -> bool {
     let pairs = headers_of(bytes);
     let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
@@ -15,7 +16,8 @@ pub(crate) fn body(bytes: &[u8]) -> bool {
     true
 }
 
-/// Length of a name, the name, length of a value (255: null), the value; again and again.
+/// Reads header pairs from bytes: length of a name, the name, length of a value (255: null), the
+/// value, repeated.
 fn headers_of(mut bytes: &[u8]) -> Vec<(String, Option<&[u8]>)> {
     let mut pairs = Vec::new();
     while let Some((key, rest)) = take(bytes) {

@@ -1,11 +1,11 @@
 use vintage_trajectory::{Rows, content_sha256, encode, plausible, validate};
 
-/// A message: what decodes is encoded again to the same rows and the same digest.
+/// Checks that a message which decodes is encoded again to the same rows and the same digest.
 pub(crate) fn body(bytes: &[u8]) -> bool {
     let Ok(rows) = Rows::decode(bytes) else {
         return false;
     };
-    // Any verdict will do.
+    // Any verdict is allowed; they must only not panic.
     let _ = (validate(&rows), plausible(&rows));
     let again = encode(&rows.to_trajectories()).expect("rows that were decoded can be encoded");
     let decoded = Rows::decode(&again).expect("what was encoded can be decoded");

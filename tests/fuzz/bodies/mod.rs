@@ -1,7 +1,7 @@
-//! What each fuzz target does with its bytes; libFuzzer drives one of these files at a time, the
-//! workspace's tests run the kept corpora through all.
+//! Bodies of the fuzz targets. libFuzzer drives one of these files at a time; the workspace's tests
+//! run the kept corpora through all of them.
 //!
-//! A body panics where a promise is broken, and returns whether the bytes were accepted.
+//! A body panics if a guarantee is broken, and returns true if the bytes were accepted.
 
 mod answer;
 mod config;
@@ -9,10 +9,10 @@ mod footer;
 mod headers;
 mod message;
 
-/// A target's name, which is also its corpus', and its body.
+/// Name of a target, which is also that of its corpus, and its body.
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
-/// All of them.
+/// All fuzz targets.
 pub(crate) const TARGETS: &[Target] = &[
     ("answer", answer::body),
     ("config", config::body),

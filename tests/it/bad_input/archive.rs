@@ -1,4 +1,4 @@
-//! Archive files that are not what was written.
+//! Archive files that are not as they were written.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use vintage_tests::{copy, exact, place, run};
 use super::{FAILED, NEGATIVE, bounded, files, refused};
 use crate::small;
 
-/// The first archive file of the run in `out`, and its bytes.
+/// Returns the first archive file of the run in `out`, and its bytes.
 fn archive_file(out: &Path) -> Result<(PathBuf, Vec<u8>)> {
     let archived = files(&out.join("archive"))?;
     let mut parquet = archived.into_iter();
@@ -74,7 +74,7 @@ fn archive_files_that_are_gone_are_missed() -> Result<()> {
     let words = ["has a gap", "a file was removed", "restore it from a copy"];
     refused(&exact(&out), FAILED, &words)?;
 
-    // Without any there is no gap, but plans name what was in them.
+    // Without any file there is no gap, but plans name records that were in them.
     several[1..].iter().try_for_each(fs::remove_file)?;
     let ended = run(bounded(&exact(&out)))?;
     let told = || format!("{}\n{}\n{}", ended.status, ended.stdout, ended.stderr);

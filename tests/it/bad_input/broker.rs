@@ -1,4 +1,4 @@
-//! Brokers that are not there, do not answer, or are no addresses.
+//! Brokers that do not exist or do not answer, and addresses that are invalid.
 
 use std::{net::TcpListener, process::Command};
 
@@ -11,15 +11,15 @@ use crate::small;
 #[test]
 fn a_broker_that_cannot_be_reached_is_named_in_bounded_time() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    // A port nothing listens on: it was ours a moment ago.
+    // A port on which nothing listens: it was ours a moment ago.
     let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    // One that takes connections and says nothing.
+    // A server that accepts connections and sends nothing.
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let silent = listener.local_addr()?.to_string();
     let on = |command: &mut Command, address: &str| {
         command.args(["--broker", address]);
     };
-    // All at once: each waits ten seconds for an answer.
+    // All at the same time: each waits ten seconds for an answer.
     let mut refusals = Vec::new();
     for (name, address) in [("closed", &closed), ("silent", &silent)] {
         let out = folder.path().join(name);
@@ -62,7 +62,7 @@ fn what_is_no_address_is_refused_at_once() -> Result<()> {
     role.arg(&out);
     refused(&role, USAGE, &["embedded", "vintage broker up"])?;
     ensure!(!out.exists());
-    // A role's other inputs are looked at as a run's are.
+    // A role's other inputs are checked as a run's are.
     let mut role = vintage(["learn", "--broker", "127.0.0.1:1", "--out"]);
     role.arg(&out)
         .args(["--set", "prompts.train=/nowhere.jsonl"]);

@@ -1,4 +1,4 @@
-//! No room on the disk, at several moments of a run.
+//! A full disk at several moments of a run.
 
 use std::{fs, process::Command};
 
@@ -9,17 +9,17 @@ use vintage_tests::run;
 use super::{FAILED, error_of, nothing_half_written};
 use crate::small;
 
-/// A disk that is small, and grows.
+/// Disk that is small, and grows later.
 struct Room {
-    /// For messages.
+    /// Description for messages.
     name: String,
     /// Shell command that makes the folder `$room` small.
     narrow: String,
-    /// Shell command that makes it large.
+    /// Shell command that makes the folder `$room` large.
     widen: &'static str,
 }
 
-/// A file system in a namespace that ends with the command, full but for so much.
+/// Returns a file system with `kib` KiB left, in a namespace that ends with the command.
 fn tmpfs(kib: u64) -> Room {
     let ballast = 64 * 1024 - kib;
     Room {
@@ -32,17 +32,18 @@ fn tmpfs(kib: u64) -> Room {
     }
 }
 
-/// No file may grow beyond a limit: needs no rights at all.
+/// Returns a limit of `kib` KiB on the size of any file, which needs no privileges.
 fn file_size(kib: u64) -> Room {
     Room {
         name: format!("files of {kib} KiB at most"),
-        // Ignored, the signal leaves the write to fail with EFBIG.
+        // With the signal ignored, the write fails with EFBIG.
         narrow: format!("trap '' XFSZ; ulimit -S -f {kib}"),
         widen: "ulimit -S -f unlimited",
     }
 }
 
-/// Runs `"$@"` with little room, keeps what is left, then runs it again and a replay with enough.
+/// Shell script that runs `"$@"` with little room, keeps what is left, then runs it again and a
+/// replay with enough.
 const SCRIPT: &str = r#"
 "$@" > "$told/first.out" 2> "$told/first.err"
 echo $? > "$told/first.code"
@@ -52,30 +53,30 @@ WIDEN
 "$1" replay --output json --exact "$room/run" > "$told/replay.out"
 "#;
 
-/// A shell in a namespace of its own, in which mounting is allowed.
+/// Returns a shell in a namespace of its own, in which mounting is allowed.
 fn unshared() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "bash"]);
     command
 }
 
-/// Whether the kernel lets us have one.
+/// Returns true if the kernel permits mounting in a namespace of its own.
 fn can_mount() -> bool {
     let mut probe = unshared();
     probe.args(["-c", "mount -t tmpfs tmpfs /tmp"]);
     run(probe).is_ok_and(|ended| ended.status.success())
 }
 
-/// What is trained on.
+/// Prompts to train on.
 #[derive(Clone, Copy)]
 enum Prompts {
-    /// The user's, which lie elsewhere.
+    /// File of the user, in another folder.
     Mine,
-    /// The built-in ones, which are written into the run's folder.
+    /// Built-in prompts, which are written into the run's folder.
     BuiltIn,
 }
 
-/// Fails for want of room, then goes on once there is enough.
+/// Checks that a run fails for want of room, then resumes once there is enough.
 fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (disk, told) = (folder.path().join("disk"), folder.path().join("told"));

@@ -1,4 +1,5 @@
-//! `--out` that is another run's, nobody's run's, no folder at all, or closed to writing.
+//! Values of `--out` that are another run's folder, a folder without a run, no folder at all, or
+//! read-only.
 
 use std::{
     fs::{self, Permissions},
@@ -35,7 +36,7 @@ fn the_folder_of_another_run_is_left_alone() -> Result<()> {
         refused(&command, USAGE, &[&named, key, "give another --out"])?;
     }
     ensure!(files(&out)? == before, "a refused command changes nothing");
-    // The run itself is finished, and says so again.
+    // The first run itself is finished, and says so again.
     small::finished(small::digits(folder.path(), &out)?)?;
     Ok(())
 }
@@ -86,7 +87,7 @@ fn a_file_is_no_folder() -> Result<()> {
     Ok(())
 }
 
-/// Root may write everywhere unless it gives that up.
+/// Returns a command without root's right to write everywhere.
 fn without_overrides(command: &Command) -> Result<Command> {
     if fs::metadata("/proc/self")?.uid() != 0 {
         return Ok(super::bounded(command));

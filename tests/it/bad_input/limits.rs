@@ -1,4 +1,4 @@
-//! What the system allows a process: too little is named, and changes no exit code.
+//! Limits of the system on a process: one that is too low is named, and changes no exit code.
 
 use std::{
     fs::{self, OpenOptions},
@@ -13,7 +13,7 @@ use vintage_tests::{exact, place, run, vintage};
 use super::{FAILED, NEGATIVE, error_of, refused};
 use crate::small;
 
-/// `vintage …` in a shell that first limits what it may have.
+/// Returns a command of `vintage` in a shell that first sets a limit.
 fn limited(limit: &str, command: &Command) -> Command {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\"")]);
@@ -28,15 +28,16 @@ fn twenty_open_files_are_too_few_for_a_run_and_the_limit_is_named() -> Result<()
     let words = ["may have 20 files open", "ulimit -n"];
     refused(&limited("ulimit -n 20", &training), FAILED, &words)?;
     ensure!(!out.exists(), "it began");
-    // What looks at settings alone needs no more.
+    // A verb that only reads settings needs no more.
     let shown = run(limited("ulimit -n 20", &vintage(["config", "show"])))?;
     ensure!(shown.status.success(), "{}", shown.stderr);
-    // A soft limit may be raised by anybody.
+    // A soft limit may be raised by any user.
     small::finished(limited("ulimit -S -n 20", &training))?;
     Ok(())
 }
 
-/// The limit is a user's, and none of root's, which runs the tests in most containers.
+/// Tests a limit on threads. It applies to users and not to root, which runs the tests in most
+/// containers.
 #[test]
 fn without_room_for_threads_the_limit_is_named_and_nothing_panics() -> Result<()> {
     let is_root = rustix::process::geteuid().is_root();
@@ -49,7 +50,7 @@ fn without_room_for_threads_the_limit_is_named_and_nothing_panics() -> Result<()
         let copied = folder.path().join("vintage");
         fs::copy(show.get_program(), &copied)?;
         let mut other = Command::new("setpriv");
-        // Nobody runs anything here, so that the count is ours.
+        // This user runs nothing else here, so the count is ours.
         other.args(["--reuid=65533", "--regid=65533", "--clear-groups"]);
         let mut command = Command::new(copied);
         command.args(["config", "show"]);
@@ -64,7 +65,7 @@ fn without_room_for_threads_the_limit_is_named_and_nothing_panics() -> Result<()
     Ok(())
 }
 
-/// A run of which a result is missing, so that an audit says no.
+/// Returns the audit of a run of which a plan is missing, so that its verdict is negative.
 fn tampered(folder: &Path, out: &Path) -> Result<Command> {
     small::finished(small::digits(folder, out)?)?;
     fs::remove_file(out.join("plans/lead/1.json"))?;
@@ -77,7 +78,7 @@ fn tampered(folder: &Path, out: &Path) -> Result<Command> {
 fn who_reads_the_output_decides_no_exit_code() -> Result<()> {
     let (folder, out) = place()?;
     let mut training = small::digits(folder.path(), &out)?;
-    // Told to nobody: its reader is gone, and its standard error is full.
+    // Output that nobody reads: the pipe is closed, and standard error is full.
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let full = || OpenOptions::new().write(true).open("/dev/full");
@@ -101,7 +102,7 @@ fn who_reads_the_output_decides_no_exit_code() -> Result<()> {
         let (found, stderr) = told(writer.into())?;
         ensure!(found == Some(code), "{command:?}: {found:?} {stderr}");
         ensure!(!stderr.contains("error:"), "{stderr}");
-        // Lost output fails what else was done, and is told.
+        // Lost output fails a command that succeeded otherwise, and is reported.
         let (found, stderr) = told(full()?.into())?;
         let expected = if code == 0 { FAILED } else { code };
         ensure!(found == Some(expected), "{command:?}: {found:?} {stderr}");
@@ -118,7 +119,7 @@ fn who_reads_the_output_decides_no_exit_code() -> Result<()> {
         "{status}: help that was lost"
     );
 
-    // And standard output that is closed from the start.
+    // Standard output that is closed from the start.
     let closed = limited("exec >&- 2>&-", &audit);
     let code = run_status(closed)?;
     ensure!(code == NEGATIVE, "{code}");

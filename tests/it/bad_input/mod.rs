@@ -1,5 +1,5 @@
-//! Whatever is wrong with what a run is given: a clear error that says what to do, the right exit
-//! code, in bounded time, and nothing half-written.
+//! Bad input of every kind: a clear error that says what to do, the right exit code, in bounded
+//! time, and nothing half-written.
 
 mod archive;
 mod broker;
@@ -21,13 +21,13 @@ use vintage_tests::{Ended, Running};
 const FAILED: i32 = 1;
 /// Exit code of wrong usage or configuration.
 const USAGE: i32 = 2;
-/// Exit code of a check whose answer is no.
+/// Exit code of a check with a negative verdict.
 const NEGATIVE: i32 = 3;
 
-/// Seconds after which a command counts as hanging, on a machine that does much else.
+/// Seconds after which a command counts as hanging, on a busy machine.
 const BOUND: &str = "60";
 
-/// A command that is killed when it takes longer than [`BOUND`].
+/// Returns a command that is killed if it takes longer than [`BOUND`].
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
     bounded.args(["--signal=KILL", BOUND]);
@@ -54,7 +54,7 @@ fn refused(command: &Command, code: i32, words: &[&str]) -> Result<Ended> {
     start(command)?.because(code, words)
 }
 
-/// A command that is to be refused, running.
+/// Running command that is to be refused.
 struct Refusal {
     command: String,
     running: Running,
@@ -87,7 +87,7 @@ impl Refusal {
     }
 }
 
-/// The last words on standard error: the `error:` line and what follows.
+/// Returns the end of standard error: the `error:` line and everything after it.
 fn error_of(stderr: &str) -> Result<&str> {
     ensure!(!stderr.contains("panicked"), "a panic is no error message");
     let start = if stderr.starts_with("error: ") {
@@ -102,7 +102,7 @@ fn error_of(stderr: &str) -> Result<&str> {
     Ok(&stderr[start.context("no line starts with `error: `")?..])
 }
 
-/// Every file below `folder` with its bytes, by relative path.
+/// Returns every file below `folder` with its bytes, by relative path.
 fn files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     fn walk(at: &Path, name: &str, found: &mut BTreeMap<String, Vec<u8>>) -> Result<()> {
         for entry in at.read_dir().with_context(|| at.display().to_string())? {
@@ -121,7 +121,7 @@ fn files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(found)
 }
 
-/// Checks that whatever lies in a run's folder is whole, and that nothing else lies there.
+/// Checks that every file in a run's folder is whole, and that there are no other files.
 fn nothing_half_written(out: &Path) -> Result<()> {
     if !out.exists() {
         return Ok(());
@@ -164,7 +164,8 @@ fn every_line_is_json(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Tensors by name with shape and place, and where the values begin.
+/// Parses the header of a safetensors file: tensors by name with shape and offsets, and the
+/// position at which the values begin.
 fn safetensors_header(bytes: &[u8]) -> Result<(serde_json::Map<String, Value>, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>().context("no header")?;
     let length = usize::try_from(u64::from_le_bytes(*length))?;
@@ -172,7 +173,7 @@ fn safetensors_header(bytes: &[u8]) -> Result<(serde_json::Map<String, Value>, u
     Ok((header, 8 + length))
 }
 
-/// Where a file of tensors should end by its own account.
+/// Returns the length that a safetensors file should have by its own header.
 fn safetensors_end(bytes: &[u8]) -> Result<usize> {
     let (header, start) = safetensors_header(bytes)?;
     let ends = header

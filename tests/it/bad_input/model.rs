@@ -12,13 +12,13 @@ use crate::small;
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 
-/// The tensor that most of the damage is done to.
+/// Name of the tensor to which most of the damage is done.
 const TENSOR: &str = "model.layers.1.self_attn.k_norm.weight";
 
-/// What is done to a whole folder, and what the refusal must say.
+/// Change to an intact folder, and words that the refusal must contain.
 type Case = (fn(&Path) -> Result<()>, &'static [&'static str]);
 
-/// Reads a file of tensors, changes header or values, and writes it again.
+/// Reads a safetensors file, changes header or values, and writes it again.
 fn weights(
     model: &Path,
     change: impl FnOnce(&mut Map<String, Value>, &mut Vec<u8>) -> Result<()>,
@@ -36,7 +36,7 @@ fn weights(
     Ok(fs::write(path, file)?)
 }
 
-/// Where the values of [`TENSOR`] lie.
+/// Returns the offsets of the values of [`TENSOR`].
 fn offsets(header: &Map<String, Value>) -> Result<[usize; 2]> {
     serde_json::from_value(header[TENSOR]["data_offsets"].clone()).context("no offsets")
 }
@@ -53,7 +53,7 @@ fn set(model: &Path, file: &str, key: &str, value: Value) -> Result<()> {
     Ok(fs::write(path, serde_json::to_vec(&parsed)?)?)
 }
 
-/// Moves all tensors behind [`TENSOR`] up by its size, which leaves no hole.
+/// Removes [`TENSOR`] and moves all tensors behind it up by its size, so that no gap is left.
 fn without_tensor(header: &mut Map<String, Value>, values: &mut Vec<u8>) -> Result<()> {
     let [start, end] = offsets(header)?;
     header.remove(TENSOR);
@@ -153,7 +153,7 @@ const CASES: [Case; 29] = [
         },
         &[TENSOR, "I32", "F32, F16 or BF16"],
     ),
-    // A header that lies: about a tensor's size, its place, its own length, the file's.
+    // A header with a wrong tensor size, a wrong offset, a wrong length of its own or of the file.
     (
         |model| {
             weights(model, |header, _| {
@@ -320,7 +320,7 @@ fn a_bad_model_folder_is_refused_by_file_tensor_and_key() -> Result<()> {
             fs::remove_dir_all(&model)?;
         }
     }
-    // The same command with a whole folder.
+    // The same command with an intact folder.
     vintage_tests::copy(&models().join("qwen3"), &model)?;
     small::finished(command(&model)?)?;
     Ok(())

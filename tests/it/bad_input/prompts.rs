@@ -1,4 +1,4 @@
-//! Prompt files that cannot be read, or hold what no run can use.
+//! Prompt files that cannot be read, or hold rows that no run can use.
 
 use std::{fs, path::Path, process::Command};
 
@@ -10,7 +10,7 @@ use crate::small;
 
 const GOOD: &str = "{\"prompt\":\"1=\",\"answer\":\"1\"}\n";
 
-/// A run on a prompt file of these bytes.
+/// Returns the command of a run on a prompt file of these bytes.
 fn on(folder: &Path, out: &Path, bytes: &[u8]) -> Result<Command> {
     let path = folder.join("mine.jsonl");
     fs::write(&path, bytes)?;
@@ -19,7 +19,7 @@ fn on(folder: &Path, out: &Path, bytes: &[u8]) -> Result<Command> {
     Ok(command)
 }
 
-/// The same, sampling with a ready model.
+/// Returns the command of a run on a prompt file of these bytes, with a ready model.
 fn on_model(folder: &Path, out: &Path, bytes: &[u8]) -> Result<Command> {
     let model = folder.join("model");
     small::save(&model, &small::model()?)?;
@@ -28,7 +28,7 @@ fn on_model(folder: &Path, out: &Path, bytes: &[u8]) -> Result<Command> {
     Ok(command)
 }
 
-/// Nothing is left that would be in the way of the corrected command.
+/// Checks that nothing is left which would be in the way of the corrected command.
 fn corrected(folder: &Path, out: &Path) -> Result<()> {
     ensure!(
         !out.exists(),
@@ -92,7 +92,7 @@ fn a_row_without_an_answer_is_named() -> Result<()> {
     let mut cold = on(folder, &out, rows.as_bytes())?;
     cold.args(["--set", "warm_start.steps=0"]);
     refused(&cold, USAGE, &words)?;
-    // As published, GSM8K's answer ends in `#### 42`.
+    // GSM8K's published answers end in `#### 42`.
     let gsm8k = "{\"question\":\"1=\",\"answer\":\"one\"}\n";
     refused(
         &on(folder, &out, gsm8k.as_bytes())?,
@@ -159,7 +159,7 @@ fn a_character_outside_the_vocabulary_is_named() -> Result<()> {
     corrected(folder, &out)
 }
 
-/// The same model with letters for every character.
+/// Returns the files of a model with every one-character token of its vocabulary replaced by a letter.
 fn in_letters(mut model: Vec<(String, Vec<u8>)>) -> Result<Vec<(String, Vec<u8>)>> {
     let tokenizer = model.iter_mut().find(|(name, _)| name == "tokenizer.json");
     let (_, bytes) = tokenizer.context("no tokenizer")?;

@@ -1,4 +1,4 @@
-//! Reward commands that hang, die, write nonsense or are not there.
+//! Reward commands that hang, die, write nonsense or do not exist.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,7 +8,7 @@ use vintage_tests::place;
 use super::{FAILED, USAGE, nothing_half_written, refused};
 use crate::small;
 
-/// A run whose rewards come from the shell script `reward.sh` of `folder`.
+/// Returns the command of a run whose rewards come from the shell script `reward.sh` of `folder`.
 fn judged_by(folder: &Path, out: &Path, script: &str, seconds: &str) -> Result<Command> {
     let path = folder.join("reward.sh");
     fs::write(&path, script)?;
@@ -22,7 +22,7 @@ fn judged_by(folder: &Path, out: &Path, script: &str, seconds: &str) -> Result<C
     Ok(command)
 }
 
-/// Refuses the script; the folder then goes on with one that works.
+/// Checks that a run with the script fails, and that the folder resumes with a script that works.
 fn fails_with(script: &str, seconds: &str, words: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (folder, out) = (folder.path(), folder.path().join("run"));
@@ -38,10 +38,10 @@ fn fails_with(script: &str, seconds: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Processes the script noted and that are alive.
+/// Returns the living processes among those that the script noted.
 fn running(folder: &Path) -> Vec<String> {
     let pids = fs::read_to_string(folder.join("pids")).unwrap_or_default();
-    // A process that ended and was not waited for has no command line.
+    // A zombie process has no command line.
     let lives = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| !l.is_empty());
     pids.lines()
         .filter(|pid| lives(pid))

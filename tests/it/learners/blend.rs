@@ -1,4 +1,4 @@
-//! A share of every update out of another run's archive.
+//! A learner that takes a share of every update from another run's archive.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn a_share_of_every_update_comes_from_the_archive_as_long_as_it_lasts() -> Resul
         command.args(["--set", &format!("learner.archive={}", source.display())]);
         anyhow::Ok(command)
     };
-    // In two lives: the second goes on in the archive where the first stopped.
+    // In two processes: the second resumes in the archive where the first stopped.
     run(blending(&out, 3)?)?.json()?;
     let summary = small::finished(blending(&out, STEPS)?)?;
 
@@ -43,7 +43,7 @@ fn a_share_of_every_update_comes_from_the_archive_as_long_as_it_lasts() -> Resul
             .filter(|group| !group["source"].is_null())
             .count();
         live += groups.len() - archived;
-        // Half of four, until the eight are used up; then the log's two alone.
+        // Half of four, until the eight are used up; then two from the log alone.
         let expected = if update < 4 { 2 } else { 0 };
         ensure!(
             archived == expected,
@@ -58,7 +58,7 @@ fn a_share_of_every_update_comes_from_the_archive_as_long_as_it_lasts() -> Resul
         "{replayed}"
     );
 
-    // The own archive holds what the log holds: each group would be trained twice.
+    // The run's own archive holds the same records as the log: each group would be trained twice.
     let mut own = small::digits(folder.path(), &folder.path().join("own"))?;
     own.args(["--set", "learner.source=blend"]);
     let refused = run(own)?;

@@ -1,4 +1,5 @@
-//! The log no longer holds what a learner needs: the archive does, or an error says what is missing.
+//! Logs that no longer hold what a learner needs: the archive does, or an error says what is
+//! missing.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +14,13 @@ use super::{Farm, PARTITIONS, ROLLOUTS, read};
 
 /// Updates on records that are archived.
 const ARCHIVED: u64 = 8;
-/// And on records that are in the log only.
+/// Updates in all; those after [`ARCHIVED`] are on records that are in the log only.
 const STEPS: u64 = 14;
 
 /// Offset, timestamp and newest version of a record.
 type Seen = (i64, i64, u64);
 
-/// What the archive holds, by partition.
+/// Returns the contents of the archive, by partition.
 fn archived(farm: &Farm) -> Result<Vec<Vec<Seen>>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,7 +42,7 @@ fn archived(farm: &Farm) -> Result<Vec<Vec<Seen>>> {
     })
 }
 
-/// Where a learner began, by partition.
+/// Returns the offsets at which a learner began, by partition.
 fn began(farm: &Farm, name: &str) -> Result<BTreeMap<u64, i64>> {
     let start: Value = serde_json::from_str(&read(&farm.out.join(format!("starts/{name}.json")))?)?;
     let partitions = start["partitions"].as_array().context("partitions")?;
@@ -50,7 +51,7 @@ fn began(farm: &Farm, name: &str) -> Result<BTreeMap<u64, i64>> {
     places.context("partition and offset")
 }
 
-/// Starts a learner for one update at `start`, and says where that was.
+/// Runs a learner for one update from `start`, and returns the offsets at which it began.
 fn starts(farm: &Farm, name: &str, start: &str) -> Result<BTreeMap<u64, i64>> {
     let learned = run(farm.follower(name, 1, &["--start", start]))?.json()?;
     ensure!(learned["finished"] == true, "{start}: {learned}");
@@ -96,7 +97,7 @@ fn what_the_log_no_longer_holds_comes_from_the_archive_up_to_its_end() -> Result
         ensure!(by_version[&partition] == sampled, "{by_version:?}");
     }
 
-    // One partition expires up to where the archive ends, the other in the middle of it.
+    // One partition expires up to the archive's end, the other in the middle of it.
     let low = [ends[0], ends[1] / 2];
     farm.kafka.delete_before(ROLLOUTS, &low)?;
     let marks = farm.kafka.marks(ROLLOUTS)?;
@@ -111,7 +112,7 @@ fn what_the_log_no_longer_holds_comes_from_the_archive_up_to_its_end() -> Result
     );
 
     // Another learner on the lead's batches reads all of it; so does the lead without its
-    // checkpoints, and then it goes on.
+    // checkpoints, and then it continues.
     let follower = farm.follower("copy", STEPS, &["--follow-plans", "lead"]);
     let learned = run(follower)?.json()?;
     ensure!(learned["finished"] == true, "{learned}");
@@ -126,7 +127,7 @@ fn what_the_log_no_longer_holds_comes_from_the_archive_up_to_its_end() -> Result
         "recovered to other weights"
     );
 
-    // Now there is a hole between archive and log.
+    // Now there is a gap between archive and log.
     let low = [ends[0] + 1, ends[1]];
     farm.kafka.delete_before(ROLLOUTS, &low)?;
     std::fs::remove_dir_all(farm.out.join("checkpoints/lead"))?;
@@ -156,7 +157,7 @@ fn what_the_log_no_longer_holds_comes_from_the_archive_up_to_its_end() -> Result
         "it trained on what was left"
     );
 
-    // A newcomer begins with what is there, and that is recorded.
+    // A new learner begins with the records that exist, and that is recorded.
     let learned = run(farm.follower("newcomer", 1, &[]))?.json()?;
     ensure!(learned["finished"] == true, "{learned}");
     let expected = BTreeMap::from([(0, low[0]), (1, 0)]);

@@ -9,7 +9,7 @@ use crate::roles::interrupt;
 
 const STEPS: u64 = 12;
 
-/// What two learners have in common if their batches are the same.
+/// Returns the parts of a plan that are equal for two learners on the same batches.
 fn batch(plan: &Value) -> [&Value; 3] {
     [&plan["groups"], &plan["micro_batches"], &plan["rejections"]]
 }
@@ -22,12 +22,12 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
     let config = farm.out.join("config.toml");
     let settings = read(&config)?;
 
-    // All at once: two with batches of their own, two on the lead's.
+    // All at the same time: two with batches of their own, two on the lead's.
     let others = [
         ("own", &[][..]),
         ("latest", &["--start", "latest"]),
         ("same", &["--follow-plans", "lead"]),
-        // A clip so narrow that it clips from the first stale token on.
+        // A clip range so narrow that it clips from the first stale token on.
         (
             "arm",
             &[
@@ -118,8 +118,8 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
     offline(&farm, &lead)
 }
 
-/// Who starts when everything is there reads it in the order of its time, out of the log as out of
-/// the archive, and not one partition after the other.
+/// Checks that learners which start after everything is there read it in the order of time, from
+/// the log as from the archive, and not one partition after the other.
 fn late(farm: &Farm) -> Result<()> {
     let archived = ["--set", "learner.source=archive"];
     let all = [("late", &[][..]), ("late-archive", &archived)];
@@ -142,7 +142,7 @@ fn late(farm: &Farm) -> Result<()> {
         partitions.len() > 1,
         "half of the updates are of partition {partitions:?}"
     );
-    // Nothing of a follower's own updates lies between: what is told is a lag, and small.
+    // None of a follower's own updates is in between: the reported value is a lag, and small.
     for result in farm.numbered("results", "late")? {
         ensure!(result["lag_tokens"] == result["tokens"], "{result}");
     }
@@ -154,7 +154,7 @@ fn late(farm: &Farm) -> Result<()> {
     Ok(())
 }
 
-/// Settings without where they came from: a role that joins tells that anew.
+/// Returns settings without their origins, which a joining role writes anew.
 fn values(config: &str) -> Vec<&str> {
     let lines = config.lines();
     lines
@@ -163,7 +163,7 @@ fn values(config: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Each lineage's last announcement is of its own learner's last version.
+/// Checks that each lineage's last announcement is of its own learner's last version.
 fn announced(farm: &Farm) -> Result<()> {
     let mut last = std::collections::BTreeMap::new();
     for payload in farm.kafka.read("vintage.run.policies.v1")? {
@@ -180,7 +180,8 @@ fn announced(farm: &Farm) -> Result<()> {
     Ok(())
 }
 
-/// From the archive alone, as after every topic has expired: the same batches, the same weights.
+/// Checks that a learner on the archive alone, as after every topic has expired, has the same
+/// batches and the same weights.
 fn offline(farm: &Farm, lead: &[String]) -> Result<()> {
     let archived = ["--follow-plans", "lead", "--set", "learner.source=archive"];
     let learned = run(farm.follower("later", STEPS + 5, &archived))?.json()?;
@@ -193,7 +194,7 @@ fn offline(farm: &Farm, lead: &[String]) -> Result<()> {
         "from the archive, other weights"
     );
 
-    // What only the run decides stays the run's.
+    // Settings of the run cannot be changed by a follower.
     let other = run(farm.follower("other", STEPS, &["--set", "rollout.max_tokens=3"]))?;
     ensure!(other.status.code() == Some(2), "{}", other.stderr);
     ensure!(

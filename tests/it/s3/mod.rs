@@ -45,14 +45,14 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
         created.map_err(anyhow::Error::from)
     };
     Runtime::new()?.block_on(async {
-        // A server, or something before it, that does not know the condition.
+        // A server, or a proxy before it, that ignores the condition.
         let (_proxy, store) = through(|_, _| Fate::Unconditional)?;
         let refused = store.probe_conditional_put().await;
         let refused = refused.err().context("the probe must fail")?;
         let meant = matches!(refused, Error::NoConditionalPut { .. });
         ensure!(meant && !refused.is_retryable(), "{refused}");
 
-        // Done, and the answer lost: the writer meets its own object and knows it.
+        // The write is done and its answer lost: the writer meets its own object and knows it.
         let (proxy, store) = through(|method, before| match (method, before) {
             ("PUT", 0..2) => Fate::Unanswered,
             _ => Fate::Passed,
@@ -70,7 +70,7 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
         })?;
         ensure!(create(&store, "rival").await? == Created::Exists);
 
-        // A rival's write is under way, and fails: nobody has written the object yet.
+        // A rival's write is in progress, and fails: nobody has written the object yet.
         let (proxy, store) = through(|method, before| match (method, before) {
             ("PUT", 0) => Fate::Refused("409 Conflict"),
             _ => Fate::Passed,
@@ -78,7 +78,7 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
         ensure!(create(&store, "conflict").await? == Created::New);
         ensure!(proxy.puts() == 2, "{} writes", proxy.puts());
 
-        // No right to write: told apart from a server that is away, and not tried again.
+        // No right to write: distinguished from a server that is away, and not tried again.
         let (proxy, store) = through(|_, _| Fate::Refused("403 Forbidden"))?;
         let refused = store.create("forbidden", Bytes::new()).await;
         let refused = refused.err().context("it must fail")?;
@@ -115,12 +115,12 @@ fn a_store_that_refuses_a_condition_is_told_from_one_that_is_away() -> Result<()
         let meant = matches!(refused, Error::NoConditionalPut { .. });
         ensure!(meant && !refused.is_retryable(), "{status}: {refused}");
         ensure!(refused.fault() == Fault::User, "{status}: {refused}");
-        // The refused create and the plain one that says what is refused: no more is asked.
+        // The refused create, and the plain one that shows what is refused: no more writes.
         ensure!(proxy.puts() <= 2, "{status}: {} writes", proxy.puts());
         let left = runtime.block_on(bucket(server.port(), "")?.list(""))?;
         ensure!(left.is_empty(), "{status}: the probe left {left:?}");
     }
-    // Where nothing was probed before, a create says it too.
+    // Without an earlier probe, a create reports it too.
     let proxy = Proxy::before(server.port(), judges[0].1)?;
     let created = bucket(proxy.port, "later")?;
     let created = runtime.block_on(created.create("x", Bytes::new()));
@@ -155,7 +155,7 @@ fn a_bucket_that_is_full_or_not_there_is_told_at_once() -> Result<()> {
         absent.to_string().contains("NoSuchBucket") && puts == 1,
         "{absent}"
     );
-    // A server that is away is asked again, and is no fault of the settings.
+    // A server that is away is asked again, and is not blamed on the settings.
     let (away, puts) = create(|_, before| match before {
         0..=1 => Fate::Refused("503 Service Unavailable"),
         _ => Fate::Refused("403 Forbidden"),
@@ -189,12 +189,12 @@ fn a_run_on_a_store_without_conditional_put_ends_with_usage() -> Result<()> {
     Ok(())
 }
 
-/// `vintage …` whose store is the bucket.
+/// Returns a command whose store is the bucket.
 fn in_bucket(server: &S3, mut command: Command) -> Command {
     command.args(["--set", &format!("store=s3://{BUCKET}/runs/a")]);
     for (name, value) in server.options() {
         if name.contains("secret") {
-            // A secret comes from the environment, never out of the settings.
+            // A secret comes from the environment, never from the settings.
             command.env("AWS_SECRET_ACCESS_KEY", value);
         } else {
             command.args(["--set", &format!("store_options.{name}={value}")]);
@@ -217,7 +217,7 @@ fn a_run_in_a_bucket_is_killed_goes_on_and_replays() -> Result<()> {
     let store = bucket(server.port(), "runs/a")?;
     let mut killed = Running::start(training()?)?;
     ensure!(killed.says("training")?, "it ended by itself");
-    // Past its first checkpoint, so that the second life has something to go on from.
+    // Past its first checkpoint, so that the second process has something to resume from.
     while runtime.block_on(store.list("results/lead"))?.len() < 7 {
         ensure!(
             killed.runs_for(Duration::from_millis(20)),

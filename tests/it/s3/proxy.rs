@@ -1,5 +1,5 @@
-//! What may stand between a client and an S3 server: it takes a header away, loses an answer or
-//! gives one of its own.
+//! A proxy between a client and an S3 server: it removes a header, loses an answer or gives one of
+//! its own.
 
 use std::{
     io::{self, BufReader, Read as _, Write as _},
@@ -12,23 +12,23 @@ use std::{
 
 use anyhow::Result;
 
-/// What becomes of a request.
+/// Treatment of a request by the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Passed,
-    /// Passed without its `If-None-Match`.
+    /// Passed on without its `If-None-Match`.
     Unconditional,
-    /// Done by the server, whose answer nobody hears.
+    /// Executed by the server, whose answer is dropped.
     Unanswered,
     /// Answered with a status of the proxy's own.
     Refused(&'static str),
-    /// The same, if it has an `If-None-Match`.
+    /// Answered with a status of the proxy's own if it has an `If-None-Match`, else passed on.
     ConditionRefused(&'static str),
     /// Answered with a status and an S3 error of that code.
     Erroneous(&'static str, &'static str),
 }
 
-/// Decides by the request's method and how many of that method came before.
+/// Decides on a request by its method and the number of earlier requests of that method.
 pub(super) type Judge = fn(method: &str, before: u64) -> Fate;
 
 pub(super) struct Proxy {
@@ -37,7 +37,7 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Passes requests on to `server`, as `judge` says.
+    /// Starts a proxy that passes requests on to `server`, as `judge` decides.
     pub(super) fn before(server: u16, judge: Judge) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
@@ -48,7 +48,7 @@ impl Proxy {
             for client in listener.incoming().flatten() {
                 let puts = Arc::clone(&counted);
                 std::thread::spawn(move || {
-                    // A client that hangs up is one that has all it wanted.
+                    // A client that hangs up has all it wanted.
                     let _hung_up = serve(&client, server, judge, &puts);
                 });
             }
@@ -56,7 +56,7 @@ impl Proxy {
         Ok(Self { port, puts })
     }
 
-    /// Writes it has seen.
+    /// Number of writes that the proxy has seen.
     pub(super) fn puts(&self) -> u64 {
         self.puts.load(Ordering::Acquire)
     }
@@ -117,7 +117,7 @@ fn serve(mut client: &TcpStream, server: u16, judge: Judge, puts: &AtomicU64) ->
     }
 }
 
-/// The lines of a request's head; `None` at the end of the connection.
+/// Reads the lines of a request's head; `None` at the end of the connection.
 fn head(reader: &mut impl io::BufRead) -> io::Result<Option<Vec<String>>> {
     let mut lines = Vec::new();
     loop {

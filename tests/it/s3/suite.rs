@@ -1,10 +1,10 @@
-//! What a store must do, wherever it lies: in a folder and in a bucket.
+//! Conformance tests that every store must pass, in a folder or in a bucket.
 
 use bytes::Bytes;
 use futures::future::join_all;
 use vintage_store::{Created, Store};
 
-/// Everything below, each in a part of `store` of its own, which is empty.
+/// Runs all tests below, each in an empty part of `store` of its own.
 pub(super) async fn conforms(store: &Store) {
     an_object_reads_back_and_is_never_overwritten(&store.at("objects")).await;
     paths_are_relative_to_the_store_they_were_asked_of(&store.at("paths")).await;
@@ -73,7 +73,7 @@ async fn of_concurrent_creators_exactly_one_wins(store: &Store) {
     assert_eq!(store.list("").await.unwrap().len(), 20);
 }
 
-/// S3 lists a thousand objects at a time.
+/// Tests a list longer than the thousand objects that S3 lists at a time.
 async fn a_long_list_is_whole(store: &Store) {
     let names: Vec<_> = (0..1003).map(|object| format!("{object:04}")).collect();
     for names in names.chunks(17) {

@@ -1,5 +1,5 @@
-//! The archive's fault matrix on a real Kafka, as the table in ARCHITECTURE.md lists it: whatever
-//! befalls a sink, its archive ends up holding what the log does, each record once.
+//! The archive's fault matrix on a real Kafka, as the table in docs/archive.md lists it: whatever
+//! happens to a sink, its archive ends up with the contents of the log, each record once.
 
 mod place;
 
@@ -18,15 +18,15 @@ use vintage_tests::{Kafka, Running, chaos, number, run};
 
 use self::place::{Place, pid, stop};
 
-/// Far beyond what anything here takes on a busy machine.
+/// Time after which a case fails, far beyond what any takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// How often what a sink leaves is looked at.
+/// Interval at which the output of a sink is polled.
 const LOOK: Duration = Duration::from_millis(50);
 
 type Case = fn(&Kafka) -> Result<()>;
 
-/// All on one broker: bringing it up takes longer than any of them.
+/// Runs all cases on one broker: starting it takes longer than any of them.
 #[test]
 fn sinks_survive_the_fault_matrix() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -55,7 +55,7 @@ fn killed_at_every_point(kafka: &Kafka) -> Result<()> {
     ensure!(points.len() == 7, "{points:?}");
     for point in &points {
         place.publish(12)?;
-        // The first hit of the store's is `_meta.json` in the first life.
+        // The store's first hit is `_meta.json` in the first process.
         let ended = run(place.faulty_sink(&format!("{point}=kill@2")))?;
         let killed = ended.status.signal() == Some(Signal::KILL.as_raw());
         ensure!(killed, "{point}: {} {}", ended.status, ended.stderr);
@@ -73,7 +73,8 @@ fn killed_at_every_point(kafka: &Kafka) -> Result<()> {
     place.agrees()
 }
 
-/// Frozen with a file in hand, it wakes after its successor has archived the same and more.
+/// Tests a sink that is frozen with a file in hand and resumes after its successor has archived the
+/// same records and more.
 fn a_zombie_changes_nothing(kafka: &Kafka) -> Result<()> {
     let place = Place::new(kafka, "zombie", 1)?;
     place.publish(6)?;
@@ -98,7 +99,7 @@ fn a_zombie_changes_nothing(kafka: &Kafka) -> Result<()> {
     place.agrees()
 }
 
-/// Each reads everything, and files close at other moments in one than in the other.
+/// Tests two sinks that each read everything and close files at different moments.
 fn two_sinks_on_every_partition(kafka: &Kafka) -> Result<()> {
     let place = Place::new(kafka, "rivals", 2)?;
     place.publish(10)?;
@@ -147,13 +148,13 @@ fn no_room_for_a_while(kafka: &Kafka) -> Result<()> {
     place.agrees()
 }
 
-/// Files may grow to 40 KiB, which no data file fits in, until the limit goes.
+/// Tests a limit of 40 KiB on files, in which no data file fits, that is raised later.
 fn a_limit_that_is_raised(kafka: &Kafka) -> Result<()> {
     let place = Place::new(kafka, "limit", 1)?;
     place.publish(6)?;
     let sink = place.sink();
     let mut limited = Command::new("bash");
-    // Ignored, the signal leaves the write to fail with EFBIG.
+    // With the signal ignored, the write fails with EFBIG.
     limited.args(["-c", "trap '' XFSZ; ulimit -S -f 40; exec \"$0\" \"$@\""]);
     limited.arg(sink.get_program()).args(sink.get_args());
     for (name, value) in sink.get_envs() {
@@ -213,7 +214,7 @@ fn retention_passed_the_sink(kafka: &Kafka) -> Result<()> {
     ensure!(archived.len() == 16, "{archived:?}");
     archived.retain(|(_, offset), _| offset.0 >= 14);
     ensure!(archived == place.log()?, "{archived:?}");
-    // What is noted needs no acceptance.
+    // A gap that is noted needs no acceptance.
     place.drain().map(drop)
 }
 
@@ -237,13 +238,14 @@ fn a_recreated_topic_is_found_out(kafka: &Kafka) -> Result<()> {
     Ok(())
 }
 
-/// Three share three partitions; one is killed, one leaves, and the last has everything.
+/// Tests three sinks that share three partitions; one is killed, one leaves, and the last has
+/// everything.
 fn a_group_of_sinks(kafka: &Kafka) -> Result<()> {
     let place = Place::new(kafka, "group", 3)?;
     let member = || {
         let mut sink = place.sink();
         sink.args(["--set", "archive.group=sinks"]);
-        // The least the broker takes: how long a killed member's partitions wait for another.
+        // The least the broker accepts: how long a killed member's partitions wait for another.
         sink.args(["--set", "broker_options.\"session.timeout.ms\"=6000"]);
         Running::start(sink)
     };
@@ -274,8 +276,8 @@ fn a_group_of_sinks(kafka: &Kafka) -> Result<()> {
             break;
         }
     }
-    // For dashboards: what is told while the group rebalances may be refused, and is told again with
-    // the next file only.
+    // For dashboards: a commit during a rebalance may be refused, and is repeated with the next
+    // file only.
     while place.told("sinks")? == 0 {
         ensure!(begun.elapsed() < DEADLINE, "the group was never told");
         ensure!(stays.runs_for(LOOK), "it ended by itself");

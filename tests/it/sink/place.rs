@@ -1,4 +1,4 @@
-//! A topic of real rollouts on a real Kafka, sinks that archive it, and what both hold.
+//! A topic of real rollouts on a real Kafka, sinks that archive it, and the contents of both.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,14 +19,14 @@ use vintage_control::{Incarnation, Offset, Partition};
 use vintage_store::Store;
 use vintage_tests::{Kafka, Running, faulty, python, run, scrubbed, vintage};
 
-/// Partition and offset → CRC-32C of the payload.
+/// CRC-32C of each payload, by partition and offset.
 pub(super) type Records = BTreeMap<(Partition, Offset), u32>;
 
 const ROWS: u16 = 4;
-/// A group is about 33 kB, and hardly smaller in a file.
+/// Tokens of a completion; a group is about 33 kB, and hardly smaller in a file.
 const TOKENS: usize = 1000;
 
-/// One run's rollouts topic and archive.
+/// Rollouts topic and archive of one run.
 pub(super) struct Place {
     folder: TempDir,
     address: String,
@@ -37,7 +37,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// With topics of their own on `kafka`.
+    /// Creates a run with topics of its own on `kafka`.
     pub(super) fn new(kafka: &Kafka, name: &str, partitions: i32) -> Result<Self> {
         let place = Self {
             folder: tempfile::tempdir()?,
@@ -68,12 +68,12 @@ impl Place {
         format!("vintage.{}.rollouts.v1", self.name)
     }
 
-    /// `vintage archive` that closes a file three times a second.
+    /// Returns the command `vintage archive` that closes a file three times a second.
     pub(super) fn sink(&self) -> Command {
         self.archive(vintage(["archive"]))
     }
 
-    /// The same with faults.
+    /// Returns the command of [`Place::sink`] for the program with faults.
     pub(super) fn faulty_sink(&self, faults: &str) -> Command {
         let mut command = Command::new(faulty());
         scrubbed(&mut command);
@@ -90,14 +90,14 @@ impl Place {
         command
     }
 
-    /// Lines that faults have left.
+    /// Returns the lines that faults have written.
     pub(super) fn strikes(&self) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(self.folder.path().join("faults"))?;
         let lines = text.lines().map(serde_json::from_str);
         Ok(lines.collect::<Result<_, _>>()?)
     }
 
-    /// Archives what the log holds, and gives the sink's summary.
+    /// Archives the contents of the log, and returns the sink's summary.
     pub(super) fn drain(&self) -> Result<Value> {
         let mut sink = Running::start(self.sink())?;
         ensure!(
@@ -108,14 +108,14 @@ impl Place {
         stop(sink)
     }
 
-    /// Publishes so many groups.
+    /// Publishes `groups` groups.
     pub(super) fn publish(&self, groups: u64) -> Result<()> {
         let first = self.published.get();
         self.published.set(first + groups);
         let topic = self.topic();
         self.runtime.block_on(async {
             let producer = self.bus()?.producer("loader")?;
-            // A seed of its own for each call, so that no group is like another.
+            // A seed of its own for each call, so that no two groups are alike.
             let mut made_up = Synthetic::new(first + 1, ROWS, TOKENS);
             let messages = (first..first + groups)
                 .map(|number| SyntheticMessage::new(&made_up.group(number), number))
@@ -134,7 +134,7 @@ impl Place {
         })
     }
 
-    /// Has `tests/python/topic.py` do something to the topic.
+    /// Runs `tests/python/topic.py` to change the topic.
     pub(super) fn meddle(&self, action: &[&str]) -> Result<()> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/topic.py");
         let mut command = Command::new(python());
@@ -151,7 +151,7 @@ impl Place {
         Ok(Bus::connect(&self.address, &BTreeMap::new())?)
     }
 
-    /// What the log holds.
+    /// Returns the contents of the log.
     pub(super) fn log(&self) -> Result<Records> {
         self.runtime.block_on(async {
             let bus = self.bus()?;
@@ -178,7 +178,7 @@ impl Place {
         })
     }
 
-    /// What the group `group` has told of the topic, in all.
+    /// Returns the sum over the topic's partitions of the offsets that group `group` has committed.
     pub(super) fn told(&self, group: &str) -> Result<i64> {
         self.runtime.block_on(async {
             let told = self.bus()?.group_offsets(group, &self.topic()).await?;
@@ -192,7 +192,8 @@ impl Place {
         Ok(Reader::new(store, &self.topic()))
     }
 
-    /// What the archive holds: every file's chain is whole, and no record is in it twice.
+    /// Returns the contents of the archive; checks that every chain is whole and that no record is
+    /// there twice.
     pub(super) fn archived(&self) -> Result<Records> {
         self.runtime.block_on(async {
             let mut records = Records::new();
@@ -212,7 +213,7 @@ impl Place {
         })
     }
 
-    /// The files of every partition.
+    /// Returns the files of every partition.
     pub(super) fn files(&self) -> Result<Vec<ArchiveFile>> {
         self.runtime.block_on(async {
             let reader = self.reader()?;
@@ -224,7 +225,7 @@ impl Place {
         })
     }
 
-    /// The archive must hold what the log does, and nothing else.
+    /// Checks that the archive holds the contents of the log, and nothing else.
     pub(super) fn agrees(&self) -> Result<()> {
         let (log, archived) = (self.log()?, self.archived()?);
         ensure!(
@@ -244,7 +245,7 @@ pub(super) fn pid(running: &Running) -> Result<Pid> {
     Pid::from_raw(running.id() as i32).context("a process without a number")
 }
 
-/// SIGTERM: it archives what the log holds and gives its summary.
+/// Sends SIGTERM to a sink, which archives the contents of the log, and returns its summary.
 pub(super) fn stop(sink: Running) -> Result<Value> {
     kill_process(pid(&sink)?, Signal::TERM)?;
     sink.wait()?.json()

@@ -1,4 +1,5 @@
-//! `make chaos`: kills until so many have been survived and every point was met, and says which.
+//! `make chaos`: kills roles until the wanted number of kills is reached and every fault point was
+//! hit, and prints a report.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,16 +15,17 @@ use vintage_tests::{
     chaos::{Episode, Order, Outcome, Report, Stage, Who, points_of, recorded},
 };
 
-/// Lives of each role that an episode ends at a point.
+/// Number of processes of each role that an episode kills at a point.
 const LIVES: usize = 6;
-/// Lives that an episode on a recorded log ends: it is short.
+/// Number of processes that an episode on a recorded log kills: the log is short.
 const RECORDED_LIVES: usize = 16;
-/// Blows of an episode at random.
+/// Number of signals at random moments in an episode.
 const BLOWS: u32 = 16;
-/// What was not met after this many times the kills asked for is given up as a finding.
+/// Factor on the wanted number of kills after which points that were not hit are reported as a
+/// finding.
 const ENOUGH: u64 = 3;
 
-/// What a learner trains on.
+/// Kind of log that a learner trains on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Log {
     Live,
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
 struct Args {
     kills: u64,
     seed: u64,
-    /// Beginnings of the points' names, separated by commas.
+    /// Prefixes of the points' names, separated by commas.
     points: String,
 }
 
@@ -83,7 +85,7 @@ struct Chaos {
     random: StdRng,
     kafka: Kafka,
     report: Report,
-    /// Points each role has still to come to before it begins anew.
+    /// Points at which each role is still to be killed before its list is drawn anew.
     walks: BTreeMap<(Who, Log), VecDeque<&'static str>>,
 }
 
@@ -131,7 +133,7 @@ impl Chaos {
         let stage = Stage::new(place, &format!("chaos-{number}"), self.kafka.address())?;
         let outcome = match number % 4 {
             1 => self.on_a_record(&stage)?,
-            // With and without sinks that share the partitions, so that kills make them change hands.
+            // With and without sinks that share the partitions, so that kills reassign them.
             3 if number % 8 == 7 => {
                 self.at_random(stage.beside("group", &["archive.group=sinks"]))?
             }
@@ -185,7 +187,8 @@ impl Chaos {
         recorded(stage, orders)
     }
 
-    /// The next points of a role's walk, which comes to each before it comes to any again.
+    /// Returns the next points at which a role is to be killed; each point comes once before any
+    /// comes again.
     fn orders(&mut self, whose: (Who, Log), lives: usize, hits: u64) -> VecDeque<Order> {
         let walk = self.walks.entry(whose).or_default();
         while walk.len() < lives {
@@ -205,7 +208,7 @@ impl Chaos {
             .collect()
     }
 
-    /// Points at which a role was not yet killed with work in hand.
+    /// Returns the points at which a role was not yet killed with work in hand.
     fn unmet(&self) -> Vec<String> {
         let of = |who: Who| {
             let points = self.args.points(who).into_iter();

@@ -1,5 +1,5 @@
-//! Memory of every role over many rollouts, on a real Kafka, with the learner stopped half of the
-//! time: `memory [--rollouts N] [--minutes M]`. Prints a table and one JSON object.
+//! Measures the memory of every role over many rollouts, on a real Kafka, with the learner stopped
+//! half of the time: `memory [--rollouts N] [--minutes M]`. Prints a table and one JSON object.
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +18,10 @@ use vintage_bus::Bus;
 use vintage_tests::{Kafka, vintage};
 
 const GROUP_SIZE: u64 = 16;
-/// How long the learner is stopped, and then goes on.
+/// Time for which the learner is stopped, and for which it then runs.
 const SHIFT: Duration = Duration::from_secs(10);
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Shares of the rollouts at which memory is noted.
+/// Shares of the rollouts at which memory is recorded.
 const MARKS: [f64; 4] = [0.1, 0.25, 0.5, 1.0];
 
 const SETTINGS: [&str; 12] = [
@@ -40,7 +40,7 @@ const SETTINGS: [&str; 12] = [
     "run=memory",
 ];
 
-/// A role's process and what was seen of it.
+/// Process of a role, with its resident memory in MiB by number of rollouts.
 struct Role {
     name: &'static str,
     child: Child,
@@ -90,7 +90,8 @@ fn measure() -> Result<()> {
     print(&roles, rollouts, seconds)
 }
 
-/// Until so many rollouts are published, or for so many minutes.
+/// Samples memory until `wanted` rollouts are published or `minutes` have passed. Returns the
+/// rollouts and the seconds.
 fn watch(roles: &mut [Role], address: &str, wanted: u64, minutes: u64) -> Result<(u64, f64)> {
     let runtime = tokio::runtime::Runtime::new()?;
     let bus = Bus::connect(address, &BTreeMap::new())?;
@@ -99,7 +100,7 @@ fn watch(roles: &mut [Role], address: &str, wanted: u64, minutes: u64) -> Result
         let records: i64 = marks.iter().map(|(_, _, high)| high.0).sum();
         Ok(records.unsigned_abs() * GROUP_SIZE)
     };
-    // The learner makes the topics before it trains.
+    // The learner creates the topics before it trains.
     let begun = Instant::now();
     while published().is_err() {
         ensure!(begun.elapsed() < Duration::from_secs(120), "no topic");
@@ -163,7 +164,7 @@ impl Role {
         Ok(kill_process(pid.context("no process id")?, signal)?)
     }
 
-    /// Notes its resident memory; for each share of the rollouts, when that was reached.
+    /// Samples the role's resident memory, and records it when a share of the rollouts is reached.
     fn sample(&mut self, rollouts: u64, wanted: u64, last: bool) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended by itself: {status}", self.name);

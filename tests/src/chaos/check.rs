@@ -1,4 +1,4 @@
-//! What must hold of a run that was killed and has drained.
+//! Checks of a run that was killed repeatedly and has drained.
 
 use std::{fs, path::Path};
 
@@ -9,21 +9,21 @@ use vintage_control::{Plan, UpdateResult};
 use super::Stage;
 use crate::{Kafka, both, exact, run};
 
-/// What a breach does to a run's promise.
+/// Kind of broken guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Breach {
-    /// Acknowledged and nowhere, or in no account.
+    /// A record was acknowledged and is nowhere, or is in no account.
     Lost,
-    /// Archived or trained twice.
+    /// A record was archived or trained twice.
     Duplicated,
     /// Weights, plans and announcements disagree.
     Diverging,
 }
 
-/// Every breach, with how it was found.
+/// List of breaches, each with its description.
 pub type Findings = Vec<(Breach, String)>;
 
-/// Both auditors on what is recorded, and the plans run again.
+/// Checks a run: compares both auditors, and runs its plans again. Returns the breaches found.
 pub fn check(stage: &Stage, kafka: &Kafka) -> Result<Findings> {
     let folder = stage.run();
     let audited = both(&folder, Some(kafka.address()))?;
@@ -44,7 +44,7 @@ pub fn check(stage: &Stage, kafka: &Kafka) -> Result<Findings> {
     Ok(found)
 }
 
-/// What a finding of an audit is, by its words.
+/// Classifies a finding of an audit by its words.
 fn breach(line: &str) -> Breach {
     let says = |words: &[&str]| words.iter().any(|word| line.contains(word));
     if says(&["twice", "already", "overlap"]) {
@@ -56,12 +56,12 @@ fn breach(line: &str) -> Breach {
     }
 }
 
-/// A run's plans, in order and without a gap in their numbers.
+/// Reads a run's plans from number 0 up to the first missing one.
 pub fn plans(folder: &Path) -> Result<Vec<Plan>> {
     numbered(&folder.join("plans/lead"))
 }
 
-/// Results of a run's updates, in the same way.
+/// Reads the results of a run's updates from number 0 up to the first missing one.
 pub(super) fn results(folder: &Path) -> Result<Vec<UpdateResult>> {
     numbered(&folder.join("results/lead"))
 }

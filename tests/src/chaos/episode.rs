@@ -1,5 +1,5 @@
-//! One episode: a run whose roles die, each where it was ordered to and all at random, until
-//! nothing more is ordered; then it drains and is checked.
+//! One episode: a run whose roles are killed, each at the points ordered for it and all at random
+//! moments, until no kills are left. Then the run drains and is checked.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,37 +14,37 @@ use rustix::process::Signal;
 use super::{Blow, Findings, Life, Order, Stage, Who, check, stage::killed};
 use crate::Kafka;
 
-/// A life that does not reach its point in this time is killed where it is.
+/// Time after which a process that did not reach its point is killed where it is.
 const LIFE: Duration = Duration::from_secs(20);
-/// Time a role may take to drain.
+/// Longest time that a role may take to drain.
 const DRAIN: Duration = Duration::from_secs(90);
-/// Updates done after the last kill, to see that the run goes on.
+/// Number of updates required after the last kill, to see that the run continues.
 const GOES_ON: u64 = 2;
-/// Lives an order may take to be met.
+/// Number of processes in which an order may be tried.
 const TRIES: u32 = 3;
-/// How often the folder is looked at for progress once all kills are done.
+/// Interval at which the folder is checked for progress once all kills are done.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What is to happen.
+/// Script of an episode.
 pub struct Episode {
-    /// Where.
+    /// Folder and settings of the run.
     pub stage: Stage,
-    /// Where each role is to die, life by life.
+    /// Points at which each role is to be killed, one per process.
     pub orders: BTreeMap<Who, VecDeque<Order>>,
-    /// Nodes of Kafka that are to die, one after each of the first orders that is met.
+    /// Nodes of Kafka to kill, one after each of the first ends of a role.
     pub nodes: VecDeque<u16>,
-    /// How many blows fall at random moments, on roles and nodes.
+    /// Number of signals at random moments, to roles and nodes.
     pub at_random: u32,
 }
 
-/// What did.
+/// Result of an episode.
 #[derive(Default)]
 pub struct Outcome {
-    /// Every signal.
+    /// All signals that were sent.
     pub blows: Vec<Blow>,
-    /// Every breach.
+    /// All breaches that were found.
     pub findings: Findings,
-    /// Why it could not be played to its end, if it could not.
+    /// Reason for which the episode could not be played to its end, if it could not.
     pub failed: Option<String>,
 }
 
@@ -61,7 +61,7 @@ struct Play<'a> {
 }
 
 impl Episode {
-    /// Plays it to its end.
+    /// Plays the episode to its end.
     pub fn play(self, kafka: &mut Kafka, random: &mut StdRng) -> Result<Outcome> {
         let (tell, ended) = channel();
         let mut play = Play {
@@ -144,7 +144,8 @@ impl Play<'_> {
         Instant::now() + Duration::from_millis(self.random.random_range(200..2500))
     }
 
-    /// A role ended: it was killed, or the episode fails. It is started again.
+    /// Handles the end of a process: records the kill and starts the role again. Fails if the
+    /// process was not killed.
     fn again(&mut self, who: Who, number: u32) -> Result<()> {
         let Some(mut life) = self.lives.remove(&who) else {
             return Ok(());
@@ -176,7 +177,8 @@ impl Play<'_> {
         }
     }
 
-    /// Kills what did not come to its point; it is tried again at the first hit.
+    /// Kills the processes that did not reach their points in time; those orders are tried again at
+    /// the first hit.
     fn give_up_waiting(&mut self) -> Result<()> {
         let late = |life: &&mut Life| life.order.is_some() && life.begun.elapsed() >= LIFE;
         for life in self.lives.values_mut().filter(late) {
@@ -204,7 +206,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// One random blow: to a role, several, all, or a node; a kill or a freeze.
+    /// Sends one random signal: a kill or a freeze, to one role, several, all, or a node.
     fn strike(&mut self) -> Result<()> {
         let all: Vec<Who> = self.lives.keys().copied().collect();
         let node = self.random.random_range(1..=3);
@@ -276,7 +278,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// ^C, and waits for its orderly end.
+    /// Sends SIGINT to a role and waits for its orderly end.
     fn drain(&mut self, who: Who) -> Result<()> {
         if let Some(life) = self.lives.get(&who) {
             life.signal(Signal::INT)?;

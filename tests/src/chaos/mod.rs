@@ -1,5 +1,6 @@
-//! A supervisor that kills: real roles as processes on a real three-node Kafka, ended by SIGKILL at
-//! the points of `vintage-faults` or at random, started again, and checked once they have drained.
+//! A supervisor that kills: real roles run as processes on a real three-node Kafka, are ended by
+//! SIGKILL at the points of `vintage-faults` or at random, are started again, and are checked once
+//! they have drained.
 
 mod check;
 mod episode;
@@ -15,7 +16,8 @@ pub use stage::{Life, Order, Stage, Strike, Who};
 
 use vintage_faults::POINTS;
 
-/// Every point that a role can reach; the store's belong to both roles that write to it.
+/// Returns every fault point that a role can reach. Points of the store belong to both roles that
+/// write to it.
 pub fn points_of(who: Who) -> Vec<&'static str> {
     let prefixes: &[&str] = match who {
         Who::Learner => &["learner.", "store."],

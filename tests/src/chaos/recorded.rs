@@ -1,5 +1,5 @@
-//! A learner of a recorded log. Its plans are a pure function of the log and the seed, so that it
-//! ends with the same weights wherever it was killed.
+//! A learner on a recorded log. Its plans are a pure function of the log and the seed, so it must
+//! end with the same weights wherever it was killed.
 
 use std::{collections::VecDeque, sync::mpsc::channel};
 
@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{run, vintage};
 
-/// Updates of the run that records the log: more than [`Outcome::blows`] of an episode need.
+/// Number of updates of the run that records the log, more than the orders of an episode need.
 const RECORDED: u64 = 40;
 
-/// Records a log on `stage`, trains from it once undisturbed, and once killed at each order in
-/// turn. The log may end before the last ones are met.
+/// Records a log on `stage`, then trains from it twice: once undisturbed, and once killed at each
+/// order in turn. The log may end before the last orders are reached. Compares plans and weights.
 pub fn recorded(stage: &Stage, orders: VecDeque<Order>) -> Result<Outcome> {
     let log = stage.beside(
         "log",
@@ -53,7 +53,7 @@ pub fn recorded(stage: &Stage, orders: VecDeque<Order>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Trains until the log ends, through every order.
+/// Trains until the log ends, killed once per order. Returns the kills.
 fn learn(stage: &Stage, mut orders: VecDeque<Order>) -> Result<Vec<Blow>> {
     let (tell, _nobody_asks) = channel();
     let mut blows = Vec::new();
@@ -76,7 +76,7 @@ fn learn(stage: &Stage, mut orders: VecDeque<Order>) -> Result<Vec<Blow>> {
     Ok(blows)
 }
 
-/// Every plan, whoever wrote it, and the weights it led to.
+/// Returns every plan without its writer, and the weights after it.
 fn story(stage: &Stage) -> Result<Vec<(Plan, Sha256)>> {
     let plans = plans(&stage.run())?.into_iter().map(|plan| Plan {
         writer: String::new(),

@@ -1,4 +1,4 @@
-//! What fell where, and what came of it.
+//! Report of the signals sent, by role and point, and of the breaches found.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,21 +9,21 @@ use serde::Serialize;
 
 use super::{Breach, Findings};
 
-/// A signal to a process.
+/// Signal to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blow {
-    /// The role, by its verb; or `broker`.
+    /// Verb of the role, or `broker`.
     pub role: &'static str,
-    /// The point at which it was, or that it was at random.
+    /// Point at which the process was, or `at random`.
     pub at: String,
-    /// SIGSTOP and, later, SIGCONT; else SIGKILL.
+    /// True for SIGSTOP with a later SIGCONT, false for SIGKILL.
     pub frozen: bool,
-    /// What was taken and not durable; known at points only.
+    /// Number of records, groups or bytes that were taken and not durable; known only at points.
     pub in_hand: Option<u64>,
 }
 
 impl Blow {
-    /// A SIGKILL at a random moment.
+    /// Returns a SIGKILL at a random moment.
     pub fn at_random(role: &'static str) -> Self {
         Self {
             role,
@@ -34,36 +34,39 @@ impl Blow {
     }
 }
 
-/// One role at one point.
+/// Counts of one role at one point.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// SIGKILLs there.
+    /// Number of SIGKILLs at the point.
     pub kills: u64,
-    /// Of these, with something taken and not durable; at random moments this is not known.
+    /// Number of SIGKILLs with something taken and not durable; at random moments this is not
+    /// known.
     pub with_work_in_hand: u64,
-    /// SIGSTOPs.
+    /// Number of SIGSTOPs at the point.
     pub freezes: u64,
-    /// Breaches of episodes in which this role was struck here.
+    /// Findings of lost records, in episodes in which this role was struck at this point.
     pub lost: u64,
-    /// The same, twice archived or trained.
+    /// Findings of records archived or trained twice, in episodes in which this role was
+    /// struck at this point.
     pub duplicated: u64,
-    /// The same, other weights than recorded or announced.
+    /// Findings of weights other than recorded or announced, in episodes in which this role was
+    /// struck at this point.
     pub diverging: u64,
 }
 
-/// Rows by role and point, and what was found.
+/// Counts by role and point, and the findings.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// `role point` → row.
+    /// Counts by `role point`.
     pub rows: BTreeMap<String, Row>,
-    /// What was found broken, with the episode's folder.
+    /// Descriptions of the breaches, each with the episode's folder.
     pub findings: Vec<String>,
-    /// Episodes played.
+    /// Number of episodes played.
     pub episodes: u64,
 }
 
 impl Report {
-    /// Adds an episode.
+    /// Adds the signals and findings of an episode.
     pub fn add(&mut self, blows: &[Blow], findings: &Findings, place: &str) {
         self.episodes += 1;
         let count = |breach| findings.iter().filter(|(of, _)| *of == breach).count() as u64;
@@ -85,12 +88,12 @@ impl Report {
             .extend(told.map(|(breach, why)| format!("{place}: {breach:?}: {why}")));
     }
 
-    /// All kills.
+    /// Returns the number of all kills.
     pub fn kills(&self) -> u64 {
         self.rows.values().map(|row| row.kills).sum()
     }
 
-    /// Whether a role was killed at a point with work in hand.
+    /// Returns true if a role was killed at a point with work in hand.
     pub fn covers(&self, role: &str, point: &str) -> bool {
         let row = self.rows.get(&format!("{role} {point}"));
         row.is_some_and(|row| row.with_work_in_hand > 0)

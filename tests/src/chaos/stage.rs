@@ -1,4 +1,4 @@
-//! Where an episode plays, and the lives of its roles.
+//! The folder and settings of an episode's run, and the processes of its roles.
 
 use std::{
     fmt,
@@ -16,19 +16,19 @@ use serde::Deserialize;
 
 use crate::{faulty, scrubbed};
 
-/// A role of a run.
+/// Role of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
-    /// `vintage learn`.
+    /// Learner, `vintage learn`.
     Learner,
-    /// `vintage rollout`.
+    /// Producer, `vintage rollout`.
     Rollout,
-    /// `vintage archive`, of several.
+    /// Sink, `vintage archive`, with its number among several.
     Sink(u8),
 }
 
 impl Who {
-    /// The verb of the command line, by which reports name the role.
+    /// Verb of the command line, by which reports name the role.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Learner => "learn",
@@ -47,50 +47,50 @@ impl fmt::Display for Who {
     }
 }
 
-/// What is to happen in one life of a role: SIGKILL at the `hit`-th time it reaches `point`.
+/// Order for one process of a role: SIGKILL at the `hit`-th time it reaches `point`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// The point.
+    /// Name of the fault point.
     pub point: &'static str,
-    /// Which time, from 1.
+    /// Number of the hit at which to kill, from 1.
     pub hit: u64,
 }
 
 impl Order {
-    /// As `VINTAGE_FAULTS` has it.
+    /// Formats the order as a value of `VINTAGE_FAULTS`.
     pub fn faults(&self) -> String {
         format!("{}=kill@{}", self.point, self.hit)
     }
 }
 
-/// A line of `VINTAGE_FAULTS_LOG`.
+/// Line of `VINTAGE_FAULTS_LOG`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Strike {
-    /// Where it struck.
+    /// Name of the point at which the fault struck.
     pub point: String,
-    /// At which hit.
+    /// Number of the hit at which it struck.
     pub hit: u64,
-    /// Records, groups or bytes that were taken and not durable.
+    /// Number of records, groups or bytes that were taken and not durable.
     pub in_hand: u64,
-    /// The process.
+    /// Process id.
     pub pid: u32,
 }
 
-/// A run's folder, its logs beside it, and the settings all of its roles share.
+/// Folder of a run with its logs beside it, and the settings that all of its roles share.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    /// Holds `run/` and `logs/`.
+    /// Folder that holds `run/` and `logs/`.
     pub folder: PathBuf,
-    /// `key=value`.
+    /// Settings as `key=value`.
     pub settings: Vec<String>,
 }
 
-/// Ten prompts; every tenth carries so much metadata that its group is split into parts.
+/// Metadata bytes of one of the ten prompts, so many that its group is split into parts.
 const HEAVY_BYTES: usize = 300_000;
 
 impl Stage {
-    /// An empty one in `folder`, for a run whose topics are named `run` on the brokers at `address`, with a model and updates so
-    /// small that a life of a role lasts a second or two.
+    /// Creates an empty stage in `folder`, for a run whose topics are named `run` on the brokers at
+    /// `address`. Model and updates are so small that a role takes a second or two.
     pub fn new(folder: &Path, run: &str, address: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let prompts = folder.join("prompts.jsonl");
@@ -129,12 +129,12 @@ impl Stage {
         })
     }
 
-    /// The run's folder.
+    /// Folder of the run.
     pub fn run(&self) -> PathBuf {
         self.folder.join("run")
     }
 
-    /// Another run in a folder below, with more settings.
+    /// Returns a stage for another run in the subfolder `name`, with more settings.
     #[must_use]
     pub fn beside(&self, name: &str, more: &[&str]) -> Self {
         let more = more.iter().map(|&setting| setting.to_owned());
@@ -144,14 +144,14 @@ impl Stage {
         }
     }
 
-    /// Its settings as arguments.
+    /// Adds the settings to a command as arguments.
     pub fn set(&self, command: &mut Command) {
         for setting in &self.settings {
             command.args(["--set", setting]);
         }
     }
 
-    /// Updates whose result is recorded.
+    /// Number of updates whose result is recorded.
     pub fn updates(&self) -> u64 {
         let results = self.run().join("results/lead");
         results.read_dir().map_or(0, |entries| {
@@ -162,7 +162,7 @@ impl Stage {
         })
     }
 
-    /// Starts a life of a role with these faults; its end is told to `ended`.
+    /// Starts a process of a role with these faults; its end is sent to `ended`.
     pub fn start(
         &self,
         who: Who,
@@ -192,7 +192,7 @@ impl Stage {
         let pid = pid_of(&child)?;
         let ended = ended.clone();
         std::thread::spawn(move || {
-            // Leaves the process to be reaped, so that its number stays its own until then.
+            // Does not reap the process, so that its process id is not reused until then.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             let _seen = waitid(WaitId::Pid(pid), options);
             let _nobody_asks = ended.send((who, number));
@@ -212,15 +212,15 @@ impl Stage {
 
 /// One process of a role.
 pub struct Life {
-    /// Its role.
+    /// Role of the process.
     pub who: Who,
-    /// Which life of the role, from 0.
+    /// Number of the process, from 0.
     pub number: u32,
-    /// Where it is to die.
+    /// Point at which it is to be killed, if any.
     pub order: Option<Order>,
-    /// When it began.
+    /// Time of its start.
     pub begun: Instant,
-    /// Whether the supervisor killed it, not a point.
+    /// True if the supervisor killed it, rather than a point.
     pub blown: bool,
     child: Child,
     struck: PathBuf,
@@ -228,7 +228,7 @@ pub struct Life {
 }
 
 impl Life {
-    /// Sends a signal, unless it is gone.
+    /// Sends a signal to the process, unless it is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         match kill_process(pid_of(&self.child)?, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -236,7 +236,7 @@ impl Life {
         }
     }
 
-    /// Waits until it is stopped by a signal; an error if it ends instead.
+    /// Waits until the process is stopped by a signal; fails if it ends instead.
     pub fn stopped(&self) -> Result<()> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(pid_of(&self.child)?), options)?;
@@ -246,12 +246,12 @@ impl Life {
         }
     }
 
-    /// How it ended; waits for that.
+    /// Waits for the end of the process and returns its status.
     pub fn reap(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
     }
 
-    /// The fault that struck last, if any did.
+    /// Returns the fault that struck last, if any did.
     pub fn strike(&self) -> Result<Option<Strike>> {
         let Ok(text) = fs::read_to_string(&self.struck) else {
             return Ok(None);
@@ -260,7 +260,7 @@ impl Life {
         last.with_context(|| format!("{}: {text}", self.struck.display()))
     }
 
-    /// The end of its standard error.
+    /// Returns the last 12 lines of the process's standard error.
     pub fn said(&self) -> String {
         let text = fs::read_to_string(&self.errors).unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
@@ -280,7 +280,7 @@ fn pid_of(child: &Child) -> Result<Pid> {
     Pid::from_raw(child.id() as i32).context("a process without a number")
 }
 
-/// Whether a process ended by SIGKILL.
+/// Returns true if a process ended by SIGKILL.
 pub(super) fn killed(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::KILL.as_raw())
 }

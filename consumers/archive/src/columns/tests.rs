@@ -11,7 +11,7 @@ use parquet::{
 use super::*;
 use crate::fixture::{Log, archive, scratch};
 
-/// Column chunks of the first row group of an archive file, by path.
+/// Returns the column chunks of the first row group of an archive file, by path.
 async fn chunks() -> BTreeMap<String, ColumnChunkMetaData> {
     let (_folder, store) = scratch();
     archive(&store, &Log::small(1, 30)).await;
@@ -32,15 +32,15 @@ async fn chunks() -> BTreeMap<String, ColumnChunkMetaData> {
 }
 
 fn encodings(chunk: &ColumnChunkMetaData) -> Vec<Encoding> {
-    // RLE is that of the levels.
+    // RLE is the encoding of the levels.
     chunk
         .encodings()
         .filter(|encoding| *encoding != Encoding::RLE)
         .collect()
 }
 
-/// On the metadata of a file as written: the writer takes a setting for a path that does not
-/// exist without a word, and the path of a list's leaf is easy to get wrong.
+/// Checks the metadata of a file as written: the writer silently ignores a setting for a path that
+/// does not exist, and the path of a list's leaf is easy to get wrong.
 #[tokio::test]
 async fn each_column_is_encoded_as_its_values_need() {
     let mut chunks = chunks().await;

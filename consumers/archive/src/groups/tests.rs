@@ -10,7 +10,7 @@ use crate::{
     fixture::{LIFE, Log, TOPIC, archive, group, record, scratch, start},
 };
 
-/// Part `part` of `of` of a group under `number`, whose rows all have `reward`.
+/// Returns part `part` of `of` of a group under `number`, whose rows all have `reward`.
 fn part(offset: i64, number: u64, part: (u32, u32), rows: &[Trajectory]) -> Record {
     let mut record = record(0, offset, rows);
     let pairs = record
@@ -36,7 +36,7 @@ fn rewarded(number: u64, version: u64, reward: f32) -> Vec<Trajectory> {
     rows
 }
 
-/// Offsets of the last parts of the groups taken, and what was counted.
+/// Returns the offsets of the last parts of the groups taken, and the counts.
 async fn taken(store: &Store, selection: &Selection) -> (Vec<i64>, SelectionCounts) {
     let reader = Reader::new(store.clone(), TOPIC);
     let mut groups = reader.groups(selection).await.unwrap();
@@ -150,7 +150,7 @@ async fn every_filter_takes_what_it_says_and_counts_the_rest() {
     assert_eq!(counts.skipped[&Filtered::Sample], 40 - half.len() as u64);
 }
 
-/// Many files, of which a range of versions needs few.
+/// Tests an archive of many files, of which a range of versions needs few.
 #[tokio::test]
 async fn what_is_passed_over_is_counted_and_not_read() {
     let (_folder, store) = scratch();
@@ -158,7 +158,7 @@ async fn what_is_passed_over_is_counted_and_not_read() {
     let (handle, task) = start(crate::fixture::options(&store), &log).await;
     for file in 0..6_i64 {
         for at in 0..10 {
-            // Further apart than the parts of a group may be.
+            // Further apart than the parts of a whole group can be.
             let offset = 2000 * file + at;
             while log.ends()[0].1.0 < offset {
                 let filler = log.ends()[0].1.0;
@@ -194,7 +194,7 @@ async fn what_is_passed_over_is_counted_and_not_read() {
     assert_eq!(offsets, (base..end).collect::<Vec<_>>());
     assert_eq!(counts.records, end as u64);
     assert_eq!(counts.skipped, [(Filtered::Version, base as u64)].into());
-    // And what is damaged is found where it is wanted.
+    // Damage is found where the damaged rows are wanted.
     let mut groups = reader.groups(&Selection::default()).await.unwrap();
     assert!(groups.next().await.is_err());
 }
@@ -235,7 +235,7 @@ async fn parts_stay_together_and_are_judged_as_one() {
     assert_eq!(offsets, [2]);
     assert_eq!((counts.duplicates, counts.incomplete), (1, 1));
     assert_eq!(counts.skipped, [(Filtered::Reward, 2)].into());
-    // A group stands where it became whole.
+    // A group has the position of the part that made it whole.
     assert_eq!(taken(&store, &Selection::default()).await.0, [1, 2, 3]);
     let mut groups = Reader::new(store.clone(), TOPIC)
         .groups(&halves)

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// An archive of one partition of 60 messages in several files.
+/// Returns an archive of one partition of 60 messages in several files.
 async fn several_files() -> (tempfile::TempDir, Store, Vec<ArchiveFile>) {
     let (folder, store) = scratch();
     let log = Log::small(1, 0);

@@ -1,4 +1,4 @@
-//! Files that another program read and wrote back: what pyarrow, Polars or DuckDB make of ours.
+//! Tests of files that another program rewrote, as pyarrow, Polars or DuckDB do.
 
 use std::{collections::HashMap, fs::File};
 
@@ -20,8 +20,8 @@ use crate::{
     fixture::{LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, scratch},
 };
 
-/// A type as other programs have it: everything nullable, list items called `element`, 64-bit
-/// offsets.
+/// Returns a type as other programs write it: everything nullable, list items named `element`,
+/// 64-bit offsets.
 fn foreign(data_type: &DataType) -> DataType {
     let loose =
         |name: &str, field: &Field| Arc::new(Field::new(name, foreign(field.data_type()), true));
@@ -189,8 +189,8 @@ fn rows_that_do_not_make_messages_are_refused() {
     }
 }
 
-/// Without a seal nothing tells damage from edits: whatever the bytes, reading ends with values
-/// or an error.
+/// Tests that reading any bytes of an unsealed file ends with values or an error: without a seal,
+/// damage cannot be told from edits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_rewritten_file_never_panics() {
     let (_folder, store, _, file) = archived().await;

@@ -1,4 +1,4 @@
-//! How a sink comes to the log: alone, or as a member of a group of sinks.
+//! Start of a sink, alone or as a member of a consumer group: recovery, then the consumer.
 
 #[cfg(feature = "faults")]
 mod sabotage;
@@ -23,11 +23,12 @@ use crate::{
     source::Source,
 };
 
-/// Partition, first offset and first offset not written.
+/// Partition, its first offset in the log, and its first offset not written.
 type Watermark = (Partition, Offset, Offset);
 
-/// How the partitions that a group gives this sink go on: found while they are given, taken by
-/// the sink when it hears of them. By then one may have been given, taken away and given again.
+/// Starts of the partitions that a group assigns to this sink. The consumer finds them during a
+/// rebalance; the sink takes them when it receives the assignment. By then a partition may have
+/// been assigned, revoked and assigned again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, VecDeque<Start>>>>);
 
@@ -40,28 +41,28 @@ impl Planned {
         self.held().entry(partition).or_default().push_back(start);
     }
 
-    /// The oldest not taken: assignments are heard of in their order.
+    /// Takes the oldest start of a partition; assignments are received in order.
     pub(super) fn take(&self, partition: Partition) -> Option<Start> {
         self.held().get_mut(&partition)?.pop_front()
     }
 }
 
-/// A member that is given a partition holds up the whole group, and is put out of it after five
-/// minutes (`max.poll.interval.ms`).
+/// Longest time to wait for the store during a rebalance. The member holds up the whole group
+/// meanwhile, and is expelled after five minutes (`max.poll.interval.ms`).
 const REBALANCE_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Sink<Consumer> {
-    /// Recovers where the archive ends, checks that the log goes on there, and archives every
-    /// partition of the topic, or those that `options.group` gives it, until `options.cancel` is
-    /// cancelled or an error ends it.
+    /// Starts a sink: recovers where the archive ends, checks that the log continues there, and
+    /// archives every partition of the topic, or those that `options.group` assigns to it, until
+    /// `options.cancel` is cancelled or an error ends it.
     ///
-    /// When this returns, the consumer exists: what is produced from now on is seen.
+    /// When this returns, the consumer exists: records produced from now on are seen.
     ///
     /// # Errors
     /// [`Error::Expired`], [`Error::Rewound`] and [`Error::OtherLog`] where log and archive do not
     /// meet; the bus's and the store's own errors. A trouble of the store that may pass is waited
-    /// out for `options.patience`. Nothing half-written is left, and starting again goes on where
-    /// the last file ends.
+    /// out for `options.patience`. Nothing half-written is left, and a new start resumes where the
+    /// last file ends.
     pub async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle, SinkTask)> {
         #[cfg(feature = "faults")]
         if sabotage::trusts_its_group(&options) {
@@ -86,9 +87,9 @@ impl Sink<Consumer> {
 }
 
 impl<S: Source> Sink<S> {
-    /// [`Sink::start`] on records from anywhere: `watermarks` are partition, first offset and
-    /// first offset not written of each partition, and `source` makes what delivers the records
-    /// from the offsets it is given on.
+    /// Starts a sink like [`Sink::start`] on records from any source. `watermarks` are partition,
+    /// first offset and first offset not written of each partition; `source` makes the source that
+    /// delivers the records from the given offsets on.
     pub async fn start_on(
         options: SinkOptions,
         watermarks: &[(Partition, Offset, Offset)],
@@ -120,14 +121,14 @@ fn reads(starts: &BTreeMap<Partition, Start>) -> Vec<(Partition, Offset)> {
         .collect()
 }
 
-/// Says where a partition goes on, at the moment it is given to this member: another may have
-/// archived it until now.
+/// Returns a function that finds where a partition resumes at the moment it is assigned to this
+/// member: another member may have archived it until now.
 fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffsets {
     let (mut options, bus, planned) = (options.clone(), bus.clone(), planned.clone());
     options.patience = options.patience.min(REBALANCE_PATIENCE);
     let runtime = Handle::current();
     Arc::new(move |partition| {
-        // Asked on the consumer's own thread, which no runtime runs on.
+        // Runs on the consumer's own thread, which is outside of any runtime.
         let start = runtime.block_on(async {
             let mut watermarks = bus.watermarks(&options.topic).await?;
             watermarks.retain(|(of, ..)| *of == partition);
@@ -146,7 +147,8 @@ fn starts_of(options: &SinkOptions, bus: &Bus, planned: &Planned) -> StartOffset
     })
 }
 
-/// Sweeps, agrees on where the archive begins, and finds where each partition goes on.
+/// Sweeps staging files, agrees on where the archive begins, and finds where each partition
+/// resumes.
 pub(crate) async fn recovered(
     options: &SinkOptions,
     watermarks: &[Watermark],

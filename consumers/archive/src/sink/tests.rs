@@ -50,8 +50,8 @@ async fn what_was_consumed_is_archived_once_and_as_it_was() {
     );
 }
 
-/// Invariant 4: an offset counts as done only once its effect is durable, and the effect's own
-/// record holds the offset.
+/// Tests invariant 4: an offset counts as done only once its effect is durable, and the effect's
+/// own record holds the offset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
     let (_folder, store) = scratch();
@@ -106,7 +106,8 @@ async fn two_sinks_on_one_partition_archive_each_record_once() {
             lost += task.await.unwrap().unwrap().races_lost;
         }
         assert_holds(&store, &log).await;
-        // The second to start finds nothing archived, so at least its first file meets another.
+        // The second sink finds nothing archived at its start, so at least its first file meets
+        // another.
         assert!(lost > 0, "seed {seed}: the sinks never met");
     }
 }
@@ -300,7 +301,8 @@ async fn a_damaged_last_file_is_moved_away_and_archived_again() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     let whole = files(&store, 0).await;
-    // What a disk that lies about syncs leaves: a file of zeros, and one cut short.
+    // Files as a disk leaves them that reports syncs it has not done: one of zeros, and one cut
+    // short.
     let [.., cut, zeros] = &whole[..] else {
         panic!("{} files", whole.len())
     };
@@ -352,7 +354,8 @@ async fn a_log_that_does_not_meet_the_archive_is_refused() {
     );
 }
 
-/// A topic that was recreated and has grown past the archive's end: offsets meet, records do not.
+/// Tests a topic that was recreated and has grown past the archive's end: the offsets match, the
+/// records do not.
 #[tokio::test]
 async fn another_log_is_told_by_the_last_archived_record() {
     let (_folder, store) = scratch();
@@ -383,7 +386,7 @@ async fn another_log_is_told_by_the_last_archived_record() {
     assert_holds(&store, &log).await;
 }
 
-/// Records that are gone for good are passed over only on demand, and the file says so.
+/// Tests that lost records are skipped only if that is accepted, and that the file notes them.
 #[tokio::test]
 async fn an_accepted_gap_stands_in_the_footer() {
     let (_folder, store) = scratch();
@@ -410,13 +413,14 @@ async fn an_accepted_gap_stands_in_the_footer() {
             .iter()
             .all(|file| file.footer.lost.is_none())
     );
-    // Once noted, it needs no acceptance.
+    // Once noted, the gap needs no acceptance.
     log.grow(1);
     archive(&store, &log).await;
     assert_eq!(files(&store, 0).await.last().unwrap().footer.lost, None);
 }
 
-/// A file that a newer build wrote is not taken for a damaged one, and nothing is moved away.
+/// Tests that a file which a newer build wrote is not taken for a damaged one, and is not moved
+/// away.
 #[tokio::test]
 async fn a_file_of_another_format_stops_the_sink() {
     let (folder, store) = scratch();
@@ -454,7 +458,7 @@ async fn a_file_of_another_format_stops_the_sink() {
     assert_eq!(std::fs::read(&path).unwrap(), file);
 }
 
-/// A create that went through although it was told to have failed is no rival's.
+/// Tests that a create which succeeded although it was reported as failed is recognized as our own.
 #[tokio::test]
 async fn its_own_earlier_write_is_no_lost_race() {
     let (_folder, store) = scratch();
@@ -484,7 +488,8 @@ async fn its_own_earlier_write_is_no_lost_race() {
     assert!(!write("b").await);
 }
 
-/// `/sys` refuses new folders even to root, which runs the tests in most containers.
+/// Tests a folder that cannot be written: `/sys` refuses new folders even to root, which runs the
+/// tests in most containers.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_waited_for_and_then_told() {

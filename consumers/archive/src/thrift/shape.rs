@@ -1,16 +1,16 @@
-//! The structures of a Parquet footer, from `parquet.thrift` of format 2.12: the fields that the
-//! reader takes by their numbers. One that is not here it passes over by the type it names.
+//! Structures of a Parquet footer, from `parquet.thrift` of format 2.12: the fields that the reader
+//! knows by number. It skips any other field by the type that the field names.
 
 use self::Kind::{Binary, Bool, Byte, Double, Integer, List, Struct};
 
 /// Known fields of a structure, by their numbers.
 pub(super) type Fields = &'static [(i64, Kind)];
 
-/// What a field is; enumerations are integers, a union is a structure of one field.
+/// Type of a field; enumerations are integers, a union is a structure of one field.
 pub(super) enum Kind {
     Bool,
     Byte,
-    /// Of 16, 32 or 64 bits: all the same varint.
+    /// Integer of 16, 32 or 64 bits, all written as the same varint.
     Integer,
     Double,
     Binary,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether it may be told as the compact protocol's type `wire`.
+    /// Returns true if the field may be written as the compact protocol's type `wire`.
     pub(super) fn may_be(&self, wire: u8) -> bool {
         match self {
             Bool => matches!(wire, 1 | 2),
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// `FileMetaData`, but for encryption, which is not built in.
+/// Fields of `FileMetaData` except those of encryption, which is not built in.
 pub(super) const FILE: Fields = &[
     (1, Integer),
     (2, List(&Struct(SCHEMA_ELEMENT))),

@@ -1,4 +1,4 @@
-//! A topic full of rollouts.
+//! Loads a topic with rollouts for `vintage bench archive`.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use vintage_bus::{Bus, TopicTable};
@@ -9,23 +9,24 @@ use crate::{
     synthetic::{Synthetic, SyntheticMessage},
 };
 
-/// As in the measurements that the encodings were chosen by: 8 completions of 722 tokens.
+/// Completions of a message. Eight of 722 tokens, as in the measurements by which the encodings
+/// were chosen.
 const ROWS: u16 = 8;
 const TOKENS: usize = 722;
 const PARTITIONS: i32 = 4;
-/// Messages on their way to the broker at a time.
+/// Number of messages on their way to the broker at a time.
 const IN_FLIGHT: usize = 64;
 
-/// What the topic holds.
+/// Contents of the topic.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Loaded {
     pub(super) messages: u64,
     pub(super) payload_bytes: u64,
-    /// Of completions.
+    /// Tokens of completions.
     pub(super) tokens: u64,
 }
 
-/// Creates `topic` and publishes at least so many bytes of payload.
+/// Creates `topic` and publishes at least `bytes` bytes of payload.
 pub(super) async fn topic(bus: &Bus, topic: &str, bytes: u64) -> Result<Loaded> {
     let name = |text: &str| {
         text.parse()

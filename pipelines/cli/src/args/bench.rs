@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_settings::Device;
 
-/// Measure the parts whose speed is promised.
+/// Measures the parts whose speed is promised.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -23,27 +23,27 @@ const BENCH_CODEC: &str = "\
 Example:
   vintage bench codec --rows 8 --tokens 2048";
 
-/// What to measure.
+/// Part to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// M2PO's mask on one core, against sorting and against NumPy.
+    /// Measures M2PO's mask on one core, against sorting and against NumPy.
     #[command(after_long_help = BENCH_WEIGH)]
     Weigh {
         /// Largest batch, in tokens.
         #[arg(long, value_name = "N", default_value_t = 100_000_000)]
         tokens: usize,
     },
-    /// Rollouts through a real Kafka, encoded to decoded, against the same bytes through bare
-    /// librdkafka.
+    /// Measures rollouts through a real Kafka, encoded to decoded, against the same bytes through
+    /// bare librdkafka.
     #[command(after_long_help = BENCH_TRANSPORT)]
     Transport {
-        /// A broker to use instead of one that is brought up for this, as host:port.
+        /// Broker to use instead of one that is started for this, as host:port.
         #[arg(long, value_name = "ADDRESS")]
         broker: Option<String>,
-        /// Payload of each pass, MB (1e6 bytes).
+        /// Payload of each pass, in MB (1e6 bytes).
         #[arg(long, value_name = "MB", default_value_t = 1000)]
         megabytes: usize,
-        /// How often each of the two is measured, in turns.
+        /// Number of times each of the two is measured, in turns.
         #[arg(long, value_name = "N", default_value_t = 7)]
         passes: usize,
         /// Rows of a message.
@@ -53,7 +53,7 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "N", default_value_t = 1024)]
         tokens: usize,
     },
-    /// Encoding and decoding messages on one core, against copying their bytes.
+    /// Measures encoding and decoding messages on one core, against copying their bytes.
     #[command(after_long_help = BENCH_CODEC)]
     Codec {
         /// Rows of a message.
@@ -62,13 +62,15 @@ pub(crate) enum BenchCommand {
         /// Completion tokens of a row.
         #[arg(long, value_name = "N", default_value_t = 2048)]
         tokens: usize,
-        /// Seconds each measurement takes.
+        /// Duration of each measurement, in seconds.
         #[arg(long, value_name = "S", default_value_t = 1.0)]
         seconds: f64,
     },
-    /// A loaded topic drained to Parquet: the sink, what its guarantees cost, and a pyarrow script.
+    /// Measures draining a loaded topic to Parquet: the sink, what its guarantees cost, and a
+    /// pyarrow script.
     Archive(ArchiveBenchArgs),
-    /// Updates of a random model: tokens per second in f32 and bf16, the rule's share, memory.
+    /// Measures updates of a random model: tokens per second in f32 and bf16, the share of M2PO,
+    /// memory.
     #[command(after_long_help = BENCH_UPDATE)]
     Update(UpdateBenchArgs),
     #[command(hide = true)]
@@ -87,13 +89,13 @@ turns. CPU seconds per GB of payload come first: wall time is as the machine has
 #[derive(Debug, Args)]
 #[command(after_long_help = BENCH_ARCHIVE)]
 pub(crate) struct ArchiveBenchArgs {
-    /// Payload to load the topic with, MB.
+    /// Payload to load the topic with, in MB (1e6 bytes).
     #[arg(long, value_name = "MB", default_value_t = 1000)]
     pub(crate) megabytes: u64,
-    /// How often each arm drains it.
+    /// Number of times each arm drains the topic.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) rounds: u32,
-    /// Zstandard's level in every file.
+    /// Level of Zstandard in every file.
     #[arg(long, value_name = "L", default_value_t = 1)]
     pub(crate) level: i32,
     /// Python with pyarrow and confluent-kafka.
@@ -102,16 +104,16 @@ pub(crate) struct ArchiveBenchArgs {
     /// Arms to compare. [default: all]
     #[arg(long, value_enum, value_name = "ARM", value_delimiter = ',')]
     arms: Vec<BenchArm>,
-    /// Brokers, as host:port; otherwise one is brought up for it.
+    /// Brokers as host:port; if not given, one is started for this.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) broker: Option<String>,
-    /// Where files are written, on the disk to be measured; what it leaves there is removed.
+    /// Folder to write files in, on the disk to be measured; they are removed afterwards.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) dir: PathBuf,
 }
 
 impl ArchiveBenchArgs {
-    /// The arms, all unless chosen.
+    /// Returns the arms to compare, all unless chosen.
     pub(crate) fn arms(&self) -> Vec<BenchArm> {
         if self.arms.is_empty() {
             BenchArm::value_variants().to_vec()
@@ -126,15 +128,15 @@ impl ArchiveBenchArgs {
 pub(crate) enum BenchArm {
     /// Reads and decodes, and keeps nothing.
     Null,
-    /// The sink.
+    /// Sink of vintage.
     Vintage,
-    /// A script with pyarrow and confluent-kafka.
+    /// Script with pyarrow and confluent-kafka.
     Pyarrow,
-    /// The sink without syncs.
+    /// Sink without syncs.
     NoFsync,
-    /// The sink renaming files over what is there.
+    /// Sink that renames files over existing ones.
     NoFence,
-    /// The sink with neither.
+    /// Sink without syncs that renames files over existing ones.
     Neither,
 }
 
@@ -148,7 +150,7 @@ Weights and tokens are random: of DIR only config.json is read.";
 /// Arguments of `vintage bench update`.
 #[derive(Debug, Args)]
 pub(crate) struct UpdateBenchArgs {
-    /// What computes: cpu, cuda or cuda:N.
+    /// Device that computes: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
     /// Folder whose config.json says the model's shape. [default: width 256, 4 layers, 3.7 M]
@@ -166,26 +168,26 @@ pub(crate) struct UpdateBenchArgs {
     /// Tokens that go through the model together.
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     pub(crate) micro_batch_tokens: usize,
-    /// Keep each layer's input alone, as learner.recompute does.
+    /// Keeps only each layer's input, as learner.recompute does.
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// Updates to time, after one that is not.
+    /// Number of updates to time, after one that is not timed.
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) updates: usize,
 }
 
-/// One arm, as `vintage bench archive` starts it.
+/// Arguments of one arm, as `vintage bench archive` starts it.
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveArmArgs {
-    /// Which.
+    /// Arm to run.
     #[arg(value_enum)]
     pub(crate) arm: BenchArm,
-    /// Brokers.
+    /// Brokers as host:port.
     pub(crate) broker: String,
-    /// The topic, loaded.
+    /// Topic to drain, already loaded.
     pub(crate) topic: String,
-    /// Where to.
+    /// Folder to write files in.
     pub(crate) out: PathBuf,
-    /// Zstandard's level.
+    /// Level of Zstandard in every file.
     pub(crate) level: i32,
 }

@@ -1,3 +1,4 @@
+//! Arguments of `vintage broker`.
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -21,23 +22,23 @@ Examples:
   vintage broker down
   vintage broker down --dir /tmp/kafka";
 
-/// What to do with the local broker.
+/// Actions on the local broker.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BrokerCommand {
-    /// Start it, or find it running; prints its address.
+    /// Starts the broker unless it runs already, and prints its address.
     #[command(after_long_help = BROKER_UP)]
     Up {
-        /// Where its data, ports and logs lie.
+        /// Folder of the broker's data, ports and logs.
         #[arg(long, value_name = "DIR", default_value = "kafka")]
         dir: PathBuf,
-        /// Brokers to run: 1, or 3 for replication. [default: as DIR has, or 1]
+        /// Number of brokers: 1, or 3 for replication. [default: as DIR has, or 1]
         #[arg(long, value_name = "N")]
         nodes: Option<u16>,
     },
-    /// Stop it; its data stay.
+    /// Stops the broker; its data stay.
     #[command(after_long_help = BROKER_DOWN)]
     Down {
-        /// The folder it was started in.
+        /// Folder in which the broker was started.
         #[arg(long, value_name = "DIR", default_value = "kafka")]
         dir: PathBuf,
     },

@@ -1,16 +1,17 @@
+//! Arguments of all verbs that take settings, and their resolution into a configuration.
 use std::path::{Path, PathBuf};
 use vintage_config::{ConfigError, Key, Layers, Resolved};
 use vintage_settings::RunConfig;
 
-/// Where settings come from; later layers win: defaults, --preset, -c, VINTAGE__SECTION__KEY,
+/// Settings in layers, of which later ones win: defaults, --preset, -c, VINTAGE__SECTION__KEY,
 /// --set and the flags of the verb.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(crate) struct ConfigArgs {
-    /// Start from a preset that ships with the program.
+    /// Preset that ships with the program, as the base of the settings.
     #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<String>,
-    /// A TOML file of settings; may be repeated, later files win.
+    /// TOML file of settings; may be repeated, later files win.
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
     /// One setting, for example --set learner.optimizer.lr=3e-5; may be repeated.
@@ -19,17 +20,18 @@ pub(crate) struct ConfigArgs {
     /// Seed of everything that is drawn (setting `seed`).
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// `embedded`, `local`, or HOST:PORT[,HOST:PORT…] (setting `broker`).
+    /// Broker: `embedded`, `local`, or HOST:PORT[,HOST:PORT…] (setting `broker`).
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<String>,
-    /// Serve Prometheus metrics at IP:PORT, or at a port of 127.0.0.1 (setting `metrics.listen`).
+    /// Address to serve Prometheus metrics at: IP:PORT, or a port of 127.0.0.1 (setting
+    /// `metrics.listen`).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<String>,
 }
 
 impl ConfigArgs {
-    /// All layers. Where `recorded` is a run's `config.toml`, its settings are the base, so that
-    /// a run goes on without being told everything again. `flags` are the verb's own.
+    /// Resolves all layers. If `recorded` is the `config.toml` of a run, its settings are the base,
+    /// so that a run can be resumed without repeating them. `flags` are the verb's own.
     pub(crate) fn resolve(
         &self,
         recorded: Option<&Path>,
@@ -42,7 +44,7 @@ impl ConfigArgs {
         self.resolve_over(base, flags)
     }
 
-    /// All layers over those of `base`. `flags` are the verb's own.
+    /// Resolves all layers over those of `base`. `flags` are the verb's own.
     pub(crate) fn resolve_over(
         &self,
         base: Layers,
@@ -73,7 +75,7 @@ impl ConfigArgs {
     }
 }
 
-/// The environment, without what is no text: no setting is.
+/// Returns the environment variables that are valid UTF-8; all settings are.
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,5 +1,4 @@
-//! What messages and pages tell people to type must exist: every flag, verb and setting that a text
-//! of the program names.
+//! Test that every flag, verb and setting which a text of the program or a page names exists.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use super::Cli;
 
-/// Flags of other programs, which a message of ours tells to run.
+/// Flags of other programs, which messages of ours tell people to run.
 const OF_OTHERS: [&str; 15] = [
     "--alter",            // kafka-configs, kafka-topics
     "--add-config",       // kafka-configs
@@ -33,7 +32,7 @@ const OF_OTHERS: [&str; 15] = [
     "--print",            // node
     "--help",             // clap's own
 ];
-/// Not looked into: what is built, what tests say, this file, and what was so in earlier releases.
+/// Names that are skipped: build output, tests, this file, and the log of earlier releases.
 const ASIDE: [&str; 6] = [
     "target",
     "tests",
@@ -42,7 +41,7 @@ const ASIDE: [&str; 6] = [
     "hints.rs",
     "CHANGELOG.md",
 ];
-/// What a dotted name ends with that is a file, a tensor or an option of Kafka and no setting.
+/// Last parts of dotted names that are files, tensors or Kafka options and not settings.
 const NO_SETTINGS: [&str; 11] = [
     "ms",
     "json",
@@ -56,10 +55,10 @@ const NO_SETTINGS: [&str; 11] = [
     "py",
     "md",
 ];
-/// Functions whose texts name points in the code.
+/// Functions whose string arguments name points in the code.
 const OF_FAULTS: [&str; 3] = ["point", "failure", "mistake"];
 
-/// A text of the program or of a page, with where it stands.
+/// Text of the program or of a page, and its source.
 struct Text {
     place: String,
     text: String,
@@ -69,7 +68,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Files below `folder` with that extension, those built aside.
+/// Collects the files below `folder` with an extension, except those in [`ASIDE`].
 fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     let Ok(entries) = folder.read_dir() else {
         return;
@@ -88,7 +87,7 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every string of the program's source, tests and documentation left out.
+/// Returns every string of the program's source, without tests and documentation.
 fn of_source() -> Vec<Text> {
     let mut sources = Vec::new();
     for part in ["schemas", "infra", "producers", "consumers", "pipelines"] {
@@ -141,17 +140,17 @@ fn strings(tokens: TokenStream, found: &mut impl FnMut(String)) {
     }
 }
 
-/// What a string literal holds; other literals hold no text.
+/// Returns the text of a string literal; `None` for other literals.
 fn held(literal: &str) -> Option<String> {
     let (from, to) = (literal.find('"')?, literal.rfind('"')?);
-    // A line of source that goes on is a line of text that does.
+    // A source line that ends in a backslash continues on the next.
     let mut lines = literal.get(from + 1..to)?.split("\\\n");
     let first = lines.next()?.to_owned();
     let text = lines.fold(first, |text, line| text + line.trim_start());
     Some(text.replace("\\n", "\n"))
 }
 
-/// What `--help` prints, of every verb.
+/// Returns the output of `--help` of every verb.
 fn of_help() -> Vec<Text> {
     fn walk(command: &Command, found: &mut Vec<Text>) {
         found.push(Text {
@@ -169,7 +168,7 @@ fn of_help() -> Vec<Text> {
     found
 }
 
-/// Code in the pages of the repository, and the presets.
+/// Returns the code in the repository's pages, and the presets.
 fn of_pages() -> Vec<Text> {
     let mut pages = Vec::new();
     files(&root(), "md", &mut pages);
@@ -189,7 +188,7 @@ fn of_pages() -> Vec<Text> {
     texts
 }
 
-/// The blocks and spans of code of a page, a line each.
+/// Returns the code blocks and code spans of a page, one per line.
 fn code(page: &str) -> String {
     let mut text = String::new();
     for (at, part) in page.split("```").enumerate() {
@@ -212,7 +211,7 @@ fn code(page: &str) -> String {
     text.replace("\\\n", " ")
 }
 
-/// Words that begin with `--`, as they would be typed.
+/// Returns the words that begin with `--`, as they would be typed.
 fn flags(text: &str) -> impl Iterator<Item = &str> {
     let starts = text.match_indices("--");
     starts.filter_map(move |(at, _)| {
@@ -229,7 +228,7 @@ fn flags(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Long names of a command's flags, global ones included.
+/// Returns the long names of a command's flags, global ones included.
 fn known(command: &Command) -> BTreeSet<String> {
     let long = command.get_arguments().flat_map(|argument| {
         let aliases = argument.get_all_aliases().unwrap_or_default();
@@ -245,7 +244,7 @@ fn all_known(command: &Command) -> BTreeSet<String> {
     of_verbs.fold(own, |all, more| all.union(&more).cloned().collect())
 }
 
-/// What is wrong with the commands of ours that a text tells to run.
+/// Returns the errors in the `vintage` commands that a text tells people to run.
 fn wrong_commands(text: &str, program: &Command) -> Vec<String> {
     let mut wrong = Vec::new();
     for (at, name) in text.match_indices("vintage ") {
@@ -283,7 +282,8 @@ fn wrong_commands(text: &str, program: &Command) -> Vec<String> {
     wrong
 }
 
-/// Dotted names that begin as a setting does and are none.
+/// Returns the dotted names in a text that begin with a section of the settings but are not
+/// settings.
 fn wrong_settings(text: &str, settings: &Resolved<RunConfig>) -> Vec<String> {
     static SECTIONS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
         let all = Layers::new().resolve::<RunConfig>().expect("the defaults");
@@ -323,7 +323,7 @@ fn every_flag_verb_and_setting_that_a_text_names_exists() {
     for Text { place, text } in &own {
         let unknown = flags(text).filter(|flag| !any.contains(*flag) && !OF_OTHERS.contains(flag));
         wrong.extend(unknown.map(|flag| format!("{place}: no verb has {flag}")));
-        // Tensors are called as their family calls them, and points as where they lie.
+        // Tensors have the names of their model family, and fault points those of their places.
         if !(place.contains("/infra/model/") || place.contains("/infra/faults/")) {
             let found = wrong_settings(text, &settings);
             wrong.extend(found.into_iter().map(|found| format!("{place}: {found}")));

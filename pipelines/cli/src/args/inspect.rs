@@ -1,3 +1,4 @@
+//! Arguments of `vintage inspect`.
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,29 +14,29 @@ Examples:
   vintage inspect vintage.run.rollouts.v1 --broker local --out runs/a
   kcat -C -b localhost:9092 -t vintage.run.rollouts.v1 -c 1 | vintage inspect -";
 
-/// Look into a topic, an archive, a run or a single message.
+/// Shows the contents of a topic, an archive, a run or a single message.
 #[derive(Debug, Args)]
 #[command(after_long_help = INSPECT)]
 pub(crate) struct InspectArgs {
-    /// A run's folder, an archive's folder, a topic, or - for one message on standard input.
+    /// Folder of a run, folder of an archive, a topic, or - for one message on standard input.
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
-    /// Of an archive, or of a run's: the rollouts instead of the files.
+    /// Shows the rollouts of an archive, or of a run's archive, instead of the files.
     #[arg(long, conflicts_with = "verify")]
     pub(crate) rows: bool,
-    /// At most so many records (topics, rows of an archive). [default: 10]
+    /// Maximum number of records (topics, rows of an archive). [default: 10]
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
-    /// Only this partition.
+    /// Partition to show; all if not given.
     #[arg(long, value_name = "P")]
     pub(crate) partition: Option<i32>,
-    /// From this offset on; of a topic, from its oldest record if not given.
+    /// First offset to show; of a topic, its oldest record if not given.
     #[arg(long, value_name = "OFFSET")]
     pub(crate) from: Option<i64>,
-    /// Read every byte of an archive, or of a run's, and check it.
+    /// Reads every byte of an archive, or of a run's archive, and checks it.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Of a topic: folder of the run it belongs to, whose settings and local broker are taken.
+    /// Folder of the run to which a topic belongs, whose settings and local broker are used.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]

@@ -1,3 +1,4 @@
+//! Arguments that select groups of an archive.
 use std::{ops::RangeInclusive, str::FromStr};
 
 use jiff::Timestamp;
@@ -6,12 +7,12 @@ use vintage_control::{Incarnation, Partition, PolicyVersion};
 
 use crate::exit::Usage;
 
-/// Which groups of an archive. A group is taken if every filter wants it. Ranges hold both ends,
-/// and either may be left out: 3..9, 3.., ..9, 5.
+/// Filters on the groups of an archive. A group is taken if every filter wants it. Ranges hold both
+/// ends, and either may be left out: 3..9, 3.., ..9, 5.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Which groups, and how fast")]
 pub(crate) struct SelectionArgs {
-    /// Only groups with a token of one of these policy versions.
+    /// Only groups whose policy versions, from the oldest token's to the newest's, meet a range.
     #[arg(long, value_name = "A..B", value_parser = versions)]
     versions: Option<RangeInclusive<u64>>,
     /// Only groups published at or after a time, such as 2026-01-31T12:00:00Z.
@@ -23,25 +24,25 @@ pub(crate) struct SelectionArgs {
     /// Only groups whose mean reward is in a range.
     #[arg(long, value_name = "A..B", value_parser = rewards, allow_hyphen_values = true)]
     reward: Option<RangeInclusive<f64>>,
-    /// Only groups of prompts with such an id: * is any text, ? any character; may be repeated.
+    /// Only groups of prompts whose id matches: * is any text, ? any character; may be repeated.
     #[arg(long, value_name = "GLOB")]
     prompt: Vec<String>,
-    /// Only of this life of the topic; may be repeated.
+    /// Only groups of this incarnation of the topic; may be repeated.
     #[arg(long, value_name = "N")]
     incarnation: Vec<u32>,
-    /// Only of this partition; may be repeated.
+    /// Only groups of this partition; may be repeated.
     #[arg(long, value_name = "P")]
     partition: Vec<i32>,
-    /// Only a share of the groups, from 0 to 1; the setting `seed` says which.
+    /// Only a share of the groups, from 0 to 1; drawn by the setting `seed`.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     sample: Option<f64>,
-    /// At most so many groups a second.
+    /// Maximum number of groups per second.
     #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) rate: Option<f64>,
 }
 
 impl SelectionArgs {
-    /// The selection they stand for.
+    /// Returns the selection that the arguments describe.
     pub(crate) fn read(&self, seed: u64) -> Result<Selection, Usage> {
         let since = self.since.map_or(i64::MIN, Timestamp::as_millisecond);
         let until = self.until.map_or(i64::MAX, Timestamp::as_millisecond);
@@ -76,7 +77,7 @@ fn rewards(text: &str) -> Result<RangeInclusive<f64>, String> {
     range(text, f64::MIN, f64::MAX)
 }
 
-/// `A..B`, `A..`, `..B` or `A`.
+/// Parses a range: `A..B`, `A..`, `..B` or `A`.
 fn range<T: FromStr + PartialOrd + Copy>(
     text: &str,
     least: T,

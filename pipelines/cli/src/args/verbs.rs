@@ -1,3 +1,4 @@
+//! Arguments of the verbs.
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -18,18 +19,18 @@ Examples:
 DIR holds config.toml, plans/, results/, evaluations/, archive/, weights/, checkpoints/,
 summary.json and report.html. `vintage config show --origin` lists every setting.";
 
-/// Train: all roles in one process, on an embedded broker unless told otherwise.
+/// Trains a model with all roles in one process, on an embedded broker unless told otherwise.
 ///
 /// Brings up a broker, samples rollouts with the newest policy the gate allows, trains on them
 /// however stale they are, keeps every rollout in a Parquet archive, and evaluates on held-out
-/// prompts. Killed at any moment and started again with the same --out, it goes on.
+/// prompts. Killed at any moment and started again with the same --out, it resumes.
 #[derive(Debug, Args)]
 #[command(after_long_help = RUN)]
 pub(crate) struct RunArgs {
     /// Folder of the run. [default: runs/<time>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// End after this many updates in all (setting `learner.steps`).
+    /// Number of updates in all after which it ends (setting `learner.steps`).
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
     /// Prompts to train on: JSONL with `prompt` and `answer`, or GSM8K's `question` and `answer`
@@ -39,8 +40,8 @@ pub(crate) struct RunArgs {
     /// Prompts to evaluate on (setting `prompts.heldout`).
     #[arg(long, value_name = "FILE")]
     pub(crate) heldout: Option<PathBuf>,
-    /// Go on although the files behind this setting have changed since the run began:
-    /// prompts.train, prompts.heldout, rollout.reward.command or model.path; may be repeated.
+    /// Setting whose files may have changed since the run began: prompts.train, prompts.heldout,
+    /// rollout.reward.command or model.path; may be repeated.
     #[arg(long, value_name = "SETTING")]
     pub(crate) accept: Vec<String>,
     #[command(flatten)]
@@ -58,10 +59,10 @@ The settings are those of `learn`, which writes them to the folder's config.toml
 for that file, and take it as their base. Where --set run=NAME names topics that the broker has and the
 folder has no config.toml, archive and rollout go by their own settings.";
 
-/// Produce rollouts: sample, score and publish, as one process of a run.
+/// Produces rollouts as one process of a run: samples, scores and publishes them.
 ///
 /// Waits for the first announced policy version, then follows the announcements. Ends when the
-/// learner has finished, or at the first ^C once what is under way is published.
+/// learner has finished, or at the first ^C once the work in progress is published.
 #[derive(Debug, Args)]
 #[command(after_long_help = ROLES)]
 pub(crate) struct RolloutArgs {
@@ -80,49 +81,50 @@ Examples:
   vintage learn --out runs/a --name d --set learner.source=archive
                                            after every topic has expired";
 
-/// Train on published rollouts, as one process of a run.
+/// Trains on published rollouts, as one process of a run.
 ///
 /// Under another --name than the run's own learner it is a follower: it has its own plans, results,
-/// checkpoints, lineage and settings (DIR/learners/NAME/config.toml), and disturbs nobody.
+/// checkpoints, lineage and settings (DIR/learners/NAME/config.toml), and does not affect the
+/// others.
 #[derive(Debug, Args)]
 #[command(after_long_help = LEARN)]
 pub(crate) struct LearnArgs {
-    /// A follower of the run in DIR; the run's own learner if not given.
+    /// Name of a follower of the run in DIR; the run's own learner if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<vintage_control::Name>,
-    /// Where to begin, if it never ran: earliest, latest, offset=P:O,…, time=2026-01-31T12:00:00Z or
-    /// version=V (setting `learner.start`).
+    /// Position at which it begins, if it never ran: earliest, latest, offset=P:O,…,
+    /// time=2026-01-31T12:00:00Z or version=V (setting `learner.start`).
     #[arg(long, value_name = "START", conflicts_with = "follow_plans")]
     pub(crate) start: Option<String>,
-    /// Train on the batches that learner NAME plans (setting `learner.follow_plans`).
+    /// Learner whose planned batches it trains on (setting `learner.follow_plans`).
     #[arg(long, value_name = "NAME")]
     pub(crate) follow_plans: Option<vintage_control::Name>,
-    /// End after this many updates in all (setting `learner.steps`).
+    /// Number of updates in all after which it ends (setting `learner.steps`).
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
-    /// Go on although the files behind this setting have changed since the run began:
-    /// prompts.train, prompts.heldout, rollout.reward.command or model.path; may be repeated.
+    /// Setting whose files may have changed since the run began: prompts.train, prompts.heldout,
+    /// rollout.reward.command or model.path; may be repeated.
     #[arg(long, value_name = "SETTING")]
     pub(crate) accept: Vec<String>,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }
 
-/// Keep every rollout in Parquet files, as one process of a run.
+/// Keeps every rollout in Parquet files, as one process of a run.
 ///
-/// Goes on until it is told to stop; the first ^C closes the open files.
+/// Continues until it is told to stop; the first ^C closes the open files.
 #[derive(Debug, Args)]
 #[command(after_long_help = ROLES)]
 pub(crate) struct ArchiveArgs {
-    /// Go on after records that the topic's retention deleted before they were archived; the gap
-    /// is noted in the next file's footer.
+    /// Continues after records that the topic's retention deleted before they were archived; the
+    /// gap is noted in the next file's footer.
     #[arg(long)]
     pub(crate) accept_gap: bool,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }
 
-/// What every single role needs.
+/// Arguments of every single role.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RoleArgs {
     /// Folder of the run, shared by its roles.
@@ -148,7 +150,7 @@ Exit code 2 if --to would publish nothing: no group passes the filters, or one n
 archive does not hold.
 Killed and started again with the same arguments, --to goes on where the topic ends.";
 
-/// Run a recorded training again, or publish its archived rollouts again.
+/// Runs a recorded training again, or publishes its archived rollouts again.
 ///
 /// With --exact every version is computed again from archive, plans and version 0, and compared,
 /// bit for bit, with the recorded one. Nothing in the folder is changed, and a copy with archive/,
@@ -161,16 +163,16 @@ Killed and started again with the same arguments, --to goes on where the topic e
 #[command(after_long_help = REPLAY)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["exact", "to"]))]
 pub(crate) struct ReplayArgs {
-    /// Compare every version bit for bit.
+    /// Compares every version bit for bit.
     #[arg(long, conflicts_with_all = ["SelectionArgs", "ConfigArgs"])]
     pub(crate) exact: bool,
-    /// Publish the archived rollouts to this topic.
+    /// Topic to publish the archived rollouts to.
     #[arg(long, value_name = "TOPIC")]
     pub(crate) to: Option<String>,
     /// Folder of the run.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Whose plans; the lead's if not given.
+    /// Learner whose plans are run; the lead if not given.
     #[arg(long, value_name = "NAME", alias = "learner", conflicts_with = "to")]
     pub(crate) name: Option<vintage_control::Name>,
     #[command(flatten)]
@@ -193,11 +195,11 @@ Updates are numbered from 0: the first of 60 is 0, the last 59, and update N mad
 Exit code 3 if the books do not hold, or if nothing is known of the rollout that was asked for;
 2 if there is nothing to audit, or no such learner or update.";
 
-/// Account for every rollout: produced = trained + rejected + in flight + lost.
+/// Accounts for every rollout: produced = trained + rejected + in flight + lost.
 ///
 /// Producers' journals, the log, the archive, plans, results, checkpoints and what learners told
-/// the run are read and held against one another, for each learner. Nothing is changed, and the
-/// run may go on meanwhile.
+/// the run are read and compared with one another, for each learner. Nothing is changed, and the
+/// run may continue meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = AUDIT)]
 pub(crate) struct AuditArgs {
@@ -205,22 +207,22 @@ pub(crate) struct AuditArgs {
     /// where things are.
     #[arg(value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// Only this learner.
+    /// Learner to audit; all if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) learner: Option<vintage_control::Name>,
-    /// Which rollouts trained update N, counted from 0 as the files of plans/ and results/ are:
+    /// Update whose rollouts are listed, counted from 0 as the files of plans/ and results/ are:
     /// update N made version N + 1.
     #[arg(long, value_name = "N", conflicts_with = "rollout")]
     pub(crate) update: Option<u64>,
-    /// What became of this group: PRODUCER/NUMBER, its id of 32 hexadecimal digits, or one of its
+    /// Group whose fate is shown: PRODUCER/NUMBER, its id of 32 hexadecimal digits, or one of its
     /// records as INCARNATION/PARTITION/OFFSET.
     #[arg(long, value_name = "ROLLOUT")]
     pub(crate) rollout: Option<vintage_audit::Rollout>,
     /// Leave the broker alone: journals, archive and records only.
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Read every byte of the archive and compare each group with its plan; read all published
-    /// weights, and compare them with their manifests.
+    /// Reads every byte of the archive and compares each group with its plan; reads all published
+    /// weights, and compares them with their manifests.
     #[arg(long)]
     pub(crate) deep: bool,
     #[command(flatten)]
@@ -238,31 +240,31 @@ Exit code 3 if a case is refused (its line says why), 2 if there is none.
 A case: {\"id\": \"a\", \"threshold\": 0.04, \"logprob_new\": […], \"logprob_behav\": […],
 \"advantages\": […], \"loss_mask\": […]}. Output is JSON lines whatever --output says.";
 
-/// Work out M2PO's mask, loss and gradient weights for plain numbers.
+/// Computes M2PO's mask, loss and gradient weights for plain numbers.
 #[derive(Debug, Args)]
 #[command(after_long_help = WEIGH)]
 pub(crate) struct WeighArgs {
-    /// Cases, one JSON object a line; - is standard input.
+    /// Cases, one JSON object per line; - is standard input.
     #[arg(value_name = "CASES.jsonl")]
     pub(crate) cases: PathBuf,
-    /// Whose reading of the algorithm.
+    /// Variant of the algorithm.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) variant: Variant,
-    /// Weigh by the paper's rule on a card (cuda, cuda:N), in f32 as a learner does, and compare
-    /// with the reference.
+    /// Device, cuda or cuda:N, that weighs by the paper's rule in f32, as a learner does; results
+    /// are compared with the reference.
     #[arg(long, value_name = "DEVICE", conflicts_with = "variant")]
     pub(crate) device: Option<Device>,
 }
 
-/// Whose M2PO.
+/// Variant of M2PO.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
-    /// The paper's Algorithm 1.
+    /// Algorithm 1 of the paper.
     #[default]
     Paper,
-    /// As AReaL implements it.
+    /// Implementation of AReaL.
     Areal,
-    /// As the authors' released code has it.
+    /// Code that the authors released.
     Fork,
 }
 
@@ -277,7 +279,7 @@ described. Bounds are built in; DIR/tolerances.json may say what transformers it
 float32, of which five times is allowed. What an oracle lacks is noted and not compared. Exit
 code 3 if anything is out of bounds, or if an oracle has no model; 2 if nothing can be compared.";
 
-/// Compare models and their training with another implementation's results.
+/// Compares models and their training with another implementation's results.
 ///
 /// Token ids, rendered chat, logits, log-probs at every temperature, greedy continuations, the M2PO
 /// loss with its mask and counts, the gradient of every parameter and its norm, and the parameters
@@ -288,7 +290,7 @@ pub(crate) struct ParityArgs {
     /// Folder of Hugging Face folders with their oracles, or one of them.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// What computes: cpu, cuda or cuda:N.
+    /// Device that computes: cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: Device,
 }
@@ -299,23 +301,23 @@ Examples:
   vintage export runs/a --to models/a-100 --policy-version 100
   vintage parity models/a                         where you have made an oracle of it";
 
-/// Write a version of a run's policy as a Hugging Face folder.
+/// Writes a version of a run's policy as a Hugging Face folder.
 ///
-/// Weights as they were published, in f32, with the config, tokenizer, chat template and
-/// generation config that version 0 came with. transformers loads it as it is.
+/// The weights are those published, in f32, with the config, tokenizer, chat template and
+/// generation config that version 0 came with. transformers loads the folder as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXPORT)]
 pub(crate) struct ExportArgs {
     /// Folder of the run.
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Where to write it; must not hold anything.
+    /// Folder to write; must be empty or absent.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
-    /// Which version of the policy; the newest if not given.
+    /// Version of the policy; the newest if not given.
     #[arg(long, value_name = "N")]
     pub(crate) policy_version: Option<u64>,
-    /// Of which learner; the lead's if not given.
+    /// Learner whose policy is written; the lead if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<vintage_control::Name>,
 }
@@ -324,9 +326,10 @@ const REPORT: &str = "\
 Example:
   vintage report runs/a && xdg-open runs/a/report.html";
 
-/// Write a run's report.html: curves, the account of every group, the settings.
+/// Writes a run's report.html: curves, the account of every group, the settings.
 ///
-/// The page needs nothing beside itself. A run that is still going, or was killed, has one too.
+/// The page is one file without dependencies. It can be written of a run that is still going or was
+/// killed.
 #[derive(Debug, Args)]
 #[command(after_long_help = REPORT)]
 pub(crate) struct ReportArgs {
@@ -335,7 +338,7 @@ pub(crate) struct ReportArgs {
     pub(crate) folder: PathBuf,
 }
 
-/// The topics of a run on a broker.
+/// Topics of a run on a broker.
 #[derive(Debug, Args)]
 pub(crate) struct TopicsArgs {
     #[command(subcommand)]
@@ -351,25 +354,25 @@ Examples:
   vintage topics apply --broker localhost:9092 --dry-run
   vintage topics apply --broker kafka:9092 --set topics.partitions=16 --set topics.replication=3";
 
-/// What to do with topics.
+/// Actions on topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicsCommand {
-    /// Show the run's topics with their partitions and records.
+    /// Shows the run's topics with their partitions and records.
     #[command(after_long_help = TOPICS_LIST)]
     List {
-        /// Folder of the run, whose settings and local broker are taken.
+        /// Folder of the run, whose settings and local broker are used.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Create the run's topics that are missing, and check those that are there.
+    /// Creates the run's topics that are missing, and checks those that exist.
     #[command(after_long_help = TOPICS_APPLY)]
     Apply {
-        /// Only print what would be created.
+        /// Only prints what would be created.
         #[arg(long)]
         dry_run: bool,
-        /// Folder of the run, whose settings and local broker are taken.
+        /// Folder of the run, whose settings and local broker are used.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
         #[command(flatten)]
@@ -385,25 +388,26 @@ Examples:
 
 Exit code 3 if a check fails.";
 
-/// Check that this machine, the settings, the broker and the store can carry a run.
+/// Checks that this machine, the settings, the broker and the store can carry a run.
 #[derive(Debug, Args)]
 #[command(after_long_help = DOCTOR)]
 pub(crate) struct DoctorArgs {
-    /// Folder to check for room and for safe writing.
+    /// Folder to check for free space and for safe writing.
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
-    /// Model folder whose memory in training is predicted, item by item (setting `model.path`).
+    /// Folder of a model whose memory in training is predicted, item by item (setting
+    /// `model.path`).
     #[arg(long, value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
 }
 
-/// What to show of the configuration.
+/// Parts of the configuration to show.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     Show(ConfigShowArgs),
-    /// List the presets that ship with the program.
+    /// Lists the presets that ship with the program.
     Presets,
 }
 
@@ -414,14 +418,14 @@ Examples:
   vintage config show learner --preset stale-256   one section
   vintage config show > mine.toml                  to edit and pass with -c";
 
-/// Print the settings that the layers come to, as TOML.
+/// Prints the settings that result from all layers, as TOML.
 #[derive(Debug, Args)]
 #[command(after_long_help = CONFIG_SHOW)]
 pub(crate) struct ConfigShowArgs {
-    /// Only this setting or section.
+    /// Setting or section to print; all if not given.
     #[arg(value_name = "KEY")]
     pub(crate) key: Option<String>,
-    /// Say after each value where it comes from.
+    /// Prints after each value where it comes from.
     #[arg(long)]
     pub(crate) origin: bool,
     #[command(flatten)]
@@ -434,11 +438,11 @@ Examples:
   vintage completions zsh > ~/.zfunc/_vintage
   vintage completions fish > ~/.config/fish/completions/vintage.fish";
 
-/// Print a shell's completion script.
+/// Prints a shell's completion script.
 #[derive(Debug, Args)]
 #[command(after_long_help = COMPLETIONS)]
 pub(crate) struct CompletionsArgs {
-    /// Which shell.
+    /// Shell to complete in.
     #[arg(value_enum)]
     pub(crate) shell: Shell,
 }

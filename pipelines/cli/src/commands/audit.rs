@@ -1,4 +1,4 @@
-//! `vintage audit`
+//! `vintage audit`: accounts for every group of a run.
 
 use std::fmt::Write as _;
 use vintage_human::grouped;
@@ -15,7 +15,7 @@ use crate::{
     output::{columns, table},
 };
 
-/// `vintage audit [DIR]`
+/// Runs `vintage audit [DIR]`.
 pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome> {
     let update = args
         .update
@@ -146,7 +146,7 @@ fn partitions(account: &Account) -> String {
     table(&head, &rows.collect::<Vec<Vec<String>>>())
 }
 
-/// What is amiss, what is worth knowing, and the verdict.
+/// Formats the notes, the breaches and the verdict.
 fn lines(audited: &Audit) -> String {
     let mut text = String::new();
     for note in &audited.notes {

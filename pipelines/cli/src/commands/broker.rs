@@ -1,3 +1,4 @@
+//! `vintage broker`: starts and stops a local Kafka.
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,7 +8,7 @@ use vintage_broker::{LocalKafka, LocalOptions};
 use super::Context;
 use crate::{args::BrokerCommand, exit::Outcome};
 
-/// `vintage broker …`
+/// Runs `vintage broker up` or `vintage broker down`.
 pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<Outcome> {
     match command {
         BrokerCommand::Up { dir, nodes } => up(dir, *nodes, context).await?,

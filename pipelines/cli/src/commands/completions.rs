@@ -1,3 +1,4 @@
+//! `vintage completions`: prints a shell's completion script.
 use anyhow::Result;
 use clap::CommandFactory as _;
 
@@ -7,7 +8,7 @@ use crate::{
     output::print_text,
 };
 
-/// `vintage completions SHELL`
+/// Runs `vintage completions SHELL`.
 pub(crate) fn completions(args: &CompletionsArgs) -> Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "vintage", &mut script);

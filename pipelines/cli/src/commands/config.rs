@@ -1,3 +1,4 @@
+//! `vintage config`: prints settings and presets.
 use anyhow::Result;
 use vintage_config::{Key, presets};
 use vintage_settings::RunConfig;
@@ -9,7 +10,7 @@ use crate::{
     output::print_text,
 };
 
-/// `vintage config …`
+/// Runs `vintage config show` or `vintage config presets`.
 pub(crate) fn config(command: &ConfigCommand, context: &Context) -> Result<Outcome> {
     match command {
         ConfigCommand::Show(args) => show(args, context)?,

@@ -1,3 +1,4 @@
+//! `vintage doctor`: checks that a run can be carried here.
 use std::fmt::Write as _;
 use vintage_human::size;
 
@@ -7,7 +8,7 @@ use vintage_flow::doctor::{Check, Verdict, examine};
 use super::Context;
 use crate::{args::DoctorArgs, exit::Outcome};
 
-/// `vintage doctor`
+/// Runs `vintage doctor`.
 pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
     let of_run = args.out.join("config.toml");
     let recorded = of_run.is_file().then_some(of_run.as_path());
@@ -26,7 +27,7 @@ pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outco
     })
 }
 
-/// A line for each check; with `itemise`, the parts of the memory below theirs.
+/// Formats one line per check; with `itemise`, the parts of the memory below theirs.
 fn text(checks: &[Check], itemise: bool) -> String {
     let width = checks
         .iter()

@@ -1,10 +1,11 @@
+//! `vintage export`: writes a version of a policy as a Hugging Face folder.
 use anyhow::Result;
 use vintage_control::PolicyVersion;
 
 use super::Context;
 use crate::{args::ExportArgs, exit::Outcome};
 
-/// `vintage export DIR --to FOLDER`
+/// Runs `vintage export DIR --to FOLDER`.
 pub(crate) async fn export(args: &ExportArgs, context: &Context) -> Result<Outcome> {
     let version = args.policy_version.map(PolicyVersion);
     let exported =

@@ -1,4 +1,4 @@
-//! `vintage inspect`: what a topic, an archive, a run or a message holds.
+//! `vintage inspect`: shows the contents of a topic, an archive, a run or a message.
 
 mod archive;
 mod folder;
@@ -16,16 +16,16 @@ use crate::{
     exit::{Outcome, Usage},
 };
 
-/// Records shown if nothing else is asked for.
+/// Number of records shown by default.
 const LIMIT: u64 = 10;
 
-/// Finds out what the target is.
+/// Finds out what the target is and shows it.
 pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<Outcome> {
     let path = Path::new(&args.target);
     let what = if args.target == "-" {
         What::Message
     } else if path.join("config.toml").is_file() {
-        // What is asked of records is asked of the run's archive.
+        // Options about records are applied to the run's archive.
         if args.rows || args.verify {
             What::Archive
         } else {
@@ -51,7 +51,7 @@ pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// What a target is.
+/// Kind of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Message,
@@ -61,7 +61,7 @@ enum What {
 }
 
 impl What {
-    /// Refuses options that say nothing about such a target: they would be ignored.
+    /// Refuses options that do not apply to this kind of target, because they would be ignored.
     fn check(self, args: &InspectArgs) -> Result<(), Usage> {
         let records = args.rows || self == Self::Topic;
         let config = &args.config;
@@ -106,13 +106,13 @@ impl What {
     }
 }
 
-/// Whether `--partition` and `--from` leave out a record.
+/// Returns true if `--partition` and `--from` admit a record.
 fn wanted(args: &InspectArgs, partition: Partition, offset: Offset) -> bool {
     args.partition.is_none_or(|only| only == partition.0)
         && args.from.is_none_or(|from| offset.0 >= from)
 }
 
-/// Refuses a `--partition` that is not there, and a `--from` beyond everything; `ends` are the
+/// Refuses a `--partition` that does not exist, and a `--from` beyond all records; `ends` are the
 /// partitions with the offsets at which they end.
 fn check_place(args: &InspectArgs, ends: &[(Partition, Offset)]) -> Result<(), Usage> {
     let there: Vec<_> = ends

@@ -1,3 +1,4 @@
+//! `vintage parity`: compares models with another implementation's results.
 use std::fmt::Write as _;
 use vintage_human::grouped;
 
@@ -12,7 +13,7 @@ use crate::{
     output::table,
 };
 
-/// `vintage parity DIR`
+/// Runs `vintage parity DIR`.
 pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<Outcome> {
     let (folder, place) = (args.folder.clone(), args.device);
     let parity = spawn_blocking(move || compare(&folder, place))

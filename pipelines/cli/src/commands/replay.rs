@@ -1,3 +1,4 @@
+//! `vintage replay`: runs a recorded training again, or publishes its rollouts again.
 use anyhow::Result;
 use vintage_flow::{
     ReplaySummary, replay_exact,
@@ -12,7 +13,7 @@ use crate::{
     output::{bytes, columns},
 };
 
-/// `vintage replay …`
+/// Runs `vintage replay` with `--exact` or `--to`.
 pub(crate) async fn replay(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
     match &args.to {
         Some(to) => publish(args, to, context).await,

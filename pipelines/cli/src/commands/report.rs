@@ -1,9 +1,10 @@
+//! `vintage report`: writes a run's report.html.
 use anyhow::Result;
 
 use super::Context;
 use crate::{args::ReportArgs, exit::Outcome, output::bytes};
 
-/// `vintage report DIR`
+/// Runs `vintage report DIR`.
 pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<Outcome> {
     let report = vintage_flow::write_report(&args.folder).await?;
     context.output.print(&report, |report| {

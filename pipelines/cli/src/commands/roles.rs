@@ -17,8 +17,8 @@ use crate::{
     output::columns,
 };
 
-/// The settings of a role that is not the run's lead: the lead's, once they are there, under the
-/// role's own flags.
+/// Waits for the settings of the run's lead and returns them under the role's own flags. For roles
+/// other than the lead.
 async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConfig>> {
     let recorded = args.out.join("config.toml");
     let own = args.config.resolve(Some(&recorded), &[])?;
@@ -32,7 +32,7 @@ async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConf
     })
 }
 
-/// `vintage rollout`: being told to stop is its ordinary end.
+/// Runs `vintage rollout`; a request to stop is its ordinary end.
 pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Outcome> {
     let args = &args.role;
     let resolved = settings(args, context).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// `vintage learn`
+/// Runs `vintage learn`.
 pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome> {
     let name = args.name.as_ref();
     let follows = args.follow_plans.as_ref();
@@ -110,7 +110,7 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
     })
 }
 
-/// `vintage archive`: being told to stop is its ordinary end.
+/// Runs `vintage archive`; a request to stop is its ordinary end.
 pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
     let resolved = settings(&args.role, context).await?;
     let (events, shown) = context.progress(0);
@@ -135,7 +135,7 @@ pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Out
     Ok(Outcome::Done)
 }
 
-/// What the role did, and what it waited for in the end.
+/// Prints what the role did, and what it waited for in the end.
 fn print(context: &Context, did: &Value, account: &Account) -> Result<()> {
     let mut summary = did.clone();
     if let Some(fields) = summary.as_object_mut() {
@@ -143,7 +143,7 @@ fn print(context: &Context, did: &Value, account: &Account) -> Result<()> {
             ("standstill", json!(account.standstill)),
             ("warnings", json!(account.warnings)),
         ];
-        // For people only where there is something to say.
+        // For people, these are printed only if there is something to say.
         let of_text = |value: &Value| !(value.is_null() || *value == json!([]));
         let said = said
             .into_iter()

@@ -1,3 +1,4 @@
+//! `vintage run`: trains with all roles in one process.
 use std::path::{Path, PathBuf};
 use vintage_human::grouped;
 
@@ -7,7 +8,7 @@ use vintage_flow::{Summary, write_report};
 use super::Context;
 use crate::{allocator, args::RunArgs, exit::Outcome, output::columns};
 
-/// `vintage run`
+/// Runs `vintage run`.
 pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     let out = args.out.clone().unwrap_or_else(new_folder);
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
     })
 }
 
-/// `runs/<time>`
+/// Returns the default folder, `runs/<time>`.
 fn new_folder() -> PathBuf {
     let now = jiff::Zoned::now().strftime("%Y-%m-%d-%H%M%S").to_string();
     Path::new("runs").join(now)

@@ -1,3 +1,4 @@
+//! `vintage topics`: lists and creates a run's topics.
 use std::{collections::BTreeMap, path::Path};
 use vintage_human::grouped;
 use vintage_settings::RunConfig;
@@ -14,7 +15,7 @@ use crate::{
     output::{print_text, table},
 };
 
-/// `vintage topics …`
+/// Runs `vintage topics list` or `vintage topics apply`.
 pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<Outcome> {
     match command {
         TopicsCommand::List { out, config } => {
@@ -39,13 +40,14 @@ pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result
     Ok(Outcome::Done)
 }
 
-/// The settings, based on those of the run in `out` if there is one.
+/// Resolves the settings, based on those of the run in `out` if there is one.
 pub(super) fn resolve(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
     let recorded = out.map(|out| out.join("config.toml"));
     Ok(config.resolve(recorded.as_deref(), &[])?.config)
 }
 
-/// The settings of the run in `out`, which must be one if it is named.
+/// Resolves the settings based on those of the run in `out`; fails if `out` is given and is not a
+/// run's folder.
 pub(super) fn of_run(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
     if let Some(out) = out.filter(|out| !out.join("config.toml").is_file()) {
         let what = format!(
@@ -57,17 +59,17 @@ pub(super) fn of_run(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfi
     resolve(config, out)
 }
 
-/// A topic as it is.
+/// Topic as the broker has it.
 #[derive(Serialize)]
 struct Found {
     topic: String,
     exists: bool,
     partitions: usize,
-    /// Offsets between the oldest and the next record, summed.
+    /// Offsets between the oldest and the next record, summed over partitions.
     records: i64,
-    /// What the broker says becomes of its records.
+    /// Broker's settings that decide how long records are kept.
     settings: BTreeMap<&'static str, String>,
-    /// What is not as a run needs it.
+    /// Differences from what a run needs.
     concerns: Vec<String>,
 }
 
@@ -120,7 +122,8 @@ async fn list(broker: &Broker, config: &RunConfig, context: &Context) -> Result<
     print_text(&table(&head, &rows))
 }
 
-/// No topic of the run is there: what is.
+/// Returns the error for a broker without any topic of the run; its hint names the topics that
+/// exist.
 async fn no_topic(bus: &Bus, config: &RunConfig) -> Result<Usage> {
     let there = bus.topics().await?;
     let rollouts = config.topic_names().rollouts();
@@ -163,14 +166,14 @@ async fn look(bus: &Bus, topic: String) -> Result<Found> {
     }
 }
 
-/// A topic as it should be.
+/// Topic as a run needs it.
 #[derive(Serialize)]
 struct Wanted<'a> {
     topic: &'a str,
     partitions: i32,
     replication: i32,
     config: &'a BTreeMap<String, String>,
-    /// `exists`, `missing` or `created`.
+    /// State of the topic: `exists`, `missing` or `created`.
     state: &'static str,
 }
 

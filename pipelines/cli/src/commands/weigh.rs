@@ -1,4 +1,5 @@
-//! `vintage weigh`: M2PO on plain numbers, one JSON case a line in, one JSON outcome a line out.
+//! `vintage weigh`: M2PO on plain numbers, one JSON case per line in, one JSON outcome per line
+//! out.
 
 mod case;
 mod device;
@@ -17,18 +18,18 @@ use self::{
 };
 use crate::{args::Variant, exit::Usage};
 
-/// What a run of `weigh` met with.
+/// Counts of a run of `weigh`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Weighed {
     /// Cases read.
     pub(crate) cases: u64,
     /// Cases answered with an `error`: a non-finite log-prob on a valid token, slices of unlike
-    /// lengths, or for `fork` a batch the released code has no result for.
+    /// lengths, or for `fork` a batch for which the released code has no result.
     pub(crate) refused: u64,
 }
 
-/// Weighs every case of `input` (JSON lines; blank lines are skipped) and writes one JSON line
-/// each to `out`, in order, floats with all digits that reading them back needs.
+/// Weighs every case of `input` (JSON lines; blank lines are skipped) and writes one JSON line each
+/// to `out`, in order. Floats have all digits needed to read them back exactly.
 ///
 /// # Errors
 /// A line that is not a case (named by number; the lines before it are answered), no case at all,
@@ -44,7 +45,8 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
     Ok(weighed)
 }
 
-/// The same on a device. Returns how many cases differ from the reference.
+/// Weighs every case like [`run`], but on a device, and compares with the reference. Returns the
+/// number of cases that differ.
 pub(crate) fn compare(
     input: impl BufRead,
     out: &mut impl Write,

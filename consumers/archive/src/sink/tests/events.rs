@@ -1,9 +1,9 @@
-//! Sinks on scripted consumers and on a real broker.
+//! Tests of sinks on scripted consumers and on a real broker.
 
 use super::*;
 use crate::{fixture::home, meta::ArchiveMeta};
 
-/// A consumer that hands out what it is told to.
+/// Source that delivers a list of events.
 struct Script(std::collections::VecDeque<Event>);
 
 impl Source for Script {
@@ -33,7 +33,7 @@ async fn offsets_without_a_record_lie_inside_the_claimed_range() {
     );
 }
 
-/// A consumer that hands out what it is sent.
+/// Source that delivers the events sent to it.
 struct Sent(mpsc::UnboundedReceiver<Event>);
 
 impl Source for Sent {
@@ -65,7 +65,7 @@ async fn where_no_record_stands_none_is_waited_for() {
         send.send(event).unwrap();
     }
     through(4).await;
-    // Nothing but markers: there is nothing to write, and nothing to wait for.
+    // Only markers: there is nothing to write, and nothing to wait for.
     send.send(end(6)).unwrap();
     through(6).await;
     assert_eq!(files(&store, 0).await.len(), 1);
@@ -91,7 +91,7 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
         .unwrap();
     let added = Partition(1);
     let asked = vec![(added, Offset(2))];
-    // Asked for before the sink knows of it.
+    // Asked for before the sink knows the partition.
     let draining = handle.drain_through(asked);
     let grows = async {
         send.send(Event::Assigned(vec![(added, Offset(0))]))
@@ -107,7 +107,7 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     assert_eq!((file.base_offset, file.next_offset), (Offset(0), Offset(2)));
     handle.shutdown();
     task.await.unwrap().unwrap();
-    // A later life goes on there.
+    // A later sink resumes there.
     let meta = ArchiveMeta::read(&store, &home(), LIFE).await.unwrap();
     let end = crate::recover::end(&store, &home(), &meta, added)
         .await
@@ -155,8 +155,8 @@ async fn a_revoked_partition_is_left_to_its_next_reader() {
     assert_eq!(files(&store, 0).await[0].footer.next_offset, Offset(2));
 }
 
-/// A full buffer or a blocked store lets a sink hear late of what its group gave it, took and gave
-/// it again.
+/// Tests a sink that, because of a full buffer or a blocked store, receives late that its group
+/// assigned a partition, revoked it and assigned it again.
 #[tokio::test]
 async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     let (_folder, store) = scratch();
@@ -202,7 +202,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     assert!(task.await.unwrap().is_err());
 }
 
-/// The real thing: a broker, a producer, a sink killed half way, and its successor.
+/// Tests the whole: a broker, a producer, a sink killed half way, and its successor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_is_archived_end_to_end() {
     let (_folder, store) = scratch();

@@ -1,4 +1,4 @@
-//! `vintage bench transport`: what carrying rollouts costs over carrying bytes.
+//! `vintage bench transport`: measures the cost of carrying rollouts over that of carrying bytes.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     output::{bytes, table},
 };
 
-/// Measures on the broker at an address, or on a local one that lives as long as this.
+/// Measures on the broker at an address, or on a local one that is started for this.
 pub(crate) async fn transport(broker: Option<&str>, load: Load, context: &Context) -> Result<()> {
     if load.bytes == 0 || load.passes == 0 || load.rows == 0 || load.tokens == 0 {
         let what = "megabytes, passes, rows and tokens must be at least 1";

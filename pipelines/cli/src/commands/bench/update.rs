@@ -1,4 +1,4 @@
-//! `vintage bench update`: what an update costs, on a CPU or a card.
+//! `vintage bench update`: measures the cost of an update, on a CPU or a GPU.
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -23,7 +23,7 @@ struct Report {
     updates: Vec<Updates>,
 }
 
-/// Measures in f32, then in bf16.
+/// Measures updates in f32, then in bf16.
 pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<()> {
     let config = match &args.model {
         None => SMALL.as_bytes().to_vec(),

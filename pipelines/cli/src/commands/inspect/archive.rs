@@ -1,4 +1,4 @@
-//! The files of an archive, or the rollouts in them.
+//! Shows the files of an archive, or the rollouts in them.
 
 use std::{
     io::Write as _,
@@ -20,16 +20,16 @@ use crate::{
     output::{bytes, is_closed, print_text, table, writer},
 };
 
-/// Where to look, and for what.
+/// Archive to show, or a part of it.
 struct Target {
     root: Store,
-    /// One topic only.
+    /// Topic to show; `None` for all.
     topic: Option<String>,
-    /// One file only, by its path under the root.
+    /// Path under the root of the file to show; `None` for all.
     file: Option<String>,
 }
 
-/// Prints files or rollouts; with `--verify`, also whether every byte is as it was written.
+/// Prints files or rollouts; with `--verify`, also reports whether every byte is as it was written.
 pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) -> Result<Outcome> {
     let target = find(path)?;
     let store = target.root.clone();
@@ -82,7 +82,8 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
     Ok(outcome)
 }
 
-/// An archive's root is the folder that holds `v1/`; a path below it names a part.
+/// Finds the archive that a path names. Its root is the folder that holds `v1/`; a path below it
+/// names a part.
 fn find(path: &Path) -> Result<Target> {
     let whole = |root| Target {
         root,
@@ -121,7 +122,7 @@ fn find(path: &Path) -> Result<Target> {
     })
 }
 
-/// The files of a target, and where the partitions that have any end.
+/// Returns the files of a target, and adds the end of each partition to `ends`.
 async fn files(
     reader: &Reader,
     target: &Target,
@@ -137,7 +138,7 @@ async fn files(
         }
     }
     ends.sort_unstable();
-    // Of several lives, the longest.
+    // Of several incarnations, keep the furthest end.
     ends.reverse();
     ends.dedup_by_key(|(partition, _)| *partition);
     ends.reverse();
@@ -145,14 +146,14 @@ async fn files(
     Ok(files)
 }
 
-/// A file as it is printed.
+/// File of an archive as it is printed.
 #[derive(Serialize)]
 struct Listed {
     path: String,
     bytes: u64,
     #[serde(flatten)]
     footer: ArchiveFooter,
-    /// With `--verify`: whether every byte is as it was written.
+    /// Result of `--verify`: true if every byte is as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     intact: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! A run's folder, in a few lines.
+//! Shows a run's folder in a few lines.
 
 use std::path::Path;
 use vintage_human::grouped;
@@ -14,7 +14,7 @@ use vintage_store::{Store, Weights};
 use super::Context;
 use crate::output::{bytes, columns};
 
-/// What a run holds.
+/// Contents of a run's folder.
 #[derive(Debug, Default, Serialize)]
 struct Holding {
     run: String,
@@ -29,21 +29,21 @@ struct Holding {
     versions: Vec<PolicyVersion>,
     checkpoints: Vec<PolicyVersion>,
     evaluations: u64,
-    /// Of the last evaluation.
+    /// Sampled accuracy in the last evaluation.
     sampled_accuracy: Option<f64>,
-    /// Of the last update.
+    /// Mean reward of the last update.
     reward: Option<f64>,
     followers: Vec<Follower>,
     archive: Vec<Archived>,
 }
 
-/// A learner beside the run's own.
+/// Learner beside the run's own.
 #[derive(Debug, Serialize)]
 struct Follower {
     learner: String,
     policy: String,
     algorithm: String,
-    /// Whose plans it follows.
+    /// Learner whose plans it follows, if it does.
     follows: Option<String>,
     /// Updates it is to have.
     steps: u64,
@@ -51,7 +51,7 @@ struct Follower {
     updates: u64,
 }
 
-/// What the archive holds of a topic.
+/// Contents of the archive of a topic.
 #[derive(Debug, Serialize)]
 struct Archived {
     topic: String,
@@ -63,7 +63,7 @@ struct Archived {
     bytes: u64,
 }
 
-/// Prints it.
+/// Prints the contents of a run's folder.
 pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
     let config = vintage_config::read(&path.join("config.toml"))?;
     let store = open_store(path)?;
@@ -114,7 +114,7 @@ pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
     context.output.print(&holding, text)
 }
 
-/// Name of the loss.
+/// Returns the name of the algorithm.
 fn rule(config: &RunConfig) -> Result<String> {
     let name = serde_json::to_value(config.algorithm)?;
     Ok(name.as_str().unwrap_or_default().to_owned())
@@ -138,7 +138,7 @@ async fn followers_of(path: &Path, store: &Store) -> Result<Vec<Follower>> {
     Ok(found)
 }
 
-/// The numbers that files or folders are named by, ascending.
+/// Returns the numbers by which files or folders are named, ascending.
 fn numbers<S: AsRef<str>>(paths: &[S]) -> Vec<u64> {
     let number = |path: &S| {
         let name = path.as_ref().rsplit('/').next()?;

@@ -1,4 +1,4 @@
-//! One message, as JSON lines or as text.
+//! Prints one message, as JSON lines or as text.
 
 use std::io::{self, Read as _, Write};
 
@@ -10,17 +10,17 @@ use vintage_trajectory::{Rows, Trajectory, plausible, validate};
 use super::Context;
 use crate::{exit::Usage, output::writer};
 
-/// A message, wherever it was read.
+/// Message from any source.
 pub(super) struct Message<'a> {
-    /// Partition and offset; none for one on standard input.
+    /// Partition and offset; `None` for a message from standard input.
     pub(super) place: Option<(i32, i64)>,
     pub(super) timestamp_ms: Option<i64>,
     pub(super) headers: &'a [Header],
-    /// The rows, or why there are none.
+    /// Rows, or the reason for which there are none.
     pub(super) rows: Result<&'a Rows, String>,
 }
 
-/// Reads one message from standard input.
+/// Reads one message from standard input and prints it.
 pub(super) fn stdin(context: &Context) -> Result<()> {
     let mut bytes = Vec::new();
     io::stdin()
@@ -48,7 +48,7 @@ pub(super) fn stdin(context: &Context) -> Result<()> {
 }
 
 impl Message<'_> {
-    /// Writes a JSON line a row (one with a `problem` where there are no rows), or text.
+    /// Writes one JSON line per row (or one with a `problem` if there are no rows), or text.
     pub(super) fn write(&self, json: bool, out: &mut impl Write) -> Result<()> {
         let written = if json {
             self.write_json(out)
@@ -85,7 +85,7 @@ impl Message<'_> {
             head.insert("partition".to_owned(), json!(partition));
             head.insert("offset".to_owned(), json!(offset));
             head.insert("timestamp_ms".to_owned(), json!(self.timestamp_ms));
-            // A list: Kafka keeps their order, and a name may be there twice.
+            // A list: Kafka keeps the order of headers, and names may repeat.
             let headers = self.headers.iter().map(header);
             head.insert("headers".to_owned(), headers.collect());
         }
@@ -130,7 +130,7 @@ impl Message<'_> {
     }
 }
 
-/// A rollout in one line.
+/// Formats a rollout in one line.
 fn line(row: &Trajectory) -> String {
     let versions: Vec<_> = row
         .policy_spans
@@ -152,7 +152,7 @@ fn line(row: &Trajectory) -> String {
     )
 }
 
-/// A text quoted, cut to what fits a line.
+/// Quotes a text, cut to 60 characters.
 fn short(text: &str) -> String {
     const MOST: usize = 60;
     let cut: String = text.chars().take(MOST).collect();
@@ -160,7 +160,7 @@ fn short(text: &str) -> String {
     format!("{cut:?}{more}")
 }
 
-/// A header as it is: text, no value, or bytes that are no text.
+/// Formats a header: its text, no value, or bytes in hexadecimal if they are not text.
 fn header(header: &Header) -> Value {
     match header
         .value
@@ -173,7 +173,8 @@ fn header(header: &Header) -> Value {
     }
 }
 
-/// JSON has no number for NaN and the infinities, and `null` would say that there is nothing.
+/// Replaces non-finite numbers by their names. JSON has no number for NaN and the infinities, and
+/// `null` would mean an absent value.
 fn keep_not_finite(row: &Trajectory, fields: &mut Map<String, Value>) {
     let named = |value: f32| match value {
         value if value.is_nan() => "NaN",

@@ -1,4 +1,4 @@
-//! The records of a topic.
+//! Shows the records of a topic.
 
 use std::{io::Write, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     output::{is_closed, writer},
 };
 
-/// A broker of which nothing comes for this long is gone.
+/// Time without any record after which the broker is considered gone.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Prints the records that were in the topic when this began, `--limit` at most.
