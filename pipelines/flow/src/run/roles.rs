@@ -1,5 +1,5 @@
-//! The roles of one process: started in the order of the dataflow, ended in the order that
-//! loses nothing.
+//! Roles of `vintage run`: started in the order of the dataflow, stopped in the order that loses no
+//! record.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ use crate::{
     tasks::Task,
 };
 
-/// Archive, learner, producer and evaluator, running.
+/// Running archive, learner, producer and evaluator of one process.
 pub(super) struct Roles {
     sink: SinkHandle,
     archive: JoinHandle<Result<SinkSummary>>,
@@ -49,7 +49,7 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    /// Starts all of them.
+    /// Starts all roles. If one fails to start, the ones already started are stopped.
     pub(super) async fn start(
         config: &RunConfig,
         folder: &RunFolder,
@@ -61,14 +61,15 @@ impl Roles {
         let weights = folder.weights(policy);
         let topic = log.topics.rollouts();
         if log.volatile {
-            // Nothing may be trimmed before learner and archive have read it.
+            // The embedded broker trims a record only after both learner and archive have read it.
             log.bus.expect_consumers(&topic, 2);
         }
         let mut started = Started::default();
         let (sink, archive) = start_sink(config, folder, log).await?;
         started.sink = Some(sink.clone());
         if !log.volatile {
-            // What earlier producers left in the log is counted before new ones start.
+            // Records that earlier producers left in the log are counted before a new producer
+            // starts.
             sink.drain_through(ends(&log.bus, &topic).await?).await?;
         }
         let records = folder.records(&config.learner.name);
@@ -122,13 +123,14 @@ impl Roles {
             prompts: task.train,
             config: rollout,
             seed: config.seed,
-            // The folder is this process's, and every life before it left a journal.
+            // This process alone uses the folder, and every earlier producer process left one
+            // journal.
             life: Some(read_journals(&folder.journals())?.len() as u64),
             groups_per_update: config.learner.live_groups() as u64,
             publish_every: config.learner.publish_every,
             updates: Some(config.learner.steps),
             base,
-            // The folder is this process's.
+            // This process alone uses the folder, so no claims are needed.
             claims: None,
             journal_dir: Some(folder.journals()),
         })?;
@@ -148,9 +150,9 @@ impl Roles {
         })
     }
 
-    /// Waits for the learner, or for `stop`, or for a failure; then ends everything: learner
-    /// first (it leaves a checkpoint), producers (they publish what is running), archive (it
-    /// takes all that was acknowledged), evaluator.
+    /// Waits until the learner ends, `stop` is cancelled, or a role fails; then stops every role in
+    /// order: the learner (writes a checkpoint), the producer (publishes the groups being sampled),
+    /// the archive (takes all acknowledged records), the evaluator.
     pub(super) async fn finish(mut self, stop: &CancellationToken) -> Result<LearnerSummary> {
         let (mut learned, mut produced, mut archived) = (None, None, None);
         tokio::select! {
@@ -160,7 +162,7 @@ impl Roles {
             () = stop.cancelled() => {}
         }
         if let Some(Ok(_)) = produced {
-            // All groups of the run are published: the learner goes on alone.
+            // All groups of the run are published; the learner continues alone.
             tokio::select! {
                 outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
                 outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
@@ -190,7 +192,8 @@ impl Roles {
             Some(evaluator) => joined("evaluator", evaluator.await),
             None => Ok(()),
         };
-        // The cause first: what failed because of it comes after.
+        // The first failure in the order of the dataflow is reported: later ones are its
+        // consequences.
         archived?;
         produced?;
         let learned = learned?;
@@ -199,7 +202,8 @@ impl Roles {
     }
 }
 
-/// What runs already while the rest is started: ended again if a later role cannot start.
+/// Roles that are already running while the others are started. Dropping it shuts them down, unless
+/// [`Started::all`] was called.
 #[derive(Default)]
 struct Started {
     sink: Option<SinkHandle>,
@@ -207,7 +211,7 @@ struct Started {
 }
 
 impl Started {
-    /// Everything runs: nothing is to be ended.
+    /// Marks the start as complete, so that dropping this stops no role.
     fn all(&mut self) {
         self.sink = None;
         self.tasks.clear();
@@ -249,7 +253,8 @@ async fn produce(
     Ok(summary)
 }
 
-/// Passes a learner's events on, and its versions to the evaluator.
+/// Forwards the learner's events to `events`, and the versions that are due for evaluation to the
+/// evaluator.
 fn forward(
     config: &RunConfig,
     events: Events,
@@ -285,7 +290,8 @@ async fn start_evaluator(
     let policy = config.learner.policy.clone();
     let weights = folder.weights(&policy);
     let (ask, asked) = mpsc::unbounded_channel();
-    // Versions an earlier life left without their evaluation.
+    // Queues versions that an earlier process published and did not evaluate; versions that were
+    // evaluated are skipped later.
     for version in weights.versions().await? {
         if is_evaluated(version, config.evaluation.every, config.learner.steps) {
             let _received_below = ask.send(version);
@@ -314,8 +320,9 @@ async fn start_sink(
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
     let mut options = sink_options(config, folder, log);
-    // The learner beside it writes to the same store and does not wait: the run ends with what
-    // ails the store, and goes on when it is started again.
+    // The learner of this process writes to the same store without retries, so the archive does not
+    // wait for the store either: the run ends with the store's error and resumes when started
+    // again.
     options.patience = Duration::ZERO;
     let (sink, task) = Sink::start(options, &log.bus).await?;
     Ok((
@@ -332,7 +339,8 @@ fn panicked(role: &str) -> impl Fn(tokio::task::JoinError) -> Error {
     move |error| Error::Role(format!("the {role} panicked: {error}"))
 }
 
-/// On a log that dies with this process, a record counts once the archive has committed it.
+/// Durability on the embedded log, which is lost with this process: a record is durable once the
+/// archive has committed it.
 struct ArchiveFirst {
     sink: SinkHandle,
     incarnation: Incarnation,
@@ -341,7 +349,7 @@ struct ArchiveFirst {
 #[async_trait]
 impl Durability for ArchiveFirst {
     async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
-        // Records of earlier lives came out of the archive.
+        // Records of earlier incarnations came from the archive, so they are durable already.
         let live = records
             .iter()
             .filter(|record| record.incarnation == self.incarnation);
