@@ -1,9 +1,10 @@
-//! `vintage audit`: what producers, log, archive and learners recorded, held against one another.
+//! Entry point of `vintage audit`: compares what producers, log, archive and learners recorded.
 //!
-//! Nobody is believed: each side is counted from its own record, and what they agree on is the
-//! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
-//! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
-//! names of plans and what follows from them, then journals, then archive and log.
+//! No side is trusted: each is counted from its own record, and their agreement is the result. The
+//! audit reads headers, checksums and control records, and tokens only if asked. The run may
+//! continue meanwhile, because sources are read so that an earlier one cannot be ahead of a later
+//! one: announcements, then the names of plans and of the records that follow from plans, then
+//! journals, then archive and log.
 
 mod books;
 mod counts;
@@ -47,44 +48,44 @@ use crate::{
     run::SUMMARY_FILE,
 };
 
-/// What is to be audited, and how closely.
+/// Scope and depth of an audit.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// The run's folder; without one, `config` says where store and broker are.
+    /// Folder of the run; without one, `config` names the store and the broker.
     pub folder: Option<PathBuf>,
-    /// The run's settings.
+    /// Settings of the run.
     pub config: RunConfig,
-    /// Only this learner.
+    /// Learner to audit; `None` for all.
     pub learner: Option<Name>,
-    /// Leave the broker alone: archive and records only.
+    /// True to leave the broker alone, and audit archive and records only.
     pub offline: bool,
-    /// Read every byte of the archive, and compare each group's content with its plan; and all
-    /// published weights, with their manifests.
+    /// True to read every byte of the archive and compare each group's content with its plan, and
+    /// to compare all published weights with their manifests.
     pub deep: bool,
-    /// What else is asked.
+    /// Question to answer in addition.
     pub question: Option<Question>,
 }
 
-/// What an audit found.
+/// Result of an audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Audit {
-    /// Whether every identity holds and nothing is amiss.
+    /// True if every identity holds and there is no breach.
     pub holds: bool,
-    /// By learner; `none` while no learner has left a plan.
+    /// Account of each learner; under `none` if no learner has left a plan.
     pub learners: BTreeMap<String, Account>,
-    /// Every breach.
+    /// Description of every breach.
     pub findings: Vec<String>,
-    /// What is worth knowing and breaks nothing.
+    /// Descriptions of noteworthy facts that are not breaches.
     pub notes: Vec<String>,
-    /// What was asked.
+    /// Answers to the question of the scope.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
 }
 
-/// Whose account is told while there is no learner.
+/// Key of the account if there is no learner.
 const NOBODY: &str = "none";
 
-/// Where the parts of a run lie.
+/// Locations of the parts of a run.
 struct Places {
     store: Store,
     reader: Reader,
@@ -92,7 +93,7 @@ struct Places {
     broker: Option<Broker>,
 }
 
-/// Reads everything and counts it.
+/// Reads all records of a run and compares them.
 pub async fn audit(scope: &Scope) -> Result<Audit> {
     let places = places(scope).await?;
     let outcome = audit_at(scope, &places).await;
@@ -121,7 +122,7 @@ async fn places(scope: &Scope) -> Result<Places> {
         let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
         let topics = Reader::topics(&own).await?;
         match topics.as_slice() {
-            // A copy without its settings: the archive says what it is of.
+            // A copy without its settings: the archive tells the topic.
             [only] if !known => Reader::new(own, only),
             [_, ..] if !topics.contains(&named) => {
                 return Err(Error::Usage(format!(
@@ -134,7 +135,7 @@ async fn places(scope: &Scope) -> Result<Places> {
             _ => Reader::new(own, &named),
         }
     };
-    // No log is left of an embedded broker, and none was written to by a recorded run.
+    // An embedded broker leaves no log, and a run that trained from another archive wrote to none.
     let log = !scope.offline && config.broker != "embedded" && !elsewhere;
     let broker = if log {
         Some(Broker::open(config, folder).await?)
@@ -187,7 +188,7 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
             listed(&listings.everybody)
         )));
     }
-    // Whoever asks of a run asks of its lead first.
+    // The lead comes first in the output.
     let lead = &scope.config.learner.name;
     listings
         .learners
@@ -271,7 +272,7 @@ async fn audit_at(scope: &Scope, places: &Places) -> Result<Audit> {
     })
 }
 
-/// What was asked about is there, or the user is told what is.
+/// Refuses an update that no learner has, listing those that exist.
 fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
     if learners.iter().any(|listing| update.0 < listing.end()) {
         return Ok(()); // its plan is missing, which is a breach
@@ -290,7 +291,7 @@ fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
     )))
 }
 
-/// The run's summary counts updates of its lead; each has a plan.
+/// Reports a breach if the run's summary counts more updates than the lead has records of.
 fn hold_summary(updates: u64, lead: &Name, learners: &[Listing], findings: &mut Findings) {
     let listing = learners.iter().find(|listing| listing.name == *lead);
     let end = listing.map_or(0, Listing::end);
@@ -303,7 +304,7 @@ fn hold_summary(updates: u64, lead: &Name, learners: &[Listing], findings: &mut 
     }
 }
 
-/// Neither a group nor a plan was found: there is nothing whose books could hold.
+/// Returns the error of an audit that found neither a group nor a record of a learner.
 fn nothing(scope: &Scope, places: &Places) -> Error {
     let sources = match places.broker {
         Some(_) => "no journal, no archive and no log",

@@ -1,4 +1,4 @@
-//! From the configuration to what each role is set up with.
+//! Conversion of a run's configuration to the settings of each role.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use vintage_store::Weights;
 
 use crate::{Result, config};
 
-/// Settings of the learner of a run, which blends in `blended`.
+/// Returns the settings of a run's learner, which blends in the archive `blended` if there is one.
 pub(crate) async fn learner_settings(
     config: &config::RunConfig,
     weights: &Weights,
@@ -58,7 +58,8 @@ pub(crate) async fn learner_settings(
     })
 }
 
-/// Version 0 by the name it has outside of the run, if it is there under one.
+/// Returns the name of the base model: the folder or hub model behind `model.path` if it is found,
+/// else the location of version 0 in the store.
 fn base_model(config: &config::RunConfig, weights: &Weights) -> Result<BaseModel> {
     let path = config.model.path.as_deref();
     let named = path.map_or(Ok(None), BaseModel::of)?;
@@ -68,7 +69,7 @@ fn base_model(config: &config::RunConfig, weights: &Weights) -> Result<BaseModel
     }))
 }
 
-/// Settings of the local producer of a run.
+/// Returns the settings of a run's local producer.
 pub(crate) fn rollout_config(config: &config::RunConfig, prompts: &Path) -> Result<RolloutConfig> {
     let rollout = &config.rollout;
     let rollout = RolloutConfig {

@@ -1,4 +1,4 @@
-//! A topic from its first record to where it ends now.
+//! Reading of a topic from its first record to its end at the moment of the call.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,18 @@ use vintage_control::{Offset, Partition};
 
 use crate::{Result, inputs::PATIENCE};
 
-/// What was read of a topic.
+/// Outcome of reading a topic to its end.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
-    /// Low and high marks when it began; none if there is no such topic.
+    /// Low and high watermarks of each partition when reading began; empty if the topic does not
+    /// exist.
     pub(crate) marks: Vec<(Partition, Offset, Offset)>,
-    /// Partitions of which nothing came for [`PATIENCE`] before their end, with the first offset
-    /// that did not come: the broker is gone.
+    /// First missing offset of each partition that delivered nothing for [`PATIENCE`] before its
+    /// end, which means that the broker is gone.
     pub(crate) silent: BTreeMap<Partition, Offset>,
 }
 
-/// Tells every record of a topic that stands before where it ends now.
+/// Calls `each` with every record of a topic up to its end at the time of the call.
 pub(crate) async fn through(
     bus: &Bus,
     topic: &str,
@@ -39,7 +40,7 @@ pub(crate) async fn through(
     })
 }
 
-/// The next record, unless nothing comes for [`PATIENCE`].
+/// Returns the next record; `None` at the end, or if nothing arrives for [`PATIENCE`].
 pub(crate) async fn next(reading: &mut Snapshot) -> Result<Option<Record>> {
     match tokio::time::timeout(PATIENCE, reading.next()).await {
         Ok(next) => Ok(next?),

@@ -1,4 +1,4 @@
-//! Journals, archive and log, told to the books.
+//! Readers that add journals, archive and log to the books.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Result, through::through};
 
-/// What the log acknowledged, by the producers' own word.
+/// Adds the groups that the log acknowledged, according to the producers' journals.
 pub(super) fn journals(folder: &Path, books: &mut Books) -> Result<()> {
     for (producer, numbers) in read_journals(folder)? {
         books.journal(&producer);
@@ -28,7 +28,8 @@ pub(super) fn journals(folder: &Path, books: &mut Books) -> Result<()> {
     Ok(())
 }
 
-/// Every file of every life, whatever its neighbours are like; tells the last life.
+/// Adds every archive file of every incarnation, and continues past damaged files; returns the last
+/// incarnation.
 pub(super) async fn archive(
     reader: &Reader,
     deep: bool,
@@ -138,7 +139,7 @@ async fn file_of(
     Ok(())
 }
 
-/// What the log still holds.
+/// Adds the records that the log still holds.
 pub(super) async fn topic(
     bus: &Bus,
     topic: &str,

@@ -1,4 +1,4 @@
-//! The books of a run's own folder, for its summary.
+//! Count of a run's own folder for its summary.
 
 use std::path::Path;
 
@@ -15,16 +15,17 @@ use super::{
 };
 use crate::Result;
 
-/// What archive, journals and plans of one learner come to.
+/// Counts from archive, journals and the plans of one learner.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// Its account.
+    /// Account of the learner.
     pub(crate) account: Account,
-    /// Trajectory rows in the archive.
+    /// Number of trajectory rows in the archive.
     pub(crate) archived_rows: u64,
 }
 
-/// Counts a run's groups. Damage is the audit's to tell: here it shows as an identity that fails.
+/// Counts a run's groups. Damage is not reported here, which is the audit's job; it shows as an
+/// identity that fails.
 pub(crate) async fn tally(reader: &Reader, journals: &Path, records: &Records) -> Result<Tally> {
     let mut unheard = Findings::default();
     let mut books = Books::default();

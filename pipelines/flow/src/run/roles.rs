@@ -192,8 +192,7 @@ impl Roles {
             Some(evaluator) => joined("evaluator", evaluator.await),
             None => Ok(()),
         };
-        // The first failure in the order of the dataflow is reported: later ones are its
-        // consequences.
+        // Archive and producer first: a failure of the learner may be a consequence of theirs.
         archived?;
         produced?;
         let learned = learned?;
