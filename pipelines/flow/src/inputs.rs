@@ -26,9 +26,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Place of the training, as seen from the process whose inputs are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trains {
-    /// This process trains, so the learner must fit this machine.
+    /// Training in this process, so the learner must fit this machine.
     Here,
-    /// Another process trains; this one only samples or evaluates.
+    /// Training in another process; this one only samples or evaluates.
     Elsewhere,
 }
 

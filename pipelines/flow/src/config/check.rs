@@ -1,4 +1,4 @@
-//! Ranges, and what settings demand of one another.
+//! Checks of settings: ranges, and conditions between settings.
 
 use vintage_control::AlgorithmName;
 use vintage_model::Place;
@@ -295,7 +295,8 @@ impl Settings for RunConfig {
 }
 
 impl RunConfig {
-    /// A store that cannot be, or a secret where everybody reads it.
+    /// Finds a store location that cannot be opened, unknown store options, and secrets in plain
+    /// text.
     fn store_violations(&self, found: &mut Vec<Violation>) {
         let mut refuse = |key, why| found.push(Violation { key, why });
         let location = self.store.as_deref().unwrap_or(".");
@@ -324,7 +325,7 @@ impl RunConfig {
         }
     }
 
-    /// A secret where everybody reads it.
+    /// Finds broker options that hold a secret in plain text.
     fn broker_violations(&self, found: &mut Vec<Violation>) {
         for (name, value) in &self.broker_options {
             if vintage_bus::is_secret_option(name) && !is_reference(value) {
@@ -340,7 +341,8 @@ impl RunConfig {
         }
     }
 
-    /// The gate would starve the learner, or ask for versions that are gone.
+    /// Finds gate settings under which the learner would starve, or which need versions that are no
+    /// longer kept.
     fn gate_violations(&self, found: &mut Vec<Violation>) {
         let learner = &self.learner;
         let Some(exact) = self.gate.exact else {

@@ -1,5 +1,13 @@
-//! Settings: defaults < presets < files < environment < `--set` and flags, every value with its
-//! origin.
+//! Configuration of a run: defaults < presets < files < environment < `--set` and flags, every
+//! value with its origin.
+//!
+//! Where to begin reading:
+//! - `run.rs`: `RunConfig`, the struct of all settings; its sections are in `learner.rs`,
+//!   `rollout.rs` and `sections.rs`.
+//! - `layers.rs`, then `resolve.rs`: how layers are stacked and resolved to a struct.
+//! - `check.rs`: ranges, and conditions between settings.
+//! - `resume.rs`: settings that may change when a run is resumed or joined.
+//! - `show.rs`: output of `vintage config show`, and a run's `config.toml`.
 
 mod check;
 mod error;

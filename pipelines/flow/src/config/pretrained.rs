@@ -1,5 +1,5 @@
-//! Defaults that depend on what is trained. Those in code fit the tiny decoder, which learns from
-//! nothing at a rate that takes a pretrained model apart in a few updates, and answers in a few
+//! Defaults for a pretrained model. The defaults in code fit the tiny decoder, which learns from
+//! nothing, at a rate that would ruin a pretrained model in a few updates, and answers in a few
 //! characters.
 
 use std::path::Path;
@@ -8,21 +8,23 @@ use vintage_model::ModelFolder;
 
 use super::{RunConfig, resolve::Derived};
 
-/// The rate of the paper's runs, for every weight of a model of one to thirty billion parameters.
+/// Learning rate of the paper's runs, for all weights of models of one to thirty billion
+/// parameters.
 const LR: f64 = 1e-6;
-/// Adapters begin at nothing and have few parameters: ten times the rate of the whole model's.
+/// Learning rate for adapters, ten times the whole model's: they begin at zero and have few
+/// parameters.
 const LR_OF_ADAPTERS: f64 = 1e-5;
-/// Room for a short chain of thought.
+/// Maximum completion length in tokens, enough for a short chain of thought.
 const MAX_TOKENS: usize = 512;
-/// As many as a model of half a billion parameters answers in minutes.
+/// Number of evaluated prompts that a model of half a billion parameters answers in minutes.
 const EVALUATED: i64 = 64;
 
 const OF_MODEL: &str = "default for a pretrained model";
 const OF_ADAPTERS: &str = "default for adapters of a pretrained model";
 const OF_CONTEXT: &str = "default for a pretrained model, half its context";
 
-/// Positions of a model; `None` where its files cannot be read (yet): what is wrong with them is
-/// told where they are opened to be used.
+/// Returns the number of positions of a model; `None` if its files cannot be read (yet). Faults of
+/// the files are reported where they are opened for use.
 fn context(path: &Path) -> Option<usize> {
     match ModelFolder::open_without_weights(path) {
         Ok(folder) => Some(folder.config.max_position_embeddings),
@@ -33,7 +35,7 @@ fn context(path: &Path) -> Option<usize> {
     }
 }
 
-/// The defaults that differ for this run's model; none for the tiny decoder.
+/// Returns the defaults that differ for this run's model; empty for the tiny decoder.
 pub(super) fn derived(config: &RunConfig) -> Vec<Derived> {
     let Some(path) = &config.model.path else {
         return Vec::new();
@@ -111,7 +113,7 @@ mod tests {
         }
     }
 
-    /// A run that an earlier program began has every value in its config.toml.
+    /// Runs begun with an older build have every value in their config.toml.
     #[test]
     fn a_recorded_run_keeps_the_values_it_was_started_with() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,11 +1,11 @@
-//! Which settings a run may change when it goes on, and in which a follower may differ from it.
+//! Settings that may change when a run is resumed, and those in which a follower may differ.
 
 use std::path::Path;
 
 use super::{Change, ConfigError, Key, RunConfig};
 
-/// Settings that change nothing about what was trained so far, nor about what its plans mean.
-/// A whole section is named by its own key.
+/// Settings that may change when a run is resumed: they affect neither what was trained so far nor
+/// what its plans mean. A whole section is named by its own key.
 const SAFE: [&str; 11] = [
     "learner.steps",
     "learner.recompute",
@@ -17,12 +17,12 @@ const SAFE: [&str; 11] = [
     "metrics",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
-    // A topic may grow; how many partitions it has is read from it.
+    // A topic may grow; its number of partitions is read from the broker.
     "topics.partitions",
 ];
 
-/// Settings in which a learner may differ from the run whose rollouts it reads: how it trains and
-/// what it keeps. All others say what the rollouts are and where they lie.
+/// Settings in which a follower may differ from the run whose rollouts it reads: how it trains and
+/// what it keeps. All others define the rollouts and where they are stored.
 const OF_LEARNER: [&str; 7] = [
     "seed",
     "algorithm",
@@ -34,10 +34,10 @@ const OF_LEARNER: [&str; 7] = [
 ];
 
 impl RunConfig {
-    /// Whether a learner with these settings may join the run in `folder`, which has `run`'s.
+    /// Checks that a learner with these settings may join the run in `folder` with settings `run`.
     ///
     /// # Errors
-    /// Names every setting that differs and may not, with both values.
+    /// [`ConfigError::OtherRun`] with every setting that differs and may not, and both values.
     pub fn check_joins(&self, run: &Self, folder: &Path) -> Result<(), ConfigError> {
         let changes = self.changes(run, &OF_LEARNER);
         if changes.is_empty() {
@@ -49,10 +49,10 @@ impl RunConfig {
         })
     }
 
-    /// Whether the run in `folder`, started with `old`, may go on with these settings.
+    /// Checks that the run in `folder`, started with `old`, may be resumed with these settings.
     ///
     /// # Errors
-    /// Names every setting that differs and is not safe to change, with both values.
+    /// [`ConfigError::NotResumable`] with every setting that differs and may not, and both values.
     pub fn check_resumable(&self, old: &Self, folder: &Path) -> Result<(), ConfigError> {
         let changes = self.changes(old, &SAFE);
         if changes.is_empty() {
@@ -64,7 +64,7 @@ impl RunConfig {
         })
     }
 
-    /// What differs, `free` settings and sections apart.
+    /// Returns the settings that differ, without the settings and sections in `free`.
     fn changes(&self, old: &Self, free: &[&str]) -> Vec<Change> {
         let (old, new) = (leaves(old), leaves(self));
         let mut keys: Vec<_> = old.iter().chain(&new).map(|(key, _)| key.clone()).collect();

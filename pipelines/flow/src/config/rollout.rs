@@ -3,38 +3,38 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vintage_rollout::RewardConfig;
 
-/// `[prompts]`: JSONL files with `prompt` or `messages` and `answer`, or GSM8K's `question` and
-/// `answer`.
+/// Section `[prompts]`: JSONL files with `prompt` or `messages` and `answer`, or GSM8K's `question`
+/// and `answer`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PromptsConfig {
-    /// Prompts to train on; unset = the built-in running sums.
+    /// File of prompts to train on; unset = the built-in running sums.
     pub train: Option<PathBuf>,
-    /// Prompts to evaluate on, none of which is trained on; unset = the built-in ones, or, with
-    /// a `train` file of your own, no evaluation.
+    /// File of prompts to evaluate on, none of which is trained on; unset = the built-in ones, or,
+    /// with a `train` file of your own, no evaluation.
     pub heldout: Option<PathBuf>,
-    /// Whether plain prompts are asked as what the user of a chat says, through the model's chat
-    /// template; rows with `messages` always are.
+    /// True to ask plain prompts as the user's message of a chat, through the model's chat
+    /// template; rows with `messages` always use it.
     pub chat: bool,
 }
 
-/// `[rollout]`
+/// Section `[rollout]`: sampling and rewards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
-    /// Completions a prompt, G.
+    /// Number of completions per prompt, G.
     pub group_size: u16,
-    /// Longest completion, in tokens.
+    /// Maximum length of a completion in tokens.
     pub max_tokens: usize,
     /// Sampling temperature, above 0.
     pub temperature: f64,
-    /// Nucleus sampling, in (0, 1]; 1 is off.
+    /// Probability mass of nucleus sampling, in (0, 1]; 1 is off.
     pub top_p: f64,
-    /// Sample from the k likeliest tokens; 0 is off.
+    /// Number of most likely tokens to sample from; 0 is off.
     pub top_k: i32,
-    /// Groups sampled together, at most.
+    /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
-    /// `[rollout.reward]`: what a completion is worth.
+    /// Section `[rollout.reward]`: scoring of completions.
     pub reward: RewardConfig,
 }
 
@@ -52,13 +52,14 @@ impl Default for RolloutConfig {
     }
 }
 
-/// `[gate]`
+/// Section `[gate]`: limits on how far producers run ahead of the learner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Updates' worth of staleness to admit, paced by waiting.
+    /// Maximum staleness in updates that producers aim for, by waiting before they sample.
     pub max_staleness: u64,
-    /// If set, the batch of update b is sampled by version max(0, b − exact) instead.
+    /// Exact staleness in updates: if set, the batch of update b is sampled by version max(0, b −
+    /// exact).
     pub exact: Option<u64>,
 }
 

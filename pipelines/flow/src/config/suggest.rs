@@ -1,11 +1,11 @@
-//! "Did you mean": the nearest name there is.
+//! Suggestions for misspelt names ("did you mean").
 
 use super::Key;
 
-/// Below this likeness a suggestion would only confuse.
+/// Similarity (0 to 1) below which a suggestion would only confuse.
 const NEAR: f64 = 0.6;
 
-/// The most alike of `known`, if any is alike enough.
+/// Returns the most similar of `known`, if one is similar enough.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     best(
         known
@@ -14,9 +14,9 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     )
 }
 
-/// The most alike settings; several if they are equally near, none if none is near. A right
-/// last part in the wrong section counts nearly as much as a right whole: `--set lr=1e-3`
-/// means `learner.optimizer.lr` or `warm_start.lr`.
+/// Returns the most similar settings: several if they are equally similar, none if none is similar
+/// enough. A right last part in the wrong section counts nearly as much as a right name: `--set
+/// lr=1e-3` may mean `learner.optimizer.lr` or `warm_start.lr`.
 pub(super) fn nearest_keys(key: &Key, known: &[Key]) -> Vec<Key> {
     let name = key.to_string();
     let scored: Vec<_> = known
@@ -42,7 +42,7 @@ fn likeness(a: &str, b: &str) -> f64 {
     let fold = |text: &str| text.to_lowercase().replace('-', "_");
     let (a, b) = (fold(a), fold(b));
     let likeness = strsim::normalized_damerau_levenshtein(&a, &b);
-    // `stale` for `stale-256`: what was left out at the end weighs less than what is wrong.
+    // A missing end, as in `stale` for `stale-256`, weighs less than a wrong character.
     let begun = a.chars().count() >= 4 && b.starts_with(&a);
     if begun { likeness.max(0.75) } else { likeness }
 }

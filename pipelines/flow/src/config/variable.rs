@@ -1,4 +1,4 @@
-//! Environment variables that were meant for a setting and are not spelt as one.
+//! Environment variables that are meant as settings but not spelt as such.
 
 use super::{
     Key, Origin, Problem, SettingFault,
@@ -6,8 +6,8 @@ use super::{
     suggest,
 };
 
-/// The problem of a variable that says the words of a setting, or of one's section, and is not
-/// spelt as a setting is; `None` if it is somebody else's.
+/// Returns the problem of a variable that spells the words of a setting, or of one in an existing
+/// section, without the prefix or separators of a setting; `None` if it is unrelated.
 pub(super) fn misspelt(name: &str, schema: &Schema) -> Option<Problem> {
     let words: Vec<_> = name
         .split('_')
