@@ -1,4 +1,5 @@
-//! Audits of folders: what is asked about must be there, and what is there must be whole.
+//! Tests of audits of folders: the learner or update asked for must exist, and records must be
+//! complete.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use vintage_store::Store;
 use super::{Audit, Places, Question, Scope, audit, fixture};
 use crate::error::Result;
 
-/// A folder in which a learner left two plans, and no archive is.
+/// Creates a folder with two plans of a learner and no archive.
 async fn two_plans() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().to_str().unwrap()).unwrap();
@@ -73,7 +74,7 @@ async fn a_learner_or_an_update_that_is_not_there_is_refused_with_what_is() {
     assert!(told.contains("lead has 0 to 1"), "{told}");
     let audited = ask(folder.path(), Some("lead"), update(1)).await.unwrap();
     assert_eq!(audited.answers.len(), 1);
-    // One whose plan is gone was there all the same: that is a breach, and no slip of the user's.
+    // An update whose plan is gone did exist: that is a breach, not a mistake of the user.
     std::fs::remove_file(folder.path().join("plans/lead/0.json")).unwrap();
     let audited = ask(folder.path(), None, update(0)).await.unwrap();
     assert!(!audited.holds && audited.answers.is_empty());
@@ -89,7 +90,7 @@ async fn plans_reach_as_far_as_weights_evaluations_and_summary_tell() {
             "no plan of update 2",
         ),
         ("evaluations/lead/4.json", "{}", "no plan of update 3"),
-        // Of a lineage that nobody trains.
+        // A lineage that no learner trains.
         (
             "weights/other/1/manifest.json",
             golden,

@@ -1,7 +1,7 @@
-//! What producers, log and archive say, group by group and record by record.
+//! Groups and records as producers, log and archive report them.
 //!
-//! A group is a producer's number; a record without a readable number is a group of its own. Held
-//! in memory is what identifies groups and records, about 200 bytes for each, and no token.
+//! A group is one number of a producer; a record without a readable number is a group of its own.
+//! Memory holds the identity of groups and records, about 200 bytes each, and no tokens.
 
 mod shelf;
 
@@ -14,56 +14,58 @@ use vintage_trajectory::Identity;
 pub(crate) use self::shelf::{Look, Record, Shelf};
 use super::findings::Findings;
 
-/// A partition of one life of the topic.
+/// Partition of one incarnation of the topic.
 pub(crate) type Place = (Incarnation, Partition);
 
-/// No producer numbers this far, and no reader of JSON counts further: what a forged number
-/// leaves below itself is told as at most this many.
+/// Maximum number of missing numbers reported for a producer, 2^53: no producer numbers this far,
+/// and JSON readers count no further. A forged number could leave more below itself.
 const MOST_HOLES: u64 = 1 << 53;
 
-/// A group as producers, log and archive know it.
+/// Group as producers, log and archive report it.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    /// Its producer, by number in [`Books::producers`]; `None` if no header tells it or its number.
+    /// Index of its producer in [`Books::producers`]; `None` if no header tells the producer or the
+    /// number.
     pub(crate) producer: Option<u32>,
-    /// Its number is another group's, which came before: the producer numbers again.
+    /// True if an earlier group has the same number: the producer restarted its numbering.
     pub(crate) renumbered: bool,
-    /// Its number.
+    /// Number given by the producer.
     pub(crate) seq: u64,
-    /// Group id of its first record.
+    /// Group id of the first record.
     pub(crate) id: Option<[u8; 16]>,
-    /// Its first record and its last, once closed; `None` if nothing holds it.
+    /// First and last record, set when the books are closed; `None` if neither archive nor log
+    /// holds the group.
     pub(crate) records: Option<(RecordId, RecordId)>,
-    /// How many records it has, copies included.
+    /// Number of records, copies included.
     pub(crate) copies: u32,
-    /// The archive holds one.
+    /// True if the archive holds a record of the group.
     pub(crate) archived: bool,
-    /// Update it was sampled for, −1 for any.
+    /// Update that the group was sampled for; −1 for any.
     pub(crate) batch: i64,
 }
 
-/// What is known of one producer life.
+/// Producer process and its numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Producer {
     pub(crate) name: String,
-    /// Whether its own journal is at hand.
+    /// True if the producer's own journal is available.
     pub(crate) journal: bool,
-    /// Largest number that stands on a readable message.
+    /// Largest number on a decodable message.
     pub(crate) last: Option<u64>,
     numbers: NumberSet,
-    /// Records of which no header tells the number, or tells it without saying whose it is: each
-    /// is one of the numbers that nothing holds.
+    /// Number of records that name this producer without a readable number; each is taken for one
+    /// of its missing numbers.
     nameless: u64,
 }
 
-/// Numbers of a producer that no record bears.
+/// Missing numbers of a producer: below its last one, and on no record.
 #[derive(Debug, Default)]
 pub(crate) struct Holes {
-    /// How many.
+    /// Number of missing numbers.
     pub(crate) all: u64,
-    /// How many of them are records whose headers do not tell the number.
+    /// Missing numbers that are explained by records whose headers tell only half of their number.
     pub(crate) found: u64,
-    /// The first few runs.
+    /// First few runs of missing numbers, as first and last.
     pub(crate) runs: Vec<(u64, u64)>,
 }
 
@@ -91,26 +93,26 @@ impl Producer {
     }
 }
 
-/// Everything but what learners say.
+/// Reports of producers, log and archive, without those of learners.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     producers: Vec<Producer>,
     names: HashMap<String, u32>,
     groups: Vec<Group>,
     numbers: HashMap<(u32, u64), u32>,
-    /// Groups under a number that another group bears, by their ids.
+    /// Groups whose number belongs to an earlier group, by producer, number and group id.
     renumbered: HashMap<(u32, u64, [u8; 16]), u32>,
-    /// Numbers of which no header tells whose they are.
+    /// Numbers on records whose headers do not tell the producer.
     ownerless: Vec<u64>,
     shelves: BTreeMap<Place, Shelf>,
 }
 
-/// What a record says about itself, wherever it was read.
+/// Identity and checksums of a record, read from archive or log.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) record: RecordId,
     pub(crate) identity: Identity,
-    /// Rows, or `None` if it cannot be decoded.
+    /// Number of rows; `None` if the record cannot be decoded.
     pub(crate) rows: Option<u32>,
     pub(crate) crc32c: Option<u32>,
     pub(crate) content: Option<Sha256>,
@@ -129,39 +131,39 @@ impl Told {
 }
 
 impl Books {
-    /// A producer life has a journal, if only an empty one.
+    /// Notes that a producer has a journal, possibly an empty one.
     pub(crate) fn journal(&mut self, producer: &str) {
         let producer = self.producer_number(producer);
         self.producers[producer as usize].journal = true;
     }
 
-    /// The log acknowledged a group.
+    /// Adds a group that the log acknowledged to its producer.
     pub(crate) fn acknowledge(&mut self, producer: &str, seq: u64) {
         let producer = self.producer_number(producer);
         self.numbered(producer, seq);
     }
 
-    /// The archive of a partition was begun at this offset.
+    /// Notes the offset at which the archive of a partition was begun.
     pub(crate) fn begin(&mut self, place: Place, offset: i64) {
         self.shelf(place).begun = Some(offset);
     }
 
-    /// The archive claims these offsets, and holds the records still to be told of.
+    /// Notes offsets that a file of the archive covers; its records are added one by one.
     pub(crate) fn claim(&mut self, place: Place, offsets: std::ops::Range<i64>) {
         self.shelf(place).claim(offsets);
     }
 
-    /// The topic holds these offsets.
+    /// Notes the offsets that the topic holds.
     pub(crate) fn live(&mut self, place: Place, offsets: std::ops::Range<i64>) {
         self.shelf(place).live = Some(offsets);
     }
 
-    /// A file of the archive that cannot be read begins here.
+    /// Notes offsets whose archive file cannot be read.
     pub(crate) fn darken(&mut self, place: Place, offsets: std::ops::Range<i64>) {
         self.shelf(place).dark.push(offsets);
     }
 
-    /// The archive holds a record.
+    /// Adds a record of the archive; a second one at its offset is a breach.
     pub(crate) fn archived(&mut self, told: &Told, findings: &mut Findings) {
         let record = self.entry(told);
         let at = told.record;
@@ -172,7 +174,7 @@ impl Books {
         }
     }
 
-    /// The topic holds a record.
+    /// Adds a record of the topic; one that differs from the archived record is a breach.
     pub(crate) fn found_live(&mut self, told: &Told, findings: &mut Findings) {
         let at = told.record;
         let place = (at.incarnation, at.partition);
@@ -236,8 +238,8 @@ impl Books {
         }
     }
 
-    /// Everything is told: finds first and last records and surplus copies, and compares archive
-    /// and log.
+    /// Completes the books after all records were added: finds first and last records and surplus
+    /// copies, and compares archive and log.
     pub(crate) fn close(&mut self, findings: &mut Findings) {
         for (producer, groups) in self.renumbering() {
             findings.note("producers that number again", || {
@@ -275,20 +277,20 @@ impl Books {
         &self.shelves
     }
 
-    /// The group of a number; of several, the first.
+    /// Returns the group of a number; the first one if the producer restarted its numbering.
     pub(crate) fn number(&self, producer: &str, seq: u64) -> Option<u32> {
         let producer = *self.names.get(producer)?;
         self.numbers.get(&(producer, seq)).copied()
     }
 
-    /// The groups under a number, or with an id.
+    /// Returns the indices of the groups that satisfy `wanted`.
     pub(crate) fn find(&self, wanted: impl Fn(&Group) -> bool) -> Vec<u32> {
         let groups = (0..).zip(&self.groups);
         let found = groups.filter(|(_, group)| wanted(group));
         found.map(|(number, _)| number).collect()
     }
 
-    /// Producers that number again, and how many of their groups bear a number of an earlier one.
+    /// Returns the producers that restarted their numbering, with the number of affected groups.
     fn renumbering(&self) -> BTreeMap<&str, u64> {
         let mut producers = BTreeMap::new();
         for group in self.groups.iter().filter(|group| group.renumbered) {
@@ -299,13 +301,13 @@ impl Books {
         producers
     }
 
-    /// Name of a group's producer.
+    /// Returns the name of a group's producer.
     pub(crate) fn producer_of(&self, group: &Group) -> Option<&str> {
         let producer = group.producer? as usize;
         Some(&self.producers[producer].name)
     }
 
-    /// Looks a record up.
+    /// Looks up a record in archive and log.
     pub(crate) fn look(&self, record: RecordId) -> Look<'_> {
         match self.shelves.get(&(record.incarnation, record.partition)) {
             Some(shelf) => shelf.look(record.offset.0),
@@ -313,7 +315,8 @@ impl Books {
         }
     }
 
-    /// How many parts the group of a record has, by that record.
+    /// Returns the number of parts of a record's group, according to that record; 1 if it is
+    /// unknown.
     pub(crate) fn parts_at(&self, record: RecordId) -> u32 {
         match self.look(record) {
             Look::There(_, record) => record.part.1,
@@ -321,7 +324,7 @@ impl Books {
         }
     }
 
-    /// How a group is called.
+    /// Returns the name of a group for messages.
     pub(crate) fn named(&self, group: &Group) -> String {
         match (self.producer_of(group), group.records) {
             (Some(name), _) => format!("group {name}/{}", group.seq),
@@ -330,9 +333,9 @@ impl Books {
         }
     }
 
-    /// Numbers below the last of each producer without a journal that nothing holds: how many, and
-    /// the first few runs. It numbers without gaps, so each was acknowledged before its last. A record
-    /// whose headers tell half of its number is one of them.
+    /// Returns the missing numbers of each producer without a journal. A producer numbers without
+    /// gaps, so every number below its last was acknowledged. A record whose headers tell half of
+    /// its number explains one of them.
     pub(crate) fn holes(&self) -> Vec<(&Producer, Holes)> {
         let mut ownerless: BTreeMap<u64, u64> = BTreeMap::new();
         for seq in &self.ownerless {
@@ -354,12 +357,13 @@ impl Books {
         found.filter(|(_, holes)| holes.all > 0).collect()
     }
 
-    /// Whether some partition's first records are gone from the log and were never archived.
+    /// Returns true if the first records of a partition are gone from the log and were never
+    /// archived.
     pub(crate) fn begins_late(&self) -> bool {
         self.shelves.values().any(|shelf| shelf.start() > 0)
     }
 
-    /// Trajectory rows in the archive.
+    /// Returns the number of trajectory rows in the archive.
     pub(crate) fn archived_rows(&self) -> u64 {
         let records = self.shelves.values().flat_map(Shelf::records);
         let archived = records.filter(|record| record.archived);
@@ -398,8 +402,8 @@ impl Books {
         group
     }
 
-    /// The group of a record: that of its number, unless the record bears another id than the
-    /// group that came first.
+    /// Returns the group of a record: the one of its number, or a separate one if the record has
+    /// another group id than the first group of that number.
     fn group_of(&mut self, producer: u32, seq: u64, id: Option<[u8; 16]>) -> u32 {
         let first = self.numbered(producer, seq);
         let (Some(id), Some(known)) = (id, self.groups[first as usize].id) else {

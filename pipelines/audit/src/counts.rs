@@ -1,45 +1,45 @@
-//! The terms of the conservation identity.
+//! Terms of the conservation identity, by learner and partition.
 
 use std::{collections::BTreeMap, ops::AddAssign};
 
 use serde::Serialize;
 
-/// What became of groups, for one learner; of all of them, or of those of one partition.
+/// Counts of groups by fate, for one learner; over all groups or those of one partition.
 ///
-/// Each term is counted from its own record, so that the identity can fail:
-/// produced = trained + rejected + in flight + lost + before start + expired.
+/// Each term is counted from its own record, so that the identity can fail: produced = trained +
+/// rejected + in flight + lost + before start + expired.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Groups that the log acknowledged to their producer, or that log or archive hold.
     pub produced: u64,
-    /// Groups the archive holds, quarantined ones included.
+    /// Groups that the archive holds, quarantined ones included.
     pub archived: u64,
-    /// Messages the archive could not decode.
+    /// Messages that the archive could not decode.
     pub quarantined: u64,
-    /// Groups that plans train, each time one does.
+    /// Groups trained, counted once for every plan that trains them.
     pub trained: u64,
-    /// Groups that plans reject, by reason; second copies apart.
+    /// Groups rejected by plans, by reason; second copies are not counted.
     pub rejected: BTreeMap<String, u64>,
-    /// Groups that are there and in no plan yet.
+    /// Groups that log or archive hold and no plan names yet.
     pub in_flight: u64,
-    /// Groups acknowledged and nowhere.
+    /// Groups acknowledged and found nowhere.
     pub lost: u64,
-    /// Messages that repeat a part of a group that was there before; legal, and on no side.
+    /// Messages that repeat a part of an earlier group; legal, and no term of the identity.
     pub duplicated: u64,
-    /// Groups in no plan that stand before the place where this learner began to read.
+    /// Groups in no plan that precede the offsets at which this learner began to read.
     pub before_start: u64,
-    /// Groups that retention deleted where there is no archive: nobody can tell what they were.
+    /// Groups that retention deleted and no archive holds; nothing tells their fate.
     pub expired: u64,
 }
 
 impl Counts {
-    /// Whether the identity holds.
+    /// Returns true if the identity holds.
     pub fn balances(&self) -> bool {
         let there = self.in_flight + self.before_start + self.expired;
         self.produced == self.trained + self.rejections() + there + self.lost
     }
 
-    /// Groups rejected, for whatever reason.
+    /// Returns the number of rejected groups over all reasons.
     pub fn rejections(&self) -> u64 {
         self.rejected.values().sum()
     }
@@ -62,29 +62,29 @@ impl AddAssign<&Self> for Counts {
     }
 }
 
-/// A learner's counts, whole and by partition.
+/// Counts of a learner, in total and by partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// All partitions together.
+    /// Sum over all partitions.
     #[serde(flatten)]
     pub total: Counts,
-    /// Updates planned.
+    /// Number of updates with a plan.
     pub updates: u64,
-    /// Groups trained out of another run's archive, which are on no side of this log's identity.
+    /// Groups trained from another run's archive; no term of this log's identity.
     pub blended: u64,
-    /// By partition, over all lives of the topic; `unknown` where only a producer's journal, or a
-    /// hole in its numbers, tells of a group, and not where it was put.
+    /// Counts by partition, over all incarnations of the topic. Groups known only from a producer's
+    /// journal or a gap in its numbers are under `unknown`, because their partition is.
     pub partitions: BTreeMap<String, Counts>,
 }
 
 impl Account {
-    /// The counts of a partition, to be added to.
+    /// Returns the counts of a partition (`None` for `unknown`), to be added to.
     pub(crate) fn of(&mut self, partition: Option<i32>) -> &mut Counts {
         let name = partition.map_or_else(|| "unknown".to_owned(), |number| number.to_string());
         self.partitions.entry(name).or_default()
     }
 
-    /// Adds the partitions up.
+    /// Computes the total from the partitions.
     pub(crate) fn close(mut self) -> Self {
         self.total = Counts::default();
         for counts in self.partitions.values() {

@@ -1,18 +1,18 @@
-//! What an audit has to say, one line each.
+//! Findings of an audit, one line each.
 
 use std::collections::{BTreeMap, HashMap};
 
 use vintage_control::{PolicyVersion, Sha256};
 
-/// Lines of one kind that are told in full; a lost disk would otherwise tell millions.
+/// Maximum number of lines of one kind that are kept; a lost disk would otherwise give millions.
 const TOLD: u64 = 20;
 
-/// Breaches, and what is worth knowing without being one.
+/// Breaches, and notes on facts that are not breaches.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     breaches: Lines,
     notes: Lines,
-    /// The one digest each version of each lineage has, and who said so first.
+    /// Digest of each version of each lineage, and the record that first named it.
     digests: HashMap<(String, PolicyVersion), (Sha256, String)>,
 }
 
@@ -40,17 +40,18 @@ impl Lines {
 }
 
 impl Findings {
-    /// A breach: the books do not hold. `kind` is what more of its like are counted under.
+    /// Adds a breach: the records contradict each other. Lines beyond the first [`TOLD`] of a
+    /// `kind` are only counted.
     pub(crate) fn breach(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
         self.breaches.add(kind, line);
     }
 
-    /// Something to know that breaks nothing.
+    /// Adds a note on a fact that is not a breach.
     pub(crate) fn note(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
         self.notes.add(kind, line);
     }
 
-    /// Somebody names the digest of a version of a lineage: all must name the same.
+    /// Adds a digest of a version; a digest that differs from one added before is a breach.
     pub(crate) fn digest(
         &mut self,
         policy: &str,
@@ -69,7 +70,7 @@ impl Findings {
         }
     }
 
-    /// Breaches, then notes.
+    /// Returns the lines of the breaches and of the notes.
     pub(crate) fn told(self) -> (Vec<String>, Vec<String>) {
         (self.breaches.told(), self.notes.told())
     }

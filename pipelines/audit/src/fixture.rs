@@ -1,4 +1,4 @@
-//! A small run for the tests, of which anything can be changed before it is audited.
+//! Small run for tests, any part of which can be changed before it is audited.
 
 use vintage_control::{
     CheckpointManifest, Incarnation, LearnerStart, MicroBatch, Offset, Partition, PartitionResume,
@@ -17,14 +17,14 @@ use super::{
 pub(super) const LIFE: Incarnation = Incarnation(0);
 pub(super) const HOME: Partition = Partition(0);
 
-/// A record: its number, if its headers tell it, whose it is, its part, and whether it decodes.
+/// Record: offset, number and producer as far as its headers tell them, part, and decodability.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) offset: i64,
     pub(super) seq: Option<u64>,
-    /// Whether its headers tell who numbered it.
+    /// True if the headers name the producer.
     pub(super) named: bool,
-    /// The group's id, if it is not that of its number.
+    /// Number whose group id the record has, if not its own.
     pub(super) other: Option<u64>,
     pub(super) part: (u32, u32),
     pub(super) decodes: bool,
@@ -73,7 +73,8 @@ pub(super) fn id(seq: u64) -> GroupId {
     GroupId((u128::from(seq) + 1).to_be_bytes())
 }
 
-/// Trains (seq, offsets), rejects (seq, offset, reason).
+/// Creates a plan that trains groups (number, offsets) and rejects records (number, offset,
+/// reason).
 pub(super) fn plan(
     version: u64,
     trained: &[(u64, &[i64])],
@@ -120,8 +121,9 @@ pub(super) fn result(plan: &Plan) -> UpdateResult {
     result
 }
 
-/// Eight records: 0 and 1 trained by update 0, which rejects 2; 3 and 4 are two parts of a group
-/// that update 1 trains, 5 a second copy of 1, 6 foreign bytes; 7 waits.
+/// Creates a run without a breach of eight records: update 0 trains 0 and 1 and rejects 2; 3 and 4
+/// are the two parts of a group that update 1 trains; 5 is a second copy of 1, 6 is foreign bytes,
+/// 7 is in flight.
 pub(super) fn clean() -> Case {
     let mut archived: Vec<_> = (0..8).map(|offset| entry(offset, offset as u64)).collect();
     archived[3].part = (1, 2);
@@ -228,13 +230,13 @@ impl Case {
         books
     }
 
-    /// The account, and the breaches.
+    /// Returns the account and the breaches.
     pub(super) fn audited(&self) -> (Account, Vec<String>) {
         let (account, breaches, _) = self.told();
         (account, breaches)
     }
 
-    /// The account, the breaches, and the notes.
+    /// Returns the account, the breaches and the notes.
     pub(super) fn told(&self) -> (Account, Vec<String>, Vec<String>) {
         let mut findings = Findings::default();
         let books = self.books(&mut findings);
@@ -261,7 +263,7 @@ impl Case {
         (account, breaches, notes)
     }
 
-    /// Some breach has each of these texts.
+    /// Asserts that each of these texts is in some breach, and returns the account.
     pub(super) fn is_caught(&self, texts: &[&str]) -> Account {
         let (account, breaches) = self.audited();
         for text in texts {

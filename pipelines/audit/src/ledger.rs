@@ -1,7 +1,8 @@
-//! One learner's plans against the books: what became of each group, and what is not right.
+//! Comparison of one learner's plans with the books: the fate of each group, and every fault.
 //!
-//! Plans are told in order, each after what was recorded before it, so that a checkpoint is held
-//! against exactly the plans it claims to follow. Nothing here reads: facts in, findings out.
+//! Plans are added in order, each after the records that precede it, so that a checkpoint is
+//! compared with exactly the plans it claims to follow. This module does no IO: facts in, findings
+//! out.
 
 mod checkpoint;
 mod close;
@@ -18,50 +19,52 @@ use super::{
     findings::Findings,
 };
 
-/// What plans say of a group.
+/// Fate of a group according to the plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// No plan names it.
+    /// No plan names the group.
     Open,
-    /// The plan of this update trains it.
+    /// Trained by the plan of this update.
     Trained(PolicyVersion),
-    /// The plan of this update rejects it.
+    /// Rejected by the plan of this update, with the reason.
     Rejected(PolicyVersion, RejectReason),
 }
 
-/// A group as its producer called it.
+/// Name of a group: its producer and the number given by it.
 type Number = (String, u64);
 
-/// One learner's side.
+/// Plans of one learner, compared with the books.
 pub(crate) struct Ledger<'a> {
     books: &'a Books,
     name: String,
-    /// By group of the books.
+    /// Fate of each group, indexed as in the books.
     fates: Vec<Fate>,
-    /// By group: the partition that the plan found it in.
+    /// Partition in which the plan found each group, indexed as in the books.
     homes: Vec<Option<i32>>,
-    /// By place and record: the update whose plan names it, plus 1; 0 = none.
+    /// Update whose plan names each record, plus 1, or 0 for none; by place and index of the
+    /// record.
     used: BTreeMap<Place, Vec<u32>>,
-    /// Largest offset any plan so far names.
+    /// Largest offset of each place that any plan so far names.
     reached: BTreeMap<Place, i64>,
-    /// Records up to here were held against a checkpoint.
+    /// Number of records of each place that were compared with a checkpoint.
     checked: BTreeMap<Place, usize>,
-    /// Numbers below these were held against a checkpoint.
+    /// Number of each producer below which all numbers were compared with a checkpoint.
     windows: HashMap<String, u64>,
-    /// Groups whose records only a plan still tells of: retention took them, or their file
-    /// cannot be read.
+    /// Groups whose records only a plan still tells of, because retention deleted them or their
+    /// file cannot be read.
     vouched: HashMap<Number, (Fate, Option<i32>)>,
-    /// Where it began to read, if not at the beginning.
+    /// Offsets at which the learner began to read; empty if it began at the first records.
     start: BTreeMap<Place, Offset>,
     account: Account,
-    /// As checkpoints count them: groups of plans, blended ones included, and refused groups.
+    /// Groups trained, blended ones included; `rejected` are groups refused. Both are counted as
+    /// checkpoints count them.
     trained: u64,
     rejected: u64,
     lineage: Option<String>,
 }
 
 impl<'a> Ledger<'a> {
-    /// The empty ledger of a learner.
+    /// Creates the empty ledger of a learner.
     pub(crate) fn new(books: &'a Books, name: &str) -> Self {
         let shelves = books.shelves().iter();
         let used = shelves.map(|(place, shelf)| (*place, vec![0; shelf.records().len()]));
@@ -83,7 +86,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// It began to read here; what stands before is not its business.
+    /// Sets the offsets at which the learner began to read; earlier records do not concern it.
     pub(crate) fn began_at(&mut self, start: &LearnerStart) {
         let partitions = start.partitions.iter();
         self.start = partitions
@@ -91,18 +94,18 @@ impl<'a> Ledger<'a> {
             .collect();
     }
 
-    /// What became of a group of the books.
+    /// Returns the fate of a group, given its index in the books.
     pub(crate) fn fate(&self, group: u32) -> Fate {
         self.fates[group as usize]
     }
 
-    /// The update whose plan names a record.
+    /// Returns the update whose plan names a record, given its index on the shelf.
     pub(crate) fn used_by(&self, place: Place, record: usize) -> Option<PolicyVersion> {
         let update = *self.used.get(&place)?.get(record)?;
         (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
     }
 
-    /// Whether a record stands before the place where this learner began.
+    /// Returns true if a record precedes the offset at which this learner began to read.
     pub(crate) fn is_before_start(&self, record: RecordId) -> bool {
         let place = (record.incarnation, record.partition);
         self.start
@@ -110,12 +113,12 @@ impl<'a> Ledger<'a> {
             .is_some_and(|start| record.offset < *start)
     }
 
-    /// The lineage its plans train.
+    /// Returns the lineage that the plans train; `None` before the first plan.
     pub(crate) fn lineage(&self) -> Option<&str> {
         self.lineage.as_deref()
     }
 
-    /// A rejection that was told to the run's topic must stand in a plan too.
+    /// Reports a breach if a rejection published to the run's topic is in no plan.
     pub(crate) fn mirrored(&self, rejection: &Rejection, findings: &mut Findings) {
         for &record in &rejection.records {
             let place = (record.incarnation, record.partition);

@@ -1,4 +1,4 @@
-//! What learners told the run's topics, held against what they recorded.
+//! Comparison of what learners published to the run's topics with what they recorded.
 
 use vintage_bus::{Bus, Record};
 use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
@@ -6,17 +6,17 @@ use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
 use super::{findings::Findings, ledger::Ledger, records::Listing};
 use crate::error::Result;
 
-/// Announcements, and the mirrors of results and rejections.
+/// Announcements, and published copies of results and rejections.
 #[derive(Debug, Default)]
 pub(super) struct Mirrors {
     announced: Vec<PolicyAnnouncement>,
     updated: Vec<UpdateResult>,
-    /// With the learner that refused, by the message's header.
+    /// Rejections, each with the learner named in its message's header.
     rejected: Vec<(String, Rejection)>,
 }
 
 impl Mirrors {
-    /// Reads the three topics. What else is on them is not a learner's word, and passed over.
+    /// Reads the three topics; skips records that are not of the expected format.
     pub(super) async fn read(bus: &Bus, topics: &Topics) -> Result<Self> {
         let mut read = Self::default();
         bus.read_whole(&topics.policies(), "audit-policies", |record| {
@@ -39,7 +39,7 @@ impl Mirrors {
         Ok(read)
     }
 
-    /// Holds what one learner told against its plans.
+    /// Compares what one learner published with its plans.
     pub(super) fn compare(&self, listing: &Listing, ledger: &Ledger<'_>, findings: &mut Findings) {
         let name = listing.name.as_str();
         let own = self.announced.iter();

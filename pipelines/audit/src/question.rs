@@ -1,4 +1,4 @@
-//! Which rollouts trained an update, and what became of one of them.
+//! Questions of an audit: which rollouts trained an update, and what became of a given rollout.
 
 use std::{fmt, str::FromStr};
 
@@ -16,27 +16,27 @@ use super::{
 };
 use crate::error::Result;
 
-/// What may be asked.
+/// Question to an audit.
 #[derive(Debug, Clone)]
 pub enum Question {
-    /// Which rollouts trained this update, numbered from 0: it made the version after it.
+    /// Rollouts that trained this update; numbered from 0, update N makes version N + 1.
     Update(PolicyVersion),
-    /// What became of this group.
+    /// Fate of this group.
     Rollout(Rollout),
 }
 
-/// How a group is named.
+/// Name of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rollout {
-    /// Its producer, and the number it gave.
+    /// Producer, and the number it gave to the group.
     Number(String, u64),
-    /// Its group id.
+    /// Group id.
     Id([u8; 16]),
-    /// One of its records.
+    /// Position of one of the group's records.
     Record(RecordId),
 }
 
-/// A text that names no group.
+/// Error of a text that names no group.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} names no group: give PRODUCER/NUMBER, a group id of 32 hexadecimal digits or a UUID, or a \
@@ -76,7 +76,7 @@ impl fmt::Display for Rollout {
     }
 }
 
-/// `INCARNATION/PARTITION/OFFSET`; no producer of ours has a name of two numbers.
+/// Parses `INCARNATION/PARTITION/OFFSET`; no producer of this program has a name of two numbers.
 fn record(text: &str) -> Option<RecordId> {
     let mut numbers = text.split('/');
     let mut next = || {
@@ -93,45 +93,45 @@ fn record(text: &str) -> Option<RecordId> {
     numbers.next().is_none().then_some(record)
 }
 
-/// What a learner's records answer.
+/// Answer from a learner's records.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The batch of an update.
+    /// Batch of an update.
     Update {
-        /// Whose.
+        /// Name of the learner.
         learner: String,
-        /// The update.
+        /// Number of the update, from 0.
         update: PolicyVersion,
-        /// Groups it trained, in order.
+        /// Groups that the update trained, in order.
         groups: Vec<PlannedGroup>,
         /// Groups refused since the update before.
         rejections: Vec<Rejection>,
     },
-    /// The fate of a group.
+    /// Fate of a group.
     Rollout {
-        /// To whom.
+        /// Name of the learner.
         learner: String,
-        /// The group, as it was asked for.
+        /// Name of the group, as it was given.
         rollout: String,
-        /// `trained`, `rejected`, `in_flight`, `before_start`, `lost` or `unknown`.
+        /// Fate: `trained`, `rejected`, `in_flight`, `before_start`, `lost` or `unknown`.
         fate: &'static str,
-        /// The update that trained it, or whose plan rejects it.
+        /// Update that trained the group, or whose plan rejects it.
         #[serde(skip_serializing_if = "Option::is_none")]
         update: Option<PolicyVersion>,
-        /// As a class to count by, if it was rejected.
+        /// Reason of a rejection, as a class to count by.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
-        /// In words.
+        /// Explanation in words.
         detail: String,
-        /// Its first record in archive or log.
+        /// Position of the group's first record in archive or log.
         #[serde(skip_serializing_if = "Option::is_none")]
         record: Option<RecordId>,
     },
 }
 
 impl Answer {
-    /// Whether there was anything to tell.
+    /// Returns true unless the fate of the group is unknown.
     pub fn is_known(&self) -> bool {
         !matches!(
             self,
@@ -144,7 +144,7 @@ impl Answer {
 }
 
 impl Question {
-    /// What one learner's records say, or the books alone while there is none.
+    /// Answers from the records of one learner, or from the books alone if there is no learner.
     pub(super) async fn ask(
         &self,
         store: &Store,
@@ -196,7 +196,8 @@ impl Question {
 }
 
 impl Rollout {
-    /// Groups of the books that it names: of a producer that numbers again, several.
+    /// Returns the groups in the books that this names; several if the producer restarted its
+    /// numbering.
     fn found(&self, books: &Books) -> Vec<u32> {
         match self {
             Self::Number(producer, seq) => books.find(|group| {
@@ -223,8 +224,8 @@ impl Rollout {
         }
     }
 
-    /// What plans say of a group that neither log nor archive holds any more, or that is out of an
-    /// archive of another run.
+    /// Searches the plans for a group that neither log nor archive holds any more, or that comes
+    /// from another run's archive.
     async fn planned(
         &self,
         store: &Store,
@@ -233,7 +234,7 @@ impl Rollout {
         let learner = listing.name.as_str();
         for &update in &listing.plans {
             let update = PolicyVersion(update);
-            // One that cannot be read is told of as a breach.
+            // A plan that cannot be read is reported as a breach.
             let Ok(Some(plan)) = store.get_json::<Plan>(&plan_of(learner, update)).await else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! Journals, archive and log, told to the books.
+//! Readers that add journals, archive and log to the books.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, books: &mut Books
     }
 }
 
-/// Every file of every life, whatever its neighbours are like; tells the last life.
+/// Adds every archive file of every incarnation, and continues past damaged files; returns the last
+/// incarnation.
 pub(super) async fn archive(
     reader: &Reader,
     deep: bool,
@@ -135,7 +136,7 @@ async fn file_of(
     Ok(())
 }
 
-/// What the log still holds.
+/// Adds the records that the log still holds.
 pub(super) async fn topic(
     bus: &Bus,
     topic: &str,

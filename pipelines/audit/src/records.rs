@@ -1,4 +1,4 @@
-//! A learner's control records: listed early, read late, told to its ledger in order.
+//! Control records of learners: listed early, read later, added to the ledger in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use vintage_store::{Store, Weights};
 use super::{findings::Findings, ledger::Ledger};
 use crate::error::Result;
 
-/// The records a learner had left when the audit looked.
+/// Records that a learner had left when the audit listed them.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) name: Name,
@@ -20,19 +20,19 @@ pub(super) struct Listing {
     checkpoints: BTreeSet<u64>,
 }
 
-/// What all learners had left.
+/// Records that all learners had left when the audit listed them.
 #[derive(Debug)]
 pub(super) struct Listings {
     pub(super) learners: Vec<Listing>,
-    /// Everybody who left a record, whoever was asked for.
+    /// Every learner with a record, including those that are not audited.
     pub(super) everybody: Vec<Name>,
-    /// Versions after 0 that weights or evaluations tell of: lineage, version, record.
+    /// Versions after 0 with weights or an evaluation: lineage, version, path of the record.
     made: Vec<(Name, u64, String)>,
 }
 
 impl Listings {
-    /// Of every learner, or of one. Plans are listed last: what follows from a plan is there after
-    /// it.
+    /// Lists the records of every learner, or of one. Plans are listed last, so that a listed
+    /// record that follows from a plan has its plan listed too.
     pub(super) async fn read(store: &Store, only: Option<&Name>) -> Result<Self> {
         let weights = store.list("weights").await?;
         let evaluations = store.list("evaluations").await?;
@@ -84,12 +84,12 @@ impl Listings {
         })
     }
 
-    /// Whether nothing was left by anybody.
+    /// Returns true if no learner left any record.
     pub(super) fn tell_nothing(&self) -> bool {
         self.everybody.is_empty() && self.made.is_empty()
     }
 
-    /// Every version of a lineage was made by a plan of the learner that trains it.
+    /// Reports a breach for every version that no plan of its lineage's learner made.
     pub(super) fn made_by_plans(
         &self,
         trained: &BTreeMap<String, &Listing>,
@@ -115,14 +115,14 @@ impl Listings {
 }
 
 impl Listing {
-    /// Updates numbered below this are recorded.
+    /// Returns the number of recorded updates: all records are of updates below it.
     pub(super) fn end(&self) -> u64 {
         let updates = [&self.plans, &self.results].map(|of| of.last().map_or(0, |last| last + 1));
         let checkpoint = self.checkpoints.last().copied().unwrap_or(0);
         updates.into_iter().fold(checkpoint, u64::max)
     }
 
-    /// Tells the ledger everything, version by version.
+    /// Adds all records to the ledger, version by version.
     pub(super) async fn tell(
         &self,
         store: &Store,
@@ -146,7 +146,7 @@ impl Listing {
             let version = PolicyVersion(number);
             if self.checkpoints.contains(&number) {
                 let path = format!("checkpoints/{name}/{number}/manifest.json");
-                // Older ones are pruned while this reads.
+                // Older checkpoints may be pruned while this reads.
                 let manifest: Option<CheckpointManifest> = get(store, &path, findings).await?;
                 if let Some(manifest) = manifest {
                     ledger.checkpoint(version, &manifest, findings);
@@ -169,7 +169,7 @@ impl Listing {
                 get(store, &format!("results/{name}/{number}.json"), findings).await?;
             match result {
                 Some(result) => ledger.result(version, &result, plan.as_ref(), findings),
-                // A copy for a replay has none at all.
+                // A copy of the folder made for a replay has no results at all.
                 None if number + 1 < planned && !self.results.is_empty() => {
                     findings.breach("results missing", || {
                         format!(
@@ -193,7 +193,7 @@ impl Listing {
     }
 }
 
-/// An update that gave other weights when it was run again, on a device that may.
+/// Notes an update that gave other weights when it was run again, on a device that may do so.
 fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
     let Deviation {
         version,
@@ -218,7 +218,7 @@ fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
     );
 }
 
-/// Reads every published version of every lineage, and compares it with its manifest.
+/// Reads every published version of every lineage and compares it with its manifest.
 pub(super) async fn weights(store: &Store, findings: &mut Findings) -> Result<()> {
     let paths = store.list("weights").await?;
     let lineage = |path: &String| -> Option<Name> {
@@ -239,11 +239,11 @@ pub(super) async fn weights(store: &Store, findings: &mut Findings) -> Result<()
     Ok(())
 }
 
-/// The digests under which a lineage's versions are published.
+/// Adds the digests under which a lineage's versions are published.
 async fn published(store: &Store, policy: Name, findings: &mut Findings) -> Result<()> {
     let weights = Weights::new(store.clone(), policy.clone());
     for version in weights.versions().await? {
-        // Those nobody needs any more are removed while this reads.
+        // Versions that are no longer needed may be removed while this reads.
         if let Some(manifest) = weights.manifest(version).await? {
             let file = format!("weights/{policy}/{version}/manifest.json");
             findings.digest(policy.as_str(), version, manifest.weights_sha256, &file);
@@ -252,7 +252,7 @@ async fn published(store: &Store, policy: Name, findings: &mut Findings) -> Resu
     Ok(())
 }
 
-/// A record, or `None` if it is not there or cannot be read, which is told.
+/// Reads a record; `None` if it does not exist or cannot be read, which is reported as a breach.
 async fn get<T: DeserializeOwned>(
     store: &Store,
     path: &str,
@@ -270,7 +270,7 @@ async fn get<T: DeserializeOwned>(
     }
 }
 
-/// `<kind><name>/<number><end>`
+/// Parses a path of the form `<kind><name>/<number><end>`.
 fn parse(path: &str, kind: &str, end: &str) -> Option<(Name, u64)> {
     let (name, number) = path.strip_prefix(kind)?.split_once('/')?;
     Some((name.parse().ok()?, number.strip_suffix(end)?.parse().ok()?))

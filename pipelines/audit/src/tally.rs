@@ -1,4 +1,4 @@
-//! The books of a run's own folder, for its summary.
+//! Count of a run's own folder for its summary.
 
 use std::collections::BTreeMap;
 use vintage_store::Records;
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// What archive, journals and plans of one learner come to.
+/// Counts from archive, journals and the plans of one learner.
 #[derive(Debug)]
 pub struct Tally {
     /// Its account.

@@ -1,4 +1,4 @@
-//! Books that hold, and what becomes of the verdict when one thing in them is changed.
+//! Tests of books that hold, and of the verdict when one thing in them is changed.
 
 use vintage_control::{LearnerStart, Offset, PartitionStart, ProducerWindow, RejectReason};
 
@@ -12,7 +12,7 @@ fn books_that_hold() {
     let (account, breaches) = clean().audited();
     assert!(breaches.is_empty(), "{breaches:#?}");
     let counts = &account.total;
-    // Five of the producer's, and the foreign one.
+    // Five groups of the producer, and the foreign bytes.
     assert_eq!((counts.produced, counts.archived), (6, 6));
     assert_eq!((counts.trained, counts.in_flight, counts.lost), (3, 1, 0));
     assert_eq!(counts.rejected["bad_logprob"], 1);
@@ -29,13 +29,13 @@ fn a_record_that_is_gone() {
         "names incarnation 0 partition 0 offset 1, which neither",
         "as a duplicate, and there is no other copy",
     ]);
-    // Of a group that no plan names, only its producer's journal still tells.
+    // Only the producer's journal still tells of a group that no plan names.
     let mut case = clean();
     case.archived.remove(7);
     let account = case.is_caught(&["group p/4 was acknowledged, and neither log nor archive"]);
     assert_eq!((account.total.in_flight, account.total.lost), (0, 1));
     assert!(account.total.balances());
-    // What is missing from where the archive was begun is no work of retention.
+    // Records missing after the archive's first offset were not deleted by retention.
     let mut case = clean();
     case.claimed.remove(0);
     case.archived.drain(..5);
@@ -44,7 +44,7 @@ fn a_record_that_is_gone() {
     assert!(!account.total.balances());
     let mut case = clean();
     case.archived.remove(7);
-    // A log that dies with its process may take what it acknowledged along.
+    // A log that is lost with its process may take acknowledged groups with it.
     case.lost = Lost::WithItsLog;
     assert!(case.audited().1.is_empty());
 }
@@ -57,15 +57,15 @@ fn a_hole_in_the_numbers_of_a_producer_without_a_journal() {
     let account = case.is_caught(&["left 3 numbers that nothing holds (4 to 6)"]);
     assert_eq!((account.total.produced, account.total.lost), (9, 3));
     assert_eq!(account.partitions["unknown"].lost, 3);
-    // A forged number costs no memory, and cannot be counted past.
+    // A forged number costs no memory and is counted up to the limit.
     case.archived[7].seq = Some(u64::MAX);
     let account = case.is_caught(&["numbers that nothing holds (4 to 18446744073709551614)"]);
     assert_eq!(account.total.lost, 1 << 53);
     assert!(account.total.balances());
 }
 
-/// A record that is refused for a slip in one header is its producer's all the same: counted as
-/// nobody's, its number would be lost besides.
+/// A record refused for one bad header still belongs to its producer. Counted as nobody's, its
+/// number would be lost in addition.
 #[test]
 fn a_record_with_a_bad_header_is_its_producers() {
     let mut case = clean();
@@ -76,13 +76,13 @@ fn a_record_with_a_bad_header_is_its_producers() {
     let (account, breaches) = case.audited();
     assert!(breaches.is_empty(), "{breaches:#?}");
     assert_eq!((account.total.produced, account.total.lost), (6, 0));
-    // Plans did not always say whose it is.
+    // Older plans did not name the producer of such a record.
     case.plan(0).rejections[0].producer = None;
     case.plan(0).rejections[0].producer_seq = None;
     let (again, breaches) = case.audited();
     assert!(breaches.is_empty(), "{breaches:#?}");
     assert_eq!(again, account);
-    // Nor do headers: that it is the producer's is enough, or that it has the number.
+    // Headers may lack half of the number as well: the producer or the number alone is enough.
     for (seq, named) in [(None, true), (Some(2), false)] {
         let mut case = case.clone();
         (case.archived[2].seq, case.archived[2].named) = (seq, named);
@@ -137,7 +137,7 @@ fn a_producer_that_numbers_again() {
         notes[0].contains("producer p numbers again: 2"),
         "{notes:?}"
     );
-    // Before they were told apart, they were refused as copies, which count nowhere.
+    // Older plans refused renumbered groups as duplicates.
     for rejection in &mut case.plan(1).rejections {
         rejection.reason = RejectReason::Duplicate;
     }
@@ -203,7 +203,7 @@ fn a_rejection_that_no_plan_records() {
         "was rejected (bad_logprob), and no plan of it says so",
     ]);
     assert_eq!(account.total.in_flight, 2);
-    // Beyond the resume point too: what stands before a planned record was read, and must wait.
+    // Beyond the resume point too: a record before a planned one was read, so it must be waiting.
     case.checkpoint.partitions[0].resume = Offset(2);
     case.is_caught(&["offset 2: by checkpoints/lead/2/manifest.json it lies among records"]);
 }
@@ -257,12 +257,12 @@ fn a_log_that_is_not_the_archives() {
     // Another payload at an archived offset.
     case.live.as_mut().unwrap().2[1].crc32c = 77;
     case.is_caught(&["offset 1: the archive holds another payload than the log"]);
-    // A record that the archive says was never there.
+    // A record at an offset where the archive claims there was none.
     let mut case = clean();
     case.live = Some((0, 8, live.clone()));
     case.archived.remove(7);
     case.is_caught(&["offset 7: the log holds a record, and the archive claims the offset"]);
-    // Recreated: it ends before its archive, or holds nothing where the archive does.
+    // A recreated topic: it ends before its archive, or holds nothing where the archive does.
     let mut case = clean();
     case.live = Some((0, 2, live[..2].to_vec()));
     case.is_caught(&["the archive reaches offset 8, the log ends at 2"]);
@@ -312,7 +312,7 @@ fn a_learner_that_began_in_the_middle() {
         ..ProducerWindow::default()
     };
     case.checkpoint.producers = [("p".to_owned(), window)].into();
-    // It never met the first copy of group 1, and trains the second.
+    // The learner never met the first copy of group 1, and trains the second.
     *case.plan(1) = plan(
         1,
         &[(3, &[3, 4]), (1, &[5])],

@@ -1,4 +1,4 @@
-//! Rollouts made up for measurements, which compress about as those of a model do.
+//! Synthetic rollouts for benchmarks, which compress about as well as those of a model.
 
 use bytes::Bytes;
 use vintage_control::{BadName, Name, PolicyVersion};
@@ -6,10 +6,10 @@ use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, 
 
 use crate::{Error, Result, error::of};
 
-/// Groups of one size, the same for the same seed.
+/// Generator of groups of one size; the same seed gives the same groups.
 ///
-/// Token ids are drawn as a language's words are, few of them often, and log-probs have full
-/// mantissas: harder to compress than text, whose ids repeat in phrases.
+/// Token ids are drawn like the words of a language, few of them often, and log-probs have full
+/// mantissas. They are harder to compress than text, whose ids repeat in phrases.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
     state: u64,
@@ -18,14 +18,15 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// Tokens of the vocabulary; Llama 3 has as many.
+    /// Size of the vocabulary in tokens, as in Llama 3.
     const VOCAB: f64 = 128_000.0;
-    /// Groups of each policy version.
+    /// Number of groups per policy version.
     const GROUPS_OF_A_VERSION: u64 = 50;
 
-    /// Groups of `rows` completions of `tokens` tokens; prompts are a quarter as long.
+    /// Creates a generator of groups with `rows` completions of `tokens` tokens each; prompts have
+    /// a quarter as many tokens.
     ///
-    /// `seed` is any number but 0.
+    /// `seed` must not be 0.
     pub fn new(seed: u64, rows: u16, tokens: usize) -> Self {
         Self {
             state: seed,
@@ -34,7 +35,7 @@ impl Synthetic {
         }
     }
 
-    /// The next group, whose id, version and time follow from `number`.
+    /// Generates the next group. Its id, version and time follow from `number`.
     pub fn group(&mut self, number: u64) -> Vec<Trajectory> {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&number.to_be_bytes());
@@ -79,7 +80,8 @@ impl Synthetic {
         (self.unit().max(1e-12).ln() * 0.6) as f32
     }
 
-    /// Uniform in 0..1; xorshift, so that making groups costs little beside what is measured.
+    /// Draws uniformly from [0, 1). Uses xorshift, so that generating costs little compared with
+    /// what is measured.
     fn unit(&mut self) -> f64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
@@ -88,22 +90,22 @@ impl Synthetic {
     }
 }
 
-/// A group as a producer of run `bench` publishes it.
+/// Message of a group, as a producer of a run named `bench` publishes it.
 #[derive(Debug, Clone)]
 pub struct SyntheticMessage {
-    /// The group's id.
+    /// Key of the message: the group id, 16 bytes.
     pub key: Vec<u8>,
-    /// Wire form of [`Headers`].
+    /// Headers in wire form; see [`Headers`].
     pub headers: Vec<(String, Vec<u8>)>,
-    /// One Arrow IPC stream.
+    /// Payload: one Arrow IPC stream.
     pub payload: Bytes,
 }
 
 impl SyntheticMessage {
-    /// Encodes `rows`, one whole group, as message `seq` of its producer.
+    /// Encodes `rows`, one whole group, as number `seq` of its producer.
     ///
     /// # Errors
-    /// [`Error::Because`] if the rows are none that a message can hold.
+    /// [`Error::Role`] if the rows cannot form a message.
     pub fn new(rows: &[Trajectory], seq: u64) -> Result<Self> {
         let payload = encode(rows).map_err(of("encoding a group"))?;
         let first = &rows[0];

@@ -1,6 +1,6 @@
-//! What carrying rollouts through a broker costs over carrying the same bytes: encoded, numbered,
-//! published, consumed, checked and decoded as a producer and a learner do it, against
-//! librdkafka's clients with the same settings and nothing around them.
+//! Benchmark of carrying rollouts through a broker. Measures rollouts that are encoded, numbered,
+//! published, consumed, checked and decoded as a producer and a learner do it, against the same
+//! bytes through bare librdkafka clients with the same settings.
 
 use std::time::Instant;
 
@@ -21,64 +21,67 @@ use crate::{
 };
 
 const PARTITIONS: i32 = 4;
-/// As many as a producer has.
+/// Maximum number of messages in flight, the same as a producer's.
 const IN_FLIGHT: usize = 64;
-/// Different groups of a pass, which cycles through them: more than any cache of a core holds.
+/// Number of different groups in a pass, which cycles through them: more than any core's cache
+/// holds.
 const GROUPS: u64 = 128;
 
-/// What is sent.
+/// Size of the benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Payload of each pass.
+    /// Payload of each pass in bytes.
     pub bytes: usize,
-    /// How often each arm is measured.
+    /// Number of passes for each of the two ways to send.
     pub passes: usize,
-    /// Rows of a message.
+    /// Number of rows (completions) in a message.
     pub rows: u16,
-    /// Completion tokens of a row.
+    /// Number of completion tokens in a row.
     pub tokens: usize,
 }
 
-/// What it cost; CPU seconds are of this process, the broker's own not among them.
+/// Result of the benchmark. CPU seconds are those of this process, without the broker's.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// Messages of a pass.
+    /// Number of messages in a pass.
     pub messages: usize,
-    /// Payload of a message.
+    /// Payload of a message in bytes.
     pub message_bytes: usize,
-    /// How often each arm was measured.
+    /// Number of passes for each of the two ways to send.
     pub passes: usize,
-    /// Rollouts.
+    /// Cost of rollouts, encoded and decoded as in a run.
     pub vintage: Arm,
-    /// Opaque bytes.
+    /// Cost of the same payloads as opaque bytes through bare clients.
     pub bare: Arm,
-    /// Throughput of both phases together, over that of bare clients: median over the passes.
+    /// Throughput of rollouts over that of bare clients, producing and consuming together: median
+    /// over the passes.
     pub throughput_ratio: f64,
-    /// CPU seconds of both phases together, over those of bare clients: median over the passes.
+    /// CPU seconds of rollouts over those of bare clients, producing and consuming together: median
+    /// over the passes.
     pub cpu_ratio: f64,
 }
 
-/// Medians of one way to send.
+/// Medians over the passes of one way to send.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Arm {
-    /// From a group to its acknowledgement.
+    /// Cost from a group to its acknowledgement.
     pub produce: Phase,
-    /// From the log to a group.
+    /// Cost from the log to a decoded group.
     pub consume: Phase,
-    /// One after the other.
+    /// Cost of producing and consuming, one after the other.
     pub both: Phase,
 }
 
-/// Medians of one direction.
+/// Medians over the passes of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Phase {
-    /// CPU seconds of this process for 1e9 bytes of payload.
+    /// CPU seconds of this process per 1e9 bytes of payload.
     pub cpu_s_per_gb: f64,
-    /// 1e9 bytes of payload in a second.
+    /// Throughput in units of 1e9 bytes of payload per second.
     pub gb_per_s: f64,
 }
 
-/// Seconds and CPU seconds.
+/// Wall-clock seconds and CPU seconds of a measurement.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     wall: f64,
@@ -95,10 +98,11 @@ impl std::ops::Add for Spent {
     }
 }
 
-/// One pass: producing, consuming.
+/// Cost of one pass: producing, then consuming.
 type Pass = [Spent; 2];
 
-/// Measures both ways in turns, each pass on a topic of its own that is deleted after it.
+/// Measures rollouts and bare clients alternately, each pass on a new topic that is deleted
+/// afterwards.
 ///
 /// # Errors
 /// [`Error::Because`] if the broker fails.
@@ -121,7 +125,7 @@ pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
     let messages = load.bytes.div_ceil(message_bytes);
     let (mut ours, mut bare): (Vec<Pass>, Vec<Pass>) = (Vec::new(), Vec::new());
     for pass in 0..load.passes {
-        // Neither always comes first.
+        // The order alternates, so neither way is always first.
         for first in [pass % 2 == 0, pass % 2 == 1] {
             let topic = fresh_topic(bus, pass, first).await?;
             if first {
@@ -177,7 +181,7 @@ async fn fresh_topic(bus: &Bus, pass: usize, ours: bool) -> Result<String> {
     Ok(topics.rollouts())
 }
 
-/// As the publisher of a producer, and then as the source of a learner.
+/// Measures a pass of rollouts: published as a producer does, then read as a learner does.
 async fn rollouts(
     bus: &Bus,
     topic: &str,

@@ -5,103 +5,103 @@ use std::{
 
 use crate::{key::Key, layers::ENV_PREFIX, origin::Origin};
 
-/// Why the configuration could not be made.
+/// Error of a configuration that cannot be built or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file could not be read.
+    /// Unreadable configuration file.
     #[error("cannot read the configuration file {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file or preset is not TOML.
+    /// File or preset that is not TOML.
     #[error("cannot parse the configuration in {place}")]
     Syntax {
-        /// File or preset.
+        /// Name of the file or preset.
         place: String,
-        /// Line, column and the offending line.
+        /// Parser error, with line, column and the offending line.
         source: Box<toml_edit::TomlError>,
     },
-    /// No preset of that name ships with the program.
+    /// Unknown preset.
     #[error("unknown preset: {name}")]
     UnknownPreset {
-        /// What was asked for.
+        /// Name that was given.
         name: String,
-        /// What there is.
+        /// Names of the presets that ship with the program.
         known: Vec<&'static str>,
     },
-    /// `--set` without `=`, or with something before it that is no key.
+    /// `--set` argument without `=`, or with an invalid key before it.
     #[error("cannot read --set {text:?}: expected section.key=value")]
     Assignment {
-        /// What was typed.
+        /// Argument as it was typed.
         text: String,
     },
     /// Settings that do not exist or whose value cannot be used; never empty.
     #[error("{}", list(.0))]
     Settings(Vec<Problem>),
-    /// Settings that a run may not change when it is resumed; never empty.
+    /// Settings that may not change when a run is resumed; never empty.
     #[error("{}", changed("go on with", folder, changes))]
     NotResumable {
-        /// The run's folder.
+        /// Folder of the run.
         folder: PathBuf,
-        /// What differs.
+        /// Settings that differ, with both values.
         changes: Vec<Change>,
     },
-    /// Settings in which a learner may not differ from the run it joins; never empty.
+    /// Settings in which a follower may not differ from the run it joins; never empty.
     #[error("{}", changed("join", folder, changes))]
     OtherRun {
-        /// The run's folder.
+        /// Folder of the run.
         folder: PathBuf,
-        /// What differs.
+        /// Settings that differ, with both values.
         changes: Vec<Change>,
     },
 }
 
-/// One setting that cannot be used.
+/// Setting that cannot be used.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// Its name as it was written.
+    /// Name of the setting, as it was written.
     pub key: Key,
-    /// Where it was written.
+    /// Place where the setting was written.
     pub origin: Origin,
-    /// What is wrong with it.
+    /// Fault of the setting.
     pub fault: SettingFault,
 }
 
-/// What is wrong with a setting.
+/// Fault of a setting.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SettingFault {
-    /// No setting has this name.
+    /// Unknown name.
     Unknown {
-        /// The nearest names there are.
+        /// Nearest existing names.
         near: Vec<Key>,
     },
-    /// The name is that of an environment variable that is not spelt as a setting is.
+    /// Name of an environment variable that is not spelt as a setting is.
     Variable {
-        /// The settings that may be meant.
+        /// Settings that may be meant.
         near: Vec<Key>,
     },
-    /// The name is that of a section.
+    /// Name of a section, where a setting is needed.
     IsSection {
-        /// A setting of that section.
+        /// Setting of that section, as an example.
         example: Key,
     },
-    /// The value has another type, or a text that is not one of the allowed ones.
+    /// Value of another type, or a text that is not one of the allowed ones.
     Type {
-        /// The value as TOML.
+        /// Value as TOML.
         value: String,
-        /// What would have done.
+        /// Description of a valid value.
         expected: String,
-        /// The nearest allowed text, if one is near.
+        /// Nearest allowed text, if one is similar enough.
         suggestion: Option<String>,
     },
-    /// The value has the right type and still cannot be used.
+    /// Value of the right type that cannot be used.
     Value {
-        /// The value as TOML.
+        /// Value as TOML.
         value: String,
-        /// Why not.
+        /// Reason why the value cannot be used.
         why: String,
     },
 }
@@ -135,7 +135,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    /// What to do about it.
+    /// Returns advice on how to correct the setting, if there is any.
     pub fn hint(&self) -> Option<String> {
         match &self.fault {
             SettingFault::Unknown { near } if near.is_empty() => {
@@ -166,19 +166,19 @@ impl Problem {
     }
 }
 
-/// A setting that differs from the one a run was started with.
+/// Setting that differs from the one a run was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The setting.
+    /// Name of the setting.
     pub key: Key,
-    /// Its value in the run, as TOML; `none` if it was not set.
+    /// Value in the run, as TOML; `none` if it was not set.
     pub old: String,
-    /// Its value now.
+    /// Value now, as TOML; `none` if it is not set.
     pub new: String,
 }
 
 impl ConfigError {
-    /// What to do about it, for a `hint:` line.
+    /// Returns advice for a `hint:` line, if there is any.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => Some("check the path given with -c".to_owned()),

@@ -1,27 +1,27 @@
 use std::fmt;
 
-/// Dotted name of a setting, e.g. `learner.optimizer.lr`.
+/// Dotted name of a setting, such as `learner.optimizer.lr`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<String>);
 
 impl Key {
-    /// Reads `a.b."c.d"` as TOML reads a dotted key; `None` if it is not one.
+    /// Parses `a.b."c.d"` as TOML parses a dotted key; `None` if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let keys = toml_edit::Key::parse(text.trim()).ok()?;
         (!keys.is_empty()).then(|| Self(keys.iter().map(|key| key.get().to_owned()).collect()))
     }
 
-    /// A key of these parts.
+    /// Creates a key from its parts.
     pub fn new<S: Into<String>>(parts: impl IntoIterator<Item = S>) -> Self {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
-    /// The empty key: the root.
+    /// Returns the empty key, which names the root.
     pub fn root() -> Self {
         Self(Vec::new())
     }
 
-    /// This key with one more part.
+    /// Returns this key with one more part.
     #[must_use]
     pub fn child(&self, part: &str) -> Self {
         let mut parts = self.0.clone();
@@ -29,23 +29,23 @@ impl Key {
         Self(parts)
     }
 
-    /// Parts in order.
+    /// Parts of the key, in order.
     pub fn parts(&self) -> &[String] {
         &self.0
     }
 
-    /// The first `n` parts.
+    /// Returns the key of the first `n` parts.
     #[must_use]
     pub fn prefix(&self, n: usize) -> Self {
         Self(self.0[..n.min(self.0.len())].to_vec())
     }
 
-    /// The last part; empty for the root.
+    /// Returns the last part; empty for the root.
     pub fn last(&self) -> &str {
         self.0.last().map_or("", String::as_str)
     }
 
-    /// All but the last part.
+    /// Returns the key without its last part.
     #[must_use]
     pub fn parent(&self) -> Self {
         self.prefix(self.0.len().saturating_sub(1))

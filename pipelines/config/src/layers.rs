@@ -1,4 +1,4 @@
-//! Layers of settings, later ones over earlier ones, each value with its origin.
+//! Layers of settings, each overriding the ones before; every value keeps its origin.
 
 use std::{
     collections::BTreeMap,
@@ -12,16 +12,16 @@ use crate::{error::ConfigError, key::Key, origin::Origin, presets, show::read_re
 /// Prefix of the environment variables that are settings.
 pub const ENV_PREFIX: &str = "VINTAGE__";
 
-/// A value as a layer wrote it.
+/// Value as a layer wrote it.
 #[derive(Debug, Clone)]
 pub(crate) enum Written {
     /// TOML, from a file.
     Toml(toml::Value),
-    /// Text, from the environment or a flag: read as TOML where the setting is not a text.
+    /// Text from the environment or a flag; parsed as TOML if the setting's type is not text.
     Text(String),
 }
 
-/// One assignment of one layer.
+/// Assignment of one setting in one layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Assignment {
     pub(crate) key: Key,
@@ -31,8 +31,8 @@ pub(crate) struct Assignment {
     pub(crate) base: Option<PathBuf>,
 }
 
-/// Layers in the order of their precedence, lowest first: add presets, then files, then the
-/// environment, then `--set` and flags, and [`Layers::resolve`] them.
+/// Layers of settings in the order of their precedence, lowest first. Add presets, then files, then
+/// the environment, then `--set` and flags, and combine them with [`Layers::resolve`].
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     pub(crate) assignments: Vec<Assignment>,
@@ -41,7 +41,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// No layer: the defaults in code.
+    /// Creates an empty stack of layers, which resolves to the defaults in code.
     pub fn new() -> Self {
         Self::default()
     }
@@ -74,7 +74,7 @@ impl Layers {
         })
     }
 
-    /// Adds a TOML text, called `place` in messages. Relative paths in it start from the working
+    /// Adds TOML text, called `place` in messages. Relative paths in it start from the working
     /// directory.
     pub fn toml(self, text: &str, place: &str) -> Result<Self, ConfigError> {
         self.document(text, None, place, |line| Origin::File {
@@ -83,8 +83,8 @@ impl Layers {
         })
     }
 
-    /// Adds the `config.toml` of a run that is to go on: each value keeps the origin that the
-    /// file tells. Where metrics are served is of a process, not of the run, and left out.
+    /// Adds the `config.toml` of a run to be resumed. Each value keeps the origin that the file
+    /// gives. `metrics.listen` is left out, because it belongs to a process, not to the run.
     pub fn recorded(mut self, path: &Path) -> Result<Self, ConfigError> {
         let before = self.assignments.len();
         self = self.file(path)?;
@@ -113,15 +113,15 @@ impl Layers {
     }
 
     /// Adds every variable that begins with [`ENV_PREFIX`]: `VINTAGE__LEARNER__STEPS=100` sets
-    /// `learner.steps`. Those that begin with one underscore alone, or in small letters, are
-    /// refused by [`Layers::resolve`] where they say the words of a setting or of its section.
+    /// `learner.steps`. [`Layers::resolve`] refuses variables that begin with a single underscore
+    /// after `VINTAGE`, or in lower case, if they spell the words of a setting or of its section.
     #[must_use]
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
         let (mut vars, others): (Vec<_>, Vec<_>) = vars
             .into_iter()
             .partition(|(name, _)| name.starts_with(ENV_PREFIX));
         vars.sort();
-        // With one underscore of the two.
+        // The prefix without its second underscore.
         let begun = &ENV_PREFIX[..ENV_PREFIX.len() - 1];
         let begun = |name: &String| name.to_uppercase().starts_with(begun);
         let others = others.into_iter().map(|(name, _)| name);
@@ -138,8 +138,8 @@ impl Layers {
         self
     }
 
-    /// Adds one `--set section.key=value`. The value is read as TOML where that fits the
-    /// setting, else as a text; `none` unsets an optional setting.
+    /// Adds one `--set section.key=value`. The value is parsed as TOML where that fits the setting,
+    /// else taken as text; `none` unsets an optional setting.
     pub fn set(mut self, text: &str) -> Result<Self, ConfigError> {
         let refuse = || ConfigError::Assignment {
             text: text.to_owned(),
@@ -150,7 +150,7 @@ impl Layers {
         Ok(self)
     }
 
-    /// Adds the setting that a flag of its own stands for.
+    /// Adds the setting that a command-line flag stands for.
     #[must_use]
     pub fn flag(mut self, flag: &'static str, key: &Key, value: &impl ToString) -> Self {
         self.push(
@@ -201,7 +201,7 @@ impl Layers {
     }
 }
 
-/// Gathers everything that is not a table, with the byte at which its key begins.
+/// Collects everything that is not a table, with the byte offset at which its key begins.
 fn collect(table: &dyn TableLike, at: &Key, leaves: &mut BTreeMap<Key, (usize, toml::Value)>) {
     for (name, item) in table.iter() {
         let key = at.child(name);

@@ -1,33 +1,33 @@
 use std::{fmt, path::PathBuf};
 
-/// Where the final value of a setting came from.
+/// Origin of the final value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The value in code, which `presets/default.toml` documents.
+    /// Default in code, documented by `presets/default.toml`.
     Default,
-    /// A value in code for what is trained, in words.
+    /// Default in code that depends on other settings, with a description.
     Derived(&'static str),
-    /// A preset that ships with the program.
+    /// Preset that ships with the program.
     Preset {
-        /// Its name.
+        /// Name of the preset.
         name: String,
-        /// Line within it, from 1.
+        /// Line within the preset, from 1.
         line: usize,
     },
-    /// A configuration file.
+    /// Configuration file.
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Line within it, from 1.
+        /// Line within the file, from 1.
         line: usize,
     },
-    /// The settings a run was started with, which say themselves where each came from.
+    /// Recorded settings of a run, with the origin that they give.
     Recorded(String),
-    /// An environment variable.
+    /// Environment variable, by name.
     Env(String),
-    /// `--set key=value`.
+    /// Argument `--set key=value`.
     Set,
-    /// A command-line flag of its own, such as `--steps`.
+    /// Command-line flag, such as `--steps`.
     Flag(&'static str),
 }
 

@@ -1,6 +1,6 @@
-//! Presets that ship with the program.
+//! Presets that ship with the program, and their data.
 
-/// Name and text of every preset.
+/// Name and TOML text of every preset.
 const PRESETS: [(&str, &str); 2] = [
     ("default", include_str!("../../presets/default.toml")),
     ("stale-256", include_str!("../../presets/stale-256.toml")),
@@ -11,7 +11,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PRESETS.iter().map(|(name, _)| *name)
 }
 
-/// The TOML text of a preset.
+/// Returns the TOML text of a preset.
 pub fn find(name: &str) -> Option<&'static str> {
     PRESETS
         .iter()
@@ -19,7 +19,7 @@ pub fn find(name: &str) -> Option<&'static str> {
         .map(|(_, text)| *text)
 }
 
-/// Data that presets refer to.
+/// Data files that presets refer to, by path below `presets/`.
 const DATA: [(&str, &str); 2] = [
     (
         "chain6/train.jsonl",
@@ -31,7 +31,7 @@ const DATA: [(&str, &str); 2] = [
     ),
 ];
 
-/// The text of a data file, by its path below `presets/`.
+/// Returns the text of a data file, by its path below `presets/`.
 pub fn data(path: &str) -> Option<&'static str> {
     DATA.iter()
         .find(|(known, _)| *known == path)

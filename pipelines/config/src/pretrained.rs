@@ -1,5 +1,5 @@
-//! Defaults that depend on what is trained. Those in code fit the tiny decoder, which learns from
-//! nothing at a rate that takes a pretrained model apart in a few updates, and answers in a few
+//! Defaults for a pretrained model. The defaults in code fit the tiny decoder, which learns from
+//! nothing, at a rate that would ruin a pretrained model in a few updates, and answers in a few
 //! characters.
 
 use std::path::Path;
@@ -7,21 +7,23 @@ use std::path::Path;
 use crate::resolve::Derived;
 use vintage_settings::RunConfig;
 
-/// The rate of the paper's runs, for every weight of a model of one to thirty billion parameters.
+/// Learning rate of the paper's runs, for all weights of models of one to thirty billion
+/// parameters.
 const LR: f64 = 1e-6;
-/// Adapters begin at nothing and have few parameters: ten times the rate of the whole model's.
+/// Learning rate for adapters, ten times the whole model's: they begin at zero and have few
+/// parameters.
 const LR_OF_ADAPTERS: f64 = 1e-5;
-/// Room for a short chain of thought.
+/// Maximum completion length in tokens, enough for a short chain of thought.
 const MAX_TOKENS: usize = 512;
-/// As many as a model of half a billion parameters answers in minutes.
+/// Number of evaluated prompts that a model of half a billion parameters answers in minutes.
 const EVALUATED: i64 = 64;
 
 const OF_MODEL: &str = "default for a pretrained model";
 const OF_ADAPTERS: &str = "default for adapters of a pretrained model";
 const OF_CONTEXT: &str = "default for a pretrained model, half its context";
 
-/// Reads the positions of a model from its `config.json`; `None` where it cannot be read (yet): a
-/// fault of the file is reported where the model is opened.
+/// Returns the number of positions of a model; `None` if its files cannot be read (yet). Faults of
+/// the files are reported where they are opened for use.
 fn context(path: &Path) -> Option<usize> {
     #[derive(serde::Deserialize)]
     struct Config {
@@ -116,7 +118,7 @@ mod tests {
         }
     }
 
-    /// A run that an earlier program began has every value in its config.toml.
+    /// Runs begun with an older build have every value in their config.toml.
     #[test]
     fn a_recorded_run_keeps_the_values_it_was_started_with() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! From layers to one struct: names checked, types checked, ranges checked, all at once.
+//! Resolution of layers to one struct, with names, types and ranges checked together.
 
 use std::{
     collections::BTreeMap,
@@ -19,39 +19,39 @@ use crate::{
 };
 use vintage_settings::{RunConfig, Violation};
 
-/// A struct of settings that layers resolve to.
+/// Struct of settings that layers resolve to.
 pub trait Settings: Serialize + DeserializeOwned + Default {
     /// Settings that are paths; relative ones are made absolute.
     const PATHS: &'static [&'static str];
-    /// Lists of words that are run, each with the setting that says in which folder.
+    /// Settings that are commands, each with the setting of the folder in which it runs.
     const COMMANDS: &'static [(&'static str, &'static str)];
-    /// Tables of options of which some are paths, with the endings of the names of those.
+    /// Tables of options of which some are paths, with the name endings of those.
     const PATH_OPTIONS: &'static [(&'static str, &'static [&'static str])];
 
-    /// What is wrong with the values beyond their types.
+    /// Returns the values that cannot be used although their types are right.
     fn violations(&self) -> Vec<Violation>;
 
-    /// Defaults that other settings change.
+    /// Returns the defaults that depend on other settings.
     fn derived(&self) -> Vec<Derived> {
         Vec::new()
     }
 }
 
-/// A default that differs because of other settings.
+/// Default that depends on other settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
-    /// The setting, dotted.
+    /// Dotted name of the setting.
     pub key: &'static str,
-    /// Its value where nobody sets it.
+    /// Value of the setting if no layer sets it.
     pub value: toml::Value,
-    /// Why, as its origin.
+    /// Description used as the value's origin.
     pub why: &'static str,
 }
 
 /// Settings with the origin of each.
 #[derive(Debug, Clone)]
 pub struct Resolved<T = RunConfig> {
-    /// The settings.
+    /// Resolved settings.
     pub config: T,
     pub(crate) entries: BTreeMap<Key, Entry>,
     pub(crate) schema: Schema,
@@ -65,10 +65,11 @@ pub(crate) struct Entry {
 }
 
 impl Layers {
-    /// Puts the layers over the defaults of `T`.
+    /// Resolves the layers over the defaults of `T`.
     ///
     /// # Errors
-    /// Every setting with an unknown name, or else a wrong type, or else a value out of range.
+    /// Every setting with an unknown name or a value of the wrong type; if there is none, every
+    /// setting with a value that cannot be used.
     pub fn resolve<T: Settings>(self) -> Result<Resolved<T>, ConfigError> {
         let schema = Schema::of::<T>();
         let mut entries = defaults(&T::default(), &schema);
@@ -96,7 +97,7 @@ impl Layers {
 }
 
 impl<T: Settings> Resolved<T> {
-    /// The settings of `entries`, whose defaults fit one another.
+    /// Resolves `entries`, after adjusting the defaults that depend on other settings.
     fn of(mut entries: BTreeMap<Key, Entry>, schema: Schema) -> Result<Self, ConfigError> {
         let mut config: T = deserialize(&entries)?;
         let derived = config.derived();
@@ -128,10 +129,11 @@ impl<T: Settings> Resolved<T> {
         })
     }
 
-    /// The same once more: defaults may depend on files that were not there yet.
+    /// Resolves the settings once more, because defaults may depend on files that did not exist
+    /// before.
     ///
     /// # Errors
-    /// As [`Layers::resolve`].
+    /// [`ConfigError::Settings`], as from [`Layers::resolve`].
     pub fn again(&self) -> Result<Self, ConfigError> {
         Self::of(self.entries.clone(), self.schema.clone())
     }
@@ -147,9 +149,9 @@ fn deserialize<T: Settings>(entries: &BTreeMap<Key, Entry>) -> Result<T, ConfigE
         .map_err(|problem| ConfigError::Settings(vec![problem]))
 }
 
-/// Where a command that an assignment gives runs: the folder of the file that gives it, where a word
-/// of it is a file there, and else the working directory. `None` where it is no command, or the
-/// one there was, which goes on where it ran.
+/// Returns the folder in which a command runs that an assignment gives: the folder of the file that
+/// gives it, if a word of the command is a file there, else the working directory. `None` if the
+/// setting is not a command, or is unchanged, in which case the command keeps its folder.
 fn command_folder<T: Settings>(
     key: &Key,
     value: Option<&toml::Value>,
@@ -173,7 +175,7 @@ fn command_folder<T: Settings>(
     })
 }
 
-/// Where a command runs, and the setting that says so.
+/// Folder in which a command runs, and the setting that names the folder.
 struct Place {
     command: Key,
     setting: Key,
@@ -181,7 +183,7 @@ struct Place {
 }
 
 impl Place {
-    /// Records it with the origin of the command, unless the setting is set.
+    /// Records the folder with the origin of the command, unless the folder's setting is set.
     fn record(self, entries: &mut BTreeMap<Key, Entry>) {
         let Some(origin) = entries.get(&self.command).map(|entry| entry.origin.clone()) else {
             return;
@@ -238,7 +240,7 @@ fn defaults<T: Serialize>(defaults: &T, schema: &Schema) -> BTreeMap<Key, Entry>
     entries
 }
 
-/// Finds the setting that an assignment means, and its value in the setting's type.
+/// Finds the setting that an assignment means, and converts the value to its type.
 fn interpret<T: Settings>(
     assignment: Assignment,
     schema: &Schema,
@@ -333,7 +335,7 @@ fn wrong_type(value: &str, kind: &Kind) -> SettingFault {
     }
 }
 
-/// Reads a text from the command line or the environment as a value of that kind.
+/// Parses a text from the command line or the environment as a value of that kind.
 fn read_text(text: &str, kind: &Kind) -> toml::Value {
     let string = || toml::Value::String(text.to_owned());
     match kind {
@@ -343,7 +345,7 @@ fn read_text(text: &str, kind: &Kind) -> toml::Value {
     }
 }
 
-/// `"a"` as TOML writes a text, or the text as it is.
+/// Returns the content of a quoted TOML string, or the text unchanged.
 fn unquoted(text: String) -> String {
     match text.parse() {
         Ok(toml::Value::String(inner)) => inner,
@@ -351,7 +353,7 @@ fn unquoted(text: String) -> String {
     }
 }
 
-/// The value in the kind's own type, if it can be had without loss.
+/// Converts the value to the kind's type; `None` if that is impossible without loss.
 fn typed(value: toml::Value, kind: &Kind) -> Option<toml::Value> {
     use toml::Value;
     match (kind, &value) {
@@ -377,29 +379,30 @@ fn is_path_option<T: Settings>(table: &Key, option: &str) -> bool {
         .any(|end| option.ends_with(end))
 }
 
-/// A path as [`absolute`] makes it. What is written as `env:` or `file:` is read where it is used,
-/// and librdkafka's `probe` is no path.
+/// Makes a path absolute. References (`env:`, `file:`) are resolved where they are used, and
+/// librdkafka's `probe` is not a path; both are returned unchanged.
 fn path_option(text: &str, base: Option<&Path>) -> String {
     if text.is_empty() || text == "probe" || is_reference(text) {
         return text.to_owned();
     }
-    // Before there were such options they always started from the working directory.
+    // Such an option counts from the working directory unless the file's folder has that path, as
+    // in older builds.
     let base = base.filter(|base| base.join(text).exists());
     absolute(text, base)
 }
 
 fn absolute(text: &str, base: Option<&Path>) -> String {
-    // A URL is no path.
+    // A URL is not a path.
     if text.contains("://") {
         return text.to_owned();
     }
     let path = base.map_or_else(|| Path::new(text).to_owned(), |base| base.join(text));
-    // Fails on an empty path or a lost working directory only; then the user's own text is the
-    // clearest thing to show when the file cannot be opened.
+    // Fails only on an empty path or a deleted working directory. The unchanged text is then the
+    // clearest message when the file cannot be opened.
     std::path::absolute(path).map_or_else(|_| text.to_owned(), |path| path.display().to_string())
 }
 
-/// Builds the tree that serde reads.
+/// Builds the TOML tree that serde reads.
 fn assemble(entries: &BTreeMap<Key, Entry>) -> Result<toml::Table, (String, String)> {
     let mut root = toml::Table::new();
     for (key, entry) in entries {

@@ -1,5 +1,5 @@
-//! Finds out which settings a configuration struct has, and of which type, from its
-//! `Deserialize` alone: there is no second list that could fall behind.
+//! Schema of a configuration struct: its settings and their types, derived from the struct's
+//! `Deserialize` alone, so there is no second list to keep in step.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,24 +10,24 @@ use serde::{
 
 use crate::key::Key;
 
-/// What a setting holds.
+/// Type of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `true` or `false`.
     Bool,
-    /// A whole number.
+    /// Whole number.
     Integer,
-    /// A number.
+    /// Floating-point number.
     Float,
-    /// A text.
+    /// Text.
     Text,
-    /// One of these texts.
+    /// Text from a fixed list.
     OneOf(&'static [&'static str]),
-    /// A list.
+    /// List of values.
     List,
-    /// A table with keys of the user's own and texts as values.
+    /// Table with keys chosen by the user and texts as values.
     Map,
-    /// A struct with these fields.
+    /// Struct with these fields.
     Section(&'static [&'static str]),
 }
 
@@ -47,7 +47,7 @@ impl Kind {
     }
 }
 
-/// A setting or section.
+/// Setting or section of a configuration struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     /// What it holds.
@@ -56,11 +56,12 @@ pub(crate) struct Field {
     pub(crate) optional: bool,
 }
 
-/// Every setting of a configuration struct.
+/// All settings of a configuration struct.
 #[derive(Debug, Clone)]
 pub(crate) struct Schema {
     fields: BTreeMap<Key, Field>,
-    /// Settings only, in the order of declaration, a section's own before its subsections'.
+    /// Names of settings without sections, in the order of declaration; a section's own settings
+    /// come before those of its subsections.
     settings: Vec<Key>,
 }
 
@@ -112,7 +113,7 @@ impl Schema {
     }
 }
 
-/// Asks `T` what it wants at `key`.
+/// Determines the type that `T` expects at `key`, by a deserialization that stops there.
 fn probe<T: DeserializeOwned>(key: &Key) -> Option<Field> {
     let mut found = None;
     let probe = Probe {
@@ -120,7 +121,7 @@ fn probe<T: DeserializeOwned>(key: &Key) -> Option<Field> {
         optional: false,
         found: &mut found,
     };
-    // The probe stops every deserialization with an error once it has its answer.
+    // The probe ends every deserialization with an error once it has the type.
     let _ = T::deserialize(probe);
     found
 }
@@ -236,7 +237,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// A struct with the one field the path names.
+/// Presents a struct with only the field that the path names.
 impl<'de> MapAccess<'de> for Probe<'_> {
     type Error = Stop;
 
@@ -261,7 +262,7 @@ impl<'de> MapAccess<'de> for Probe<'_> {
     }
 }
 
-/// The answer is in; nothing is really deserialized.
+/// Error that ends the probe's deserialization once the type is known.
 #[derive(Debug)]
 struct Stop;
 

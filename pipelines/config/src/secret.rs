@@ -1,19 +1,20 @@
-//! Option values that stand elsewhere: `env:NAME` and `file:/path`.
+//! Option values that refer to a secret: `env:NAME` and `file:/path`.
 //!
-//! A run's settings are written to its folder and shown by `config show`; what is secret is
-//! therefore named in them and read when it is used.
+//! A run's settings are written to its folder and shown by `config show`. Secrets are therefore
+//! only referred to there, and read when they are used.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// Whether a value names an environment variable or a file instead of being the value.
+/// Returns true if a value names an environment variable or a file instead of being the value.
 pub fn is_reference(value: &str) -> bool {
     value.starts_with("env:") || value.starts_with("file:")
 }
 
-/// The options with every reference replaced by what it names. `section` is for messages.
+/// Returns the options with every reference replaced by the value it names. `section` is used in
+/// messages.
 ///
 /// # Errors
-/// Says which option could not be read, from where, and what to do.
+/// The option that could not be read, its source, and what to do.
 pub fn reveal(
     section: &str,
     options: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Resolved settings as text: what `config show` prints and what a run's `config.toml` holds.
+//! Resolved settings as text: output of `config show`, and content of a run's `config.toml`.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -15,18 +15,18 @@ use crate::{
 };
 
 impl<T> Resolved<T> {
-    /// Where a setting's value came from; `None` if there is no such setting.
+    /// Returns the origin of a setting's value; `None` if there is no such setting.
     pub fn origin(&self, key: &Key) -> Option<&Origin> {
         self.entries.get(key).map(|entry| &entry.origin)
     }
 
-    /// The settings as TOML, in order of declaration, each with a comment that says where it
-    /// came from: a run's `config.toml`. Optional settings that are not set stand as comments.
+    /// Formats the settings as TOML for a run's `config.toml`: in the order of declaration, each
+    /// with its origin as a comment. Optional settings that are not set appear as comments.
     pub fn to_toml(&self) -> String {
         self.show(&Key::root(), true)
     }
 
-    /// The settings at or below `within` as TOML, with or without origins.
+    /// Formats the settings at or below `within` as TOML, with or without origins.
     pub fn show(&self, within: &Key, origins: bool) -> String {
         let mut sections: Vec<(Key, Vec<(String, &Entry)>)> = Vec::new();
         for (key, entry) in self.ordered(within) {
@@ -64,8 +64,8 @@ impl<T> Resolved<T> {
         text
     }
 
-    /// The settings as one JSON object: `{"learner.steps": {"value": 400, "origin": "--set"}}`.
-    /// Only those at or below `within`.
+    /// Returns the settings at or below `within` as one JSON object: `{"learner.steps": {"value":
+    /// 400, "origin": "--set"}}`.
     pub fn to_json(&self, within: &Key) -> serde_json::Value {
         let entries = self.ordered(within).into_iter().map(|(key, entry)| {
             let shown = serde_json::json!({
@@ -77,12 +77,12 @@ impl<T> Resolved<T> {
         serde_json::Value::Object(entries.collect())
     }
 
-    /// Whether there is a setting or section of that name.
+    /// Returns true if there is a setting or section of that name.
     pub fn has(&self, key: &Key) -> bool {
         self.schema.field(key).is_some() || self.entries.contains_key(key)
     }
 
-    /// The settings with the nearest names.
+    /// Returns the settings with the nearest names.
     pub fn nearest(&self, key: &Key) -> Vec<Key> {
         suggest::nearest_keys(key, self.schema.settings())
     }
@@ -106,7 +106,7 @@ fn ordered<'a>(entries: &'a BTreeMap<Key, Entry>, schema: &Schema) -> Vec<(&'a K
         .filter_map(|key| entries.get_key_value(key))
         .collect();
     for map in maps {
-        // After every plain setting of the root, as TOML wants, and before its sections.
+        // Placed after every plain setting of the root, as TOML requires, and before its sections.
         let at = out
             .iter()
             .position(|(key, _)| key.parts().len() > map.parts().len());
@@ -117,18 +117,18 @@ fn ordered<'a>(entries: &'a BTreeMap<Key, Entry>, schema: &Schema) -> Vec<(&'a K
     out
 }
 
-/// One line of a recorded `config.toml`.
+/// Setting of a recorded `config.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// The setting.
+    /// Name of the setting.
     pub key: Key,
-    /// Its value as TOML.
+    /// Value as TOML.
     pub value: String,
-    /// Where it came from, if the file says so.
+    /// Origin of the value, if the file gives it.
     pub origin: Option<String>,
 }
 
-/// Reads back what [`Resolved::to_toml`] wrote, origins included; for showing, not for running.
+/// Parses what [`Resolved::to_toml`] wrote, origins included; to show settings, not to run them.
 pub fn read_recorded(text: &str) -> Result<Vec<Recorded>, toml_edit::TomlError> {
     let document = Document::parse(text)?;
     let mut out = Vec::new();

@@ -1,8 +1,8 @@
-//! "Did you mean": the nearest name there is.
+//! Suggestions for misspelt names ("did you mean").
 
 use crate::key::Key;
 
-/// Below this likeness a suggestion would only confuse.
+/// Similarity (0 to 1) below which a suggestion would only confuse.
 const NEAR: f64 = 0.6;
 
 /// The most alike of `known`, if any is alike enough.
@@ -42,7 +42,7 @@ fn likeness(a: &str, b: &str) -> f64 {
     let fold = |text: &str| text.to_lowercase().replace('-', "_");
     let (a, b) = (fold(a), fold(b));
     let likeness = strsim::normalized_damerau_levenshtein(&a, &b);
-    // `stale` for `stale-256`: what was left out at the end weighs less than what is wrong.
+    // A missing end, as in `stale` for `stale-256`, weighs less than a wrong character.
     let begun = a.chars().count() >= 4 && b.starts_with(&a);
     if begun { likeness.max(0.75) } else { likeness }
 }

@@ -93,7 +93,7 @@ fn later_layers_win_and_every_value_knows_its_origin() {
     assert_eq!(at(with_set.clone()), (30, "--set".to_owned()));
     let with_flag = with_set.flag("--steps", &key("learner.steps"), &40);
     assert_eq!(at(with_flag), (40, "--steps".to_owned()));
-    // What a later layer does not mention stays.
+    // Settings that a later layer does not mention keep their values.
     let resolved = resolve(layers()).expect("valid");
     assert_eq!(resolved.config.seed, 1);
     assert_eq!(resolved.config.gate.exact, Some(256));
@@ -456,7 +456,7 @@ fn a_recorded_run_is_a_base_that_keeps_its_origins() {
     let longer = resolve(again().set("learner.steps=1200").expect("an assignment")).expect("valid");
     assert_eq!(longer.config.learner.steps, 1200);
     assert_eq!(longer.config.seed, 7);
-    // Where metrics are served is this process's to say, whatever the recorded one said.
+    // The metrics endpoint belongs to this process, whatever the recorded settings say.
     let listen = "metrics.listen=127.0.0.1:9100";
     let here = Layers::new().set(listen).expect("an assignment");
     let here = resolve(here.recorded(&path).expect("readable")).expect("valid");
@@ -490,7 +490,7 @@ fn secrets_are_referred_to_and_literal_ones_refused_unseen() {
             "{shown}"
         );
         assert!(!shown.contains("hunter2"), "{shown}");
-        // What is shown and recorded is the reference, not what it names.
+        // The reference is shown and recorded, not the value it names.
         let resolved = of("env:CARGO_PKG_NAME").expect("a reference");
         let shown = resolved.to_toml() + &resolved.to_json(&Key::root()).to_string();
         assert!(shown.contains("env:CARGO_PKG_NAME"), "{shown}");

@@ -1,4 +1,4 @@
-//! Environment variables that were meant for a setting and are not spelt as one.
+//! Environment variables that are meant as settings but not spelt as such.
 
 use crate::{
     error::{Problem, SettingFault},

@@ -1,4 +1,10 @@
-//! `vintage audit`: finds the parts of a run and has [`vintage_audit`] hold them against each other.
+//! Entry point of `vintage audit`: compares what producers, log, archive and learners recorded.
+//!
+//! No side is trusted: each is counted from its own record, and their agreement is the result. The
+//! audit reads headers, checksums and control records, and tokens only if asked. The run may
+//! continue meanwhile, because sources are read so that an earlier one cannot be ahead of a later
+//! one: announcements, then the names of plans and of the records that follow from plans, then
+//! journals, then archive and log.
 
 use std::path::{Path, PathBuf};
 
@@ -18,20 +24,21 @@ use crate::{
     run::SUMMARY_FILE,
 };
 
-/// Run that is audited, and how closely.
+/// Scope and depth of an audit.
 #[derive(Debug, Clone)]
 pub struct Scope {
-    /// Folder of the run; without one, `config` says where store and broker are.
+    /// Folder of the run; without one, `config` names the store and the broker.
     pub folder: Option<PathBuf>,
     /// Settings of the run.
     pub config: RunConfig,
-    /// The only learner audited; `None` = every learner.
+    /// Learner to audit; `None` for all.
     pub learner: Option<Name>,
-    /// Leaves the broker alone: archive and records only.
+    /// True to leave the broker alone, and audit archive and records only.
     pub offline: bool,
-    /// Reads every byte of the archive and all published weights.
+    /// True to read every byte of the archive and compare each group's content with its plan, and
+    /// to compare all published weights with their manifests.
     pub deep: bool,
-    /// Question about one update or one rollout.
+    /// Question to answer in addition.
     pub question: Option<Question>,
 }
 
@@ -51,7 +58,7 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         Some(folder) => summarized_updates(folder)?,
         None => None,
     };
-    // No log is left of an embedded broker, and none was written to by a recorded run.
+    // An embedded broker leaves no log, and a run that trained from another archive wrote to none.
     let log = !scope.offline && config.broker != "embedded" && !elsewhere;
     let broker = if log {
         Some(Broker::open(config, folder).await?)

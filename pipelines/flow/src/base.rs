@@ -1,4 +1,4 @@
-//! Version 0: a model folder as it is, or the tiny decoder after its warm start.
+//! Version 0 of a run: a model folder unchanged, or the tiny decoder after its warm start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use vintage_settings::{RunConfig, TeacherKind};
@@ -19,7 +19,7 @@ use crate::{
     teacher::Teacher,
 };
 
-/// Publishes version 0 unless it is there already: a version names one set of weights for ever.
+/// Publishes version 0 unless it exists: a version names one set of weights for ever.
 pub(crate) async fn ensure_version_zero(
     weights: &Weights,
     config: &RunConfig,
@@ -31,7 +31,7 @@ pub(crate) async fn ensure_version_zero(
     }
     let base = match &config.model.path {
         Some(path) => {
-            // The role that looked at the inputs may have run on another machine.
+            // The role that checked the inputs may have run on another machine.
             fetch_missing(config, events, &CancellationToken::new()).await?;
             ModelFolder::open(path)?.files()?
         }
@@ -40,14 +40,14 @@ pub(crate) async fn ensure_version_zero(
     let files = base
         .into_iter()
         .map(|(name, bytes)| (name, Bytes::from(bytes)));
-    // Another role of the run may have been first: what is published stays.
+    // Another role of the run may have published version 0 first; the published weights are kept.
     let _published = weights
         .publish(PolicyVersion::ZERO, files.collect())
         .await?;
     Ok(())
 }
 
-/// Publishes another lineage's version 0 as this one's: what is published stays.
+/// Copies version 0 of another lineage to this one, unless this one has a version 0 already.
 pub(crate) async fn adopt_version_zero(weights: &Weights, from: &Weights) -> Result<()> {
     if weights.manifest(PolicyVersion::ZERO).await?.is_some() {
         return Ok(());
@@ -59,7 +59,8 @@ pub(crate) async fn adopt_version_zero(weights: &Weights, from: &Weights) -> Res
     Ok(())
 }
 
-/// What version 0 has beside its weights: config, tokenizer, chat template.
+/// Returns the files of version 0 besides its weights: config, tokenizer, chat template, as far as
+/// they exist.
 pub(crate) async fn companions(weights: &Weights) -> Result<Vec<(&'static str, Bytes)>> {
     let mut files = Vec::new();
     for name in ModelFolder::FILES {
@@ -69,10 +70,11 @@ pub(crate) async fn companions(weights: &Weights) -> Result<Vec<(&'static str, B
     Ok(files)
 }
 
-/// The files of version 0, weights first.
+/// Files of version 0 as pairs of name and content; the weights come first.
 type Files = Vec<(&'static str, Vec<u8>)>;
 
-/// The tiny decoder over the characters of the task.
+/// Builds the tiny decoder with a character tokenizer for the task, and warm-starts it if
+/// `warm_start.steps` is above 0.
 async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> {
     let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
     let mut model = ModelConfig::tiny(tokenizer.vocab_size());
@@ -107,7 +109,8 @@ async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> 
     ])
 }
 
-/// Who demonstrates: the running sums for the built-in task, else the rows' own answers.
+/// Returns the teacher of the warm start: the configured one, else running sums for the built-in
+/// task, and the rows' own answers for prompts from a file.
 pub(crate) fn teacher(config: &RunConfig) -> TeacherKind {
     let own_prompts = config.prompts.train.is_some();
     let usual = if own_prompts {
@@ -118,7 +121,7 @@ pub(crate) fn teacher(config: &RunConfig) -> TeacherKind {
     config.warm_start.teacher.unwrap_or(usual)
 }
 
-/// Every character the prompts or their teacher use.
+/// Returns every character that the prompts, their answers or the teacher use.
 pub(crate) fn characters<'a>(
     config: &RunConfig,
     sets: impl IntoIterator<Item = &'a PromptSet>,
@@ -135,11 +138,11 @@ pub(crate) fn characters<'a>(
     all
 }
 
-/// What the teacher shows, as token ids.
+/// Demonstrations of the warm start's teacher, as token ids.
 struct Demonstrations {
     prompts: Vec<Vec<u32>>,
     teacher: Teacher,
-    /// The characters of the task and their ids: every answer of the teacher is made of them.
+    /// Token id of each character of the task; every answer of the teacher consists of these.
     ids: BTreeMap<char, u32>,
     max_tokens: usize,
 }
@@ -178,7 +181,8 @@ impl Demonstrations {
                     .chars()
                     .filter_map(|character| self.ids.get(&character));
                 let mut completion: Vec<u32> = ids.copied().collect();
-                // An answer that fills the budget needs no end: sampling stops there anyway.
+                // The end token is cut off an answer that fills the token budget: sampling stops
+                // there anyway.
                 completion.push(Tokenizer::CHARACTERS_EOS);
                 completion.truncate(self.max_tokens);
                 Demonstration {

@@ -1,4 +1,4 @@
-//! The log of a run: which broker carries it, and which life of its topics this is.
+//! Kafka log of a run: the broker that carries it, and the incarnation of its topics.
 
 use std::path::Path;
 use vintage_config::secret;
@@ -12,25 +12,26 @@ use vintage_store::Store;
 
 use crate::{Error, Result, inputs::PATIENCE};
 
-/// Where a local broker lies in a run's folder.
+/// Folder of a local broker's data, inside the run's folder.
 const LOCAL: &str = "kafka";
 
-/// A broker that can be reached from any process: a local one, up for as long as anybody uses
-/// it, or one at an address.
+/// Broker that any process can reach: a local one, which runs as long as any process uses it, or
+/// one at an address.
 pub struct Broker {
     bus: Bus,
-    /// Copies a partition can have.
+    /// Replication factor for topics where none is set: the number of brokers, at most 3 for one at
+    /// an address.
     copies: i32,
     local: Option<LocalKafka>,
 }
 
 impl Broker {
-    /// The broker that the settings name. A local one is brought up in `folder`, a run's, unless
-    /// another process has it up already.
+    /// Opens the broker that the settings name. A local broker is started in `folder`, the run's
+    /// folder, unless another process has started it already.
     ///
     /// # Errors
-    /// [`Error::Usage`] for the embedded broker, or a local one without a folder;
-    /// [`Error::Broker`] if a local one does not come up; [`Error::Bus`] if it cannot be reached.
+    /// [`Error::Usage`] for the embedded broker, or for a local one without a folder;
+    /// [`Error::Bus`] if the broker cannot be reached.
     pub async fn open(config: &RunConfig, folder: Option<&Path>) -> Result<Self> {
         match (config.broker.as_str(), folder) {
             ("embedded", _) => Err(Error::Usage(
@@ -68,18 +69,18 @@ impl Broker {
         }
     }
 
-    /// The way to it.
+    /// Connection to the broker.
     pub fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// The run's topics as they should be on it: with three copies where nothing else is set
-    /// and it has three brokers.
+    /// Specifications of the run's topics on this broker. Where no replication is set, topics have
+    /// three replicas, or one per broker if there are fewer than three.
     pub fn specs(&self, config: &RunConfig) -> Vec<TopicSpec> {
         specs(config, self.copies)
     }
 
-    /// Leaves it. A local one that nobody else uses is shut down; its data stay.
+    /// Disconnects. A local broker that no other process uses is shut down; its data stay.
     pub async fn close(self) -> Result<()> {
         if let Some(local) = self.local {
             local.down().await?;
@@ -88,7 +89,7 @@ impl Broker {
     }
 }
 
-/// The way to the brokers at `address`, with the options that the settings give for it.
+/// Connects to the brokers at `address` with the configured broker options, secrets revealed.
 pub(crate) fn connect(config: &RunConfig, address: &str) -> Result<Bus> {
     let options = secret::reveal("broker_options", &config.broker_options).map_err(Error::Usage)?;
     Ok(Bus::connect(address, &options)?)
@@ -100,21 +101,21 @@ fn specs(config: &RunConfig, copies: i32) -> Vec<TopicSpec> {
     TopicTable::builtin().specs(&topics, config.topics.partitions, replication)
 }
 
-/// A log that is up.
+/// Running log of a run.
 pub(crate) struct Log {
-    /// How to reach it.
+    /// Connection to the log.
     pub bus: Bus,
-    /// The run's topics.
+    /// Names of the run's topics.
     pub topics: Topics,
-    /// Life of the topics.
+    /// Incarnation of the topics; above 0 only on the embedded broker.
     pub incarnation: Incarnation,
-    /// Whether what the log holds dies with this process.
+    /// True if the log's content is lost when this process ends (the embedded broker).
     pub volatile: bool,
     carrier: Carrier,
 }
 
 enum Carrier {
-    /// Held for its life: dropping it ends it.
+    /// Kept only so that it is dropped, and thereby stopped, together with the log.
     Embedded {
         _broker: Embedded,
     },
@@ -122,8 +123,8 @@ enum Carrier {
 }
 
 impl Log {
-    /// Brings up the broker the configuration names, and the run's topics on it. A local broker
-    /// keeps its data under `folder`.
+    /// Starts the configured broker, or connects to it, and makes sure that the run's topics exist.
+    /// A local broker keeps its data under `folder`.
     pub(crate) async fn start(config: &RunConfig, folder: &Path, archive: &Store) -> Result<Self> {
         let topics = config.topic_names();
         if config.broker == "embedded" {
@@ -148,7 +149,7 @@ impl Log {
         })
     }
 
-    /// Leaves the broker; see [`Broker::close`].
+    /// Disconnects from the broker; see [`Broker::close`].
     pub(crate) async fn stop(self) -> Result<()> {
         match self.carrier {
             Carrier::Embedded { .. } => Ok(()),
@@ -156,7 +157,8 @@ impl Log {
         }
     }
 
-    /// Leaves the broker after something was done with it, however that went.
+    /// Disconnects from the broker and returns `outcome`, whose error takes precedence over an
+    /// error of the disconnect.
     pub(crate) async fn stop_after<T>(self, outcome: Result<T>) -> Result<T> {
         let stopped = self.stop().await;
         let done = outcome?;
@@ -164,7 +166,8 @@ impl Log {
     }
 }
 
-/// The embedded log begins anew with every process.
+/// Returns the incarnation after the newest one in the archive: the embedded log begins a new one
+/// with every process.
 async fn next_incarnation(archive: &Store, topics: &Topics) -> Result<Incarnation> {
     let lives = Reader::new(archive.clone(), &topics.rollouts())
         .incarnations()

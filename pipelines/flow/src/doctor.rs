@@ -1,4 +1,4 @@
-//! Whether this machine, the settings, the broker and the store can carry a run.
+//! Checks of `vintage doctor`: machine, settings, broker and store, as a run would need them.
 
 mod broker;
 
@@ -22,35 +22,35 @@ use crate::{
     memory::{ADVICE, Prediction},
 };
 
-/// What one check found.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Name of the check.
     pub name: &'static str,
-    /// How it stands.
+    /// Verdict of the check.
     pub verdict: Verdict,
-    /// What was found.
+    /// Description of what was found.
     pub found: String,
-    /// What to do about it.
+    /// Advice on what to do; always present for [`Verdict::Bad`].
     pub advice: Option<String>,
-    /// What was predicted, of the check called `memory`.
+    /// Predicted memory; present only in the check named `memory`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Prediction>,
 }
 
-/// How a check came out.
+/// Verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// As it should be.
+    /// Everything as a run needs it.
     Good,
-    /// Works, and is worth knowing.
+    /// Usable, with something worth knowing.
     Note,
-    /// A run would fail.
+    /// Unusable: a run would fail.
     Bad,
 }
 
-/// Less room than this is not enough for a run of any length.
+/// Free disk space in bytes below which a run of any length is too long.
 const ROOM: u64 = 1 << 30;
 
 impl Check {
@@ -87,7 +87,7 @@ impl Check {
     }
 }
 
-/// Looks at everything a run with these settings, in a folder at or below `out`, would need.
+/// Checks everything that a run with these settings needs, in a folder at or below `out`.
 pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     let mut checks = vec![machine(), device(config)];
     checks.extend(prompts(config));
@@ -114,7 +114,7 @@ fn machine() -> Check {
     Check::good(name, found)
 }
 
-/// Where updates will be computed, and whether there is a card that could.
+/// Checks the device that computes updates, and looks for an unused GPU.
 fn device(config: &RunConfig) -> Check {
     let name = "device";
     match config.learner.device {
@@ -193,8 +193,8 @@ fn model(config: &RunConfig) -> Option<Check> {
     })
 }
 
-/// What the learner will need, and a run in one process. Where the model cannot be read, the check
-/// of the model says so.
+/// Predicts the memory of a learner, and of a whole run in one process. `None` if prompts or model
+/// cannot be loaded; the check of the model reports that.
 fn memory(config: &RunConfig) -> Option<Check> {
     let Predicted { prediction, full } = predict(config)?;
     let name = "memory";
@@ -258,7 +258,7 @@ fn reward(config: &RunConfig) -> Option<Check> {
     })
 }
 
-/// A program by path, from `directory`, or along `PATH`.
+/// Finds a program: relative to `directory` if its name has a slash, else along `PATH`.
 fn find_program(program: &str, directory: &Path) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(directory.join(program)).filter(|path| path.is_file());
@@ -269,7 +269,7 @@ fn find_program(program: &str, directory: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The folder itself, or the nearest one above that exists.
+/// Returns the folder, or its nearest ancestor that exists.
 fn existing(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find(|folder| folder.is_dir());
@@ -299,7 +299,7 @@ fn room(out: &Path) -> Check {
     }
 }
 
-/// Creating must fail where something is: commits rest on it.
+/// Checks that the store refuses to create an object that exists: commits rely on it.
 async fn store(config: &RunConfig, out: &Path) -> Check {
     let name = "store";
     if config.store.is_some() {

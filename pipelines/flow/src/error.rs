@@ -2,49 +2,49 @@ use std::path::PathBuf;
 
 use vintage_bus::Fault;
 
-/// Whatever stops a pipeline.
+/// Error that stops a pipeline.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The configuration does not hold together.
+    /// Invalid or contradictory configuration.
     #[error(transparent)]
     Config(#[from] vintage_config::ConfigError),
     /// What was asked for cannot be done as asked.
     #[error("{0}")]
     Usage(String),
-    /// The folder cannot be used as this run's.
+    /// Folder that cannot be used as the folder of this run.
     #[error("{}: {what}", path.display())]
     Folder {
-        /// Which folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// Why, and what to do.
+        /// Reason, and what to do.
         what: String,
     },
-    /// A file could not be read or written.
+    /// Failed file operation.
     #[error("cannot {attempted} {}: {source}{}", path.display(), remedy(source))]
     Io {
-        /// `read`, `write`, `create`…
+        /// Attempted operation: `read`, `write`, `create`…
         attempted: &'static str,
-        /// What.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The learner failed.
+    /// Failure of the learner.
     #[error("learner: {0}")]
     Learner(#[from] vintage_learner::Error),
-    /// The archive failed.
+    /// Failure of the archive.
     #[error("archive: {0}")]
     Archive(#[from] vintage_archive::Error),
-    /// A producer failed.
+    /// Failure of a producer.
     #[error("producer: {0}")]
     Rollout(#[from] vintage_rollout::Error),
-    /// The local engine failed.
+    /// Failure of the local engine while it samples or loads weights.
     #[error("local engine: {0}")]
     Engine(#[from] vintage_rollout::EngineError),
-    /// The local engine could not be opened.
+    /// Failure to open the local engine.
     #[error("local engine: {0}")]
     Local(#[from] vintage_local::Error),
-    /// The broker failed.
+    /// Failure of the broker.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
     /// The local broker could not be brought up or ended.
@@ -53,15 +53,15 @@ pub enum Error {
     /// The store failed.
     #[error("store: {0}")]
     Store(#[from] vintage_store::Error),
-    /// The model folder cannot be used. (A model that fails in training is a learner's error.)
+    /// Unusable model folder. A model that fails in training is an error of the learner.
     #[error("model: {0}")]
     Model(#[from] vintage_model::Error),
-    /// A model could not be fetched.
+    /// Failure to fetch a model from the Hugging Face hub.
     #[error("fetching {name:?} from the Hugging Face hub: {what}")]
     Hub {
-        /// The model.
+        /// Name of the model, `OWNER/NAME`.
         name: String,
-        /// Why, and what to do.
+        /// Reason, and what to do.
         what: String,
     },
     /// The audit failed.
@@ -70,10 +70,10 @@ pub enum Error {
     /// What is counted cannot be served.
     #[error(transparent)]
     Telemetry(#[from] vintage_telemetry::Error),
-    /// Stopped before there was anything to leave behind.
+    /// Interruption before training began, with nothing to leave behind.
     #[error("interrupted before training began")]
     Interrupted,
-    /// A role ended in a way it never should.
+    /// Role that ended in a way it never should; a bug, or damage to the run.
     #[error("{0}")]
     Role(String),
 }
@@ -105,7 +105,7 @@ impl From<vintage_audit::Error> for Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whose fault it is: each crate says it of its own errors, and nobody else decides.
+    /// Returns the party at fault. Each crate classifies its own errors.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Config(_)
@@ -132,7 +132,7 @@ impl Error {
         }
     }
 
-    /// Whether the user's words, configuration or files are at fault, rather than the run.
+    /// Returns true if the user's arguments, configuration or files are at fault, not the run.
     pub fn is_usage(&self) -> bool {
         self.fault() == Fault::User
     }
@@ -142,7 +142,7 @@ impl Error {
 mod tests {
     use super::*;
 
-    /// What a crate says of its own error is what the exit code follows.
+    /// The exit code follows each crate's own classification of its errors.
     #[test]
     fn a_users_error_is_one_wherever_it_is_met() {
         let no_topic = || vintage_bus::Error::NoSuchTopic {

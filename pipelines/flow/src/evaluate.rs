@@ -1,4 +1,4 @@
-//! Accuracy of versions on held-out prompts, measured beside the training.
+//! Accuracy of versions on held-out prompts, measured while training continues.
 
 use std::time::Instant;
 
@@ -17,31 +17,31 @@ use crate::{
     event::{Events, RunEvent},
 };
 
-/// Evaluates versions one after the other, each once.
+/// Evaluator of versions, one after the other, each once.
 pub(crate) struct Evaluator {
-    /// Samples with the version's weights.
+    /// Engine that samples with the weights of the version.
     pub engine: LocalEngine,
-    /// Judges as the producers do.
+    /// Reward function, the same one that the producers use.
     pub reward: Box<dyn Reward>,
-    /// What is asked.
+    /// Held-out prompts.
     pub prompts: PromptSet,
-    /// How many of them, the first of the file.
+    /// Number of prompts to use, from the start of the file.
     pub count: usize,
-    /// Longest completion.
+    /// Maximum length of a completion in tokens.
     pub max_tokens: usize,
-    /// Seeds the draws, together with the version.
+    /// Seed of the sampling, combined with the version.
     pub seed: u64,
-    /// The lineage.
+    /// Lineage whose versions are evaluated.
     pub policy: Name,
-    /// The run's store.
+    /// Store of the run, where results are written.
     pub store: Store,
-    /// Who watches.
+    /// Receiver of the evaluator's events.
     pub events: Events,
 }
 
 impl Evaluator {
-    /// Evaluates what comes in, until the senders are gone. Versions evaluated before, in this
-    /// life or an earlier one, are passed over.
+    /// Evaluates each version received until all senders are dropped. Versions that already have a
+    /// result, from this process or an earlier one, are skipped.
     pub(crate) async fn run(
         mut self,
         mut versions: mpsc::UnboundedReceiver<PolicyVersion>,
@@ -77,9 +77,10 @@ impl Evaluator {
         })
     }
 
-    /// Mean reward of one completion a prompt; temperature 0 is greedy.
+    /// Returns the mean reward with one completion per prompt; temperature 0 is greedy.
     async fn accuracy(&mut self, version: PolicyVersion, temperature: f32) -> Result<f64> {
-        // Draws apart from training's: those use the seed as it is.
+        // The seed is inverted so that the draws differ from those of training, which uses it
+        // unchanged.
         let seed = group_seed(!self.seed, version.0);
         let asked = self.asked();
         let requests = self.prompts.prompts()[..asked].iter().enumerate();

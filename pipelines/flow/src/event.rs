@@ -1,4 +1,4 @@
-//! What a run tells whoever watches it.
+//! Events that a run reports to its observer.
 
 use std::collections::BTreeMap;
 
@@ -6,59 +6,59 @@ use vintage_control::{EvaluationResult, PolicyVersion};
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
-/// Something happened in a run.
+/// Event of a run.
 #[derive(Debug, Clone)]
 pub enum RunEvent {
-    /// A phase began: `preparing the model`, `starting the broker`, `training`…
+    /// Begin of a phase, by name: `loading prompts`, `starting the broker`, `training`…
     Phase(String),
-    /// Supervised steps before version 0.
+    /// Progress of the warm start, the supervised steps before version 0.
     WarmStart {
         /// Steps done.
         step: u64,
-        /// Steps in all.
+        /// Total number of steps.
         steps: u64,
-        /// Loss of the last, nats per token.
+        /// Loss of the last step, in nats per token.
         loss: f64,
     },
-    /// The learner did something.
+    /// Event of the learner.
     Learner(LearnerEvent),
-    /// A producer did something.
+    /// Event of a producer.
     Producer(ProducerEvent),
-    /// A replay has come this far.
+    /// Progress of an exact replay.
     Replayed {
-        /// Updates run again.
+        /// Updates replayed so far.
         done: u64,
-        /// Plans there are.
+        /// Number of recorded plans.
         updates: u64,
     },
-    /// A replay to a topic has come this far.
+    /// Progress of a replay into a topic.
     Republished {
-        /// Archived records looked at.
+        /// Archived records examined so far.
         records: u64,
-        /// Records the archive has.
+        /// Number of records in the archive.
         of: u64,
     },
-    /// The archive's sink has taken this much in this life.
+    /// Progress of the archive sink in this process.
     Archived {
-        /// Records.
+        /// Records taken.
         records: u64,
-        /// Of these, those that are kept as they are because they cannot be decoded, by reason.
+        /// Records among them that were quarantined because they cannot be decoded, by reason.
         bad: BTreeMap<&'static str, u64>,
     },
-    /// The evaluation of a version began.
+    /// Begin of a version's evaluation.
     Evaluating {
-        /// The version.
+        /// Version under evaluation.
         version: PolicyVersion,
-        /// Held-out prompts.
+        /// Number of held-out prompts.
         prompts: u64,
     },
-    /// A version was evaluated.
+    /// Result of a version's evaluation.
     Evaluated(EvaluationResult),
-    /// Nothing goes on: what is waited for, in words.
+    /// Standstill: the role makes no progress; the text says what it waits for.
     Standstill(String),
-    /// Something to be known, in words.
+    /// Warning, as text.
     Warning(String),
 }
 
-/// Where events go; cheap to clone, never waits.
+/// Sender of events; cheap to clone, and sending never blocks.
 pub type Events = tokio::sync::mpsc::UnboundedSender<RunEvent>;

@@ -1,4 +1,4 @@
-//! A version of a policy as a Hugging Face folder.
+//! Export of a version of a policy as a Hugging Face model folder.
 
 use std::path::{Path, PathBuf};
 
@@ -14,27 +14,27 @@ use crate::{
     replay::{lead, listed},
 };
 
-/// What was written.
+/// Result of an export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// The folder.
+    /// Folder that was written.
     pub path: PathBuf,
-    /// The lineage.
+    /// Lineage of the exported version.
     pub policy: Name,
-    /// Its version.
+    /// Version that was exported.
     pub version: PolicyVersion,
-    /// Digest of `model.safetensors`, which is the published one byte for byte.
+    /// SHA-256 of `model.safetensors`, which equals the published file byte for byte.
     pub weights_sha256: Sha256,
-    /// Names of its files.
+    /// Names of the files written.
     pub files: Vec<&'static str>,
 }
 
-/// Writes `version` (the newest, if not given) of the policy of `learner` (the lead, if not given)
-/// out of the run in `folder` to `to`: config, tokenizer, chat template and generation config of
-/// version 0 beside the version's own weights.
+/// Writes a version of a learner's policy from the run in `folder` to `to`, together with config,
+/// tokenizer, chat template and generation config of version 0. Without `version`, exports the
+/// newest; without `learner`, the lead's policy.
 ///
 /// # Errors
-/// A run without that learner or version, and a folder `to` that is not empty.
+/// [`Error::Folder`] if the run has no such learner or version, or if `to` is not empty.
 pub async fn export(
     folder: &Path,
     learner: Option<&Name>,

@@ -1,4 +1,4 @@
-//! A run's folder: who may use it, and where things lie in it.
+//! Folder of a run: its locks, its settings file, and the layout of what it holds.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,19 +20,19 @@ const PRODUCER_LOCK: &str = ".producer.lock";
 
 const ARCHIVE: &str = "archive";
 const JOURNALS: &str = "producers";
-/// Where the built-in task's prompts are written.
+/// Subfolder that receives the prompts of the built-in task.
 pub(crate) const BUILT_IN_PROMPTS: &str = "prompts";
 
-/// Settings of a run, and beside them the folder of each follower's own.
+/// Name of the settings file, in the run's folder and in each follower's subfolder.
 const CONFIG: &str = "config.toml";
 
-/// Where a follower keeps its settings.
+/// Returns the subfolder that holds a follower's settings: `learners/<name>`.
 pub(crate) fn follower_folder(run: &Path, learner: &Name) -> PathBuf {
     run.join("learners").join(learner.as_str())
 }
 
-/// The settings file of a learner in a run's folder: the run's own where it is the lead, else a
-/// follower's; `None` if there is no such learner yet.
+/// Returns the settings file of a learner in a run's folder: the run's own file for the lead, a
+/// file in its subfolder for a follower, `None` if the learner does not exist yet.
 pub(crate) fn learner_config(run: &Path, learner: &Name) -> Result<Option<PathBuf>> {
     let of_run = run.join(CONFIG);
     if of_run.is_file() && vintage_config::read(&of_run)?.learner.name == *learner {
@@ -42,7 +42,7 @@ pub(crate) fn learner_config(run: &Path, learner: &Name) -> Result<Option<PathBu
     Ok(own.is_file().then_some(own))
 }
 
-/// The settings files of a run's followers, by name.
+/// Returns the settings files of a run's followers, sorted by name.
 pub fn followers(run: &Path) -> Result<Vec<PathBuf>> {
     let folder = run.join("learners");
     let entries = match folder.read_dir() {
@@ -62,21 +62,22 @@ pub fn followers(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The settings file of the run in a folder.
+/// Returns the path of a run's settings file.
 pub(crate) fn config_file(run: &Path) -> PathBuf {
     run.join(CONFIG)
 }
 
-/// Whether a folder that holds only such files may become a run's: those of a start that was cut
-/// short, and those of roles whose learner works in another folder.
+/// Returns true for files that may be in a folder before it becomes a run's: those of an
+/// interrupted start, and those of roles whose learner works in another folder.
 fn is_ours(name: &std::ffi::OsStr) -> bool {
     let of_start = [RUN_LOCK, SETUP_LOCK, "config.toml.part"];
     let of_roles = [ARCHIVE, JOURNALS, BUILT_IN_PROMPTS, PRODUCER_LOCK];
     of_start.iter().chain(&of_roles).any(|ours| name == *ours)
 }
 
-/// The root of the run in `folder`: where its `store` setting points, or the folder itself. A
-/// folder without settings, such as a copy of plans, archive and version 0, is its own root.
+/// Opens the store of the run in `folder`: the location its `store` setting names, else the folder
+/// itself. A folder without settings, such as a copy of plans, archive and version 0, is its own
+/// store.
 pub fn open_store(folder: &Path) -> Result<Store> {
     let config_file = folder.join(CONFIG);
     if config_file.is_file() {
@@ -86,7 +87,7 @@ pub fn open_store(folder: &Path) -> Result<Store> {
     }
 }
 
-/// The root of a run with these settings in `folder`.
+/// Opens the store of a run with these settings in `folder`.
 pub(crate) fn store_of(config: &RunConfig, folder: &Path) -> Result<Store> {
     let Some(location) = &config.store else {
         return Ok(Store::open(&folder.to_string_lossy())?);
@@ -95,31 +96,33 @@ pub(crate) fn store_of(config: &RunConfig, folder: &Path) -> Result<Store> {
     Ok(Store::open_with(location, &options)?)
 }
 
-/// Who opens a folder.
+/// Role that opens a folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The learner whose settings are the run's.
+    /// Learner whose settings are the run's settings; writes them.
     Lead,
-    /// Any other role.
+    /// Any other role; leaves the settings file unchanged.
     Role,
 }
 
-/// A folder that is this process's until dropped.
+/// Open folder of a run, with its lock held until this is dropped.
 pub struct RunFolder {
     path: PathBuf,
     store: Store,
-    /// The kernel lets go of the lock when the process dies, however it dies.
+    /// Lock file; `None` for a follower. The kernel releases the lock when the process dies,
+    /// however it dies.
     _lock: Option<File>,
 }
 
 impl RunFolder {
-    /// Takes `path` for a run of `config`: a new folder, or one the same run left.
+    /// Opens `path` as the lead, for this process alone: a new folder, or one that the same run
+    /// left.
     pub fn take(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
         let alone = FlockOperation::NonBlockingLockExclusive;
         Self::open(path, resolved, alone, By::Lead)
     }
 
-    /// Takes `path` for the lead of a run whose other roles share it.
+    /// Opens `path` as the lead of a run whose other roles share the folder.
     pub fn share(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
         Self::open(
             path,
@@ -129,8 +132,8 @@ impl RunFolder {
         )
     }
 
-    /// Joins the run in `path` as a role that is not its lead: its settings must agree, and are
-    /// left as they are.
+    /// Opens `path` as a role other than the lead. The role's settings must agree with the run's,
+    /// which stay unchanged.
     pub fn join(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
         Self::open(
             path,
@@ -140,9 +143,9 @@ impl RunFolder {
         )
     }
 
-    /// Joins the run in `path` as a learner beside its lead, with settings of its own. The run's
-    /// settings and lock are left alone, for a follower only reads what the run writes; of two
-    /// followers of one name the first to plan an update wins, as of two leads.
+    /// Opens `path` as a follower: a learner beside the lead, with a settings file of its own. The
+    /// run's settings and lock are not touched, because a follower only reads what the run writes.
+    /// Of two processes of the same follower the first to write a plan wins, as with two leads.
     pub fn follow(path: &Path, resolved: &Resolved<RunConfig>) -> Result<Self> {
         let config = &resolved.config;
         let run = vintage_config::read(&path.join(CONFIG))?;
@@ -236,8 +239,8 @@ impl RunFolder {
         })
     }
 
-    /// Makes this process the only producer of this folder's run, until what it gives is dropped:
-    /// under the exact rule a slot is a batch's, and two producers would both fill it.
+    /// Makes this process the run's only producer until the returned file is dropped. Under
+    /// `gate.exact` each slot belongs to one batch, and two producers would both fill it.
     pub(crate) fn sole_producer(&self) -> Result<File> {
         let path = self.path.join(PRODUCER_LOCK);
         let mut options = OpenOptions::new();
@@ -256,18 +259,19 @@ impl RunFolder {
         Ok(file)
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The root of plans, results, weights and archive: the folder, unless set otherwise.
+    /// Store of plans, results, weights and archive: the folder, unless the `store` setting names
+    /// another place.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Proves that the store honours create-if-absent, where that is not this machine's own
-    /// kernel's word.
+    /// Checks that a remote store honours create-if-absent. In a local folder the kernel guarantees
+    /// it.
     pub(crate) async fn prove_store(&self) -> Result<()> {
         if self.store.is_remote() {
             self.store.probe_conditional_put().await?;
@@ -275,28 +279,28 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The records of a learner.
+    /// Control records (plans, results, checkpoints) of a learner.
     pub fn records(&self, learner: &Name) -> Records {
         Records::new(self.store.clone(), learner.clone())
     }
 
-    /// The weights of a lineage.
+    /// Weights of a lineage, by version.
     pub fn weights(&self, policy: &Name) -> Weights {
         Weights::new(self.store.clone(), policy.clone())
     }
 
-    /// The archive's root.
+    /// Root of the archive in the store.
     pub fn archive(&self) -> Store {
         self.store.at(ARCHIVE)
     }
 
-    /// The journals of producers that ran here.
+    /// Folder of the journals of producers that ran in this folder.
     pub fn journals(&self) -> PathBuf {
         self.path.join(JOURNALS)
     }
 }
 
-/// Waits until no other process sets up this folder: roles that start together take turns.
+/// Locks the set-up of this folder, waiting for any other process that is setting it up.
 fn setting_up(folder: &Path) -> Result<File> {
     let path = folder.join(SETUP_LOCK);
     let mut options = OpenOptions::new();
@@ -312,14 +316,14 @@ fn setting_up(folder: &Path) -> Result<File> {
     })
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file atomically: to a staging file that is then renamed.
 pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let mut staged = path.as_os_str().to_owned();
     staged.push(".part");
     let staged = PathBuf::from(staged);
     let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, path));
     written.map_err(|source| {
-        // Best effort: on a full disk this is what makes room again.
+        // Best effort: on a full disk this frees the space again.
         let _gone = std::fs::remove_file(&staged);
         Error::Io {
             attempted: "write",
@@ -329,7 +333,7 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
     })
 }
 
-/// A record in a file; `None` if there is no file.
+/// Reads a JSON file; returns `None` if the file does not exist.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
@@ -377,7 +381,7 @@ mod tests {
         let defaults = Layers::new().resolve().unwrap();
         let _role = RunFolder::join(&out, &defaults).unwrap();
         assert!(!config_file(&out).exists());
-        // What another role began does not keep the lead from its settings.
+        // Folders that another role created do not prevent the lead from writing its settings.
         std::fs::create_dir(out.join(super::JOURNALS)).unwrap();
         let lead = Layers::new().set("learner.prompts_per_update=4").unwrap();
         let _lead = RunFolder::share(&out, &lead.resolve().unwrap()).unwrap();

@@ -1,14 +1,16 @@
-//! What earlier lives of the producers left behind, as the gate of a new one counts it.
+//! Count of the groups that earlier producer processes left behind, from which the gate of a new
+//! one starts.
 //!
-//! The gate counts groups, and a group is a producer's number, however many records it has: parts
-//! and copies are none, nor is what bears no number, for the announcements give nothing back for
-//! that. Counted are the numbers that the log or the archive holds, and those that the learner has
-//! trained or refused, whose records retention may have taken. Both as sets: neither the order of
-//! reading nor what happens meanwhile counts a group twice. That holds wherever the roles run, for
-//! all of them share the log and the learner's records; an archive need not be there.
+//! The gate counts groups, and a group is one number of a producer, however many records it has.
+//! Parts and copies add nothing, nor do records without a number, because the announcements never
+//! give those back. The count is the union of the numbers that the log or the archive holds and the
+//! numbers that the learner has trained or refused, whose records retention may have deleted. Both
+//! are sets, so neither the order of reading nor a concurrent change counts a group twice. The
+//! count is the same wherever the roles run, because all of them share the log and the learner's
+//! records; an archive is optional.
 //!
-//! The same groups say which prompts were asked, and so which are still to be asked in the epoch:
-//! what a producer held in its memory when it ended, or what it lost, does not count.
+//! The same groups tell which prompts were asked in the current epoch and which remain. Groups that
+//! a producer held only in memory when it ended, or lost, do not count.
 
 use std::collections::BTreeMap;
 use vintage_settings::RunConfig;
@@ -24,7 +26,8 @@ use vintage_trajectory::{Identity, Rows};
 
 use crate::{Error, Result};
 
-/// By what the log holds, and the learner's records.
+/// Computes the base from the log and the learner's records, and from the archive for what the log
+/// no longer holds.
 pub(crate) async fn of_log(
     bus: &Bus,
     topic: &str,
@@ -33,7 +36,8 @@ pub(crate) async fn of_log(
 ) -> Result<GateBase> {
     let learner = Learner::of(store, config);
     let mut earlier = learner.earlier().await?;
-    // What stands before the learner's start is never trained: counted, it would take room for ever.
+    // Records before the learner's start are never trained; counted, they would fill the gate for
+    // ever.
     let start = learner.records.start().await?;
     let start = start.map_or_else(Vec::new, |start| start.partitions);
     let start: BTreeMap<Partition, Offset> = start
@@ -64,7 +68,7 @@ pub(crate) async fn of_log(
              wrongly; check the broker, and start again"
         )));
     }
-    // What retention took of the log the archive may have.
+    // The archive may have the records that retention deleted from the log.
     let archive = Reader::new(store.at("archive"), topic);
     for (partition, low, _) in read.marks {
         let first = start.get(&partition).copied().unwrap_or_default();
@@ -79,8 +83,8 @@ pub(crate) async fn of_log(
     Ok(earlier.base())
 }
 
-/// By what the archive holds, and the learner's records: what died with an embedded log is in
-/// neither, and must not count.
+/// Computes the base from the archive and the learner's records. Records that were lost with an
+/// embedded log are in neither, and must not count.
 pub(crate) async fn of_archive(
     reader: &Reader,
     store: &Store,
@@ -98,7 +102,7 @@ pub(crate) async fn of_archive(
     Ok(earlier.base())
 }
 
-/// The lead, whose updates the gate paces.
+/// Lead of the run, whose updates pace the gate.
 struct Learner<'a> {
     store: &'a Store,
     name: &'a Name,
@@ -126,12 +130,14 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// Adds what the learner has trained or refused: by its newest checkpoint, and the plans since.
+    /// Counts the groups that the learner has trained or refused, by its newest checkpoint and the
+    /// plans after it.
     async fn settled(&self, earlier: &mut Earlier<'_>) -> Result<()> {
         let mut version = PolicyVersion::ZERO;
         for at in self.records.checkpoints().await?.into_iter().rev() {
             let path = format!("checkpoints/{}/{at}/manifest.json", self.name);
-            // Pruned between the two reads: the plans tell the same.
+            // The checkpoint was pruned between the two reads; an older one with its plans gives
+            // the same.
             let manifest: Option<CheckpointManifest> = self.store.get_json(&path).await?;
             let Some(manifest) = manifest else { continue };
             for (producer, window) in &manifest.producers {
@@ -162,23 +168,24 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// A group of the lead's lineage that was not met before: its prompt was asked once more.
+/// First record of a group of the lead's lineage; each such group asked its prompt once.
 struct Noted {
-    /// Its batch, where that has no plan yet. Of others only the count matters: they are full.
+    /// Batch of the group if that batch has no plan yet. Planned batches are full, so only their
+    /// count matters.
     slot_of: Option<i64>,
 }
 
-/// What was found so far.
+/// Groups found so far.
 struct Earlier<'a> {
     policy: &'a Name,
-    /// The first update without a plan when this began.
+    /// First update that had no plan when counting began.
     planned: PolicyVersion,
     numbers: BTreeMap<String, NumberSet>,
     base: GateBase,
 }
 
 impl Earlier<'_> {
-    /// Counts a number; whether it is new.
+    /// Counts a number of a producer; returns true if it is new.
     fn number(&mut self, producer: &str, seq: u64) -> bool {
         if !self.numbers.contains_key(producer) {
             self.numbers
@@ -188,20 +195,21 @@ impl Earlier<'_> {
         numbers.is_some_and(|numbers| numbers.insert(seq))
     }
 
-    /// Counts a number that the learner's records name. In neither log nor archive, its group does
-    /// not say any more what it asked.
+    /// Counts a number that the learner's records name. If neither log nor archive holds its group,
+    /// the group's prompt is unknown.
     fn settled(&mut self, producer: &str, seq: u64) {
         if self.number(producer, seq) {
             self.base.unnamed += 1;
         }
     }
 
-    /// Counts a record's group, as far as its headers can be read; `None` of one that was met
-    /// before, is of another lineage, or bears no number.
+    /// Counts the group of a record, as far as its headers can be read. Returns `None` for a group
+    /// that was counted before, is of another lineage, or has no number.
     fn note(&mut self, identity: &Identity) -> Option<Noted> {
         let (producer, seq) = identity.number()?;
         let new = self.number(producer, seq);
-        // A batch is the learner's own: refused, another lineage's group leaves no gap in it.
+        // Batches count the lead's lineage only: a refused group of another lineage leaves no gap
+        // in them.
         let own = identity.policy.as_deref() == Some(self.policy.as_str());
         if !new || !own {
             return None;
@@ -228,7 +236,8 @@ impl Earlier<'_> {
         filled.slots.extend::<Option<u64>>(slot);
     }
 
-    /// Counts what is archived of a partition from an offset on, in files that begin before `until`.
+    /// Counts the archived records of a partition from offset `from` on, in files that begin before
+    /// `until`.
     async fn count_partition(
         &mut self,
         reader: &Reader,
@@ -246,7 +255,7 @@ impl Earlier<'_> {
                 Err(error) => Err(error),
             };
             match counted {
-                // Damage is the audit's to tell. Of what was trained, the plans tell too.
+                // Reporting damage is the audit's job. Trained groups are in the plans as well.
                 Err(error @ vintage_archive::Error::Corrupt { .. }) => {
                     tracing::warn!("the gate counts without a file: {error}");
                 }
@@ -256,7 +265,7 @@ impl Earlier<'_> {
         Ok(())
     }
 
-    /// Counts an archived file.
+    /// Counts the records of an archived file from offset `from` on.
     async fn count(
         &mut self,
         reader: &Reader,

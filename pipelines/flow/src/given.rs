@@ -1,6 +1,6 @@
-//! What the user has given a run: prompts, reward, model. Their digests are recorded in the run's
-//! store when it begins, and compared whenever a role starts: a run goes on with what it began with,
-//! or with what its user accepted by name.
+//! Digests of the files a user gives to a run: prompts, reward, model. They are recorded in the
+//! run's store when it begins and compared whenever a role starts, so a run continues only with the
+//! files it began with, or with changes that its user accepted by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,15 +24,15 @@ const MODEL: &str = "model.path";
 /// Settings whose files are recorded.
 const RECORDED: [&str; 4] = [TRAIN, HELDOUT, REWARD, MODEL];
 
-/// Digests of the files under a setting, by the name that tells them apart.
+/// Digests of the files of one setting, by file name.
 type Files = BTreeMap<String, Sha256>;
 
-/// What a role was given.
+/// Digests of the files given to a role, by setting.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Given(BTreeMap<String, Files>);
 
 impl Given {
-    /// What a producer works with.
+    /// Digests of a producer's inputs: training prompts and reward.
     pub(crate) fn to_producer(task: &Task, reward: &RewardConfig) -> Result<Self> {
         let mut given = Self::default();
         given.add(TRAIN, of_prompts(&task.train));
@@ -40,7 +40,8 @@ impl Given {
         Ok(given)
     }
 
-    /// What the run's learner works with, or checks for the others.
+    /// Digests of the inputs of the run's learner, which also checks held-out prompts and model for
+    /// the other roles.
     pub(crate) fn to_lead(task: &Task, config: &RunConfig) -> Result<Self> {
         let mut given = Self::to_producer(task, &config.rollout.reward)?;
         if let Some(heldout) = &task.heldout {
@@ -58,7 +59,8 @@ impl Given {
         }
     }
 
-    /// Where this is not what is recorded: the setting, and in words what became of its files.
+    /// Returns each setting whose files differ from the recorded ones, with a description of the
+    /// difference.
     fn changes<'a>(&'a self, recorded: &'a RunInputs) -> Vec<(&'a str, String)> {
         let both = self.0.iter().filter_map(|(setting, files)| {
             let then = recorded.inputs.get(setting)?;
@@ -77,7 +79,7 @@ fn of_command(reward: &RewardConfig) -> Result<Files> {
     files.map(|path| digest(&path)).collect()
 }
 
-/// Nothing where the folder is gone: the run has its version 0.
+/// Digests the files of a model folder. Empty if the folder is gone: the run has its version 0.
 fn of_model(path: &Path) -> Result<Files> {
     let folder = match HubModel::of(path)? {
         None => path.to_owned(),
@@ -107,7 +109,7 @@ fn digest(path: &Path) -> Result<(String, Sha256)> {
     Ok((file_name(path), sha256))
 }
 
-/// Machines keep the same files in different folders.
+/// Returns the name without its folder, because machines keep the same files in different folders.
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
@@ -131,26 +133,27 @@ fn difference(then: &Files, now: &Files) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// Who compares, and what differences are allowed.
+/// Role that compares; decides which differences are allowed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By<'a> {
-    /// The run's learner, which records what there is.
+    /// Learner of the run, which records the digests.
     Lead(Lead<'a>),
-    /// Any other role.
+    /// Any other role; no difference is allowed.
     Role,
 }
 
-/// What the run's learner goes on with although it has changed.
+/// Changes that the run's learner allows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lead<'a> {
-    /// Settings whose changes its user accepts.
+    /// Settings whose changes the user accepts (`--accept`).
     pub(crate) accept: &'a [String],
-    /// What the run has made of its inputs.
+    /// Results that the run has already made from its inputs.
     pub(crate) made: Made,
 }
 
 impl Lead<'_> {
-    /// A file that nothing was made of may be mended.
+    /// Returns true if the files of `setting` may change: nothing was made from them yet, or the
+    /// user accepts the change.
     fn accepts(&self, setting: &str) -> bool {
         let used = if setting == REWARD {
             self.made.groups
@@ -161,17 +164,17 @@ impl Lead<'_> {
     }
 }
 
-/// What a run has made of what it was given.
+/// Results that a run has made from its inputs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Made {
-    /// The weights that training starts from.
+    /// True once version 0, the weights that training starts from, is published.
     version_zero: bool,
-    /// Groups with rewards.
+    /// True once a group has been scored: a journal holds a number, or update 0 has a plan.
     groups: bool,
 }
 
 impl Made {
-    /// What there is in the folder of a run.
+    /// Reads from the folder of a run what has been made.
     pub(crate) async fn of(folder: &RunFolder, config: &RunConfig) -> Result<Self> {
         let weights = folder.weights(&config.learner.policy);
         let records = folder.records(&config.learner.name);
@@ -184,7 +187,8 @@ impl Made {
     }
 }
 
-/// Compares what was given with what the run in `out` has recorded.
+/// Compares the given files with those that the run in `out` has recorded. The lead records them if
+/// there is no record yet, and records allowed changes.
 ///
 /// # Errors
 /// [`Error::Usage`] naming every setting whose files have changed.
@@ -256,7 +260,7 @@ fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
     ))
 }
 
-/// The last record, and the number of the next one.
+/// Returns the number of the next record, and the newest record.
 async fn newest(store: &Store) -> Result<(u64, Option<RunInputs>)> {
     let number = |path: &String| {
         let name = path.strip_prefix("inputs/")?.strip_suffix(".json")?;
@@ -286,8 +290,8 @@ fn file(number: u64) -> String {
     format!("inputs/{number}.json")
 }
 
-/// Refuses a version 0 whose config, tokenizer or chat template was changed after it was
-/// published: every engine of the run, every export and every replay takes them from there.
+/// Refuses a version 0 whose config, tokenizer or chat template was changed after it was published:
+/// every engine of the run, every export and every replay reads them from there.
 pub(crate) async fn hold_version_zero(weights: &Weights, policy: &Name) -> Result<()> {
     for name in ModelFolder::FILES {
         let read = weights.fetch_file(PolicyVersion::ZERO, name).await;

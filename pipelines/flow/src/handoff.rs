@@ -1,6 +1,6 @@
-//! The run's log as a learner's source: what the log no longer holds comes out of the archive,
-//! reading goes on in the log where the archive ends, and what lies behind there is read in the
-//! order of its time.
+//! Source of a learner on a live log. Records that the log no longer holds come from the archive;
+//! reading then continues in the log at the offset where the archive ends. A backlog in the log is
+//! read in the order of the records' timestamps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,40 +12,45 @@ use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
 
 use crate::{Result, broker::Log, recorded::ArchiveSource};
 
-/// Records that may have come while what lay behind was read: so few are read as they come.
+/// Number of records up to which a second backlog, which grew while the first was read, is read as
+/// live records.
 const AT_HAND: i64 = 64;
 
-/// Earlier lives out of the archive, then this life: by partition the archive as long as the log
-/// does not reach back far enough, then the log, from the very offset at which the archive ended.
+/// Source that reads earlier incarnations from the archive, then the current one: for each
+/// partition the archive while the log does not reach back far enough, then the log, from the exact
+/// offset at which the archive ended.
 ///
-/// How far the log reaches back is asked again whenever the archive was read to its end: reading
-/// it may take longer than the log keeps what comes after.
+/// The log's start is queried again each time the archive was read to its end, because reading it
+/// may take longer than the log retains the records that follow.
 pub(crate) struct HandOff {
     bus: Bus,
     topic: String,
     incarnation: Incarnation,
     reader: Reader,
-    /// First records of the log that are trained or rejected by nobody yet.
+    /// First offset of each partition that is neither trained nor rejected yet.
     resume: BTreeMap<Partition, Offset>,
-    /// What is read next of every partition.
+    /// Offset of each partition to read next.
     next: BTreeMap<Partition, Offset>,
     archived: Option<ArchiveSource>,
-    /// Reads what lies behind in the log, by the same rule as the archive is read.
+    /// Reader of the backlog in the log, merging partitions by the same rule as the archive's
+    /// reader.
     behind: Option<CatchUp>,
-    /// Whether it was asked for before.
+    /// True once a backlog has been read.
     caught_up: bool,
-    /// Partitions of which nothing came though their offsets say that there is more.
+    /// Partitions that returned no record although their offsets say that there are more.
     silent: BTreeSet<Partition>,
     log: Option<LogSource>,
-    /// Where the partitions' clocks stood when the learner stopped.
+    /// Resume points with the clock of each partition, the newest timestamp read so far, in
+    /// milliseconds.
     clocks: Vec<PartitionResume>,
-    /// The log began with this process: nothing lies behind in it.
+    /// True if the log began with this process, so that it has no backlog.
     volatile: bool,
 }
 
 impl HandOff {
-    /// Reads from the resume points on; a partition without one from offset 0. Where nothing is
-    /// to be read from the archive of this life, the consumer exists when this returns.
+    /// Opens the source at the resume points; a partition without one starts at offset 0. If
+    /// nothing of the current incarnation must come from the archive, the consumer exists when this
+    /// returns.
     pub(crate) async fn open(
         log: &Log,
         reader: &Reader,
@@ -83,7 +88,8 @@ impl HandOff {
         Ok(source)
     }
 
-    /// Opens what holds the next offsets: the log if it holds all of them, else the archive.
+    /// Opens the reader of the next offsets: the archive if the log misses some that it holds, else
+    /// the log, as a backlog or live.
     async fn go_on(&mut self) -> Result<()> {
         let mut behind = Vec::new();
         let mut stretches = Vec::new();
@@ -108,7 +114,7 @@ impl HandOff {
                 behind.push((partition, *next, end));
                 *next = end;
             } else if resume >= low {
-                // Only the record before it is gone, by which a rewritten topic is known.
+                // Only the preceding record is gone, which serves to recognise a rewritten topic.
                 tracing::warn!(
                     topic = self.topic, %partition, offset = %resume,
                     "the record before this learner's first one has expired and is not archived: \
@@ -164,7 +170,7 @@ impl HandOff {
 }
 
 impl HandOff {
-    /// Reading goes on after this record of the log.
+    /// Advances the partition's offset and clock past a record of the log, and returns the record.
     fn noted(&mut self, incoming: Incoming) -> Incoming {
         let at = incoming.record;
         self.next.insert(at.partition, at.offset.next());
@@ -200,7 +206,8 @@ impl Source for HandOff {
                     })) => self.behind = None,
                     Ok(None) => {
                         self.silent.extend(behind.silent());
-                        // Not the last record: many offsets without one would lie behind again.
+                        // The end of the stretch, not the last record: otherwise a long run of
+                        // offsets without records would be a backlog again.
                         for (partition, end) in behind.passed() {
                             let next = self.next.entry(partition).or_insert(end);
                             *next = (*next).max(end);
@@ -216,7 +223,7 @@ impl Source for HandOff {
                 continue;
             };
             match log.next().await {
-                // The log's start has passed what was to be read next.
+                // Retention has deleted the record to be read next.
                 Err(vintage_learner::Error::Bus(vintage_bus::Error::OffsetOutOfRange {
                     ..
                 })) => self.log = None,
@@ -235,7 +242,8 @@ fn as_learners(error: crate::Error) -> vintage_learner::Error {
     }
 }
 
-/// First offset of a partition that the archive holds, and the first after them, if it holds any.
+/// Returns the first offset of a partition that the archive holds and the first offset after it, or
+/// `None` if there is no archive of the incarnation.
 pub(crate) async fn held(
     reader: &Reader,
     incarnation: Incarnation,
@@ -250,8 +258,8 @@ pub(crate) async fn held(
     Ok(Some((first, end)))
 }
 
-/// The record before the resume point is read again where its checksum is known, to see that
-/// the topic is still the same.
+/// Returns the first offset to read. If the checksum of the record before the resume point is
+/// known, that record is read again, to verify that the topic was not rewritten.
 fn first_read(at: &PartitionResume) -> Offset {
     if at.crc32c_before.is_some() {
         Offset(at.resume.0 - 1)

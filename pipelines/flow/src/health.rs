@@ -1,5 +1,5 @@
-//! Whether updates do what the rule was made for: what is seen of each, counted, and told where it
-//! leaves that.
+//! Health of updates: counts those that change nothing or leave the range the algorithm was
+//! designed for, and completions cut at the token limit, and words the warnings.
 
 use std::collections::BTreeMap;
 use vintage_settings::RunConfig;
@@ -10,11 +10,11 @@ use vintage_rollout::ProducerEvent;
 /// Why an update changed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Idle {
-    /// No token of its batch trains.
+    /// Batch without any trainable token.
     NoToken,
-    /// The rule masked every token.
+    /// Every token masked by the algorithm.
     AllMasked,
-    /// The completions of each group have one reward: none is to be preferred.
+    /// Equal rewards within each group, so that no completion is preferred.
     EqualRewards,
 }
 
@@ -31,7 +31,7 @@ impl Idle {
         }
     }
 
-    /// As it is counted.
+    /// Name under which the reason is counted.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
@@ -40,7 +40,7 @@ impl Idle {
         }
     }
 
-    /// Where to look.
+    /// Advice to the user on the cause.
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::NoToken => "look at loss_mask in what the producers publish",
@@ -56,39 +56,41 @@ impl Idle {
     }
 }
 
-/// Of one update before masking, in thresholds. In the runs that the rule was published with the
-/// second moment peaked at 5, and single updates of the main job, which learns, come to 19.
+/// Limit of an update's second moment before masking, in multiples of `m2po.threshold`. It peaked
+/// at 5 in the runs of the algorithm's publication; single updates of the main job, which learns,
+/// reach 19.
 const M2_TIMES: f64 = 25.0;
-/// Nats a token between the policy that sampled and the one that trains; the main job's most is
-/// 0.06.
+/// Limit of the divergence between the sampling and the trained policy, in nats per token. The main
+/// job's maximum is 0.06.
 const KL: f64 = 0.1;
-/// In both about a hundredth of the tokens is masked in any update, at most.
+/// Limit of the share of masked tokens in an update. In the published runs and the main job it is
+/// at most about 0.01.
 const MASKED: f64 = 0.1;
-/// So many completions say that nothing fits, and fewer may be an accident.
+/// Number of completions without reward needed for a warning; fewer may be chance.
 const ENOUGH: u64 = 32;
 
-/// What settings say of what is to be expected.
+/// Settings that define the expected range.
 #[derive(Debug, Clone, PartialEq)]
 struct Expected {
-    /// Of the rules that bound the second moment.
+    /// Threshold of the second moment; `None` for algorithms that do not bound it.
     threshold: Option<f64>,
     lr: f64,
     max_tokens: usize,
 }
 
-/// What was seen of updates, or of a producer's groups.
+/// Observations of a learner's updates, or of a producer's groups.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
     expected: Expected,
     updates: u64,
     idle: BTreeMap<&'static str, u64>,
-    /// Updates beyond what the rule was made for, and the worst of them.
+    /// Number of updates beyond the limits; `worst` is the one with the largest second moment.
     beyond: u64,
     worst: Option<Beyond>,
     cut: Cut,
 }
 
-/// An update that left what the rule was made for.
+/// Update beyond the limits.
 #[derive(Debug, Clone, PartialEq)]
 struct Beyond {
     update: PolicyVersion,
@@ -97,7 +99,7 @@ struct Beyond {
     masked: f64,
 }
 
-/// Completions since the last that was worth anything.
+/// Completions since the last one with a reward above 0.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cut {
     rows: u64,
@@ -115,7 +117,7 @@ impl Cut {
         }
     }
 
-    /// Most were cut off, and none was right.
+    /// Returns true if most completions were cut at the token limit and none has a reward.
     fn is_too_short(&self) -> bool {
         self.rows >= ENOUGH && 2 * self.at_limit > self.rows
     }
@@ -141,7 +143,7 @@ impl Health {
         }
     }
 
-    /// Takes up an update; a line where it is time to say something of it.
+    /// Counts an update; returns a warning if one is due.
     pub(crate) fn updated(&mut self, result: &UpdateResult) -> Option<String> {
         self.updates += 1;
         if let Some(idle) = Idle::of(result) {
@@ -153,7 +155,8 @@ impl Health {
         self.beyond(result).or_else(|| self.too_short())
     }
 
-    /// Takes up what a producer published, where no learner tells of it.
+    /// Counts a group that a producer published, in a process without a learner; returns a warning
+    /// if one is due.
     pub(crate) fn produced(&mut self, event: &ProducerEvent) -> Option<String> {
         let ProducerEvent::Published {
             rows, cut, reward, ..
@@ -184,7 +187,7 @@ impl Health {
         if self.worst.as_ref().is_none_or(|worst| worst.m2 < seen.m2) {
             self.worst = Some(seen.clone());
         }
-        // The first, the second, the fourth…: it may go on for a thousand.
+        // Only the 1st, 2nd, 4th, 8th… are reported, since there may be thousands.
         self.beyond
             .is_power_of_two()
             .then(|| format!("{}; {}", self.spelled(&seen), self.remedy()))
@@ -232,14 +235,14 @@ impl Health {
         )
     }
 
-    /// Updates that changed nothing, by reason.
+    /// Number of updates that changed nothing, by reason.
     pub(crate) fn idle_updates(&self) -> BTreeMap<String, u64> {
         let idle = self.idle.iter();
         idle.map(|(reason, updates)| ((*reason).to_owned(), *updates))
             .collect()
     }
 
-    /// What is to be known of all of it.
+    /// Final remarks on all updates and completions.
     pub(crate) fn summary(&self) -> Vec<String> {
         let mut said = Vec::new();
         let idle: u64 = self.idle.values().sum();

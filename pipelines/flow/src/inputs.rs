@@ -1,5 +1,5 @@
-//! What a user can get wrong is looked at before there is a folder, a process or a warm start:
-//! prompts, model, reward, broker.
+//! Checks of the user's inputs before a folder, a process or a warm start exists: prompts, model,
+//! reward, broker.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,25 +20,26 @@ use crate::{
     tasks::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
 };
 
-/// A broker that does not answer for this long is not there.
+/// Time after which a broker that does not answer counts as absent.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whether the process that is to come trains.
+/// Place of the training, as seen from the process whose inputs are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trains {
-    /// A learner, which must fit this machine.
+    /// Training in this process, so the learner must fit this machine.
     Here,
-    /// It only samples, or evaluates.
+    /// Training in another process; this one only samples or evaluates.
     Elsewhere,
 }
 
-/// Refuses inputs no run can work with. Writes nothing.
+/// Refuses inputs that no run can work with. Writes nothing.
 pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
     check_files(config, trains)?;
     check_broker(config).await
 }
 
-/// The same without the broker, which a recorded log does not need.
+/// Refuses prompts, model, reward and settings that no run can work with. Leaves out the broker,
+/// which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     if trains == Trains::Here {
         let _is_there = vintage_model::gpu(config.learner.device)?;
@@ -61,7 +62,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
         }
         Trains::Elsewhere => Ok(()),
     };
-    // Weights that cannot fit are not read to find that out.
+    // Predicted before the weights are read, so that a model that cannot fit is not read.
     refuse_too_large(Some(Lengths::default()), None)?;
     if let Some(path) = &config.model.path {
         let folder = ModelFolder::open(path).map_err(|error| bad_model(path, &error))?;
@@ -86,8 +87,8 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     refuse_too_large(Some(train), heldout.transpose()?)
 }
 
-/// Warns of prompts that a model with a chat template is asked without it. Most such models were
-/// tuned on chats alone; base models have templates too, so it is the user's to say.
+/// Warns of plain-text prompts for a model with a chat template. Most such models were tuned on
+/// chats alone, but base models have templates too, so the choice is left to the user.
 fn asked_plainly(set: &PromptSet) -> Option<String> {
     let is_plain = |prompt: &&Prompt| prompt.form == Form::Plain;
     let plain = set.prompts().iter().filter(is_plain).count();
@@ -100,7 +101,7 @@ fn asked_plainly(set: &PromptSet) -> Option<String> {
     })
 }
 
-/// A model as far as it can be told without its weights.
+/// Model without its weights.
 struct Described {
     model: ModelConfig,
     tokenizer: Tokenizer,
@@ -126,7 +127,8 @@ impl Described {
     }
 }
 
-/// The model of a run: that of the folder, or the tiny decoder over the characters of the prompts.
+/// Describes the model of a run: the configured folder, or the tiny decoder over the characters of
+/// the prompts.
 fn described(
     config: &RunConfig,
     train: &PromptSet,
@@ -158,15 +160,15 @@ fn bad_model(path: &Path, error: &vintage_model::Error) -> Error {
     ))
 }
 
-/// What a run is predicted to need of memory.
+/// Predicted memory of a run.
 pub(crate) struct Predicted {
     pub(crate) prediction: Prediction,
-    /// Whether prompts could not be read, and micro-batches are taken to be full.
+    /// True if prompts could not be read, so that micro-batches are assumed to be full.
     pub(crate) full: bool,
 }
 
-/// Predicts from settings, prompts and all of the model but its weights; `None` where there is no
-/// such model.
+/// Predicts memory from the settings, the prompts and the model without its weights; `None` if
+/// prompts or model cannot be loaded.
 pub(crate) fn predict(config: &RunConfig) -> Option<Predicted> {
     let (mut train, mut heldout) = load(&config.prompts).ok()?;
     let described = described(config, &train, heldout.as_ref()).ok()?;
@@ -183,7 +185,7 @@ pub(crate) fn predict(config: &RunConfig) -> Option<Predicted> {
     })
 }
 
-/// Refuses a broker that does not answer, where it is somebody else's.
+/// Refuses a broker at an address that does not answer. Embedded and local brokers are not checked.
 pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
     if !matches!(config.broker.as_str(), "embedded" | "local") {
         let bus = connect(config, &config.broker)?;
@@ -192,7 +194,7 @@ pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// The sets a run will use, the built-in ones without writing them anywhere.
+/// Loads the prompt sets of a run; the built-in ones are not written to disk.
 fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
     let built_in = |name: &str| {
         let text = presets::data(name).unwrap_or_default();

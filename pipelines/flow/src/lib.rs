@@ -1,4 +1,17 @@
-//! Configuration layers, topologies, supervision, reports.
+//! Topologies of a run: the roles (learner, producer, archive, evaluator) wired together, in one
+//! process or in several, with supervision and drain. Producers and consumers meet only here.
+//!
+//! Where to begin reading:
+//! - `run.rs`, then `run/roles.rs`: `vintage run`, all roles in one process.
+//! - `roles.rs` and `roles/learn.rs`: one role per process, on a broker and a folder they share.
+//! - `folder.rs`: layout and locks of the run's folder; `broker.rs`: the run's Kafka log.
+//! - `start.rs` and `handoff.rs`: offsets at which a learner begins, and its move from the archive
+//!   to the log.
+//! - `standstill.rs`: detection of a role that makes no progress, and the line that says why.
+//! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
+//!   topic.
+//! - `doctor.rs` and `health.rs`: checks of a broker, a store and a run.
+//! - `error.rs`: the error type, with the party at fault for each error.
 
 pub mod audit;
 mod base;

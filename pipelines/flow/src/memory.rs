@@ -1,4 +1,4 @@
-//! Whether a run fits this machine's memory, before any of it is spent.
+//! Prediction of a run's memory, compared with the machine's before the run starts.
 
 use serde::Serialize;
 use vintage_learner::{Amount, Memory};
@@ -12,9 +12,9 @@ use crate::{Error, Result};
 /// Lengths of a set of prompts, in tokens.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lengths {
-    /// Mean, rounded up.
+    /// Mean length, rounded up.
     pub(crate) mean: usize,
-    /// Longest.
+    /// Maximum length.
     pub(crate) longest: usize,
 }
 
@@ -31,23 +31,23 @@ impl Lengths {
     }
 }
 
-/// What a run is predicted to need.
+/// Predicted memory of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Prediction {
-    /// Of a learner in a process of its own, beside what the process needs idle.
+    /// Memory of a learner in a process of its own, above that of the idle process.
     pub learner: Memory,
-    /// What `vintage run` needs beside its learner: two engines, one that samples and one that
-    /// evaluates, each with its own weights.
+    /// Memory of `vintage run` besides its learner: two engines with their own weights, one that
+    /// samples and one that evaluates.
     pub generation: Vec<Amount>,
-    /// Both together, if both need most at the same moment.
+    /// Sum of learner and generation in bytes, as if both peaked at the same moment.
     pub run_bytes: u64,
-    /// Memory of this machine, or of the control group this process is in.
+    /// Memory in bytes of this machine, or of the control group of this process if that is less.
     pub machine_bytes: Option<u64>,
 }
 
 impl Prediction {
-    /// For these settings and this model; without lengths of prompts, every micro-batch is taken
-    /// to be full.
+    /// Predicts for these settings and this model. Without lengths of the training prompts, every
+    /// micro-batch is assumed to be full.
     pub(crate) fn new(
         config: &RunConfig,
         model: &ModelConfig,
@@ -73,7 +73,8 @@ impl Prediction {
         let asked = config.evaluation.prompts;
         let evaluation = heldout.map_or(0, |lengths| generation(asked, asked, Some(lengths)));
         let weights = learner.items.first().map_or(0, |weights| weights.bytes);
-        // Each at a change of versions: the weights before, the file of the next, those made of it.
+        // At a change of versions an engine holds three copies: the old weights, the file of the
+        // new ones, and the weights built from it.
         let engines = 3 * weights * (1 + u64::from(heldout.is_some()));
         let amount = |name, bytes| Amount { name, bytes };
         let generation = vec![
@@ -104,12 +105,12 @@ impl Prediction {
     }
 }
 
-/// What makes a learner smaller.
+/// Advice on how to make a learner smaller.
 pub(crate) const ADVICE: &str = "set learner.recompute = true, lower learner.micro_batch_tokens, or \
                                  train adapters with learner.lora.rank = 16; `vintage doctor --model \
                                  DIR` itemises it";
 
-/// The largest micro-batch.
+/// Shape of the largest micro-batch.
 fn batch(config: &RunConfig, model: &ModelConfig, lengths: Option<Lengths>) -> BatchShape {
     let budget = config.learner.micro_batch_tokens;
     let Some(Lengths { mean, longest }) = lengths else {
@@ -123,7 +124,7 @@ fn batch(config: &RunConfig, model: &ModelConfig, lengths: Option<Lengths>) -> B
     let row = mean + completion;
     let rows = config.learner.prompts_per_update * usize::from(config.rollout.group_size);
     let rows = rows.min((budget / row).max(1));
-    // The last token of a row is predicted and never goes in.
+    // The last token of a row is only a target, never an input.
     BatchShape {
         tokens: (rows * (row - 1)).max(longest + completion - 1),
         targets: rows * completion,
@@ -131,7 +132,8 @@ fn batch(config: &RunConfig, model: &ModelConfig, lengths: Option<Lengths>) -> B
     }
 }
 
-/// The machine's memory, or the limit of the control group this process is in if that is lower.
+/// Returns the machine's memory in bytes, or the limit of this process's control group if that is
+/// lower.
 fn machine() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let total = read("/proc/meminfo").and_then(|text| {
@@ -141,7 +143,7 @@ fn machine() -> Option<u64> {
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib << 10)
     });
-    // The files of version 2 and 1; both say "max" or a huge number for no limit.
+    // Files of cgroup versions 2 and 1; without a limit they hold "max" or a huge number.
     let limits = [
         "/sys/fs/cgroup/memory.max",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",

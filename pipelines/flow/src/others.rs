@@ -1,5 +1,5 @@
-//! What a learner hears of the other learners of its run: the versions they announce, the plans
-//! they write.
+//! Announcements and plans of the other learners of a run, as a learner reads them from log and
+//! store.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::{
     event::{Events, RunEvent},
 };
 
-/// Refuses the topics of another run: a learner that has not made the newest version they announce
-/// of its lineage has another folder, or another store. Its rollouts would be mixed up with that
+/// Refuses to work on the topics of another run. A learner that did not make the newest announced
+/// version of its own lineage has the wrong folder or store: its rollouts would be mixed with that
 /// run's, and both would announce.
 pub(crate) async fn refuse_another_run(
     log: &Log,
@@ -24,7 +24,7 @@ pub(crate) async fn refuse_another_run(
     policy: &Name,
     records: &Records,
 ) -> Result<()> {
-    // The embedded broker's log is this process's own.
+    // The embedded broker's log belongs to this process alone.
     if log.bus.is_embedded() {
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub(crate) async fn refuse_another_run(
     let version = told.version;
     let manifest = weights.manifest(version).await?;
     let mut own = manifest.map(|manifest| manifest.weights_sha256);
-    // Of a version that was pruned its update's result is left.
+    // For a pruned version, the result of the update that made it still has the digest.
     if let (None, Some(update)) = (own, version.0.checked_sub(1)) {
         let result = records.result(PolicyVersion(update)).await?;
         own = result.map(|result| result.weights_sha256);
@@ -53,20 +53,20 @@ pub(crate) async fn refuse_another_run(
     )))
 }
 
-/// The newest announcement of every lineage, read from the run's log.
+/// Newest announcement of every lineage, read from the run's log.
 pub(crate) struct Announcements {
     bus: vintage_bus::Bus,
     topic: String,
     records: Consumer,
-    /// First offsets not read.
+    /// First offset of each partition that has not been read.
     next: BTreeMap<Partition, Offset>,
-    /// Where the log ended before reading began.
+    /// End of each partition when reading began.
     ends: BTreeMap<Partition, Offset>,
     newest: BTreeMap<String, PolicyAnnouncement>,
 }
 
 impl Announcements {
-    /// Follows the run's announcements from the first one the log holds.
+    /// Opens the run's announcements at the first one that the log holds.
     pub(crate) async fn open(log: &Log, client: &str) -> Result<Self> {
         let topic = log.topics.policies();
         let marks = log.bus.watermarks(&topic).await?;
@@ -84,19 +84,19 @@ impl Announcements {
         })
     }
 
-    /// The newest one read of a lineage.
+    /// Returns the newest announcement read so far of a lineage.
     fn of(&self, policy: &str) -> Option<&PolicyAnnouncement> {
         self.newest.get(policy)
     }
 
-    /// Reads to where the log ended when this was called.
+    /// Reads up to the end that the log has at the time of the call.
     async fn catch_up(&mut self) -> Result<()> {
         let marks = self.bus.watermarks(&self.topic).await?;
         let ends: Vec<_> = marks
             .into_iter()
             .filter(|(_, low, high)| low < high)
             .collect();
-        // Not the last record: the last offsets may hold none.
+        // Compares offsets, not records: the last offsets may hold no record.
         while ends
             .iter()
             .any(|(at, _, high)| self.next.get(at).is_none_or(|next| next < high))
@@ -106,18 +106,20 @@ impl Announcements {
         Ok(())
     }
 
-    /// Reads one record, waiting for it.
+    /// Waits for one record and reads it.
     async fn read(&mut self) -> Result<()> {
         while !self.step().await? {}
         Ok(())
     }
 
-    /// Reads on; whether a record came, and not only the end.
+    /// Handles one event; returns true if it was a record, and false if it was an end or a change
+    /// of assignment.
     async fn step(&mut self) -> Result<bool> {
         let record = match self.records.next().await? {
             Some(Event::Record(record)) => record,
             Some(Event::End { partition, next }) => {
-                // What ended here before reading began has been passed.
+                // An end event means that everything before the end known at opening has been
+                // passed.
                 let passed = self.ends.get(&partition).copied().unwrap_or_default();
                 let known = self.next.entry(partition).or_default();
                 *known = (*known).max(next).max(passed);
@@ -145,7 +147,7 @@ impl Announcements {
         Ok(true)
     }
 
-    /// Returns once a version of the lineage is announced, and says that it waits.
+    /// Waits until a version of the lineage is announced, and reports the wait as an event.
     pub(crate) async fn first_of(&mut self, policy: &Name, events: &Events) -> Result<()> {
         let waiting = format!("waiting for the first announcement of policy {policy}");
         let _nobody_listens = events.send(RunEvent::Phase(waiting));
@@ -173,12 +175,13 @@ impl Lineages for Announcements {
     }
 }
 
-/// The plans of a learner, as it writes them.
+/// Plans of the learner that is followed, in the order in which it writes them.
 pub(crate) struct PlansOf {
     records: Records,
-    /// Its lineage.
+    /// Lineage of the followed learner.
     policy: Name,
-    /// Tells when there may be another plan; `None`: what is there is all.
+    /// Announcements, which signal that there may be another plan; `None` if no further plan can
+    /// come.
     announcements: Option<Announcements>,
 }
 
@@ -209,7 +212,7 @@ impl Leader for PlansOf {
         loop {
             let told = self.announcements.as_ref();
             let told = told.and_then(|told| told.of(self.policy.as_str()));
-            // Asked before the look at the plans: it announces its end after its last one.
+            // Read before the plans: the learner announces its end after writing its last plan.
             let finished = told.is_some_and(|told| told.finished);
             if let Some(plan) = self.records.plan(version).await? {
                 return Ok(Some(plan));

@@ -1,4 +1,4 @@
-//! The archive as a learner's source.
+//! Source of a learner that reads the archive.
 
 use std::{collections::VecDeque, path::Path};
 use vintage_config::secret;
@@ -12,25 +12,26 @@ use vintage_store::Store;
 
 use crate::{Error, Result, folder::open_store};
 
-/// Records out of the archive in one order, whatever was read of it before: by life, then as
-/// [`vintage_learner::order`] says.
+/// Source that returns archived records in one fixed order, wherever reading begins: by
+/// incarnation, then as [`vintage_learner::order`] defines.
 pub(crate) struct ArchiveSource {
     lives: VecDeque<Life>,
     recorded: bool,
 }
 
-/// The partitions of one life.
+/// Partitions of one incarnation, merged into one order.
 struct Life {
     lanes: Vec<Lane>,
     merge: Merge<ArchivedMessage>,
 }
 
-/// A partition of one life.
+/// Partition of one incarnation.
 struct Lane {
     messages: Messages,
-    /// Its clock where reading begins.
+    /// Clock of the partition where reading begins: the newest timestamp before it, in
+    /// milliseconds.
     clock_ms: Option<i64>,
-    /// First offset that is not read here; `None`: all there is.
+    /// First offset that is not read any more; `None` for no limit.
     until: Option<Offset>,
 }
 
@@ -59,15 +60,16 @@ impl Life {
 }
 
 impl ArchiveSource {
-    /// Everything from the resume points on, as a recorded log: partitions without one from
-    /// their beginning.
+    /// Opens the whole archive as a recorded log, from the resume points on. Partitions without one
+    /// are read from their beginning.
     pub(crate) async fn recorded(reader: &Reader, resume: &[PartitionResume]) -> Result<Self> {
         let mut source = Self::open(reader, &reader.incarnations().await?, resume).await?;
         source.recorded = true;
         Ok(source)
     }
 
-    /// These lives, each partition from its resume point on.
+    /// Opens the given incarnations, each partition from its resume point on, or from its
+    /// beginning.
     pub(crate) async fn open(
         reader: &Reader,
         incarnations: &[Incarnation],
@@ -93,7 +95,7 @@ impl ArchiveSource {
         })
     }
 
-    /// Of one life, these partitions from an offset to before another.
+    /// Opens some partitions of one incarnation, each from an offset up to, not including, another.
     pub(crate) async fn between(
         reader: &Reader,
         incarnation: Incarnation,
@@ -153,7 +155,7 @@ impl Source for ArchiveSource {
     }
 }
 
-/// The archive of another run that the settings name, if they name one.
+/// Opens the archive that `learner.archive` names; `None` if it is not set.
 pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     let Some(location) = &config.learner.archive else {
         return Ok(None);
@@ -189,8 +191,8 @@ fn incoming(message: ArchivedMessage) -> Incoming {
     }
 }
 
-/// Partition and offset pairs of where a log's records end; says what an open transaction keeps from
-/// being read before that.
+/// Returns the end of the records of each partition. Warns of records that an open transaction
+/// withholds from readers.
 pub(crate) async fn ends(bus: &vintage_bus::Bus, topic: &str) -> Result<Vec<(Partition, Offset)>> {
     for withheld in bus.withheld(topic).await? {
         tracing::warn!(topic, "left in the log: {withheld}");

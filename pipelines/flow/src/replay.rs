@@ -1,4 +1,5 @@
-//! `vintage replay --exact`: a run's plans again, from archive, plans and version 0 alone.
+//! Entry point of `vintage replay --exact`: runs a learner's plans again from archive, plans and
+//! version 0 alone.
 
 use std::path::Path;
 use vintage_settings::SourceKind;
@@ -18,38 +19,38 @@ use crate::{
     start::resume_points,
 };
 
-/// What a replay found.
+/// Result of an exact replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReplaySummary {
     /// Updates run again.
     pub updates: u64,
-    /// Updates that the learner did, by all its records.
+    /// Updates that the learner did according to all its records.
     pub recorded: u64,
-    /// Whether every recorded update was run again, and every version came out as recorded, bit
+    /// True if every recorded update was run again and every version equals the recorded one, bit
     /// for bit.
     pub identical: bool,
-    /// Digest of the last version computed here: `sha256sum` of its `model.safetensors`.
+    /// SHA-256 of the last version computed here, as `sha256sum` of its `model.safetensors` gives
+    /// it.
     pub weights_sha256: Sha256,
-    /// The first update that differs, and how.
+    /// First update that differs from its record; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_deviation: Option<FirstDeviation>,
 }
 
-/// Where record and machine first disagree.
+/// First disagreement between the records and the replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FirstDeviation {
-    /// The update, numbered from 0: it made the version after it.
+    /// Update that differs, numbered from 0; update N makes version N + 1.
     pub update: PolicyVersion,
-    /// What differs.
+    /// Description of the difference.
     pub detail: String,
-    /// Whether this is another machine or build than the plans', which need not agree in bits.
+    /// True if the plans were made on another machine or by another build, whose bits may differ.
     pub other_machine: bool,
-    /// Whether updates were computed on a card, which need not repeat its bits either.
+    /// True if updates were computed on a GPU, which may not reproduce its own bits.
     pub on_card: bool,
 }
 
-/// Runs the plans of `learner` (the lead, if not named) in the run's folder again. Nothing
-/// in the folder is changed.
+/// Runs the plans of `learner` again; the lead's if it is `None`. Nothing in the folder is changed.
 pub async fn replay_exact(
     folder: &Path,
     learner: Option<&Name>,
@@ -135,7 +136,8 @@ pub async fn replay_exact(
     })
 }
 
-/// How far a learner came by its records, and by the summary of the run, which is its lead's.
+/// Returns how far a learner came, according to its records and, for the lead, the summary of the
+/// run.
 pub(crate) async fn extent(
     folder: &Path,
     store: &Store,
@@ -153,14 +155,14 @@ pub(crate) async fn extent(
     Ok(extent)
 }
 
-/// Updates that the summary of a run counts, if it has one. What else an older one holds is not
-/// asked.
+/// Returns the number of updates in the summary of a run, if there is one. Other fields are not
+/// read, so summaries of older builds do as well.
 pub(crate) fn summarized_updates(folder: &Path) -> Result<Option<u64>> {
     let summary: Option<serde_json::Value> = read_json(&folder.join(SUMMARY_FILE))?;
     Ok(summary.and_then(|summary| summary["updates"].as_u64()))
 }
 
-/// Names for a message.
+/// Joins names for a message; `none` if there are none.
 pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
     if names.is_empty() {
         return "none".to_owned();
@@ -169,7 +171,7 @@ pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
     names.join(", ")
 }
 
-/// The lead, where settings tell which it is; else the only learner there is.
+/// Returns the lead that the settings name; without settings, the only learner with plans.
 pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
     let config = folder.join("config.toml");
     if config.is_file() {
@@ -181,7 +183,7 @@ pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
     })
 }
 
-/// The topic whose archive lies under `archive`, the own one of the run in `folder`.
+/// Returns the only topic archived under `archive`, the archive of the run in `folder`.
 pub(crate) async fn only_topic(folder: &Path, archive: &Store) -> Result<String> {
     let topics = Reader::topics(archive).await?;
     only(topics, "archived topic", "a folder of its own for each").map_err(|what| Error::Folder {
@@ -190,7 +192,7 @@ pub(crate) async fn only_topic(folder: &Path, archive: &Store) -> Result<String>
     })
 }
 
-/// Names of the folders right below `prefix`.
+/// Returns the names of the folders directly below `prefix`.
 async fn names(store: &Store, prefix: &str) -> Result<Vec<Name>> {
     let paths = store.list(prefix).await?;
     let mut names: Vec<Name> = paths

@@ -1,8 +1,9 @@
-//! `vintage replay --to`: groups of an archive into a topic, as they were.
+//! Entry point of `vintage replay --to`: publishes archived groups to a topic, with their original
+//! values, keys, headers and timestamps.
 //!
-//! A partition of the target holds what the same partition of the archived topic held, in its
-//! order, less what was passed over. What to append next therefore follows from a partition's own
-//! last record, and there is no other bookkeeping: a replay that was killed goes on there.
+//! Each partition of the target receives the records of the same partition of the archived topic,
+//! in their order, except those passed over. The last record of a partition therefore tells what to
+//! append next. There is no other bookkeeping: a replay that was killed resumes from there.
 
 mod copy;
 mod places;
@@ -28,64 +29,65 @@ use crate::{
     replay::only_topic,
 };
 
-/// Groups read and not yet handed to the log.
+/// Maximum number of groups read and not yet handed to the producer.
 const READ_AHEAD: usize = 16;
 
-/// What to replay, where to, and how fast.
+/// Target topic, selection and rate of a replay.
 #[derive(Debug, Clone)]
 pub struct Republication {
-    /// The topic to fill. Created if it is not there.
+    /// Name of the target topic, which is created if it does not exist.
     pub to: String,
-    /// Which groups.
+    /// Filters that select the groups.
     pub selection: Selection,
-    /// At most so many groups a second.
+    /// Maximum rate in groups per second; `None` for no limit.
     pub groups_per_second: Option<f64>,
 }
 
-/// A count of whole groups, their records and their rows.
+/// Number of whole groups, with their records and rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// Prompt groups.
+    /// Number of prompt groups.
     pub groups: u64,
-    /// Kafka records.
+    /// Number of Kafka records.
     pub records: u64,
-    /// Trajectories.
+    /// Number of trajectories.
     pub rows: u64,
 }
 
-/// What a replay to a topic did.
+/// Result of a replay to a topic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Republished {
-    /// The archived topic.
+    /// Name of the archived topic.
     pub topic: String,
-    /// The topic it was replayed to.
+    /// Name of the target topic.
     pub to: String,
-    /// Partitions of both.
+    /// Number of partitions of both topics.
     pub partitions: i32,
-    /// Records of the archive that were looked at: each was taken or passed over.
+    /// Archived records examined; each was taken or passed over.
     pub records: u64,
-    /// What the filters took: what was there already and what was published.
+    /// Groups that the filters took, whether published before or now.
     pub taken: Amount,
-    /// Of that, what an earlier life of this replay had published.
+    /// Taken groups that an earlier process of this replay had published.
     pub already_there: Amount,
-    /// Of that, what this one did. A group counts once its last record is acknowledged.
+    /// Taken groups that this process published. A group counts once its last record is
+    /// acknowledged.
     pub published: Amount,
-    /// Payload bytes published.
+    /// Payload bytes published by this process.
     pub bytes: u64,
-    /// Published records whose payload another program had encoded: the same values in other bytes,
-    /// with a `crc32c` header that fits them.
+    /// Published records whose payload was originally encoded by another program: the values are
+    /// the same, the bytes differ, and the `crc32c` header matches the new bytes.
     pub reencoded: u64,
-    /// Records not taken, by reason: the filter that refused them, `quarantined`, `duplicate`,
-    /// or `incomplete` for parts of a group that never became whole.
+    /// Number of records not taken, by reason: the filter that refused them, `quarantined`,
+    /// `duplicate`, or `incomplete` for parts of a group that never became whole.
     pub passed_over: BTreeMap<String, u64>,
-    /// Whether the archive was read to its end.
+    /// True if the archive was read to its end and everything taken is in the target.
     pub finished: bool,
-    /// Wall time.
+    /// Wall time of this process in seconds.
     pub seconds: f64,
 }
 
-/// Replays the archive of the run in `folder` to a topic of the broker that the settings name.
-/// When `stop` is cancelled, what is on its way is awaited; the same call goes on from there.
+/// Replays the archive of the run in `folder` to a topic of the broker that the settings name. When
+/// `stop` is cancelled, records in flight are awaited; the same call resumes from there.
 pub async fn republish(
     config: &RunConfig,
     folder: &Path,
@@ -103,7 +105,7 @@ pub async fn republish(
         )));
     }
     tokio::select! {
-        // Nothing was begun: the answer is that of a replay that was stopped at once.
+        // Nothing was begun, so the caller gets the error of a replay that was stopped at once.
         () = stop.cancelled() => return Err(Error::Interrupted),
         taken = places::takes_something(&reader, &wanted.selection) => taken?,
     }
@@ -177,7 +179,7 @@ async fn onto(
     })
 }
 
-/// Partitions of the archived topic, over all its lives.
+/// Returns the number of partitions of the archived topic, the maximum over its incarnations.
 async fn partitions(reader: &Reader) -> Result<i32> {
     let mut count = 1;
     for incarnation in reader.incarnations().await? {
@@ -187,8 +189,8 @@ async fn partitions(reader: &Reader) -> Result<i32> {
     Ok(count)
 }
 
-/// The target as a rollouts topic that keeps everything: archived records may be older than any
-/// retention, and would be deleted as soon as they are there.
+/// Returns the specification of the target: a rollouts topic with unlimited retention. Archived
+/// records may be older than any retention and would be deleted on arrival.
 fn spec(broker: &Broker, config: &RunConfig, to: &str, partitions: i32) -> Result<TopicSpec> {
     let rollouts = config.topic_names().rollouts();
     let mut specs = broker.specs(config).into_iter();

@@ -1,4 +1,4 @@
-//! One role in a process of its own, on a broker and a folder that all share.
+//! Roles in processes of their own, which share one broker and one run folder.
 
 mod learn;
 mod settings;
@@ -34,8 +34,8 @@ use crate::{
     wire,
 };
 
-/// Archives the run's rollouts until `stop`; then what the log holds at that moment, and ends.
-/// With `accept_gap` it goes on after records that retention deleted unarchived.
+/// Archives the run's rollouts until `stop` is cancelled, then up to the log's end at that moment.
+/// With `accept_gap`, continues past records that retention deleted before they were archived.
 pub async fn archive(
     resolved: &Resolved<RunConfig>,
     out: &Path,
@@ -93,10 +93,11 @@ async fn archive_on(
     drained.map(|()| summary)
 }
 
-/// How often it is told what came: a record is no event of its own.
+/// Interval between [`RunEvent::Archived`] events; single records are not reported.
 const TELL: Duration = Duration::from_millis(500);
 
-/// Tells what a sink took, until it ends.
+/// Sends the sink's counts as [`RunEvent::Archived`] until the sink ends, at most once per
+/// [`TELL`].
 async fn tell_taken(mut taken: watch::Receiver<Taken>, events: Events) {
     loop {
         let now = taken.borrow_and_update().clone();
@@ -117,8 +118,8 @@ async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
         .await?)
 }
 
-/// Produces rollouts until the learner has finished, or until `stop`. Waits for the first
-/// announcement: before it there is nothing to sample from.
+/// Produces rollouts until the learner has finished or `stop` is cancelled. Waits for the first
+/// policy announcement, because without one there are no weights to sample from.
 pub async fn rollout(
     resolved: &Resolved<RunConfig>,
     out: &Path,
@@ -131,7 +132,7 @@ pub async fn rollout(
     if !of_run {
         fetch_missing(&resolved.config, events, stop).await?;
     }
-    // Without the run's settings only its announcements tell how long it is.
+    // Without the run's settings, the number of updates comes from the announcements alone.
     let updates = of_run || is_told(resolved, "learner.steps");
     let resolved = &resolved.again()?;
     let config = &resolved.config;
@@ -164,7 +165,8 @@ async fn rollout_on(
     let given = Given::to_producer(&task, &config.rollout.reward)?;
     hold(folder.store(), &given, By::Role, folder.path()).await?;
     hold_version_zero(&folder.weights(&policy), &policy).await?;
-    // Before the log is read: what others claim from now on is not in it.
+    // Opened before the log is read: a producer that ended before this point is counted from the
+    // log, and any later one by its claims.
     let claims = (!exact)
         .then(|| Claims::open(&folder.journals()))
         .transpose()?;
@@ -188,14 +190,14 @@ async fn rollout_on(
     wire::producer::produce(worker, stop.clone(), events.clone()).await
 }
 
-/// What a role takes from its user besides the settings.
+/// Inputs that a role reads from its user besides the settings; decides which checks run at start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// The broker.
+    /// Broker only.
     Log,
-    /// The broker, prompts and model.
+    /// Broker, prompts and model.
     Prompts,
-    /// The same, and it trains on what was sampled.
+    /// Broker, prompts and model, and the role trains on the sampled batches.
     Batches,
 }
 

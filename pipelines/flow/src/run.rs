@@ -1,4 +1,4 @@
-//! `vintage run`: broker, archive, learner, producer and evaluator in one process.
+//! Entry point of `vintage run`: broker, archive, learner, producer and evaluator in one process.
 
 mod roles;
 
@@ -27,12 +27,14 @@ use crate::{
     tasks::Task,
 };
 
-/// Beside `config.toml`, in the run's folder wherever its store is.
+/// Name of the file that holds the summary of a finished or interrupted run. Stored in the run's
+/// folder, beside `config.toml`, even where the run's store is elsewhere.
 pub(crate) const SUMMARY_FILE: &str = "summary.json";
 
-/// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves
-/// everything in `out`; called again with the same folder, it goes on. A finished folder gives
-/// its summary at once. Files behind the settings named in `accept` may have changed.
+/// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves all
+/// results in `out`. Called again with the same folder, it resumes the run; for a finished run it
+/// returns the saved summary at once. `accept` names the settings whose input files are allowed to
+/// have changed since the last start.
 pub async fn run(
     resolved: &Resolved<RunConfig>,
     out: &Path,
@@ -61,7 +63,7 @@ async fn run_watched(
     if is_new {
         fetch_missing(config, events, stop).await?;
     }
-    // Only now is there a model to fit the defaults to.
+    // The model is present only from here on, so defaults that depend on it are resolved again.
     let resolved = &resolved.again()?;
     let config = &resolved.config;
     if is_new {
@@ -113,7 +115,7 @@ async fn run_watched(
     Ok(summary)
 }
 
-/// Lets whoever watches see what this process counts, if that was asked for.
+/// Starts the metrics endpoint of this process if `metrics.listen` is set.
 pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
     if let Some(listen) = &config.metrics.listen {
         let address = vintage_telemetry::parse_address(listen).map_err(Error::Usage)?;
@@ -122,7 +124,9 @@ pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-/// The learner of a run trains on what the run samples, from its beginning.
+/// Refuses learner settings that `vintage run` does not support: an archive as source, another
+/// learner's plans, a start other than `earliest`. The learner of a run trains on what that run
+/// samples, from its first record.
 fn refuse_others_learner(config: &RunConfig) -> Result<()> {
     let learner = &config.learner;
     let why = if learner.source == SourceKind::Archive {
@@ -140,7 +144,8 @@ fn refuse_others_learner(config: &RunConfig) -> Result<()> {
     Err(Error::Usage(why.to_owned()))
 }
 
-/// What the folder's records add up to.
+/// Computes the summary of a run from the records in its folder. Both durations are 0; the caller
+/// fills them in.
 pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<Summary> {
     let policy = &config.learner.policy;
     let records = folder.records(&config.learner.name);

@@ -1,5 +1,5 @@
-//! Whether a run goes on, and what it waits for if it does not: one line with counts by reason, at
-//! intervals that grow. A function of events and their times alone; [`watch`] brings both.
+//! Detection of a run without progress: a line with counts by reason says what it waits for, at
+//! growing intervals. A pure function of events and their times; [`watch`] supplies both.
 
 mod counts;
 mod watch;
@@ -16,48 +16,50 @@ use crate::{
     health::{Health, Idle},
 };
 
-/// Without a step on for this long, the first line comes.
+/// Time without progress after which the first line is written.
 const FIRST: Duration = Duration::from_secs(5);
-/// Where steps take long, after this many of the usual ones.
+/// Number of usual intervals without progress before the first line, where that is longer than
+/// [`FIRST`].
 const BEATS: u32 = 4;
-/// The longest time from one line to the next.
+/// Maximum time between two lines.
 const LONGEST: Duration = Duration::from_secs(600);
-/// One update may well find groups that are all right or all wrong; so many in a row are no
-/// accident, however fast they come.
+/// Number of consecutive updates without a change that cause a line at once. A single update may
+/// well hit groups that are all right or all wrong; so many in a row are not chance.
 const IDLE: u64 = 5;
 
-/// What a process does for a run, which says what a step on is.
+/// Role of a process in a run, which defines what counts as progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It trains, and may do all else too: an update that changed the policy.
+    /// Learner, alone or with all other roles; progress is an update that changed the policy.
     Learner,
-    /// It samples: a group published from which something can be learned.
+    /// Producer; progress is a published group with unequal rewards, from which the learner can
+    /// learn.
     Producer,
-    /// It archives: a record that came.
+    /// Archive; progress is a record that arrived.
     Archive,
 }
 
-/// The state of a process between two steps on.
+/// State of a process since its last progress.
 #[derive(Debug)]
 pub(crate) struct Standstill {
     role: Role,
-    /// Updates of the run, after which nothing is waited for.
+    /// Number of updates of the run, after which there is no waiting.
     steps: u64,
-    /// All is done.
+    /// True once all updates are done.
     over: bool,
-    /// When it last went on.
+    /// Time of the last progress, measured from the start of the watch.
     since: Duration,
-    /// The usual time from one step on to the next, once there were two.
+    /// Usual time between two steps of progress: a running average, known after the second step.
     beat: Option<Duration>,
-    /// Whether a step on was seen in this phase: what comes before the first says nothing of the
-    /// usual time.
+    /// True if there was progress in this phase. The time before the first progress is not counted
+    /// as usual.
     moved: bool,
     due: Duration,
     interval: Duration,
-    /// The line of this standstill that was told last.
+    /// Last line written in this standstill.
     told: Option<String>,
     phase: Option<(String, Duration)>,
-    /// What is evaluated, on how many prompts.
+    /// Evaluation in progress, in words, with its start time.
     evaluating: Option<(String, Duration)>,
     learning: Learning,
     producing: Producing,
@@ -86,7 +88,7 @@ impl Standstill {
         }
     }
 
-    /// Takes up what happened; a line if that is worth one at once.
+    /// Takes up an event; returns a warning if one is due at once.
     pub(crate) fn observe(&mut self, event: &RunEvent, now: Duration) -> Option<String> {
         match event {
             RunEvent::Phase(name) => {
@@ -164,7 +166,7 @@ impl Standstill {
         self.producing.clear();
     }
 
-    /// The next line, if it is time for one.
+    /// Returns the next line about the standstill if it is due.
     pub(crate) fn tick(&mut self, now: Duration) -> Option<String> {
         if self.over || now < self.due {
             return None;
@@ -176,12 +178,13 @@ impl Standstill {
         Some(line)
     }
 
-    /// When the next line would come.
+    /// Returns the time at which the next line is due; `None` once all updates are done.
     pub(crate) fn due(&self) -> Option<Duration> {
         (!self.over).then_some(self.due)
     }
 
-    /// How it stands at the end: what is waited for, if anything is, and what to know of the run.
+    /// Returns the final account: what the process waits for, if anything, and the warnings of the
+    /// whole run.
     pub(crate) fn account(&self, now: Duration) -> Account {
         let stands = !self.over && self.told.is_some();
         Account {
@@ -212,7 +215,7 @@ impl Standstill {
             advice = advice.or_else(|| self.producing.advice());
         }
         self.archiving.reasons(&mut reasons);
-        // The phase says nothing that the reasons do not say better.
+        // The phase is given only where there is no more specific reason.
         let phase = self.phase.as_ref().filter(|_| reasons.is_empty());
         let doing = self.evaluating.iter().chain(phase);
         for (what, since) in doing {
@@ -229,12 +232,12 @@ impl Standstill {
     }
 }
 
-/// What a process says of itself at its end, for its result.
+/// Final statement of a process, part of its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
-    /// What it waited for in the end, if it did not go on.
+    /// Line that says what the process waited for at its end; `None` if it made progress.
     pub standstill: Option<String>,
-    /// What is to be known of the run.
+    /// Warnings about the run as a whole.
     pub warnings: Vec<String>,
 }
 

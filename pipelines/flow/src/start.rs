@@ -1,4 +1,4 @@
-//! Where a learner begins in its log: decided once, before its first plan, and recorded.
+//! Offsets at which a learner begins to read: decided once, before its first plan, and recorded.
 
 use std::collections::BTreeMap;
 use vintage_settings::Start;
@@ -14,16 +14,16 @@ use vintage_trajectory::Headers;
 
 use crate::{Error, Result, broker::Log, handoff::held};
 
-/// What a learner may begin in.
+/// Sources in which a learner may begin.
 pub(crate) struct Places<'a> {
-    /// The archive.
+    /// Archive of the topic.
     pub(crate) reader: &'a Reader,
-    /// The log that goes on where the archive ends; `None`: the archive alone.
+    /// Log that continues where the archive ends; `None` to read the archive alone.
     pub(crate) log: Option<&'a Log>,
 }
 
-/// Where `learner` begins. The first answer is recorded and stays; offset 0 everywhere is what
-/// holds without a record.
+/// Returns the offsets at which `learner` begins. The first decision is recorded and stays valid.
+/// Without a record the learner begins at offset 0 of every partition.
 pub(crate) async fn decide(
     records: &Records,
     learner: &Name,
@@ -57,7 +57,7 @@ pub(crate) async fn decide(
     Ok(resume_points(&records.write_start(&decided).await?))
 }
 
-/// A recorded start as a learner's resume points.
+/// Converts a recorded start to a learner's resume points.
 pub(crate) fn resume_points(start: &LearnerStart) -> Vec<PartitionResume> {
     let partitions = start.partitions.iter();
     partitions
@@ -92,7 +92,7 @@ impl Places<'_> {
         };
         for (partition, low, high) in marks {
             let archived = held(self.reader, log.incarnation, partition).await?;
-            // Before the log's start only what the archive holds without a gap up to it.
+            // Before the log's start, only archived records that reach the log without a gap count.
             let archived = archived.filter(|(first, end)| *first < low && *end >= low);
             let first = archived.map_or(low, |(first, _)| first);
             let heads = Heads {
@@ -115,7 +115,7 @@ impl Places<'_> {
                 },
                 Start::Time(ms) => {
                     let in_log = timed.get(&partition).copied().unwrap_or(high);
-                    // Later than the log's first record: the archive holds none so young.
+                    // The log has older records than this, so the archive has none as young.
                     let before = if in_log > low {
                         None
                     } else {
@@ -168,7 +168,7 @@ impl Places<'_> {
                     range: (first, end),
                 };
                 let offset = match start {
-                    // Offsets are those of the last life: what came before it is passed over.
+                    // Given offsets refer to the last incarnation; earlier ones are skipped.
                     Start::Offsets(_) if Some(&incarnation) != lives.last() => end,
                     Start::Offsets(_) => named.remove(&partition).unwrap_or(first),
                     Start::Time(ms) => heads.first(|at, _| at >= *ms).await?.unwrap_or(end),
@@ -205,7 +205,7 @@ fn all_known(left: &BTreeMap<Partition, Offset>, topic: &str) -> Result<()> {
     }
 }
 
-/// The archived messages of a partition between two offsets, by what their headers say.
+/// Archived messages of a partition between two offsets, by their headers.
 struct Heads<'a> {
     reader: &'a Reader,
     place: (Incarnation, Partition),
@@ -213,7 +213,8 @@ struct Heads<'a> {
 }
 
 impl Heads<'_> {
-    /// The first with a timestamp and a newest version that are wanted.
+    /// Returns the offset of the first message whose timestamp (ms) and newest version satisfy
+    /// `wanted`.
     async fn first(
         &self,
         wanted: impl Fn(i64, Option<PolicyVersion>) -> bool,
@@ -237,7 +238,8 @@ impl Heads<'_> {
     }
 }
 
-/// The first record of a partition of the log with a token of this version or a newer one.
+/// Returns the offset of the first record in a log partition with a token of this version or a
+/// newer one.
 async fn sampled_by(
     bus: &Bus,
     topic: &str,

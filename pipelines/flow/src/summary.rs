@@ -1,4 +1,4 @@
-//! What a run comes to.
+//! Summary of a run, computed from its results, evaluations and counts.
 
 use std::collections::BTreeMap;
 use vintage_settings::RunConfig;
@@ -12,66 +12,67 @@ use vintage_audit::Tally;
 
 use crate::{Result, health::Health};
 
-/// The one object `vintage run --output json` prints; also `summary.json` of the folder.
+/// Result of a run: the object that `vintage run --output json` prints, and `summary.json` in the
+/// folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// Updates done.
+    /// Number of updates done.
     pub updates: u64,
-    /// Whether these are all that were asked for.
+    /// True if all configured updates are done.
     pub finished: bool,
-    /// Sampled accuracy of version 0 on held-out prompts.
+    /// Sampled accuracy of version 0 on held-out prompts; `None` if it was not evaluated.
     pub initial_accuracy: Option<f64>,
-    /// The same of the last version evaluated.
+    /// Sampled accuracy of the last evaluated version on held-out prompts.
     pub final_accuracy: Option<f64>,
-    /// Mean over evaluations at multiples of `evaluation.every`.
+    /// Mean sampled accuracy over evaluations at multiples of `evaluation.every`.
     pub accuracy_auc: Option<f64>,
-    /// Mean of the last four evaluations: the yardstick's "final".
+    /// Mean sampled accuracy over the last four evaluations, the "final" accuracy of the yardstick.
     pub accuracy_last4: Option<f64>,
-    /// Held-out prompts of an evaluation.
+    /// Number of held-out prompts in an evaluation.
     pub eval_samples: u64,
-    /// Groups the log acknowledged.
+    /// Number of groups that the log acknowledged.
     pub produced: u64,
-    /// Groups trained.
+    /// Number of groups trained.
     pub trained: u64,
-    /// Groups archived and not trained.
+    /// Number of groups archived and neither trained nor rejected yet.
     pub in_flight: u64,
-    /// Groups rejected, by reason.
+    /// Number of groups rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Groups acknowledged and nowhere to be found.
+    /// Number of groups that the log acknowledged and that are found nowhere.
     pub lost: u64,
-    /// Whether produced = trained + rejected + in flight + lost.
+    /// True if produced = trained + rejected + in flight + lost.
     pub balanced: bool,
-    /// Trajectory rows in the archive.
+    /// Number of trajectory rows in the archive.
     pub archived_rows: u64,
-    /// Mean staleness of trained tokens, updates.
+    /// Mean staleness of trained tokens, in updates.
     pub mean_staleness: f64,
-    /// Largest staleness of a trained token, updates.
+    /// Maximum staleness of a trained token, in updates.
     pub max_staleness: u64,
-    /// Share of trained tokens the rule masked or clipped.
+    /// Share of trained tokens that the algorithm masked or clipped, 0 to 1.
     pub masked_share: f64,
-    /// Digest of the last version's `model.safetensors`.
+    /// SHA-256 of the last version's `model.safetensors`.
     pub weights_sha256: Sha256,
-    /// Seconds of the whole command, in this life.
+    /// Wall time of the whole command in seconds, for this process only.
     pub seconds: f64,
-    /// Seconds of training in this life.
+    /// Wall time of training in seconds, for this process only.
     pub training_seconds: f64,
-    /// Mean seconds an update took to compute and record.
+    /// Mean time to compute and record an update, in seconds.
     pub update_seconds: f64,
-    /// Updates that changed nothing, by reason; not in summaries of earlier programs.
+    /// Number of updates that changed nothing, by reason; absent from summaries of earlier builds.
     #[serde(default)]
     pub idle_updates: BTreeMap<String, u64>,
-    /// What is to be known of the run, in words: where it left what its rule was made for, and
-    /// where nothing could be learned.
+    /// Warnings about the run: updates that left the range the algorithm was designed for, and
+    /// updates from which nothing could be learned.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// What this life waited for when it was stopped, if it did not go on; of the command alone,
-    /// not of the folder.
+    /// Line that says what this process waited for when it was stopped, if it made no progress.
+    /// Part of the command's output, never of the folder's `summary.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standstill: Option<String>,
 }
 
-/// What results and evaluations of a folder add up to.
+/// Totals over the results and evaluations of a learner.
 #[derive(Debug)]
 pub(crate) struct Totals {
     health: Health,
@@ -85,7 +86,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Reads every result of `records` and every evaluation of its lineage up to `version`.
+    /// Reads every result of `records` and every evaluation of its lineage, up to `version`.
     pub(crate) async fn read(
         store: &Store,
         records: &Records,
@@ -126,7 +127,7 @@ impl Totals {
         self.busy_seconds += result.update_seconds + result.record_seconds;
     }
 
-    /// Puts it all together.
+    /// Computes the summary from the totals and `parts`.
     pub(crate) fn summary(&self, parts: &Parts<'_>) -> Summary {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let accuracy = |evaluation: &EvaluationResult| evaluation.sampled_accuracy;
@@ -180,7 +181,7 @@ impl Totals {
     }
 }
 
-/// What a summary takes from elsewhere.
+/// Parts of a summary that do not come from results and evaluations.
 pub(crate) struct Parts<'a> {
     pub(crate) version: PolicyVersion,
     pub(crate) finished: bool,

@@ -1,4 +1,4 @@
-//! The prompts of a run: the built-in task's, or the user's files.
+//! Prompts of a run: those of the built-in task, or the user's files.
 
 use std::path::{Path, PathBuf};
 use vintage_config::presets;
@@ -11,17 +11,17 @@ use crate::{
     folder::{BUILT_IN_PROMPTS, write_whole},
 };
 
-/// Training and held-out prompts.
+/// Training and held-out prompts of a run.
 pub(crate) struct Task {
     /// Prompts to train on.
     pub train: PromptSet,
-    /// Prompts to evaluate on; `None` = no evaluation.
+    /// Prompts to evaluate on; `None` for no evaluation.
     pub heldout: Option<PromptSet>,
 }
 
 impl Task {
-    /// Loads the files the configuration names. Without any, the built-in task is written into
-    /// `folder` first and read from there: the one path is the same as the other.
+    /// Loads the configured files. Without any, the built-in task is first written into `folder`
+    /// and then loaded from there, so both cases use the same code.
     pub(crate) fn load(config: &PromptsConfig, folder: &Path) -> Result<Self> {
         let built_in = |name: &str| -> Result<PathBuf> {
             let text = presets::data(name)
@@ -65,24 +65,25 @@ impl Task {
         Ok(task)
     }
 
-    /// Both sets, training prompts first.
+    /// Iterates over both sets, training prompts first.
     pub(crate) fn sets(&self) -> impl Iterator<Item = &PromptSet> {
         std::iter::once(&self.train).chain(&self.heldout)
     }
 }
 
-/// Where training prompts are set.
+/// Setting of the training prompts, as named in messages.
 pub(crate) const TRAIN: &str = "prompts.train (or --prompts)";
 
-/// Where held-out prompts are set.
+/// Setting of the held-out prompts, as named in messages.
 pub(crate) const HELD_OUT: &str = "prompts.heldout (or --heldout)";
 
-/// Reads a file of prompts; an error names the setting that names the file.
+/// Loads a file of prompts; an error names the setting that names the file.
 pub(crate) fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
     PromptSet::load(path).map_err(|error| Error::Usage(format!("{setting}: {error}")))
 }
 
-/// The prompts as they are asked: plain, or as chats.
+/// Returns the prompts in the form in which they are asked: plain text, or chats if `prompts.chat`
+/// is set.
 pub(crate) fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
     if config.chat {
         prompts.as_chats()
@@ -91,7 +92,7 @@ pub(crate) fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
     }
 }
 
-/// A prompt that is trained on says nothing as a held-out one.
+/// Refuses held-out prompts that are trained on: their accuracy would mean nothing.
 pub(crate) fn refuse_overlap(train: &PromptSet, heldout: &PromptSet) -> Result<()> {
     let trained: std::collections::BTreeSet<_> =
         train.prompts().iter().map(|prompt| &prompt.text).collect();

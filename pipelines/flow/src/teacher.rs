@@ -1,5 +1,5 @@
-//! Demonstrations for the warm start: right answers with slips, so that sampling starts out
-//! poor while the skill is there, and reinforcement has something to sharpen.
+//! Demonstrations for the warm start: right answers with random slips. Sampling then starts out
+//! poor although the skill is present, and reinforcement learning has something to sharpen.
 
 use std::collections::BTreeSet;
 use vintage_settings::{TeacherKind, WarmStartConfig};
@@ -16,47 +16,47 @@ pub struct Teacher {
     slip: f64,
     batch: usize,
     seed: u64,
-    /// Characters of all answers, ascending: what a slip of [`TeacherKind::Answers`] draws from.
+    /// Characters of all answers, ascending; a slip of [`TeacherKind::Answers`] draws from these.
     alphabet: Vec<char>,
 }
 
 #[derive(Debug, Clone)]
 struct Row {
-    /// Digits of the prompt (running sums only).
+    /// Digits of the prompt; used for running sums only.
     digits: Vec<u8>,
     answer: Vec<char>,
 }
 
-/// Prompts that the teacher cannot demonstrate.
+/// Error of prompts that the teacher cannot demonstrate.
 #[derive(Debug, thiserror::Error)]
 pub enum TeacherError {
-    /// A row without an answer.
+    /// Row without an answer.
     #[error(
         "{file}:{line}: no answer to demonstrate; add an \"answer\", or skip the warm start with \
          --set warm_start.steps=0"
     )]
     NoAnswer {
-        /// The file of prompts.
+        /// Path of the prompt file.
         file: String,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
     },
-    /// A row whose answer is something else than the teacher computes.
+    /// Row whose answer differs from the running sums that the teacher computes.
     #[error(
         "{file}:{line}: the answer {answer:?} is not the running sum modulo 10 of the digits of \
          {prompt:?} (that is {sums:?}); for answers of another kind use --set \
          warm_start.teacher=answers"
     )]
     NotRunningSum {
-        /// The file of prompts.
+        /// Path of the prompt file.
         file: String,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// The row's prompt.
+        /// Prompt of the row.
         prompt: String,
-        /// The row's answer.
+        /// Answer of the row.
         answer: String,
-        /// The running sums.
+        /// Running sums of the prompt's digits, modulo 10.
         sums: String,
     },
 }
@@ -68,10 +68,10 @@ impl From<TeacherError> for crate::Error {
 }
 
 impl Teacher {
-    /// A teacher of these prompts.
+    /// Creates a teacher of these prompts.
     ///
     /// # Errors
-    /// Names the first row it cannot demonstrate.
+    /// The first row that cannot be demonstrated.
     pub fn new(
         settings: &WarmStartConfig,
         kind: TeacherKind,
@@ -114,11 +114,11 @@ impl Teacher {
         })
     }
 
-    /// The demonstrations of a step: rows drawn with replacement, by index, each with what the
-    /// teacher answers.
+    /// Returns the demonstrations of a step: indices of rows drawn with replacement, each with the
+    /// teacher's answer.
     pub fn step(&self, step: u64) -> Vec<(usize, String)> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        // A stream of its own for every step: any step can be made without those before it.
+        // Each step has its own random stream, so any step can be made without those before it.
         random.set_stream(step);
         (0..self.batch)
             .map(|_| {
@@ -226,8 +226,8 @@ mod tests {
                 sum = said;
             }
         }
-        // A slip draws the right digit one time in ten: 0.18 of the steps, seen over 120,000 of
-        // them with a standard error of 0.0011.
+        // A slip draws the right digit one time in ten: expected 0.18 of the steps, seen over
+        // 120,000 of them with a standard error of 0.0011.
         let share = f64::from(wrong) / f64::from(steps);
         assert!((share - 0.18).abs() < 0.006, "{share}");
     }
@@ -250,7 +250,7 @@ mod tests {
             .zip("abcd".chars().cycle())
             .filter(|(a, b)| a != b)
             .count();
-        // Half slip, a quarter of those onto the right character; 80,000 seen.
+        // Half slip, and a quarter of those draw the right character; 80,000 seen.
         let share = wrong as f64 / answers.len() as f64;
         assert!((share - 0.375).abs() < 0.01, "{share}");
     }

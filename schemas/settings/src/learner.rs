@@ -7,66 +7,67 @@ use crate::{
     run::name,
 };
 
-/// `[learner]`
+/// Section `[learner]`: training, checkpoints, and sources of rollouts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LearnerConfig {
-    /// Its name: of its plans, results and checkpoints.
+    /// Name of the learner, under which its plans, results and checkpoints are stored.
     pub name: Name,
-    /// The lineage it trains and publishes.
+    /// Lineage that the learner trains and publishes.
     pub policy: Name,
-    /// Updates in all.
+    /// Total number of updates.
     pub steps: u64,
-    /// Prompt groups an update consumes.
+    /// Number of prompt groups per update.
     pub prompts_per_update: usize,
-    /// Prompt and completion tokens that go through the model together.
+    /// Number of prompt and completion tokens that go through the model together.
     pub micro_batch_tokens: usize,
     /// Where updates are computed: `cpu`, `cuda` or `cuda:N`.
     pub device: Device,
     /// What the factors of matrix products are rounded to; weights and moments stay f32.
     pub compute: Precision,
-    /// Whether only each layer's input is kept for the backward pass, which computes the rest
-    /// again: the same bits, less memory, more time.
+    /// True to keep only each layer's input for the backward pass, and compute the rest again: the
+    /// same bits, less memory, more time.
     pub recompute: bool,
-    /// Updates between checkpoints.
+    /// Number of updates between checkpoints.
     pub checkpoint_every: u64,
-    /// Updates between published versions.
+    /// Number of updates between published versions.
     pub publish_every: u64,
-    /// Newest versions kept in the store; version 0 and a checkpoint's base always are.
+    /// Number of newest versions kept in the store; version 0 and a checkpoint's base are always
+    /// kept.
     pub keep_versions: u64,
-    /// Newest checkpoints kept.
+    /// Number of newest checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Groups older than this many updates are refused; unset = train on any age.
+    /// Maximum age of a group in updates; older ones are refused. Unset = train on any age.
     pub max_age: Option<u64>,
-    /// Where its rollouts come from.
+    /// Source of the learner's rollouts.
     pub source: SourceKind,
-    /// Folder or URL of a run whose archive is read with `source = "archive"` (unset = the own
-    /// run's) or blended in with `source = "blend"`.
+    /// Folder or URL of a run whose archive is read with `source = "archive"` (unset = this run's
+    /// own) or blended in with `source = "blend"`.
     pub archive: Option<String>,
-    /// Share of the groups of an update that `source = "blend"` takes from the archive.
+    /// Share of an update's groups that `source = "blend"` takes from the archive.
     pub blend_share: f64,
-    /// Where it begins to read, if it never read before: `earliest`, `latest`, `offset=P:O,…`,
-    /// `time=…` or `version=V`.
+    /// Position at which the learner begins to read, if it never read before: `earliest`, `latest`,
+    /// `offset=P:O,…`, `time=…` or `version=V`.
     pub start: String,
-    /// The learner whose batches it trains on, by its plans, instead of planning itself.
+    /// Learner whose batches this one trains on, by following its plans; unset = plan itself.
     pub follow_plans: Option<Name>,
-    /// Lineages whose rollouts it trains on; none = its own.
+    /// Lineages whose rollouts the learner trains on; empty = its own.
     pub lineages: Vec<Name>,
-    /// AdamW.
+    /// Section `[learner.optimizer]`: AdamW.
     pub optimizer: OptimizerSettings,
-    /// Adapters that are trained instead of the model's own weights.
+    /// Section `[learner.lora]`: adapters that are trained instead of the model's own weights.
     pub lora: LoraConfig,
 }
 
-/// `[learner.lora]`
+/// Section `[learner.lora]`: LoRA adapters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraConfig {
-    /// Rank of the adapters; unset = there are none, and every weight is trained.
+    /// Rank of the adapters; unset = no adapters, every weight is trained.
     pub rank: Option<usize>,
-    /// What an adapter adds is scaled by alpha / rank.
+    /// Scale of the adapters: their output is multiplied by alpha / rank.
     pub alpha: f64,
-    /// Linear layers that have one, as PEFT names them.
+    /// Linear layers that have an adapter, by their PEFT names.
     pub target_modules: Vec<String>,
 }
 
@@ -156,17 +157,16 @@ impl Default for LearnerConfig {
     }
 }
 
-/// Where a learner's rollouts come from.
+/// Source of a learner's rollouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
-    /// The run's log.
+    /// Log of the run.
     Log,
-    /// An archive, from its beginning to its end: what is planned is a function of it and the
-    /// seed, killed or not.
+    /// Archive, read from its beginning to its end. The plans are a function of the archive and the
+    /// seed alone, whether or not the learner was killed.
     Archive,
-    /// The run's log, and beside it another run's archive, of which a share of every update is
-    /// taken.
+    /// Log of the run, and another run's archive, which gives a share of every update's groups.
     Blend,
 }
 
@@ -226,7 +226,7 @@ impl LearnerConfig {
         }
     }
 
-    /// Groups of an update that come from the archive that is blended in.
+    /// Returns the number of groups per update that come from the blended archive.
     pub fn blended_groups(&self) -> usize {
         if self.source == SourceKind::Blend {
             (self.prompts_per_update as f64 * self.blend_share).round() as usize
@@ -235,7 +235,7 @@ impl LearnerConfig {
         }
     }
 
-    /// Groups of an update that come from the run's log.
+    /// Returns the number of groups per update that come from the run's log.
     pub fn live_groups(&self) -> usize {
         self.prompts_per_update - self.blended_groups()
     }

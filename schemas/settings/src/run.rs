@@ -9,55 +9,56 @@ use crate::{
     WarmStartConfig,
 };
 
-/// Every setting of a run, with its default; `presets/default.toml` is the same in TOML.
+/// All settings of a run, with their defaults; `presets/default.toml` holds the same in TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
-    /// Seeds warm start, prompt order, sampling and evaluation. Samples of a producer's further
-    /// lives, and of every `vintage rollout`, are also the life's own, but for `gate.exact`.
+    /// Seed of warm start, prompt order, sampling and evaluation. Unless `gate.exact` is set, later
+    /// producer processes of a run, and every `vintage rollout`, sample with a value of their own
+    /// as well.
     pub seed: u64,
-    /// Name of the run: part of its topic names.
+    /// Name of the run, part of its topic names.
     pub run: Name,
-    /// Namespace shared by the runs of one installation: the first part of topic names.
+    /// Namespace shared by the runs of one installation, the first part of topic names.
     pub namespace: Name,
-    /// `embedded`, `local` or `host:port[,host:port…]`.
+    /// Broker of the run: `embedded`, `local` or `host:port[,host:port…]`.
     pub broker: String,
-    /// Which rule bounds an update.
+    /// Algorithm that bounds an update.
     pub algorithm: AlgorithmName,
     /// Root of plans, results, checkpoints, evaluations, weights and archive: a folder or
     /// `s3://bucket/prefix`; unset = the run's folder.
     pub store: Option<String>,
-    /// librdkafka options, passed through as they are. A value may be `env:NAME` or `file:/path`; a
-    /// secret must be.
+    /// Options of librdkafka, passed through unchanged. A value may be `env:NAME` or `file:/path`;
+    /// a secret must be.
     pub broker_options: BTreeMap<String, String>,
     /// Options of an S3 store: endpoint, region, `allow_http` and so on. A value may be `env:NAME`
     /// or `file:/path`; a secret must be.
     pub store_options: BTreeMap<String, String>,
-    /// The broker that is managed here, if it is.
+    /// Section `[local]`: the broker managed by this program with `broker = "local"`.
     pub local: LocalConfig,
-    /// M2PO's own settings.
+    /// Section `[m2po]`: settings of the M2PO algorithm.
     pub m2po: M2poConfig,
-    /// GRPO's own settings.
+    /// Section `[grpo]`: settings of the GRPO algorithm.
     pub grpo: GrpoConfig,
-    /// The policy.
+    /// Section `[model]`: model that a run starts from.
     pub model: ModelConfig,
-    /// Training and held-out prompts.
+    /// Section `[prompts]`: training and held-out prompts.
     pub prompts: PromptsConfig,
-    /// Supervised steps before version 0.
+    /// Section `[warm_start]`: supervised steps before version 0.
     pub warm_start: WarmStartConfig,
-    /// Sampling and rewards.
+    /// Section `[rollout]`: sampling and rewards.
     pub rollout: RolloutConfig,
-    /// How far producers run ahead of the learner.
+    /// Section `[gate]`: limits on how far producers run ahead of the learner.
     pub gate: GateConfig,
-    /// Updates, optimizer, checkpoints, weights.
+    /// Section `[learner]`: updates, optimizer, checkpoints, weights.
     pub learner: LearnerConfig,
-    /// The Parquet archive.
+    /// Section `[archive]`: the Parquet archive.
     pub archive: ArchiveConfig,
-    /// Accuracy on held-out prompts.
+    /// Section `[evaluation]`: accuracy on held-out prompts.
     pub evaluation: EvaluationConfig,
-    /// Kafka topics.
+    /// Section `[topics]`: partitions and replication of the Kafka topics.
     pub topics: TopicsConfig,
-    /// What is counted, for whoever watches.
+    /// Section `[metrics]`: the Prometheus endpoint.
     pub metrics: MetricsConfig,
 }
 
@@ -105,7 +106,7 @@ impl RunConfig {
         }
     }
 
-    /// The run's topics.
+    /// Returns the names of the run's topics.
     pub fn topic_names(&self) -> Topics {
         Topics {
             namespace: self.namespace.clone(),

@@ -1,4 +1,4 @@
-//! The small sections.
+//! Small sections of the configuration.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::check::{Problems, positive, share};
 pub struct M2poConfig {
     /// Budget τ on the second moment of the log-ratio over the trust-region set.
     pub threshold: f64,
-    /// |log-ratio| is clamped to this before `exp`, in every algorithm; clamped tokens are
+    /// Bound to which |log-ratio| is clamped before `exp`, in every algorithm; clamped tokens are
     /// counted.
     pub log_ratio_clamp: f64,
 }
@@ -61,31 +61,31 @@ impl GrpoConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
     /// Folder with a Hugging Face style `config.json`, `*.safetensors` and `tokenizer.json`, or
-    /// `hf://NAME[@REVISION]` for a model of the Hugging Face hub, out of its local cache or
-    /// fetched into it; unset = a tiny decoder of about 0.1 M parameters over the characters of
+    /// `hf://NAME[@REVISION]` for a model of the Hugging Face hub, from its local cache or
+    /// downloaded into it; unset = a tiny decoder of about 0.1 M parameters over the characters of
     /// the prompts.
     pub path: Option<PathBuf>,
 }
 
-/// `[warm_start]`: supervised steps on noisy demonstrations, before version 0. They run on the
-/// tiny decoder only: a model from a folder is taken as it is.
+/// Section `[warm_start]`: supervised steps on noisy demonstrations, before version 0. They apply
+/// to the tiny decoder only; a model from a folder is used unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmStartConfig {
-    /// Optimizer steps; 0 = none.
+    /// Number of optimizer steps; 0 = none.
     pub steps: u64,
-    /// Demonstrations a step.
+    /// Number of demonstrations per step.
     pub batch: usize,
     /// Learning rate after the warm-up.
     pub lr: f64,
-    /// Steps over which the learning rate rises from 0.
+    /// Number of steps over which the learning rate rises from 0.
     pub warmup: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Who demonstrates; unset = the running sums for the built-in task, and the rows' own
-    /// answers for prompts of your own.
+    /// Teacher of the demonstrations; unset = the running sums for the built-in task, and the rows'
+    /// own answers for prompts of your own.
     pub teacher: Option<TeacherKind>,
-    /// Probability that the teacher slips at a step.
+    /// Probability of a slip of the teacher at each digit or character.
     pub slip: f64,
 }
 
@@ -128,23 +128,23 @@ impl WarmStartConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TeacherKind {
-    /// Adds up the prompt's digits modulo 10, slips to a uniform digit now and then, and goes
-    /// on from the slip.
+    /// Adds up the prompt's digits modulo 10. At a slip it writes a uniformly drawn digit, and
+    /// continues the sum from there.
     RunningSum,
-    /// Copies the answer, replacing a character now and then by a uniform one.
+    /// Copies the answer. At a slip it writes a uniformly drawn character of all answers.
     Answers,
 }
 
-/// `[archive]`
+/// Section `[archive]`: the Parquet archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArchiveConfig {
-    /// A file is closed when its messages reach this many bytes.
+    /// Size in bytes of its messages at which a file is closed.
     pub roll_bytes: u64,
-    /// A file is closed when its first message is this old, in seconds.
+    /// Age in seconds of its first message at which a file is closed.
     pub roll_seconds: f64,
-    /// How long `vintage archive` waits while the store has no room, no permission or no network,
-    /// in seconds, before it gives up.
+    /// Time in seconds for which `vintage archive` waits for a store without space, permission or
+    /// network before it gives up.
     pub patience_seconds: f64,
     /// Consumer group whose sinks share the partitions; unset = every sink archives all of them.
     pub group: Option<String>,
@@ -185,9 +185,10 @@ impl ArchiveConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
-    /// Updates between evaluations; version 0 and the last are always evaluated. 0 = only they.
+    /// Number of updates between evaluations; 0 = none in between. Version 0 and the last version
+    /// are always evaluated.
     pub every: u64,
-    /// Held-out prompts of an evaluation, the first of the file.
+    /// Number of held-out prompts in an evaluation, taken from the start of the file.
     pub prompts: usize,
 }
 
@@ -211,10 +212,10 @@ impl EvaluationConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicsConfig {
-    /// Partitions of the rollouts topic.
+    /// Number of partitions of the rollouts topic.
     pub partitions: i32,
-    /// Copies of each partition; unset = 3 where there are three brokers, else as many as there
-    /// are. With 3, a record is acknowledged once 2 hold it.
+    /// Number of replicas of each partition; unset = 3 with three or more brokers, else one per
+    /// broker. With 3, a record is acknowledged once 2 replicas hold it.
     pub replication: Option<i32>,
 }
 
@@ -240,15 +241,15 @@ impl TopicsConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// `IP:PORT`, or a port on 127.0.0.1, to serve Prometheus metrics at; unset = nowhere.
+    /// Address that serves Prometheus metrics, `IP:PORT`, or a port on 127.0.0.1; unset = none.
     pub listen: Option<String>,
 }
 
-/// `[local]`: the broker of `broker = "local"`.
+/// Section `[local]`: the broker of `broker = "local"`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LocalConfig {
-    /// 1, or 3 for replication; unset = as many as its folder has, or 1.
+    /// Number of broker nodes: 1, or 3 for replication; unset = as many as its folder has, or 1.
     pub nodes: Option<u16>,
 }
 

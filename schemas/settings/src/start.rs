@@ -1,21 +1,21 @@
-//! Where in its log a learner begins.
+//! Position in its log at which a learner begins to read.
 
 use std::{collections::BTreeMap, str::FromStr};
 
 use vintage_control::{Offset, Partition, PolicyVersion};
 
-/// `learner.start`, read.
+/// Parsed value of `learner.start`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// At the first record that archive or log holds.
+    /// First record that archive or log holds.
     Earliest,
-    /// At the end of the log: only what comes from now on.
+    /// End of the log: only records that arrive from now on.
     Latest,
-    /// At these offsets; partitions that are not named, at their first record.
+    /// Given offsets; partitions that are not named begin at their first record.
     Offsets(BTreeMap<Partition, Offset>),
-    /// At the first record produced at or after this time, milliseconds since the epoch.
+    /// First record produced at or after this time, in milliseconds since the epoch.
     Time(i64),
-    /// At the first record with a token of this version or a newer one.
+    /// First record with a token of this version or a newer one.
     Version(PolicyVersion),
 }
 

@@ -1,4 +1,4 @@
-//! The records of one partition, from archive and log.
+//! Records of one partition, from archive and log.
 
 use std::ops::Range;
 
@@ -7,56 +7,57 @@ use vintage_control::{Offset, Sha256};
 use super::Place;
 use crate::findings::Findings;
 
-/// A record without its tokens.
+/// Record without its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) offset: i64,
-    /// Its group, by number in the books.
+    /// Index of its group in the books.
     pub(crate) group: u32,
-    /// Part i of n.
+    /// Part i of n, from 1.
     pub(crate) part: (u32, u32),
-    /// Group id of its headers.
+    /// Group id in its headers.
     pub(crate) id: Option<[u8; 16]>,
-    /// Its rows; `None` if it cannot be decoded.
+    /// Number of rows; `None` if the record cannot be decoded.
     pub(crate) rows: Option<u32>,
     pub(crate) crc32c: Option<u32>,
-    /// Digest of its content, where it was worked out.
+    /// Digest of its content; computed by a deep audit only.
     pub(crate) content: Option<Sha256>,
     pub(crate) archived: bool,
     pub(crate) live: bool,
-    /// Another record held the same part of the same group before.
+    /// True if an earlier record has the same part of the same group.
     pub(crate) surplus: bool,
 }
 
-/// What stands at an offset.
+/// State of the record at an offset.
 #[derive(Debug)]
 pub(crate) enum Look<'a> {
-    /// This record, and its place on the shelf.
+    /// Present: the record's index on the shelf, and the record.
     There(usize, &'a Record),
-    /// Archive or log reach beyond the offset, and hold nothing there.
+    /// Absent although archive or log reach beyond the offset.
     Missing,
-    /// The archive's file cannot be read.
+    /// Covered by an archive file that cannot be read.
     Dark,
-    /// Retention deleted it, and no archive began before.
+    /// Deleted by retention before an archive began.
     Expired,
-    /// Nothing that was read reaches there.
+    /// Beyond everything that was read.
     Beyond,
 }
 
-/// A partition of one life of the topic.
+/// Records of a partition of one incarnation of the topic.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    /// By offset, once closed.
+    /// Archived records, sorted by offset; all records once the shelf is closed.
     records: Vec<Record>,
-    /// Records only the log has, until closed.
+    /// Records that only the log has; empty once the shelf is closed.
     only_live: Vec<Record>,
-    /// Offsets the archive claims, ends of neighbouring files joined.
+    /// Offsets that the archive covers, with adjacent files joined.
     claimed: Vec<Range<i64>>,
-    /// Where the archive was begun: what is missing from there on is no work of retention.
+    /// Offset at which the archive was begun; records missing after it were not deleted by
+    /// retention.
     pub(crate) begun: Option<i64>,
-    /// Offsets the topic holds.
+    /// Offsets that the topic holds.
     pub(crate) live: Option<Range<i64>>,
-    /// Offsets claimed by files that cannot be read.
+    /// Offsets of archive files that cannot be read.
     pub(crate) dark: Vec<Range<i64>>,
 }
 
@@ -68,7 +69,7 @@ impl Shelf {
         }
     }
 
-    /// Puts an archived record down; `false` if there was one at its offset.
+    /// Adds an archived record; returns `false` if there is already one at its offset.
     pub(super) fn archive(&mut self, mut record: Record) -> bool {
         record.archived = true;
         let at = self.records.partition_point(|r| r.offset < record.offset);
@@ -92,7 +93,7 @@ impl Shelf {
         self.only_live.push(record);
     }
 
-    /// Joins what log and archive hold, and compares where both should.
+    /// Joins the records of log and archive, and compares them where both should have the same.
     pub(super) fn close(&mut self, (incarnation, partition): Place, findings: &mut Findings) {
         let where_it_is = format!("incarnation {incarnation} partition {partition}");
         for record in &self.only_live {
@@ -167,7 +168,7 @@ impl Shelf {
         Look::Beyond
     }
 
-    /// First offset that archive or log should still hold.
+    /// Returns the first offset that archive or log should hold.
     pub(crate) fn start(&self) -> i64 {
         let first = self.claimed.first().map(|range| range.start);
         let archived = self.begun.or(first);

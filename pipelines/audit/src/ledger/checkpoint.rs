@@ -1,4 +1,5 @@
-//! A checkpoint against the plans before it: what it claims to be done must be in one of them.
+//! Comparison of a checkpoint with the plans before it: whatever it counts as done must be in a
+//! plan.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,8 @@ use crate::{
 };
 
 impl Ledger<'_> {
-    /// The checkpoint at `version`, after the plans of all updates before it and none later.
+    /// Compares the checkpoint at `version`. Must be called after adding the plans of all earlier
+    /// updates and none of later ones.
     pub(crate) fn checkpoint(
         &mut self,
         version: PolicyVersion,
@@ -65,7 +67,7 @@ impl Ledger<'_> {
         }
     }
 
-    /// Every record before the resume point is in a plan.
+    /// Checks that every record before the resume point is in a plan.
     fn check_done(&mut self, place: Place, resume: i64, file: &str, findings: &mut Findings) {
         let Some(shelf) = self.books.shelves().get(&place) else {
             return;
@@ -82,8 +84,8 @@ impl Ledger<'_> {
         self.checked.insert(place, from.max(to));
     }
 
-    /// A record that stands before one a plan names was received before that plan was made. If
-    /// its group is whole it was refused or waits; what was refused is in a plan by now.
+    /// Checks the records after the resume point that precede a planned one. Each was received
+    /// before that plan was made, so if its group is whole it is in a plan or waiting.
     fn check_open(
         &self,
         place: Place,
@@ -113,7 +115,7 @@ impl Ledger<'_> {
         }
     }
 
-    /// Every number the checkpoint counts as finished is in a plan.
+    /// Checks that every number which the checkpoint counts as finished is in a plan.
     fn check_window(
         &mut self,
         producer: &str,
@@ -129,7 +131,8 @@ impl Ledger<'_> {
             .map(|&number| number..number.saturating_add(1));
         let runs = window.runs.iter();
         let runs = runs.map(|&(first, last)| first..last.saturating_add(1));
-        // A forged number may leave a window no loop should walk; nothing is planned there.
+        // A forged number may make a window too large to iterate over; numbers that far are in no
+        // plan.
         let all = [below].into_iter().chain(above).chain(runs).flatten();
         let all = all.take(1 + self.fates.len() + self.vouched.len());
         for seq in all.filter(|seq| !self.is_finished(producer, *seq)) {
@@ -145,7 +148,8 @@ impl Ledger<'_> {
         match self.books.number(producer, seq) {
             Some(group) if self.fate(group) != Fate::Open => true,
             _ if self.vouched.contains_key(&(producer.to_owned(), seq)) => true,
-            // Of a producer that numbers again: partitions are not read in the learner's order.
+            // The producer restarted its numbering. The group found first may be another than the
+            // learner's first, because partitions are not read in the learner's order.
             None => false,
             Some(_) => {
                 let of = self.books.find(|group| {

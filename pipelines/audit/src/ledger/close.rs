@@ -1,19 +1,19 @@
-//! The account of a learner, once all its plans are told.
+//! Account of a learner, computed once all its plans were added.
 
 use super::{Fate, Ledger};
 use crate::{books::Holes, counts::Account, findings::Findings};
 
-/// Why an acknowledged group that nothing holds is missing.
+/// Expectation about acknowledged groups that are found nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// The log died with its process, as the embedded one does: counted, and no breach.
+    /// Possible: the log is lost with its process, as the embedded one is. Counted, and no breach.
     WithItsLog,
-    /// The log keeps what it acknowledged: a breach.
+    /// Impossible: the log keeps what it acknowledged. Counted, and a breach.
     Never,
 }
 
 impl Ledger<'_> {
-    /// Counts every group once.
+    /// Counts every group once and returns the account.
     pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> Account {
         let late = self.books.begins_late();
         for (number, group) in self.books.groups().iter().enumerate() {
@@ -37,7 +37,7 @@ impl Ledger<'_> {
                     let name = self.books.producer_of(group).unwrap_or_default();
                     let vouched = self.vouched.contains_key(&(name.to_owned(), group.seq));
                     if fate != Fate::Open && vouched {
-                        // Trained or rejected before its record went.
+                        // Trained or rejected before its record was deleted.
                     } else if fate == Fate::Open && late {
                         counts.expired += 1;
                     } else {
@@ -88,7 +88,7 @@ impl Ledger<'_> {
         account
     }
 
-    /// Numbers below a producer's last that nothing holds, where it has no journal.
+    /// Counts the missing numbers of producers without a journal.
     fn count_holes(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
         for (producer, holes) in self.books.holes() {
             let Holes { found, runs, .. } = &holes;

@@ -1,4 +1,4 @@
-//! A plan, and what its update said it did.
+//! Checks of a plan, and of the result of its update.
 
 use vintage_control::{
     CONTROL_FORMAT, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
@@ -11,17 +11,17 @@ use crate::{
     findings::Findings,
 };
 
-/// What the books hold of the records that an entry of a plan names.
+/// Records in the books that an entry of a plan names.
 struct Named<'a> {
     found: Vec<&'a Record>,
-    /// Where the first of them is said to be.
+    /// Partition of the first record, according to the plan.
     home: Option<i32>,
-    /// Some are gone for a reason that is no fault of the plan's.
+    /// True if some records are gone for a reason that is no fault of the plan.
     gone: bool,
 }
 
 impl<'a> Ledger<'a> {
-    /// The plan of update `version`, after those of all updates before it.
+    /// Adds the plan of update `version`. Must be called after adding those of all earlier updates.
     pub(crate) fn plan(&mut self, version: PolicyVersion, plan: &Plan, findings: &mut Findings) {
         let file = format!("plans/{}/{version}.json", self.name);
         let mut wrong = |what: String| {
@@ -65,7 +65,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// What update `version` did, beside its plan.
+    /// Compares the result of update `version` with its plan.
     pub(crate) fn result(
         &mut self,
         version: PolicyVersion,
@@ -144,7 +144,7 @@ impl<'a> Ledger<'a> {
         if let Some(record) = named.found.first() {
             let of = &self.books.groups()[record.group as usize];
             let says = self.books.producer_of(of).map(|name| (name, of.seq));
-            // Plans did not always say of a record with a bad header what the others tell.
+            // Older plans did not record the number of a record with a bad header.
             let silent = number.is_none() && rejection.reason == RejectReason::BadHeaders;
             if says != number && !silent {
                 let (offset, there) = (record.offset, self.books.named(of));
@@ -152,7 +152,7 @@ impl<'a> Ledger<'a> {
             }
         }
         if rejection.reason == RejectReason::Duplicate {
-            // Before they were told apart, a group under an old number was refused as a copy.
+            // Older plans refused a group under a repeated number as a duplicate.
             let first = named.found.first().map(|record| record.group as usize);
             let group = first.filter(|&group| self.books.groups()[group].renumbered);
             if group.is_none_or(|group| self.fates[group] != Fate::Open) {
@@ -167,7 +167,7 @@ impl<'a> Ledger<'a> {
         *rejected.entry(reason).or_default() += 1;
         let fate = Fate::Rejected(version, rejection.reason);
         if rejection.reason == RejectReason::Renumbered && named.found.is_empty() {
-            // Its number is another group's: only this plan still tells of it.
+            // The number belongs to another group, so only this plan tells of the rejected one.
             self.account.of(named.home).produced += u64::from(named.gone);
             return;
         }
@@ -175,7 +175,7 @@ impl<'a> Ledger<'a> {
         accounted_before(before, &called, findings);
     }
 
-    /// Notes what becomes of a group, and tells what had become of it before.
+    /// Records the fate of a group, and returns its previous fate.
     fn settle(&mut self, number: Option<(&str, u64)>, named: &Named<'_>, fate: Fate) -> Fate {
         let by_number = number.and_then(|(producer, seq)| self.books.number(producer, seq));
         let known = named.found.first().map(|record| record.group).or(by_number);
@@ -194,7 +194,7 @@ impl<'a> Ledger<'a> {
         before
     }
 
-    /// What a plan says of a group against what its records say.
+    /// Compares a group in a plan with its records.
     fn check_group(
         &self,
         group: &PlannedGroup,
@@ -267,7 +267,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// A group refused as a second copy must have a first one, or it is lost in disguise.
+    /// Reports a duplicate without another copy: a group refused in this way would be lost
+    /// unnoticed.
     fn check_duplicate(&self, named: &Named<'_>, called: &str, findings: &mut Findings) {
         let Some(record) = named.found.first() else {
             return;
@@ -280,7 +281,7 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Marks records as named by a plan, and finds them.
+    /// Finds the records that a plan names, and marks them as named by it.
     fn look_up(
         &mut self,
         version: PolicyVersion,
@@ -303,7 +304,7 @@ impl<'a> Ledger<'a> {
             *reached = (*reached).max(record.offset.0);
             let (at, found) = match books.look(record) {
                 Look::There(at, found) => (at, found),
-                // Told once, with the file that cannot be read; or deleted by retention.
+                // Deleted by retention, or in an unreadable file that is reported as such.
                 Look::Dark | Look::Expired => {
                     named.gone = true;
                     continue;
@@ -349,7 +350,8 @@ fn accounted_before(before: Fate, called: &str, findings: &mut Findings) {
     }
 }
 
-/// Whether the micro-batches hold each row of the plan once.
+/// Returns the first fault of the micro-batches: a row of the plan that they miss, repeat or
+/// exceed.
 fn packing_fault(plan: &Plan, rows: u64) -> Option<String> {
     let mut packed = vec![false; usize::try_from(rows).ok()?];
     for &row in plan.micro_batches.iter().flat_map(|batch| &batch.rows) {

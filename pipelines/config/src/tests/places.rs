@@ -1,4 +1,4 @@
-//! Settings that are found again from another working directory.
+//! Tests of paths in settings that must be found again from another working directory.
 
 use super::{file, resolve};
 use crate::Layers;
@@ -12,7 +12,8 @@ fn a_reward_command_is_found_again_from_anywhere() {
     assert_eq!(reward(given()).directory, Some(here.clone()));
     assert_eq!(reward(Layers::new()).directory, None);
 
-    // A file's command runs in its folder where its script lies there, else where it always did.
+    // A file's command runs in the file's folder if its script is there, else in the working
+    // directory.
     let (folder, path) = file("[rollout.reward]\ncommand = [\"python3\", \"judge.py\"]\n");
     let of_file = || Layers::new().file(&path).expect("readable");
     assert_eq!(reward(of_file()).directory, Some(here.clone()));
@@ -23,7 +24,8 @@ fn a_reward_command_is_found_again_from_anywhere() {
         .expect("an assignment");
     assert_eq!(reward(elsewhere).directory, Some(here.join("judges")));
 
-    // What was recorded stays, whoever goes on from wherever, with the command told again or not.
+    // A recorded folder stays, wherever the run is resumed from, and whether or not the command is
+    // given again.
     let first = resolve(of_file()).expect("valid");
     let run = tempfile::tempdir().expect("a folder");
     let recorded = run.path().join("config.toml");
@@ -33,7 +35,7 @@ fn a_reward_command_is_found_again_from_anywhere() {
     let told = again().set(command).expect("an assignment");
     assert_eq!(reward(told), first.config.rollout.reward);
 
-    // A run of before there was the setting goes on as it did.
+    // A run recorded before the setting existed can be resumed.
     let mut old = first.config.clone();
     old.rollout.reward.directory = None;
     let moved = resolve(again()).expect("valid").config;
@@ -47,7 +49,7 @@ fn certificates_are_found_beside_the_file_that_names_them() {
     let (folder, path) = file(text);
     let options = resolve(Layers::new().file(&path).expect("readable"));
     let options = options.expect("valid").config.broker_options;
-    // An option that names nothing there starts from where it always did.
+    // An option whose path does not exist in the file's folder counts from the working directory.
     let here = std::env::current_dir().expect("a working directory");
     assert_eq!(
         options["ssl.ca.location"],

@@ -1,4 +1,4 @@
-//! What the broker and the run's topics on it are.
+//! Checks of the broker, and of the run's topics on it.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use vintage_bus::{Bus, Checkup, Replicas, TopicSpec, TopicTable, Weight};
 use super::{Check, existing};
 use crate::{Result, broker::Broker};
 
-/// A broker on this side of the world answers within this time.
+/// Time within which a reachable broker answers.
 const ANSWER: Duration = Duration::from_secs(10);
 
 pub(super) async fn look_at(config: &RunConfig, out: &Path) -> Vec<Check> {
@@ -34,7 +34,8 @@ pub(super) async fn look_at(config: &RunConfig, out: &Path) -> Vec<Check> {
     }
 }
 
-/// A local broker is brought up: in the folder of the run if that has one, else for the moment.
+/// Checks the configured broker. A local one is started for the check: on the run's data if its
+/// folder has any, else in a temporary folder.
 async fn reach(config: &RunConfig, out: &Path) -> Result<Vec<Check>> {
     if config.broker != "local" || out.join("kafka").is_dir() {
         return look(config, out).await;
@@ -74,7 +75,7 @@ async fn look(config: &RunConfig, folder: &Path) -> Result<Vec<Check>> {
     rest
 }
 
-/// How a topic stands, and what about it is not as a run needs it.
+/// Checks a topic: replicas, partitions and settings against what a run needs.
 async fn topic(bus: &Bus, spec: &TopicSpec, brokers: usize) -> Result<Vec<Check>> {
     let (name, topic) = ("topic", &spec.name);
     let replicas = match bus.replicas(topic).await {

@@ -16,7 +16,7 @@ use vintage_trajectory::{Headers, Trajectory, encode};
 use super::{of_archive, of_log};
 use crate::recorded::ends;
 
-/// A log of one partition, and the records of its learner.
+/// Log of one partition, and the records of its learner.
 struct Place {
     broker: Embedded,
     topic: String,
@@ -26,7 +26,7 @@ struct Place {
     _folder: tempfile::TempDir,
 }
 
-/// What is told of a group's message.
+/// Header values and slot of a group's message.
 #[derive(Clone, Copy)]
 struct Told {
     producer: &'static str,
@@ -95,7 +95,7 @@ impl Place {
         self.send(headers.to_pairs(), payload).await;
     }
 
-    /// Records of the learner.
+    /// Writes a plan of the learner that trains and refuses these numbers.
     async fn plan(&self, version: u64, trained: &[(&str, u64)], refused: &[(Option<&str>, u64)]) {
         let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");
         let mut plan: Plan = serde_json::from_str(golden).unwrap();
@@ -135,11 +135,11 @@ impl Place {
     }
 }
 
-/// What a run has behind it whose log has lost its beginning.
+/// State of an old run whose log has lost its beginning.
 async fn old_run() -> Place {
     let place = Place::new().await;
     for seq in [4, 5, 5] {
-        // A split group, and the second part of another came twice.
+        // A split group; the second part of another group comes twice.
         for part in [(1, 2), (2, 2)] {
             place.group(Told { seq, part, ..GROUP }).await;
         }
@@ -186,7 +186,7 @@ async fn old_run() -> Place {
     place
 }
 
-/// Prompts of the lead's groups that the log still holds: producer p's 4 to 7.
+/// Prompts of the lead's groups that the log still holds: numbers 4 to 7 of producer p.
 const ASKED: [(&str, u64); 4] = [
     ("prompt-4", 1),
     ("prompt-5", 1),
@@ -194,7 +194,8 @@ const ASKED: [(&str, u64); 4] = [
     ("prompt-7", 1),
 ];
 
-/// Producer p: 0, 2 and 3 expired, 4 to 7 in the log; gone: 2 expired; late: 3 expired; q: 1.
+/// Expected count. Producer p: 0, 2 and 3 expired, 4 to 7 in the log; gone: 2 expired; late: 3
+/// expired; q: 1.
 fn expected() -> GateBase {
     let filled = Filled {
         groups: 2,

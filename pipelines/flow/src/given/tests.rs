@@ -89,7 +89,7 @@ impl Place {
 #[tokio::test]
 async fn every_file_that_was_given_is_held_and_a_change_is_named() {
     let place = Place::new();
-    // A producer that comes first records nothing.
+    // A producer that starts first records nothing.
     place.producer().await.unwrap();
     assert_eq!(newest(&place.store).await.unwrap().0, 0);
     place.lead(&[]).await.unwrap();
@@ -116,7 +116,7 @@ async fn every_file_that_was_given_is_held_and_a_change_is_named() {
         for word in [setting, name, "has changed", &format!("--accept {setting}")] {
             assert!(told.contains(word), "{file}: {told}");
         }
-        // Another's name does not accept it.
+        // A change is accepted only under the name of its own setting.
         assert!(place.lead(&["prompts.tarin"]).await.is_err());
         let other = if setting == "model.path" {
             "prompts.train"
@@ -134,7 +134,7 @@ async fn every_file_that_was_given_is_held_and_a_change_is_named() {
         place.lead(&[]).await.unwrap();
     }
     assert_eq!(place.last().await.0, 0, "nothing was accepted");
-    // What no loader reads may change, and a folder that is gone is not needed any more.
+    // Files that no loader reads may change, and a deleted folder is no longer needed.
     place.write("model/README.md", "another card");
     place.lead(&[]).await.unwrap();
     std::fs::remove_dir_all(place.path("model")).unwrap();
@@ -158,7 +158,7 @@ async fn a_change_that_was_accepted_is_recorded_and_holds() {
     );
     place.lead(&[]).await.unwrap();
     place.producer().await.unwrap();
-    // Nothing to accept makes no record, and the way back is a change too.
+    // Accepting an unchanged setting writes no record, and a change back is a change too.
     place.lead(&["rollout.reward.command"]).await.unwrap();
     assert_eq!(place.last().await.0, 1);
     place.write("judge.py", &old);

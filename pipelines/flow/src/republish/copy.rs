@@ -1,4 +1,4 @@
-//! An archived message as a record again.
+//! Conversion of an archived message back to a Kafka record.
 
 use bytes::Bytes;
 use vintage_archive::{ArchivedMessage, Selection};
@@ -9,28 +9,28 @@ use vintage_trajectory::encode;
 
 use crate::{Error, Result};
 
-/// Header: the topic replayed.
+/// Header with the name of the replayed topic.
 const OF: &str = "replay-of";
-/// Header: where the record stood in it, `<incarnation>/<partition>/<offset>`.
+/// Header with the record's position in the replayed topic, `<incarnation>/<partition>/<offset>`.
 const FROM: &str = "replay-from";
-/// Header: which selection took it, as 16 hexadecimal digits of a digest.
+/// Header with the selection that took the record: 16 hexadecimal digits of a digest.
 const SELECTION: &str = "replay-selection";
-/// Header that says what the payload's CRC-32C is.
+/// Header with the CRC-32C of the payload.
 const CRC: &str = "crc32c";
 
-/// Makes records of archived messages, and knows its own again.
+/// Converter from archived messages to records, which also recognises records it made.
 #[derive(Debug, Clone)]
 pub(super) struct Copier {
     topic: String,
     selection: String,
 }
 
-/// A record to be published.
+/// Record to be published.
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) record: Outgoing,
     pub(super) rows: u64,
-    /// Whether its payload is not byte for byte the original's.
+    /// True if the payload differs in its bytes from the original's.
     pub(super) reencoded: bool,
 }
 
@@ -45,11 +45,11 @@ impl Copier {
         })
     }
 
-    /// The message as it was, with its origin in three more headers. Those of an earlier replay
-    /// are replaced.
+    /// Returns the message as it was, with its origin in three added headers, which replace those
+    /// of an earlier replay.
     ///
-    /// An archive keeps values, not encodings. Encoded again a message has the bytes it had, unless
-    /// another program encoded it; then its `crc32c` header is made to fit.
+    /// An archive keeps values, not encodings. A re-encoded message has its original bytes, unless
+    /// another program encoded it; then its `crc32c` header is adapted.
     pub(super) fn copy(&self, message: &ArchivedMessage) -> Result<Copied> {
         let at = message.record;
         let refuse = |why: String| Error::Role(format!("the archived record {at}: {why}"));
@@ -91,10 +91,10 @@ impl Copier {
         })
     }
 
-    /// Which archived record a record of the target is the copy of.
+    /// Returns the archived record of which a record of the target is a copy.
     ///
     /// # Errors
-    /// Why it is none of this replay's.
+    /// The reason why the record is not from this replay.
     pub(super) fn origin(&self, record: &Record) -> Result<RecordId, String> {
         let of = text(record, OF).ok_or("is no replay's")?;
         if of != self.topic {
@@ -119,7 +119,7 @@ impl Copier {
     }
 }
 
-/// A header's text; nothing where it is missing or no text.
+/// Returns the text of a header; `None` if it is missing or not UTF-8.
 fn text(record: &Record, key: &str) -> Option<String> {
     let header = record.headers.iter().find(|header| header.key == key)?;
     let value: &Bytes = header.value.as_ref()?;

@@ -1,4 +1,4 @@
-//! What an archive holds, for a selection that takes nothing of it.
+//! Content of an archive, described for a selection that takes nothing from it.
 
 use std::{collections::BTreeSet, fmt::Display};
 
@@ -6,8 +6,8 @@ use vintage_archive::{Reader, Selection};
 
 use crate::{Error, Result};
 
-/// Refuses a selection of which nothing would come: a life or a partition that is not archived,
-/// or filters that no group passes. Reads on until one does.
+/// Refuses a selection that yields nothing: an incarnation or partition that is not archived, or
+/// filters that no group passes. Reads until the first group that does.
 pub(super) async fn takes_something(reader: &Reader, selection: &Selection) -> Result<()> {
     let held = Held::read(reader).await?;
     known(
@@ -62,7 +62,7 @@ fn listed<T: Display>(all: &BTreeSet<T>) -> String {
     all.join(", ")
 }
 
-/// What the footers of an archive tell.
+/// Content of an archive according to the footers of its files.
 #[derive(Default)]
 struct Held {
     lives: BTreeSet<vintage_control::Incarnation>,

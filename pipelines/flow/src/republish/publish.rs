@@ -1,4 +1,4 @@
-//! Publishing in order: where each record comes to lie is known before it is sent.
+//! Publisher of a replay: sends records in order and verifies the offset of each.
 
 use std::{collections::BTreeMap, future::poll_fn, task::Poll};
 
@@ -14,23 +14,23 @@ use vintage_control::{Offset, Partition};
 use super::{Amount, copy::Copied, tail::Tails};
 use crate::{Error, Result};
 
-/// Groups that may await their acknowledgement at once: enough to hide the broker's latency.
+/// Maximum number of groups awaiting acknowledgement, enough to hide the broker's latency.
 const IN_FLIGHT: usize = 64;
-/// How far a replay that was held up may run ahead of its rate to catch up.
+/// Time by which a delayed replay may run ahead of its rate to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
-/// Publishes groups in the order it gets them.
+/// Publisher of groups, in the order in which it receives them.
 pub(super) struct Publisher {
     producer: Producer,
     to: String,
     /// Offset that the next acknowledged record of each partition must have.
     next: BTreeMap<Partition, Offset>,
-    /// Time between two groups, and when the next one is due.
+    /// Interval between two groups, and the time when the next one is due.
     pace: Option<(Duration, Instant)>,
     published: Published,
 }
 
-/// What the log acknowledged.
+/// Amounts that the log acknowledged.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Published {
     pub(super) amount: Amount,
@@ -38,13 +38,13 @@ pub(super) struct Published {
     pub(super) reencoded: u64,
 }
 
-/// A record on its way.
+/// Record in flight or acknowledged.
 struct Sent {
     partition: Partition,
     rows: u64,
     bytes: u64,
     reencoded: bool,
-    /// Whether it is its group's last.
+    /// True for the last record of its group.
     completes: bool,
     delivery: Result<Delivery, vintage_bus::Error>,
 }
@@ -69,7 +69,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes until the channel ends or `stop`, and everything sent is acknowledged.
+    /// Publishes until the channel ends or `stop` is cancelled, then waits until everything sent is
+    /// acknowledged.
     pub(super) async fn run(
         mut self,
         bus: &Bus,
@@ -106,7 +107,7 @@ impl Publisher {
         Ok(self.published)
     }
 
-    /// Hands a group's records to the client, in order.
+    /// Passes a group's records to the Kafka client, in order.
     async fn send(&self, group: Vec<Copied>, sending: &mut Sending) {
         let last = group.len() - 1;
         for (index, copied) in group.into_iter().enumerate() {
@@ -133,7 +134,7 @@ impl Publisher {
             }
             .boxed()
             .fuse();
-            // Its place in the partition's order is that of this first poll.
+            // The first poll fixes the record's place in the partition's order.
             let now = poll_fn(|context| Poll::Ready(sent.poll_unpin(context))).await;
             sending.push_back(match now {
                 Poll::Ready(sent) => std::future::ready(sent).boxed(),
@@ -144,8 +145,8 @@ impl Publisher {
 
     fn note(&mut self, sent: Sent) -> Result<()> {
         let delivery = sent.delivery?;
-        // A retried batch that the broker had already may come back without its offset; the last
-        // comparison finds out whether it lies where it should.
+        // A retried batch that the broker had already may be acknowledged without an offset. The
+        // comparison with the end offsets afterwards verifies its position.
         if delivery.offset.0 >= 0 {
             self.expect(sent.partition, delivery.offset)?;
         }
@@ -178,7 +179,7 @@ impl Publisher {
         )))
     }
 
-    /// The next group is due a while after this one.
+    /// Sets the time at which the next group is due.
     fn paced(&mut self) {
         if let Some((interval, due)) = &mut self.pace {
             let earliest = Instant::now().checked_sub(CATCH_UP).unwrap_or(*due);
@@ -187,7 +188,7 @@ impl Publisher {
     }
 }
 
-/// The next group, once it is due.
+/// Receives the next group once it is due.
 async fn next(groups: &mut Receiver<Vec<Copied>>, due: Option<Instant>) -> Option<Vec<Copied>> {
     if let Some(due) = due {
         sleep_until(due).await;

@@ -1,4 +1,4 @@
-//! Reading the archive: what is taken, what the target has already, what is passed over.
+//! Reader of a replay: sorts archived groups into taken, already in the target, and passed over.
 
 use std::{collections::BTreeMap, mem::take};
 
@@ -16,27 +16,28 @@ use crate::{
     event::{Events, RunEvent},
 };
 
-/// Reads groups until the archive ends, the other side does, or `stop`.
+/// Reader of groups until the archive ends, the publisher ends, or `stop` is cancelled.
 pub(super) struct Reading {
     pub(super) groups: Groups,
     pub(super) copier: Copier,
-    /// Of which record the target's last one is the copy, in partitions not yet read up to it.
+    /// Archived record that each partition's last record in the target is a copy of; only
+    /// partitions that have not been read up to it.
     pub(super) tails: BTreeMap<Partition, RecordId>,
     pub(super) out: Sender<Vec<Copied>>,
     pub(super) stop: CancellationToken,
     pub(super) events: Events,
 }
 
-/// What was read.
+/// Counts of a replay's reader.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    /// Whether that is the whole archive.
+    /// True if the whole archive was read.
     pub(super) ended: bool,
-    /// What the selection took.
+    /// Groups that the selection took.
     pub(super) taken: Amount,
-    /// What of it the target had.
+    /// Taken groups that the target already had.
     pub(super) there: Amount,
-    /// What it met.
+    /// Records met in the archive, by what became of them.
     pub(super) counts: SelectionCounts,
 }
 
@@ -67,7 +68,7 @@ impl Reading {
         Ok(read)
     }
 
-    /// The records of a group that the target does not have.
+    /// Returns copies of a group's records that the target does not have yet.
     async fn left_of(&mut self, group: &ArchivedGroup, read: &mut Read) -> Result<Vec<Copied>> {
         let partition = group.last().record.partition;
         let heads: Vec<_> = group
@@ -106,7 +107,7 @@ impl Amount {
 }
 
 impl Read {
-    /// Records not taken, by reason.
+    /// Returns the number of records not taken, by reason.
     pub(super) fn passed_over(&self) -> BTreeMap<String, u64> {
         let counts = &self.counts;
         let filtered = counts.skipped.iter().map(|(filter, &records)| {

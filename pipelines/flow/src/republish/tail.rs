@@ -1,4 +1,4 @@
-//! How far an earlier life of a replay came: told by the target topic alone.
+//! Resume position of a replay, determined from the target topic alone.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,23 @@ use vintage_control::{Offset, Partition, RecordId};
 use super::copy::Copier;
 use crate::{Error, Result, inputs::PATIENCE};
 
-/// How often a topic may be found longer than a moment before: the last requests of a process that
-/// was killed may still be in the broker's queue.
+/// Number of times the topic may grow between two looks before it is refused: the last requests of
+/// a killed process may still be queued at the broker.
 const LOOKS: usize = 10;
 
-/// Where the target's partitions end.
+/// Ends of the target's partitions.
 #[derive(Debug)]
 pub(super) struct Tails {
     /// Offset that the next record of each partition will have.
     pub(super) next: BTreeMap<Partition, Offset>,
-    /// Of which archived record the last one is the copy, in partitions that hold any.
+    /// Archived record that the last record of each partition is a copy of; only partitions with
+    /// records.
     pub(super) last: BTreeMap<Partition, RecordId>,
 }
 
 impl Tails {
-    /// Reads the last record of each partition, and compares it, byte for byte, with what would be
-    /// published in its place.
+    /// Reads the last record of each partition and compares it, byte for byte, with the copy that
+    /// would be published in its place.
     pub(super) async fn read(
         bus: &Bus,
         to: &str,
@@ -120,7 +121,7 @@ async fn check(to: &str, reader: &Reader, copier: &Copier, record: &Record) -> R
     let expected = copier.copy(&message)?.record;
     let found = Outgoing {
         partition: Some(record.partition),
-        // A record without a time got one when it was appended.
+        // A record without a timestamp got one when it was appended.
         timestamp_ms: expected.timestamp_ms.and(record.timestamp_ms),
         key: record.key.clone(),
         headers: record.headers.clone(),

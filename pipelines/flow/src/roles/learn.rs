@@ -1,4 +1,4 @@
-//! `vintage learn`: the lead of a run, or a follower beside it.
+//! Entry point of `vintage learn`: the lead of a run, or a follower beside it.
 
 use std::path::Path;
 use vintage_config::{Key, Layers, Resolved};
@@ -26,8 +26,9 @@ use crate::{
     wire,
 };
 
-/// The settings a learner of the run in `out` starts from: those it had before; else those of the
-/// learner it follows, or of the run, under its own name. The lead, if no name is given.
+/// Returns the settings that a learner of the run in `out` starts from: its own recorded settings
+/// if it has any, else those of the learner it follows (`follows`) or of the lead, under the given
+/// name. Without a `name` it is the lead. Empty if the folder holds no run.
 pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> Result<Layers> {
     let key = |key: &str| Key::new(key.split('.'));
     let named = |layers: Layers, name: &Name| {
@@ -36,7 +37,7 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
     };
     let of_run = config_file(out);
     if !of_run.is_file() {
-        // A name is a follower's, and a follower has a run to join: see `await_run`.
+        // A name belongs to a follower, which joins an existing run: see `await_run`.
         return Ok(Layers::new());
     }
     let lead = vintage_config::read(&of_run)?.learner.name;
@@ -63,9 +64,9 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
     Ok(layers)
 }
 
-/// Trains until all updates are done, or until `stop`, or until a recorded log or the plans that
-/// are followed end. A lead makes version 0 if there is none; a follower starts from the lead's.
-/// Files behind the settings named in `accept` may have changed.
+/// Trains until all updates are done, `stop` is cancelled, or the recorded log or the followed
+/// plans end. A lead creates version 0 if it is missing; a follower copies the lead's. `accept`
+/// names the settings whose input files are allowed to have changed; only a lead may use it.
 pub async fn learn(
     resolved: &Resolved<RunConfig>,
     out: &Path,
@@ -103,7 +104,7 @@ async fn learn_watched(
             let (folder, log) = join(resolved, out, Reads::Batches).await?;
             (folder, Some(log))
         }
-        // A recorded log needs no broker: nobody samples from what comes of it.
+        // A recorded log needs no broker: no producer samples from the resulting versions.
         (None, true) => {
             if !of_run.is_file() {
                 inputs::check_files(config, inputs::Trains::Here)?;
@@ -140,12 +141,12 @@ async fn learn_watched(
     }
 }
 
-/// A learner and what it stands in.
+/// One learner with its settings, folder and log.
 struct Role<'a> {
     config: &'a RunConfig,
-    /// Settings whose files may have changed.
+    /// Settings whose input files are allowed to have changed.
     accept: &'a [String],
-    /// The run's own settings, if this is not its lead.
+    /// Settings of the run's lead; `None` if this learner is the lead.
     lead: Option<&'a RunConfig>,
     folder: &'a RunFolder,
     log: Option<&'a Log>,
@@ -172,7 +173,7 @@ impl Role<'_> {
         Ok(learned)
     }
 
-    /// The learner where its last life left it, and all it reads.
+    /// Opens the learner at its last checkpoint, with all the sources it reads.
     async fn ready(&self, outlet: Outlet, events: &Events) -> Result<(Learner, Inputs)> {
         let Self {
             config,
@@ -203,7 +204,8 @@ impl Role<'_> {
         .await
     }
 
-    /// Has the weights that training starts from.
+    /// Makes sure that the weights training starts from are in the store: a lead creates version 0,
+    /// a follower waits for the lead's and copies it.
     async fn version_zero(&self, events: &Events) -> Result<()> {
         let weights = self.folder.weights(&self.config.learner.policy);
         let Some(run) = self.lead else {
@@ -227,14 +229,15 @@ impl Role<'_> {
         let policy = &run.learner.policy;
         let from = self.folder.weights(policy);
         if let (Some(log), None) = (self.log, from.latest().await?) {
-            // The lead makes it, and then says so.
+            // The lead creates version 0 and announces it afterwards.
             let mut announcements = Announcements::open(log, "learner-first").await?;
             announcements.first_of(policy, events).await?;
         }
         adopt_version_zero(&weights, &from).await
     }
 
-    /// Who follows plans begins to read where their writer did.
+    /// Returns the resume points at which the followed learner began, and records them as this
+    /// learner's start. Empty if the followed learner has no recorded start.
     async fn start_of(&self, leader: &Name) -> Result<Vec<PartitionResume>> {
         let Some(theirs) = self.folder.records(leader).start().await? else {
             return Ok(Vec::new());
@@ -245,7 +248,8 @@ impl Role<'_> {
         Ok(resume_points(&own))
     }
 
-    /// The learner whose plans are followed; one that has begun, if it is to be waited for.
+    /// Opens the plans of the learner to follow, if one is set. On a live log, waits for its first
+    /// announcement.
     async fn leader(&self, events: &Events) -> Result<Option<Box<dyn Leader>>> {
         let Some(leader) = &self.config.learner.follow_plans else {
             return Ok(None);
@@ -268,7 +272,8 @@ impl Role<'_> {
             Some(log) => {
                 let client = format!("learner-{}", self.config.learner.name);
                 let mut announcements = Announcements::open(log, &client).await?;
-                // By then it has decided where it begins to read.
+                // The first announcement comes after that learner has recorded where it begins to
+                // read.
                 announcements.first_of(&theirs.policy, events).await?;
                 Some(announcements)
             }

@@ -1,4 +1,4 @@
-//! A run's settings are its lead's: it alone writes them, and other roles wait until they are there.
+//! Waiting for the settings of a run, which its lead alone writes into the run's folder.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,26 +19,28 @@ use crate::{
     inputs::{PATIENCE, check_broker},
 };
 
-/// How often the folder is looked at.
+/// Interval between two checks of the folder.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How many looks at the folder to one at the broker.
+/// Number of folder checks per check of the broker.
 const LOOKS_A_QUESTION: u32 = 20;
 
-/// Whose settings a role takes.
+/// Origin of the settings that a role works with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettingsOf {
-    /// The run's, as its lead has written them.
+    /// Settings of the run, as its lead wrote them.
     Lead,
-    /// Its own: the folder has none, and the role was told which run's topics it works on.
+    /// Settings of the role itself: the folder has none, and the run of that name has topics on the
+    /// broker.
     Role,
 }
 
-/// Waits until the settings of the run in `out` are there, and says so. A role that was told the
-/// run's name in `own` need not wait where the broker has that run's topics: its lead works in
-/// another folder, or there is none.
+/// Waits until the settings of the run in `out` exist, and reports the wait as an event. A role
+/// whose settings in `own` name the run does not wait if the broker has that run's topics: the lead
+/// then works in another folder, or there is none.
 ///
 /// # Errors
-/// [`Error::Interrupted`] if `stop` comes first; what ails a broker that was told.
+/// [`Error::Interrupted`] if `stop` is cancelled first; the error of the broker if it is named and
+/// cannot be used.
 pub async fn await_settings(
     own: &Resolved<RunConfig>,
     out: &Path,
@@ -63,7 +65,7 @@ pub async fn await_settings(
             && let Some(topics) = &topics
             && topics.are_there().await?
         {
-            // The lead writes the settings before it makes the topics.
+            // The lead writes the settings before it creates the topics.
             let of_lead = file.is_file();
             return Ok(if of_lead {
                 SettingsOf::Lead
@@ -77,11 +79,11 @@ pub async fn await_settings(
     Err(Error::Interrupted)
 }
 
-/// Waits a moment for the run in `out` that the follower `name` is to join: a lead that was started
-/// together with it may not have written its settings yet.
+/// Waits a limited time for the run in `out` that the follower `name` joins: a lead started at the
+/// same moment may not have written its settings yet.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is no run; [`Error::Interrupted`] if `stop` comes first.
+/// [`Error::Usage`] if there is no run; [`Error::Interrupted`] if `stop` is cancelled first.
 pub async fn await_run(
     out: &Path,
     name: &Name,
@@ -112,7 +114,7 @@ async fn pause(stop: &CancellationToken) -> Result<()> {
     }
 }
 
-/// What a role says while it waits: at once what for, then what to do, at intervals that grow.
+/// Messages of a role that waits: at once the reason, then what to do, at growing intervals.
 struct Waiting {
     out: PathBuf,
     since: Instant,
@@ -151,14 +153,15 @@ impl Waiting {
     }
 }
 
-/// The topics of a run that a role was told by name.
+/// Topics of a run that was named explicitly, on a broker at an address.
 struct Topics {
     bus: Bus,
     rollouts: String,
 }
 
 impl Topics {
-    /// `None` where the name is the default one, or the broker is to be brought up in the folder.
+    /// Connects to the broker. `None` if the run has its default name, or if the broker is
+    /// `embedded` or `local`, which are brought up in the folder.
     fn told(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
         let config = &own.config;
         if !is_told(own, "run") || matches!(config.broker.as_str(), "embedded" | "local") {
@@ -172,29 +175,29 @@ impl Topics {
 
     async fn are_there(&self) -> Result<bool> {
         match self.bus.has_topic(&self.rollouts).await {
-            // The broker answered a moment ago, and may again.
+            // The broker answered a moment ago; a transient error is tried again.
             Err(error) if error.is_retryable() => Ok(false),
             answered => Ok(answered?),
         }
     }
 }
 
-/// Whether anybody has given a value to this setting.
+/// Returns true if any source other than the built-in defaults set this setting.
 pub(super) fn is_told(settings: &Resolved<RunConfig>, key: &str) -> bool {
     let origin = settings.origin(&Key::new(key.split('.')));
     origin.is_some_and(|origin| *origin != Origin::Default)
 }
 
-/// A role with settings of its own looks out for the lead's: where those say another run, or
-/// another place for it, the role was started with the wrong ones.
+/// Watch of the folder by a role that runs on settings of its own: once the lead's settings appear,
+/// they must agree with the role's about the run and its places, or the role is stopped.
 pub(super) struct LookOut {
-    /// Cancelled when the role is to end.
+    /// Token that is cancelled to end the role; never the token of the whole process.
     pub(super) stop: CancellationToken,
     task: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
 impl LookOut {
-    /// Begins to look, if the folder has no settings.
+    /// Begins to watch if the folder has no settings yet.
     pub(super) fn begin(config: &RunConfig, out: &Path, stop: &CancellationToken) -> Self {
         let file = config_file(out);
         if file.is_file() {
@@ -222,7 +225,8 @@ impl LookOut {
         }
     }
 
-    /// What became of the role; what it should not have done comes first.
+    /// Ends the watch and returns the outcome of the role. A disagreement with the lead's settings
+    /// takes precedence.
     pub(super) async fn end<T>(self, outcome: Result<T>) -> Result<T> {
         self.stop.cancel();
         match self.task {

@@ -1,5 +1,5 @@
-//! The roles of one process: started in the order of the dataflow, ended in the order that
-//! loses nothing.
+//! Roles of `vintage run`: started in the order of the dataflow, stopped in the order that loses no
+//! record.
 
 use std::time::Duration;
 use vintage_settings::RunConfig;
@@ -17,7 +17,7 @@ use crate::{
     tasks::Task, wire,
 };
 
-/// Archive, learner, producer and evaluator, running.
+/// Running archive, learner, producer and evaluator of one process.
 pub(super) struct Roles {
     sink: SinkHandle,
     archive: JoinHandle<Result<SinkSummary>>,
@@ -30,7 +30,7 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    /// Starts all of them.
+    /// Starts all roles. If one fails to start, the ones already started are stopped.
     pub(super) async fn start(
         config: &RunConfig,
         folder: &RunFolder,
@@ -40,14 +40,15 @@ impl Roles {
     ) -> Result<Self> {
         let topic = log.topics.rollouts();
         if log.volatile {
-            // Nothing may be trimmed before learner and archive have read it.
+            // The embedded broker trims a record only after both learner and archive have read it.
             log.bus.expect_consumers(&topic, 2);
         }
         let mut started = Started::default();
         let (sink, archive) = start_sink(config, folder, log).await?;
         started.sink = Some(sink.clone());
         if !log.volatile {
-            // What earlier producers left in the log is counted before new ones start.
+            // Records that earlier producers left in the log are counted before a new producer
+            // starts.
             sink.drain_through(ends(&log.bus, &topic).await?).await?;
         }
         let reader = Reader::new(folder.archive(), &topic);
@@ -91,6 +92,7 @@ impl Roles {
             life: Some(read_journals(&folder.journals())?.len() as u64),
             updates: Some(config.learner.steps),
             base,
+            // This process alone uses the folder, so no claims are needed.
             claims: None,
         })
         .await?;
@@ -114,9 +116,9 @@ impl Roles {
         })
     }
 
-    /// Waits for the learner, or for `stop`, or for a failure; then ends everything: learner
-    /// first (it leaves a checkpoint), producers (they publish what is running), archive (it
-    /// takes all that was acknowledged), evaluator.
+    /// Waits until the learner ends, `stop` is cancelled, or a role fails; then stops every role in
+    /// order: the learner (writes a checkpoint), the producer (publishes the groups being sampled),
+    /// the archive (takes all acknowledged records), the evaluator.
     pub(super) async fn finish(mut self, stop: &CancellationToken) -> Result<LearnerSummary> {
         let (mut learned, mut produced, mut archived) = (None, None, None);
         tokio::select! {
@@ -126,7 +128,7 @@ impl Roles {
             () = stop.cancelled() => {}
         }
         if let Some(Ok(_)) = produced {
-            // All groups of the run are published: the learner goes on alone.
+            // All groups of the run are published; the learner continues alone.
             tokio::select! {
                 outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
                 outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
@@ -156,7 +158,7 @@ impl Roles {
             Some(evaluator) => joined("evaluator", evaluator.await),
             None => Ok(()),
         };
-        // The cause first: what failed because of it comes after.
+        // Archive and producer first: a failure of the learner may be a consequence of theirs.
         archived?;
         produced?;
         let learned = learned?;
@@ -165,7 +167,8 @@ impl Roles {
     }
 }
 
-/// What runs already while the rest is started: ended again if a later role cannot start.
+/// Roles that are already running while the others are started. Dropping it shuts them down, unless
+/// [`Started::all`] was called.
 #[derive(Default)]
 struct Started {
     sink: Option<SinkHandle>,
@@ -173,7 +176,7 @@ struct Started {
 }
 
 impl Started {
-    /// Everything runs: nothing is to be ended.
+    /// Marks the start as complete, so that dropping this stops no role.
     fn all(&mut self) {
         self.sink = None;
         self.tasks.clear();
@@ -223,7 +226,8 @@ fn panicked(role: &str) -> impl Fn(tokio::task::JoinError) -> Error {
     move |error| Error::Role(format!("the {role} panicked: {error}"))
 }
 
-/// On a log that dies with this process, a record counts once the archive has committed it.
+/// Durability on the embedded log, which is lost with this process: a record is durable once the
+/// archive has committed it.
 struct ArchiveFirst {
     sink: SinkHandle,
     incarnation: Incarnation,
@@ -232,7 +236,7 @@ struct ArchiveFirst {
 #[async_trait]
 impl Durability for ArchiveFirst {
     async fn ensure(&mut self, records: &[RecordId]) -> vintage_learner::Result<()> {
-        // Records of earlier lives came out of the archive.
+        // Records of earlier incarnations came from the archive, so they are durable already.
         let live = records
             .iter()
             .filter(|record| record.incarnation == self.incarnation);

@@ -1,4 +1,4 @@
-//! What was counted since the last step on, and in which words.
+//! Counts since the last progress, and their wording.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,26 +8,26 @@ use vintage_rollout::ProducerEvent;
 
 use crate::health::Idle;
 
-/// `7 s`, `3 min 05 s`, `2 h 10 min`.
+/// Formats a duration: `7 s`, `3 min 05 s`, `2 h 10 min`.
 pub(super) fn spelled(time: Duration) -> String {
     vintage_human::duration(time.as_secs_f64())
 }
 
-/// `other_policy 3, malformed 1`
+/// Formats counts by reason: `other_policy 3, malformed 1`.
 fn counted(counts: &BTreeMap<&'static str, u64>) -> String {
     let counts = counts.iter();
     let counts: Vec<_> = counts.map(|(reason, n)| format!("{reason} {n}")).collect();
     counts.join(", ")
 }
 
-/// What the learner met.
+/// State of the learner since the last progress.
 #[derive(Debug, Default)]
 pub(super) struct Learning {
-    /// What it waits for, and since when.
+    /// Wait for groups of the next update; `None` while the learner computes.
     waiting: Option<Waiting>,
-    /// The update it computes, and since when.
+    /// Number of the update being computed, and its start time.
     updating: Option<(u64, Duration)>,
-    /// Updates in a row that changed nothing, by reason.
+    /// Consecutive updates that changed nothing, by reason.
     idle: BTreeMap<&'static str, u64>,
     reward: f64,
     last: Option<Idle>,
@@ -59,7 +59,7 @@ impl Learning {
         self.idle.values().sum()
     }
 
-    /// Of what happened since the last step on; what goes on now is kept.
+    /// Clears the counts since the last progress, and keeps what is in progress.
     pub(super) fn clear(&mut self) {
         self.idle.clear();
         self.last = None;
@@ -129,19 +129,19 @@ impl Learning {
     }
 }
 
-/// What the producer met.
+/// State of the producer since the last progress.
 #[derive(Debug, Default)]
 pub(super) struct Producing {
     here: bool,
     published: u64,
-    /// Published groups whose completions all have one reward.
+    /// Number of published groups whose completions all have the same reward.
     equal: u64,
     rewards: f64,
-    /// Groups that got no reward, by reason.
+    /// Groups without a reward, by reason.
     failed: BTreeMap<&'static str, u64>,
-    /// Since when the gate is closed, and the newest version announced.
+    /// Newest version announced when the gate closed, and the time of that.
     closed: Option<(Option<u64>, Duration)>,
-    /// Groups being sampled, and since when.
+    /// Number of groups being sampled, and the start time.
     sampling: Option<(u64, Duration)>,
 }
 
@@ -231,7 +231,7 @@ impl Producing {
     }
 }
 
-/// What the archive met.
+/// State of the archive in this process.
 #[derive(Debug, Default)]
 pub(super) struct Archiving {
     records: Option<u64>,
@@ -239,7 +239,7 @@ pub(super) struct Archiving {
 }
 
 impl Archiving {
-    /// Whether more records came than were counted before.
+    /// Takes up new counts; returns true if more records than before have arrived.
     pub(super) fn take(&mut self, records: u64, bad: &BTreeMap<&'static str, u64>) -> bool {
         let before = self.records.replace(records);
         self.bad.clone_from(bad);

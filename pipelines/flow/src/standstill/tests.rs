@@ -1,4 +1,4 @@
-//! On a clock that only the test turns.
+//! Tests on a clock that the test itself advances.
 
 use std::collections::BTreeMap;
 use vintage_config::Layers;
@@ -64,7 +64,7 @@ fn training() -> RunEvent {
     RunEvent::Phase("training".to_owned())
 }
 
-/// The lines that come by second, each with its time, up to `end`.
+/// Returns the lines written up to second `end`, each with its time.
 fn lines(state: &mut Standstill, events: &[(f64, RunEvent)], end: u32) -> Vec<(u32, String)> {
     let mut lines = Vec::new();
     let mut events = events.iter().peekable();

@@ -1,4 +1,4 @@
-//! The watch over a process: passes its events on, and says with them what the state machine says.
+//! Watch over a process: forwards its events, and adds the lines of the standstill detection.
 
 use std::time::Duration;
 use vintage_settings::RunConfig;
@@ -16,17 +16,18 @@ use crate::{
     health::Health,
 };
 
-/// Ends, and lets go of the sender it was given, when it is dropped.
+/// Watch over the events of a process. Dropping it ends the watch and releases the listener's
+/// sender.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// Where the process tells its events.
+    /// Sender for the events of the process.
     pub(crate) events: Events,
     end: DropGuard,
     watching: JoinHandle<Account>,
 }
 
 impl Watch {
-    /// Watches what is told until [`Watch::end`]; all of it goes on to `listener`.
+    /// Watches the events until [`Watch::end`], and forwards all of them to `listener`.
     pub(crate) fn over(role: Role, config: &RunConfig, listener: &Events) -> Self {
         let state = Standstill::new(role, config.learner.steps, Health::of(config));
         let (events, told) = mpsc::unbounded_channel();
@@ -39,10 +40,10 @@ impl Watch {
         }
     }
 
-    /// What was told so far, taken up, and how it stands.
+    /// Processes the events sent so far, ends the watch and returns the account.
     pub(crate) async fn end(self) -> Account {
         drop(self.end);
-        // A panic there has been told, and is no reason to lose a result.
+        // A panic in the watch was reported, and must not cost the result.
         self.watching.await.unwrap_or_default()
     }
 }

@@ -38,7 +38,7 @@ async fn a_role_waits_for_the_leads_settings_and_says_so() {
         .unwrap();
     assert_eq!(of.unwrap(), SettingsOf::Lead);
     drop(lead);
-    // They are there: nothing is said.
+    // The settings exist, so no event is sent.
     let of = await_settings(&own, &out, &stop, &events).await.unwrap();
     assert_eq!(of, SettingsOf::Lead);
     assert!(heard.try_recv().is_err());
@@ -104,8 +104,8 @@ async fn a_role_with_settings_of_its_own_ends_where_the_leads_say_otherwise() {
     assert!(refused.to_string().contains("namespace"), "{refused}");
     assert!(!stop.is_cancelled(), "it ends this role, not the process");
 
-    // With settings that agree it goes on; and in a folder that has settings there is nothing to
-    // look out for.
+    // The role continues where the settings agree; where the folder has settings, there is no
+    // watch.
     for settings in [["run=a", "namespace=other"], ["run=b", "namespace=b"]] {
         let look_out = LookOut::begin(&resolved(&settings).config, &out, &stop);
         assert_eq!(look_out.end(Ok(7)).await.unwrap(), 7);
