@@ -254,6 +254,27 @@ fn no_arrow_points_to_a_row_above() {
     }
 }
 
+/// `vintage run` and the verbs of the roles build them in the same place.
+#[test]
+fn each_role_is_built_once() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = BTreeMap::from([
+        ("Worker::new(", 0),
+        ("Learner::open(", 0),
+        ("Sink::start(", 0),
+    ]);
+    let files = ["pipelines/flow/src", "pipelines/cli/src"]
+        .iter()
+        .flat_map(|folder| sources(&root.join(folder)));
+    for file in files.filter(|file| !file.ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(file).expect("a source");
+        for (call, count) in &mut found {
+            *count += text.matches(call).count();
+        }
+    }
+    assert!(found.values().all(|count| *count == 1), "{found:?}");
+}
+
 /// Everything a crate is built from.
 fn below(name: &str) -> BTreeSet<&'static str> {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();

@@ -9,7 +9,7 @@ use vintage_settings::RunConfig;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Sink, SinkHandle, SinkOptions, SinkSummary, Taken};
+use vintage_archive::{SinkHandle, SinkSummary, Taken};
 use vintage_rollout::{Claims, ProducerSummary};
 
 use self::settings::{LookOut, is_told};
@@ -70,12 +70,8 @@ async fn archive_on(
     events: &Events,
 ) -> Result<SinkSummary> {
     folder.prove_store().await?;
-    let options = SinkOptions {
-        accept_gap,
-        group: config.archive.group.clone(),
-        ..wire::archive::options(config, folder, log)
-    };
-    let (sink, mut task) = Sink::start(options, &log.bus).await?;
+    let beside = wire::archive::Beside::Sinks { accept_gap };
+    let (sink, mut task) = wire::archive::start(config, folder, log, beside).await?;
     let _nobody_listens = events.send(RunEvent::Phase("archiving".to_owned()));
     let telling = tokio::spawn(tell_taken(sink.taken(), events.clone()));
     let panicked = |error| Error::Role(format!("the archive panicked: {error}"));

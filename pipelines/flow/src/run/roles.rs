@@ -1,13 +1,12 @@
 //! Roles of `vintage run`: started in the order of the dataflow, stopped in the order that loses no
 //! record.
 
-use std::time::Duration;
 use vintage_settings::RunConfig;
 
 use async_trait::async_trait;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Reader, Sink, SinkHandle, SinkSummary};
+use vintage_archive::{Reader, SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, RecordId};
 use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, Outlet};
 use vintage_rollout::{ProducerSummary, read_journals};
@@ -207,11 +206,8 @@ async fn start_sink(
     folder: &RunFolder,
     log: &Log,
 ) -> Result<(SinkHandle, JoinHandle<Result<SinkSummary>>)> {
-    let mut options = wire::archive::options(config, folder, log);
-    // The learner beside it writes to the same store and does not wait: the run ends with what
-    // ails the store, and goes on when it is started again.
-    options.patience = Duration::ZERO;
-    let (sink, task) = Sink::start(options, &log.bus).await?;
+    let beside = wire::archive::Beside::Learner;
+    let (sink, task) = wire::archive::start(config, folder, log, beside).await?;
     Ok((
         sink,
         tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) }),

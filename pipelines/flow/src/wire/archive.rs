@@ -2,19 +2,46 @@
 
 use std::time::Duration;
 
-use vintage_archive::{SinkLimits, SinkOptions};
+use tokio::task::JoinHandle;
+use vintage_archive::{Sink, SinkHandle, SinkLimits, SinkOptions, SinkSummary};
 use vintage_settings::RunConfig;
 
-use crate::{broker::Log, folder::RunFolder};
+use crate::{Result, broker::Log, folder::RunFolder};
 
-/// Options of the sink that archives a run's rollouts.
-pub(crate) fn options(config: &RunConfig, folder: &RunFolder, log: &Log) -> SinkOptions {
+/// Surroundings of a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// The run's learner, which writes to the same store and does not wait: the run ends with what
+    /// ails the store, and resumes when it is started again.
+    Learner,
+    /// Other sinks at most, in processes of their own; `accept_gap` passes over records that
+    /// retention deleted unarchived.
+    Sinks {
+        /// Passes over records that retention deleted unarchived.
+        accept_gap: bool,
+    },
+}
+
+/// Starts the sink that archives a run's rollouts.
+pub(crate) async fn start(
+    config: &RunConfig,
+    folder: &RunFolder,
+    log: &Log,
+    beside: Beside,
+) -> Result<(SinkHandle, JoinHandle<vintage_archive::Result<SinkSummary>>)> {
     let mut options = SinkOptions::new(folder.archive(), &log.topics.rollouts(), log.incarnation);
     options.limits = SinkLimits {
         file_bytes: config.archive.roll_bytes as usize,
         file_age: Duration::from_secs_f64(config.archive.roll_seconds),
         ..options.limits
     };
-    options.patience = Duration::from_secs_f64(config.archive.patience_seconds);
-    options
+    match beside {
+        Beside::Learner => options.patience = Duration::ZERO,
+        Beside::Sinks { accept_gap } => {
+            options.patience = Duration::from_secs_f64(config.archive.patience_seconds);
+            options.accept_gap = accept_gap;
+            options.group = config.archive.group.clone();
+        }
+    }
+    Ok(Sink::start(options, &log.bus).await?)
 }
