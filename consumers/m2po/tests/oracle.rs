@@ -1,6 +1,5 @@
-//! Agreement with 201 cases whose masks were decided in exact rational arithmetic
-//! (`oracle/m2po_cases.jsonl`): masks exactly, numbers to 1e-9 relative. Losses and gradients of the
-//! variants are compared as `vintage weigh` prints them, where that is.
+//! Tests against 201 cases whose masks were decided in exact rational arithmetic
+//! (`oracle/m2po_cases.jsonl`): masks must agree exactly, numbers to 1e-9 relative.
 
 use serde_json::Value;
 use vintage_m2po::{Rule, Tokens, weigh};
@@ -88,8 +87,8 @@ fn grpo_clip_agrees_with_every_case() {
     }
 }
 
-/// On the grid of 2^-12 an f32 holds the log-probs and their differences, so the learner's input
-/// type may not change a mask.
+/// Checks that f32 inputs give the masks of f64 inputs for cases on the grid of 2^-12, where an f32
+/// holds the log-probs and their differences exactly.
 #[test]
 fn f32_inputs_give_the_same_masks_on_the_grid() {
     let mut compared = 0;

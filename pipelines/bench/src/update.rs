@@ -1,4 +1,4 @@
-//! How fast updates are, and what of an update the rule takes.
+//! Benchmark of updates: their speed, and the fraction of their time that the rule takes.
 
 use std::time::Instant;
 
@@ -19,42 +19,43 @@ use vintage_settings::Device as DeviceName;
 
 use crate::{Error, Result};
 
-/// What is trained on, all of it random.
+/// Shape of the random batch that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Completions of an update.
     pub rows: usize,
-    /// Tokens of a prompt.
+    /// Tokens per prompt.
     pub prompt_tokens: usize,
-    /// Tokens of a completion.
+    /// Tokens per completion.
     pub completion_tokens: usize,
-    /// Tokens that go through the model together.
+    /// Maximum tokens per micro-batch; a longer row is a micro-batch of its own.
     pub micro_batch_tokens: usize,
-    /// Updates that are timed, after one that is not.
+    /// Number of timed updates; one untimed update runs before them.
     pub updates: usize,
 }
 
-/// Updates at one precision.
+/// Measurements of updates at one precision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Updates {
-    /// What factors of products are rounded to.
+    /// Precision to which the factors of matrix products are rounded.
     pub compute: Precision,
-    /// Whether layers were computed again in the backward pass.
+    /// True if layers were recomputed in the backward pass.
     pub recompute: bool,
-    /// Values in all parameters.
+    /// Number of values in all parameters.
     pub parameters: usize,
-    /// Prompt and completion tokens of an update.
+    /// Prompt and completion tokens per update.
     pub tokens: usize,
-    /// Micro-batches of an update.
+    /// Micro-batches per update.
     pub micro_batches: usize,
-    /// Seconds of the median update: forward pass, rule, backward pass, step, and on a card the
-    /// way back of the weights.
+    /// Seconds of the median update: forward pass, rule, backward pass, optimizer step and, on a
+    /// GPU, the copy of the weights to the host.
     pub seconds: f64,
-    /// Tokens over seconds of the median update.
+    /// Tokens per second of the median update.
     pub tokens_per_second: f64,
-    /// Share of the rule in the updates: from log-probs to the weight of every token.
+    /// Fraction of the update time that the rule takes: from log-probs to the weight of every
+    /// token.
     pub rule_share: f64,
-    /// Most bytes in use at once on the card.
+    /// Peak memory use of the GPU, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
     /// Loss of the last update.
@@ -235,7 +236,8 @@ fn plan(version: u64, training: &Training, place: DeviceName) -> Result<Plan> {
 mod tests {
     use super::*;
 
-    /// Here with the tiny decoder, by the kernels and by the operations of a card.
+    /// Runs the benchmark with the tiny decoder, by the CPU kernels and by the tensor operations of
+    /// a GPU.
     #[test]
     fn updates_are_timed_at_both_precisions() {
         let shape = Shape {

@@ -1,7 +1,4 @@
-//! Assembly of groups whose messages are split into parts.
-//!
-//! Parts of a group share the producer and its number. The learner and the archive's reader use the
-//! same assembly, so that a replay selects the groups that a learner would train on.
+//! Groups that are incomplete because parts have not arrived yet.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +17,8 @@ pub struct Part<T> {
     pub body: T,
 }
 
-/// Parts of an unfinished group that were met so far, at least one. A map: a header may claim any
-/// number of parts, and a claim must cost nothing.
+/// Parts of a group that have arrived, at least one. They are in a map, because a header may claim
+/// any number of parts and the claim itself must cost no memory.
 #[derive(Debug)]
 pub struct Parts<T> {
     there: BTreeMap<u32, Part<T>>,

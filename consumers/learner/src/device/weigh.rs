@@ -1,4 +1,4 @@
-//! The rules of `vintage_m2po` on a device: per token nothing leaves it.
+//! Rules of `vintage_m2po` on a device. Per-token values leave it only to explain a refusal.
 
 use candle_core::{DType, Result as Candle, Tensor};
 use vintage_m2po::{Rule, Stats, Tokens};
@@ -19,12 +19,12 @@ pub struct DeviceWeighed {
     pub stats: Stats,
 }
 
-/// Why a batch cannot be weighed.
+/// Reason for which a batch cannot be weighed.
 #[derive(Debug)]
 pub enum Problem {
     /// What the rule itself refuses, with the token named.
     Refused(vintage_m2po::Error),
-    /// The device failed, or the rule is not there.
+    /// The device failed, or it does not support the rule or so many tokens.
     Device(candle_core::Error),
 }
 
@@ -34,20 +34,20 @@ impl From<candle_core::Error> for Problem {
     }
 }
 
-/// Whether a rule can be run on a device.
+/// Returns true if devices support the rule.
 pub(crate) fn is_supported(rule: &Rule) -> bool {
     !matches!(rule, Rule::M2poFork { .. })
 }
 
-/// What a rule makes of each token; all f64 `[n]`.
+/// Per-token results of a rule; every tensor is f64 `[n]`.
 struct Terms {
-    /// 1 where the token stays in.
+    /// 1 at every token that the rule kept, else 0.
     mask: Tensor,
-    /// Share of the loss, before division.
+    /// Contribution of each token to the loss, before division by the denominator.
     loss: Tensor,
-    /// Its derivative.
+    /// Derivative of each contribution by the token's new log-prob.
     slope: Tensor,
-    /// 1 where a token stays in and has no gradient all the same.
+    /// 1 at every token that is kept but gets no gradient, else 0.
     clipped: Tensor,
     denominator: f64,
 }
@@ -63,7 +63,7 @@ pub fn weigh(
     new: &Tensor,
     known: &Known<'_>,
 ) -> Result<DeviceWeighed, Problem> {
-    // Settings out of range are refused there.
+    // This call on an empty batch refuses settings that are out of range.
     let nothing: Tokens<'_, f32> = Tokens {
         clamp,
         ..Tokens::new(&[], &[], &[], &[])
@@ -98,7 +98,7 @@ pub fn weigh(
     let weight = (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?;
     let (loss, mut stats) = terms.tally(&tokens, clamp)?;
     if let Rule::M2poAreal { .. } = rule {
-        // Over all valid tokens, prox against behaviour.
+        // AReaL's rule bounds prox against behaviour over all valid tokens, and prox is new here.
         stats.m2_rule_before = stats.m2_all_before;
         stats.m2_rule_after = stats.m2_all_after;
     }
@@ -111,7 +111,7 @@ pub fn weigh(
     })
 }
 
-/// Bounds on r of a rule that clips.
+/// Returns the bounds on r of a clipping rule.
 fn bounds(rule: &Rule) -> Option<(f64, f64)> {
     match *rule {
         Rule::M2poAreal { eps, .. } | Rule::GrpoClip { eps } => Some((1.0 - eps, 1.0 + eps)),
@@ -119,7 +119,8 @@ fn bounds(rule: &Rule) -> Option<(f64, f64)> {
     }
 }
 
-/// The rule's own word on a batch that has no finite numbers: only then the tokens are read back.
+/// Returns the error of the host's implementation for a batch with values that are not finite. Only
+/// for that purpose are tokens read back.
 fn on_host(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem {
     let new = match new.to_vec1::<f32>() {
         Ok(new) => new,
@@ -153,7 +154,7 @@ impl Terms {
             ..
         } = tokens;
         let ratio = log_ratio.clamp(-clamp, clamp)?.exp()?;
-        // −r·A, which is 0 where a token is not valid.
+        // −r·A, which is 0 at invalid tokens, because their advantage is 0.
         let open = (&ratio * advantage)?.neg()?;
         let all = tokens.n_valid as f64;
         let none = valid.zeros_like()?;
@@ -175,7 +176,8 @@ impl Terms {
                 tau, behavior_cap, ..
             } => {
                 let mask = keep(&squares, valid, tau, Budget::Below)?.mask;
-                // r to the proximal policy is 1, within any bounds; r is prox to behaviour.
+                // The ratio to the proximal policy is 1, within any bounds; `ratio` is prox to
+                // behaviour.
                 let rejected = match behavior_cap {
                     Some(cap) => (&mask * ones(&ratio.gt(cap)?)?)?,
                     None => none.clone(),
@@ -207,7 +209,7 @@ impl Terms {
                     denominator: all,
                 }
             }
-            // Refused before.
+            // `M2poFork` was refused before.
             Rule::None | Rule::M2poFork { .. } => Self {
                 mask: valid.clone(),
                 loss: open.clone(),
@@ -218,7 +220,7 @@ impl Terms {
         })
     }
 
-    /// Loss and statistics: one short vector leaves the device.
+    /// Computes loss and statistics; one vector of twelve numbers leaves the device.
     fn tally(&self, tokens: &DeviceTokens, clamp: f64) -> Candle<(f64, Stats)> {
         let l = &tokens.log_ratio;
         let squares = l.sqr()?;
@@ -272,7 +274,7 @@ impl Terms {
             m2_all_after: mean(m2_kept, kept),
             m2_rule_before: before,
             m2_rule_after: after,
-            // 0 − x, so that a batch with no drift reports 0 rather than −0.
+            // 0 − x, so that a batch without drift reports 0 rather than −0.
             kl_k1: 0.0 - mean(drift, valid),
             max_kept_log_ratio: largest,
             n_clamped: clamped as u64,

@@ -1,4 +1,4 @@
-//! What a learner demands of a group, fail closed.
+//! Checks that every group must pass before it is trained on. Whatever fails a check is refused.
 
 use vintage_control::RejectReason;
 use vintage_settings::TEMPERATURES;

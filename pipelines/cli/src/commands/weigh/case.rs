@@ -1,4 +1,4 @@
-//! Cases on file: one batch in plain numbers, as JSON, with `f64` arithmetic.
+//! Test cases in JSON: one batch of plain numbers each, weighed in f64 arithmetic.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use vintage_m2po::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh, weigh_row
 
 use crate::args::Variant;
 
-/// PPO's clip in AReaL's loss as reported here.
+/// Half-width of PPO's clip in the AReaL losses that are reported for a case.
 const AREAL_EPS: f64 = 0.2;
-/// The `pi_prox / pi_behav` over which AReaL's example rejects a token.
+/// Weight `pi_prox / pi_behav` above which AReaL's example rejects a token.
 const AREAL_CAP: f64 = 5.0;
 
 /// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.
@@ -36,83 +36,84 @@ pub(crate) struct Case {
     pub(crate) logprob_prox: Option<Vec<Number>>,
 }
 
-/// A number of a case. JSON has no NaN and no infinities: `null` and `"NaN"` read as NaN,
-/// `"Infinity"` and `"-Infinity"` as those.
+/// Number in a case. JSON has no NaN and no infinities, so `null` and `"NaN"` are read as NaN, and
+/// `"Infinity"` and `"-Infinity"` as infinities.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Number(pub(crate) f64);
 
-/// A mask entry of a case: a boolean or a number.
+/// Mask entry of a case: a boolean, or a number that is true if nonzero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flag(pub(crate) bool);
 
-/// What comes of a case: one line of JSON.
+/// Result of weighing a case: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Outcome {
     /// By the paper's rule.
     Paper {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// 1 where valid and kept.
+        /// 1 for every token that is valid and kept, else 0.
         mask: Vec<u8>,
-        /// Valid tokens.
+        /// Number of valid tokens.
         n_valid: u64,
-        /// Tokens of `T`.
+        /// Number of tokens in `T`.
         n_trust: u64,
-        /// Tokens masked.
+        /// Number of masked tokens.
         n_masked: u64,
-        /// `n_masked / n_valid`.
+        /// Fraction of valid tokens that are masked, `n_masked / n_valid`.
         clip_frac: f64,
-        /// M2 over `T`.
+        /// Mean of `(log r)^2` over `T`.
         m2_trust_before: f64,
-        /// M2 over what is kept of `T`.
+        /// Mean of `(log r)^2` over the kept tokens of `T`.
         m2_trust_after: f64,
-        /// The loss.
+        /// Loss of the batch.
         loss: f64,
-        /// `dloss / dnew`.
+        /// Derivative `dloss / dnew` per token.
         grad: Vec<f64>,
     },
-    /// By AReaL's.
+    /// Result under AReaL's rule.
     Areal {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// 1 where valid and kept.
+        /// 1 for every token that is valid and kept, else 0.
         mask: Vec<u8>,
-        /// Tokens masked.
+        /// Number of masked tokens.
         n_masked: u64,
-        /// M2 of prox against behaviour over all valid tokens.
+        /// Mean square of proximal minus behaviour log-prob over all valid tokens.
         m2_before: f64,
-        /// M2 over those kept.
+        /// Mean square of proximal minus behaviour log-prob over the kept tokens.
         m2_after: f64,
-        /// Present where the case has `logprob_prox`.
+        /// AReaL's losses and gradients; present if the case has `logprob_prox`.
         #[serde(flatten)]
         losses: Option<ArealLosses>,
     },
-    /// By the released code's.
+    /// Result under the rule of the authors' released code.
     Fork {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// Lower bound on `r`.
+        /// Lower bound on the ratio `r`.
         ratio_min: f64,
-        /// Upper bound on `r`.
+        /// Upper bound on the ratio `r`.
         ratio_max: f64,
-        /// Share of tokens clipped.
+        /// Fraction of valid tokens that are clipped.
         clip_frac: f64,
-        /// The loss.
+        /// Loss of the batch.
         loss: f64,
-        /// `dloss / dnew`.
+        /// Derivative `dloss / dnew` per token.
         grad: Vec<f64>,
     },
-    /// By none.
+    /// Refusal: the case cannot be weighed by the variant.
     Refused {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// Why.
+        /// Reason for the refusal.
         error: String,
     },
 }
 
-/// AReaL's loss with PPO's clip at 0.2 around prox, without and with the behaviour weight.
+/// AReaL's loss with PPO's clip at 0.2 around the proximal policy, without and with the behaviour
+/// weight.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ArealLosses {
     /// Without `pi_prox / pi_behav`.
@@ -160,7 +161,8 @@ impl Case {
         outcome.map_err(|error| error.to_string())
     }
 
-    /// Tokens of a sequence; one long sequence if the case has no shape.
+    /// Returns the number of tokens per sequence; all tokens are one sequence if the case has no
+    /// shape.
     fn row_length(&self, tokens: usize) -> Result<usize, String> {
         match self.shape {
             None => Ok(tokens.max(1)),

@@ -1,4 +1,4 @@
-//! Cases of plain numbers on a device, beside the reference: what a card is checked with.
+//! Test cases of plain numbers, weighed on a device and by the reference, to check a GPU.
 
 use serde::Serialize;
 use vintage_learner::device::{PlainWeigher, Problem};
@@ -6,7 +6,7 @@ use vintage_m2po::{Rule, Tokens};
 
 use super::case::{Case, Number};
 
-/// What comes of a case, its numbers rounded to f32 as a learner has them.
+/// Result of weighing a case, with its numbers rounded to f32, the learner's input type.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct WeighedCase {
     /// The case.
