@@ -11,9 +11,10 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Bus, Error, Result, TopicSpec,
-    ask::FAILOVER,
-    error::{is_connectivity, is_denial},
+    bus::Bus,
+    error::{Error, Result, is_connectivity, is_denial},
+    settings::FAILOVER,
+    topics::TopicSpec,
 };
 
 /// Wait before a failed creation of topics is repeated.

@@ -11,9 +11,9 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Bus, Error, Result,
-    bus::Probe,
-    error::{code_of, is_connectivity, is_denial},
+    bus::{Bus, Probe},
+    error::{Error, Result, code_of, is_connectivity, is_denial},
+    settings::{FAILOVER, PROPAGATION_LOOK},
 };
 
 /// Time after which a topic that no broker reports is taken to be absent. Brokers learn of a new
@@ -22,10 +22,6 @@ const PROPAGATION: Duration = Duration::from_secs(1);
 /// Interval at which a request is interrupted to check whether a broker refused the connection. The
 /// request itself does not report that.
 const REFUSAL_LOOK: Duration = Duration::from_millis(500);
-pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
-/// Longest wait for a new leader. After a node fails, its partitions get one within the node's
-/// session timeout (9 s) and an election.
-pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 
 /// Replicas of a partition; brokers are given by their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -312,7 +308,7 @@ mod tests {
     };
     use vintage_control::{Offset, Partition};
 
-    use crate::Bus;
+    use crate::bus::Bus;
 
     /// Offset requests are repeated until a leader answers, as on three nodes with a new topic or a
     /// leader that has just failed.

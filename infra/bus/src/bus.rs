@@ -4,25 +4,21 @@ use std::{
     time::Duration,
 };
 
+use crate::{
+    client::Log,
+    error::{Error, Result, code_of, detail_of, is_connectivity, is_denial, is_refusal},
+    gate::Gate,
+    mock::Mock,
+    settings::Settings,
+};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
 };
-use vintage_control::{Offset, Partition};
-
-use crate::{
-    Consumer, ConsumerLimits, Error, Producer, Result, StartOffsets,
-    client::Log,
-    consumer::Reading,
-    embedded::Mock,
-    error::{code_of, detail_of, is_connectivity, is_denial, is_refusal},
-    gate::Gate,
-    settings::Settings,
-};
 
 /// Default limit on a request's duration; [`Bus::with_timeout`] changes it.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Handle to one Kafka cluster: address, settings and timeout. Opens no connection until one is
 /// needed; cheap to clone.
@@ -81,16 +77,7 @@ impl Bus {
         Ok(Self::assembled(settings, TIMEOUT, None))
     }
 
-    pub(crate) fn embedded(
-        bootstrap: &str,
-        overrides: &BTreeMap<String, String>,
-        mock: Mock,
-    ) -> Result<Self> {
-        let settings = Settings::new(bootstrap, overrides, true)?;
-        Ok(Self::assembled(settings, TIMEOUT, Some(mock)))
-    }
-
-    fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
+    pub(crate) fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
         // OpenSSL is initialised here, before librdkafka does it. Otherwise OpenSSL would free its
         // tables when the process exits, while clients that are destroyed on threads of their own
         // may still be in a handshake (seen as SIGSEGV after the last line of output). This call
@@ -133,92 +120,6 @@ impl Bus {
     pub fn expect_consumers(&self, topic: &str, readers: usize) {
         if let Some(mock) = &self.inner.mock {
             mock.gate().expect(topic, readers);
-        }
-    }
-
-    /// Creates a producer. `client_id` identifies it in the brokers' logs and in errors.
-    pub fn producer(&self, client_id: &str) -> Result<Producer> {
-        let config = self.settings().producer(client_id);
-        Producer::new(self.clone(), client_id, &config)
-    }
-
-    /// Creates a producer that leaves no gap: after a record that cannot be appended, no later
-    /// record is appended. It waits without limit for a broker that is down.
-    pub fn gapless_producer(&self, client_id: &str) -> Result<Producer> {
-        let config = self.settings().gapless_producer(client_id);
-        Producer::new(self.clone(), client_id, &config)
-    }
-
-    /// What librdkafka is told for a producer, passwords included: for a client of another kind that
-    /// is to behave alike.
-    pub fn producer_options(&self, client_id: &str) -> BTreeMap<String, String> {
-        owned(&self.settings().producer(client_id))
-    }
-
-    /// What librdkafka is told for a consumer, passwords included: for a client of another kind that
-    /// is to behave alike.
-    pub fn consumer_options(
-        &self,
-        client_id: &str,
-        group: &str,
-        limits: ConsumerLimits,
-    ) -> BTreeMap<String, String> {
-        owned(&self.settings().consumer(client_id, group, limits.max_bytes))
-    }
-
-    /// A consumer of the given partitions from the given offsets on. On the embedded broker it
-    /// counts as a reader from now on: records are kept until it has taken them.
-    pub fn consumer(
-        &self,
-        client_id: &str,
-        topic: &str,
-        start: Vec<(Partition, Offset)>,
-        limits: ConsumerLimits,
-    ) -> Result<Consumer> {
-        Consumer::assigned(self.reading(client_id, topic, limits), start)
-    }
-
-    /// Creates a consumer of a whole topic, as [`Bus::consumer`] does, that also reads partitions
-    /// added later, from offset 0. [`crate::Event::Assigned`] announces them before their first
-    /// record.
-    pub fn growing_consumer(
-        &self,
-        client_id: &str,
-        topic: &str,
-        start: Vec<(Partition, Offset)>,
-        limits: ConsumerLimits,
-    ) -> Result<Consumer> {
-        let reading = Reading {
-            grows: true,
-            ..self.reading(client_id, topic, limits)
-        };
-        Consumer::assigned(reading, start)
-    }
-
-    /// Creates a member of a consumer group. The brokers assign its partitions, and `start` returns
-    /// the first offset of each (from a record of what is durable, not from the group's committed
-    /// offsets). `start` is called on the poll thread during the assignment, before any record of
-    /// the partition.
-    pub fn group_consumer(
-        &self,
-        client_id: &str,
-        group: &str,
-        topic: &str,
-        start: StartOffsets,
-        limits: ConsumerLimits,
-    ) -> Result<Consumer> {
-        Consumer::member(self.reading(client_id, topic, limits), group, start)
-    }
-
-    fn reading(&self, client_id: &str, topic: &str, limits: ConsumerLimits) -> Reading {
-        Reading {
-            settings: self.inner.settings.clone(),
-            gate: self.gate(),
-            client: client_id.to_owned(),
-            topic: topic.to_owned(),
-            limits,
-            timeout: self.inner.timeout,
-            grows: false,
         }
     }
 
@@ -316,7 +217,7 @@ impl Bus {
     }
 }
 
-fn owned(config: &ClientConfig) -> BTreeMap<String, String> {
+pub(crate) fn owned(config: &ClientConfig) -> BTreeMap<String, String> {
     let options = config.config_map().into_iter();
     options
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -13,11 +13,12 @@ use rdkafka::{
 };
 
 use crate::{
-    Bus, Concern, Error, Result, TopicSpec, Weight,
     admin::drop_elsewhere,
-    ask::{FAILOVER, PROPAGATION_LOOK},
-    concern::{TELLING, concerns},
-    error::{code_of, is_connectivity, is_denial},
+    bus::Bus,
+    concern::{Concern, TELLING, Weight, concerns},
+    error::{Error, Result, code_of, is_connectivity, is_denial},
+    settings::{FAILOVER, PROPAGATION_LOOK},
+    topics::TopicSpec,
 };
 
 /// Time after which a topic without any reported setting counts as one that this user may not

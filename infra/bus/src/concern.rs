@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::TopicSpec;
+use crate::topics::TopicSpec;
 
 /// Severity of a [`Concern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -352,7 +352,7 @@ mod tests {
     use vintage_control::Topics;
 
     use super::{Concern, Weight, concerns};
-    use crate::{TopicSpec, TopicTable};
+    use crate::topics::{TopicSpec, TopicTable};
 
     fn specs() -> Vec<TopicSpec> {
         let topics = Topics {

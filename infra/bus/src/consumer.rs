@@ -1,68 +1,88 @@
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::Thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rdkafka::{
     Offset as Native, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
 };
 use tokio::sync::mpsc;
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Error, Record, Result, StartOffsets,
-    client::Log,
-    gate::{Gate, Registration},
+    bus::{Bus, owned},
+    error::{Error, Result},
+    feed::{Event, Feed, Item},
     poll,
-    rebalance::Context,
-    settings::Settings,
+    rebalance::{Context, StartOffsets},
+    spec::{ConsumerLimits, Reading},
 };
 
-/// Memory limits of a [`Consumer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConsumerLimits {
-    /// Bytes of records read and not yet taken by the caller (default 32 MiB). Once it is reached,
-    /// no partition is polled; the limit may be exceeded by one record. librdkafka prefetches
-    /// another eighth of this (64 KiB to 4 MiB) for each partition.
-    pub max_bytes: usize,
-}
+impl Bus {
+    /// What librdkafka is told for a consumer, passwords included: for a client of another kind that
+    /// is to behave alike.
+    pub fn consumer_options(
+        &self,
+        client_id: &str,
+        group: &str,
+        limits: ConsumerLimits,
+    ) -> BTreeMap<String, String> {
+        owned(&self.settings().consumer(client_id, group, limits.max_bytes))
+    }
 
-impl Default for ConsumerLimits {
-    fn default() -> Self {
-        Self {
-            max_bytes: 32 << 20,
+    /// A consumer of the given partitions from the given offsets on. On the embedded broker it
+    /// counts as a reader from now on: records are kept until it has taken them.
+    pub fn consumer(
+        &self,
+        client_id: &str,
+        topic: &str,
+        start: Vec<(Partition, Offset)>,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        Consumer::assigned(self.reading(client_id, topic, limits), start)
+    }
+
+    /// Creates a consumer of a whole topic, as [`Bus::consumer`] does, that also reads partitions
+    /// added later, from offset 0. [`Event::Assigned`] announces them before their first
+    /// record.
+    pub fn growing_consumer(
+        &self,
+        client_id: &str,
+        topic: &str,
+        start: Vec<(Partition, Offset)>,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        let reading = Reading {
+            grows: true,
+            ..self.reading(client_id, topic, limits)
+        };
+        Consumer::assigned(reading, start)
+    }
+
+    /// Creates a member of a consumer group. The brokers assign its partitions, and `start` returns
+    /// the first offset of each (from a record of what is durable, not from the group's committed
+    /// offsets). `start` is called on the poll thread during the assignment, before any record of
+    /// the partition.
+    pub fn group_consumer(
+        &self,
+        client_id: &str,
+        group: &str,
+        topic: &str,
+        start: StartOffsets,
+        limits: ConsumerLimits,
+    ) -> Result<Consumer> {
+        Consumer::member(self.reading(client_id, topic, limits), group, start)
+    }
+
+    fn reading(&self, client_id: &str, topic: &str, limits: ConsumerLimits) -> Reading {
+        Reading {
+            settings: self.settings().clone(),
+            gate: self.gate(),
+            client: client_id.to_owned(),
+            topic: topic.to_owned(),
+            limits,
+            timeout: self.timeout(),
+            grows: false,
         }
     }
-}
-
-/// Event delivered by a [`Consumer`], in log order within each partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Record of the topic.
-    Record(Record),
-    /// Partitions that this consumer reads from now on, each with its first offset. A group member
-    /// receives them when partitions are assigned to it; a growing consumer of a whole topic, when
-    /// partitions are added to the topic.
-    Assigned(Vec<(Partition, Offset)>),
-    /// Partitions that this group member no longer reads. Every record delivered from them precedes
-    /// this event.
-    Revoked(Vec<Partition>),
-    /// End of a partition: every record that could be read when the broker was last asked was
-    /// delivered. Sent again each time more was written and read.
-    End {
-        /// Partition that was read to its end.
-        partition: Partition,
-        /// Offset after the end. All readable records before it were delivered; other offsets below
-        /// it belong to transaction markers or to records that were aborted or compacted away.
-        next: Offset,
-    },
 }
 
 /// Consumer of one topic. A thread of its own polls the client and never waits for the caller.
@@ -71,118 +91,6 @@ pub struct Consumer {
     feed: Arc<Feed>,
     position: BTreeMap<Partition, Offset>,
     ended: bool,
-}
-
-/// Parameters of a [`Consumer`].
-pub(crate) struct Reading {
-    pub(crate) settings: Settings,
-    pub(crate) gate: Option<Arc<Gate>>,
-    pub(crate) client: String,
-    pub(crate) topic: String,
-    pub(crate) limits: ConsumerLimits,
-    pub(crate) timeout: Duration,
-    /// True if partitions added to the topic later are read too.
-    pub(crate) grows: bool,
-}
-
-/// State shared by the poll thread and the caller.
-pub(crate) struct Feed {
-    items: mpsc::UnboundedSender<Item>,
-    max_bytes: usize,
-    buffered: AtomicUsize,
-    stop: AtomicBool,
-    poller: OnceLock<Thread>,
-    /// Offsets to commit to the group, by partition.
-    told: Mutex<BTreeMap<Partition, Offset>>,
-    /// Registration as a reader with the embedded broker's flow control; `None` for other brokers.
-    pub(crate) reader: Option<Registration>,
-}
-
-pub(crate) struct Item {
-    what: Result<Event>,
-    bytes: usize,
-}
-
-impl Item {
-    pub(crate) fn event(event: Event) -> Self {
-        let bytes = if let Event::Record(record) = &event {
-            record.bytes()
-        } else {
-            0
-        };
-        Self {
-            what: Ok(event),
-            bytes,
-        }
-    }
-}
-
-impl Feed {
-    pub(crate) fn send(&self, item: Item) {
-        self.buffered.fetch_add(item.bytes, Ordering::AcqRel);
-        if self.items.send(item).is_err() {
-            // The caller dropped the consumer, so the poll thread ends too.
-            self.stop();
-        }
-    }
-
-    /// Delivers the error that ends the consumer, and stops the poll thread.
-    pub(crate) fn fail(&self, error: Error) {
-        self.send(Item {
-            what: Err(error),
-            bytes: 0,
-        });
-        self.stop();
-    }
-
-    /// Registers the thread to wake when the buffer has space again or the consumer is closed.
-    pub(crate) fn polled_by(&self, thread: Thread) {
-        self.poller.get_or_init(|| thread);
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.buffered() >= self.max_bytes
-    }
-
-    /// Bytes of records delivered to the channel and not yet taken by the caller.
-    fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Acquire)
-    }
-
-    fn taken(&self, bytes: usize) {
-        let before = self.buffered.fetch_sub(bytes, Ordering::AcqRel);
-        if before >= self.max_bytes && before - bytes < self.max_bytes {
-            self.wake();
-        }
-    }
-
-    fn tell(&self, partition: Partition, next: Offset) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert(partition, next);
-        drop(told);
-        self.wake();
-    }
-
-    /// Takes the offsets to commit to the group; `None` if there are none.
-    pub(crate) fn take_told(&self) -> Option<BTreeMap<Partition, Offset>> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        (!told.is_empty()).then(|| std::mem::take(&mut *told))
-    }
-
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(poller) = self.poller.get() {
-            poller.unpark();
-        }
-    }
-
-    pub(crate) fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
 }
 
 /// Prefix of the group id of every consumer that is given partitions, so that one prefixed ACL
@@ -336,47 +244,5 @@ impl Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.feed.stop();
-    }
-}
-
-impl Reading {
-    fn feed(&self, start: &[(Partition, Offset)]) -> (Arc<Feed>, mpsc::UnboundedReceiver<Item>) {
-        let (items, received) = mpsc::unbounded_channel();
-        let feed = Feed {
-            items,
-            max_bytes: self.limits.max_bytes,
-            buffered: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-            poller: OnceLock::new(),
-            told: Mutex::default(),
-            reader: self
-                .gate
-                .as_ref()
-                .map(|gate| gate.register(&self.topic, start)),
-        };
-        (Arc::new(feed), received)
-    }
-
-    fn context(
-        &self,
-        start: Option<StartOffsets>,
-        feed: &Arc<Feed>,
-        next: &[(Partition, Offset)],
-    ) -> Context {
-        Context::new(
-            Log::new(&self.client, self.gate.is_some()),
-            &self.topic,
-            start,
-            Arc::clone(feed),
-            next,
-            self.grows,
-        )
-    }
-
-    fn refused(&self, error: &KafkaError) -> Error {
-        Error::Client {
-            client: self.client.clone(),
-            detail: error.to_string(),
-        }
     }
 }

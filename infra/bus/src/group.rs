@@ -11,9 +11,9 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Bus, Error, Result,
-    ask::{FAILOVER, PROPAGATION_LOOK},
-    error::{code_of, is_connectivity},
+    bus::Bus,
+    error::{Error, Result, code_of, is_connectivity},
+    settings::{FAILOVER, PROPAGATION_LOOK},
 };
 
 impl Bus {

@@ -22,11 +22,12 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Error, Event, Record, Result,
-    consumer::{Feed, Item, Reading},
-    error::{detail_of, is_connectivity, is_denial, is_refusal},
+    error::{Error, Result, detail_of, is_connectivity, is_denial, is_refusal},
+    feed::{Event, Feed, Item},
     group,
     rebalance::Context,
+    record::Record,
+    spec::Reading,
 };
 
 /// Longest sleep of an idle poll thread. Queues wake it when they receive something; this bounds

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future as _,
     sync::{
         Arc,
@@ -21,13 +21,35 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    Bus, Delivery, Error, Header, Outgoing, Result,
+    bus::{Bus, owned},
     client::Log,
-    error::{detail_of, is_connectivity, is_denial},
+    error::{Error, Result, detail_of, is_connectivity, is_denial},
     gate::{Gate, Reservation},
     partition,
+    record::{Delivery, Header, Outgoing},
     settings::IN_FLIGHT_BYTES,
 };
+
+impl Bus {
+    /// Creates a producer. `client_id` identifies it in the brokers' logs and in errors.
+    pub fn producer(&self, client_id: &str) -> Result<Producer> {
+        let config = self.settings().producer(client_id);
+        Producer::new(self.clone(), client_id, &config)
+    }
+
+    /// Creates a producer that leaves no gap: after a record that cannot be appended, no later
+    /// record is appended. It waits without limit for a broker that is down.
+    pub fn gapless_producer(&self, client_id: &str) -> Result<Producer> {
+        let config = self.settings().gapless_producer(client_id);
+        Producer::new(self.clone(), client_id, &config)
+    }
+
+    /// What librdkafka is told for a producer, passwords included: for a client of another kind that
+    /// is to behave alike.
+    pub fn producer_options(&self, client_id: &str) -> BTreeMap<String, String> {
+        owned(&self.settings().producer(client_id))
+    }
+}
 
 /// Longest sleep of the polling thread before it checks whether to end.
 const POLL: Duration = Duration::from_millis(100);

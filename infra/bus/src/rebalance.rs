@@ -19,10 +19,9 @@ use rdkafka::{
 use vintage_control::{Metric, Offset, Partition};
 
 use crate::{
-    Error, Event,
     client::Log,
-    consumer::{Feed, Item},
-    error::StartError,
+    error::{Error, StartError},
+    feed::{Event, Feed, Item},
     withheld::Stuck,
 };
 

@@ -1,10 +1,18 @@
 //! Settings of librdkafka's clients, with the reasons for their values.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError};
 
-use crate::{Error, Result, TopicTable};
+use crate::{
+    error::{Error, Result},
+    topics::TopicTable,
+};
+
+pub(crate) const PROPAGATION_LOOK: Duration = Duration::from_millis(50);
+/// Longest wait for a new leader. After a node fails, its partitions get one within the node's
+/// session timeout (9 s) and an election.
+pub(crate) const FAILOVER: Duration = Duration::from_secs(30);
 
 /// Client settings that cannot be overridden, because the delivery guarantees depend on them.
 const FIXED: [&str; 15] = [
@@ -249,7 +257,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{METHOD, Settings, is_secret_option};
-    use crate::{Error, Fault};
+    use crate::error::{Error, Fault};
 
     fn with(key: &str, value: &str) -> Result<Settings, Error> {
         let overrides = BTreeMap::from([(key.to_owned(), value.to_owned())]);

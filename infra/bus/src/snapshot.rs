@@ -5,7 +5,15 @@ use std::collections::BTreeMap;
 
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Consumer, ConsumerLimits, Error, Event, Record, Result, ask::FAILOVER};
+use crate::{
+    bus::Bus,
+    consumer::Consumer,
+    error::{Error, Result},
+    feed::Event,
+    record::Record,
+    settings::FAILOVER,
+    spec::ConsumerLimits,
+};
 
 /// Reader of a topic's partitions that stops at the ends they had when it was created.
 pub struct Snapshot {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use vintage_control::Topics;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Specification of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]

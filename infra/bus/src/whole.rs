@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Error, Record, Result, Snapshot};
+use crate::{
+    bus::Bus,
+    error::{Error, Result},
+    record::Record,
+    snapshot::Snapshot,
+};
 
 /// Time without a record after which a broker counts as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,7 +69,7 @@ mod tests {
     use bytes::Bytes;
     use vintage_control::{Offset, Partition, Topics};
 
-    use crate::{Embedded, TopicTable};
+    use crate::{embedded::Embedded, topics::TopicTable};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_stands_in_a_topic_is_told() {

@@ -13,7 +13,10 @@ use rdkafka::{
 };
 use vintage_control::{Offset, Partition};
 
-use crate::{Bus, Error, Result, error::detail_of};
+use crate::{
+    bus::Bus,
+    error::{Error, Result, detail_of},
+};
 
 /// Time after which an open transaction is first reported. Most last less than a second.
 const USUAL: Duration = Duration::from_secs(15);
