@@ -1,10 +1,12 @@
-/// Added to the standard deviation, so that a group of equal rewards has advantage 0.
+/// Constant added to the standard deviation, so that a group of equal rewards has advantage 0.
 const STD_FLOOR: f64 = 1e-6;
 
-/// Group-normalised advantages `A = (R - mean) / (std + 1e-6)` (Eq. 2), std unbiased.
+/// Returns the group-normalised advantages `A = (R - mean) / (std + 1e-6)` (Eq. 2), with the
+/// unbiased standard deviation.
 ///
-/// One reward and one advantage per answer to one prompt. A group of one has advantage 0: it says
-/// nothing about how its answer compares. Non-finite rewards give non-finite advantages.
+/// `rewards` has one reward per completion of one prompt; the result has one advantage for each. A
+/// group of one completion has advantage 0, because there is nothing to compare it with. Non-finite
+/// rewards give non-finite advantages.
 pub fn group_advantages(rewards: &[f32]) -> Vec<f32> {
     if rewards.len() < 2 {
         return vec![0.0; rewards.len()];

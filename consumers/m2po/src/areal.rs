@@ -1,14 +1,15 @@
-//! AReaL's loss: PPO around the proximal policy, over the tokens its mask kept.
+//! AReaL's loss: PPO's clipped loss around the proximal policy, over the tokens that AReaL's mask
+//! kept.
 
 use crate::mask::SecondMomentMask;
 use crate::weigh::{Term, accumulate};
 use crate::{Real, Tokens, Weighed};
 
-/// `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept` with `u = pi_theta / pi_prox` and
-/// `w = pi_prox / pi_behav` if `behavior_cap` is given.
+/// Weighs a batch by AReaL's loss `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept`, with `u =
+/// pi_theta / pi_prox`, and `w = pi_prox / pi_behav` if `behavior_cap` is given, else 1.
 ///
-/// Tokens with `w` over the cap lose their share, but stay in the number divided by: AReaL counts
-/// before it rejects.
+/// Tokens with `w` above the cap add nothing to the loss but still count in the divisor `kept`,
+/// since AReaL counts the tokens before it rejects any.
 pub(crate) fn weigh<F: Real>(
     tokens: &Tokens<'_, F>,
     kept: &SecondMomentMask,

@@ -1,4 +1,4 @@
-//! Cases on file: one batch in plain numbers, as JSON, with `f64` arithmetic.
+//! Test cases in JSON: one batch of plain numbers each, weighed in f64 arithmetic.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use crate::weigh::weigh_rows;
 use crate::{DEFAULT_CLAMP, Error, Rule, Tokens, Weighed, weigh};
 
-/// PPO's clip in AReaL's loss as reported here.
+/// Half-width of PPO's clip in the AReaL losses that are reported for a case.
 const AREAL_EPS: f64 = 0.2;
-/// The `pi_prox / pi_behav` over which AReaL's example rejects a token.
+/// Weight `pi_prox / pi_behav` above which AReaL's example rejects a token.
 const AREAL_CAP: f64 = 5.0;
 
-/// Which reading of M2PO a case is weighed by.
+/// Variant of M2PO by which a case is weighed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
-    /// Algorithm 1.
+    /// Algorithm 1 of the paper.
     #[default]
     Paper,
-    /// AReaL's code.
+    /// Variant in AReaL's code.
     Areal,
-    /// The authors' released code.
+    /// Variant in the authors' released code.
     Fork,
 }
 
 impl Variant {
-    /// All of them.
+    /// All variants, in the order of the command line's help.
     pub const ALL: [Self; 3] = [Self::Paper, Self::Areal, Self::Fork];
 
-    /// The name on the command line.
+    /// Returns the variant's name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Paper => "paper",
@@ -58,120 +58,122 @@ impl FromStr for Variant {
     }
 }
 
-/// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.
+/// Batch of one JSON line. Keys not named here are ignored, so that files which also hold expected
+/// outputs can be read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Case {
-    /// Echoed in the outcome.
+    /// Identifier of the case, repeated in the outcome.
     pub id: String,
-    /// `[sequences, tokens]`; the slices below are row-major. The fork's rule reads the sign of the
-    /// advantage from the first column.
+    /// Shape `[sequences, tokens]` of the lists below, which are row-major. [`Variant::Fork`] reads
+    /// the sign of the advantage from the first column. A case without a shape is one sequence.
     pub shape: Option<[usize; 2]>,
-    /// `tau`.
+    /// Threshold `tau` on the second moment.
     pub threshold: f64,
-    /// `log pi_theta`, nats.
+    /// `log pi_theta` per token, in nats.
     pub logprob_new: Vec<Number>,
-    /// `log pi_behav`, nats.
+    /// `log pi_behav` per token, in nats.
     pub logprob_behav: Vec<Number>,
-    /// `A`.
+    /// Advantage `A` per token.
     pub advantages: Vec<Number>,
-    /// Valid tokens: true or nonzero.
+    /// Validity per token: true or nonzero where the token is trained on.
     pub loss_mask: Vec<Flag>,
-    /// `log pi_prox`, nats.
+    /// `log pi_prox` per token, in nats.
     #[serde(default)]
     pub logprob_prox: Option<Vec<Number>>,
 }
 
-/// A number of a case. JSON has no NaN and no infinities: `null` and `"NaN"` read as NaN,
-/// `"Infinity"` and `"-Infinity"` as those.
+/// Number in a case. JSON has no NaN and no infinities, so `null` and `"NaN"` are read as NaN, and
+/// `"Infinity"` and `"-Infinity"` as infinities.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number(pub f64);
 
-/// A mask entry of a case: a boolean or a number.
+/// Mask entry of a case: a boolean, or a number that is true if nonzero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flag(pub bool);
 
-/// What comes of a case: one line of JSON.
+/// Result of weighing a case: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
-    /// By the paper's rule.
+    /// Result under the paper's rule.
     Paper {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// 1 where valid and kept.
+        /// 1 for every token that is valid and kept, else 0.
         mask: Vec<u8>,
-        /// Valid tokens.
+        /// Number of valid tokens.
         n_valid: u64,
-        /// Tokens of `T`.
+        /// Number of tokens in `T`.
         n_trust: u64,
-        /// Tokens masked.
+        /// Number of masked tokens.
         n_masked: u64,
-        /// `n_masked / n_valid`.
+        /// Fraction of valid tokens that are masked, `n_masked / n_valid`.
         clip_frac: f64,
-        /// M2 over `T`.
+        /// Mean of `(log r)^2` over `T`.
         m2_trust_before: f64,
-        /// M2 over what is kept of `T`.
+        /// Mean of `(log r)^2` over the kept tokens of `T`.
         m2_trust_after: f64,
-        /// The loss.
+        /// Loss of the batch.
         loss: f64,
-        /// `dloss / dnew`.
+        /// Derivative `dloss / dnew` per token.
         grad: Vec<f64>,
     },
-    /// By AReaL's.
+    /// Result under AReaL's rule.
     Areal {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// 1 where valid and kept.
+        /// 1 for every token that is valid and kept, else 0.
         mask: Vec<u8>,
-        /// Tokens masked.
+        /// Number of masked tokens.
         n_masked: u64,
-        /// M2 of prox against behaviour over all valid tokens.
+        /// Mean square of proximal minus behaviour log-prob over all valid tokens.
         m2_before: f64,
-        /// M2 over those kept.
+        /// Mean square of proximal minus behaviour log-prob over the kept tokens.
         m2_after: f64,
-        /// Present where the case has `logprob_prox`.
+        /// AReaL's losses and gradients; present if the case has `logprob_prox`.
         #[serde(flatten)]
         losses: Option<ArealLosses>,
     },
-    /// By the released code's.
+    /// Result under the rule of the authors' released code.
     Fork {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// Lower bound on `r`.
+        /// Lower bound on the ratio `r`.
         ratio_min: f64,
-        /// Upper bound on `r`.
+        /// Upper bound on the ratio `r`.
         ratio_max: f64,
-        /// Share of tokens clipped.
+        /// Fraction of valid tokens that are clipped.
         clip_frac: f64,
-        /// The loss.
+        /// Loss of the batch.
         loss: f64,
-        /// `dloss / dnew`.
+        /// Derivative `dloss / dnew` per token.
         grad: Vec<f64>,
     },
-    /// By none.
+    /// Refusal: the case cannot be weighed by the variant.
     Refused {
-        /// The case.
+        /// Identifier of the case.
         id: String,
-        /// Why.
+        /// Reason for the refusal.
         error: String,
     },
 }
 
-/// AReaL's loss with PPO's clip at 0.2 around prox, without and with the behaviour weight.
+/// AReaL's loss with PPO's clip at 0.2 around the proximal policy, without and with the behaviour
+/// weight.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ArealLosses {
-    /// Without `pi_prox / pi_behav`.
+    /// Loss without the weight `pi_prox / pi_behav`.
     pub loss_plain: f64,
-    /// `dloss_plain / dnew`.
+    /// Derivative `dloss_plain / dnew` per token.
     pub grad_plain: Vec<f64>,
-    /// Times `pi_prox / pi_behav`, tokens over 5 rejected.
+    /// Loss with the weight `pi_prox / pi_behav`; tokens with a weight above 5 are rejected.
     pub loss_weighted: f64,
-    /// `dloss_weighted / dnew`.
+    /// Derivative `dloss_weighted / dnew` per token.
     pub grad_weighted: Vec<f64>,
 }
 
 impl Case {
-    /// Weighs the case in f64. What cannot be weighed gives [`Outcome::Refused`].
+    /// Weighs the case in f64. A case that cannot be weighed gives [`Outcome::Refused`].
     pub fn weigh(&self, variant: Variant) -> Outcome {
         self.try_weigh(variant)
             .unwrap_or_else(|error| Outcome::Refused {
@@ -205,7 +207,8 @@ impl Case {
         outcome.map_err(|error| error.to_string())
     }
 
-    /// Tokens of a sequence; one long sequence if the case has no shape.
+    /// Returns the number of tokens per sequence; all tokens are one sequence if the case has no
+    /// shape.
     fn row_length(&self, tokens: usize) -> Result<usize, String> {
         match self.shape {
             None => Ok(tokens.max(1)),

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// Why a batch was refused.
+/// Reason for which a batch or a rule was refused.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -10,47 +10,48 @@ pub enum Error {
          of one length"
     )]
     Length {
-        /// The odd slice.
+        /// Name of the slice with the deviating length.
         field: &'static str,
-        /// Its length.
+        /// Number of tokens in that slice.
         got: usize,
-        /// The length of `new`.
+        /// Number of tokens in `new`.
         expected: usize,
     },
-    /// More tokens than an index of 32 bits can name.
+    /// The batch has more tokens than a 32-bit index can address.
     #[error("cannot weigh the batch: {tokens} tokens are more than 2^32 - 1; split the batch")]
     TooManyTokens {
-        /// Tokens given.
+        /// Number of tokens in the batch.
         tokens: usize,
     },
-    /// NaN or an infinity where a valid token needs a number.
+    /// A valid token has a NaN or an infinity in one of the slices.
     #[error(
         "cannot weigh the batch: `{field}` is {value} on valid token {index}; mark the token not \
          valid or mend the log-prob at its source (behaviour log-probs must be over the whole \
          vocabulary, not over a top-p or top-k support)"
     )]
     NonFinite {
-        /// The slice.
+        /// Name of the slice.
         field: &'static str,
-        /// The token, counted from 0.
+        /// Index of the token in the batch, from 0.
         index: usize,
-        /// What it holds.
+        /// Value of the slice at that token.
         value: f64,
     },
     /// A setting of the rule is out of range.
     #[error("cannot use the rule: `{name}` is {value}; it must be {range}")]
     Setting {
-        /// The setting.
+        /// Name of the setting.
         name: &'static str,
-        /// What it is.
+        /// Value of the setting.
         value: f64,
-        /// What it may be.
+        /// Range of allowed values, in words.
         range: &'static str,
     },
-    /// The released code crashes on this batch, so the `fork` variant has no answer.
+    /// The batch makes the authors' released code crash, so [`crate::Rule::M2poFork`] has no
+    /// result.
     #[error("the released code has no result for this batch: {reason}; use the paper's rule")]
     ForkUndefined {
-        /// What it trips over.
+        /// Cause of the crash in the released code.
         reason: &'static str,
     },
 }

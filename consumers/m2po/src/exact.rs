@@ -1,31 +1,34 @@
-//! Sums of squared log-ratios as integers, so that the mask depends neither on the order of the
-//! tokens nor on how they are split over blocks, threads or ranks.
+//! Exact sums of squared log-ratios as integers. They make the mask independent of the order of the
+//! tokens and of their split over blocks, threads or ranks.
 
-/// A fixed-point grid of step `2^(exponent - 80)`, where `tau < 2^exponent <= 2 tau`.
+/// Fixed-point grid of step `2^(exponent - 80)`, where `tau < 2^exponent <= 2 tau`.
 ///
-/// `tau` is a multiple of the step, and so is every f64 `v` in `[2^-27 tau, inf)`; smaller ones
-/// are rounded, by less than `2^-80 tau` each. A sum of 2^40 terms up to `tau` stays below 2^120.
+/// `tau` is a multiple of the step, and so is every f64 `v` in `[2^-27 tau, inf)`; smaller values
+/// are rounded, by less than `2^-80 tau` each. A sum of 2^40 terms of up to `tau` stays below 2^120
+/// steps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
     tau: f64,
     exponent: i32,
-    /// `1.5 * 2^52` coarse steps of `2^(exponent - 40)`: adding and subtracting it rounds to them.
+    /// Magic number `1.5 * 2^52` coarse steps of `2^(exponent - 40)`: adding and then subtracting
+    /// it rounds a value to whole coarse steps.
     coarse: f64,
-    /// The same for the fine steps of `2^(exponent - 80)`.
+    /// Magic number `1.5 * 2^52` fine steps of `2^(exponent - 80)`: adding and then subtracting it
+    /// rounds a value to whole fine steps.
     fine: f64,
-    /// Inverse of the coarse step.
+    /// Inverse of the coarse step, `2^(40 - exponent)`.
     coarse_inverse: f64,
-    /// Inverse of the fine step.
+    /// Inverse of the fine step, `2^(80 - exponent)`.
     fine_inverse: f64,
 }
 
-/// Terms one [`Partial`] lane may take: 2^12 terms of up to 2^40 coarse steps stay below 2^52,
-/// where f64 addition of whole numbers is exact.
+/// Maximum number of values that one call of [`Grid::sum`] takes. 2^12 terms of up to 2^40 coarse
+/// steps stay below 2^52, where f64 addition of whole numbers is exact.
 pub(crate) const PARTIAL_TERMS: usize = 1 << 12;
 
 const LANES: usize = 8;
 
-/// Exact partial sums of one block, lane by lane.
+/// Exact partial sums of one block, in separate lanes so that the loop vectorises.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Partial {
     coarse: [f64; LANES],
@@ -33,7 +36,7 @@ pub(crate) struct Partial {
 }
 
 impl Grid {
-    /// The grid for `tau`, which is 0 or in `[1e-200, 1e200]`.
+    /// Creates the grid for `tau`, which must be 0 or in `[1e-200, 1e200]`.
     pub(crate) fn new(tau: f64) -> Self {
         let exponent = if tau > 0.0 {
             unbiased_exponent(tau) + 1
@@ -51,12 +54,12 @@ impl Grid {
         }
     }
 
-    /// `tau` in steps.
+    /// Returns `tau` in steps of the grid.
     pub(crate) fn tau_steps(&self) -> i128 {
         self.steps(self.tau)
     }
 
-    /// A `value >= tau` in steps, exact; saturates at `i128::MAX`.
+    /// Converts a `value` of 0 or at least `tau` to steps, exactly; saturates at `i128::MAX`.
     pub(crate) fn steps(&self, value: f64) -> i128 {
         if value == 0.0 {
             return 0;
@@ -72,12 +75,13 @@ impl Grid {
         }
     }
 
-    /// A number of steps as f64.
+    /// Converts a number of steps to f64.
     pub(crate) fn value(&self, steps: i128) -> f64 {
         steps as f64 / self.fine_inverse
     }
 
-    /// Sum of `values`, each in `[0, tau]`, in steps. At most [`PARTIAL_TERMS`] values.
+    /// Returns the sum of `values` in steps. Each value must be in `[0, tau]`, and there may be at
+    /// most [`PARTIAL_TERMS`] of them.
     #[inline]
     pub(crate) fn sum(&self, values: &[f64]) -> i128 {
         debug_assert!(values.len() <= PARTIAL_TERMS, "the lanes would round");
@@ -92,7 +96,7 @@ impl Grid {
         let mut last = [0.0; LANES];
         last[..rest.len()].copy_from_slice(rest);
         self.add(&mut partial, &last);
-        // Whole numbers below 2^53 each, so the casts are exact.
+        // Both sums are whole numbers below 2^53, so the casts are exact.
         let whole = |lanes: [f64; LANES], inverse: f64| -> i128 {
             lanes
                 .iter()
@@ -121,7 +125,8 @@ fn exp2(exponent: i32) -> f64 {
     f64::from_bits(((exponent + 1023) as u64) << 52)
 }
 
-/// A running f64 sum with its rounding errors kept (two-sum), for numbers that decide nothing.
+/// Running f64 sum that also keeps its rounding errors (two-sum). It is used for reported numbers,
+/// never for the decision which tokens to mask.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
     total: f64,
@@ -138,7 +143,7 @@ impl Sum {
     }
 
     pub(crate) fn value(self) -> f64 {
-        // An overflowed total leaves inf - inf behind in `lost`.
+        // After an overflow `lost` holds inf - inf, which is NaN.
         if self.total.is_finite() {
             self.total + self.lost
         } else {

@@ -1,11 +1,23 @@
 //! M2PO (Second-Moment Trust Policy Optimization, arXiv 2510.01161) and the control arms it is
 //! compared with, as pure functions on slices.
 //!
-//! One optimizer batch goes in as [`Tokens`], a [`Rule`] says which tokens may move the policy,
-//! and [`weigh`] returns the mask `M`, the loss, the weight `dloss/dnew_i` of every token and
-//! [`Stats`]. No IO, no clock, no threads, no randomness: the same slices give the same bits.
+//! A batch of one optimizer update is a [`Tokens`]. A [`Rule`] decides which tokens may move the
+//! policy. [`weigh`] returns the mask `M`, the loss, the weight `dloss/dnew_i` of every token and
+//! [`Stats`]. The crate does no IO, reads no clock, starts no threads and draws no random numbers:
+//! equal slices give equal bits.
 //!
-//! Symbols of the paper beside the names here:
+//! Where to begin reading:
+//!
+//! * `weigh.rs` is the entry point: [`weigh`] applies a rule to a batch.
+//! * `mask.rs` is Algorithm 1 of the paper ([`mask_m2`]) and AReaL's variant of it. The files
+//!   `scan.rs`, `select.rs` and `exact.rs` are its parts: one pass over the batch, the search for
+//!   the cut, and the exact sums.
+//! * `rule.rs` lists the rules; `areal.rs` and `fork` hold the losses of AReaL and of the authors'
+//!   released code.
+//! * `case.rs` reads and weighs batches that are given as JSON (`vintage weigh`).
+//! * `advantage.rs` normalises rewards; `staleness.rs` splits statistics into strata.
+//!
+//! Symbols of the paper and their names in this crate:
 //!
 //! | paper | here |
 //! |---|---|

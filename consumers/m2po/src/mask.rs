@@ -1,4 +1,4 @@
-//! The two masks: Algorithm 1 of the paper, and AReaL's reading of it.
+//! The two second-moment masks: Algorithm 1 of the paper, and AReaL's variant of it.
 
 use crate::exact::{Grid, Sum};
 use crate::rule::check_tau;
@@ -6,35 +6,37 @@ use crate::scan::{Scan, scan};
 use crate::select::{Cut, select};
 use crate::{Error, Real, Tokens};
 
-/// A mask made by a budget on the mean of `v_i = (log r_i)^2`.
+/// Mask that keeps the mean of `v_i = (log r_i)^2` within a budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecondMomentMask {
-    /// `M_i`, and false where the token is not valid.
+    /// `M_i` per token: true if the token is kept, false if it is dropped or not valid.
     pub mask: Vec<bool>,
-    /// Valid tokens.
+    /// Number of valid tokens.
     pub n_valid: u64,
-    /// Valid tokens under the budget: `|T|` for the paper.
+    /// Number of valid tokens that the budget applies to: `|T|` for the paper, all valid ones for
+    /// AReaL.
     pub n_constrained: u64,
-    /// Valid tokens dropped.
+    /// Number of valid tokens that were dropped.
     pub n_masked: u64,
-    /// Mean of `v` over the constrained tokens, 0 if there are none.
+    /// Mean of `v` over the constrained tokens before masking; 0 if there are none.
     pub m2_before: f64,
-    /// The same over those kept.
+    /// Mean of `v` over the constrained tokens that were kept; 0 if there are none.
     pub m2_after: f64,
 }
 
-/// Algorithm 1 of the paper, exactly, in O(N).
+/// Computes the mask of Algorithm 1 of the paper, exactly, in O(N).
 ///
-/// With `T = { valid i : (A_i > 0 and r_i > 1) or (A_i < 0 and r_i < 1) }` and `v_i = l_i^2`, the
-/// largest `v` of `T` is dropped until the mean of the rest of `T` is at most `tau` or nothing is
-/// left. Equivalently: what the tokens with `v <= tau` leave of the budget is the
-/// `room = sum (tau - v)`, and of the tokens with `v > tau` the longest ascending prefix is kept
-/// whose running sum of `v - tau` is at most `room`. Both sums are taken in fixed point, so the
-/// mask does not depend on the order of the tokens, save that of equal `v` at the cut the lowest
-/// indices are dropped first.
+/// Let `T = { valid i : (A_i > 0 and r_i > 1) or (A_i < 0 and r_i < 1) }` and `v_i = l_i^2`. The
+/// algorithm drops the token with the largest `v` from `T` until the mean of the rest of `T` is at
+/// most `tau` or `T` is empty. The implementation is equivalent: the tokens with `v <= tau` leave
+/// `room = sum (tau - v)` of the budget, and of the tokens with `v > tau` the longest ascending
+/// prefix is kept whose running sum of `v - tau` is at most `room`. Both sums are taken in fixed
+/// point, so the mask does not depend on the order of the tokens, with one exception: among tokens
+/// of equal `v` at the cut, the lowest indices are dropped first.
 ///
 /// # Errors
-/// Slices of unlike lengths, `tau` out of range, NaN or infinity on a valid token.
+/// Returns an error for slices of different lengths, more than 2^32 - 1 tokens, `tau` out of range,
+/// and NaN or infinity on a valid token.
 pub fn mask_m2<F: Real>(tokens: &Tokens<'_, F>, tau: f64) -> Result<SecondMomentMask, Error> {
     tokens.check_lengths()?;
     check_tau(tau)?;
@@ -50,8 +52,9 @@ pub fn mask_m2<F: Real>(tokens: &Tokens<'_, F>, tau: f64) -> Result<SecondMoment
     Ok(finish(tokens, tokens.new, &found, cut, &grid))
 }
 
-/// AReaL's mask: `v` is the squared gap between prox (`new` where absent) and behaviour over all
-/// valid tokens, the mean kept is strictly below `tau`, and the smallest is always kept.
+/// Computes AReaL's mask. Here `v` is the squared difference of the proximal (`new` where absent)
+/// and the behaviour log-prob, over all valid tokens. The mean of the kept tokens is strictly below
+/// `tau`, except that the token with the smallest `v` is always kept.
 pub(crate) fn mask_areal<F: Real>(
     tokens: &Tokens<'_, F>,
     tau: f64,
@@ -64,7 +67,7 @@ pub(crate) fn mask_areal<F: Real>(
     let room = room_steps(&found, &grid);
     if room > 0 {
         let mut values = std::mem::take(&mut found.values);
-        // `running sum < room` is `<= room - 1`: the sums are whole.
+        // The sums are integers, so `running sum < room` equals `running sum <= room - 1`.
         let cut = select(&mut values, room - 1, &grid);
         return Ok(finish(tokens, prox, &found, cut, &grid));
     }
@@ -76,7 +79,7 @@ const DROP_ALL: Cut = Cut {
     dropped_ties: 0,
 };
 
-/// `sum (tau - v)` over the constrained tokens with `v <= tau`.
+/// Returns the unused budget `sum (tau - v)` over the constrained tokens with `v <= tau`, in steps.
 fn room_steps(found: &Scan, grid: &Grid) -> i128 {
     let small = i128::from(found.n_constrained) - found.candidates.len() as i128;
     small * grid.tau_steps() - found.small_steps
@@ -127,8 +130,8 @@ fn finish<F: Real>(
     }
 }
 
-/// No prefix has a mean below `tau`: AReaL then keeps the smallest token, and of equal ones the
-/// last in order.
+/// Keeps only the token with the smallest `v`, as AReaL does if no prefix has a mean below `tau`.
+/// Of several with equal `v`, the last one is kept.
 fn keep_smallest<F: Real>(tokens: &Tokens<'_, F>, prox: &[F], found: &Scan) -> SecondMomentMask {
     let mut mask = vec![false; tokens.valid.len()];
     let mut before = Sum::default();

@@ -4,16 +4,17 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// The float type of the inputs: `f32` from a learner, `f64` from cases on file.
+/// Float type of a batch's log-probs and advantages: `f32` from a learner, `f64` from cases in JSON
+/// files.
 ///
-/// Every sum, square and `exp` is taken in f64 whatever the inputs are; subtraction too, where
-/// the difference of two f32 log-probs is exact unless their exponents are 29 apart.
+/// Every sum, square and `exp` is computed in f64 for both types. Subtraction is in f64 as well:
+/// there the difference of two f32 log-probs is exact unless their exponents differ by 29 or more.
 pub trait Real: Copy + PartialOrd + Into<f64> + sealed::Sealed + 'static {
-    /// Zero.
+    /// Value 0.
     const ZERO: Self;
-    /// Rounds to nearest.
+    /// Rounds an f64 to the nearest value of this type.
     fn narrow(value: f64) -> Self;
-    /// Whether the value is neither NaN nor infinite.
+    /// Returns true if the value is neither NaN nor infinite.
     fn finite(self) -> bool;
 }
 

@@ -2,50 +2,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Which tokens of a batch may move the policy, and by what surrogate.
+/// Rule that decides which tokens of a batch may move the policy, and the surrogate loss they get.
 ///
-/// `r = exp(new - behavior)` throughout.
+/// `r` is the ratio `exp(new - behavior)` of a token throughout.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 pub enum Rule {
-    /// Algorithm 1 of the paper: the largest `(log r)^2` of the trust-region tokens `T` are
-    /// masked until the mean of the rest is at most `tau`; loss `-(1/N_valid) sum M r A`.
+    /// Algorithm 1 of the paper: of the trust-region tokens `T`, those with the largest `(log r)^2`
+    /// are masked until the mean of the rest is at most `tau`. The loss is `-(1/N_valid) sum M r
+    /// A`.
     M2poPaper {
-        /// `tau_M2`; 0.04 in every run of the paper.
+        /// Threshold `tau_M2` on the mean of `(log r)^2` over `T`; 0.04 in every run of the paper.
         tau: f64,
     },
-    /// AReaL's reading: every valid token counts, the measured gap is prox against behaviour, the
-    /// mean kept stays strictly below `tau`, one token is always kept, the loss is PPO's around
-    /// prox divided by the number of kept tokens.
+    /// AReaL's variant of M2PO. The budget applies to every valid token and to the difference
+    /// between proximal and behaviour log-prob. The mean of the kept tokens is strictly below
+    /// `tau`, except that one token is always kept. The loss is PPO's, clipped around the proximal
+    /// policy and divided by the number of kept tokens.
     M2poAreal {
-        /// `m2_threshold`.
+        /// Threshold on the second moment, `m2_threshold` in AReaL.
         tau: f64,
-        /// `eps_clip`: PPO's clip around the proximal policy; AReaL's M2PO example sets 0.
+        /// Half-width of PPO's clip around the proximal policy, `eps_clip` in AReaL, whose M2PO
+        /// example sets it to 0.
         eps: f64,
-        /// `Some(cap)` multiplies by `pi_prox / pi_behav` and rejects tokens where that is over
-        /// `cap` (AReaL's example: 5); `None` leaves the weight out.
+        /// Upper limit of the weight `pi_prox / pi_behav`. `Some(cap)` multiplies each loss term by
+        /// the weight and rejects tokens with a weight above `cap` (5 in AReaL's example). `None`
+        /// disables the weight.
         behavior_cap: Option<f64>,
     },
-    /// The authors' released code: one cap is found so that the mean over `T` of the capped
-    /// `(log r)^2` is at most `tau`, and the ratio is clipped PPO-style there. Nothing is masked.
+    /// Rule of the authors' released code: it finds one cap for which the mean of the capped `(log
+    /// r)^2` over `T` is at most `tau`, and clips the ratio there as PPO does. No token is masked
+    /// by the budget itself.
     M2poFork {
-        /// `KL2_budget`.
+        /// Threshold on the capped second moment, `KL2_budget` in the released code.
         tau: f64,
     },
-    /// Control arm: PPO's clip as in GRPO, `-min(r A, clip(r, 1 - eps, 1 + eps) A)`, mean over
-    /// all valid tokens.
+    /// Control arm: PPO's clip as in GRPO, `-min(r A, clip(r, 1 - eps, 1 + eps) A)`, mean over all
+    /// valid tokens.
     GrpoClip {
-        /// The clip on both sides; 0.2 in the paper.
+        /// Half-width of the clip on both sides of 1; 0.2 in the paper.
         eps: f64,
     },
-    /// Control arm: no trust region, `-r A`.
+    /// Control arm without a trust region: `-r A`, mean over all valid tokens.
     None,
 }
 
 const TAU_RANGE: &str = "0, or between 1e-200 and 1e200";
 
 impl Rule {
-    /// The paper's rule with its `tau_M2 = 0.04`.
+    /// Rule of the paper with its threshold `tau_M2 = 0.04`.
     pub const PAPER: Self = Self::M2poPaper { tau: 0.04 };
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -59,7 +64,7 @@ impl Rule {
                 check_tau(tau)?;
                 check_eps(eps)?;
                 match behavior_cap {
-                    // `!(cap > 0)` would let NaN through as the other branch does not.
+                    // `cap <= 0.0` alone would accept NaN.
                     Some(cap) if cap.is_nan() || cap <= 0.0 => Err(Error::Setting {
                         name: "behavior_cap",
                         value: cap,

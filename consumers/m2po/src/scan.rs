@@ -1,27 +1,30 @@
-//! One pass over the batch: what the rule constrains, split at `tau`.
+//! Single pass over the batch that finds the tokens a rule constrains and splits them at `tau`.
 
 use crate::exact::{Grid, PARTIAL_TERMS};
 use crate::tokens::in_trust;
 use crate::{Error, Real, Tokens};
 
-/// 512 tokens: their terms and squares stay in the first-level cache between the three loops below.
+/// Number of tokens per block. With 512 of them the terms and squares stay in the L1 cache between
+/// the three loops over a block.
 const BLOCK: usize = 512;
 const _: () = assert!(BLOCK <= PARTIAL_TERMS, "a block must sum exactly");
 
-/// What one pass finds. "Constrained" tokens are `T` for the paper, every valid token for AReaL.
+/// Result of the pass. "Constrained" tokens are the set `T` for the paper's rule and every valid
+/// token for AReaL's.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) n_valid: u64,
     pub(crate) n_constrained: u64,
     /// Sum of `v` over the constrained tokens with `v <= tau`, in steps of the grid.
     pub(crate) small_steps: i128,
-    /// Constrained tokens with `v > tau`, the only ones that can be dropped, ascending.
+    /// Indices of the constrained tokens with `v > tau`, ascending. No other token can be dropped.
     pub(crate) candidates: Vec<u32>,
-    /// Their `v`.
+    /// `v` of every token in `candidates`, in the same order.
     pub(crate) values: Vec<f64>,
 }
 
-/// Scans `v_i = (reference_i - behavior_i)^2` over `T` if `TRUST`, else over all valid tokens.
+/// Computes `v_i = (reference_i - behavior_i)^2` over `T` if `TRUST` is set, else over all valid
+/// tokens.
 pub(crate) fn scan<F: Real, const TRUST: bool>(
     tokens: &Tokens<'_, F>,
     reference: &[F],
@@ -69,8 +72,8 @@ struct Counts {
     non_finite: bool,
 }
 
-/// The log-probs of a block's constrained tokens, and a pair of zeros for every other token:
-/// selected here, in lanes of the input's width, so that the squares need no mask.
+/// Log-probs of the constrained tokens of a block, and a pair of zeros for every other token. The
+/// selection is made here, in lanes of the input's width, so that squaring needs no mask.
 struct Terms<F> {
     left: [F; BLOCK],
     right: [F; BLOCK],
@@ -107,7 +110,7 @@ fn choose<F: Real, const TRUST: bool>(
         counts.non_finite |= valid[i] & !finite;
         counts.valid += u32::from(valid[i]);
         counts.chosen += u32::from(take);
-        // A selection, not a product: padding may hold NaN.
+        // A selection instead of a multiplication by 0, because padding may hold NaN.
         left[i] = if take { n } else { F::ZERO };
         right[i] = if take { b } else { F::ZERO };
     }
@@ -130,12 +133,13 @@ impl<F: Real> Terms<F> {
     }
 }
 
-/// Moves the squares above `tau` out, leaving 0 in their place.
+/// Moves the squares above `tau` to the candidates and leaves 0 in their place.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one caller")]
 fn take_candidates(squares: &mut [f64], tau: f64, start: usize, found: &mut Scan) {
     for (group, values) in squares.chunks_mut(16).enumerate() {
-        // Few groups hold a candidate (0.1 to 2 % of tokens do), so the test comes first.
+        // Few groups of 16 hold a candidate (0.1 to 2 % of tokens are one), so a whole group is
+        // tested first.
         let over = values
             .iter()
             .map(|value| u8::from(*value > tau))

@@ -1,9 +1,10 @@
-//! Where a budget runs out among values taken in ascending order, in linear time.
+//! Search for the value at which a budget is exhausted when values are taken in ascending order, in
+//! linear time.
 
 use crate::exact::Grid;
 
-/// The boundary of what is dropped: everything above `value`, and of the tokens equal to it the
-/// `dropped_ties` with the lowest indices.
+/// Boundary of the dropped tokens: all tokens above `value`, and of the tokens equal to `value` the
+/// `dropped_ties` ones with the lowest indices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Cut {
     pub(crate) value: f64,
@@ -12,17 +13,18 @@ pub(crate) struct Cut {
 
 const BUCKET_BITS: u32 = 11;
 
-/// Keeps the longest ascending prefix of `values`, all above `tau`, whose running sum of
-/// `v - tau` stays at most `room` (in steps of the grid), and returns the boundary; `None` if all
-/// are kept. `values` is left in any order.
+/// Finds the boundary of the longest ascending prefix of `values` whose running sum of `v - tau` is
+/// at most `room` (in steps of the grid). All values must be above `tau`. Returns `None` if every
+/// value is kept. The order of `values` is unspecified afterwards.
 ///
-/// A radix selection on the bit pattern, whose order is that of the non-negative floats: a
-/// histogram of exact sums over 2^11 buckets of the range finds the bucket in which the
-/// room runs out, and only that bucket is looked at again. Every round shortens the range by 11
-/// bits of at most 64, so the cost is O(c) whatever the values.
+/// The function is a radix selection on the bit pattern, which orders non-negative floats like
+/// their values. A histogram of exact sums over 2^11 buckets of the range finds the bucket in which
+/// the room is exhausted, and the next round reads only that bucket. Every round shortens the range
+/// by 11 bits of at most 64, so the cost is O(c) for c values, whatever they are.
 pub(crate) fn select(values: &mut Vec<f64>, room: i128, grid: &Grid) -> Option<Cut> {
     let tau = grid.tau_steps();
-    // Anything above the room is dropped whatever it is, and sums of such would overflow.
+    // A single value above the room is dropped in any case; the limit keeps sums of such values
+    // from overflowing.
     let ceiling = room.saturating_add(1);
     let excess = |value: f64| grid.steps(value).saturating_sub(tau).min(ceiling);
     let mut room = room;

@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use crate::stats::{Seen, Stats, Tally};
 use crate::{Error, Real, Tokens};
 
-/// The statistics of a weighed batch split into strata, such as ranges of staleness.
+/// Splits the statistics of a weighed batch into strata, such as ranges of staleness.
 ///
-/// `mask` is [`crate::Weighed::mask`] of the same batch and `stratum` names the stratum of token i;
-/// it is asked for valid tokens only. M2PO itself reads no version number: this is for reports.
-/// The `m2_rule_*` fields repeat `m2_trust_*`, `n_clipped` is 0 and `ratio_bounds` absent.
+/// `mask` is [`crate::Weighed::mask`] of the batch. `stratum` returns the stratum of token i and is
+/// called for valid tokens only. The result is for reports: M2PO itself reads no version number.
+/// The `m2_rule_*` fields equal `m2_trust_*`, `n_clipped` is 0 and `ratio_bounds` is absent.
 ///
 /// # Errors
-/// Slices of unlike lengths.
+/// Returns an error for slices of different lengths and for more than 2^32 - 1 tokens.
 pub fn stratify<F: Real>(
     tokens: &Tokens<'_, F>,
     mask: &[bool],

@@ -2,43 +2,46 @@ use serde::Serialize;
 
 use crate::exact::Sum;
 
-/// What a rule did to a batch. Means over no token are 0.
+/// Statistics of what a rule did to a batch. Means over no tokens are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Stats {
-    /// Valid tokens, the `sum |o_i|` of Eq. 5.
+    /// Number of valid tokens, the `sum |o_i|` of Eq. 5.
     pub n_valid: u64,
-    /// Tokens of `T`.
+    /// Number of tokens in `T`, the valid tokens in the trust region.
     pub n_trust: u64,
-    /// Valid tokens the rule took out: masked, or for the clipping rules clipped.
+    /// Number of valid tokens that the rule removed: masked or, under a clipping rule, clipped.
     pub n_masked: u64,
-    /// Tokens that stay in the mask but get no gradient (`M2poAreal`'s clip and rejection).
+    /// Number of tokens that are in the mask but get no gradient (clip and rejection of
+    /// `M2poAreal`).
     pub n_clipped: u64,
-    /// `n_masked / n_valid` (`fork`: its own `/ (n_valid + 1e-8)`).
+    /// Fraction of valid tokens removed, `n_masked / n_valid` (`M2poFork`: `n_masked / (n_valid +
+    /// 1e-8)`).
     pub clip_frac: f64,
-    /// Mean of `(log r)^2` over `T` (M2, Eq. 4).
+    /// Mean of `(log r)^2` over `T` before the rule acted (M2, Eq. 4).
     pub m2_trust_before: f64,
-    /// The same over the part of `T` that was kept.
+    /// Mean of `(log r)^2` over the kept tokens of `T`.
     pub m2_trust_after: f64,
     /// Mean of `(log r)^2` over all valid tokens.
     pub m2_all_before: f64,
-    /// The same over those kept.
+    /// Mean of `(log r)^2` over the kept tokens.
     pub m2_all_after: f64,
-    /// The second moment the rule itself bounds: over `T`; for `M2poAreal` of prox against
-    /// behaviour over all valid tokens.
+    /// Second moment that the rule bounds, before it acted: of `log r` over `T`, or for `M2poAreal`
+    /// of proximal against behaviour log-prob over all valid tokens.
     pub m2_rule_before: f64,
-    /// The same after the rule acted; for `M2poFork` over `T` with the capped values.
+    /// Second moment that the rule bounds, after it acted: over the kept tokens, or for `M2poFork`
+    /// over `T` with the capped values.
     pub m2_rule_after: f64,
-    /// Mean of behaviour minus new over all valid tokens, nats (the k1 estimate of KL).
+    /// Mean of behaviour minus new log-prob over all valid tokens, in nats (the k1 estimate of KL).
     pub kl_k1: f64,
-    /// Largest `|log r|` among the tokens kept, not clamped, nats.
+    /// Largest `|log r|` among the kept tokens, in nats, before the clamp.
     pub max_kept_log_ratio: f64,
-    /// Valid tokens with `|log r|` above the clamp.
+    /// Number of valid tokens with `|log r|` above the clamp.
     pub n_clamped: u64,
-    /// Bounds on `r` of a clipping rule.
+    /// Lower and upper bound on `r` of a clipping rule; absent for the other rules.
     pub ratio_bounds: Option<(f64, f64)>,
 }
 
-/// Running sums behind [`Stats`].
+/// Running sums from which [`Stats`] is computed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     valid: u64,
@@ -55,7 +58,7 @@ pub(crate) struct Tally {
     max_kept: f64,
 }
 
-/// One valid token as the tally sees it.
+/// Properties of one valid token that the tally counts.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "four independent facts, each counted"
@@ -72,7 +75,7 @@ impl Tally {
     #[inline]
     pub(crate) fn add(&mut self, seen: &Seen) {
         let square = seen.log_ratio * seen.log_ratio;
-        // Selections, not branches: the sign of an advantage cannot be predicted.
+        // Selections instead of branches, because the sign of an advantage cannot be predicted.
         let only = |chosen: bool| if chosen { square } else { 0.0 };
         let trust_kept = seen.trust & seen.kept;
         self.valid += 1;
@@ -117,7 +120,7 @@ impl Tally {
             m2_all_after: mean(self.m2_kept, self.kept),
             m2_rule_before: m2_trust_before,
             m2_rule_after: m2_trust_after,
-            // 0 - x, not -x: a batch with no drift reports 0 rather than -0.
+            // 0 - x instead of -x, so that a batch without drift reports 0 rather than -0.
             kl_k1: 0.0 - mean(self.log_ratio, self.valid),
             max_kept_log_ratio: self.max_kept,
             n_clamped: self.clamped,

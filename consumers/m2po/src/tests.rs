@@ -1,4 +1,4 @@
-//! The selection and the fixed-point sums against plain sorting and whole-number arithmetic.
+//! Tests of the selection and of the fixed-point sums against plain sorting and integer arithmetic.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn cut_by_sorting(values: &[f64], room: i128, grid: &Grid) -> Option<Cut> {
     })
 }
 
-/// Values above `tau`: close together, in a few levels, over many octaves, infinite.
+/// Generates values above `tau`: close together, in a few levels, over many octaves, and infinite.
 fn above(tau: f64) -> impl Strategy<Value = f64> {
     prop_oneof![
         (0_u64..4).prop_map(move |ulps| f64::from_bits(tau.to_bits() + 1 + ulps)),
@@ -59,8 +59,8 @@ proptest! {
         }
     }
 
-    /// Multiples of 2^-40 below a `tau` of about 1 lie on the grid, so the sum is exact, in any
-    /// order and split anywhere.
+    /// Checks that the sum is exact, in any order and with any split, for multiples of 2^-40 below
+    /// a `tau` of about 1, which are on the grid.
     #[test]
     fn sums_are_exact_and_split_anywhere(
         whole in prop::collection::vec(0_i64..1 << 39, 0..300),
@@ -77,7 +77,8 @@ proptest! {
         prop_assert_eq!(grid.sum(&reversed), steps);
     }
 
-    /// Any values up to `tau`: split and order do not matter even where the grid rounds.
+    /// Checks that split and order do not matter for arbitrary values up to `tau`, even where the
+    /// grid rounds.
     #[test]
     fn rounded_sums_split_anywhere(
         values in prop::collection::vec(0.0..=0.04_f64, 0..300),
@@ -111,7 +112,8 @@ fn an_overflowed_sum_stays_infinite() {
     assert_eq!(sum.value(), f64::INFINITY);
 }
 
-/// One round of the selection is linear; this shape needs all six, on a range of 64 bits.
+/// Checks a shape that needs all six rounds of the selection, each of which is linear, on a range
+/// of 64 bits.
 #[test]
 fn selection_survives_many_values_of_one_bucket() {
     let grid = Grid::new(0.04);

@@ -1,31 +1,32 @@
 use crate::{Error, Real};
 
-/// Bound on |log-ratio| before `exp`: `exp(20) = 4.9e8`. Tokens with `r >> 1` and `A < 0` are
-/// outside `T`, so no variant bounds them.
+/// Default bound on |log-ratio| before `exp`, in nats: `exp(20) = 4.9e8`. The clamp is needed
+/// because tokens with `r >> 1` and `A < 0` are outside `T`, so no variant of M2PO bounds them.
 pub const DEFAULT_CLAMP: f64 = 20.0;
 
-/// The tokens of one optimizer batch, in canonical order, all slices of one length.
+/// Tokens of one optimizer batch, in canonical order. All slices have one length.
 ///
-/// Where `valid` is false the other slices may hold anything, NaN included.
+/// Slices other than `valid` may hold any value, NaN included, at tokens that are not valid.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a, F = f32> {
-    /// `log pi_theta(a_i|s_i)`, nats: the policy being trained.
+    /// `log pi_theta(a_i|s_i)` under the policy being trained, in nats.
     pub new: &'a [F],
-    /// `log pi_behav(a_i|s_i)`, nats: the policy that sampled the token.
+    /// `log pi_behav(a_i|s_i)` under the policy that sampled the token, in nats.
     pub behavior: &'a [F],
-    /// `A_i`.
+    /// Advantage `A_i` of the token.
     pub advantage: &'a [F],
-    /// Whether token i is trained on (a completion token, not masked out by its producer).
+    /// True if the token is trained on: a completion token that its producer did not mask out.
     pub valid: &'a [bool],
-    /// `log pi_prox(a_i|s_i)`, nats: the policy as it was when the batch began. Read by
-    /// `M2poAreal` only, which takes `new` where it is absent.
+    /// `log pi_prox(a_i|s_i)` under the policy as it was when the batch began, in nats. Only
+    /// `M2poAreal` reads it, and uses `new` where it is absent.
     pub prox: Option<&'a [F]>,
-    /// Bound on |log-ratio| before `exp`, nats; [`DEFAULT_CLAMP`].
+    /// Bound on |log-ratio| before `exp`, in nats; above 0 and at most 700. Usually
+    /// [`DEFAULT_CLAMP`].
     pub clamp: f64,
 }
 
 impl<'a, F: Real> Tokens<'a, F> {
-    /// Tokens without a proximal policy, clamped at [`DEFAULT_CLAMP`].
+    /// Creates a batch without a proximal policy, clamped at [`DEFAULT_CLAMP`].
     pub fn new(new: &'a [F], behavior: &'a [F], advantage: &'a [F], valid: &'a [bool]) -> Self {
         Self {
             new,
@@ -75,7 +76,7 @@ impl<'a, F: Real> Tokens<'a, F> {
         }
     }
 
-    /// Names the first valid token of `range` that holds NaN or an infinity.
+    /// Returns an error that names the first valid token of `range` with a NaN or an infinity.
     pub(crate) fn check_finite(&self, range: std::ops::Range<usize>) -> Result<(), Error> {
         for index in range {
             if !self.valid[index] {
@@ -102,20 +103,23 @@ impl<'a, F: Real> Tokens<'a, F> {
         Ok(())
     }
 
-    /// `l_i = log r_i` in f64, not clamped.
+    /// Returns `l_i = log r_i` of a token in f64, without the clamp.
     #[inline]
     pub(crate) fn log_ratio(&self, index: usize) -> f64 {
         self.new[index].into() - self.behavior[index].into()
     }
 
-    /// Whether valid token i is in `T`: `(A > 0 and r > 1) or (A < 0 and r < 1)`, strictly.
+    /// Returns true if token i, which must be valid, is in `T`: `(A > 0 and r > 1) or (A < 0 and r
+    /// < 1)`, strictly.
     #[inline]
     pub(crate) fn is_trust(&self, index: usize) -> bool {
         in_trust(self.new[index], self.behavior[index], self.advantage[index])
     }
 }
 
-/// `r > 1` is `new > behavior`: gradual underflow makes the difference of unlike floats nonzero.
+/// Returns true if a token with these values is in the trust region. `r > 1` is tested as `new >
+/// behavior`; the two agree because gradual underflow keeps the difference of unequal floats
+/// nonzero.
 #[inline]
 #[expect(
     clippy::needless_bitwise_bool,

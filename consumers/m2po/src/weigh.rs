@@ -3,31 +3,32 @@ use crate::mask::{mask_areal, mask_m2};
 use crate::stats::{Seen, Tally};
 use crate::{Error, Real, Rule, Stats, Tokens, areal, fork};
 
-/// A weighed batch.
+/// Mask, loss, gradient weights and statistics of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weighed<F = f32> {
-    /// `dloss / dnew_i`, 0 where the token gets no gradient.
+    /// Derivative `dloss / dnew_i` per token; 0 where the token gets no gradient.
     ///
-    /// Beyond the clamp the slope stays `r A` with the clamped `r`, so that a token which ran away
-    /// is still pushed back, with bounded force.
+    /// Where the log-ratio is clamped, the derivative is still computed as if `r` were not
+    /// constant: `-r A / N` with the clamped `r`. A token that ran away is thus pushed back, with
+    /// bounded force.
     pub weight: Vec<F>,
-    /// True where the token is valid and the rule left it in.
+    /// True for every token that is valid and that the rule kept.
     pub mask: Vec<bool>,
-    /// The loss to minimise.
+    /// Loss to be minimised, summed over the batch and divided by the rule's token count.
     pub loss: f64,
-    /// What the rule did.
+    /// Statistics of what the rule did to the batch.
     pub stats: Stats,
 }
 
-/// One token's share of the loss, before division by the number of tokens.
+/// Contribution of one token to the loss, before division by the number of tokens.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Term {
     pub(crate) loss: f64,
-    /// `dloss / dnew`.
+    /// Derivative `dloss / dnew` of the contribution.
     pub(crate) slope: f64,
-    /// Out of [`Weighed::mask`].
+    /// True if the token is excluded from [`Weighed::mask`].
     pub(crate) masked: bool,
-    /// In the mask, but without gradient.
+    /// True if the token is in the mask but gets no gradient.
     pub(crate) clipped: bool,
 }
 
@@ -39,7 +40,7 @@ impl Term {
         clipped: false,
     };
 
-    /// `-r A`.
+    /// Returns the unclipped term `-r A`.
     pub(crate) fn open(ratio: f64, advantage: f64) -> Self {
         let loss = -ratio * advantage;
         Self {
@@ -50,8 +51,8 @@ impl Term {
         }
     }
 
-    /// `-min(r A, clip(r, low, high) A)`; a clipped token counts as taken out. At a bound, where
-    /// both are equal, the gradient passes.
+    /// Returns the clipped term `-min(r A, clip(r, low, high) A)`. A clipped token counts as
+    /// masked. At a bound, where both sides of the minimum are equal, the gradient passes.
     pub(crate) fn clip(ratio: f64, advantage: f64, (low, high): (f64, f64)) -> Self {
         let open = Self::open(ratio, advantage);
         let bounded = -ratio.max(low).min(high) * advantage;
@@ -70,19 +71,20 @@ impl Term {
 
 /// Weighs one optimizer batch by a rule.
 ///
-/// The mask and `N_valid` are constants to the gradient, and the whole batch is one unit: pass all
-/// of its tokens, whatever micro-batches the backward pass uses. A batch without a valid token has
+/// The mask and `N_valid` are constants for the gradient. The whole batch is one unit: pass all of
+/// its tokens, whatever micro-batches the backward pass uses. A batch without a valid token has
 /// loss 0 and no gradient.
 ///
 /// # Errors
-/// Slices of unlike lengths, a setting out of range, NaN or infinity on a valid token (named), and
-/// for `M2poFork` batches the released code crashes on.
+/// Returns an error for slices of different lengths, more than 2^32 - 1 tokens, a setting out of
+/// range, NaN or infinity on a valid token (which is named), and for `M2poFork` on batches that
+/// make the released code crash.
 pub fn weigh<F: Real>(rule: &Rule, tokens: &Tokens<'_, F>) -> Result<Weighed<F>, Error> {
     weigh_rows(rule, tokens, 1)
 }
 
-/// [`weigh`] for tokens that stand in rows of `row` slots: `M2poFork` reads the sign of the
-/// advantage from the first slot of a row, as the released code does.
+/// Weighs a batch whose tokens are laid out in rows of `row` slots. `M2poFork` reads the sign of
+/// the advantage from the first slot of a row, as the released code does; other rules ignore `row`.
 pub(crate) fn weigh_rows<F: Real>(
     rule: &Rule,
     tokens: &Tokens<'_, F>,
@@ -103,7 +105,7 @@ pub(crate) fn weigh_rows<F: Real>(
                     Term::MASKED
                 }
             });
-            // The same means, from exact sums.
+            // Replaces the f64 means by the same means from exact sums.
             weighed.stats.m2_rule_before = paper.m2_before;
             weighed.stats.m2_rule_after = paper.m2_after;
             Ok(weighed)
@@ -135,7 +137,7 @@ pub(crate) fn weigh_rows<F: Real>(
     }
 }
 
-/// Sums `term(index, r, A)` over the valid tokens and divides by `denominator`.
+/// Sums `term(index, r, A)` over the valid tokens, with `r` clamped, and divides by `denominator`.
 pub(crate) fn accumulate<F: Real>(
     tokens: &Tokens<'_, F>,
     denominator: f64,

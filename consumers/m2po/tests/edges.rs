@@ -1,4 +1,4 @@
-//! The edge cases of the definition, one by one.
+//! Edge cases of the definition of M2PO and of its control arms, one by one.
 
 use vintage_m2po::{Error, Rule, Tokens, group_advantages, mask_m2, stratify, weigh};
 
@@ -14,7 +14,7 @@ const ALL: [Rule; 5] = [
     Rule::None,
 ];
 
-/// Behaviour log-prob -2 everywhere.
+/// Weighs a batch with behaviour log-prob -2 at every token and these log-ratios.
 fn weigh_gaps(
     rule: &Rule,
     gaps: &[f32],
@@ -152,7 +152,8 @@ fn settings_out_of_range_are_refused() {
 #[test]
 fn a_budget_of_zero_masks_all_of_trust_and_nothing_else() {
     let rule = Rule::M2poPaper { tau: 0.0 };
-    // T: first and fifth. Ratio one, outside quadrants, and A = 0 stay.
+    // T is the first and the fifth token. Tokens with ratio 1, outside the quadrants, or with A = 0
+    // are kept.
     let gaps = [1e-30, 0.0, -0.5, 0.5, -0.25, 0.5];
     let new: Vec<f64> = gaps.to_vec();
     let behavior = vec![0.0; gaps.len()];
@@ -186,7 +187,7 @@ fn areal_keeps_the_last_of_the_smallest() {
     };
     let weighed = weigh_gaps(&rule, &[0.5, -0.5, 1.0, 0.5], &[1.0; 4], &[true; 4]).expect("finite");
     assert_eq!(weighed.mask, [false, false, false, true]);
-    // A mean of exactly tau is too much for AReaL, and is kept by the paper.
+    // A mean of exactly tau is too large for AReaL's rule and is kept by the paper's.
     let rule = Rule::M2poAreal {
         tau: 0.25,
         eps: 0.2,
@@ -201,7 +202,8 @@ fn areal_keeps_the_last_of_the_smallest() {
 
 #[test]
 fn areal_rejects_by_the_behaviour_weight_without_changing_the_count() {
-    // Gaps of prox: nine tokens of 0 and one of 2, whose weight exp(2) = 7.4 is over 5.
+    // Gaps of the proximal policy: nine tokens of 0 and one of 2, whose weight exp(2) = 7.4 is over
+    // 5.
     let behavior = [-3.0_f64; 10];
     let mut prox = behavior;
     prox[4] = -1.0;
@@ -238,7 +240,7 @@ fn zero_advantage_counts_as_valid_and_moves_nothing() {
 
 #[test]
 fn a_runaway_outside_trust_is_bounded_and_counted() {
-    // r = e^50 with A < 0 is in no trust region; f32 would overflow at e^88.7.
+    // r = e^50 with A < 0 is outside the trust region; f32 would overflow at e^88.7.
     let weighed = weigh_gaps(&Rule::PAPER, &[50.0, 0.1], &[-1.0, 1.0], &[true; 2]).expect("finite");
     assert_eq!(weighed.mask, [true, true]);
     assert_eq!(weighed.weight[0], (20_f64.exp() / 2.0) as f32);

@@ -1,5 +1,5 @@
-//! Agreement with 201 cases whose masks were decided in exact rational arithmetic
-//! (`oracle/m2po_cases.jsonl`): masks exactly, numbers to 1e-9 relative.
+//! Tests against 201 cases whose masks were decided in exact rational arithmetic
+//! (`oracle/m2po_cases.jsonl`): masks must agree exactly, numbers to 1e-9 relative.
 
 use serde_json::Value;
 use vintage_m2po::case::{Case, Variant};
@@ -25,7 +25,7 @@ fn lines() -> Vec<Line> {
     lines
 }
 
-/// What `vintage weigh` prints for the case.
+/// Returns the JSON that `vintage weigh` prints for the case.
 fn outcome(line: &Line, variant: Variant) -> Value {
     let printed = serde_json::to_string(&line.case.weigh(variant)).expect("JSON");
     serde_json::from_str(&printed).expect("what was printed can be read")
@@ -191,8 +191,8 @@ fn grpo_clip_agrees_with_every_case() {
     }
 }
 
-/// On the grid of 2^-12 an f32 holds the log-probs and their differences, so the learner's input
-/// type may not change a mask.
+/// Checks that f32 inputs give the masks of f64 inputs for cases on the grid of 2^-12, where an f32
+/// holds the log-probs and their differences exactly.
 #[test]
 fn f32_inputs_give_the_same_masks_on_the_grid() {
     let mut compared = 0;
@@ -226,7 +226,7 @@ fn f32_inputs_give_the_same_masks_on_the_grid() {
                 "{}",
                 line.case.id
             );
-            // Advantages are rounded, and the weights themselves: half of 2^-24 each.
+            // The advantages and the weights are each rounded to f32, by half of 2^-24.
             for (s, d) in single.weight.iter().zip(&double.weight) {
                 assert!(
                     (f64::from(*s) - d).abs() <= 1.5e-7 * d.abs(),

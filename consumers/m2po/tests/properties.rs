@@ -1,13 +1,13 @@
-//! What holds of every batch (the invariants of Algorithm 1 and of the arms beside it).
+//! Properties that hold for every batch: the invariants of Algorithm 1 and of the control arms.
 
 use proptest::prelude::*;
 use vintage_m2po::{Rule, Tokens, mask_m2, weigh};
 
-/// A batch whose log-probs are whole multiples of 2^-20, so that squares and their sums are whole
-/// multiples of 2^-40 and every decision can be checked in whole numbers.
+/// Batch whose log-probs are whole multiples of 2^-20. Squares and their sums are then whole
+/// multiples of 2^-40, so every decision can be checked in integers.
 #[derive(Debug, Clone)]
 struct Batch {
-    /// Log-ratios in units of 2^-20.
+    /// Log-ratio per token, in units of 2^-20.
     steps: Vec<i64>,
     behavior: Vec<f64>,
     new: Vec<f64>,
@@ -46,7 +46,7 @@ impl Batch {
         self.valid[i] && ((a > 0.0 && l > 0) || (a < 0.0 && l < 0))
     }
 
-    /// `v_i` in units of 2^-40.
+    /// Returns `v_i`, the squared log-ratio, in units of 2^-40.
     fn square(&self, i: usize) -> i128 {
         i128::from(self.steps[i]).pow(2)
     }
@@ -60,7 +60,7 @@ impl Batch {
     }
 }
 
-/// Compares a mean of `count` squares of sum `sum` with `tau`, exactly.
+/// Compares the mean of `count` squares with sum `sum` to `tau`, exactly.
 fn compare(sum: i128, count: usize, tau: f64) -> std::cmp::Ordering {
     if tau == 0.0 {
         return sum.cmp(&0);
@@ -73,8 +73,9 @@ fn compare(sum: i128, count: usize, tau: f64) -> std::cmp::Ordering {
     (sum << (power - 40)).cmp(&(mantissa * count as i128))
 }
 
-/// Algorithm 1 as printed: while the mean is over `tau`, drop the largest (of equal ones the first
-/// in order). `strict` and `keep_one` make it AReaL's.
+/// Runs Algorithm 1 as printed: while the mean is above `tau`, it drops the largest square, and of
+/// equal ones the first in order. With `areal` set it is AReaL's loop: over all valid tokens, with
+/// a strict bound, and one token always kept.
 fn algorithm_1(batch: &Batch, tau: f64, areal: bool) -> Vec<bool> {
     let mut mask = batch.valid.clone();
     let mut left: Vec<usize> = (0..mask.len())
@@ -110,7 +111,7 @@ fn log_ratio_steps() -> impl Strategy<Value = i64> {
         4 => -60_000_i64..60_000,
         // l ~ 1.
         1 => -2_000_000_i64..2_000_000,
-        // Few levels: ties.
+        // Few levels, which give ties.
         3 => (-8_i64..=8).prop_map(|level| level << 16),
         1 => Just(0_i64),
     ]
@@ -134,7 +135,7 @@ fn tau() -> impl Strategy<Value = f64> {
     prop::sample::select(TAUS.to_vec())
 }
 
-/// Sum, count and smallest masked square of `T`, by mask.
+/// Returns the sum and the count of the kept squares of `T`, and the smallest masked one.
 fn kept_of_trust(batch: &Batch, mask: &[bool]) -> (i128, usize, Option<i128>) {
     let trust = (0..mask.len()).filter(|&i| batch.in_trust(i));
     let (kept, masked): (Vec<usize>, Vec<usize>) = trust.partition(|&i| mask[i]);
@@ -161,8 +162,8 @@ proptest! {
         prop_assert_eq!(got.mask, algorithm_1(&batch, tau, true));
     }
 
-    /// Batches of several blocks, where the naive loop is too slow: the four properties that
-    /// define the mask, in whole numbers.
+    /// Checks the four properties that define the mask, in integers, on batches of several blocks,
+    /// where the naive loop is too slow.
     #[test]
     fn large_masks_are_the_smallest_that_meet_the_budget(
         batch in prop::collection::vec(
@@ -222,7 +223,8 @@ proptest! {
         prop_assert_eq!(sorted_kept(&batch, &here.mask), sorted_kept(&shuffled, &there.mask));
     }
 
-    /// Tokens that are not valid move the others across block boundaries and hold anything.
+    /// Checks that invalid tokens do not matter, although they shift the others across block
+    /// boundaries and may hold any value.
     #[test]
     fn padding_does_not_matter(batch in batch(300), pad in 0_usize..1500, tau in tau()) {
         let mut padded = batch.clone();
@@ -274,8 +276,8 @@ proptest! {
         );
     }
 
-    /// At 0.04 a masked token has r over 1.2214 or under 0.8187, so with A > 0 the paper's masks
-    /// are among the tokens that a clip at 0.2 stops.
+    /// Checks that tokens with A > 0 which the paper masks are among those that a clip at 0.2
+    /// stops: at tau = 0.04 a masked token has r above 1.2214 or below 0.8187.
     #[test]
     fn paper_masks_for_good_answers_are_clipped_by_grpo(batch in batch(300)) {
         let tokens = batch.tokens();
@@ -297,7 +299,7 @@ proptest! {
         let once = mask_m2(&batch.tokens(), tau).expect("finite");
         let twice = mask_m2(&double.tokens(), tau).expect("finite");
         prop_assert!((once.m2_before - twice.m2_before).abs() <= 1e-12 * once.m2_before);
-        // Ties at the cut may keep several more: each is one of equal tokens.
+        // Ties at the cut may keep several more, each one of several equal tokens.
         let (_, _, smallest) = kept_of_trust(&batch, &once.mask);
         let ties = (0..batch.steps.len())
             .filter(|&i| batch.in_trust(i) && Some(batch.square(i)) == smallest)
@@ -309,7 +311,7 @@ proptest! {
         }
     }
 
-    /// `weight` is the derivative of `loss` where a small step changes no decision.
+    /// Checks that `weight` is the derivative of `loss` where a small step changes no decision.
     #[test]
     fn weights_are_derivatives(batch in batch(24), tau in tau(), at in 0_usize..24) {
         let h = 1e-5;
@@ -342,7 +344,8 @@ proptest! {
         }
     }
 
-    /// On policy every rule is plain REINFORCE: weight -A / N.
+    /// Checks that every rule equals plain REINFORCE, with weight -A / N, when the batch is on
+    /// policy.
     #[test]
     fn on_policy_all_rules_agree(batch in batch(60)) {
         let mut fresh = batch;
@@ -358,7 +361,8 @@ proptest! {
         }
     }
 
-    /// f32 inputs that f64 holds give the mask of f64: every multiple of 2^-20 up to 8 is one.
+    /// Checks that f32 and f64 inputs give one mask if f32 holds the values exactly, as it does
+    /// every multiple of 2^-20 up to 8.
     #[test]
     fn f32_and_f64_inputs_mask_alike(batch in batch(300), tau in tau()) {
         let narrow = |list: &[f64]| list.iter().map(|&x| x as f32).collect::<Vec<f32>>();
@@ -372,7 +376,8 @@ proptest! {
         );
     }
 
-    /// No NaN and no overflow for |log r| up to 1000, and what was clamped is counted.
+    /// Checks that |log r| up to 1000 gives no NaN and no overflow, and that clamped tokens are
+    /// counted.
     #[test]
     fn extreme_ratios_stay_finite(
         ratios in prop::collection::vec((-1000.0..1000.0_f64, -2.0..2.0_f64), 1..60),

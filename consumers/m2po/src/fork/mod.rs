@@ -1,21 +1,22 @@
-//! The rule of the authors' released code: one cap on `|log r|`, applied as a PPO clip.
+//! Rule of the authors' released code: one cap on `|log r|`, applied as a PPO clip.
 
 mod exp32;
 
 use crate::weigh::{Term, accumulate};
 use crate::{Error, Real, Tokens, Weighed};
 
-/// The released code's slack in every comparison.
+/// Tolerance that the released code uses in every comparison.
 const SLACK: f64 = 1e-12;
-/// What it adds to the number of tokens before dividing.
+/// Constant that the released code adds to the number of tokens before it divides.
 const COUNT_SLACK: f64 = 1e-8;
-/// Its bounds on `r` when nothing needs to be clipped.
+/// Bounds on `r` that the released code uses when nothing has to be clipped.
 const OPEN: (f64, f64) = (0.0, 100_000.0);
 
-/// Clips at `[exp(-c), exp(c)]` with the released cap `c`; mean over `n_valid + 1e-8`.
+/// Clips the ratio to `[exp(-c), exp(c)]`, where `c` is the cap of the released code, and takes the
+/// mean over `n_valid + 1e-8`.
 ///
-/// `sign_of(i)` is the advantage whose sign puts token i into `T`: the released code reads it from
-/// the first column of the token's sequence.
+/// `sign_of(i)` returns the advantage whose sign decides whether token i is in `T`. The released
+/// code takes it from the first column of the token's sequence.
 pub(crate) fn weigh<F: Real>(
     tokens: &Tokens<'_, F>,
     n_valid: f64,
@@ -49,8 +50,9 @@ struct Solved {
     m2_after: f64,
 }
 
-/// Finds the largest value `v_k` of `T` with `mean min(v, v_k) < tau` and caps there: one value
-/// below the crossing, so more is clipped than the budget asks for.
+/// Finds the largest value `v_k` of `T` with `mean min(v, v_k) < tau` and uses it as the cap. The
+/// exact cap is between `v_k` and the next larger value, so more is clipped than the budget
+/// requires.
 fn solve(mut squares: Vec<f64>, tau: f64) -> Result<Solved, Error> {
     if squares.is_empty() {
         return Ok(Solved {
@@ -71,7 +73,7 @@ fn solve(mut squares: Vec<f64>, tau: f64) -> Result<Solved, Error> {
             m2_after: m2_before,
         });
     }
-    // Two paths that return one number where a pair is unpacked.
+    // In both of these cases the released code returns one number where its caller unpacks a pair.
     if budget >= total - SLACK {
         return Err(Error::ForkUndefined {
             reason: "the excess over the budget is below its slack of 1e-12 (TypeError)",
@@ -93,7 +95,7 @@ fn solve(mut squares: Vec<f64>, tau: f64) -> Result<Solved, Error> {
         sum_below += value;
     }
     let Some(value) = below else {
-        // Its report then forgets to cap.
+        // In this case the released code reports the second moment without capping the values.
         return Ok(Solved {
             bounds: (1.0, 1.0),
             m2_before,
