@@ -1,4 +1,4 @@
-//! AdamW with f32 moments that can be saved, and a global gradient-norm clip.
+//! AdamW with f32 moments that can be saved, and with a clip of the global gradient norm.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -7,14 +7,14 @@ use vintage_model::{Gradients, ParamSet};
 
 use crate::{Error, Result};
 
-/// First and second moments by parameter name, and the number of steps they hold.
+/// AdamW optimizer: first and second moments by parameter name, and the number of steps taken.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AdamW {
     steps: u64,
     moments: BTreeMap<String, Moments>,
 }
 
-/// The moments of one parameter.
+/// First and second moment of one parameter, in the order of its values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Moments {
     pub(crate) first: Vec<f32>,
@@ -22,15 +22,15 @@ pub(crate) struct Moments {
 }
 
 impl AdamW {
-    /// Steps taken.
+    /// Returns the number of steps taken.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// One step with decoupled weight decay (Loshchilov & Hutter, 2019, Algorithm 2).
+    /// Takes one step with decoupled weight decay (Loshchilov & Hutter, 2019, Algorithm 2).
     ///
-    /// Gradients are first scaled by `min(1, grad_clip / (norm + 1e-6))`. Returns the norm
-    /// before scaling; a non-finite one changes nothing.
+    /// Gradients are first scaled by `min(1, grad_clip / (norm + 1e-6))`. Returns the gradient norm
+    /// before scaling. If that norm is not finite, nothing is changed.
     pub fn step(
         &mut self,
         settings: &OptimizerSettings,
@@ -56,17 +56,19 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// The moments by parameter name.
+    /// Returns the moments by parameter name.
     pub(crate) fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
 
-    /// After `steps` steps that were taken elsewhere.
+    /// Creates an optimizer from moments that another implementation accumulated over `steps`
+    /// steps.
     pub(crate) fn from_moments(steps: u64, moments: BTreeMap<String, Moments>) -> Self {
         Self { steps, moments }
     }
 
-    /// The moments as safetensors bytes: `<name>.m` and `<name>.v`, f32, sorted.
+    /// Serialises the moments as safetensors: `<name>.m` (first) and `<name>.v` (second), f32,
+    /// sorted by name.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let views = self.moments.iter().flat_map(|(name, moments)| {
             [
@@ -78,7 +80,8 @@ impl AdamW {
             .map_err(|error| Error::Record(format!("saving the optimizer's moments: {error}")))
     }
 
-    /// Reads what [`AdamW::to_safetensors`] wrote.
+    /// Reads moments that [`AdamW::to_safetensors`] wrote; `steps` is the number of steps they
+    /// hold.
     pub fn from_safetensors(steps: u64, bytes: &[u8]) -> Result<Self> {
         let refuse =
             |what: String| Error::Record(format!("reading the optimizer's moments: {what}"));
@@ -111,7 +114,8 @@ impl AdamW {
     }
 }
 
-/// A moment whose bytes are made when they are written: a second copy of one, not of all.
+/// Moment whose bytes are made only when they are written, so that one moment at a time is held
+/// twice instead of all of them.
 struct Saving<'a> {
     values: &'a [f32],
     shape: [usize; 1],
@@ -146,20 +150,20 @@ impl safetensors::View for Saving<'_> {
     }
 }
 
-/// The constants of one step.
+/// Constants of one optimizer step.
 pub(crate) struct Rate {
     pub(crate) scale: f32,
     pub(crate) beta1: f32,
     pub(crate) beta2: f32,
     pub(crate) eps: f32,
-    /// lr / (1 − β₁ᵗ).
+    /// Learning rate with the bias correction of the first moment, lr / (1 − β₁ᵗ).
     pub(crate) step_size: f32,
-    /// 1 / √(1 − β₂ᵗ).
+    /// Bias correction of the second moment's square root, 1 / √(1 − β₂ᵗ).
     pub(crate) second_scale: f32,
 }
 
 impl Rate {
-    /// Of step number `steps`, the first being 1, with gradients of this norm.
+    /// Computes the constants of step number `steps`, counted from 1, for gradients of norm `norm`.
     pub(crate) fn new(settings: &OptimizerSettings, steps: u64, norm: f64) -> Self {
         let steps = i32::try_from(steps).unwrap_or(i32::MAX);
         Self {
@@ -172,7 +176,8 @@ impl Rate {
         }
     }
 
-    /// What a parameter of this shape is multiplied with before the step.
+    /// Returns the factor by which weight decay multiplies a parameter of this shape before the
+    /// step.
     pub(crate) fn decay(settings: &OptimizerSettings, shape: &[usize]) -> f32 {
         if settings.decay_vectors || shape.len() > 1 {
             (1.0 - settings.lr * settings.weight_decay) as f32

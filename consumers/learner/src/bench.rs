@@ -1,4 +1,4 @@
-//! How fast updates are, and what of an update the rule takes.
+//! Benchmark of updates: their speed, and the fraction of their time that the rule takes.
 
 use std::time::Instant;
 
@@ -16,52 +16,54 @@ use crate::pack::Batch;
 use crate::update::{Outcome, Policy};
 use crate::{AdamW, Error, Result, fingerprint};
 
-/// What is trained on, all of it random.
+/// Shape of the random batch that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BenchShape {
-    /// Completions of an update.
+    /// Completions per update.
     pub rows: usize,
-    /// Tokens of a prompt.
+    /// Tokens per prompt.
     pub prompt_tokens: usize,
-    /// Tokens of a completion.
+    /// Tokens per completion.
     pub completion_tokens: usize,
-    /// Tokens that go through the model together.
+    /// Maximum tokens per micro-batch; a longer row is a micro-batch of its own.
     pub micro_batch_tokens: usize,
-    /// Updates that are timed, after one that is not.
+    /// Number of timed updates; one untimed update runs before them.
     pub updates: usize,
 }
 
-/// Updates at one precision.
+/// Measurements of updates at one precision.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Updates {
-    /// What factors of products are rounded to.
+    /// Precision to which the factors of matrix products are rounded.
     pub compute: Precision,
-    /// Whether layers were computed again in the backward pass.
+    /// True if layers were recomputed in the backward pass.
     pub recompute: bool,
-    /// Values in all parameters.
+    /// Number of values in all parameters.
     pub parameters: usize,
-    /// Prompt and completion tokens of an update.
+    /// Prompt and completion tokens per update.
     pub tokens: usize,
-    /// Micro-batches of an update.
+    /// Micro-batches per update.
     pub micro_batches: usize,
-    /// Seconds of the median update: forward pass, rule, backward pass, step, and on a card the
-    /// way back of the weights.
+    /// Seconds of the median update: forward pass, rule, backward pass, optimizer step and, on a
+    /// GPU, the copy of the weights to the host.
     pub seconds: f64,
-    /// Tokens over seconds of the median update.
+    /// Tokens per second of the median update.
     pub tokens_per_second: f64,
-    /// Share of the rule in the updates: from log-probs to the weight of every token.
+    /// Fraction of the update time that the rule takes: from log-probs to the weight of every
+    /// token.
     pub rule_share: f64,
-    /// Most bytes in use at once on the card.
+    /// Peak memory use of the GPU, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes: Option<u64>,
     /// Loss of the last update.
     pub loss: f64,
 }
 
-/// Times updates of a random model of this shape at `place`.
+/// Times updates of a randomly initialised model with configuration `config` at `place`.
 ///
 /// # Errors
-/// A place that cannot be had, or a batch that does not fit.
+/// Returns an error if `place` cannot be used, if `shape.updates` is 0, or if the batch does not
+/// fit into memory.
 pub fn bench_updates(
     config: &ModelConfig,
     place: Place,
@@ -119,7 +121,8 @@ fn time(
     })
 }
 
-/// Rows of random tokens, log-probs about those of a uniform policy, advantages of both signs.
+/// Generates micro-batches of random tokens, with behaviour log-probs near those of a uniform
+/// policy and with advantages of both signs.
 fn batches(config: &ModelConfig, shape: BenchShape) -> Vec<Batch> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let row = shape.prompt_tokens + shape.completion_tokens;
@@ -205,7 +208,8 @@ fn plan(version: u64, training: &Training, place: Place) -> Result<Plan> {
 mod tests {
     use super::*;
 
-    /// Here with the tiny decoder, by the kernels and by the operations of a card.
+    /// Runs the benchmark with the tiny decoder, by the CPU kernels and by the tensor operations of
+    /// a GPU.
     #[test]
     fn updates_are_timed_at_both_precisions() {
         let shape = BenchShape {

@@ -1,68 +1,69 @@
 use vintage_bus::Fault;
 use vintage_control::{Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256};
 
-/// Whatever stops a learner or a replay.
+/// Error that stops a learner or a replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another learner of the same name wrote this update's plan first.
+    /// Another process with this learner's name wrote the update's plan first.
     #[error(
         "plan {update} of learner {learner} was written by another process ({theirs}): two \
          learners share that name; stop one, or give this one another name"
     )]
     Fenced {
-        /// The contested name.
+        /// Name that both processes use.
         learner: String,
-        /// The contested update.
+        /// Update whose plan both processes claim.
         update: PolicyVersion,
-        /// The other writer.
+        /// Writer of the existing plan.
         theirs: String,
     },
-    /// A re-run update gave other weights than the ones recorded.
+    /// An update gave other weights than the ones recorded for it.
     #[error(
         "update {update} gave weights {computed}, but {recorded} were recorded for it: the \
          record, the build or the machine changed since"
     )]
     Diverged {
-        /// The update.
+        /// Update that gave the weights.
         update: PolicyVersion,
-        /// What this machine computed.
+        /// Digest of the weights that this machine computed.
         computed: Sha256,
-        /// What was recorded.
+        /// Digest of the recorded weights.
         recorded: Sha256,
     },
-    /// A planned group no longer holds what the plan says it held.
+    /// A planned group has other content than its plan says.
     #[error("update {update} was planned with other content of group {group} ({record})")]
     ContentChanged {
-        /// The update.
+        /// Update whose plan names the group.
         update: PolicyVersion,
-        /// The group.
+        /// Id of the group.
         group: String,
-        /// Its first record.
+        /// First record of the group.
         record: RecordId,
     },
     /// A planned group is now refused.
     #[error("update {update} was planned with group {group} ({record}), which is now refused as {}: {detail}", reason.as_str())]
     PlannedButRefused {
-        /// The update.
+        /// Update whose plan names the group.
         update: PolicyVersion,
-        /// The group.
+        /// Id of the group.
         group: String,
-        /// Its first record.
+        /// First record of the group.
         record: RecordId,
-        /// Why.
+        /// Reason for the refusal.
         reason: RejectReason,
-        /// Why, in words.
+        /// Explanation of the refusal, in words.
         detail: String,
     },
-    /// The source ended before a planned record came.
+    /// A record that a plan names is in neither log nor archive.
     #[error("update {update} needs the record at {record}, which neither log nor archive holds")]
     RecordMissing {
-        /// The update.
+        /// Update whose plan names the record.
         update: PolicyVersion,
-        /// The record.
+        /// Record that is missing.
         record: RecordId,
     },
-    /// Neither log nor archive has what is to be read next.
+    /// The records to be read next were deleted from the log by retention, and the archive lacks
+    /// them.
     #[error(
         "partition {partition} of {topic} is to be read from offset {need} on, the log now starts \
          at {low}, and {archived}: retention passed this learner; let `vintage archive` run beside \
@@ -70,59 +71,59 @@ pub enum Error {
          NAME --start`"
     )]
     Expired {
-        /// The topic.
+        /// Topic that is read.
         topic: String,
-        /// The partition.
+        /// Partition that is read.
         partition: Partition,
         /// First offset needed.
         need: Offset,
-        /// First offset the log has.
+        /// First offset that the log still has.
         low: Offset,
-        /// What the archive has of it, in words.
+        /// Description of what the archive has of the partition.
         archived: String,
     },
-    /// The log ends before where reading is to go on.
+    /// The log ends before the offset at which reading is to resume.
     #[error(
         "partition {partition} of {topic} is to be read from offset {need} on, but the log ends at \
          {high}: the topic was recreated or lost records; start a new run, or restore the topic"
     )]
     Rewound {
-        /// The topic.
+        /// Topic that is read.
         topic: String,
-        /// The partition.
+        /// Partition that is read.
         partition: Partition,
         /// First offset needed.
         need: Offset,
-        /// First offset the log does not have yet.
+        /// Offset after the log's last record.
         high: Offset,
     },
-    /// The record before the resume point is not the one consumed before.
+    /// A record that was consumed before has another checksum now.
     #[error(
         "the record before {record} has CRC-32C {found:?}, the checkpoint says {expected}: the \
          topic was recreated or rewritten; start a new run, or restore the topic"
     )]
     TopicRewritten {
-        /// First record not consumed.
+        /// Record after the changed one; at a resume point, the first record not consumed.
         record: RecordId,
-        /// What is there now.
+        /// CRC-32C of the record that is there now; `None` if there is none.
         found: Option<u32>,
-        /// What was there.
+        /// CRC-32C of the record that was consumed.
         expected: u32,
     },
-    /// A gradient or loss is not finite.
+    /// The loss or the gradient norm of an update is not finite.
     #[error(
         "update {update} gave a {what} of {value}: nothing was changed; the plan names the \
          batch, lower the learning rate or look at its rewards and log-probs"
     )]
     NotFinite {
-        /// The update.
+        /// Update that was computed.
         update: PolicyVersion,
-        /// Loss or gradient norm.
+        /// Name of the value: loss or gradient norm.
         what: &'static str,
-        /// Its value.
+        /// Value that is not finite.
         value: f64,
     },
-    /// A record that must be there is not, or contradicts another.
+    /// A record is missing or contradicts another one.
     #[error("{0}")]
     Record(String),
     /// Expected results to compare a model with are missing or unreadable.
@@ -131,41 +132,41 @@ pub enum Error {
     /// The settings contradict one another.
     #[error("{0}")]
     Settings(String),
-    /// The rule refused the batch.
+    /// The rule refused the batch of an update.
     #[error("weighing the tokens of update {update}: {}", weighing(source))]
     Weigh {
-        /// The update.
+        /// Update whose batch was refused.
         update: PolicyVersion,
-        /// What it found.
+        /// Reason for the refusal.
         source: vintage_m2po::Error,
     },
-    /// The plan was computed on another kind of device, whose bits this one does not give.
+    /// The plan was computed on another kind of device, whose bits this one cannot reproduce.
     #[error(
         "running update {update}: its plan was computed on {planned}, and this learner computes on \
          {here}, which rounds otherwise, so that no bits can be compared; run it where it was \
          planned, with the same learner.device"
     )]
     OtherDevice {
-        /// The update.
+        /// Update that was to be run.
         update: PolicyVersion,
-        /// Where it was computed.
+        /// Device that computed the plan.
         planned: String,
-        /// Where this learner computes.
+        /// Device of this learner.
         here: String,
     },
-    /// The model failed.
+    /// A model operation failed.
     #[error("running the model: {0}")]
     Model(#[from] vintage_model::Error),
-    /// The store failed.
+    /// A store operation failed.
     #[error(transparent)]
     Store(#[from] vintage_store::Error),
-    /// The log failed.
+    /// A Kafka operation failed.
     #[error(transparent)]
     Bus(#[from] vintage_bus::Error),
-    /// Where records come from failed.
+    /// The source of rollouts failed.
     #[error("reading rollouts: {0}")]
     Source(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Making records durable before training failed.
+    /// Making rollouts durable before training failed.
     #[error("making rollouts durable before training: {0}")]
     Durability(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -186,7 +187,7 @@ fn weighing(problem: &vintage_m2po::Error) -> String {
 }
 
 impl Error {
-    /// Whose fault it is.
+    /// Returns the party at fault: the user or an external system.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Settings(_)
@@ -203,5 +204,5 @@ impl Error {
     }
 }
 
-/// What learners return.
+/// Result type of this crate, with [`Error`] as its default error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,26 +1,27 @@
-//! How far a learner came, by everything it left: what a check of its plans is held against.
+//! Extent of a learner's work by all records that it left; its plans are checked against it.
 
 use vintage_control::{Name, PolicyVersion};
 use vintage_store::Store;
 
 use crate::Result;
 
-/// A record that takes updates to have been done before it.
+/// Record whose existence implies that updates were done before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// The record, by its path.
+    /// Path of the record in the store.
     pub record: String,
-    /// Updates done, or at least decided, if it is there.
+    /// Number of updates that were done, or at least decided, if the record exists.
     pub updates: u64,
 }
 
-/// The furthest record of every kind that a learner left.
+/// Most advanced record of every kind that a learner left.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extent {
     traces: Vec<Trace>,
 }
 
-/// Kinds of records, where their number stands, and how many updates record N takes.
+/// Kinds of records: folder, owner of the subfolder, suffix after the number N, and how many
+/// updates record N implies beyond N.
 const KINDS: [(&str, Of, &str, u64); 6] = [
     ("plans", Of::Learner, ".json", 1),
     ("results", Of::Learner, ".json", 1),
@@ -30,7 +31,7 @@ const KINDS: [(&str, Of, &str, u64); 6] = [
     ("evaluations", Of::Policy, ".json", 0),
 ];
 
-/// Whose folder a kind of records lies in.
+/// Owner of the subfolder in which a kind of records is stored.
 #[derive(Clone, Copy)]
 enum Of {
     Learner,
@@ -38,10 +39,10 @@ enum Of {
 }
 
 impl Extent {
-    /// Reads the names of a learner's records and of its lineage's, and no record.
+    /// Lists the records of a learner and of its lineage by path, without reading their content.
     ///
-    /// A plan precedes whatever follows from it, so that plans read after this hold at least
-    /// [`Extent::updates`], also while the learner goes on.
+    /// A plan is written before everything that follows from it. Plans that are read after this
+    /// call therefore cover at least [`Extent::updates`], even if the learner is still running.
     pub async fn read(store: &Store, learner: &Name, policy: &Name) -> Result<Self> {
         let mut extent = Self::default();
         for (kind, of, end, takes) in KINDS {
@@ -59,7 +60,7 @@ impl Extent {
         Ok(extent)
     }
 
-    /// Adds a record that takes so many updates.
+    /// Adds a record that implies this number of updates; per kind, the most advanced one is kept.
     pub fn note(&mut self, record: impl Into<String>, updates: u64) {
         let record = record.into();
         let folder = |record: &str| record.split('/').next().unwrap_or_default().to_owned();
@@ -72,17 +73,17 @@ impl Extent {
         }
     }
 
-    /// Updates done by the furthest record.
+    /// Returns the number of updates that the most advanced record implies.
     pub fn updates(&self) -> u64 {
         self.traces.iter().map(|of| of.updates).max().unwrap_or(0)
     }
 
-    /// Whether nothing was left.
+    /// Returns true if the learner left no records.
     pub fn is_empty(&self) -> bool {
         self.traces.is_empty()
     }
 
-    /// What says that updates were done from `update` on, in words; `None` if nothing does.
+    /// Describes the records that imply updates from `update` on; `None` if there are none.
     pub fn gap(&self, update: PolicyVersion) -> Option<String> {
         let beyond = self.traces.iter().filter(|of| of.updates > update.0);
         let beyond: Vec<_> = beyond.map(|of| of.record.as_str()).collect();
@@ -97,7 +98,7 @@ impl Extent {
     }
 }
 
-/// `<kind>/<name>/<number><end>`, or the number up to a `-` where `end` is empty.
+/// Parses the number of a path `<kind>/<name>/<number><end>`; an empty `end` means up to a `-`.
 fn number(path: &str, end: &str) -> Option<u64> {
     let below = path.splitn(3, '/').nth(2)?;
     let digits = if end.is_empty() {
@@ -129,7 +130,7 @@ mod tests {
             ("weights/ours/14/manifest.json", 14),
             ("evaluations/ours/15.json", 15),
             ("deviations/lead/15-0123456789abcdef.json", 16),
-            // Of others, and no records.
+            // Records of other names, and a file of a kind that is not counted.
             ("plans/other/99.json", 16),
             ("weights/lead/99/manifest.json", 16),
             ("checkpoints/lead/99/optimizer-0123.safetensors", 16),

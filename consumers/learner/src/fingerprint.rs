@@ -1,21 +1,21 @@
-//! What bit-exactness depends on besides the plan.
+//! Fingerprint of everything besides the plan that bit-exactness depends on.
 
 use vintage_control::Fingerprint;
 use vintage_model::Place;
 
 use crate::Result;
 
-/// Versions of the crates whose arithmetic the weights depend on; a test holds this against the
-/// lock file.
+/// Versions of the crates whose arithmetic the weights depend on, for the CPU; a test compares them
+/// with the lock file.
 const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
 
-/// The device of plans that tests compute so.
+/// Device name of plans that tests compute by tensor operations on a CPU.
 const COMPOSED: &str = "composed";
 
-/// What a card's arithmetic depends on besides.
+/// Versions of the crates whose arithmetic the weights depend on, for a GPU.
 const CARD_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
 
-/// The fingerprint of this build at `place`.
+/// Returns the fingerprint of this build at `place`.
 pub fn of(place: Place) -> Result<Fingerprint> {
     let Some(card) = place.card()? else {
         let device = match place {
@@ -36,7 +36,8 @@ pub fn of(place: Place) -> Result<Fingerprint> {
     })
 }
 
-/// Where plans of this fingerprint were computed, as settings and messages name it.
+/// Returns the place at which plans of this fingerprint were computed; a GPU's index is not known
+/// and is 0.
 pub(crate) fn place_of(fingerprint: &Fingerprint) -> Place {
     match fingerprint.device.as_str() {
         "cuda" => Place::Cuda(0),
@@ -53,7 +54,7 @@ pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
     }
 }
 
-/// The fingerprint of this build on this CPU.
+/// Returns the fingerprint of this build on this machine's CPU.
 pub fn current() -> Fingerprint {
     let (isa, caches) = cpu();
     Fingerprint {
@@ -65,7 +66,8 @@ pub fn current() -> Fingerprint {
     }
 }
 
-/// Instruction sets gemm and the kernels choose from, and the caches gemm blocks for.
+/// Returns the instruction sets that gemm and the kernels choose from, and the caches that gemm
+/// blocks for.
 #[cfg(target_arch = "x86_64")]
 fn cpu() -> (String, String) {
     let isa = [

@@ -1,5 +1,6 @@
-//! Intake: from records to groups fit for training, or rejections with a reason. Sans IO, and a
-//! function of the records in their order alone: no clock, no randomness.
+//! Intake: turns records into groups that are fit for training, or into rejections with a reason.
+//! It does no IO, and its result is a function of the records in their order alone: no clock, no
+//! randomness.
 
 mod assembly;
 mod cursor;
@@ -25,21 +26,21 @@ use self::{
 };
 use crate::{Incoming, Result, Settings};
 
-/// A complete group that passed every check.
+/// Complete group that passed every check.
 #[derive(Debug, Clone)]
 pub struct ReadyGroup {
-    /// How a plan names it.
+    /// Entry of the group in a plan.
     pub planned: PlannedGroup,
-    /// The lineage that sampled it.
+    /// Lineage that sampled the group.
     pub policy: String,
-    /// The update it was sampled for; −1 for any.
+    /// Update the group was sampled for; −1 for any update, and for groups of foreign lineages.
     pub batch: i64,
-    /// Its rows, by sample index; parts in order.
+    /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }
 
 impl ReadyGroup {
-    /// Oldest version that sampled any of its tokens.
+    /// Returns the oldest version that sampled any of the group's tokens.
     pub fn min_version(&self) -> PolicyVersion {
         self.parts
             .iter()
@@ -54,44 +55,46 @@ impl ReadyGroup {
     }
 }
 
-/// Which versions a record's tokens may claim.
+/// Versions that a record's tokens may claim to be sampled by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announced {
-    /// Any: a recorded log is not ahead of anything.
+    /// Any version, because a recorded log cannot be ahead of an announcement.
     Any,
-    /// Versions of the record's lineage up to this one, the newest announced when the record had
-    /// been read; `None` if none was.
+    /// Versions of the record's lineage up to this one, the newest that was announced once the
+    /// record had been read; `None` if none was announced.
     UpTo(Option<PolicyVersion>),
 }
 
-/// A rejection no plan records yet, and the update that must be filled up again for it.
+/// Rejection that no plan records yet, with the update that has to be refilled because of it.
 #[derive(Debug)]
 struct Refused {
     rejection: Rejection,
     batch: i64,
-    /// The group, if a plan made before there was a range for its values may name it.
+    /// Group that was refused only for an implausible value. A plan that was made before values had
+    /// a range may name it.
     implausible: Option<Box<ReadyGroup>>,
 }
 
-/// Everything taken from a log and not yet trained or rejected.
+/// Records taken from one log, and their groups that are neither trained nor rejected yet.
 #[derive(Debug)]
 pub struct Intake {
     settings: Settings,
-    /// The archived topic this is the intake of; `None` for the run's own log.
+    /// Archived topic that the records come from; `None` for the run's own log.
     source: Option<String>,
     cursors: Cursors,
     windows: Windows,
     assembling: Assembly,
     ready: VecDeque<ReadyGroup>,
     refused: Vec<Refused>,
-    /// Groups that plans refused and that were sampled for one certain update, by update.
+    /// Number of groups, by update, that plans refused although they were sampled for that update.
     refused_batches: BTreeMap<i64, u64>,
-    /// Newest versions met of lineages other than the learner's own.
+    /// Newest versions met of foreign lineages, by lineage.
     known: BTreeMap<String, PolicyVersion>,
 }
 
 impl Intake {
-    /// Goes on where a checkpoint says; an empty one starts at the beginning of the log.
+    /// Creates an intake that resumes at a checkpoint; without partitions it starts at the
+    /// beginning of the log.
     pub fn new(
         settings: Settings,
         partitions: &[PartitionResume],
@@ -110,14 +113,15 @@ impl Intake {
         }
     }
 
-    /// The same for the archived topic `source` instead of the run's own log.
+    /// Makes this the intake of the archived topic `source` instead of the run's own log.
     #[must_use]
     pub fn of_archive(mut self, source: &str) -> Self {
         self.source = Some(source.to_owned());
         self
     }
 
-    /// Takes up what else a checkpoint remembers.
+    /// Restores more state of a checkpoint: versions of foreign lineages, and refused groups by
+    /// update.
     #[must_use]
     pub fn remembering(
         mut self,
@@ -132,7 +136,8 @@ impl Intake {
         self
     }
 
-    /// Takes one record.
+    /// Takes one record: notes its offset, joins the parts of its group, and admits or refuses the
+    /// group.
     pub fn take(&mut self, incoming: Incoming, announced: Announced) -> Result<()> {
         let record = incoming.record;
         let receipt = self
@@ -224,7 +229,7 @@ impl Intake {
                 source: self.source.clone(),
             },
             policy: headers.policy,
-            // Updates are counted within a lineage: another's number says nothing here.
+            // Update numbers belong to a lineage; those of another lineage mean nothing here.
             batch: if foreign { -1 } else { headers.batch },
             parts,
         };
@@ -248,7 +253,8 @@ impl Intake {
         }
     }
 
-    /// A record that says nothing is still its producer's, as far as its headers tell.
+    /// Refuses a record that cannot be read. Its producer and number are taken from its headers, as
+    /// far as these can be read.
     fn take_unreadable(&mut self, record: RecordId, bad: BadRecord) {
         let BadRecord {
             class,
@@ -263,7 +269,7 @@ impl Intake {
             None => Abandoned::Nothing,
         };
         match abandoned {
-            // With one part unreadable the group will never be whole.
+            // With one part unreadable, the group can never be complete.
             Abandoned::Parts(parts) => {
                 self.refuse_parts(&parts, &[record], class.reason(), detail);
             }
@@ -277,13 +283,14 @@ impl Intake {
         }
     }
 
-    /// Groups that could be chosen for update `version`, had they been enough.
+    /// Returns the number of waiting groups that may be chosen for update `version`.
     pub fn available(&self, version: PolicyVersion) -> usize {
         self.places(version).count()
     }
 
-    /// `wanted` groups for update `version`, if they are there: those sampled for it first, then
-    /// those for any update, in the order they came. Refuses what can no longer be trained.
+    /// Chooses `wanted` groups for update `version`, or returns `None` if there are too few. Groups
+    /// sampled for this update have precedence over those for any update. The result is in order of
+    /// arrival. Groups that can no longer be trained are refused first.
     pub fn choose(&mut self, version: PolicyVersion, wanted: usize) -> Option<Vec<ReadyGroup>> {
         self.settle(version);
         let mut places: Vec<_> = self.places(version).take(wanted).collect();
@@ -312,23 +319,23 @@ impl Intake {
         of(version.0 as i64).chain(of(-1))
     }
 
-    /// Whether the record came, or was done before this process started.
+    /// Returns true if the record has arrived, or was done before this process started.
     pub fn has(&self, record: RecordId) -> bool {
         self.cursors.received(record)
     }
 
-    /// Groups that passed every check and wait to be chosen.
+    /// Returns the number of groups that passed every check and wait to be chosen.
     pub fn ready_groups(&self) -> u64 {
         self.ready.len() as u64
     }
 
-    /// The first record that an earlier life of the learner had read and that is still to be
-    /// read again.
+    /// Returns the first record that an earlier process of the learner had read and that has not
+    /// been read again yet.
     pub fn behind(&self) -> Option<RecordId> {
         self.cursors.behind()
     }
 
-    /// Newest versions met of lineages other than the learner's own.
+    /// Returns the newest versions met of foreign lineages.
     pub fn known(&self) -> Vec<KnownVersion> {
         let known = self.known.iter();
         known
@@ -340,12 +347,12 @@ impl Intake {
             .collect()
     }
 
-    /// Refusals since the last plan.
+    /// Returns the number of refusals since the last plan.
     pub fn refusals(&self) -> usize {
         self.refused.len()
     }
 
-    /// Refusals since the last plan, by reason.
+    /// Returns the number of refusals since the last plan, by reason.
     pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         for refused in &self.refused {
@@ -354,12 +361,13 @@ impl Intake {
         counts
     }
 
-    /// Groups of which parts came and parts are missing.
+    /// Returns the number of groups that lack some of their parts.
     pub fn incomplete_groups(&self) -> u64 {
         self.assembling.len() as u64
     }
 
-    /// Groups refused since the last plan; second copies of a group do not count.
+    /// Returns the number of groups refused since the last plan; second copies of a group do not
+    /// count.
     pub fn refused_groups(&self) -> u64 {
         let refused = self.refused.iter();
         refused
@@ -367,8 +375,8 @@ impl Intake {
             .count() as u64
     }
 
-    /// Of all groups refused so far, those that bear a producer's number, where `trained` groups
-    /// of this log are trained: a finished number is that of a trained group or of a refused one.
+    /// Returns how many of all refused groups have a producer's number, given that `trained` groups
+    /// of this log are trained. Every finished number belongs to a trained or to a refused group.
     pub fn numbered_rejections(&self, trained: u64) -> u64 {
         let open = self.refused.iter().map(|refused| &refused.rejection);
         let open = open
@@ -378,7 +386,8 @@ impl Intake {
         finished.saturating_sub(trained) + open.count() as u64
     }
 
-    /// Groups refused that were sampled for `version` or a later update, by update.
+    /// Returns the number of refused groups that were sampled for `version` or a later update, by
+    /// update.
     pub fn refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
         let mut batches = self.planned_refused_batches(version);
         let open = self.refused.iter().map(|refused| refused.batch);
@@ -388,24 +397,24 @@ impl Intake {
         batches
     }
 
-    /// Of these, the groups that plans refused: the others are read and refused again after a
-    /// restart.
+    /// Returns those of [`Intake::refused_batches`] that plans refused. The others are read and
+    /// refused again after a restart.
     pub fn planned_refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
         let to_come = self.refused_batches.range(version.0 as i64..);
         to_come.map(|(batch, groups)| (*batch, *groups)).collect()
     }
 
-    /// Where reading goes on after a restart.
+    /// Returns the points, by partition, at which reading resumes after a restart.
     pub fn resume_points(&self) -> Vec<PartitionResume> {
         self.cursors.resume_points()
     }
 
-    /// Numbers whose groups are trained or rejected.
+    /// Returns the numbers, by producer, whose groups are trained or rejected.
     pub fn finished_numbers(&self) -> BTreeMap<String, ProducerWindow> {
         self.windows.finished()
     }
 
-    /// First records of the groups that wait, in the order they came.
+    /// Returns the first record of every waiting group, in order of arrival.
     pub fn waiting(&self) -> Vec<RecordId> {
         self.ready
             .iter()

@@ -1,4 +1,4 @@
-//! The learner's loop: recover, then plan, train, publish, checkpoint.
+//! Main loop of the learner: recover, then plan, train, publish and checkpoint.
 
 mod execute;
 mod gather;
@@ -22,7 +22,7 @@ use crate::{
     trainer::{Saved, Trainer},
 };
 
-/// A learner at the point its last checkpoint left it.
+/// Learner, opened at its newest checkpoint.
 pub struct Learner {
     settings: Settings,
     writer: String,
@@ -32,53 +32,54 @@ pub struct Learner {
     outlet: Outlet,
     trainer: Trainer,
     intake: Intake,
-    /// Of the archive that is blended in.
+    /// Intake of the archive that is blended in, if there is one.
     blended: Option<Intake>,
     origins: Origins,
-    /// Producers that were said to number again.
+    /// Producers that a warning about renumbering was logged for.
     renumbering: BTreeSet<String>,
     groups_trained: u64,
     groups_rejected: u64,
-    /// Newest version published by any life: no token of the own lineage may be newer.
+    /// Newest version published by any process of this learner. No token of its own lineage may
+    /// claim a newer one.
     newest: PolicyVersion,
-    /// Newest version published or found published by this life, and its digest.
+    /// Newest version that this process published or found published, and its digest.
     published: (PolicyVersion, Sha256),
-    /// Refused groups the last announcement counted besides the recorded ones.
-    /// Refusals that no plan records yet, when something was announced last.
+    /// Number of refusals without a plan at the time of the last announcement.
     announced_refusals: usize,
     announced_at: Instant,
     retained: BTreeSet<PolicyVersion>,
-    /// Records of the run's log taken since the last update.
+    /// Number of records taken from the run's log since the last update.
     taken: u64,
-    /// When the wait for an update was last told, and how many records had come.
+    /// Time of the last report on the wait for an update, and the number of records taken by then.
     told_waiting: Option<(Instant, u64)>,
-    /// Groups chosen since the last checkpoint, which a crash makes this learner train again.
+    /// Number of groups chosen since the last checkpoint; a crash makes the learner train them
+    /// again.
     unsaved: u64,
-    /// The first update that had no plan when this life began.
+    /// First update that had no plan when this process began.
     horizon: PolicyVersion,
-    /// Whether the source has ended, or the learner that is followed.
+    /// True once the source, or the learner that is followed, has ended.
     ended: bool,
 }
 
-/// How a learner ended.
+/// Outcome of a learner's run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LearnerSummary {
-    /// Updates done, over all lives.
+    /// Number of updates done, over all processes of the learner.
     pub version: PolicyVersion,
-    /// Groups trained, over all lives.
+    /// Number of groups trained, over all processes of the learner.
     pub groups_trained: u64,
-    /// Groups rejected in plans, over all lives.
+    /// Number of groups rejected in plans, over all processes of the learner.
     pub groups_rejected: u64,
-    /// Whether all updates are done.
+    /// True if all updates are done.
     pub finished: bool,
-    /// Whether there was nothing more to train on: a recorded log ended, or the plans of the
-    /// learner that is followed.
+    /// True if there was nothing more to train on: a recorded log ended, or the plans of the
+    /// followed learner did.
     pub ended: bool,
 }
 
 impl Learner {
-    /// Loads the newest checkpoint, or version 0, which reads from `start` on. `writer` is unique
-    /// to this life.
+    /// Opens a learner at its newest checkpoint, or at version 0, from which it reads the log at
+    /// `start`. `writer` must be unique to this process.
     pub async fn open(
         settings: Settings,
         writer: String,
@@ -89,7 +90,7 @@ impl Learner {
     ) -> Result<Self> {
         let checkpoint = records.newest_checkpoint(&weights).await?;
         let blend = settings.blend.as_ref().map(|blend| blend.source.clone());
-        // Who names an archive wants what is in it, whoever sampled it.
+        // An archive is named for all of its groups, whatever lineage sampled them.
         let any_lineage = || Settings {
             lineages: None,
             ..settings.clone()
@@ -158,26 +159,28 @@ impl Learner {
         })
     }
 
-    /// Where the source must start: the first record not trained or rejected, by partition.
+    /// Returns the points, by partition, at which the source must start: the first record that is
+    /// neither trained nor rejected.
     pub fn resume_points(&self) -> Vec<PartitionResume> {
         self.intake.resume_points()
     }
 
-    /// The same of the archive that is blended in.
+    /// Returns the resume points of the archive that is blended in; empty without one.
     pub fn blended_resume_points(&self) -> Vec<PartitionResume> {
         let blended = self.blended.as_ref();
         blended.map_or_else(Vec::new, Intake::resume_points)
     }
 
     /// Trains until all updates are done, there is nothing more to train on, or `stop` is
-    /// cancelled; then leaves a checkpoint.
+    /// cancelled, and then writes a checkpoint. If `stop` is cancelled during recovery, it writes
+    /// none.
     pub async fn run(
         mut self,
         mut inputs: Inputs,
         stop: &CancellationToken,
     ) -> Result<LearnerSummary> {
         tokio::select! {
-            // It is safe to be killed there at any await, and so to be told to stop.
+            // Recovery may be killed at any await, so it may also be cancelled there.
             () = stop.cancelled() => return Ok(self.summary()),
             recovered = self.recover(&mut inputs) => recovered?,
         }
@@ -191,7 +194,7 @@ impl Learner {
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();
             }
-            // Run again, a plan needs every record it names, refused ones too.
+            // To be run again, a plan needs every record it names, refused ones included.
             let trained = groups.iter().map(|group| &group.planned);
             let trained = trained.map(|group| (&group.source, &group.records));
             let refused = plan.rejections.iter();

@@ -15,7 +15,7 @@ fn settings() -> OptimizerSettings {
     }
 }
 
-/// A tiny policy and the gradient of the log-prob of one token.
+/// Returns a tiny policy and the gradient of minus the log-prob of one token.
 fn policy() -> (Decoder, Gradients) {
     let config = ModelConfig::tiny(12);
     let params = ParamSet::init(&config, 3).unwrap();
@@ -35,7 +35,7 @@ fn policy() -> (Decoder, Gradients) {
     (decoder, gradients)
 }
 
-/// Two steps against Algorithm 2 of the paper, worked out in f64.
+/// Checks two steps against Algorithm 2 of the paper, computed in f64.
 #[test]
 fn two_steps_follow_the_definition() {
     let (mut decoder, gradients) = policy();
@@ -77,7 +77,8 @@ fn two_steps_follow_the_definition() {
                 }
                 value -= settings.lr * first_hat / (second_hat.sqrt() + settings.eps);
             }
-            // Near eps a gradient's rounding decides the step; elsewhere f32 rounding is left.
+            // Where a gradient is near eps, its rounding decides the step; elsewhere only f32
+            // rounding remains.
             let tolerance = if grad.abs() < 1e-6 {
                 2.0 * settings.lr
             } else {

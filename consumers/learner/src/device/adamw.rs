@@ -7,12 +7,12 @@ use vintage_model::{DeviceDecoder, DeviceGradients};
 use crate::adamw::{AdamW, Moments, Rate};
 use crate::{Error, Result};
 
-/// AdamW with its moments on a device: the formula of [`AdamW`], operation by operation, so that
-/// on candle's CPU device the bits are the same.
+/// AdamW with its moments on a device. It computes the formula of [`AdamW`] operation by operation,
+/// so that candle's CPU device gives the same bits.
 #[derive(Debug)]
 pub(crate) struct DeviceAdamW {
     steps: u64,
-    /// First and second, by parameter name.
+    /// First and second moment, by parameter name.
     moments: BTreeMap<String, [Tensor; 2]>,
 }
 
@@ -25,7 +25,8 @@ fn failed(error: candle_core::Error) -> Error {
 }
 
 impl DeviceAdamW {
-    /// Copies moments to the device of `decoder`, for which they are.
+    /// Copies the moments of `optimizer` to the device of `decoder`; they must be those of the
+    /// decoder's trainable parameters.
     pub(crate) fn new(optimizer: &AdamW, decoder: &DeviceDecoder) -> Result<Self> {
         let mut moments = BTreeMap::new();
         for (spec, _) in decoder.trainable() {
@@ -50,7 +51,7 @@ impl DeviceAdamW {
         })
     }
 
-    /// A copy in this machine's memory.
+    /// Copies the moments to host memory.
     pub(crate) fn to_host(&self) -> Result<AdamW> {
         let read = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let moments = self.moments.iter().map(|(name, [first, second])| {
@@ -61,7 +62,8 @@ impl DeviceAdamW {
         Ok(AdamW::from_moments(self.steps, moments.map_err(failed)?))
     }
 
-    /// As [`AdamW::step`].
+    /// Takes one step on the device, as [`AdamW::step`] does on the host. Returns the gradient
+    /// norm; if it is not finite, nothing is changed.
     pub(crate) fn step(
         &mut self,
         settings: &OptimizerSettings,

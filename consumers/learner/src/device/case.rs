@@ -1,4 +1,4 @@
-//! Cases of plain numbers on a device, beside the reference: what a card is checked with.
+//! Test cases of plain numbers, weighed on a device and by the reference, to check a GPU.
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
@@ -10,47 +10,48 @@ use super::tokens::Known;
 use super::weigh::{Problem, weigh};
 use crate::Result;
 
-/// The paper's rule on a device.
+/// Device on which test cases are weighed by the paper's rule.
 #[derive(Debug)]
 pub struct CaseWeigher {
     device: Device,
 }
 
-/// What comes of a case, its numbers rounded to f32 as a learner has them.
+/// Result of weighing a case, with its numbers rounded to f32, the learner's input type.
 #[derive(Debug, Clone, Serialize)]
 pub struct WeighedCase {
-    /// The case.
+    /// Identifier of the case.
     pub id: String,
-    /// 1 where valid and kept.
+    /// 1 for every token that is valid and kept, else 0.
     pub mask: Vec<u8>,
-    /// Valid tokens.
+    /// Number of valid tokens.
     pub n_valid: u64,
-    /// Tokens of `T`.
+    /// Number of tokens in `T`, the valid tokens in the trust region.
     pub n_trust: u64,
-    /// Tokens masked.
+    /// Number of masked tokens.
     pub n_masked: u64,
-    /// M2 over `T`.
+    /// Mean of `(log r)^2` over `T`.
     pub m2_trust_before: f64,
-    /// M2 over what is kept of `T`.
+    /// Mean of `(log r)^2` over the kept tokens of `T`.
     pub m2_trust_after: f64,
-    /// The loss.
+    /// Loss of the batch.
     pub loss: f64,
-    /// Why the case was refused, by the device and the reference alike.
+    /// Reason for the refusal of the case, by device and reference alike. Slices of different
+    /// lengths are refused by the reference alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What is not as the reference has it, which must be nothing.
+    /// Difference from the reference, in words; absent if the two agree, as they must.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differs: Option<String>,
 }
 
 impl CaseWeigher {
-    /// On a card; on the CPU, the same operations there.
+    /// Opens the device at `place`; on a CPU the same tensor operations run there.
     pub fn open(place: Place) -> Result<Self> {
         let device = place.open()?.unwrap_or(Device::Cpu);
         Ok(Self { device })
     }
 
-    /// Weighs a case here and by the reference.
+    /// Weighs a case on the device and by the reference, and compares the results.
     pub fn weigh(&self, case: &Case) -> WeighedCase {
         let narrow = |list: &[Number]| list.iter().map(|x| x.0 as f32).collect::<Vec<f32>>();
         let new = narrow(&case.logprob_new);

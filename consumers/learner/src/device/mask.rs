@@ -1,38 +1,39 @@
-//! The second-moment masks on a device: no sort, no per-token value on the host.
+//! Second-moment masks on a device, without a sort and without per-token values on the host.
 //!
-//! The order of non-negative floats is that of their bits, so that the largest square to be kept
-//! is found by bisecting bits: of f64, in which squares of f32 log-ratios are taken here as on a
-//! CPU, at most 62 masked sums. A sum decides between two ways to train, so that it must not
-//! depend on the order in which a card adds: each square is cut into three limbs, whole multiples
-//! of a step each and few enough bits that f64 adds 2^24 of them without rounding. The sums are
-//! then those of `vintage_m2po`, bit for bit, ties with the budget and at the cut included.
+//! Non-negative floats are ordered like their bits. The largest square to keep is therefore found
+//! by bisecting the bits of an f64, with at most 62 masked sums. (Squares of f32 log-ratios are
+//! taken in f64 here as on a CPU.) These sums decide which tokens are trained on, so they must not
+//! depend on the order in which a GPU adds. Each square is cut into three limbs. Each limb is a
+//! whole multiple of a step and has few enough bits that f64 adds 2^24 of them without rounding.
+//! The sums equal those of `vintage_m2po` bit for bit, including ties with the budget and at the
+//! cut.
 
 use candle_core::{Result, Tensor};
 
 use super::tokens::ones;
 
-/// Tokens of one batch: sums of that many limbs are exact.
+/// Maximum number of tokens per batch; sums of that many limbs are exact.
 pub(super) const MOST_TOKENS: usize = 1 << 24;
-/// Steps of the limbs, in powers of two below the exponent of [`Grid`].
+/// Steps of the three limbs, as powers of two below the exponent of [`Grid`].
 const LIMBS: [i32; 3] = [26, 53, 80];
 
-/// Which of the tokens that count are kept.
+/// Mask of the tokens that a budget keeps.
 pub(super) struct Kept {
-    /// 1 where a token counts and is kept, f64.
+    /// 1 for every token that counts and is kept, else 0; f64 `[n]`.
     pub(super) mask: Tensor,
 }
 
-/// What to do where the budget has no room for any token over τ.
+/// Bound on the mean of the kept squares, which differs between the paper and AReaL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Budget {
-    /// The mean kept is at most τ, and nothing need be kept: the paper's.
+    /// Mean of at most τ; nothing has to be kept (the paper's rule).
     AtMost,
-    /// The mean kept is below τ, and the smallest token is always kept: AReaL's.
+    /// Mean below τ, except that the smallest square is always kept (AReaL's rule).
     Below,
 }
 
-/// Keeps the smallest of `squares` [f64 `n`] where `counts` (1 or 0) as the budget allows. Of equal
-/// squares at the cut the lowest indices go first.
+/// Returns the mask of the smallest `squares` (f64 `[n]`) that the budget allows, among the tokens
+/// with `counts` 1 instead of 0. Of equal squares at the cut, the lowest indices are dropped first.
 pub(super) fn keep(squares: &Tensor, counts: &Tensor, tau: f64, budget: Budget) -> Result<Kept> {
     let grid = Grid::new(tau);
     let small = (counts * ones(&squares.le(tau)?)?)?;
@@ -48,7 +49,7 @@ pub(super) fn keep(squares: &Tensor, counts: &Tensor, tau: f64, budget: Budget) 
         return Ok(Kept { mask });
     }
     let room = room - i128::from(budget == Budget::Below);
-    // Σ of v − τ over the large squares up to a bound.
+    // Σ (v − τ) over the large squares up to a bound.
     let excess_to = |bound: f64| -> Result<i128> {
         let taken = (&large * ones(&squares.le(bound)?)?)?;
         let (steps, count) = grid.sum(&limbs, &taken)?;
@@ -83,10 +84,10 @@ pub(super) fn keep(squares: &Tensor, counts: &Tensor, tau: f64, budget: Budget) 
     Ok(Kept { mask })
 }
 
-/// Of the ties, 1 where they are not among the first `dropped`.
+/// Returns 1 at every tie except the first `dropped` ones, else 0.
 fn last(ties: &Tensor, dropped: i128) -> Result<Tensor> {
     let index = places(ties)?;
-    // The first place such that as many ties lie before it as are dropped.
+    // The lowest index with at least `dropped` ties before it.
     let (mut low, mut high) = (0, ties.elem_count());
     while low < high {
         let middle = usize::midpoint(low, high);
@@ -100,12 +101,12 @@ fn last(ties: &Tensor, dropped: i128) -> Result<Tensor> {
     ties * ones(&index.ge(low as f64)?)?
 }
 
-/// 1 at the smallest square that counts, of equal ones the last.
+/// Returns 1 at the smallest square that counts (of equal ones the last), else 0.
 fn smallest(squares: &Tensor, counts: &Tensor) -> Result<Tensor> {
     let never = (squares.zeros_like()? + f64::INFINITY)?;
     let least = counts.gt(0.0)?.where_cond(squares, &never)?.min_all()?;
     let ties = (counts * ones(&squares.broadcast_eq(&least)?)?)?;
-    // Places from 1, so that 0 is none.
+    // Places are counted from 1, so that 0 means no tie.
     let place = ((places(&ties)? + 1.0)? * &ties)?;
     let found = place.max_all()?;
     ties * ones(&place.broadcast_eq(&found)?)?
@@ -116,7 +117,7 @@ fn places(like: &Tensor) -> Result<Tensor> {
     Tensor::arange(0, n, like.device())?.to_dtype(like.dtype())
 }
 
-/// Fixed point of step 2^(exponent − 80), where τ < 2^exponent ≤ 2τ.
+/// Fixed-point grid of step 2^(exponent − 80), where τ < 2^exponent ≤ 2τ.
 struct Grid {
     exponent: i32,
 }
@@ -127,14 +128,14 @@ impl Grid {
         Self { exponent }
     }
 
-    /// `value`, at least τ or 0, in steps.
+    /// Converts a `value` of 0 or at least τ to steps. Values above any possible room saturate.
     fn steps(&self, value: f64) -> i128 {
         if value == 0.0 {
             return 0;
         }
         let mantissa = i128::from((value.to_bits() & ((1 << 52) - 1)) | (1 << 52));
         let shift = unbiased(value) - 52 + LIMBS[2] - self.exponent;
-        // More than any room: 2^24 tokens leave less than 2^104 steps.
+        // Above any possible room: 2^24 tokens leave less than 2^104 steps.
         if shift > 64 {
             i128::MAX >> 1
         } else {
@@ -142,14 +143,15 @@ impl Grid {
         }
     }
 
-    /// Limbs `[4, n]` of squares, the last row 1: what is summed under a mask.
+    /// Returns the limbs of the squares as `[4, n]`: three rows of limbs, and a row of ones by
+    /// which the tokens under a mask are counted.
     fn limbs(&self, squares: &Tensor) -> Result<Tensor> {
-        // Over this a square is over any room, and its limbs would not be exact.
+        // A larger square exceeds any possible room, and its limbs would not be exact.
         let ceiling = exp2(self.exponent + 24);
         let mut rest = squares.minimum(ceiling)?;
         let mut rows = Vec::with_capacity(4);
         for limb in LIMBS {
-            // Adding and subtracting it rounds to multiples of the step.
+            // Adding and then subtracting it rounds to multiples of the step.
             let magic = 1.5 * exp2(52 + self.exponent - limb);
             let part = ((&rest + magic)? - magic)?;
             rest = (rest - &part)?;
@@ -159,7 +161,7 @@ impl Grid {
         Tensor::stack(&rows, 0)
     }
 
-    /// Steps in all where `mask` is 1, and how many they are.
+    /// Returns the sum, in steps, and the number of the squares at which `mask` is 1.
     fn sum(&self, limbs: &Tensor, mask: &Tensor) -> Result<(i128, i128)> {
         let sums = limbs.broadcast_mul(mask)?.sum(1)?.to_vec1::<f64>()?;
         let mut steps = 0;

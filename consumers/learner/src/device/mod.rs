@@ -1,4 +1,4 @@
-//! Updates on a device: the twin of decoder, rule and optimizer that lives there.
+//! Updates on a device: the counterparts of decoder, rule and optimizer that keep their data there.
 
 mod adamw;
 mod case;
@@ -21,8 +21,8 @@ use crate::pack::{Batch, Joined};
 use crate::update::{Engine, Outcome, rule};
 use crate::{AdamW, Error, Result};
 
-/// A policy on a device. Whole weights go to the host after an update, to be hashed and published;
-/// moments go there when a checkpoint wants them.
+/// Copy of a policy on a device. All weights are copied to the host after an update, to be hashed
+/// and published; moments are copied only for a checkpoint.
 #[derive(Debug)]
 pub(crate) struct Twin {
     pub(crate) decoder: DeviceDecoder,
@@ -30,7 +30,7 @@ pub(crate) struct Twin {
 }
 
 impl Twin {
-    /// Copies a policy to `device`, which will compute as `compute` says.
+    /// Copies a policy to `device`; precision and recomputation are those of `compute`.
     pub(crate) fn new(
         decoder: &Decoder,
         optimizer: &AdamW,
@@ -59,7 +59,8 @@ impl Twin {
         })
     }
 
-    /// Notes what was seen: a mean over the tokens is one number.
+    /// Records loss, statistics and mean entropy of a weighed batch. Of the entropy only its sum
+    /// leaves the device.
     fn note(
         outcome: &mut Outcome,
         weighed: &DeviceWeighed,
@@ -75,7 +76,7 @@ impl Twin {
             let valid: Vec<f64> = valid.map(|&valid| f64::from(valid)).collect();
             let valid = Tensor::new(valid, entropy.device())?;
             let entropy = entropy.to_dtype(DType::F64)?;
-            // Selected: what is not valid may be NaN.
+            // A selection instead of a product: the entropy of an invalid token may be NaN.
             let chosen = valid.gt(0.0)?.where_cond(&entropy, &valid)?;
             chosen.sum_all()?.to_scalar()
         };
@@ -97,7 +98,7 @@ impl Twin {
         };
         let new = join(|scored| &scored.logprob)?;
         let entropy = join(|scored| &scored.entropy)?;
-        // The forward pass may still be running there.
+        // The forward pass may still be running on the device.
         let device = self.decoder.device();
         device.synchronize().map_err(failed("the forward pass"))?;
         let started = Instant::now();
@@ -118,7 +119,7 @@ impl Engine for Twin {
         outcome: &mut Outcome,
     ) -> Result<DeviceGradients> {
         let mut gradients = self.decoder.zero_gradients()?;
-        // A tensor of no values cannot be had of every device.
+        // Some devices cannot create a tensor without values.
         let batches: Vec<&Batch> = batches
             .iter()
             .filter(|batch| !batch.targets.is_empty())

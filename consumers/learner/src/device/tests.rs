@@ -9,7 +9,7 @@ use super::{DeviceWeighed, Known, Problem, Twin, weigh};
 use crate::AdamW;
 use crate::update::Engine;
 
-/// A batch as a learner has it: f32.
+/// Batch in f32, the learner's input type.
 #[derive(Debug, Clone)]
 struct Batch {
     new: Vec<f32>,
@@ -37,7 +37,8 @@ impl Batch {
         weigh(rule, clamp, &new, &known)
     }
 
-    /// Masks and counts must be equal, numbers but for the order of f64 sums.
+    /// Asserts that device and host agree: masks and counts exactly, numbers up to the order of f64
+    /// sums.
     fn compare(&self, name: &str, rule: &Rule, clamp: f64) {
         let (host, device) = (self.on_host(rule, clamp), self.on_device(rule, clamp));
         let (host, device) = match (host, device) {
@@ -53,7 +54,7 @@ impl Batch {
         assert_eq!(mask, host.mask, "{name}, {rule:?}");
         let weight = device.weight.to_vec1::<f32>().unwrap();
         for (at, (device, host)) in weight.iter().zip(&host.weight).enumerate() {
-            // exp of one library and of the other, then rounded to f32.
+            // exp of two libraries, rounded to f32.
             let near = (device - host).abs() <= 1.2e-7 * host.abs();
             assert!(near, "{name}, {rule:?}, token {at}: {device} {host}");
         }
@@ -78,7 +79,7 @@ impl Batch {
             ("m2_rule_after", a.m2_rule_after, b.m2_rule_after),
             ("kl_k1", a.kl_k1, b.kl_k1),
         ] {
-            // Terms of both signs may cancel: relative to the largest there can be.
+            // Terms of both signs may cancel, so values below 1e-3 are compared absolutely.
             let scale = host.abs().max(1e-3);
             let near = (device - host).abs() <= 1e-11 * scale;
             assert!(near, "{name}, {rule:?}: {what} is {device:e}, not {host:e}");
@@ -86,7 +87,7 @@ impl Batch {
     }
 }
 
-/// Every rule there is on a device.
+/// Returns every rule that a device supports.
 fn rules(tau: f64) -> Vec<Rule> {
     let areal = |eps, behavior_cap| Rule::M2poAreal {
         tau,
@@ -102,7 +103,8 @@ fn rules(tau: f64) -> Vec<Rule> {
     ]
 }
 
-/// 201 cases, whose masks were decided in exact arithmetic; here with inputs rounded to f32.
+/// Compares device and reference on the 201 oracle cases, whose masks were decided in exact
+/// arithmetic, with inputs rounded to f32.
 #[test]
 fn the_device_weighs_every_oracle_case_as_the_reference_does() {
     let lines = include_str!("../../../m2po/tests/oracle/m2po_cases.jsonl").lines();
@@ -133,7 +135,7 @@ fn the_device_weighs_every_oracle_case_as_the_reference_does() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Few values, so that squares tie with the cut and means with τ.
+    /// Compares batches of few distinct values, in which squares tie with the cut and means with τ.
     #[test]
     fn ties_fall_as_the_reference_lets_them_fall(
         tokens in prop::collection::vec(
@@ -155,7 +157,7 @@ proptest! {
         }
     }
 
-    /// Log-ratios from 1e-18 to 100, of both signs.
+    /// Compares batches with log-ratios from 1e-18 to 100, of both signs.
     #[test]
     fn any_log_ratios_are_masked_as_the_reference_masks_them(
         tokens in prop::collection::vec((-18.0_f32..2.0, any::<bool>(), -1.0_f32..1.0), 1..200),
@@ -173,7 +175,8 @@ proptest! {
     }
 }
 
-/// What is not valid may be anything; what is valid must be a number, and is named if not.
+/// Checks that invalid tokens may hold any value, and that a valid token with a value that is not
+/// finite is named.
 #[test]
 fn padding_is_ignored_and_a_token_without_a_number_is_named() {
     let sound = Batch {
@@ -221,7 +224,8 @@ fn settings() -> OptimizerSettings {
     }
 }
 
-/// From the same gradients the same bits, and moments that go from one to the other and back.
+/// Checks that equal gradients give equal bits on device and host, and that moments survive the
+/// copy to the device and back.
 #[test]
 fn adamw_on_a_device_takes_the_same_steps() {
     let config = ModelConfig::tiny(12);
@@ -257,7 +261,7 @@ fn adamw_on_a_device_takes_the_same_steps() {
         device.decoder.read_into(&mut read).unwrap();
         assert!(read.to_safetensors().unwrap() == host.to_safetensors().unwrap());
         assert!(device.optimizer.to_host().unwrap() == optimizer);
-        // As after a checkpoint.
+        // Restored as after a checkpoint.
         let bytes = optimizer.to_safetensors().unwrap();
         let restored = AdamW::from_safetensors(optimizer.steps(), &bytes).unwrap();
         device = twin(&host, &restored);

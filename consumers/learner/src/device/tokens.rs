@@ -1,21 +1,21 @@
 use candle_core::{DType, Device, Result, Tensor};
 
-/// The tokens of one optimizer batch on a device, f64, 0 in every place that is not valid.
+/// Tokens of one optimizer batch on a device: tensors in f64, 0 at every invalid token.
 pub(crate) struct DeviceTokens {
-    /// log r = new − behaviour, nats: as exact as on a CPU, where it is taken in f64 too.
+    /// Log-ratio log r = new − behaviour, in nats; as exact as on a CPU, which takes it in f64 too.
     pub(super) log_ratio: Tensor,
     pub(super) advantage: Tensor,
-    /// 1 where valid.
+    /// 1 at every valid token, else 0.
     pub(super) valid: Tensor,
-    /// 1 in T: valid, and (A > 0 and r > 1) or (A < 0 and r < 1).
+    /// 1 at every token in T (valid, and (A > 0 and r > 1) or (A < 0 and r < 1)), else 0.
     pub(super) trust: Tensor,
-    /// Valid tokens.
+    /// Number of valid tokens.
     pub(super) n_valid: usize,
-    /// Valid tokens whose new log-prob is not finite, f64 scalar.
+    /// Number of valid tokens whose new log-prob is not finite, as an f64 scalar.
     pub(super) not_finite: Tensor,
 }
 
-/// What is known of the tokens before the model has seen them.
+/// Values of the tokens that are known before the model has scored them.
 pub(crate) struct Known<'a> {
     pub(crate) behavior: &'a [f32],
     pub(crate) advantage: &'a [f32],
@@ -23,7 +23,7 @@ pub(crate) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Whether every valid token has numbers.
+    /// Returns true if behaviour log-prob and advantage are finite at every valid token.
     pub(super) fn is_finite(&self) -> bool {
         let both = self.behavior.iter().zip(self.advantage);
         both.zip(self.valid)
@@ -32,10 +32,11 @@ impl Known<'_> {
 }
 
 impl DeviceTokens {
-    /// From the new log-probs, f32 `[n]`, and what is known, which is finite where valid.
+    /// Uploads a batch from its new log-probs, f32 `[n]`, and the known values, which must be
+    /// finite at valid tokens.
     pub(super) fn new(new: &Tensor, known: &Known<'_>) -> Result<Self> {
         let device = new.device();
-        // Selected, not multiplied by 0: places that are not valid may hold anything.
+        // A selection instead of a product with 0: invalid tokens may hold any value.
         let upload = |values: &[f32]| {
             let pairs = values.iter().zip(known.valid);
             let chosen = pairs.map(|(&value, &valid)| if valid { f64::from(value) } else { 0.0 });
@@ -45,11 +46,11 @@ impl DeviceTokens {
         let is_valid = valid.gt(0.0)?;
         let zeros = valid.zeros_like()?;
         let new = is_valid.where_cond(&new.to_dtype(DType::F64)?, &zeros)?;
-        // NaN is below nothing.
+        // Comparisons with NaN are false, so NaN counts as not finite.
         let is_finite = new.abs()?.le(f64::MAX)?.to_dtype(DType::F64)?;
         let log_ratio = (new - upload(known.behavior)?)?;
         let advantage = upload(known.advantage)?;
-        // Neither factor is so small that the product vanishes: both come from f32.
+        // The product of two factors from f32 is too large to underflow to 0.
         let trust = (&advantage * &log_ratio)?.gt(0.0)?.to_dtype(DType::F64)?;
         Ok(Self {
             not_finite: (1.0 - is_finite)?.sum_all()?,
@@ -68,7 +69,7 @@ fn vector(values: impl Iterator<Item = f64>, device: &Device) -> Result<Tensor> 
     Tensor::from_vec(values, len, device)
 }
 
-/// 1 where the condition holds, else 0.
+/// Converts a condition to f64: 1 where it holds, else 0.
 pub(super) fn ones(condition: &Tensor) -> Result<Tensor> {
     condition.to_dtype(DType::F64)
 }

@@ -1,4 +1,4 @@
-//! The rules of `vintage_m2po` on a device: per token nothing leaves it.
+//! Rules of `vintage_m2po` on a device. Per-token values leave it only to explain a refusal.
 
 use candle_core::{DType, Result as Candle, Tensor};
 use vintage_m2po::{Rule, Stats, Tokens};
@@ -6,24 +6,24 @@ use vintage_m2po::{Rule, Stats, Tokens};
 use super::mask::{Budget, MOST_TOKENS, keep};
 use super::tokens::{DeviceTokens, Known, ones};
 
-/// A weighed batch.
+/// Mask, loss, gradient weights and statistics of a batch on a device.
 pub(crate) struct DeviceWeighed {
-    /// dloss/dnew, f32 `[n]`, 0 where the token gets no gradient.
+    /// Derivative dloss/dnew per token, f32 `[n]`; 0 where the token gets no gradient.
     pub(crate) weight: Tensor,
-    /// 1 where the token is valid and the rule left it in, f64 `[n]`.
+    /// 1 at every token that is valid and that the rule kept, else 0; f64 `[n]`.
     pub(crate) mask: Tensor,
-    /// The loss to minimise.
+    /// Loss to be minimised.
     pub(crate) loss: f64,
-    /// What the rule did.
+    /// Statistics of what the rule did to the batch.
     pub(crate) stats: Stats,
 }
 
-/// Why a batch cannot be weighed.
+/// Reason for which a batch cannot be weighed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// What the rule itself refuses, with the token named.
+    /// The rule refused the batch or its settings; the error names the token or the setting.
     Refused(vintage_m2po::Error),
-    /// The device failed, or the rule is not there.
+    /// The device failed, or it does not support the rule or so many tokens.
     Device(candle_core::Error),
 }
 
@@ -33,33 +33,33 @@ impl From<candle_core::Error> for Problem {
     }
 }
 
-/// Whether a rule can be run on a device.
+/// Returns true if devices support the rule.
 pub(crate) fn is_supported(rule: &Rule) -> bool {
     !matches!(rule, Rule::M2poFork { .. })
 }
 
-/// What a rule makes of each token; all f64 `[n]`.
+/// Per-token results of a rule; every tensor is f64 `[n]`.
 struct Terms {
-    /// 1 where the token stays in.
+    /// 1 at every token that the rule kept, else 0.
     mask: Tensor,
-    /// Share of the loss, before division.
+    /// Contribution of each token to the loss, before division by the denominator.
     loss: Tensor,
-    /// Its derivative.
+    /// Derivative of each contribution by the token's new log-prob.
     slope: Tensor,
-    /// 1 where a token stays in and has no gradient all the same.
+    /// 1 at every token that is kept but gets no gradient, else 0.
     clipped: Tensor,
     denominator: f64,
 }
 
-/// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs f32 `[n]`.
-/// A proximal policy is the new one.
+/// Weighs one optimizer batch as `vintage_m2po::weigh` does, from new log-probs, f32 `[n]`. The new
+/// policy serves as the proximal policy of AReaL's rule.
 pub(crate) fn weigh(
     rule: &Rule,
     clamp: f64,
     new: &Tensor,
     known: &Known<'_>,
 ) -> Result<DeviceWeighed, Problem> {
-    // Settings out of range are refused there.
+    // This call on an empty batch refuses settings that are out of range.
     let nothing: Tokens<'_, f32> = Tokens {
         clamp,
         ..Tokens::new(&[], &[], &[], &[])
@@ -94,7 +94,7 @@ pub(crate) fn weigh(
     let weight = (&terms.slope / terms.denominator)?.to_dtype(DType::F32)?;
     let (loss, mut stats) = terms.tally(&tokens, clamp)?;
     if let Rule::M2poAreal { .. } = rule {
-        // Over all valid tokens, prox against behaviour.
+        // AReaL's rule bounds prox against behaviour over all valid tokens, and prox is new here.
         stats.m2_rule_before = stats.m2_all_before;
         stats.m2_rule_after = stats.m2_all_after;
     }
@@ -107,7 +107,7 @@ pub(crate) fn weigh(
     })
 }
 
-/// Bounds on r of a rule that clips.
+/// Returns the bounds on r of a clipping rule.
 fn bounds(rule: &Rule) -> Option<(f64, f64)> {
     match *rule {
         Rule::M2poAreal { eps, .. } | Rule::GrpoClip { eps } => Some((1.0 - eps, 1.0 + eps)),
@@ -115,7 +115,8 @@ fn bounds(rule: &Rule) -> Option<(f64, f64)> {
     }
 }
 
-/// The rule's own word on a batch that has no finite numbers: only then the tokens are read back.
+/// Returns the error of the host's implementation for a batch with values that are not finite. Only
+/// for that purpose are tokens read back.
 fn on_host(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem {
     let new = match new.to_vec1::<f32>() {
         Ok(new) => new,
@@ -149,7 +150,7 @@ impl Terms {
             ..
         } = tokens;
         let ratio = log_ratio.clamp(-clamp, clamp)?.exp()?;
-        // −r·A, which is 0 where a token is not valid.
+        // −r·A, which is 0 at invalid tokens, because their advantage is 0.
         let open = (&ratio * advantage)?.neg()?;
         let all = tokens.n_valid as f64;
         let none = valid.zeros_like()?;
@@ -171,7 +172,8 @@ impl Terms {
                 tau, behavior_cap, ..
             } => {
                 let mask = keep(&squares, valid, tau, Budget::Below)?.mask;
-                // r to the proximal policy is 1, within any bounds; r is prox to behaviour.
+                // The ratio to the proximal policy is 1, within any bounds; `ratio` is prox to
+                // behaviour.
                 let rejected = match behavior_cap {
                     Some(cap) => (&mask * ones(&ratio.gt(cap)?)?)?,
                     None => none.clone(),
@@ -203,7 +205,7 @@ impl Terms {
                     denominator: all,
                 }
             }
-            // Refused before.
+            // `M2poFork` was refused before.
             Rule::None | Rule::M2poFork { .. } => Self {
                 mask: valid.clone(),
                 loss: open.clone(),
@@ -214,7 +216,7 @@ impl Terms {
         })
     }
 
-    /// Loss and statistics: one short vector leaves the device.
+    /// Computes loss and statistics; one vector of twelve numbers leaves the device.
     fn tally(&self, tokens: &DeviceTokens, clamp: f64) -> Candle<(f64, Stats)> {
         let l = &tokens.log_ratio;
         let squares = l.sqr()?;
@@ -268,7 +270,7 @@ impl Terms {
             m2_all_after: mean(m2_kept, kept),
             m2_rule_before: before,
             m2_rule_after: after,
-            // 0 − x, so that a batch with no drift reports 0 rather than −0.
+            // 0 − x, so that a batch without drift reports 0 rather than −0.
             kl_k1: 0.0 - mean(drift, valid),
             max_kept_log_ratio: largest,
             n_clamped: clamped as u64,

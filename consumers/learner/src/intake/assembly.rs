@@ -1,11 +1,11 @@
-//! Groups of which parts are still to come.
+//! Groups that are incomplete because parts have not arrived yet.
 
 use std::collections::BTreeMap;
 
 use vintage_control::RecordId;
 use vintage_trajectory::{GroupId, Headers, Rows};
 
-/// One message of a group.
+/// Message that holds one part of a group.
 #[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) record: RecordId,
@@ -13,8 +13,8 @@ pub(super) struct Part {
     pub(super) rows: Rows,
 }
 
-/// Parts of a group that came so far; never none. A map: a header may claim any number of parts,
-/// and a claim must cost nothing.
+/// Parts of a group that have arrived, at least one. They are in a map, because a header may claim
+/// any number of parts and the claim itself must cost no memory.
 #[derive(Debug)]
 pub(super) struct Parts {
     there: BTreeMap<u32, Part>,
@@ -22,7 +22,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Those that came, in part order.
+    /// Returns the parts that have arrived, in part order.
     pub(super) fn there(&self) -> impl Iterator<Item = &Part> {
         self.there.values()
     }
@@ -31,47 +31,47 @@ impl Parts {
         self.there().map(|part| part.record).collect()
     }
 
-    /// Headers of one of them, for what all parts share.
+    /// Returns the headers of one part, for values that all parts share.
     pub(super) fn headers(&self) -> Option<&Headers> {
         self.there().next().map(|part| &part.headers)
     }
 
-    /// How many there will be.
+    /// Returns the number of parts that the headers claim for the whole group.
     pub(super) fn of(&self) -> u32 {
         self.of
     }
 }
 
-/// What a record did to its group.
+/// Effect of a record on its group.
 pub(super) enum Progress {
-    /// More parts are to come.
+    /// More parts are needed.
     Partial,
-    /// The group is whole.
+    /// All parts of the group have arrived.
     Complete(Vec<Part>),
-    /// This part came before.
+    /// Part that arrived before.
     Repeated(Part),
-    /// This part contradicts the others: none of them can be trusted.
+    /// Part that contradicts the earlier ones, so that none of them can be trusted.
     Contradictory(Parts, Part),
-    /// This part is of another group, and bears the number of the one in the making.
+    /// Part of another group, with the number of the group that is being assembled.
     OfAnother(Part),
 }
 
-/// What a part that cannot be read leaves of its group.
+/// State in which an unreadable part leaves its group.
 pub(super) enum Abandoned {
-    /// Nothing of it came.
+    /// No part of the group has arrived.
     Nothing,
-    /// These parts came, and the group will never be whole.
+    /// Parts that have arrived of a group that can never be complete.
     Parts(Parts),
-    /// Another group is in the making under its number.
+    /// Another group is being assembled under the number.
     OfAnother,
 }
 
-/// Groups in the making, by their number: parts share one.
+/// Incomplete groups, by the producer and number that all parts of a group share.
 #[derive(Debug, Default)]
 pub(super) struct Assembly(BTreeMap<(String, u64), Parts>);
 
 impl Assembly {
-    /// Groups of which parts are missing.
+    /// Returns the number of incomplete groups.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -111,7 +111,8 @@ impl Assembly {
         }
     }
 
-    /// Takes out what came of the group with this number, if `group` may be it.
+    /// Removes and returns the parts of the group with this number, unless `group` names another
+    /// one.
     pub(super) fn abandon(
         &mut self,
         (producer, seq): (&str, u64),
@@ -130,9 +131,10 @@ impl Assembly {
             .map_or(Abandoned::Nothing, Abandoned::Parts)
     }
 
-    /// Takes out the groups whose parts are spread over more than `patience` records: parts
-    /// share a key, so they stand close together in one partition, and what is missing now will
-    /// not come. Records are counted, not seconds: the same log gives the same verdict.
+    /// Removes and returns the groups with a part more than `patience` offsets before `now`. All
+    /// parts of a group have one key, so they are close together in one partition, and a part that
+    /// is missing by then will not arrive. Age is counted in records instead of seconds, so that
+    /// one log always gives one verdict.
     pub(super) fn overdue(&mut self, now: RecordId, patience: u64) -> Vec<Parts> {
         if self.0.is_empty() {
             return Vec::new();
@@ -149,7 +151,7 @@ impl Assembly {
         keys.iter().filter_map(|key| self.0.remove(key)).collect()
     }
 
-    /// Takes out the group that came in just these records so far.
+    /// Removes and returns the group whose parts so far arrived in exactly these records.
     pub(super) fn take(&mut self, records: &[RecordId]) -> Option<Parts> {
         let found = self.0.iter().find(|(_, parts)| parts.records() == records);
         let key = found.map(|(key, _)| key.clone())?;

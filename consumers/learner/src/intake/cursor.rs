@@ -1,4 +1,4 @@
-//! Per partition: what was received, what of it is done, where to resume.
+//! Read position of every partition: records received, records done, and the resume point.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,36 +6,36 @@ use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RecordId}
 
 use crate::{Error, Result};
 
-/// What a record is to the intake.
+/// Status of a record that arrives at the intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Receipt {
-    /// To be looked at.
+    /// New record, to be examined.
     New,
-    /// It was trained or rejected before this process started.
+    /// Record that was trained or rejected before this process started.
     Done,
-    /// It came before, or stands before where this learner begins.
+    /// Record that arrived before, or that is before this learner's start.
     Again,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Received {
     crc32c: u32,
-    /// Latest timestamp up to this record.
+    /// Latest timestamp up to this record, in milliseconds since the epoch.
     clock_ms: Option<i64>,
     done: bool,
 }
 
 #[derive(Debug)]
 struct Cursor {
-    /// Where this process began; its record says what was there before.
+    /// Resume point at which this process began, with the checksum of the record before it.
     start: PartitionResume,
-    /// First offset not received.
+    /// First offset that has not arrived.
     next: Offset,
-    /// Latest timestamp received.
+    /// Latest timestamp that has arrived, in milliseconds since the epoch.
     clock_ms: Option<i64>,
-    /// Offsets that were done before this process started.
+    /// Offsets that were done before this process started and have not arrived again yet.
     done_before: BTreeSet<Offset>,
-    /// Records from just before the resume point on.
+    /// Records that have arrived, from the last one before the resume point on.
     received: BTreeMap<Offset, Received>,
 }
 
@@ -55,7 +55,7 @@ impl Cursor {
         open.map_or(self.next, |(offset, _)| *offset)
     }
 
-    /// Forgets all but the last record before the resume point.
+    /// Forgets all records before the resume point except the last one.
     fn prune(&mut self) {
         let resume = self.resume();
         if let Some((&last, _)) = self.received.range(..resume).next_back() {
@@ -63,7 +63,7 @@ impl Cursor {
         }
     }
 
-    /// The checksum that is known of the record at `offset`.
+    /// Returns the checksum of the record at `offset`, if it is known.
     fn expected(&self, offset: Offset) -> Option<u32> {
         match self.received.get(&offset) {
             Some(received) => Some(received.crc32c),
@@ -82,7 +82,7 @@ impl Cursor {
             .range(resume..)
             .filter(|(_, received)| received.done)
             .map(|(offset, _)| *offset);
-        // What was to be read again and did not come yet has been read all the same.
+        // Records that are to be read again and have not arrived yet still count as read.
         let read = self
             .start
             .read
@@ -116,8 +116,8 @@ impl Cursors {
         Self(partitions.iter().map(cursor).collect())
     }
 
-    /// Notes a record. One that came before, or the one before the resume point, must be the
-    /// same as it was: else this is another topic, or another's rewriting of it.
+    /// Notes a record. A record that arrived before, or the one before the resume point, must have
+    /// its old checksum; otherwise the topic was recreated or rewritten.
     pub(super) fn receive(
         &mut self,
         record: RecordId,
@@ -161,21 +161,22 @@ impl Cursors {
         Ok(Receipt::New)
     }
 
-    /// Whether the record came, or stands before where this process began.
+    /// Returns true if the record has arrived, or is before the start of this process.
     pub(super) fn received(&self, record: RecordId) -> bool {
         self.0
             .get(&(record.incarnation, record.partition))
             .is_some_and(|cursor| record.offset < cursor.next)
     }
 
-    /// Whether the record stands before where this process began, so that it will not come.
+    /// Returns true if the record is before the start of this process, so that it will not arrive.
     pub(super) fn is_before(&self, record: RecordId) -> bool {
         self.0
             .get(&(record.incarnation, record.partition))
             .is_some_and(|cursor| record.offset < cursor.start.resume)
     }
 
-    /// The first record of those an earlier life had read that has not come again yet.
+    /// Returns the first record that an earlier process had read and that has not arrived again
+    /// yet.
     pub(super) fn behind(&self) -> Option<RecordId> {
         self.0
             .iter()

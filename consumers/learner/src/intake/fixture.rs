@@ -1,4 +1,4 @@
-//! Groups for tests.
+//! Settings, records and groups for tests.
 
 use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,

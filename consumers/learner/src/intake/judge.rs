@@ -1,4 +1,4 @@
-//! What a learner demands of a group, fail closed.
+//! Checks that every group must pass before it is trained on. Whatever fails a check is refused.
 
 use std::ops::RangeInclusive;
 
@@ -10,16 +10,16 @@ use crate::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 
-/// Of rows that can be trained on: whether their values are plausible. Earlier learners did not
-/// ask, so that a plan of theirs may name a group that is refused for this alone.
+/// Checks that the values of trainable rows are plausible. Earlier learners did not, so one of
+/// their plans may name a group that is refused for this reason alone.
 pub(super) fn plausible(parts: &[Part]) -> Verdict {
     let mut rows = parts.iter().map(|part| &part.rows);
     let found = rows.try_for_each(vintage_trajectory::plausible);
     found.map_err(|invalid| (invalid.reason, invalid.detail))
 }
 
-/// Logits are divided by them: beyond, a finite logit gives a log-prob that is not, and the update
-/// could not run.
+/// Sampling temperatures that a learner accepts. Logits are divided by the temperature: outside
+/// this range a finite logit can give a log-prob that is not finite, and the update could not run.
 pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;
 
 pub(super) fn judge(settings: &Settings, parts: &[Part], announced: Announced) -> Verdict {

@@ -1,4 +1,4 @@
-//! Between the intake and the plans: what a plan takes out of it.
+//! Plans and the intake: what a plan takes out of it.
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
 
@@ -6,8 +6,8 @@ use super::{Intake, ReadyGroup, Refused, refuse::shares_its_number};
 use crate::{Error, Result};
 
 impl Intake {
-    /// The rejections since the last plan, by their first record: the order in which they were
-    /// noticed differs after a restart.
+    /// Removes and returns the rejections since the last plan, sorted by their records, because the
+    /// order in which they were noticed differs after a restart.
     pub fn drain_refused(&mut self) -> Vec<Rejection> {
         let mut refused = std::mem::take(&mut self.refused);
         refused.sort_by(|a, b| a.rejection.records.cmp(&b.rejection.records));
@@ -20,8 +20,8 @@ impl Intake {
             .collect()
     }
 
-    /// The groups a plan names of this log, in its order, or `None` while records of it are still
-    /// to come. What the plan rejected is struck from the intake as well.
+    /// Removes and returns the groups that a plan names of this log, in the plan's order; `None`
+    /// while records of the plan are missing. Groups that the plan rejected are removed as well.
     pub fn take_planned(&mut self, plan: &Plan) -> Result<Option<Vec<ReadyGroup>>> {
         if self.missing(plan).is_some() {
             return Ok(None);
@@ -40,7 +40,7 @@ impl Intake {
         Ok(Some(chosen))
     }
 
-    /// The first record of this log that a plan names and that did not come yet.
+    /// Returns the first record of this log that a plan names and that has not arrived yet.
     pub fn missing(&self, plan: &Plan) -> Option<RecordId> {
         let groups = plan
             .groups
@@ -79,7 +79,7 @@ impl Intake {
             .refused
             .iter()
             .position(|refused| refused.rejection.records == planned.records);
-        // Planned before there was a range: what is decided stays decided.
+        // The plan was made before values had a range; its decision remains valid.
         if let Some(place) = refused
             && let Some(group) = self.refused[place].implausible.take()
         {
@@ -105,7 +105,7 @@ impl Intake {
         })
     }
 
-    /// Takes out what a plan refused, whatever the intake thinks of it by now.
+    /// Removes a group that a plan refused, whatever the intake itself decided about it.
     fn strike(&mut self, rejection: &Rejection) {
         let records = &rejection.records;
         let refused = self
@@ -136,7 +136,7 @@ impl Intake {
         }
     }
 
-    /// Marks the records of a plan as done: its effect is durable with the next checkpoint.
+    /// Marks the records and numbers of a plan as done; the next checkpoint makes that durable.
     pub fn finish(&mut self, plan: &Plan) {
         for group in plan
             .groups
@@ -148,7 +148,7 @@ impl Intake {
         }
         let mine = plan.rejections.iter();
         for rejection in mine.filter(|rejection| rejection.source == self.source) {
-            // Its number belongs to the group that came first.
+            // The number belongs to the group that came first.
             if !shares_its_number(rejection.reason)
                 && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
             {

@@ -1,4 +1,4 @@
-//! What is refused, and under whose name.
+//! Refusals: the records and groups that are refused, and the producer and number they count under.
 
 use std::collections::VecDeque;
 
@@ -8,17 +8,18 @@ use vintage_trajectory::{GroupId, Identity};
 use super::{Intake, ReadyGroup, Refused, assembly::Parts, window::Seen};
 use crate::Incoming;
 
-/// Characters of a rejection's detail.
+/// Maximum number of characters in a rejection's detail.
 const DETAIL: usize = 400;
 
-/// Whether another group bears the number of a group refused for this reason, and came first.
+/// Returns true if a group refused for this reason shares its number with a group that came first.
 pub(super) fn shares_its_number(reason: RejectReason) -> bool {
     matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
 }
 
 impl Intake {
-    /// Refuses a record whose number was seen before: as a copy, or as another group's. A producer
-    /// that starts again under its old name and numbers from 0 sends groups, not copies.
+    /// Refuses a record whose number was seen before, as a copy or as a record of another group,
+    /// and returns true if it did. A producer that restarts under its old name and numbers from 0
+    /// sends new groups instead of copies.
     pub(super) fn refuse_seen(&mut self, identity: &Identity, record: RecordId, why: &str) -> bool {
         let Some((producer, seq)) = identity.number() else {
             return false;
@@ -49,8 +50,8 @@ impl Intake {
         self.refuse(identity, vec![record], RejectReason::Renumbered, detail);
     }
 
-    /// The producer's number of a record that is new and whose number was seen on groups that are
-    /// not known here any more: plans tell of them.
+    /// Returns producer and number of a new record if the number was seen on groups that are no
+    /// longer remembered. Plans hold these groups.
     pub fn forgot(&self, incoming: &Incoming) -> Option<(String, u64)> {
         let identity = match &incoming.message {
             Ok((headers, _)) => Identity::from(headers),
@@ -63,26 +64,27 @@ impl Intake {
         asked.then(|| (producer.to_owned(), seq))
     }
 
-    /// Takes up which groups bore a number.
+    /// Restores the groups that had a number.
     pub fn recall(&mut self, producer: &str, seq: u64, groups: &[GroupId]) {
         self.windows.recall(producer, seq, groups);
     }
 
-    /// The archived topic this is the intake of; `None` for the run's own log.
+    /// Returns the archived topic that the records come from; `None` for the run's own log.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
 
-    /// The update a group was sampled for, −1 for any. Only of the learner's own lineage does it
-    /// count: another's producers are not asked to fill it up again.
+    /// Returns the update a group was sampled for, or −1 for any. It counts only for the learner's
+    /// own lineage in the run's own log: producers of other lineages are not asked to refill an
+    /// update.
     pub(super) fn batch(&self, identity: &Identity) -> i64 {
         let own = identity.policy.as_deref() == Some(self.settings.policy.as_str());
         let batch = identity.batch.filter(|_| own && self.source.is_none());
         batch.unwrap_or(-1)
     }
 
-    /// Refuses a group of which parts came, and the records `more` with it. Its number is seen
-    /// from now on: a part that comes later belongs to a group that is accounted for.
+    /// Refuses an incomplete group together with the records `more`. The number counts as seen from
+    /// then on, so that a later part is a duplicate.
     pub(super) fn refuse_parts(
         &mut self,
         parts: &Parts,
@@ -107,11 +109,11 @@ impl Intake {
         reason: RejectReason,
         mut detail: String,
     ) {
-        // Whoever wrote the record chose what it quotes: it must not swell the plan.
+        // The record's writer chose the text that the detail quotes; it must not swell the plan.
         if let Some((end, _)) = detail.char_indices().nth(DETAIL) {
             detail.truncate(end);
         }
-        // A duplicate leaves its batch as full as it was, and so does one that came too late.
+        // A duplicate leaves its update as full as before, and so does a group that came too late.
         let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
         let batch = self.batch(identity);
         self.refused.push(Refused {
@@ -129,8 +131,9 @@ impl Intake {
         });
     }
 
-    /// Refuses what can no longer be trained in update `version`. What is said of a late group
-    /// does not depend on when that was noticed: a restart may notice it elsewhere in the log.
+    /// Refuses the waiting groups that can no longer be trained in update `version`. The detail of
+    /// a refusal does not depend on when it was noticed, because a restart may notice it at another
+    /// offset.
     pub fn settle(&mut self, version: PolicyVersion) {
         let max_age = self.settings.max_age;
         let own = self.source.is_none().then_some(&self.settings.policy);

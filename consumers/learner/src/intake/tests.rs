@@ -70,7 +70,7 @@ fn every_demand_is_made() {
     for beyond in [0.0, 1e-30, 1e30] {
         assert_eq!(refused_for(|row| row.temperature = beyond), R::Temperature);
     }
-    // No update will come to it: it would wait for ever.
+    // No such update will come, so the group would wait for ever.
     assert_eq!(refused_for(|row| row.batch = 1_000_000_000), R::BatchFull);
     assert_eq!(
         refused_for(|row| row.completion_tokens[1] = 16),
@@ -104,7 +104,8 @@ fn every_demand_is_made() {
     assert_eq!(refused_for(|row| row.group_size = 3), R::Incomplete);
 }
 
-/// Plans hold what is said of a refusal: one record may not make them too large to be mirrored.
+/// Checks that the detail of a refusal is limited, since plans hold it and must remain small enough
+/// to be mirrored.
 #[test]
 fn what_a_record_says_of_itself_does_not_swell_a_plan() {
     let swollen = "\u{1}".repeat(1 << 20);
@@ -165,7 +166,7 @@ fn only_what_bears_a_number_is_a_numbered_rejection() {
     intake.take(group(10, 1), upto(0)).unwrap();
     intake.take(unreadable(11, Some(2)), upto(0)).unwrap();
     intake.take(group(12, 3), upto(0)).unwrap();
-    // A copy of the first.
+    // A copy of the group with number 1.
     intake.take(group(13, 1), upto(0)).unwrap();
     assert_eq!(intake.refused_groups(), 11);
     assert_eq!(intake.numbered_rejections(0), 1);
@@ -245,7 +246,7 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
     assert_eq!(partitions[0].resume, Offset(2));
 
     let mut second = Intake::new(settings(), &partitions, &producers);
-    // The record before the resume point is read again, to see that the topic is the same.
+    // The record before the resume point is read again, to check that the topic is unchanged.
     for record in &log[1..] {
         second.take(record.clone(), upto(0)).unwrap();
     }
@@ -291,14 +292,14 @@ fn a_plan_gets_its_groups_back_and_changed_content_is_found_out() {
 #[test]
 fn what_a_plan_rejected_is_rejected_again_whatever_the_intake_thinks() {
     let mut live = intake();
-    // Refused live, since the version was not announced yet…
+    // Refused in the first process, because the version was not announced yet…
     let mut rows = [row(0, 0), row(0, 1)];
     for row in &mut rows {
         row.policy_spans[0].version = PolicyVersion(3);
     }
     live.take(message(0, 0, (1, 1), &rows), upto(0)).unwrap();
     let plan = plan_of(&[], &mut live, 0);
-    // …and fine by the time of the recovery.
+    // …and acceptable by the time of the recovery.
     let mut again = intake();
     again.take(message(0, 0, (1, 1), &rows), upto(9)).unwrap();
     assert_eq!(again.waiting(), [at(0)]);
@@ -308,7 +309,7 @@ fn what_a_plan_rejected_is_rejected_again_whatever_the_intake_thinks() {
     assert_eq!(again.resume_points()[0].resume, Offset(1));
 }
 
-/// Parts of one group may hold different numbers of rows and be of different versions.
+/// Checks that parts of one group may differ in their number of rows and in their versions.
 #[test]
 fn a_group_split_unevenly_is_whole() {
     let mut intake = Intake::new(settings(), &[], &BTreeMap::new());
@@ -327,8 +328,8 @@ fn a_group_split_unevenly_is_whole() {
     assert_eq!(intake.waiting(), [at(0)]);
 }
 
-/// Whatever becomes of a split group, its number counts once: trained, or rejected with all that
-/// came of it; what comes later is a second copy.
+/// Checks that the number of a split group counts once: the group is trained, or rejected with all
+/// parts that arrived, and later parts are duplicates.
 #[test]
 fn a_group_counts_once_whatever_its_parts_do() {
     use RejectReason as R;
@@ -361,7 +362,7 @@ fn a_group_counts_once_whatever_its_parts_do() {
         };
         refused.map(|r| (r.reason, offsets(&r.records))).collect()
     };
-    // A part that says otherwise; then the one that was missing.
+    // A part that contradicts the first one, then the missing part.
     assert_eq!(
         refused(vec![part(0, 0, 1, -1), part(1, 0, 2, 7), part(2, 0, 2, -1)]),
         [(R::BadHeaders, vec![0, 1]), (R::Duplicate, vec![2])]
@@ -374,7 +375,7 @@ fn a_group_counts_once_whatever_its_parts_do() {
         refused(vec![unreadable(0, 0, 1), part(1, 0, 2, -1)]),
         [(R::Undecodable, vec![0]), (R::Duplicate, vec![1])]
     );
-    // A straggler, long after.
+    // A part that arrives long after the first.
     let mut late = vec![part(0, 0, 1, -1)];
     late.extend((1..6).map(|offset| part(offset, 0, 1, -1)));
     late.push(part(6, 0, 2, -1));
@@ -388,7 +389,7 @@ fn a_group_counts_once_whatever_its_parts_do() {
     assert_eq!(refused.len(), 7, "one for each record: {refused:?}");
 }
 
-/// A producer that lost its count and begins at 0 again, with other prompts.
+/// Checks records of a producer that lost its count and numbers from 0 again, with other prompts.
 #[test]
 fn who_numbers_again_is_told_apart_from_a_copy() {
     use RejectReason as R;
@@ -407,7 +408,7 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
         other(2, 0, 70, (1, 1)),
         other(3, 0, 70, (1, 1)),
         other(4, 0, 71, (1, 1)),
-        // While a group is in the making.
+        // A group that is being assembled meanwhile.
         other(5, 1, 1, (1, 2)),
         other(6, 1, 72, (1, 1)),
         other(7, 1, 1, (2, 2)),
@@ -437,7 +438,8 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
     intake.finish(&plan);
     assert!(intake.finished_numbers().is_empty());
 
-    // A later process knows the number from its checkpoint, and the groups if it is told.
+    // A later process knows the number from its checkpoint, and its groups only if they are
+    // recalled.
     let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut intake, 0);
     intake.finish(&plan);
@@ -456,7 +458,8 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
     }
 }
 
-/// A learner without these ranges planned such groups: its plans are run as they are.
+/// Checks that a group with an implausible value is refused, but trained where a plan names it that
+/// was made before values had a range.
 #[test]
 fn an_implausible_group_is_refused_and_trained_where_a_plan_names_it() {
     let rows = |reward: f32| {
@@ -486,7 +489,7 @@ fn an_implausible_group_is_refused_and_trained_where_a_plan_names_it() {
     assert_eq!(now.drain_refused(), []);
 }
 
-/// A header may claim four billion parts; it gets room for the one that came.
+/// Checks that a header that claims four billion parts costs memory for one part only.
 #[test]
 fn a_claim_of_many_parts_costs_nothing() {
     let mut intake = intake();

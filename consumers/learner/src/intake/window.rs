@@ -1,12 +1,12 @@
-//! Which numbers of each producer were seen.
+//! Numbers of every producer that were seen and that are finished.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use vintage_control::ProducerWindow;
 use vintage_trajectory::GroupId;
 
-/// Numbers as runs without a gap, first to last. A producer numbers without gaps, so that one
-/// run is the rule; a learner that started in the middle of the log has one that begins there.
+/// Set of numbers, as runs without gaps from first to last. Producers number without gaps, so one
+/// run is the rule. A learner that started in the middle of the log has a run that begins there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Numbers(BTreeMap<u64, u64>);
 
@@ -16,7 +16,7 @@ impl Numbers {
         before.is_some_and(|(_, last)| *last >= number)
     }
 
-    /// Whether `number` is new.
+    /// Adds `number`, and returns true if it is new.
     fn insert(&mut self, number: u64) -> bool {
         if self.contains(number) {
             return false;
@@ -52,23 +52,24 @@ impl Numbers {
     }
 }
 
-/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Of
-/// older ones the plans tell.
+/// Maximum number of finished numbers whose groups are remembered. A copy comes soon after the
+/// original; plans hold the groups of older numbers.
 const REMEMBERED: usize = 1 << 16;
 
-/// What a number that was seen before is now.
+/// Relation of a record's number to the numbers seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// New.
+    /// New number.
     Not,
-    /// On this group, or nobody can tell on which.
+    /// Number seen before on this group, or on a group that nobody can tell.
     Copy,
-    /// On another group.
+    /// Number seen before on another group.
     Elsewhere,
 }
 
-/// `seen` refuses duplicates while running; `finished` is what a checkpoint keeps, since groups
-/// that wait are read again after a restart.
+/// Numbers that were seen and numbers that are finished, by producer. `seen` detects duplicates
+/// while the learner runs. Checkpoints keep only `finished`, because waiting groups are read again
+/// after a restart.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     seen: BTreeMap<String, Numbers>,
@@ -76,11 +77,11 @@ pub(super) struct Windows {
     groups: Groups,
 }
 
-/// The groups met under the numbers that were seen; none where no header told.
+/// Groups that were met under each seen number; empty where no header named a group.
 #[derive(Debug, Default)]
 struct Groups {
     by_number: HashMap<(String, u64), Vec<GroupId>>,
-    /// Finished numbers among these, oldest first.
+    /// Finished numbers in `by_number`, oldest first.
     finished: VecDeque<(String, u64)>,
 }
 
@@ -120,7 +121,7 @@ impl Windows {
         }
     }
 
-    /// What the number is on a record of `group`.
+    /// Returns the relation of the number of a record of `group` to the numbers seen before.
     pub(super) fn met(&self, producer: &str, seq: u64, group: Option<GroupId>) -> Seen {
         if !self.has_seen(producer, seq) {
             return Seen::Not;
@@ -134,13 +135,13 @@ impl Windows {
         }
     }
 
-    /// Whether the number was seen, and on which groups is not known here (any more).
+    /// Returns true if the number was seen and its groups are not, or no longer, remembered.
     pub(super) fn forgot(&self, producer: &str, seq: u64) -> bool {
         let number = (producer.to_owned(), seq);
         self.has_seen(producer, seq) && !self.groups.by_number.contains_key(&number)
     }
 
-    /// Takes up which groups bore a number that is finished.
+    /// Restores the groups that had a finished number.
     pub(super) fn recall(&mut self, producer: &str, seq: u64, groups: &[GroupId]) {
         self.groups.note(producer, seq, None);
         for &group in groups {
@@ -149,7 +150,7 @@ impl Windows {
         self.groups.finish(producer, seq);
     }
 
-    /// Another group bears the number too.
+    /// Notes that another group has the number, too.
     pub(super) fn see_also(&mut self, producer: &str, seq: u64, group: Option<GroupId>) {
         self.groups.note(producer, seq, group);
     }
@@ -159,7 +160,7 @@ impl Windows {
         numbers.is_some_and(|numbers| numbers.contains(seq))
     }
 
-    /// Whether the number is new.
+    /// Notes that the number was seen, and returns true if it is new.
     pub(super) fn see(&mut self, producer: &str, seq: u64, group: Option<GroupId>) -> bool {
         self.groups.note(producer, seq, group);
         entry(&mut self.seen, producer).insert(seq)
@@ -171,7 +172,7 @@ impl Windows {
         self.groups.finish(producer, seq);
     }
 
-    /// How many numbers are finished.
+    /// Returns the count of finished numbers.
     pub(super) fn finished_count(&self) -> u64 {
         let runs = self.finished.values().flat_map(|numbers| &numbers.0);
         runs.map(|(first, last)| (last - first).saturating_add(1))

@@ -1,4 +1,4 @@
-//! What a durable plan leads to: update, weights, result, announcement, checkpoint.
+//! Execution of a durable plan: update, weights, result, announcement, checkpoint.
 
 use std::time::Instant;
 
@@ -16,22 +16,24 @@ use crate::{
     trainer::{Trained, result_of},
 };
 
-/// Which time a plan runs.
+/// Occasion on which a plan runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Run {
-    /// Its writer runs it: seconds spent waiting for its groups and making it durable.
+    /// First run, by the process that wrote the plan. `wait` is the time spent waiting for the
+    /// groups, and `record` the time spent making the plan durable, in seconds.
     First { wait: f64, record: f64 },
-    /// A later life runs it again. Producers are not told of every version on the way: they know.
+    /// Repeated run, by a later process. Versions on the way are not announced, because producers
+    /// know them.
     Again,
 }
 
 impl Learner {
-    /// Groups taken from the log whose training no checkpoint holds.
+    /// Returns the number of groups taken from the log whose training no checkpoint holds.
     pub(super) fn in_hand(&self) -> u64 {
         self.unsaved + self.intake.ready_groups()
     }
 
-    /// Runs a plan that is durable.
+    /// Runs a durable plan: update, weights, result, announcement and, if due, a checkpoint.
     pub(super) async fn execute(
         &mut self,
         plan: Plan,
@@ -88,7 +90,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Groups that are refused for their numbers are refused for as long as the producer goes on.
+    /// Logs a warning, once per producer, if groups are refused as renumbered: they will be for as
+    /// long as the producer continues.
     fn warn_of_renumbering(&mut self, plan: &Plan) {
         let refused = plan.rejections.iter();
         for refused in refused.filter(|refused| refused.reason == RejectReason::Renumbered) {
@@ -122,7 +125,7 @@ impl Learner {
         );
         let mirrors = plan.rejections.iter();
         let mirrors = mirrors.map(|refused| self.outlet.mirror_rejection(plan, refused));
-        // One wait for the disk and the log together: neither needs the other.
+        // One joint wait for store and topics, because neither needs the other.
         tokio::try_join!(
             self.records.write_result(&result),
             self.outlet.mirror_result(&result),
@@ -131,15 +134,16 @@ impl Learner {
         Ok(result)
     }
 
-    /// Puts the current version into the store. What is published under its number already
-    /// must be the same: a re-run update gives the same bits, or took the published ones.
+    /// Publishes the weights of the current version to the store. Weights that are already
+    /// published under its number must be equal: a re-run update gives equal bits or adopts the
+    /// published ones.
     pub(super) async fn publish(&mut self) -> Result<()> {
-        // A successor may have published this version and dropped it again: nobody would drop it a
-        // second time.
+        // A successor may have published this version and removed it again; nobody would remove it
+        // twice.
         self.fence().await?;
         let version = self.trainer.version();
-        // What this life published or found published is there, and need not be serialised. And a
-        // version names one set of weights: others are not put there.
+        // Weights that this process published, or found published, need not be serialised again.
+        // Weights that deviate are not published, because a version names one set of weights.
         let (published, _) = self.published;
         let there = if published == version || self.trainer.deviates() {
             self.weights.manifest(version).await?
@@ -155,7 +159,7 @@ impl Learner {
             match self.weights.publish(version, files).await {
                 Ok(published) => published,
                 Err(error) => {
-                    // Dropped meanwhile, by a successor: that is what there is to say.
+                    // A successor removed the version meanwhile; its plan explains the failure.
                     self.fence().await?;
                     return Err(error.into());
                 }
@@ -173,9 +177,9 @@ impl Learner {
         Ok(())
     }
 
-    /// Stops a learner that another of its name has overtaken: only a successor can have written
-    /// the plan of the update this one stands before, or of the first one that had none when this
-    /// life began.
+    /// Stops a learner that another process of its name has overtaken. Only a successor can have
+    /// written the plan of this process's next update, or of the first update that had no plan when
+    /// this process began.
     async fn fence(&self) -> Result<()> {
         let update = self.trainer.version().max(self.horizon);
         if !self.records.is_planned(update).await? {
@@ -194,12 +198,12 @@ impl Learner {
         }
     }
 
-    /// Tells producers where this learner stands. A learner that another of its name has
-    /// overtaken says nothing any more: it stops.
+    /// Announces the newest published version and the counts of groups to producers. A learner that
+    /// was overtaken announces nothing and stops.
     pub(super) async fn announce(&mut self) -> Result<()> {
         self.fence().await?;
         let update = self.trainer.version();
-        // Between publications the counts are news, the version is not.
+        // Between publications only the counts are new.
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
         self.announced_at = Instant::now();
@@ -224,7 +228,8 @@ impl Learner {
             .await
     }
 
-    /// Drops versions nobody needs: not among the newest, not pinned, no checkpoint's.
+    /// Removes versions that nobody needs: neither among the newest, nor pinned, nor of a
+    /// checkpoint.
     async fn prune(&mut self) -> Result<()> {
         let newest = self.trainer.version().0;
         let Settings {
@@ -242,7 +247,8 @@ impl Learner {
         if gone.is_empty() {
             return Ok(());
         }
-        // Looked up anew: another life may have left a checkpoint this one does not know of.
+        // Listed anew, because another process may have left a checkpoint that this one does not
+        // know of.
         let bases = self.records.checkpoints().await?;
         gone.retain(|version| !bases.contains(version));
         for version in gone {
@@ -252,13 +258,13 @@ impl Learner {
         Ok(())
     }
 
-    /// Commits what training did so far, and where reading goes on.
+    /// Commits the state of training and the resume points of the logs as a checkpoint.
     pub(super) async fn checkpoint(&mut self) -> Result<()> {
         if self.trainer.deviates() {
-            return Ok(()); // The next version's will do; until then there is the one before.
+            return Ok(()); // The checkpoint before remains until the next version's.
         }
-        // Its base must be there for as long as the checkpoint is. And then the weights' bytes are
-        // gone before the moments' are made.
+        // The version must be published for as long as the checkpoint exists. Publishing first also
+        // frees the bytes of the weights before those of the moments are made.
         self.publish().await?;
         let state = self.trainer.state(self.settings.base_model.clone()).await?;
         let blend = self.settings.blend.as_ref().zip(self.blended.as_ref());
@@ -304,7 +310,7 @@ impl Learner {
     }
 }
 
-/// For whoever watches: what an update that runs for the first time did.
+/// Updates the metrics after an update that ran for the first time.
 fn count(plan: &Plan, result: &UpdateResult) {
     let learner = || plan.learner.to_string();
     let trained = metrics::counter!("vintage_groups_trained_total", "learner" => learner());
@@ -320,8 +326,8 @@ fn count(plan: &Plan, result: &UpdateResult) {
         .record(result.update_seconds);
 }
 
-/// Rejections that count as groups of the run's log: a duplicate is a second copy of one that
-/// counts already.
+/// Returns the number of rejections that count as groups of the run's log. A duplicate does not: it
+/// is a copy of a group that counts already.
 fn counted(rejections: &[Rejection]) -> u64 {
     rejections
         .iter()

@@ -1,4 +1,4 @@
-//! What the next update trains on: chosen from the log, or copied from another learner's plan.
+//! Input of the next update: chosen from the log, or copied from another learner's plan.
 
 use std::time::{Duration, Instant};
 
@@ -15,21 +15,23 @@ use crate::{
     trainer::{in_order, what_is_missing},
 };
 
-/// While it waits, a learner says again where it stands: whatever another process wrote last
-/// under its name, producers learn the truth.
+/// Interval at which a waiting learner repeats its announcement, so that producers learn the truth
+/// whatever another process announced last under its name.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
-/// Producers wait for room, which refused groups make: without being told, a log full of these
-/// starves the update whose plan would tell them. But not for each of a flood.
+/// Minimum interval between an announcement and the next one that reports new refusals. Producers
+/// wait for the room that refused groups make: unreported, a log full of refused groups would
+/// starve the update whose plan would report them. The interval limits announcements in a flood of
+/// refusals.
 const SAY_REFUSED: Duration = Duration::from_millis(100);
 
-/// How the wait stands is told this often at most.
+/// Minimum interval between reports on the wait.
 const SAY_WAITING: Duration = Duration::from_millis(500);
 
 type Batch = (Plan, Vec<ReadyGroup>);
 
 impl Learner {
-    /// The next update's plan, its rejections apart, and its groups; `None` when told to stop or
-    /// at the end of what there is.
+    /// Returns the plan of the next update and its groups; the caller adds the rejections to a plan
+    /// of this learner's own. Returns `None` when told to stop or when the input has ended.
     pub(super) async fn next_batch(
         &mut self,
         inputs: &mut Inputs,
@@ -45,7 +47,8 @@ impl Learner {
         Ok(groups.map(|groups| (self.plan(&groups), groups)))
     }
 
-    /// Reads until the next update has its groups.
+    /// Reads until the next update has its groups; `None` when told to stop or at the end of the
+    /// log.
     async fn gather(
         &mut self,
         inputs: &mut Inputs,
@@ -63,8 +66,8 @@ impl Learner {
             let own = self.settings.own_groups();
             if let Some(mut groups) = self.intake.choose(version, own) {
                 if let (Some(intake), Some(blend)) = (&mut self.blended, &self.settings.blend) {
-                    // Once the archive has ended, updates are of the own log's groups alone: the
-                    // producers' gate counts on no more of them.
+                    // After the archive has ended, updates consist of groups of the run's own log
+                    // alone: the producers' gate counts on no more of them.
                     let wanted = blend.groups.min(intake.available(version));
                     groups.extend(intake.choose(version, wanted).into_iter().flatten());
                 }
@@ -79,7 +82,7 @@ impl Learner {
                     SAY_REFUSED
                 };
                 let again = tokio::time::Instant::from_std(self.announced_at + after);
-                // Where the last records came right after it was told.
+                // Set if records arrived after the last report.
                 let untold = self.told_waiting.filter(|(_, then)| *then != self.taken);
                 let news = untold.map(|(at, _)| tokio::time::Instant::from_std(at + SAY_WAITING));
                 tokio::select! {
@@ -97,14 +100,15 @@ impl Learner {
                 return Ok(None);
             };
             tokio::select! {
-                // Not taken, it will be read again.
+                // A record that is not taken will be read again.
                 () = stop.cancelled() => return Ok(None),
                 taken = self.take(incoming, inputs) => taken?,
             }
         }
     }
 
-    /// Reads the archive that is blended in until it has its share of the next update, or ended.
+    /// Reads the archive that is blended in until it has its share of the next update, or has
+    /// ended.
     async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
         let version = self.trainer.version();
         let parts = (&mut self.blended, &mut inputs.blended, &self.settings.blend);
@@ -124,7 +128,7 @@ impl Learner {
         Ok(())
     }
 
-    /// Tells how the wait stands: at its beginning, and while records come, now and then.
+    /// Reports the state of the wait: at its beginning, and at intervals while records arrive.
     fn tell_waiting(&mut self, update: PolicyVersion) {
         if self
             .told_waiting
@@ -146,7 +150,7 @@ impl Learner {
         })));
     }
 
-    /// Takes a record of the run's log.
+    /// Takes a record of the run's log into the intake.
     pub(super) async fn take(&mut self, incoming: Incoming, inputs: &mut Inputs) -> Result<()> {
         self.taken += 1;
         let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
@@ -158,7 +162,8 @@ impl Learner {
         self.intake.take(incoming, announced)
     }
 
-    /// What was announced of the record's lineage once the record had been read.
+    /// Returns the versions of the record's lineage that were announced once the record had been
+    /// read.
     async fn announced(
         &self,
         incoming: &Incoming,
@@ -179,7 +184,7 @@ impl Learner {
         Ok(Announced::UpTo(newest))
     }
 
-    /// A plan for `groups`; its rejections are those at the moment it is written.
+    /// Creates a plan for `groups`. Its rejections are added when it is written.
     fn plan(&self, groups: &[ReadyGroup]) -> Plan {
         let blended = self.blended.iter().flat_map(Intake::known);
         Plan {
@@ -208,7 +213,7 @@ impl Learner {
         refused
     }
 
-    /// The leader's next batch under this learner's own algorithm, optimizer and weights.
+    /// Returns the leader's next batch, with this learner's own algorithm, optimizer and weights.
     async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<Batch>> {
         let version = self.trainer.version();
         let Some(leader) = &mut inputs.leader else {
@@ -234,8 +239,9 @@ impl Learner {
         Ok(Some((plan, groups)))
     }
 
-    /// Batch, packing and rejections are theirs, and so is what staleness is measured from: to
-    /// them these tokens were of their own lineage, at their version.
+    /// Copies a leader's plan. Batch, packing and rejections remain the leader's, and so do the
+    /// versions that staleness is measured from: to the leader these tokens were of its own
+    /// lineage, at its version.
     fn copied(&self, theirs: Plan) -> Plan {
         let mut known = theirs.known;
         let own = KnownVersion {
@@ -260,8 +266,8 @@ impl Learner {
         }
     }
 
-    /// Reads until every record `plan` names has come, and takes the plan's groups, each with the
-    /// content the plan says.
+    /// Reads until every record that `plan` names has arrived, and takes the plan's groups, whose
+    /// content must be that of the plan.
     pub(super) async fn groups_of(
         &mut self,
         plan: &Plan,

@@ -1,4 +1,4 @@
-//! What a new life does first: it runs the plans after the checkpoint again.
+//! Recovery, the first step of every process: it runs the plans after the checkpoint again.
 
 use vintage_control::{CONTROL_FORMAT, Deviation, Plan, PolicyVersion, RecordId, Sha256};
 
@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Learner {
-    /// Runs the plans after the checkpoint again: what they published stays what it was.
-    /// Announces once at the end, not every version on the way: producers know them.
+    /// Runs the plans after the checkpoint again. Published versions remain as they are. Announces
+    /// once at the end instead of every version on the way, because producers know those.
     pub(super) async fn recover(&mut self, inputs: &mut Inputs) -> Result<()> {
         let from = self.trainer.version();
         self.horizon = self.records.next_plan().await?;
@@ -33,9 +33,9 @@ impl Learner {
         Ok(())
     }
 
-    /// Holds what an update gave against what the life that first ran it recorded. On a CPU it is
-    /// the same. A card need not repeat its bits: published weights are taken instead, and what is
-    /// recorded keeps its name.
+    /// Compares the weights of an update that was run again with what its first run recorded. On a
+    /// CPU they must be equal. A GPU may give other bits: then published weights are adopted, and
+    /// the recorded digest keeps naming the version.
     pub(super) async fn settle(&mut self, plan: &Plan) -> Result<()> {
         let (update, next) = (plan.version, plan.version.next());
         let computed = self.trainer.weights_sha256();
@@ -59,10 +59,11 @@ impl Learner {
         }
     }
 
-    /// `update` gave other weights than are recorded of it.
+    /// Handles an update that gave other weights than are recorded for it: an error where bits must
+    /// be equal, else a recorded deviation.
     pub(super) async fn deviate(&mut self, update: PolicyVersion, recorded: Sha256) -> Result<()> {
         let computed = self.trainer.weights_sha256();
-        // An update of this life's own plan is run by another life only after that overtook it.
+        // A process's own plan is run by another process only after that one has overtaken it.
         if self.trainer.is_exact() || update >= self.horizon {
             return Err(Error::Diverged {
                 update,
@@ -93,9 +94,9 @@ impl Learner {
         self.records.write_deviation(&deviation).await
     }
 
-    /// Reads a recorded log up to where the life before had read it. From there on the same
-    /// groups wait in the same order as in a life that was never interrupted, and the same ones
-    /// are chosen.
+    /// Reads a recorded log up to the point that the previous process had reached. From there on
+    /// the same groups wait in the same order as in an uninterrupted process, and the same ones are
+    /// chosen.
     async fn catch_up(&mut self, inputs: &mut Inputs) -> Result<()> {
         if inputs.source.is_recorded() {
             while let Some(record) = self.intake.behind() {
