@@ -2,69 +2,70 @@ use serde::{Deserialize, Serialize};
 use vintage_control::{Algorithm, Name, OptimizerSettings, Training};
 use vintage_model::{BaseModel, Place};
 
-/// What a learner needs to know before it starts.
+/// Settings of a learner.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Its name: of its plans, results and checkpoints.
+    /// Name of the learner, under which its plans, results and checkpoints are stored.
     pub learner: Name,
-    /// The lineage it trains and whose versions it publishes.
+    /// Lineage that the learner trains and whose versions it publishes.
     pub policy: Name,
-    /// Lineages whose rollouts it trains on; `None` = any.
+    /// Lineages whose rollouts the learner trains on; `None` means any.
     pub lineages: Option<Vec<String>>,
-    /// Updates to do in all.
+    /// Total number of updates.
     pub steps: u64,
-    /// The run's seed, for the record.
+    /// Seed of the run, from which initial adapters are drawn; plans record it.
     pub seed: u64,
-    /// Prompt groups an update consumes.
+    /// Prompt groups per update, those of a blended archive included.
     pub groups_per_update: usize,
-    /// Tokens (prompt and completion) that go through the model together.
+    /// Maximum tokens (prompt and completion) per micro-batch.
     pub micro_batch_tokens: usize,
-    /// Longest prompt and completion the model takes.
+    /// Maximum length of prompt and completion that the model takes, in tokens.
     pub context: usize,
-    /// Token ids are below this.
+    /// Size of the vocabulary; every token id is below it.
     pub vocabulary: usize,
-    /// Updates between checkpoints.
+    /// Number of updates between checkpoints.
     pub checkpoint_every: u64,
-    /// Updates between published versions.
+    /// Number of updates between published versions.
     pub publish_every: u64,
-    /// Newest versions kept in the store; version 0 and checkpoints' versions always are.
+    /// Number of newest versions kept in the store; version 0 and the versions of checkpoints are
+    /// always kept.
     pub keep_versions: u64,
-    /// Newest checkpoints kept.
+    /// Number of newest checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Every version divisible by this is kept as well, for evaluation.
+    /// Divisor of the versions that are also kept, for evaluation.
     pub pin_every: u64,
-    /// Groups older than this many updates are refused; `None` trains on any age.
+    /// Maximum staleness in updates, above which a group is refused; `None` trains on any age.
     pub max_age: Option<u64>,
-    /// A group whose parts are still missing after this many further records is refused.
+    /// Number of further records after which a group with missing parts is refused.
     pub incomplete_after_records: u64,
-    /// The loss.
+    /// Algorithm of the loss, with its settings.
     pub algorithm: Algorithm,
-    /// The optimizer.
+    /// Settings of the optimizer.
     pub optimizer: OptimizerSettings,
-    /// What of the model is trained, and how.
+    /// Precision, recomputation and adapters of training.
     pub training: Training,
-    /// What adapters say they were trained on: version 0 by the name it has elsewhere.
+    /// Base model that saved adapters name: version 0, by the name it has elsewhere.
     #[serde(default)]
     pub base_model: Option<BaseModel>,
-    /// Where updates are computed.
+    /// Place at which updates are computed.
     pub device: Place,
-    /// Another log that a share of every update comes from.
+    /// Archive that provides a share of every update, if any.
     pub blend: Option<Blend>,
 }
 
-/// Groups out of an archive, beside those of the run's own log.
+/// Share of every update that comes from an archive instead of the run's own log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blend {
-    /// The archived topic, as plans name it.
+    /// Archived topic, as plans name it.
     pub source: String,
-    /// Groups of an update that come from it.
+    /// Number of groups per update that come from the archive.
     pub groups: usize,
 }
 
 impl Settings {
-    /// Whether rollouts of this lineage are trained on.
+    /// Returns true if the learner trains on rollouts of this lineage.
     pub fn trains_on(&self, policy: &str) -> bool {
         match &self.lineages {
             None => true,
@@ -72,7 +73,7 @@ impl Settings {
         }
     }
 
-    /// Groups of an update that come from the run's own log.
+    /// Returns the number of groups per update that come from the run's own log.
     pub fn own_groups(&self) -> usize {
         self.groups_per_update - self.blend.as_ref().map_or(0, |blend| blend.groups)
     }

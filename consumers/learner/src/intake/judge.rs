@@ -1,4 +1,4 @@
-//! Checks that every group must pass before it is trained on. Whatever fails a check is refused.
+//! Checks that every group must pass before it is trained on; they fail closed.
 
 use std::ops::RangeInclusive;
 
