@@ -12,8 +12,8 @@
 //!   after a crash.
 //! * [`intake`] decides which groups are fit for training; [`source`] and [`order`] say where
 //!   records come from and in which order.
-//! * [`trainer`] runs one plan, [`update`](mod@update) computes one optimizer update on the CPU,
-//!   and `device` does so on a GPU.
+//! * [`trainer`] runs one plan; [`update`](mod@update) computes its optimizer update by the CPU
+//!   kernels, or by means of `device` on a GPU.
 //! * `records.rs` has the paths of plans, results and checkpoints in the store ([`Records`]).
 //! * `replay.rs` compares a replay with the records, and [`parity`] compares a model with
 //!   transformers.

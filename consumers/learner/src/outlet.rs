@@ -46,7 +46,7 @@ pub enum LearnerEvent {
 pub struct Waiting {
     /// Update that is waited for.
     pub update: PolicyVersion,
-    /// Learner whose plan of the update is waited for, if any; the other fields are then empty.
+    /// Learner whose plan is waited for, if any; all fields but `update` are then empty.
     pub leader: Option<Name>,
     /// Number of groups that are ready for the update.
     pub ready: u64,
@@ -129,7 +129,7 @@ impl Outlet {
         .await
     }
 
-    /// Reports an event within this process; a missing listener is no error.
+    /// Reports an event within this process; a missing listener is not an error.
     pub fn tell(&self, event: LearnerEvent) {
         let _nobody_listens = self.events.send(event);
     }

@@ -6,7 +6,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `forward.safetensors` | a ragged, right-padded batch: `input_ids`, `attention_mask`, `position_ids`, `logprob_mask` `[B,L]`; `logits` `[B,L,V]`; `logprobs_t<T>` `[B,L]`, where entry t is log p(ids[t] given those before) at temperature T |
-//! | `greedy.json` | prompts and the arg-max tokens that follow, no stop |
+//! | `greedy.json` | prompts and the arg-max tokens that follow; stop tokens do not end them |
 //! | `tokenizer.json` | texts, their ids with and without special tokens, decoded text, one rendered chat |
 //! | `m2po_batch.safetensors` | a batch with `loss_mask`, `behav_logprobs`, `advantages` by row, and the expected log-probs and keep mask |
 //! | `m2po.json` | τ, AdamW's settings, the expected loss, norm, counts, and both optimizer logs |
@@ -96,7 +96,7 @@ pub struct Quantity {
     pub relative: Option<f64>,
     /// Number of values compared.
     pub compared: u64,
-    /// Position of the largest error.
+    /// Position of the largest error, or of the first value that differs.
     pub worst: Option<String>,
     /// True if the error is within the tolerance.
     pub holds: bool,

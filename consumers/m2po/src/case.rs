@@ -28,7 +28,7 @@ pub enum Variant {
 }
 
 impl Variant {
-    /// All variants, in the order of the command line's help.
+    /// All variants: paper, areal, fork.
     pub const ALL: [Self; 3] = [Self::Paper, Self::Areal, Self::Fork];
 
     /// Returns the variant's name on the command line.
