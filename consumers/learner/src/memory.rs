@@ -1,4 +1,4 @@
-//! What a learner needs of memory, from its settings and the model's shape.
+//! Prediction of the memory that a learner needs, from its settings and the model's shape.
 
 use serde::Serialize;
 use vintage_control::Training;
@@ -7,34 +7,34 @@ use vintage_settings::Device;
 
 use crate::update::compute;
 
-/// What the allocator keeps of what was freed a moment ago is up to twice this part of what is
-/// held: 5 to 19 % in learners of 20 M parameters.
+/// Divisor of the allowance for memory that the allocator keeps after it was freed: one tenth of
+/// the memory held. Up to twice as much was measured: 5 to 19 % in learners of 20 M parameters.
 const KEPT: u64 = 10;
 
-/// Bytes under a name.
+/// Number of bytes with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Amount {
-    /// Of what.
+    /// Name of the item or phase.
     pub name: &'static str,
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
-/// A learner's memory beside that of an idle process.
+/// Memory of a learner, beyond that of an idle process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Its parts. Not all are there at once.
+    /// Items that need memory. Not all of them are held at the same time.
     pub items: Vec<Amount>,
-    /// How much of them is there at once, by what the learner is doing.
+    /// Memory held at the same time in each phase: `load`, `update`, `publish`, `checkpoint`.
     pub phases: Vec<Amount>,
-    /// The largest of the phases.
+    /// Memory of the largest phase, in bytes.
     pub peak_bytes: u64,
 }
 
 impl Memory {
-    /// Of a learner that trains `config` as `training` says, in micro-batches of at most `batch`.
-    /// Where updates are computed on a card, this is what is left for the host; the card's own
-    /// memory is not predicted.
+    /// Predicts the memory of a learner that trains `config` as `training` says, in micro-batches
+    /// of at most `batch`. If updates are computed on a GPU, the result is the host's memory; the
+    /// GPU's own memory is not predicted.
     pub fn predict(
         config: &ModelConfig,
         training: &Training,
@@ -52,10 +52,10 @@ impl Memory {
         if device != Device::Cpu {
             let phases = vec![
                 resident("load", 2 * parameters + adapters),
-                // What was trained comes back beside what it replaces.
+                // The trained parameters come back beside the ones that they replace.
                 resident("update", model + trained),
                 resident("publish", model + parameters),
-                // The moments come back, and become a file.
+                // The moments come back and are serialised.
                 resident("checkpoint", model + moments + moments.max(adapters)),
             ];
             let items = vec![
@@ -68,7 +68,7 @@ impl Memory {
             return Self::of(items, phases);
         }
         let phases = vec![
-            // The file's bytes beside what is made of them.
+            // The file's bytes beside the parameters made of them.
             resident("load", 2 * parameters + adapters),
             resident("update", model + trained + moments + passing),
             resident("publish", model + moments + parameters),

@@ -1,18 +1,20 @@
-//! The one order in which partitions are read: by their clocks, then by partition and offset.
+//! Single order in which partitions are read: by their clocks, then by partition and offset.
 //!
-//! A partition's clock is the latest timestamp up to a record. Timestamps themselves may step
-//! back within a partition, for every producer has a clock of its own, and merging by them would
-//! give an order that depends on where reading began. Sans IO: records in, records out.
+//! The clock of a partition at a record is the latest timestamp up to that record. Timestamps
+//! themselves may step back within a partition, because every producer has its own clock, and
+//! merging by them would give an order that depends on where reading began. The module does no IO:
+//! records in, records out.
 
 use std::collections::BTreeMap;
 
 use vintage_control::RecordId;
 
-/// Where a record stands in the order. What has no timestamp comes first.
+/// Position of a record in the order: the partition's clock, then the record. A partition without a
+/// timestamp so far comes first.
 type Place = (Option<i64>, RecordId);
 
-/// Merges partitions, called lanes, into one order. It holds one record a lane: whoever reads the
-/// lanes decides how much is read ahead.
+/// Merge of partitions, called lanes, into one order. It holds one record per lane; the reader of
+/// the lanes decides how far to read ahead.
 #[derive(Debug)]
 pub struct Merge<T> {
     lanes: BTreeMap<usize, Lane<T>>,
@@ -26,8 +28,8 @@ struct Lane<T> {
 }
 
 impl<T> Merge<T> {
-    /// Merges lanes whose clocks stand as given: that of a lane that was read before, up to where
-    /// reading goes on, else none.
+    /// Creates a merge of lanes with the given clocks. A lane that was read before has the clock of
+    /// the point where reading resumes; a new lane has none.
     pub fn new(clocks_ms: impl IntoIterator<Item = Option<i64>>) -> Self {
         let lane = |clock_ms| Lane {
             clock_ms,
@@ -39,8 +41,8 @@ impl<T> Merge<T> {
         }
     }
 
-    /// Lanes that have not ended and whose next record is not here: what comes next is certain
-    /// once there are none.
+    /// Returns the lanes that have not ended and whose next record is not here. The next record of
+    /// the merge is certain once there are none.
     pub fn wanting(&self) -> Vec<usize> {
         let wanting = |(_, lane): &(&usize, &Lane<T>)| !lane.ended && lane.head.is_none();
         self.lanes
@@ -50,7 +52,7 @@ impl<T> Merge<T> {
             .collect()
     }
 
-    /// Takes the next record of a lane, which must be wanting.
+    /// Takes the next record of a lane, which must be one of [`Merge::wanting`].
     pub fn put(&mut self, lane: usize, record: RecordId, timestamp_ms: Option<i64>, item: T) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.clock_ms = lane.clock_ms.max(timestamp_ms);
@@ -58,14 +60,14 @@ impl<T> Merge<T> {
         }
     }
 
-    /// Nothing more comes of a lane.
+    /// Marks a lane as ended: it will have no more records.
     pub fn end(&mut self, lane: usize) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.ended = true;
         }
     }
 
-    /// The first of the records that are here, with its lane.
+    /// Removes and returns the first of the records that are here, with its lane.
     pub fn pop(&mut self) -> Option<(usize, T)> {
         let heads = self
             .lanes
@@ -92,7 +94,7 @@ mod tests {
         }
     }
 
-    /// Merges lanes of timestamps; `next` says which of the wanting lanes is served next.
+    /// Merges lanes of timestamps; `next` selects which of the wanting lanes is read next.
     fn merged(lanes: &[Vec<Option<i64>>], mut next: impl FnMut(usize) -> usize) -> Vec<RecordId> {
         let mut merge = Merge::new(lanes.iter().map(|_| None));
         let mut read = vec![0; lanes.len()];
@@ -126,7 +128,8 @@ mod tests {
     }
 
     proptest! {
-        /// Sorted by the running maximum of each lane's timestamps, whoever is read first.
+        /// Checks that records are sorted by the running maximum of their lane's timestamps,
+        /// whichever lane is read first.
         #[test]
         fn lanes_come_in_the_order_of_their_clocks(
             lanes in lanes(),
@@ -151,7 +154,7 @@ mod tests {
             prop_assert_eq!(&merged(&lanes, |_| 0), &expected);
         }
 
-        /// Read on from the clocks it had, the rest comes as it would have come.
+        /// Checks that a merge that resumes from its clocks gives the rest of the order.
         #[test]
         fn reading_goes_on_where_it_stopped(lanes in lanes(), cut in 0..100_usize) {
             let whole = merged(&lanes, |_| 0);
@@ -187,7 +190,7 @@ mod tests {
         merge.put(1, at(1, 0), Some(7), "b");
         assert_eq!(merge.wanting(), [0]);
         assert_eq!(merge.pop(), Some((1, "b")));
-        // What comes late comes before all that is newer.
+        // A record that arrives late comes before all that are newer.
         merge.put(1, at(1, 1), Some(8), "d");
         merge.put(0, at(0, 0), Some(1), "a");
         assert_eq!(merge.pop(), Some((0, "a")));

@@ -1,8 +1,8 @@
-//! Which groups bore a producer's numbers, by the learner's own plans.
+//! Groups that had a producer's numbers, according to the learner's own plans.
 //!
-//! A checkpoint holds which numbers are finished, and no ids: those would grow with the run. Plans
-//! hold both, so they are read when a number comes again that no group is remembered of: then a
-//! copy is told from another group, whatever process saw the first one.
+//! A checkpoint holds the finished numbers and no group ids, which would grow with the run. Plans
+//! hold both. They are read when a number comes again whose groups are not remembered, so that a
+//! copy can be told from another group, whichever process saw the first one.
 
 use std::collections::HashMap;
 use vintage_store::Records;
@@ -12,7 +12,7 @@ use vintage_trajectory::GroupId;
 
 use crate::{Incoming, Result, intake::Intake};
 
-/// A log, the run's own or an archived topic, and one of its producers.
+/// Log (the run's own is `None`, else an archived topic) and the name of one of its producers.
 type Producer = (Option<String>, String);
 
 pub(crate) struct Origins {
@@ -20,10 +20,10 @@ pub(crate) struct Origins {
     known: HashMap<Producer, Known>,
 }
 
-/// What plans say of one producer's numbers.
+/// Groups of one producer's numbers, as far as the plans were read.
 #[derive(Default)]
 struct Known {
-    /// The first plan not read.
+    /// First plan that was not read yet.
     next: PolicyVersion,
     groups: HashMap<u64, Vec<GroupId>>,
 }
@@ -36,8 +36,8 @@ impl Origins {
         }
     }
 
-    /// Tells the intake which groups bore the number of a record that is about to be taken, where
-    /// it does not remember.
+    /// Recalls to the intake which groups had the number of a record that is about to be taken, if
+    /// the intake does not remember them.
     pub(crate) async fn recall(&mut self, intake: &mut Intake, incoming: &Incoming) -> Result<()> {
         let Some((producer, seq)) = intake.forgot(incoming) else {
             return Ok(());

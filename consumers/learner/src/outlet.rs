@@ -1,4 +1,4 @@
-//! What the rest of the run hears of a learner: topics for other processes, events for this one.
+//! Outlet of a learner to the rest of the run: topics for other processes, events for this one.
 
 use std::collections::BTreeMap;
 
@@ -12,64 +12,64 @@ use vintage_control::{
 
 use crate::{Error, Result};
 
-/// What happened, for progress display and evaluation.
+/// Event of a learner, for progress display and evaluation.
 #[derive(Debug, Clone)]
 pub enum LearnerEvent {
-    /// Started at this version; so many updates were run again from their plans.
+    /// Recovery has finished.
     Recovered {
-        /// Version training goes on from.
+        /// Version from which training continues.
         version: PolicyVersion,
-        /// Updates that were run again.
+        /// Number of updates that were run again from their plans.
         rerun: u64,
     },
-    /// It waits for what the next update trains on.
+    /// The learner waits for the groups of the next update.
     Waiting(Box<Waiting>),
-    /// Its update is decided, and computed now.
+    /// An update is decided and is being computed.
     Updating(PolicyVersion),
     /// An update is done and recorded.
     Updated(Box<UpdateResult>),
-    /// These weights are in the store.
+    /// The weights of a version are in the store.
     Published(PolicyVersion),
-    /// Groups were refused; the plan of `update` names them.
+    /// Records were refused; the plan of `update` names them.
     Rejected {
-        /// The plan that records them.
+        /// Update whose plan records the refusals.
         update: PolicyVersion,
-        /// How many.
+        /// Number of rejections in the plan.
         groups: u64,
     },
-    /// A checkpoint is committed.
+    /// A checkpoint of a version is committed.
     Checkpointed(PolicyVersion),
 }
 
-/// How the wait for an update's groups stands.
+/// State of the wait for the groups of an update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waiting {
-    /// The update.
+    /// Update that is waited for.
     pub update: PolicyVersion,
-    /// The learner whose plan of it is waited for, if that is so; then all else is empty.
+    /// Learner whose plan is waited for, if any; all fields but `update` are then empty.
     pub leader: Option<Name>,
-    /// Groups that are there for it.
+    /// Number of groups that are ready for the update.
     pub ready: u64,
-    /// Groups it takes.
+    /// Number of groups that the update takes.
     pub wanted: u64,
-    /// Records that came since the last update.
+    /// Number of records that arrived since the last update.
     pub records: u64,
-    /// Groups refused since the last update, by reason.
+    /// Number of refusals since the last update, by reason.
     pub refused: BTreeMap<&'static str, u64>,
-    /// Groups that lack parts.
+    /// Number of groups that lack parts.
     pub incomplete: u64,
-    /// Groups that are there for other updates.
+    /// Number of groups that are ready for other updates.
     pub later: u64,
 }
 
-/// Topics and channel a learner reports to.
+/// Topics and channel to which a learner reports.
 pub struct Outlet {
     log: Option<(Producer, Topics)>,
     events: mpsc::UnboundedSender<LearnerEvent>,
 }
 
 impl Outlet {
-    /// Announces and mirrors to the run's topics.
+    /// Creates an outlet that announces and mirrors to the run's topics.
     pub fn new(
         producer: Producer,
         topics: Topics,
@@ -81,16 +81,17 @@ impl Outlet {
         }
     }
 
-    /// Tells this process only: training from a recorded log needs no broker, and nobody samples
-    /// from what it makes.
+    /// Creates an outlet that reports within this process only. Training from a recorded log needs
+    /// no broker, and nobody samples from its versions.
     pub fn without_log(events: mpsc::UnboundedSender<LearnerEvent>) -> Self {
         Self { log: None, events }
     }
 
-    /// Tells producers of the newest version.
+    /// Announces the newest version to producers.
     pub async fn announce(&self, announcement: &PolicyAnnouncement) -> Result<()> {
         let key = announcement.policy.as_str().as_bytes();
-        // One partition, however many the topic has by now: what was announced last stands last.
+        // Always one partition, however many the topic has by now, so that the last announcement
+        // remains the last.
         self.publish(
             (Topics::policies, Some(Partition(0))),
             key,
@@ -101,8 +102,8 @@ impl Outlet {
         .await
     }
 
-    /// Mirrors what an update did. A re-run update is mirrored again: readers know it by learner
-    /// and version.
+    /// Mirrors the result of an update to the steps topic. The result of a re-run update is
+    /// mirrored again; readers identify it by learner and version.
     pub async fn mirror_result(&self, result: &UpdateResult) -> Result<()> {
         let key = result.learner.as_str().as_bytes();
         self.publish(
@@ -115,7 +116,7 @@ impl Outlet {
         .await
     }
 
-    /// Mirrors a rejection of `plan`.
+    /// Mirrors a rejection of `plan` to the rejects topic.
     pub async fn mirror_rejection(&self, plan: &Plan, rejection: &Rejection) -> Result<()> {
         let key = rejection.group.as_deref().unwrap_or_default().as_bytes();
         self.publish(
@@ -128,7 +129,7 @@ impl Outlet {
         .await
     }
 
-    /// Tells this process. Nobody listening is no fault.
+    /// Reports an event within this process; a missing listener is not an error.
     pub fn tell(&self, event: LearnerEvent) {
         let _nobody_listens = self.events.send(event);
     }

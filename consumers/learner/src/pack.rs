@@ -1,4 +1,4 @@
-//! How the rows of a batch are packed for the model.
+//! Packing of a batch's rows for the model.
 
 use vintage_control::MicroBatch;
 use vintage_model::{Packed, Targets};
@@ -6,7 +6,8 @@ use vintage_trajectory::Rows;
 
 use crate::intake::ReadyGroup;
 
-/// Row numbers in order, cut where the next row would exceed `budget` tokens.
+/// Splits the row numbers, in order, into micro-batches; a new one begins where the next row would
+/// exceed `budget` tokens.
 pub(crate) fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
     let mut batches: Vec<MicroBatch> = Vec::new();
     let mut used = 0;
@@ -24,7 +25,7 @@ pub(crate) fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBa
     batches
 }
 
-/// The rows of a batch in plan order: groups in order, rows by sample index.
+/// Returns the rows of a batch in plan order: groups in order, rows by sample index.
 pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usize)> {
     groups.iter().flat_map(|group| {
         let mut rows: Vec<_> = group
@@ -37,7 +38,7 @@ pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usi
     })
 }
 
-/// A micro-batch as the model takes it, with what the loss needs of each completion token.
+/// Micro-batch in the model's layout, with what the loss needs of each completion token.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Prompt and completion of each row, end to end.
@@ -52,7 +53,7 @@ pub struct Batch {
     pub valid: Vec<bool>,
 }
 
-/// What is known of the targets of all batches, one batch behind the other.
+/// Known values of the targets of all batches, one batch after the other.
 pub(crate) struct Joined {
     pub(crate) behavior: Vec<f32>,
     pub(crate) advantage: Vec<f32>,
@@ -75,7 +76,7 @@ impl Joined {
     }
 }
 
-/// Lays out the rows `(rows, row, advantage)`.
+/// Lays out rows, given as `(rows, row, advantage)`, as one micro-batch.
 pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Batch {
     let mut batch = Batch::default();
     batch.packed.starts.push(0);
@@ -84,7 +85,7 @@ pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>
         let prompt = rows.prompt_tokens(row);
         let completion = rows.completion_tokens(row);
         let temperature = rows.temperature(row);
-        // The last completion token is predicted, never an input.
+        // The last completion token is predicted but never an input.
         let inputs = prompt
             .iter()
             .chain(&completion[..completion.len().saturating_sub(1)]);

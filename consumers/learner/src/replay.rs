@@ -1,4 +1,4 @@
-//! Re-running a learner's plans from its log, and comparing bits.
+//! Replay: a learner's plans are run again from its log, and the bits are compared.
 
 use std::collections::BTreeMap;
 
@@ -14,45 +14,45 @@ use crate::{
     trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
 };
 
-/// What a replay found.
+/// Result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
-    /// Updates run again.
+    /// Number of updates run again.
     pub updates: u64,
-    /// Digest of the last version.
+    /// Digest of the last version's weights.
     pub weights_sha256: Sha256,
-    /// `model.safetensors` of the last version.
+    /// Bytes of `model.safetensors` of the last version.
     pub weights: bytes::Bytes,
-    /// Where the record and this machine first disagree.
+    /// First disagreement between the records and this machine, if any.
     pub deviation: Option<Deviation>,
 }
 
-/// The first disagreement.
+/// First disagreement between the records and a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
-    /// The update.
+    /// Update at which they disagree.
     pub update: PolicyVersion,
-    /// What differs.
+    /// Description of the difference, in words.
     pub detail: String,
-    /// Whether plan and machine have other fingerprints, so that other bits are no fault.
+    /// True if plan and machine have different fingerprints, so that other bits are not a fault.
     pub other_machine: bool,
-    /// Whether updates were computed on a card, which need not repeat its bits either.
+    /// True if updates were computed on a GPU, which need not reproduce its bits.
     pub on_card: bool,
 }
 
-/// What a replay reads.
+/// Inputs of a replay.
 pub struct Recording<'a> {
-    /// The run's rollouts.
+    /// Rollouts of the run.
     pub source: &'a mut dyn Source,
-    /// Where the learner began to read them; empty: at the beginning.
+    /// Points at which the learner began to read them; empty means the beginning of the log.
     pub start: &'a [PartitionResume],
-    /// The archive that was blended in, if one was.
+    /// Archive that was blended in, if one was.
     pub blended: Option<&'a mut dyn Source>,
-    /// How far the learner came by all its records: where its plans must reach.
+    /// Extent of the learner's work by all its records, which its plans must cover.
     pub extent: &'a Extent,
 }
 
-/// Intakes of a replay, made at its first plan.
+/// Intakes of a replay, created at its first plan.
 struct Intakes {
     own: Intake,
     blended: Option<Intake>,
@@ -67,7 +67,7 @@ impl Intakes {
         }
     }
 
-    /// Reads until every record of `plan` has come, and takes the plan's groups.
+    /// Reads until every record of `plan` has arrived, and takes the plan's groups.
     async fn groups_of(
         &mut self,
         plan: &Plan,
@@ -119,9 +119,9 @@ async fn read(
     }
 }
 
-/// Runs every plan of a learner from version 0 and compares each version's digest with those that
-/// the next plan, the result, the checkpoint and the published weights recorded, whichever are
-/// there. Where a plan is missing though other records are of later updates, that is a deviation.
+/// Runs every plan of a learner from version 0. The digest of each version is compared with those
+/// that the next plan, the result, the checkpoint and the published weights recorded, as far as
+/// they exist. A missing plan is a deviation if other records are of later updates.
 pub async fn replay(
     records: &Records,
     weights: &Weights,
@@ -215,7 +215,8 @@ pub async fn replay(
     })
 }
 
-/// What speaks against the record, as a deviation at `update`; any other failure as it is.
+/// Converts an error that contradicts the records to a deviation at `update`; returns any other
+/// error unchanged.
 fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
     let against = matches!(
         error,
@@ -239,8 +240,8 @@ fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
     })
 }
 
-/// What was recorded of the version that `update` gave: by the plan after it, its result, its
-/// checkpoint and its published weights.
+/// Returns the digests that were recorded of the version that `update` gave: by the plan after it,
+/// its result, its checkpoint and its published weights.
 async fn recorded_digests(
     records: &Records,
     weights: &Weights,
@@ -250,7 +251,7 @@ async fn recorded_digests(
     let result = records.result(update).await?;
     let checkpoint = records.checkpoint(update.next()).await?;
     let published = weights.manifest(update.next()).await?;
-    // A plan of another update says nothing of this version.
+    // A plan of another update holds no digest of this version.
     let next = next.filter(|plan| plan.version == update.next());
     let said = [
         next.map(|plan| plan.weights_sha256),
@@ -261,7 +262,7 @@ async fn recorded_digests(
     Ok(said.into_iter().flatten().collect())
 }
 
-/// Settings as far as a plan and its model tell them: a replay chooses nothing.
+/// Derives settings from a plan and its model, as far as a replay needs any: it makes no choices.
 fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
     let learner = LearnerConfig {
         name: plan.learner.clone(),

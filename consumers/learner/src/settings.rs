@@ -15,7 +15,7 @@ pub struct Settings {
     pub any_policy: bool,
     /// Longest prompt and completion that the model takes, in tokens.
     pub context: usize,
-    /// Size of the vocabulary; token ids are below it.
+    /// Size of the vocabulary; every token id is below it.
     pub vocabulary: usize,
     /// Period of the versions that are kept beside the newest, for evaluation.
     pub pin_every: u64,

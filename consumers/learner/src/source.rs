@@ -1,4 +1,4 @@
-//! Where rollouts come from, and what makes them durable before they are trained.
+//! Sources of rollouts, and the interface that makes rollouts durable before they are trained.
 
 mod catch_up;
 
@@ -10,38 +10,39 @@ use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 pub use self::catch_up::{CatchUp, Stretch};
 use crate::{Error, Result};
 
-/// One record of the rollouts topic, decoded as far as it goes.
+/// Record of the rollouts topic, decoded as far as possible.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// Where it stands.
+    /// Position of the record in the log.
     pub record: RecordId,
-    /// CRC-32C of its payload.
+    /// CRC-32C of the record's payload.
     pub crc32c: u32,
-    /// When it was produced, milliseconds since the epoch, if the log says.
+    /// Timestamp of the record in milliseconds since the epoch, if the log has one.
     pub timestamp_ms: Option<i64>,
-    /// What it says, or why that cannot be told.
+    /// Headers and rows of the message, or the reason for which they cannot be read.
     pub message: Result<(Headers, Rows), BadRecord>,
 }
 
-/// A stream of records: the live log, the archive, or one after the other.
+/// Stream of records: the live log, the archive, or one after the other.
 #[async_trait]
 pub trait Source: Send {
-    /// The next record; `None` at the end of a recorded log. A live log waits. After
-    /// a call that was not awaited to its end, a source may have lost a record: drop it.
+    /// Returns the next record, or `None` at the end of a recorded log; a live log waits. A call
+    /// that is dropped before its end may lose a record, so the source must be dropped as well.
     async fn next(&mut self) -> Result<Option<Incoming>>;
 
-    /// Whether the content is fixed and the order of the records with it, so that what is
-    /// planned is a function of the log and the seed, killed or not.
+    /// Returns true if content and order of the records are fixed. Plans are then a function of the
+    /// log and the seed, even if the learner is killed in between.
     fn is_recorded(&self) -> bool {
         false
     }
 }
 
-/// What other lineages than the learner's own have announced.
+/// Announcements of lineages other than the learner's own.
 #[async_trait]
 pub trait Lineages: Send {
-    /// The newest version announced of `policy`: at least as new as a look that began after this
-    /// call would find, unless `at_least` was seen before. `None` if none is.
+    /// Returns the newest announced version of `policy`; `None` if there is none. The answer must
+    /// be at least as new as that of a read that begins after this call, unless `at_least` was seen
+    /// before.
     async fn newest(
         &mut self,
         policy: &str,
@@ -49,7 +50,7 @@ pub trait Lineages: Send {
     ) -> Result<Option<PolicyVersion>>;
 }
 
-/// There are no other lineages.
+/// [`Lineages`] of a learner that needs no other lineage than its own.
 pub struct NoOthers;
 
 #[async_trait]
@@ -59,32 +60,33 @@ impl Lineages for NoOthers {
     }
 }
 
-/// A learner whose plans another copies.
+/// Learner whose plans another learner copies.
 #[async_trait]
 pub trait Leader: Send {
-    /// Its name.
+    /// Returns the leader's name.
     fn name(&self) -> &Name;
 
-    /// Its plan of update `version`, waiting for it; `None` if it will not write one.
+    /// Returns the leader's plan of update `version`, and waits for it; `None` if the leader will
+    /// not write one.
     async fn plan(&mut self, version: PolicyVersion) -> Result<Option<Plan>>;
 }
 
-/// Everything a learner reads and asks.
+/// Inputs of a learner: the logs it reads and the services it asks.
 pub struct Inputs {
-    /// The run's rollouts.
+    /// Rollouts of the run.
     pub source: Box<dyn Source>,
-    /// The archive that is blended in, if [`crate::Settings::blend`] says so.
+    /// Archive that is blended in, if [`crate::Settings::blend`] is set.
     pub blended: Option<Box<dyn Source>>,
-    /// What makes rollouts durable before they are trained.
+    /// Service that makes rollouts durable before they are trained.
     pub durability: Box<dyn Durability>,
-    /// What other lineages have announced.
+    /// Announcements of other lineages.
     pub lineages: Box<dyn Lineages>,
-    /// The learner whose batches this one trains on, if it makes no plans of its own.
+    /// Learner whose batches this one trains on, if it makes no plans of its own.
     pub leader: Option<Box<dyn Leader>>,
 }
 
 impl Inputs {
-    /// Of a learner that trains on its own lineage's rollouts alone.
+    /// Creates the inputs of a learner that trains on its own lineage's rollouts alone.
     pub fn new(source: Box<dyn Source>, durability: Box<dyn Durability>) -> Self {
         Self {
             source,
@@ -96,15 +98,15 @@ impl Inputs {
     }
 }
 
-/// What must hold before a record is trained: on a log that dies with its process, the archive
-/// has committed it.
+/// Guarantee that must hold before a record is trained. On a log that is lost with its process, the
+/// archive must have committed the record.
 #[async_trait]
 pub trait Durability: Send {
-    /// Returns once all `records` would survive this process.
+    /// Returns once all `records` would survive the end of this process.
     async fn ensure(&mut self, records: &[RecordId]) -> Result<()>;
 }
 
-/// A log that is durable by itself.
+/// Log that is durable by itself, so that there is nothing to wait for.
 pub struct DurableLog;
 
 #[async_trait]
@@ -114,14 +116,14 @@ impl Durability for DurableLog {
     }
 }
 
-/// The rollouts topic of a broker.
+/// Source that reads the rollouts topic of a broker.
 pub struct LogSource {
     consumer: Consumer,
     incarnation: Incarnation,
 }
 
 impl LogSource {
-    /// Reads `consumer`, whose topic is in life `incarnation`.
+    /// Creates a source that reads `consumer`, whose topic is in incarnation `incarnation`.
     pub fn new(consumer: Consumer, incarnation: Incarnation) -> Self {
         Self {
             consumer,
@@ -143,7 +145,7 @@ impl Source for LogSource {
     }
 }
 
-/// Decodes a record of the log.
+/// Decodes a Kafka record of the rollouts topic.
 pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
     let headers = record.headers.iter();
     let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
@@ -161,12 +163,12 @@ pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
 }
 
 impl Error {
-    /// Wraps the failure of a [`Source`].
+    /// Wraps an error of a [`Source`].
     pub fn source_failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Source(Box::new(error))
     }
 
-    /// Wraps the failure of a [`Durability`].
+    /// Wraps an error of a [`Durability`].
     pub fn durability_failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Durability(Box::new(error))
     }

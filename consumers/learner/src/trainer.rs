@@ -1,4 +1,4 @@
-//! The policy in training and the one way to run a plan: live, recovering and replaying alike.
+//! Policy in training, and the one way to run a plan: live, in recovery and in a replay.
 
 use std::time::Instant;
 
@@ -16,28 +16,28 @@ use crate::{
     update::{Outcome, Policy, update},
 };
 
-/// A policy at a version.
+/// Policy at one version, with its optimizer state.
 pub struct Trainer {
     policy: Option<Policy>,
     version: PolicyVersion,
-    /// `model.safetensors` of this version, until somebody takes it or the next update begins:
-    /// then that memory is wanted.
+    /// Bytes of `model.safetensors` of this version, until they are taken or the next update
+    /// begins, which needs the memory.
     fresh: Option<Bytes>,
     weights_sha256: Sha256,
-    /// Whether that digest was recorded, and the weights at hand are others.
+    /// True if `weights_sha256` is a recorded digest that the weights in memory do not have.
     deviates: bool,
-    /// This build on the device that updates are computed on.
+    /// Fingerprint of this build on the device that computes updates.
     fingerprint: Fingerprint,
 }
 
-/// What training goes on from.
+/// State from which training resumes.
 #[derive(Debug, Default)]
 pub struct Saved {
-    /// Updates done.
+    /// Version of the weights, the number of updates done.
     pub version: PolicyVersion,
-    /// The moments.
+    /// Optimizer with its moments.
     pub optimizer: AdamW,
-    /// `adapter_model.safetensors`, where adapters are trained and any update was done.
+    /// Bytes of `adapter_model.safetensors`, if adapters are trained and any update was done.
     pub adapter: Option<Bytes>,
 }
 
@@ -56,24 +56,24 @@ impl TryFrom<&Checkpoint> for Saved {
 
 /// What running a plan gave.
 pub struct Trained {
-    /// What the update saw and did.
+    /// Statistics and effects of the update.
     pub outcome: Outcome,
-    /// Seconds computing.
+    /// Seconds spent computing.
     pub seconds: f64,
 }
 
-/// What training goes on from besides the weights, as files.
+/// Training state besides the weights, as the files of a checkpoint.
 pub struct State {
-    /// Steps the optimizer took.
+    /// Number of steps that the optimizer took.
     pub steps: u64,
-    /// The moments, a safetensors file.
+    /// Moments, as a safetensors file.
     pub moments: Vec<u8>,
-    /// Its digest.
+    /// Digest of the file `moments`.
     pub moments_sha256: Sha256,
-    /// Name and bytes of the files of the adapters, `adapter_model.safetensors` first; none
-    /// without.
+    /// Names and bytes of the adapter files, `adapter_model.safetensors` first; empty without
+    /// adapters.
     pub adapter: Vec<(&'static str, Vec<u8>)>,
-    /// Digest of the first of them.
+    /// Digest of `adapter_model.safetensors`, if adapters are trained.
     pub adapter_sha256: Option<Sha256>,
 }
 
@@ -93,9 +93,9 @@ impl State {
 }
 
 impl Trainer {
-    /// Starts from a version of the store, verified by hash, and the moments that go with it.
-    /// With adapters it starts from version 0, their base, and the adapters; those of version 0
-    /// are drawn from `seed`. Updates are computed on `device`.
+    /// Loads a version of the store, verified by hash, with the moments that belong to it. With
+    /// adapters, it loads version 0, their base, and the adapters; those of version 0 are drawn
+    /// from `seed`. Updates are computed at `place`.
     pub async fn load(
         weights: &Weights,
         saved: Saved,
@@ -147,12 +147,12 @@ impl Trainer {
         })
     }
 
-    /// Updates done.
+    /// Returns the current version, the number of updates done.
     pub fn version(&self) -> PolicyVersion {
         self.version
     }
 
-    /// `model.safetensors` of this version, adapters merged.
+    /// Returns `model.safetensors` of this version, with adapters merged.
     pub async fn weights(&mut self) -> Result<Bytes> {
         if let Some(bytes) = self.fresh.take() {
             return Ok(bytes);
@@ -167,10 +167,10 @@ impl Trainer {
         Ok(Bytes::from(bytes?))
     }
 
-    /// What a checkpoint holds beside the weights. Gigabytes to write and to hash: not on the
-    /// event loop.
+    /// Returns the files that a checkpoint holds beside the weights. They may be gigabytes to
+    /// serialise and to hash, so this runs outside the event loop.
     ///
-    /// `base` is what adapters say they were trained on.
+    /// `base` is the base model that the adapters name.
     pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
         let policy = self.policy.take().ok_or_else(poisoned)?;
         let (policy, state) = off_the_loop(move || {
@@ -182,25 +182,25 @@ impl Trainer {
         state
     }
 
-    /// The digest this version is known by.
+    /// Returns the digest that is recorded or was computed for this version.
     pub fn weights_sha256(&self) -> Sha256 {
         self.weights_sha256
     }
 
-    /// Whether the weights at hand are others than this version is known by: nobody may be given
-    /// them under its number.
+    /// Returns true if the weights in memory differ from the digest recorded for this version. They
+    /// must not be published under its number.
     pub fn deviates(&self) -> bool {
         self.deviates
     }
 
-    /// Whether an update that is run again gives the same bits.
+    /// Returns true if an update that is run again gives equal bits, as on the CPU kernels.
     pub fn is_exact(&self) -> bool {
         fingerprint::device_of(&self.fingerprint) == Device::Cpu
     }
 
-    /// Makes this version what `recorded` says it is. Returns whether the weights are that too:
-    /// they are, if `weights` has them and no adapters are trained, which cannot be told from what
-    /// they were merged into.
+    /// Adopts the digest `recorded` for this version. Returns true if the weights in memory have
+    /// it, too: they are loaded from `weights` if they are published there and no adapters are
+    /// trained, because adapters cannot be recovered from merged weights.
     pub async fn take(&mut self, weights: &Weights, recorded: Sha256) -> Result<bool> {
         let published = weights.manifest(self.version).await?;
         let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
@@ -219,7 +219,7 @@ impl Trainer {
         Ok(!self.deviates)
     }
 
-    /// What bits depend on besides the plan.
+    /// Returns the fingerprint of everything besides the plan that bits depend on.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
@@ -233,7 +233,7 @@ impl Trainer {
             )));
         }
         if plan.weights_sha256 != self.weights_sha256 {
-            // The chain of plans: what update N starts from is what update N − 1 gave.
+            // Plans form a chain: update N starts from the weights that update N − 1 gave.
             return Err(Error::Diverged {
                 update: PolicyVersion(self.version.0.saturating_sub(1)),
                 computed: self.weights_sha256,
@@ -294,7 +294,7 @@ fn poisoned() -> Error {
     Error::Record("an earlier update failed half way; start again from the checkpoint".to_owned())
 }
 
-/// The architecture, kept beside version 0.
+/// Reads the model's architecture, which is stored beside version 0.
 pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
     let bytes = weights
         .fetch_file(PolicyVersion::ZERO, "config.json")
@@ -307,7 +307,7 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
     Ok(ModelConfig::from_json(&bytes)?)
 }
 
-/// What a plan lacks at the end of a log.
+/// Returns the error for a plan whose records are missing at the end of a log.
 pub(crate) fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
     match intake.missing(plan) {
         Some(record) => Error::RecordMissing {
@@ -318,7 +318,7 @@ pub(crate) fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
     }
 }
 
-/// The groups of a plan in its order, out of those of the run's log and of a blended archive.
+/// Merges the groups of the run's log and of a blended archive in the order of the plan.
 pub(crate) fn in_order(
     plan: &Plan,
     own: Vec<ReadyGroup>,
@@ -332,7 +332,7 @@ pub(crate) fn in_order(
     groups.collect()
 }
 
-/// The record of a finished update.
+/// Builds the record of a finished update.
 pub fn result_of(
     settings: &Settings,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! One optimizer update: a pure function of the policy, a plan and its groups.
+//! Optimizer update: a pure function of the policy, a plan and its groups.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
@@ -14,22 +14,22 @@ use crate::{
     pack::{Batch, Joined, lay_out, rows_of},
 };
 
-/// What training changes.
+/// Model and optimizer state, which training changes.
 #[derive(Debug)]
 pub struct Policy {
-    /// Decoder and its parameters, as the last update left them.
+    /// Decoder with its parameters, as the last update left them.
     pub decoder: Decoder,
-    /// The moments, unless they are on a device.
+    /// Optimizer moments, unless they are on a device.
     optimizer: AdamW,
-    /// Where updates are computed, unless it is here.
+    /// Device that computes updates; `None` means the CPU kernels.
     device: Option<Device>,
-    /// What is there, from the first update on.
+    /// Copy of the policy on the device, from the first update on.
     twin: Option<Twin>,
 }
 
 impl Policy {
-    /// A policy whose updates the kernels compute on this machine's CPU or, composed of tensor
-    /// operations, `device`.
+    /// Creates a policy whose updates are computed by the CPU kernels or, composed of tensor
+    /// operations, on `device`.
     pub fn new(decoder: Decoder, optimizer: AdamW, device: Option<Device>) -> Self {
         Self {
             decoder,
@@ -39,13 +39,13 @@ impl Policy {
         }
     }
 
-    /// The same moments beside other parameters.
+    /// Replaces the decoder and keeps the moments.
     pub fn with(self, decoder: Decoder) -> Result<Self> {
         let optimizer = self.optimizer()?.into_owned();
         Ok(Self::new(decoder, optimizer, self.device))
     }
 
-    /// The moments.
+    /// Returns the moments, copied to the host if they are on a device.
     pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
         match &self.twin {
             None => Ok(Cow::Borrowed(&self.optimizer)),
@@ -79,14 +79,15 @@ impl Policy {
         }
     }
 
-    /// The twin on `device`, made anew where none computes as `compute` says.
+    /// Returns the copy on `device`; it is created anew unless there is one that computes as
+    /// `compute` says.
     fn twin(&mut self, compute: Compute, device: &Device) -> Result<&mut Twin> {
         if !matches!(&self.twin, Some(twin) if twin.decoder.compute() == compute) {
             let optimizer = self.optimizer()?.into_owned();
-            // The old one's memory first.
+            // Frees the memory of the old copy first.
             self.twin = None;
             let twin = Twin::new(&self.decoder, &optimizer, compute, device)?;
-            // The moments are there now, and here no more.
+            // The moments are on the device from now on, and not here.
             self.optimizer = AdamW::default();
             return Ok(self.twin.insert(twin));
         }
@@ -96,12 +97,13 @@ impl Policy {
     }
 }
 
-/// Who computes an update.
+/// Implementation of an update: the CPU kernels or a device.
 pub(crate) trait Engine {
-    /// Of every parameter that is trained.
+    /// Gradients of every parameter that is trained.
     type Gradients;
 
-    /// The gradients of the loss over `batches`, and notes what was seen.
+    /// Computes the gradients of the loss over `batches`, and records loss and statistics in
+    /// `outcome`.
     fn gradients(
         &mut self,
         plan: &Plan,
@@ -109,54 +111,54 @@ pub(crate) trait Engine {
         outcome: &mut Outcome,
     ) -> Result<Self::Gradients>;
 
-    /// Takes one step of the optimizer. Returns the gradients' norm; one that is not finite
-    /// changes nothing.
+    /// Takes one step of the optimizer, and returns the norm of the gradients. A norm that is not
+    /// finite must change nothing.
     fn step(&mut self, settings: &OptimizerSettings, gradients: &Self::Gradients) -> Result<f64>;
 }
 
-/// The kernels, on this machine's CPU.
+/// Engine that computes with the kernels on this machine's CPU.
 struct Host<'a> {
     decoder: &'a mut Decoder,
     optimizer: &'a mut AdamW,
 }
 
-/// What an update saw and did, before it gets a name and a digest.
+/// Statistics and effects of an update, before it has a name and a digest.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Why nothing was changed, if nothing was.
+    /// Reason for which nothing was changed, if nothing was.
     pub skipped: Option<String>,
     /// Statistics of the rule.
     pub stats: Stats,
-    /// The loss.
+    /// Loss of the batch.
     pub loss: f64,
-    /// Gradient norm before clipping.
+    /// Norm of the gradients before clipping.
     pub grad_norm: f64,
-    /// Rows of the batch.
+    /// Number of rows in the batch.
     pub rows: u64,
-    /// Prompt and completion tokens.
+    /// Number of prompt and completion tokens.
     pub all_tokens: u64,
-    /// Mean entropy over valid tokens, nats.
+    /// Mean entropy over valid tokens, in nats.
     pub entropy: f64,
     /// Mean reward over rows.
     pub reward: f64,
-    /// Groups whose rows all have one reward: they say nothing of what is to be preferred.
+    /// Number of groups whose rows all have one reward, which give no gradient.
     pub equal_groups: u64,
-    /// Rows that ended at the limit on their length.
+    /// Number of rows that ended at the limit on their length.
     pub cut_rows: u64,
-    /// Valid tokens by staleness, or by lag.
+    /// Number of valid tokens by staleness; tokens of foreign lineages are counted by their lag.
     pub staleness: BTreeMap<u64, u64>,
-    /// Those of them that stand by their lag.
+    /// Number of the tokens in `staleness` that are counted by their lag.
     pub lag_tokens: u64,
-    /// Seconds of the rule: from log-probs to the weight of every token.
+    /// Seconds that the rule took: from log-probs to the weight of every token.
     pub weigh_seconds: f64,
 }
 
-/// Tokens whose proximal policy is this many times likelier than the behaviour are rejected
-/// (AReaL's M2PO example).
+/// Ratio of proximal to behaviour probability above which a token is rejected (AReaL's M2PO
+/// example).
 const AREAL_BEHAVIOR_CAP: f64 = 5.0;
 
-/// Runs update `plan.version`. After an error the policy is to be loaded again: on a device, what
-/// is there may be ahead of what is here.
+/// Runs update `plan.version`. After an error the policy must be loaded again, because the copy on
+/// a device may be ahead of the host's.
 pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
@@ -234,7 +236,7 @@ impl Engine for Host<'_> {
         outcome: &mut Outcome,
     ) -> Result<Gradients> {
         let mut gradients = Gradients::zeros_like(self.decoder.trainable())?;
-        // One pass when the batch fits one micro-batch; else the mask needs all log-probs first.
+        // A batch of one micro-batch needs one pass; otherwise the mask needs all log-probs first.
         if let [batch] = batches {
             let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
             let weighed = outcome.weigh(plan, batches, std::slice::from_ref(&scored))?;
@@ -264,7 +266,7 @@ impl Engine for Host<'_> {
     }
 }
 
-/// How the model computes under a plan.
+/// Converts training settings to the model's precision and recomputation.
 pub(crate) fn compute(training: &Training) -> Compute {
     Compute {
         precision: training.compute,
@@ -295,7 +297,8 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
     let new = scored.iter().map(|scored| &scored.logprob[..]);
     let new = new.collect::<Vec<_>>().concat();
     let known = Joined::of(batches);
-    // AReaL's proximal policy is the one before the update: with one update a batch, this one.
+    // AReaL's proximal policy is the one before the update; with one update per batch it is the
+    // current one.
     let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
     let tokens = Tokens {
         new: &new,
@@ -311,7 +314,7 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
     })
 }
 
-/// The rule a plan names.
+/// Returns the rule of an algorithm, with its settings.
 pub(crate) fn rule(algorithm: &Algorithm) -> Rule {
     let tau = algorithm.m2_threshold;
     let eps = algorithm.clip_eps;
@@ -328,7 +331,7 @@ pub(crate) fn rule(algorithm: &Algorithm) -> Rule {
     }
 }
 
-/// Group-normalised rewards, by row number.
+/// Returns the group-normalised rewards by row number.
 fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     let mut rest = rewards;
     let mut advantages = Vec::with_capacity(rewards.len());
@@ -340,7 +343,7 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     advantages
 }
 
-/// Groups whose rows all have one reward.
+/// Returns the number of groups whose rows all have one reward.
 fn equal_groups(groups: &[ReadyGroup], rewards: &[f32]) -> u64 {
     let mut rest = rewards;
     let mut equal = 0;
@@ -352,9 +355,10 @@ fn equal_groups(groups: &[ReadyGroup], rewards: &[f32]) -> u64 {
     equal
 }
 
-/// Valid tokens by staleness, each within the lineage that sampled it, and how many of them are of
-/// lineages whose versions are not counted along with this learner's: what is told of these is
-/// their lag. Defined at [`vintage_control::UpdateResult::staleness`].
+/// Returns the number of valid tokens by staleness, each measured within the lineage that sampled
+/// it, and how many of them are of lineages whose versions are not counted along with this
+/// learner's. Those are counted by their lag. Defined at
+/// [`vintage_control::UpdateResult::staleness`].
 fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {
     let mut histogram = BTreeMap::new();
     let mut lag_tokens = 0;

@@ -1,4 +1,5 @@
-//! Supervised steps that give the tiny model of the main job something to sharpen.
+//! Supervised training that prepares a tiny model, so that reinforcement learning has something to
+//! improve.
 
 use serde::{Deserialize, Serialize};
 use vintage_control::OptimizerSettings;
@@ -6,32 +7,32 @@ use vintage_model::{Decoder, Gradients, Packed, Targets};
 
 use crate::{AdamW, Error, Result};
 
-/// How the supervised steps go.
+/// Settings of the supervised training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WarmStart {
-    /// Optimizer steps.
+    /// Number of optimizer steps.
     pub steps: u64,
-    /// Steps over which the learning rate rises linearly from 0.
+    /// Number of steps over which the learning rate rises linearly from 0.
     pub warmup: u64,
-    /// Learning rate after that.
+    /// Learning rate after the rise.
     pub lr: f64,
     /// Decoupled weight decay of every tensor.
     pub weight_decay: f64,
 }
 
-/// A prompt and what to answer, as token ids.
+/// Prompt with its expected answer, as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demonstration {
-    /// The prompt.
+    /// Token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// The answer.
+    /// Token ids of the answer.
     pub completion: Vec<u32>,
 }
 
 /// Trains `decoder` on `demonstrations(step)` by mean cross-entropy over completion tokens.
 ///
-/// `progress` gets the number of steps done and the loss of the last, in nats per token.
-/// Deterministic: the same demonstrations give the same weights, bit for bit.
+/// `progress` receives the number of steps done and the loss of the last one, in nats per token.
+/// Training is deterministic: equal demonstrations give equal weights, bit for bit.
 pub fn warm_start(
     decoder: &mut Decoder,
     settings: &WarmStart,

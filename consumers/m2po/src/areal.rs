@@ -5,8 +5,8 @@ use crate::mask::SecondMomentMask;
 use crate::weigh::{Term, accumulate};
 use crate::{Real, Tokens, Weighed};
 
-/// Weighs a batch by AReaL's loss `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept`, with `u =
-/// pi_theta / pi_prox`, and `w = pi_prox / pi_behav` if `behavior_cap` is given, else 1.
+/// Weighs a batch by AReaL's loss `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept`, with
+/// `u = pi_theta / pi_prox`, and `w = pi_prox / pi_behav` if `behavior_cap` is given, else 1.
 ///
 /// Tokens with `w` above the cap add nothing to the loss but still count in the divisor `kept`,
 /// since AReaL counts the tokens before it rejects any.

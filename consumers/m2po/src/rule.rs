@@ -6,8 +6,8 @@ use crate::Error;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
     /// Algorithm 1 of the paper: of the trust-region tokens `T`, those with the largest `(log r)^2`
-    /// are masked until the mean of the rest is at most `tau`. The loss is `-(1/N_valid) sum M r
-    /// A`.
+    /// are masked until the mean of the rest is at most `tau`. The loss is
+    /// `-(1/N_valid) sum M r A`.
     M2poPaper {
         /// Threshold `tau_M2` on the mean of `(log r)^2` over `T`; 0.04 in every run of the paper.
         tau: f64,
@@ -27,9 +27,9 @@ pub enum Rule {
         /// disables the weight.
         behavior_cap: Option<f64>,
     },
-    /// Rule of the authors' released code: it finds one cap for which the mean of the capped `(log
-    /// r)^2` over `T` is at most `tau`, and clips the ratio there as PPO does. No token is masked
-    /// by the budget itself.
+    /// Rule of the authors' released code: it finds one cap for which the mean of the capped
+    /// `(log r)^2` over `T` is at most `tau`, and clips the ratio there as PPO does. The clipped
+    /// tokens are the masked ones.
     M2poFork {
         /// Threshold on the capped second moment, `KL2_budget` in the released code.
         tau: f64,

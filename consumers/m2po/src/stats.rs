@@ -12,8 +12,8 @@ pub struct Stats {
     /// Number of tokens that are in the mask but get no gradient (clip and rejection of
     /// `M2poAreal`).
     pub n_clipped: u64,
-    /// Fraction of valid tokens removed, `n_masked / n_valid` (`M2poFork`: `n_masked / (n_valid +
-    /// 1e-8)`).
+    /// Fraction of valid tokens removed, `n_masked / n_valid` (`M2poFork`:
+    /// `n_masked / (n_valid + 1e-8)`).
     pub clip_frac: f64,
     /// Mean of `(log r)^2` over `T` before the rule acted (M2, Eq. 4).
     pub m2_trust_before: f64,

@@ -109,16 +109,16 @@ impl<'a, F: Real> Tokens<'a, F> {
         self.new[index].into() - self.behavior[index].into()
     }
 
-    /// Returns true if token i, which must be valid, is in `T`: `(A > 0 and r > 1) or (A < 0 and r
-    /// < 1)`, strictly.
+    /// Returns true if token i, which must be valid, is in `T`:
+    /// `(A > 0 and r > 1) or (A < 0 and r < 1)`, strictly.
     #[inline]
     pub(crate) fn is_trust(&self, index: usize) -> bool {
         in_trust(self.new[index], self.behavior[index], self.advantage[index])
     }
 }
 
-/// Returns true if a token with these values is in the trust region. `r > 1` is tested as `new >
-/// behavior`; the two agree because gradual underflow keeps the difference of unequal floats
+/// Returns true if a token with these values is in the trust region. `r > 1` is tested as
+/// `new > behavior`; the two agree because gradual underflow keeps the difference of unequal floats
 /// nonzero.
 #[inline]
 #[expect(

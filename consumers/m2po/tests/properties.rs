@@ -107,9 +107,9 @@ fn algorithm_1(batch: &Batch, tau: f64, areal: bool) -> Vec<bool> {
 
 fn log_ratio_steps() -> impl Strategy<Value = i64> {
     prop_oneof![
-        // l ~ 0.05, the bulk.
+        // Most log-ratios are about 0.05.
         4 => -60_000_i64..60_000,
-        // l ~ 1.
+        // Some log-ratios are about 1.
         1 => -2_000_000_i64..2_000_000,
         // Few levels, which give ties.
         3 => (-8_i64..=8).prop_map(|level| level << 16),

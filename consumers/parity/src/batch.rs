@@ -1,18 +1,18 @@
-//! A padded batch of an oracle as the model takes it.
+//! Padded batch of an oracle in the model's packed layout.
 
 use vintage_model::{Packed, Targets};
 
 use super::oracle::Tensors;
 use crate::Result;
 
-/// The rows of `input_ids` without their padding.
+/// Rows of `input_ids` without their padding.
 pub(super) struct Batch {
     pub(super) packed: Packed,
     /// Rows and columns of the padded tensors.
     pub(super) shape: [usize; 2],
-    /// Row-major places of the padded tensors that hold a token, in packed order.
+    /// Row-major positions in the padded tensors that hold a token, in packed order.
     pub(super) places: Vec<usize>,
-    /// Place of each in the packed batch, the other way round.
+    /// Packed position of every padded position; `None` where that is padding.
     packed_at: Vec<Option<usize>>,
 }
 
@@ -60,8 +60,8 @@ impl Batch {
         })
     }
 
-    /// One target for each of the padded `places`: the token there, as its predecessor predicts
-    /// it. `what` names the tensor that asks.
+    /// Returns one target for each of the padded positions `places`: the token there, as its
+    /// predecessor predicts it. `what` names the tensor that asks for it, for error messages.
     pub(super) fn targets(
         &self,
         places: &[usize],
@@ -87,7 +87,7 @@ impl Batch {
         Ok(targets)
     }
 
-    /// A padded place in words.
+    /// Describes a padded position in words.
     pub(super) fn describe(&self, place: usize) -> String {
         let columns = self.shape[1];
         format!("row {}, position {}", place / columns, place % columns)

@@ -1,4 +1,4 @@
-//! Logits, log-probs and greedy continuations.
+//! Comparison of logits, log-probs and greedy continuations.
 
 use super::batch::Batch;
 use super::machine::Machine;
@@ -90,7 +90,7 @@ fn log_probs(
     Ok(())
 }
 
-/// A prompt and its likeliest tokens.
+/// Prompt with its expected greedy continuation.
 #[derive(Deserialize)]
 struct Continuation {
     prompt_ids: Vec<u32>,

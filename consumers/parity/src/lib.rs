@@ -1,19 +1,19 @@
-//! A model and its training against results of another implementation, kept in files.
+//! Comparison of a model and its training with stored results of another implementation.
 //!
-//! `NAME/` is a Hugging Face folder and `NAME.oracle/` what somebody else computed with it, in
-//! float64 rounded to float32:
+//! `NAME/` is a Hugging Face folder. `NAME.oracle/` holds what the other implementation computed
+//! with it, in float64 rounded to float32:
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `forward.safetensors` | a ragged, right-padded batch: `input_ids`, `attention_mask`, `position_ids`, `logprob_mask` `[B,L]`; `logits` `[B,L,V]`; `logprobs_t<T>` `[B,L]`, where entry t is log p(ids[t] given those before) at temperature T |
-//! | `greedy.json` | prompts and the arg-max tokens that follow, no stop |
+//! | `greedy.json` | prompts and the arg-max tokens that follow; stop tokens do not end them |
 //! | `tokenizer.json` | texts, their ids with and without special tokens, decoded text, one rendered chat |
 //! | `m2po_batch.safetensors` | a batch with `loss_mask`, `behav_logprobs`, `advantages` by row, and the expected log-probs and keep mask |
 //! | `m2po.json` | τ, AdamW's settings, the expected loss, norm, counts, and both optimizer logs |
 //! | `m2po_grad.safetensors` | the gradient of the loss, before clipping, by parameter |
 //! | `adamw_decay_{2d,all}_step<n>.safetensors` | parameters after n steps on that batch |
 //!
-//! What a folder lacks is left out of the comparison and named.
+//! Parts that a folder lacks are left out of the comparison and named in its result.
 
 mod batch;
 mod error;
@@ -41,90 +41,92 @@ use self::tolerance::Measured;
 
 pub use self::error::{Error, Result};
 
-/// The models of a folder and how they compare.
+/// Comparison of the models of a folder.
 #[derive(Debug, Clone, Serialize)]
 pub struct Parity {
-    /// Whether every quantity compared, of every model, is within its tolerance, and no oracle is
-    /// without its model.
+    /// True if every compared quantity of every model is within its tolerance, and every oracle has
+    /// its model.
     pub holds: bool,
-    /// Whether nothing was left out: every model has an oracle, and every oracle all its parts.
+    /// True if nothing was left out: every model has an oracle, and every oracle has its model and
+    /// all its parts.
     pub whole: bool,
-    /// Sorted by name.
+    /// Compared models, sorted by name.
     pub models: Vec<Compared>,
-    /// Model folders with no oracle beside them, which were not looked at.
+    /// Names of the model folders without an oracle beside them, which were not compared.
     pub without_oracle: Vec<String>,
-    /// Oracles with no model beside them, which were made for something.
+    /// Names of the oracles without a model beside them; each is a failure.
     pub without_model: Vec<String>,
 }
 
-/// One model and how it compares.
+/// Comparison of one model.
 #[derive(Debug, Clone, Serialize)]
 pub struct Compared {
-    /// Name of its folder.
+    /// Name of the model's folder.
     pub name: String,
     /// Folder of the oracle.
     pub oracle: PathBuf,
-    /// `model_type` of its `config.json`, once that was read.
+    /// `model_type` of the model's `config.json`, once that was read.
     pub model_type: Option<&'static str>,
     /// Number of values in all parameters.
     pub parameters: usize,
-    /// Whether everything was compared and every quantity is within its tolerance.
+    /// True if the comparison ran to its end and every quantity is within its tolerance.
     pub holds: bool,
-    /// What was compared.
+    /// Quantities that were compared.
     pub quantities: Vec<Quantity>,
-    /// What the oracle does not have.
+    /// Parts that the oracle lacks.
     pub absent: Vec<String>,
-    /// Why the comparison ended early, if it did.
+    /// Reason for which the comparison ended early, if it did.
     pub error: Option<String>,
-    /// Time it took.
+    /// Duration of the comparison in seconds.
     pub seconds: f64,
 }
 
-/// One quantity: how far off it is, and how far it may be.
+/// Error of one quantity, and its tolerance.
 #[derive(Debug, Clone, Serialize)]
 pub struct Quantity {
-    /// What was compared, such as `logits` or `gradient`.
+    /// Name of the quantity, such as `logits` or `gradient`.
     pub name: String,
-    /// How the error is taken.
+    /// Measure of the error.
     pub measure: Measure,
-    /// The largest error; not finite (`null` in JSON) where a value was not.
+    /// Largest error; not finite (`null` in JSON) if a value was not.
     pub error: f64,
-    /// The largest one allowed.
+    /// Largest error allowed.
     pub tolerance: f64,
     /// Largest absolute error.
     pub absolute: Option<f64>,
-    /// Largest absolute error over the largest magnitude expected.
+    /// Largest absolute error divided by the largest magnitude expected.
     pub relative: Option<f64>,
-    /// Values compared.
+    /// Number of values compared.
     pub compared: u64,
-    /// Where the error is largest.
+    /// Position of the largest error, or of the first value that differs.
     pub worst: Option<String>,
-    /// Whether the error is within the tolerance.
+    /// True if the error is within the tolerance.
     pub holds: bool,
 }
 
-/// How an error is taken.
+/// Measure by which an error is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// Largest absolute difference.
     Absolute,
-    /// Difference over the expected value.
+    /// Difference divided by the expected value.
     Relative,
-    /// Euclidean norm of a tensor's difference over that of the tensor, the worst tensor.
+    /// Euclidean norm of a tensor's difference divided by that of the tensor, for the worst tensor.
     L2,
-    /// Largest difference in a tensor over the tensor's largest magnitude, the worst tensor.
+    /// Largest difference in a tensor divided by the tensor's largest magnitude, for the worst
+    /// tensor.
     Maximum,
     /// 99.9th percentile of the absolute differences.
     P999,
-    /// Share of values that are off by more than 1e-6.
+    /// Fraction of the values that are off by more than 1e-6.
     Share,
-    /// Values that differ at all.
+    /// Number of values that differ at all.
     Different,
 }
 
-/// Compares every model of `folder` that has its oracle beside it, or `folder` itself, as it is
-/// computed at `place`.
+/// Compares every model of `folder` that has its oracle beside it, or only `folder` itself if it is
+/// a model, as computed at `place`.
 ///
 /// # Errors
 /// A folder in which there is nothing to compare. What goes wrong with one model is in its own
@@ -196,7 +198,7 @@ fn quantities(
     training::compare(oracle, &machine, report)
 }
 
-/// What is found, as it is found.
+/// Report on one model, filled while it is compared.
 struct Report {
     measured: Measured,
     quantities: Vec<Quantity>,
@@ -216,7 +218,8 @@ impl Report {
         self.absent.push(what.to_owned());
     }
 
-    /// Takes an error that may be up to `bound` = (key of what others were off, our own bound).
+    /// Adds an error with its tolerance. `bound` is the key of transformers' own error and our
+    /// bound; the larger of the two applies.
     fn add(
         &mut self,
         name: impl Into<String>,
@@ -232,7 +235,7 @@ impl Report {
         self.quantities.push(Quantity {
             name,
             measure,
-            // A NaN is no small error.
+            // A NaN must not pass for a small error.
             error: if error.is_nan() { f64::INFINITY } else { error },
             tolerance,
             absolute: Some(of.absolute),
@@ -243,12 +246,12 @@ impl Report {
         });
     }
 
-    /// Takes the largest absolute difference.
+    /// Adds the largest absolute difference.
     fn absolute(&mut self, name: impl Into<String>, bound: (&str, f64), of: &Difference) {
         self.add(name, Measure::Absolute, bound, of.absolute, of);
     }
 
-    /// Takes the number of values that differ, which must be none.
+    /// Adds the number of values that differ, which must be 0.
     fn equal(&mut self, name: impl Into<String>, seen: Mismatches) {
         let Mismatches {
             compared,
@@ -273,11 +276,11 @@ impl Report {
     }
 }
 
-/// The largest difference of values from what is expected.
+/// Largest difference between computed and expected values.
 #[derive(Debug, Clone, Default)]
 struct Difference {
     absolute: f64,
-    /// Largest magnitude expected.
+    /// Largest magnitude among the expected values.
     magnitude: f64,
     compared: u64,
     worst: Option<String>,
@@ -288,7 +291,7 @@ impl Difference {
         self.compared += 1;
         self.magnitude = self.magnitude.max(expected.abs());
         let error = (found - expected).abs();
-        // The first NaN stays.
+        // The first NaN is kept.
         if error > self.absolute || (error.is_nan() && !self.absolute.is_nan()) {
             self.absolute = error;
             self.worst = Some(place());
@@ -304,7 +307,7 @@ impl Difference {
     }
 }
 
-/// Values that are to be equal, and are not.
+/// Count of values that should be equal and are not.
 #[derive(Debug, Clone, Default)]
 struct Mismatches {
     compared: u64,

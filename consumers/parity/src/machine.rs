@@ -1,4 +1,4 @@
-//! Who computes what is compared: the kernels, or the decoder on a device.
+//! Implementation under comparison: the CPU kernels, or the decoder on a device.
 
 use candle_core::Device;
 use vintage_control::OptimizerSettings;
@@ -12,20 +12,20 @@ use vintage_model::{
 
 use crate::{Error, Result};
 
-/// A policy that can be trained: at the first step, AdamW's moments are none.
+/// Policy that can be trained; AdamW's moments are empty before the first step.
 pub(super) struct Machine {
     decoder: Decoder,
     optimizer: AdamW,
     device: Option<(Device, Twin)>,
 }
 
-/// A gradient where it was computed.
+/// Gradient in the memory where it was computed.
 pub(super) enum Gradient {
     Host(Gradients),
     Device(DeviceGradients),
 }
 
-/// A batch to weigh.
+/// Batch that is to be weighed.
 pub(super) struct Weighing<'a> {
     pub(super) packed: &'a Packed,
     pub(super) targets: &'a Targets,
@@ -33,7 +33,7 @@ pub(super) struct Weighing<'a> {
     pub(super) rule: &'a Rule,
 }
 
-/// One update's forward pass and rule.
+/// Results of an update's forward pass and rule.
 pub(super) struct Updated {
     pub(super) log_probs: Vec<f32>,
     pub(super) mask: Vec<bool>,
@@ -56,7 +56,7 @@ impl Machine {
         })
     }
 
-    /// Another like it, as it was at first.
+    /// Creates another machine with the current parameters and empty moments.
     pub(super) fn again(&self) -> Result<Self> {
         let device = self.device.as_ref().map(|(device, _)| device);
         Self::new(self.decoder.clone(), device)
@@ -66,7 +66,7 @@ impl Machine {
         self.decoder.config()
     }
 
-    /// The parameters, as of the last step.
+    /// Returns the parameters after the last step.
     pub(super) fn params(&self) -> &ParamSet {
         self.decoder.params()
     }
@@ -85,7 +85,7 @@ impl Machine {
         }
     }
 
-    /// The likeliest `len` tokens after each prompt.
+    /// Returns the `len` likeliest tokens after each prompt (greedy decoding).
     pub(super) fn greedy(&self, prompts: &[Vec<u32>], len: usize) -> Result<Vec<Vec<u32>>> {
         if self.device.is_none() {
             let params = SamplingParams {
@@ -97,7 +97,7 @@ impl Machine {
             let completions = self.decoder.generate(prompts, &params, &seeds)?;
             return Ok(completions.into_iter().map(|done| done.tokens).collect());
         }
-        // A device has no cache of keys: every token runs all of the sequence again.
+        // A device has no key-value cache: every token runs the whole sequence again.
         let mut sequences = prompts.to_vec();
         let vocab = self.config().vocab_size;
         for _ in 0..len {
@@ -108,7 +108,7 @@ impl Machine {
                 .collect();
             let logits = self.logits(&batch, &ends)?;
             for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(vocab)) {
-                // Of equal ones the first, as the sampler takes it.
+                // Of equal logits the first, as the sampler takes it.
                 let best = (0..vocab)
                     .rev()
                     .max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
@@ -121,7 +121,7 @@ impl Machine {
             .collect())
     }
 
-    /// Weighs a batch and takes the gradient of its loss.
+    /// Weighs a batch and computes the gradient of its loss.
     pub(super) fn update(&self, batch: &Weighing<'_>) -> Result<(Updated, Gradient)> {
         let Weighing {
             packed,
@@ -170,7 +170,7 @@ impl Machine {
         Ok((updated, Gradient::Host(gradients)))
     }
 
-    /// Puts a gradient where this computes.
+    /// Copies a gradient to the memory where this machine computes.
     pub(super) fn take(&self, gradients: Gradients) -> Result<Gradient> {
         Ok(match &self.device {
             None => Gradient::Host(gradients),
@@ -178,7 +178,7 @@ impl Machine {
         })
     }
 
-    /// One step of AdamW. Returns the gradient's norm.
+    /// Takes one step of AdamW, and returns the norm of the gradient.
     pub(super) fn step(
         &mut self,
         settings: &OptimizerSettings,

@@ -1,4 +1,4 @@
-//! The files of an oracle.
+//! Files of an oracle.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tolerance::Measured;
 use crate::{Error, Result};
 
-/// A model folder and its oracle.
+/// Model folder with its oracle.
 pub(super) struct Pair {
     pub(super) name: String,
     pub(super) folder: PathBuf,
@@ -18,21 +18,21 @@ pub(super) struct Pair {
     pub(super) measured: Measured,
 }
 
-/// What there is to compare.
+/// Models and oracles that a folder holds.
 pub(super) struct Found {
-    /// Sorted by name.
+    /// Models with their oracles, sorted by name.
     pub(super) pairs: Vec<Pair>,
-    /// Models with no oracle beside them.
+    /// Names of the models without an oracle beside them.
     pub(super) without_oracle: Vec<String>,
-    /// Oracles with no model beside them.
+    /// Names of the oracles without a model beside them.
     pub(super) without_model: Vec<String>,
 }
 
-/// Every model of `folder` with its oracle; `folder` itself where it is a model.
+/// Finds every model of `folder` with its oracle, or only `folder` itself if it is a model.
 pub(super) fn find(folder: &Path) -> Result<Found> {
     let refuse =
         |why: String| Error::Oracle(format!("looking for models in {}: {why}", folder.display()));
-    // So that `models/a/.` has a name and a parent.
+    // Canonical, so that `models/a/.` has a name and a parent.
     let folder = folder
         .canonicalize()
         .map_err(|error| refuse(format!("{error}; name a folder of NAME/ and NAME.oracle/")))?;
@@ -60,7 +60,7 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
     for folder in models {
         let name = folder.file_name().unwrap_or_default();
         let name = name.to_string_lossy().into_owned();
-        // The same weights cut in several files share one oracle.
+        // Weights that are split over several files share the oracle of the unsplit ones.
         let stems = [name.as_str(), name.trim_end_matches("-sharded")];
         let found = stems.into_iter().find_map(|stem| {
             let oracle = root.join(format!("{stem}.oracle"));
@@ -123,7 +123,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         .map_err(|error| Error::Oracle(format!("reading {}: {error}", path.display())))
 }
 
-/// Results of another implementation.
+/// Folder with results of another implementation.
 pub(super) struct Oracle {
     folder: PathBuf,
 }
@@ -133,13 +133,13 @@ impl Oracle {
         &self.folder
     }
 
-    /// A JSON file, if it is there.
+    /// Reads a JSON file; `None` if it does not exist.
     pub(super) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let path = self.folder.join(file);
         path.exists().then(|| read_json(&path)).transpose()
     }
 
-    /// A file of tensors, if it is there.
+    /// Reads a file of tensors; `None` if it does not exist.
     pub(super) fn tensors(&self, file: &str) -> Result<Option<Tensors>> {
         let path = self.folder.join(file);
         if !path.exists() {
@@ -162,7 +162,7 @@ impl Oracle {
         Ok(Some(Tensors { path, tensors }))
     }
 
-    /// Steps n for which there is a file `<prefix><n>.safetensors`, ascending.
+    /// Returns the steps n for which there is a file `<prefix><n>.safetensors`, ascending.
     pub(super) fn steps(&self, prefix: &str) -> Result<Vec<u64>> {
         let folder = self.folder.display();
         let refuse = |error| Error::Oracle(format!("listing {folder}: {error}"));
@@ -180,7 +180,8 @@ impl Oracle {
     }
 }
 
-/// Exact in f64: integers here are ids, positions and masks.
+/// Converts values to f64, which is exact: integers in these files are ids, positions and masks.
+/// Returns `None` for dtypes that are not read.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f64>> {
     fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
         let (numbers, _) = bytes.as_chunks::<N>();
@@ -196,32 +197,32 @@ fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f64>> {
     })
 }
 
-/// A tensor, row-major.
+/// Tensor with row-major values.
 pub(super) struct Table {
     pub(super) shape: Vec<usize>,
     pub(super) values: Vec<f64>,
 }
 
-/// The tensors of one file.
+/// Tensors of one file.
 pub(super) struct Tensors {
     path: PathBuf,
     tensors: BTreeMap<String, Table>,
 }
 
 impl Tensors {
-    /// Names and tensors, sorted by name.
+    /// Returns names and tensors, sorted by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Table)> {
         self.tensors
             .iter()
             .map(|(name, table)| (name.as_str(), table))
     }
 
-    /// The tensor called `name`, if it is there.
+    /// Returns the tensor called `name`, if there is one.
     pub(super) fn find(&self, name: &str) -> Option<&Table> {
         self.tensors.get(name)
     }
 
-    /// The values of the tensor called `name`, which must have this shape.
+    /// Returns the values of the tensor called `name`, which must have this shape.
     pub(super) fn shaped(&self, name: &str, shape: &[usize]) -> Result<&[f64]> {
         let table = self
             .find(name)

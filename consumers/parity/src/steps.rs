@@ -1,4 +1,4 @@
-//! Parameters after AdamW's steps.
+//! Comparison of the parameters after AdamW's steps.
 
 use vintage_control::OptimizerSettings;
 use vintage_model::{Gradients, ParamSet};
@@ -9,19 +9,19 @@ use super::training::{Step, Task};
 use super::{Difference, Measure, Mismatches, Report, tolerance};
 use crate::Result;
 
-/// Differences up to this are not counted in the share of parameters that are off.
+/// Largest difference at which a parameter is not counted as off ([`Measure::Share`]).
 const OFF: f64 = 1e-6;
 
-/// Steps on one batch, and what they should come to.
+/// Steps on one batch, with their expected results.
 pub(super) struct Run<'a> {
-    /// What decays: `2d` or `all`.
+    /// Name of the parameters that decay: `2d` or `all`.
     pub(super) decay: &'static str,
     pub(super) settings: OptimizerSettings,
     pub(super) log: &'a [Step],
 }
 
 impl Run<'_> {
-    /// Takes the steps from `machine`, on its own gradients.
+    /// Compares steps that `machine` takes on its own gradients.
     pub(super) fn compare(
         &self,
         oracle: &Oracle,
@@ -82,7 +82,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes the first step on the stored gradient: AdamW without the model.
+    /// Compares the first step on the stored gradient, which tests AdamW without the model.
     pub(super) fn compare_alone(
         &self,
         oracle: &Oracle,
@@ -122,7 +122,7 @@ impl Run<'_> {
     }
 }
 
-/// The largest relative difference of numbers that are compared one by one.
+/// Largest relative difference of numbers that are compared one by one.
 #[derive(Default)]
 struct Relative {
     error: f64,
@@ -142,10 +142,10 @@ impl Relative {
     }
 }
 
-/// Parameters beside the expected ones.
+/// Differences of the parameters from the expected ones.
 struct Parameters {
     difference: Difference,
-    /// Absolute, ascending.
+    /// Absolute differences, ascending.
     errors: Vec<f64>,
 }
 
@@ -168,8 +168,8 @@ impl Parameters {
         Ok(Self { difference, errors })
     }
 
-    /// The percentile, the share that is off, and the largest difference, which may be a whole
-    /// step: where a gradient is near AdamW's epsilon, the last bit of it decides the step.
+    /// Reports the percentile, the fraction that is off, and the largest difference. The last may
+    /// be a whole step: where a gradient is near AdamW's epsilon, its last bit decides the step.
     fn report(&self, name: &str, lr: f64, report: &mut Report) {
         let count = self.errors.len();
         let rank = (0.999 * count as f64).ceil() as usize;

@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use super::{Compared, Measure, Parity, compare_on};
 
-/// Oracles of every family, computed with transformers in float64.
+/// Returns the folder with oracles of every model family, computed with transformers in float64.
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/parity")
 }
@@ -21,7 +21,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of `qwen3` and its oracle that may be changed.
+/// Creates a copy of `qwen3` and its oracle that may be changed.
 fn changeable() -> (tempfile::TempDir, PathBuf) {
     let root = tempfile::tempdir().unwrap();
     for name in ["qwen3", "qwen3.oracle"] {
@@ -42,7 +42,8 @@ fn failed(model: &Compared) -> Vec<&str> {
     failed.map(|quantity| quantity.name.as_str()).collect()
 }
 
-/// By the kernels, and by the decoder and the rule on a device, to the same tolerances.
+/// Checks every model family by the CPU kernels, and by decoder and rule on a device, to equal
+/// tolerances.
 #[test]
 fn every_family_agrees_with_transformers() {
     let [kernels, device] = [None, Some(&Device::Cpu)].map(|device| {
@@ -81,7 +82,7 @@ fn agrees(parity: &Parity) {
             assert!(quantity.compared > 0, "{}: {quantity:?}", model.name);
         }
         assert!(model.holds, "{}: {:?}", model.name, model.error);
-        // One oracle is whole; of the others' steps only two are kept here, for their size.
+        // One oracle is complete; of the others' step files only two are kept here, for their size.
         let absent: &[&str] = match model.name.as_str() {
             "qwen3" => &[],
             _ => &["adamw_decay_2d_step1.safetensors"],
@@ -137,13 +138,14 @@ fn everything_the_oracle_holds_is_compared() {
     assert_eq!(names, expected);
 }
 
-/// One weight off by one part in 300 is far more than f32 is off.
+/// Checks that a weight that is off by one part in 300 is found, which is far above the error of
+/// f32.
 #[test]
 fn a_changed_weight_is_found_in_every_number() {
     let (_root, model) = changeable();
     let file = model.join("model.safetensors");
     let mut bytes = std::fs::read(&file).unwrap();
-    // Of the last tensor: v_proj of the last layer.
+    // The last tensor: v_proj of the last layer.
     let last = bytes.len() - 2;
     bytes[last] ^= 1;
     std::fs::write(&file, bytes).unwrap();
@@ -263,7 +265,7 @@ fn a_model_that_cannot_be_compared_says_why_and_the_others_are() {
     assert!(error.contains("forward.safetensors"), "{error}");
 }
 
-/// What is left out is told, and what was made to be compared may not be left out.
+/// Checks that omissions are reported, and that an oracle without its model fails the comparison.
 #[test]
 fn an_oracle_without_its_model_or_without_a_value_is_no_agreement() {
     let (root, model) = changeable();
@@ -294,7 +296,8 @@ fn a_folder_without_models_is_refused() {
     assert!(compare(Path::new("/nowhere")).is_err());
 }
 
-/// Where transformers itself is far off in float32, as in large models, so may we be.
+/// Checks that a measured float32 error of transformers, which is large for large models, widens
+/// our bound on the same quantity and on no other.
 #[test]
 fn a_measured_error_widens_its_bound_and_no_other() {
     let (root, model) = changeable();

@@ -1,4 +1,4 @@
-//! Token ids, decoded text, the rendered chat and the tokens that end a text.
+//! Comparison of token ids, decoded text, the rendered chat and the stop tokens.
 
 use serde::Deserialize;
 use vintage_model::{Messages, ModelFolder};
@@ -47,8 +47,8 @@ pub(super) fn compare(oracle: &Oracle, folder: &ModelFolder, report: &mut Report
             }
         }
     }
-    // Without them in a generation config the two sides may read other files for it; a model here
-    // stops at those of the other files as well.
+    // Without stop tokens in a generation config, the two sides may read other files for them; a
+    // model here also stops at those of the other files.
     let ends = oracle.json::<Ends>("m2po.json")?;
     if let Some(expected) = ends.and_then(|ends| ends.eos_token_ids)
         && !folder.generation_eos_ids().is_empty()

@@ -1,47 +1,48 @@
-//! How far off a quantity may be.
+//! Tolerances of the comparison.
 //!
-//! The constants are bounds of f32 arithmetic against f64 results, for models of some 30 k
-//! parameters: about five times what transformers is off in float32, and a tenth of what the
-//! smallest of the usual mistakes costs (an epsilon of the RMS norm ten times too large moves
-//! logits by 4.7e-4).
+//! The constants are bounds of f32 arithmetic against f64 results, for models of about 30 k
+//! parameters. They are about five times the error of transformers in float32, and a tenth of the
+//! effect of the smallest of the usual mistakes (an epsilon of the RMS norm ten times too large
+//! moves logits by 4.7e-4).
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Logits, absolute.
+/// Bound on the absolute error of logits.
 pub(super) const LOGITS: f64 = 5e-5;
-/// Log-probs at temperature 1, absolute.
+/// Bound on the absolute error of log-probs at temperature 1.
 pub(super) const LOGPROBS: f64 = 3e-5;
-/// Log-probs at other temperatures, where they may be steeper in the logits.
+/// Bound on the absolute error of log-probs at other temperatures, where they may be steeper in the
+/// logits.
 pub(super) const TEMPERED_LOGPROBS: f64 = 5e-5;
-/// Loss, absolute.
+/// Bound on the absolute error of the loss.
 pub(super) const LOSS: f64 = 2e-6;
-/// Gradient, by tensor.
+/// Bound on the relative error of the gradient, tensor by tensor.
 pub(super) const GRADIENT: f64 = 2e-5;
-/// Norm of the first gradient, relative.
+/// Bound on the relative error of the first gradient's norm.
 pub(super) const NORM: f64 = 1e-5;
-/// Norm of the gradient at later steps, relative.
+/// Bound on the relative error of the gradient norm at later steps.
 pub(super) const LATER_NORM: f64 = 5e-5;
-/// Parameters after steps, 99.9th percentile.
+/// Bound on the 99.9th percentile of the absolute errors of parameters after steps.
 pub(super) const STEP_P999: f64 = 2e-6;
-/// Share of parameters off by more than 1e-6 after steps.
+/// Bound on the fraction of parameters that are off by more than 1e-6 after steps.
 pub(super) const STEP_SHARE: f64 = 2e-3;
-/// AdamW's first step from a given gradient, absolute.
+/// Bound on the absolute error of AdamW's first step from a given gradient.
 pub(super) const ADAMW: f64 = 5e-7;
 
-/// Times what transformers itself was off in float32 that we may be.
+/// Factor by which our error may exceed the measured float32 error of transformers.
 const ROOM: f64 = 5.0;
 
-/// What transformers in float32 was off from the oracle of one model, by dotted key, the worst of
-/// its attention implementations. Empty where nobody measured it.
+/// Errors of transformers in float32 against the oracle of one model, by dotted key; each is the
+/// worst of its attention implementations. Empty if nobody measured them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Measured {
     errors: BTreeMap<String, f64>,
 }
 
 impl Measured {
-    /// From a model's entry of `tolerances.json`.
+    /// Reads the errors from a model's entry of `tolerances.json`.
     pub(super) fn of_model(entry: &Value) -> Self {
         let mut errors = BTreeMap::new();
         let ways = entry["float32_transformers"].as_object();
@@ -51,14 +52,15 @@ impl Measured {
         Self { errors }
     }
 
-    /// The bound `ours`, or five times what was measured under `key` where that is more.
+    /// Returns the bound `ours`, or five times the error measured under `key` if that is larger.
     pub(super) fn or(&self, key: &str, ours: f64) -> f64 {
         let theirs = self.errors.get(key).copied().unwrap_or(0.0);
         ours.max(ROOM * theirs)
     }
 }
 
-/// Numbers under `value` by dotted key; of `[number, name]` the number.
+/// Collects the numbers under `value` by dotted key; of a pair `[number, name]` it takes the
+/// number. The largest number of a key is kept.
 fn note(value: &Value, key: &str, errors: &mut BTreeMap<String, f64>) {
     match value {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! The M2PO loss, its gradient, and AdamW's steps.
+//! Comparison of the M2PO loss, its gradient, and AdamW's steps.
 
 use serde::Deserialize;
 use vintage_control::OptimizerSettings;
@@ -13,7 +13,7 @@ use super::steps::Run;
 use super::{Difference, Measure, Mismatches, Report, tolerance};
 use crate::Result;
 
-/// What decays, by the name files and logs have for it, and whether vectors do.
+/// Variants of weight decay: the name that files and logs have for it, and true if vectors decay.
 const DECAYS: [(&str, bool); 2] = [("2d", false), ("all", true)];
 
 #[derive(Deserialize)]
@@ -121,10 +121,10 @@ pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -
     Ok(())
 }
 
-/// A batch that is weighed and stepped on again and again.
+/// Batch that is weighed and stepped on repeatedly.
 pub(super) struct Task {
     batch: Batch,
-    /// Padded places from the first token that trains to the last, of every row.
+    /// Padded positions from the first trained token to the last one, of every row.
     places: Vec<usize>,
     targets: Targets,
     valid: Vec<bool>,
@@ -144,7 +144,7 @@ impl Task {
         for row in 0..rows {
             let trains = |place: &usize| mask[*place] != 0.0;
             let mut row = row * columns..(row + 1) * columns;
-            // Holes in between are targets that do not train, as tool output is.
+            // Untrained tokens in between, such as tool output, are targets that do not train.
             if let Some(first) = row.find(trains) {
                 let last = row.rfind(trains).unwrap_or(first);
                 places.extend(first..=last);
@@ -164,7 +164,7 @@ impl Task {
         })
     }
 
-    /// Weighs the batch and takes the gradient of its loss.
+    /// Weighs the batch and computes the gradient of its loss.
     pub(super) fn update(&self, machine: &Machine) -> Result<(Updated, Gradient)> {
         machine.update(&Weighing {
             packed: &self.batch.packed,
@@ -271,7 +271,7 @@ fn compare_gradients(
     Ok(())
 }
 
-/// The tensor that is worst by its own measure.
+/// Worst tensor by one measure, with the differences over all tensors.
 #[derive(Default)]
 struct ByTensor {
     worst: f64,

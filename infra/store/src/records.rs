@@ -35,17 +35,18 @@ pub struct Records {
 }
 
 impl Records {
-    /// Records of `learner` under the run's root.
+    /// Creates access to the records of `learner` in the run's store.
     pub fn new(store: Store, learner: Name) -> Self {
         Self { store, learner }
     }
 
-    /// Whose they are.
+    /// Returns the name of the learner.
     pub fn learner(&self) -> &Name {
         &self.learner
     }
 
-    /// Claims update `plan.version`: written if-absent, so of two writers one loses.
+    /// Writes a plan and thereby claims its update. The plan is created if absent, so that of two
+    /// writers one fails with [`Error::Fenced`].
     pub async fn write_plan(&self, plan: &Plan) -> Result<()> {
         #[cfg(feature = "faults")]
         if sabotage::is_late() {
@@ -65,7 +66,7 @@ impl Records {
         }
         let theirs = self.plan(plan.version).await?;
         match theirs {
-            // Our own earlier attempt went through although its answer was lost.
+            // An earlier attempt of this process succeeded although its answer was lost.
             Some(there) if there == *plan => Ok(()),
             there => Err(Error::Fenced {
                 learner: self.learner.to_string(),
@@ -75,12 +76,12 @@ impl Records {
         }
     }
 
-    /// The plan of update `version`.
+    /// Returns the plan of update `version`, if there is one.
     pub async fn plan(&self, version: PolicyVersion) -> Result<Option<Plan>> {
         Ok(self.store.get_json(&self.path("plans", version)).await?)
     }
 
-    /// Notes what an update did; a re-run finds its first note and leaves it.
+    /// Writes the result of an update; an existing result, as of a re-run update, is kept.
     pub async fn write_result(&self, result: &UpdateResult) -> Result<()> {
         let _first_note_stays = self
             .store
@@ -89,13 +90,13 @@ impl Records {
         Ok(())
     }
 
-    /// What update `version` did.
+    /// Returns the result of update `version`, if there is one.
     pub async fn result(&self, version: PolicyVersion) -> Result<Option<UpdateResult>> {
         Ok(self.store.get_json(&self.path("results", version)).await?)
     }
 
-    /// Notes that an update, run again, gave other weights. Named by them: the same once more is
-    /// the same note.
+    /// Records that an update that was run again gave other weights. The path contains their
+    /// digest, so that a repetition is the same record.
     pub async fn write_deviation(&self, deviation: &Deviation) -> Result<()> {
         let computed = &deviation.computed_sha256.to_string()[..16];
         let path = format!(
@@ -106,9 +107,10 @@ impl Records {
         Ok(())
     }
 
-    /// The lineage that this learner trains, by the first record that tells; `None` if none does.
+    /// Returns the lineage that this learner trains, by the first record that can be read; `None`
+    /// without one.
     pub async fn lineage(&self) -> Result<Option<Name>> {
-        /// What plans, results and checkpoints have in common.
+        /// Field that plans, results and checkpoints have in common.
         #[derive(serde::Deserialize)]
         struct Lineage {
             policy: Name,
@@ -125,20 +127,21 @@ impl Records {
         Ok(None)
     }
 
-    /// Whether update `version` has a plan. If it has, and this process wrote none, another
+    /// Returns true if update `version` has a plan. If it has and this process wrote none, another
     /// learner of the same name took over.
     pub async fn is_planned(&self, version: PolicyVersion) -> Result<bool> {
         let path = self.path("plans", version);
         Ok(self.store.head(&path).await?.is_some())
     }
 
-    /// The first update that has no plan yet.
+    /// Returns the first update that has no plan yet, by the number of plans.
     pub async fn next_plan(&self) -> Result<PolicyVersion> {
         let plans = self.store.list(&format!("plans/{}", self.learner)).await?;
         Ok(PolicyVersion(plans.len() as u64))
     }
 
-    /// Decides where the learner starts, unless that was decided before: the first record stays.
+    /// Records where the learner starts, unless that was recorded before; returns the record that
+    /// holds.
     pub async fn write_start(&self, start: &LearnerStart) -> Result<LearnerStart> {
         let path = format!("starts/{}.json", self.learner);
         match self.store.create_json(&path, start).await? {
@@ -147,15 +150,15 @@ impl Records {
         }
     }
 
-    /// Where the learner started, if that was decided.
+    /// Returns where the learner started, if that was recorded.
     pub async fn start(&self) -> Result<Option<LearnerStart>> {
         let path = format!("starts/{}.json", self.learner);
         Ok(self.store.get_json(&path).await?)
     }
 
-    /// Commits a checkpoint: moments and adapters first, the manifest last. Their names are those
-    /// of their content, so that no writer ever has to replace what another wrote. `in_hand`
-    /// groups hang on it.
+    /// Commits a checkpoint: moments and adapters first, the manifest last. File names contain the
+    /// digest of the content, so that no writer ever replaces another's file. `in_hand` is the
+    /// number of groups that depend on the checkpoint, for the fault points of tests.
     pub async fn write_checkpoint(
         &self,
         manifest: &CheckpointManifest,
@@ -203,7 +206,7 @@ impl Records {
         Ok(None)
     }
 
-    /// The manifest of the checkpoint at `version`.
+    /// Returns the manifest of the checkpoint at `version`, if there is one.
     pub async fn checkpoint(&self, version: PolicyVersion) -> Result<Option<CheckpointManifest>> {
         let folder = self.checkpoint_folder(version);
         Ok(self
@@ -216,7 +219,7 @@ impl Records {
         let file = format!("{folder}/{}", moments_file(manifest.optimizer_sha256));
         let mut bytes = self.store.get(&file).await?;
         if bytes.is_none() {
-            // As earlier builds named it.
+            // Earlier builds gave the file this name.
             let file = format!("{folder}/optimizer.safetensors");
             bytes = self.store.get(&file).await?;
         }
@@ -232,16 +235,16 @@ impl Records {
         intact(folder, &file, bytes, digest).map(Some)
     }
 
-    /// Versions with a committed checkpoint, ascending.
+    /// Returns the versions with a committed checkpoint, ascending.
     pub async fn checkpoints(&self) -> Result<Vec<PolicyVersion>> {
         let files = self.checkpoint_files().await?;
         let manifests = files.iter().filter(|(_, path)| path.ends_with(MANIFEST));
         Ok(manifests.map(|(version, _)| *version).collect())
     }
 
-    /// Deletes all but the newest `keep` checkpoints. A manifest goes first, so that a checkpoint
-    /// is whole for as long as it can be found; whoever deletes, however late, deletes only what
-    /// `keep` newer ones stand for.
+    /// Deletes all but the newest `keep` checkpoints. A manifest is deleted first, so that a
+    /// checkpoint that can be found is complete. A late caller deletes only checkpoints that `keep`
+    /// newer ones supersede.
     pub async fn prune_checkpoints(&self, keep: usize) -> Result<()> {
         let files = self.checkpoint_files().await?;
         let is_manifest = |path: &str| path.ends_with(MANIFEST);
@@ -257,7 +260,7 @@ impl Records {
         for (_, path) in &gone {
             self.store.delete(path).await?;
         }
-        // An adapter's folder before the checkpoint's around it.
+        // The folder of an adapter is removed before the checkpoint's folder around it.
         let above = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let own = |version: &PolicyVersion| self.checkpoint_folder(*version);
         let mut folders: Vec<_> = gone.iter().filter_map(|(_, path)| above(path)).collect();
@@ -266,14 +269,14 @@ impl Records {
         folders.dedup();
         for folder in folders {
             if let Some(folder) = self.store.local_path(&folder) {
-                // Fails where a file is left, as it should.
+                // Fails if a file is left in the folder, as it should.
                 let _ = tokio::fs::remove_dir(folder).await;
             }
         }
         Ok(())
     }
 
-    /// Every file of every checkpoint, by version.
+    /// Returns every file of every checkpoint, with its version.
     async fn checkpoint_files(&self) -> Result<Vec<(PolicyVersion, String)>> {
         let prefix = format!("checkpoints/{}", self.learner);
         let paths = self.store.list(&prefix).await?;
@@ -305,7 +308,7 @@ const MANIFEST: &str = "/manifest.json";
 /// What PEFT calls the tensors of an adapter.
 const ADAPTER_FILE: &str = "adapter_model.safetensors";
 
-/// Returns the bytes of a checkpoint's file, which must have this digest.
+/// Checks that a file of a checkpoint exists and has this digest, and returns its bytes.
 fn intact(folder: &str, file: &str, bytes: Option<Bytes>, digest: Sha256) -> Result<Bytes> {
     let damaged = |reason| Error::Checkpoint {
         folder: folder.to_owned(),
@@ -331,12 +334,12 @@ fn moments_file(digest: Sha256) -> String {
     format!("optimizer-{}.safetensors", &digest[..16])
 }
 
-/// Path of the evaluation of a version in the run's store.
+/// Returns the path of a version's evaluation in the run's store.
 pub fn evaluation_path(policy: &Name, version: PolicyVersion) -> String {
     format!("evaluations/{policy}/{version}.json")
 }
 
-/// Notes an evaluation; a second one of the same version finds the first and leaves it.
+/// Writes an evaluation; an existing one of the same version is kept.
 pub async fn write_evaluation(store: &Store, evaluation: &EvaluationResult) -> Result<()> {
     let path = evaluation_path(&evaluation.policy, evaluation.version);
     let _first_note_stays = store.create_json(&path, evaluation).await?;

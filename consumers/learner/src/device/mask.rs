@@ -128,14 +128,14 @@ impl Grid {
         Self { exponent }
     }
 
-    /// Converts a `value` of 0 or at least τ to steps. Values above any possible room saturate.
+    /// Converts a `value` of 0 or at least τ to steps. Values above any possible budget saturate.
     fn steps(&self, value: f64) -> i128 {
         if value == 0.0 {
             return 0;
         }
         let mantissa = i128::from((value.to_bits() & ((1 << 52) - 1)) | (1 << 52));
         let shift = unbiased(value) - 52 + LIMBS[2] - self.exponent;
-        // Above any possible room: 2^24 tokens leave less than 2^104 steps.
+        // Above any possible budget: 2^24 tokens leave less than 2^104 steps.
         if shift > 64 {
             i128::MAX >> 1
         } else {
@@ -146,7 +146,7 @@ impl Grid {
     /// Returns the limbs of the squares as `[4, n]`: three rows of limbs, and a row of ones by
     /// which the tokens under a mask are counted.
     fn limbs(&self, squares: &Tensor) -> Result<Tensor> {
-        // A larger square exceeds any possible room, and its limbs would not be exact.
+        // A larger square exceeds any possible budget, and its limbs would not be exact.
         let ceiling = exp2(self.exponent + 24);
         let mut rest = squares.minimum(ceiling)?;
         let mut rows = Vec::with_capacity(4);

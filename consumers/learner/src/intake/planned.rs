@@ -1,4 +1,4 @@
-//! Plans and the intake: what a plan takes out of it.
+//! Effect of plans on the intake: the groups and rejections that a plan takes out of it.
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
 

@@ -14,7 +14,7 @@ const REMEMBERED: usize = 1 << 16;
 pub(super) enum Seen {
     /// New number.
     Not,
-    /// Number seen before on this group, or on a group that nobody can tell.
+    /// Number seen before on this group, or on an unknown group.
     Copy,
     /// Number seen before on another group.
     Elsewhere,

@@ -19,9 +19,9 @@ use crate::{
 /// whatever another process announced last under its name.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// Minimum interval between an announcement and the next one that reports new refusals. Producers
-/// wait for the room that refused groups make: unreported, a log full of refused groups would
-/// starve the update whose plan would report them. The interval limits announcements in a flood of
-/// refusals.
+/// wait at their gate until refused groups are reported: otherwise a log full of refused groups
+/// would starve the update whose plan would report them. The interval limits the number of
+/// announcements in a flood of refusals.
 const SAY_REFUSED: Duration = Duration::from_millis(100);
 
 /// Minimum interval between reports on the wait.

@@ -1,4 +1,4 @@
-//! Whole lives of a learner on a recorded log, in this process.
+//! Whole runs of a learner on a recorded log, in this process.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ mod ways;
 
 const STEPS: u64 = 5;
 
-/// A recorded log in memory, in its one order.
+/// Recorded log in memory, in its one order.
 struct Recorded(std::vec::IntoIter<Incoming>);
 
 impl Recorded {
@@ -51,7 +51,7 @@ impl Recorded {
 #[async_trait]
 impl Source for Recorded {
     async fn next(&mut self) -> Result<Option<Incoming>> {
-        // A point to be killed at, as reading a file is.
+        // An await at which the learner can be killed, as there is when a file is read.
         tokio::task::yield_now().await;
         Ok(self.0.next())
     }
@@ -61,9 +61,9 @@ impl Source for Recorded {
     }
 }
 
-/// A log with everything that bears on planning: groups for any update, for a certain one, too
-/// early and too late; stale ones; duplicates; split groups whose parts differ in rows, come late
-/// or never; what cannot be read.
+/// Returns a log with every case that matters for planning: groups for any update, for a specific
+/// one, too early and too late; stale groups; duplicates; split groups whose parts differ in rows,
+/// arrive late or never; records that cannot be read.
 fn log() -> Vec<Incoming> {
     let mut log: Vec<Incoming> = Vec::new();
     let mut offsets = [0_i64; 3];
@@ -142,7 +142,7 @@ fn settings_of(logs: &Logs) -> Settings {
     settings
 }
 
-/// Adapters on two kinds of layers.
+/// Returns settings for adapters on two kinds of layers.
 fn lora() -> Training {
     Training {
         lora: Some(LoraSettings {
@@ -167,7 +167,8 @@ async fn begin(folder: &Path) -> Store {
     store
 }
 
-/// What a life reads: its log, and an archive that one group of every update comes from.
+/// Inputs and modes of one learner process: its log, and an archive that provides one group of
+/// every update.
 #[derive(Clone, Copy)]
 struct Logs<'a> {
     own: &'a [Incoming],
@@ -219,8 +220,8 @@ async fn open(store: Store, writer: String, logs: Logs<'_>) -> Result<(Learner, 
     Ok((learner, inputs))
 }
 
-/// A life that dies at its `polls`-th point; `None` then. What it had begun on the disk is done
-/// when this returns, as the kernel does it.
+/// Runs a learner process that dies at its `polls`-th await; returns `None` if it died. Disk
+/// operations that it had begun are completed by then, as the kernel would complete them.
 fn life<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<LearnerSummary> {
     let logs = logs.into();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -243,7 +244,7 @@ fn life<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<Le
     })
 }
 
-/// Plans without their writers, digests of results, bytes of the last version.
+/// Plans without their writers, results without their times, and the bytes of the last version.
 type Outcome = (Vec<Plan>, Vec<UpdateResult>, Vec<u8>);
 
 fn outcome(folder: &Path) -> Outcome {
@@ -278,8 +279,8 @@ fn run_in<T>(future: impl Future<Output = T>) -> T {
     runtime.unwrap().block_on(future)
 }
 
-/// Learners that are killed at every `step`-th await come to the same end; `dead` looks at what
-/// each leaves before it goes on.
+/// Checks that learners killed at every `step`-th await reach the expected outcome after a restart.
+/// `dead` inspects what each leaves before the restart.
 fn killed_at_every<'a>(
     step: usize,
     expected: &Outcome,
@@ -304,8 +305,8 @@ fn killed_at_every<'a>(
     assert!(polls > 60, "only {polls} points");
 }
 
-/// On a recorded log planning is a function of log and seed: killed at any await and started
-/// again, a learner writes the plans, results and weights of one that was never killed.
+/// Checks that planning on a recorded log is a function of log and seed: a learner that is killed
+/// at any await and restarted writes the plans, results and weights of one that was never killed.
 #[test]
 fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let log = log();
@@ -343,7 +344,7 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
         }
         died
     };
-    // Side by side, because nearly all of the time is spent waiting for the disk.
+    // In parallel, because nearly all of the time is spent waiting for the disk.
     let mut polls = 1;
     loop {
         let died = std::thread::scope(|scope| {
@@ -360,7 +361,8 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     assert!(polls > 60, "only {polls} points");
 }
 
-/// The same for lives that each die a little later than the one before, all in one folder.
+/// Checks that processes in one folder, each of which dies one await later than the one before,
+/// reach the outcome of a process that was never killed.
 #[test]
 fn killed_again_and_again_it_comes_to_the_same_end() {
     let log = log();
@@ -378,8 +380,8 @@ fn killed_again_and_again_it_comes_to_the_same_end() {
     assert_eq!(left.len(), 2, "older checkpoints are pruned: {left:?}");
 }
 
-/// A recorded log that ends before all updates are done ends the learner; once there is more of
-/// it, it goes on, and nothing is read twice.
+/// Checks that a recorded log that ends before all updates are done ends the learner, and that the
+/// learner resumes once the log is longer and reads nothing twice.
 #[test]
 fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
     let log = log();
@@ -394,11 +396,11 @@ fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
     assert!(outcome(folder.path()) == outcome(whole.path()));
 }
 
-/// A learner that was stopped, overtaken and continued can change nothing.
+/// Checks that a learner that was suspended, overtaken and resumed cannot change anything.
 #[test]
 fn an_overtaken_learner_stops_and_changes_nothing() {
     let log = log();
-    // At every point: the zombie goes on there after its successor has done everything.
+    // At every 7th await: the zombie resumes there after its successor has finished.
     for polls in (1..400).step_by(7) {
         let folder = tempfile::tempdir().unwrap();
         run_in(begin(folder.path()));
@@ -422,7 +424,7 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
         life(folder.path(), usize::MAX, &log).unwrap();
         let before = outcome(folder.path());
         let ended = zombie.block_on(learner);
-        // Stopped early enough, it finds nothing but finished plans and runs them again.
+        // Suspended early enough, it finds only finished plans and runs them again.
         if let Err(error) = ended {
             assert!(
                 matches!(error, Error::Fenced { .. }),
@@ -435,7 +437,8 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
     }
 }
 
-/// Durable before planned: a plan whose refused records are gone could not be run again either.
+/// Checks that records are durable before a plan names them, because a plan whose refused records
+/// are gone could not be run again either.
 #[test]
 fn every_record_that_a_plan_names_is_durable_before_it() {
     #[derive(Clone, Default)]
@@ -473,7 +476,8 @@ fn every_record_that_a_plan_names_is_durable_before_it() {
     assert!(refused > 0);
 }
 
-/// A planned record that does not come is waited for, but not after the first ^C.
+/// Checks that a learner waits for a planned record that does not arrive, but not after the first
+/// ^C.
 #[test]
 fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
     struct Silent;
@@ -517,7 +521,8 @@ fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
     assert!(!ended.finished);
 }
 
-/// Tokens of another lineage are as stale as that lineage's newest version met makes them.
+/// Checks that the staleness of another lineage's tokens is measured from the newest version met of
+/// that lineage.
 #[test]
 fn staleness_is_taken_within_the_lineage_that_sampled() {
     let log: Vec<_> = (0..6_u64)

@@ -1,4 +1,4 @@
-//! A stretch of the log that lies behind, in the order of its time.
+//! Source of the part of a log that a learner is behind, in the order of time.
 
 use std::time::Duration;
 
@@ -10,54 +10,57 @@ use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use super::{Incoming, Source, read};
 use crate::{Result, order::Merge};
 
-/// A partition that gives nothing for so long is not waited for: the others go on, and what it
-/// gives later comes when it comes. Offsets without a record at the end of a partition look so.
+/// Time after which a silent partition is no longer waited for. The others continue, and its
+/// records are merged when they arrive. Offsets without a record at the end of a partition look
+/// silent.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Before the first record of all, while the broker may still be looked for.
+/// Time to wait for the very first record, while the broker may still be looked up.
 const FIRST: Duration = Duration::from_secs(30);
-/// Bytes held for all partitions together, and for one at least.
+/// Maximum bytes held for all partitions together; each may hold at least `LEAST_BYTES`.
 const MAX_BYTES: usize = 32 << 20;
 const LEAST_BYTES: usize = 1 << 20;
 
-/// What every partition holds up to where it ended when this was opened, merged as
+/// Source of the records of all partitions up to where each ended when this was opened, merged as
 /// [`crate::order`] says.
 ///
-/// One consumer may give all of a partition before it gives anything of another, and a learner
-/// that is behind would train on partition after partition. Each has a consumer of its own here,
-/// which is left alone while the others' turn lasts, so that what is read ahead is bounded.
+/// One consumer may return all of a partition before anything of another, and a learner that is
+/// behind would train on partition after partition. Each partition therefore has its own consumer
+/// here. A consumer is not polled while its lane has a record that waits for its turn, so that the
+/// amount read ahead is bounded.
 pub struct CatchUp {
     lanes: Vec<Lane>,
     merge: Merge<Record>,
     incarnation: Incarnation,
     patience: Duration,
-    /// Whether a record came yet.
+    /// True once a record has arrived.
     begun: bool,
 }
 
 struct Lane {
     partition: Partition,
-    /// `None` once everything came.
+    /// Consumer of the partition; `None` once everything has arrived.
     consumer: Option<Consumer>,
     end: Offset,
-    /// It is not waited for.
+    /// True while the partition is not waited for.
     late: bool,
 }
 
-/// A partition to be read, from an offset to before another.
+/// Range of offsets of one partition that is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stretch {
-    /// Which.
+    /// Partition that is to be read.
     pub partition: Partition,
-    /// First offset.
+    /// First offset of the range.
     pub from: Offset,
-    /// Offset after the last.
+    /// Offset after the last one of the range.
     pub until: Offset,
-    /// Its clock: the latest timestamp before `from`, where that is known.
+    /// Clock of the partition, its latest timestamp before `from` in milliseconds, if known.
     pub clock_ms: Option<i64>,
 }
 
 impl Stretch {
-    /// From `from` to `until`, with the clock of the resume point, if there is one.
+    /// Creates the range from `from` to `until`, with the clock of the partition's resume point, if
+    /// there is one.
     pub fn of(
         resume: &[PartitionResume],
         partition: Partition,
@@ -75,7 +78,8 @@ impl Stretch {
 }
 
 impl CatchUp {
-    /// Begins to read stretches of `topic`, whose life is `incarnation`. Empty ones are left out.
+    /// Opens the stretches of `topic` in incarnation `incarnation` for reading; empty ones are left
+    /// out.
     pub fn open(
         bus: &Bus,
         topic: &str,
@@ -105,14 +109,14 @@ impl CatchUp {
         })
     }
 
-    /// Partitions that gave nothing up to their end, once [`Source::next`] has ended.
+    /// Returns the partitions that were not read to their end, once [`Source::next`] has ended.
     pub fn silent(&self) -> Vec<Partition> {
         let silent = self.lanes.iter().filter(|lane| lane.consumer.is_some());
         silent.map(|lane| lane.partition).collect()
     }
 
-    /// Partitions that were read to their end, and the end: the last offsets before it may have held
-    /// no record.
+    /// Returns the partitions that were read to their end, with that end; the last offsets before
+    /// it may have held no record.
     pub fn passed(&self) -> impl Iterator<Item = (Partition, Offset)> {
         let passed = self.lanes.iter().filter(|lane| lane.consumer.is_none());
         passed.map(|lane| (lane.partition, lane.end))
@@ -142,7 +146,7 @@ impl CatchUp {
             drop(reads);
             match read {
                 Ok(Some((at, event))) => self.put(at, event?),
-                // Every consumer of a wanting lane is gone: none is left to be waited for.
+                // The consumers of all wanting lanes are gone, so there is nothing to wait for.
                 Ok(None) => wanting.into_iter().for_each(|at| self.merge.end(at)),
                 Err(_) => {
                     for at in wanting {
@@ -153,7 +157,7 @@ impl CatchUp {
         }
     }
 
-    /// Takes what lanes that are not waited for have given meanwhile.
+    /// Takes what has arrived meanwhile from lanes that are not waited for.
     fn fill_late(&mut self) -> Result<()> {
         for at in self.merge.wanting() {
             let lane = &mut self.lanes[at];
@@ -183,7 +187,7 @@ impl CatchUp {
                     self.end(at);
                 }
             }
-            // Beyond the stretch: its last offsets hold no record.
+            // A record beyond the stretch: the last offsets of the stretch hold no record.
             Some(Event::Record(_)) | None => self.end(at),
             Some(Event::End { next, .. }) => {
                 if next >= lane.end {
@@ -210,7 +214,8 @@ impl CatchUp {
 
 #[async_trait]
 impl Source for CatchUp {
-    /// `None` once all stretches were read, but for offsets of which nothing comes.
+    /// Returns the next record; `None` once all stretches were read, except offsets at which
+    /// nothing arrives.
     async fn next(&mut self) -> Result<Option<Incoming>> {
         self.fill().await?;
         let first = self.merge.pop();
@@ -231,7 +236,8 @@ mod tests {
     const PARTITIONS: i32 = 3;
     const EACH: i64 = 40;
 
-    /// A topic whose partitions were filled one after the other with records of the same hours.
+    /// Starts a broker with a topic whose partitions were filled one after the other with records
+    /// of the same hours.
     async fn filled() -> Embedded {
         let spec = TopicSpec {
             name: TOPIC.to_owned(),
@@ -289,12 +295,12 @@ mod tests {
         let mut source = open(&stretches(0, EACH));
         assert_eq!(read_all(&mut source).await, in_time);
         assert!(source.silent().is_empty());
-        // From the middle to before the end.
+        // From offset 10 to before offset 20.
         let mut source = open(&stretches(10, 20));
         let middle = 10 * PARTITIONS as usize..20 * PARTITIONS as usize;
         assert_eq!(read_all(&mut source).await, in_time[middle]);
 
-        // Offsets of which nothing comes hold nobody up for longer than the patience.
+        // Offsets without a record delay the others no longer than the patience.
         let mut beyond = stretches(0, EACH);
         beyond[1].until = Offset(EACH + 5);
         let mut source = open(&beyond);

@@ -20,7 +20,7 @@ fn policy() -> Policy {
     )
 }
 
-/// Four groups of two rows with other rewards, log-probs and lengths each.
+/// Returns four groups of two rows, with different rewards, log-probs and lengths.
 fn groups(change: impl Fn(&mut vintage_trajectory::Trajectory)) -> Vec<ReadyGroup> {
     groups_of(4, change)
 }
@@ -69,7 +69,7 @@ fn weights(policy: &Policy) -> Vec<u8> {
     policy.decoder.to_safetensors().unwrap()
 }
 
-/// Every way to train: precision, recomputation, adapters.
+/// Returns every way to train: all combinations of precision, recomputation and adapters.
 fn ways() -> Vec<Training> {
     let lora = LoraSettings {
         rank: 4,
@@ -91,7 +91,7 @@ fn ways() -> Vec<Training> {
     ways
 }
 
-/// Wide enough that a micro-batch of 64 rows goes to the thread pool.
+/// Returns a policy that is wide enough for a micro-batch of 64 rows to go to the thread pool.
 fn wide(training: &Training) -> Policy {
     let mut config = ModelConfig::tiny(16);
     (config.hidden_size, config.intermediate_size) = (256, 1024);
@@ -138,8 +138,8 @@ fn the_same_plan_gives_the_same_bits() {
     assert_ne!(weights(&a), weights(&policy()), "something was learnt");
 }
 
-/// Invariant 6, in every mode: the same plan, the same weights, at any number of threads; and
-/// recomputing changes none of them.
+/// Checks invariant 6 in every mode: one plan gives equal weights at any number of threads, and
+/// recomputation does not change them.
 #[test]
 fn every_way_to_train_gives_its_bits_at_any_number_of_threads() {
     let groups = groups_of(32, |_| {});
@@ -175,8 +175,8 @@ fn every_way_to_train_gives_its_bits_at_any_number_of_threads() {
     }
 }
 
-/// Three updates composed of tensor operations against three by the kernels: the same counts, and
-/// statistics and weights but for rounding, in one micro-batch and in several.
+/// Compares three updates composed of tensor operations with three by the kernels: counts are
+/// equal, statistics and weights agree up to rounding, in one micro-batch and in several.
 #[test]
 fn a_device_trains_as_the_kernels_do() {
     let groups = groups(|row| row.completion_tokens[0] = 7 + i32::from(row.sample_index));
@@ -207,7 +207,7 @@ fn a_device_trains_as_the_kernels_do() {
                 (b.n_valid, b.n_clamped),
                 "{place}"
             );
-            // From the second update on the two do not start from the same weights any more.
+            // From the second update on, the two start from slightly different weights.
             if update == 0 || !bf16 {
                 assert_eq!((a.n_trust, a.n_masked), (b.n_trust, b.n_masked), "{place}");
             }
@@ -237,8 +237,8 @@ fn a_device_trains_as_the_kernels_do() {
             all.collect::<Vec<f32>>()
         };
         let (start, a, b) = (read(&start), read(&weights(&device)), read(&weights(&host)));
-        // How far the two are apart, of how far they went: where a gradient is near AdamW's
-        // epsilon its rounding decides a whole step.
+        // Distance between the two results, relative to the distance they moved: where a gradient
+        // is near AdamW's epsilon, its rounding decides a whole step.
         let distance = |a: &[f32], b: &[f32]| {
             let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
             squares.sum::<f64>().sqrt()
@@ -260,7 +260,7 @@ fn a_rule_that_is_not_on_the_device_is_named() {
     assert!(error.to_string().contains("M2poFork"), "{error}");
 }
 
-/// Adapters train what they are put on and nothing else.
+/// Checks that adapters train what they are put on and nothing else.
 #[test]
 fn adapters_leave_the_model_alone() {
     let groups = groups(|_| {});
@@ -295,7 +295,7 @@ fn adapters_leave_the_model_alone() {
     assert_eq!(moments.len(), 2 * 2 * 2);
 }
 
-/// The loss of a batch that is trained again and again falls in every mode.
+/// Checks that the loss of a batch that is trained repeatedly falls in every mode.
 #[test]
 fn every_way_to_train_learns() {
     // The better row of a group begins with another token.
@@ -305,9 +305,9 @@ fn every_way_to_train_learns() {
             training: training.clone(),
             ..plan(&groups, 4096)
         };
-        // No mask, so that the loss is one function all along.
+        // Without a mask the loss is one function all along.
         plan.algorithm.name = AlgorithmName::None;
-        // Adapters begin at 0 and feel a rate that throws all parameters off.
+        // Adapters begin at 0 and need a learning rate at which training all parameters diverges.
         plan.optimizer.lr = if training.lora.is_some() { 1e-2 } else { 1e-3 };
         let mut policy = wide(&training);
         let mut losses = Vec::new();

@@ -3,8 +3,8 @@
 /// The released code computes its bounds with an f32 `exp`, and the reference outputs contain the
 /// rounding errors of that function. A correctly rounded `exp` differs from them in the last place
 /// in one case of five, an error of 1e-7 where the tests require 1e-9. This function uses the
-/// algorithm and the coefficients of NumPy's vectorised `exp`: range reduction by a two-part `ln
-/// 2`, then a minimax quotient of degree 5 over degree 2, with fused multiply-adds throughout.
+/// algorithm and the coefficients of NumPy's vectorised `exp`: range reduction by a two-part
+/// `ln 2`, then a minimax quotient of degree 5 over degree 2, with fused multiply-adds throughout.
 pub(super) fn exp32(x: f32) -> f32 {
     const NUMERATOR: [f32; 6] = [
         5.082_763e-4,

@@ -14,14 +14,14 @@ fn plan(writer: &str) -> Plan {
     }
 }
 
-/// Two learners of one name: the plan is the fence, and the second to write one stops.
+/// Checks that a plan fences: of two learners with one name, the second to write it is refused.
 #[tokio::test]
 async fn of_two_learners_of_one_name_the_second_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path().to_str().unwrap()).unwrap();
     let records = Records::new(store, "lead".parse().unwrap());
     records.write_plan(&plan("first")).await.unwrap();
-    // An answer that was lost on the way back: the same plan again is no rival's.
+    // Writing the same plan again succeeds, because the first answer may have been lost.
     records.write_plan(&plan("first")).await.unwrap();
     let error = records.write_plan(&plan("second")).await.unwrap_err();
     assert!(

@@ -1,4 +1,4 @@
-//! Learners that blend, of adapters, and on a device.
+//! Tests of learners that blend in an archive, train adapters, or compute on a device.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{Error, Extent, Incoming, Recording, Replayed, intake::fixture, replay};
 
-/// A blended archive is read on from where the plans have used it up: a share of every update for
-/// as long as it lasts, whatever was killed.
+/// Checks that a blended archive resumes where the plans have used it up: it provides its share of
+/// every update for as long as it lasts, wherever the learner is killed.
 #[test]
 fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     let own = log();
-    // Of another run: its own numbers, versions far from ours, one group that will not do.
+    // Groups of another run: other numbers, versions far from ours, and one group that is refused.
     let blended: Vec<_> = (0..4_u64)
         .map(|seq| {
             let mut rows = [fixture::row(100 + seq, 0), fixture::row(100 + seq, 1)];
@@ -79,8 +79,8 @@ fn replayed(folder: &Path, log: &[Incoming]) -> Replayed {
     })
 }
 
-/// Checkpoints hold the adapters: killed at any await, a learner of adapters goes on with them,
-/// publishes them merged, and a replay draws the same ones.
+/// Checks that checkpoints hold the adapters: a learner killed at every 7th await resumes with them
+/// and publishes them merged, and a replay draws the same initial ones.
 #[test]
 fn a_learner_of_adapters_goes_on_with_them() {
     let log = log();
@@ -96,7 +96,7 @@ fn a_learner_of_adapters_goes_on_with_them() {
 
     killed_at_every(7, &expected, logs, |_| {});
 
-    // One checkpoint is kept, whole, and nothing of those before it.
+    // One checkpoint is kept, complete, and no file of the earlier ones.
     let kept = std::fs::read_dir(whole.path().join("checkpoints/lead"));
     let kept: Vec<_> = kept.unwrap().map(|entry| entry.unwrap().path()).collect();
     let [kept] = &kept[..] else {
@@ -109,7 +109,7 @@ fn a_learner_of_adapters_goes_on_with_them() {
     let digest = vintage_store::sha256(&bytes).to_string();
     assert!(adapter.ends_with(format!("adapter-{}", &digest[..16])));
 
-    // Other settings cannot go on from merged weights.
+    // A learner with other settings cannot resume from merged weights.
     let error = run_in(live(
         Store::open(whole.path().to_str().unwrap()).unwrap(),
         "other".to_owned(),
@@ -122,8 +122,8 @@ fn a_learner_of_adapters_goes_on_with_them() {
     assert_eq!(replayed.weights, expected.2);
 }
 
-/// On a device too, moments go through checkpoints and a replay gives the same bits; what was
-/// planned there is not taken for wrong elsewhere, it is not run there.
+/// Checks that on a device, too, checkpoints hold the moments and a replay gives equal bits. A plan
+/// computed there is refused elsewhere instead of being reported as wrong.
 #[test]
 fn a_learner_on_a_device_goes_on_and_replays() {
     let log = log();
@@ -158,9 +158,9 @@ fn a_learner_on_a_device_goes_on_and_replays() {
     assert_eq!(replayed.weights, expected.2);
 }
 
-/// A card need not repeat its bits: after an interruption what it published stays what it was, what
-/// it recorded keeps its name, and training goes on. Here a life on the kernels stands for the card
-/// of before: the operations of a card round otherwise.
+/// Checks recovery on a GPU, which need not reproduce its bits: published weights and recorded
+/// digests remain as they are, and training continues. The CPU kernels stand in for the first
+/// process on the GPU, because the tensor operations of a GPU round differently.
 #[test]
 fn after_other_bits_the_published_ones_are_taken() {
     let (mut taken, mut left) = (0, 0);
@@ -176,7 +176,8 @@ fn after_other_bits_the_published_ones_are_taken() {
     assert!(left > 1, "{left}: none of a version that was dropped");
 }
 
-/// Adapters cannot be told from published weights: they go on as they were computed.
+/// Checks that adapters continue from what was computed, because they cannot be recovered from
+/// merged weights.
 #[test]
 fn after_other_bits_adapters_go_on_with_theirs() {
     let noted: Vec<_> = (40..)
@@ -187,8 +188,8 @@ fn after_other_bits_adapters_go_on_with_theirs() {
     assert!(noted.len() > 1 && noted.iter().all(|noted| !noted.taken));
 }
 
-/// What a life on a device notes that goes on from one on the CPU killed at its `polls`-th point;
-/// `None` if that one came to its end.
+/// Returns the deviations that a process on a device records when it resumes the work of one on the
+/// CPU that was killed at its `polls`-th await; `None` if that one finished.
 fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
     let log = log();
     let cpu = Logs {
@@ -215,7 +216,7 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
         assert_eq!(result.weights_sha256, next.weights_sha256, "{polls}");
     }
     for (file, before) in before {
-        // Versions are dropped; what is there is what it was.
+        // Versions may be removed; the remaining ones are unchanged.
         let there = std::fs::read(&file);
         assert!(there.is_err() || there.unwrap() == before, "{file:?}");
     }
@@ -231,8 +232,8 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
     Some(noted)
 }
 
-/// Other bits of the same build on the same machine are a fault; of a card or of another machine
-/// they are not.
+/// Checks that a replay reports whether other bits are a fault: they are on the same build and
+/// machine, but not for a GPU or for another machine.
 #[test]
 fn a_replay_tells_whether_other_bits_are_a_fault() {
     let log = log();
@@ -261,8 +262,8 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     assert_eq!(told(), (false, false));
 }
 
-/// A plan that is missing, cannot be read, or is of another update ends a replay there: what else
-/// is recorded tells that the learner went on.
+/// Checks that a replay ends at a plan that is missing, unreadable or of another update, and that
+/// other records reveal that the learner went further.
 #[test]
 fn a_replay_knows_how_far_the_learner_came() {
     let log = log();
@@ -273,7 +274,8 @@ fn a_replay_knows_how_far_the_learner_came() {
     assert_eq!((clean.updates, &clean.deviation), (STEPS, &None));
     let plan = |update: u64| whole.path().join(format!("plans/lead/{update}.json"));
     let text = |update: u64| std::fs::read(plan(update)).unwrap();
-    // Where replays end whose plan `update` is as given, and what they say.
+    // Replays with plan `update` replaced by `bytes` (`None` removes it) and returns what is
+    // reported.
     let told = |update: u64, bytes: Option<&[u8]>| {
         let kept = text(update);
         match bytes {
@@ -295,7 +297,7 @@ fn a_replay_knows_how_far_the_learner_came() {
     let detail = told(2, Some(&text(1)));
     assert!(detail.contains("it is of update 1"), "{detail}");
 
-    // Digests are held against every record, not against the next plan alone.
+    // Digests are compared with every record, not only with the next plan.
     let result = whole.path().join("results/lead/1.json");
     let mut noted: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
@@ -313,7 +315,7 @@ fn replace_in_plans(folder: &Path, what: &str, by: &str) {
     }
 }
 
-/// All files below a folder, if there is one.
+/// Returns all files below a folder; none if there is no folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let entries = entries.map(|entry| entry.unwrap().path());
