@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use vintage_control::OptimizerSettings;
 use vintage_model::{Gradients, ParamSet};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// AdamW optimizer: first and second moments by parameter name, and the number of steps taken.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -3,7 +3,7 @@
 use vintage_control::{Name, PolicyVersion};
 use vintage_store::Store;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Record whose existence implies that updates were done before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

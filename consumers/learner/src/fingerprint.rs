@@ -4,7 +4,7 @@ use vintage_control::Fingerprint;
 use vintage_model::gpu;
 use vintage_settings::Device;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Versions of the crates whose arithmetic the weights depend on, for the CPU; a test compares them
 /// with the lock file.

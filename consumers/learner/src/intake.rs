@@ -25,7 +25,7 @@ use self::{
     refuse::shares_its_number,
     window::Windows,
 };
-use crate::{Incoming, Result, Settings};
+use crate::{error::Result, settings::Settings, source::Incoming};
 
 /// Complete group that passed every check.
 #[derive(Debug, Clone)]

@@ -16,9 +16,12 @@ use vintage_store::{Records, Weights};
 
 use self::execute::Run;
 use crate::{
-    Error, Inputs, LearnerEvent, Outlet, Result, Settings,
+    error::{Error, Result},
     intake::Intake,
     origins::Origins,
+    outlet::{LearnerEvent, Outlet},
+    settings::Settings,
+    source::Inputs,
     trainer::{Saved, Trainer},
 };
 

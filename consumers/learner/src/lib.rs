@@ -20,9 +20,11 @@
 
 mod adamw;
 pub mod device;
+mod engine;
 mod error;
 mod extent;
 pub mod fingerprint;
+mod host;
 pub mod intake;
 mod learner;
 mod memory;

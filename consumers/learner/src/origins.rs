@@ -10,7 +10,7 @@ use vintage_store::Records;
 use vintage_control::{Plan, PolicyVersion};
 use vintage_trajectory::GroupId;
 
-use crate::{Incoming, Result, intake::Intake};
+use crate::{error::Result, intake::Intake, source::Incoming};
 
 /// Log (the run's own is `None`, else an archived topic) and the name of one of its producers.
 type Producer = (Option<String>, String);

@@ -10,7 +10,7 @@ use vintage_control::{
     UpdateResult,
 };
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Event of a learner, for progress display and evaluation.
 #[derive(Debug, Clone)]

@@ -8,8 +8,11 @@ use vintage_settings::LearnerConfig;
 use vintage_store::{Records, Weights};
 
 use crate::{
-    Error, Extent, Result, Settings, fingerprint,
+    error::{Error, Result},
+    extent::Extent,
+    fingerprint,
     intake::{Announced, Intake, ReadyGroup},
+    settings::Settings,
     source::Source,
     trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
 };

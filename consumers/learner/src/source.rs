@@ -8,7 +8,7 @@ use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId};
 use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 
 pub use self::catch_up::{CatchUp, Stretch};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Record of the rollouts topic, decoded as far as possible.
 #[derive(Debug, Clone)]

@@ -11,8 +11,11 @@ use vintage_settings::Device;
 use vintage_store::{Checkpoint, Weights, sha256};
 
 use crate::{
-    AdamW, Error, Result, Settings, fingerprint,
+    adamw::AdamW,
+    error::{Error, Result},
+    fingerprint,
     intake::{Intake, ReadyGroup},
+    settings::Settings,
     update::{Outcome, Policy, update},
 };
 

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use vintage_control::OptimizerSettings;
 use vintage_model::{Decoder, Gradients, Packed, Targets};
 
-use crate::{AdamW, Error, Result};
+use crate::{
+    adamw::AdamW,
+    error::{Error, Result},
+};
 
 /// Settings of the supervised training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

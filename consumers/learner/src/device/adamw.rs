@@ -5,7 +5,7 @@ use vintage_control::OptimizerSettings;
 use vintage_model::{DeviceDecoder, DeviceGradients};
 
 use crate::adamw::{AdamW, Moments, Rate};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// AdamW with its moments on a device. It computes the formula of [`AdamW`] operation by operation,
 /// so that candle's CPU device gives the same bits.

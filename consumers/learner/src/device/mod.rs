@@ -18,9 +18,10 @@ pub use self::plain::PlainWeigher;
 pub use self::tokens::Known;
 pub(crate) use self::weigh::is_supported;
 pub use self::weigh::{DeviceWeighed, Problem, weigh};
+use crate::adamw::AdamW;
+use crate::engine::{Engine, Outcome, rule};
+use crate::error::{Error, Result};
 use crate::pack::{Batch, Joined};
-use crate::update::{Engine, Outcome, rule};
-use crate::{AdamW, Error, Result};
 
 /// Copy of a policy on a device. All weights are copied to the host after an update, to be hashed
 /// and published; moments are copied only for a checkpoint.

@@ -6,7 +6,7 @@ use vintage_model::open_device;
 
 use super::tokens::Known;
 use super::weigh::{Problem, weigh};
-use crate::Result;
+use crate::error::Result;
 
 /// The rules of `vintage_m2po` on a device, for numbers that are here.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use vintage_m2po::{Rule, Tokens, Weighed};
 use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
 
 use super::{DeviceWeighed, Known, Problem, Twin, weigh};
-use crate::AdamW;
+use crate::adamw::AdamW;
 
 /// Batch in f32, the learner's input type.
 #[derive(Debug, Clone)]

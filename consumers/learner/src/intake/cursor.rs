@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume, RecordId};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Status of a record that arrives at the intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

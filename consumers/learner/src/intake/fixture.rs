@@ -7,7 +7,7 @@ use vintage_control::{
 use vintage_settings::LearnerConfig;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
 
-use crate::{Incoming, Settings};
+use crate::{settings::Settings, source::Incoming};
 
 pub(crate) fn settings() -> Settings {
     let learner = LearnerConfig {

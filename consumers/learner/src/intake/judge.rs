@@ -5,7 +5,7 @@ use vintage_settings::TEMPERATURES;
 use vintage_trajectory::{LogprobMode, Part, Rows, validate};
 
 use super::Announced;
-use crate::Settings;
+use crate::settings::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 

@@ -3,7 +3,7 @@
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
 
 use super::{Intake, ReadyGroup, Refused, refuse::shares_its_number};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 impl Intake {
     /// Removes and returns the rejections since the last plan, sorted by their records, because the

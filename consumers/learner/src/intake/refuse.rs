@@ -6,7 +6,7 @@ use vintage_control::{PolicyVersion, RecordId, RejectReason, Rejection};
 use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
 use super::{Intake, ReadyGroup, Refused, window::Seen};
-use crate::Incoming;
+use crate::source::Incoming;
 
 /// Maximum number of characters in a rejection's detail.
 const DETAIL: usize = 400;

@@ -9,7 +9,7 @@ use super::{
     Announced, Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
 };
-use crate::{Error, fingerprint};
+use crate::{error::Error, fingerprint};
 
 fn intake() -> Intake {
     Intake::new(settings(), &[], &BTreeMap::new())

@@ -11,8 +11,9 @@ use vintage_store::Created;
 
 use super::Learner;
 use crate::{
-    Error, LearnerEvent, Result,
+    error::{Error, Result},
     intake::ReadyGroup,
+    outlet::LearnerEvent,
     trainer::{Trained, result_of},
 };
 

@@ -7,11 +7,11 @@ use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, PolicyVersion, Rejecti
 
 use super::Learner;
 use crate::{
-    Incoming, Inputs, LearnerEvent, Result,
+    error::Result,
     intake::{Announced, Intake, ReadyGroup},
-    outlet::Waiting,
+    outlet::{LearnerEvent, Waiting},
     pack::micro_batches,
-    source::Lineages,
+    source::{Incoming, Inputs, Lineages},
     trainer::{in_order, what_is_missing},
 };
 

@@ -4,8 +4,10 @@ use vintage_control::{CONTROL_FORMAT, Deviation, Plan, PolicyVersion, RecordId, 
 
 use super::{Learner, execute::Run};
 use crate::{
-    Error, Inputs, LearnerEvent, Result,
+    error::{Error, Result},
     intake::{Announced, Intake},
+    outlet::LearnerEvent,
+    source::Inputs,
 };
 
 impl Learner {

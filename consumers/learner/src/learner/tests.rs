@@ -24,8 +24,11 @@ use vintage_trajectory::{BadClass, BadRecord, Identity, PolicySpan};
 
 use super::{Learner, LearnerSummary};
 use crate::{
-    Durability, DurableLog, Error, Incoming, Inputs, Outlet, Result, Settings, Source,
+    error::{Error, Result},
     intake::fixture,
+    outlet::Outlet,
+    settings::Settings,
+    source::{Durability, DurableLog, Incoming, Inputs, Source},
 };
 
 mod ways;

@@ -8,7 +8,7 @@ use vintage_bus::{Bus, Consumer, ConsumerLimits, Event, Record};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 
 use super::{Incoming, Source, read};
-use crate::{Result, order::Merge};
+use crate::{error::Result, order::Merge};
 
 /// Time after which a silent partition is no longer waited for. The others continue, and its
 /// records are merged when they arrive. Offsets without a record at the end of a partition look

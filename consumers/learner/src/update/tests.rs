@@ -5,7 +5,9 @@ use vintage_model::{Decoder, ModelConfig, ParamSet};
 
 use super::{Policy, update};
 use crate::{
-    AdamW, Error, fingerprint,
+    adamw::AdamW,
+    error::Error,
+    fingerprint,
     intake::{Announced, Intake, ReadyGroup, fixture},
     pack::micro_batches,
 };

@@ -12,7 +12,14 @@ use vintage_store::{Records, Store, Weights};
 use super::{
     Logs, Recorded, STEPS, begin, killed_at_every, life, live, log, lora, outcome, run_in,
 };
-use crate::{Error, Extent, Incoming, Recording, Replayed, intake::fixture, replay};
+use crate::{
+    error::Error,
+    extent::Extent,
+    intake::fixture,
+    replay,
+    replay::{Recording, Replayed},
+    source::Incoming,
+};
 
 /// Checks that a blended archive resumes where the plans have used it up: it provides its share of
 /// every update for as long as it lasts, wherever the learner is killed.

@@ -1,0 +1,106 @@
+//! Updates on this machine's CPU, by the kernels of `infra/model`.
+
+use std::time::Instant;
+
+use vintage_control::{AlgorithmName, OptimizerSettings, Plan};
+use vintage_m2po::{Tokens, Weighed, weigh};
+use vintage_model::{Decoder, Gradients, Scored};
+
+use crate::{
+    adamw::AdamW,
+    engine::{Engine, Outcome, rule},
+    error::{Error, Result},
+    pack::{Batch, Joined},
+};
+
+/// Engine that computes with the kernels on this machine's CPU.
+pub(crate) struct Host<'a> {
+    pub(crate) decoder: &'a mut Decoder,
+    pub(crate) optimizer: &'a mut AdamW,
+}
+
+impl Engine for Host<'_> {
+    type Gradients = Gradients;
+
+    fn gradients(
+        &mut self,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<Gradients> {
+        let mut gradients = Gradients::zeros_like(self.decoder.trainable())?;
+        // A batch of one micro-batch needs one pass; otherwise the mask needs all log-probs first.
+        if let [batch] = batches {
+            let (scored, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            let weighed = outcome.weigh(plan, batches, std::slice::from_ref(&scored))?;
+            self.decoder
+                .backward(tape, &weighed.weight, &mut gradients)?;
+            return Ok(gradients);
+        }
+        let scored = batches
+            .iter()
+            .map(|batch| Ok(self.decoder.score(&batch.packed, &batch.targets)?))
+            .collect::<Result<Vec<_>>>()?;
+        let weighed = outcome.weigh(plan, batches, &scored)?;
+        let mut from = 0;
+        for batch in batches {
+            let to = from + batch.targets.token.len();
+            let (_, tape) = self.decoder.forward(&batch.packed, &batch.targets)?;
+            self.decoder
+                .backward(tape, &weighed.weight[from..to], &mut gradients)?;
+            from = to;
+        }
+        Ok(gradients)
+    }
+
+    fn step(&mut self, settings: &OptimizerSettings, gradients: &Gradients) -> Result<f64> {
+        self.optimizer
+            .step(settings, self.decoder.trainable_mut(), gradients)
+    }
+}
+
+impl Outcome {
+    fn weigh(&mut self, plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+        let started = Instant::now();
+        let weighed = weigh_all(plan, batches, scored)?;
+        self.weigh_seconds = started.elapsed().as_secs_f64();
+        self.loss = weighed.loss;
+        self.stats = weighed.stats;
+        let valid = batches.iter().flat_map(|batch| &batch.valid);
+        let entropy = scored.iter().flat_map(|scored| &scored.entropy);
+        self.entropy = mean(
+            valid
+                .zip(entropy)
+                .filter(|(valid, _)| **valid)
+                .map(|(_, entropy)| f64::from(*entropy)),
+        );
+        Ok(weighed)
+    }
+}
+
+fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+    let new = scored.iter().map(|scored| &scored.logprob[..]);
+    let new = new.collect::<Vec<_>>().concat();
+    let known = Joined::of(batches);
+    // AReaL's proximal policy is the one before the update; with one update per batch it is the
+    // current one.
+    let prox = (plan.algorithm.name == AlgorithmName::M2poAreal).then_some(&new[..]);
+    let tokens = Tokens {
+        new: &new,
+        behavior: &known.behavior,
+        advantage: &known.advantage,
+        valid: &known.valid,
+        prox,
+        clamp: plan.algorithm.log_ratio_clamp,
+    };
+    weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
+        update: plan.version,
+        source,
+    })
+}
+
+/// Mean of the values; 0 of none.
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0_u64), |(sum, count), value| (sum + value, count + 1));
+    if count == 0 { 0.0 } else { sum / count as f64 }
+}
