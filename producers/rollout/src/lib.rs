@@ -11,6 +11,23 @@
 //!   subprocess.
 //! * `publish.rs` encodes, numbers without gaps and sends; `journal.rs` notes what was
 //!   acknowledged.
+//!
+//! ```
+//! use vintage_control::PolicyVersion;
+//! use vintage_rollout::{Announced, Gate, GateBase, GateRule};
+//!
+//! // An update takes 16 groups; a rollout may be two updates old when it is trained on.
+//! let rule = GateRule::Wait { max_staleness: 2 };
+//! let mut gate = Gate::new(rule, 16, 1, None, GateBase::default())?;
+//!
+//! // Version 0 samples for three updates, and no more until the learner announces version 1.
+//! let mut announced = Announced::default();
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 48);
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 0);
+//! announced.version = PolicyVersion(1);
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 16);
+//! # Ok::<(), vintage_rollout::Error>(())
+//! ```
 
 mod claims;
 mod command;
