@@ -23,6 +23,25 @@
 //!   [`Groups`] (whole groups that a [`Selection`] takes).
 //! * `file.rs` opens and checks one file; `seal.rs` has the checksums, `columns.rs` the schema.
 //! * [`Error`] lists every failure, and [`Error::fault`] names who has to act.
+//!
+//! ```
+//! use vintage_archive::{Filter, Reader};
+//! use vintage_store::Store;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().to_string_lossy())?;
+//! let reader = Reader::new(store.clone(), "vintage.demo.rollouts.v1");
+//! let mut messages = reader.merged(&Filter::default()).await?;
+//! while let Some(message) = messages.next().await? {
+//!     let (headers, rows) = message.into_read().expect("rollouts of this program");
+//!     println!("{} of {} has {} rows", headers.group, headers.producer, rows.len());
+//! }
+//! assert!(Reader::topics(&store).await?.is_empty()); // nothing was archived here yet
+//! # Ok(())
+//! # }
+//! ```
 
 mod cache;
 mod columns;

@@ -14,9 +14,25 @@
 //!   records come from and in which order.
 //! * [`trainer`] runs one plan; [`update`](mod@update) computes its optimizer update by the CPU
 //!   kernels, or by means of `device` on a GPU.
-//! * `records.rs` has the paths of plans, results and checkpoints in the store ([`Records`]).
-//! * `replay.rs` compares a replay with the records, and [`parity`] compares a model with
-//!   transformers.
+//! * `engine.rs` is the step that every device computes, `host.rs` the CPU's.
+//! * `replay.rs` compares a replay with the records.
+//!
+//! ```
+//! use vintage_learner::{Demonstration, ModelConfig, WarmStart, warm_start};
+//! use vintage_model::{Decoder, ParamSet};
+//!
+//! let config = ModelConfig::tiny(16);
+//! let params = ParamSet::init(&config, 0)?;
+//! let mut decoder = Decoder::new(config, params)?;
+//!
+//! // Supervised steps before the first rollout, with the passes and the optimizer of every update.
+//! let settings = WarmStart { steps: 20, warmup: 1, lr: 0.01, weight_decay: 0.0 };
+//! let lesson = |_step| vec![Demonstration { prompt: vec![1, 2], completion: vec![3] }];
+//! let mut losses = Vec::new();
+//! warm_start(&mut decoder, &settings, lesson, |_, loss| losses.push(loss))?;
+//! assert!(losses[19] < losses[0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod adamw;
 pub mod device;

@@ -29,6 +29,22 @@
 //! | `tau_M2` | `tau` of the rules |
 //! | `M_i` (Algorithm 1) | [`Weighed::mask`] |
 //! | `sum |o_i|` (Eq. 5) | [`Stats::n_valid`] |
+//!
+//! ```
+//! use vintage_m2po::{Rule, Tokens, weigh};
+//!
+//! // The policy moved each token's log-prob by 0.1, 0.8, -0.1 and 0.
+//! let behavior = [-1.0_f32; 4];
+//! let new = [-0.9, -0.2, -1.1, -1.0];
+//! let advantage = [1.0, 1.0, 1.0, -1.0];
+//! let weighed = weigh(&Rule::PAPER, &Tokens::new(&new, &behavior, &advantage, &[true; 4]))?;
+//!
+//! // The second token alone takes the mean square of the log-ratios over 0.04.
+//! assert_eq!(weighed.mask, [true, false, true, true]);
+//! assert_eq!(weighed.weight[1], 0.0);
+//! assert!(weighed.stats.m2_trust_before > 0.04 && weighed.stats.m2_trust_after < 0.04);
+//! # Ok::<(), vintage_m2po::Error>(())
+//! ```
 
 mod advantage;
 mod areal;

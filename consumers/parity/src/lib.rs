@@ -14,6 +14,17 @@
 //! | `adamw_decay_{2d,all}_step<n>.safetensors` | parameters after n steps on that batch |
 //!
 //! Parts that a folder lacks are left out of the comparison and named in its result.
+//!
+//! ```
+//! use vintage_parity::compare;
+//! use vintage_settings::Device;
+//!
+//! // A folder of `NAME/` and `NAME.oracle/` gives a report; this one is empty.
+//! let folder = tempfile::tempdir()?;
+//! let refused = compare(folder.path(), Device::Cpu).unwrap_err();
+//! assert!(refused.to_string().contains("no folder in it has a config.json"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod batch;
 mod error;

@@ -4,8 +4,8 @@
 //! Where to begin reading:
 //!
 //! * [`Bus`] is the handle to one cluster. [`Bus::connect`] makes it from an address; [`Embedded`]
-//!   is a mock broker inside this process; [`LocalKafka`] is a real Apache Kafka on loopback that
-//!   this crate fetches and manages. All other types work the same with each of the three.
+//!   is a mock broker inside this process. A real Apache Kafka on loopback is managed by
+//!   `infra/broker`. All other types work the same with each of the three.
 //! * [`Producer`] appends records. [`Consumer`] reads one topic as a stream of [`Event`]s, and
 //!   [`Snapshot`] reads a topic up to its present end.
 //! * [`TopicTable`] holds the topic settings and sizes of a run. [`Checkup`] and [`Concern`] report
@@ -13,6 +13,28 @@
 //! * [`Error`] lists every failure, and [`Fault`] tells who can fix it.
 //! * `settings.rs` explains the librdkafka settings, `poll.rs` the consumer's poll thread, and
 //!   `window.rs` the flow control of the embedded broker.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use vintage_bus::{Embedded, TopicTable};
+//! use vintage_control::Topics;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let topics = Topics { namespace: "vintage".parse()?, run: "demo".parse()? };
+//! let broker = Embedded::start(&TopicTable::builtin().specs(&topics, 1, 1)).await?;
+//! let (bus, topic) = (broker.bus(), topics.rollouts());
+//!
+//! let producer = bus.producer("writer")?;
+//! let sent = producer.publish(&topic, b"key", Vec::new(), Bytes::from("hello")).await?;
+//!
+//! let mut records = bus.snapshot("reader", &topic, |_, first, _| Some(first)).await?;
+//! let record = records.next().await?.expect("the record just published");
+//! assert_eq!((record.partition, record.offset), (sent.partition, sent.offset));
+//! assert_eq!(record.payload.as_deref(), Some(&b"hello"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
 mod admin;
 mod ask;

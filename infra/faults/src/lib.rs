@@ -21,6 +21,17 @@
 //! `{"point":…,"hit":…,"in_hand":…,"pid":…}`, which is on the disk before the signal is sent.
 //!
 //! [`POINTS`] and [`MISTAKES`] list the names.
+//!
+//! ```
+//! use vintage_faults::{POINTS, failure, point};
+//!
+//! // Before an operation that a test may make fail:
+//! assert!(failure("store.create").is_none());
+//!
+//! // Between two steps, with three records in hand that are not yet durable:
+//! point("archive.gathered", 3);
+//! assert!(POINTS.iter().any(|point| point.name == "archive.gathered"));
+//! ```
 
 #[cfg(feature = "on")]
 mod active;

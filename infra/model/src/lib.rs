@@ -13,6 +13,25 @@
 //! * [`DeviceDecoder`]: the same passes on a GPU.
 //! * [`LoraConfig`], [`Compute`] and [`Footprint`]: adapters, precision and memory.
 //! * [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back.
+//!
+//! ```
+//! use vintage_model::{Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+//!
+//! let config = ModelConfig::tiny(16);
+//! let params = ParamSet::init(&config, 0)?;
+//! let decoder = Decoder::new(config, params)?;
+//!
+//! // Two sequences; the targets are the last token of each.
+//! let batch = Packed::new([vec![1, 2, 3], vec![4, 5]]);
+//! let targets = Targets { position: vec![1, 3], token: vec![3, 5], temperature: vec![1.0; 2] };
+//! let (scored, tape) = decoder.forward(&batch, &targets)?;
+//! assert!(scored.logprob.iter().all(|&logprob| logprob < 0.0));
+//!
+//! let mut gradients = Gradients::zeros_like(decoder.trainable())?;
+//! decoder.backward(tape, &[1.0, 1.0], &mut gradients)?;
+//! assert!(gradients.global_norm() > 0.0);
+//! # Ok::<(), vintage_model::Error>(())
+//! ```
 
 #![expect(
     clippy::inline_always,

@@ -13,6 +13,22 @@
 //! * [`Error`] lists every failure; [`Trouble`] groups those that may pass by themselves.
 //! * `folder.rs` and `bucket.rs` implement create-if-absent for the two backends. `answer.rs`
 //!   interprets the refusals of S3 servers.
+//!
+//! ```
+//! use vintage_store::{Created, Store};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().to_string_lossy())?;
+//!
+//! let path = "plans/lead/0.json";
+//! assert_eq!(store.create(path, "first".into()).await?, Created::New);
+//! assert_eq!(store.create(path, "second".into()).await?, Created::Exists);
+//! assert_eq!(store.get(path).await?.as_deref(), Some(&b"first"[..]));
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod bucket;

@@ -6,6 +6,23 @@
 //!
 //! This crate does not read the environment. The program passes the value of `RUST_LOG` in
 //! [`LogOptions::filter`]; `RUST_LOG=vintage=debug` covers every crate of this project.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use vintage_telemetry::{LogOptions, init, parse_address};
+//!
+//! let log = Arc::new(Mutex::new(Vec::new()));
+//! let kept = Arc::clone(&log);
+//! let sink = move |line: &[u8]| Ok(kept.lock().expect("a whole log").extend_from_slice(line));
+//! init(&LogOptions::default(), Arc::new(sink))?;
+//! tracing::warn!("the disk is almost full");
+//! let text = String::from_utf8(log.lock().expect("a whole log").clone())?;
+//! assert!(text.contains("the disk is almost full"));
+//!
+//! // The metrics of a run with `--metrics 9400`.
+//! assert_eq!(parse_address("9400")?.to_string(), "127.0.0.1:9400");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod metrics;
 

@@ -4,6 +4,30 @@
 //! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
 //! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
 //! names of plans and what follows from them, then journals, then archive and log.
+//!
+//! ```
+//! use vintage_archive::Reader;
+//! use vintage_audit::{Error, Places, Scope, audit};
+//! use vintage_control::Topics;
+//! use vintage_store::Store;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let store = Store::open(&folder.path().to_string_lossy())?;
+//! let topics = Topics { namespace: "vintage".parse()?, run: "demo".parse()? };
+//! let reader = Reader::new(store.at("archive"), &topics.rollouts());
+//! let (store, reader) = (&store, &reader);
+//! let places = Places { store, reader, journals: None, bus: None, summarized: None };
+//! let (lead, learner, question) = ("lead".parse()?, None, None);
+//! let (volatile_log, offline, deep) = (false, true, false);
+//! let scope = Scope { topics, lead, learner, volatile_log, offline, deep, question };
+//!
+//! // The store is empty, so there is nothing whose books could hold.
+//! assert!(matches!(audit(&scope, &places).await, Err(Error::Nothing(_))));
+//! # Ok(())
+//! # }
+//! ```
 
 mod books;
 mod counts;

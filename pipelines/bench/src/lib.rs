@@ -8,6 +8,16 @@
 //! | [`transport`] | rollouts through a Kafka | librdkafka's clients alone |
 //! | [`archive`] | a topic drained to Parquet | a pyarrow script; the sink without its guarantees |
 //! | [`update`] | updates of a random model | float32 and bf16 against each other |
+//!
+//! ```
+//! use vintage_bench::codec;
+//!
+//! // Messages of 4 rows with 32 tokens each; a millisecond for each measurement.
+//! let measured = codec::measure(4, 32, 0.001)?;
+//! assert!(measured.payload_bytes > 0);
+//! assert!(measured.encode_gb_per_s > 0.0 && measured.decode_gb_per_s > 0.0);
+//! # Ok::<(), vintage_bench::Error>(())
+//! ```
 
 pub mod archive;
 mod bare;

@@ -3,7 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{key::Key, layers::ENV_PREFIX, origin::Origin};
+use crate::{
+    key::{ENV_PREFIX, Key},
+    origin::Origin,
+};
 
 /// Error of a configuration that cannot be built or used.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,8 @@
 use std::fmt;
 
+/// Prefix of the environment variables that are settings.
+pub const ENV_PREFIX: &str = "VINTAGE__";
+
 /// Dotted name of a setting, such as `learner.optimizer.lr`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Vec<String>);

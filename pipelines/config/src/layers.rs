@@ -7,10 +7,13 @@ use std::{
 
 use toml_edit::{Document, Item, TableLike};
 
-use crate::{error::ConfigError, key::Key, origin::Origin, presets, show::read_recorded};
-
-/// Prefix of the environment variables that are settings.
-pub const ENV_PREFIX: &str = "VINTAGE__";
+use crate::{
+    error::ConfigError,
+    key::{ENV_PREFIX, Key},
+    origin::Origin,
+    presets,
+    recorded::read_recorded,
+};
 
 /// Value as a layer wrote it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! Kafka log of a run: the broker that carries it, and the incarnation of its topics.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 use vintage_config::secret;
 use vintage_settings::RunConfig;
 
@@ -10,7 +10,10 @@ use vintage_bus::{Bus, Embedded, TopicSpec, TopicTable};
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
-use crate::{Error, Result, inputs::PATIENCE};
+use crate::{Error, Result};
+
+/// Time after which a broker that does not answer counts as absent.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Folder of a local broker's data, inside the run's folder.
 const LOCAL: &str = "kafka";

@@ -1,10 +1,7 @@
 //! Checks of the user's inputs before a folder, a process or a warm start exists: prompts, model,
 //! reward, broker.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 use vintage_config::presets;
 use vintage_settings::{PromptsConfig, RunConfig, TeacherKind};
 
@@ -15,13 +12,10 @@ use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 use crate::{
     Error, Result,
     base::{characters, teacher},
-    broker::connect,
+    broker::{PATIENCE, connect},
     memory::{Lengths, Prediction},
     tasks::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
 };
-
-/// Time after which a broker that does not answer counts as absent.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Place of the training, as seen from the process whose inputs are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

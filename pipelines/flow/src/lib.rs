@@ -12,6 +12,22 @@
 //!   topic.
 //! - `doctor.rs` and `health.rs`: checks of a broker, a store and a run.
 //! - `error.rs`: the error type, with the party at fault for each error.
+//!
+//! ```
+//! use vintage_config::Layers;
+//! use vintage_flow::{RunFolder, open_store};
+//!
+//! let parent = tempfile::tempdir()?;
+//! let out = parent.path().join("run");
+//! let settings = Layers::new().set("learner.steps=100")?.resolve()?;
+//!
+//! // The folder of a run is its store, and in use by one process at a time.
+//! let folder = RunFolder::take(&out, &settings)?;
+//! assert!(out.join("config.toml").is_file());
+//! assert_eq!(folder.store().location(), open_store(&out)?.location());
+//! assert!(RunFolder::take(&out, &settings).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod audit;
 mod base;

@@ -1,11 +1,33 @@
 //! `report.html`: what a run did, in one file that needs nothing else.
+//!
+//! ```
+//! use vintage_config::{Layers, Resolved};
+//! use vintage_store::Store;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().to_string_lossy())?;
+//!
+//! // The folder of a run that has only begun: it has settings, and no result yet.
+//! let settings: Resolved = Layers::new().set("learner.steps=100")?.resolve()?;
+//! std::fs::write(folder.path().join("config.toml"), settings.to_toml())?;
+//!
+//! let report = vintage_report::write(folder.path(), &store).await?;
+//! assert_eq!((report.updates, report.evaluations), (0, 0));
+//! assert!(std::fs::read_to_string(report.path)?.starts_with("<!doctype html>"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod chart;
 mod compare;
+mod contender;
 mod error;
 mod figures;
 mod html;
 mod ink;
+mod numbered;
 mod page;
 mod record;
 mod series;
@@ -24,7 +46,7 @@ use vintage_store::Store;
 
 use self::record::RunRecord;
 pub use self::{
-    compare::Contender,
+    contender::Contender,
     error::{Error, Result},
 };
 

@@ -11,6 +11,23 @@
 //!   subprocess.
 //! * `publish.rs` encodes, numbers without gaps and sends; `journal.rs` notes what was
 //!   acknowledged.
+//!
+//! ```
+//! use vintage_control::PolicyVersion;
+//! use vintage_rollout::{Announced, Gate, GateBase, GateRule};
+//!
+//! // An update takes 16 groups; a rollout may be two updates old when it is trained on.
+//! let rule = GateRule::Wait { max_staleness: 2 };
+//! let mut gate = Gate::new(rule, 16, 1, None, GateBase::default())?;
+//!
+//! // Version 0 samples for three updates, and no more until the learner announces version 1.
+//! let mut announced = Announced::default();
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 48);
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 0);
+//! announced.version = PolicyVersion(1);
+//! assert_eq!(gate.admit(&announced, 100).slots.len(), 16);
+//! # Ok::<(), vintage_rollout::Error>(())
+//! ```
 
 mod claims;
 mod command;
@@ -20,6 +37,7 @@ mod event;
 mod follow;
 mod gate;
 mod journal;
+mod open;
 mod prompts;
 mod publish;
 mod reward;
@@ -34,9 +52,8 @@ pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
 pub use gate::{Admission, Announced, Filled, Gate, GateBase, GateRule, Slot};
 pub use journal::{Journal, read_journals};
+pub use open::open_reward;
 pub use prompts::{Form, Prompt, PromptSet};
-pub use reward::{
-    FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward, open_reward,
-};
+pub use reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward};
 pub use select::{Selector, group_seed, row_seed};
 pub use worker::{Worker, WorkerSetup};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use vintage_settings::{AnswerKind, RewardConfig};
 use vintage_verify::{check, is_correct_after};
 
-use crate::{Error, command::CommandReward};
+use crate::error::Error;
 
 /// One completion to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,15 +95,6 @@ pub trait Reward: Send {
 
     /// Releases the resources of the reward, such as a subprocess.
     async fn close(&mut self) {}
-}
-
-/// Creates the reward that the settings describe; a command is started at once.
-pub fn open_reward(config: &RewardConfig) -> Result<Box<dyn Reward>, Error> {
-    if config.command.is_empty() {
-        Ok(Box::new(VerifierReward::new(config.kind)))
-    } else {
-        Ok(Box::new(CommandReward::start(config)?))
-    }
 }
 
 /// Built-in reward: 1 for a right answer, 0 otherwise.

@@ -8,6 +8,17 @@
 //! `announce.rs` ("the answer is"), `last.rs` (no mark) and `thought.rs` (reasoning tags). Numbers
 //! are read by `scan.rs` and compared by [`Number::equals`]; mathematical answers are parsed and
 //! compared under `math/`, beginning at `math.rs`.
+//!
+//! ```
+//! use vintage_verify::{AnswerKind, is_correct};
+//!
+//! let verdict = is_correct(AnswerKind::Number, "4 boxes of 6. The answer is 24.", "24");
+//! assert!(verdict.correct);
+//! assert_eq!(verdict.extracted.as_deref(), Some("24"));
+//!
+//! let verdict = is_correct(AnswerKind::Math, r"\boxed{(0.5, 3)}", r"(\frac{1}{2},3)");
+//! assert!(verdict.correct);
+//! ```
 
 mod announce;
 mod answer;

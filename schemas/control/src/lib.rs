@@ -12,6 +12,23 @@
 //!   written.
 //!
 //! `schemas/README.md` shows an example of every record.
+//!
+//! ```
+//! use vintage_control::{PolicyAnnouncement, PolicyVersion};
+//!
+//! let announced = PolicyAnnouncement::read(
+//!     br#"{"format": "vintage.control/1", "policy": "lead", "version": 17,
+//!          "weights_sha256": "809d2d4c5ac65a13d1d0e88be09ee263405186fdcc7e0aa2358d7486ec22e5f0",
+//!          "retained": [0, 16, 17], "groups_trained": 272, "groups_rejected": 3,
+//!          "refused_batches": {}, "groups_per_update": 16, "finished": false}"#,
+//! )?;
+//! assert_eq!(announced.version, PolicyVersion(17));
+//! assert_eq!(announced.version.staleness_of(PolicyVersion(14)).0, 3);
+//!
+//! let refused = PolicyAnnouncement::read(br#"{"version": 17, "colour": "red"}"#).unwrap_err();
+//! assert!(refused.contains("unknown field `colour`"));
+//! # Ok::<(), String>(())
+//! ```
 
 mod announcement;
 mod archive;

@@ -2,9 +2,10 @@ use serde::{Deserialize, Serialize};
 use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training};
 
 use crate::{
-    Device, Start,
-    check::{Problems, positive, share},
-    run::name,
+    device::Device,
+    name::name,
+    problems::{Problems, positive, share},
+    start::Start,
 };
 
 /// Section `[learner]`: training, checkpoints, and sources of rollouts.

@@ -3,8 +3,8 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AnswerKind,
-    check::{Problems, positive, share},
+    answer::AnswerKind,
+    problems::{Problems, positive, share},
 };
 
 /// What a completion is worth.

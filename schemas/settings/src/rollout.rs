@@ -3,8 +3,8 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    RewardConfig,
-    check::{Problems, Violation},
+    problems::{Problems, Violation},
+    reward::RewardConfig,
 };
 
 /// Temperatures that rollouts may be sampled at. Logits are divided by them: beyond, a finite logit

@@ -4,9 +4,15 @@ use serde::{Deserialize, Serialize};
 use vintage_control::{Algorithm, AlgorithmName, Name, Topics};
 
 use crate::{
-    ArchiveConfig, EvaluationConfig, GateConfig, GrpoConfig, LearnerConfig, LocalConfig,
-    M2poConfig, MetricsConfig, ModelConfig, PromptsConfig, RolloutConfig, TopicsConfig,
-    WarmStartConfig,
+    gate::GateConfig,
+    learner::LearnerConfig,
+    name::name,
+    prompts::PromptsConfig,
+    rollout::RolloutConfig,
+    sections::{
+        ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,
+        ModelConfig, TopicsConfig, WarmStartConfig,
+    },
 };
 
 /// All settings of a run, with their defaults; `presets/default.toml` holds the same in TOML.
@@ -88,11 +94,6 @@ impl Default for RunConfig {
             metrics: MetricsConfig::default(),
         }
     }
-}
-
-/// A name known to be valid.
-pub(crate) fn name(text: &str) -> Name {
-    text.parse().expect("a name of letters, digits and hyphens")
 }
 
 impl RunConfig {

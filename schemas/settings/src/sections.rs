@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Problems, positive, share};
+use crate::problems::{Problems, positive, share};
 
 /// `[m2po]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

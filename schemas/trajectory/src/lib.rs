@@ -13,6 +13,43 @@
 //! * [`read_record`]: headers and rows of a Kafka record, or the reason why it is bad.
 //! * [`validate()`] and [`plausible()`]: checks that rows can be trained on.
 //! * [`schema()`] and [`SchemaVersion`]: the Arrow schema and its evolution.
+//!
+//! ```
+//! use vintage_control::PolicyVersion;
+//! use vintage_trajectory::{GroupId, LogprobMode, PolicySpan, Rows, Trajectory, encode, validate};
+//!
+//! let row = Trajectory {
+//!     group_id: GroupId([7; 16]),
+//!     prompt_tokens: vec![3, 14, 15],
+//!     completion_tokens: vec![9, 2],
+//!     behavior_logprobs: vec![-0.5, -1.25],
+//!     policy_spans: vec![PolicySpan { start: 0, version: PolicyVersion(4) }],
+//!     reward: 1.0,
+//!     // … and the prompt's id, the sampling settings and the engine.
+//! #   group_size: 1,
+//! #   sample_index: 0,
+//! #   policy: "lead".to_owned(),
+//! #   batch: -1,
+//! #   prompt_id: "sum".to_owned(),
+//! #   loss_mask: None,
+//! #   reward_parts: None,
+//! #   finish_reason: "stop".to_owned(),
+//! #   temperature: 1.0,
+//! #   top_p: 1.0,
+//! #   top_k: 0,
+//! #   logprob_mode: LogprobMode::Full,
+//! #   engine: "local".to_owned(),
+//! #   created_at_us: 1_700_000_000_000_000,
+//! #   generation_seconds: 0.25,
+//! #   prompt_text: None,
+//! #   completion_text: None,
+//! #   metadata: None,
+//! };
+//! let rows = Rows::decode(&encode(std::slice::from_ref(&row))?)?;
+//! validate(&rows)?;
+//! assert_eq!(rows.to_trajectories(), [row]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod assembly;
 mod columns;

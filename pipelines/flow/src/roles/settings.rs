@@ -13,10 +13,11 @@ use vintage_control::Name;
 
 use crate::{
     Error, Result,
+    broker::PATIENCE,
     broker::connect,
     event::{Events, RunEvent},
     folder::config_file,
-    inputs::{PATIENCE, check_broker},
+    inputs::check_broker,
 };
 
 /// Interval between two checks of the folder.

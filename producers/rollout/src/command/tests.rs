@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, time::Duration};
 use vintage_settings::RewardConfig;
 
 use super::{CommandReward, answer::parse_answer};
-use crate::reward::{FailureReason, Reward, RewardItem, open_reward};
+use crate::{
+    open::open_reward,
+    reward::{FailureReason, Reward, RewardItem},
+};
 
 /// Judge that rewards each completion with its length, unless the completion asks for something
 /// else.

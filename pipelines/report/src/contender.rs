@@ -1,0 +1,95 @@
+//! Learners of one run, each with what it came to.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use vintage_control::{Name, Plan, PolicyVersion, Sha256, UpdateResult};
+use vintage_store::{Records, Store};
+
+use crate::{error::Result, numbered::numbered};
+
+/// Updates the means of the table are over, the last ones.
+pub(crate) const RECENT: usize = 20;
+
+/// What a learner of the run came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Contender {
+    /// Its name.
+    pub learner: Name,
+    /// The lineage it trains.
+    pub policy: Name,
+    /// Its loss.
+    pub algorithm: String,
+    /// Whose plans it follows; `None` if it plans itself.
+    pub follows: Option<Name>,
+    /// Where it began, if not with the first record.
+    pub start: Option<String>,
+    /// Updates done.
+    pub updates: u64,
+    /// Groups trained.
+    pub groups: u64,
+    /// Mean reward of the last 20 updates' rollouts.
+    pub reward: f64,
+    /// Mean share of tokens without a gradient, of the last 20 updates.
+    pub clip_fraction: f64,
+    /// Mean divergence from the policy that sampled, of the last 20 updates.
+    pub kl: f64,
+    /// Mean staleness of the last 20 updates' tokens, or their lag.
+    pub staleness: f64,
+    /// Digest of its last weights.
+    pub weights_sha256: Option<Sha256>,
+    #[serde(skip)]
+    pub(crate) results: Vec<UpdateResult>,
+}
+
+/// The learners with plans, `lead` first; none where there is only one.
+pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contender>> {
+    let mut names = BTreeSet::new();
+    for path in store.list("plans").await? {
+        let below = path.strip_prefix("plans/").unwrap_or_default();
+        let name = below
+            .split_once('/')
+            .and_then(|(name, _)| name.parse().ok());
+        names.extend(name);
+    }
+    let mut found = Vec::new();
+    if names.len() < 2 {
+        return Ok(found);
+    }
+    for name in names {
+        let records = Records::new(store.clone(), Name::clone(&name));
+        let Some(plan) = records.plan(PolicyVersion::ZERO).await? else {
+            continue;
+        };
+        let start = records.start().await?.map(|start| start.start);
+        let results = numbered(store, &format!("results/{name}")).await?;
+        found.push(Contender::new(&plan, start, results));
+    }
+    found.sort_by_key(|one| one.learner.as_str() != lead);
+    Ok(found)
+}
+
+impl Contender {
+    fn new(plan: &Plan, start: Option<String>, results: Vec<UpdateResult>) -> Self {
+        let recent = &results[results.len().saturating_sub(RECENT)..];
+        let mean = |of: fn(&UpdateResult) -> f64| {
+            recent.iter().map(of).sum::<f64>() / recent.len().max(1) as f64
+        };
+        let algorithm = serde_json::to_value(plan.algorithm.name).unwrap_or_default();
+        Self {
+            learner: plan.learner.clone(),
+            policy: plan.policy.clone(),
+            algorithm: algorithm.as_str().unwrap_or_default().to_owned(),
+            follows: plan.follows.clone(),
+            start,
+            updates: results.len() as u64,
+            groups: results.iter().map(|result| result.groups).sum(),
+            reward: mean(|result| result.reward),
+            clip_fraction: mean(|result| result.clip_fraction),
+            kl: mean(|result| result.kl),
+            staleness: mean(|result| result.mean_staleness),
+            weights_sha256: results.last().map(|last| last.weights_sha256),
+            results,
+        }
+    }
+}

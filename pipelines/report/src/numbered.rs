@@ -1,0 +1,28 @@
+//! Records that are named by their number.
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::de::DeserializeOwned;
+use vintage_store::Store;
+
+use crate::error::Result;
+
+/// Records asked for at once: over a network each costs a round trip.
+const AT_ONCE: usize = 16;
+
+/// Every `<number>.json` right below a prefix, in numeric order.
+pub(crate) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
+    let paths = store.list(prefix).await?;
+    let number = |path: &str| {
+        let name = path.strip_prefix(prefix)?.strip_prefix('/')?;
+        name.strip_suffix(".json")?.parse::<u64>().ok()
+    };
+    let mut numbers: Vec<_> = paths.iter().filter_map(|path| number(path)).collect();
+    numbers.sort_unstable();
+    let records = stream::iter(numbers).map(|number| async move {
+        store
+            .get_json::<T>(&format!("{prefix}/{number}.json"))
+            .await
+    });
+    let records: Vec<Option<T>> = records.buffered(AT_ONCE).try_collect().await?;
+    Ok(records.into_iter().flatten().collect())
+}
