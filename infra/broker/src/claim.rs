@@ -51,14 +51,14 @@ impl Turn {
         }
     }
 
-    /// The right, if nobody has it.
+    /// Takes the lock if no process holds it; returns `None` otherwise.
     pub(crate) fn try_take(dir: &Path) -> Result<Option<Self>> {
         let held = lock(&dir.join("lock"), FlockOperation::NonBlockingLockExclusive)?;
         let dir = dir.to_owned();
         Ok(held.map(|held| Self { dir, _held: held }))
     }
 
-    /// Counts the caller among those who need the broker.
+    /// Registers the caller as a process that needs the broker, until the result is dropped.
     pub(crate) fn join(&self) -> Result<Use> {
         let held = lock(&self.users(), FlockOperation::NonBlockingLockShared)?;
         let held = held.ok_or_else(|| Error::LocalInUse {
@@ -67,19 +67,19 @@ impl Turn {
         Ok(Use { _held: held })
     }
 
-    /// Whether a live process needs the broker. It stays so while the turn is held: joining
-    /// takes one.
+    /// Returns true if a live process needs the broker. A false result stays valid for as long as
+    /// this lock is held, because joining requires it; a true one may become outdated.
     pub(crate) fn is_used(&self) -> Result<bool> {
         let alone = lock(&self.users(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(alone.is_none())
     }
 
-    /// Whether the broker was told to stay up with nobody using it.
+    /// Returns true if the broker was asked to stay up without users.
     pub(crate) fn is_kept(&self) -> bool {
         self.kept().exists()
     }
 
-    /// Says whether the broker stays up with nobody using it.
+    /// Records whether the broker stays up without users.
     pub(crate) fn keep(&self, keep: bool) -> Result<()> {
         let path = self.kept();
         let changed = if keep {
@@ -104,7 +104,7 @@ impl Turn {
     }
 }
 
-/// Opens and locks a file; `None` if another process holds it.
+/// Opens and locks a file; returns `None` if a conflicting lock is held.
 fn lock(path: &Path, how: FlockOperation) -> Result<Option<File>> {
     let file = File::options()
         .create(true)

@@ -45,7 +45,7 @@ pub(crate) struct Ports {
 }
 
 impl Cluster {
-    /// The one in `dir`, or a new one there. The caller holds the folder's lock.
+    /// Loads the cluster in `dir`, or creates one there. The caller must hold the folder's lock.
     pub(crate) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
         let refuse = |detail: String| Error::LocalOptions { detail };
         if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
@@ -80,7 +80,7 @@ impl Cluster {
         Self::assembled(dir, saved)
     }
 
-    /// The one in `dir`, if there is one.
+    /// Loads the cluster in `dir`; returns `None` if there is none.
     pub(crate) fn load(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("cluster.json");
         let text = match fs::read_to_string(&path) {
@@ -137,7 +137,7 @@ impl Cluster {
         &self.saved.nodes
     }
 
-    /// Writes every node's settings; they follow from the program, the ports and what is given.
+    /// Writes the settings files of every node. Settings in `over` override those of this crate.
     pub(crate) fn write_settings(&self, over: &BTreeMap<String, String>) -> Result<()> {
         for ports in &self.saved.nodes {
             let dir = self.dir.join(format!("n{}", ports.node));

@@ -5,84 +5,84 @@ use vintage_bus::Fault;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a local broker could not be brought up, used or ended.
+/// Failure to start, use or stop a local broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A program that the local broker needs is missing or too old.
+    /// Missing or outdated program that the local broker needs.
     #[error(
         "the local broker needs {needed}, but {found}: \
          apt-get install openjdk-17-jre-headless maven"
     )]
     MissingProgram {
-        /// Java or Maven with its version.
+        /// Program that is needed: Java with its oldest usable version, or Maven.
         needed: &'static str,
-        /// What was found instead.
+        /// Description of the program found instead, or of the failure to start it.
         found: String,
     },
-    /// Kafka's jars could not be had.
+    /// Failure to download Kafka's jars.
     #[error("fetching Apache Kafka {version} into {}: {detail}", into.display())]
     Fetch {
         /// Version of Kafka.
         version: String,
-        /// The folder.
+        /// Folder of that version in the cache.
         into: PathBuf,
-        /// What went wrong.
+        /// Reason for the failure, mostly in Maven's words.
         detail: String,
     },
-    /// KAFKA_HOME holds no Kafka.
+    /// `KAFKA_HOME` without Apache Kafka 4 or a newer version.
     #[error("KAFKA_HOME={} holds no Apache Kafka 4: {detail}", home.display())]
     KafkaHome {
-        /// The folder.
+        /// Value of `KAFKA_HOME`.
         home: PathBuf,
-        /// What is missing.
+        /// Missing file, or the unsuitable version found.
         detail: String,
     },
-    /// The folder of a local broker is used by another process.
+    /// Local broker that another process uses, starts or stops.
     #[error(
         "the local broker in {} is used, started or stopped by another process: \
          wait for it to end, or use another folder",
         dir.display()
     )]
     LocalInUse {
-        /// The folder.
+        /// Folder of the broker.
         dir: PathBuf,
     },
-    /// A node of the local broker did not come up, or went away.
+    /// Node of a local broker that did not start, ended, or does not obey a signal.
     #[error("local broker node {node} in {} {what}; the end of its log:\n{tail}", dir.display())]
     Node {
-        /// From 1.
+        /// Number of the node, from 1.
         node: u16,
         /// Folder of the broker.
         dir: PathBuf,
-        /// What it did.
+        /// Failure of the node, as a verb phrase such as `was not ready within 90 s`.
         what: String,
-        /// Last lines of its log.
+        /// Last lines of the node's log.
         tail: String,
     },
-    /// The local broker's own settings make no sense.
+    /// Options of a local broker that cannot be used, or that its folder contradicts.
     #[error("local broker: {detail}")]
     LocalOptions {
-        /// What is wrong.
+        /// Reason for the refusal.
         detail: String,
     },
-    /// A file of the local broker could not be read or written.
+    /// Failed operation on a file, folder or process of a local broker.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was attempted.
+        /// Operation that was attempted, such as `reading`.
         action: &'static str,
-        /// On what.
+        /// File, folder or program concerned.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// Its nodes run, and a client could not use it.
+    /// Failure of a client of the broker, whose nodes were started.
     #[error(transparent)]
     Bus(#[from] vintage_bus::Error),
 }
 
 impl Error {
-    /// Who can do something about it.
+    /// Returns the party that can do something about the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::MissingProgram { .. }

@@ -29,7 +29,7 @@ struct Complete {
     jars: BTreeMap<String, u64>,
 }
 
-/// A Java that can run Kafka 4.
+/// Finds a Java that can run Kafka 4: that of `JAVA_HOME`, or else the one on the path.
 pub(crate) async fn java() -> Result<PathBuf> {
     let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
         Some(home) => PathBuf::from(home).join("bin/java"),
@@ -67,7 +67,7 @@ fn major_version(text: &str) -> Option<u32> {
     }
 }
 
-/// The folder of jars to run.
+/// Returns the folder of Kafka's jars; downloads them if `kafka_home` is not set.
 pub(crate) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> {
     match &options.kafka_home {
         Some(home) => home_lib(home),

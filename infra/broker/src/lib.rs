@@ -1,6 +1,14 @@
-//! A real Apache Kafka on loopback, for a run, a test or a look: [`LocalKafka`] fetches its jars,
-//! gives it ports, starts its nodes, watches them and ends them. How to talk to it is
-//! `vintage-bus`, which this crate uses only to see that a broker it started works.
+//! A real Apache Kafka on loopback, for a run, a test or experiments.
+//!
+//! Begin with [`LocalKafka::up`] in `local`, which starts a broker or joins one that runs. The
+//! parts below it:
+//!
+//! * `jars` finds Java and Kafka's jars, and downloads the jars if needed.
+//! * `cluster` keeps identity, ports and settings in the broker's folder.
+//! * `node` starts, watches, freezes and ends the process of one node.
+//! * `claim` records by file locks which processes use the broker.
+//!
+//! Clients are in `vintage-bus`. This crate uses them only to check that a broker it started works.
 //!
 //! ```
 //! use std::path::Path;

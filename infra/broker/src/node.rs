@@ -47,7 +47,7 @@ impl Node {
         self.ports.node
     }
 
-    /// Gives the data folder the cluster's identity, once.
+    /// Formats the data folder with the cluster's identity, unless that was done before.
     pub(crate) async fn format(&self, java: &Path, lib: &Path, cluster_id: &str) -> Result<()> {
         if self.dir.join("data/meta.properties").exists() {
             return Ok(());
@@ -112,9 +112,9 @@ impl Node {
         fs::write(&path, format!("{pid}\n")).map_err(|source| io_error("writing", &path, source))
     }
 
-    /// Whether its process runs, whoever started it.
+    /// Returns true if the node's process runs, no matter which process started it.
     pub(crate) fn is_running(&mut self) -> bool {
-        // Reaps a child that ended, or its number would seem in use.
+        // A child that ended is reaped first; otherwise its process id would seem to be in use.
         if let Some(child) = &mut self.child
             && !matches!(child.try_wait(), Ok(None))
         {
@@ -139,7 +139,8 @@ impl Node {
         ended.map_or(Ok(()), |how| Err(self.failed(format!("ended ({how})"))))
     }
 
-    /// Ends it in good order, or after `grace` without. Whether it was running.
+    /// Shuts the node down cleanly, and kills it if that takes longer than `grace`. Returns false
+    /// if it was not running.
     pub(crate) async fn terminate(&mut self, grace: Duration) -> Result<bool> {
         if !self.signal(Signal::TERM)? {
             return Ok(false);
@@ -163,7 +164,8 @@ impl Node {
         Ok(())
     }
 
-    /// For `Drop`: the process is gone, or at least reaped, when this returns.
+    /// Kills the node's process without async code, for use in `Drop`. A child of this process is
+    /// reaped when this returns; a node that another process started may still be ending.
     pub(crate) fn kill_now(&mut self) {
         if let Err(error) = self.signal(Signal::KILL) {
             tracing::warn!("{error}");
@@ -178,8 +180,8 @@ impl Node {
         }
     }
 
-    /// Stands still when this returns: a signal alone takes hold of a thread that runs on another
-    /// core only when that one next enters the kernel.
+    /// Stops the node's process (SIGSTOP), and returns once all its threads are stopped: a thread
+    /// on another core stops only when it next enters the kernel.
     pub(crate) fn freeze(&mut self) -> Result<()> {
         if !self.signal(Signal::STOP)? {
             return Ok(());
@@ -201,7 +203,7 @@ impl Node {
         self.signal(Signal::CONT).map(drop)
     }
 
-    /// An error about it with the end of its log.
+    /// Builds an error about the node, with the end of its log.
     pub(crate) fn failed(&self, what: String) -> Error {
         let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
         self.failed_with(what, &tail)

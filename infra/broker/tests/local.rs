@@ -1,5 +1,5 @@
-//! A real Apache Kafka, started here: who uses it, what it leaves behind, and what it survives.
-//! Needs Java 17 and Maven.
+//! Tests of a local Kafka: sharing between processes, shutdown, and survival of kills. They need
+//! Java 17 and Maven.
 
 #[path = "../../bus/tests/suite/ports.rs"]
 mod ports;
@@ -20,10 +20,10 @@ use vintage_control::Offset;
 use ports::{is_loopback, listening};
 use support::{next_record, noise, reader, topic};
 
-/// Written to it before it is shared, killed, ended and brought up again.
+/// Topic that is written to before the broker is shared, killed, stopped and started again.
 const TOPIC: &str = "kept";
 
-/// Processes whose command line names the folder.
+/// Finds the processes whose command line contains the folder's path.
 fn processes(dir: &Path) -> Vec<PathBuf> {
     let dir = dir.canonicalize().unwrap();
     let names_it = |process: &PathBuf| {
@@ -60,7 +60,7 @@ async fn a_local_kafka_is_shared_and_comes_back() {
     kafka.kill_node(1).await.unwrap();
     kafka.start_node(1).await.unwrap();
 
-    // Who brought it up may leave first. Down and up: the same ports, the same data.
+    // The process that started the broker may leave first. A restart keeps ports and data.
     let bootstrap = kafka.bootstrap().to_owned();
     let last = LocalKafka::up(dir.path(), LocalOptions::default())
         .await
@@ -77,7 +77,8 @@ async fn a_local_kafka_is_shared_and_comes_back() {
     it_stays_where_it_is_kept(dir.path(), &bootstrap).await;
 }
 
-/// Kept, it outlives everybody; else what a killed program left behind is ended, not doubled.
+/// Checks that a kept broker outlives its users, and that nodes left behind by a killed program are
+/// replaced.
 async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     let options = LocalOptions::default;
     let keep = LocalOptions {
@@ -98,7 +99,7 @@ async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     user.down().await.unwrap();
     assert_eq!(processes(dir), running, "what is kept is taken as it is");
 
-    // As if a program had been killed.
+    // Without this file the running nodes look like those of a killed program.
     std::fs::remove_file(dir.join("kept")).unwrap();
     let owned = LocalKafka::up(dir, options()).await.unwrap();
     let fresh = processes(dir);
@@ -109,7 +110,7 @@ async fn it_stays_where_it_is_kept(dir: &Path, bootstrap: &str) {
     assert_eq!(LocalKafka::down_dir(dir).await.unwrap(), 0);
 }
 
-/// A second user finds it up; it stays up when one of them leaves.
+/// Checks that a second user joins the running broker, which stays up when one of them leaves.
 async fn users_share_it(dir: &Path) {
     let running = processes(dir);
     let second = LocalKafka::up(dir, LocalOptions::default()).await.unwrap();
@@ -144,7 +145,7 @@ async fn a_broker_that_cannot_start_says_why() {
     assert_eq!(LocalKafka::bootstrap_of(empty.path()).unwrap(), None);
 }
 
-/// Three nodes with three copies: one may go, in whatever way.
+/// Checks that three nodes with three replicas survive the loss of any one of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_outlive_one() {
     let dir = tempfile::tempdir().unwrap();

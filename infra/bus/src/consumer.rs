@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Bus {
-    /// What librdkafka is told for a consumer, passwords included: for a client of another kind that
-    /// is to behave alike.
+    /// Returns the librdkafka settings of a consumer, passwords included, for another kind of
+    /// client that must behave alike.
     pub fn consumer_options(
         &self,
         client_id: &str,
@@ -28,8 +28,8 @@ impl Bus {
         owned(&self.settings().consumer(client_id, group, limits.max_bytes))
     }
 
-    /// A consumer of the given partitions from the given offsets on. On the embedded broker it
-    /// counts as a reader from now on: records are kept until it has taken them.
+    /// Creates a consumer of the given partitions, from the given offsets on. The embedded broker
+    /// counts it as a reader from this call on, and keeps records until it has read them.
     pub fn consumer(
         &self,
         client_id: &str,

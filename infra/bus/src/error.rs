@@ -280,7 +280,7 @@ impl Error {
 }
 
 impl Error {
-    /// Whether a topic could not be created for want of brokers to hold its copies.
+    /// Returns true if a topic could not be created because there are fewer brokers than replicas.
     pub fn lacks_brokers(&self) -> bool {
         let code = RDKafkaErrorCode::InvalidReplicationFactor.to_string();
         matches!(self, Self::Request { detail, .. } if *detail == code)

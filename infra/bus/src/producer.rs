@@ -44,8 +44,8 @@ impl Bus {
         Producer::new(self.clone(), client_id, &config)
     }
 
-    /// What librdkafka is told for a producer, passwords included: for a client of another kind that
-    /// is to behave alike.
+    /// Returns the librdkafka settings of a producer, passwords included, for another kind of
+    /// client that must behave alike.
     pub fn producer_options(&self, client_id: &str) -> BTreeMap<String, String> {
         owned(&self.settings().producer(client_id))
     }

@@ -64,8 +64,8 @@ pub fn failure(name: &'static str) -> Option<io::Error> {
     }
 }
 
-/// Whether a test has seeded this mistake, to see that the checks find it. Not there without the
-/// feature: what makes a mistake is in files named `sabotage.rs`, which are built with it alone.
+/// Returns true if a test has switched on this mistake, to check that it is detected. Exists only
+/// with the feature `on`; the mistakes are in files named `sabotage.rs`, compiled only with it.
 #[cfg(feature = "on")]
 pub fn mistake(name: &'static str) -> bool {
     active::mistake(name)

@@ -1,4 +1,5 @@
-//! Models fetched from the Hugging Face hub into its local cache, laid out as its own library does.
+//! Download of models from the Hugging Face hub into the local cache, in the layout of Hugging
+//! Face's own library.
 
 mod partial;
 
@@ -23,31 +24,35 @@ use crate::{
 const HUB: &str = "https://huggingface.co";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// A hub that says nothing for this long is not there.
+/// Longest wait for a connection to the hub, and for the next bytes of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Larger files are told of every tenth part.
+/// Minimum number of bytes between two progress reports on a file. Files of more than ten times
+/// this size are reported at every tenth part.
 const LARGE: u64 = 64 << 20;
-/// How often something is asked for, and the pause before the second time.
+/// Number of attempts at a request, the first included.
 const TRIES: u32 = 4;
+/// Pause before the second attempt; it doubles before each further one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Files of a model folder, as whoever opens it names them.
+/// Names of the files of a model folder, given by the code that will open the folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// Files fetched where the repository has them, weights apart.
+    /// Files to fetch if the repository has them. Weights are always fetched and not listed.
     pub files: &'static [&'static str],
-    /// Files without which a folder is of no use.
+    /// Files that a folder must have to be usable.
     pub needed: &'static [&'static str],
-    /// Advice for a repository without a needed file: the file, the model's name, the files it has.
+    /// Function that gives advice on a repository without a needed file. Arguments: the missing
+    /// file, the model's name, the files that the repository has.
     pub instead_of: fn(&str, &str, &[String]) -> Option<String>,
 }
 
-/// Fetches what the local cache lacks of `model`, telling `progress` what is being done. With
-/// `HF_HUB_OFFLINE` set nothing is fetched. A future that is dropped leaves what came so far, and
-/// the next call continues from there.
+/// Fetches the files of `model` that the local cache lacks, and reports each step to `progress`.
+/// Fetches nothing if `HF_HUB_OFFLINE` is set. If the future is dropped, the bytes received so far
+/// are kept, and the next call continues from there.
 ///
 /// # Errors
-/// No network, no such model, no right to it, a file whose hash is not the hub's.
+/// No network, no such model, no permission to read it, a file whose hash differs from the hub's,
+/// or an unusable `HF_ENDPOINT` or `HF_TOKEN`.
 pub async fn fetch_missing(
     model: &HubModel,
     wanted: Wanted,
@@ -67,7 +72,7 @@ pub async fn fetch_missing(
     let folder = model
         .folder()
         .map_err(|error| Error::Usage(error.to_string()))?;
-    // Where Hugging Face's library has its own, out of the models.
+    // Hugging Face's library keeps its locks in the same folder, outside of the models' folders.
     let (cache, name) = (folder.parent(), folder.file_name());
     let locks = cache
         .unwrap_or(&folder)
@@ -76,7 +81,7 @@ pub async fn fetch_missing(
     create(&locks)?;
     let lock = locks.join("vintage.lock");
     let lock = File::create(&lock).map_err(io("create", &lock))?;
-    // Another process of this machine may be at it.
+    // Another process on this machine may be fetching the same model.
     let held = move || flock(&lock, FlockOperation::LockExclusive).map(|()| lock);
     let held = tokio::task::spawn_blocking(held).await;
     let held = held.map_err(|error| refuse(error.to_string()))?;
@@ -120,14 +125,14 @@ pub async fn fetch_missing(
     hub.fetch().await
 }
 
-/// One model on the hub, and where it goes.
+/// Download of one model: its source on the hub and its folder in the cache.
 struct Hub<'a> {
     model: &'a HubModel,
     wanted: Wanted,
     client: Client,
     endpoint: String,
     token: Option<String>,
-    /// `models--OWNER--NAME` in the cache.
+    /// Folder `models--OWNER--NAME` in the cache.
     folder: PathBuf,
     progress: &'a (dyn Fn(String) + Sync),
 }
@@ -137,11 +142,11 @@ struct Revision {
     sha: String,
 }
 
-/// A file as the hub lists it.
+/// Entry of a file in the hub's listing of a repository.
 #[derive(Deserialize)]
 struct Entry {
     path: String,
-    /// SHA-1 of git's object; the name of a small file's blob.
+    /// SHA-1 of git's object, in hexadecimal; names the blob of a file that is not in LFS.
     oid: String,
     size: u64,
     lfs: Option<Lfs>,
@@ -149,7 +154,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 struct Lfs {
-    /// SHA-256 of the content; the name of a large file's blob.
+    /// SHA-256 of the content, in hexadecimal; names the blob of a file in LFS.
     oid: String,
 }
 
@@ -205,7 +210,7 @@ impl Hub<'_> {
         self.link(&sha, &files)
     }
 
-    /// What to do about a repository without a file that every model has.
+    /// Message for a repository that lacks a file which every model has: the file, and advice.
     fn lacks(&self, file: &str, entries: &[Entry]) -> String {
         let name = self.model.repository();
         let there: Vec<_> = entries.iter().map(|entry| entry.path.clone()).collect();
@@ -218,7 +223,7 @@ impl Hub<'_> {
         )
     }
 
-    /// Fetches a file into the blobs, or what is missing of it.
+    /// Fetches a file into `blobs`, or the rest of it if a part was fetched before.
     async fn file(&self, sha: &str, file: &Entry) -> Result<()> {
         let blob = self.blob(file);
         if blob.is_file() {
@@ -245,7 +250,7 @@ impl Hub<'_> {
         partial.finish(&blob)
     }
 
-    /// Fetches what `partial` lacks of a file.
+    /// Fetches the bytes of a file that `partial` lacks, in one request.
     async fn rest(&self, url: &str, file: &Entry, partial: &mut Partial) -> Result<(), Failed> {
         if partial.bytes >= file.size {
             return Ok(());
@@ -271,7 +276,8 @@ impl Hub<'_> {
         Ok(())
     }
 
-    /// Makes the snapshot, or completes it; what makes it [`is_complete`] comes last.
+    /// Creates or completes the snapshot. Links to `model.safetensors` or the index of weights come
+    /// last, because [`is_complete`] looks for them.
     fn link(&self, sha: &str, files: &[&Entry]) -> Result<()> {
         let snapshot = self.folder.join("snapshots").join(sha);
         create(&snapshot)?;
@@ -306,7 +312,7 @@ impl Hub<'_> {
         })
     }
 
-    /// Tries again, after longer and longer pauses, as long as that may help.
+    /// Repeats a failed attempt, up to [`TRIES`] in all and with growing pauses, if that may help.
     async fn retrying<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failed>) -> Result<T> {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
@@ -381,9 +387,10 @@ impl Entry {
     }
 }
 
-/// Why an attempt failed, and whether another may not.
+/// Failure of one attempt at a request.
 struct Failed {
     error: Error,
+    /// True if another attempt may succeed.
     again: bool,
 }
 
@@ -396,7 +403,8 @@ impl From<Error> for Failed {
     }
 }
 
-/// Other programs fetch a tokenizer alone, or were interrupted between two shards.
+/// Returns true if a snapshot has all needed files and all weights. A snapshot may lack some:
+/// another program may have fetched a tokenizer alone, or been interrupted between two shards.
 fn is_complete(snapshot: &Path, wanted: Wanted) -> bool {
     let has = |name: &str| snapshot.join(name).is_file();
     let sharded = || {
@@ -407,13 +415,14 @@ fn is_complete(snapshot: &Path, wanted: Wanted) -> bool {
     wanted.needed.iter().all(|name| has(name)) && (has(WEIGHTS) || sharded())
 }
 
-/// The files that an index of weights names.
+/// Returns the files that an index of weights names.
 fn shards_of(index: &[u8]) -> serde_json::Result<BTreeSet<String>> {
     let index: Index = serde_json::from_slice(index)?;
     Ok(index.weight_map.into_values().collect())
 }
 
-/// Whether this can be a file's name: it comes from outside.
+/// Returns true for a digest in hexadecimal, of SHA-1's length or more. Digests come from the hub
+/// and become file names, so they must be checked.
 fn is_digest(text: &str) -> bool {
     text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,7 +1,9 @@
 //! Models by their names on the Hugging Face hub: names, the local cache, and the download of
 //! what the cache lacks, in the layout that Hugging Face's own library uses.
 //!
-//! Begin with [`HubModel`] (a name and its place in the cache), then [`fetch_missing`].
+//! Begin with [`HubModel`], a name and its place in the cache. [`locate`] resolves a setting to a
+//! folder without network access, and [`fetch_missing`] downloads what is missing. [`BaseModel`] is
+//! the name as PEFT's adapter files record it.
 //!
 //! ```
 //! use std::path::Path;

@@ -132,8 +132,8 @@ pub struct BaseModel {
 }
 
 impl BaseModel {
-    /// Returns the model that [`crate::ModelFolder::open`] finds at `path`; `None` if there is
-    /// none.
+    /// Returns the model that `ModelFolder::open` of `vintage-model` finds at `path`; `None` if
+    /// there is none.
     ///
     /// # Errors
     /// The name is not valid for a model.

@@ -234,7 +234,7 @@ impl Decoder {
     /// B is 0.
     ///
     /// # Errors
-    /// A configuration without effect, or a module there is not.
+    /// A configuration without effect, or a module that the model does not have.
     pub fn with_adapters(mut self, config: LoraSettings, seed: u64) -> Result<Self> {
         let adapters = Adapters::init(config, &self.params, seed)?;
         self.layers = (0..self.layers.len())
@@ -244,7 +244,7 @@ impl Decoder {
         Ok(self)
     }
 
-    /// What adapters this decoder has.
+    /// Returns the settings of the decoder's adapters; `None` if it has none.
     pub fn lora(&self) -> Option<&LoraSettings> {
         self.adapters.as_ref().map(|adapters| &adapters.config)
     }

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::cpu::{ROWS, multiversion, rows_in_parallel};
 use crate::ops::{tensor, values, with_mut};
 
-/// How a decoder computes, which changes what it computes in rounding only.
+/// Settings of a decoder's arithmetic, which affect results by rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compute {
     /// Precision of the matrix products.
@@ -28,7 +28,7 @@ pub struct Compute {
 pub(crate) trait Rounding: Sized {
     /// Returns `x` as a factor and leaves `x` unchanged.
     fn of(self, x: &Tensor) -> Result<Tensor>;
-    /// Turns `x` into a factor, where it is needed as nothing else.
+    /// Turns `x` into a factor, for a tensor that is needed for nothing else.
     fn round(self, x: Tensor) -> Result<Tensor>;
     /// Returns `x` as a factor, in `scratch` if it must be changed.
     fn slice<'a>(self, x: &'a [f32], scratch: &'a mut Vec<f32>) -> &'a [f32];

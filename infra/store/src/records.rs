@@ -305,7 +305,7 @@ impl Records {
 
 const MANIFEST: &str = "/manifest.json";
 
-/// What PEFT calls the tensors of an adapter.
+/// Name of the file with an adapter's tensors, as in PEFT.
 const ADAPTER_FILE: &str = "adapter_model.safetensors";
 
 /// Checks that a file of a checkpoint exists and has this digest, and returns its bytes.

@@ -1,10 +1,11 @@
-//! A store as it must not be: a test orders it, to see that an audit finds what comes of it.
+//! Mistake that a test may switch on, to check that an audit detects it: existing objects are
+//! replaced.
 
 use vintage_faults::mistake;
 
 use crate::folder::Promise;
 
-/// What a store promises, or less.
+/// Returns the guarantees of a store, without `fenced` if a test has seeded the mistake.
 pub(crate) fn broken(promise: Promise) -> Promise {
     Promise {
         fenced: promise.fenced && !mistake("mistake.overwrite"),

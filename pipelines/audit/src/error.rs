@@ -1,24 +1,24 @@
 use vintage_bus::Fault;
 
-/// Failure that keeps an audit from being made.
+/// Failure that prevents an audit.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A learner, an update or a rollout that does not exist was asked about.
+    /// Question about a learner or an update that does not exist.
     #[error("{0}")]
     Unknown(String),
-    /// Neither a group nor a plan was found.
+    /// Run of which no group and no record of a learner was found.
     #[error("{0}")]
     Nothing(String),
-    /// The journals of the producers could not be read.
+    /// Failure to read the journals of the producers.
     #[error("{0}")]
     Journals(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The archive could not be read.
+    /// Failure to read the archive.
     #[error("archive: {0}")]
     Archive(#[from] vintage_archive::Error),
-    /// The log could not be read.
+    /// Failure to read the log.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
-    /// Records could not be read.
+    /// Failure to read records from the store.
     #[error("store: {0}")]
     Store(#[from] vintage_store::Error),
 }
@@ -27,7 +27,7 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whose fault it is.
+    /// Returns the party at fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unknown(_) | Self::Nothing(_) => Fault::User,

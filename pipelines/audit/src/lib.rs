@@ -1,9 +1,13 @@
-//! `vintage audit`: what producers, log, archive and learners recorded, held against one another.
+//! Audit of a run (`vintage audit`): compares the records of producers, log, archive and learners.
 //!
-//! Nobody is believed: each side is counted from its own record, and what they agree on is the
-//! result. Read are headers, checksums and control records, tokens only if asked; a run may go on
-//! meanwhile. What is read first cannot be ahead of what is read later: announcements, then the
-//! names of plans and what follows from them, then journals, then archive and log.
+//! Begin with [`audit`] and [`Audit`]. `books` collects groups and records from journals, archive
+//! and log; `ledger` compares the plans of one learner with them; `findings` collects the breaches.
+//!
+//! Each side is counted from its own records, and every contradiction is a breach. An audit reads
+//! headers, checksums and control records, and reads tokens only if asked to. The run may continue
+//! meanwhile, so the order of reading matters, because a record read early must not be ahead of one
+//! read later: announcements first, then the names of control records, with plans last, then
+//! journals, then archive and log.
 //!
 //! ```
 //! use vintage_archive::Reader;
@@ -71,12 +75,12 @@ pub struct Scope {
     pub lead: Name,
     /// The only learner audited; `None` = every learner.
     pub learner: Option<Name>,
-    /// The log died with its process and may have taken acknowledged groups along.
+    /// True if the log was lost with its process, possibly with acknowledged groups.
     pub volatile_log: bool,
-    /// The log was left alone although the run has one.
+    /// True if the log is not read although the run has one.
     pub offline: bool,
-    /// Reads every byte of the archive and compares each group's content with its plan, and all
-    /// published weights with their manifests.
+    /// True to read every byte of the archive, and compare each group's content with its plan and
+    /// all published weights with their manifests.
     pub deep: bool,
     /// Question about one update or one rollout.
     pub question: Option<Question>,
@@ -88,42 +92,42 @@ pub type ReadJournals = dyn Fn() -> Result<BTreeMap<String, NumberSet>, Box<dyn 
 
 /// Records of a run, each in the place where it is kept.
 pub struct Places<'a> {
-    /// Plans, results, checkpoints, weights.
+    /// Store of plans, results, checkpoints and weights.
     pub store: &'a Store,
     /// Archive of the rollouts topic.
     pub reader: &'a Reader,
-    /// Journals of the producers, if they are at hand.
+    /// Reader of the producers' journals; `None` if they are not available.
     pub journals: Option<&'a ReadJournals>,
-    /// Broker, unless the log is left alone.
+    /// Client of the broker; `None` if the log is not read.
     pub bus: Option<&'a Bus>,
-    /// Updates that the run's summary counts, and the name of its file.
+    /// Number of updates according to the run's summary, and the name of the summary's file.
     pub summarized: Option<(u64, &'a str)>,
 }
 
-/// What an audit found.
+/// Result of an audit.
 #[derive(Debug, Clone, Serialize)]
 pub struct Audit {
-    /// Whether every identity holds and nothing is amiss.
+    /// True if there is no breach.
     pub holds: bool,
-    /// By learner; `none` while no learner has left a plan.
+    /// Accounts by name of the learner; one account named `none` if no learner has left a record.
     pub learners: BTreeMap<String, Account>,
-    /// Every breach.
+    /// Breaches, one line each. Beyond 20 of a kind, one line tells the number of further ones.
     pub findings: Vec<String>,
-    /// What is worth knowing and breaks nothing.
+    /// Notes on facts that are not breaches, one line each.
     pub notes: Vec<String>,
-    /// What was asked.
+    /// Answers to the question, one per learner and group; empty without a question.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
 }
 
-/// Whose account is told while there is no learner.
+/// Name of the account if there is no learner.
 const NOBODY: &str = "none";
 
-/// Reads everything and counts it.
+/// Reads all records of a run, compares them and counts every group.
 ///
 /// # Errors
-/// [`Error::Unknown`] and [`Error::Nothing`] where there is nothing to answer from; what is
-/// damaged is a finding, not an error.
+/// [`Error::Unknown`] if the learner or update asked about does not exist, and [`Error::Nothing`]
+/// if there are no records. Damaged records are findings, not errors.
 pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
     let mut findings = Findings::default();
     let topics = &scope.topics;
@@ -138,7 +142,7 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
             names(&listings.everybody)
         )));
     }
-    // Whoever asks of a run asks of its lead first.
+    // The lead's answers come first.
     let lead = &scope.lead;
     listings
         .learners
@@ -222,7 +226,7 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
     })
 }
 
-/// What was asked about is there, or the user is told what is.
+/// Checks that an update asked about exists; the error names those that do.
 fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
     if learners.iter().any(|listing| update.0 < listing.end()) {
         return Ok(()); // its plan is missing, which is a breach
@@ -241,7 +245,7 @@ fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
     )))
 }
 
-/// The run's summary counts updates of its lead; each has a plan.
+/// Reports a breach if the run's summary counts more updates of the lead than there are records.
 fn hold_summary(
     updates: u64,
     file: &str,
@@ -258,7 +262,7 @@ fn hold_summary(
     }
 }
 
-/// Neither a group nor a plan was found: there is nothing whose books could hold.
+/// Returns the error for a run of which no group and no record was found.
 fn nothing(places: &Places<'_>) -> Error {
     let sources = match places.bus {
         Some(_) => "no journal, no archive and no log",
@@ -271,7 +275,7 @@ fn nothing(places: &Places<'_>) -> Error {
     ))
 }
 
-/// Names for a message.
+/// Joins names for a message.
 fn names(names: &[Name]) -> String {
     if names.is_empty() {
         return "none".to_owned();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// What the log acknowledged, by the producers' own word.
+/// Adds the groups that the log acknowledged, according to the producers' journals.
 pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, books: &mut Books) {
     for (producer, numbers) in journals {
         books.journal(producer);

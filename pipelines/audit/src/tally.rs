@@ -1,4 +1,4 @@
-//! Count of a run's own folder for its summary.
+//! Count of a run's groups for its summary.
 
 use std::collections::BTreeMap;
 use vintage_store::Records;
@@ -18,13 +18,14 @@ use crate::error::Result;
 /// Counts from archive, journals and the plans of one learner.
 #[derive(Debug)]
 pub struct Tally {
-    /// Its account.
+    /// Account of the learner.
     pub account: Account,
-    /// Trajectory rows in the archive.
+    /// Number of trajectory rows in the archive.
     pub archived_rows: u64,
 }
 
-/// Counts a run's groups. Damage is the audit's to tell: here it shows as an identity that fails.
+/// Counts a run's groups. Damage is not reported, which is left to [`crate::audit`]; the identity
+/// may fail because of it.
 pub async fn tally(
     reader: &Reader,
     journals: &BTreeMap<String, NumberSet>,

@@ -1,8 +1,9 @@
-//! `vintage bench archive`: a loaded topic drained to Parquet, by the sink, by a pyarrow script and
-//! by what only reads.
+//! Benchmark of archiving (`vintage bench archive`): drains a loaded topic to Parquet by the sink
+//! and by a pyarrow script, and by a reader that writes nothing.
 //!
-//! Every arm of every round is a process of its own, so that CPU and memory are its own; the arms
-//! take turns within a round, so that what else the machine does falls on all of them alike.
+//! Every arm of every round runs in a process of its own, so that its CPU time and memory can be
+//! measured. The arms take turns within a round, so that other load on the machine affects all of
+//! them alike.
 
 mod arm;
 mod load;
@@ -22,24 +23,24 @@ use crate::{Error, Result, error::because, median::median};
 
 pub use self::arm::drain_as;
 
-/// What people write who archive a topic from Python.
+/// Script that archives a topic as a Python user would write it; the arm [`Arm::Pyarrow`].
 const SCRIPT: &str = include_str!("archive/drain.py");
 
-/// Who drains the topic.
+/// Program that drains the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arm {
-    /// Reads and decodes, and keeps nothing.
+    /// Reader that decodes and writes nothing.
     Null,
-    /// The sink.
+    /// Sink with all guarantees, as in a run.
     Vintage,
-    /// A script with pyarrow and confluent-kafka.
+    /// Python script with pyarrow and confluent-kafka.
     Pyarrow,
-    /// The sink without syncs.
+    /// Sink that does not sync files to disk.
     NoFsync,
-    /// The sink renaming files over what is there.
+    /// Sink that renames files over existing ones.
     NoFence,
-    /// The sink with neither.
+    /// Sink that does not sync files, and renames them over existing ones.
     Neither,
 }
 
@@ -56,96 +57,97 @@ impl fmt::Display for Arm {
     }
 }
 
-/// What is compared, and how.
+/// Arms, load and settings of a comparison.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Payload to load the topic with, MB.
+    /// Payload to load the topic with, in MB (1e6 bytes).
     pub megabytes: u64,
-    /// How often each arm drains it.
+    /// Number of times each arm drains the topic.
     pub rounds: u32,
-    /// Zstandard's level in every file.
+    /// Level of Zstandard in every file.
     pub level: i32,
-    /// Python with pyarrow and confluent-kafka.
+    /// Path of a Python with pyarrow and confluent-kafka.
     pub python: PathBuf,
-    /// Who takes part.
+    /// Arms to compare.
     pub arms: Vec<Arm>,
-    /// Brokers; without, a local one is brought up.
+    /// Brokers as `host:port`; `None` starts a local one.
     pub broker: Option<String>,
-    /// Where files are written; what a comparison leaves there is removed.
+    /// Folder to write files in; they are removed afterwards.
     pub dir: PathBuf,
 }
 
-/// How a program of the caller's is started that calls [`drain_as`] with the arm, and then with
-/// the four arguments that follow: brokers, topic, folder, level.
+/// Function that returns the command of a program that calls [`drain_as`] for an arm. Four
+/// arguments are appended to the command: brokers, topic, folder, level.
 pub type Start<'a> = &'a (dyn Fn(Arm) -> io::Result<Command> + Sync);
 
-/// Who is told how far it is.
+/// Function that receives a line of text about each step.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// What one process says of its drain.
+/// Result of one drain, as its process reports it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drained {
-    /// Messages read.
+    /// Number of messages read.
     pub messages: u64,
-    /// Rows in them.
+    /// Number of rows in the messages.
     pub rows: u64,
-    /// Files written.
+    /// Number of files written.
     pub files: u64,
-    /// On the disk.
+    /// Size of the files on disk, in bytes.
     pub file_bytes: u64,
-    /// Of token ids and log-probs of completions, on the disk; 0 where nothing is written.
+    /// Size on disk of the completions' token ids and log-probs, in bytes; 0 if nothing is written.
     pub token_bytes: u64,
-    /// User and system time.
+    /// CPU time of the drain, user and system, in seconds.
     pub cpu_seconds: f64,
-    /// Time it took.
+    /// Wall-clock time of the drain, in seconds.
     pub wall_seconds: f64,
-    /// Most memory held at once.
+    /// Peak memory of the process, in MB (1e6 bytes).
     pub peak_rss_mb: f64,
 }
 
-/// Medians of an arm's rounds, with the extremes of what is compared first.
+/// Measurements of one arm: medians over its rounds. Numbers about files are those of the last
+/// round.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// Which.
+    /// Arm that was measured.
     pub arm: Arm,
-    /// CPU seconds for 1e9 bytes of payload.
+    /// CPU seconds per 1e9 bytes of payload.
     pub cpu_seconds_per_gb: f64,
-    /// The least and the most of them.
+    /// Smallest and largest `cpu_seconds_per_gb` of a round.
     pub cpu_seconds_per_gb_range: (f64, f64),
-    /// Payload in a second of wall time.
+    /// Throughput in MB (1e6 bytes) of payload per second of wall-clock time.
     pub mb_per_second: f64,
-    /// Most memory held at once.
+    /// Peak memory of the process, in MB (1e6 bytes).
     pub peak_rss_mb: f64,
-    /// Files written.
+    /// Number of files written in the last round.
     pub files: u64,
-    /// On the disk.
+    /// Size of the last round's files on disk, in bytes.
     pub file_bytes: u64,
-    /// Of a completion token: its id and its log-prob.
+    /// Size on disk of a completion token, id and log-prob together, in bits.
     pub bits_per_token: f64,
 }
 
-/// What a comparison found.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// Messages of the topic.
+    /// Number of messages in the topic.
     pub messages: u64,
-    /// Payload of the topic.
+    /// Payload of the topic, in bytes.
     pub payload_bytes: u64,
-    /// Completion tokens of the topic.
+    /// Number of completion tokens in the topic.
     pub tokens: u64,
-    /// How often each arm drained it.
+    /// Number of times each arm drained the topic.
     pub rounds: u32,
-    /// Zstandard's level in every file.
+    /// Level of Zstandard in every file.
     pub zstd_level: i32,
-    /// One entry an arm.
+    /// Measurements of each arm, in the plan's order.
     pub arms: Vec<Measured>,
 }
 
-/// Loads a topic and has every arm drain it.
+/// Loads a topic, lets every arm drain it in every round, and returns the measurements.
 ///
 /// # Errors
-/// A Python without pyarrow, an arm that does not drain the whole topic, and a broker or a disk that
-/// fails.
+/// A Python without pyarrow or confluent-kafka, an arm that does not drain the whole topic, or a
+/// broker or disk that fails.
 pub async fn compare(plan: &Plan, start: Start<'_>, say: Say<'_>) -> Result<Report> {
     let dir = plan
         .dir
@@ -228,7 +230,8 @@ async fn compare_on(
     })
 }
 
-/// Distinct for every call: topics of earlier ones may lie on the broker.
+/// Returns a topic name's suffix of process id and time in ms, so that the topic differs from those
+/// of earlier comparisons on the same broker.
 fn uuid_like() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     format!(

@@ -1,5 +1,5 @@
-//! The yardstick of `vintage bench transport`: librdkafka's clients with our settings and nothing
-//! of ours around them. Payloads are bytes that nobody looks into. Both calls block.
+//! Baseline of `vintage bench transport`: librdkafka's clients with this project's settings and
+//! none of its code around them. Payloads are opaque bytes. Both calls block.
 
 use std::{
     sync::{
@@ -19,23 +19,23 @@ use rdkafka::{
 
 use vintage_bus::{Bus, ConsumerLimits, Error, Result};
 
-/// How long the clients are polled before it is looked whether all is done.
+/// Longest wait in one poll of the producer for acknowledgements.
 const POLL: Duration = Duration::from_millis(100);
-/// How long a record may take to come.
+/// Longest wait for the next record to read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A record that is only carried.
+/// Record to send, whose content is not interpreted.
 #[derive(Debug, Clone)]
 pub(crate) struct Opaque {
-    /// Its key.
+    /// Key of the record.
     pub(crate) key: Vec<u8>,
-    /// Its headers.
+    /// Headers of the record.
     pub(crate) headers: Vec<(String, Vec<u8>)>,
-    /// Its value.
+    /// Value of the record.
     pub(crate) payload: Vec<u8>,
 }
 
-/// What became of the records sent.
+/// Delivery reports: the number of acknowledged records, and the first failure.
 #[derive(Default)]
 struct Reports {
     acknowledged: AtomicUsize,
@@ -60,7 +60,7 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Sends `count` records, cycling through those given, and waits for all acknowledgements.
+/// Sends `count` records, cycling through `records`, and waits for all acknowledgements.
 pub(crate) fn produce(
     bus: &Bus,
     topic: &str,
@@ -111,7 +111,8 @@ pub(crate) fn produce(
     Ok(())
 }
 
-/// Reads `count` records from the start of a topic and returns the bytes of their payloads.
+/// Reads `count` records from the start of a topic and returns the size of their payloads, in
+/// bytes.
 pub(crate) fn consume(bus: &Bus, topic: &str, partitions: i32, count: usize) -> Result<u64> {
     let action = format!("reading topic {topic}");
     let refuse = |error: &KafkaError| refused(bus, &action, error);

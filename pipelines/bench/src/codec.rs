@@ -1,5 +1,5 @@
-//! `vintage bench codec`: measures encoding and decoding messages on one core, against copying
-//! their bytes.
+//! Benchmark of the message format (`vintage bench codec`): encodes and decodes messages on one
+//! core, against copying their bytes.
 
 use std::{
     hint::black_box,
@@ -14,33 +14,33 @@ use crate::{Error, Result, error::because, median::median, synthetic::Synthetic}
 /// Results of the benchmark; rates are in gigabytes (1e9 bytes) of payload per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// Rows of the message.
+    /// Number of rows in the message.
     pub rows: u16,
-    /// Completion tokens of a row.
+    /// Number of completion tokens in a row.
     pub tokens_per_row: usize,
-    /// Payload of the message.
+    /// Payload of the message, in bytes.
     pub payload_bytes: usize,
-    /// Encoding.
+    /// Rate of encoding.
     pub encode_gb_per_s: f64,
-    /// Decoding.
+    /// Rate of decoding.
     pub decode_gb_per_s: f64,
-    /// Decoding and reading every token and log-prob once.
+    /// Rate of decoding and then reading every token and log-prob once.
     pub decode_and_read_gb_per_s: f64,
-    /// Copying.
+    /// Rate of copying.
     pub memcpy_gb_per_s: f64,
-    /// Microseconds of encoding it.
+    /// Time to encode the message, in microseconds.
     pub encode_us: f64,
-    /// Microseconds of decoding it.
+    /// Time to decode the message, in microseconds.
     pub decode_us: f64,
-    /// Microseconds of copying it.
+    /// Time to copy the message, in microseconds.
     pub memcpy_us: f64,
 }
 
-/// Measures messages of `rows` rows with `tokens` completion tokens each; each measurement takes
-/// `seconds`. All three are above 0.
+/// Measures a message of `rows` rows with `tokens` completion tokens each, for `seconds` per
+/// measurement. All three must be above 0.
 ///
 /// # Errors
-/// A message that does not come back as it was.
+/// A message that cannot be encoded or decoded, or that is not the same afterwards.
 pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     let group = Synthetic::new(1, rows, tokens).group(0);
     let payload = encode(&group).map_err(because("cannot encode the made-up group"))?;
@@ -50,8 +50,8 @@ pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
         return Err(Error::Failed(what.to_owned()));
     }
     let budget = Duration::from_secs_f64(seconds);
-    // Encoding and decoding were checked above: an error here would be a bug, which `black_box`
-    // keeps from being optimized away.
+    // Encoding and decoding were checked above, so errors are ignored here. `black_box` keeps the
+    // calls from being optimized away.
     let encode_s = median_seconds(budget, || drop(black_box(encode(black_box(&group)))));
     let decode_s = median_seconds(budget, || {
         drop(black_box(Rows::decode(black_box(&payload))));
@@ -81,8 +81,7 @@ pub fn measure(rows: u16, tokens: usize, seconds: f64) -> Result<Measured> {
     })
 }
 
-/// Measures the median seconds of one call, over batches of calls that last about a millisecond
-/// each.
+/// Returns the median seconds per call, over batches of calls that last about a millisecond each.
 fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     call();
     let once = Instant::now();
@@ -102,7 +101,7 @@ fn median_seconds(budget: Duration, mut call: impl FnMut()) -> f64 {
     median(times)
 }
 
-/// Reads the values that training reads.
+/// Sums the values that training reads: every completion token and log-prob.
 fn read(rows: &Rows) -> f64 {
     (0..rows.len())
         .map(|row| {

@@ -1,50 +1,50 @@
-/// Any error that says why something else failed.
+/// Cause of another error, of any type.
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why something could not be measured.
+/// Failure of a benchmark.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Two ways disagree, or a program that is needed is not there.
+    /// Results that contradict each other, or a missing program.
     #[error("{0}")]
     Failed(String),
-    /// Something that a measurement does failed.
+    /// Failed step of a measurement.
     #[error("{what}")]
     Because {
-        /// What was attempted.
+        /// Description of the failed step.
         what: String,
-        /// Why not.
+        /// Cause of the failure.
         source: Source,
     },
-    /// The log failed.
+    /// Failure of the log.
     #[error(transparent)]
     Bus(#[from] vintage_bus::Error),
-    /// The local broker could not be brought up or ended.
+    /// Failure to start or stop the local broker.
     #[error(transparent)]
     Broker(#[from] vintage_broker::Error),
-    /// The store failed.
+    /// Failure of the store.
     #[error(transparent)]
     Store(#[from] vintage_store::Error),
-    /// The archive failed.
+    /// Failure of the archive.
     #[error(transparent)]
     Archive(#[from] vintage_archive::Error),
-    /// An update failed.
+    /// Failure of an update.
     #[error(transparent)]
     Learner(#[from] vintage_learner::Error),
-    /// A random model could not be made.
+    /// Failure to create a random model, or to open its device.
     #[error("running the model: {0}")]
     Model(#[from] vintage_model::Error),
-    /// A message could not be decoded.
+    /// Message that cannot be decoded.
     #[error(transparent)]
     Message(#[from] vintage_trajectory::Error),
-    /// The rule refused a batch.
+    /// Batch that the rule refuses.
     #[error(transparent)]
     Weigh(#[from] vintage_m2po::Error),
 }
 
-/// Result of this crate.
+/// Result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The error of a step, told by what was attempted.
+/// Returns a function that wraps the cause of a failed step, whose message is `what` alone.
 pub(crate) fn because<E: Into<Source>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
     move |source| Error::Because {
         what: what.into(),
@@ -52,7 +52,8 @@ pub(crate) fn because<E: Into<Source>>(what: impl Into<String>) -> impl FnOnce(E
     }
 }
 
-/// The error of a part of the program, told by the part and its own words.
+/// Returns a function that wraps the error of a part of the program; the message names the part and
+/// repeats the error.
 pub(crate) fn of<E: Into<Source>>(part: &'static str) -> impl Fn(E) -> Error {
     move |source| {
         let source = source.into();

@@ -1,5 +1,8 @@
-//! Measurements of the parts whose speed is promised, each against another way to do the same:
-//! what `vintage bench` runs and prints.
+//! Benchmarks of the parts whose speed is promised, each against another way to do the same. The
+//! command `vintage bench` runs them and prints their results.
+//!
+//! Begin with `measure` of a module, or with [`archive::compare`]. [`synthetic`] generates the
+//! rollouts.
 //!
 //! | module | what is measured | against |
 //! |---|---|---|

@@ -105,7 +105,7 @@ impl SyntheticMessage {
     /// Encodes `rows`, one whole group, as number `seq` of its producer.
     ///
     /// # Errors
-    /// [`Error::Role`] if the rows cannot form a message.
+    /// [`Error::Because`] if the rows cannot form a message.
     pub fn new(rows: &[Trajectory], seq: u64) -> Result<Self> {
         let payload = encode(rows).map_err(of("encoding a group"))?;
         let first = &rows[0];

@@ -105,7 +105,8 @@ type Pass = [Spent; 2];
 /// afterwards.
 ///
 /// # Errors
-/// [`Error::Because`] if the broker fails.
+/// [`Error::Because`] if the broker fails; [`Error::Failed`] if a message does not come back
+/// intact.
 pub async fn measure(bus: &Bus, load: Load) -> Result<Measured> {
     let mut synthetic = Synthetic::new(1, load.rows, load.tokens);
     let groups: Vec<_> = (0..GROUPS).map(|number| synthetic.group(number)).collect();

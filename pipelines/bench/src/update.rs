@@ -62,7 +62,7 @@ pub struct Updates {
     pub loss: f64,
 }
 
-/// A shape as large as two cores update in a second, as a `config.json` has it.
+/// Contents of a `config.json` for a model that two cores update in about one second.
 pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_size": 256,
     "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 8,
     "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
@@ -89,10 +89,10 @@ pub fn measure(
     updates.into_iter().collect()
 }
 
-/// Times updates of a random model of this shape at `place`.
+/// Times updates of a random model with this `config` on the device `place`.
 ///
 /// # Errors
-/// A place that cannot be had, or a batch that does not fit.
+/// A device that cannot be opened, or a batch that does not fit in its memory.
 pub fn time_updates(
     config: &ModelConfig,
     place: DeviceName,
@@ -150,7 +150,8 @@ fn time(
     })
 }
 
-/// Rows of random tokens, log-probs about those of a uniform policy, advantages of both signs.
+/// Generates micro-batches of random tokens, with log-probs near those of a uniform policy and
+/// advantages of both signs.
 fn batches(config: &ModelConfig, shape: Shape) -> Vec<Batch> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let row = shape.prompt_tokens + shape.completion_tokens;

@@ -1,9 +1,9 @@
-//! What this process and this machine have used, as Linux tells it.
+//! CPU time and memory of this process, and available memory of the machine, from Linux's `/proc`.
 
 use crate::{Error, Result, error::because};
 
-/// User and system time of this process so far, all threads; the kernel counts them in ticks of
-/// 10 ms.
+/// Returns the CPU time of all threads of this process so far, user and system, in seconds. The
+/// kernel counts in ticks of 10 ms.
 pub(crate) fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")
         .map_err(because("cannot read this process's CPU time"))?;
@@ -15,7 +15,7 @@ pub(crate) fn cpu_seconds() -> Result<f64> {
         .sum())
 }
 
-/// Most memory this process has held at once, MB.
+/// Returns the peak memory of this process so far, in MB (1e6 bytes).
 pub(crate) fn peak_rss_mb() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")
         .map_err(because("cannot read this process's memory"))?;
@@ -25,7 +25,7 @@ pub(crate) fn peak_rss_mb() -> Result<f64> {
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// Bytes that can still be had, where the system says.
+/// Returns the memory that the machine has available, in bytes; `None` if Linux does not tell.
 pub(crate) fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

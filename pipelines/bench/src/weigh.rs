@@ -1,7 +1,7 @@
-//! `vintage bench weigh`: the time a mask takes, against other ways of making one, in one run.
+//! Benchmark of M2PO's mask (`vintage bench weigh`), against a full sort and against NumPy.
 //!
-//! Every size is timed in rounds, each way once a round, so that a busy machine slows all of them
-//! alike; medians are reported. One thread throughout.
+//! Every batch size is timed in rounds, and every way runs once per round, so that other load on
+//! the machine slows all of them alike. Medians are reported. All ways use one thread.
 
 mod numpy;
 
@@ -13,62 +13,63 @@ use vintage_m2po::{Tokens, mask_m2};
 use self::numpy::Numpy;
 use crate::{Error, Result, median::median, used::available_memory};
 
-/// The paper's budget.
+/// Budget τ of the paper.
 const TAU: f64 = 0.04;
-/// Bytes a token takes at the peak: the batch twice (here and in Python), squares, sorted pairs.
+/// Peak memory per token, in bytes: the batch twice (here and in Python), squares, sorted pairs.
 const BYTES_PER_TOKEN: usize = 64;
 
-/// Tokens at the cut that the plain f64 sums of the other ways may judge otherwise.
+/// Maximum number of tokens by which another way's mask may differ, because it uses plain f64 sums.
 const ROUNDING: usize = 2;
 
-/// What `vintage bench weigh` prints.
+/// Result of the benchmark, as `vintage bench weigh` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// How the tokens are drawn.
+    /// Distributions from which the tokens are drawn.
     pub data: &'static str,
-    /// The budget.
+    /// Budget τ of the mask.
     pub tau: f64,
-    /// Why numpy was not timed, if it was not.
+    /// Reason for which NumPy was not timed; `None` if it was.
     pub numpy_missing: Option<String>,
-    /// NumPy's version, if it was timed.
+    /// Version of NumPy; `None` if it was not timed.
     pub numpy_version: Option<String>,
-    /// Why the sizes end where they do, if short of what was asked for.
+    /// Reason for which larger sizes were not timed; `None` if all were.
     pub stopped: Option<String>,
-    /// One entry a size.
+    /// Timings by size, ascending.
     pub sizes: Vec<Timing>,
 }
 
-/// Medians for one size, milliseconds.
+/// Timings of one batch size: medians over the rounds, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Timing {
-    /// Tokens in the batch, all valid.
+    /// Number of tokens in the batch, all of them valid.
     pub tokens: usize,
-    /// Rounds behind each median.
+    /// Number of rounds.
     pub rounds: usize,
-    /// Tokens masked by us; the other ways agree, to their rounding (checked).
+    /// Number of tokens that our mask drops. The other ways agree up to rounding, which is checked.
     pub masked: u64,
-    /// Ours.
+    /// Time of our mask.
     pub mask_ms: f64,
-    /// Ours, per token.
+    /// Time of our mask per token, in nanoseconds.
     pub mask_ns_per_token: f64,
-    /// Ours, on a batch whose every trust-region token is over the budget.
+    /// Time of our mask on a worst-case batch, whose log-ratios are drawn from N(0, 2).
     pub worst_ms: f64,
-    /// Sorting all valid tokens by squared log-ratio, as AReaL does, in Rust.
+    /// Time to sort all valid tokens by squared log-ratio, as AReaL does, in Rust.
     pub sort_ms: f64,
-    /// `sort_ms / mask_ms`.
+    /// Ratio `sort_ms / mask_ms`.
     pub sort_ratio: f64,
-    /// The filter form in NumPy.
+    /// Time of the mask's filter form in NumPy; `None` if NumPy was not timed.
     pub numpy_ms: Option<f64>,
-    /// `numpy_ms / mask_ms`.
+    /// Ratio `numpy_ms / mask_ms`; `None` if NumPy was not timed.
     pub numpy_ratio: Option<f64>,
 }
 
-/// Times masks of 1e4, 1e5, … tokens up to `max_tokens`, or as far as memory goes. The report is
-/// shown to `seen` before the first size and after each: the larger ones take a while.
+/// Times masks of 1e4, 1e5, … tokens up to `max_tokens`, or as far as the available memory allows.
+/// Calls `seen` with the report so far before the first size and after each, because the larger
+/// sizes take a while.
 ///
 /// # Errors
-/// Ways that disagree about the mask, a Python that breaks off, and what `seen` refuses. A Python
-/// or NumPy that is not there is reported, not an error.
+/// Ways that disagree about the mask, a Python that ends early, or an error of `seen`. A missing
+/// Python or NumPy is reported in [`Report::numpy_missing`] and is not an error.
 pub fn measure<E: From<Error>>(
     max_tokens: usize,
     mut seen: impl FnMut(&Report) -> Result<(), E>,
@@ -101,7 +102,7 @@ pub fn measure<E: From<Error>>(
     Ok(report)
 }
 
-/// An error and what caused it, on one line.
+/// Formats an error and its causes on one line.
 fn chain(error: &Error) -> String {
     let first: &dyn std::error::Error = error;
     let causes = std::iter::successors(Some(first), |error| error.source());
@@ -111,7 +112,7 @@ fn chain(error: &Error) -> String {
         .join(": ")
 }
 
-/// 1e4, 1e5, … below `max`, then `max`.
+/// Returns the sizes 1e4, 1e5, … below `max`, then `max` itself.
 fn sizes(max: usize) -> Vec<usize> {
     let mut sizes: Vec<usize> = std::iter::successors(Some(10_000_usize), |n| n.checked_mul(10))
         .take_while(|&n| n < max)
@@ -223,7 +224,7 @@ impl Batch {
     }
 }
 
-/// SplitMix64: the data only has to be the same every time.
+/// Random number generator SplitMix64, chosen because the data must be the same in every run.
 struct Rng(u64);
 
 impl Rng {
@@ -235,7 +236,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// In (0, 1).
+    /// Draws uniformly from (0, 1).
     fn uniform(&mut self) -> f64 {
         ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
     }
@@ -244,7 +245,7 @@ impl Rng {
         self.next() % bound
     }
 
-    /// Two independent standard normals (Box and Muller).
+    /// Draws two independent standard normal values (Box and Muller).
     fn normals(&mut self) -> (f64, f64) {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
@@ -252,9 +253,9 @@ impl Rng {
     }
 }
 
-/// Algorithm 1 by sorting every valid token by its square, largest first, and dropping from the
-/// top until the mean of `T` fits: the shape of AReaL's code, with the paper's rule so that the
-/// masks can be compared.
+/// Computes Algorithm 1's mask by sorting every valid token by its squared log-ratio, largest
+/// first, and dropping from the top until the mean over `T` is within the budget. AReaL's code has
+/// this form; the rule is the paper's, so that the masks can be compared.
 fn full_sort(batch: &Batch) -> Vec<bool> {
     let mut order: Vec<(f64, u32)> = Vec::with_capacity(batch.new.len());
     let mut sum = 0.0;

@@ -1,4 +1,4 @@
-//! What a run shows while it goes: bars on a terminal, a plain line now and then elsewhere.
+//! Progress display of a run: bars on a terminal, plain lines elsewhere.
 
 mod pace;
 mod screen;
@@ -15,19 +15,19 @@ pub(crate) use self::screen::Screen;
 use vintage_flow::RunEvent;
 use vintage_human::duration;
 
-/// Plain lines come at most this often.
+/// Minimum time between two plain lines of progress.
 const LINE_EVERY: Duration = Duration::from_secs(2);
-/// Bars are redrawn this often even if nothing happens, so that the spinner turns.
+/// Interval at which bars are redrawn even without events, so that the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
-/// How progress is shown.
+/// Form in which progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Display {
     /// Live bars; standard error is a terminal.
     Bars,
-    /// A line every two seconds.
+    /// Plain lines, at most one every two seconds.
     Lines,
-    /// Nothing.
+    /// No output.
     Silent,
 }
 
@@ -50,15 +50,15 @@ struct Progress {
     screen: Screen,
     started: Instant,
     pace: Pace,
-    /// Whether a learner runs in this process: then its updates are what is shown.
+    /// True once an event of a learner has come; a producer's groups are not shown any more then.
     learner_here: bool,
-    /// The line not shown yet because another was shown just before.
+    /// Line held back because another was shown less than two seconds before.
     pending: Option<String>,
     last_line: Option<Instant>,
     bars: Option<Bars>,
 }
 
-/// A bar for how far, a line below it for how well.
+/// Progress bar, and a line below it with measurements.
 struct Bars {
     far: ProgressBar,
     well: ProgressBar,
@@ -169,7 +169,7 @@ impl Progress {
         let left = rate
             .filter(|_| done < steps)
             .map(|rate| (steps - done) as f64 / rate);
-        // A count: updates are numbered from 0, as in every file and question.
+        // This is a count; the updates themselves are numbered from 0.
         let mut far = vec![format!("{done}/{steps} updates")];
         far.extend(rate.map(|rate| format!("{rate:.1} updates/s")));
         far.extend(left.map(|left| format!("{} left", duration(left))));
@@ -183,7 +183,7 @@ impl Progress {
         self.moving(&far, &well, now);
     }
 
-    /// A step of a way whose end is not known.
+    /// Shows progress without a known end.
     fn moving(&mut self, far: &str, well: &str, now: Instant) {
         match self.display {
             Display::Bars => {
@@ -196,7 +196,8 @@ impl Progress {
         }
     }
 
-    /// One step of many: `far` says how far, `well` how well.
+    /// Shows step `at` of `of`. The text `far` tells the progress, `well` the measurements; a
+    /// `last` step is shown at once.
     fn step(&mut self, far: &str, well: &str, at: u64, of: u64, last: bool, now: Instant) {
         match self.display {
             Display::Bars => {
@@ -222,7 +223,7 @@ impl Progress {
         }
     }
 
-    /// A line that stays.
+    /// Writes a line that stays on the screen, unless the display is silent.
     fn note(&self, line: &str) {
         if self.display != Display::Silent {
             self.screen.line(line);

@@ -1,4 +1,4 @@
-//! Which settings a run may change when it goes on, and in which a follower may differ from it.
+//! Checks of settings that change when a run is resumed, or differ when a learner joins it.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::{
 };
 use vintage_settings::RunConfig;
 
-/// Settings that change nothing about what was trained so far, nor about what its plans mean.
-/// A whole section is named by its own key.
+/// Settings that a resumed run may change: they affect neither past updates nor the meaning of
+/// their plans. The key of a section stands for all its settings.
 const SAFE: [&str; 11] = [
     "learner.steps",
     "learner.recompute",
@@ -21,12 +21,12 @@ const SAFE: [&str; 11] = [
     "metrics",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
-    // A topic may grow; how many partitions it has is read from it.
+    // A topic may grow; the number of its partitions is read from the broker.
     "topics.partitions",
 ];
 
-/// Settings in which a learner may differ from the run whose rollouts it reads: how it trains and
-/// what it keeps. All others say what the rollouts are and where they lie.
+/// Settings in which a learner may differ from the run whose rollouts it reads: those of training
+/// and of what it keeps. All others tell what the rollouts are and where they are stored.
 const OF_LEARNER: [&str; 7] = [
     "seed",
     "algorithm",
@@ -37,10 +37,11 @@ const OF_LEARNER: [&str; 7] = [
     "metrics",
 ];
 
-/// Whether a learner with these settings may join the run in `folder`, which has `run`'s.
+/// Checks that a learner with the settings `config` may join the run in `folder`, whose settings
+/// are `run`.
 ///
 /// # Errors
-/// Names every setting that differs and may not, with both values.
+/// [`ConfigError::OtherRun`], with both values of every setting that must not differ and does.
 pub fn check_joins(config: &RunConfig, run: &RunConfig, folder: &Path) -> Result<(), ConfigError> {
     let changes = changes(config, run, &OF_LEARNER);
     if changes.is_empty() {
@@ -52,10 +53,10 @@ pub fn check_joins(config: &RunConfig, run: &RunConfig, folder: &Path) -> Result
     })
 }
 
-/// Whether the run in `folder`, started with `old`, may go on with these settings.
+/// Checks that the run in `folder`, started with the settings `old`, may be resumed with `config`.
 ///
 /// # Errors
-/// Names every setting that differs and is not safe to change, with both values.
+/// [`ConfigError::NotResumable`], with both values of every setting that must not change and did.
 pub fn check_resumable(
     config: &RunConfig,
     old: &RunConfig,
@@ -71,7 +72,7 @@ pub fn check_resumable(
     })
 }
 
-/// What differs, `free` settings and sections apart.
+/// Returns the settings that differ, except those in `free` or in a section named there.
 fn changes(config: &RunConfig, old: &RunConfig, free: &[&str]) -> Vec<Change> {
     let (old, new) = (leaves(old), leaves(config));
     let mut keys: Vec<_> = old.iter().chain(&new).map(|(key, _)| key.clone()).collect();

@@ -32,7 +32,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What to write for it, in words.
+    /// Returns a description of the values that the setting takes, for error messages.
     pub(crate) fn expected(&self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
@@ -50,9 +50,9 @@ impl Kind {
 /// Setting or section of a configuration struct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// What it holds.
+    /// Type of the setting.
     pub(crate) kind: Kind,
-    /// Whether it may be left unset.
+    /// True if the setting may be unset.
     pub(crate) optional: bool,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    /// The settings of `T`.
+    /// Determines the schema of `T`.
     pub(crate) fn of<T: DeserializeOwned>() -> Self {
         let mut schema = Self {
             fields: BTreeMap::new(),
@@ -76,12 +76,12 @@ impl Schema {
         schema
     }
 
-    /// The field of that name.
+    /// Returns the setting or section of this name; `None` if there is none.
     pub(crate) fn field(&self, key: &Key) -> Option<&Field> {
         self.fields.get(key)
     }
 
-    /// Names of all settings, in order.
+    /// Returns the names of all settings, in order of declaration.
     pub(crate) fn settings(&self) -> &[Key] {
         &self.settings
     }

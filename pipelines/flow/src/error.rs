@@ -8,7 +8,7 @@ pub enum Error {
     /// Invalid or contradictory configuration.
     #[error(transparent)]
     Config(#[from] vintage_config::ConfigError),
-    /// What was asked for cannot be done as asked.
+    /// Request that cannot be carried out as given.
     #[error("{0}")]
     Usage(String),
     /// Folder that cannot be used as the folder of this run.
@@ -64,10 +64,10 @@ pub enum Error {
         /// Reason, and what to do.
         what: String,
     },
-    /// The audit failed.
+    /// Failure of the audit.
     #[error(transparent)]
     Audit(vintage_audit::Error),
-    /// What is counted cannot be served.
+    /// Failure to serve the metrics.
     #[error(transparent)]
     Telemetry(#[from] vintage_telemetry::Error),
     /// Interruption before training began, with nothing to leave behind.
@@ -101,7 +101,7 @@ impl From<vintage_audit::Error> for Error {
     }
 }
 
-/// What pipelines return.
+/// Result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

@@ -7,7 +7,7 @@ use vintage_settings::RunConfig;
 use vintage_control::{AlgorithmName, PolicyVersion, UpdateResult};
 use vintage_rollout::ProducerEvent;
 
-/// Why an update changed nothing.
+/// Reason for which an update changed no weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Idle {
     /// Batch without any trainable token.

@@ -1,4 +1,4 @@
-//! Three kinds of chart, drawn by plotters as SVG.
+//! Charts of three kinds (curves, stacked shares, bars), drawn by plotters as SVG.
 
 use std::ops::Range;
 
@@ -10,17 +10,17 @@ use plotters::{
 
 use super::ink::{Ink, adopt};
 
-/// Size charts are drawn at; the page scales them.
+/// Width at which a chart is drawn, in pixels; the page scales it.
 const WIDTH: u32 = 480;
 const HEIGHT: u32 = 250;
 const FONT: u32 = 13;
 
-/// How an axis writes its numbers.
+/// Format of the numbers on an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Shares, written in per cent.
+    /// Shares, written in percent.
     Share,
-    /// Anything else.
+    /// Any other numbers.
     Number,
 }
 
@@ -36,7 +36,7 @@ impl Unit {
     }
 }
 
-/// A number with as few digits as tell it.
+/// Formats a number with few digits, and with `k` or `M` if it is large.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     match size {
@@ -59,7 +59,7 @@ fn trimmed(value: f64, places: usize) -> String {
     }
 }
 
-/// A curve.
+/// Curve of a chart: colour, points and style.
 #[derive(Debug, Clone)]
 pub(crate) struct Curve {
     pub(crate) ink: Ink,
@@ -67,47 +67,47 @@ pub(crate) struct Curve {
     pub(crate) look: Look,
 }
 
-/// How a curve is drawn.
+/// Style of a curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// A line.
+    /// Line without dots.
     Line,
-    /// A line with a dot at every point.
+    /// Line with a dot at every point.
     Dotted,
-    /// A pale line behind another.
+    /// Pale, thin line, for the raw values behind a trend.
     Pale,
 }
 
-/// Under the axis: updates have the numbers of their files.
+/// Label of the horizontal axis. Updates are numbered as in the names of their files.
 const UPDATE: &str = "update, from 0";
 
-/// Curves over updates.
+/// Chart of curves over updates.
 #[derive(Debug, Clone)]
 pub(crate) struct Curves {
     pub(crate) unit: Unit,
     pub(crate) log: bool,
-    /// Values the axis must reach besides the curves'.
+    /// Values that the vertical axis must include besides those of the curves.
     pub(crate) reach: Vec<f64>,
-    /// A dashed line at this height.
+    /// Value at which a dashed horizontal line is drawn.
     pub(crate) rule: Option<f64>,
     pub(crate) lines: Vec<Curve>,
 }
 
-/// Parts of a whole over updates, stacked to 1.
+/// Chart of the parts of a whole over updates, stacked to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Shares {
     pub(crate) x: Vec<f64>,
-    /// Colour and share at every x, bottom first.
+    /// Layers from the bottom up: colour, and the share at every `x`.
     pub(crate) layers: Vec<(Ink, Vec<f64>)>,
 }
 
-/// Bars over ranges of x.
+/// Chart of bars over ranges of the horizontal axis.
 #[derive(Debug, Clone)]
 pub(crate) struct Bars {
     pub(crate) ink: Ink,
     pub(crate) x_label: &'static str,
     pub(crate) unit: Unit,
-    /// Start, end, height.
+    /// Bars as start, end and height.
     pub(crate) spans: Vec<(f64, f64, f64)>,
 }
 
@@ -126,7 +126,7 @@ impl Curves {
                 extent(heights.chain(self.rule)).unwrap_or(0.0..1.0),
                 self.unit,
             );
-            // The tick at 0 is a sum of steps, and off by a rounding.
+            // The tick at 0 is a sum of steps, so it may differ from 0 by a rounding error.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
             return frame(UPDATE, x, y, (5, &label), |chart| self.onto(chart, Some));
@@ -134,7 +134,7 @@ impl Curves {
         let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);
         let (floor, decades) = (y.start, y.end - y.start);
         let label = |y| self.unit.write(10f64.powf(y));
-        // Whole decades where there are enough of them, else halves.
+        // One label per decade if there are more than two decades, else up to 5 labels.
         let labels = if decades > 2.0 {
             decades.ceil() as usize
         } else {
@@ -146,7 +146,8 @@ impl Curves {
         })
     }
 
-    /// Draws rule and curves, with `place` from a value to its height, if it has one.
+    /// Draws the dashed line and the curves. `place` maps a value to its vertical coordinate;
+    /// `None` leaves the point out.
     fn onto(
         &self,
         chart: &mut Chart<'_, '_>,
@@ -228,8 +229,8 @@ impl Bars {
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Axes and grid, with what `series` draws onto them; `y_labels` is how many labels the upright
-/// axis has at most, and how they are written.
+/// Draws axes and grid, then calls `series` to draw onto them. The vertical axis has at most
+/// `y_labels` labels, formatted by `y_label`.
 fn frame(
     x_label: &str,
     x: Range<f64>,
@@ -271,7 +272,7 @@ fn frame(
     Ok(adopt(&svg, WIDTH, HEIGHT))
 }
 
-/// Smallest and largest, apart.
+/// Returns the range of the values, made 1 wide if they are all equal; `None` without values.
 fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let range = values.fold(None, |range: Option<Range<f64>>, value| {
         Some(range.map_or(value..value, |range| {
@@ -285,7 +286,8 @@ fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     })
 }
 
-/// Room above and below curves; shares stay within 0 and 1.
+/// Adds 5 % of margin above and below a range. Non-negative ranges stay non-negative, and shares
+/// end at 1.02 at most.
 fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
     let room = 0.05 * (range.end - range.start);
     let low = if range.start >= 0.0 {
@@ -300,7 +302,8 @@ fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
     }
 }
 
-/// Logarithms of the range: whole decades, four at most, up to the largest.
+/// Returns the range of the base-10 logarithms of the positive values: from a whole decade, about
+/// four decades at most, to slightly above the largest value.
 fn log_extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let range = extent(values.filter(|value| *value > 0.0).map(f64::log10))?;
     let high = range.end + 0.1;

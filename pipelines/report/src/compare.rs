@@ -1,4 +1,4 @@
-//! Several learners of one run side by side: a table and curves.
+//! Comparison of several learners of one run: a table and curves.
 
 use std::fmt::Write as _;
 
@@ -15,9 +15,9 @@ use crate::{
     series::finite,
 };
 
-/// Inks a chart has for learners; the table has room for all of them.
+/// Colours of the learners in a chart. Charts show only the first learners; the table shows all.
 const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
-/// The table.
+/// Adds the table of learners to the page.
 pub(crate) fn section(page: &mut String, learners: &[Contender]) {
     if learners.is_empty() {
         return;
@@ -59,7 +59,7 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
     page.push_str("</tbody></table>\n</section>\n");
 }
 
-/// Curves of the first four learners, one colour each.
+/// Draws the charts that compare the first four learners, one colour each.
 pub(crate) fn figures(learners: &[Contender]) -> Result<Vec<Figure>> {
     if learners.is_empty() {
         return Ok(Vec::new());

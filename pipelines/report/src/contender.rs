@@ -8,41 +8,42 @@ use vintage_store::{Records, Store};
 
 use crate::{error::Result, numbered::numbered};
 
-/// Updates the means of the table are over, the last ones.
+/// Number of latest updates over which the table's means are taken.
 pub(crate) const RECENT: usize = 20;
 
-/// What a learner of the run came to.
+/// Learner of a run, with its settings and results so far.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Contender {
-    /// Its name.
+    /// Name of the learner.
     pub learner: Name,
-    /// The lineage it trains.
+    /// Lineage that the learner trains.
     pub policy: Name,
-    /// Its loss.
+    /// Name of the algorithm, from the first plan.
     pub algorithm: String,
-    /// Whose plans it follows; `None` if it plans itself.
+    /// Learner whose plans are followed; `None` if the learner plans itself.
     pub follows: Option<Name>,
-    /// Where it began, if not with the first record.
+    /// Position at which the learner began to read, as in `learner.start`; `None` if none is
+    /// recorded.
     pub start: Option<String>,
-    /// Updates done.
+    /// Number of updates with a result.
     pub updates: u64,
-    /// Groups trained.
+    /// Number of groups trained.
     pub groups: u64,
-    /// Mean reward of the last 20 updates' rollouts.
+    /// Mean reward over the last 20 updates.
     pub reward: f64,
-    /// Mean share of tokens without a gradient, of the last 20 updates.
+    /// Mean share of tokens without a gradient, over the last 20 updates.
     pub clip_fraction: f64,
-    /// Mean divergence from the policy that sampled, of the last 20 updates.
+    /// Mean divergence from the policy that sampled, in nats, over the last 20 updates.
     pub kl: f64,
-    /// Mean staleness of the last 20 updates' tokens, or their lag.
+    /// Mean staleness of tokens in updates, or their lag in versions, over the last 20 updates.
     pub staleness: f64,
-    /// Digest of its last weights.
+    /// Digest of the weights after the last update; `None` before the first.
     pub weights_sha256: Option<Sha256>,
     #[serde(skip)]
     pub(crate) results: Vec<UpdateResult>,
 }
 
-/// The learners with plans, `lead` first; none where there is only one.
+/// Reads the learners that have plans, `lead` first. Returns none if there are fewer than two.
 pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contender>> {
     let mut names = BTreeSet::new();
     for path in store.list("plans").await? {

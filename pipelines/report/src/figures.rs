@@ -1,4 +1,4 @@
-//! Which charts a report has, and what each says.
+//! Charts of a report, with their titles and captions.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use crate::{
     series::{Points, finite, rate, thin, thin_largest, trend, window},
 };
 
-/// Most points a curve is drawn with.
+/// Maximum number of points of a curve.
 const POINTS: usize = 480;
-/// Most bars of a histogram.
+/// Maximum number of bars of a histogram.
 const BARS: u64 = 40;
 
-/// A chart with its words.
+/// Chart with its title, caption and legend.
 pub(crate) struct Figure {
     pub(crate) title: &'static str,
-    /// What the chart shows, in one sentence.
+    /// Caption below the title.
     pub(crate) note: String,
-    /// Colour and name of what is drawn.
+    /// Colours and names of the curves or layers.
     pub(crate) legend: Vec<(Ink, String)>,
-    /// The drawing; `None` if there is nothing to draw yet.
+    /// SVG of the chart; `None` if there is nothing to draw yet.
     pub(crate) svg: Option<String>,
 }
 
-/// All charts, in order.
+/// Draws all charts of the run's own learner, in the order of the page.
 pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     let results = &record.results;
     let of = |value: fn(&UpdateResult) -> f64| -> Points {
@@ -42,7 +42,7 @@ pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     let tau = tau.and_then(|tau| tau.parse::<f64>().ok());
     let algorithm = record.setting("algorithm");
     let m2po = algorithm.is_none_or(|rule| rule.contains("m2po"));
-    // A run that is told to evaluate nothing has no such chart.
+    // A run without evaluations has no chart of accuracy.
     let evaluated = !record.evaluations.is_empty();
     let accuracy = evaluated.then(|| accuracy(record)).transpose()?;
     let others = [
@@ -118,7 +118,7 @@ fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Resu
     })
 }
 
-/// Curves over updates, each pale with its trend on top.
+/// Draws curves over updates: the raw values in a pale line, and their trend on top.
 pub(crate) fn curves(
     title: &'static str,
     note: String,
@@ -277,17 +277,18 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
     Ok(figure)
 }
 
-/// What is told of the age of tokens: see [`vintage_control::UpdateResult::lag_tokens`].
+/// Measure of the age of tokens; see [`vintage_control::UpdateResult::lag_tokens`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// Updates between the learner and the version that sampled.
+    /// Number of updates between the version that sampled a token and the version trained.
     Staleness,
-    /// Versions between the newest met of the lineage that sampled and the one that did.
+    /// Number of versions between the one that sampled a token and the newest version of that
+    /// lineage that the learner has met. Used for tokens of another lineage.
     Lag,
 }
 
 impl Age {
-    /// What most tokens of these updates have.
+    /// Returns the measure that applies to most tokens of these updates.
     pub(crate) fn of(results: &[UpdateResult]) -> Self {
         let lagging: u64 = results.iter().map(|result| result.lag_tokens).sum();
         let all: u64 = results.iter().map(|result| result.tokens).sum();
@@ -298,7 +299,7 @@ impl Age {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the measure.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Staleness => "staleness",

@@ -1,8 +1,8 @@
-//! Text into HTML.
+//! Escaping of text for HTML.
 
 use std::fmt;
 
-/// Text with what HTML would read as markup written out.
+/// Text whose `Display` replaces the characters that HTML would read as markup.
 pub(crate) struct Escaped<T>(pub(crate) T);
 
 impl<T: AsRef<str>> fmt::Display for Escaped<T> {

@@ -1,24 +1,24 @@
-//! Colours by role. Charts are drawn with placeholder colours, which become CSS variables, so
-//! that one page reads well in light and dark.
+//! Colours by role. Charts are drawn with placeholder colours, which are then replaced by CSS
+//! variables, so that one page can be read in light and in dark mode.
 
 use plotters::style::RGBColor;
 
-/// A colour by what it is for.
+/// Role of a colour in a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// The first series.
+    /// First series.
     First,
-    /// The second series.
+    /// Second series.
     Second,
-    /// The third series.
+    /// Third series.
     Third,
-    /// The fourth series.
+    /// Fourth series.
     Fourth,
-    /// Thresholds.
+    /// Dashed line of a threshold.
     Rule,
-    /// Axis labels.
+    /// Labels of the axes.
     Label,
-    /// Grid lines.
+    /// Axes and grid lines.
     Grid,
 }
 
@@ -33,7 +33,7 @@ impl Ink {
         Self::Grid,
     ];
 
-    /// The CSS variable.
+    /// Returns the CSS variable of the colour.
     pub(crate) fn variable(self) -> &'static str {
         match self {
             Self::First => "var(--first)",
@@ -46,14 +46,15 @@ impl Ink {
         }
     }
 
-    /// The placeholder a chart is drawn with: no chart has another use for these.
+    /// Returns the placeholder with which charts are drawn; charts use these colours for nothing
+    /// else.
     pub(crate) fn placeholder(self) -> RGBColor {
         RGBColor(1, 0, self as u8)
     }
 }
 
-/// Makes a drawn chart part of the page: colours become variables, fonts are the page's, the
-/// size is the page's to choose, and the namespace, which HTML does not need, goes.
+/// Converts a drawn chart for use inside the page: replaces placeholder colours by CSS variables,
+/// and removes the font, the fixed size and the XML namespace, which HTML does not need.
 pub(crate) fn adopt(svg: &str, width: u32, height: u32) -> String {
     let start = svg.find("<svg").unwrap_or(0);
     let body = svg[start..]

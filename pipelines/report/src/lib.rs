@@ -1,4 +1,7 @@
-//! `report.html`: what a run did, in one file that needs nothing else.
+//! Report of a run: `report.html`, one self-contained file.
+//!
+//! Begin with [`write()`]. `record` reads the run, `figures` and `compare` make the charts, which
+//! `chart` draws as SVG, and `page` renders the HTML.
 //!
 //! ```
 //! use vintage_config::{Layers, Resolved};
@@ -50,28 +53,28 @@ pub use self::{
     error::{Error, Result},
 };
 
-/// What [`write`] wrote.
+/// Report that [`write()`] wrote.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The page.
+    /// Path of the page.
     pub path: PathBuf,
-    /// Updates it shows.
+    /// Number of updates in the report.
     pub updates: u64,
-    /// Updates below the last that it does not show, for want of a result.
+    /// Updates before the last one that have no result and are therefore not in the report.
     pub missing: Vec<PolicyVersion>,
-    /// Evaluations it shows.
+    /// Number of evaluations in the report.
     pub evaluations: u64,
-    /// Its size in bytes.
+    /// Size of the page in bytes.
     pub bytes: u64,
-    /// Learners side by side, the lead first; none where there is only one.
+    /// Learners of the run, the lead first; empty if there is only one.
     pub learners: Vec<Contender>,
 }
 
-/// Writes `report.html` into a run's folder, from its settings and summary and from the results and
-/// evaluations in its `store`; a run that is still going, or was killed, has a report too.
+/// Writes `report.html` into a run's folder, from its settings and summary and from the plans,
+/// results and evaluations in its `store`. The run may still be going, or may have been killed.
 ///
 /// # Errors
-/// If the folder is no run's, a record in it cannot be read, or the page cannot be written.
+/// A folder that is not a run's, a record that cannot be read, or a page that cannot be written.
 pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
     let record = RunRecord::read(folder, store).await?;
     let page = page::render(&record)?;
@@ -97,7 +100,7 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
     })
 }
 
-/// Updates that have no result though later ones do.
+/// Returns the updates that have no result although a later one has.
 fn missing(results: &[UpdateResult]) -> Vec<PolicyVersion> {
     let there: BTreeSet<_> = results.iter().map(|result| result.version).collect();
     let end = there.last().map_or(0, |last| last.0);

@@ -6,10 +6,10 @@ use vintage_store::Store;
 
 use crate::error::Result;
 
-/// Records asked for at once: over a network each costs a round trip.
+/// Number of records read concurrently, because each costs a round trip over a network.
 const AT_ONCE: usize = 16;
 
-/// Every `<number>.json` right below a prefix, in numeric order.
+/// Reads every `<number>.json` directly below a prefix, in numeric order.
 pub(crate) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
     let paths = store.list(prefix).await?;
     let number = |path: &str| {

@@ -1,4 +1,4 @@
-//! The page: summary tiles, charts, the groups' account, settings.
+//! HTML of the page: summary tiles, charts, account of groups, settings.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use vintage_human::grouped;
 
 const STYLE: &str = include_str!("page.css");
 
-/// The whole page.
+/// Renders the whole page.
 pub(crate) fn render(record: &RunRecord) -> Result<String> {
     let mut page = String::with_capacity(256 << 10);
     let name = Escaped(&record.name);
@@ -225,7 +225,8 @@ fn chart(page: &mut String, figure: &Figure) {
     page.push_str("\n</figure>\n");
 }
 
-/// Where every group went; only once the run has counted.
+/// Adds the account of all groups. The counts come from the run's summary, so they are shown only
+/// if the run has ended.
 fn account(page: &mut String, record: &RunRecord) {
     let rejected: u64 = record.rejected.values().sum();
     let count = |name: &str| record.summary.as_ref()?.get(name).and_then(Value::as_u64);

@@ -1,4 +1,4 @@
-//! A run's records as they lie in its folder and its store.
+//! Records of a run, read from its folder and its store.
 
 use std::{collections::BTreeMap, fs, path::Path};
 use vintage_config::{Recorded, read_recorded};
@@ -13,27 +13,27 @@ use crate::{
     numbered::numbered,
 };
 
-/// Everything a report shows.
+/// Contents of a report.
 pub(crate) struct RunRecord {
-    /// The run's name as its settings say, else the folder's.
+    /// Name of the run in its settings, or the folder's name if it is not set.
     pub(crate) name: String,
-    /// Name of the learner whose results these are.
+    /// Name of the learner that `results` are of.
     pub(crate) learner: String,
-    /// Results by update.
+    /// Results of the updates, in order.
     pub(crate) results: Vec<UpdateResult>,
-    /// Evaluations by version.
+    /// Evaluations of the learner's lineage, in order of versions.
     pub(crate) evaluations: Vec<EvaluationResult>,
     /// Settings with their origins.
     pub(crate) settings: Vec<Recorded>,
-    /// `summary.json`, if the run has ended.
+    /// Contents of `summary.json`; `None` until the run has ended.
     pub(crate) summary: Option<serde_json::Value>,
-    /// Rejected groups by reason.
+    /// Number of rejected groups by reason: from the summary, or else counted in the plans.
     pub(crate) rejected: BTreeMap<String, u64>,
-    /// The run's learners, if there are several.
+    /// Learners of the run; empty if there is only one.
     pub(crate) learners: Vec<Contender>,
 }
 
-/// What a report needs of a plan.
+/// Part of a plan that a report needs.
 #[derive(Deserialize)]
 struct PlanRejections {
     rejections: Vec<RejectionReason>,
@@ -45,7 +45,7 @@ struct RejectionReason {
 }
 
 impl RunRecord {
-    /// A setting as text, without the quotes of a string; `None` if it is not set.
+    /// Returns a setting as text, without the quotes of a string; `None` if it is not set.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         let mut settings = self.settings.iter();
         let found = settings.find(|setting| setting.key.to_string() == name)?;
@@ -114,7 +114,7 @@ async fn count_rejections(store: &Store, prefix: &str) -> Result<BTreeMap<String
     Ok(counts)
 }
 
-/// Name of the first folder below a prefix; empty if there is none.
+/// Returns the name of the first folder below a prefix; empty if there is none.
 async fn first_below(store: &Store, prefix: &str) -> Result<String> {
     let paths = store.list(prefix).await?;
     let first = paths.iter().find_map(|path| {
@@ -124,7 +124,7 @@ async fn first_below(store: &Store, prefix: &str) -> Result<String> {
     Ok(first.unwrap_or_default())
 }
 
-/// Summary of a run; `None` until it has ended.
+/// Reads the summary of a run; returns `None` if the run has not ended.
 fn summary(path: &Path) -> Result<Option<serde_json::Value>> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)

@@ -1,9 +1,9 @@
-//! From one number an update to curves that can be read.
+//! Smoothing and thinning of series with one value per update, for curves that can be read.
 
-/// Points of a curve: x, y.
+/// Points of a curve, as x and y.
 pub(crate) type Points = Vec<(f64, f64)>;
 
-/// Drops what cannot be drawn.
+/// Drops points that are not finite and cannot be drawn.
 pub(crate) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
     points
         .into_iter()
@@ -11,12 +11,12 @@ pub(crate) fn finite(points: impl IntoIterator<Item = (f64, f64)>) -> Points {
         .collect()
 }
 
-/// How many neighbours a trend averages: a fortieth of the run.
+/// Number of neighbouring points that a trend averages: a fortieth of the run, and at least 1.
 pub(crate) fn window(len: usize) -> usize {
     (len / 40).max(1)
 }
 
-/// Centred moving mean; at both ends over the half that is there.
+/// Computes the centred moving mean; at both ends it covers only the existing points.
 pub(crate) fn trend(points: &[(f64, f64)]) -> Points {
     let half = window(points.len()) / 2;
     let mut sums = vec![0.0];
@@ -34,7 +34,8 @@ pub(crate) fn trend(points: &[(f64, f64)]) -> Points {
         .collect()
 }
 
-/// Fewer points, each the mean of its neighbours, so that a long run stays a small page.
+/// Reduces a curve to at most `most` points, each the mean of adjacent ones, so that the page of a
+/// long run stays small.
 pub(crate) fn thin(points: &[(f64, f64)], most: usize) -> Points {
     let size = points.len().div_ceil(most.max(1)).max(1);
     let mean = |part: &[(f64, f64)]| {
@@ -47,14 +48,14 @@ pub(crate) fn thin(points: &[(f64, f64)], most: usize) -> Points {
     points.chunks(size).map(mean).collect()
 }
 
-/// The same of a curve of largest values, which stay what they are.
+/// Reduces a curve of maxima to at most `most` points, each the largest of adjacent ones.
 pub(crate) fn thin_largest(points: &[(f64, f64)], most: usize) -> Points {
     let size = points.len().div_ceil(most.max(1)).max(1);
     let largest = |part: &[(f64, f64)]| part.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
     points.chunks(size).filter_map(largest).collect()
 }
 
-/// Count over seconds, by stretches of the run.
+/// Computes counts per second over stretches of the run; `parts` are x, count and seconds.
 pub(crate) fn rate(parts: &[(f64, f64, f64)]) -> Points {
     let size = window(parts.len());
     parts

@@ -31,11 +31,11 @@ impl From<&GateConfig> for GateRule {
     }
 }
 
-/// What earlier lives of the producers left behind.
+/// State left by earlier producer processes of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GateBase {
-    /// Groups they published that still count: trained, rejected or in flight. Groups lost with an
-    /// embedded broker do not count, or the gate would never open again.
+    /// Number of groups published by earlier processes that are trained, rejected or in flight.
+    /// Groups lost with an embedded broker do not count, or the gate would never open again.
     pub published_before: u64,
     /// Waiting rule: number of times each prompt was sampled, by prompt id. Every group of the
     /// lineage in log or archive counts, whoever published it.

@@ -48,10 +48,10 @@ pub struct WorkerSetup {
     pub producer: Name,
     /// Sampling and rewards.
     pub rollout: RolloutConfig,
-    /// How far to run ahead of the learner.
+    /// Limits on how far producers run ahead of the learner.
     pub gate: GateConfig,
-    /// Chooses prompts, by the slot's number, and samples, together with that and, under the waiting
-    /// rule, the life.
+    /// Seed of the run. With the slot's number it selects the prompt and seeds the sampling; under
+    /// the waiting rule, `life` enters the sampling's seed too.
     pub seed: u64,
     /// Index of this producer process, from 0, if the run has no other producers. `None` if it may
     /// have: the process's own id then takes its place in the seed, since others may sample at the

@@ -7,8 +7,8 @@ use crate::{
     thought::{has_thought, is_open, spoken},
 };
 
-/// Whether an answer can be compared with at all: asked when prompts are loaded, so that a
-/// damaged one is found before hours are spent on it.
+/// Checks that completions can be compared with a known answer. Called when prompts are loaded, so
+/// that a damaged answer is found before time is spent on sampling.
 ///
 /// # Errors
 /// An empty answer; for [`AnswerKind::Number`], one that does not state exactly one number; for
@@ -34,7 +34,7 @@ pub fn check(kind: AnswerKind, answer: &str) -> Result<(), BadAnswer> {
     }
 }
 
-/// Known answer that cannot be compared with.
+/// Error of a known answer with which no completion can be compared.
 #[derive(Debug, thiserror::Error)]
 #[error("reading the answer {answer:?} failed: {what}")]
 pub struct BadAnswer {
@@ -42,7 +42,7 @@ pub struct BadAnswer {
     what: &'static str,
 }
 
-/// What came of a comparison.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// True if the completion's answer equals the known one.
@@ -54,7 +54,7 @@ pub struct Verdict {
 /// Compares the final answer of `completion` with `answer`.
 ///
 /// A completion without an answer is wrong, and so is every completion if `answer` fails
-/// [`AnswerKind::check`].
+/// [`check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
     judge(kind, completion, answer, false)
 }

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerKind {
-    /// Everything said behind the thoughts is the answer, apart from white space at both ends.
+    /// Text comparison: the answer is all text after the reasoning, without white space at both
+    /// ends.
     Exact,
-    /// The final answer is a number: in `\boxed{…}`, behind `####`, behind “the answer is”, or else
-    /// the last one.
+    /// Numeric comparison: the answer is the number in `\boxed{…}`, after `####`, after “the answer
+    /// is”, or else the last one.
     Number,
-    /// The final answer is mathematical: in `\boxed{…}`, behind `####`, behind “the answer is”, or
-    /// else the last formula or number. Compared by value: fractions, roots, sets, intervals,
-    /// equations, units and the like, however they are written.
+    /// Mathematical comparison: the answer is in `\boxed{…}`, after `####`, after “the answer is”,
+    /// or else the last formula or number. Fractions, roots, sets, intervals, equations, units and
+    /// the like are compared by value, however they are written.
     Math,
 }
 

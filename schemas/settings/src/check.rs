@@ -1,4 +1,4 @@
-//! Ranges of settings, and what settings demand of one another.
+//! Checks of the ranges of settings, and of settings that contradict one another.
 
 use vintage_control::AlgorithmName;
 

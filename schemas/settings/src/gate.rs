@@ -1,12 +1,14 @@
 use serde::{Deserialize, Serialize};
 
-/// `[gate]`
+/// Section `[gate]`: limits on how far producers run ahead of the learner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Updates' worth of staleness to admit, paced by waiting.
+    /// Maximum staleness of a token when it is trained, in updates. Producers wait rather than
+    /// exceed it. Not used if `exact` is set.
     pub max_staleness: u64,
-    /// If set, the batch of update b is sampled by version max(0, b − exact) instead.
+    /// Exact staleness of every batch, in updates: version max(0, b − exact) samples the batch of
+    /// update b. Unset = `max_staleness` applies.
     pub exact: Option<u64>,
 }
 

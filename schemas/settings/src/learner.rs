@@ -22,9 +22,9 @@ pub struct LearnerConfig {
     pub prompts_per_update: usize,
     /// Number of prompt and completion tokens that go through the model together.
     pub micro_batch_tokens: usize,
-    /// Where updates are computed: `cpu`, `cuda` or `cuda:N`.
+    /// Device that computes updates: `cpu`, `cuda` or `cuda:N`.
     pub device: Device,
-    /// What the factors of matrix products are rounded to; weights and moments stay f32.
+    /// Precision to which factors of matrix products are rounded; weights and moments stay f32.
     pub compute: Precision,
     /// True to keep only each layer's input for the backward pass, and compute the rest again: the
     /// same bits, less memory, more time.
@@ -112,7 +112,7 @@ impl LoraConfig {
         );
     }
 
-    /// The adapters, if there are any, as plans record them.
+    /// Returns the settings of the adapters as plans record them; `None` without adapters.
     pub fn settings(&self) -> Option<LoraSettings> {
         self.rank.map(|rank| LoraSettings {
             rank,
@@ -218,7 +218,7 @@ impl LearnerConfig {
         );
     }
 
-    /// What is trained and how, as plans record it.
+    /// Returns the settings of training that plans record: precision, recomputation and adapters.
     pub fn training(&self) -> Training {
         Training {
             compute: self.compute,
@@ -249,7 +249,7 @@ impl LearnerConfig {
         }
     }
 
-    /// The lineages it trains on: those it is told, or its own.
+    /// Returns the lineages that the learner trains on: those in `lineages`, or its own if none.
     pub fn trained_lineages(&self) -> Vec<Name> {
         if self.lineages.is_empty() {
             vec![self.policy.clone()]

@@ -1,9 +1,10 @@
-//! Every setting of a run: one struct per section, with type, default and range in one place.
+//! Settings of a run: one struct per section, with type, default and range in one place.
 //!
-//! A stage takes its section as it is: the learner [`LearnerConfig`], a producer
+//! Begin with [`RunConfig`], which holds all sections. Each stage takes its own sections unchanged:
+//! the learner [`LearnerConfig`], a producer
 //! [`RolloutConfig`], [`RewardConfig`] and [`GateConfig`], the archive [`ArchiveConfig`].
-//! [`RunConfig::violations`] checks every range and what settings demand of one another.
-//! Files, environment and flags are put over the defaults by `pipelines/config`.
+//! [`RunConfig::violations`] checks ranges and contradictions between settings. `pipelines/config`
+//! overrides the defaults by files, environment and flags.
 //!
 //! ```
 //! use vintage_settings::RunConfig;

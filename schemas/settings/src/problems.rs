@@ -1,6 +1,6 @@
 //! Violations of ranges.
 
-/// A value that cannot be used, though its type is right.
+/// Value of a setting that has the right type but cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Dotted name of the setting.

@@ -7,7 +7,7 @@ use crate::{
     problems::{Problems, positive, share},
 };
 
-/// What a completion is worth.
+/// Section `[rollout.reward]`: way in which completions are scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
@@ -16,17 +16,17 @@ pub struct RewardConfig {
     /// Program and arguments of a reward command, which speaks JSON lines; see
     /// `docs/guide.md`.
     pub command: Vec<String>,
-    /// Folder in which the command runs, so that a script it names by a relative path is found
-    /// again by whoever goes on from elsewhere; unset = the working directory.
+    /// Folder in which the command runs; unset = the working directory. A relative path to a script
+    /// then stays valid if the run is resumed from another directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// How long the command may go without answering while it owes an answer.
+    /// Longest wait for the command's next answer, in seconds.
     pub timeout_seconds: f64,
-    /// Restarts of the command in a row, without one answer in between, before giving up.
+    /// Maximum number of consecutive restarts of the command without an answer in between.
     pub max_restarts: u32,
-    /// Groups whose reward may fail before the share below is looked at.
+    /// Number of groups whose reward may fail before `max_failed_share` applies.
     pub max_failed_groups: u64,
-    /// Share of groups whose reward may fail before the run stops.
+    /// Fraction of groups, from 0 to 1, whose reward may fail before the run stops.
     pub max_failed_share: f64,
 }
 

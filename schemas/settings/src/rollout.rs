@@ -7,27 +7,27 @@ use crate::{
     reward::RewardConfig,
 };
 
-/// Temperatures that rollouts may be sampled at. Logits are divided by them: beyond, a finite logit
-/// gives a log-prob that is not, and the update could not run.
+/// Range of sampling temperatures. Logits are divided by the temperature: outside of the range a
+/// finite logit could give a log-prob that is not finite, and the update could not run.
 pub const TEMPERATURES: RangeInclusive<f32> = 1e-3..=1e3;
 
-/// `[rollout]`
+/// Section `[rollout]`: sampling and rewards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
-    /// Completions a prompt, G.
+    /// Number of completions per prompt, G.
     pub group_size: u16,
-    /// Longest completion, in tokens.
+    /// Maximum length of a completion, in tokens.
     pub max_tokens: usize,
     /// Sampling temperature, above 0.
     pub temperature: f64,
-    /// Nucleus sampling, in (0, 1]; 1 is off.
+    /// Probability mass of nucleus sampling, in (0, 1]; 1 = off.
     pub top_p: f64,
-    /// Sample from the k likeliest tokens; 0 is off.
+    /// Number of likeliest tokens to sample from; 0 = all.
     pub top_k: i32,
-    /// Groups sampled together, at most.
+    /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
-    /// `[rollout.reward]`: what a completion is worth.
+    /// Section `[rollout.reward]`: way in which completions are scored.
     pub reward: RewardConfig,
 }
 

@@ -97,7 +97,7 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
-    /// The loss with its settings, as plans record it.
+    /// Returns the loss with its settings, as plans record it.
     pub fn algorithm(&self) -> Algorithm {
         Algorithm {
             name: self.algorithm,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::problems::{Problems, positive, share};
 
-/// `[m2po]`
+/// Section `[m2po]`: settings of the M2PO algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct M2poConfig {
@@ -35,7 +35,7 @@ impl M2poConfig {
     }
 }
 
-/// `[grpo]`
+/// Section `[grpo]`: settings of the GRPO algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpoConfig {
@@ -56,7 +56,7 @@ impl GrpoConfig {
     }
 }
 
-/// `[model]`
+/// Section `[model]`: model that a run starts from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
@@ -124,7 +124,7 @@ impl WarmStartConfig {
     }
 }
 
-/// How demonstrations are made from prompts and answers.
+/// Teacher that turns prompts and answers into demonstrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TeacherKind {
@@ -181,7 +181,7 @@ impl ArchiveConfig {
     }
 }
 
-/// `[evaluation]`
+/// Section `[evaluation]`: accuracy on held-out prompts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationConfig {
@@ -208,7 +208,7 @@ impl EvaluationConfig {
     }
 }
 
-/// `[topics]`
+/// Section `[topics]`: partitions and replication of the Kafka topics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TopicsConfig {
@@ -237,7 +237,7 @@ impl TopicsConfig {
     }
 }
 
-/// `[metrics]`
+/// Section `[metrics]`: the Prometheus endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {

@@ -49,25 +49,25 @@ impl<T> Parts<T> {
 
 /// Effect of a message on its group.
 pub enum Progress<T> {
-    /// More parts are to come.
+    /// Group that still lacks parts.
     Partial,
-    /// The group is whole; its parts in part order.
+    /// Group that is whole: its parts, in part order.
     Complete(Vec<Part<T>>),
-    /// This part was met before.
+    /// Part that was met before.
     Repeated(Part<T>),
-    /// This part contradicts the others: none of them can be trusted.
+    /// Parts met before, and a part that contradicts them; none of them can be trusted.
     Contradictory(Parts<T>, Part<T>),
-    /// This part is of another group and bears the number of an unfinished one.
+    /// Part of another group that has the number of an unfinished one.
     OfAnother(Part<T>),
 }
 
 /// Effect of an unreadable part on its group.
 pub enum Abandoned<T> {
-    /// No part of the group was met.
+    /// Group of which no other part was met.
     Nothing,
-    /// These parts were met, and the group will never be whole.
+    /// Group that will never be whole: the parts that were met.
     Parts(Parts<T>),
-    /// Another group under the same number is unfinished.
+    /// Another unfinished group under the same number; its parts are kept.
     OfAnother,
 }
 

@@ -1,8 +1,8 @@
-//! Where a broker listens, as the kernel tells it.
+//! Addresses at which a broker listens, read from Linux's `/proc`.
 
 use std::{collections::HashSet, path::Path};
 
-/// Addresses at which a process listens, as the kernel writes them: in hexadecimal, `IP:port`.
+/// Returns the addresses at which a process listens, as `IP:port` in the kernel's hexadecimal form.
 pub(crate) fn listening(process: &Path) -> Vec<String> {
     let links = std::fs::read_dir(process.join("fd")).unwrap();
     let open: HashSet<_> = links
@@ -27,7 +27,7 @@ pub(crate) fn listening(process: &Path) -> Vec<String> {
     tables.concat()
 }
 
-/// Whether such an address is loopback's, of IPv4, of IPv4 inside IPv6, or of IPv6.
+/// Returns true for a loopback address in the kernel's form: IPv4, IPv4 mapped into IPv6, or IPv6.
 pub(crate) fn is_loopback(address: &str) -> bool {
     let ip = address.split(':').next().unwrap_or_default();
     [

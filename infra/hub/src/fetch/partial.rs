@@ -1,4 +1,4 @@
-//! A file of the hub, as far as it has come.
+//! Partly downloaded file of a model, kept on disk so that a download can be continued.
 
 use std::{
     fs::File,
@@ -12,21 +12,21 @@ use sha2::{Digest as _, Sha256};
 use super::{Entry, io};
 use crate::error::Result;
 
-/// What lies beside the blobs under the name the blob will have.
+/// Partly downloaded file, stored in `blobs` as `<blob>.incomplete`.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
-    /// Of what is there.
+    /// Digest of the bytes received so far.
     pub(super) digest: Digest,
-    /// How much is there.
+    /// Number of bytes received so far.
     pub(super) bytes: u64,
 }
 
-/// What names a blob.
+/// Running digest whose result names a blob.
 pub(super) enum Digest {
-    /// Of a large file's bytes.
+    /// SHA-256 of the bytes, for a file in LFS.
     Content(Sha256),
-    /// Git's, of a small file and its length.
+    /// SHA-1 of a git object (a header with the file's length, then its bytes), for other files.
     Object(Sha1),
 }
 
@@ -54,7 +54,7 @@ impl Digest {
 }
 
 impl Partial {
-    /// Reads what is there of `entry`, so that its digest goes on.
+    /// Opens or creates the file at `path`, and digests the bytes that it already holds.
     pub(super) fn open(path: PathBuf, entry: &Entry) -> Result<Self> {
         let mut options = File::options();
         let options = options.read(true).append(true).create(true);
@@ -86,7 +86,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets what is there: the server begins anew.
+    /// Discards the bytes received so far, because the server sends the file from its start.
     pub(super) fn empty(&mut self, entry: &Entry) -> Result<()> {
         self.file.set_len(0).map_err(io("empty", &self.path))?;
         (self.digest, self.bytes) = (Digest::of(entry), 0);
@@ -97,7 +97,7 @@ impl Partial {
         std::fs::remove_file(&self.path).map_err(io("remove", &self.path))
     }
 
-    /// Gives it its name, now that it is whole.
+    /// Syncs the complete file to disk and renames it to its blob's name.
     pub(super) fn finish(self, blob: &Path) -> Result<()> {
         self.file.sync_all().map_err(io("sync", &self.path))?;
         std::fs::rename(&self.path, blob).map_err(io("rename", &self.path))

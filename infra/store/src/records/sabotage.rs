@@ -1,4 +1,5 @@
-//! Records as they must not be: a test orders it, to see that an audit finds what comes of it.
+//! Mistake that a test may switch on, to check that an audit detects it: plans are written too
+//! late.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,16 +9,16 @@ use vintage_faults::mistake;
 use super::Records;
 use crate::error::Result;
 
-/// The plan of the update that is being run, which nobody has written. A process has one learner.
+/// Plan of the current update, which is not written yet. A process has one learner.
 static HELD: Mutex<Option<Plan>> = Mutex::new(None);
 
-/// Whether a plan is written when its update is long announced.
+/// Returns true if plans are to be written only after their updates were announced.
 pub(super) fn is_late() -> bool {
     mistake("mistake.announce_first")
 }
 
 impl Records {
-    /// Writes the plan before `plan`, which waits for the next.
+    /// Holds back `plan` until the next call, and writes the plan held back before.
     pub(super) async fn write_late(&self, plan: &Plan) -> Result<()> {
         let before = {
             let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,10 +17,11 @@ use crate::{
 
 const LIFE: Incarnation = Incarnation(0);
 
-/// Drains `topic` into the folder `out` as the arm says, and tells what that took of this process.
+/// Drains `topic` into the folder `out` by the given arm, and measures time, CPU time and memory of
+/// this process.
 ///
 /// # Errors
-/// A broker or a disk that fails, and messages that are no rollouts.
+/// A broker or disk that fails, or a message that is not a rollout.
 pub async fn drain_as(
     arm: Arm,
     broker: &str,
@@ -45,7 +46,7 @@ pub async fn drain_as(
     Ok(drained)
 }
 
-/// Reads and decodes, and keeps nothing.
+/// Reads and decodes every record, and writes nothing.
 async fn read(bus: &Bus, topic: &str) -> Result<Drained> {
     let from = |_, low, _| Some(low);
     let mut records = bus.snapshot("bench-null", topic, from).await?;

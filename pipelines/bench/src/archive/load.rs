@@ -1,4 +1,4 @@
-//! Loads a topic with rollouts for `vintage bench archive`.
+//! Loading of a topic with rollouts for `vintage bench archive`.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use vintage_bus::{Bus, TopicTable};
@@ -9,8 +9,8 @@ use crate::{
     synthetic::{Synthetic, SyntheticMessage},
 };
 
-/// Completions of a message. Eight of 722 tokens, as in the measurements by which the encodings
-/// were chosen.
+/// Number of completions in a message. A message has 8 of 722 tokens, as in the measurements by
+/// which the encodings were chosen.
 const ROWS: u16 = 8;
 const TOKENS: usize = 722;
 const PARTITIONS: i32 = 4;
@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 64;
 pub(super) struct Loaded {
     pub(super) messages: u64,
     pub(super) payload_bytes: u64,
-    /// Tokens of completions.
+    /// Number of completion tokens.
     pub(super) tokens: u64,
 }
 

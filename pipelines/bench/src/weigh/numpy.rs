@@ -1,4 +1,4 @@
-//! The other way to make a mask, in Python.
+//! Mask computed by NumPy in a Python child process.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -12,8 +12,8 @@ fn failed(what: &str) -> Error {
     Error::Failed(what.to_owned())
 }
 
-/// A Python that times the filter form in NumPy on request, so that its runs can be interleaved
-/// with ours.
+/// Python process that times the mask's filter form in NumPy on request, so that its runs can be
+/// interleaved with ours.
 pub(super) struct Numpy {
     child: Child,
     requests: ChildStdin,
@@ -79,7 +79,7 @@ impl Numpy {
         Ok(numpy)
     }
 
-    /// As it says itself.
+    /// Returns the version of NumPy.
     pub(super) fn version(&self) -> &str {
         &self.version
     }
@@ -114,7 +114,7 @@ impl Numpy {
         self.requests.flush().map_err(because(lost))
     }
 
-    /// Milliseconds, and tokens masked.
+    /// Computes one mask; returns the milliseconds it took and the number of masked tokens.
     pub(super) fn time(&mut self) -> Result<(f64, u64)> {
         self.requests
             .write_all(b"time\n")
@@ -136,7 +136,7 @@ impl Numpy {
 
 impl Drop for Numpy {
     fn drop(&mut self) {
-        // It may be in the middle of a batch, waiting for bytes that will not come.
+        // Python may be in the middle of a batch, waiting for bytes that will not arrive.
         let ended = self.child.kill().and_then(|()| self.child.wait());
         if let Err(error) = ended {
             tracing::debug!(%error, "python3 could not be ended");

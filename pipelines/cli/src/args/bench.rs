@@ -123,7 +123,7 @@ impl ArchiveBenchArgs {
     }
 }
 
-/// Who drains the topic.
+/// Program that drains the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BenchArm {
     /// Reads and decodes, and keeps nothing.

@@ -5,17 +5,18 @@ use std::collections::VecDeque;
 use vintage_control::UpdateResult;
 use vintage_human::grouped;
 
-/// Rates and means are taken over this many seconds, so that they follow a change of pace.
+/// Length in seconds of the window for rates and means. It is short, so that they follow a change
+/// of pace.
 const WINDOW: f64 = 10.0;
-/// And over at least this many updates, where one takes long.
+/// Minimum number of updates or groups in the window, if they are slow.
 const LEAST: usize = 8;
 
-/// What the recent updates add up to.
+/// Totals of a run, and its updates and groups within the window.
 pub(super) struct Pace {
     pub(super) steps: u64,
     pub(super) rejected: u64,
     pub(super) accuracy: Option<f64>,
-    /// Groups published by a producer in this process.
+    /// Number of groups published by a producer in this process.
     pub(super) groups: u64,
     samples: VecDeque<Sampled>,
     done: u64,
@@ -95,7 +96,7 @@ impl Pace {
         }
     }
 
-    /// Reward and token rate of a producer.
+    /// Formats reward and token rate of a producer.
     pub(super) fn production(&self, now: f64) -> String {
         let count = self.samples.len() as f64;
         let reward = self.samples.iter().map(|group| group.reward).sum::<f64>() / count.max(1.0);
@@ -111,7 +112,7 @@ impl Pace {
         parts.join("  ")
     }
 
-    /// Over the window; `None` until there are two updates to measure between.
+    /// Returns the rate of updates over the window; `None` before the second update.
     pub(super) fn updates_per_second(&self, now: f64) -> Option<f64> {
         // The first update of the window only marks when it begins.
         self.per_second(now, self.recent.len().saturating_sub(1) as f64)
@@ -122,8 +123,8 @@ impl Pace {
         (span > 0.0 && count > 0.0).then(|| count / span)
     }
 
-    /// Reward, staleness and masked share of the last update, the reward's mean over the window,
-    /// accuracy and token rate, in one line.
+    /// Formats one line: reward, staleness and masked share of the last update, the mean reward
+    /// over the window, accuracy, token rate and the number of rejected groups.
     pub(super) fn quality(&self, now: f64) -> String {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let later: f64 = self.recent.iter().skip(1).map(|update| update.tokens).sum();

@@ -5,27 +5,27 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar};
 
-/// Standard error, shared by bars and log lines: a line is written above the bars.
+/// Standard error, shared by bars and log lines. Lines are written above the bars.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Screen {
     bars: MultiProgress,
-    /// Where lines go instead of standard error; for tests.
+    /// Buffer that receives lines instead of standard error, in tests.
     captured: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
 impl Screen {
-    /// The process's standard error.
+    /// Creates the screen of the process's standard error.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Writes a line of text.
     pub(crate) fn line(&self, text: &str) {
-        // Nobody reading standard error is no reason to stop a run.
+        // A closed standard error must not stop a run.
         let _closed = self.write(format!("{text}\n").as_bytes());
     }
 
-    /// Writes bytes above the bars; log lines go this way.
+    /// Writes bytes above the bars; used for log lines.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<()> {
         if let Some(captured) = &self.captured {
             let mut captured = captured

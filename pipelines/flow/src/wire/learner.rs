@@ -41,7 +41,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) leader: Option<Box<dyn Leader>>,
 }
 
-/// Opens the learner at its newest checkpoint, and its sources behind it.
+/// Opens the learner at its newest checkpoint, and its sources at the resume points after it.
 pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     let Parts {
         config,
@@ -78,7 +78,8 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     Ok((learner, inputs))
 }
 
-/// Passes a learner's events on, and its versions to the evaluator. The task ends with the sender.
+/// Starts a task that forwards a learner's events, and sends versions to be evaluated to the
+/// evaluator. The task ends when the returned sender is dropped.
 pub(crate) fn forward(
     config: &RunConfig,
     events: Events,
@@ -99,7 +100,7 @@ pub(crate) fn forward(
     (tell, forwarding)
 }
 
-/// Settings of the run's learner, which blends in `blended`.
+/// Returns the settings of the learner, which takes a share of its groups from `blended`.
 async fn settings(
     config: &RunConfig,
     weights: &Weights,
@@ -121,7 +122,8 @@ async fn settings(
     })
 }
 
-/// Version 0 by the name it has outside of the run, if it is there under one.
+/// Returns the name of version 0 as a base model: the model's own name or folder if one is
+/// configured, else the location of its weights in the run's store.
 fn base_model(config: &RunConfig, weights: &Weights) -> Result<BaseModel> {
     let path = config.model.path.as_deref();
     let named = path.map_or(Ok(None), BaseModel::of)?;
@@ -131,7 +133,7 @@ fn base_model(config: &RunConfig, weights: &Weights) -> Result<BaseModel> {
     }))
 }
 
-/// Name of this learner process in its plans.
+/// Returns a name for this learner process, unique among the writers of its plans.
 fn writer(learner: &Name) -> String {
     format!(
         "{learner}-{}-{}",
@@ -140,8 +142,8 @@ fn writer(learner: &Name) -> String {
     )
 }
 
-/// What lineages other than a learner's own announce: judged by it are rollouts that it reads live
-/// and did not sample itself.
+/// Opens the announcements of other lineages, by which the learner judges the rollouts of those
+/// lineages that it reads from the log. Opens none if it trains on its own lineage alone.
 async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
     let learner = &config.learner;
     let own_alone = learner.trained_lineages() == [learner.policy.clone()];
@@ -156,9 +158,9 @@ async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Linea
 
 /// Archives that a learner reads.
 struct Archives {
-    /// What it trains from alone, or before the log.
+    /// Archive that is read before the log, or alone with `source = "archive"`.
     own: Reader,
-    /// What is blended in.
+    /// Archive of another run that gives a share of every update's groups.
     blended: Option<Reader>,
 }
 
@@ -181,7 +183,7 @@ impl Archives {
         })
     }
 
-    /// What is blended in, from where the learner stopped reading it.
+    /// Opens the blended archive at the learner's resume points; returns `None` without one.
     async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn Source>>> {
         let Some(reader) = &self.blended else {
             return Ok(None);

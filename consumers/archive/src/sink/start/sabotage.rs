@@ -1,4 +1,5 @@
-//! A sink as it must not be: a test orders it, to see that an audit finds what comes of it.
+//! Mistake that a test may switch on, to check that an audit detects it: the sink resumes at its
+//! consumer group's committed offsets instead of those in its files.
 
 use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Offset, Partition};
@@ -7,12 +8,12 @@ use vintage_faults::mistake;
 use super::{Blocked, Sink, SinkHandle, SinkOptions, SinkTask, Source, Start, reads, recovered};
 use crate::Result;
 
-/// Whether it goes on where its consumer group stands.
+/// Returns true if the sink is to resume at its consumer group's committed offsets.
 pub(super) fn trusts_its_group(options: &SinkOptions) -> bool {
     options.group.is_none() && mistake("mistake.group_offset")
 }
 
-/// Archives from where the group stands, whatever the files say.
+/// Starts a sink at the group's committed offsets, even if its files end elsewhere.
 pub(super) async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle, SinkTask)> {
     let (client, topic) = (options.client_id.clone(), options.topic.clone());
     let watermarks = bus.watermarks(&topic).await?;
@@ -26,7 +27,7 @@ pub(super) async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle
     Ok(Sink::spawn(options, home, Hasty(source), starts, blocked))
 }
 
-/// Tells the group of records as they come, and of no file.
+/// Source that commits offsets as records arrive, instead of when their file is durable.
 struct Hasty<S>(S);
 
 impl<S: Source> Source for Hasty<S> {

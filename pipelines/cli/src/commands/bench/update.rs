@@ -15,7 +15,7 @@ use crate::{
     output::{bytes, table},
 };
 
-/// What was measured.
+/// Output of `vintage bench update`: device, shape and measurements.
 #[derive(Serialize)]
 struct Report {
     device: String,

@@ -16,22 +16,22 @@ const AREAL_CAP: f64 = 5.0;
 /// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Case {
-    /// Echoed in the outcome.
+    /// Identifier of the case, repeated in the outcome.
     pub(crate) id: String,
     /// `[sequences, tokens]`; the slices below are row-major. The fork's rule reads the sign of the
     /// advantage from the first column.
     pub(crate) shape: Option<[usize; 2]>,
-    /// `tau`.
+    /// Budget `tau` of the rule.
     pub(crate) threshold: f64,
-    /// `log pi_theta`, nats.
+    /// Log-probs `log pi_theta` of the policy that is trained, in nats.
     pub(crate) logprob_new: Vec<Number>,
-    /// `log pi_behav`, nats.
+    /// Log-probs `log pi_behav` of the policy that sampled, in nats.
     pub(crate) logprob_behav: Vec<Number>,
-    /// `A`.
+    /// Advantages `A`.
     pub(crate) advantages: Vec<Number>,
     /// Valid tokens: true or nonzero.
     pub(crate) loss_mask: Vec<Flag>,
-    /// `log pi_prox`, nats.
+    /// Log-probs `log pi_prox` of the proximal policy, in nats.
     #[serde(default)]
     pub(crate) logprob_prox: Option<Vec<Number>>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Flag(pub(crate) bool);
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Outcome {
-    /// By the paper's rule.
+    /// Result under the paper's rule.
     Paper {
         /// Identifier of the case.
         id: String,
@@ -116,13 +116,14 @@ pub(crate) enum Outcome {
 /// weight.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ArealLosses {
-    /// Without `pi_prox / pi_behav`.
+    /// Loss without the behaviour weight `pi_prox / pi_behav`.
     pub(crate) loss_plain: f64,
-    /// `dloss_plain / dnew`.
+    /// Derivative `dloss_plain / dnew` per token.
     pub(crate) grad_plain: Vec<f64>,
-    /// Times `pi_prox / pi_behav`, tokens over 5 rejected.
+    /// Loss with the behaviour weight `pi_prox / pi_behav`; tokens with a weight above 5 are
+    /// rejected.
     pub(crate) loss_weighted: f64,
-    /// `dloss_weighted / dnew`.
+    /// Derivative `dloss_weighted / dnew` per token.
     pub(crate) grad_weighted: Vec<f64>,
 }
 

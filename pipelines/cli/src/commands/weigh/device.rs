@@ -9,32 +9,33 @@ use super::case::{Case, Number};
 /// Result of weighing a case, with its numbers rounded to f32, the learner's input type.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct WeighedCase {
-    /// The case.
+    /// Identifier of the case.
     pub(crate) id: String,
-    /// 1 where valid and kept.
+    /// 1 for every token that is valid and kept, else 0.
     pub(crate) mask: Vec<u8>,
-    /// Valid tokens.
+    /// Number of valid tokens.
     pub(crate) n_valid: u64,
-    /// Tokens of `T`.
+    /// Number of tokens in `T`.
     pub(crate) n_trust: u64,
-    /// Tokens masked.
+    /// Number of masked tokens.
     pub(crate) n_masked: u64,
-    /// M2 over `T`.
+    /// Mean of `(log r)^2` over `T`.
     pub(crate) m2_trust_before: f64,
-    /// M2 over what is kept of `T`.
+    /// Mean of `(log r)^2` over the kept tokens of `T`.
     pub(crate) m2_trust_after: f64,
-    /// The loss.
+    /// Loss of the batch.
     pub(crate) loss: f64,
-    /// Why the case was refused, by the device and the reference alike.
+    /// Reason for a refusal, by device and reference alike. Slices of unequal length are refused
+    /// without asking the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
-    /// What is not as the reference has it, which must be nothing.
+    /// First difference between device and reference; `None`, as it should be, if they agree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) differs: Option<String>,
 }
 
 impl WeighedCase {
-    /// Weighs a case by `weigher` and by the reference.
+    /// Weighs a case on the device, by `weigher`, and by the reference, and compares them.
     pub(crate) fn of(case: &Case, weigher: &PlainWeigher) -> Self {
         let narrow = |list: &[Number]| list.iter().map(|x| x.0 as f32).collect::<Vec<f32>>();
         let new = narrow(&case.logprob_new);

@@ -1,5 +1,5 @@
-//! What `vintage weigh` prints of 201 cases whose masks were decided in exact rational arithmetic:
-//! masks exactly, numbers to 1e-9 relative.
+//! Tests of `vintage weigh` against 201 cases whose masks were computed in exact rational
+//! arithmetic. Masks must be equal, and numbers agree to 1e-9 relative.
 
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn lines() -> Vec<Line> {
     lines
 }
 
-/// What `vintage weigh` prints for the case.
+/// Returns the JSON that `vintage weigh` prints for a case.
 fn outcome(line: &Line, variant: Variant) -> Value {
     let printed = serde_json::to_string(&line.case.weigh(variant)).expect("JSON");
     serde_json::from_str(&printed).expect("what was printed can be read")
