@@ -13,7 +13,7 @@ const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
 /// Device name of plans that tests compute by tensor operations on a CPU.
 const COMPOSED: &str = "composed";
 
-/// What a card's arithmetic depends on besides.
+/// Versions of the crates whose arithmetic the weights depend on, for a GPU.
 const GPU_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
 
 /// Returns the fingerprint of this build on `device`.
@@ -37,7 +37,8 @@ pub fn of(device: Device) -> Result<Fingerprint> {
     })
 }
 
-/// Where plans of this fingerprint were computed, as settings and messages name it.
+/// Returns the device on which plans of this fingerprint were computed; a GPU's number is not known
+/// and is 0.
 pub(crate) fn device_of(fingerprint: &Fingerprint) -> Device {
     match fingerprint.device.as_str() {
         "cuda" => Device::Cuda(0),

@@ -49,7 +49,7 @@ pub struct Batch {
     pub behavior: Vec<f32>,
     /// Advantage of each target.
     pub advantage: Vec<f32>,
-    /// Whether the target trains.
+    /// True for every target that is trained on.
     pub valid: Vec<bool>,
 }
 

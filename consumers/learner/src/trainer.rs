@@ -57,7 +57,7 @@ impl TryFrom<&Checkpoint> for Saved {
     }
 }
 
-/// What running a plan gave.
+/// Outcome of running a plan.
 pub struct Trained {
     /// Statistics and effects of the update.
     pub outcome: Outcome,

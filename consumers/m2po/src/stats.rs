@@ -1,6 +1,6 @@
 use crate::exact::Sum;
 
-/// What a rule did to a batch. Means over no token are 0.
+/// Statistics of what a rule did to a batch. Means over no tokens are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Stats {
     /// Number of valid tokens, the `sum |o_i|` of Eq. 5.

@@ -1,4 +1,4 @@
-/// Why a model could not be compared.
+/// Failure that keeps a model from being compared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Expected results to compare a model with are missing or unreadable.

@@ -1,4 +1,4 @@
-//! Download of models from the Hugging Face hub into the local cache, in the layout of Hugging
+//! Download of models from the Hugging Face hub into its local cache, in the layout of Hugging
 //! Face's own library.
 
 mod partial;
@@ -24,12 +24,11 @@ use crate::{
 const HUB: &str = "https://huggingface.co";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// Longest wait for a connection to the hub, and for the next bytes of an answer.
+/// Time without a response after which the hub counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Minimum number of bytes between two progress reports on a file. Files of more than ten times
-/// this size are reported at every tenth part.
+/// Interval in bytes between progress reports of a file, or a tenth of the file if that is more.
 const LARGE: u64 = 64 << 20;
-/// Number of attempts at a request, the first included.
+/// Number of attempts per request; [`PAUSE`] is the pause before the second one.
 const TRIES: u32 = 4;
 /// Pause before the second attempt; it doubles before each further one.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -72,7 +71,7 @@ pub async fn fetch_missing(
     let folder = model
         .folder()
         .map_err(|error| Error::Usage(error.to_string()))?;
-    // Hugging Face's library keeps its locks in the same folder, outside of the models' folders.
+    // Beside the models, where Hugging Face's library keeps its own locks.
     let (cache, name) = (folder.parent(), folder.file_name());
     let locks = cache
         .unwrap_or(&folder)
@@ -81,7 +80,7 @@ pub async fn fetch_missing(
     create(&locks)?;
     let lock = locks.join("vintage.lock");
     let lock = File::create(&lock).map_err(io("create", &lock))?;
-    // Another process on this machine may be fetching the same model.
+    // Another process on this machine may be fetching the model.
     let held = move || flock(&lock, FlockOperation::LockExclusive).map(|()| lock);
     let held = tokio::task::spawn_blocking(held).await;
     let held = held.map_err(|error| refuse(error.to_string()))?;
@@ -125,14 +124,14 @@ pub async fn fetch_missing(
     hub.fetch().await
 }
 
-/// Download of one model: its source on the hub and its folder in the cache.
+/// Model on the hub, and its folder in the cache.
 struct Hub<'a> {
     model: &'a HubModel,
     wanted: Wanted,
     client: Client,
     endpoint: String,
     token: Option<String>,
-    /// Folder `models--OWNER--NAME` in the cache.
+    /// Folder of the model in the cache, `models--OWNER--NAME`.
     folder: PathBuf,
     progress: &'a (dyn Fn(String) + Sync),
 }
@@ -142,11 +141,11 @@ struct Revision {
     sha: String,
 }
 
-/// Entry of a file in the hub's listing of a repository.
+/// File as the hub lists it.
 #[derive(Deserialize)]
 struct Entry {
     path: String,
-    /// SHA-1 of git's object, in hexadecimal; names the blob of a file that is not in LFS.
+    /// SHA-1 of the git object; names the blob of a small file.
     oid: String,
     size: u64,
     lfs: Option<Lfs>,
@@ -154,7 +153,7 @@ struct Entry {
 
 #[derive(Deserialize)]
 struct Lfs {
-    /// SHA-256 of the content, in hexadecimal; names the blob of a file in LFS.
+    /// SHA-256 of the content; names the blob of a large file.
     oid: String,
 }
 
@@ -210,7 +209,7 @@ impl Hub<'_> {
         self.link(&sha, &files)
     }
 
-    /// Message for a repository that lacks a file which every model has: the file, and advice.
+    /// Returns the error message for a repository without a file that every model has.
     fn lacks(&self, file: &str, entries: &[Entry]) -> String {
         let name = self.model.repository();
         let there: Vec<_> = entries.iter().map(|entry| entry.path.clone()).collect();
@@ -223,7 +222,7 @@ impl Hub<'_> {
         )
     }
 
-    /// Fetches a file into `blobs`, or the rest of it if a part was fetched before.
+    /// Fetches a file, or the missing rest of it, into the blobs, and verifies its digest.
     async fn file(&self, sha: &str, file: &Entry) -> Result<()> {
         let blob = self.blob(file);
         if blob.is_file() {
@@ -250,7 +249,7 @@ impl Hub<'_> {
         partial.finish(&blob)
     }
 
-    /// Fetches the bytes of a file that `partial` lacks, in one request.
+    /// Fetches the part of a file that `partial` lacks.
     async fn rest(&self, url: &str, file: &Entry, partial: &mut Partial) -> Result<(), Failed> {
         if partial.bytes >= file.size {
             return Ok(());
@@ -276,8 +275,7 @@ impl Hub<'_> {
         Ok(())
     }
 
-    /// Creates or completes the snapshot. Links to `model.safetensors` or the index of weights come
-    /// last, because [`is_complete`] looks for them.
+    /// Creates the snapshot or completes it. The file that makes it [`is_complete`] is linked last.
     fn link(&self, sha: &str, files: &[&Entry]) -> Result<()> {
         let snapshot = self.folder.join("snapshots").join(sha);
         create(&snapshot)?;
@@ -312,7 +310,7 @@ impl Hub<'_> {
         })
     }
 
-    /// Repeats a failed attempt, up to [`TRIES`] in all and with growing pauses, if that may help.
+    /// Repeats an attempt, after growing pauses, as long as that may help.
     async fn retrying<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failed>) -> Result<T> {
         let mut pause = PAUSE;
         for _ in 1..TRIES {
@@ -387,7 +385,7 @@ impl Entry {
     }
 }
 
-/// Failure of one attempt at a request.
+/// Error of an attempt; `again` is true if another attempt may succeed.
 struct Failed {
     error: Error,
     /// True if another attempt may succeed.
@@ -415,14 +413,13 @@ fn is_complete(snapshot: &Path, wanted: Wanted) -> bool {
     wanted.needed.iter().all(|name| has(name)) && (has(WEIGHTS) || sharded())
 }
 
-/// Returns the files that an index of weights names.
+/// Returns the names of the files in an index of weights.
 fn shards_of(index: &[u8]) -> serde_json::Result<BTreeSet<String>> {
     let index: Index = serde_json::from_slice(index)?;
     Ok(index.weight_map.into_values().collect())
 }
 
-/// Returns true for a digest in hexadecimal, of SHA-1's length or more. Digests come from the hub
-/// and become file names, so they must be checked.
+/// Returns true if the text is a digest. It comes from the network and is used as a file name.
 fn is_digest(text: &str) -> bool {
     text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

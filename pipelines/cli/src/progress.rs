@@ -1,4 +1,4 @@
-//! Progress display of a run: bars on a terminal, plain lines elsewhere.
+//! Progress display of a run: bars on a terminal, otherwise a plain line from time to time.
 
 mod pace;
 mod screen;
@@ -15,12 +15,12 @@ pub(crate) use self::screen::Screen;
 use vintage_flow::RunEvent;
 use vintage_human::duration;
 
-/// Minimum time between two plain lines of progress.
+/// Minimum time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(2);
-/// Interval at which bars are redrawn even without events, so that the spinner turns.
+/// Interval at which bars are redrawn without events, so that the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Form in which progress is shown.
+/// Form of the progress display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Display {
     /// Live bars; standard error is a terminal.
@@ -50,15 +50,16 @@ struct Progress {
     screen: Screen,
     started: Instant,
     pace: Pace,
-    /// True once an event of a learner has come; a producer's groups are not shown any more then.
+    /// True if a learner runs in this process; its updates are then shown instead of the producer's
+    /// groups.
     learner_here: bool,
-    /// Line held back because another was shown less than two seconds before.
+    /// Line not shown yet because another was shown shortly before.
     pending: Option<String>,
     last_line: Option<Instant>,
     bars: Option<Bars>,
 }
 
-/// Progress bar, and a line below it with measurements.
+/// Bar for the progress, with a line below it for the quality.
 struct Bars {
     far: ProgressBar,
     well: ProgressBar,
@@ -169,7 +170,7 @@ impl Progress {
         let left = rate
             .filter(|_| done < steps)
             .map(|rate| (steps - done) as f64 / rate);
-        // This is a count; the updates themselves are numbered from 0.
+        // The number of updates done, whereas updates are numbered from 0.
         let mut far = vec![format!("{done}/{steps} updates")];
         far.extend(rate.map(|rate| format!("{rate:.1} updates/s")));
         far.extend(left.map(|left| format!("{} left", duration(left))));
@@ -183,7 +184,7 @@ impl Progress {
         self.moving(&far, &well, now);
     }
 
-    /// Shows progress without a known end.
+    /// Shows a step of a task whose end is unknown.
     fn moving(&mut self, far: &str, well: &str, now: Instant) {
         match self.display {
             Display::Bars => {
@@ -196,8 +197,7 @@ impl Progress {
         }
     }
 
-    /// Shows step `at` of `of`. The text `far` tells the progress, `well` the measurements; a
-    /// `last` step is shown at once.
+    /// Shows step `at` of `of`: `far` describes the progress, `well` the quality.
     fn step(&mut self, far: &str, well: &str, at: u64, of: u64, last: bool, now: Instant) {
         match self.display {
             Display::Bars => {
@@ -223,7 +223,7 @@ impl Progress {
         }
     }
 
-    /// Writes a line that stays on the screen, unless the display is silent.
+    /// Writes a permanent line.
     fn note(&self, line: &str) {
         if self.display != Display::Silent {
             self.screen.line(line);

@@ -35,7 +35,7 @@ pub(crate) struct HandOff {
     /// Reader of the backlog in the log, merging partitions by the same rule as the archive's
     /// reader.
     behind: Option<CatchUp>,
-    /// True once a backlog has been read.
+    /// True once a backlog was opened.
     caught_up: bool,
     /// Partitions that returned no record although their offsets say that there are more.
     silent: BTreeSet<Partition>,

@@ -10,7 +10,8 @@
 //! - `standstill.rs`: detection of a role that makes no progress, and the line that says why.
 //! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
 //!   topic.
-//! - `doctor.rs` and `health.rs`: checks of a broker, a store and a run.
+//! - `doctor.rs`: checks of a machine, broker and store before a run; `health.rs`: warnings about
+//!   updates during a run.
 //! - `error.rs`: the error type, with the party at fault for each error.
 //!
 //! ```

@@ -10,17 +10,17 @@ use plotters::{
 
 use super::ink::{Ink, adopt};
 
-/// Width at which a chart is drawn, in pixels; the page scales it.
+/// Width of a drawing in SVG units; the page scales it.
 const WIDTH: u32 = 480;
 const HEIGHT: u32 = 250;
 const FONT: u32 = 13;
 
-/// Format of the numbers on an axis.
+/// Unit of an axis, which decides the format of its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Shares, written in percent.
     Share,
-    /// Any other numbers.
+    /// Plain numbers.
     Number,
 }
 
@@ -59,7 +59,7 @@ fn trimmed(value: f64, places: usize) -> String {
     }
 }
 
-/// Curve of a chart: colour, points and style.
+/// Curve of a chart.
 #[derive(Debug, Clone)]
 pub(crate) struct Curve {
     pub(crate) ink: Ink,
@@ -74,11 +74,11 @@ pub(crate) enum Look {
     Line,
     /// Line with a dot at every point.
     Dotted,
-    /// Pale, thin line, for the raw values behind a trend.
+    /// Pale line, drawn behind another.
     Pale,
 }
 
-/// Label of the horizontal axis. Updates are numbered as in the names of their files.
+/// Label of the horizontal axis: updates are numbered as in the names of their files.
 const UPDATE: &str = "update, from 0";
 
 /// Chart of curves over updates.
@@ -101,7 +101,7 @@ pub(crate) struct Shares {
     pub(crate) layers: Vec<(Ink, Vec<f64>)>,
 }
 
-/// Chart of bars over ranges of the horizontal axis.
+/// Chart of bars over ranges of x.
 #[derive(Debug, Clone)]
 pub(crate) struct Bars {
     pub(crate) ink: Ink,
@@ -126,7 +126,7 @@ impl Curves {
                 extent(heights.chain(self.rule)).unwrap_or(0.0..1.0),
                 self.unit,
             );
-            // The tick at 0 is a sum of steps, so it may differ from 0 by a rounding error.
+            // The tick at 0 is a sum of steps, with a rounding error.
             let rounding = 1e-9 * (y.end - y.start);
             let label = |y: f64| self.unit.write(if y.abs() < rounding { 0.0 } else { y });
             return frame(UPDATE, x, y, (5, &label), |chart| self.onto(chart, Some));
@@ -134,7 +134,7 @@ impl Curves {
         let y = log_extent(heights.chain(self.rule)).unwrap_or(-1.0..0.0);
         let (floor, decades) = (y.start, y.end - y.start);
         let label = |y| self.unit.write(10f64.powf(y));
-        // One label per decade if there are more than two decades, else up to 5 labels.
+        // Whole decades if there are enough of them, else halves.
         let labels = if decades > 2.0 {
             decades.ceil() as usize
         } else {
@@ -146,8 +146,8 @@ impl Curves {
         })
     }
 
-    /// Draws the dashed line and the curves. `place` maps a value to its vertical coordinate;
-    /// `None` leaves the point out.
+    /// Draws the dashed line and the curves. `place` maps a value to its height, or to `None` to
+    /// leave it out.
     fn onto(
         &self,
         chart: &mut Chart<'_, '_>,
@@ -229,8 +229,8 @@ impl Bars {
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// Draws axes and grid, then calls `series` to draw onto them. The vertical axis has at most
-/// `y_labels` labels, formatted by `y_label`.
+/// Draws axes and grid, and `series` on top. The tuple gives the maximum number of labels on the
+/// vertical axis and their format.
 fn frame(
     x_label: &str,
     x: Range<f64>,
@@ -272,7 +272,8 @@ fn frame(
     Ok(adopt(&svg, WIDTH, HEIGHT))
 }
 
-/// Returns the range of the values, made 1 wide if they are all equal; `None` without values.
+/// Returns the smallest and largest value, at least 1 apart if they are equal; `None` if there are
+/// none.
 fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let range = values.fold(None, |range: Option<Range<f64>>, value| {
         Some(range.map_or(value..value, |range| {
@@ -286,8 +287,7 @@ fn extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     })
 }
 
-/// Adds 5 % of margin above and below a range. Non-negative ranges stay non-negative, and shares
-/// end at 1.02 at most.
+/// Adds a margin above and below the curves; shares stay within 0 and 1.02.
 fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
     let room = 0.05 * (range.end - range.start);
     let low = if range.start >= 0.0 {
@@ -302,8 +302,8 @@ fn padded(range: Range<f64>, unit: Unit) -> Range<f64> {
     }
 }
 
-/// Returns the range of the base-10 logarithms of the positive values: from a whole decade, about
-/// four decades at most, to slightly above the largest value.
+/// Returns the range of the base-10 logarithms: at most about four decades, up to the largest
+/// value.
 fn log_extent(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     let range = extent(values.filter(|value| *value > 0.0).map(f64::log10))?;
     let high = range.end + 0.1;

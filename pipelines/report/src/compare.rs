@@ -15,7 +15,7 @@ use crate::{
     series::finite,
 };
 
-/// Colours of the learners in a chart. Charts show only the first learners; the table shows all.
+/// Colours of learners in the charts; further learners are in the table only.
 const INKS: [Ink; 4] = [Ink::First, Ink::Second, Ink::Third, Ink::Fourth];
 /// Adds the table of learners to the page.
 pub(crate) fn section(page: &mut String, learners: &[Contender]) {

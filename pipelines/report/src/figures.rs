@@ -1,4 +1,4 @@
-//! Charts of a report, with their titles and captions.
+//! Charts of a report, with their titles and explanations.
 
 use std::collections::BTreeMap;
 
@@ -282,8 +282,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
 pub(crate) enum Age {
     /// Number of updates between the version that sampled a token and the version trained.
     Staleness,
-    /// Number of versions between the one that sampled a token and the newest version of that
-    /// lineage that the learner has met. Used for tokens of another lineage.
+    /// Number of versions between the one that sampled and the newest one seen of its lineage.
     Lag,
 }
 

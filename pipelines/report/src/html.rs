@@ -1,4 +1,4 @@
-//! Escaping of text for HTML.
+//! Conversion of text to HTML.
 
 use std::fmt;
 

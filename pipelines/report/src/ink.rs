@@ -1,9 +1,9 @@
-//! Colours by role. Charts are drawn with placeholder colours, which are then replaced by CSS
-//! variables, so that one page can be read in light and in dark mode.
+//! Colours of charts by role. Charts are drawn in placeholder colours that are replaced by CSS
+//! variables, so that one page works in light and dark mode.
 
 use plotters::style::RGBColor;
 
-/// Role of a colour in a chart.
+/// Colour by role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
     /// First series.

@@ -1,27 +1,7 @@
-//! Report of a run: `report.html`, one self-contained file.
+//! Report of a run as one self-contained HTML file, `report.html`.
 //!
-//! Begin with [`write()`]. `record` reads the run, `figures` and `compare` make the charts, which
-//! `chart` draws as SVG, and `page` renders the HTML.
-//!
-//! ```
-//! use vintage_config::{Layers, Resolved};
-//! use vintage_store::Store;
-//!
-//! # #[tokio::main]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let folder = tempfile::tempdir()?;
-//! let store = Store::open(&folder.path().to_string_lossy())?;
-//!
-//! // The folder of a run that has only begun: it has settings, and no result yet.
-//! let settings: Resolved = Layers::new().set("learner.steps=100")?.resolve()?;
-//! std::fs::write(folder.path().join("config.toml"), settings.to_toml())?;
-//!
-//! let report = vintage_report::write(folder.path(), &store).await?;
-//! assert_eq!((report.updates, report.evaluations), (0, 0));
-//! assert!(std::fs::read_to_string(report.path)?.starts_with("<!doctype html>"));
-//! # Ok(())
-//! # }
-//! ```
+//! Where to begin reading: `record.rs` reads the run's records, `figures.rs` chooses the charts,
+//! `chart.rs` draws them, `page.rs` puts the page together.
 
 mod chart;
 mod compare;
@@ -53,25 +33,25 @@ pub use self::{
     error::{Error, Result},
 };
 
-/// Report that [`write()`] wrote.
+/// Result of [`write`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Path of the page.
     pub path: PathBuf,
-    /// Number of updates in the report.
+    /// Number of updates shown.
     pub updates: u64,
-    /// Updates before the last one that have no result and are therefore not in the report.
+    /// Updates before the last one that are not shown because they have no result.
     pub missing: Vec<PolicyVersion>,
-    /// Number of evaluations in the report.
+    /// Number of evaluations shown.
     pub evaluations: u64,
     /// Size of the page in bytes.
     pub bytes: u64,
-    /// Learners of the run, the lead first; empty if there is only one.
+    /// Learners compared side by side, the lead first; empty if there is only one.
     pub learners: Vec<Contender>,
 }
 
-/// Writes `report.html` into a run's folder, from its settings and summary and from the plans,
-/// results and evaluations in its `store`. The run may still be going, or may have been killed.
+/// Writes `report.html` into a run's folder, from the results, evaluations, settings and summary of
+/// the run. Runs that are still going or were killed have a report too.
 ///
 /// # Errors
 /// A folder that is not a run's, a record that cannot be read, or a page that cannot be written.
@@ -100,7 +80,7 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
     })
 }
 
-/// Returns the updates that have no result although a later one has.
+/// Returns the updates before the last one that have no result.
 fn missing(results: &[UpdateResult]) -> Vec<PolicyVersion> {
     let there: BTreeSet<_> = results.iter().map(|result| result.version).collect();
     let end = there.last().map_or(0, |last| last.0);

@@ -1,4 +1,4 @@
-//! HTML of the page: summary tiles, charts, account of groups, settings.
+//! Report page: summary tiles, charts, account of the groups, settings.
 
 use std::fmt::Write as _;
 
@@ -225,8 +225,7 @@ fn chart(page: &mut String, figure: &Figure) {
     page.push_str("\n</figure>\n");
 }
 
-/// Adds the account of all groups. The counts come from the run's summary, so they are shown only
-/// if the run has ended.
+/// Writes the account of the groups. The counts appear only once the run's summary has them.
 fn account(page: &mut String, record: &RunRecord) {
     let rejected: u64 = record.rejected.values().sum();
     let count = |name: &str| record.summary.as_ref()?.get(name).and_then(Value::as_u64);

@@ -1,4 +1,4 @@
-//! Smoothing and thinning of series with one value per update, for curves that can be read.
+//! Conversion of one number per update to readable curves.
 
 /// Points of a curve, as x and y.
 pub(crate) type Points = Vec<(f64, f64)>;

@@ -157,7 +157,8 @@ async fn a_report_stands_alone() {
             "the page refers to something outside itself: {outside}"
         );
     }
-    // Every placeholder colour was replaced by a variable, so dark mode applies to everything.
+    // Every placeholder colour must have become a variable, so that dark mode applies to
+    // everything.
     assert!(!page.contains("#0100"), "a chart kept a placeholder colour");
     assert_eq!(page.matches("<svg").count(), 12);
     assert!(page.len() < 600_000, "{} bytes", page.len());
@@ -236,7 +237,7 @@ async fn what_is_no_run_and_what_is_damaged_is_told() {
     assert!(!folder.path().join("report.html").exists());
 }
 
-/// Writes the report of a synthetic run to the path in `VINTAGE_REPORT_SAMPLE`, for inspection.
+/// Writes the report of a made-up run to the folder in `VINTAGE_REPORT_SAMPLE`, for inspection.
 #[tokio::test]
 async fn a_made_up_run_can_be_looked_at() {
     let kept = std::env::var_os("VINTAGE_REPORT_SAMPLE").map(std::path::PathBuf::from);

@@ -15,14 +15,14 @@ pub(crate) struct DeviceTokens {
     pub(super) not_finite: Tensor,
 }
 
-/// What is known of the tokens before the model has seen them.
+/// Values of the tokens that are known before the model has scored them.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// Behaviour log-prob of each, nats.
     pub behavior: &'a [f32],
     /// Advantage of each.
     pub advantage: &'a [f32],
-    /// Whether it trains.
+    /// True for a token that is trained on.
     pub valid: &'a [bool],
 }
 

@@ -15,14 +15,14 @@ pub struct DeviceWeighed {
     pub mask: Tensor,
     /// The loss to minimise.
     pub loss: f64,
-    /// What the rule did.
+    /// Statistics of what the rule did to the batch.
     pub stats: Stats,
 }
 
 /// Reason for which a batch cannot be weighed.
 #[derive(Debug)]
 pub enum Problem {
-    /// What the rule itself refuses, with the token named.
+    /// The rule refused the batch or its settings; the error names the token or the setting.
     Refused(vintage_m2po::Error),
     /// The device failed, or it does not support the rule or so many tokens.
     Device(candle_core::Error),

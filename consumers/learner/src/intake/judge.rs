@@ -9,8 +9,8 @@ use crate::settings::Settings;
 
 type Verdict = Result<(), (RejectReason, String)>;
 
-/// Of rows that can be trained on: whether their values are plausible. Earlier learners did not
-/// ask, so that a plan of theirs may name a group that is refused for this alone.
+/// Checks that the values of trainable rows are plausible. Earlier learners did not, so one of
+/// their plans may name a group that is refused for this reason alone.
 pub(super) fn plausible(parts: &[Part<Rows>]) -> Verdict {
     let mut rows = parts.iter().map(|part| &part.body);
     let found = rows.try_for_each(vintage_trajectory::plausible);

@@ -12,7 +12,7 @@ impl Intake {
         }
     }
 
-    /// What is refused is done with, and no plan will name it.
+    /// Finishes a refused group without a plan that names it.
     pub(super) fn leave_out_refused(&mut self) {
         if mistake("mistake.silent_reject") {
             for refused in std::mem::take(&mut self.refused) {

@@ -1,4 +1,4 @@
-//! Partly downloaded file of a model, kept on disk so that a download can be continued.
+//! Partial download of a file of the hub.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Entry, io};
 use crate::error::Result;
 
-/// Partly downloaded file, stored in `blobs` as `<blob>.incomplete`.
+/// File beside the blobs that becomes the blob when it is complete.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
@@ -22,11 +22,11 @@ pub(super) struct Partial {
     pub(super) bytes: u64,
 }
 
-/// Running digest whose result names a blob.
+/// Digest that names a blob.
 pub(super) enum Digest {
-    /// SHA-256 of the bytes, for a file in LFS.
+    /// SHA-256 of a large file's content.
     Content(Sha256),
-    /// SHA-1 of a git object (a header with the file's length, then its bytes), for other files.
+    /// SHA-1 of a small file's git object, which covers its length and content.
     Object(Sha1),
 }
 
@@ -54,7 +54,7 @@ impl Digest {
 }
 
 impl Partial {
-    /// Opens or creates the file at `path`, and digests the bytes that it already holds.
+    /// Opens the file and reads what is there, so that its digest can be continued.
     pub(super) fn open(path: PathBuf, entry: &Entry) -> Result<Self> {
         let mut options = File::options();
         let options = options.read(true).append(true).create(true);
@@ -86,7 +86,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Discards the bytes received so far, because the server sends the file from its start.
+    /// Discards the received bytes, because the server sends the file from its beginning.
     pub(super) fn empty(&mut self, entry: &Entry) -> Result<()> {
         self.file.set_len(0).map_err(io("empty", &self.path))?;
         (self.digest, self.bytes) = (Digest::of(entry), 0);
@@ -97,7 +97,7 @@ impl Partial {
         std::fs::remove_file(&self.path).map_err(io("remove", &self.path))
     }
 
-    /// Syncs the complete file to disk and renames it to its blob's name.
+    /// Renames the complete file to its blob.
     pub(super) fn finish(self, blob: &Path) -> Result<()> {
         self.file.sync_all().map_err(io("sync", &self.path))?;
         std::fs::rename(&self.path, blob).map_err(io("rename", &self.path))

@@ -1,17 +1,16 @@
-//! Rates and recent means of a run, from its events.
+//! Rates and recent means of a run, computed from its events.
 
 use std::collections::VecDeque;
 
 use vintage_control::UpdateResult;
 use vintage_human::grouped;
 
-/// Length in seconds of the window for rates and means. It is short, so that they follow a change
-/// of pace.
+/// Time in seconds over which rates and means are taken, short enough to follow a change of pace.
 const WINDOW: f64 = 10.0;
-/// Minimum number of updates or groups in the window, if they are slow.
+/// Minimum number of updates or groups over which they are taken, for slow runs.
 const LEAST: usize = 8;
 
-/// Totals of a run, and its updates and groups within the window.
+/// Recent updates of the learner and recent groups of the producer.
 pub(super) struct Pace {
     pub(super) steps: u64,
     pub(super) rejected: u64,
@@ -96,7 +95,7 @@ impl Pace {
         }
     }
 
-    /// Formats reward and token rate of a producer.
+    /// Formats the mean reward and the token rate of a producer.
     pub(super) fn production(&self, now: f64) -> String {
         let count = self.samples.len() as f64;
         let reward = self.samples.iter().map(|group| group.reward).sum::<f64>() / count.max(1.0);
@@ -112,9 +111,9 @@ impl Pace {
         parts.join("  ")
     }
 
-    /// Returns the rate of updates over the window; `None` before the second update.
+    /// Returns the rate over the window; `None` until there are two updates.
     pub(super) fn updates_per_second(&self, now: f64) -> Option<f64> {
-        // The first update of the window only marks when it begins.
+        // The first update only marks the begin of the window.
         self.per_second(now, self.recent.len().saturating_sub(1) as f64)
     }
 
@@ -124,7 +123,7 @@ impl Pace {
     }
 
     /// Formats one line: reward, staleness and masked share of the last update, the mean reward
-    /// over the window, accuracy, token rate and the number of rejected groups.
+    /// over the window, accuracy, token rate, and rejected groups.
     pub(super) fn quality(&self, now: f64) -> String {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let later: f64 = self.recent.iter().skip(1).map(|update| update.tokens).sum();

@@ -5,11 +5,11 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar};
 
-/// Standard error, shared by bars and log lines. Lines are written above the bars.
+/// Standard error, shared by bars and log lines; lines are written above the bars.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Screen {
     bars: MultiProgress,
-    /// Buffer that receives lines instead of standard error, in tests.
+    /// Buffer that receives lines instead of standard error; for tests.
     captured: Option<Arc<Mutex<Vec<u8>>>>,
 }
 

@@ -46,7 +46,7 @@ fn updated(version: u64) -> RunEvent {
     RunEvent::Learner(LearnerEvent::Updated(Box::new(result(version))))
 }
 
-/// Lines shown for events at these seconds.
+/// Returns the lines shown for events at the given seconds.
 fn lines(display: Display, events: &[(f64, RunEvent)]) -> Vec<String> {
     let (screen, captured) = Screen::capture();
     let mut progress = Progress::new(display, screen, 400);
@@ -122,7 +122,7 @@ fn what_stands_still_and_what_is_to_be_known_are_lines_of_their_own() {
     assert_eq!(lines(Display::Lines, &events), expected);
 }
 
-/// A mean alone is taken for the present, and hides it.
+/// A mean alone would be mistaken for the current value, and hide it.
 #[test]
 fn the_last_update_is_shown_and_the_mean_is_called_one() {
     let rising = |version: u64| {

@@ -139,7 +139,7 @@ impl Place {
 async fn old_run() -> Place {
     let place = Place::new().await;
     for seq in [4, 5, 5] {
-        // A split group; the second part of another group comes twice.
+        // Two split groups, the second of which comes twice.
         for part in [(1, 2), (2, 2)] {
             place.group(Told { seq, part, ..GROUP }).await;
         }
