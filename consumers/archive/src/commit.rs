@@ -9,8 +9,9 @@ use vintage_faults::point;
 use vintage_store::{Created, Store};
 
 use crate::{
-    Codec, Error, Result,
+    columns::Codec,
     encode::{Label, encode},
+    error::{Error, Result},
     file::{Opened, Place},
     insist::{self, Blocked},
     message::Message,

@@ -20,8 +20,7 @@ use vintage_store::sha256;
 use vintage_trajectory::{Rows, SchemaVersion};
 
 use crate::{
-    Codec,
-    columns::{file_schema, header_field, header_fields, properties},
+    columns::{Codec, file_schema, header_field, header_fields, properties},
     message::{BAD_PAYLOAD_LIMIT, Body, Message},
     path::Home,
     seal::seal,

@@ -13,9 +13,9 @@ use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, Partit
 use vintage_store::Store;
 
 use crate::{
-    Error, Result,
     columns::CREATED_BY,
     encode::{FOOTER_KEY, SCHEMA_KEY},
+    error::{Error, Result},
     path::Home,
     seal::{Seal, TAIL, footer_len},
     thrift,

@@ -7,9 +7,9 @@ use std::{
 use vintage_control::{ArchiveFooter, Offset, Partition, PolicyVersion};
 
 use crate::{
-    ArchivedMessage,
     columns::{OFFSET, TIMESTAMP},
     file::Opened,
+    message::ArchivedMessage,
 };
 
 /// Condition on the messages to read. The default accepts all of them.

@@ -13,8 +13,14 @@ use vintage_store::Store;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
 use crate::{
-    ArchivedMessage, Filter, Reader, Result, Sink, SinkHandle, SinkOptions, SinkTask, Source,
+    error::Result,
+    filter::Filter,
+    handle::SinkHandle,
+    message::ArchivedMessage,
     path::Home,
+    reader::Reader,
+    sink::{Sink, SinkOptions, SinkTask},
+    source::Source,
 };
 
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";

@@ -9,8 +9,10 @@ use serde::Serialize;
 use vintage_control::NumberSet;
 
 use crate::{
-    ArchivedGroup, Filtered, Reader, Result, Selection,
-    lane::{Candidate, Lane},
+    error::Result,
+    lane::{ArchivedGroup, Candidate, Lane},
+    reader::Reader,
+    select::{Filtered, Selection},
 };
 
 /// Counts of records by what a selection did with them; each record of the archive is counted once.

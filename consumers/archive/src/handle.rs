@@ -10,7 +10,13 @@ use tokio_util::sync::CancellationToken;
 use vintage_control::{Incarnation, Offset, Partition};
 use vintage_store::Store;
 
-use crate::{Error, Result, SinkOptions, Taken, meta::ArchiveMeta, path::Home, recover};
+use crate::{
+    error::{Error, Result},
+    meta::ArchiveMeta,
+    path::Home,
+    recover,
+    sink::{SinkOptions, Taken},
+};
 
 /// Interval at which the store is asked how far the other members of a group have archived. Members
 /// are other processes, and their files are the only sign of their progress.

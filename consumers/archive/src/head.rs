@@ -14,9 +14,10 @@ use vintage_control::{Incarnation, Offset, Partition, PolicyVersion, RecordId};
 use vintage_trajectory::{Headers, Identity};
 
 use crate::{
-    ArchiveFile, Reader, Result,
     columns::{BAD_REASON, HEADERS, OFFSET, PAYLOAD_CRC, ROW, TIMESTAMP},
-    file::Opened,
+    error::Result,
+    file::{ArchiveFile, Opened},
+    reader::Reader,
     rowgroup::{column, header_pairs, messages},
 };
 

@@ -6,7 +6,7 @@ use vintage_control::Metric;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Wait before the first retry. It is short, because another process may be about to free space.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

@@ -8,11 +8,14 @@ use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition, RecordId};
 use vintage_trajectory::{Assembly, Part, Parts, Progress};
 
 use crate::{
-    ArchivedMessage, Error, Filtered, Reader, Result, Selection, SelectionCounts,
+    error::{Error, Result},
     file::Opened,
+    groups::SelectionCounts,
     head::{HEAD_AND_TRAITS, Head, heads},
-    reader::Known,
+    message::ArchivedMessage,
+    reader::{Known, Reader},
     rowgroup::RowGroup,
+    select::{Filtered, Selection},
     window::Loaded,
 };
 

@@ -5,7 +5,11 @@ use tokio::task::JoinHandle;
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    ArchiveFile, ArchivedMessage, Error, Filter, Reader, Result, file::Opened, reader::read,
+    error::{Error, Result},
+    file::{ArchiveFile, Opened},
+    filter::Filter,
+    message::ArchivedMessage,
+    reader::{Reader, read},
     rowgroup::RowGroup,
 };
 

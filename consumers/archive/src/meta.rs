@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use vintage_control::{CONTROL_FORMAT, Incarnation, Offset, Partition};
 use vintage_store::{Created, Store};
 
-use crate::{Error, Result, path::Home};
+use crate::{
+    error::{Error, Result},
+    path::Home,
+};
 
 /// Contents of `_meta.json`, written once by the first sink of a topic's incarnation.
 ///

@@ -12,7 +12,7 @@
 use vintage_control::{Incarnation, Offset, Partition};
 use vintage_store::Store;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Folder of all archived topics.
 pub(crate) const ROOT: &str = "v1";

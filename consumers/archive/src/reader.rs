@@ -10,14 +10,19 @@ use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
 
 use crate::{
-    ArchiveFile, ArchiveMeta, ArchivedMessage, Error, Filter, Groups, Heads, Merged, Messages,
-    Result, Selection,
     cache::Cache,
-    file::{Opened, Place},
+    error::{Error, Result},
+    file::{ArchiveFile, Opened, Place},
+    filter::Filter,
+    groups::Groups,
+    head::Heads,
+    message::ArchivedMessage,
+    messages::{Merged, Messages},
+    meta::ArchiveMeta,
     path::{self, Home},
     recover,
     rowgroup::RowGroup,
-    select::Bounds,
+    select::{Bounds, Selection},
 };
 
 /// Reader of the archive of one topic, all incarnations. Cheap to clone; clones share caches.

@@ -12,8 +12,8 @@ use vintage_control::{Incarnation, Metric, Offset, OffsetRange, Partition};
 use vintage_store::{Created, Store};
 
 use crate::{
-    Error, Result,
     columns::{OFFSET, PAYLOAD_CRC, ROW},
+    error::{Error, Result},
     file::{Opened, Place},
     meta::ArchiveMeta,
     path::{self, Home},

@@ -16,11 +16,11 @@ use vintage_control::{Incarnation, Offset, Partition, RecordId, Sha256};
 use vintage_trajectory::{Headers, Identity, Rows};
 
 use crate::{
-    ArchivedMessage, Quarantined,
     columns::{
         BAD_PAYLOAD, BAD_PAYLOAD_BYTES, BAD_PAYLOAD_SHA256, BAD_REASON, HEADERS, KEY, OFFSET,
         PAYLOAD_CRC, ROW, TIMESTAMP, file_schema,
     },
+    message::{ArchivedMessage, Quarantined},
 };
 
 /// Rows of a row group, with each column in the type in which it was written.

@@ -18,14 +18,16 @@ use vintage_faults::point;
 use vintage_store::Store;
 
 use crate::{
-    Codec, Error, Result, SinkHandle, SinkLimits,
+    columns::Codec,
     commit::{Done, Job, Outcome},
     encode::Label,
+    error::{Error, Result},
+    handle::SinkHandle,
     insist::Blocked,
     message::Message,
     path::Home,
     recover::{Last, Start},
-    roll::{Reason, Roll},
+    roll::{Reason, Roll, SinkLimits},
     source::Source,
 };
 

@@ -5,7 +5,7 @@ use std::future::Future;
 use vintage_bus::{Consumer, Event};
 use vintage_control::{Offset, Partition};
 
-use crate::Result;
+use crate::error::Result;
 
 /// Source that delivers the records of a topic, those of a partition in order. The bus's consumer
 /// implements it; tests have others.

@@ -3,7 +3,7 @@
 
 use crate::mask::SecondMomentMask;
 use crate::weigh::{Term, accumulate};
-use crate::{Real, Tokens, Weighed};
+use crate::{real::Real, tokens::Tokens, weigh::Weighed};
 
 /// Weighs a batch by AReaL's loss `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept`, with
 /// `u = pi_theta / pi_prox`, and `w = pi_prox / pi_behav` if `behavior_cap` is given, else 1.

@@ -4,7 +4,7 @@ use crate::exact::{Grid, Sum};
 use crate::rule::check_tau;
 use crate::scan::{Scan, scan};
 use crate::select::{Cut, select};
-use crate::{Error, Real, Tokens};
+use crate::{error::Error, real::Real, tokens::Tokens};
 
 /// Mask that keeps the mean of `v_i = (log r_i)^2` within a budget.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,4 +1,4 @@
-use crate::Error;
+use crate::error::Error;
 
 /// Rule that decides which tokens of a batch may move the policy, and the surrogate loss they get.
 ///

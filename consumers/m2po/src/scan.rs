@@ -2,7 +2,7 @@
 
 use crate::exact::{Grid, PARTIAL_TERMS};
 use crate::tokens::in_trust;
-use crate::{Error, Real, Tokens};
+use crate::{error::Error, real::Real, tokens::Tokens};
 
 /// Number of tokens per block. With 512 of them the terms and squares stay in the L1 cache between
 /// the three loops over a block.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::stats::{Seen, Stats, Tally};
-use crate::{Error, Real, Tokens};
+use crate::{error::Error, real::Real, tokens::Tokens};
 
 /// Splits the statistics of a weighed batch into strata, such as ranges of staleness.
 ///

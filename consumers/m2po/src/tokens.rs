@@ -1,4 +1,4 @@
-use crate::{Error, Real};
+use crate::{error::Error, real::Real};
 
 /// Default bound on |log-ratio| before `exp`, in nats: `exp(20) = 4.9e8`. The clamp is needed
 /// because tokens with `r >> 1` and `A < 0` are outside `T`, so no variant of M2PO bounds them.

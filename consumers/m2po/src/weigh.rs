@@ -1,7 +1,7 @@
 use crate::exact::Sum;
 use crate::mask::{mask_areal, mask_m2};
 use crate::stats::{Seen, Tally};
-use crate::{Error, Real, Rule, Stats, Tokens, areal, fork};
+use crate::{areal, error::Error, fork, real::Real, rule::Rule, stats::Stats, tokens::Tokens};
 
 /// Mask, loss, gradient weights and statistics of a batch.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 use vintage_model::{Packed, Targets};
 
 use super::oracle::Tensors;
-use crate::Result;
+use crate::error::Result;
 
 /// Rows of `input_ids` without their padding.
 pub(super) struct Batch {

@@ -4,7 +4,7 @@ use super::batch::Batch;
 use super::machine::Machine;
 use super::oracle::{Oracle, Tensors};
 use super::{Difference, Mismatches, Report, tolerance};
-use crate::Result;
+use crate::error::Result;
 use serde::Deserialize;
 
 pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -> Result<()> {

@@ -10,7 +10,7 @@ use vintage_model::{
     Targets,
 };
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Policy that can be trained; AdamW's moments are empty before the first step.
 pub(super) struct Machine {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::tolerance::Measured;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Model folder with its oracle.
 pub(super) struct Pair {

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::oracle::{Oracle, Tensors};
 use super::training::{Step, Task};
 use super::{Difference, Measure, Mismatches, Report, tolerance};
-use crate::Result;
+use crate::error::Result;
 
 /// Largest difference at which a parameter is not counted as off ([`Measure::Share`]).
 const OFF: f64 = 1e-6;

@@ -5,7 +5,7 @@ use vintage_model::{Messages, ModelFolder};
 
 use super::oracle::Oracle;
 use super::{Mismatches, Report};
-use crate::Result;
+use crate::error::Result;
 
 #[derive(Deserialize)]
 struct Texts {

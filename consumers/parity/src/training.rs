@@ -11,7 +11,7 @@ use super::machine::{Gradient, Machine, Updated, Weighing};
 use super::oracle::{Oracle, Tensors};
 use super::steps::Run;
 use super::{Difference, Measure, Mismatches, Report, tolerance};
-use crate::Result;
+use crate::error::Result;
 
 /// Variants of weight decay: the name that files and logs have for it, and true if vectors decay.
 const DECAYS: [(&str, bool); 2] = [("2d", false), ("all", true)];

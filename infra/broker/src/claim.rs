@@ -13,7 +13,10 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Error, Result, cluster::io_error};
+use crate::{
+    cluster::io_error,
+    error::{Error, Result},
+};
 
 /// Interval at which a lock is tried again; file locks have no wait with a time limit.
 const LOOK: Duration = Duration::from_millis(50);
@@ -124,7 +127,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Turn;
-    use crate::Error;
+    use crate::error::Error;
 
     #[tokio::test]
     async fn one_has_the_turn_and_many_use() {

@@ -12,7 +12,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use vintage_bus::TopicTable;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const FORMAT: &str = "vintage.local-kafka/1";
 /// Range of ports for the nodes. It is below the kernel's range for outgoing connections (32768 and
@@ -299,7 +299,7 @@ mod tests {
     use std::{collections::BTreeMap, fs};
 
     use super::{Cluster, base64_url, escaped, free_ports};
-    use crate::Error;
+    use crate::error::Error;
 
     #[test]
     fn base64_is_without_padding() {

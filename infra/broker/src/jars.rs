@@ -10,7 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::{Error, LocalOptions, Result, cluster::io_error};
+use crate::{
+    cluster::io_error,
+    error::{Error, Result},
+    local::LocalOptions,
+};
 
 const POM: &str = include_str!("../../kafka/pom.xml");
 const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
@@ -235,7 +239,7 @@ mod tests {
     use std::{collections::BTreeMap, fs};
 
     use super::{Complete, POM, home_lib, is_complete, major_version, pom_version};
-    use crate::Error;
+    use crate::error::Error;
 
     #[test]
     fn java_versions_are_read() {

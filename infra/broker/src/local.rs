@@ -10,9 +10,9 @@ use bytes::Bytes;
 use vintage_bus::{Bus, TopicSpec};
 
 use crate::{
-    Error, Result,
     claim::{Turn, Use},
     cluster::Cluster,
+    error::{Error, Result},
     jars,
     node::Node,
 };

@@ -13,8 +13,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Error, Result,
     cluster::{Cluster, Ports, io_error},
+    error::{Error, Result},
 };
 
 /// Interval at which a process that was told to end is checked. It may not be a child of this

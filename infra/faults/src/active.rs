@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::{MISTAKES, POINTS};
+use crate::registry::{MISTAKES, POINTS};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {

@@ -5,7 +5,14 @@ use crate::layer::{LayerIndex, LayerTape, Pass};
 use crate::lora::Adapters;
 use crate::ops::{embedding, head, rmsnorm, rope, rows};
 use crate::view::{Readers, Views};
-use crate::{Compute, Gradients, ModelConfig, Packed, ParamSet, Result, Scored, Targets};
+use crate::{
+    config::ModelConfig,
+    error::Result,
+    gradients::Gradients,
+    packed::{Packed, Scored, Targets},
+    params::ParamSet,
+    precision::Compute,
+};
 
 /// Decoder-only transformer with an explicit forward and backward pass.
 #[derive(Debug, Clone)]

@@ -7,7 +7,13 @@ use std::path::Path;
 use self::ends::Ends;
 use crate::params::Loaded;
 use crate::tokenizer::SpecialTokens;
-use crate::{ChatTemplate, Error, ModelConfig, ParamSet, Result, Tokenizer};
+use crate::{
+    chat::ChatTemplate,
+    config::ModelConfig,
+    error::{Error, Result},
+    params::ParamSet,
+    tokenizer::Tokenizer,
+};
 
 /// Files beside config, tokenizer and weights, kept as they were read. They are all that is needed
 /// to prompt the model as it was tuned.

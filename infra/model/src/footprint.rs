@@ -8,7 +8,12 @@ use crate::cpu::ROWS;
 use crate::ops::head::VOCAB;
 use vintage_control::{LoraSettings, Precision};
 
-use crate::{Compute, ModelConfig, ParamSet, ParamSpec, lora};
+use crate::{
+    config::ModelConfig,
+    lora,
+    params::{ParamSet, ParamSpec},
+    precision::Compute,
+};
 
 /// Size of an f32 in bytes.
 const F32: usize = 4;

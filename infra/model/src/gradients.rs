@@ -4,7 +4,10 @@ use candle_core::Tensor;
 
 use crate::ops::{self, Values};
 use crate::params::ParamSpec;
-use crate::{Error, ParamSet, Result};
+use crate::{
+    error::{Error, Result},
+    params::ParamSet,
+};
 
 /// Gradients of all trained parameters, sorted by name like the parameters.
 #[derive(Debug)]

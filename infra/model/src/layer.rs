@@ -9,7 +9,7 @@ use crate::ops::attention::{self, Attended, Heads};
 use crate::ops::{linear, rmsnorm, rope, rows, swiglu, values};
 use crate::precision::Rounding as _;
 use crate::view::View;
-use crate::{Gradients, ModelConfig, ParamSet, Result};
+use crate::{config::ModelConfig, error::Result, gradients::Gradients, params::ParamSet};
 
 /// Indices of one layer's parameters in the sorted parameter set.
 #[derive(Debug, Clone)]

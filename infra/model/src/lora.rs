@@ -14,7 +14,13 @@ use crate::layer::LayerIndex;
 use crate::ops::{self, Values, linear, values};
 use crate::params::{self, ParamSpec};
 use crate::precision::Rounding as _;
-use crate::{BaseModel, Decoder, Error, Gradients, ParamSet, Result};
+use crate::{
+    BaseModel,
+    decoder::Decoder,
+    error::{Error, Result},
+    gradients::Gradients,
+    params::ParamSet,
+};
 
 /// Prefix that PEFT gives to the names of a causal language model's tensors.
 const PEFT_PREFIX: &str = "base_model.model.";

@@ -1,4 +1,7 @@
-use crate::{Error, ModelConfig, Result};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+};
 
 /// Batch of sequences of different lengths, packed end to end without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,8 +10,8 @@
 use candle_core::Tensor;
 use vintage_control::Precision;
 
-use crate::Result;
 use crate::cpu::{ROWS, multiversion, rows_in_parallel};
+use crate::error::Result;
 use crate::ops::{tensor, values, with_mut};
 
 /// Settings of a decoder's arithmetic, which affect results by rounding only.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokenizers::AddedToken;
 
 pub(crate) use self::special::SpecialTokens;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Tokenizer from a Hugging Face `tokenizer.json`: text to token ids and back.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! Positions of a packed batch that each layer computes, and the keys that they attend to.
 
-use crate::Targets;
 use crate::ops::attention::{Pattern, Segment};
 use crate::ops::head;
+use crate::packed::Targets;
 
 /// Queries and keys of one layer for a packed batch.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use std::{
 
 use vintage_faults::{failure, point};
 
-use crate::{Created, error::NoLinks};
+use crate::{error::NoLinks, store::Created};
 
 /// Most folders remembered as durable; when it is reached, all are forgotten and synced again as
 /// needed.

@@ -14,7 +14,11 @@ use object_store::{
     path::Path,
 };
 
-use crate::{Error, Result, Store, answer::Connector, store::Backend};
+use crate::{
+    answer::Connector,
+    error::{Error, Result},
+    store::{Backend, Store},
+};
 
 /// Limit on one request, from connecting to the last byte of the response. The library's 30 s would
 /// abort the transfer of a gigabyte of weights at 300 Mbit/s.

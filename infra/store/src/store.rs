@@ -12,8 +12,8 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Error, Result, bucket,
-    error::WRITE,
+    bucket,
+    error::{Error, Result, WRITE},
     folder::{self, Promise},
 };
 

@@ -3,7 +3,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{Error, Result, Store};
+use crate::{
+    error::{Error, Result},
+    store::Store,
+};
 
 /// Age at which a staging file counts as left behind by a dead process; writing one object takes
 /// seconds.

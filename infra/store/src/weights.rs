@@ -3,7 +3,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
 
-use crate::{Created, Error, Result, Store, sha256};
+use crate::{
+    error::{Error, Result},
+    sha256,
+    store::{Created, Store},
+};
 
 /// Name of the weights file in a version's folder.
 pub const MODEL_FILE: &str = "model.safetensors";

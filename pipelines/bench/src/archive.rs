@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use vintage_broker::{LocalKafka, LocalOptions};
 use vintage_bus::Bus;
 
-use crate::{Error, Result, error::because, median::median};
+use crate::{
+    error::{Error, Result, because},
+    median::median,
+};
 
 pub use self::arm::drain_as;
 

@@ -9,7 +9,11 @@ use std::{
 use serde::Serialize;
 use vintage_trajectory::{Rows, encode};
 
-use crate::{Error, Result, error::because, median::median, synthetic::Synthetic};
+use crate::{
+    error::{Error, Result, because},
+    median::median,
+    synthetic::Synthetic,
+};
 
 /// Results of the benchmark; rates are in gigabytes (1e9 bytes) of payload per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]

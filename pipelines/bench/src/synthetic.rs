@@ -4,7 +4,7 @@ use bytes::Bytes;
 use vintage_control::{BadName, Name, PolicyVersion};
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
-use crate::{Error, Result, error::of};
+use crate::error::{Error, Result, of};
 
 /// Generator of groups of one size; the same seed gives the same groups.
 ///

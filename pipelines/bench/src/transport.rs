@@ -12,9 +12,8 @@ use vintage_learner::{LogSource, Source as _};
 use vintage_trajectory::Trajectory;
 
 use crate::{
-    Error, Result,
     bare::{self, Opaque},
-    error::of,
+    error::{Error, Result, of},
     median::median,
     synthetic::{Synthetic, SyntheticMessage},
     used::cpu_seconds,

@@ -17,7 +17,7 @@ use vintage_learner::{
 use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
 use vintage_settings::Device as DeviceName;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Shape of the random batch that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

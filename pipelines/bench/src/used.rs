@@ -1,6 +1,6 @@
 //! CPU time and memory of this process, and available memory of the machine, from Linux's `/proc`.
 
-use crate::{Error, Result, error::because};
+use crate::error::{Error, Result, because};
 
 /// Returns the CPU time of all threads of this process so far, user and system, in seconds. The
 /// kernel counts in ticks of 10 ms.

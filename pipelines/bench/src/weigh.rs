@@ -11,7 +11,11 @@ use serde::Serialize;
 use vintage_m2po::{Tokens, mask_m2};
 
 use self::numpy::Numpy;
-use crate::{Error, Result, median::median, used::available_memory};
+use crate::{
+    error::{Error, Result},
+    median::median,
+    used::available_memory,
+};
 
 /// Budget τ of the paper.
 const TAU: f64 = 0.04;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTROL_FORMAT, Name, PolicyVersion, Sha256};
+use crate::{CONTROL_FORMAT, digest::Sha256, name::Name, unit::PolicyVersion};
 
 /// Announcement that a new policy version is in the store: the message of `<ns>.<run>.policies.v1`,
 /// keyed by policy.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Incarnation, Offset, Partition, PolicyVersion};
+use crate::unit::{Incarnation, Offset, Partition, PolicyVersion};
 
 /// Key-value metadata in the footer of an archive file. The file itself is the commit record, so
 /// the offsets that it covers are stored with the rows.

@@ -2,7 +2,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Incarnation, KnownVersion, Name, Offset, Partition, PolicyVersion, RecordId, Sha256};
+use crate::{
+    digest::Sha256,
+    name::Name,
+    plan::KnownVersion,
+    unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId},
+};
 
 /// Point from which a restarted learner resumes reading one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Sha256;
+use crate::digest::Sha256;
 
 /// Contents of `inputs/<N>.json`: digests of the user's files that a run works with.
 ///

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::ProducerWindow;
+use crate::checkpoint::ProducerWindow;
 
 /// Set of numbers stored as ranges. Producers number their groups without gaps, so a million groups
 /// take a handful of ranges.
@@ -117,7 +117,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::NumberSet;
-    use crate::ProducerWindow;
+    use crate::checkpoint::ProducerWindow;
 
     #[test]
     fn it_is_the_set_that_a_tree_of_numbers_is() {

@@ -1,6 +1,11 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, PolicyVersion, RecordId, Sha256, Training};
+use crate::{
+    digest::Sha256,
+    name::Name,
+    training::Training,
+    unit::{PolicyVersion, RecordId},
+};
 
 /// Number of following records after which a missing part of a group is given up. Parts of a group
 /// share a key, so they are close together in one partition.

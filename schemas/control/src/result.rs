@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, PolicyVersion, Sha256};
+use crate::{digest::Sha256, name::Name, unit::PolicyVersion};
 
 /// Contents of `results/<learner>/<N>.json`: the outcome of update N. Means are over the batch's
 /// valid tokens unless stated otherwise.

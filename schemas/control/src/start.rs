@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Incarnation, Name, Offset, Partition};
+use crate::{
+    name::Name,
+    unit::{Incarnation, Offset, Partition},
+};
 
 /// Contents of `starts/<learner>.json`: the offsets at which a learner began to read, decided once
 /// before its first plan.

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::name::Name;
 
 /// Topics of one run: `<ns>.<run>.rollouts.v1`, and `policies`, `steps` and `rejects` likewise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

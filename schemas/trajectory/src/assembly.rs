@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vintage_control::RecordId;
 
-use crate::{GroupId, Headers};
+use crate::{header::Headers, id::GroupId};
 
 /// One message of a group, with whatever its reader keeps of it.
 #[derive(Debug, Clone)]

@@ -9,7 +9,10 @@ use arrow::{
     },
 };
 
-use crate::{BadLogprobMode, Error, LogprobMode};
+use crate::{
+    error::Error,
+    trajectory::{BadLogprobMode, LogprobMode},
+};
 
 /// Typed columns of a batch. Every value that the domain types cannot hold has been refused.
 pub(crate) struct Columns {

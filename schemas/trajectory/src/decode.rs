@@ -10,7 +10,8 @@ use arrow::{
 };
 
 use crate::{
-    Error, SchemaVersion,
+    error::Error,
+    evolve::SchemaVersion,
     frame::{self, Frame, Next},
     template::TEMPLATE,
     wire_schema,

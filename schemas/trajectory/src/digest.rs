@@ -2,7 +2,7 @@ use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 use sha2::Digest;
 use vintage_control::Sha256;
 
-use crate::Rows;
+use crate::rows::Rows;
 
 /// Prefix of every digest, so that no other kind of record hashes to the same bytes.
 const DOMAIN: &[u8] = b"vintage.trajectory.content/1";

@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    Error, Trajectory,
+    error::Error,
     layout::Layout,
     template::{END_OF_STREAM, TEMPLATE},
+    trajectory::Trajectory,
 };
 
 /// Encodes rows as one message: an Arrow IPC stream of the schema, one uncompressed record batch

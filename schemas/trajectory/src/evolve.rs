@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
-use crate::{Error, schema};
+use crate::{error::Error, schema};
 
 /// Key under which the schema's name is stored, in the Arrow schema's metadata and in the headers.
 pub(crate) const SCHEMA_KEY: &str = "schema";

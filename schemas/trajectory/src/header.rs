@@ -2,7 +2,12 @@ use std::fmt::Display;
 
 use vintage_control::{Name, PolicyVersion};
 
-use crate::{Error, GroupId, Rows, SchemaVersion, evolve::SCHEMA_KEY};
+use crate::{
+    error::Error,
+    evolve::{SCHEMA_KEY, SchemaVersion},
+    id::GroupId,
+    rows::Rows,
+};
 
 /// Value of the header `content-type`.
 pub const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";

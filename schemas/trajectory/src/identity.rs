@@ -1,4 +1,4 @@
-use crate::{GroupId, Headers, header};
+use crate::{header, header::Headers, id::GroupId};
 
 /// Identity of a record's group, as far as its headers can be read.
 ///

@@ -1,6 +1,6 @@
 use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 
-use crate::{Error, Trajectory, template::TEMPLATE};
+use crate::{error::Error, template::TEMPLATE, trajectory::Trajectory};
 
 /// Lays out a record batch's columns one after another, in the order of the IPC format. Either only
 /// counts their bytes, or writes them after the template and patches its numbers.

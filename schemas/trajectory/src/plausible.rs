@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 
 use vintage_control::RejectReason;
 
-use crate::{Invalid, LARGEST_REWARD, Rows};
+use crate::{
+    rows::Rows,
+    validate::{Invalid, LARGEST_REWARD},
+};
 
 /// Exclusive lower bound of the log-prob of a trained token, in nats. Engines write -9999, -1e30 or
 /// f32's least number for minus infinity. A sampled token has a probability of at least e^-37, the

@@ -9,7 +9,7 @@ use std::{collections::HashSet, ops::Range};
 use arrow::array::StringArray;
 use vintage_control::TIMES_MS;
 
-use crate::{Error, columns::Columns};
+use crate::{columns::Columns, error::Error};
 
 /// Timestamps that a row may have, in microseconds since the epoch: those of [`TIMES_MS`].
 pub const TIMES_US: Range<i64> = TIMES_MS.start * 1000..TIMES_MS.end * 1000;

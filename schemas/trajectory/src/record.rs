@@ -1,6 +1,6 @@
 use vintage_control::RejectReason;
 
-use crate::{Error, Headers, Identity, Rows};
+use crate::{error::Error, header::Headers, identity::Identity, rows::Rows};
 
 /// Kind of a bad record. The archive counts by it, and a plan gives it as its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

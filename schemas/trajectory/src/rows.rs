@@ -7,8 +7,13 @@ use arrow::{
 use vintage_control::PolicyVersion;
 
 use crate::{
-    Error, GroupId, LogprobMode, PolicySpan, Trajectory, TrajectoryId, columns::Columns, decode,
-    portable, wire_schema,
+    columns::Columns,
+    decode,
+    error::Error,
+    id::{GroupId, TrajectoryId},
+    portable,
+    trajectory::{LogprobMode, PolicySpan, Trajectory},
+    wire_schema,
 };
 
 /// Rows of one message: a typed view over an Arrow batch that copies nothing and is cheap to clone.

@@ -5,7 +5,10 @@ use std::{
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
-use crate::{Error, SchemaVersion, evolve::SCHEMA_KEY};
+use crate::{
+    error::Error,
+    evolve::{SCHEMA_KEY, SchemaVersion},
+};
 
 /// Returns the Arrow schema of trajectory v1, with metadata `schema = vintage.trajectory/1`.
 pub fn schema() -> SchemaRef {

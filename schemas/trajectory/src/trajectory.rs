@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::Serialize;
 use vintage_control::PolicyVersion;
 
-use crate::{GroupId, TrajectoryId};
+use crate::id::{GroupId, TrajectoryId};
 
 /// Distribution that the log-probs of a completion are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

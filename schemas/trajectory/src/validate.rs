@@ -1,6 +1,6 @@
 use vintage_control::RejectReason;
 
-use crate::Rows;
+use crate::rows::Rows;
 
 /// Largest log-prob accepted, in nats; values above 0 come from rounding in the engine's
 /// log-softmax.

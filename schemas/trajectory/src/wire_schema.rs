@@ -4,8 +4,8 @@ use arrow::{
 };
 
 use crate::{
-    Error, SchemaVersion,
-    evolve::SCHEMA_KEY,
+    error::Error,
+    evolve::{SCHEMA_KEY, SchemaVersion},
     schema::{self, mismatch},
 };
 

@@ -6,8 +6,10 @@ use vintage_store::Store;
 use vintage_trajectory::{Headers, Trajectory, content_sha256, encode};
 
 use crate::{
-    Filtered, PromptPattern, Reader, Sample, Selection, SelectionCounts,
     fixture::{LIFE, Log, TOPIC, archive, group, record, scratch, start},
+    groups::SelectionCounts,
+    reader::Reader,
+    select::{Filtered, PromptPattern, Sample, Selection},
 };
 
 /// Returns part `part` of `of` of a group under `number`, whose rows all have `reward`.

@@ -5,11 +5,12 @@ use vintage_trajectory::content_sha256;
 
 use super::*;
 use crate::{
-    SinkLimits, SinkOptions,
     fixture::{
         LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, options, record, scratch,
         start,
     },
+    roll::SinkLimits,
+    sink::SinkOptions,
 };
 
 /// Returns an archive of one partition of 60 messages in several files.

@@ -16,8 +16,10 @@ use vintage_store::Store;
 
 use super::*;
 use crate::{
-    ArchiveFile, Filter, Reader,
+    file::ArchiveFile,
+    filter::Filter,
     fixture::{LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, scratch},
+    reader::Reader,
 };
 
 /// Returns a type as other programs write it: everything nullable, list items named `element`,

@@ -15,7 +15,8 @@ use vintage_control::{Offset, Partition};
 
 use super::{Sink, SinkOptions, SinkTask};
 use crate::{
-    Error, Result, SinkHandle,
+    error::{Error, Result},
+    handle::SinkHandle,
     insist::{self, Blocked, Patience},
     meta::ArchiveMeta,
     path::Home,

@@ -6,12 +6,13 @@ use vintage_control::OffsetRange;
 
 use super::{start::recovered, *};
 use crate::{
-    Filter, Reader,
+    filter::Filter,
     fixture::{
         Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
         scratch, start, start_limited,
     },
     meta::ArchiveMeta,
+    reader::Reader,
 };
 
 fn small_files(store: &Store) -> SinkOptions {

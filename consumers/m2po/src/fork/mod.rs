@@ -3,7 +3,7 @@
 mod exp32;
 
 use crate::weigh::{Term, accumulate};
-use crate::{Error, Real, Tokens, Weighed};
+use crate::{error::Error, real::Real, tokens::Tokens, weigh::Weighed};
 
 /// Tolerance that the released code uses in every comparison.
 const SLACK: f64 = 1e-12;

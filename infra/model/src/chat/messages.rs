@@ -6,7 +6,7 @@ use minijinja::value::{Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::{python::pairs, refuse};
-use crate::Result;
+use crate::error::Result;
 
 /// Keys under which a message may have its reasoning. Templates read the first or the second.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];

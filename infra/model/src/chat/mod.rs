@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 
 pub use messages::Messages;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Name of the template in the engine's error messages.
 const NAME: &str = "chat template";

@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use super::{Llama3Scaling, ModelConfig, ModelType};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 impl ModelConfig {
     /// Parses `config.json`.

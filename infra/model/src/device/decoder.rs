@@ -12,7 +12,14 @@ use crate::lora::scale;
 use crate::ops::{rope, values};
 use crate::params::ParamSpec;
 use crate::view::{self, Readers, Views};
-use crate::{Compute, Decoder, Error, ModelConfig, Packed, ParamSet, Targets};
+use crate::{
+    config::ModelConfig,
+    decoder::Decoder,
+    error::Error,
+    packed::{Packed, Targets},
+    params::ParamSet,
+    precision::Compute,
+};
 
 /// Decoder whose parameters are on a device, usually a GPU.
 ///

@@ -3,7 +3,7 @@ use std::fmt;
 use candle_core::Device as CandleDevice;
 use vintage_settings::Device;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// NVIDIA GPU, as its driver describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

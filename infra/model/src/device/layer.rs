@@ -9,7 +9,7 @@ use super::gradients::DeviceGradients;
 use super::ops::{
     Rotation, factor, rms_norm, rms_norm_backward, scatter_rows, swiglu, swiglu_backward,
 };
-use crate::ModelConfig;
+use crate::config::ModelConfig;
 use crate::layer::{LayerIndex, Projection};
 use crate::ops::attention::{Heads, Pattern};
 

@@ -4,7 +4,11 @@ use serde_json::Value;
 
 use super::GENERATION_CONFIG;
 use crate::tokenizer::SpecialTokens;
-use crate::{Error, ModelConfig, Result, Tokenizer};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+    tokenizer::Tokenizer,
+};
 
 /// Token ids that end a completion.
 pub(super) struct Ends {

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::{ModelFolder, missing};
 use crate::params::{Loaded, Shard, load};
-use crate::{Error, ModelConfig, Result};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

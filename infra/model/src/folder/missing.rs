@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::io;
-use crate::Error;
+use crate::error::Error;
 
 /// Folder to which the suggested commands write.
 const OUT: &str = "NEW_FOLDER";

@@ -14,7 +14,11 @@ use crate::ops::attention::Heads;
 use crate::ops::attention::cache::{Cache, Reader};
 use crate::ops::{self, embedding, rope};
 use crate::view::View;
-use crate::{Decoder, Error, Packed, Result};
+use crate::{
+    decoder::Decoder,
+    error::{Error, Result},
+    packed::Packed,
+};
 
 /// Number of prompt tokens that go through the layers at once, which bounds the memory of their
 /// activations.

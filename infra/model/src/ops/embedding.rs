@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::rows;
-use crate::Result;
+use crate::error::Result;
 
 /// Returns the embeddings `[tokens, width]` from the table `[vocab, width]`.
 pub(crate) fn forward(table: &Tensor, tokens: &[u32], width: usize) -> Result<Tensor> {

@@ -5,9 +5,9 @@ use candle_core::Tensor;
 use vintage_control::Precision;
 
 use super::{tensor, values, with_mut};
-use crate::Result;
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
+use crate::error::Result;
 use crate::precision::Rounding as _;
 
 /// Number of tokens of a block. With [`ROWS`] targets the logits of a block take 4 MB, and a block

@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
-use crate::Result;
 use crate::cpu::{Mat, MatMut, map_blocks, matmul, product};
+use crate::error::Result;
 
 /// Number of rows per piece of the bias gradient's sum.
 const SUM_ROWS: usize = 256;

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::with_mut;
 use crate::cpu::{multiversion, rows_in_parallel};
-use crate::{ModelConfig, Result};
+use crate::{config::ModelConfig, error::Result};
 
 /// Cosines and sines of the rotations at positions `0..len`.
 pub(crate) struct Table {

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::{tensor, values, with_mut};
-use crate::Result;
+use crate::error::Result;
 
 /// Returns the rows `rows` of `x [n, width]`, in that order.
 pub(crate) fn gather(x: &Tensor, rows: &[u32], width: usize) -> Result<Tensor> {

@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, StorageRef, Tensor};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Values of a tensor, row-major, borrowed. Dereferences to `[f32]`.
 pub struct Values<'a> {

@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::{tensor, values};
-use crate::Result;
 use crate::cpu::vector::sigmoid;
 use crate::cpu::{ROWS, each, multiversion, rows_in_parallel};
+use crate::error::Result;
 
 /// Computes silu(gate)·up, in the shape of both.
 pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {

@@ -10,7 +10,10 @@ use super::names::Names;
 use super::{ParamSet, ParamSpec};
 use crate::lora::{Adapters, Delta};
 use crate::ops::{self, Values};
-use crate::{Error, ModelConfig, Result};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+};
 
 /// One weights file of a checkpoint.
 pub(crate) struct Shard<'a> {

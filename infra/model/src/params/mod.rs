@@ -13,7 +13,10 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) use self::load::{Loaded, Shard, load, read, save};
 pub use self::spec::ParamSpec;
 use crate::ops::{self, Values};
-use crate::{Error, ModelConfig, Result};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+};
 
 /// Parameters of one decoder: f32 tensors sorted by their Hugging Face names.
 #[derive(Debug)]

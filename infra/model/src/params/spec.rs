@@ -1,7 +1,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::ModelConfig;
+use crate::config::ModelConfig;
 
 /// Name and shape of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]

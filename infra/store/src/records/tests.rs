@@ -1,7 +1,7 @@
 use vintage_control::{Plan, PolicyVersion};
 
 use super::Records;
-use crate::{Error, Store};
+use crate::{error::Error, store::Store};
 
 fn plan(writer: &str) -> Plan {
     let golden = include_str!("../../../../schemas/control/tests/golden/plan.json");

@@ -10,8 +10,7 @@ use vintage_trajectory::Rows;
 
 use super::{Arm, Drained};
 use crate::{
-    Error, Result,
-    error::because,
+    error::{Error, Result, because},
     used::{cpu_seconds, peak_rss_mb},
 };
 

@@ -5,7 +5,7 @@ use vintage_bus::{Bus, TopicTable};
 use vintage_control::{BadName, Topics};
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     synthetic::{Synthetic, SyntheticMessage},
 };
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Batch, TAU};
-use crate::{Error, Result, error::because};
+use crate::error::{Error, Result, because};
 
 fn failed(what: &str) -> Error {
     Error::Failed(what.to_owned())

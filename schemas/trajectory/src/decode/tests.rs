@@ -5,7 +5,7 @@ use arrow::ipc::root_as_message;
 use proptest::prelude::*;
 
 use super::{decode, guard};
-use crate::{Error, Rows, content_sha256, template::TEMPLATE, validate};
+use crate::{digest::content_sha256, error::Error, rows::Rows, template::TEMPLATE, validate};
 
 const FULL: &[u8] = include_bytes!("../../tests/golden/full.arrow");
 const MINIMAL: &[u8] = include_bytes!("../../tests/golden/minimal.arrow");

@@ -6,7 +6,7 @@ use vintage_control::{Offset, Partition};
 use vintage_faults::mistake;
 
 use super::{Blocked, Sink, SinkHandle, SinkOptions, SinkTask, Source, Start, reads, recovered};
-use crate::Result;
+use crate::error::Result;
 
 /// Returns true if the sink is to resume at its consumer group's committed offsets.
 pub(super) fn trusts_its_group(options: &SinkOptions) -> bool {

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::Heads;
 use super::short::{exponentials, scores};
-use crate::Result;
 use crate::cpu::vector::{Block, LANES, fma};
 use crate::cpu::{is_worth_it, multiversion};
+use crate::error::Result;
 use crate::ops::{tensor, values};
 
 /// Key-value cache of one layer.

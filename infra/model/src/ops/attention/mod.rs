@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::{tensor, values};
 use crate::cpu::{is_worth_it, map_blocks};
-use crate::{ModelConfig, Result};
+use crate::{config::ModelConfig, error::Result};
 
 /// Number of segments per task of the short kernel.
 const SHORT_TASK: usize = 16;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Found;
 use crate::folder::told;
-use crate::{Error, ModelConfig, Result};
+use crate::{
+    config::ModelConfig,
+    error::{Error, Result},
+};
 
 /// Returns a note on the tensors that are left out, as transformers leaves them out.
 ///

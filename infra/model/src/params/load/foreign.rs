@@ -2,7 +2,7 @@
 
 use safetensors::SafeTensors;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Opens a safetensors file; the error says which other format it has.
 pub(super) fn open<'a>(file: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
