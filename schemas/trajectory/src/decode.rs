@@ -11,9 +11,9 @@ use arrow::{
 
 use crate::{
     error::Error,
-    evolve::SchemaVersion,
     frame::{self, Frame, Next},
     template::TEMPLATE,
+    version::SchemaVersion,
     wire_schema,
 };
 

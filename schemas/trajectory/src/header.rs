@@ -4,9 +4,9 @@ use vintage_control::{Name, PolicyVersion};
 
 use crate::{
     error::Error,
-    evolve::{SCHEMA_KEY, SchemaVersion},
     id::GroupId,
     rows::Rows,
+    version::{SCHEMA_KEY, SchemaVersion},
 };
 
 /// Value of the header `content-type`.

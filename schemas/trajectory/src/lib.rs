@@ -71,13 +71,13 @@ mod schema;
 mod template;
 mod trajectory;
 mod validate;
+mod version;
 mod wire_schema;
 
 pub use assembly::{Abandoned, Assembly, Part, Parts, Progress};
 pub use digest::content_sha256;
 pub use encode::{encode, encoded_len, split};
 pub use error::Error;
-pub use evolve::SchemaVersion;
 pub use header::{CONTENT_TYPE, Headers};
 pub use id::{BadId, GroupId, TrajectoryId};
 pub use identity::Identity;
@@ -88,6 +88,7 @@ pub use rows::Rows;
 pub use schema::schema;
 pub use trajectory::{BadLogprobMode, LogprobMode, PolicySpan, Trajectory};
 pub use validate::{Invalid, LARGEST_REWARD, LOGPROB_SLACK, validate};
+pub use version::SchemaVersion;
 
 // Arrow buffers are written and read in the machine's byte order, and messages declare
 // little-endian.

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
 use crate::{
     error::Error,
-    evolve::{SCHEMA_KEY, SchemaVersion},
+    version::{SCHEMA_KEY, SchemaVersion},
 };
 
 /// Returns the Arrow schema of trajectory v1, with metadata `schema = vintage.trajectory/1`.

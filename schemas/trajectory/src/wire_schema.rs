@@ -5,8 +5,8 @@ use arrow::{
 
 use crate::{
     error::Error,
-    evolve::{SCHEMA_KEY, SchemaVersion},
     schema::{self, mismatch},
+    version::{SCHEMA_KEY, SchemaVersion},
 };
 
 /// Compares the schema of a message with that of the version it names, and returns the version.

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
 
-use super::Gpu;
+use super::description::Gpu;
 
 /// Libraries besides the driver that candle loads when a device is created.
 const LIBRARIES: [&str; 2] = ["libcublas", "libcurand"];

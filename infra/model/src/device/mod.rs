@@ -8,6 +8,7 @@
 
 mod attention;
 mod decoder;
+mod description;
 #[cfg(feature = "cuda")]
 mod driver;
 mod gpu;
@@ -17,5 +18,6 @@ mod layer;
 mod ops;
 
 pub use self::decoder::{DeviceDecoder, DeviceScored, DeviceTape};
-pub use self::gpu::{Gpu, forget_peak, gpu, open_device, peak_bytes};
+pub use self::description::Gpu;
+pub use self::gpu::{forget_peak, gpu, open_device, peak_bytes};
 pub use self::gradients::DeviceGradients;
