@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds `vintage` with training on NVIDIA cards, on a machine that needs neither a card nor a CUDA
+# Builds `vintage` with training on NVIDIA GPUs, on a machine that needs neither a GPU nor a CUDA
 # toolkit:  infra/cuda/build.sh [FOLDER]   (default target/cuda; the program is FOLDER/vintage)
 #
 # nvcc and its headers come as Python wheels from PyPI (160 MB). Nothing of CUDA is linked: the
-# program looks for the driver and cuBLAS when it is told to train on a card, and runs on machines
+# program looks for the driver and cuBLAS when it is told to train on a GPU, and runs on machines
 # without them otherwise. For that, two of candle's crates are changed, in copies:
 #   candle-core     asks cudarc for `dynamic-loading` instead of `dynamic-linking`
 #   candle-kernels  leaves out 15 kernels of quantised models, which are linked statically, need
@@ -11,7 +11,7 @@
 # With a toolkit at hand, neither this script nor a change is needed:
 #   cargo build --release --features vintage-cli/cuda
 #
-# CUDA_COMPUTE_CAP (default 80) is the oldest card the kernels are for: the driver compiles them for
+# CUDA_COMPUTE_CAP (default 80) is the oldest GPU the kernels are for: the driver compiles them for
 # any newer one.
 set -euo pipefail
 

@@ -3,7 +3,6 @@
 mod architecture;
 mod audit;
 mod bad_input;
-mod card;
 mod chaos;
 mod chats;
 mod docs;
@@ -11,6 +10,7 @@ mod epochs;
 mod fuzz;
 mod garbage;
 mod golden;
+mod gpu;
 mod inputs;
 mod kill;
 mod learners;

@@ -12,9 +12,9 @@ use crate::{
     columns::Codec,
     encode::{Label, encode},
     error::{Error, Result},
-    file::{Opened, Place},
-    insist::{self, Blocked},
+    file::{FileId, Opened},
     message::Message,
+    retry::{self, Blocked},
 };
 
 /// A file to be written, with everything that its commit needs.
@@ -82,7 +82,7 @@ impl Job {
             ..
         } = self;
         let label = Arc::new(label);
-        let place = Place {
+        let place = FileId {
             home: &label.home,
             incarnation: label.incarnation,
             partition: label.partition,
@@ -105,7 +105,7 @@ impl Job {
         })?;
         point("archive.encoded", messages.len() as u64);
         let file = Bytes::from(file);
-        let winner = insist::on(&path, (patience, &cancel), blocked, || async {
+        let winner = retry::on(&path, (patience, &cancel), blocked, || async {
             if store.create(&path, file.clone()).await? == Created::New {
                 return Ok(None);
             }

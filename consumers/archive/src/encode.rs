@@ -22,7 +22,7 @@ use vintage_trajectory::{Rows, SchemaVersion};
 use crate::{
     columns::{Codec, file_schema, header_field, header_fields, properties},
     message::{BAD_PAYLOAD_LIMIT, Body, Message},
-    path::Home,
+    path::TopicFolder,
     seal::seal,
 };
 
@@ -40,7 +40,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Facts about a file that its footer records besides its rows.
 pub(crate) struct Label {
-    pub(crate) home: Arc<Home>,
+    pub(crate) home: Arc<TopicFolder>,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,

@@ -16,7 +16,7 @@ use crate::{
     columns::CREATED_BY,
     encode::{FOOTER_KEY, SCHEMA_KEY},
     error::{Error, Result},
-    path::Home,
+    path::TopicFolder,
     seal::{Seal, TAIL, footer_len},
     thrift,
     window::Loaded,
@@ -53,14 +53,14 @@ pub(crate) struct Opened {
 
 /// Position of a file in the archive, as its path states it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) home: &'a Home,
+pub(crate) struct FileId<'a> {
+    pub(crate) home: &'a TopicFolder,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
 }
 
-impl Place<'_> {
+impl FileId<'_> {
     pub(crate) fn path(&self) -> String {
         self.home.data(self.incarnation, self.partition, self.base)
     }
@@ -88,7 +88,7 @@ impl Place<'_> {
 impl Opened {
     /// Opens a file: reads and checks its footer, indexes and seal. Returns `None` if the file does
     /// not exist.
-    pub(crate) async fn open(store: &Store, place: Place<'_>) -> Result<Option<Self>> {
+    pub(crate) async fn open(store: &Store, place: FileId<'_>) -> Result<Option<Self>> {
         let path = place.path();
         let Some(bytes) = store.head(&path).await? else {
             return Ok(None);
@@ -320,8 +320,8 @@ impl Opened {
 /// Returns the compressed bytes of each column of a file, by the name of the root column.
 pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
     let footer = &file.footer;
-    let place = Place {
-        home: &Home::of_file(&file.path, &footer.topic),
+    let place = FileId {
+        home: &TopicFolder::of_file(&file.path, &footer.topic),
         incarnation: footer.incarnation,
         partition: footer.partition,
         base: footer.base_offset,

@@ -17,7 +17,7 @@ use crate::{
     filter::Filter,
     handle::SinkHandle,
     message::ArchivedMessage,
-    path::Home,
+    path::TopicFolder,
     reader::Reader,
     sink::{Sink, SinkOptions, SinkTask},
     source::Source,
@@ -27,8 +27,8 @@ pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
 pub(crate) const LIFE: Incarnation = Incarnation(0);
 
 /// Returns the folder in which [`TOPIC`] is archived.
-pub(crate) fn home() -> Arc<Home> {
-    Arc::new(Home::keyed(TOPIC))
+pub(crate) fn home() -> Arc<TopicFolder> {
+    Arc::new(TopicFolder::keyed(TOPIC))
 }
 
 pub(crate) fn scratch() -> (tempfile::TempDir, Store) {

@@ -10,9 +10,9 @@ use vintage_control::NumberSet;
 
 use crate::{
     error::Result,
-    lane::{ArchivedGroup, Candidate, Lane},
+    partition_groups::{ArchivedGroup, Candidate, PartitionGroups},
     reader::Reader,
-    select::{Filtered, Selection},
+    select::{RefusedBy, Selection},
 };
 
 /// Counts of records by what a selection did with them; each record of the archive is counted once.
@@ -21,7 +21,7 @@ pub struct SelectionCounts {
     /// Records met so far, taken or not.
     pub records: u64,
     /// Records of groups that a filter refused, by filter.
-    pub skipped: BTreeMap<Filtered, u64>,
+    pub skipped: BTreeMap<RefusedBy, u64>,
     /// Records that could not be decoded when they were archived.
     pub quarantined: u64,
     /// Records that repeat a producer's number, and repeated parts of a group.
@@ -31,7 +31,7 @@ pub struct SelectionCounts {
 }
 
 impl SelectionCounts {
-    pub(crate) fn skip(&mut self, filtered: Filtered, records: u64) {
+    pub(crate) fn skip(&mut self, filtered: RefusedBy, records: u64) {
         *self.skipped.entry(filtered).or_default() += records;
     }
 }
@@ -39,9 +39,9 @@ impl SelectionCounts {
 /// Stream of the groups that a selection takes, in order. See [`Reader::groups`].
 pub struct Groups {
     /// Lanes of the incarnations that are still to be read.
-    lives: VecDeque<Vec<Lane>>,
+    lives: VecDeque<Vec<PartitionGroups>>,
     /// Partitions of the current incarnation, each with its next group.
-    heads: Vec<(Candidate, Lane)>,
+    heads: Vec<(Candidate, PartitionGroups)>,
     /// Numbers met, by producer: a second copy must not become a group of its own.
     seen: BTreeMap<String, NumberSet>,
     counts: SelectionCounts,
@@ -66,7 +66,12 @@ impl Groups {
                     continue;
                 }
                 let selection = Arc::clone(&selection);
-                lanes.push(Lane::new(reader.clone(), selection, partition, files));
+                lanes.push(PartitionGroups::new(
+                    reader.clone(),
+                    selection,
+                    partition,
+                    files,
+                ));
             }
             lives.push_back(lanes);
         }
@@ -107,9 +112,9 @@ impl Groups {
             let Some(lanes) = self.lives.pop_front() else {
                 return Ok(None);
             };
-            for mut lane in lanes {
-                if let Some(candidate) = lane.next(&mut self.counts).await? {
-                    self.heads.push((candidate, lane));
+            for mut partition_groups in lanes {
+                if let Some(candidate) = partition_groups.next(&mut self.counts).await? {
+                    self.heads.push((candidate, partition_groups));
                 }
             }
         }

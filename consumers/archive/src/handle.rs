@@ -13,7 +13,7 @@ use vintage_store::Store;
 use crate::{
     error::{Error, Result},
     meta::ArchiveMeta,
-    path::Home,
+    path::TopicFolder,
     recover,
     sink::{SinkOptions, Taken},
 };
@@ -160,7 +160,7 @@ impl SinkHandle {
     }
 
     async fn claimed(&self, partition: Partition) -> Result<Offset> {
-        let home = Home::find(&self.store, &self.topic).await?;
+        let home = TopicFolder::find(&self.store, &self.topic).await?;
         let meta = ArchiveMeta::read(&self.store, &home, self.incarnation).await?;
         recover::claimed(&self.store, &home, &meta, partition).await
     }

@@ -21,7 +21,7 @@ use crate::{
     rowgroup::{column, header_pairs, messages},
 };
 
-/// Columns from which a [`Head`] without its [`Traits`] is read.
+/// Columns from which a [`Head`] without its [`FilterValues`] is read.
 const HEAD: &[&str] = &[
     "prompt_id",
     OFFSET,
@@ -31,7 +31,7 @@ const HEAD: &[&str] = &[
     PAYLOAD_CRC,
     BAD_REASON,
 ];
-/// Columns from which a [`Head`] and its [`Traits`] are read.
+/// Columns from which a [`Head`] and its [`FilterValues`] are read.
 pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
     "prompt_id",
     "policy_spans",
@@ -64,12 +64,12 @@ pub struct Head {
     /// Id of the prompt that the first row answers; `None` if the record is quarantined.
     pub prompt: Option<String>,
     /// Values that filters compare; read only if a filter needs them.
-    pub(crate) traits: Option<Traits>,
+    pub(crate) traits: Option<FilterValues>,
 }
 
 /// Values of a message that filters compare.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Traits {
+pub(crate) struct FilterValues {
     pub(crate) prompt: String,
     /// Oldest and newest version of any token.
     pub(crate) versions: Option<(PolicyVersion, PolicyVersion)>,
@@ -146,7 +146,7 @@ impl Columns {
         })
     }
 
-    fn of_message(&self, rows: &Range<usize>) -> Traits {
+    fn of_message(&self, rows: &Range<usize>) -> FilterValues {
         let offsets = self.spans.value_offsets();
         let spans = offsets[rows.start] as usize..offsets[rows.end] as usize;
         let versions = || {
@@ -159,7 +159,7 @@ impl Columns {
         } else {
             ""
         };
-        Traits {
+        FilterValues {
             prompt: prompt.to_owned(),
             versions: versions().min().zip(versions().max()),
             reward: self.rewards.values()[rows.clone()]

@@ -12,7 +12,7 @@ use vintage_store::{Created, Store};
 
 use crate::{
     error::{Error, Result},
-    path::Home,
+    path::TopicFolder,
 };
 
 /// Contents of `_meta.json`, written once by the first sink of a topic's incarnation.
@@ -40,7 +40,7 @@ impl ArchiveMeta {
     /// Returns the archive's metadata, and creates it with `starts` if there is none.
     pub(crate) async fn agree(
         store: &Store,
-        home: &Home,
+        home: &TopicFolder,
         incarnation: Incarnation,
         starts: BTreeMap<Partition, Offset>,
     ) -> Result<Self> {
@@ -68,7 +68,11 @@ impl ArchiveMeta {
     }
 
     /// Reads the archive's metadata and checks its topic, incarnation and format.
-    pub(crate) async fn read(store: &Store, home: &Home, incarnation: Incarnation) -> Result<Self> {
+    pub(crate) async fn read(
+        store: &Store,
+        home: &TopicFolder,
+        incarnation: Incarnation,
+    ) -> Result<Self> {
         let (path, topic) = (home.meta(incarnation), home.topic());
         let none = || Error::NoArchive {
             topic: topic.to_owned(),

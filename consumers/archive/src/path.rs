@@ -22,7 +22,7 @@ const LIFE: &str = "incarnation=";
 
 /// Folder in which a topic is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Home {
+pub(crate) struct TopicFolder {
     topic: String,
     layout: Layout,
 }
@@ -35,7 +35,7 @@ enum Layout {
     Plain,
 }
 
-impl Home {
+impl TopicFolder {
     /// Finds the folder in which a topic is archived, or is to be archived.
     pub(crate) async fn find(store: &Store, topic: &str) -> Result<Self> {
         let plain = Self::of(topic, Layout::Plain);
@@ -108,7 +108,7 @@ impl Home {
         format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
     }
 
-    /// Returns the incarnations that were begun, found in paths below [`Home::folder`].
+    /// Returns the incarnations that were begun, found in paths below [`TopicFolder::folder`].
     pub(crate) fn lives(&self, paths: &[String]) -> Vec<Incarnation> {
         let folder = self.folder();
         let life = |path: &String| {
@@ -176,8 +176,8 @@ mod tests {
     const NAME: &str = "ns.run.rollouts.v1";
     const LIFE: Incarnation = Incarnation(2);
 
-    fn homes() -> [Home; 2] {
-        [Layout::Keyed, Layout::Plain].map(|layout| Home::of(NAME, layout))
+    fn homes() -> [TopicFolder; 2] {
+        [Layout::Keyed, Layout::Plain].map(|layout| TopicFolder::of(NAME, layout))
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         for home in homes() {
             let path = home.data(LIFE, partition, base);
             assert_eq!(home.parse(LIFE, &path), Some((partition, base)));
-            assert_eq!(Home::of_file(&path, NAME), home);
+            assert_eq!(TopicFolder::of_file(&path, NAME), home);
             assert!(path < home.data(LIFE, partition, Offset(10_000_000)));
             let meta = home.meta(LIFE);
             assert_eq!(topic_begun(&meta), Some(NAME));

@@ -12,14 +12,14 @@ use vintage_store::Store;
 use crate::{
     cache::Cache,
     error::{Error, Result},
-    file::{ArchiveFile, Opened, Place},
+    file::{ArchiveFile, FileId, Opened},
     filter::Filter,
     groups::Groups,
     head::Heads,
     message::ArchivedMessage,
     messages::{Merged, Messages},
     meta::ArchiveMeta,
-    path::{self, Home},
+    path::{self, TopicFolder},
     recover,
     rowgroup::RowGroup,
     select::{Bounds, Selection},
@@ -39,7 +39,7 @@ type Bases = Arc<Vec<Offset>>;
 struct Shared {
     store: Store,
     topic: String,
-    home: OnceCell<Home>,
+    home: OnceCell<TopicFolder>,
     /// Files opened before, by path.
     files: Mutex<HashMap<String, Known>>,
     /// Base offsets of partitions of which a single record was read.
@@ -105,8 +105,8 @@ impl Reader {
 
     /// Finds the folder of the topic's files. If there is none yet, it is the one that a new
     /// archive will have.
-    async fn home(&self) -> Result<&Home> {
-        let find = || Home::find(&self.shared.store, self.topic());
+    async fn home(&self) -> Result<&TopicFolder> {
+        let find = || TopicFolder::find(&self.shared.store, self.topic());
         self.shared.home.get_or_try_init(find).await
     }
 
@@ -377,7 +377,7 @@ impl Reader {
         partition: Partition,
         base: Offset,
     ) -> Result<Opened> {
-        let place = Place {
+        let place = FileId {
             home: self.home().await?,
             incarnation,
             partition,

@@ -14,9 +14,9 @@ use vintage_store::{Created, Store};
 use crate::{
     columns::{OFFSET, PAYLOAD_CRC, ROW},
     error::{Error, Result},
-    file::{Opened, Place},
+    file::{FileId, Opened},
     meta::ArchiveMeta,
-    path::{self, Home},
+    path::{self, TopicFolder},
     rowgroup::{column, messages},
 };
 
@@ -76,13 +76,13 @@ pub(crate) struct End {
 /// offsets are archived again from the log. A bad file further back is for the reader to report.
 pub(crate) async fn end(
     store: &Store,
-    home: &Home,
+    home: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<End> {
     let mut bases = bases(store, home, meta.incarnation, partition).await?;
     while let Some(base) = bases.pop() {
-        let place = Place {
+        let place = FileId {
             home,
             incarnation: meta.incarnation,
             partition,
@@ -115,7 +115,7 @@ pub(crate) async fn end(
 /// rows are not checked.
 pub(crate) async fn claimed(
     store: &Store,
-    home: &Home,
+    home: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<Offset> {
@@ -123,7 +123,7 @@ pub(crate) async fn claimed(
     let Some(base) = bases.last().copied() else {
         return Ok(meta.start(partition));
     };
-    let place = Place {
+    let place = FileId {
         home,
         incarnation: meta.incarnation,
         partition,
@@ -196,7 +196,7 @@ pub(crate) fn start(
 /// Returns the base offsets of a partition's files, ascending.
 pub(crate) async fn bases(
     store: &Store,
-    home: &Home,
+    home: &TopicFolder,
     incarnation: Incarnation,
     partition: Partition,
 ) -> Result<Vec<Offset>> {
@@ -207,7 +207,7 @@ pub(crate) async fn bases(
     Ok(parsed.map(|(_, base)| base).collect())
 }
 
-async fn whole(store: &Store, place: Place<'_>) -> Result<Option<End>> {
+async fn whole(store: &Store, place: FileId<'_>) -> Result<Option<End>> {
     let Some(opened) = Opened::open(store, place).await? else {
         return Ok(None);
     };

@@ -59,7 +59,7 @@ impl Reason {
 
 /// Records of one partition that are consumed and not yet in a file.
 #[derive(Debug)]
-pub(crate) struct Roll {
+pub(crate) struct OpenFile {
     /// First offset of the file being gathered; everything before it is committed or being written.
     base: Offset,
     /// Lowest offset that the consumer may deliver next.
@@ -78,7 +78,7 @@ pub(crate) struct Roll {
     lost: Option<OffsetRange>,
 }
 
-impl Roll {
+impl OpenFile {
     pub(crate) fn new(start: Start) -> Self {
         Self {
             base: start.base,
@@ -209,7 +209,7 @@ impl Roll {
         )
     }
 
-    /// Notes that the file given by [`Roll::close`] is committed up to `next`, by this sink or,
+    /// Notes that the file given by [`OpenFile::close`] is committed up to `next`, by this sink or,
     /// with more or fewer records, by another. `rest` are the given messages at or after `next`.
     /// Returns the bytes of gathered records that `next` made superfluous.
     pub(crate) fn committed(&mut self, next: Offset, rest: Vec<Message>, now: Instant) -> usize {

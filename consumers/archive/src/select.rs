@@ -49,7 +49,7 @@ pub struct Sample {
 /// Filter that refused a group; if several would, the first in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Filtered {
+pub enum RefusedBy {
     /// Refused by [`Selection::incarnations`].
     Incarnation,
     /// Refused by [`Selection::partitions`].
@@ -126,11 +126,11 @@ impl Selection {
         &self,
         incarnation: Incarnation,
         partition: Partition,
-    ) -> Option<Filtered> {
+    ) -> Option<RefusedBy> {
         if excludes(self.incarnations.as_ref(), &incarnation) {
-            return Some(Filtered::Incarnation);
+            return Some(RefusedBy::Incarnation);
         }
-        excludes(self.partitions.as_ref(), &partition).then_some(Filtered::Partition)
+        excludes(self.partitions.as_ref(), &partition).then_some(RefusedBy::Partition)
     }
 
     pub(crate) fn refuses_time(&self, timestamp_ms: Option<i64>) -> bool {
@@ -144,9 +144,9 @@ impl Selection {
     pub(crate) fn refuses<'a>(
         &self,
         parts: &(impl Iterator<Item = &'a Head> + Clone),
-    ) -> Option<Filtered> {
+    ) -> Option<RefusedBy> {
         if self.refuses_time(parts.clone().map(|head| head.timestamp_ms).min().flatten()) {
-            return Some(Filtered::Time);
+            return Some(RefusedBy::Time);
         }
         let traits = || parts.clone().filter_map(|head| head.traits.as_ref());
         if let Some(wanted) = &self.versions {
@@ -157,27 +157,27 @@ impl Selection {
                 .zip(newest)
                 .is_some_and(|found| overlap(wanted, found));
             if !meets {
-                return Some(Filtered::Version);
+                return Some(RefusedBy::Version);
             }
         }
         if !self.prompts.is_empty() {
             let prompt = traits().next().map_or("", |traits| traits.prompt.as_str());
             if !self.prompts.iter().any(|pattern| pattern.matches(prompt)) {
-                return Some(Filtered::Prompt);
+                return Some(RefusedBy::Prompt);
             }
         }
         if let Some(wanted) = &self.rewards {
             let sum: f64 = traits().map(|traits| traits.reward).sum();
             let rows: usize = parts.clone().map(|head| head.rows).sum();
             if !wanted.contains(&(sum / rows as f64)) {
-                return Some(Filtered::Reward);
+                return Some(RefusedBy::Reward);
             }
         }
         let sample = self.sample.as_ref()?;
         let group = parts
             .clone()
             .find_map(|head| Some(head.headers.as_ref().ok()?.group));
-        (!group.is_some_and(|group| sample.takes(&group))).then_some(Filtered::Sample)
+        (!group.is_some_and(|group| sample.takes(&group))).then_some(RefusedBy::Sample)
     }
 
     /// Returns, for each row group of a partition, the filter for which it need not be read, or
@@ -186,7 +186,7 @@ impl Selection {
     /// The parts of a whole group are at most [`INCOMPLETE_AFTER_RECORDS`] records apart. A row
     /// group is skipped only if the row groups within that distance of it, taken together, cannot
     /// be wanted: then no group with a part in it can be.
-    pub(crate) fn prune(&self, groups: &[Bounds]) -> Vec<Option<Filtered>> {
+    pub(crate) fn prune(&self, groups: &[Bounds]) -> Vec<Option<RefusedBy>> {
         let spread = INCOMPLETE_AFTER_RECORDS as i64;
         let near = |at: usize| {
             let offsets = groups[at].offsets;
@@ -213,14 +213,14 @@ impl Selection {
                 (!overlap(wanted, hull)).then_some(())
             };
             if none_of(|bounds| bounds.timestamps, self.timestamps_ms.as_ref()).is_some() {
-                return Some(Filtered::Time);
+                return Some(RefusedBy::Time);
             }
             if none_of(|bounds| bounds.versions, versions.as_ref()).is_some() {
-                return Some(Filtered::Version);
+                return Some(RefusedBy::Version);
             }
             let wanted = self.rewards.as_ref()?;
             let hull = hull(near(at).map(|bounds| bounds.rewards))?;
-            (!overlap(wanted, hull)).then_some(Filtered::Reward)
+            (!overlap(wanted, hull)).then_some(RefusedBy::Reward)
         };
         (0..groups.len()).map(pruned).collect()
     }
@@ -343,7 +343,7 @@ mod tests {
             .collect();
         // 1024 records before and after reach into two row groups of 1000 on either side.
         assert_eq!(read, [3, 4, 5, 6, 7]);
-        assert_eq!(versions.prune(&groups)[0], Some(Filtered::Version));
+        assert_eq!(versions.prune(&groups)[0], Some(RefusedBy::Version));
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         };
         assert_eq!(halves.prune(&groups), [None, None]);
         let far = [groups[0], bounds(5000, (0, 0), (1.0, 1.0))];
-        assert_eq!(halves.prune(&far), [Some(Filtered::Reward); 2]);
+        assert_eq!(halves.prune(&far), [Some(RefusedBy::Reward); 2]);
         let unknown = [Bounds::default()];
         assert_eq!(halves.prune(&unknown), [None]);
     }

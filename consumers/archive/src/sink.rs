@@ -23,11 +23,11 @@ use crate::{
     encode::Label,
     error::{Error, Result},
     handle::SinkHandle,
-    insist::Blocked,
     message::Message,
-    path::Home,
+    path::TopicFolder,
     recover::{Last, Start},
-    roll::{Reason, Roll, SinkLimits},
+    retry::Blocked,
+    roll::{OpenFile, Reason, SinkLimits},
     source::Source,
 };
 
@@ -126,12 +126,12 @@ impl Taken {
 /// Sink that archives one topic. See [`Sink::start`].
 pub struct Sink<S> {
     options: SinkOptions,
-    home: Arc<Home>,
+    home: Arc<TopicFolder>,
     topic: Arc<str>,
     writer: Arc<str>,
     source: S,
     planned: Planned,
-    rolls: BTreeMap<Partition, (u64, Roll)>,
+    rolls: BTreeMap<Partition, (u64, OpenFile)>,
     generations: u64,
     commits: JoinSet<Done>,
     /// Bytes of messages gathered or being written.
@@ -149,7 +149,7 @@ pub struct Sink<S> {
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
 impl<S: Source> Sink<S> {
-    fn new(options: SinkOptions, home: Arc<Home>, source: S, blocked: Blocked) -> Self {
+    fn new(options: SinkOptions, home: Arc<TopicFolder>, source: S, blocked: Blocked) -> Self {
         let (demanding, demands) = mpsc::unbounded_channel();
         Self {
             home,
@@ -333,7 +333,7 @@ impl<S: Source> Sink<S> {
         for (partition, start) in starts {
             self.generations += 1;
             let base = start.base;
-            let mut roll = Roll::new(start);
+            let mut roll = OpenFile::new(start);
             for offset in self.early.remove(&partition).unwrap_or_default() {
                 roll.want(offset);
             }
@@ -362,7 +362,7 @@ impl<S: Source> Sink<S> {
     fn write_due(&mut self, stopping: bool) {
         let now = Instant::now();
         let limits = self.options.limits;
-        let due = |(partition, (_, roll)): (&Partition, &(u64, Roll))| {
+        let due = |(partition, (_, roll)): (&Partition, &(u64, OpenFile))| {
             Some((*partition, roll.due(&limits, now, stopping)?))
         };
         let due: Vec<_> = self.rolls.iter().filter_map(due).collect();

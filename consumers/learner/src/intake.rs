@@ -22,7 +22,7 @@ use vintage_trajectory::{
 
 use self::{
     cursor::{Cursors, Receipt},
-    refuse::shares_its_number,
+    refuse::shares_number_with_earlier,
     window::Windows,
 };
 use crate::{error::Result, settings::Settings, source::Incoming};
@@ -383,7 +383,7 @@ impl Intake {
         let open = self.refused.iter().map(|refused| &refused.rejection);
         let open = open
             .filter(|open| open.producer.is_some() && open.producer_seq.is_some())
-            .filter(|open| !shares_its_number(open.reason));
+            .filter(|open| !shares_number_with_earlier(open.reason));
         let finished = self.windows.finished_count();
         finished.saturating_sub(trained) + open.count() as u64
     }

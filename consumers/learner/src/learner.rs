@@ -54,12 +54,12 @@ pub struct Learner {
     /// Number of records taken from the run's log since the last update.
     taken: u64,
     /// Time of the last report on the wait for an update, and the number of records taken by then.
-    told_waiting: Option<(Instant, u64)>,
+    last_wait_report: Option<(Instant, u64)>,
     /// Number of groups chosen since the last checkpoint; a crash makes the learner train them
     /// again.
     unsaved: u64,
     /// First update that had no plan when this process began.
-    horizon: PolicyVersion,
+    first_unplanned: PolicyVersion,
     /// True once the source, or the learner that is followed, has ended.
     ended: bool,
 }
@@ -145,7 +145,7 @@ impl Learner {
             announced_at: Instant::now(),
             retained,
             taken: 0,
-            told_waiting: None,
+            last_wait_report: None,
             unsaved: 0,
             settings,
             writer,
@@ -159,7 +159,7 @@ impl Learner {
             blended,
             groups_trained,
             groups_rejected,
-            horizon: PolicyVersion::ZERO,
+            first_unplanned: PolicyVersion::ZERO,
             ended: false,
         })
     }
@@ -195,7 +195,7 @@ impl Learner {
                 break;
             };
             self.outlet.tell(LearnerEvent::Updating(plan.version));
-            (self.taken, self.told_waiting) = (0, None);
+            (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();
             }

@@ -65,8 +65,8 @@ pub use pack::Batch;
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{
-    CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOthers,
-    Source, Stretch,
+    CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource,
+    NoOtherPolicies, Source, Stretch,
 };
 pub use vintage_model::{ModelConfig, gpu};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -9,7 +9,7 @@ use crate::update::compute;
 
 /// Divisor of the allowance for memory that the allocator keeps after it was freed: one tenth of
 /// the memory held. Up to twice as much was measured: 5 to 19 % in learners of 20 M parameters.
-const KEPT: u64 = 10;
+const ALLOCATOR_SLACK: u64 = 10;
 
 /// Number of bytes with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,7 +48,7 @@ impl Memory {
         let passing = (needs.activations + needs.head_blocks + needs.rounded) as u64;
         let (model, moments) = (parameters + adapters, 2 * trained);
         let amount = |name, bytes| Amount { name, bytes };
-        let resident = |name, bytes: u64| amount(name, bytes + bytes / KEPT);
+        let resident = |name, bytes: u64| amount(name, bytes + bytes / ALLOCATOR_SLACK);
         if device != Device::Cpu {
             let phases = vec![
                 resident("load", 2 * parameters + adapters),

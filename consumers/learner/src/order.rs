@@ -11,7 +11,7 @@ use vintage_control::RecordId;
 
 /// Position of a record in the order: the partition's clock, then the record. A partition without a
 /// timestamp so far comes first.
-type Place = (Option<i64>, RecordId);
+type Position = (Option<i64>, RecordId);
 
 /// Merge of partitions, called lanes, into one order. It holds one record per lane; the reader of
 /// the lanes decides how far to read ahead.
@@ -23,7 +23,7 @@ pub struct Merge<T> {
 #[derive(Debug)]
 struct Lane<T> {
     clock_ms: Option<i64>,
-    head: Option<(Place, T)>,
+    head: Option<(Position, T)>,
     ended: bool,
 }
 

@@ -39,7 +39,7 @@ impl Origins {
     /// Recalls to the intake which groups had the number of a record that is about to be taken, if
     /// the intake does not remember them.
     pub(crate) async fn recall(&mut self, intake: &mut Intake, incoming: &Incoming) -> Result<()> {
-        let Some((producer, seq)) = intake.forgot(incoming) else {
+        let Some((producer, seq)) = intake.needs_recall(incoming) else {
             return Ok(());
         };
         let key = (intake.source().map(str::to_owned), producer);

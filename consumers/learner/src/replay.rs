@@ -14,7 +14,7 @@ use crate::{
     intake::{Announced, Intake, ReadyGroup},
     settings::Settings,
     source::Source,
-    trainer::{Saved, Trainer, in_order, model_config, what_is_missing},
+    trainer::{Saved, Trainer, in_order, missing_record, model_config},
 };
 
 /// Result of a replay.
@@ -40,7 +40,7 @@ pub struct Deviation {
     /// True if plan and machine have different fingerprints, so that other bits are not a fault.
     pub other_machine: bool,
     /// True if updates were computed on a GPU, which need not reproduce its bits.
-    pub on_card: bool,
+    pub on_gpu: bool,
 }
 
 /// Inputs of a replay.
@@ -115,7 +115,7 @@ async fn read(
             return Ok(groups);
         }
         let Some(incoming) = source.next().await? else {
-            return Err(what_is_missing(plan, intake));
+            return Err(missing_record(plan, intake));
         };
         // A recorded log holds only groups of announced versions.
         intake.take(incoming, Announced::Any)?;
@@ -195,7 +195,7 @@ pub async fn replay(
                 update,
                 detail,
                 other_machine,
-                on_card: !trainer.is_exact(),
+                on_gpu: !trainer.is_exact(),
             });
             break;
         }
@@ -207,7 +207,7 @@ pub async fn replay(
             update,
             detail,
             other_machine: false,
-            on_card: false,
+            on_gpu: false,
         });
     }
     Ok(Replayed {
@@ -239,7 +239,7 @@ fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
         update,
         detail: error.to_string(),
         other_machine: false,
-        on_card: false,
+        on_gpu: false,
     })
 }
 

@@ -51,10 +51,10 @@ pub trait Lineages: Send {
 }
 
 /// [`Lineages`] of a learner that needs no other lineage than its own.
-pub struct NoOthers;
+pub struct NoOtherPolicies;
 
 #[async_trait]
-impl Lineages for NoOthers {
+impl Lineages for NoOtherPolicies {
     async fn newest(&mut self, _: &str, _: PolicyVersion) -> Result<Option<PolicyVersion>> {
         Ok(None)
     }
@@ -92,7 +92,7 @@ impl Inputs {
             source,
             blended: None,
             durability,
-            lineages: Box::new(NoOthers),
+            lineages: Box::new(NoOtherPolicies),
             leader: None,
         }
     }

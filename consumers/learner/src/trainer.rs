@@ -106,7 +106,7 @@ impl Trainer {
         seed: u64,
         device: Device,
     ) -> Result<Self> {
-        let opened = off_the_loop(move || open_device(device)).await?;
+        let opened = run_blocking(move || open_device(device)).await?;
         let (opened, fingerprint) = (opened?, fingerprint::of(device)?);
         let Saved {
             version,
@@ -160,8 +160,8 @@ impl Trainer {
         if let Some(bytes) = self.fresh.take() {
             return Ok(bytes);
         }
-        let policy = self.policy.take().ok_or_else(poisoned)?;
-        let (policy, bytes) = off_the_loop(move || {
+        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let (policy, bytes) = run_blocking(move || {
             let bytes = policy.decoder.to_safetensors();
             (policy, bytes)
         })
@@ -175,8 +175,8 @@ impl Trainer {
     ///
     /// `base` is the base model that the adapters name.
     pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
-        let policy = self.policy.take().ok_or_else(poisoned)?;
-        let (policy, state) = off_the_loop(move || {
+        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let (policy, state) = run_blocking(move || {
             let state = State::of(&policy, base.as_ref());
             (policy, state)
         })
@@ -209,7 +209,7 @@ impl Trainer {
         let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
         if is_there && self.policy()?.decoder.lora().is_none() {
             let bytes = weights.fetch(self.version).await?;
-            let policy = self.policy.take().ok_or_else(poisoned)?;
+            let policy = self.policy.take().ok_or_else(policy_lost)?;
             let config = policy.decoder.config().clone();
             let params = ParamSet::from_safetensors(&bytes, &config)?;
             self.policy = Some(policy.with(Decoder::new(config, params)?)?);
@@ -258,10 +258,10 @@ impl Trainer {
                 plan.version
             )));
         }
-        let mut policy = self.policy.take().ok_or_else(poisoned)?;
+        let mut policy = self.policy.take().ok_or_else(policy_lost)?;
         self.fresh = None;
         let started = Instant::now();
-        let (policy, outcome, weights) = off_the_loop(move || {
+        let (policy, outcome, weights) = run_blocking(move || {
             let outcome = update(&mut policy, &plan, &groups);
             let weights = policy.decoder.to_safetensors().map(|bytes| {
                 let digest = sha256(&bytes);
@@ -283,17 +283,17 @@ impl Trainer {
     }
 
     fn policy(&self) -> Result<&Policy> {
-        self.policy.as_ref().ok_or_else(poisoned)
+        self.policy.as_ref().ok_or_else(policy_lost)
     }
 }
 
-async fn off_the_loop<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|error| Error::Record(format!("an update panicked: {error}")))
 }
 
-fn poisoned() -> Error {
+fn policy_lost() -> Error {
     Error::Record("an earlier update failed half way; start again from the checkpoint".to_owned())
 }
 
@@ -311,7 +311,7 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
 }
 
 /// Returns the error for a plan whose records are missing at the end of a log.
-pub(crate) fn what_is_missing(plan: &Plan, intake: &Intake) -> Error {
+pub(crate) fn missing_record(plan: &Plan, intake: &Intake) -> Error {
     match intake.missing(plan) {
         Some(record) => Error::RecordMissing {
             update: plan.version,

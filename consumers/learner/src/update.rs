@@ -9,7 +9,7 @@ use vintage_model::{Compute, Decoder, FinishReason};
 
 use crate::{
     adamw::AdamW,
-    device::{Twin, is_supported},
+    device::{DevicePolicy, is_supported},
     engine::{rule, run},
     error::{Error, Result},
     host::{Host, mean},
@@ -29,7 +29,7 @@ pub struct Policy {
     /// Device that computes updates; `None` means the CPU kernels.
     device: Option<Device>,
     /// Copy of the policy on the device, from the first update on.
-    twin: Option<Twin>,
+    device_policy: Option<DevicePolicy>,
 }
 
 impl Policy {
@@ -40,7 +40,7 @@ impl Policy {
             decoder,
             optimizer,
             device,
-            twin: None,
+            device_policy: None,
         }
     }
 
@@ -52,9 +52,9 @@ impl Policy {
 
     /// Returns the moments, copied to the host if they are on a device.
     pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
-        match &self.twin {
+        match &self.device_policy {
             None => Ok(Cow::Borrowed(&self.optimizer)),
-            Some(twin) => Ok(Cow::Owned(twin.optimizer.to_host()?)),
+            Some(device_policy) => Ok(Cow::Owned(device_policy.optimizer.to_host()?)),
         }
     }
 
@@ -76,29 +76,32 @@ impl Policy {
                 plan.version, plan.algorithm.name
             )));
         }
-        let twin = self.twin(compute, &device)?;
-        run(twin, plan, batches, outcome)?;
-        match (&outcome.skipped, &self.twin) {
-            (None, Some(twin)) => Ok(twin.decoder.read_into(&mut self.decoder)?),
+        let device_policy = self.device_policy(compute, &device)?;
+        run(device_policy, plan, batches, outcome)?;
+        match (&outcome.skipped, &self.device_policy) {
+            (None, Some(device_policy)) => {
+                Ok(device_policy.decoder.read_into(&mut self.decoder)?)
+            }
             _ => Ok(()),
         }
     }
 
     /// Returns the copy on `device`; it is created anew unless there is one that computes as
     /// `compute` says.
-    fn twin(&mut self, compute: Compute, device: &Device) -> Result<&mut Twin> {
-        if !matches!(&self.twin, Some(twin) if twin.decoder.compute() == compute) {
+    fn device_policy(&mut self, compute: Compute, device: &Device) -> Result<&mut DevicePolicy> {
+        if !matches!(&self.device_policy, Some(device_policy) if device_policy.decoder.compute() == compute)
+        {
             let optimizer = self.optimizer()?.into_owned();
             // Frees the memory of the old copy first.
-            self.twin = None;
-            let twin = Twin::new(&self.decoder, &optimizer, compute, device)?;
+            self.device_policy = None;
+            let device_policy = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
             // The moments are on the device from now on, and not here.
             self.optimizer = AdamW::default();
-            return Ok(self.twin.insert(twin));
+            return Ok(self.device_policy.insert(device_policy));
         }
-        self.twin
+        self.device_policy
             .as_mut()
-            .ok_or_else(|| Error::Record("a policy without its twin".to_owned()))
+            .ok_or_else(|| Error::Record("a policy without its device_policy".to_owned()))
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::Device;
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
-use vintage_learner::device::{Known, Problem, Twin, weigh};
+use vintage_learner::device::{DevicePolicy, Known, Problem, weigh};
 use vintage_m2po::{DEFAULT_CLAMP, Rule, Stats, Tokens};
 use vintage_model::{
     Compute, Decoder, DeviceGradients, Gradients, ModelConfig, Packed, ParamSet, SamplingParams,
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub(super) struct Machine {
     decoder: Decoder,
     optimizer: AdamW,
-    device: Option<(Device, Twin)>,
+    device: Option<(Device, DevicePolicy)>,
 }
 
 /// Gradient in the memory where it was computed.
@@ -45,7 +45,7 @@ impl Machine {
     pub(super) fn new(decoder: Decoder, device: Option<&Device>) -> Result<Self> {
         let optimizer = AdamW::default();
         let on = |device: &Device| {
-            let twin = Twin::new(&decoder, &optimizer, Compute::default(), device)?;
+            let twin = DevicePolicy::new(&decoder, &optimizer, Compute::default(), device)?;
             Ok::<_, Error>((device.clone(), twin))
         };
         let device = device.map(on).transpose()?;

@@ -15,7 +15,7 @@ use rdkafka::{
 use crate::{
     admin::drop_elsewhere,
     bus::Bus,
-    concern::{Concern, TELLING, Weight, concerns},
+    concern::{CHECKED_SETTINGS, Concern, Severity, concerns},
     error::{Error, Result, code_of, is_connectivity, is_denial},
     settings::{FAILOVER, PROPAGATION_LOOK},
     topics::TopicSpec,
@@ -24,7 +24,7 @@ use crate::{
 /// Time after which a topic without any reported setting counts as one that this user may not
 /// describe. Every topic has settings, but rdkafka 0.39 drops the error of a single topic, and a
 /// new topic may have none for a moment.
-const TOLD_NONE: Duration = Duration::from_secs(3);
+const DESCRIBE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// State of a topic as its broker reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Bus {
         match self.describe(&spec.name).await? {
             Described::Unread(why) => checkup.unread = Some(why),
             Described::Settings(found) => {
-                let told = TELLING.iter();
+                let told = CHECKED_SETTINGS.iter();
                 checkup.settings = told
                     .filter_map(|name| Some((*name, found.get(*name)?.clone())))
                     .collect();
@@ -109,7 +109,7 @@ impl Bus {
         }
         for concern in checkup.concerns {
             match concern.weight {
-                Weight::Refused => {
+                Severity::Refused => {
                     let Concern {
                         topic,
                         setting,
@@ -127,8 +127,8 @@ impl Bus {
                         hint: format!("{because}; mend it with: {command}"),
                     });
                 }
-                Weight::Warned => tracing::warn!("{concern}"),
-                Weight::Noted => tracing::info!("{concern}"),
+                Severity::Warned => tracing::warn!("{concern}"),
+                Severity::Noted => tracing::info!("{concern}"),
             }
         }
         Ok(())
@@ -168,7 +168,7 @@ impl Bus {
                         Some(Err(code)) if is_denial(code) => return Ok(denied(topic, code)),
                         Some(Err(code)) if is_unsupported(code) => return Ok(unsupported(code)),
                         Some(Err(code)) => code.to_string(),
-                        _ if begun.elapsed() > TOLD_NONE => {
+                        _ if begun.elapsed() > DESCRIBE_PATIENCE => {
                             let code = RDKafkaErrorCode::TopicAuthorizationFailed;
                             return Ok(denied(topic, code));
                         }

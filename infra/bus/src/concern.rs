@@ -8,7 +8,7 @@ use crate::topics::TopicSpec;
 
 /// Severity of a [`Concern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub enum Severity {
     /// Information only; no record is at risk.
     Noted,
     /// Records may be lost or changed later, for example by retention or after a node failure.
@@ -21,7 +21,7 @@ pub enum Weight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concern {
     /// Severity, which decides whether a role refuses to start, warns or logs.
-    pub weight: Weight,
+    pub weight: Severity,
     /// Name of the topic.
     pub topic: String,
     /// Kafka's name of the setting, such as `retention.ms`.
@@ -55,7 +55,7 @@ impl fmt::Display for Concern {
 }
 
 /// Topic settings that decide whether records are kept, changed or refused, in display order.
-pub(crate) const TELLING: [&str; 11] = [
+pub(crate) const CHECKED_SETTINGS: [&str; 11] = [
     "cleanup.policy",
     "retention.ms",
     "retention.bytes",
@@ -138,7 +138,7 @@ impl Rules<'_> {
 
     fn say(
         &self,
-        weight: Weight,
+        weight: Severity,
         setting: &str,
         expected: impl Into<String>,
         because: &'static str,
@@ -166,20 +166,20 @@ impl Rules<'_> {
             "delete" if self.has_policy("compact") => {
                 let (weight, because) = if self.is_truth() {
                     (
-                        Weight::Refused,
+                        Severity::Refused,
                         "compaction deletes all but the newest record of a key, and the parts of a \
                          group have one key",
                     )
                 } else {
                     (
-                        Weight::Warned,
+                        Severity::Warned,
                         "compaction deletes all but the newest record of a learner",
                     )
                 };
                 self.say(weight, POLICY, "delete", because)
             }
             "compact" if self.has_policy("delete") && self.expires() => self.say(
-                Weight::Refused,
+                Severity::Refused,
                 POLICY,
                 "compact",
                 "the newest announcement expires, and who starts after that waits for ever",
@@ -203,9 +203,9 @@ impl Rules<'_> {
         }
         let mut told = Vec::new();
         let weight = if self.keeps_all() {
-            Weight::Refused
+            Severity::Refused
         } else {
-            Weight::Warned
+            Severity::Warned
         };
         if let (Some(found), Some(wanted)) = (self.number(RETENTION), self.wanted_number(RETENTION))
             && found >= 0
@@ -240,7 +240,7 @@ impl Rules<'_> {
         let small = |setting: &'static str, because| {
             let found = self.number(setting)?;
             let expected = format!("at least {wanted}");
-            (found < wanted).then(|| self.say(Weight::Refused, setting, expected, because))?
+            (found < wanted).then(|| self.say(Severity::Refused, setting, expected, because))?
         };
         let told = [
             small(SIZE, "larger groups cannot be published"),
@@ -259,14 +259,14 @@ impl Rules<'_> {
         let least = self.number(IN_SYNC).unwrap_or(1);
         if copies > 0 && least > copies as i64 {
             told.extend(self.say(
-                Weight::Refused,
+                Severity::Refused,
                 IN_SYNC,
                 copies.saturating_sub(1).max(1).to_string(),
                 "it has fewer copies than must hold a record, so that none can be published",
             ));
         } else if copies >= 3 && least < 2 {
             told.extend(self.say(
-                Weight::Warned,
+                Severity::Warned,
                 IN_SYNC,
                 "2",
                 "a record may be acknowledged that one node alone holds, and goes with it",
@@ -274,7 +274,7 @@ impl Rules<'_> {
         }
         if copies > 1 && self.found(UNCLEAN) == Some("true") {
             told.extend(self.say(
-                Weight::Warned,
+                Severity::Warned,
                 UNCLEAN,
                 "false",
                 "a node that lags may lead after a failure, and acknowledged records are gone",
@@ -287,9 +287,9 @@ impl Rules<'_> {
         const BEFORE: &str = "message.timestamp.before.max.ms";
         let mut told = Vec::new();
         let weight = if self.keeps_all() {
-            Weight::Refused
+            Severity::Refused
         } else {
-            Weight::Warned
+            Severity::Warned
         };
         if let (Some(wanted), Some(found)) = (self.wanted(TIMES), self.found(TIMES))
             && found != wanted
@@ -303,7 +303,7 @@ impl Rules<'_> {
         }
         if self.keeps_all() && self.number(BEFORE).is_some_and(|most| most < i64::MAX) {
             told.extend(self.say(
-                Weight::Refused,
+                Severity::Refused,
                 BEFORE,
                 i64::MAX.to_string(),
                 "the broker refuses records that were produced longer ago",
@@ -320,7 +320,7 @@ impl Rules<'_> {
             && found != wanted
         {
             told.extend(self.say(
-                Weight::Noted,
+                Severity::Noted,
                 CODEC,
                 wanted,
                 "the broker compresses anew what came compressed: nothing is lost, but time",
@@ -335,7 +335,7 @@ impl Rules<'_> {
         };
         if self.found(FORMAT).is_some_and(old) {
             told.extend(self.say(
-                Weight::Refused,
+                Severity::Refused,
                 FORMAT,
                 "0.11.0",
                 "records of that format have no headers",
@@ -351,7 +351,7 @@ mod tests {
 
     use vintage_control::Topics;
 
-    use super::{Concern, Weight, concerns};
+    use super::{Concern, Severity, concerns};
     use crate::topics::{TopicSpec, TopicTable};
 
     fn specs() -> Vec<TopicSpec> {
@@ -375,7 +375,7 @@ mod tests {
         concerns(spec, &found, copies, "127.0.0.1:9092")
     }
 
-    fn told(spec: &TopicSpec, changed: &[(&str, &str)], copies: usize) -> Vec<(Weight, String)> {
+    fn told(spec: &TopicSpec, changed: &[(&str, &str)], copies: usize) -> Vec<(Severity, String)> {
         let of = of(spec, changed, copies).into_iter();
         of.map(|concern| (concern.weight, concern.setting))
             .collect()
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn what_loses_or_refuses_records_is_refused() {
-        use Weight::Refused;
+        use Severity::Refused;
         let specs = specs();
         let [rollouts, policies, ..] = &specs[..] else {
             unreachable!()
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_may_lose_records_is_warned_of() {
-        use Weight::{Noted, Warned};
+        use Severity::{Noted, Warned};
         let specs = specs();
         let [rollouts, _, steps, rejects] = &specs[..] else {
             unreachable!()
@@ -476,7 +476,7 @@ mod tests {
             ("message.timestamp.type", "LogAppendTime"),
             ("message.timestamp.before.max.ms", "86400000"),
         ] {
-            let expected = [(Weight::Refused, setting.to_owned())];
+            let expected = [(Severity::Refused, setting.to_owned())];
             assert_eq!(told(&spec, &[(setting, value)], 1), expected, "{setting}");
         }
     }

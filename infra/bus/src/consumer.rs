@@ -13,7 +13,7 @@ use crate::{
     feed::{Event, Feed, Item},
     poll,
     rebalance::{Context, StartOffsets},
-    spec::{ConsumerLimits, Reading},
+    spec::{ConsumerLimits, ConsumerParams},
 };
 
 impl Bus {
@@ -50,7 +50,7 @@ impl Bus {
         start: Vec<(Partition, Offset)>,
         limits: ConsumerLimits,
     ) -> Result<Consumer> {
-        let reading = Reading {
+        let reading = ConsumerParams {
             grows: true,
             ..self.reading(client_id, topic, limits)
         };
@@ -72,8 +72,8 @@ impl Bus {
         Consumer::member(self.reading(client_id, topic, limits), group, start)
     }
 
-    fn reading(&self, client_id: &str, topic: &str, limits: ConsumerLimits) -> Reading {
-        Reading {
+    fn reading(&self, client_id: &str, topic: &str, limits: ConsumerLimits) -> ConsumerParams {
+        ConsumerParams {
             settings: self.settings().clone(),
             gate: self.gate(),
             client: client_id.to_owned(),
@@ -98,7 +98,10 @@ pub struct Consumer {
 const GROUPS: &str = "vintage-";
 
 impl Consumer {
-    pub(crate) fn assigned(reading: Reading, start: Vec<(Partition, Offset)>) -> Result<Self> {
+    pub(crate) fn assigned(
+        reading: ConsumerParams,
+        start: Vec<(Partition, Offset)>,
+    ) -> Result<Self> {
         // librdkafka requires a group id. The broker creates the group with its first committed
         // offset.
         let group = match &reading.client {
@@ -125,7 +128,11 @@ impl Consumer {
         Self::polled(reading, native, feed, items, start.into_iter().collect())
     }
 
-    pub(crate) fn member(reading: Reading, group: &str, start: StartOffsets) -> Result<Self> {
+    pub(crate) fn member(
+        reading: ConsumerParams,
+        group: &str,
+        start: StartOffsets,
+    ) -> Result<Self> {
         let config = reading
             .settings
             .member(&reading.client, group, reading.limits.max_bytes);
@@ -141,7 +148,7 @@ impl Consumer {
     }
 
     fn polled(
-        reading: Reading,
+        reading: ConsumerParams,
         native: BaseConsumer<Context>,
         feed: Arc<Feed>,
         items: mpsc::UnboundedReceiver<Item>,

@@ -65,7 +65,7 @@ mod withheld;
 pub use ask::Replicas;
 pub use bus::Bus;
 pub use checkup::Checkup;
-pub use concern::{Concern, Weight};
+pub use concern::{Concern, Severity};
 pub use consumer::Consumer;
 pub use embedded::Embedded;
 pub use error::{Error, Fault, Result, StartError};

@@ -27,7 +27,7 @@ use crate::{
     group,
     rebalance::Context,
     record::Record,
-    spec::Reading,
+    spec::ConsumerParams,
 };
 
 /// Longest sleep of an idle poll thread. Queues wake it when they receive something; this bounds
@@ -37,7 +37,7 @@ const IDLE: Duration = Duration::from_millis(50);
 const TURN: usize = 64;
 
 type Native = BaseConsumer<Context>;
-type Lanes = Vec<PartitionQueue<Context>>;
+type PartitionQueues = Vec<PartitionQueue<Context>>;
 
 /// Guard that reports a panic of the poll thread as [`Error::Stopped`], so that the caller does not
 /// wait for ever.
@@ -53,7 +53,7 @@ impl Drop for Unwinding<'_> {
     }
 }
 
-pub(crate) fn run(reading: &Reading, mut native: Native, feed: &Feed) {
+pub(crate) fn run(reading: &ConsumerParams, mut native: Native, feed: &Feed) {
     let _unwinding = Unwinding(feed);
     let thread = thread::current();
     feed.polled_by(thread.clone());
@@ -65,12 +65,12 @@ pub(crate) fn run(reading: &Reading, mut native: Native, feed: &Feed) {
 }
 
 fn poll_until_stopped(
-    reading: &Reading,
+    reading: &ConsumerParams,
     native: &Arc<Native>,
     feed: &Feed,
     thread: &Thread,
 ) -> Result<()> {
-    let mut lanes = split(reading, native, thread)?;
+    let mut partition_queues = split(reading, native, thread)?;
     while !feed.stopping() {
         let mut idle = true;
         // The main queue holds records only if they arrived before their partition got a queue of
@@ -82,17 +82,17 @@ fn poll_until_stopped(
         let grown = native.context().take_grown();
         if !grown.is_empty() {
             grow(reading, native, feed, &grown)?;
-            lanes = split(reading, native, thread)?;
+            partition_queues = split(reading, native, thread)?;
         }
         if native.context().take_changed() {
-            lanes = split(reading, native, thread)?;
+            partition_queues = split(reading, native, thread)?;
         }
         if let Some(told) = feed.take_told()
             && let Err(error) = group::tell(native.as_ref(), &reading.topic, &told)
         {
             tracing::debug!(topic = reading.topic, "telling the group: {error}");
         }
-        for lane in &lanes {
+        for lane in &partition_queues {
             for _ in 0..TURN {
                 if feed.is_full() {
                     break;
@@ -114,7 +114,7 @@ fn poll_until_stopped(
 /// Starts to read partitions that were added to the topic, from offset 0. The client discovers them
 /// when it refreshes its metadata (`topic.metadata.refresh.interval.ms`).
 fn grow(
-    reading: &Reading,
+    reading: &ConsumerParams,
     native: &Native,
     feed: &Feed,
     grown: &BTreeSet<Partition>,
@@ -148,12 +148,16 @@ fn grow(
 }
 
 /// Creates a separate queue for every partition assigned to this consumer.
-fn split(reading: &Reading, native: &Arc<Native>, thread: &Thread) -> Result<Lanes> {
+fn split(
+    reading: &ConsumerParams,
+    native: &Arc<Native>,
+    thread: &Thread,
+) -> Result<PartitionQueues> {
     let held = native
         .assignment()
         .map_err(|error| fatal(reading, native, &error))?;
     let elements = held.elements_for_topic(&reading.topic);
-    let lanes = elements.iter().map(|element| {
+    let partition_queues = elements.iter().map(|element| {
         let lane = native.split_partition_queue(&reading.topic, element.partition());
         let mut lane = lane.ok_or(Error::Stopped {
             what: "the queue of a partition",
@@ -162,11 +166,11 @@ fn split(reading: &Reading, native: &Arc<Native>, thread: &Thread) -> Result<Lan
         lane.set_nonempty_callback(move || woken.unpark());
         Ok(lane)
     });
-    lanes.collect()
+    partition_queues.collect()
 }
 
 fn take(
-    reading: &Reading,
+    reading: &ConsumerParams,
     native: &Native,
     feed: &Feed,
     polled: Result<BorrowedMessage<'_>, KafkaError>,
@@ -187,7 +191,7 @@ fn take(
 
 /// Sends [`Event::End`] for a partition that was read to its end. The client's position can be past
 /// the last record, because a transaction marker after it also occupies an offset.
-fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
+fn end(reading: &ConsumerParams, native: &Native, feed: &Feed, partition: Partition) {
     let passed = native.position().ok().and_then(|held| {
         let held = held.find_partition(&reading.topic, partition.0)?.offset();
         match held {
@@ -207,7 +211,11 @@ fn end(reading: &Reading, native: &Native, feed: &Feed, partition: Partition) {
 
 /// Checks that a record's offset is not below the expected one. On the embedded broker, whose log
 /// has no holes, it must equal the expected one.
-fn check_order(reading: &Reading, native: &Native, message: &BorrowedMessage<'_>) -> Result<()> {
+fn check_order(
+    reading: &ConsumerParams,
+    native: &Native,
+    message: &BorrowedMessage<'_>,
+) -> Result<()> {
     let (partition, found) = (Partition(message.partition()), Offset(message.offset()));
     let Some(expected) = native.context().next().insert(partition, found.next()) else {
         return Ok(());
@@ -251,7 +259,7 @@ fn step(expected: Offset, found: Offset, contiguous: bool) -> Step {
 /// Decides whether an error ends the consumer. librdkafka recovers from most errors by itself; the
 /// ones returned here are those from which it does not recover or after which it would skip
 /// records.
-fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
+fn judge(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Result<()> {
     use RDKafkaErrorCode as C;
     if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
         return Err(fatal(reading, native, error));
@@ -294,7 +302,7 @@ fn judge(reading: &Reading, native: &Native, error: &KafkaError) -> Result<()> {
     }
 }
 
-fn fatal(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
+fn fatal(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Error {
     let detail = detail_of(error);
     Error::Consume {
         topic: reading.topic.clone(),
@@ -309,7 +317,7 @@ fn fatal(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
 
 /// Finds the partition whose offset is out of range. The client's error does not name it, so the
 /// watermarks of each partition are compared with its next offset.
-fn out_of_range(reading: &Reading, native: &Native, error: &KafkaError) -> Error {
+fn out_of_range(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Error {
     let next: Vec<_> = native
         .context()
         .next()

@@ -69,7 +69,7 @@ struct Inner {
     budget: Arc<Semaphore>,
     /// Queue of waiting callers per partition of each topic. Callers enter in call order, which is
     /// the order in which their records reach librdkafka.
-    lanes: Mutex<HashMap<String, Arc<[Lane]>>>,
+    partition_queues: Mutex<HashMap<String, Arc<[Lane]>>>,
     room: Arc<Notify>,
     stop: Arc<AtomicBool>,
 }
@@ -158,7 +158,7 @@ impl Producer {
                 client: client_id.to_owned(),
                 native,
                 budget: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
-                lanes: Mutex::default(),
+                partition_queues: Mutex::default(),
                 room,
                 stop,
             }),
@@ -261,25 +261,29 @@ impl Inner {
         topic: &str,
         record: &Outgoing,
     ) -> Result<(Partition, tokio::sync::OwnedMutexGuard<()>)> {
-        let mut all = self.lanes.lock().await;
-        let lanes = if let Some(lanes) = all.get(topic) {
-            Arc::clone(lanes)
+        let mut all = self.partition_queues.lock().await;
+        let partition_queues = if let Some(partition_queues) = all.get(topic) {
+            Arc::clone(partition_queues)
         } else {
             let partitions = self.bus.partitions(topic).await?;
-            let lanes: Arc<[Lane]> = partitions.iter().map(|_| Lane::default()).collect();
-            all.insert(topic.to_owned(), Arc::clone(&lanes));
-            lanes
+            let partition_queues: Arc<[Lane]> =
+                partitions.iter().map(|_| Lane::default()).collect();
+            all.insert(topic.to_owned(), Arc::clone(&partition_queues));
+            partition_queues
         };
         let partition = record.partition.unwrap_or_else(|| {
-            partition::of_key(record.key.as_deref().unwrap_or_default(), lanes.len())
+            partition::of_key(
+                record.key.as_deref().unwrap_or_default(),
+                partition_queues.len(),
+            )
         });
         let lane = usize::try_from(partition.0)
             .ok()
-            .and_then(|at| lanes.get(at));
+            .and_then(|at| partition_queues.get(at));
         let lane = lane.ok_or_else(|| Error::NoSuchPartition {
             topic: topic.to_owned(),
             partition,
-            partitions: lanes.len(),
+            partitions: partition_queues.len(),
         })?;
         let mut turn = std::pin::pin!(Arc::clone(lane).lock_owned());
         // Takes a place in the partition's queue before the next caller may enter.

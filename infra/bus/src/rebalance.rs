@@ -22,7 +22,7 @@ use crate::{
     client::Log,
     error::{Error, StartError},
     feed::{Event, Feed, Item},
-    withheld::Stuck,
+    withheld::BlockedPartitions,
 };
 
 /// Callback that returns the offset from which a group consumer reads a partition that it was
@@ -40,7 +40,7 @@ pub(crate) struct Context {
     /// True if partitions were assigned or revoked since the poll loop last checked.
     changed: AtomicBool,
     /// Partitions whose next records are withheld by an open transaction.
-    stuck: Mutex<Stuck>,
+    stuck: Mutex<BlockedPartitions>,
     /// True if partitions added to the topic later are read too.
     grows: bool,
     /// Partitions that were added to the topic and are not read yet.

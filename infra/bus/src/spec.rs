@@ -33,7 +33,7 @@ impl Default for ConsumerLimits {
 }
 
 /// Parameters of a [`crate::Consumer`].
-pub(crate) struct Reading {
+pub(crate) struct ConsumerParams {
     pub(crate) settings: Settings,
     pub(crate) gate: Option<Arc<Gate>>,
     pub(crate) client: String,
@@ -44,7 +44,7 @@ pub(crate) struct Reading {
     pub(crate) grows: bool,
 }
 
-impl Reading {
+impl ConsumerParams {
     /// Creates the channel of the consumer and registers it as a reader of the embedded broker.
     pub(crate) fn feed(
         &self,

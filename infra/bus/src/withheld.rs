@@ -90,7 +90,7 @@ impl Bus {
 
 /// Tracker of the partitions whose reading is blocked by an open transaction.
 #[derive(Debug, Default)]
-pub(crate) struct Stuck(HashMap<Partition, Wait>);
+pub(crate) struct BlockedPartitions(HashMap<Partition, Wait>);
 
 #[derive(Debug)]
 struct Wait {
@@ -100,7 +100,7 @@ struct Wait {
     patience: Duration,
 }
 
-impl Stuck {
+impl BlockedPartitions {
     /// Updates the state of a partition, given its last stable offset and its high watermark, and
     /// returns a warning if one is due. `behind` is true if everything before the first open
     /// transaction was read.
@@ -150,11 +150,11 @@ mod tests {
 
     use vintage_control::{Offset, Partition};
 
-    use super::Stuck;
+    use super::BlockedPartitions;
 
     #[test]
     fn a_transaction_that_stays_open_is_told_at_growing_intervals() {
-        let mut stuck = Stuck::default();
+        let mut stuck = BlockedPartitions::default();
         let begun = Instant::now();
         let mut look = |seconds, stable, high| {
             let at = begun + Duration::from_secs(seconds);

@@ -53,14 +53,14 @@ impl Durable {
 
 /// Guarantees of a create. Only a benchmark turns any of them off, to measure its cost.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Promise {
+pub(crate) struct Guarantees {
     /// True if the object is synced to disk before the create returns.
     pub(crate) durable: bool,
     /// True if an existing object is never replaced.
     pub(crate) fenced: bool,
 }
 
-impl Promise {
+impl Guarantees {
     /// All of it.
     pub(crate) const WHOLE: Self = Self {
         durable: true,
@@ -74,7 +74,7 @@ pub(crate) fn create(
     path: &Path,
     bytes: &[u8],
     durable: &Durable,
-    promise: Promise,
+    guarantees: Guarantees,
 ) -> io::Result<Created> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !durable.holds(folder) {
@@ -91,7 +91,7 @@ pub(crate) fn create(
         }
         staged => staged?,
     };
-    let created = commit(staged.file, &staged.path, path, bytes, promise);
+    let created = commit(staged.file, &staged.path, path, bytes, guarantees);
     // If this fails, a later sweep removes the staging file; the object is unaffected.
     let _swept_later = fs::remove_file(&staged.path);
     created
@@ -102,7 +102,7 @@ fn commit(
     staged: &Path,
     path: &Path,
     bytes: &[u8],
-    promise: Promise,
+    guarantees: Guarantees,
 ) -> io::Result<Created> {
     let in_hand = bytes.len() as u64;
     if let Some(error) = failure("store.create") {
@@ -114,12 +114,12 @@ fn commit(
     // disk, and a second sync would succeed over a file with holes. A retry writes a new file.
     match failure("store.sync") {
         Some(error) => return Err(error),
-        None if promise.durable => file.sync_all()?,
+        None if guarantees.durable => file.sync_all()?,
         None => {}
     }
     drop(file);
     point("store.synced", in_hand);
-    let created = if promise.fenced {
+    let created = if guarantees.fenced {
         match fs::hard_link(staged, path) {
             Ok(()) => Created::New,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::Exists,
@@ -133,7 +133,7 @@ fn commit(
     point("store.linked", in_hand);
     // The folder is also synced if the object existed: its creator may not have synced yet, and
     // what is built on the object must not outlive it.
-    if promise.durable {
+    if guarantees.durable {
         sync(path.parent().unwrap_or(Path::new("/")))?;
     }
     point("store.durable", in_hand);

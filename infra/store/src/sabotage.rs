@@ -3,12 +3,12 @@
 
 use vintage_faults::mistake;
 
-use crate::folder::Promise;
+use crate::folder::Guarantees;
 
 /// Returns the guarantees of a store, without `fenced` if a test has seeded the mistake.
-pub(crate) fn broken(promise: Promise) -> Promise {
-    Promise {
-        fenced: promise.fenced && !mistake("mistake.overwrite"),
-        ..promise
+pub(crate) fn broken(guarantees: Guarantees) -> Guarantees {
+    Guarantees {
+        fenced: guarantees.fenced && !mistake("mistake.overwrite"),
+        ..guarantees
     }
 }

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     bucket,
     error::{Error, Result, WRITE},
-    folder::{self, Promise},
+    folder::{self, Guarantees},
 };
 
 /// Outcome of a create.
@@ -35,7 +35,7 @@ pub struct Store {
     prefix: Path,
     backend: Backend,
     durable: Arc<folder::Durable>,
-    promise: Promise,
+    guarantees: Guarantees,
 }
 
 /// Backend of a store.
@@ -55,15 +55,15 @@ impl fmt::Debug for Store {
 
 impl Store {
     pub(crate) fn new(objects: Arc<dyn ObjectStore>, prefix: Path, backend: Backend) -> Self {
-        let promise = Promise::WHOLE;
+        let guarantees = Guarantees::WHOLE;
         #[cfg(feature = "faults")]
-        let promise = crate::sabotage::broken(promise);
+        let guarantees = crate::sabotage::broken(guarantees);
         Self {
             objects,
             prefix,
             backend,
             durable: Arc::default(),
-            promise,
+            guarantees,
         }
     }
 
@@ -72,7 +72,7 @@ impl Store {
     /// first object. A bucket always keeps both.
     #[must_use]
     pub fn keeping_only(mut self, fsync: bool, fence: bool) -> Self {
-        self.promise = Promise {
+        self.guarantees = Guarantees {
             durable: fsync,
             fenced: fence,
         };
@@ -91,7 +91,7 @@ impl Store {
                 bucket @ Backend::Bucket(_) => bucket.clone(),
             },
             durable: Arc::clone(&self.durable),
-            promise: self.promise,
+            guarantees: self.guarantees,
         }
     }
 
@@ -119,10 +119,11 @@ impl Store {
             let created = bucket::create(self.objects.as_ref(), &full, bytes).await;
             return created.map_err(|error| Error::of(WRITE, self.name(path), error));
         };
-        let (durable, promise) = (Arc::clone(&self.durable), self.promise);
-        let created =
-            tokio::task::spawn_blocking(move || folder::create(&file, &bytes, &durable, promise))
-                .await;
+        let (durable, guarantees) = (Arc::clone(&self.durable), self.guarantees);
+        let created = tokio::task::spawn_blocking(move || {
+            folder::create(&file, &bytes, &durable, guarantees)
+        })
+        .await;
         let created = created.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         created.map_err(|error| Error::of(WRITE, self.name(path), error))
     }

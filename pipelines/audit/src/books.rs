@@ -3,7 +3,7 @@
 //! A group is one number of a producer; a record without a readable number is a group of its own.
 //! Memory holds the identity of groups and records, about 200 bytes each, and no tokens.
 
-mod shelf;
+mod partition_records;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,11 +11,11 @@ use vintage_archive::Head;
 use vintage_control::{Incarnation, NumberSet, Offset, Partition, RecordId, Sha256};
 use vintage_trajectory::Identity;
 
-pub(crate) use self::shelf::{Look, Record, Shelf};
+pub(crate) use self::partition_records::{Look, PartitionRecords, Record};
 use super::findings::Findings;
 
 /// Partition of one incarnation of the topic.
-pub(crate) type Place = (Incarnation, Partition);
+pub(crate) type PartitionId = (Incarnation, Partition);
 
 /// Maximum number of missing numbers reported for a producer, 2^53: no producer numbers this far,
 /// and JSON readers count no further. A forged number could leave more below itself.
@@ -104,12 +104,12 @@ pub(crate) struct Books {
     renumbered: HashMap<(u32, u64, [u8; 16]), u32>,
     /// Numbers on records whose headers do not tell the producer.
     ownerless: Vec<u64>,
-    shelves: BTreeMap<Place, Shelf>,
+    partitions: BTreeMap<PartitionId, PartitionRecords>,
 }
 
 /// Identity and checksums of a record, read from archive or log.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RecordReport {
     pub(crate) record: RecordId,
     pub(crate) identity: Identity,
     /// Number of rows; `None` if the record cannot be decoded.
@@ -118,7 +118,7 @@ pub(crate) struct Told {
     pub(crate) content: Option<Sha256>,
 }
 
-impl Told {
+impl RecordReport {
     pub(crate) fn of(head: &Head) -> Self {
         Self {
             record: head.record,
@@ -144,30 +144,33 @@ impl Books {
     }
 
     /// Notes the offset at which the archive of a partition was begun.
-    pub(crate) fn begin(&mut self, place: Place, offset: i64) {
-        self.shelf(place).begun = Some(offset);
+    pub(crate) fn begin(&mut self, place: PartitionId, offset: i64) {
+        self.partition_records(place).begun = Some(offset);
     }
 
     /// Notes offsets that a file of the archive covers; its records are added one by one.
-    pub(crate) fn claim(&mut self, place: Place, offsets: std::ops::Range<i64>) {
-        self.shelf(place).claim(offsets);
+    pub(crate) fn claim(&mut self, place: PartitionId, offsets: std::ops::Range<i64>) {
+        self.partition_records(place).claim(offsets);
     }
 
     /// Notes the offsets that the topic holds.
-    pub(crate) fn live(&mut self, place: Place, offsets: std::ops::Range<i64>) {
-        self.shelf(place).live = Some(offsets);
+    pub(crate) fn live(&mut self, place: PartitionId, offsets: std::ops::Range<i64>) {
+        self.partition_records(place).live = Some(offsets);
     }
 
     /// Notes offsets whose archive file cannot be read.
-    pub(crate) fn darken(&mut self, place: Place, offsets: std::ops::Range<i64>) {
-        self.shelf(place).dark.push(offsets);
+    pub(crate) fn mark_unreadable(&mut self, place: PartitionId, offsets: std::ops::Range<i64>) {
+        self.partition_records(place).unreadable.push(offsets);
     }
 
     /// Adds a record of the archive; a second one at its offset is a breach.
-    pub(crate) fn archived(&mut self, told: &Told, findings: &mut Findings) {
+    pub(crate) fn archived(&mut self, told: &RecordReport, findings: &mut Findings) {
         let record = self.entry(told);
         let at = told.record;
-        if !self.shelf((at.incarnation, at.partition)).archive(record) {
+        if !self
+            .partition_records((at.incarnation, at.partition))
+            .archive(record)
+        {
             findings.breach("records archived twice", || {
                 format!("{at} is in the archive twice")
             });
@@ -175,10 +178,10 @@ impl Books {
     }
 
     /// Adds a record of the topic; one that differs from the archived record is a breach.
-    pub(crate) fn found_live(&mut self, told: &Told, findings: &mut Findings) {
+    pub(crate) fn found_live(&mut self, told: &RecordReport, findings: &mut Findings) {
         let at = told.record;
         let place = (at.incarnation, at.partition);
-        if let Some(archived) = self.shelf(place).archived_at(at.offset) {
+        if let Some(archived) = self.partition_records(place).archived_at(at.offset) {
             archived.live = true;
             let differs = |a, b| matches!((a, b), (Some(a), Some(b)) if a != b);
             if archived.crc32c != told.crc32c {
@@ -193,10 +196,10 @@ impl Books {
             return;
         }
         let record = self.entry(told);
-        self.shelf(place).put_live(record);
+        self.partition_records(place).put_live(record);
     }
 
-    fn entry(&mut self, told: &Told) -> Record {
+    fn entry(&mut self, told: &RecordReport) -> Record {
         let identity = &told.identity;
         let id = identity.group.map(|group| group.0);
         let producer = identity.producer.as_deref();
@@ -251,9 +254,9 @@ impl Books {
             });
         }
         let mut seen: HashSet<(u32, u32)> = HashSet::new();
-        for (place, shelf) in &mut self.shelves {
-            shelf.close(*place, findings);
-            for record in shelf.records_mut() {
+        for (place, partition_records) in &mut self.partitions {
+            partition_records.close(*place, findings);
+            for record in partition_records.records_mut() {
                 let at = RecordId {
                     incarnation: place.0,
                     partition: place.1,
@@ -273,8 +276,8 @@ impl Books {
         &self.groups
     }
 
-    pub(crate) fn shelves(&self) -> &BTreeMap<Place, Shelf> {
-        &self.shelves
+    pub(crate) fn partitions(&self) -> &BTreeMap<PartitionId, PartitionRecords> {
+        &self.partitions
     }
 
     /// Returns the group of a number; the first one if the producer restarted its numbering.
@@ -309,8 +312,8 @@ impl Books {
 
     /// Looks up a record in archive and log.
     pub(crate) fn look(&self, record: RecordId) -> Look<'_> {
-        match self.shelves.get(&(record.incarnation, record.partition)) {
-            Some(shelf) => shelf.look(record.offset.0),
+        match self.partitions.get(&(record.incarnation, record.partition)) {
+            Some(partition_records) => partition_records.look(record.offset.0),
             None => Look::Beyond,
         }
     }
@@ -360,20 +363,22 @@ impl Books {
     /// Returns true if the first records of a partition are gone from the log and were never
     /// archived.
     pub(crate) fn begins_late(&self) -> bool {
-        self.shelves.values().any(|shelf| shelf.start() > 0)
+        self.partitions
+            .values()
+            .any(|partition_records| partition_records.start() > 0)
     }
 
     /// Returns the number of trajectory rows in the archive.
     pub(crate) fn archived_rows(&self) -> u64 {
-        let records = self.shelves.values().flat_map(Shelf::records);
+        let records = self.partitions.values().flat_map(PartitionRecords::records);
         let archived = records.filter(|record| record.archived);
         archived
             .map(|record| u64::from(record.rows.unwrap_or(0)))
             .sum()
     }
 
-    fn shelf(&mut self, place: Place) -> &mut Shelf {
-        self.shelves.entry(place).or_default()
+    fn partition_records(&mut self, place: PartitionId) -> &mut PartitionRecords {
+        self.partitions.entry(place).or_default()
     }
 
     fn producer_number(&mut self, name: &str) -> u32 {

@@ -8,7 +8,7 @@ use vintage_control::{
 use vintage_trajectory::{GroupId, Identity};
 
 use super::{
-    books::{Books, Told},
+    books::{Books, RecordReport},
     counts::Account,
     findings::Findings,
     ledger::{Ledger, Lost},
@@ -204,7 +204,7 @@ impl Case {
             books.claim((LIFE, HOME), *from..*to);
         }
         let tell = |entry: &Entry, live: bool, books: &mut Books, findings: &mut Findings| {
-            let told = Told {
+            let told = RecordReport {
                 record: at(entry.offset),
                 identity: identity(entry),
                 rows: entry.decodes.then_some(2),

@@ -14,7 +14,7 @@ use vintage_control::{LearnerStart, Offset, PolicyVersion, RecordId, RejectReaso
 
 pub(crate) use self::close::Lost;
 use super::{
-    books::{Books, Look, Place},
+    books::{Books, Look, PartitionId},
     counts::Account,
     findings::Findings,
 };
@@ -43,18 +43,18 @@ pub(crate) struct Ledger<'a> {
     homes: Vec<Option<i32>>,
     /// Update whose plan names each record, plus 1, or 0 for none; by place and index of the
     /// record.
-    used: BTreeMap<Place, Vec<u32>>,
+    used: BTreeMap<PartitionId, Vec<u32>>,
     /// Largest offset of each place that any plan so far names.
-    reached: BTreeMap<Place, i64>,
+    reached: BTreeMap<PartitionId, i64>,
     /// Number of records of each place that were compared with a checkpoint.
-    checked: BTreeMap<Place, usize>,
+    checked: BTreeMap<PartitionId, usize>,
     /// Number of each producer below which all numbers were compared with a checkpoint.
     windows: HashMap<String, u64>,
     /// Groups whose records only a plan still tells of, because retention deleted them or their
     /// file cannot be read.
     vouched: HashMap<Number, (Fate, Option<i32>)>,
     /// Offsets at which the learner began to read; empty if it began at the first records.
-    start: BTreeMap<Place, Offset>,
+    start: BTreeMap<PartitionId, Offset>,
     account: Account,
     /// Groups trained, blended ones included; `rejected` are groups refused. Both are counted as
     /// checkpoints count them.
@@ -66,8 +66,9 @@ pub(crate) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     /// Creates the empty ledger of a learner.
     pub(crate) fn new(books: &'a Books, name: &str) -> Self {
-        let shelves = books.shelves().iter();
-        let used = shelves.map(|(place, shelf)| (*place, vec![0; shelf.records().len()]));
+        let partitions = books.partitions().iter();
+        let used = partitions
+            .map(|(place, partition_records)| (*place, vec![0; partition_records.records().len()]));
         Self {
             name: name.to_owned(),
             fates: vec![Fate::Open; books.groups().len()],
@@ -99,8 +100,8 @@ impl<'a> Ledger<'a> {
         self.fates[group as usize]
     }
 
-    /// Returns the update whose plan names a record, given its index on the shelf.
-    pub(crate) fn used_by(&self, place: Place, record: usize) -> Option<PolicyVersion> {
+    /// Returns the update whose plan names a record, given its index on the partition_records.
+    pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<PolicyVersion> {
         let update = *self.used.get(&place)?.get(record)?;
         (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
     }

@@ -165,7 +165,7 @@ impl Question {
                 Ok(answer.into_iter().collect())
             }
             Self::Rollout(rollout) => {
-                let answer = |told: Told, record| Answer::Rollout {
+                let answer = |told: RecordReport, record| Answer::Rollout {
                     learner: learner.to_owned(),
                     rollout: rollout.to_string(),
                     fate: told.fate,
@@ -230,7 +230,7 @@ impl Rollout {
         &self,
         store: &Store,
         listing: &Listing,
-    ) -> Result<Option<(Told, Option<RecordId>)>> {
+    ) -> Result<Option<(RecordReport, Option<RecordId>)>> {
         let learner = listing.name.as_str();
         for &update in &listing.plans {
             let update = PolicyVersion(update);
@@ -246,9 +246,9 @@ impl Rollout {
                 let number = (Some(&group.producer), Some(group.producer_seq));
                 if self.names(number, Some(&group.group), &group.records) {
                     let detail = format!("update {update} trained it{}", out_of(&group.source));
-                    let told = Told {
+                    let told = RecordReport {
                         update: Some(update),
-                        ..Told::simple("trained", detail)
+                        ..RecordReport::simple("trained", detail)
                     };
                     return Ok(Some((told, group.records.first().copied())));
                 }
@@ -258,10 +258,10 @@ impl Rollout {
                 if refused.reason != RejectReason::Duplicate
                     && self.names(number, refused.group.as_ref(), &refused.records)
                 {
-                    let told = Told {
+                    let told = RecordReport {
                         update: Some(update),
                         reason: Some(refused.reason.as_str()),
-                        ..Told::simple("rejected", refused.detail.clone())
+                        ..RecordReport::simple("rejected", refused.detail.clone())
                     };
                     return Ok(Some((told, refused.records.first().copied())));
                 }
@@ -271,21 +271,21 @@ impl Rollout {
     }
 }
 
-fn unknown() -> Told {
-    Told::simple(
+fn unknown() -> RecordReport {
+    RecordReport::simple(
         "unknown",
         "no journal, log, archive or plan knows it".to_owned(),
     )
 }
 
-struct Told {
+struct RecordReport {
     fate: &'static str,
     update: Option<PolicyVersion>,
     reason: Option<&'static str>,
     detail: String,
 }
 
-impl Told {
+impl RecordReport {
     fn simple(fate: &'static str, detail: String) -> Self {
         Self {
             fate,
@@ -303,11 +303,11 @@ async fn tell(
     ledger: &Ledger<'_>,
     group: &Group,
     fate: Fate,
-) -> Result<Told> {
+) -> Result<RecordReport> {
     Ok(match fate {
-        Fate::Trained(update) => Told {
+        Fate::Trained(update) => RecordReport {
             update: Some(update),
-            ..Told::simple("trained", format!("update {update} trained it"))
+            ..RecordReport::simple("trained", format!("update {update} trained it"))
         },
         Fate::Rejected(update, reason) => {
             let plan: Option<Plan> = store.get_json(&plan_of(learner, update)).await?;
@@ -323,20 +323,20 @@ async fn tell(
             let refused = plan.as_ref();
             let refused = refused.and_then(|plan| plan.rejections.iter().find(of));
             let detail = refused.map_or_else(String::new, |refused| refused.detail.clone());
-            Told {
+            RecordReport {
                 update: Some(update),
                 reason: Some(reason.as_str()),
-                ..Told::simple("rejected", detail)
+                ..RecordReport::simple("rejected", detail)
             }
         }
         Fate::Open => match group.records {
-            None => Told::simple(
+            None => RecordReport::simple(
                 "lost",
                 "its producer's journal says the log acknowledged it; neither log nor archive \
                  holds it"
                     .to_owned(),
             ),
-            Some((_, last)) if ledger.is_before_start(last) => Told::simple(
+            Some((_, last)) if ledger.is_before_start(last) => RecordReport::simple(
                 "before_start",
                 "it stands before the place where this learner began to read".to_owned(),
             ),
@@ -347,7 +347,7 @@ async fn tell(
                 } else {
                     "it is whole, and no plan has taken it yet".to_owned()
                 };
-                Told::simple("in_flight", detail)
+                RecordReport::simple("in_flight", detail)
             }
         },
     })

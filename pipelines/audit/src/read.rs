@@ -8,7 +8,7 @@ use vintage_control::{Incarnation, NumberSet, Offset, RecordId};
 use vintage_trajectory::{content_sha256, read_record};
 
 use super::{
-    books::{Books, Place, Told},
+    books::{Books, PartitionId, RecordReport},
     findings::Findings,
 };
 use crate::error::Result;
@@ -60,7 +60,7 @@ pub(super) async fn archive(
                         let following = bases.get(at + 1).copied();
                         next = following.unwrap_or(next.max(base.next()));
                         let end = following.map_or(i64::MAX, |following| following.0);
-                        books.darken(place, base.0..end);
+                        books.mark_unreadable(place, base.0..end);
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -70,7 +70,7 @@ pub(super) async fn archive(
     Ok(lives.last().copied())
 }
 
-fn check_chain(place: Place, next: Offset, base: Offset, findings: &mut Findings) {
+fn check_chain(place: PartitionId, next: Offset, base: Offset, findings: &mut Findings) {
     if base == next {
         return;
     }
@@ -94,7 +94,7 @@ async fn file_of(
     let footer = file.footer.clone();
     let path = file.path.clone();
     let (mut messages, mut rows, mut quarantined, mut outside) = (0, 0, 0, 0);
-    let mut count = |told: &Told, findings: &mut Findings| {
+    let mut count = |told: &RecordReport, findings: &mut Findings| {
         messages += 1;
         rows += u64::from(told.rows.unwrap_or(0));
         quarantined += u64::from(told.rows.is_none());
@@ -106,7 +106,7 @@ async fn file_of(
         let mut all = reader.messages_in(file);
         while let Some(message) = all.next().await? {
             let rows = message.rows.as_ref().ok();
-            let told = Told {
+            let told = RecordReport {
                 record: message.record,
                 identity: message.identity.clone(),
                 rows: rows.map(|rows| rows.len() as u32),
@@ -118,7 +118,7 @@ async fn file_of(
     } else {
         let mut heads = reader.heads_in(file);
         while let Some(head) = heads.next().await? {
-            count(&Told::of(&head), findings);
+            count(&RecordReport::of(&head), findings);
         }
     }
     let says = (footer.messages, footer.rows, footer.quarantined, 0);
@@ -153,7 +153,7 @@ pub(super) async fn topic(
             Ok((headers, rows)) => (headers.into(), Some(rows)),
             Err(bad) => (bad.identity.clone(), None),
         };
-        let told = Told {
+        let told = RecordReport {
             record: RecordId {
                 incarnation: life,
                 partition: record.partition,

@@ -212,7 +212,7 @@ fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
             };
             format!(
                 "{path}: update {version}, run again, gave weights {computed_sha256} instead of \
-             {recorded_sha256}, as a card may; {then}"
+             {recorded_sha256}, as a GPU may; {then}"
             )
         },
     );

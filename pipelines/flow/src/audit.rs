@@ -17,9 +17,9 @@ use vintage_store::Store;
 
 use crate::{
     Error, Result,
+    archive_source::archive_of,
     broker::Broker,
     folder::{open_store, store_of},
-    recorded::archive_of,
     replay::summarized_updates,
     run::SUMMARY_FILE,
 };

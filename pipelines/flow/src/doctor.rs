@@ -18,8 +18,8 @@ use vintage_store::Store;
 
 use crate::{
     folder::store_of,
-    inputs::{Predicted, predict},
     memory::{ADVICE, Prediction},
+    preflight::{Predicted, predict},
 };
 
 /// Result of one check.
@@ -119,21 +119,21 @@ fn device(config: &RunConfig) -> Check {
     let name = "device";
     match config.learner.device {
         Device::Cpu | Device::Composed => match gpu(Device::Cuda(0)) {
-            Ok(Some(card)) => Check::note(
+            Ok(Some(gpu)) => Check::note(
                 name,
-                format!("cpu; there is a card: {card}"),
+                format!("cpu; there is a GPU: {gpu}"),
                 "train on it with learner.device = \"cuda\"",
             ),
             _ if Path::new("/proc/driver/nvidia/version").exists() => Check::note(
                 name,
                 "cpu; there is an NVIDIA driver",
-                "train on its card with a build that has CUDA (infra/cuda/build.sh) and \
+                "train on its GPU with a build that has CUDA (infra/cuda/build.sh) and \
                  learner.device = \"cuda\"",
             ),
             _ => Check::good(name, "cpu"),
         },
         device @ Device::Cuda(_) => match gpu(device) {
-            Ok(card) => Check::good(name, card.map_or_else(String::new, |card| card.to_string())),
+            Ok(gpu) => Check::good(name, gpu.map_or_else(String::new, |gpu| gpu.to_string())),
             Err(error) => Check::bad(
                 name,
                 error.to_string(),

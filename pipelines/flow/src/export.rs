@@ -9,9 +9,9 @@ use vintage_store::{Weights, sha256};
 
 use crate::{
     Error, Result,
-    base::companions,
     folder::{followers, learner_config, open_store},
     replay::{lead, listed},
+    version_zero::companions,
 };
 
 /// Result of an export.

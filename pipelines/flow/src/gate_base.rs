@@ -199,7 +199,7 @@ impl Earlier<'_> {
     /// the group's prompt is unknown.
     fn settled(&mut self, producer: &str, seq: u64) {
         if self.number(producer, seq) {
-            self.base.unnamed += 1;
+            self.base.unknown_prompts += 1;
         }
     }
 

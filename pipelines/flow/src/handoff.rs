@@ -10,7 +10,7 @@ use vintage_bus::{Bus, ConsumerLimits};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
 
-use crate::{Result, broker::Log, recorded::ArchiveSource};
+use crate::{Result, archive_source::ArchiveSource, broker::Log};
 
 /// Number of records up to which a second backlog, which grew while the first was read, is read as
 /// live records.

@@ -30,8 +30,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod announcements;
+mod archive_source;
 pub mod audit;
-mod base;
 pub mod broker;
 pub mod doctor;
 mod error;
@@ -42,14 +43,13 @@ mod export;
 mod fixture;
 mod folder;
 mod gate_base;
-mod given;
 mod handoff;
 mod health;
 mod hub;
-mod inputs;
+mod input_digests;
 pub mod memory;
-mod others;
-mod recorded;
+mod preflight;
+mod prompts;
 mod replay;
 mod report;
 pub mod republish;
@@ -58,8 +58,8 @@ mod run;
 mod standstill;
 mod start;
 mod summary;
-mod tasks;
 pub mod teacher;
+mod version_zero;
 mod wire;
 
 pub use error::{Error, Result};

@@ -12,9 +12,9 @@ use vintage_store::{Records, Store, Weights};
 
 use crate::{
     Error, Result,
+    archive_source::{ArchiveSource, archive_of},
     event::{Events, RunEvent},
     folder::{learner_config, open_store, read_json},
-    recorded::{ArchiveSource, archive_of},
     run::SUMMARY_FILE,
     start::resume_points,
 };
@@ -47,7 +47,8 @@ pub struct FirstDeviation {
     /// True if the plans were made on another machine or by another build, whose bits may differ.
     pub other_machine: bool,
     /// True if updates were computed on a GPU, which may not reproduce its own bits.
-    pub on_card: bool,
+    #[serde(rename = "on_card")]
+    pub on_gpu: bool,
 }
 
 /// Runs the plans of `learner` again; the lead's if it is `None`. Nothing in the folder is changed.
@@ -131,7 +132,7 @@ pub async fn replay_exact(
             update: deviation.update,
             detail: deviation.detail,
             other_machine: deviation.other_machine,
-            on_card: deviation.on_card,
+            on_gpu: deviation.on_gpu,
         }),
     })
 }

@@ -12,25 +12,25 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary, Taken};
 use vintage_rollout::{Claims, ProducerSummary};
 
-use self::settings::{LookOut, is_told};
+use self::settings::{SettingsWatch, is_set_explicitly};
 pub use self::{
     learn::{learn, learner_base},
     settings::{SettingsOf, await_run, await_settings},
 };
 use crate::{
     Error, Result,
+    announcements::Announcements,
+    archive_source::ends,
     broker::Log,
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
     gate_base,
-    given::{By, Given, hold, hold_version_zero},
     hub::fetch_missing,
-    inputs,
-    others::Announcements,
-    recorded::ends,
+    input_digests::{By, Given, hold, hold_version_zero},
+    preflight,
+    prompts::Task,
     run::serve_metrics,
     standstill::{Account, Role, Watch},
-    tasks::Task,
     wire,
 };
 
@@ -44,7 +44,7 @@ pub async fn archive(
     events: &Events,
 ) -> Result<(SinkSummary, Account)> {
     let config = &resolved.config;
-    let look_out = LookOut::begin(config, out, stop);
+    let look_out = SettingsWatch::begin(config, out, stop);
     let watch = Watch::over(Role::Archive, config, events);
     let (folder, log) = join(resolved, out, Reads::Log).await?;
     let outcome = archive_on(
@@ -129,11 +129,11 @@ pub async fn rollout(
         fetch_missing(&resolved.config, events, stop).await?;
     }
     // Without the run's settings, the number of updates comes from the announcements alone.
-    let updates = of_run || is_told(resolved, "learner.steps");
+    let updates = of_run || is_set_explicitly(resolved, "learner.steps");
     let resolved = &resolved.again()?;
     let config = &resolved.config;
     let updates = updates.then_some(config.learner.steps);
-    let look_out = LookOut::begin(config, out, stop);
+    let look_out = SettingsWatch::begin(config, out, stop);
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let outcome = rollout_on(config, updates, &folder, &log, &look_out.stop, events).await;
     let outcome = look_out.end(outcome).await;
@@ -207,12 +207,12 @@ async fn join(
     let trains = match reads {
         _ if config_file(out).is_file() => None,
         Reads::Log => None,
-        Reads::Prompts => Some(inputs::Trains::Elsewhere),
-        Reads::Batches => Some(inputs::Trains::Here),
+        Reads::Prompts => Some(preflight::Trains::Elsewhere),
+        Reads::Batches => Some(preflight::Trains::Here),
     };
     match trains {
-        Some(trains) => inputs::check(config, trains).await?,
-        None => inputs::check_broker(config).await?,
+        Some(trains) => preflight::check(config, trains).await?,
+        None => preflight::check_broker(config).await?,
     }
     let folder = match reads {
         Reads::Batches => RunFolder::share(out, resolved)?,

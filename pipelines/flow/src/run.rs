@@ -14,17 +14,17 @@ use vintage_rollout::read_journals;
 use self::roles::Roles;
 use crate::{
     Error, Result,
-    base::ensure_version_zero,
+    announcements::refuse_another_run,
     broker::Log,
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
-    given::{By, Given, Lead, Made, hold, hold_version_zero},
     hub::fetch_missing,
-    inputs,
-    others::refuse_another_run,
+    input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
+    preflight,
+    prompts::Task,
     standstill::{Role, Watch},
     summary::{Parts, Summary, Totals},
-    tasks::Task,
+    version_zero::ensure_version_zero,
 };
 
 /// Name of the file that holds the summary of a finished or interrupted run. Stored in the run's
@@ -67,7 +67,7 @@ async fn run_watched(
     let resolved = &resolved.again()?;
     let config = &resolved.config;
     if is_new {
-        inputs::check(config, inputs::Trains::Here).await?;
+        preflight::check(config, preflight::Trains::Here).await?;
     }
     let folder = RunFolder::take(out, resolved)?;
     serve_metrics(config)?;

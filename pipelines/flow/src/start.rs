@@ -15,7 +15,7 @@ use vintage_trajectory::Headers;
 use crate::{Error, Result, broker::Log, handoff::held};
 
 /// Sources in which a learner may begin.
-pub(crate) struct Places<'a> {
+pub(crate) struct StartSources<'a> {
     /// Archive of the topic.
     pub(crate) reader: &'a Reader,
     /// Log that continues where the archive ends; `None` to read the archive alone.
@@ -28,7 +28,7 @@ pub(crate) async fn decide(
     records: &Records,
     learner: &Name,
     asked: &str,
-    places: &Places<'_>,
+    places: &StartSources<'_>,
 ) -> Result<Vec<PartitionResume>> {
     if let Some(there) = records.start().await? {
         if there.start != asked {
@@ -65,7 +65,7 @@ pub(crate) fn resume_points(start: &LearnerStart) -> Vec<PartitionResume> {
         .collect()
 }
 
-impl Places<'_> {
+impl StartSources<'_> {
     async fn find(&self, start: &Start) -> Result<Vec<PartitionStart>> {
         match self.log {
             Some(log) => self.in_log(log, start).await,

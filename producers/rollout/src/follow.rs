@@ -9,7 +9,7 @@ use crate::Error;
 
 /// Policy announcement as a producer receives it.
 #[derive(Debug, Clone)]
-pub(crate) struct News {
+pub(crate) struct ReceivedAnnouncement {
     /// Announcement record of the learner.
     pub(crate) record: PolicyAnnouncement,
     /// True if the record was written after the producer began to follow the topic, so that it
@@ -24,7 +24,7 @@ pub(crate) async fn follow(
     topics: Topics,
     policy: Name,
     client: String,
-    news: watch::Sender<Option<News>>,
+    news: watch::Sender<Option<ReceivedAnnouncement>>,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let topic = topics.policies();
@@ -47,7 +47,7 @@ pub(crate) async fn follow(
     };
     let tell = |newest: &Newest, fresh| {
         let record = newest.known.clone();
-        news.send_replace(record.map(|record| News { record, fresh }));
+        news.send_replace(record.map(|record| ReceivedAnnouncement { record, fresh }));
     };
     let client = format!("{client}-policies");
     let mut consumer = bus

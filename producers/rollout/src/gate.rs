@@ -42,7 +42,7 @@ pub struct GateBase {
     pub asked: BTreeMap<String, u64>,
     /// Published groups whose prompts are unknown, because neither log nor archive holds them any
     /// more.
-    pub unnamed: u64,
+    pub unknown_prompts: u64,
     /// Exact rule: groups already published, by batch. Batches that the learner has trained may be
     /// left out.
     pub filled: BTreeMap<i64, Filled>,
@@ -271,8 +271,8 @@ impl Gate {
 /// Number of the `place`-th slot of a batch of `size` groups.
 fn slot_number(batch: u64, size: u64, place: u64) -> u64 {
     // Distance to a batch's replacement slots, far beyond the slots of any run's batches.
-    const MAKE_UP: u64 = 1 << 40;
-    (place / size) * MAKE_UP + batch * size + place % size
+    const REPLACEMENT_STRIDE: u64 = 1 << 40;
+    (place / size) * REPLACEMENT_STRIDE + batch * size + place % size
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Selector {
 /// Seed of one producer process, derived from the run's seed. Several processes may sample at the
 /// same slot, since each knows only of those that ended before it; with one seed they would publish
 /// the same rollout there under different group ids.
-pub(crate) fn life_seed(seed: u64, life: u64) -> u64 {
+pub(crate) fn process_seed(seed: u64, life: u64) -> u64 {
     mix(mix(seed, 0x6c69_6665), life)
 }
 

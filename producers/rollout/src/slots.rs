@@ -49,7 +49,7 @@ impl Slots {
             claims,
         };
         // Retention deletes the oldest groups, which have the first slots.
-        for _ in 0..base.unnamed {
+        for _ in 0..base.unknown_prompts {
             slots.take_first();
         }
         slots

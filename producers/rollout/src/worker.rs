@@ -22,7 +22,7 @@ use crate::{
     prompts::{Form, PromptSet},
     publish::Publisher,
     reward::Reward,
-    select::{Selector, life_seed},
+    select::{Selector, process_seed},
     slots::Slots,
 };
 use judge::Judge;
@@ -116,10 +116,10 @@ impl Worker {
             // taken.
             _ if exact => setup.seed,
             Some(0) => setup.seed,
-            Some(life) => life_seed(setup.seed, life),
+            Some(life) => process_seed(setup.seed, life),
             None => {
                 let (time, chance) = unique.as_u64_pair();
-                life_seed(setup.seed, time ^ chance)
+                process_seed(setup.seed, time ^ chance)
             }
         };
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::{
     fixture::{LIFE, Log, TOPIC, archive, group, record, scratch, start},
     groups::SelectionCounts,
     reader::Reader,
-    select::{Filtered, PromptPattern, Sample, Selection},
+    select::{PromptPattern, RefusedBy, Sample, Selection},
 };
 
 /// Returns part `part` of `of` of a group under `number`, whose rows all have `reward`.
@@ -100,31 +100,31 @@ async fn every_filter_takes_what_it_says_and_counts_the_rest() {
         change(&mut selection);
         selection
     };
-    let cases: [(Selection, Filtered, Vec<i64>); 5] = [
+    let cases: [(Selection, RefusedBy, Vec<i64>); 5] = [
         (
             // A group has tokens of two versions, its offset and the next.
             select(|s| s.versions = Some(PolicyVersion(10)..=PolicyVersion(12))),
-            Filtered::Version,
+            RefusedBy::Version,
             (9..=12).collect(),
         ),
         (
             select(|s| s.timestamps_ms = Some(1_700_000_000_100..=1_700_000_000_120)),
-            Filtered::Time,
+            RefusedBy::Time,
             (10..=12).collect(),
         ),
         (
             select(|s| s.rewards = Some(3.0..=3.0)),
-            Filtered::Reward,
+            RefusedBy::Reward,
             (0..40).filter(|at| at % 4 == 3).collect(),
         ),
         (
             select(|s| s.prompts = vec![PromptPattern("*-2".to_owned())]),
-            Filtered::Prompt,
+            RefusedBy::Prompt,
             (0..40).filter(|at| at % 5 == 2).collect(),
         ),
         (
             select(|s| s.partitions = Some([Partition(7)].into())),
-            Filtered::Partition,
+            RefusedBy::Partition,
             Vec::new(),
         ),
     ];
@@ -149,7 +149,7 @@ async fn every_filter_takes_what_it_says_and_counts_the_rest() {
     };
     let (half, counts) = taken(&store, &sample).await;
     assert!((10..30).contains(&half.len()), "{half:?}");
-    assert_eq!(counts.skipped[&Filtered::Sample], 40 - half.len() as u64);
+    assert_eq!(counts.skipped[&RefusedBy::Sample], 40 - half.len() as u64);
 }
 
 /// Tests an archive of many files, of which a range of versions needs few.
@@ -195,7 +195,7 @@ async fn what_is_passed_over_is_counted_and_not_read() {
     let base = files[5].footer.base_offset.0;
     assert_eq!(offsets, (base..end).collect::<Vec<_>>());
     assert_eq!(counts.records, end as u64);
-    assert_eq!(counts.skipped, [(Filtered::Version, base as u64)].into());
+    assert_eq!(counts.skipped, [(RefusedBy::Version, base as u64)].into());
     // Damage is found where the damaged rows are wanted.
     let mut groups = reader.groups(&Selection::default()).await.unwrap();
     assert!(groups.next().await.is_err());
@@ -236,7 +236,7 @@ async fn parts_stay_together_and_are_judged_as_one() {
     let (offsets, counts) = taken(&store, &halves).await;
     assert_eq!(offsets, [2]);
     assert_eq!((counts.duplicates, counts.incomplete), (1, 1));
-    assert_eq!(counts.skipped, [(Filtered::Reward, 2)].into());
+    assert_eq!(counts.skipped, [(RefusedBy::Reward, 2)].into());
     // A group has the position of the part that made it whole.
     assert_eq!(taken(&store, &Selection::default()).await.0, [1, 2, 3]);
     let mut groups = Reader::new(store.clone(), TOPIC)

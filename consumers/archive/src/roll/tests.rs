@@ -5,8 +5,8 @@ fn message(offset: i64) -> Message {
     Message::of(record(0, offset, &group_at(0, offset)))
 }
 
-fn gathered(offsets: std::ops::Range<i64>) -> Roll {
-    let mut roll = Roll::new(Start::at(Offset(offsets.start)));
+fn gathered(offsets: std::ops::Range<i64>) -> OpenFile {
+    let mut roll = OpenFile::new(Start::at(Offset(offsets.start)));
     let now = Instant::now();
     offsets.for_each(|offset| {
         roll.push(message(offset), now);
@@ -91,7 +91,7 @@ fn a_file_is_due_by_bytes_age_demand_or_shutdown() {
     };
     assert_eq!(roll.due(&small, now, false), Some(Reason::Bytes));
     assert_eq!(
-        Roll::new(Start::at(Offset(0))).due(&small, now, true),
+        OpenFile::new(Start::at(Offset(0))).due(&small, now, true),
         None,
         "an empty file is never due"
     );

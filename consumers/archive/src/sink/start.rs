@@ -17,10 +17,10 @@ use super::{Sink, SinkOptions, SinkTask};
 use crate::{
     error::{Error, Result},
     handle::SinkHandle,
-    insist::{self, Blocked, Patience},
     meta::ArchiveMeta,
-    path::Home,
+    path::TopicFolder,
     recover::{self, Start},
+    retry::{self, Blocked, Patience},
     source::Source,
 };
 
@@ -104,7 +104,7 @@ impl<S: Source> Sink<S> {
 
     pub(super) fn spawn(
         options: SinkOptions,
-        home: Arc<Home>,
+        home: Arc<TopicFolder>,
         source: S,
         starts: BTreeMap<Partition, Start>,
         blocked: Blocked,
@@ -154,7 +154,7 @@ pub(crate) async fn recovered(
     options: &SinkOptions,
     watermarks: &[Watermark],
     blocked: &mut Blocked,
-) -> Result<(Arc<Home>, BTreeMap<Partition, Start>)> {
+) -> Result<(Arc<TopicFolder>, BTreeMap<Partition, Start>)> {
     let SinkOptions {
         store,
         topic,
@@ -164,8 +164,8 @@ pub(crate) async fn recovered(
     let lows = watermarks.iter();
     let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
     let patience: Patience<'_> = (options.patience, &options.cancel);
-    let (home, ends) = insist::on(topic, patience, blocked, || async {
-        let home = Home::find(store, topic).await?;
+    let (home, ends) = retry::on(topic, patience, blocked, || async {
+        let home = TopicFolder::find(store, topic).await?;
         store.sweep(&home.life(*incarnation)).await?;
         let meta = ArchiveMeta::agree(store, &home, *incarnation, lows.clone()).await?;
         let mut ends = Vec::with_capacity(watermarks.len());

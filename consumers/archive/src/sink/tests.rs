@@ -531,7 +531,7 @@ async fn an_archive_begins_where_its_first_sink_found_the_log() {
 #[tokio::test]
 async fn an_archive_goes_on_where_it_was_begun() {
     let (_folder, store) = scratch();
-    let plain = Home::plain(TOPIC);
+    let plain = TopicFolder::plain(TOPIC);
     let starts = [(Partition(0), Offset(0))].into();
     ArchiveMeta::agree(&store, &plain, LIFE, starts)
         .await

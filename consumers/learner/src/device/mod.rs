@@ -26,13 +26,13 @@ use crate::pack::{Batch, Joined};
 /// Copy of a policy on a device. All weights are copied to the host after an update, to be hashed
 /// and published; moments are copied only for a checkpoint.
 #[derive(Debug)]
-pub struct Twin {
+pub struct DevicePolicy {
     /// The decoder there, with its parameters.
     pub decoder: DeviceDecoder,
     pub(crate) optimizer: adamw::DeviceAdamW,
 }
 
-impl Twin {
+impl DevicePolicy {
     /// Copies a policy to `device`, which will compute as `compute` says.
     pub fn new(
         decoder: &Decoder,
@@ -122,7 +122,7 @@ impl Twin {
     }
 }
 
-impl Engine for Twin {
+impl Engine for DevicePolicy {
     type Gradients = DeviceGradients;
 
     fn gradients(

@@ -5,7 +5,7 @@ use vintage_control::OptimizerSettings;
 use vintage_m2po::{Rule, Tokens, Weighed};
 use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
 
-use super::{DeviceWeighed, Known, Problem, Twin, weigh};
+use super::{DevicePolicy, DeviceWeighed, Known, Problem, weigh};
 use crate::adamw::AdamW;
 
 /// Batch in f32, the learner's input type.
@@ -244,10 +244,10 @@ fn adamw_on_a_device_takes_the_same_steps() {
         token: vec![5, 6],
         temperature: vec![1.0, 1.0],
     };
-    let twin = |decoder: &Decoder, optimizer: &AdamW| {
-        Twin::new(decoder, optimizer, Compute::default(), &Device::Cpu).unwrap()
+    let device_policy = |decoder: &Decoder, optimizer: &AdamW| {
+        DevicePolicy::new(decoder, optimizer, Compute::default(), &Device::Cpu).unwrap()
     };
-    let mut device = twin(&host, &optimizer);
+    let mut device = device_policy(&host, &optimizer);
     for step in 0..4 {
         let (scored, tape) = device.decoder.forward(&batch, &targets).unwrap();
         let slopes = Tensor::new(&[-1.0_f32, 0.5], &Device::Cpu).unwrap();
@@ -271,7 +271,7 @@ fn adamw_on_a_device_takes_the_same_steps() {
         // Restored as after a checkpoint.
         let bytes = optimizer.to_safetensors().unwrap();
         let restored = AdamW::from_safetensors(optimizer.steps(), &bytes).unwrap();
-        device = twin(&host, &restored);
+        device = device_policy(&host, &restored);
     }
     let other = ModelConfig::tiny(12);
     let decoder = Decoder::new(other.clone(), ParamSet::init(&other, 3).unwrap()).unwrap();
@@ -281,6 +281,6 @@ fn adamw_on_a_device_takes_the_same_steps() {
         target_modules: vec!["q_proj".to_owned()],
     };
     let adapted = decoder.with_adapters(lora, 1).unwrap();
-    let refused = Twin::new(&adapted, &optimizer, Compute::default(), &Device::Cpu);
+    let refused = DevicePolicy::new(&adapted, &optimizer, Compute::default(), &Device::Cpu);
     assert!(refused.unwrap_err().to_string().contains("moments"));
 }

@@ -138,7 +138,7 @@ fn on_host(rule: &Rule, clamp: f64, new: &Tensor, known: &Known<'_>) -> Problem 
         Err(refused) => Problem::Refused(refused),
         Ok(_) => Problem::Device(candle_core::Error::Msg(
             "weighing a batch: the device found a log-prob that is not finite, and the host did \
-             not: the card's memory may be failing"
+             not: the GPU's memory may be failing"
                 .to_owned(),
         )),
     }

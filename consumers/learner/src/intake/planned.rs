@@ -2,7 +2,7 @@
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
 
-use super::{Intake, ReadyGroup, Refused, refuse::shares_its_number};
+use super::{Intake, ReadyGroup, Refused, refuse::shares_number_with_earlier};
 use crate::error::{Error, Result};
 
 impl Intake {
@@ -157,7 +157,7 @@ impl Intake {
 
     pub(super) fn finish_refused(&mut self, rejection: &Rejection) {
         // Its number belongs to the group that came first.
-        if !shares_its_number(rejection.reason)
+        if !shares_number_with_earlier(rejection.reason)
             && let (Some(producer), Some(seq)) = (&rejection.producer, rejection.producer_seq)
         {
             self.windows.finish(producer, seq);

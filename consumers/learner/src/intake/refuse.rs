@@ -12,7 +12,7 @@ use crate::source::Incoming;
 const DETAIL: usize = 400;
 
 /// Returns true if a group refused for this reason shares its number with a group that came first.
-pub(super) fn shares_its_number(reason: RejectReason) -> bool {
+pub(super) fn shares_number_with_earlier(reason: RejectReason) -> bool {
     matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
 }
 
@@ -52,7 +52,7 @@ impl Intake {
 
     /// Returns producer and number of a new record if the number was seen on groups that are no
     /// longer remembered. Plans hold these groups.
-    pub fn forgot(&self, incoming: &Incoming) -> Option<(String, u64)> {
+    pub fn needs_recall(&self, incoming: &Incoming) -> Option<(String, u64)> {
         let identity = match &incoming.message {
             Ok((headers, _)) => Identity::from(headers),
             Err(bad) => bad.identity.clone(),
@@ -60,7 +60,7 @@ impl Intake {
         let (producer, seq) = identity.number()?;
         let asked = identity.group.is_some()
             && !self.cursors.received(incoming.record)
-            && self.windows.forgot(producer, seq);
+            && self.windows.needs_recall(producer, seq);
         asked.then(|| (producer.to_owned(), seq))
     }
 

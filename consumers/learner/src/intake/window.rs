@@ -89,7 +89,7 @@ impl Windows {
     }
 
     /// Returns true if the number was seen and its groups are not, or no longer, remembered.
-    pub(super) fn forgot(&self, producer: &str, seq: u64) -> bool {
+    pub(super) fn needs_recall(&self, producer: &str, seq: u64) -> bool {
         let number = (producer.to_owned(), seq);
         self.has_seen(producer, seq) && !self.groups.by_number.contains_key(&number)
     }

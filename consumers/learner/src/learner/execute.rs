@@ -187,7 +187,7 @@ impl Learner {
     /// written the plan of this process's next update, or of the first update that had no plan when
     /// this process began.
     async fn fence(&self) -> Result<()> {
-        let update = self.trainer.version().max(self.horizon);
+        let update = self.trainer.version().max(self.first_unplanned);
         if !self.records.is_planned(update).await? {
             return Ok(());
         }

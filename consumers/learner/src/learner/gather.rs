@@ -12,20 +12,20 @@ use crate::{
     outlet::{LearnerEvent, Waiting},
     pack::micro_batches,
     source::{Incoming, Inputs, Lineages},
-    trainer::{in_order, what_is_missing},
+    trainer::{in_order, missing_record},
 };
 
 /// Interval at which a waiting learner repeats its announcement, so that producers learn the truth
 /// whatever another process announced last under its name.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
+const REANNOUNCE_EVERY: Duration = Duration::from_secs(30);
 /// Minimum interval between an announcement and the next one that reports new refusals. Producers
 /// wait at their gate until refused groups are reported: otherwise a log full of refused groups
 /// would starve the update whose plan would report them. The interval limits the number of
 /// announcements in a flood of refusals.
-const SAY_REFUSED: Duration = Duration::from_millis(100);
+const ANNOUNCE_REFUSED_EVERY: Duration = Duration::from_millis(100);
 
 /// Minimum interval between reports on the wait.
-const SAY_WAITING: Duration = Duration::from_millis(500);
+const REPORT_WAIT_EVERY: Duration = Duration::from_millis(500);
 
 type Batch = (Plan, Vec<ReadyGroup>);
 
@@ -74,24 +74,27 @@ impl Learner {
                 }
                 return Ok(Some(groups));
             }
-            self.tell_waiting(version);
+            self.report_wait(version);
             let mut next = inputs.source.next();
             let incoming = loop {
                 let after = if self.intake.refusals() == self.announced_refusals {
-                    SAY_AGAIN
+                    REANNOUNCE_EVERY
                 } else {
-                    SAY_REFUSED
+                    ANNOUNCE_REFUSED_EVERY
                 };
                 let again = tokio::time::Instant::from_std(self.announced_at + after);
                 // Set if records arrived after the last report.
-                let untold = self.told_waiting.filter(|(_, then)| *then != self.taken);
-                let news = untold.map(|(at, _)| tokio::time::Instant::from_std(at + SAY_WAITING));
+                let untold = self
+                    .last_wait_report
+                    .filter(|(_, then)| *then != self.taken);
+                let news =
+                    untold.map(|(at, _)| tokio::time::Instant::from_std(at + REPORT_WAIT_EVERY));
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
                     () = tokio::time::sleep_until(again) => self.announce().await?,
                     () = tokio::time::sleep_until(news.unwrap_or(again)), if news.is_some() => {
-                        self.tell_waiting(version);
+                        self.report_wait(version);
                     }
                 }
             };
@@ -130,14 +133,14 @@ impl Learner {
     }
 
     /// Reports the state of the wait: at its beginning, and at intervals while records arrive.
-    fn tell_waiting(&mut self, update: PolicyVersion) {
+    fn report_wait(&mut self, update: PolicyVersion) {
         if self
-            .told_waiting
-            .is_some_and(|(at, _)| at.elapsed() < SAY_WAITING)
+            .last_wait_report
+            .is_some_and(|(at, _)| at.elapsed() < REPORT_WAIT_EVERY)
         {
             return;
         }
-        self.told_waiting = Some((Instant::now(), self.taken));
+        self.last_wait_report = Some((Instant::now(), self.taken));
         let ready = self.intake.available(update) as u64;
         self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
             update,
@@ -277,7 +280,7 @@ impl Learner {
         while self.intake.missing(plan).is_some() {
             match inputs.source.next().await? {
                 Some(incoming) => self.take(incoming, inputs).await?,
-                None => return Err(what_is_missing(plan, &self.intake)),
+                None => return Err(missing_record(plan, &self.intake)),
             }
         }
         let own = self.intake.take_planned(plan)?.unwrap_or_default();
@@ -289,7 +292,7 @@ impl Learner {
                         self.origins.recall(intake, &incoming).await?;
                         intake.take(incoming, Announced::Any)?;
                     }
-                    None => return Err(what_is_missing(plan, intake)),
+                    None => return Err(missing_record(plan, intake)),
                 }
             }
             blended = intake.take_planned(plan)?.unwrap_or_default();

@@ -15,10 +15,10 @@ impl Learner {
     /// once at the end instead of every version on the way, because producers know those.
     pub(super) async fn recover(&mut self, inputs: &mut Inputs) -> Result<()> {
         let from = self.trainer.version();
-        self.horizon = self.records.next_plan().await?;
+        self.first_unplanned = self.records.next_plan().await?;
         self.catch_up(inputs).await?;
         while let Some(plan) = self.records.plan(self.trainer.version()).await? {
-            if plan.version >= self.horizon {
+            if plan.version >= self.first_unplanned {
                 return Err(self.overtaken(plan.version, plan.writer));
             }
             let groups = self.groups_of(&plan, inputs).await?;
@@ -66,7 +66,7 @@ impl Learner {
     pub(super) async fn deviate(&mut self, update: PolicyVersion, recorded: Sha256) -> Result<()> {
         let computed = self.trainer.weights_sha256();
         // A process's own plan is run by another process only after that one has overtaken it.
-        if self.trainer.is_exact() || update >= self.horizon {
+        if self.trainer.is_exact() || update >= self.first_unplanned {
             return Err(Error::Diverged {
                 update,
                 computed,
@@ -75,7 +75,7 @@ impl Learner {
         }
         let taken = self.trainer.take(&self.weights, recorded).await?;
         tracing::warn!(
-            "update {update}, run again, gave weights {computed} instead of {recorded}, as a card \
+            "update {update}, run again, gave weights {computed} instead of {recorded}, as a GPU \
              may: {}",
             if taken {
                 "the published ones are taken"

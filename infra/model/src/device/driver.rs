@@ -49,7 +49,7 @@ impl Driver {
                 .source()
                 .map_or_else(|| error.to_string(), ToString::to_string);
             format!(
-                "the NVIDIA driver is not installed: {why}; run it on a machine with a card and \
+                "the NVIDIA driver is not installed: {why}; run it on a machine with a GPU and \
                  its driver (in a container, with --gpus all), or train on the CPU with \
                  learner.device = \"cpu\""
             )
@@ -106,7 +106,7 @@ impl Driver {
         let ordinal = c_int::try_from(number).ok().filter(|&n| n < count);
         let Some(ordinal) = ordinal else {
             return Err(format!(
-                "this machine has {count} cards, numbered from 0; name one of them, and see \
+                "this machine has {count} GPUs, numbered from 0; name one of them, and see \
                  CUDA_VISIBLE_DEVICES"
             ));
         };
@@ -130,8 +130,8 @@ impl Driver {
     }
 }
 
-/// The card of this number, if all that candle needs is there.
-pub(super) fn card(number: usize) -> Problem<Gpu> {
+/// The GPU of this number, if all that candle needs is there.
+pub(super) fn gpu(number: usize) -> Problem<Gpu> {
     let driver = Driver::get()?;
     let device = driver.device(number)?;
     let version = driver.number("cuDriverGetVersion", |get, version| get(version))?;
@@ -215,18 +215,18 @@ fn peak(number: usize, function: &str) -> Problem<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::card;
+    use super::gpu;
 
     /// A GPU is described if there is one; otherwise the error says what is missing.
     #[test]
     fn what_is_there_is_told() {
-        match card(0) {
-            Ok(card) => assert!(card.bytes > 0 && !card.name.is_empty(), "{card}"),
+        match gpu(0) {
+            Ok(gpu) => assert!(gpu.bytes > 0 && !gpu.name.is_empty(), "{gpu}"),
             Err(problem) => assert!(
                 problem.contains("driver") || problem.contains("LD_LIBRARY_PATH"),
                 "{problem}"
             ),
         }
-        assert!(card(4096).is_err());
+        assert!(gpu(4096).is_err());
     }
 }

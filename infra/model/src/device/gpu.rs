@@ -59,7 +59,7 @@ pub fn forget_peak(device: Device) {
 
 #[cfg(feature = "cuda")]
 fn look(device: Device, number: usize) -> Result<Gpu> {
-    super::driver::card(number).map_err(|problem| refuse(device, &problem))
+    super::driver::gpu(number).map_err(|problem| refuse(device, &problem))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -7,7 +7,7 @@ use vintage_control::{CheckpointManifest, Offset, PolicyVersion, ProducerWindow,
 
 use super::{Fate, Ledger};
 use crate::{
-    books::{Look, Place},
+    books::{Look, PartitionId},
     findings::Findings,
 };
 
@@ -68,11 +68,11 @@ impl Ledger<'_> {
     }
 
     /// Checks that every record before the resume point is in a plan.
-    fn check_done(&mut self, place: Place, resume: i64, file: &str, findings: &mut Findings) {
-        let Some(shelf) = self.books.shelves().get(&place) else {
+    fn check_done(&mut self, place: PartitionId, resume: i64, file: &str, findings: &mut Findings) {
+        let Some(partition_records) = self.books.partitions().get(&place) else {
             return;
         };
-        let records = shelf.records();
+        let records = partition_records.records();
         let from = self.checked.get(&place).copied().unwrap_or(0);
         let to = records.partition_point(|record| record.offset < resume);
         for (at, record) in records.iter().enumerate().take(to).skip(from) {
@@ -88,17 +88,17 @@ impl Ledger<'_> {
     /// before that plan was made, so if its group is whole it is in a plan or waiting.
     fn check_open(
         &self,
-        place: Place,
+        place: PartitionId,
         resume: i64,
         waiting: &HashSet<u32>,
         file: &str,
         findings: &mut Findings,
     ) {
-        let Some(shelf) = self.books.shelves().get(&place) else {
+        let Some(partition_records) = self.books.partitions().get(&place) else {
             return;
         };
         let reached = self.reached.get(&place).copied().unwrap_or(resume);
-        let records = shelf.records();
+        let records = partition_records.records();
         let from = records.partition_point(|record| record.offset < resume);
         for (at, record) in records.iter().enumerate().skip(from) {
             if record.offset >= reached {
@@ -161,7 +161,7 @@ impl Ledger<'_> {
     }
 }
 
-fn record_at(place: Place, offset: i64) -> RecordId {
+fn record_at(place: PartitionId, offset: i64) -> RecordId {
     RecordId {
         incarnation: place.0,
         partition: place.1,

@@ -58,9 +58,9 @@ impl Ledger<'_> {
             }
         }
         self.count_holes(late, lost, findings);
-        for (place, shelf) in self.books.shelves() {
+        for (place, partition_records) in self.books.partitions() {
             let counts = self.account.of(Some(place.1.0));
-            for record in shelf.records() {
+            for record in partition_records.records() {
                 counts.quarantined += u64::from(record.archived && record.rows.is_none());
                 counts.duplicated += u64::from(record.surplus);
             }

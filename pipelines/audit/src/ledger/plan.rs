@@ -305,7 +305,7 @@ impl<'a> Ledger<'a> {
             let (at, found) = match books.look(record) {
                 Look::There(at, found) => (at, found),
                 // Deleted by retention, or in an unreadable file that is reported as such.
-                Look::Dark | Look::Expired => {
+                Look::Unreadable | Look::Expired => {
                     named.gone = true;
                     continue;
                 }

@@ -126,8 +126,8 @@ fn text(replayed: &ReplaySummary) -> String {
             let note = "the plans were made on another machine or build, which need not agree in \
                         bits";
             lines.push(("note", note.to_owned()));
-        } else if deviation.on_card {
-            let note = "updates were computed on a card, which need not repeat its bits";
+        } else if deviation.on_gpu {
+            let note = "updates were computed on a GPU, which need not repeat its bits";
             lines.push(("note", note.to_owned()));
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 use vintage_settings::RunConfig;
 
-use vintage_bus::{Bus, Checkup, Replicas, TopicSpec, TopicTable, Weight};
+use vintage_bus::{Bus, Checkup, Replicas, Severity, TopicSpec, TopicTable};
 
 use super::{Check, existing};
 use crate::{Result, broker::Broker};
@@ -109,8 +109,8 @@ async fn topic(bus: &Bus, spec: &TopicSpec, brokers: usize) -> Result<Vec<Check>
             concern.setting, concern.found, concern.expected, concern.because
         );
         checks.push(match concern.weight {
-            Weight::Refused => Check::bad(name, found, &concern.command),
-            Weight::Warned | Weight::Noted => Check::note(name, found, &concern.command),
+            Severity::Refused => Check::bad(name, found, &concern.command),
+            Severity::Warned | Severity::Noted => Check::note(name, found, &concern.command),
         });
     }
     if let Some(why) = checkup.unread {

@@ -14,7 +14,7 @@ use vintage_store::{Created, Store};
 use vintage_trajectory::{Headers, Trajectory, encode};
 
 use super::{of_archive, of_log};
-use crate::recorded::ends;
+use crate::archive_source::ends;
 
 /// Log of one partition, and the records of its learner.
 struct Place {
@@ -204,7 +204,7 @@ fn expected() -> GateBase {
     GateBase {
         published_before: 7 + 2 + 3 + 1,
         asked: ASKED.map(|(id, groups)| (id.to_owned(), groups)).into(),
-        unnamed: 3 + 2 + 3,
+        unknown_prompts: 3 + 2 + 3,
         filled: BTreeMap::from([(7, filled)]),
     }
 }

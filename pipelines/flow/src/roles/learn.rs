@@ -11,18 +11,18 @@ use vintage_learner::{DurableLog, Inputs, Leader, Learner, LearnerSummary, Outle
 use super::{Reads, join, refuse_embedded};
 use crate::{
     Error, Result,
-    base::{adopt_version_zero, ensure_version_zero},
+    announcements::{Announcements, PlansOf, refuse_another_run},
     broker::Log,
     event::{Events, RunEvent},
     folder::{RunFolder, config_file, learner_config},
-    given::{By, Given, Lead, Made, hold, hold_version_zero},
     hub::fetch_missing,
-    inputs,
-    others::{Announcements, PlansOf, refuse_another_run},
+    input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
+    preflight,
+    prompts::Task,
     run::serve_metrics,
     standstill::{self, Account, Watch},
     start::resume_points,
-    tasks::Task,
+    version_zero::{adopt_version_zero, ensure_version_zero},
     wire,
 };
 
@@ -107,7 +107,7 @@ async fn learn_watched(
         // A recorded log needs no broker: no producer samples from the resulting versions.
         (None, true) => {
             if !of_run.is_file() {
-                inputs::check_files(config, inputs::Trains::Here)?;
+                preflight::check_files(config, preflight::Trains::Here)?;
             }
             let folder = RunFolder::share(out, resolved)?;
             serve_metrics(config)?;
@@ -120,7 +120,7 @@ async fn learn_watched(
         }
         (Some(_), false) => {
             refuse_embedded(config)?;
-            inputs::check_broker(config).await?;
+            preflight::check_broker(config).await?;
             let folder = RunFolder::follow(out, resolved)?;
             serve_metrics(config)?;
             let log = Log::start(config, folder.path(), &folder.archive()).await?;

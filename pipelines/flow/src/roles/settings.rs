@@ -17,7 +17,7 @@ use crate::{
     broker::connect,
     event::{Events, RunEvent},
     folder::config_file,
-    inputs::check_broker,
+    preflight::check_broker,
 };
 
 /// Interval between two checks of the folder.
@@ -165,7 +165,8 @@ impl Topics {
     /// `embedded` or `local`, which are brought up in the folder.
     fn told(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
         let config = &own.config;
-        if !is_told(own, "run") || matches!(config.broker.as_str(), "embedded" | "local") {
+        if !is_set_explicitly(own, "run") || matches!(config.broker.as_str(), "embedded" | "local")
+        {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -184,20 +185,20 @@ impl Topics {
 }
 
 /// Returns true if any source other than the built-in defaults set this setting.
-pub(super) fn is_told(settings: &Resolved<RunConfig>, key: &str) -> bool {
+pub(super) fn is_set_explicitly(settings: &Resolved<RunConfig>, key: &str) -> bool {
     let origin = settings.origin(&Key::new(key.split('.')));
     origin.is_some_and(|origin| *origin != Origin::Default)
 }
 
 /// Watch of the folder by a role that runs on settings of its own: once the lead's settings appear,
 /// they must agree with the role's about the run and its places, or the role is stopped.
-pub(super) struct LookOut {
+pub(super) struct SettingsWatch {
     /// Token that is cancelled to end the role; never the token of the whole process.
     pub(super) stop: CancellationToken,
     task: Option<tokio::task::JoinHandle<Result<()>>>,
 }
 
-impl LookOut {
+impl SettingsWatch {
     /// Begins to watch if the folder has no settings yet.
     pub(super) fn begin(config: &RunConfig, out: &Path, stop: &CancellationToken) -> Self {
         let file = config_file(out);

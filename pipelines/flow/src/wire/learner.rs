@@ -4,7 +4,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use vintage_archive::Reader;
 use vintage_control::{Name, PartitionResume, PolicyVersion};
 use vintage_learner::{
-    Durability, Inputs, Leader, Learner, LearnerEvent, Lineages, NoOthers, Outlet, Settings,
+    Durability, Inputs, Leader, Learner, LearnerEvent, Lineages, NoOtherPolicies, Outlet, Settings,
     Source, trainer::model_config,
 };
 use vintage_model::BaseModel;
@@ -14,13 +14,13 @@ use vintage_store::Weights;
 use super::evaluator::{Evaluations, is_evaluated};
 use crate::{
     Result,
+    announcements::Announcements,
+    archive_source::{ArchiveSource, archive_of},
     broker::Log,
     event::{Events, RunEvent},
     folder::RunFolder,
     handoff::HandOff,
-    others::Announcements,
-    recorded::{ArchiveSource, archive_of},
-    start::{Places, decide},
+    start::{StartSources, decide},
 };
 
 /// Inputs of one learner process.
@@ -61,7 +61,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
         Some(start) => start,
         None => {
             let reader = &archives.own;
-            let places = Places { reader, log };
+            let places = StartSources { reader, log };
             decide(&records, name, &config.learner.start, &places).await?
         }
     };
@@ -152,7 +152,7 @@ async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Linea
             let client = format!("learner-{}", learner.name);
             Ok(Box::new(Announcements::open(log, &client).await?))
         }
-        _ => Ok(Box::new(NoOthers)),
+        _ => Ok(Box::new(NoOtherPolicies)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     broker::Log,
     event::{Events, RunEvent},
     folder::RunFolder,
-    tasks::Task,
+    prompts::Task,
 };
 
 /// First part of the producer's id, before what is new in every process.

@@ -24,7 +24,7 @@ const LONGEST_LINE: usize = 1 << 20;
 /// Number of standard error lines that are kept for an error message.
 const KEPT_LINES: usize = 5;
 /// Longest wait for a dying process's exit status and the rest of its standard error.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_WAIT: Duration = Duration::from_secs(1);
 /// Longest time a command may take to exit after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -135,7 +135,7 @@ impl Process {
                         ),
                     });
                 }
-                Ok(Line::End) => return Err(self.obituary().await),
+                Ok(Line::End) => return Err(self.exit_fault().await),
                 Err(error) => {
                     return Err(Fault {
                         reason: FailureReason::Died,
@@ -149,8 +149,8 @@ impl Process {
 
     /// Builds the fault for a process that closed its output, with exit status and last error
     /// lines.
-    async fn obituary(&mut self) -> Fault {
-        let status = match timeout(LAST_WORDS, self.child.wait()).await {
+    async fn exit_fault(&mut self) -> Fault {
+        let status = match timeout(EXIT_WAIT, self.child.wait()).await {
             Ok(Ok(status)) => {
                 self.group.forget();
                 format!("ended with {status}")
@@ -159,7 +159,7 @@ impl Process {
             Err(_) => "closed its standard output".to_owned(),
         };
         // A grandchild may hold standard error open; the lines read so far are used then.
-        let _ = timeout(LAST_WORDS, &mut self.listener).await;
+        let _ = timeout(EXIT_WAIT, &mut self.listener).await;
         let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
         let last = if words.is_empty() {
             "it wrote nothing to standard error".to_owned()
@@ -179,7 +179,7 @@ impl Process {
     pub(super) async fn kill(mut self) {
         self.group.kill();
         // Reaps the process; if that takes longer, tokio reaps it in the background.
-        let _ = timeout(LAST_WORDS, self.child.wait()).await;
+        let _ = timeout(EXIT_WAIT, self.child.wait()).await;
     }
 
     /// Closes the command's standard input and waits up to [`GRACE`] for it to exit.
@@ -194,7 +194,7 @@ impl Process {
         drop(stdin);
         if timeout(GRACE, child.wait()).await.is_ok() {
             group.forget();
-            let _ = timeout(LAST_WORDS, listener).await;
+            let _ = timeout(EXIT_WAIT, listener).await;
         }
     }
 }

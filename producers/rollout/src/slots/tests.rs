@@ -21,10 +21,10 @@ fn prompts(count: usize) -> PromptSet {
 }
 
 /// Slots of a producer that starts when the log holds `asked`.
-fn life(set: &PromptSet, asked: &BTreeMap<String, u64>, unnamed: u64) -> Slots {
+fn life(set: &PromptSet, asked: &BTreeMap<String, u64>, unknown_prompts: u64) -> Slots {
     let base = GateBase {
         asked: asked.clone(),
-        unnamed,
+        unknown_prompts,
         ..GateBase::default()
     };
     Slots::new(Selector::new(SEED, set.len()), set, &base, None)

@@ -13,7 +13,7 @@ use crate::{
     Error,
     engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
     event::ProducerEvent,
-    follow::News,
+    follow::ReceivedAnnouncement,
     gate::{Admission, Announced, Gate, GateRule, Slot},
     prompts::{Form, Prompt, PromptSet},
     select::group_seed,
@@ -52,7 +52,7 @@ pub(super) struct Sampler {
     pub(super) groups_per_update: u64,
     pub(super) updates: Option<u64>,
     pub(super) seed: u64,
-    pub(super) policies: watch::Receiver<Option<News>>,
+    pub(super) policies: watch::Receiver<Option<ReceivedAnnouncement>>,
     /// Slots of the groups that got no reward.
     pub(super) given_up: UnboundedReceiver<Slot>,
     pub(super) sampled: Sender<Vec<SampledGroup>>,
@@ -80,7 +80,7 @@ impl Sampler {
             }
             let announcement = self.policies.borrow_and_update().clone();
             let mut admission = None;
-            if let Some(News { record, fresh }) = &announcement {
+            if let Some(ReceivedAnnouncement { record, fresh }) = &announcement {
                 if self.has_finished(record, *fresh) {
                     return Ok(());
                 }
@@ -222,7 +222,7 @@ impl Sampler {
                     if matches!(self.rule, GateRule::Wait { .. }) =>
                 {
                     tracing::info!(%version, "version was pruned before it was loaded; taking a newer one");
-                    let newer = |news: &Option<News>| {
+                    let newer = |news: &Option<ReceivedAnnouncement>| {
                         news.as_ref()
                             .is_some_and(|news| news.record.version > version)
                     };

@@ -368,7 +368,7 @@ async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {
     let mut stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
     setup.updates = Some(5);
-    (setup.base.published_before, setup.base.unnamed) = (8, 8);
+    (setup.base.published_before, setup.base.unknown_prompts) = (8, 8);
     stage
         .announce(|record| (record.version, record.finished) = (PolicyVersion(2), true))
         .await;

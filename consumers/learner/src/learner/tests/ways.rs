@@ -251,7 +251,7 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     let told = || {
         let found = replayed(folder, &log).deviation.unwrap();
         assert_eq!(found.update, PolicyVersion(0));
-        (found.other_machine, found.on_card)
+        (found.other_machine, found.on_gpu)
     };
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
     assert_eq!(told(), (false, true));

@@ -75,7 +75,7 @@ fn text(report: &Report) -> String {
         "tokens/s",
         "s an update",
         "M2PO's share",
-        "card's peak",
+        "GPU's peak",
     ];
     let (parameters, tokens, parts) = report.updates.first().map_or((0, 0, 0), |first| {
         (first.parameters, first.tokens, first.micro_batches)

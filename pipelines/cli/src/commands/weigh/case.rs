@@ -10,7 +10,7 @@ use crate::args::Variant;
 
 /// Half-width of PPO's clip in the AReaL losses that are reported for a case.
 const AREAL_EPS: f64 = 0.2;
-/// Weight `pi_prox / pi_behav` above which AReaL's example rejects a token.
+/// Severity `pi_prox / pi_behav` above which AReaL's example rejects a token.
 const AREAL_CAP: f64 = 5.0;
 
 /// One batch. Keys not named here are ignored, so files that carry expected outputs can be read.

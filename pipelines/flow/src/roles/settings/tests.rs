@@ -5,7 +5,7 @@ use vintage_settings::RunConfig;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{LookOut, SettingsOf, await_run, await_settings, is_told};
+use super::{SettingsOf, SettingsWatch, await_run, await_settings, is_set_explicitly};
 use crate::{Error, event::RunEvent, folder::RunFolder};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -94,9 +94,9 @@ async fn a_role_with_settings_of_its_own_ends_where_the_leads_say_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let own = resolved(&["run=a"]);
-    assert!(is_told(&own, "run") && !is_told(&own, "learner.steps"));
+    assert!(is_set_explicitly(&own, "run") && !is_set_explicitly(&own, "learner.steps"));
     let stop = CancellationToken::new();
-    let look_out = LookOut::begin(&own.config, &out, &stop);
+    let look_out = SettingsWatch::begin(&own.config, &out, &stop);
     let _lead = RunFolder::share(&out, &resolved(&["run=a", "namespace=other"])).unwrap();
     timeout(LONG, look_out.stop.cancelled()).await.unwrap();
     let refused = look_out.end(Ok(())).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn a_role_with_settings_of_its_own_ends_where_the_leads_say_otherwise() {
     // The role continues where the settings agree; where the folder has settings, there is no
     // watch.
     for settings in [["run=a", "namespace=other"], ["run=b", "namespace=b"]] {
-        let look_out = LookOut::begin(&resolved(&settings).config, &out, &stop);
+        let look_out = SettingsWatch::begin(&resolved(&settings).config, &out, &stop);
         assert_eq!(look_out.end(Ok(7)).await.unwrap(), 7);
     }
 }

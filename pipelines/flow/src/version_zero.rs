@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     event::{Events, RunEvent},
     hub::fetch_missing,
-    tasks::Task,
+    prompts::Task,
     teacher::Teacher,
 };
 

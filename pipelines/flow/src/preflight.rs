@@ -11,10 +11,10 @@ use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 
 use crate::{
     Error, Result,
-    base::{characters, teacher},
     broker::{PATIENCE, connect},
     memory::{Lengths, Prediction},
-    tasks::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
+    prompts::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
+    version_zero::{characters, teacher},
 };
 
 /// Place of the training, as seen from the process whose inputs are checked.

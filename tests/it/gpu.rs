@@ -16,7 +16,7 @@ fn root() -> &'static Path {
 /// Tests that a request for a GPU that does not exist gets one line with the way out, before
 /// anything is written. No machine has a GPU of number 4096.
 #[test]
-fn a_card_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
+fn a_gpu_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
     let (folder, out) = place()?;
     let mut training = small::digits(folder.path(), &out)?;
     training.args(["--set", "learner.device=cuda:4096"]);
@@ -63,7 +63,7 @@ fn a_card_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
 
 /// Tests the GPU's operations on the CPU: 201 cases are weighed as the reference weighs them.
 #[test]
-fn the_rule_of_a_card_weighs_every_case_as_the_reference_does() -> Result<()> {
+fn the_rule_of_a_gpu_weighs_every_case_as_the_reference_does() -> Result<()> {
     let cases = root().join("consumers/m2po/tests/oracle/m2po_cases.jsonl");
     let mut weigh = vintage(["weigh", "--device", "cpu"]);
     weigh.arg(cases);
@@ -112,7 +112,7 @@ fn a_bench_of_updates_times_both_precisions() -> Result<()> {
 
 /// Tests that the check for machines with a GPU fails without one and says so in one line.
 #[test]
-fn the_check_of_a_card_needs_a_card() -> Result<()> {
+fn the_check_of_a_gpu_needs_a_gpu() -> Result<()> {
     let (folder, _) = place()?;
     let mut check = Command::new(root().join("infra/cuda/check.sh"));
     check.arg(vintage_tests::binary()).arg(folder.path());

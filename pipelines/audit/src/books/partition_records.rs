@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use vintage_control::{Offset, Sha256};
 
-use super::Place;
+use super::PartitionId;
 use crate::findings::Findings;
 
 /// Record without its tokens.
@@ -31,12 +31,12 @@ pub(crate) struct Record {
 /// State of the record at an offset.
 #[derive(Debug)]
 pub(crate) enum Look<'a> {
-    /// Present: the record's index on the shelf, and the record.
+    /// Present: the record's index on the partition_records, and the record.
     There(usize, &'a Record),
     /// Absent although archive or log reach beyond the offset.
     Missing,
     /// Covered by an archive file that cannot be read.
-    Dark,
+    Unreadable,
     /// Deleted by retention before an archive began.
     Expired,
     /// Beyond everything that was read.
@@ -45,10 +45,10 @@ pub(crate) enum Look<'a> {
 
 /// Records of a partition of one incarnation of the topic.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf {
-    /// Archived records, sorted by offset; all records once the shelf is closed.
+pub(crate) struct PartitionRecords {
+    /// Archived records, sorted by offset; all records once the partition_records is closed.
     records: Vec<Record>,
-    /// Records that only the log has; empty once the shelf is closed.
+    /// Records that only the log has; empty once the partition_records is closed.
     only_live: Vec<Record>,
     /// Offsets that the archive covers, with adjacent files joined.
     claimed: Vec<Range<i64>>,
@@ -58,10 +58,10 @@ pub(crate) struct Shelf {
     /// Offsets that the topic holds.
     pub(crate) live: Option<Range<i64>>,
     /// Offsets of archive files that cannot be read.
-    pub(crate) dark: Vec<Range<i64>>,
+    pub(crate) unreadable: Vec<Range<i64>>,
 }
 
-impl Shelf {
+impl PartitionRecords {
     pub(super) fn claim(&mut self, offsets: Range<i64>) {
         match self.claimed.last_mut() {
             Some(last) if last.end == offsets.start => last.end = offsets.end,
@@ -94,7 +94,7 @@ impl Shelf {
     }
 
     /// Joins the records of log and archive, and compares them where both should have the same.
-    pub(super) fn close(&mut self, (incarnation, partition): Place, findings: &mut Findings) {
+    pub(super) fn close(&mut self, (incarnation, partition): PartitionId, findings: &mut Findings) {
         let where_it_is = format!("incarnation {incarnation} partition {partition}");
         for record in &self.only_live {
             if self.is_claimed(record.offset) && !self.is_dark(record.offset) {
@@ -156,7 +156,7 @@ impl Shelf {
             return Look::There(at, &self.records[at]);
         }
         if self.is_dark(offset) {
-            return Look::Dark;
+            return Look::Unreadable;
         }
         if offset < self.start() {
             return Look::Expired;
@@ -181,7 +181,7 @@ impl Shelf {
     }
 
     fn is_dark(&self, offset: i64) -> bool {
-        self.dark.iter().any(|range| range.contains(&offset))
+        self.unreadable.iter().any(|range| range.contains(&offset))
     }
 
     fn find(&self, offset: i64) -> Option<usize> {

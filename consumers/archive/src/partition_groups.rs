@@ -15,7 +15,7 @@ use crate::{
     message::ArchivedMessage,
     reader::{Known, Reader},
     rowgroup::RowGroup,
-    select::{Filtered, Selection},
+    select::{RefusedBy, Selection},
     window::Loaded,
 };
 
@@ -92,7 +92,7 @@ impl Block {
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) group: ArchivedGroup,
-    pub(crate) verdict: Option<Filtered>,
+    pub(crate) verdict: Option<RefusedBy>,
     /// Key by which partitions are merged: latest timestamp so far, then partition and offset of
     /// the last part. Records of a partition keep their order even if their timestamps do not
     /// ascend.
@@ -103,7 +103,7 @@ pub(crate) struct Candidate {
 #[derive(Debug)]
 struct Planned {
     known: Known,
-    pruned: Vec<Option<Filtered>>,
+    pruned: Vec<Option<RefusedBy>>,
 }
 
 /// An open file and the next of its row groups to read.
@@ -119,7 +119,7 @@ struct Reading {
 type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
 
 /// Reader of the groups of one partition of one incarnation.
-pub(crate) struct Lane {
+pub(crate) struct PartitionGroups {
     reader: Reader,
     selection: Arc<Selection>,
     partition: Partition,
@@ -135,10 +135,10 @@ pub(crate) struct Lane {
     /// Groups of which parts are still to come.
     open: Assembly<Located>,
     /// Offsets that were passed over, first and last of each stretch, and why.
-    passed: Vec<(i64, i64, Filtered)>,
+    passed: Vec<(i64, i64, RefusedBy)>,
 }
 
-impl Lane {
+impl PartitionGroups {
     pub(crate) fn new(
         reader: Reader,
         selection: Arc<Selection>,
@@ -219,7 +219,7 @@ impl Lane {
         let headers = match &head.headers {
             Ok(headers) if !head.quarantined => headers,
             _ if self.selection.refuses_time(head.timestamp_ms) => {
-                counts.skip(Filtered::Time, 1);
+                counts.skip(RefusedBy::Time, 1);
                 return None;
             }
             _ => {
@@ -353,7 +353,7 @@ impl Lane {
         }
     }
 
-    fn note_passed(&mut self, (first, last, why): (i64, i64, Filtered)) {
+    fn note_passed(&mut self, (first, last, why): (i64, i64, RefusedBy)) {
         match self.passed.last_mut() {
             Some(stretch) if stretch.2 == why && stretch.1 + 1 >= first => stretch.1 = last,
             _ => self.passed.push((first, last, why)),
@@ -370,7 +370,7 @@ fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCount
     let records = footer.messages.saturating_sub(seen.0);
     let quarantined = footer.quarantined.saturating_sub(seen.1).min(records);
     counts.records += records;
-    if *why == Filtered::Time {
+    if *why == RefusedBy::Time {
         counts.skip(*why, records);
     } else {
         // A record that cannot be decoded has no version or reward by which it could be refused.

@@ -14,7 +14,7 @@ use vintage_model::ModelFolder;
 use vintage_rollout::{PromptSet, file_sha256, named_files, read_journals};
 use vintage_store::{Created, Store, Weights};
 
-use crate::{Error, Result, folder::RunFolder, tasks::Task};
+use crate::{Error, Result, folder::RunFolder, prompts::Task};
 
 const TRAIN: &str = "prompts.train";
 const HELDOUT: &str = "prompts.heldout";
