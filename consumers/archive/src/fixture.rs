@@ -17,9 +17,10 @@ use crate::{
     filter::Filter,
     handle::SinkHandle,
     message::ArchivedMessage,
+    options::SinkOptions,
     path::TopicFolder,
     reader::Reader,
-    sink::{Sink, SinkOptions, SinkTask},
+    sink::{Sink, SinkTask},
     source::Source,
 };
 

@@ -13,9 +13,10 @@ use vintage_store::Store;
 use crate::{
     error::{Error, Result},
     meta::ArchiveMeta,
+    options::SinkOptions,
     path::TopicFolder,
     recover,
-    sink::{SinkOptions, Taken},
+    summary::Taken,
 };
 
 /// Interval at which the store is asked how far the other members of a group have archived. Members

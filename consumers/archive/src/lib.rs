@@ -56,6 +56,7 @@ mod head;
 mod message;
 mod messages;
 mod meta;
+mod options;
 mod partition_groups;
 mod path;
 mod reader;
@@ -67,6 +68,7 @@ mod seal;
 mod select;
 mod sink;
 mod source;
+mod summary;
 mod thrift;
 mod window;
 
@@ -80,12 +82,14 @@ pub use head::{Head, Heads};
 pub use message::{ArchivedMessage, BAD_PAYLOAD_LIMIT, Quarantined};
 pub use messages::{Merged, Messages};
 pub use meta::ArchiveMeta;
+pub use options::SinkOptions;
 pub use partition_groups::ArchivedGroup;
 pub use reader::Reader;
 pub use roll::SinkLimits;
 pub use select::{PromptPattern, RefusedBy, Sample, Selection};
-pub use sink::{Sink, SinkOptions, SinkSummary, SinkTask, Taken};
+pub use sink::{Sink, SinkTask};
 pub use source::Source;
+pub use summary::{SinkSummary, Taken};
 
 #[cfg(test)]
 mod fixture;

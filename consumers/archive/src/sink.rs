@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use tokio::{
@@ -11,117 +10,28 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 use vintage_bus::{Event, Record};
-use vintage_control::{Incarnation, Metric, Offset, Partition};
+use vintage_control::{Metric, Offset, Partition};
 use vintage_faults::point;
-use vintage_store::Store;
 
 use crate::{
-    columns::Codec,
     commit::{Done, Job, Outcome},
     encode::Label,
     error::{Error, Result},
     handle::SinkHandle,
     message::Message,
+    options::SinkOptions,
     path::TopicFolder,
     recover::{Last, Start},
     retry::Blocked,
-    roll::{OpenFile, Reason, SinkLimits},
+    roll::{OpenFile, Reason},
     source::Source,
+    summary::{SinkSummary, Taken},
 };
 
 use self::start::Planned;
 
 mod start;
-
-/// Settings of a sink: the topic that it archives, the destination and the limits.
-#[derive(Debug, Clone)]
-pub struct SinkOptions {
-    /// Root of the archive.
-    pub store: Store,
-    /// Topic to archive.
-    pub topic: String,
-    /// Incarnation of the topic; a recreated topic needs another one.
-    pub incarnation: Incarnation,
-    /// Name of the consumer in the brokers' logs and in errors.
-    pub client_id: String,
-    /// Limits at which files are closed, and on the memory that is used.
-    pub limits: SinkLimits,
-    /// Compression of the files.
-    pub codec: Codec,
-    /// Longest time to wait out a trouble of the store that may pass (no room, no permission, no
-    /// network) before it ends the sink. The consumer continues to poll meanwhile.
-    pub patience: Duration,
-    /// True to continue after records that retention deleted before they were archived. Each such
-    /// gap is noted in the footer of the file that spans it.
-    pub accept_gap: bool,
-    /// Consumer group whose members share the partitions; without one, a sink archives all of them.
-    pub group: Option<String>,
-    /// Token that ends the sink when it is cancelled; records consumed by then are written first.
-    pub cancel: CancellationToken,
-}
-
-/// Default of [`SinkOptions::patience`], ten minutes: a full disk may be cleared meanwhile, but a
-/// wrong mount would never recover.
-const PATIENCE: Duration = Duration::from_secs(600);
-
-impl SinkOptions {
-    /// Returns options with the default limits, codec and patience.
-    pub fn new(store: Store, topic: &str, incarnation: Incarnation) -> Self {
-        Self {
-            store,
-            topic: topic.to_owned(),
-            incarnation,
-            client_id: "vintage-archive".to_owned(),
-            limits: SinkLimits::default(),
-            codec: Codec::default(),
-            patience: PATIENCE,
-            accept_gap: false,
-            group: None,
-            cancel: CancellationToken::new(),
-        }
-    }
-}
-
-/// Totals of a sink, from its start to its end.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SinkSummary {
-    /// Records written, quarantined ones included.
-    pub messages: u64,
-    /// Trajectory rows written.
-    pub rows: u64,
-    /// Records written as quarantined.
-    pub quarantined: u64,
-    /// Files written.
-    pub files: u64,
-    /// Bytes of the files written.
-    pub bytes: u64,
-    /// Files that another sink had written first.
-    pub races_lost: u64,
-    /// Failed tries of store operations that were repeated, by the store's trouble.
-    pub blocked: BTreeMap<&'static str, u64>,
-    /// First offset not archived, by partition.
-    pub committed: BTreeMap<Partition, Offset>,
-}
-
-/// Counts of the records that a sink has taken from the log since it started, archived or not yet.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Taken {
-    /// Records taken, quarantined ones included.
-    pub records: u64,
-    /// Records that cannot be decoded, by class.
-    pub quarantined: BTreeMap<&'static str, u64>,
-}
-
-impl Taken {
-    fn count(&mut self, quarantined: Option<&'static str>) {
-        self.records += 1;
-        if let Some(reason) = quarantined {
-            *self.quarantined.entry(reason).or_default() += 1;
-        }
-    }
-}
 
 /// Sink that archives one topic. See [`Sink::start`].
 pub struct Sink<S> {

@@ -9,8 +9,8 @@ use crate::{
         LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, options, record, scratch,
         start,
     },
+    options::SinkOptions,
     roll::SinkLimits,
-    sink::SinkOptions,
 };
 
 /// Returns an archive of one partition of 60 messages in several files.

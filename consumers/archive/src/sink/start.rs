@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, StartOffsets};
 use vintage_control::{Offset, Partition};
 
-use super::{Sink, SinkOptions, SinkTask};
+use super::{Sink, SinkTask};
+use crate::options::SinkOptions;
 use crate::{
     error::{Error, Result},
     handle::SinkHandle,

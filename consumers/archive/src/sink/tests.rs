@@ -1,11 +1,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 use vintage_bus::{Embedded, Header, Record, TopicSpec};
-use vintage_control::OffsetRange;
+use vintage_control::{Incarnation, OffsetRange};
+use vintage_store::Store;
 
 use super::{start::recovered, *};
 use crate::{
+    columns::Codec,
     filter::Filter,
     fixture::{
         Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
