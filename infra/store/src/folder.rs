@@ -11,6 +11,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
@@ -154,11 +155,16 @@ struct Staged {
     path: PathBuf,
 }
 
+/// Creates a staging file beside `path`. Its name begins with a dot, so that readers of a folder
+/// (pyarrow, pandas, Spark) pass over one that a killed process left, and ends like the staging
+/// files of `object_store`, which never lists them.
 fn stage(path: &Path) -> io::Result<Staged> {
+    let object = path.file_name().unwrap_or_default();
     for number in 1_u32.. {
-        let mut name = path.as_os_str().to_owned();
+        let mut name = OsString::from(".");
+        name.push(object);
         name.push(format!("#{number}"));
-        let path = PathBuf::from(name);
+        let path = path.with_file_name(name);
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok(Staged { file, path }),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -193,4 +199,21 @@ fn make(folder: &Path) -> io::Result<()> {
 /// Syncs a folder's entries to the disk.
 pub(crate) fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stage;
+
+    /// Readers of a folder take every file that is not hidden for data.
+    #[test]
+    fn staging_files_are_hidden_beside_their_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let staged = [(); 2].map(|()| stage(&folder.path().join("1.parquet")).unwrap());
+        let names = staged.map(|staged| staged.path);
+        assert_eq!(
+            names,
+            [1, 2].map(|number| folder.path().join(format!(".1.parquet#{number}")))
+        );
+    }
 }

@@ -16,8 +16,8 @@ impl Store {
     /// Deletes the staging files that killed processes left under `prefix`, and returns their
     /// number; always 0 for a bucket.
     ///
-    /// Staging files are named `<object>#<number>`, are never listed and can never become an
-    /// object; the sweep only frees their space. Files younger than an hour are kept, because their
+    /// Staging files are named `.<object>#<number>` (without the dot by earlier builds), are never
+    /// listed and can never become an object; the sweep only frees their space. Files younger than an hour are kept, because their
     /// writer may be alive.
     pub async fn sweep(&self, prefix: &str) -> Result<usize> {
         self.sweep_older_than(prefix, ABANDONED_AFTER).await

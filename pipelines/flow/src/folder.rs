@@ -271,10 +271,12 @@ impl RunFolder {
     }
 
     /// Checks that a remote store honours create-if-absent. In a local folder the kernel guarantees
-    /// it.
+    /// it, and what killed processes left unfinished there is removed.
     pub(crate) async fn prove_store(&self) -> Result<()> {
         if self.store.is_remote() {
             self.store.probe_conditional_put().await?;
+        } else {
+            self.store.sweep("").await?;
         }
         Ok(())
     }

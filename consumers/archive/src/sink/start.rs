@@ -167,7 +167,7 @@ pub(crate) async fn recovered(
     let patience: Patience<'_> = (options.patience, &options.cancel);
     let (home, ends) = retry::on(topic, patience, blocked, || async {
         let home = TopicFolder::find(store, topic).await?;
-        store.sweep(&home.life(*incarnation)).await?;
+        store.sweep("").await?;
         let meta = ArchiveMeta::agree(store, &home, *incarnation, lows.clone()).await?;
         let mut ends = Vec::with_capacity(watermarks.len());
         for (partition, ..) in watermarks {

@@ -89,7 +89,8 @@ async fn staging_files_of_dead_processes_are_invisible_and_swept() {
         .create("p/1.parquet", Bytes::from_static(b"whole"))
         .await
         .unwrap();
-    std::fs::write(folder.path().join("p/2.parquet#1"), b"ha").unwrap();
+    std::fs::write(folder.path().join("p/2.parquet#1"), b"of an earlier build").unwrap();
+    std::fs::write(folder.path().join("p/.2.parquet#1"), b"ha").unwrap();
     std::fs::write(folder.path().join("p/2.parquet#x"), b"not a staging file").unwrap();
     assert_eq!(
         store.list("p").await.unwrap(),
@@ -107,8 +108,10 @@ async fn staging_files_of_dead_processes_are_invisible_and_swept() {
             .unwrap(),
         Created::New
     );
-    assert_eq!(store.sweep_older_than("", Duration::ZERO).await.unwrap(), 1);
-    assert!(!folder.path().join("p/2.parquet#1").exists());
+    assert_eq!(store.sweep_older_than("", Duration::ZERO).await.unwrap(), 2);
+    for left in ["p/2.parquet#1", "p/.2.parquet#1"] {
+        assert!(!folder.path().join(left).exists(), "{left}");
+    }
     assert_eq!(store.list("p").await.unwrap().len(), 3);
 }
 
