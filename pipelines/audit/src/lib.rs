@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use vintage_archive::Reader;
-//! use vintage_audit::{Error, Places, Scope, audit};
+//! use vintage_audit::{Error, LogLife, Places, Scope, audit};
 //! use vintage_control::Topics;
 //! use vintage_store::Store;
 //!
@@ -24,8 +24,8 @@
 //! let (store, reader) = (&store, &reader);
 //! let places = Places { store, reader, journals: None, bus: None, summarized: None };
 //! let (lead, learner, question) = ("lead".parse()?, None, None);
-//! let (volatile_log, offline, deep) = (false, true, false);
-//! let scope = Scope { topics, lead, learner, volatile_log, offline, deep, question };
+//! let (log, offline, deep) = (LogLife::Durable, true, false);
+//! let scope = Scope { topics, lead, learner, log, offline, deep, question };
 //!
 //! // The store is empty, so there is nothing whose books could hold.
 //! assert!(matches!(audit(&scope, &places).await, Err(Error::Nothing(_))));
@@ -75,8 +75,8 @@ pub struct Scope {
     pub lead: Name,
     /// The only learner audited; `None` = every learner.
     pub learner: Option<Name>,
-    /// True if the log was lost with its process, possibly with acknowledged groups.
-    pub volatile_log: bool,
+    /// Life of the log, which decides what becomes of acknowledged groups that are found nowhere.
+    pub log: LogLife,
     /// True if the log is not read although the run has one.
     pub offline: bool,
     /// True to read every byte of the archive, and compare each group's content with its plan and
@@ -84,6 +84,17 @@ pub struct Scope {
     pub deep: bool,
     /// Question about one update or one rollout.
     pub question: Option<Question>,
+}
+
+/// Life of a run's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLife {
+    /// It outlives its processes: an acknowledged group that is found nowhere is a breach.
+    Durable,
+    /// It was inside a process that ended, and took acknowledged groups along.
+    Ended,
+    /// It is inside a process that runs: what it acknowledged may be archived yet.
+    Running,
 }
 
 /// Function that reads the journals of all producers: acknowledged numbers by `producer` header.
@@ -158,10 +169,10 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
         read::topic(bus, &topic, life, scope.deep, &mut books, &mut findings).await?;
     }
     books.close(&mut findings);
-    let lost = if scope.volatile_log {
-        Lost::WithItsLog
-    } else {
-        Lost::Never
+    let lost = match scope.log {
+        LogLife::Durable => Lost::Never,
+        LogLife::Ended => Lost::WithItsLog,
+        LogLife::Running => Lost::NotYet,
     };
     let mut learners = BTreeMap::new();
     let mut answers = Vec::new();

@@ -47,6 +47,11 @@ fn a_record_that_is_gone() {
     // A log that is lost with its process may take acknowledged groups with it.
     case.lost = Lost::WithItsLog;
     assert!(case.audited().1.is_empty());
+    // A log that is alive inside its process holds it still.
+    case.lost = Lost::NotYet;
+    let (account, breaches) = case.audited();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    assert_eq!((account.total.in_flight, account.total.lost), (1, 0));
 }
 
 #[test]

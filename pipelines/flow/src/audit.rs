@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use vintage_archive::Reader;
-use vintage_audit::{Audit, Places, Question, ReadJournals};
+use vintage_audit::{Audit, LogLife, Places, Question, ReadJournals};
 use vintage_control::Name;
 use vintage_rollout::read_journals;
 use vintage_settings::{RunConfig, SourceKind};
@@ -19,7 +19,7 @@ use crate::{
     Error, Result,
     archive_source::archive_of,
     broker::Broker,
-    folder::{open_store, store_of},
+    folder::{is_in_use, open_store, store_of},
     replay::summarized_updates,
     run::SUMMARY_FILE,
 };
@@ -78,7 +78,7 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
             topics: config.topic_names(),
             lead: config.learner.name.clone(),
             learner: scope.learner.clone(),
-            volatile_log: config.broker == "embedded",
+            log: life(config, folder),
             offline: scope.offline,
             deep: scope.deep,
             question: scope.question.clone(),
@@ -96,6 +96,17 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         },
         (error, _) => error.into(),
     })
+}
+
+/// Returns the life of the run's log: the embedded one ends with the process that holds the folder.
+fn life(config: &RunConfig, folder: Option<&Path>) -> LogLife {
+    if config.broker != "embedded" {
+        LogLife::Durable
+    } else if folder.is_some_and(is_in_use) {
+        LogLife::Running
+    } else {
+        LogLife::Ended
+    }
 }
 
 /// Returns the archive that is audited, and true if it is another run's.

@@ -62,6 +62,14 @@ pub fn followers(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Returns true while a `vintage run` works in the folder.
+pub(crate) fn is_in_use(run: &Path) -> bool {
+    let Ok(lock) = File::open(run.join(RUN_LOCK)) else {
+        return false;
+    };
+    flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+}
+
 /// Returns the path of a run's settings file.
 pub(crate) fn config_file(run: &Path) -> PathBuf {
     run.join(CONFIG)

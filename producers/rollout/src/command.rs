@@ -203,11 +203,18 @@ impl Reward for CommandReward {
         let mut scores: Vec<Option<Scored>> = vec![None; items.len()];
         if let Err(fault) = self.exchange(&items, 0..items.len(), &mut scores).await? {
             self.restart(&fault)?;
+            // One prompt on which the command dies costs one of the restarts in a row, however
+            // many completions its group has.
+            let mut deadly: Option<&str> = None;
             for index in 0..items.len() {
                 if scores[index].is_some() {
                     continue;
                 }
                 if let Err(fault) = self.exchange(&items, [index], &mut scores).await? {
+                    let prompt = items[index].prompt.as_str();
+                    if deadly.replace(prompt) == Some(prompt) {
+                        self.restarts = self.restarts.saturating_sub(1);
+                    }
                     self.restart(&fault)?;
                     let Fault { reason, detail } = fault;
                     scores[index] = Some(Err(RewardFailure { reason, detail }));

@@ -8,6 +8,8 @@ use crate::{books::Holes, counts::Account, findings::Findings};
 pub(crate) enum Lost {
     /// Possible: the log is lost with its process, as the embedded one is. Counted, and no breach.
     WithItsLog,
+    /// Too early to say: the log is inside a process that runs. Counted as in flight.
+    NotYet,
     /// Impossible: the log keeps what it acknowledged. Counted, and a breach.
     Never,
 }
@@ -40,6 +42,12 @@ impl Ledger<'_> {
                         // Trained or rejected before its record was deleted.
                     } else if fate == Fate::Open && late {
                         counts.expired += 1;
+                    } else if lost == Lost::NotYet {
+                        counts.in_flight += 1;
+                        tell(lost, findings, || {
+                            let named = self.books.named(group);
+                            format!("{named} is acknowledged and not archived yet: in flight")
+                        });
                     } else {
                         counts.lost += 1;
                         tell(lost, findings, || {
@@ -111,7 +119,10 @@ impl Ledger<'_> {
                 counts.expired += all;
                 continue;
             }
-            counts.lost += all;
+            match lost {
+                Lost::NotYet => counts.in_flight += all,
+                Lost::WithItsLog | Lost::Never => counts.lost += all,
+            }
             tell(lost, findings, || {
                 let runs = runs.iter().map(|(first, last)| {
                     if first == last {
@@ -138,5 +149,6 @@ fn tell(lost: Lost, findings: &mut Findings, line: impl FnOnce() -> String) {
         Lost::WithItsLog => {
             findings.note("groups lost with a log that died with its process", line);
         }
+        Lost::NotYet => findings.note("groups in the log of a running process", line),
     }
 }

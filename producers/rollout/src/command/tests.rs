@@ -136,14 +136,25 @@ async fn a_hanging_completion_is_timed_out_and_the_rest_judged() {
 async fn a_command_that_only_fails_is_given_up_with_its_last_words() {
     let script = "import sys; print('no module named judge', file=sys.stderr); sys.exit(7)";
     let mut reward = CommandReward::start(&config(script, 20.0)).unwrap();
-    let message = reward
-        .score(items(&["a", "b", "c", "d", "e"]))
-        .await
-        .unwrap_err()
-        .to_string();
+    let mut five = items(&["a", "b", "c", "d", "e"]);
+    for (number, item) in five.iter_mut().enumerate() {
+        item.prompt = format!("{number}+2=");
+    }
+    let message = reward.score(five).await.unwrap_err().to_string();
     assert!(message.contains("after 3 restarts in a row"), "{message}");
     assert!(message.contains("exit status: 7"), "{message}");
     assert!(message.contains("no module named judge"), "{message}");
+}
+
+/// A group has more completions than a command has restarts.
+#[tokio::test]
+async fn a_prompt_on_which_the_command_dies_fails_alone() {
+    let mut settings = config(SCRIPT, 20.0);
+    settings.max_restarts = 3;
+    let mut reward = CommandReward::start(&settings).unwrap();
+    let rewards = judge(&mut reward, &["die"; 8]).await;
+    assert_eq!(rewards, [const { Err(FailureReason::Died) }; 8]);
+    assert_eq!(judge(&mut reward, &["bb"]).await, [Ok(2.0)]);
 }
 
 #[tokio::test]
