@@ -14,6 +14,8 @@ mod file;
 mod raw;
 mod row;
 
+pub(crate) use row::SLOT;
+
 /// One task for the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {

@@ -176,6 +176,18 @@ fn what_cannot_be_understood_is_refused_with_the_key_to_change() {
         ("{\n \"prompt\": \"a\"\n}", "jq -c . FILE"),
         ("7", "not a JSON object"),
         (
+            r#"{"prompt": "1+1=", "question": "9+9=", "answer": "2"}"#,
+            "\"prompt\" and its \"question\" ask different things",
+        ),
+        (
+            r#"{"prompt": "a", "metadata": {"slot": "mine"}}"#,
+            "\"metadata\" has the key \"slot\"",
+        ),
+        (
+            r#"{"prompt": "a", "extra_info": {"level": 1}, "metadata": {"level": 2}}"#,
+            "\"metadata\" has the key \"level\" with another value",
+        ),
+        (
             r#"{"prompt": "\ud800", "answer": "1"}"#,
             "\"prompt\" is no text",
         ),

@@ -157,6 +157,18 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
         if text.is_empty() {
             return Err("its prompt is empty; remove the row or fill it".to_owned());
         }
+        // A template may stand around the question.
+        for other in ["question", "problem"]
+            .into_iter()
+            .filter(|other| *other != key)
+        {
+            let asks = row.text(other).ok().flatten().unwrap_or_default();
+            if !text.contains(asks.trim()) {
+                return Err(format!(
+                    "its {key:?} and its {other:?} ask different things; keep one"
+                ));
+            }
+        }
         Ok((text, Form::Plain, key))
     };
     let chat = |key: &'static str, chat: Chat| Ok((chat.json, Form::Messages, key));
@@ -308,6 +320,9 @@ fn number(text: &str) -> Option<String> {
     Number::parse(text).map(|_| text.trim().to_owned())
 }
 
+/// Key of a rollout's metadata that holds the slot it was sampled for.
+pub(crate) const SLOT: &str = "slot";
+
 /// Collects the metadata of a row: `metadata`, and verl's `data_source` and `extra_info`.
 fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
     let mut all = BTreeMap::new();
@@ -324,6 +339,18 @@ fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
             Some(object) if object.starts_with('{') => {
                 for (name, value) in raw::members(object)? {
                     let value = text(&name, value)?;
+                    if name == SLOT {
+                        return Err(format!(
+                            "its {key:?} has the key {name:?}, under which every rollout records \
+                             its place in the order of prompts; rename the key"
+                        ));
+                    }
+                    if all.get(&name).is_some_and(|other| *other != value) {
+                        return Err(format!(
+                            "its {key:?} has the key {name:?} with another value than before; \
+                             leave one of the two"
+                        ));
+                    }
                     all.insert(name, value);
                 }
             }

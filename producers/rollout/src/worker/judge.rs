@@ -10,6 +10,7 @@ use crate::{
     Error,
     event::ProducerEvent,
     gate::Slot,
+    prompts::SLOT,
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
 };
 
@@ -121,7 +122,7 @@ fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) ->
     } = group;
     let mut metadata = prompt.metadata;
     // Together with the seed, the slot identifies the samples.
-    metadata.insert("slot".to_owned(), slot.number.to_string());
+    metadata.insert(SLOT.to_owned(), slot.number.to_string());
     let group_size = samples.len() as u16;
     (0..)
         .zip(samples.into_iter().zip(scores))
