@@ -172,6 +172,11 @@ fn what_is_being_done_is_told_too() {
     learner.observe(&computing, at(6.0));
     let told = learner.tick(at(15.0)).expect("due");
     assert!(told.contains("computing update 0 for 9 s"), "{told}");
+    let mut nowhere = state(Role::Learner);
+    let phase = RunEvent::Phase("connecting to the broker at nowhere:9092".to_owned());
+    let told = lines(&mut nowhere, &[(0.0, phase)], 5);
+    let expected = "no update for 5 s: connecting to the broker at nowhere:9092 for 5 s";
+    assert_eq!(told, [(5, expected.to_owned())]);
     let mut early = state(Role::Producer);
     let phase = RunEvent::Phase("waiting for the first announcement of policy lead".to_owned());
     let told = lines(&mut early, &[(0.0, phase)], 5);

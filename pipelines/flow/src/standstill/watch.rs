@@ -31,6 +31,10 @@ impl Watch {
     pub(crate) fn over(role: Role, config: &RunConfig, listener: &Events) -> Self {
         let state = Standstill::new(role, config.learner.steps, Health::of(config));
         let (events, told) = mpsc::unbounded_channel();
+        // Nothing else says what a process waits for until a broker has answered.
+        if let Some(first) = connecting(&config.broker) {
+            let _received_below = events.send(RunEvent::Phase(first));
+        }
         let end = CancellationToken::new();
         let watching = watch(state, told, listener.clone(), end.clone());
         Self {
@@ -45,6 +49,15 @@ impl Watch {
         drop(self.end);
         // A panic in the watch was reported, and must not cost the result.
         self.watching.await.unwrap_or_default()
+    }
+}
+
+/// First phase of a process that needs a broker outside of it.
+fn connecting(broker: &str) -> Option<String> {
+    match broker {
+        "embedded" => None,
+        "local" => Some("starting or joining the local broker".to_owned()),
+        address => Some(format!("connecting to the broker at {address}")),
     }
 }
 
