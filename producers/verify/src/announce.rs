@@ -1,6 +1,10 @@
 //! Phrases that announce an answer.
 
-use crate::sentence::{clause, first_sentence, is_denied, trimmed};
+use crate::{
+    lead::{Lead, lead},
+    sentence::{clause, first_sentence, stated_number, trimmed},
+    stance::{Stance, stance},
+};
 
 /// Last announcement of a text.
 pub(crate) enum Announced<'a> {
@@ -78,51 +82,111 @@ const LEADING: [&str; 10] = [
     "just",
     "that",
 ];
-/// Words before “answer” that make it a supposition, not an announcement.
-const SUPPOSED: [&str; 7] = [
-    "if the",
-    "if our",
-    "if my",
-    "whether the",
-    "suppose the",
-    "assume the",
-    "assuming the",
-];
-
 /// Returns the last announcement of a text that gives or denies an answer; if there is none, the
 /// last one that gives no answer (“the answer is correct”).
 pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
     let lower = text.to_ascii_lowercase();
     let mut talk = None;
-    for end in ends(text, &lower) {
+    // Sentence that is said to be no answer: “wrong answer: 24”.
+    let mut wrong = None;
+    for (begin, end) in ends(text, &lower) {
+        let lead = lead(&lower, begin);
+        if lead == Lead::Supposing {
+            continue;
+        }
         let Some((sentence, rest)) = said(text, end) else {
             continue;
         };
-        if is_denied(sentence) {
+        if lead == Lead::Denying {
+            wrong = wrong.or(Some(sentence));
+            continue;
+        }
+        if compared(&text[end..]) {
             return Some(Announced::Denied);
         }
+        let would = lower[begin..end].trim_end().ends_with("would be");
+        let part = match stance(sentence, would) {
+            Stance::Supposed => continue,
+            Stance::Denied => return Some(Announced::Denied),
+            Stance::Said(part) => part,
+        };
         if is_talk(sentence) {
             talk = talk.or(Some(sentence));
             continue;
         }
-        return Some(Announced::Answer(correction(rest).unwrap_or(sentence)));
+        let corrected = correction(rest);
+        let same =
+            |wrong: &str| stated_number(wrong).is_some_and(|w| stated_number(part) == Some(w));
+        if corrected.is_none() && (is_retracted(rest) || wrong.is_some_and(same)) {
+            return Some(Announced::Denied);
+        }
+        return Some(Announced::Answer(corrected.unwrap_or(part)));
     }
-    talk.map(Announced::Answer)
+    match (talk, wrong) {
+        (Some(talk), _) => Some(Announced::Answer(talk)),
+        // What is said beside a wrong answer need not be the right one.
+        (None, Some(_)) => Some(Announced::Denied),
+        (None, None) => None,
+    }
 }
 
-/// End offsets of the announcing phrases, from the last to the first.
-fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = usize> + 'a {
+/// Returns true if the text behind an announcement is a comparison: `> 24`. On a line of its own `>`
+/// begins a quotation, and `<b>` is HTML.
+fn compared(rest: &str) -> bool {
+    let mut signs = rest
+        .trim_start_matches([' ', '*', '_', '`', ':', '$'])
+        .chars();
+    let (sign, behind) = (signs.next(), signs.next());
+    let html = behind.is_some_and(|c| c.is_alphabetic() || c == '/');
+    matches!(sign, Some('>' | '<' | '≤' | '≥' | '≠')) && !html
+}
+
+/// Returns the sentence that the content of a box announces as the answer, without the brace of the
+/// command around the words: `24` of `\text{The answer is } 24`.
+pub(crate) fn announced_in_box(content: &str) -> Option<&str> {
+    let Some(Announced::Answer(sentence)) = announced(content) else {
+        return None;
+    };
+    let said = sentence.trim_start_matches(['}', ' ', '~']);
+    let braces = |brace| said.matches(brace).count();
+    let unclosed = braces('}') > braces('{');
+    let inside = said.strip_suffix('}').filter(|_| unclosed);
+    Some(inside.unwrap_or(said))
+}
+
+/// Returns true if the text after an announcement takes it back: “The answer is 24. That is wrong.”
+fn is_retracted(rest: &str) -> bool {
+    let begin = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let lower: String = begin.chars().take(40).collect::<String>().to_lowercase();
+    let mut judged = ["that is ", "that's ", "that’s ", "this is ", "which is "].iter();
+    let judged = judged.find_map(|words| lower.strip_prefix(*words));
+    let wrong = [
+        "wrong",
+        "incorrect",
+        "false",
+        "not right",
+        "not correct",
+        "a mistake",
+    ];
+    judged.is_some_and(|judged| wrong.iter().any(|word| judged.starts_with(word)))
+}
+
+/// Begin and end offsets of the announcing phrases, from the last to the first.
+fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = (usize, usize)> + 'a {
     let answers = lower.rmatch_indices("answer");
-    let answers =
-        answers.filter_map(move |(at, word)| phrase_end(text, lower, at, at + word.len()));
-    let mut others: Vec<usize> = Vec::new();
+    let answers = answers.filter_map(move |(at, word)| {
+        let end = phrase_end(text, lower, at, at + word.len())?;
+        Some((at, end))
+    });
+    let mut others: Vec<(usize, usize)> = Vec::new();
     for phrase in PHRASES {
-        others.extend(lower.match_indices(phrase).map(|(at, _)| at + phrase.len()));
+        let found = lower.match_indices(phrase);
+        others.extend(found.map(|(at, _)| (at, at + phrase.len())));
     }
-    others.sort_unstable();
+    others.sort_unstable_by_key(|&(_, end)| end);
     let mut answers = answers.peekable();
     std::iter::from_fn(move || match (answers.peek(), others.last()) {
-        (Some(a), Some(b)) if a < b => others.pop(),
+        (Some((_, a)), Some((_, b))) if a < b => others.pop(),
         (None, _) => others.pop(),
         _ => answers.next(),
     })
@@ -130,13 +194,7 @@ fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = usize> + 'a {
 
 /// End offset of a phrase with the word “answer”, if it announces an answer.
 fn phrase_end(text: &str, lower: &str, begin: usize, end: usize) -> Option<usize> {
-    let before = lower[..begin].trim_end_matches([' ', '*', '_']);
     if lower[..begin].ends_with(char::is_alphanumeric) {
-        return None;
-    }
-    let before = before.strip_suffix("final").unwrap_or(before).trim_end();
-    let before = before.strip_suffix("correct").unwrap_or(before).trim_end();
-    if SUPPOSED.iter().any(|words| before.ends_with(words)) {
         return None;
     }
     let markup = |c: char| {
@@ -217,7 +275,13 @@ fn said(text: &str, end: usize) -> Option<(&str, &str)> {
             .to_ascii_lowercase();
         let leading = LEADING.iter().find(|words| {
             let behind = lower.strip_prefix(**words);
-            behind.is_some_and(|behind| !behind.starts_with(char::is_alphanumeric))
+            // “The answer is below 24” is a bound.
+            let bound = |behind: &str| {
+                let value = behind.trim_start_matches([' ', '*', '$', '\\', '(']);
+                **words == "below" && value.starts_with(|c: char| c.is_ascii_digit())
+            };
+            behind
+                .is_some_and(|behind| !behind.starts_with(char::is_alphanumeric) && !bound(behind))
         });
         match leading {
             Some(words) => rest = rest[words.len()..].trim_start_matches([',', ' ']),
@@ -341,6 +405,17 @@ mod tests {
             ),
             ("The answer is 24. The answer is correct.", "24"),
             ("The answer is 24. So the answer is not 23", "denied"),
+            ("The answer is not 25 but 24", "24"),
+            ("Wrong answer: 24", "denied"),
+            ("The answer is 30. A wrong answer is 24.", "30"),
+            ("The answer is 24. 24 is a wrong answer: 24", "denied"),
+            ("It is impossible that the answer is 24", "denied"),
+            ("The answer is 24. That is wrong.", "denied"),
+            ("The answer is 24. It would be wrong to say so.", "24"),
+            (
+                "The answer is 24. If it were more, the answer would be 25 if at all.",
+                "24",
+            ),
             ("The answer is correct", "correct"),
         ] {
             assert_eq!(answer(text), Some(said), "{text:?}");
@@ -349,6 +424,8 @@ mod tests {
             "24",
             "to answer this",
             "if the answer is 24",
+            "Suppose for now that the answer is 24",
+            "confidence in the answer: 95%",
             "an unanswered is 3",
             "",
         ] {

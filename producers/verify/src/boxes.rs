@@ -108,7 +108,8 @@ pub(crate) fn in_a_row(text: &str, boxes: &[Boxed]) -> usize {
     boxes.len() - first
 }
 
-fn joins(between: &str) -> bool {
+/// Returns true if a text between two answers only joins them.
+pub(crate) fn joins(between: &str) -> bool {
     let words = between.split(|c: char| !c.is_alphanumeric());
     // Text that joins two boxes is short.
     between.len() <= 200

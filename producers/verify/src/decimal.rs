@@ -46,6 +46,23 @@ impl Decimal {
         self.digits.is_empty()
     }
 
+    /// Multiplies the number by an integer.
+    pub(crate) fn times(&self, factor: u64) -> Self {
+        let mut reversed = String::new();
+        let mut carry = 0_u128;
+        for digit in self.digits.bytes().rev() {
+            carry += u128::from(digit - b'0') * u128::from(factor);
+            reversed.extend(char::from_digit((carry % 10) as u32, 10));
+            carry /= 10;
+        }
+        while carry > 0 {
+            reversed.extend(char::from_digit((carry % 10) as u32, 10));
+            carry /= 10;
+        }
+        let digits: String = reversed.chars().rev().collect();
+        Self::new(self.negative, &digits, "", self.exponent)
+    }
+
     /// Divides the number by 100.
     pub(crate) fn hundredth(&self) -> Self {
         if self.is_zero() {

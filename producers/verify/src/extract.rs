@@ -1,9 +1,13 @@
 use crate::{
     Number,
+    announce::{Announced, announced, announced_in_box},
     answer::{Final, final_answer},
     boxes::Boxes,
+    runs::last_value,
     scan,
-    sentence::stated_number as stated_number_of,
+    sentence::{stated_number as stated_number_of, trimmed},
+    spelt::spelt_alone,
+    stance::{Stance, stance},
 };
 
 /// Number, with the text that states it.
@@ -37,20 +41,46 @@ pub(crate) fn final_number(completion: &str, open: bool) -> Option<Found<'_>> {
             let same = |found: &Found<'_>| found.number.equals(&last.number);
             numbers.iter().all(same).then_some(last)
         }
-        Final::Hashes(sentence) | Final::Announced(sentence) => {
-            whole(sentence).or_else(|| whole(stated_number_of(sentence)?))
-        }
+        Final::Hashes(line) => match stance(line, false) {
+            Stance::Said(sentence) => sentence_number(sentence),
+            Stance::Denied | Stance::Supposed => None,
+        },
+        Final::Announced(sentence) => sentence_number(sentence),
         Final::Ending(ending) if ending.doubt.is_some() => None,
-        Final::Ending(ending) => ending.bold().and_then(alone).or_else(|| last(ending.text)),
+        Final::Ending(ending) => ending
+            .bold()
+            .and_then(alone)
+            .or_else(|| spelt(ending.line).filter(|found| found.text == trimmed(ending.line)))
+            .or_else(|| whole(last_value(ending.text)?)),
     }
 }
 
+/// Number that a sentence states, in digits or in words.
+fn sentence_number(sentence: &str) -> Option<Found<'_>> {
+    whole(sentence)
+        .or_else(|| spelt(sentence))
+        .or_else(|| whole(stated_number_of(sentence)?))
+}
+
+fn spelt(sentence: &str) -> Option<Found<'_>> {
+    let (number, text) = spelt_alone(sentence)?;
+    Some(Found { number, text })
+}
+
 /// Reads the only number of a box or a text in bold. `None` if there is a second number, if the
-/// number is part of a formula (`\\sqrt{16}`, `2x`), or if, in an equation, it is not after the
-/// last equals sign.
+/// number is denied or part of a formula (`\\sqrt{16}`, `2x`), or if, in an equation, it is not
+/// after the last equals sign.
 fn alone(content: &str) -> Option<Found<'_>> {
     if let Some(found) = whole(content) {
         return Some(found);
+    }
+    let Stance::Said(content) = stance(content, false) else {
+        return None;
+    };
+    match announced(content) {
+        Some(Announced::Denied) => return None,
+        Some(Announced::Answer(_)) => return sentence_number(announced_in_box(content)?),
+        None => {}
     }
     let behind = content
         .rfind(['=', '≈'])
@@ -59,10 +89,12 @@ fn alone(content: &str) -> Option<Found<'_>> {
     let (begin, lexeme) = numbers.next()?;
     let (before, after) = (&behind[..begin], &behind[lexeme.end..]);
     let computes = |text: &str| {
-        const SIGNS: [char; 12] = ['+', '*', '×', '·', '√', 'π', '±', '!', '<', '>', '≤', '≥'];
-        const COMMANDS: [&str; 12] = [
-            "\\sqrt", "\\pi", "\\cdot", "\\times", "\\frac", "\\dfrac", "\\pm", "\\log", "\\ln",
-            "\\sin", "\\cos", "\\tan",
+        const SIGNS: [char; 13] = [
+            '≠', '+', '*', '×', '·', '√', 'π', '±', '!', '<', '>', '≤', '≥',
+        ];
+        const COMMANDS: [&str; 15] = [
+            "\\ne", "\\le", "\\ge", "\\sqrt", "\\pi", "\\cdot", "\\times", "\\frac", "\\dfrac",
+            "\\pm", "\\log", "\\ln", "\\sin", "\\cos", "\\tan",
         ];
         text.contains(SIGNS) || COMMANDS.iter().any(|command| text.contains(command))
     };

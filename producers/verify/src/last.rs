@@ -1,6 +1,11 @@
 //! Final answer of a text without any mark, taken from its end.
 
-use crate::sentence::{bold, formulas, is_denied, is_guess, last_sentence, trimmed};
+use crate::{
+    bold::{bold, is_bold_guess, is_letter, is_value},
+    sentence::{formulas, is_guess, last_sentence, trimmed},
+    stance::{Stance, stance, stated_part},
+    talk::{unsure, untalked},
+};
 
 /// First words of a check of the answer, which is not part of the answer.
 const CHECKS: [&str; 14] = [
@@ -29,53 +34,155 @@ const CONCLUDING: [&str; 6] = [
     "consequently",
 ];
 
+/// First words of a sentence that supposes something, if no conclusion is in it.
+const SUPPOSING: [&str; 6] = ["if", "suppose", "assume", "imagine", "what if", "unless"];
+
 /// End of a text without any mark.
 pub(crate) struct Ending<'a> {
-    /// Text without headings, horizontal rules and a check at its end.
+    /// Text without headings, horizontal rules, talk and a check at its end, and without reasons and
+    /// asides in its last sentence.
     pub(crate) text: &'a str,
-    /// Last line of the text.
+    /// Last line of that text.
     pub(crate) line: &'a str,
-    /// Reason for which the last sentence gives no single answer: it denies one, or offers several.
+    /// Last line with all of its last sentence.
+    pub(crate) whole: &'a str,
+    /// Reason for which the end gives no single answer.
     pub(crate) doubt: Option<Doubt>,
 }
 
 /// Reason for which a last sentence states no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
+    /// It denies or supposes one, or has several below each other.
     Denied,
+    /// It offers several in one sentence, which may be a list.
     Guess,
 }
 
 impl<'a> Ending<'a> {
     pub(crate) fn of(text: &'a str) -> Self {
-        let text = closed(unchecked(closed(text)));
-        let line = text.lines().next_back().unwrap_or_default().trim();
-        let sentence = last_sentence(line);
-        let doubt = if is_denied(sentence) {
-            Some(Doubt::Denied)
-        } else if is_guess(sentence) {
-            Some(Doubt::Guess)
-        } else {
-            None
+        let text = closed(unchecked(closed(untalked(closed(text)))));
+        let whole = last_line(text);
+        let sentence = last_sentence(whole);
+        let would = sentence.contains(" would ");
+        let (text, doubt) = match stance(sentence, would) {
+            _ if is_note(sentence) || only_supposes(sentence) || is_row_guess(text) => {
+                (text, Some(Doubt::Denied))
+            }
+            Stance::Denied | Stance::Supposed => (text, Some(Doubt::Denied)),
+            Stance::Said(part) => {
+                let doubt = is_guess(sentence) || is_bold_guess(sentence);
+                let part = unsure(stated_part(part));
+                // What is left of the sentence behind that part.
+                let behind = part.as_ptr().addr() + part.len() - sentence.as_ptr().addr();
+                let end = text.rfind(sentence).unwrap_or(0) + behind;
+                let ends = part.is_empty() || behind == sentence.len();
+                let cut = if ends { text } else { &text[..end] };
+                (cut, doubt.then_some(Doubt::Guess))
+            }
         };
-        Self { text, line, doubt }
+        Self {
+            text,
+            line: last_line(text),
+            whole,
+            doubt,
+        }
     }
 
     /// Returns the text in bold in the last line if it is an answer: a number, a formula, a letter.
     pub(crate) fn bold(&self) -> Option<&'a str> {
         let sentence = last_sentence(self.line);
         let inside = bold(sentence)?;
-        // Guess, such as `**A** or **B**`.
-        let mut pieces = sentence.rsplit("**").skip(2);
-        let before = pieces.next().filter(|_| pieces.next().is_some());
-        if before.is_some_and(|before| before.split(' ').any(|word| word == "or")) {
-            return None;
-        }
-        let letter = trimmed(inside).trim_matches(['(', ')']);
-        let is_letter = letter.len() == 1 && letter.starts_with(|c: char| c.is_ascii_uppercase());
-        let is_value = inside.contains(|c: char| c.is_numeric() || c == '$' || c == '\\');
-        (is_letter || is_value).then_some(inside)
+        let is_letter = is_letter(trimmed(inside));
+        (is_letter || is_value(inside)).then_some(inside)
     }
+
+    /// Returns the only text in bold of the last sentence if it is a word.
+    pub(crate) fn bold_word(&self) -> Option<&'a str> {
+        let sentence = last_sentence(self.line);
+        let inside = bold(sentence).filter(|inside| !is_value(inside))?;
+        let asks = sentence.ends_with(['?', '？']);
+        let words = sentence.split(|c: char| !c.is_alphabetic() && c != '\'' && c != '’');
+        let mut words = words.map(str::to_lowercase);
+        let doubts = words.any(|word| {
+            let never = matches!(&*word, "or" | "not" | "never" | "neither" | "nor" | "wrong");
+            let unsure = matches!(
+                &*word,
+                "cannot" | "incorrect" | "false" | "maybe" | "perhaps"
+            );
+            let supposed = matches!(&*word, "if" | "whether" | "possibly" | "could" | "might");
+            never || unsure || supposed || word.ends_with("n't") || word.ends_with("n’t")
+        });
+        (sentence.matches("**").count() == 2 && !asks && !doubts).then_some(inside)
+    }
+
+    /// Returns the last cell of a table's last row behind a label: `| Total | 24 |`.
+    pub(crate) fn cell(&self) -> Option<&'a str> {
+        let cells = cells(self.line)?;
+        let [label, .., last] = cells.as_slice() else {
+            return None;
+        };
+        let labels = trimmed(label).len() > 1 && !trimmed(label).contains(char::is_numeric);
+        let letters = cells.iter().filter(|cell| is_letter(trimmed(cell))).count();
+        (labels && letters < 2 && !trimmed(last).is_empty()).then_some(trimmed(last))
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().next_back().unwrap_or_default().trim()
+}
+
+/// Cells of a table's row.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let inside = line.trim().strip_prefix('|')?.strip_suffix('|')?;
+    Some(inside.split('|').map(str::trim).collect())
+}
+
+/// Returns true if a text ends with values that stand side by side: a row of a table without a
+/// label, or lines in bold.
+fn is_row_guess(text: &str) -> bool {
+    let mut lines = text.lines().rev().map(str::trim);
+    let mut lines = lines.by_ref().filter(|line| !line.is_empty());
+    let Some(last) = lines.next() else {
+        return false;
+    };
+    let before = lines.next().unwrap_or_default();
+    if let Some(cells) = cells(last) {
+        let value = |cell: &str| is_value(cell) && !cell.contains(' ');
+        return cells.len() > 1 && cells.iter().all(|cell| value(cell)) && !before.starts_with('|');
+    }
+    let alone = |line: &'_ str| -> Option<String> {
+        let item = line.trim_start_matches(|c: char| c.is_ascii_digit() || "-+.) ".contains(c));
+        let inside = item.strip_prefix("**")?;
+        let inside = inside.trim_end_matches(['.', ' ']).strip_suffix("**")?;
+        let value = is_value(inside) && !inside.contains([' ', '*', ':']);
+        value.then(|| inside.to_owned())
+    };
+    matches!((alone(before), alone(last)), (Some(a), Some(b)) if a != b)
+}
+
+/// Returns true for a note, which adds something to the answer before it.
+fn is_note(sentence: &str) -> bool {
+    let (words, _) = opening(sentence);
+    let behind = words
+        .strip_prefix("note")
+        .map(|rest| rest.trim_start_matches(['*', ' ']));
+    behind.is_some_and(|behind| behind.starts_with(':') || behind.starts_with("that "))
+}
+
+/// Returns true for a sentence that supposes something and concludes nothing.
+fn only_supposes(sentence: &str) -> bool {
+    let (words, _) = opening(sentence);
+    let supposes = SUPPOSING.iter().any(|word| {
+        let behind = words.strip_prefix(word);
+        behind.is_some_and(|behind| behind.starts_with([' ', ',']))
+    });
+    let lower = sentence.to_lowercase();
+    supposes
+        && lower.contains("answer")
+        && ![", ", " then ", "，"]
+            .iter()
+            .any(|sign| lower.contains(sign))
 }
 
 /// Removes headings, horizontal rules and blank lines at the end.
@@ -174,11 +281,54 @@ mod tests {
         assert_eq!(Ending::of("so 24 or 25").doubt, Some(Doubt::Guess));
         assert_eq!(Ending::of("24 is wrong").doubt, Some(Doubt::Denied));
         assert_eq!(Ending::of("22, 23, 24").doubt, None);
+        for guess in ["24 or 25", "**A**, **B**"] {
+            assert_eq!(Ending::of(guess).doubt, Some(Doubt::Guess), "{guess:?}");
+        }
+        for denied in [
+            "It would be 24 if there were 4 boxes",
+            "Suppose the answer is 24",
+            "There are more than 20 pens",
+            "24, but it could be 25",
+            "**A**\n\n**B**",
+            "- **24**\n- **25**",
+            "| 24 | 25 |",
+            "24 pens\nNote: each box costs 3 dollars",
+        ] {
+            assert_eq!(Ending::of(denied).doubt, Some(Doubt::Denied), "{denied:?}");
+        }
+        for (text, end) in [
+            ("It is 24, not 25", "It is 24"),
+            ("It is not 25 but 24", "It is not 25 but 24"),
+            ("24 pens (4 boxes of 6)", "24 pens"),
+            ("24 because 4 boxes hold 6", "24"),
+            ("24 (95% sure)", "24"),
+            ("24 pens.\n\nConfidence: 95%", "24 pens."),
+        ] {
+            let ending = Ending::of(text);
+            assert_eq!(
+                (ending.text.trim_end_matches('.'), ending.doubt),
+                (end.trim_end_matches('.'), None),
+                "{text:?}"
+            );
+        }
         assert_eq!(
             Ending::of("4 boxes\n**5** dollars out of 10").bold(),
             Some("5")
         );
         assert_eq!(Ending::of("so\n**B**").bold(), Some("B"));
         assert_eq!(Ending::of("**Total:** 24 **pens**").bold(), None);
+        let word = |text: &'static str| Ending::of(text).bold_word();
+        assert_eq!(word("It is **Paris** in France"), Some("Paris"));
+        assert_eq!(word("It is not **Paris**"), None);
+        assert_eq!(word("Is it **Paris**?"), None);
+        assert_eq!(word("It is **Paris**, **London** for others"), None);
+        let cell = |text: &'static str| Ending::of(text).cell();
+        assert_eq!(
+            cell("| a | b |\n|---|---|\n| Total | **x + 1** |"),
+            Some("x + 1")
+        );
+        assert_eq!(cell("| Option | B |"), Some("B"));
+        assert_eq!(cell("| Options | A | B |"), None);
+        assert_eq!(cell("| A | B |"), None);
     }
 }

@@ -5,9 +5,11 @@
 //! Begin reading at [`AnswerKind`] (`kind.rs`), the three ways to compare, and [`is_correct`],
 //! which does it. Locating the final answer is one decision for all kinds (`answer.rs`);
 //! `docs/answers.md` describes which mark wins. The marks are in `boxes.rs`, `heading.rs` (`####`),
-//! `announce.rs` ("the answer is"), `last.rs` (no mark) and `thought.rs` (reasoning tags). Numbers
-//! are read by `scan.rs` and compared by [`Number::equals`]; mathematical answers are parsed and
-//! compared under `math/`, beginning at `math.rs`.
+//! `announce.rs` and `lead.rs` ("the answer is"), `last.rs` (no mark) and `thought.rs` (reasoning
+//! tags). `stance.rs` tells what a sentence says, denies or supposes, `sentence.rs` and `bold.rs`
+//! which value it states. Numbers are read by `scan.rs`, `runs.rs` (`10 000`), `scale.rs`
+//! (`million`) and `spelt.rs` (`three`) and compared by [`Number::equals`]; mathematical answers are
+//! parsed and compared under `math/`, beginning at `math.rs`.
 //!
 //! ```
 //! use vintage_verify::{AnswerKind, is_correct};
@@ -22,16 +24,23 @@
 
 mod announce;
 mod answer;
+mod bold;
 mod boxes;
 mod decimal;
 mod extract;
 mod heading;
 mod kind;
 mod last;
+mod lead;
 mod math;
 mod number;
+mod runs;
+mod scale;
 mod scan;
 mod sentence;
+mod spelt;
+mod stance;
+mod talk;
 mod thought;
 
 pub use extract::{boxed, hashes, last_number};

@@ -75,6 +75,9 @@ pub(crate) fn check(answer: &str) -> Result<(), &'static str> {
 }
 
 fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, Stop> {
+    if let (Some(known), Some(given)) = (Number::parse(known), &given.spelt) {
+        return Ok(known.equals(given));
+    }
     if let (Some(known), [given]) = (Number::parse(known), given.parts.as_slice())
         && Number::parse(given).is_some_and(|given| known.equals(&given))
     {
@@ -120,6 +123,13 @@ fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, St
         if given_choice.is_some() || is_sentence {
             return Ok(given_choice == Some(known));
         }
+    }
+    // A ratio is a fraction, but not a number that is written without one.
+    let plain =
+        |token: &Token| matches!(token, Token::Number(..) | Token::Word(_)) || token.is('-');
+    let ratio = |token: &Token| token.is(':');
+    if known.iter().all(plain) && given.iter().any(ratio) {
+        return Ok(false);
     }
     if same_value(known, given, fuel)? {
         return Ok(true);
@@ -212,15 +222,36 @@ fn same_text(a: &[Token], b: &[Token]) -> bool {
     text(a) == text(b)
 }
 
-/// Removes the words that name the value: `Total area = 24`.
+/// Removes the words that name the value: `Total area = 24`, `Total: 24`.
 fn unnamed(tokens: &[Token]) -> &[Token] {
+    const OTHER: [&str; 9] = [
+        "not",
+        "wrong",
+        "incorrect",
+        "false",
+        "except",
+        "never",
+        "confidence",
+        "than",
+        "if",
+    ];
     let is_name = |token: &&Token| matches!(token, Token::Word(_) | Token::Symbol(_));
     let name = tokens.iter().take_while(is_name).count();
-    let words = tokens[..name]
-        .iter()
-        .any(|token| matches!(token, Token::Word(_)));
+    let word =
+        |token: &Token, least: usize| matches!(token, Token::Word(word) if word.len() >= least);
+    let other = |token: &Token| matches!(token, Token::Word(word) if OTHER.contains(&&**word));
+    let names = |least| tokens[..name].iter().any(|token| word(token, least));
     match &tokens[name..] {
-        [sign, value @ ..] if words && sign.is('=') && !value.is_empty() => value,
+        [sign, value @ ..] if names(1) && sign.is('=') && !value.is_empty() => value,
+        // One letter in front of a colon is that of a choice.
+        [sign, value @ ..]
+            if names(2)
+                && sign.is(':')
+                && !value.is_empty()
+                && !tokens[..name].iter().any(other) =>
+        {
+            value
+        }
         _ => tokens,
     }
 }

@@ -1,6 +1,7 @@
 use crate::{decimal::Decimal, scan};
 
-/// Number as people write it: an integer, decimal, fraction or percentage.
+/// Number as people write it: an integer, decimal, fraction or percentage, or so many dozens or
+/// millions.
 #[derive(Debug, Clone)]
 pub struct Number {
     pub(crate) numerator: Decimal,
@@ -14,7 +15,7 @@ impl Number {
     /// and a full stop.
     ///
     /// Accepted forms: `42`, `-1,234.50`, `+7`, `.5`, `3/4`, `\frac{3}{4}`, `50%`, `$5`, `-$5`, `5
-    /// €`, `1.2e3`.
+    /// €`, `1.2e3`, `5 million`.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_suffix('.').unwrap_or(text);

@@ -1,8 +1,9 @@
-use crate::{Number, decimal::Decimal};
+use crate::{Number, decimal::Decimal, scale};
 
 /// Number found in a text.
 pub(crate) struct Lexeme {
-    /// Value of the number; `None` for text that only looks like a number (`1/0`, the 2 of `2^10`).
+    /// Value of the number; `None` for text that only looks like a number (`1/0`, `3:1`, the 2 of
+    /// `2^10`).
     pub(crate) number: Option<Number>,
     /// End of the number in the text, as a byte offset.
     pub(crate) end: usize,
@@ -65,13 +66,16 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     }
     let negative = sign.unwrap_or(false);
 
-    let (numerator, denominator) = if let Some(parts) = take_latex_fraction(&mut rest, negative) {
-        parts
-    } else {
-        let numerator = take_decimal(&mut rest, negative, before)?;
-        let denominator = take_denominator(&mut rest, before);
-        (numerator, denominator.unwrap_or_else(Decimal::one))
-    };
+    let (mut numerator, mut denominator) =
+        if let Some(parts) = take_latex_fraction(&mut rest, negative) {
+            parts
+        } else {
+            let numerator = take_decimal(&mut rest, negative, before)?;
+            let denominator = take_denominator(&mut rest, before);
+            (numerator, denominator.unwrap_or_else(Decimal::one))
+        };
+    let ratio = take_ratio(&mut rest);
+    let scale = take_scales(&mut rest);
     let spaced = rest.strip_prefix(' ').unwrap_or(rest);
     let percent = ["%", "\\%"]
         .iter()
@@ -81,11 +85,16 @@ pub(crate) fn number_at(text: &str, at: usize) -> Option<Lexeme> {
     if take_any(&mut spaced, &CURRENCY) {
         rest = spaced;
     }
+    // Example: `$1$ million`
+    let outer = take_scales(&mut rest);
+    for (times, over) in scale.into_iter().chain(outer) {
+        (numerator, denominator) = (numerator.times(times), denominator.times(over));
+    }
     // The base of a power is not the power's value; a degree sign is not a power.
     let degree = ["^\\circ", "^{\\circ}", "^°"];
     let power = rest.starts_with(SUPERSCRIPTS)
         || rest.starts_with('^') && !degree.iter().any(|degree| rest.starts_with(degree));
-    let number = (!denominator.is_zero() && !power).then_some(Number {
+    let number = (!denominator.is_zero() && !power && !ratio).then_some(Number {
         numerator,
         denominator,
         percent: percent.is_some(),
@@ -210,6 +219,30 @@ fn take_denominator(rest: &mut &str, before: &str) -> Option<Decimal> {
     }
     *rest = inner;
     Some(Decimal::new(false, &whole, "", 0))
+}
+
+/// Takes at most three scale words: `hundred thousand`.
+fn take_scales(rest: &mut &str) -> Vec<scale::Factor> {
+    let mut factors = Vec::new();
+    while let Some((factor, behind)) = scale::take(rest).filter(|_| factors.len() < 3) {
+        factors.push(factor);
+        *rest = behind;
+    }
+    factors
+}
+
+/// Takes the `:1` of the ratio `3:1`, and the `:30` of the time `10:30`; returns true if there is
+/// one.
+fn take_ratio(rest: &mut &str) -> bool {
+    let mut found = false;
+    while let Some(mut behind) = rest.strip_prefix(':') {
+        if take_digits(&mut behind).is_none() {
+            break;
+        }
+        *rest = behind;
+        found = true;
+    }
+    found
 }
 
 fn starts_with_digit(text: &str) -> bool {

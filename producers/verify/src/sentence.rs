@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
-use crate::{Number, scan};
+use crate::{
+    Number,
+    bold::{bold, is_bold_guess},
+    runs::{last_stated, runs},
+    scan,
+    spelt::{is_number, spelt},
+};
 
 /// Maximum number of bytes of a sentence that are read.
 pub(crate) const LONGEST: usize = 2000;
@@ -80,28 +86,54 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_end_matches(|c| c == '!' || decorates(c))
 }
 
+/// Words that deny what a sentence says, or make it a range.
+const DENIALS: [&str; 12] = [
+    "not",
+    "cannot",
+    "can't",
+    "can’t",
+    "isn't",
+    "isn’t",
+    "never",
+    "wrong",
+    "incorrect",
+    "false",
+    "neither",
+    "between",
+];
+/// Denials that count only in front of a value: “it wasn't 24”, but not “24 pens that he didn't
+/// sell”.
+const VERBS: [&str; 8] = [
+    "wasn't",
+    "doesn't",
+    "won't",
+    "wouldn't",
+    "couldn't",
+    "shouldn't",
+    "aren't",
+    "weren't",
+];
+
 /// Returns true if a sentence says what the answer is not, or only a range that contains it.
 pub(crate) fn is_denied(sentence: &str) -> bool {
-    const DENIALS: [&str; 12] = [
-        "not",
-        "cannot",
-        "can't",
-        "can’t",
-        "isn't",
-        "isn’t",
-        "never",
-        "wrong",
-        "incorrect",
-        "false",
-        "neither",
-        "between",
-    ];
     let clause = clause(sentence);
-    let words = clause.split(|c: char| !c.is_alphabetic() && c != '\'' && c != '’');
-    let mut words = words.filter(|word| !word.is_empty());
     // A lone `False` is an answer.
-    clause.contains(|c: char| c.is_numeric() || c == '$')
-        && words.any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+    clause.contains(|c: char| c.is_numeric() || c == '$') && denies(clause)
+}
+
+/// Returns true if a sentence denies anything, be it a number or a word.
+pub(crate) fn is_negated(sentence: &str) -> bool {
+    let clause = clause(sentence);
+    clause.contains(' ') && denies(clause)
+}
+
+fn denies(clause: &str) -> bool {
+    let value = clause.find(|c: char| c.is_numeric() || c == '$');
+    let before = &clause[..value.unwrap_or(clause.len())];
+    let before = before.replace('’', "'").to_lowercase();
+    let words = |text| str::split(text, |c: char| !c.is_alphabetic() && c != '\'' && c != '’');
+    words(clause).any(|word| DENIALS.contains(&word.to_lowercase().as_str()))
+        || words(&before).any(|word| VERBS.contains(&word)) && value.is_some()
 }
 
 /// Returns the part of a sentence before its reasons.
@@ -175,11 +207,32 @@ fn values(sentence: &str) -> Vec<(usize, usize, Option<Number>)> {
         .filter(apart)
         .map(|(begin, lexeme)| (begin, lexeme.end, lexeme.number))
         .collect();
+    all.extend(spelt_numbers(sentence));
     all.extend(formulas.iter().map(|found| {
         let number = Number::parse(&sentence[found.clone()]);
         (found.start, found.end, number)
     }));
     all.sort_by_key(|&(begin, ..)| begin);
+    all
+}
+
+/// Numbers in words of a sentence, other than “one”: begin, end and the value.
+fn spelt_numbers(sentence: &str) -> Vec<(usize, usize, Option<Number>)> {
+    let mut all = Vec::new();
+    let mut at = 0;
+    while let Some(begin) = sentence[at..].find(char::is_alphabetic) {
+        let begin = at + begin;
+        let rest = &sentence[begin..];
+        let end = rest.find(|c: char| !c.is_alphabetic());
+        let word = &rest[..end.unwrap_or(rest.len())];
+        let found = spelt(rest).filter(|_| is_number(word));
+        let length = found.map_or(word.len(), |(_, length)| length);
+        all.extend(found.map(|(value, length)| {
+            let number = Number::parse(&value.to_string());
+            (begin, begin + length, number)
+        }));
+        at = begin + length;
+    }
     all
 }
 
@@ -220,25 +273,30 @@ fn offers(between: &str, instead: bool) -> bool {
 /// Returns the number that a sentence states: the one it begins with, else the one in bold, else
 /// the last one before its reasons, which is the result of an equation.
 pub(crate) fn stated_number(sentence: &str) -> Option<&str> {
-    if is_hedged(sentence) {
+    if is_hedged(sentence) || is_bold_guess(sentence) {
         return None;
     }
     let clause = clause(sentence);
-    let numbers: Vec<_> = scan::numbers(clause).collect();
-    let text = |(begin, lexeme): &(usize, scan::Lexeme)| {
-        lexeme.number.as_ref()?;
-        clause.get(*begin..lexeme.end).map(str::trim)
-    };
-    let first = numbers
-        .first()
-        .filter(|(begin, _)| *begin == 0)
-        .and_then(text);
-    match first {
-        Some(first) if !clause.contains('=') => Some(first),
-        _ => bold(sentence)
-            .and_then(|inside| stated_alone(inside).filter(|_| !clause.contains('=')))
-            .or_else(|| numbers.last().and_then(text)),
+    let equation = clause.contains('=');
+    let all = runs(clause);
+    let first = all.first().filter(|run| run.begin == 0);
+    if let Some(first) = first.filter(|_| !equation) {
+        // `6 more than 18` is not its first number, nor are `24 25` and `3 : 1`.
+        let behind = clause[first.end..].trim_start();
+        let mut sums = ["more than", "less than", "times", "plus", "minus"].iter();
+        let sum = sums.any(|words| behind.starts_with(words)) && all.len() > 1;
+        let second = all.get(1).map(|second| &clause[first.end..second.begin]);
+        let beside = second.is_some_and(|between| matches!(between.trim(), "" | ":"));
+        return first.text(clause).filter(|_| !(sum || beside));
     }
+    let words = clause.split(|c: char| !c.is_alphabetic()).next();
+    if words.is_some_and(is_number) && !equation {
+        // `three pens in 4 boxes` states no number in digits.
+        return None;
+    }
+    bold(sentence)
+        .and_then(|inside| stated_alone(inside).filter(|_| !equation))
+        .or_else(|| last_stated(&all, clause))
 }
 
 /// Returns the number that a text begins with, if it is the text's only number: `24`, `24 pens`.
@@ -247,26 +305,6 @@ fn stated_alone(text: &str) -> Option<&str> {
     let (begin, lexeme) = numbers.next()?;
     lexeme.number.as_ref()?;
     (begin == 0 && numbers.next().is_none()).then(|| text[..lexeme.end].trim())
-}
-
-/// Returns the last text in bold that is not a label, without decoration.
-pub(crate) fn bold(text: &str) -> Option<&str> {
-    let mut pieces = text.rsplit("**");
-    pieces.next()?;
-    let marks = text.matches("**").count();
-    let mut inside = if marks.is_multiple_of(2) {
-        pieces.next()?
-    } else {
-        pieces.nth(1)?
-    };
-    loop {
-        let said = trimmed(inside);
-        if !(said.is_empty() || inside.trim_end().ends_with([':', '：'])) {
-            return Some(said);
-        }
-        pieces.next()?;
-        inside = pieces.next()?;
-    }
 }
 
 /// Byte ranges of the formulas in a text, inside their delimiters (`$…$`, `\(…\)`, `\[…\]`).
@@ -310,7 +348,7 @@ fn closes(open: u8, close: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{bold, is_hedged, stated_number};
+    use super::{is_hedged, stated_number};
 
     #[test]
     fn guesses_are_told_from_a_value() {
@@ -329,6 +367,8 @@ mod tests {
             "24-25",
             "24 / 25",
             "24或25",
+            "24 or twenty-five",
+            "three or four",
         ] {
             assert!(is_hedged(hedged), "{hedged}");
         }
@@ -352,9 +392,13 @@ mod tests {
         assert_eq!(stated_number("24 pens of 30"), Some("24"));
         assert_eq!(stated_number("4 * 6 = 24"), Some("24"));
         assert_eq!(stated_number("she has **24** pens in 4 boxes"), Some("24"));
-        assert_eq!(stated_number("24 or 25"), None);
-        assert_eq!(bold("**Total:** it is **24**."), Some("24"));
-        assert_eq!(bold("**24** is the **Total:**"), Some("24"));
-        assert_eq!(bold("none"), None);
+        for none in [
+            "24 or 25",
+            "**24** **25**",
+            "three pens in 4 boxes",
+            "6 more than 18",
+        ] {
+            assert_eq!(stated_number(none), None, "{none:?}");
+        }
     }
 }

@@ -1,8 +1,15 @@
 use crate::{
+    Number,
+    announce::announced_in_box,
     answer::{Final, final_answer},
+    bold::{bold, is_bold_guess},
     extract::last_number,
     last::{Doubt, Ending},
-    sentence::{bold, formulas, is_hedged, stated_number, trimmed, unreasoned},
+    runs::last_value,
+    scale,
+    sentence::{formulas, is_hedged, is_negated, stated_number, trimmed, unreasoned},
+    spelt::spelt_alone,
+    stance::{Stance, stance},
 };
 
 /// Maximum number of bytes of a line that may be an answer as a whole.
@@ -14,68 +21,100 @@ pub(crate) struct Candidate<'a> {
     pub(crate) text: &'a str,
     /// Separate answers in the text: the contents of several boxes, otherwise the text itself.
     pub(crate) parts: Vec<&'a str>,
+    /// Value of a number in words, which counts in a sentence only.
+    pub(crate) spelt: Option<Number>,
 }
 
 impl<'a> Candidate<'a> {
     fn of(text: &'a str) -> Self {
-        let parts = vec![text];
-        Self { text, parts }
+        let (parts, spelt) = (vec![text], None);
+        Self { text, parts, spelt }
+    }
+
+    fn spelt(sentence: &'a str) -> Option<Self> {
+        let (number, text) = spelt_alone(sentence)?;
+        let (parts, spelt) = (vec![text], Some(number));
+        Some(Self { text, parts, spelt })
     }
 }
 
 /// Lists the candidates for the final answer of a completion, likeliest first; all are from one
 /// place.
 pub(crate) fn candidates(completion: &str, open: bool) -> Vec<Candidate<'_>> {
-    let found = match final_answer(completion, open) {
+    match final_answer(completion, open) {
         None => Vec::new(),
-        Some(Final::Boxed(content)) => vec![content],
-        Some(Final::Boxes(text, parts)) => return vec![Candidate { text, parts }],
-        Some(Final::Hashes(sentence) | Final::Announced(sentence)) => announced(sentence),
+        Some(Final::Boxed(content)) => boxed(content),
+        Some(Final::Boxes(text, parts)) => {
+            let spelt = None;
+            vec![Candidate { text, parts, spelt }]
+        }
+        Some(Final::Hashes(line)) => match stance(line, false) {
+            Stance::Said(sentence) => stated(sentence),
+            Stance::Denied | Stance::Supposed => vec![Candidate::of(trimmed(line))],
+        },
+        Some(Final::Announced(sentence)) => stated(sentence),
         Some(Final::Ending(ending)) => last(&ending),
-    };
-    found.into_iter().map(Candidate::of).collect()
+    }
+}
+
+/// Candidates of a box: what it holds, and the answer that a sentence in it announces.
+fn boxed(content: &str) -> Vec<Candidate<'_>> {
+    let mut found = vec![Candidate::of(content)];
+    found.extend(announced_in_box(content).into_iter().flat_map(stated));
+    found
 }
 
 /// Candidates of a sentence that announces an answer: the whole of it, and the one value it states.
-fn announced(sentence: &str) -> Vec<&str> {
-    let mut found = vec![trimmed(sentence)];
-    if !is_hedged(sentence) {
-        let said = unreasoned(sentence);
-        if said.len() < sentence.len() {
-            found.push(trimmed(said));
-        }
-        let inner = bold(sentence).or_else(|| last_formula(sentence).map(|(formula, _)| formula));
-        found.extend(inner);
-        if inner.is_none_or(|inner| !inner.contains(['$', '\\'])) {
-            found.extend(stated_number(sentence));
-        }
+fn stated(sentence: &str) -> Vec<Candidate<'_>> {
+    let mut found = vec![Candidate::of(trimmed(sentence))];
+    if is_hedged(sentence) || is_bold_guess(sentence) || is_negated(sentence) {
+        return found;
+    }
+    let said = unreasoned(sentence);
+    if said.len() < sentence.len() {
+        found.push(Candidate::of(trimmed(said)));
+    }
+    let inner = bold(sentence).or_else(|| last_formula(sentence).map(|(formula, _)| formula));
+    found.extend(inner.map(Candidate::of));
+    if inner.is_none_or(|inner| !inner.contains(['$', '\\'])) {
+        found.extend(Candidate::spelt(sentence));
+        found.extend(stated_number(sentence).map(Candidate::of));
     }
     found
 }
 
 /// Candidates of a text without any mark: its last line, and the value at its end.
-fn last<'a>(ending: &Ending<'a>) -> Vec<&'a str> {
-    let Ending { text, line, doubt } = *ending;
+fn last<'a>(ending: &Ending<'a>) -> Vec<Candidate<'a>> {
+    let Ending {
+        text,
+        line,
+        whole,
+        doubt,
+    } = *ending;
     if doubt == Some(Doubt::Denied) {
         return Vec::new();
     }
     let mut found = Vec::new();
-    if line.len() <= SHORT && !trimmed(line).is_empty() {
-        found.push(trimmed(line));
+    if whole.len() <= SHORT && !trimmed(whole).is_empty() {
+        found.push(Candidate::of(trimmed(whole)));
     }
     if doubt.is_some() {
         return found;
     }
     if let Some(bold) = ending.bold() {
-        found.push(bold);
+        found.push(Candidate::of(bold));
         return found;
     }
+    found.extend(ending.bold_word().map(Candidate::of));
+    found.extend(ending.cell().map(Candidate::of));
+    found.extend(Candidate::spelt(line).filter(|spelt| spelt.text == trimmed(line)));
     match last_formula(text) {
-        Some((formula, tail)) if last_number(tail).is_none() => found.push(formula),
+        Some((formula, tail)) if last_number(tail).is_none() => found.push(Candidate::of(formula)),
         _ => {
             let behind = line.rfind('=').map(|at| line[at + 1..].trim());
-            found.extend(behind.filter(|behind| !behind.is_empty()));
-            found.extend(last_number(text));
+            let behind = behind.filter(|behind| !behind.is_empty());
+            found.extend(behind.map(Candidate::of));
+            found.extend(last_value(text).map(Candidate::of));
         }
     }
     found
@@ -87,5 +126,8 @@ fn last_formula(text: &str) -> Option<(&str, &str)> {
     let behind = &text[last.end..];
     let formula = text[last].trim();
     let sign = behind.find(|c: char| !matches!(c, '\\' | ')' | ']' | '$'));
-    (!formula.is_empty()).then(|| (formula, &behind[sign.unwrap_or(behind.len())..]))
+    // `$1$ million` is not 1.
+    let scaled = behind[sign.unwrap_or(behind.len())..].trim_end();
+    (!formula.is_empty() && scale::take(scaled).is_none())
+        .then(|| (formula, &behind[sign.unwrap_or(behind.len())..]))
 }

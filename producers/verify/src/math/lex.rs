@@ -1,4 +1,4 @@
-use crate::sentence::is_pictograph;
+use crate::{scale, sentence::is_pictograph};
 
 use super::{
     fuel::{Fuel, Stop},
@@ -63,13 +63,32 @@ impl<'a> Lexer<'a, '_> {
                 self.tokens.push(Token::Number(value, places));
                 self.rest = &self.rest[length..];
             } else if next.is_alphabetic() {
-                self.letters(in_text);
+                if !self.scales()? {
+                    self.letters(in_text);
+                }
             } else {
                 self.rest = &self.rest[next.len_utf8()..];
                 self.character(next)?;
             }
         }
         Ok(())
+    }
+
+    /// Multiplies the number before a scale word: `1 million`, `5 dozen`. Returns false if there is
+    /// none of both.
+    fn scales(&mut self) -> Result<bool, Stop> {
+        let Some(Token::Number(value, _)) = self.tokens.last() else {
+            return Ok(false);
+        };
+        let Some(((times, over), behind)) = scale::take(self.rest) else {
+            return Ok(false);
+        };
+        let factor = Rational::new(times.into(), over.into(), self.fuel)?;
+        let value = value.times(&factor, self.fuel)?;
+        self.tokens.pop();
+        self.tokens.push(Token::Number(value, 0));
+        self.rest = behind;
+        Ok(true)
     }
 
     /// Returns which thousands separators are allowed here. After an index or a command a space

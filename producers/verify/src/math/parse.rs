@@ -4,6 +4,7 @@ use super::{
     token::Token,
     tree::Tree,
 };
+use crate::scale;
 
 /// Maximum nesting depth of sums, brackets, signs and powers; a pair of brackets takes about three
 /// levels. Together with [`NESTS`] it bounds the stack.
@@ -204,6 +205,10 @@ impl<'a> Parser<'a, '_> {
         while let Some(Token::Word(word)) = self.peek() {
             if self.sees_word(&["and", "or"]) {
                 break;
+            }
+            // It multiplies something else than a number, such as a fraction.
+            if unit.is_empty() && scale::factor(word).is_some() {
+                return Err(Stop::NotMath);
             }
             self.at += 1;
             if unit.ends_with(char::is_alphabetic) {
