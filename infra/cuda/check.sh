@@ -9,6 +9,7 @@ root=$(realpath "$(dirname "$0")/../..")
 vintage=$(realpath -m "${1:-$root/target/cuda/vintage}")
 out=$(realpath -m "${2:-$root/target/cuda/check}")
 device=${VINTAGE_DEVICE:-cuda}
+unset VINTAGE_DEVICE  # the program takes it for a setting that is spelt wrong
 fail() { echo "check.sh: $*" >&2; exit 1; }
 
 [ -x "$vintage" ] || fail "there is no $vintage: build it with infra/cuda/build.sh, or name it"

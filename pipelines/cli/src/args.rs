@@ -148,6 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn a_version_under_the_programs_own_flag_is_refused_with_the_right_one() {
+        for (words, option) in [
+            ("export runs/a --to x --version 77", "--policy-version"),
+            ("export runs/a --to x --version=77", "--policy-version"),
+            ("export --version", "--policy-version"),
+            ("replay runs/a --to x --version 3..9", "--versions"),
+            ("replay runs/a --exact --version 3", "--versions"),
+        ] {
+            let told = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
+            let told = told.expect_err("refused");
+            assert!(told.use_stderr(), "{words}: {told}");
+            assert!(told.to_string().contains(option), "{words}: {told}");
+        }
+        for words in ["--version", "run --version"] {
+            let told = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
+            assert!(!told.expect_err("the version").use_stderr(), "{words}");
+        }
+        let export = "vintage export runs/a --to x --policy-version 77";
+        assert!(Cli::try_parse_from(export.split(' ')).is_ok());
+    }
+
+    #[test]
     fn verbs_that_do_not_exist_yet_are_not_offered() {
         let command = Cli::command();
         assert!(command.find_subcommand("experiment").is_none());

@@ -8,8 +8,11 @@ use crate::{
     suggest,
 };
 
-/// The problem of a variable that says the words of a setting, or of one's section, and is not
-/// spelt as a setting is; `None` if it is somebody else's.
+/// Settings named as an example where a variable says a section.
+const EXAMPLES: usize = 3;
+
+/// The problem of a variable that says the words of a setting, of the end of one's name, or of a
+/// section, and is not spelt as a setting is; `None` if it is somebody else's.
 pub(crate) fn misspelt(name: &str, schema: &Schema) -> Option<Problem> {
     let words: Vec<_> = name
         .split('_')
@@ -17,27 +20,41 @@ pub(crate) fn misspelt(name: &str, schema: &Schema) -> Option<Problem> {
         .filter(|word| !word.is_empty())
         .map(str::to_lowercase)
         .collect();
-    let said = words.join("_");
-    let spelt = |key: &Key| key.parts().join("_").replace('-', "_");
-    let meant = schema.settings().iter().find(|key| spelt(key) == said);
-    let section = words.first().map(|first| Key::new([first.clone()]))?;
+    let first = words.first()?;
+    let meant = meant(&words.join("_"), schema.settings());
+    let section = Key::new([first.clone()]);
     let is_section = schema
         .field(&section)
         .is_some_and(|field| matches!(field.kind, Kind::Section(_)));
-    let key = match meant {
-        Some(meant) => meant.clone(),
-        None if is_section && words.len() > 1 => section.child(&words[1..].join("_")),
+    let (key, near) = match meant.first() {
+        Some(key) => (key.clone(), meant),
+        None if is_section && words.len() > 1 => {
+            let key = section.child(&words[1..].join("_"));
+            let near = suggest::nearest_keys(&key, schema.settings());
+            (key, near)
+        }
         None => return None,
-    };
-    let near = match meant {
-        Some(meant) => vec![meant.clone()],
-        None => suggest::nearest_keys(&key, schema.settings()),
     };
     Some(Problem {
         key,
         origin: Origin::Env(name.to_owned()),
         fault: SettingFault::Variable { near },
     })
+}
+
+/// Returns the settings that are called `said`, as a whole or by the last parts of their names, and
+/// the first ones of a section that is called so.
+fn meant(said: &str, settings: &[Key]) -> Vec<Key> {
+    let spelt = |parts: &[String]| parts.join("_").replace('-', "_");
+    let ends = |parts: &[String]| (0..parts.len()).any(|from| spelt(&parts[from..]) == said);
+    let whole = settings.iter().find(|key| spelt(key.parts()) == said);
+    if let Some(whole) = whole {
+        return vec![whole.clone()];
+    }
+    let is_in = |key: &Key| (1..key.parts().len()).any(|to| ends(&key.parts()[..to]));
+    let of_section = settings.iter().filter(|key| is_in(key)).take(EXAMPLES);
+    let by_end = settings.iter().filter(|key| ends(key.parts()));
+    of_section.chain(by_end).cloned().collect()
 }
 
 #[cfg(test)]
@@ -75,12 +92,36 @@ mod tests {
                 "vintage__learner__steps",
                 "did you mean VINTAGE__LEARNER__STEPS?",
             ),
+            // The end of a setting's name, or a section's name.
+            (
+                "VINTAGE_OPTIMIZER_LR",
+                "did you mean VINTAGE__LEARNER__OPTIMIZER__LR?",
+            ),
+            ("VINTAGE_LR", "VINTAGE__WARM_START__LR"),
+            ("VINTAGE_LR", "VINTAGE__LEARNER__OPTIMIZER__LR"),
+            ("VINTAGE_STEPS", "VINTAGE__LEARNER__STEPS"),
+            ("VINTAGE_MAX_TOKENS", "VINTAGE__ROLLOUT__MAX_TOKENS?"),
+            ("VINTAGE_PROMPTS", "VINTAGE__PROMPTS__TRAIN"),
+            ("VINTAGE_PROMPTS", "VINTAGE__EVALUATION__PROMPTS"),
+            ("VINTAGE_MODEL", "did you mean VINTAGE__MODEL__PATH?"),
+            ("VINTAGE_REWARD", "VINTAGE__ROLLOUT__REWARD__KIND"),
         ] {
             let error = resolve(&[name]).expect_err("refused");
             assert!(error.to_string().contains(name), "{error}");
             let told = error.hint().expect("a hint");
             assert!(told.contains(hint), "{name}: {told}");
         }
-        assert!(resolve(&["VINTAGE_BIN", "VINTAGES_SEED", "MY_VINTAGE_SEED"]).is_ok());
+        for foreign in [
+            "VINTAGE_BIN",
+            "VINTAGE_FAULTS",
+            "VINTAGE_FAULTS_LOG",
+            "VINTAGE_MODELS",
+            "VINTAGE_PORT",
+            "VINTAGE_TEST_FULL_DISK",
+            "VINTAGES_SEED",
+            "MY_VINTAGE_SEED",
+        ] {
+            assert!(resolve(&[foreign]).is_ok(), "{foreign}");
+        }
     }
 }

@@ -4,17 +4,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 use vintage_settings::{RewardConfig, RunConfig};
 
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256};
 use vintage_hub::HubModel;
 use vintage_model::ModelFolder;
-use vintage_rollout::{PromptSet, file_sha256, named_files, read_journals};
+use vintage_rollout::{PromptSet, file_sha256, files_by_base_name, named_files, read_journals};
 use vintage_store::{Created, Store, Weights};
 
-use crate::{Error, Result, folder::RunFolder, prompts::Task};
+use crate::{
+    Error, Result,
+    event::{Events, RunEvent},
+    folder::RunFolder,
+    prompts::Task,
+};
 
 const TRAIN: &str = "prompts.train";
 const HELDOUT: &str = "prompts.heldout";
@@ -24,12 +29,19 @@ const MODEL: &str = "model.path";
 /// Settings whose files are recorded.
 const RECORDED: [&str; 4] = [TRAIN, HELDOUT, REWARD, MODEL];
 
-/// Digests of the files of one setting, by file name.
+/// Digests of the files of one setting, by file name; those of a command by their path from its
+/// directory.
 type Files = BTreeMap<String, Sha256>;
 
-/// Digests of the files given to a role, by setting.
+/// Digests of the files given to a role.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Given(BTreeMap<String, Files>);
+pub(crate) struct Given {
+    /// Digests by setting.
+    files: BTreeMap<String, Files>,
+    /// Digests of the reward command as older records have them: by base name, and without the
+    /// program where an argument is a file.
+    command_by_base_name: Files,
+}
 
 impl Given {
     /// Digests of a producer's inputs: training prompts and reward.
@@ -37,6 +49,7 @@ impl Given {
         let mut given = Self::default();
         given.add(TRAIN, of_prompts(&task.train));
         given.add(REWARD, of_command(reward)?);
+        given.command_by_base_name = digests(files_by_base_name(reward))?;
         Ok(given)
     }
 
@@ -55,18 +68,46 @@ impl Given {
 
     fn add(&mut self, setting: &str, files: Files) {
         if !files.is_empty() {
-            self.0.insert(setting.to_owned(), files);
+            self.files.insert(setting.to_owned(), files);
         }
     }
 
     /// Returns each setting whose files differ from the recorded ones, with a description of the
-    /// difference.
+    /// difference. A record whose names are those of an older version is compared as that version
+    /// did it.
     fn changes<'a>(&'a self, recorded: &'a RunInputs) -> Vec<(&'a str, String)> {
-        let both = self.0.iter().filter_map(|(setting, files)| {
+        let both = self.files.iter().filter_map(|(setting, files)| {
             let then = recorded.inputs.get(setting)?;
-            (then != files).then(|| (setting.as_str(), difference(then, files)))
+            let older = &self.command_by_base_name;
+            let is_older = setting == REWARD && !then.keys().eq(files.keys());
+            let now = if is_older && then.keys().eq(older.keys()) {
+                older
+            } else {
+                files
+            };
+            (then != now).then(|| (setting.as_str(), difference(then, now)))
         });
         both.collect()
+    }
+
+    /// Sends a warning if the reward is a command of which no file is known.
+    pub(crate) fn warn_of_unheld(&self, reward: &RewardConfig, events: &Events) {
+        if let Some(warning) = self.unheld(reward) {
+            let _nobody_listens = events.send(RunEvent::Warning(warning));
+        }
+    }
+
+    /// Returns the warning that a change of the reward command would go unnoticed, if no file of it
+    /// is known.
+    fn unheld(&self, reward: &RewardConfig) -> Option<String> {
+        (!reward.command.is_empty() && !self.files.contains_key(REWARD)).then(|| {
+            format!(
+                "the reward command `{}` names no file, so that a change of the judge cannot be \
+                 noticed: neither when the run is resumed nor when the command is restarted; name \
+                 its script as a word of {REWARD}",
+                reward.command.join(" ")
+            )
+        })
     }
 }
 
@@ -76,7 +117,9 @@ fn of_prompts(set: &PromptSet) -> Files {
 
 fn of_command(reward: &RewardConfig) -> Result<Files> {
     let files = named_files(reward).into_iter();
-    files.map(|path| digest(&path)).collect()
+    files
+        .map(|file| Ok((file.name, sha256_of(&file.path)?)))
+        .collect()
 }
 
 /// Digests the files of a model folder. Empty if the folder is gone: the run has its version 0.
@@ -96,17 +139,23 @@ fn of_model(path: &Path) -> Result<Files> {
         weights || ModelFolder::FILES.contains(&name)
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    let read = paths.filter(|path| path.is_file() && is_read(&file_name(path)));
-    read.map(|path| digest(&path)).collect()
+    digests(paths.filter(|path| path.is_file() && is_read(&file_name(path))))
 }
 
-fn digest(path: &Path) -> Result<(String, Sha256)> {
-    let sha256 = file_sha256(path).map_err(|source| Error::Io {
+/// Digests files by their names without folder.
+fn digests(paths: impl IntoIterator<Item = PathBuf>) -> Result<Files> {
+    let paths = paths.into_iter();
+    paths
+        .map(|path| Ok((file_name(&path), sha256_of(&path)?)))
+        .collect()
+}
+
+fn sha256_of(path: &Path) -> Result<Sha256> {
+    file_sha256(path).map_err(|source| Error::Io {
         attempted: "read",
         path: path.to_owned(),
         source,
-    })?;
-    Ok((file_name(path), sha256))
+    })
 }
 
 /// Returns the name without its folder, because machines keep the same files in different folders.
@@ -210,7 +259,7 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
         let (next, recorded) = newest(store).await?;
         let Some(recorded) = recorded else {
             let By::Lead(_) = by else { return Ok(()) };
-            if record(store, next, given.0.clone(), Vec::new()).await? == Created::New {
+            if record(store, next, given.files.clone(), Vec::new()).await? == Created::New {
                 return Ok(());
             }
             continue; // another process of this learner was faster: what does it say?
@@ -228,7 +277,7 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
         }
         let By::Lead(_) = by else { return Ok(()) };
         let mut now = recorded.inputs.clone();
-        now.extend(given.0.clone());
+        now.extend(given.files.clone());
         if now == recorded.inputs {
             return Ok(());
         }

@@ -159,6 +159,7 @@ async fn rollout_on(
         () = stop.cancelled() => return Err(Error::Interrupted),
     }
     let given = Given::to_producer(&task, &config.rollout.reward)?;
+    given.warn_of_unheld(&config.rollout.reward, events);
     hold(folder.store(), &given, By::Role, folder.path()).await?;
     hold_version_zero(&folder.weights(&policy), &policy).await?;
     // Opened before the log is read: a producer that ended before this point is counted from the

@@ -81,6 +81,7 @@ async fn run_watched(
     phase("loading prompts");
     let task = Task::load(&config.prompts, folder.path())?;
     let given = Given::to_lead(&task, config)?;
+    given.warn_of_unheld(&config.rollout.reward, events);
     let made = Made::of(&folder, config).await?;
     let lead = By::Lead(Lead { accept, made });
     hold(folder.store(), &given, lead, out).await?;

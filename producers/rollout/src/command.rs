@@ -16,7 +16,7 @@ use crate::{
 };
 use answer::{Answer, parse_answer};
 use files::Files;
-pub use files::{file_sha256, named_files};
+pub use files::{NamedFile, file_sha256, files_by_base_name, named_files};
 use process::Process;
 pub use script::MissingScript;
 

@@ -13,16 +13,18 @@ pub enum ProducerEvent {
         /// Duration of the load, in seconds.
         seconds: f64,
     },
-    /// The gate has closed. The next event is `Waited`, apart from events of groups already
-    /// sampled.
+    /// The gate has closed, or another version was announced that leaves it closed. The next event
+    /// is `Waiting` or `Waited`, apart from events of groups already sampled.
     Waiting {
         /// Newest version announced, if any.
         version: Option<PolicyVersion>,
     },
-    /// The gate has opened again, or the producer stops.
+    /// The gate has opened again, or the producer ends.
     Waited {
         /// Time for which the gate was closed, in seconds.
         seconds: f64,
+        /// True if the producer was stopped at the closed gate.
+        stopped: bool,
     },
     /// A call of the engine has begun.
     Sampling {

@@ -46,7 +46,9 @@ mod slots;
 mod worker;
 
 pub use claims::Claims;
-pub use command::{CommandReward, MissingScript, file_sha256, named_files};
+pub use command::{
+    CommandReward, MissingScript, NamedFile, file_sha256, files_by_base_name, named_files,
+};
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Error;
 
 mod chat;
+mod choices;
 mod file;
 mod raw;
 mod row;

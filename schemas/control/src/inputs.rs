@@ -14,7 +14,8 @@ use crate::digest::Sha256;
 pub struct RunInputs {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Digests by setting, then by file name as the setting gives it.
+    /// Digests by setting, then by file name; files of a reward command by their path from its
+    /// directory, or in older records by their names without folder.
     pub inputs: BTreeMap<String, BTreeMap<String, Sha256>>,
     /// Settings whose files differ from those of the previous record.
     pub accepted: Vec<String>,

@@ -1,5 +1,5 @@
 //! Arguments of the verbs.
-use std::path::PathBuf;
+use std::{convert::Infallible, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -144,8 +144,8 @@ Examples:
   vintage replay runs/a --to tenth --broker local --versions 3..9 --sample 0.1 --seed 1
 
 Exit code 3 if a version comes out differently, or if a plan is missing though results,
-checkpoints, weights, evaluations or the summary are of later updates; the first update that does
-is named. Updates are numbered from 0: update N made version N + 1.
+checkpoints, weights, evaluations, archived tokens or the summary are of later updates; the first
+update that does is named. Updates are numbered from 0: update N made version N + 1.
 Exit code 2 if --to would publish nothing: no group passes the filters, or one names what the
 archive does not hold.
 Killed and started again with the same arguments, --to goes on where the topic ends.";
@@ -160,7 +160,7 @@ Killed and started again with the same arguments, --to goes on where the topic e
 /// their keys, headers, version tags and times; headers replay-of, replay-from and replay-selection
 /// say where each comes from. The topic is created if it is not there, and keeps them for ever.
 #[derive(Debug, Args)]
-#[command(after_long_help = REPLAY)]
+#[command(after_long_help = REPLAY, disable_version_flag = true)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["exact", "to"]))]
 pub(crate) struct ReplayArgs {
     /// Compares every version bit for bit.
@@ -177,8 +177,18 @@ pub(crate) struct ReplayArgs {
     pub(crate) name: Option<vintage_control::Name>,
     #[command(flatten)]
     pub(crate) selection: SelectionArgs,
+    /// Refused name of the versions, which would print the program's own.
+    #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_replay_version)]
+    _version: Option<Infallible>,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+/// Refuses `replay --version`, whatever its value.
+fn no_replay_version(_value: &str) -> Result<Infallible, &'static str> {
+    Err(
+        "groups are chosen by --versions A..B, beside --to; `vintage --version` prints the program's",
+    )
 }
 
 const AUDIT: &str = "\
@@ -306,7 +316,7 @@ Examples:
 /// The weights are those published, in f32, with the config, tokenizer, chat template and
 /// generation config that version 0 came with. transformers loads the folder as it is.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXPORT)]
+#[command(after_long_help = EXPORT, disable_version_flag = true)]
 pub(crate) struct ExportArgs {
     /// Folder of the run.
     #[arg(value_name = "DIR")]
@@ -317,9 +327,17 @@ pub(crate) struct ExportArgs {
     /// Version of the policy; the newest if not given.
     #[arg(long, alias = "version", value_name = "N")]
     pub(crate) policy_version: Option<u64>,
+    /// Refused name of the version, which would print the program's own.
+    #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_export_version)]
+    _version: Option<Infallible>,
     /// Learner whose policy is written; the lead if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<vintage_control::Name>,
+}
+
+/// Refuses `export --version`, whatever its value.
+fn no_export_version(_value: &str) -> Result<Infallible, &'static str> {
+    Err("a version of the policy is --policy-version N; `vintage --version` prints the program's")
 }
 
 const REPORT: &str = "\

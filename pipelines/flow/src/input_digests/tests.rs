@@ -165,6 +165,94 @@ async fn a_change_that_was_accepted_is_recorded_and_holds() {
     assert!(place.lead(&[]).await.is_err() && place.producer().await.is_err());
 }
 
+impl Place {
+    /// Has the command run in the folder.
+    fn judged_by(&mut self, words: &[&str]) {
+        let reward = &mut self.config.rollout.reward;
+        reward.command = words.iter().map(|&word| word.to_owned()).collect();
+        reward.directory = Some(self.folder.path().to_owned());
+    }
+}
+
+#[tokio::test]
+async fn files_of_one_name_and_the_program_beside_them_are_held_each() {
+    let mut place = Place::new();
+    for folder in ["a", "b"] {
+        std::fs::create_dir(place.path(folder)).unwrap();
+        place.write(&format!("{folder}/rules.json"), folder);
+    }
+    place.judged_by(&["./judge.py", "a/rules.json", "--also=b/rules.json"]);
+    place.lead(&[]).await.unwrap();
+    let record = place.last().await.1;
+    let names: Vec<_> = record.inputs["rollout.reward.command"].keys().collect();
+    assert_eq!(names, ["a/rules.json", "b/rules.json", "judge.py"]);
+    for name in ["a/rules.json", "b/rules.json", "judge.py"] {
+        let before = std::fs::read_to_string(place.path(name)).unwrap();
+        place.write(name, "another");
+        let told = place.producer().await.unwrap_err().to_string();
+        assert!(told.contains(&format!("{name} has sha256")), "{told}");
+        assert!(place.lead(&[]).await.is_err());
+        place.write(name, &before);
+    }
+    place.producer().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_by_base_name_is_met_and_renewed() {
+    let mut place = Place::new();
+    std::fs::create_dir(place.path("a")).unwrap();
+    let rules = place.write("a/rules.json", "1");
+    place.judged_by(&["./judge.py", "a/rules.json"]);
+    let older = RunInputs {
+        format: vintage_control::CONTROL_FORMAT.to_owned(),
+        inputs: [(
+            "rollout.reward.command".to_owned(),
+            [("rules.json".to_owned(), super::sha256_of(&rules).unwrap())].into(),
+        )]
+        .into(),
+        accepted: Vec::new(),
+    };
+    let created = place.store.create_json("inputs/0.json", &older);
+    let _created = created.await.unwrap();
+    place.producer().await.unwrap();
+    place.write("a/rules.json", "2");
+    let told = place.producer().await.unwrap_err().to_string();
+    assert!(told.contains("rules.json has sha256"), "{told}");
+    assert!(!told.contains("judge.py"), "{told}");
+    place.write("a/rules.json", "1");
+    place.lead(&[]).await.unwrap();
+    let (number, record) = place.last().await;
+    assert_eq!((number, record.accepted.len()), (1, 0));
+    assert_eq!(record.inputs["rollout.reward.command"].len(), 2);
+    place.write("judge.py", "print(0)");
+    let told = place.producer().await.unwrap_err().to_string();
+    assert!(told.contains("judge.py has sha256"), "{told}");
+}
+
+#[tokio::test]
+async fn a_command_of_which_no_file_is_known_is_warned_of() {
+    let mut place = Place::new();
+    let warning = |place: &Place| {
+        let reward = &place.config.rollout.reward;
+        let given = Given::to_lead(&place.task(), &place.config).unwrap();
+        given.unheld(reward)
+    };
+    assert_eq!(warning(&place), None);
+    for words in [
+        &["bash", "-c", "python3 judge.py"][..],
+        &["python3", "-m", "installed"],
+    ] {
+        place.judged_by(words);
+        let told = warning(&place).expect("a warning");
+        assert!(told.contains(&words.join(" ")), "{told}");
+        assert!(told.contains("cannot be noticed"), "{told}");
+    }
+    place.judged_by(&["python3", "-m", "judge"]);
+    assert_eq!(warning(&place), None);
+    place.judged_by(&[]);
+    assert_eq!(warning(&place), None);
+}
+
 #[tokio::test]
 async fn what_nothing_was_made_of_may_be_mended() {
     let place = Place::new();

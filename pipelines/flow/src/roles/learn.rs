@@ -211,6 +211,7 @@ impl Role<'_> {
         let Some(run) = self.lead else {
             let task = Task::load(&self.config.prompts, self.folder.path())?;
             let given = Given::to_lead(&task, self.config)?;
+            given.warn_of_unheld(&self.config.rollout.reward, events);
             let store = self.folder.store();
             let made = Made::of(self.folder, self.config).await?;
             let accept = self.accept;

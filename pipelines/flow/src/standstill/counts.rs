@@ -139,7 +139,8 @@ pub(super) struct Producing {
     rewards: f64,
     /// Groups without a reward, by reason.
     failed: BTreeMap<&'static str, u64>,
-    /// Newest version announced when the gate closed, and the time of that.
+    /// Newest version announced to the closed gate, and the time since when it is closed, or since
+    /// when an announcement is waited for.
     closed: Option<(Option<u64>, Duration)>,
     /// Number of groups being sampled, and the start time.
     sampling: Option<(u64, Duration)>,
@@ -150,9 +151,15 @@ impl Producing {
         self.here = true;
         match event {
             ProducerEvent::Waiting { version } => {
-                self.closed = Some((version.map(|version| version.0), now));
+                // A version that leaves the gate closed does not begin another wait.
+                let since = match self.closed {
+                    Some((Some(_), since)) => since,
+                    _ => now,
+                };
+                self.closed = Some((version.map(|version| version.0), since));
             }
-            ProducerEvent::Waited { .. } => self.closed = None,
+            // After a stop, the final account still says what was waited for.
+            ProducerEvent::Waited { stopped, .. } if !stopped => self.closed = None,
             ProducerEvent::Sampling { groups } => {
                 self.closed = None;
                 self.sampling = Some((*groups, now));

@@ -203,6 +203,41 @@ fn a_producer_whose_groups_teach_nothing_and_one_at_a_closed_gate_say_so() {
 }
 
 #[test]
+fn a_producer_stopped_at_a_full_gate_is_told_of_the_gate() {
+    let mut state = state(Role::Producer);
+    let waiting = |version: Option<u64>| {
+        let version = version.map(PolicyVersion);
+        RunEvent::Producer(ProducerEvent::Waiting { version })
+    };
+    let waited = |stopped| {
+        RunEvent::Producer(ProducerEvent::Waited {
+            seconds: 1.0,
+            stopped,
+        })
+    };
+    let sampling = (0.0, RunEvent::Phase("sampling".to_owned()));
+    // The announcements are read a moment after the first look at the gate.
+    let events = [
+        sampling,
+        (0.0, waiting(None)),
+        (1.0, waiting(Some(0))),
+        (3.0, waiting(Some(1))),
+    ];
+    let told = lines(&mut state, &events, 5);
+    let expected = "no group published for 5 s: the gate has been closed for 4 s: version 1 is the \
+                    newest announced; is the learner running?";
+    assert!(told[0].1.starts_with(expected), "{told:?}");
+    state.observe(&waited(true), at(20.0));
+    let account = state.account(at(20.0)).standstill.expect("it stands");
+    let expected = "no group published for 20 s: the gate has been closed for 19 s: version 1";
+    assert!(account.starts_with(expected), "{account}");
+    // A gate that opened is no reason any more.
+    state.observe(&waited(false), at(21.0));
+    let account = state.account(at(21.0)).standstill.expect("it stands");
+    assert!(!account.contains("gate"), "{account}");
+}
+
+#[test]
 fn rewards_that_fail_are_counted_by_reason() {
     let mut state = state(Role::Producer);
     let failed = |seconds| {

@@ -4,18 +4,72 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
-use super::script::directory;
+use super::script::{directory, is_interpreter, python_module};
 use vintage_settings::RewardConfig;
 
-/// Returns the files that a command line names: scripts and other file arguments, also as `=FILE`
-/// at the end of an argument. The program itself is included only if it is given as a path and no
-/// argument is a file; otherwise it is taken for an interpreter, which belongs to the machine.
-pub fn named_files(config: &RewardConfig) -> Vec<PathBuf> {
+/// File that a reward command names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedFile {
+    /// Path from the directory that the command runs in, or the word of the command line where the
+    /// file lies outside of it; tells apart files of one name in two folders.
+    pub name: String,
+    /// Absolute path.
+    pub path: PathBuf,
+}
+
+/// Returns the files that a command line names, sorted by name: every word that is a file, also as
+/// `=FILE` at the end of one; the program, if it is given as a path and is no interpreter (which
+/// belongs to the machine, as a program found through `PATH` does); and the files of a module that
+/// Python is told to run by `-m`. What these files import, or start themselves, is not followed.
+pub fn named_files(config: &RewardConfig) -> Vec<NamedFile> {
+    let Some((program, arguments)) = config.command.split_first() else {
+        return Vec::new();
+    };
+    let directory = directory(config);
+    let file = |word: &str| {
+        let path = directory.join(word);
+        path.is_file().then(|| NamedFile {
+            name: name_from(&path, word, &directory),
+            path,
+        })
+    };
+    let of_argument = |text: &String| {
+        file(text).or_else(|| text.split_once('=').and_then(|(_, value)| file(value)))
+    };
+    let mut files: Vec<_> = arguments.iter().filter_map(of_argument).collect();
+    if program.contains('/') && !is_interpreter(program) {
+        files.extend(file(program));
+    }
+    if let Some(module) = python_module(&config.command) {
+        let base = module.replace('.', "/");
+        for end in [".py", "/__init__.py", "/__main__.py"] {
+            files.extend(file(&format!("{base}{end}")));
+        }
+    }
+    files.sort();
+    files.dedup_by(|a, b| a.name == b.name);
+    files
+}
+
+/// Returns the path from `directory` of a file inside it, and `word` for one outside.
+fn name_from(path: &Path, word: &str, directory: &Path) -> String {
+    let Ok(inside) = path.strip_prefix(directory) else {
+        return word.to_owned();
+    };
+    let parts = inside
+        .components()
+        .filter(|part| *part != Component::CurDir);
+    parts.collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// Returns the files that records of a run's inputs held before [`named_files`] told files of one
+/// name apart: arguments that are files, or else the program if it is given as a path.
+pub fn files_by_base_name(config: &RewardConfig) -> Vec<PathBuf> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
     };
@@ -50,7 +104,7 @@ pub(super) struct Files(BTreeMap<PathBuf, Option<vintage_control::Sha256>>);
 
 impl Files {
     pub(super) fn of(config: &RewardConfig) -> Self {
-        let digest = |path: PathBuf| {
+        let digest = |NamedFile { path, .. }| {
             let sha256 = file_sha256(&path).ok();
             (path, sha256)
         };
@@ -69,41 +123,110 @@ mod tests {
     use super::{Files, named_files};
     use vintage_settings::RewardConfig;
 
-    #[test]
-    fn scripts_and_what_they_are_given_are_a_commands_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, name).unwrap();
-            path.display().to_string()
-        };
-        let (judge, rules, python) = (write("judge.py"), write("rules.json"), write("python"));
-        let argv = |words: &[&str]| RewardConfig {
-            command: words.iter().map(|&word| word.to_owned()).collect(),
-            directory: Some(folder.path().to_owned()),
-            ..RewardConfig::default()
-        };
-        let named = |words: &[&str]| {
-            let files = named_files(&argv(words)).into_iter();
-            files
-                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
-        };
-        let given = format!("--rules={rules}");
-        assert_eq!(
-            named(&[&python, &judge, "-v", &given]),
-            ["judge.py", "rules.json"]
-        );
-        assert_eq!(named(&[&judge]), ["judge.py"]);
-        assert_eq!(named(&["python3", "judge.py"]), ["judge.py"]);
-        assert!(named(&["python3", "-m", "judge"]).is_empty());
-        assert!(named(&[]).is_empty());
+    struct Place(tempfile::TempDir);
 
-        let files = Files::of(&argv(&["python3", &judge]));
-        assert_eq!(files.changed(), None);
-        std::fs::write(&judge, "another").unwrap();
-        assert!(files.changed().unwrap().ends_with("judge.py"));
-        std::fs::remove_file(&judge).unwrap();
-        assert!(files.changed().is_some());
+    impl Place {
+        fn new(files: &[&str]) -> Self {
+            let place = Self(tempfile::tempdir().unwrap());
+            for name in files {
+                let path = place.0.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, name).unwrap();
+            }
+            place
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.path().join(name).display().to_string()
+        }
+
+        fn argv(&self, words: &[&str]) -> RewardConfig {
+            RewardConfig {
+                command: words.iter().map(|&word| word.to_owned()).collect(),
+                directory: Some(self.0.path().to_owned()),
+                ..RewardConfig::default()
+            }
+        }
+
+        fn named(&self, words: &[&str]) -> Vec<String> {
+            let files = named_files(&self.argv(words)).into_iter();
+            files.map(|file| file.name).collect()
+        }
+    }
+
+    #[test]
+    fn every_word_that_is_a_file_is_a_commands_file_under_its_path_from_the_directory() {
+        let place = Place::new(&["judge.py", "a/rules.json", "b/rules.json", "bin/python3.12"]);
+        let given = format!("--rules={}", place.path("a/rules.json"));
+        for (words, files) in [
+            (
+                &["./judge.py", &given, "b/rules.json", "-v"][..],
+                &["a/rules.json", "b/rules.json", "judge.py"][..],
+            ),
+            (&[&place.path("judge.py")], &["judge.py"]),
+            (&["python3", "judge.py", "./judge.py"], &["judge.py"]),
+            (&["bin/python3.12", "judge.py"], &["judge.py"]),
+            (&["bash", "-c", "python3 judge.py"], &[]),
+            (&["judge.py"], &[]),
+            (&[], &[]),
+        ] {
+            assert_eq!(place.named(words), files, "{words:?}");
+        }
+        let elsewhere = Place::new(&["judge.py"]);
+        let outside = elsewhere.path("judge.py");
+        let words = ["python3", &outside, "judge.py"];
+        let mut both = vec![outside.clone(), "judge.py".to_owned()];
+        both.sort();
+        assert_eq!(place.named(&words), both);
+    }
+
+    #[test]
+    fn a_module_that_python_runs_is_found_in_the_directory() {
+        let place = Place::new(&[
+            "judge.py",
+            "of/__init__.py",
+            "of/__main__.py",
+            "of/maths.py",
+        ]);
+        for (words, files) in [
+            (&["python3", "-m", "judge"][..], &["judge.py"][..]),
+            (&["uv", "run", "python", "-u", "-mjudge"], &["judge.py"]),
+            (&["python3", "-m", "of.maths"], &["of/maths.py"]),
+            (
+                &["python3", "-X", "dev", "-m", "of"],
+                &["of/__init__.py", "of/__main__.py"],
+            ),
+            (&["python3", "-m", "installed"], &[]),
+            (&["python3", "-c", "pass", "-m", "judge"], &[]),
+            (&["other", "-m", "judge"], &[]),
+        ] {
+            assert_eq!(place.named(words), files, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_between_two_starts_is_found() {
+        let place = Place::new(&["judge.py", "a/rules.json", "b/rules.json"]);
+        for (words, file) in [
+            (&["./judge.py", "a/rules.json"][..], "judge.py"),
+            (&["python3", "-m", "judge"], "judge.py"),
+            (
+                &["./judge.py", "a/rules.json", "b/rules.json"],
+                "a/rules.json",
+            ),
+            (
+                &["./judge.py", "a/rules.json", "b/rules.json"],
+                "b/rules.json",
+            ),
+        ] {
+            std::fs::write(place.path(file), "one").unwrap();
+            let files = Files::of(&place.argv(words));
+            assert_eq!(files.changed(), None);
+            std::fs::write(place.path(file), "another").unwrap();
+            assert!(files.changed().unwrap().ends_with(file), "{words:?}");
+            std::fs::remove_file(place.path(file)).unwrap();
+            assert!(files.changed().is_some());
+            std::fs::write(place.path(file), "one").unwrap();
+        }
     }
 }

@@ -71,12 +71,43 @@ impl MissingScript {
     }
 }
 
+/// Returns true if a program is an interpreter by its name, in whatever folder it lies.
+pub(super) fn is_interpreter(program: &str) -> bool {
+    INTERPRETERS.contains(&bare_name(program))
+}
+
+/// Returns the name of a program without folder and version suffix.
+fn bare_name(program: &str) -> &str {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
+}
+
+/// Returns the module that Python is told to run by `-m NAME` or `-mNAME`, wherever in the command
+/// line Python stands.
+pub(super) fn python_module(command: &[String]) -> Option<&str> {
+    let is_python = |word: &String| matches!(bare_name(word), "python" | "pypy");
+    let at = command.iter().position(is_python)?;
+    let mut options = command[at + 1..].iter().map(String::as_str);
+    while let Some(option) = options.next() {
+        match option {
+            "-m" => return options.next(),
+            // Options whose value is the next word.
+            "-X" | "-W" => {
+                options.next()?;
+            }
+            "-c" | "-" => return None,
+            _ if option.starts_with("-m") => return Some(&option[2..]),
+            _ if option.starts_with('-') => {}
+            _script => return None,
+        }
+    }
+    None
+}
+
 /// Returns the script of a command line: the first argument of an interpreter that looks like one.
 pub(super) fn script(command: &[String]) -> Option<&str> {
     let (program, arguments) = command.split_first()?;
-    let name = Path::new(program).file_name()?.to_str()?;
-    let versioned = |c: char| c.is_ascii_digit() || c == '.';
-    if !INTERPRETERS.contains(&name.trim_end_matches(versioned)) {
+    if !is_interpreter(program) {
         return None;
     }
     let arguments = arguments.iter().map(String::as_str);

@@ -91,6 +91,14 @@ pub(super) fn of_user(text: &str) -> String {
     format!(r#"[{{"role":"user","content":{}}}]"#, Value::from(text))
 }
 
+/// Returns the text of the system message that a list of messages begins with, if it does.
+pub(super) fn system(messages: &str) -> Option<String> {
+    let messages: Value = serde_json::from_str(messages).ok()?;
+    let first = &messages[0];
+    let is_system = first["role"] == "system";
+    is_system.then(|| first["content"].as_str().map(str::to_owned))?
+}
+
 /// Reads the further inputs of a chat template as members of a JSON object; `None` if there are
 /// none.
 pub(super) fn extras<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option<String>, String> {
@@ -115,7 +123,13 @@ pub(super) fn extras<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Option
             ),
         };
         if !fits {
-            return Err(format!("its {key:?} is {}; write {wanted}", kind(value)));
+            let found = match inner {
+                None => kind(value).to_owned(),
+                Some(_) if value.is_empty() => "an empty string".to_owned(),
+                Some(_) if raw::is_json(value) => format!("a string that holds {}", kind(value)),
+                Some(_) => "a string that is no JSON".to_owned(),
+            };
+            return Err(format!("its {key:?} is {found}; write {wanted}"));
         }
         if value != "false" {
             members.push(format!("{key:?}:{}", raw::compact(value)));

@@ -165,6 +165,50 @@ fn what_cannot_be_understood_is_refused_with_the_key_to_change() {
             "\"chat_template_kwargs\" is a list",
         ),
         (
+            r#"{"messages": [{"role": "user"}], "tools": "not json"}"#,
+            "\"tools\" is a string that is no JSON; write a list of objects",
+        ),
+        (
+            r#"{"messages": [{"role": "user"}], "tools": "{\"name\": \"f\"}"}"#,
+            "\"tools\" is a string that holds an object",
+        ),
+        (
+            r#"{"prompt": "a", "system": "Be brief.", "answer": "1"}"#,
+            "it has \"system\", which the model would not be shown: write both as \"messages\"",
+        ),
+        (
+            r#"{"question": "a", "system_prompt": "Be brief.", "answer": "1"}"#,
+            "it has \"system_prompt\"",
+        ),
+        (
+            r#"{"conversations": [{"from": "human", "value": "a"}], "system": "Be brief."}"#,
+            "put it in front of its \"conversations\" as a message of the role \"system\"",
+        ),
+        (
+            r#"{"prompt": "a", "extra_info": {"index": 1}, "metadata": {"index": 2}}"#,
+            "\"extra_info\" and \"metadata\" give \"index\" two values",
+        ),
+        (
+            r#"{"prompt": "a", "data_source": "x", "metadata": {"data_source": "y"}}"#,
+            "\"data_source\" and \"metadata\" give \"data_source\" two values",
+        ),
+        (
+            r#"{"prompt": "a", "metadata": {"index": 1, "index": 2}}"#,
+            "\"metadata\" has \"index\" twice",
+        ),
+        (
+            r#"{"question": "a?", "choices": ["x", "y"], "answer": 1}"#,
+            "its answer \"1\" reads as the place of one of its 2 \"choices\"",
+        ),
+        (
+            r#"{"prompt": "a?", "options": [2, 1, 0], "answer": 2}"#,
+            "as the place of one of its 3 \"options\"",
+        ),
+        (
+            r#"{"prompt": "a?", "choices": {"label": ["A", "B"], "text": ["x", "y"]}, "answer": "B"}"#,
+            "its letter where the prompt shows the choices",
+        ),
+        (
             r#"{"prompts": "a", "answer": "1"}"#,
             "is one meant as \"prompt\"?",
         ),
@@ -184,10 +228,6 @@ fn what_cannot_be_understood_is_refused_with_the_key_to_change() {
             "\"metadata\" has the key \"slot\"",
         ),
         (
-            r#"{"prompt": "a", "extra_info": {"level": 1}, "metadata": {"level": 2}}"#,
-            "\"metadata\" has the key \"level\" with another value",
-        ),
-        (
             r#"{"prompt": "\ud800", "answer": "1"}"#,
             "\"prompt\" is no text",
         ),
@@ -196,6 +236,27 @@ fn what_cannot_be_understood_is_refused_with_the_key_to_change() {
         let message = read(row).unwrap_err();
         assert!(message.contains("tasks.jsonl:1"), "{row}: {message}");
         assert!(message.contains(why), "{row}: {message}");
+    }
+}
+
+#[test]
+fn what_is_said_twice_alike_and_answers_that_are_a_choice_are_taken() {
+    let system = r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"}], "system": "Be brief."}"#;
+    for row in [
+        system,
+        r#"{"prompt": "a", "system": "", "system_prompt": null}"#,
+        r#"{"prompt": "a", "extra_info": {"index": 1}, "metadata": {"index": 1}}"#,
+        r#"{"prompt": "a? (A) x (B) y", "choices": ["x", "y"], "answer": "B"}"#,
+        r#"{"prompt": "a?", "choices": ["x", "y"], "answer": "y"}"#,
+        r#"{"prompt": "a?", "choices": ["3", "1"], "answer": "1"}"#,
+        r#"{"prompt": "a?", "choices": [0, 1], "answer": 1}"#,
+        r#"{"question": "a?", "choices": [18, 20], "answer": 20}"#,
+        r#"{"prompt": "a?", "choices": null, "answer": 1}"#,
+    ] {
+        let set = read(row).unwrap();
+        assert_eq!(set.len(), 1, "{row}");
+        let notes = set.notes().join("\n");
+        assert!(!notes.contains("system"), "{row}: {notes}");
     }
 }
 

@@ -59,6 +59,11 @@ pub(super) fn kind(text: &str) -> &'static str {
     }
 }
 
+/// Returns true if a text is one JSON value.
+pub(super) fn is_json(text: &str) -> bool {
+    valid(text).is_ok()
+}
+
 fn valid(text: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(text)
         .map(|_| ())

@@ -6,11 +6,12 @@ use sha2::{Digest, Sha256};
 use vintage_verify::{Number, boxed, hashes};
 
 use super::chat::{self, Chat};
+use super::choices;
 use super::raw::{self, kind};
 use super::{Form, Prompt};
 
 /// Keys whose values are read, in any layout.
-pub(super) const KNOWN: [&str; 18] = [
+pub(super) const KNOWN: [&str; 20] = [
     "id",
     "messages",
     "prompt",
@@ -29,6 +30,8 @@ pub(super) const KNOWN: [&str; 18] = [
     "documents",
     "chat_template_kwargs",
     "continue_final_message",
+    "system",
+    "system_prompt",
 ];
 
 /// Prompt of a usable row, and all keys of the row.
@@ -118,12 +121,14 @@ fn scalar(key: &str, value: &str) -> Result<String, String> {
 pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
     let row = Row::of(text)?;
     let (text, form, source) = asked(&row)?;
+    refuse_system(&row, &text, form, source)?;
     let extras = chat::extras(|key| row.get(key))?;
     let text = match (form, extras.as_deref()) {
         (Form::Messages, Some(extras)) => chat::with_extras(&text, extras),
         _ => text,
     };
     let answer = answer(&row, source)?;
+    choices::refuse_index(|key| row.get(key), &text, answer.as_deref())?;
     let id = row.scalar("id")?.filter(|id| !id.is_empty());
     let id = match id {
         Some(id) => id,
@@ -228,6 +233,38 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
     ))
 }
 
+/// Refuses what the system is to say where it stands beside the prompt: it would change the prompt,
+/// and no layout says where it belongs.
+fn refuse_system(row: &Row, text: &str, form: Form, source: &str) -> Result<(), String> {
+    for key in ["system", "system_prompt"] {
+        let Some(value) = row.get(key) else {
+            continue;
+        };
+        let said = if value.starts_with('"') {
+            Some(string(key, value)?)
+        } else {
+            None
+        };
+        let is_empty = said.as_deref() == Some("");
+        let is_shown = form == Form::Messages && said.is_some() && chat::system(text) == said;
+        if is_empty || is_shown {
+            continue;
+        }
+        let todo = if form == Form::Messages {
+            format!("put it in front of its {source:?} as a message of the role \"system\"")
+        } else {
+            format!(
+                "write both as \"messages\": [{{\"role\": \"system\", \"content\": …}}, {{\"role\": \
+                 \"user\", \"content\": …}}] instead of {source:?}"
+            )
+        };
+        return Err(format!(
+            "it has {key:?}, which the model would not be shown: {todo}, or take {key:?} out"
+        ));
+    }
+    Ok(())
+}
+
 /// Returns the known answer, given as such or marked in a worked solution.
 fn answer(row: &Row, source: &str) -> Result<Option<String>, String> {
     let nested = match row.get("reward_model") {
@@ -325,33 +362,42 @@ pub(crate) const SLOT: &str = "slot";
 
 /// Collects the metadata of a row: `metadata`, and verl's `data_source` and `extra_info`.
 fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
-    let mut all = BTreeMap::new();
-    let text = |key: &str, value: &str| match kind(value) {
-        "a string" => string(key, value),
-        _ => Ok(raw::compact(value)),
+    let mut all: BTreeMap<String, (String, &str)> = BTreeMap::new();
+    let mut add = |source: &'static str, name: String, value: &str| {
+        let text = match kind(value) {
+            "a string" => string(&name, value)?,
+            _ => raw::compact(value),
+        };
+        match all.get(&name) {
+            Some((other, first)) if *other != text && *first == source => {
+                Err(format!("its {source:?} has {name:?} twice; keep one"))
+            }
+            Some((other, first)) if *other != text => Err(format!(
+                "its {first:?} and {source:?} give {name:?} two values, and metadata can have one; \
+                 rename or remove one"
+            )),
+            Some(_) => Ok(()),
+            None => {
+                all.insert(name, (text, source));
+                Ok(())
+            }
+        }
     };
     if let Some(value) = row.get("data_source") {
-        all.insert("data_source".to_owned(), text("data_source", value)?);
+        add("data_source", "data_source".to_owned(), value)?;
     }
     for key in ["extra_info", "metadata"] {
         match row.get(key) {
             None => {}
             Some(object) if object.starts_with('{') => {
                 for (name, value) in raw::members(object)? {
-                    let value = text(&name, value)?;
                     if name == SLOT {
                         return Err(format!(
                             "its {key:?} has the key {name:?}, under which every rollout records \
                              its place in the order of prompts; rename the key"
                         ));
                     }
-                    if all.get(&name).is_some_and(|other| *other != value) {
-                        return Err(format!(
-                            "its {key:?} has the key {name:?} with another value than before; \
-                             leave one of the two"
-                        ));
-                    }
-                    all.insert(name, value);
+                    add(key, name, value)?;
                 }
             }
             Some(other) => {
@@ -359,7 +405,8 @@ fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
             }
         }
     }
-    Ok(all)
+    let all = all.into_iter();
+    Ok(all.map(|(name, (text, _))| (name, text)).collect())
 }
 
 /// Computes a prompt id of 16 hexadecimal digits from its content. The JSON formatting of a chat

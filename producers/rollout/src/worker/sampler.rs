@@ -39,6 +39,14 @@ pub(super) struct Times {
     pub(super) waiting: f64,
 }
 
+/// Gate that admits nothing.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    since: Instant,
+    /// Newest version announced when this was last told.
+    version: Option<PolicyVersion>,
+}
+
 /// First stage of the pipeline: waits at the gate, and samples the groups that it admits.
 pub(super) struct Sampler {
     pub(super) rule: GateRule,
@@ -63,16 +71,16 @@ pub(super) struct Sampler {
 impl Sampler {
     /// Samples until the learner has finished or `stop` is triggered.
     pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let mut closed_since = None;
-        let outcome = self.sample_all(stop, &mut closed_since).await;
-        self.note_waited(&mut closed_since);
+        let mut closed = None;
+        let outcome = self.sample_all(stop, &mut closed).await;
+        self.note_waited(&mut closed, stop.is_cancelled());
         outcome
     }
 
     async fn sample_all(
         &mut self,
         stop: &CancellationToken,
-        closed_since: &mut Option<Instant>,
+        closed: &mut Option<Closed>,
     ) -> Result<(), Error> {
         while !stop.is_cancelled() {
             while let Ok(slot) = self.given_up.try_recv() {
@@ -91,14 +99,15 @@ impl Sampler {
                 );
             }
             if let Some(admission) = admission.filter(|admission| !admission.slots.is_empty()) {
-                self.note_waited(closed_since);
+                self.note_waited(closed, false);
                 if !self.work(admission, stop).await? {
                     return Ok(());
                 }
             } else {
-                if closed_since.is_none() {
-                    *closed_since = Some(Instant::now());
-                    let version = announcement.map(|news| news.record.version);
+                let version = announcement.map(|news| news.record.version);
+                if closed.is_none_or(|closed| closed.version != version) {
+                    let since = closed.map_or_else(Instant::now, |closed| closed.since);
+                    *closed = Some(Closed { since, version });
                     self.tell(ProducerEvent::Waiting { version });
                 }
                 if !self.wait(stop).await {
@@ -303,11 +312,11 @@ impl Sampler {
         }
     }
 
-    fn note_waited(&mut self, closed_since: &mut Option<Instant>) {
-        if let Some(since) = closed_since.take() {
+    fn note_waited(&mut self, closed: &mut Option<Closed>, stopped: bool) {
+        if let Some(Closed { since, .. }) = closed.take() {
             let seconds = since.elapsed().as_secs_f64();
             self.times.waiting += seconds;
-            self.tell(ProducerEvent::Waited { seconds });
+            self.tell(ProducerEvent::Waited { seconds, stopped });
         }
     }
 

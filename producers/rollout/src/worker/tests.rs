@@ -383,6 +383,28 @@ async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_gate_tells_of_each_version_that_leaves_it_closed() {
+    let stage = Stage::new().await;
+    let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(0));
+    // As after a producer that filled the gate for ten updates ahead.
+    (setup.base.published_before, setup.base.unknown_prompts) = (10 * BATCH, 10 * BATCH);
+    let mut running = start(setup);
+    let version = None;
+    running
+        .until(|event| *event == ProducerEvent::Waiting { version })
+        .await;
+    for version in 0..3 {
+        stage.version(version).await;
+        running.until_closed_at(version).await;
+    }
+    running.cancel.cancel();
+    running
+        .until(|event| matches!(event, ProducerEvent::Waited { stopped: true, .. }))
+        .await;
+    assert_eq!(running.end().await.unwrap().groups, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_learner_that_ends_earlier_than_was_assumed_ends_its_producer() {
     let mut stage = Stage::new().await;
     let mut setup = stage.setup(ScriptedEngine::new(Script::default()), wait(9));
