@@ -89,11 +89,11 @@ pub struct Scope {
 /// Life of a run's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLife {
-    /// It outlives its processes: an acknowledged group that is found nowhere is a breach.
+    /// Log that outlives its processes: an acknowledged group that is found nowhere is a breach.
     Durable,
-    /// It was inside a process that ended, and took acknowledged groups along.
+    /// Log that was inside a process that ended and took acknowledged groups along.
     Ended,
-    /// It is inside a process that runs: what it acknowledged may be archived yet.
+    /// Log inside a process that runs: what it acknowledged may be archived yet.
     Running,
 }
 

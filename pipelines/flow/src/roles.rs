@@ -128,11 +128,15 @@ pub async fn rollout(
     if !of_run {
         fetch_missing(&resolved.config, events, stop).await?;
     }
-    // Without the run's settings, the number of updates comes from the announcements alone.
-    let updates = of_run || is_set_explicitly(resolved, "learner.steps");
+    // Without the run's settings, the number of updates comes from the announcements, and what this
+    // role was told holds only until they say another one.
+    let is_known = of_run || is_set_explicitly(resolved, "learner.steps");
     let resolved = &resolved.again()?;
     let config = &resolved.config;
-    let updates = updates.then_some(config.learner.steps);
+    let updates = Updates {
+        number: is_known.then_some(config.learner.steps),
+        of_run,
+    };
     let look_out = SettingsWatch::begin(config, out, stop);
     let (folder, log) = join(resolved, out, Reads::Prompts).await?;
     let outcome = rollout_on(config, updates, &folder, &log, &look_out.stop, events).await;
@@ -141,9 +145,17 @@ pub async fn rollout(
     Ok((summary, watch.end().await))
 }
 
+/// Number of updates that a producer expects.
+#[derive(Debug, Clone, Copy)]
+struct Updates {
+    number: Option<u64>,
+    /// True if the number is from the run's own settings.
+    of_run: bool,
+}
+
 async fn rollout_on(
     config: &RunConfig,
-    updates: Option<u64>,
+    updates: Updates,
     folder: &RunFolder,
     log: &Log,
     stop: &CancellationToken,
@@ -178,7 +190,8 @@ async fn rollout_on(
         log,
         task,
         life: None,
-        updates,
+        updates: updates.number,
+        updates_of_run: updates.of_run,
         base,
         claims,
     })

@@ -63,8 +63,13 @@ pub struct WorkerSetup {
     pub publish_every: u64,
     /// Total number of updates of the run, if known. Nothing is sampled for later updates unless
     /// the learner announces another number. A `finished` announcement found at the start is
-    /// ignored below this version, because it may be left over from an earlier, shorter run.
+    /// ignored below this version, because it may be left over from an earlier, shorter run; see
+    /// [`WorkerSetup::updates_of_run`].
     pub updates: Option<u64>,
+    /// True if `updates` comes from the settings of the run itself, which are newer than any
+    /// announcement found at the start. If false, a number of updates in an announcement replaces
+    /// it.
+    pub updates_of_run: bool,
     /// State left by earlier producer processes.
     pub base: GateBase,
     /// Claims of slots, needed if other producers may run at the same time. Must be opened before
@@ -182,6 +187,7 @@ impl Worker {
             concurrent_groups: setup.rollout.concurrent_groups as u64,
             groups_per_update: setup.groups_per_update,
             updates: setup.updates,
+            updates_of_run: setup.updates_of_run,
             seed: setup.seed,
             policies,
             given_up,

@@ -53,9 +53,9 @@ pub(crate) struct Ending<'a> {
 /// Reason for which a last sentence states no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// It denies or supposes one, or has several below each other.
+    /// Sentence that denies or supposes a value, or has several below each other.
     Denied,
-    /// It offers several in one sentence, which may be a list.
+    /// Sentence that offers several values, which may be a list.
     Guess,
 }
 

@@ -1,6 +1,6 @@
 //! Words before an announcing phrase that deny it or make it a supposition.
 
-/// What the words before an announcing phrase make of it.
+/// Meaning that the words before an announcing phrase give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lead {
     Asserting,

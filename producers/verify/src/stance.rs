@@ -1,4 +1,4 @@
-//! What a sentence asserts: the part of it that says what the answer is, or that it denies one,
+//! Assertion of a sentence: the part of it that says what the answer is, or that it denies one,
 //! bounds one or only supposes one.
 
 use crate::{

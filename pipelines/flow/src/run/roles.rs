@@ -90,6 +90,7 @@ impl Roles {
             // The folder is this process's, and every process before it left a journal.
             life: Some(read_journals(&folder.journals())?.len() as u64),
             updates: Some(config.learner.steps),
+            updates_of_run: true,
             base,
             // This process alone uses the folder, so no claims are needed.
             claims: None,

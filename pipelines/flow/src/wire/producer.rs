@@ -33,6 +33,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) life: Option<u64>,
     /// Updates of the run, where they are known.
     pub(crate) updates: Option<u64>,
+    /// True if `updates` is from the run's own settings.
+    pub(crate) updates_of_run: bool,
     /// Groups that earlier processes left.
     pub(crate) base: GateBase,
     /// Slots that producers of the same folder have taken, where there may be any.
@@ -69,6 +71,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
         groups_per_update: config.learner.live_groups() as u64,
         publish_every: config.learner.publish_every,
         updates: parts.updates,
+        updates_of_run: parts.updates_of_run,
         base: parts.base,
         claims: parts.claims,
         journal_dir: Some(folder.journals()),

@@ -59,6 +59,7 @@ pub(super) struct Sampler {
     pub(super) concurrent_groups: u64,
     pub(super) groups_per_update: u64,
     pub(super) updates: Option<u64>,
+    pub(super) updates_of_run: bool,
     pub(super) seed: u64,
     pub(super) policies: watch::Receiver<Option<ReceivedAnnouncement>>,
     /// Slots of the groups that got no reward.
@@ -251,11 +252,13 @@ impl Sampler {
     }
 
     /// Returns true if the learner has done its last update. A record from before this producer
-    /// started counts only at version `updates` or later, if that is set, because the run may be
-    /// longer now.
+    /// started counts only at the version of the last update, if that is known, because the run may
+    /// be longer now. Which one is the last, the record itself says better than settings that are
+    /// not the run's.
     fn has_finished(&self, record: &PolicyAnnouncement, fresh: bool) -> bool {
-        let long_enough = |updates| record.version.0 >= updates;
-        record.finished && (fresh || self.updates.is_none_or(long_enough))
+        let announced = record.steps.filter(|_| !self.updates_of_run);
+        let last = announced.or(self.updates);
+        record.finished && (fresh || last.is_none_or(|last| record.version.0 >= last))
     }
 
     fn check(&self, record: &PolicyAnnouncement) -> Result<(), Error> {

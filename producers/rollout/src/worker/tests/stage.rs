@@ -101,6 +101,7 @@ impl Stage {
             groups_per_update: BATCH,
             publish_every: 1,
             updates: None,
+            updates_of_run: true,
             base: GateBase::default(),
             claims: None,
             journal_dir: Some(self.journals.path().to_owned()),
