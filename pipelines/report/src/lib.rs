@@ -2,6 +2,26 @@
 //!
 //! Where to begin reading: `record.rs` reads the run's records, `figures.rs` chooses the charts,
 //! `chart.rs` draws them, `page.rs` puts the page together.
+//!
+//! ```
+//! use vintage_config::{Layers, Resolved};
+//! use vintage_store::Store;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let store = Store::open(&folder.path().to_string_lossy())?;
+//!
+//! // The folder of a run that has only begun: it has settings, and no result yet.
+//! let settings: Resolved = Layers::new().set("learner.steps=100")?.resolve()?;
+//! std::fs::write(folder.path().join("config.toml"), settings.to_toml())?;
+//!
+//! let report = vintage_report::write(folder.path(), &store).await?;
+//! assert_eq!((report.updates, report.evaluations), (0, 0));
+//! assert!(std::fs::read_to_string(report.path)?.starts_with("<!doctype html>"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod chart;
 mod compare;
