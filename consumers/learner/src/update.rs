@@ -29,7 +29,7 @@ pub struct Policy {
     /// Device that computes updates; `None` means the CPU kernels.
     device: Option<Device>,
     /// Copy of the policy on the device, from the first update on.
-    device_policy: Option<DevicePolicy>,
+    on_device: Option<DevicePolicy>,
 }
 
 impl Policy {
@@ -40,7 +40,7 @@ impl Policy {
             decoder,
             optimizer,
             device,
-            device_policy: None,
+            on_device: None,
         }
     }
 
@@ -52,9 +52,9 @@ impl Policy {
 
     /// Returns the moments, copied to the host if they are on a device.
     pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
-        match &self.device_policy {
+        match &self.on_device {
             None => Ok(Cow::Borrowed(&self.optimizer)),
-            Some(device_policy) => Ok(Cow::Owned(device_policy.optimizer.to_host()?)),
+            Some(on_device) => Ok(Cow::Owned(on_device.optimizer.to_host()?)),
         }
     }
 
@@ -76,32 +76,29 @@ impl Policy {
                 plan.version, plan.algorithm.name
             )));
         }
-        let device_policy = self.device_policy(compute, &device)?;
-        run(device_policy, plan, batches, outcome)?;
-        match (&outcome.skipped, &self.device_policy) {
-            (None, Some(device_policy)) => {
-                Ok(device_policy.decoder.read_into(&mut self.decoder)?)
-            }
+        let on_device = self.on_device(compute, &device)?;
+        run(on_device, plan, batches, outcome)?;
+        match (&outcome.skipped, &self.on_device) {
+            (None, Some(on_device)) => Ok(on_device.decoder.read_into(&mut self.decoder)?),
             _ => Ok(()),
         }
     }
 
     /// Returns the copy on `device`; it is created anew unless there is one that computes as
     /// `compute` says.
-    fn device_policy(&mut self, compute: Compute, device: &Device) -> Result<&mut DevicePolicy> {
-        if !matches!(&self.device_policy, Some(device_policy) if device_policy.decoder.compute() == compute)
-        {
+    fn on_device(&mut self, compute: Compute, device: &Device) -> Result<&mut DevicePolicy> {
+        if !matches!(&self.on_device, Some(on_device) if on_device.decoder.compute() == compute) {
             let optimizer = self.optimizer()?.into_owned();
             // Frees the memory of the old copy first.
-            self.device_policy = None;
-            let device_policy = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
+            self.on_device = None;
+            let on_device = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
             // The moments are on the device from now on, and not here.
             self.optimizer = AdamW::default();
-            return Ok(self.device_policy.insert(device_policy));
+            return Ok(self.on_device.insert(on_device));
         }
-        self.device_policy
+        self.on_device
             .as_mut()
-            .ok_or_else(|| Error::Record("a policy without its device_policy".to_owned()))
+            .ok_or_else(|| Error::Record("a policy without its copy on the device".to_owned()))
     }
 }
 

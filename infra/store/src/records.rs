@@ -78,7 +78,7 @@ impl Records {
 
     /// Returns the plan of update `version`, if there is one.
     pub async fn plan(&self, version: PolicyVersion) -> Result<Option<Plan>> {
-        Ok(self.store.get_json(&self.path("plans", version)).await?)
+        self.store.get_json(&self.path("plans", version)).await
     }
 
     /// Writes the result of an update; an existing result, as of a re-run update, is kept.
@@ -92,7 +92,7 @@ impl Records {
 
     /// Returns the result of update `version`, if there is one.
     pub async fn result(&self, version: PolicyVersion) -> Result<Option<UpdateResult>> {
-        Ok(self.store.get_json(&self.path("results", version)).await?)
+        self.store.get_json(&self.path("results", version)).await
     }
 
     /// Records that an update that was run again gave other weights. The path contains their
@@ -153,7 +153,7 @@ impl Records {
     /// Returns where the learner started, if that was recorded.
     pub async fn start(&self) -> Result<Option<LearnerStart>> {
         let path = format!("starts/{}.json", self.learner);
-        Ok(self.store.get_json(&path).await?)
+        self.store.get_json(&path).await
     }
 
     /// Commits a checkpoint: moments and adapters first, the manifest last. File names contain the
@@ -209,10 +209,8 @@ impl Records {
     /// Returns the manifest of the checkpoint at `version`, if there is one.
     pub async fn checkpoint(&self, version: PolicyVersion) -> Result<Option<CheckpointManifest>> {
         let folder = self.checkpoint_folder(version);
-        Ok(self
-            .store
-            .get_json(&format!("{folder}/manifest.json"))
-            .await?)
+        let path = format!("{folder}/manifest.json");
+        self.store.get_json(&path).await
     }
 
     async fn moments(&self, folder: &str, manifest: &CheckpointManifest) -> Result<Bytes> {

@@ -45,7 +45,7 @@ Data goes to standard output, logs and progress to standard error.";
 /// one; and any run can be resumed, inspected and replayed from its log.
 #[derive(Debug, Parser)]
 #[command(name = "vintage", version, after_long_help = AFTER, after_help = "See --help for examples and exit codes.")]
-#[command(max_term_width = 100)]
+#[command(propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) shown: ShownArgs,

@@ -38,24 +38,32 @@ pub fn gpu(device: Device) -> Result<Option<Gpu>> {
 
 /// Peak of the GPU memory that this process had in use at once, in bytes, since it started or
 /// since [`forget_peak`]; `None` on the CPU.
+#[cfg(feature = "cuda")]
 pub fn peak_bytes(device: Device) -> Option<u64> {
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(number) = device {
-        return super::driver::peak_bytes(number).ok();
+    match device {
+        Device::Cuda(number) => super::driver::peak_bytes(number).ok(),
+        Device::Cpu | Device::Composed => None,
     }
-    let _there_is_none = device;
+}
+
+/// Peak of a GPU's memory, which a build without CUDA does not know.
+#[cfg(not(feature = "cuda"))]
+pub fn peak_bytes(_: Device) -> Option<u64> {
     None
 }
 
 /// Resets the peak that [`peak_bytes`] returns.
+#[cfg(feature = "cuda")]
 pub fn forget_peak(device: Device) {
-    #[cfg(feature = "cuda")]
     if let Device::Cuda(number) = device {
         // Without it, the peak is that of the process.
         let _not_there = super::driver::forget_peak(number);
     }
-    let _there_is_none = device;
 }
+
+/// Resets nothing: a build without CUDA knows no peak.
+#[cfg(not(feature = "cuda"))]
+pub fn forget_peak(_: Device) {}
 
 #[cfg(feature = "cuda")]
 fn look(device: Device, number: usize) -> Result<Gpu> {

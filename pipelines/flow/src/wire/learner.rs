@@ -57,13 +57,12 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     let records = folder.records(name);
     let archives = Archives::open(config, folder).await?;
     let settings = settings(config, &weights, archives.blended.as_ref()).await?;
-    let start = match start {
-        Some(start) => start,
-        None => {
-            let reader = &archives.own;
-            let places = StartSources { reader, log };
-            decide(&records, name, &config.learner.start, &places).await?
-        }
+    let start = if let Some(start) = start {
+        start
+    } else {
+        let reader = &archives.own;
+        let places = StartSources { reader, log };
+        decide(&records, name, &config.learner.start, &places).await?
     };
     let learner = Learner::open(settings, writer(name), records, weights, outlet, &start).await?;
     let resume = learner.resume_points();
