@@ -72,7 +72,7 @@ def read_files(archive, message):
 
 
 def with_pyarrow(archive):
-    data = pyarrow.dataset.dataset(archive / "v1", format="parquet", ignore_prefixes=["_"])
+    data = pyarrow.dataset.dataset(archive / "v1", format="parquet", ignore_prefixes=["_", "."])
     tokens, rewards = collections.Counter(), []
     for row in data.to_table(["policy_spans", "completion_tokens", "reward"]).to_pylist():
         [span] = row["policy_spans"]
