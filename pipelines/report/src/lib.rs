@@ -44,7 +44,6 @@ use std::{
 
 use serde::Serialize;
 use vintage_control::{PolicyVersion, UpdateResult};
-
 use vintage_store::Store;
 
 use self::record::RunRecord;

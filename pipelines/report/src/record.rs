@@ -1,9 +1,9 @@
 //! Records of a run, read from its folder and its store.
 
 use std::{collections::BTreeMap, fs, path::Path};
-use vintage_config::{Recorded, read_recorded};
 
 use serde::Deserialize;
+use vintage_config::{Recorded, read_recorded};
 use vintage_control::{EvaluationResult, UpdateResult};
 use vintage_store::Store;
 
@@ -47,9 +47,7 @@ struct RejectionReason {
 impl RunRecord {
     /// Returns a setting as text, without the quotes of a string; `None` if it is not set.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
-        let mut settings = self.settings.iter();
-        let found = settings.find(|setting| setting.key.to_string() == name)?;
-        Some(found.value.trim_matches('"'))
+        setting(&self.settings, name)
     }
 
     pub(crate) async fn read(folder: &Path, store: &Store) -> Result<Self> {
@@ -67,12 +65,7 @@ impl RunRecord {
             },
         })?;
         let settings = read_recorded(&text).map_err(|error| damaged(&config, &error))?;
-        let setting = |name: &str| {
-            let found = settings
-                .iter()
-                .find(|setting| setting.key.to_string() == name)?;
-            Some(found.value.trim_matches('"').to_owned())
-        };
+        let setting = |name: &str| setting(&settings, name).map(str::to_owned);
         let learner = match setting("learner.name") {
             Some(name) => name,
             None => first_below(store, "results").await?,
@@ -102,6 +95,12 @@ impl RunRecord {
             rejected,
         })
     }
+}
+
+fn setting<'a>(settings: &'a [Recorded], name: &str) -> Option<&'a str> {
+    let mut settings = settings.iter();
+    let found = settings.find(|setting| setting.key.to_string() == name)?;
+    Some(found.value.trim_matches('"'))
 }
 
 async fn count_rejections(store: &Store, prefix: &str) -> Result<BTreeMap<String, u64>> {
