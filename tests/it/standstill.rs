@@ -71,7 +71,17 @@ fn every_role_alone_says_what_it_waits_for() -> Result<()> {
         .with_context(|| told.to_string())?;
     ensure!(standstill.contains("no record came"), "{standstill}");
     // Nothing trains: the producer samples until the gate closes.
-    stopped(role("rollout")?, "the gate has been closed for")?;
+    // The next one finds it closed, with version 0 announced before it came.
+    for _ in 0..2 {
+        let produced = stopped(role("rollout")?, "the gate has been closed for")?;
+        let told: Value = serde_json::from_str(&produced.stdout)?;
+        let standstill = told["standstill"].as_str().unwrap_or_default();
+        ensure!(
+            standstill.contains("the gate has been closed for")
+                && standstill.contains("version 0 is the newest announced"),
+            "{told}"
+        );
+    }
     // Nothing samples any more.
     let archived = stopped(role("archive")?, "no record came for 5 s")?;
     let told: Value = serde_json::from_str(&archived.stdout)?;
