@@ -58,6 +58,27 @@ fn archive_plans_and_version_0_give_the_same_bits_at_any_thread_count() -> Resul
         summary["weights_sha256"] == digest,
         "sha256sum says {digest}"
     );
+    // Tokens of later versions reveal that every record of the last updates was lost.
+    let cut = folder.path().join("cut");
+    for part in ["archive", "weights/lead/0"] {
+        copy(&out.join(part), &cut.join(part))?;
+    }
+    std::fs::create_dir_all(cut.join("plans/lead"))?;
+    for plan in ["0.json", "1.json", "2.json"] {
+        let path = Path::new("plans/lead").join(plan);
+        std::fs::copy(out.join(&path), cut.join(&path))?;
+    }
+    let ended = run(exact(&cut, "2"))?;
+    ensure!(ended.status.code() == Some(3), "{}", ended.stderr);
+    let replayed: Value = serde_json::from_str(&ended.stdout)?;
+    let detail = replayed["first_deviation"]["detail"].as_str();
+    ensure!(
+        replayed["identical"] == false
+            && number(&replayed, "updates")? == 3
+            && number(&replayed, "recorded")? > 3
+            && detail.unwrap_or_default().contains("(archive/"),
+        "{replayed}"
+    );
     // Later plans reveal a missing one; results reveal the missing last one.
     stops_at(&bare, 7, "plans/lead/29.json")?;
     stops_at(&out, STEPS - 1, "results/lead/29.json")

@@ -1,7 +1,7 @@
 //! Entry point of `vintage replay --exact`: runs a learner's plans again from archive, plans and
 //! version 0 alone.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 use vintage_settings::SourceKind;
 
 use serde::Serialize;
@@ -81,7 +81,7 @@ pub async fn replay_exact(
     // A copy without settings is of a run that reads its own archive.
     let config = learner_config(folder, &learner)?;
     let config = config.map(|file| vintage_config::read(&file)).transpose()?;
-    let extent = extent(folder, &store, &learner, &policy).await?;
+    let mut extent = extent(folder, &store, &learner, &policy).await?;
     let (elsewhere, blends) = match &config {
         Some(config) => {
             let blends = config.learner.source == SourceKind::Blend;
@@ -99,7 +99,9 @@ pub async fn replay_exact(
     } else {
         let archive = store.at("archive");
         let topic = only_topic(folder, &archive).await?;
-        Reader::new(archive, &topic)
+        let reader = Reader::new(archive, &topic);
+        note_sampled(&mut extent, &reader, &records, &policy).await?;
+        reader
     };
     let start = records.start().await?;
     let start = start.as_ref().map_or_else(Vec::new, resume_points);
@@ -154,6 +156,38 @@ pub(crate) async fn extent(
         extent.note(SUMMARY_FILE, updates);
     }
     Ok(extent)
+}
+
+/// Adds what the run's own archive tells of a learner: tokens that version N sampled imply N
+/// updates. Groups that a plan refused are left out, because versions they name may never have
+/// existed.
+async fn note_sampled(
+    extent: &mut Extent,
+    reader: &Reader,
+    records: &Records,
+    policy: &Name,
+) -> Result<()> {
+    let known = PolicyVersion(extent.updates());
+    let mut sampled = reader.sampled_after(policy.as_str(), known).await?;
+    if sampled.is_empty() {
+        return Ok(());
+    }
+    let mut refused = BTreeSet::new();
+    let mut update = PolicyVersion::ZERO;
+    while update < known {
+        // A missing plan is told of by the replay itself.
+        if let Some(plan) = records.plan(update).await? {
+            let own = plan.rejections.into_iter();
+            let own = own.filter(|rejection| rejection.source.is_none());
+            refused.extend(own.flat_map(|rejection| rejection.records));
+        }
+        update = update.next();
+    }
+    sampled.retain(|message| !refused.contains(&message.record));
+    for message in sampled {
+        extent.note(format!("archive/{}", message.path), message.version.0);
+    }
+    Ok(())
 }
 
 /// Returns the number of updates in the summary of a run, if there is one. Other fields are not

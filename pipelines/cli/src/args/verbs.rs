@@ -144,8 +144,8 @@ Examples:
   vintage replay runs/a --to tenth --broker local --versions 3..9 --sample 0.1 --seed 1
 
 Exit code 3 if a version comes out differently, or if a plan is missing though results,
-checkpoints, weights, evaluations or the summary are of later updates; the first update that does
-is named. Updates are numbered from 0: update N made version N + 1.
+checkpoints, weights, evaluations, archived tokens or the summary are of later updates; the first
+update that does is named. Updates are numbered from 0: update N made version N + 1.
 Exit code 2 if --to would publish nothing: no group passes the filters, or one names what the
 archive does not hold.
 Killed and started again with the same arguments, --to goes on where the topic ends.";
