@@ -59,6 +59,8 @@ pub fn faulted(command: &Command, faults: &str) -> Command {
 }
 
 /// Finds a binary in `target/<profile>`: tests are in `deps/` below it, other binaries beside it.
+/// `cargo test --workspace` builds `vintage` anew (`pipelines/cli/tests/built.rs`); a run of this
+/// crate's tests alone takes the binary as it lies.
 fn built(name: &str, how: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     let folders = own.ancestors().skip(1).take(2);

@@ -1,4 +1,4 @@
-//! ConsumerParams of a topic up to its end at one moment. The end is reached when the reader's position
+//! Reading of a topic up to its end at one moment. The end is reached when the reader's position
 //! reaches it, not at a last record: the last offsets of a partition may hold no record.
 
 use std::collections::BTreeMap;

@@ -17,9 +17,7 @@ use vintage_settings::RunConfig;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
-use vintage_control::{
-    CheckpointManifest, Incarnation, Name, NumberSet, Offset, Partition, PolicyVersion,
-};
+use vintage_control::{Incarnation, Name, NumberSet, Offset, Partition, PolicyVersion};
 use vintage_rollout::GateBase;
 use vintage_store::{Records, Store};
 use vintage_trajectory::{Identity, Rows};
@@ -104,20 +102,15 @@ pub(crate) async fn of_archive(
 
 /// Lead of the run, whose updates pace the gate.
 struct Learner<'a> {
-    store: &'a Store,
-    name: &'a Name,
     policy: &'a Name,
     records: Records,
 }
 
 impl<'a> Learner<'a> {
-    fn of(store: &'a Store, config: &'a RunConfig) -> Self {
-        let name = &config.learner.name;
+    fn of(store: &Store, config: &'a RunConfig) -> Self {
         Self {
-            store,
-            name,
             policy: &config.learner.policy,
-            records: Records::new(store.clone(), name.clone()),
+            records: Records::new(store.clone(), config.learner.name.clone()),
         }
     }
 
@@ -135,11 +128,11 @@ impl<'a> Learner<'a> {
     async fn settled(&self, earlier: &mut Earlier<'_>) -> Result<()> {
         let mut version = PolicyVersion::ZERO;
         for at in self.records.checkpoints().await?.into_iter().rev() {
-            let path = format!("checkpoints/{}/{at}/manifest.json", self.name);
             // The checkpoint was pruned between the two reads; an older one with its plans gives
             // the same.
-            let manifest: Option<CheckpointManifest> = self.store.get_json(&path).await?;
-            let Some(manifest) = manifest else { continue };
+            let Some(manifest) = self.records.checkpoint(at).await? else {
+                continue;
+            };
             for (producer, window) in &manifest.producers {
                 let above = window.above.iter().map(|&number| number..=number);
                 let runs = window.runs.iter().map(|&(first, last)| first..=last);

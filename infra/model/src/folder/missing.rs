@@ -75,13 +75,18 @@ fn tokenizer(path: &Path, names: &[String]) -> Option<String> {
     if found.is_empty() {
         return None;
     }
-    let path = path.display();
-    Some(format!(
-        "of the tokenizer there is {} alone; run `python -c \"from transformers import \
-         AutoTokenizer as T; T.from_pretrained('{path}').save_pretrained('{path}')\"`, which \
-         writes the file",
-        found.join(" and ")
-    ))
+    // A repository of the hub cannot be written to: its whole model goes to a new folder.
+    let how = if path.is_dir() {
+        let path = path.display();
+        format!(
+            "run `python -c \"from transformers import AutoTokenizer as T; \
+             T.from_pretrained('{path}').save_pretrained('{path}')\"`, which writes the file"
+        )
+    } else {
+        load(path, "")
+    };
+    let found = found.join(" and ");
+    Some(format!("of the tokenizer there is {found} alone; {how}"))
 }
 
 /// Describes an adapter without its base model.

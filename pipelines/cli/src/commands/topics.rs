@@ -88,9 +88,6 @@ async fn list(broker: &Broker, config: &RunConfig, context: &Context) -> Result<
     if !found.iter().any(|topic| topic.exists) {
         return Err(no_topic(broker.bus(), config).await?.into());
     }
-    if !found.iter().any(|topic| topic.exists) {
-        return Err(no_topic(broker.bus(), config).await?.into());
-    }
     if context.output.is_json() {
         return context.output.print(&found, |_| String::new());
     }
