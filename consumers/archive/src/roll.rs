@@ -168,7 +168,8 @@ impl OpenFile {
     pub(crate) fn deadline(&self, limits: &SinkLimits) -> Option<Instant> {
         self.since
             .filter(|_| !self.writing)
-            .map(|since| since + limits.file_age)
+            // An age beyond what a clock can count never comes.
+            .and_then(|since| since.checked_add(limits.file_age))
     }
 
     /// Returns the reason to close the file now, or `None` to leave it open.

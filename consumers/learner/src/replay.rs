@@ -14,7 +14,7 @@ use crate::{
     intake::{Announced, Intake, ReadyGroup},
     settings::Settings,
     source::Source,
-    trainer::{Saved, Trainer, in_order, missing_record, model_config},
+    trainer::{Saved, Trainer, in_order, missing_record, model_config, no_archive},
 };
 
 /// Result of a replay.
@@ -84,17 +84,13 @@ impl Intakes {
             return Ok(own);
         };
         let Some(source) = recording.blended.as_deref_mut() else {
-            return Err(Error::Settings(format!(
-                "plan {} blends in groups of {name}, and no archive of it is at hand: name the \
-                 folder that holds it as learner.archive in the config.toml of the learner",
-                plan.version
-            )));
+            return Err(no_archive(plan, name));
         };
         let intake = self
             .blended
             .get_or_insert_with(|| Self::new(plan, config, &[]).own.of_archive(name));
         let blended = read(plan, intake, source).await?;
-        Ok(in_order(plan, own, blended))
+        in_order(plan, own, blended)
     }
 
     fn finish(&mut self, plan: &Plan) {

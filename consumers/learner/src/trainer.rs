@@ -321,16 +321,29 @@ pub(crate) fn missing_record(plan: &Plan, intake: &Intake) -> Error {
     }
 }
 
-/// Merges the groups of the run's log and of a blended archive in the order of the plan.
+/// Returns the error for a plan with groups of an archive that this learner does not read.
+pub(crate) fn no_archive(plan: &Plan, name: &str) -> Error {
+    Error::Settings(format!(
+        "plan {} blends in groups of {name}, and no archive of it is at hand: name the folder that \
+         holds it as learner.archive, with learner.source=blend, in the settings of the learner",
+        plan.version
+    ))
+}
+
+/// Merges the groups of the run's log and of a blended archive in the order of the plan. A plan that
+/// names more groups than there are is an error: its micro-batches count rows of all of them.
 pub(crate) fn in_order(
     plan: &Plan,
     own: Vec<ReadyGroup>,
     blended: Vec<ReadyGroup>,
-) -> Vec<ReadyGroup> {
+) -> Result<Vec<ReadyGroup>> {
     let (mut own, mut blended) = (own.into_iter(), blended.into_iter());
-    let groups = plan.groups.iter().filter_map(|group| match group.source {
-        None => own.next(),
-        Some(_) => blended.next(),
+    let groups = plan.groups.iter().map(|group| match &group.source {
+        None => own.next().ok_or_else(|| {
+            let version = plan.version;
+            Error::Record(format!("plan {version} names more groups than records"))
+        }),
+        Some(name) => blended.next().ok_or_else(|| no_archive(plan, name)),
     });
     groups.collect()
 }

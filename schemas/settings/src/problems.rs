@@ -1,5 +1,7 @@
 //! Violations of ranges.
 
+use std::time::Duration;
+
 /// Value of a setting that has the right type but cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -30,6 +32,11 @@ impl Problems {
     pub fn refuse(&mut self, key: &'static str, why: String) {
         self.0.push(Violation { key, why });
     }
+}
+
+/// Returns true for a number of seconds, 0 or more, that [`Duration`] can hold.
+pub(crate) fn seconds(value: f64) -> bool {
+    Duration::try_from_secs_f64(value).is_ok()
 }
 
 /// Returns true for a finite number above 0.

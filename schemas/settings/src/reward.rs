@@ -1,10 +1,10 @@
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     answer::AnswerKind,
-    problems::{Problems, positive, share},
+    problems::{Problems, seconds, share},
 };
 
 /// Section `[rollout.reward]`: way in which completions are scored.
@@ -47,8 +47,7 @@ impl Default for RewardConfig {
 impl RewardConfig {
     pub(crate) fn check(&self, problems: &mut Problems) {
         problems.require(
-            positive(self.timeout_seconds)
-                && Duration::try_from_secs_f64(self.timeout_seconds).is_ok(),
+            self.timeout_seconds > 0.0 && seconds(self.timeout_seconds),
             "rollout.reward.timeout_seconds",
             "must be above 0 seconds, and no longer than a clock can count",
         );

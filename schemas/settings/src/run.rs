@@ -121,6 +121,24 @@ mod tests {
     use super::RunConfig;
 
     #[test]
+    fn a_duration_that_no_clock_can_count_is_refused() {
+        for seconds in [1e20, f64::INFINITY, f64::NAN, -1.0] {
+            let mut config = RunConfig::default();
+            config.archive.roll_seconds = seconds;
+            config.archive.patience_seconds = seconds;
+            config.rollout.reward.timeout_seconds = seconds;
+            let keys: Vec<_> = config.violations().iter().map(|found| found.key).collect();
+            for key in [
+                "archive.roll_seconds",
+                "archive.patience_seconds",
+                "rollout.reward.timeout_seconds",
+            ] {
+                assert!(keys.contains(&key), "{seconds}: {keys:?}");
+            }
+        }
+    }
+
+    #[test]
     fn unknown_settings_are_refused() {
         let refuse = |text: &str| {
             serde_json::from_str::<RunConfig>(text)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::problems::{Problems, positive, share};
+use crate::problems::{Problems, positive, seconds, share};
 
 /// Section `[m2po]`: settings of the M2PO algorithm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl WarmStartConfig {
         );
         problems.require(positive(self.lr), "warm_start.lr", "must be above 0");
         problems.require(
-            self.weight_decay >= 0.0,
+            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
             "warm_start.weight_decay",
             "must not be negative",
         );
@@ -169,14 +169,14 @@ impl ArchiveConfig {
             "must be at least 1",
         );
         problems.require(
-            self.patience_seconds >= 0.0 && self.patience_seconds.is_finite(),
+            seconds(self.patience_seconds),
             "archive.patience_seconds",
-            "must be 0 or more",
+            "must be 0 or more, and no longer than a clock can count",
         );
         problems.require(
-            positive(self.roll_seconds),
+            self.roll_seconds > 0.0 && seconds(self.roll_seconds),
             "archive.roll_seconds",
-            "must be above 0",
+            "must be above 0, and no longer than a clock can count",
         );
     }
 }

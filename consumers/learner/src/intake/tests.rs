@@ -9,7 +9,7 @@ use super::{
     Announced, Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
 };
-use crate::{error::Error, fingerprint};
+use crate::{error::Error, fingerprint, trainer::in_order};
 
 mod numbers;
 
@@ -232,6 +232,23 @@ fn a_plan_gets_its_groups_back_and_changed_content_is_found_out() {
         .unwrap();
     let error = tampered.take_planned(&plan).unwrap_err();
     assert!(matches!(error, Error::ContentChanged { .. }), "{error}");
+}
+
+/// Checks that groups of an archive that is not read are missed, not left out: the micro-batches
+/// would take other rows.
+#[test]
+fn a_plan_without_one_of_its_groups_is_an_error() {
+    let mut live = intake();
+    for n in 0..2 {
+        live.take(group(n, n as u64), upto(0)).unwrap();
+    }
+    let mut own = live.choose(PolicyVersion(0), 2).unwrap();
+    let mut plan = plan_of(&own, &mut live, 0);
+    plan.groups[1].source = Some("elsewhere".to_owned());
+    let blended = own.pop().into_iter().collect();
+    let error = in_order(&plan, own, Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("groups of elsewhere"), "{error}");
+    assert!(in_order(&plan, Vec::new(), blended).is_err());
 }
 
 #[test]

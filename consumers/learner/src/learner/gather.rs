@@ -297,6 +297,6 @@ impl Learner {
             }
             blended = intake.take_planned(plan)?.unwrap_or_default();
         }
-        Ok(in_order(plan, own, blended))
+        in_order(plan, own, blended)
     }
 }
