@@ -275,6 +275,69 @@ fn each_role_is_built_once() {
     assert!(found.values().all(|count| *count == 1), "{found:?}");
 }
 
+/// Crates whose files import a name from the module that defines it, never through the crate root.
+const WITHOUT_ROOT_IMPORTS: &[&str] = &["bench", "cli", "config", "flow", "report"];
+
+/// Returns the names that a source takes from its crate's root: in `use crate::{…}` or as
+/// `crate::Name`, a name that is no module.
+fn root_imports(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let after = &text[at + "crate::".len()..];
+        let Some(group) = after.strip_prefix('{') else {
+            found.extend(first_name(after));
+            continue;
+        };
+        let (mut depth, mut begin) = (0, 0);
+        for (place, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => {
+                    found.extend(first_name(&group[begin..place]));
+                    break;
+                }
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    found.extend(first_name(&group[begin..place]));
+                    begin = place + 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Returns the first name of a path if it is a type's, which begins with a capital letter.
+fn first_name(path: &str) -> Option<&str> {
+    let path = path.trim_start();
+    let end = path
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(path.len());
+    let name = &path[..end];
+    name.starts_with(char::is_uppercase).then_some(name)
+}
+
+#[test]
+fn names_are_imported_from_the_module_that_defines_them() {
+    assert_eq!(
+        root_imports("use crate::{Error, a::{B, C}, Result}; crate::D { } vintage_crate::E"),
+        ["Error", "Result", "D"]
+    );
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines");
+    for name in WITHOUT_ROOT_IMPORTS {
+        for file in sources(&root.join(name).join("src")) {
+            let text = std::fs::read_to_string(&file).expect("a source");
+            let found = root_imports(&text);
+            assert!(found.is_empty(), "{}: {found:?}", file.display());
+        }
+    }
+}
+
 /// Everything a crate is built from.
 fn below(name: &str) -> BTreeSet<&'static str> {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();

@@ -3,22 +3,24 @@
 //! Every batch size is timed in rounds, and every way runs once per round, so that other load on
 //! the machine slows all of them alike. Medians are reported. All ways use one thread.
 
+mod batch;
 mod numpy;
 
 use std::time::Instant;
 
 use serde::Serialize;
-use vintage_m2po::{Tokens, mask_m2};
+use vintage_m2po::mask_m2;
 
-use self::numpy::Numpy;
+use self::{
+    batch::{Batch, TAU},
+    numpy::Numpy,
+};
 use crate::{
     error::{Error, Result},
     median::median,
     used::available_memory,
 };
 
-/// Budget τ of the paper.
-const TAU: f64 = 0.04;
 /// Peak memory per token, in bytes: the batch twice (here and in Python), squares, sorted pairs.
 const BYTES_PER_TOKEN: usize = 64;
 
@@ -196,67 +198,6 @@ fn clock<T>(work: impl FnOnce() -> T) -> (f64, T) {
     (start.elapsed().as_secs_f64() * 1e3, result)
 }
 
-struct Batch {
-    new: Vec<f32>,
-    behavior: Vec<f32>,
-    advantage: Vec<f32>,
-    valid: Vec<bool>,
-}
-
-impl Batch {
-    fn draw(tokens: usize, spread: impl Fn(&mut Rng) -> f64) -> Self {
-        let mut rng = Rng(tokens as u64);
-        let mut batch = Self {
-            new: Vec::with_capacity(tokens),
-            behavior: Vec::with_capacity(tokens),
-            advantage: Vec::with_capacity(tokens),
-            valid: vec![true; tokens],
-        };
-        for _ in 0..tokens {
-            let spread = spread(&mut rng);
-            let (log_ratio, advantage) = rng.normals();
-            let behavior = rng.uniform().ln();
-            batch.behavior.push(behavior as f32);
-            batch.new.push((behavior + spread * log_ratio) as f32);
-            batch.advantage.push(advantage as f32);
-        }
-        batch
-    }
-
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens::new(&self.new, &self.behavior, &self.advantage, &self.valid)
-    }
-}
-
-/// Random number generator SplitMix64, chosen because the data must be the same in every run.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Draws uniformly from (0, 1).
-    fn uniform(&mut self) -> f64 {
-        ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// Draws two independent standard normal values (Box and Muller).
-    fn normals(&mut self) -> (f64, f64) {
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        let (sin, cos) = (std::f64::consts::TAU * self.uniform()).sin_cos();
-        (radius * cos, radius * sin)
-    }
-}
-
 /// Computes Algorithm 1's mask by sorting every valid token by its squared log-ratio, largest
 /// first, and dropping from the top until the mean over `T` is within the budget. AReaL's code has
 /// this form; the rule is the paper's, so that the masks can be compared.
@@ -287,21 +228,6 @@ fn full_sort(batch: &Batch) -> Vec<bool> {
         }
     }
     mask
-}
-
-impl Batch {
-    fn square(&self, index: usize) -> f64 {
-        let log_ratio = f64::from(self.new[index]) - f64::from(self.behavior[index]);
-        log_ratio * log_ratio
-    }
-
-    fn in_trust(&self, index: usize) -> bool {
-        let (advantage, up) = (
-            self.advantage[index],
-            self.new[index] > self.behavior[index],
-        );
-        (advantage > 0.0 && up) || (advantage < 0.0 && self.new[index] < self.behavior[index])
-    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use vintage_learner::{Leader, Lineages};
 use vintage_store::{Records, Weights};
 
 use crate::{
-    Error, Result,
     broker::Log,
+    error::{Error, Result},
     event::{Events, RunEvent},
 };
 

@@ -10,7 +10,10 @@ use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use vintage_learner::{Incoming, Source, order::Merge};
 use vintage_store::Store;
 
-use crate::{Error, Result, folder::open_store};
+use crate::{
+    error::{Error, Result},
+    folder::open_store,
+};
 
 /// Source that returns archived records in one fixed order, wherever reading begins: by
 /// incarnation, then as [`vintage_learner::order`] defines.

@@ -16,9 +16,9 @@ use vintage_settings::{RunConfig, SourceKind};
 use vintage_store::Store;
 
 use crate::{
-    Error, Result,
     archive_source::archive_of,
     broker::Broker,
+    error::{Error, Result},
     folder::{is_in_use, open_store, store_of},
     replay::summarized_updates,
     run::SUMMARY_FILE,

@@ -10,7 +10,7 @@ use vintage_bus::{Bus, Embedded, TopicSpec, TopicTable};
 use vintage_control::{Incarnation, Topics};
 use vintage_store::Store;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Time after which a broker that does not answer counts as absent.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

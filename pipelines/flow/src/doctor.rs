@@ -17,6 +17,7 @@ use vintage_rollout::{MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
+    error::Error,
     folder::store_of,
     memory::{ADVICE, Prediction},
     preflight::{Predicted, predict},
@@ -306,7 +307,7 @@ async fn store(config: &RunConfig, out: &Path) -> Check {
         let outcome = async {
             let store = store_of(config, out)?;
             store.probe_conditional_put().await?;
-            Ok::<_, crate::Error>(store)
+            Ok::<_, Error>(store)
         };
         return match outcome.await {
             Ok(store) => Check::good(

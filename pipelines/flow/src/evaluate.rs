@@ -13,7 +13,7 @@ use vintage_store::{evaluation_path, write_evaluation};
 use vintage_trajectory::GroupId;
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
 };
 

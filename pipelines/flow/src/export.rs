@@ -8,7 +8,7 @@ use vintage_model::ModelFolder;
 use vintage_store::{Weights, sha256};
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     folder::{followers, learner_config, open_store},
     replay::{lead, listed},
     version_zero::companions,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use vintage_control::Name;
 use vintage_store::{Records, Store, Weights};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";

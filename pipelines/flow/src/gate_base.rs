@@ -22,7 +22,7 @@ use vintage_rollout::GateBase;
 use vintage_store::{Records, Store};
 use vintage_trajectory::{Identity, Rows};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Computes the base from the log and the learner's records, and from the archive for what the log
 /// no longer holds.

@@ -10,7 +10,11 @@ use vintage_bus::{Bus, ConsumerLimits};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
 
-use crate::{Result, archive_source::ArchiveSource, broker::Log};
+use crate::{
+    archive_source::ArchiveSource,
+    broker::Log,
+    error::{Error, Result},
+};
 
 /// Number of records up to which a second backlog, which grew while the first was read, is read as
 /// live records.
@@ -234,10 +238,10 @@ impl Source for HandOff {
     }
 }
 
-fn as_learners(error: crate::Error) -> vintage_learner::Error {
+fn as_learners(error: Error) -> vintage_learner::Error {
     match error {
-        crate::Error::Learner(error) => error,
-        crate::Error::Bus(error) => error.into(),
+        Error::Learner(error) => error,
+        Error::Bus(error) => error.into(),
         other => vintage_learner::Error::source_failed(other),
     }
 }

@@ -6,7 +6,7 @@ use vintage_model::ModelFolder;
 use vintage_settings::RunConfig;
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
 };
 

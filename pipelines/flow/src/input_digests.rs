@@ -15,7 +15,7 @@ use vintage_rollout::{PromptSet, file_sha256, files_by_base_name, named_files, r
 use vintage_store::{Created, Store, Weights};
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
     prompts::Task,

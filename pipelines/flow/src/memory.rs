@@ -7,7 +7,7 @@ use vintage_settings::RunConfig;
 
 use vintage_human::size;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Lengths of a set of prompts, in tokens.
 #[derive(Debug, Clone, Copy, Default)]

@@ -10,8 +10,8 @@ use vintage_model::{ChatTemplate, Messages, ModelConfig, ModelFolder, Tokenizer}
 use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 
 use crate::{
-    Error, Result,
     broker::{PATIENCE, connect},
+    error::{Error, Result},
     memory::{Lengths, Prediction},
     prompts::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
     version_zero::{characters, teacher},

@@ -7,7 +7,7 @@ use vintage_settings::PromptsConfig;
 use vintage_rollout::PromptSet;
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     folder::{BUILT_IN_PROMPTS, write_whole},
 };
 

@@ -11,8 +11,8 @@ use vintage_learner::{Extent, Recording, Source, replay};
 use vintage_store::{Records, Store, Weights};
 
 use crate::{
-    Error, Result,
     archive_source::{ArchiveSource, archive_of},
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::{learner_config, open_store, read_json},
     run::SUMMARY_FILE,

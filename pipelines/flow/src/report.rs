@@ -4,7 +4,10 @@ use std::path::Path;
 
 use vintage_report::Report;
 
-use crate::{Error, Result, folder::open_store};
+use crate::{
+    error::{Error, Result},
+    folder::open_store,
+};
 
 /// Writes `report.html` into a run's folder; a run that is still going, or was killed, has a report
 /// too.

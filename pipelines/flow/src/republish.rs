@@ -5,6 +5,7 @@
 //! in their order, except those passed over. The last record of a partition therefore tells what to
 //! append next. There is no other bookkeeping: a replay that was killed resumes from there.
 
+mod amount;
 mod copy;
 mod places;
 mod publish;
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Selection};
 use vintage_bus::TopicSpec;
 
+pub use self::amount::Amount;
 use self::{copy::Copier, publish::Publisher, tail::Tails};
 use crate::{
-    Error, Result,
     broker::Broker,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::open_store,
     replay::only_topic,
@@ -41,17 +43,6 @@ pub struct Republication {
     pub selection: Selection,
     /// Maximum rate in groups per second; `None` for no limit.
     pub groups_per_second: Option<f64>,
-}
-
-/// Number of whole groups, with their records and rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Amount {
-    /// Number of prompt groups.
-    pub groups: u64,
-    /// Number of Kafka records.
-    pub records: u64,
-    /// Number of trajectories.
-    pub rows: u64,
 }
 
 /// Result of a replay to a topic.

@@ -1,5 +1,6 @@
 //! Roles in processes of their own, which share one broker and one run folder.
 
+mod join;
 mod learn;
 mod settings;
 
@@ -12,25 +13,26 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary, Taken};
 use vintage_rollout::{Claims, ProducerSummary};
 
-use self::settings::{SettingsWatch, is_set_explicitly};
+use self::{
+    join::{Reads, join},
+    settings::{SettingsWatch, is_set_explicitly},
+};
 pub use self::{
     learn::{learn, learner_base},
     settings::{SettingsOf, await_run, await_settings},
 };
 use crate::{
-    Error, Result,
     announcements::Announcements,
     archive_source::ends,
     broker::Log,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
     gate_base,
     hub::fetch_missing,
     input_digests::{By, Given, hold, hold_version_zero},
-    preflight,
     prompts::Task,
-    run::serve_metrics,
-    standstill::{Account, Role, Watch},
+    standstill::{Account, Role, watch::Watch},
     wire,
 };
 
@@ -198,53 +200,4 @@ async fn rollout_on(
     .await?;
     let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
     wire::producer::produce(worker, stop.clone(), events.clone()).await
-}
-
-/// Inputs that a role reads from its user besides the settings; decides which checks run at start.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
-    /// Broker only.
-    Log,
-    /// Broker, prompts and model.
-    Prompts,
-    /// Broker, prompts and model, and the role trains on the sampled batches.
-    Batches,
-}
-
-async fn join(
-    resolved: &Resolved<RunConfig>,
-    out: &Path,
-    reads: Reads,
-) -> Result<(RunFolder, Log)> {
-    let config = &resolved.config;
-    refuse_embedded(config)?;
-    let trains = match reads {
-        _ if config_file(out).is_file() => None,
-        Reads::Log => None,
-        Reads::Prompts => Some(preflight::Trains::Elsewhere),
-        Reads::Batches => Some(preflight::Trains::Here),
-    };
-    match trains {
-        Some(trains) => preflight::check(config, trains).await?,
-        None => preflight::check_broker(config).await?,
-    }
-    let folder = match reads {
-        Reads::Batches => RunFolder::share(out, resolved)?,
-        Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
-    };
-    serve_metrics(config)?;
-    let log = Log::start(config, folder.path(), &folder.archive()).await?;
-    Ok((folder, log))
-}
-
-fn refuse_embedded(config: &RunConfig) -> Result<()> {
-    if config.broker == "embedded" {
-        return Err(Error::Usage(
-            "broker = \"embedded\" lives inside one process: a single role needs one that others \
-             reach; use broker=local, or start one with `vintage broker up` and give \
-             --broker HOST:PORT"
-                .to_owned(),
-        ));
-    }
-    Ok(())
 }

@@ -13,16 +13,16 @@ use vintage_rollout::read_journals;
 
 use self::roles::Roles;
 use crate::{
-    Error, Result,
     announcements::refuse_another_run,
     broker::Log,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, read_json, write_whole},
     hub::fetch_missing,
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prompts::Task,
-    standstill::{Role, Watch},
+    standstill::{Role, watch::Watch},
     summary::{Parts, Summary, Totals},
     version_zero::ensure_version_zero,
 };

@@ -2,7 +2,7 @@
 //! growing intervals. A pure function of events and their times; [`watch`] supplies both.
 
 mod counts;
-mod watch;
+pub(crate) mod watch;
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
 use self::counts::{Archiving, Learning, Producing, spelled};
-pub(crate) use self::watch::Watch;
 use crate::{
     event::RunEvent,
     health::{Health, Idle},

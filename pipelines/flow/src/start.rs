@@ -12,7 +12,11 @@ use vintage_control::{
 };
 use vintage_trajectory::Headers;
 
-use crate::{Error, Result, broker::Log, handoff::held};
+use crate::{
+    broker::Log,
+    error::{Error, Result},
+    handoff::held,
+};
 
 /// Sources in which a learner may begin.
 pub(crate) struct StartSources<'a> {

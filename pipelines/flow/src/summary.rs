@@ -10,7 +10,7 @@ use vintage_store::{Records, Store};
 
 use vintage_audit::Tally;
 
-use crate::{Result, health::Health};
+use crate::{error::Result, health::Health};
 
 /// Result of a run: the object that `vintage run --output json` prints, and `summary.json` in the
 /// folder.

@@ -61,7 +61,7 @@ pub enum TeacherError {
     },
 }
 
-impl From<TeacherError> for crate::Error {
+impl From<TeacherError> for crate::error::Error {
     fn from(error: TeacherError) -> Self {
         Self::Usage(error.to_string())
     }

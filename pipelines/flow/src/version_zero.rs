@@ -12,7 +12,7 @@ use vintage_rollout::PromptSet;
 use vintage_store::Weights;
 
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
     hub::fetch_missing,
     prompts::Task,

@@ -1,101 +1,57 @@
-//! One arm of `vintage bench archive`, in a process of its own.
+//! Arms of `vintage bench archive`, and what one of them reports.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::fmt;
 
-use vintage_archive::{Codec, Reader, Sink, SinkOptions, column_bytes};
-use vintage_bus::Bus;
-use vintage_control::{Incarnation, Partition};
-use vintage_store::Store;
-use vintage_trajectory::Rows;
+use serde::{Deserialize, Serialize};
 
-use super::{Arm, Drained};
-use crate::{
-    error::{Error, Result, because},
-    used::{cpu_seconds, peak_rss_mb},
-};
-
-const LIFE: Incarnation = Incarnation(0);
-
-/// Drains `topic` into the folder `out` by the given arm, and measures time, CPU time and memory of
-/// this process.
-///
-/// # Errors
-/// A broker or disk that fails, or a message that is not a rollout.
-pub async fn drain_as(
-    arm: Arm,
-    broker: &str,
-    topic: &str,
-    out: &Path,
-    level: i32,
-) -> Result<Drained> {
-    let bus = Bus::connect(broker, &BTreeMap::new())?;
-    let marks = bus.watermarks(topic).await?;
-    let (begun, cpu) = (Instant::now(), cpu_seconds()?);
-    let mut drained = if arm == Arm::Null {
-        read(&bus, topic).await?
-    } else {
-        sink(&bus, arm, topic, out, level).await?
-    };
-    drained.wall_seconds = begun.elapsed().as_secs_f64();
-    drained.cpu_seconds = cpu_seconds()? - cpu;
-    drained.peak_rss_mb = peak_rss_mb()?;
-    if arm != Arm::Null {
-        drained.token_bytes = token_bytes(topic, out, marks.len()).await?;
-    }
-    Ok(drained)
+/// Program that drains the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arm {
+    /// Reader that decodes and writes nothing.
+    Null,
+    /// Sink with all guarantees, as in a run.
+    Vintage,
+    /// Python script with pyarrow and confluent-kafka.
+    Pyarrow,
+    /// Sink that does not sync files to disk.
+    NoFsync,
+    /// Sink that renames files over existing ones.
+    NoFence,
+    /// Sink that does not sync files, and renames them over existing ones.
+    Neither,
 }
 
-/// Reads and decodes every record, and writes nothing.
-async fn read(bus: &Bus, topic: &str) -> Result<Drained> {
-    let from = |_, low, _| Some(low);
-    let mut records = bus.snapshot("bench-null", topic, from).await?;
-    let mut drained = Drained::default();
-    while let Some(record) = records.next().await? {
-        let payload = record
-            .payload
-            .ok_or_else(|| Error::Failed("a message without payload".to_owned()))?;
-        drained.rows += Rows::decode(&payload)?.len() as u64;
-        drained.messages += 1;
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Vintage => "vintage",
+            Self::Pyarrow => "pyarrow",
+            Self::NoFsync => "no-fsync",
+            Self::NoFence => "no-fence",
+            Self::Neither => "neither",
+        })
     }
-    Ok(drained)
 }
 
-async fn sink(bus: &Bus, arm: Arm, topic: &str, out: &Path, level: i32) -> Result<Drained> {
-    let (fsync, fence) = match arm {
-        Arm::NoFsync => (false, true),
-        Arm::NoFence => (true, false),
-        Arm::Neither => (false, false),
-        _ => (true, true),
-    };
-    let store = Store::open(&out.to_string_lossy())?.keeping_only(fsync, fence);
-    let options = SinkOptions {
-        codec: Codec::Zstd(level),
-        ..SinkOptions::new(store, topic, LIFE)
-    };
-    let (handle, task) = Sink::start(options, bus).await?;
-    let ends = bus.record_ends(topic).await?;
-    handle.drain_through(ends).await?;
-    handle.shutdown();
-    let summary = task.await.map_err(because("the sink panicked"))??;
-    Ok(Drained {
-        messages: summary.messages,
-        rows: summary.rows,
-        files: summary.files,
-        file_bytes: summary.bytes,
-        ..Drained::default()
-    })
-}
-
-async fn token_bytes(topic: &str, out: &Path, partitions: usize) -> Result<u64> {
-    let store = Store::open(&out.to_string_lossy())?;
-    let reader = Reader::new(store.clone(), topic);
-    let mut bytes = 0;
-    for partition in 0..partitions as i32 {
-        for file in reader.chain(LIFE, Partition(partition)).await? {
-            let columns = column_bytes(&store, &file).await?;
-            let of = |name: &str| columns.get(name).copied().unwrap_or(0);
-            bytes += of("completion_tokens") + of("behavior_logprobs");
-        }
-    }
-    Ok(bytes)
+/// Result of one drain, as its process reports it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Number of messages read.
+    pub messages: u64,
+    /// Number of rows in the messages.
+    pub rows: u64,
+    /// Number of files written.
+    pub files: u64,
+    /// Size of the files on disk, in bytes.
+    pub file_bytes: u64,
+    /// Size on disk of the completions' token ids and log-probs, in bytes; 0 if nothing is written.
+    pub token_bytes: u64,
+    /// CPU time of the drain, user and system, in seconds.
+    pub cpu_seconds: f64,
+    /// Wall-clock time of the drain, in seconds.
+    pub wall_seconds: f64,
+    /// Peak memory of the process, in MB (1e6 bytes).
+    pub peak_rss_mb: f64,
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use super::{Batch, TAU};
+use super::batch::{Batch, TAU};
 use crate::error::{Error, Result, because};
 
 fn failed(what: &str) -> Error {

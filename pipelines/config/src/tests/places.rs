@@ -1,7 +1,7 @@
 //! Tests of paths in settings that must be found again from another working directory.
 
 use super::{file, resolve};
-use crate::Layers;
+use crate::layers::Layers;
 
 #[test]
 fn a_reward_command_is_found_again_from_anywhere() {

@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 use vintage_bus::{Bus, Checkup, Replicas, Severity, TopicSpec, TopicTable};
 
 use super::{Check, existing};
-use crate::{Result, broker::Broker};
+use crate::{broker::Broker, error::Result};
 
 /// Time within which a reachable broker answers.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -130,7 +130,7 @@ impl Place {
         assert_eq!(created, Created::New);
     }
 
-    async fn of_log(&self) -> crate::Result<GateBase> {
+    async fn of_log(&self) -> crate::error::Result<GateBase> {
         of_log(&self.broker.bus(), &self.topic, &self.store, &self.config).await
     }
 }

@@ -6,7 +6,7 @@ use vintage_control::{PolicyVersion, RunInputs};
 use vintage_store::{Store, Weights};
 
 use super::{By, Given, Lead, Made, hold, hold_version_zero, newest};
-use crate::{Result, prompts::Task};
+use crate::{error::Result, prompts::Task};
 
 struct Place {
     folder: tempfile::TempDir,

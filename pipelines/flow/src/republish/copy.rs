@@ -7,7 +7,7 @@ use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::sha256;
 use vintage_trajectory::encode;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Header with the name of the replayed topic.
 const OF: &str = "replay-of";

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use vintage_archive::{Reader, Selection};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Refuses a selection that yields nothing: an incarnation or partition that is not archived, or
 /// filters that no group passes. Reads until the first group that does.

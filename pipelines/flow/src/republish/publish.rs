@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use vintage_bus::{Bus, Delivery, Producer};
 use vintage_control::{Offset, Partition};
 
-use super::{Amount, copy::Copied, tail::Tails};
-use crate::{Error, Result};
+use super::{amount::Amount, copy::Copied, tail::Tails};
+use crate::error::{Error, Result};
 
 /// Maximum number of groups awaiting acknowledgement, enough to hide the broker's latency.
 const IN_FLIGHT: usize = 64;

@@ -8,11 +8,11 @@ use vintage_archive::{ArchivedGroup, Groups, SelectionCounts};
 use vintage_control::{Partition, RecordId};
 
 use super::{
-    Amount,
+    amount::Amount,
     copy::{Copied, Copier},
 };
 use crate::{
-    Error, Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
 };
 
@@ -95,14 +95,6 @@ impl Reading {
             }
         }
         Ok(records)
-    }
-}
-
-impl Amount {
-    fn add(&mut self, heads: &[(RecordId, u64)], whole: bool) {
-        self.groups += u64::from(whole);
-        self.records += heads.len() as u64;
-        self.rows += heads.iter().map(|(_, rows)| rows).sum::<u64>();
     }
 }
 

@@ -7,7 +7,10 @@ use vintage_bus::{Bus, Outgoing, Record};
 use vintage_control::{Offset, Partition, RecordId};
 
 use super::copy::Copier;
-use crate::{Error, Result, broker::PATIENCE};
+use crate::{
+    broker::PATIENCE,
+    error::{Error, Result},
+};
 
 /// Number of times the topic may grow between two looks before it is refused: the last requests of
 /// a killed process may still be queued at the broker.

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use vintage_control::{LearnerStart, Name, PartitionResume};
 use vintage_learner::{DurableLog, Inputs, Leader, Learner, LearnerSummary, Outlet};
 
-use super::{Reads, join, refuse_embedded};
+use super::join::{Reads, join, refuse_embedded};
 use crate::{
-    Error, Result,
     announcements::{Announcements, PlansOf, refuse_another_run},
     broker::Log,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file, learner_config},
     hub::fetch_missing,
@@ -20,7 +20,7 @@ use crate::{
     preflight,
     prompts::Task,
     run::serve_metrics,
-    standstill::{self, Account, Watch},
+    standstill::{self, Account, watch::Watch},
     start::resume_points,
     version_zero::{adopt_version_zero, ensure_version_zero},
     wire,

@@ -12,9 +12,9 @@ use vintage_bus::Bus;
 use vintage_control::Name;
 
 use crate::{
-    Error, Result,
     broker::PATIENCE,
     broker::connect,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::config_file,
     preflight::check_broker,

@@ -12,8 +12,14 @@ use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, O
 use vintage_rollout::{ProducerSummary, read_journals};
 
 use crate::{
-    Error, Result, archive_source::ends, broker::Log, event::Events, folder::RunFolder, gate_base,
-    prompts::Task, wire,
+    archive_source::ends,
+    broker::Log,
+    error::{Error, Result},
+    event::Events,
+    folder::RunFolder,
+    gate_base,
+    prompts::Task,
+    wire,
 };
 
 /// Running archive, learner, producer and evaluator of one process.

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use vintage_archive::{Sink, SinkHandle, SinkLimits, SinkOptions, SinkSummary};
 use vintage_settings::RunConfig;
 
-use crate::{Result, broker::Log, folder::RunFolder};
+use crate::{broker::Log, error::Result, folder::RunFolder};
 
 /// Surroundings of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use vintage_local::LocalEngine;
 use vintage_rollout::{Engine as _, open_reward};
 use vintage_settings::RunConfig;
 
-use crate::{Result, evaluate::Evaluator, event::Events, folder::RunFolder, prompts::Task};
+use crate::{error::Result, evaluate::Evaluator, event::Events, folder::RunFolder, prompts::Task};
 
 /// Channel to the evaluator; `None` without held-out prompts.
 pub(crate) type Evaluations = Option<mpsc::UnboundedSender<PolicyVersion>>;

@@ -13,10 +13,10 @@ use vintage_store::Weights;
 
 use super::evaluator::{Evaluations, is_evaluated};
 use crate::{
-    Result,
     announcements::Announcements,
     archive_source::{ArchiveSource, archive_of},
     broker::Log,
+    error::Result,
     event::{Events, RunEvent},
     folder::RunFolder,
     handoff::HandOff,

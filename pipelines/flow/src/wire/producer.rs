@@ -9,8 +9,8 @@ use vintage_rollout::{Claims, GateBase, ProducerSummary, Worker, WorkerSetup, op
 use vintage_settings::RunConfig;
 
 use crate::{
-    Error, Result,
     broker::Log,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
     prompts::Task,

@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{SettingsOf, SettingsWatch, await_run, await_settings, is_set_explicitly};
-use crate::{Error, event::RunEvent, folder::RunFolder};
+use crate::{error::Error, event::RunEvent, folder::RunFolder};
 
 const LONG: Duration = Duration::from_secs(60);
 

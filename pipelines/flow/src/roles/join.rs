@@ -1,0 +1,65 @@
+//! Entry of a role into a run: checks of its inputs, then the shared folder and log.
+
+use std::path::Path;
+
+use vintage_config::Resolved;
+use vintage_settings::RunConfig;
+
+use crate::{
+    broker::Log,
+    error::{Error, Result},
+    folder::{RunFolder, config_file},
+    preflight,
+    run::serve_metrics,
+};
+
+/// Inputs that a role reads from its user besides the settings; decides which checks run at start.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Broker only.
+    Log,
+    /// Broker, prompts and model.
+    Prompts,
+    /// Broker, prompts and model, and the role trains on the sampled batches.
+    Batches,
+}
+
+/// Checks the inputs of a role, and opens the folder and the log that it shares.
+pub(super) async fn join(
+    resolved: &Resolved<RunConfig>,
+    out: &Path,
+    reads: Reads,
+) -> Result<(RunFolder, Log)> {
+    let config = &resolved.config;
+    refuse_embedded(config)?;
+    let trains = match reads {
+        _ if config_file(out).is_file() => None,
+        Reads::Log => None,
+        Reads::Prompts => Some(preflight::Trains::Elsewhere),
+        Reads::Batches => Some(preflight::Trains::Here),
+    };
+    match trains {
+        Some(trains) => preflight::check(config, trains).await?,
+        None => preflight::check_broker(config).await?,
+    }
+    let folder = match reads {
+        Reads::Batches => RunFolder::share(out, resolved)?,
+        Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
+    };
+    serve_metrics(config)?;
+    let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    Ok((folder, log))
+}
+
+/// Refuses the embedded broker, which no other process reaches.
+pub(super) fn refuse_embedded(config: &RunConfig) -> Result<()> {
+    if config.broker == "embedded" {
+        return Err(Error::Usage(
+            "broker = \"embedded\" lives inside one process: a single role needs one that others \
+             reach; use broker=local, or start one with `vintage broker up` and give \
+             --broker HOST:PORT"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
