@@ -275,6 +275,45 @@ fn each_role_is_built_once() {
     assert!(found.values().all(|count| *count == 1), "{found:?}");
 }
 
+/// What was parsed to be checked is handed on: each kind of input is opened by these files alone.
+const OPENED_BY: &[(&str, &[&str])] = &[
+    ("PromptSet::load(", &["doctor.rs", "prompts.rs"]),
+    ("PromptSet::from_reader(", &["prompts.rs"]),
+    ("Task::read(", &["preflight.rs"]),
+    ("Task::load(", &["prepared.rs"]),
+    // The evaluator has a reward of its own beside the producer's.
+    (
+        "open_reward(",
+        &["evaluator.rs", "preflight.rs", "prepared.rs"],
+    ),
+    // Version 0 is read from the folder if an earlier process checked it.
+    ("ModelFolder::open(", &["doctor.rs", "version_zero.rs"]),
+    ("ModelFolder::open_without_weights(", &["preflight.rs"]),
+];
+
+#[test]
+fn inputs_are_opened_once_at_a_start() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/flow/src");
+    let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for file in sources(&root) {
+        let text = std::fs::read_to_string(&file).expect("a source");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let name = file.file_name().expect("a name").to_string_lossy();
+        for (call, _) in OPENED_BY {
+            if name != "tests.rs" && code.contains(call) {
+                found
+                    .entry(call)
+                    .or_default()
+                    .insert(name.clone().into_owned());
+            }
+        }
+    }
+    for (call, files) in OPENED_BY {
+        let files: BTreeSet<_> = files.iter().map(|&file| file.to_owned()).collect();
+        assert_eq!(found.remove(call), Some(files), "{call}…)");
+    }
+}
+
 /// Crates whose files import a name from the module that defines it, never through the crate root.
 const WITHOUT_ROOT_IMPORTS: &[&str] = &["bench", "cli", "config", "flow", "report"];
 

@@ -93,6 +93,21 @@ impl ModelFolder {
         Self::build(&files::companions(path)?, none)
     }
 
+    /// Reads the weights of a folder that was opened without them. Its other files are not read
+    /// again. Opened this way in two steps, a folder equals that of [`ModelFolder::open`].
+    ///
+    /// # Errors
+    /// The errors of [`ModelFolder::open`] about weights.
+    pub fn read_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = &*vintage_hub::locate(path.as_ref())?;
+        let loaded = files::weights(path, &self.config)?;
+        self.config.tie_word_embeddings = loaded.tied;
+        self.params = loaded.params;
+        self.notes.extend(loaded.notes);
+        self.notes.extend(files::unread_templates(path));
+        Ok(())
+    }
+
     /// Loads a model from the bytes of its files, given by name, and of one weights file.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ mod hub;
 mod input_digests;
 pub mod memory;
 mod preflight;
+mod prepared;
 mod prompts;
 mod replay;
 mod report;

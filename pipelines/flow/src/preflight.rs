@@ -1,9 +1,8 @@
 //! Checks of the user's inputs before a folder, a process or a warm start exists: prompts, model,
 //! reward, broker.
 
-use std::path::{Path, PathBuf};
-use vintage_config::presets;
-use vintage_settings::{PromptsConfig, RunConfig, TeacherKind};
+use std::path::Path;
+use vintage_settings::{RunConfig, TeacherKind};
 
 use vintage_local::NO_CHAT_TEMPLATE;
 use vintage_model::{ChatTemplate, Messages, ModelConfig, ModelFolder, Tokenizer};
@@ -13,7 +12,8 @@ use crate::{
     broker::{PATIENCE, connect},
     error::{Error, Result},
     memory::{Lengths, Prediction},
-    prompts::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
+    prepared::Prepared,
+    prompts::Task,
     version_zero::{characters, teacher},
 };
 
@@ -26,59 +26,67 @@ pub(crate) enum Trains {
     Elsewhere,
 }
 
-/// Refuses inputs that no run can work with. Writes nothing.
-pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
-    check_files(config, trains)?;
-    check_broker(config).await
+/// Refuses inputs that no run can work with, and returns them as they were checked. Writes nothing.
+pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<Prepared> {
+    let prepared = check_files(config, trains)?;
+    check_broker(config).await?;
+    Ok(prepared)
 }
 
 /// Refuses prompts, model, reward and settings that no run can work with. Leaves out the broker,
 /// which a recorded log does not need.
-pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
+pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared> {
     if trains == Trains::Here {
         let _is_there = vintage_model::gpu(config.learner.device)?;
     }
-    let (mut train, mut heldout) = load(&config.prompts)?;
-    for note in std::iter::once(&train)
-        .chain(&heldout)
-        .flat_map(PromptSet::notes)
-    {
+    let task = Task::read(&config.prompts)?;
+    for note in task.sets().flat_map(PromptSet::notes) {
         tracing::warn!("{note}");
     }
     let reward = open_reward(&config.rollout.reward)?;
-    if let Some(heldout) = &heldout {
-        refuse_overlap(&train, heldout)?;
-    }
-    let described = described(config, &train, heldout.as_ref())?;
+    task.refuse_overlap()?;
+    let mut described = Described::of(config, &task)?;
+    // Predicted before the weights are read, so that a model that cannot fit is not read.
+    let shape = described.config().clone();
     let refuse_too_large = |train, heldout| match trains {
-        Trains::Here => {
-            Prediction::new(config, &described.model, train, heldout).refuse_too_large()
-        }
+        Trains::Here => Prediction::new(config, &shape, train, heldout).refuse_too_large(),
         Trains::Elsewhere => Ok(()),
     };
-    // Predicted before the weights are read, so that a model that cannot fit is not read.
     refuse_too_large(Some(Lengths::default()), None)?;
-    if let Some(path) = &config.model.path {
-        let folder = ModelFolder::open(path).map_err(|error| bad_model(path, &error))?;
+    if let (Some(path), Described::Folder(folder)) = (&config.model.path, &mut described) {
+        let read = folder.read_weights(path);
+        read.map_err(|error| bad_model(path, &error))?;
         for note in folder.notes() {
             tracing::warn!("model.path = {}: {note}", path.display());
         }
     }
-    for set in std::iter::once(&mut train).chain(&mut heldout) {
+    let rendered = |set: &PromptSet| -> Result<PromptSet> {
+        let mut set = set.clone();
         set.render(|messages| described.render(messages))?;
-        if described.chat.is_some()
-            && let Some(note) = asked_plainly(set)
+        if described.chat().is_some()
+            && let Some(note) = asked_plainly(&set)
         {
             tracing::warn!("{note}");
         }
         if reward.needs_answer() {
             set.require_answers()?;
         }
-        check_answers(reward.as_ref(), set)?;
-    }
+        check_answers(reward.as_ref(), &set)?;
+        Ok(set)
+    };
+    let train = rendered(&task.train)?;
+    let heldout = task.heldout.as_ref().map(rendered).transpose()?;
     let train = check_lengths(config, &train, &described)?;
     let heldout = heldout.map(|set| check_lengths(config, &set, &described));
-    refuse_too_large(Some(train), heldout.transpose()?)
+    refuse_too_large(Some(train), heldout.transpose()?)?;
+    Ok(Prepared {
+        task,
+        reward: Some(reward),
+        model: match (trains, described) {
+            (Trains::Here, Described::Folder(folder)) => Some(*folder),
+            _ => None,
+        },
+    })
 }
 
 /// Warns of plain-text prompts for a model with a chat template. Most such models were tuned on
@@ -95,16 +103,45 @@ fn asked_plainly(set: &PromptSet) -> Option<String> {
     })
 }
 
-/// Model without its weights.
-struct Described {
-    model: ModelConfig,
-    tokenizer: Tokenizer,
-    chat: Option<ChatTemplate>,
+/// Model of a run, as the checks need it.
+enum Described {
+    /// The configured folder.
+    Folder(Box<ModelFolder>),
+    /// The tiny decoder over the characters of the prompts.
+    Tiny(ModelConfig, Tokenizer),
 }
 
 impl Described {
+    /// Describes the model of a run. The weights of a folder are not read.
+    fn of(config: &RunConfig, task: &Task) -> Result<Self> {
+        if let Some(path) = &config.model.path {
+            let folder = ModelFolder::open_without_weights(path);
+            let folder = folder.map_err(|error| bad_model(path, &error))?;
+            return Ok(Self::Folder(Box::new(folder)));
+        }
+        let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
+        Ok(Self::Tiny(
+            ModelConfig::tiny(tokenizer.vocab_size()),
+            tokenizer,
+        ))
+    }
+
+    fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Folder(folder) => &folder.config,
+            Self::Tiny(config, _) => config,
+        }
+    }
+
+    fn chat(&self) -> Option<&ChatTemplate> {
+        match self {
+            Self::Folder(folder) => folder.chat.as_ref(),
+            Self::Tiny(..) => None,
+        }
+    }
+
     fn render(&self, chat: &str) -> std::result::Result<String, String> {
-        match &self.chat {
+        match self.chat() {
             None => Err(NO_CHAT_TEMPLATE.to_owned()),
             Some(template) => Messages::from_json(chat)
                 .and_then(|chat| template.render(&chat, true))
@@ -113,37 +150,16 @@ impl Described {
     }
 
     fn tokens(&self, prompt: &Prompt) -> std::result::Result<usize, vintage_model::Error> {
+        let tokenizer = match self {
+            Self::Folder(folder) => &folder.tokenizer,
+            Self::Tiny(_, tokenizer) => tokenizer,
+        };
         let tokens = match prompt.form {
-            Form::Rendered => self.tokenizer.encode_rendered(&prompt.text),
-            _ => self.tokenizer.encode(&prompt.text),
+            Form::Rendered => tokenizer.encode_rendered(&prompt.text),
+            _ => tokenizer.encode(&prompt.text),
         };
         Ok(tokens?.len())
     }
-}
-
-/// Describes the model of a run: the configured folder, or the tiny decoder over the characters of
-/// the prompts.
-fn described(
-    config: &RunConfig,
-    train: &PromptSet,
-    heldout: Option<&PromptSet>,
-) -> Result<Described> {
-    if let Some(path) = &config.model.path {
-        let folder = ModelFolder::open_without_weights(path);
-        let folder = folder.map_err(|error| bad_model(path, &error))?;
-        return Ok(Described {
-            model: folder.config,
-            tokenizer: folder.tokenizer,
-            chat: folder.chat,
-        });
-    }
-    let sets = std::iter::once(train).chain(heldout);
-    let tokenizer = Tokenizer::characters(&characters(config, sets))?;
-    Ok(Described {
-        model: ModelConfig::tiny(tokenizer.vocab_size()),
-        tokenizer,
-        chat: None,
-    })
 }
 
 fn bad_model(path: &Path, error: &vintage_model::Error) -> Error {
@@ -164,17 +180,18 @@ pub(crate) struct Predicted {
 /// Predicts memory from the settings, the prompts and the model without its weights; `None` if
 /// prompts or model cannot be loaded.
 pub(crate) fn predict(config: &RunConfig) -> Option<Predicted> {
-    let (mut train, mut heldout) = load(&config.prompts).ok()?;
-    let described = described(config, &train, heldout.as_ref()).ok()?;
+    let mut task = Task::read(&config.prompts).ok()?;
+    let described = Described::of(config, &task).ok()?;
     let lengths = |set: &mut PromptSet| {
         set.render(|messages| described.render(messages)).ok()?;
         let lengths = set.prompts().iter().map(|prompt| described.tokens(prompt));
         let lengths: Vec<_> = lengths.collect::<std::result::Result<_, _>>().ok()?;
         Some(Lengths::of(lengths))
     };
-    let (train, heldout) = (lengths(&mut train), heldout.as_mut().and_then(lengths));
+    let train = lengths(&mut task.train);
+    let heldout = task.heldout.as_mut().and_then(lengths);
     Some(Predicted {
-        prediction: Prediction::new(config, &described.model, train, heldout),
+        prediction: Prediction::new(config, described.config(), train, heldout),
         full: train.is_none(),
     })
 }
@@ -186,27 +203,6 @@ pub(crate) async fn check_broker(config: &RunConfig) -> Result<()> {
         bus.health(PATIENCE).await?;
     }
     Ok(())
-}
-
-/// Loads the prompt sets of a run; the built-in ones are not written to disk.
-fn load(config: &PromptsConfig) -> Result<(PromptSet, Option<PromptSet>)> {
-    let built_in = |name: &str| {
-        let text = presets::data(name).unwrap_or_default();
-        PromptSet::from_reader(Path::new(name), text.as_bytes())
-    };
-    let of_file = |setting, path: &Option<PathBuf>| {
-        let path = path.as_deref();
-        path.map(|path| load_set(setting, path)).transpose()
-    };
-    let train = of_file(TRAIN, &config.train)?;
-    let mut heldout = of_file(HELD_OUT, &config.heldout)?;
-    let train = if let Some(train) = train {
-        train
-    } else {
-        heldout = Some(heldout.map_or_else(|| built_in("chain6/heldout.jsonl"), Ok)?);
-        built_in("chain6/train.jsonl")?
-    };
-    Ok((asked(config, train), heldout.map(|set| asked(config, set))))
 }
 
 fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
@@ -224,7 +220,7 @@ fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
 }
 
 fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> Result<Lengths> {
-    let context = described.model.max_position_embeddings;
+    let context = described.config().max_position_embeddings;
     let mut lengths = Vec::with_capacity(set.len());
     let max_tokens = config.rollout.max_tokens;
     let demonstrated = config.model.path.is_none()

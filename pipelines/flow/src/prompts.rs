@@ -1,6 +1,9 @@
 //! Prompts of a run: those of the built-in task, or the user's files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 use vintage_config::presets;
 use vintage_settings::PromptsConfig;
 
@@ -19,50 +22,75 @@ pub(crate) struct Task {
     pub heldout: Option<PromptSet>,
 }
 
+/// Names of the built-in task's training and held-out prompts.
+const BUILT_IN: [&str; 2] = ["chain6/train.jsonl", "chain6/heldout.jsonl"];
+
 impl Task {
-    /// Loads the configured files. Without any, the built-in task is first written into `folder`
-    /// and then loaded from there, so both cases use the same code.
+    /// Loads the task of a run that has begun: [`Task::read`], [`Task::keep_in`], and the check that
+    /// no prompt is in both sets.
     pub(crate) fn load(config: &PromptsConfig, folder: &Path) -> Result<Self> {
-        let built_in = |name: &str| -> Result<PathBuf> {
-            let text = presets::data(name)
-                .ok_or_else(|| Error::Usage(format!("no built-in prompts called {name}")))?;
-            let path = folder.join(BUILT_IN_PROMPTS).join(name);
-            let io = |attempted| {
-                let path = path.clone();
-                move |source| Error::Io {
-                    attempted,
-                    path,
-                    source,
-                }
-            };
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(io("create the folder of"))?;
-            }
-            if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
-                write_whole(&path, text)?;
-            }
-            Ok(path)
-        };
-        let (train, heldout) = match (&config.train, &config.heldout) {
-            (Some(train), heldout) => (train.clone(), heldout.clone()),
-            (None, heldout) => (
-                built_in("chain6/train.jsonl")?,
-                Some(match heldout {
-                    Some(heldout) => heldout.clone(),
-                    None => built_in("chain6/heldout.jsonl")?,
-                }),
-            ),
-        };
-        let load = |what, path: &Path| Ok::<_, Error>(asked(config, load_set(what, path)?));
-        let held_out = |path| load(HELD_OUT, path);
-        let task = Self {
-            train: load(TRAIN, &train)?,
-            heldout: heldout.as_deref().map(held_out).transpose()?,
-        };
-        if let Some(heldout) = &task.heldout {
-            refuse_overlap(&task.train, heldout)?;
-        }
+        let task = Self::read(config)?.keep_in(config, folder)?;
+        task.refuse_overlap()?;
         Ok(task)
+    }
+
+    /// Reads the configured files, or the built-in sets from the program itself.
+    pub(crate) fn read(config: &PromptsConfig) -> Result<Self> {
+        let of_file = |setting, path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| load_set(setting, path)).transpose()
+        };
+        let built_in = |name| -> Result<PromptSet> {
+            let text = built_in(name)?;
+            Ok(PromptSet::from_reader(Path::new(name), text.as_bytes())?)
+        };
+        let [train, heldout] = BUILT_IN;
+        let own = of_file(TRAIN, &config.train)?;
+        let own_heldout = of_file(HELD_OUT, &config.heldout)?;
+        let (train, heldout) = match (own, own_heldout) {
+            (Some(own), own_heldout) => (own, own_heldout),
+            (None, Some(own_heldout)) => (built_in(train)?, Some(own_heldout)),
+            (None, None) => (built_in(train)?, Some(built_in(heldout)?)),
+        };
+        Ok(Self {
+            train: asked(config, train),
+            heldout: heldout.map(|set| asked(config, set)),
+        })
+    }
+
+    /// Writes the built-in sets of the task into `folder`; messages name them by their files from
+    /// then on.
+    pub(crate) fn keep_in(self, config: &PromptsConfig, folder: &Path) -> Result<Self> {
+        let [train, heldout] = BUILT_IN;
+        let keep = |set: PromptSet, name| Ok::<_, Error>(set.at(&write_built_in(folder, name)?));
+        if config.train.is_some() {
+            return Ok(self);
+        }
+        let of_user = config.heldout.is_some();
+        let keep_heldout = |set| if of_user { Ok(set) } else { keep(set, heldout) };
+        Ok(Self {
+            train: keep(self.train, train)?,
+            heldout: self.heldout.map(keep_heldout).transpose()?,
+        })
+    }
+
+    /// Refuses held-out prompts that are trained on: their accuracy would mean nothing.
+    pub(crate) fn refuse_overlap(&self) -> Result<()> {
+        let Some(heldout) = &self.heldout else {
+            return Ok(());
+        };
+        let train = self.train.prompts().iter();
+        let trained: BTreeSet<_> = train.map(|prompt| &prompt.text).collect();
+        let mut heldout_prompts = heldout.prompts().iter();
+        match heldout_prompts.find(|prompt| trained.contains(&prompt.text)) {
+            None => Ok(()),
+            Some(shared) => Err(Error::Usage(format!(
+                "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
+                heldout.path().display(),
+                shared.line,
+                self.train.path().display()
+            ))),
+        }
     }
 
     /// Iterates over both sets, training prompts first.
@@ -72,19 +100,19 @@ impl Task {
 }
 
 /// Setting of the training prompts, as named in messages.
-pub(crate) const TRAIN: &str = "prompts.train (or --prompts)";
+const TRAIN: &str = "prompts.train (or --prompts)";
 
 /// Setting of the held-out prompts, as named in messages.
-pub(crate) const HELD_OUT: &str = "prompts.heldout (or --heldout)";
+const HELD_OUT: &str = "prompts.heldout (or --heldout)";
 
 /// Loads a file of prompts; an error names the setting that names the file.
-pub(crate) fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
+fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
     PromptSet::load(path).map_err(|error| Error::Usage(format!("{setting}: {error}")))
 }
 
 /// Returns the prompts in the form in which they are asked: plain text, or chats if `prompts.chat`
 /// is set.
-pub(crate) fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
+fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
     if config.chat {
         prompts.as_chats()
     } else {
@@ -92,18 +120,24 @@ pub(crate) fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
     }
 }
 
-/// Refuses held-out prompts that are trained on: their accuracy would mean nothing.
-pub(crate) fn refuse_overlap(train: &PromptSet, heldout: &PromptSet) -> Result<()> {
-    let trained: std::collections::BTreeSet<_> =
-        train.prompts().iter().map(|prompt| &prompt.text).collect();
-    let mut heldout_prompts = heldout.prompts().iter();
-    match heldout_prompts.find(|prompt| trained.contains(&prompt.text)) {
-        None => Ok(()),
-        Some(shared) => Err(Error::Usage(format!(
-            "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
-            heldout.path().display(),
-            shared.line,
-            train.path().display()
-        ))),
+/// Returns the rows of a built-in set.
+fn built_in(name: &str) -> Result<&'static str> {
+    presets::data(name).ok_or_else(|| Error::Usage(format!("no built-in prompts called {name}")))
+}
+
+/// Writes a built-in set into the run's folder unless it is there already; returns its path.
+fn write_built_in(folder: &Path, name: &str) -> Result<PathBuf> {
+    let text = built_in(name)?;
+    let path = folder.join(BUILT_IN_PROMPTS).join(name);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|source| Error::Io {
+            attempted: "create the folder of",
+            path: path.clone(),
+            source,
+        })?;
     }
+    if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
+        write_whole(&path, text)?;
+    }
+    Ok(path)
 }

@@ -31,7 +31,7 @@ use crate::{
     gate_base,
     hub::fetch_missing,
     input_digests::{By, Given, hold, hold_version_zero},
-    prompts::Task,
+    prepared::Prepared,
     standstill::{Account, Role, watch::Watch},
     wire,
 };
@@ -48,7 +48,7 @@ pub async fn archive(
     let config = &resolved.config;
     let look_out = SettingsWatch::begin(config, out, stop);
     let watch = Watch::over(Role::Archive, config, events);
-    let (folder, log) = join(resolved, out, Reads::Log).await?;
+    let (folder, log, _no_inputs) = join(resolved, out, Reads::Log).await?;
     let outcome = archive_on(
         config,
         &folder,
@@ -140,8 +140,14 @@ pub async fn rollout(
         of_run,
     };
     let look_out = SettingsWatch::begin(config, out, stop);
-    let (folder, log) = join(resolved, out, Reads::Prompts).await?;
-    let outcome = rollout_on(config, updates, &folder, &log, &look_out.stop, events).await;
+    let (folder, log, checked) = join(resolved, out, Reads::Prompts).await?;
+    let producer = Producer {
+        config,
+        updates,
+        folder: &folder,
+        log: &log,
+    };
+    let outcome = producer.run(checked, &look_out.stop, events).await;
     let outcome = look_out.end(outcome).await;
     let summary = log.stop_after(outcome).await?;
     Ok((summary, watch.end().await))
@@ -155,49 +161,64 @@ struct Updates {
     of_run: bool,
 }
 
-async fn rollout_on(
-    config: &RunConfig,
+/// One producer with its settings, folder and log.
+struct Producer<'a> {
+    config: &'a RunConfig,
     updates: Updates,
-    folder: &RunFolder,
-    log: &Log,
-    stop: &CancellationToken,
-    events: &Events,
-) -> Result<ProducerSummary> {
-    let exact = config.gate.exact.is_some();
-    let _alone = exact.then(|| folder.sole_producer()).transpose()?;
-    let policy = config.learner.policy.clone();
-    let task = Task::load(&config.prompts, folder.path())?;
-    let mut announcements = Announcements::open(log, "rollout-first").await?;
-    tokio::select! {
-        announced = announcements.first_of(&policy, events) => announced?,
-        () = stop.cancelled() => return Err(Error::Interrupted),
+    folder: &'a RunFolder,
+    log: &'a Log,
+}
+
+impl Producer<'_> {
+    /// Samples from the first announcement on, with the inputs that were `checked` if any were.
+    async fn run(
+        self,
+        checked: Option<Prepared>,
+        stop: &CancellationToken,
+        events: &Events,
+    ) -> Result<ProducerSummary> {
+        let Self {
+            config,
+            updates,
+            folder,
+            log,
+        } = self;
+        let exact = config.gate.exact.is_some();
+        let _alone = exact.then(|| folder.sole_producer()).transpose()?;
+        let policy = config.learner.policy.clone();
+        let inputs = Prepared::in_folder(checked, config, folder.path())?;
+        let mut announcements = Announcements::open(log, "rollout-first").await?;
+        tokio::select! {
+            announced = announcements.first_of(&policy, events) => announced?,
+            () = stop.cancelled() => return Err(Error::Interrupted),
+        }
+        let given = Given::to_producer(&inputs.task, &config.rollout.reward)?;
+        given.warn_of_unheld(&config.rollout.reward, events);
+        hold(folder.store(), &given, By::Role, folder.path()).await?;
+        hold_version_zero(&folder.weights(&policy), &policy).await?;
+        // Opened before the log is read: a producer that ended before this point is counted from the
+        // log, and any later one by its claims.
+        let claims = (!exact)
+            .then(|| Claims::open(&folder.journals()))
+            .transpose()?;
+        let topic = log.topics.rollouts();
+        let base = tokio::select! {
+            base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
+            () = stop.cancelled() => return Err(Error::Interrupted),
+        };
+        let worker = wire::producer::open(wire::producer::Parts {
+            config,
+            folder,
+            log,
+            inputs,
+            life: None,
+            updates: updates.number,
+            updates_of_run: updates.of_run,
+            base,
+            claims,
+        })
+        .await?;
+        let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
+        wire::producer::produce(worker, stop.clone(), events.clone()).await
     }
-    let given = Given::to_producer(&task, &config.rollout.reward)?;
-    given.warn_of_unheld(&config.rollout.reward, events);
-    hold(folder.store(), &given, By::Role, folder.path()).await?;
-    hold_version_zero(&folder.weights(&policy), &policy).await?;
-    // Opened before the log is read: a producer that ended before this point is counted from the
-    // log, and any later one by its claims.
-    let claims = (!exact)
-        .then(|| Claims::open(&folder.journals()))
-        .transpose()?;
-    let topic = log.topics.rollouts();
-    let base = tokio::select! {
-        base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
-        () = stop.cancelled() => return Err(Error::Interrupted),
-    };
-    let worker = wire::producer::open(wire::producer::Parts {
-        config,
-        folder,
-        log,
-        task,
-        life: None,
-        updates: updates.number,
-        updates_of_run: updates.of_run,
-        base,
-        claims,
-    })
-    .await?;
-    let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));
-    wire::producer::produce(worker, stop.clone(), events.clone()).await
 }

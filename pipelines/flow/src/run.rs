@@ -21,7 +21,7 @@ use crate::{
     hub::fetch_missing,
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
-    prompts::Task,
+    prepared::Prepared,
     standstill::{Role, watch::Watch},
     summary::{Parts, Summary, Totals},
     version_zero::ensure_version_zero,
@@ -66,9 +66,11 @@ async fn run_watched(
     // The model is present only from here on, so defaults that depend on it are resolved again.
     let resolved = &resolved.again()?;
     let config = &resolved.config;
-    if is_new {
-        preflight::check(config, preflight::Trains::Here).await?;
-    }
+    let checked = if is_new {
+        Some(preflight::check(config, preflight::Trains::Here).await?)
+    } else {
+        None
+    };
     let folder = RunFolder::take(out, resolved)?;
     serve_metrics(config)?;
     if let Some(summary) = finished_summary(&folder, config)? {
@@ -79,14 +81,15 @@ async fn run_watched(
         let _nobody_listens = events.send(RunEvent::Phase(text.to_owned()));
     };
     phase("loading prompts");
-    let task = Task::load(&config.prompts, folder.path())?;
-    let given = Given::to_lead(&task, config)?;
+    let mut inputs = Prepared::in_folder(checked, config, folder.path())?;
+    let given = Given::to_lead(&inputs.task, config)?;
     given.warn_of_unheld(&config.rollout.reward, events);
     let made = Made::of(&folder, config).await?;
     let lead = By::Lead(Lead { accept, made });
     hold(folder.store(), &given, lead, out).await?;
     let weights = folder.weights(&config.learner.policy);
-    ensure_version_zero(&weights, config, &task, events).await?;
+    let model = inputs.model.take();
+    ensure_version_zero(&weights, config, &inputs.task, model, events).await?;
     hold_version_zero(&weights, &config.learner.policy).await?;
     if stop.is_cancelled() {
         return Err(Error::Interrupted);
@@ -100,7 +103,7 @@ async fn run_watched(
     }
     phase("training");
     let training = Instant::now();
-    let outcome = Roles::start(config, &folder, &log, task, events)
+    let outcome = Roles::start(config, &folder, &log, inputs, events)
         .await?
         .finish(stop)
         .await;

@@ -19,23 +19,26 @@ use crate::{
     teacher::Teacher,
 };
 
-/// Publishes version 0 unless it exists: a version names one set of weights for ever.
+/// Publishes version 0 unless it exists: a version names one set of weights for ever. The model is
+/// read from its folder if it was not checked here.
 pub(crate) async fn ensure_version_zero(
     weights: &Weights,
     config: &RunConfig,
     task: &Task,
+    checked: Option<ModelFolder>,
     events: &Events,
 ) -> Result<()> {
     if weights.manifest(PolicyVersion::ZERO).await?.is_some() {
         return Ok(());
     }
-    let base = match &config.model.path {
-        Some(path) => {
+    let base = match (checked, &config.model.path) {
+        (Some(checked), _) => checked.files()?,
+        (None, Some(path)) => {
             // The role that checked the inputs may have run on another machine.
             fetch_missing(config, events, &CancellationToken::new()).await?;
             ModelFolder::open(path)?.files()?
         }
-        None => tiny(config, task, events.clone()).await?,
+        (None, None) => tiny(config, task, events.clone()).await?,
     };
     let files = base
         .into_iter()

@@ -283,6 +283,13 @@ impl PromptSet {
         }
     }
 
+    /// Names the set by the file in which its prompts were written down.
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.path);
+        self
+    }
+
     /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path

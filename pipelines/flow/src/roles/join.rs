@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     folder::{RunFolder, config_file},
     preflight,
+    prepared::Prepared,
     run::serve_metrics,
 };
 
@@ -24,12 +25,13 @@ pub(super) enum Reads {
     Batches,
 }
 
-/// Checks the inputs of a role, and opens the folder and the log that it shares.
+/// Checks the inputs of a role, and opens the folder and the log that it shares. Returns the inputs
+/// as well if they were checked, which is before the run's settings exist.
 pub(super) async fn join(
     resolved: &Resolved<RunConfig>,
     out: &Path,
     reads: Reads,
-) -> Result<(RunFolder, Log)> {
+) -> Result<(RunFolder, Log, Option<Prepared>)> {
     let config = &resolved.config;
     refuse_embedded(config)?;
     let trains = match reads {
@@ -38,17 +40,19 @@ pub(super) async fn join(
         Reads::Prompts => Some(preflight::Trains::Elsewhere),
         Reads::Batches => Some(preflight::Trains::Here),
     };
-    match trains {
-        Some(trains) => preflight::check(config, trains).await?,
-        None => preflight::check_broker(config).await?,
-    }
+    let checked = if let Some(trains) = trains {
+        Some(preflight::check(config, trains).await?)
+    } else {
+        preflight::check_broker(config).await?;
+        None
+    };
     let folder = match reads {
         Reads::Batches => RunFolder::share(out, resolved)?,
         Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
     };
     serve_metrics(config)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
-    Ok((folder, log))
+    Ok((folder, log, checked))
 }
 
 /// Refuses the embedded broker, which no other process reaches.

@@ -18,7 +18,7 @@ use crate::{
     hub::fetch_missing,
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
-    prompts::Task,
+    prepared::Prepared,
     run::serve_metrics,
     standstill::{self, Account, watch::Watch},
     start::resume_points,
@@ -99,24 +99,26 @@ async fn learn_watched(
     let resolved = &resolved.again()?;
     let config = &resolved.config;
     let recorded = config.learner.source == SourceKind::Archive;
-    let (folder, log) = match (&lead, recorded) {
+    let (folder, log, checked) = match (&lead, recorded) {
         (None, false) => {
-            let (folder, log) = join(resolved, out, Reads::Batches).await?;
-            (folder, Some(log))
+            let (folder, log, checked) = join(resolved, out, Reads::Batches).await?;
+            (folder, Some(log), checked)
         }
         // A recorded log needs no broker: no producer samples from the resulting versions.
         (None, true) => {
-            if !of_run.is_file() {
-                preflight::check_files(config, preflight::Trains::Here)?;
-            }
+            let checked = if of_run.is_file() {
+                None
+            } else {
+                Some(preflight::check_files(config, preflight::Trains::Here)?)
+            };
             let folder = RunFolder::share(out, resolved)?;
             serve_metrics(config)?;
-            (folder, None)
+            (folder, None, checked)
         }
         (Some(_), true) => {
             let folder = RunFolder::follow(out, resolved)?;
             serve_metrics(config)?;
-            (folder, None)
+            (folder, None, None)
         }
         (Some(_), false) => {
             refuse_embedded(config)?;
@@ -124,7 +126,7 @@ async fn learn_watched(
             let folder = RunFolder::follow(out, resolved)?;
             serve_metrics(config)?;
             let log = Log::start(config, folder.path(), &folder.archive()).await?;
-            (folder, Some(log))
+            (folder, Some(log), None)
         }
     };
     let role = Role {
@@ -134,7 +136,12 @@ async fn learn_watched(
         folder: &folder,
         log: log.as_ref(),
     };
-    let outcome = role.learn(stop, events).await;
+    // A learner scores nothing: the reward was opened to check the answers.
+    let checked = checked.map(|checked| Prepared {
+        reward: None,
+        ..checked
+    });
+    let outcome = role.learn(checked, stop, events).await;
     match log {
         Some(log) => log.stop_after(outcome).await,
         None => outcome,
@@ -153,7 +160,12 @@ struct Role<'a> {
 }
 
 impl Role<'_> {
-    async fn learn(&self, stop: &CancellationToken, events: &Events) -> Result<LearnerSummary> {
+    async fn learn(
+        &self,
+        checked: Option<Prepared>,
+        stop: &CancellationToken,
+        events: &Events,
+    ) -> Result<LearnerSummary> {
         let Self { folder, log, .. } = *self;
         folder.prove_store().await?;
         let (tell, forwarding) = wire::learner::forward(self.config, events.clone(), None);
@@ -162,7 +174,7 @@ impl Role<'_> {
             None => Outlet::without_log(tell),
         };
         let (learner, inputs) = tokio::select! {
-            ready = self.ready(outlet, events) => ready?,
+            ready = self.ready(checked, outlet, events) => ready?,
             () = stop.cancelled() => return Err(Error::Interrupted),
         };
         let _nobody_listens = events.send(RunEvent::Phase("training".to_owned()));
@@ -174,7 +186,12 @@ impl Role<'_> {
     }
 
     /// Opens the learner at its last checkpoint, with all the sources it reads.
-    async fn ready(&self, outlet: Outlet, events: &Events) -> Result<(Learner, Inputs)> {
+    async fn ready(
+        &self,
+        checked: Option<Prepared>,
+        outlet: Outlet,
+        events: &Events,
+    ) -> Result<(Learner, Inputs)> {
         let Self {
             config,
             folder,
@@ -186,7 +203,7 @@ impl Role<'_> {
             let records = folder.records(&config.learner.name);
             refuse_another_run(log, &folder.weights(policy), policy, &records).await?;
         }
-        self.version_zero(events).await?;
+        self.version_zero(checked, events).await?;
         let leader = self.leader(events).await?;
         let start = match &config.learner.follow_plans {
             Some(leader) => Some(self.start_of(leader).await?),
@@ -206,18 +223,18 @@ impl Role<'_> {
 
     /// Makes sure that the weights training starts from are in the store: a lead creates version 0,
     /// a follower waits for the lead's and copies it.
-    async fn version_zero(&self, events: &Events) -> Result<()> {
+    async fn version_zero(&self, checked: Option<Prepared>, events: &Events) -> Result<()> {
         let weights = self.folder.weights(&self.config.learner.policy);
         let Some(run) = self.lead else {
-            let task = Task::load(&self.config.prompts, self.folder.path())?;
-            let given = Given::to_lead(&task, self.config)?;
+            let inputs = Prepared::in_folder(checked, self.config, self.folder.path())?;
+            let given = Given::to_lead(&inputs.task, self.config)?;
             given.warn_of_unheld(&self.config.rollout.reward, events);
             let store = self.folder.store();
             let made = Made::of(self.folder, self.config).await?;
             let accept = self.accept;
             let lead = By::Lead(Lead { accept, made });
             hold(store, &given, lead, self.folder.path()).await?;
-            ensure_version_zero(&weights, self.config, &task, events).await?;
+            ensure_version_zero(&weights, self.config, &inputs.task, inputs.model, events).await?;
             return hold_version_zero(&weights, &self.config.learner.policy).await;
         };
         if let Some(name) = self.accept.first() {

@@ -18,7 +18,7 @@ use crate::{
     event::Events,
     folder::RunFolder,
     gate_base,
-    prompts::Task,
+    prepared::Prepared,
     wire,
 };
 
@@ -40,7 +40,7 @@ impl Roles {
         config: &RunConfig,
         folder: &RunFolder,
         log: &Log,
-        task: Task,
+        prepared: Prepared,
         events: &Events,
     ) -> Result<Self> {
         let topic = log.topics.rollouts();
@@ -60,7 +60,7 @@ impl Roles {
         let base = gate_base::of_archive(&reader, folder.store(), config).await?;
 
         let (evaluations, evaluator) =
-            wire::evaluator::start(config, folder, &task, events).await?;
+            wire::evaluator::start(config, folder, &prepared.task, events).await?;
         started
             .tasks
             .extend(evaluator.as_ref().map(JoinHandle::abort_handle));
@@ -92,7 +92,7 @@ impl Roles {
             config,
             folder,
             log,
-            task,
+            inputs: prepared,
             // The folder is this process's, and every process before it left a journal.
             life: Some(read_journals(&folder.journals())?.len() as u64),
             updates: Some(config.learner.steps),

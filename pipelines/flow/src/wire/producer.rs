@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_bus::TopicTable;
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{Claims, GateBase, ProducerSummary, Worker, WorkerSetup, open_reward};
+use vintage_rollout::{Claims, GateBase, ProducerSummary, Worker, WorkerSetup};
 use vintage_settings::RunConfig;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
-    prompts::Task,
+    prepared::Prepared,
 };
 
 /// First part of the producer's id, before what is new in every process.
@@ -27,8 +27,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) folder: &'a RunFolder,
     /// Broker and topics.
     pub(crate) log: &'a Log,
-    /// Prompts.
-    pub(crate) task: Task,
+    /// Prompts and reward.
+    pub(crate) inputs: Prepared,
     /// Count of the processes before this one, where it has the run for itself.
     pub(crate) life: Option<u64>,
     /// Updates of the run, where they are known.
@@ -47,7 +47,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
         config,
         folder,
         log,
-        task,
+        mut inputs,
         ..
     } = parts;
     let policy = config.learner.policy.clone();
@@ -59,8 +59,8 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
         table: TopicTable::builtin(),
         policy,
         engine: Box::new(engine),
-        reward: open_reward(&config.rollout.reward)?,
-        prompts: task.train,
+        reward: inputs.reward(config)?,
+        prompts: inputs.task.train,
         producer: PRODUCER
             .parse()
             .map_err(|error| Error::Role(format!("naming the producer: {error}")))?,

@@ -1,0 +1,121 @@
+//! Inputs of a role: parsed once, when they are checked, and handed on to the role that is built from
+//! them.
+
+use std::path::Path;
+
+use vintage_model::ModelFolder;
+use vintage_rollout::{Reward, open_reward};
+use vintage_settings::RunConfig;
+
+use crate::{error::Result, prompts::Task};
+
+/// Prompts, reward and model of a role.
+pub(crate) struct Prepared {
+    /// Prompts, chats not rendered: that takes the template of version 0.
+    pub(crate) task: Task,
+    /// Reward that was opened for the check; `None` if none was checked.
+    pub(crate) reward: Option<Box<dyn Reward>>,
+    /// Model that was opened for the check, with its weights; `None` if none was checked, or if this
+    /// process does not train.
+    pub(crate) model: Option<ModelFolder>,
+}
+
+impl Prepared {
+    /// Returns the checked inputs of a run that begins, or reads those of a run that has begun,
+    /// whose prompts were checked then. The sets of the built-in task are written into `folder`.
+    pub(crate) fn in_folder(
+        checked: Option<Self>,
+        config: &RunConfig,
+        folder: &Path,
+    ) -> Result<Self> {
+        let Some(checked) = checked else {
+            return Ok(Self {
+                task: Task::load(&config.prompts, folder)?,
+                reward: None,
+                model: None,
+            });
+        };
+        Ok(Self {
+            task: checked.task.keep_in(&config.prompts, folder)?,
+            ..checked
+        })
+    }
+
+    /// Takes the checked reward; opens one if none was checked or it is taken.
+    pub(crate) fn reward(&mut self, config: &RunConfig) -> Result<Box<dyn Reward>> {
+        match self.reward.take() {
+            Some(checked) => Ok(checked),
+            None => Ok(open_reward(&config.rollout.reward)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use vintage_control::{Name, PolicyVersion};
+    use vintage_model::{ModelConfig, ParamSet, Tokenizer};
+    use vintage_store::{Store, Weights};
+
+    use super::*;
+    use crate::{
+        preflight::{Trains, check_files},
+        version_zero::ensure_version_zero,
+    };
+
+    fn save_model(path: &Path, seed: u64) -> Vec<u8> {
+        let tokenizer = Tokenizer::characters(&"0123456789=".chars().collect()).unwrap();
+        let config = ModelConfig::tiny(tokenizer.vocab_size());
+        let params = ParamSet::init(&config, seed).unwrap();
+        let bytes = params.to_safetensors().unwrap();
+        let folder = ModelFolder::new(config, tokenizer, params).unwrap();
+        folder.save(path).unwrap();
+        bytes
+    }
+
+    /// The role is built from what was checked, not from what is there afterwards.
+    #[tokio::test]
+    async fn inputs_replaced_after_the_check_are_not_read_again() {
+        let place = tempfile::tempdir().unwrap();
+        let (model, train) = (place.path().join("model"), place.path().join("train.jsonl"));
+        let checked_weights = save_model(&model, 1);
+        std::fs::write(&train, "{\"prompt\": \"12=\", \"answer\": \"13\"}\n").unwrap();
+        let mut config = RunConfig::default();
+        config.model.path = Some(model.clone());
+        config.prompts.train = Some(train.clone());
+        let checked = check_files(&config, Trains::Here).unwrap();
+
+        assert_ne!(save_model(&model, 2), checked_weights);
+        std::fs::write(&train, "{\"prompt\": \"98=\", \"answer\": \"97\"}\n").unwrap();
+        let mut inputs = Prepared::in_folder(Some(checked), &config, place.path()).unwrap();
+        assert_eq!(inputs.task.train.prompts()[0].text, "12=");
+        let policy: Name = "lead".parse().unwrap();
+        let store = Store::open(&place.path().join("run").to_string_lossy()).unwrap();
+        let weights = Weights::new(store, policy);
+        let (events, _heard) = mpsc::unbounded_channel();
+        let model = inputs.model.take();
+        ensure_version_zero(&weights, &config, &inputs.task, model, &events)
+            .await
+            .unwrap();
+        let published = weights.fetch(PolicyVersion::ZERO).await.unwrap();
+        assert!(published == checked_weights, "other weights than checked");
+    }
+
+    /// A process that trains nothing keeps no weights, and the built-in task is written down.
+    #[test]
+    fn what_no_role_of_the_process_uses_is_let_go() {
+        let place = tempfile::tempdir().unwrap();
+        let model = place.path().join("model");
+        save_model(&model, 1);
+        let mut config = RunConfig::default();
+        config.model.path = Some(model);
+        let checked = check_files(&config, Trains::Elsewhere).unwrap();
+        assert!(checked.model.is_none() && checked.reward.is_some());
+        let name = checked.task.train.path().to_owned();
+        let inputs = Prepared::in_folder(Some(checked), &config, place.path()).unwrap();
+        let written = place.path().join("prompts").join(name);
+        assert_eq!(inputs.task.train.path(), written);
+        let again = vintage_rollout::PromptSet::load(&written).unwrap();
+        assert_eq!(again.sha256(), inputs.task.train.sha256());
+    }
+}
