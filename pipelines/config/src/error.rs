@@ -105,7 +105,7 @@ pub enum SettingFault {
         /// Value as TOML.
         value: String,
         /// Reason why the value cannot be used.
-        why: String,
+        reason: String,
     },
 }
 
@@ -130,8 +130,8 @@ impl fmt::Display for Problem {
                     "wrong type: {key} = {value} ({origin}): expected {expected}"
                 )
             }
-            SettingFault::Value { value, why } => {
-                write!(f, "bad value: {key} = {value} ({origin}): {why}")
+            SettingFault::Value { value, reason } => {
+                write!(f, "bad value: {key} = {value} ({origin}): {reason}")
             }
         }
     }

@@ -424,7 +424,7 @@ fn assemble(entries: &BTreeMap<Key, Entry>) -> Result<toml::Table, (String, Stri
     Ok(root)
 }
 
-fn bad_value(entries: &BTreeMap<Key, Entry>, path: &str, why: String) -> Problem {
+fn bad_value(entries: &BTreeMap<Key, Entry>, path: &str, reason: String) -> Problem {
     let mut key = Key::parse(path.split('[').next().unwrap_or(path)).unwrap_or_else(Key::root);
     while !entries.contains_key(&key) && !key.parts().is_empty() {
         key = key.parent();
@@ -435,7 +435,7 @@ fn bad_value(entries: &BTreeMap<Key, Entry>, path: &str, why: String) -> Problem
         origin: entry.map_or(Origin::Default, |entry| entry.origin.clone()),
         fault: SettingFault::Value {
             value: value.map_or_else(|| "none".to_owned(), ToString::to_string),
-            why,
+            reason,
         },
         key: if key.parts().is_empty() {
             Key::new([path])

@@ -44,13 +44,12 @@ pub(crate) async fn refuse_another_run(
     if own == Some(told.weights_sha256) {
         return Ok(());
     }
-    Err(Error::Usage(format!(
-        "topic {} on {} is another run's: it announces version {version} of policy \
-         {policy}, which this folder's learner did not make; give this run a name of its own with \
-         --set run=NAME, or go on with the other run in its folder",
-        log.topics.policies(),
-        log.bus.bootstrap(),
-    )))
+    Err(Error::AnotherRun {
+        topic: log.topics.policies(),
+        bootstrap: log.bus.bootstrap().to_owned(),
+        policy: policy.clone(),
+        version,
+    })
 }
 
 /// Newest announcement of every lineage, read from the run's log.
@@ -127,8 +126,8 @@ impl Announcements {
             }
             Some(Event::Assigned(_) | Event::Revoked(_)) => return Ok(false),
             None => {
-                let topic = &self.topic;
-                return Err(Error::Role(format!("reading {topic} ended by itself")));
+                let topic = self.topic.clone();
+                return Err(Error::EndedByItself { topic });
             }
         };
         self.next.insert(record.partition, record.offset.next());

@@ -165,7 +165,7 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     };
     let root = if location.contains("://") {
         let options =
-            secret::reveal("store_options", &config.store_options).map_err(Error::Usage)?;
+            secret::reveal("store_options", &config.store_options).map_err(Error::Value)?;
         Store::open_with(location, &options)?
     } else {
         open_store(Path::new(location))?
@@ -174,13 +174,13 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     let mut topics = Reader::topics(&archive).await?;
     match (topics.pop(), topics.is_empty()) {
         (Some(topic), true) => Ok(Some(Reader::new(archive, &topic))),
-        (None, _) => Err(Error::Usage(format!(
-            "learner.archive = {location:?}: no archive lies there; name the folder of a run"
-        ))),
-        (Some(_), false) => Err(Error::Usage(format!(
-            "learner.archive = {location:?} holds the archives of several topics: give each a \
-             folder of its own"
-        ))),
+        (None, _) => Err(Error::Setting {
+            setting: format!("learner.archive = {location:?}"),
+            reason: "no archive lies there; name the folder of a run".to_owned(),
+        }),
+        (Some(_), false) => Err(Error::SeveralTopics {
+            location: location.clone(),
+        }),
     }
 }
 

@@ -90,9 +90,9 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         broker.close().await?;
     }
     outcome.map_err(|error| match (error, folder) {
-        (vintage_audit::Error::Nothing(what), Some(path)) => Error::Folder {
+        (vintage_audit::Error::Nothing(reason), Some(path)) => Error::Folder {
             path: path.to_owned(),
-            what,
+            reason,
         },
         (error, _) => error.into(),
     })
@@ -126,12 +126,11 @@ async fn archive(scope: &Scope, store: &Store) -> Result<(Reader, bool)> {
         // A copy without its settings: the archive says what it is of.
         [only] if !known => Reader::new(own, only),
         [_, ..] if !topics.contains(&named) => {
-            return Err(Error::Usage(format!(
-                "the settings are of topic {named}, and the archive in {} holds {}: set \
-                 `run` and `namespace` to those of the run",
-                own.location(),
-                topics.join(", ")
-            )));
+            return Err(Error::OtherTopic {
+                named,
+                location: own.location(),
+                there: topics.join(", "),
+            });
         }
         _ => Reader::new(own, &named),
     };
@@ -142,16 +141,12 @@ fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
     match (folder, &config.store) {
         (Some(folder), _) if !folder.is_dir() => Err(Error::Folder {
             path: folder.to_owned(),
-            what: "is no folder: name a run's folder".to_owned(),
+            reason: "is no folder: name a run's folder".to_owned(),
         }),
         (Some(folder), None) => open_store(folder),
         (Some(folder), Some(_)) => store_of(config, folder),
         (None, Some(_)) => store_of(config, Path::new(".")),
-        (None, None) => Err(Error::Usage(
-            "an audit needs a run's folder, or --set store=FOLDER_OR_URL (plans, results, \
-             archive) with --broker HOST:PORT"
-                .to_owned(),
-        )),
+        (None, None) => Err(Error::NothingToAudit),
     }
 }
 

@@ -33,21 +33,14 @@ impl Broker {
     /// folder, unless another process has started it already.
     ///
     /// # Errors
-    /// [`Error::Usage`] for the embedded broker, or for a local one without a folder;
+    /// [`Error::EmbeddedBroker`]; [`Error::LocalBrokerWithoutFolder`];
     /// [`Error::Bus`] if the broker cannot be reached.
     pub async fn open(config: &RunConfig, folder: Option<&Path>) -> Result<Self> {
         match (config.broker.as_str(), folder) {
-            ("embedded", _) => Err(Error::Usage(
-                "broker = \"embedded\" lives inside one process: nothing outside can reach it; \
-                 use broker=local, or start one with `vintage broker up` and give \
-                 --broker HOST:PORT"
-                    .to_owned(),
-            )),
-            ("local", None) => Err(Error::Usage(
-                "broker = \"local\" keeps its data in a run's folder: name that folder, or give \
-                 --broker HOST:PORT"
-                    .to_owned(),
-            )),
+            ("embedded", _) => Err(Error::EmbeddedBroker {
+                reason: "nothing outside can reach it",
+            }),
+            ("local", None) => Err(Error::LocalBrokerWithoutFolder),
             ("local", Some(folder)) => {
                 let options = LocalOptions {
                     nodes: config.local.nodes,
@@ -94,7 +87,7 @@ impl Broker {
 
 /// Connects to the brokers at `address` with the configured broker options, secrets revealed.
 pub(crate) fn connect(config: &RunConfig, address: &str) -> Result<Bus> {
-    let options = secret::reveal("broker_options", &config.broker_options).map_err(Error::Usage)?;
+    let options = secret::reveal("broker_options", &config.broker_options).map_err(Error::Value)?;
     Ok(Bus::connect(address, &options)?)
 }
 

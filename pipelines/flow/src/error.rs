@@ -1,6 +1,11 @@
 use std::path::PathBuf;
 
 use vintage_bus::Fault;
+use vintage_control::{Name, Offset, Partition, PolicyVersion, RecordId};
+use vintage_human::size;
+use vintage_rollout::PromptSet;
+
+use crate::teacher::TeacherError;
 
 /// Error that stops a pipeline.
 #[derive(Debug, thiserror::Error)]
@@ -8,16 +13,155 @@ pub enum Error {
     /// Invalid or contradictory configuration.
     #[error(transparent)]
     Config(#[from] vintage_config::ConfigError),
-    /// Request that cannot be carried out as given.
+    /// Setting or flag that cannot be carried out with this run, log or archive.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Setting or flag as its user writes it, with its value where that matters.
+        setting: String,
+        /// Reason, and what to do.
+        reason: String,
+    },
+    /// Value of a setting that its parser refused, in the parser's words.
     #[error("{0}")]
-    Usage(String),
+    Value(String),
+    /// Row of a prompt file that no run can work with.
+    #[error("{}:{line}: {reason}", path.display())]
+    Prompt {
+        /// Path of the file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// Reason, and what to do.
+        reason: String,
+    },
+    /// Prompts that the teacher of the warm start cannot demonstrate.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
+    /// Learner that does not fit this machine.
+    #[error(
+        "the learner is predicted to need {} of memory, and this machine has {}: {advice}",
+        size(*needed),
+        size(*machine)
+    )]
+    TooLarge {
+        /// Predicted peak in bytes.
+        needed: u64,
+        /// Memory of this machine in bytes.
+        machine: u64,
+        /// Advice on how to make it smaller.
+        advice: &'static str,
+    },
+    /// Files given to the run that have changed since it began.
+    #[error("cannot go on with the run in {}: {changes}; put the files back, or {remedy}", folder.display())]
+    InputsChanged {
+        /// Folder of the run.
+        folder: PathBuf,
+        /// Settings whose files have changed, each with the difference.
+        changes: String,
+        /// Way to accept the change.
+        remedy: String,
+    },
+    /// Files of version 0 that were changed after it was published.
+    #[error("version 0 of policy {policy} is not what was published: {reason}")]
+    VersionZeroChanged {
+        /// Policy of the run.
+        policy: Name,
+        /// Difference from what was published.
+        reason: String,
+    },
+    /// Topics that belong to another run.
+    #[error(
+        "topic {topic} on {bootstrap} is another run's: it announces version {version} of policy \
+         {policy}, which this folder's learner did not make; give this run a name of its own with \
+         --set run=NAME, or go on with the other run in its folder"
+    )]
+    AnotherRun {
+        /// Topic of the announcements.
+        topic: String,
+        /// Address of the broker.
+        bootstrap: String,
+        /// Policy that is announced.
+        policy: Name,
+        /// Newest version that is announced.
+        version: PolicyVersion,
+    },
+    /// Embedded broker where a process needs one that other processes reach.
+    #[error(
+        "broker = \"embedded\" lives inside one process: {reason}; use broker=local, or start one \
+         with `vintage broker up` and give --broker HOST:PORT"
+    )]
+    EmbeddedBroker {
+        /// Reason for which another broker is needed.
+        reason: &'static str,
+    },
+    /// Local broker without a folder for its data.
+    #[error(
+        "broker = \"local\" keeps its data in a run's folder: name that folder, or give --broker \
+         HOST:PORT"
+    )]
+    LocalBrokerWithoutFolder,
+    /// Learner to follow on a live log that announces nothing.
+    #[error(
+        "learner {leader} trains from an archive and announces nothing: follow its plans with --set \
+         learner.source=archive"
+    )]
+    SilentLeader {
+        /// Learner whose plans were to be followed.
+        leader: Name,
+    },
+    /// Archive of several topics where one is needed.
+    #[error(
+        "learner.archive = {location:?} holds the archives of several topics: give each a folder of \
+         its own"
+    )]
+    SeveralTopics {
+        /// Place of the archive as the setting names it.
+        location: String,
+    },
+    /// Archive of another topic than the settings name.
+    #[error(
+        "the settings are of topic {named}, and the archive in {location} holds {there}: set `run` \
+         and `namespace` to those of the run"
+    )]
+    OtherTopic {
+        /// Topic that the settings name.
+        named: String,
+        /// Place of the archive.
+        location: String,
+        /// Topics in the archive.
+        there: String,
+    },
+    /// Audit without a place to read from.
+    #[error(
+        "an audit needs a run's folder, or --set store=FOLDER_OR_URL (plans, results, archive) with \
+         --broker HOST:PORT"
+    )]
+    NothingToAudit,
+    /// Filters of a replay that no archived group passes.
+    #[error("nothing of the archive of {topic} would be published{refused}: it holds {held}")]
+    NothingSelected {
+        /// Archived topic.
+        topic: String,
+        /// Number of records refused by each filter, in brackets; empty if no filter refused any.
+        refused: String,
+        /// Content of the archive.
+        held: String,
+    },
+    /// Target topic that a replay cannot begin or resume in.
+    #[error("topic {topic} {reason}")]
+    Target {
+        /// Target topic.
+        topic: String,
+        /// Reason, and what to do.
+        reason: String,
+    },
     /// Folder that cannot be used as the folder of this run.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Folder {
         /// Path of the folder or file.
         path: PathBuf,
         /// Reason, and what to do.
-        what: String,
+        reason: String,
     },
     /// Failed file operation.
     #[error("cannot {attempted} {}: {source}{}", path.display(), remedy(source))]
@@ -57,12 +201,12 @@ pub enum Error {
     #[error("model: {0}")]
     Model(#[from] vintage_model::Error),
     /// Failure to fetch a model from the Hugging Face hub.
-    #[error("fetching {name:?} from the Hugging Face hub: {what}")]
+    #[error("fetching {name:?} from the Hugging Face hub: {reason}")]
     Hub {
         /// Name of the model, `OWNER/NAME`.
         name: String,
         /// Reason, and what to do.
-        what: String,
+        reason: String,
     },
     /// Failure of the audit.
     #[error(transparent)]
@@ -73,9 +217,66 @@ pub enum Error {
     /// Interruption before training began, with nothing to leave behind.
     #[error("interrupted before training began")]
     Interrupted,
-    /// Role that ended in a way it never should; a bug, or damage to the run.
+    /// Records that the log has and did not deliver.
     #[error("{0}")]
-    Role(String),
+    Undelivered(String),
+    /// Target topic to which another process writes during a replay.
+    #[error(
+        "topic {topic} partition {partition} came to offset {found} and not {expected}: another \
+         process writes to it, so that it is not this replay alone any more; end that, and replay to \
+         another topic"
+    )]
+    SharedTarget {
+        /// Target topic.
+        topic: String,
+        /// Partition that has records of another process.
+        partition: Partition,
+        /// Offset that the next record got.
+        found: Offset,
+        /// Offset that it would have without the other process.
+        expected: Offset,
+    },
+    /// Reward that failed on a held-out prompt.
+    #[error("evaluating version {version}: a reward failed: {reason}")]
+    RewardFailed {
+        /// Version that was evaluated.
+        version: PolicyVersion,
+        /// Failure of the reward.
+        reason: String,
+    },
+    /// Version whose manifest is gone from the store; damage to the run.
+    #[error("version {version} of {policy} vanished from the store")]
+    Vanished {
+        /// Policy of the version.
+        policy: Name,
+        /// Version that is gone.
+        version: PolicyVersion,
+    },
+    /// Archived record that cannot be published again; damage to the archive.
+    #[error("the archived record {record}: {reason}")]
+    ArchivedRecord {
+        /// Position of the record.
+        record: RecordId,
+        /// Reason.
+        reason: String,
+    },
+    /// Consumer of a topic that ended although nobody ended it; a bug.
+    #[error("reading {topic} ended by itself")]
+    EndedByItself {
+        /// Topic that was read.
+        topic: String,
+    },
+    /// Task that panicked; a bug.
+    #[error("{task} panicked: {error}")]
+    Panicked {
+        /// Description of the task.
+        task: &'static str,
+        /// Panic as the runtime reports it.
+        error: tokio::task::JoinError,
+    },
+    /// Contradiction within the program; a bug.
+    #[error("{0}")]
+    Bug(String),
 }
 
 fn remedy(error: &std::io::Error) -> &'static str {
@@ -105,11 +306,40 @@ impl From<vintage_audit::Error> for Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Error of a row of a prompt file.
+    pub(crate) fn prompt(set: &PromptSet, line: usize, reason: String) -> Self {
+        Self::Prompt {
+            path: set.path().to_owned(),
+            line,
+            reason,
+        }
+    }
+
+    /// Returns a function that makes the error of a task that panicked.
+    pub(crate) fn panicked(task: &'static str) -> impl Fn(tokio::task::JoinError) -> Self {
+        move |error| Self::Panicked { task, error }
+    }
+
     /// Returns the party at fault. Each crate classifies its own errors.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Config(_)
-            | Self::Usage(_)
+            | Self::Setting { .. }
+            | Self::Value(_)
+            | Self::Prompt { .. }
+            | Self::Teacher(_)
+            | Self::TooLarge { .. }
+            | Self::InputsChanged { .. }
+            | Self::VersionZeroChanged { .. }
+            | Self::AnotherRun { .. }
+            | Self::EmbeddedBroker { .. }
+            | Self::LocalBrokerWithoutFolder
+            | Self::SilentLeader { .. }
+            | Self::SeveralTopics { .. }
+            | Self::OtherTopic { .. }
+            | Self::NothingToAudit
+            | Self::NothingSelected { .. }
+            | Self::Target { .. }
             | Self::Folder { .. }
             | Self::Model(_)
             | Self::Telemetry(_) => Fault::User,
@@ -127,8 +357,15 @@ impl Error {
             | Self::Engine(_)
             | Self::Local(_)
             | Self::Hub { .. }
-            | Self::Interrupted => Fault::External,
-            Self::Role(_) => Fault::Internal,
+            | Self::Interrupted
+            | Self::Undelivered(_)
+            | Self::SharedTarget { .. }
+            | Self::RewardFailed { .. } => Fault::External,
+            Self::Vanished { .. }
+            | Self::ArchivedRecord { .. }
+            | Self::EndedByItself { .. }
+            | Self::Panicked { .. }
+            | Self::Bug(_) => Fault::Internal,
         }
     }
 
@@ -162,8 +399,17 @@ mod tests {
         let nodes = vintage_broker::Error::LocalOptions {
             detail: "two nodes".to_owned(),
         };
-        let users: [Error; 9] = [
-            Error::Usage("that".to_owned()),
+        let start = Error::Setting {
+            setting: "learner.start".to_owned(),
+            reason: "t has no partition 9".to_owned(),
+        };
+        assert_eq!(start.to_string(), "learner.start: t has no partition 9");
+        let users: [Error; 11] = [
+            Error::Value("that".to_owned()),
+            Error::EmbeddedBroker {
+                reason: "nothing outside can reach it",
+            },
+            start,
             no_topic().into(),
             nodes.into(),
             vintage_learner::Error::from(no_topic()).into(),
@@ -178,6 +424,13 @@ mod tests {
         }
         let run = vintage_learner::Error::Record("gone".to_owned());
         assert!(!Error::from(run).is_usage());
-        assert!(!Error::Role("ended".to_owned()).is_usage());
+        assert_eq!(Error::Bug("ended".to_owned()).fault(), Fault::Internal);
+        let foreign = Error::SharedTarget {
+            topic: "t".to_owned(),
+            partition: Partition(1),
+            found: Offset(8),
+            expected: Offset(7),
+        };
+        assert_eq!(foreign.fault(), Fault::External);
     }
 }

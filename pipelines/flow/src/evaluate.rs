@@ -115,10 +115,9 @@ impl Evaluator {
         let scores = self.reward.score(items.collect()).await?;
         let mut total = 0.0;
         for score in &scores {
-            let score = score.as_ref().map_err(|failure| {
-                Error::Role(format!(
-                    "evaluating version {version}: a reward failed: {failure}"
-                ))
+            let score = score.as_ref().map_err(|failure| Error::RewardFailed {
+                version,
+                reason: failure.to_string(),
             })?;
             total += f64::from(score.reward);
         }

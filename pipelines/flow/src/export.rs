@@ -41,9 +41,9 @@ pub async fn export(
     version: Option<PolicyVersion>,
     to: &Path,
 ) -> Result<Exported> {
-    let refuse = |path: &Path, what: String| Error::Folder {
+    let refuse = |path: &Path, reason: String| Error::Folder {
         path: path.to_owned(),
-        what,
+        reason,
     };
     if !folder.is_dir() {
         return Err(refuse(

@@ -100,7 +100,7 @@ pub(crate) fn store_of(config: &RunConfig, folder: &Path) -> Result<Store> {
     let Some(location) = &config.store else {
         return Ok(Store::open(&folder.to_string_lossy())?);
     };
-    let options = secret::reveal("store_options", &config.store_options).map_err(Error::Usage)?;
+    let options = secret::reveal("store_options", &config.store_options).map_err(Error::Value)?;
     Ok(Store::open_with(location, &options)?)
 }
 
@@ -164,11 +164,14 @@ impl RunFolder {
         for file in taken.filter(|file| *file != own.join(CONFIG)) {
             let other = vintage_config::read(&file)?.learner;
             if other.policy == config.learner.policy {
-                return Err(Error::Usage(format!(
-                    "learner.policy = \"{}\": learner {} of this run publishes that lineage; \
-                     name another with --set learner.policy=…",
-                    other.policy, other.name
-                )));
+                return Err(Error::Setting {
+                    setting: format!("learner.policy = \"{}\"", other.policy),
+                    reason: format!(
+                        "learner {} of this run publishes that lineage; name another with --set \
+                         learner.policy=…",
+                        other.name
+                    ),
+                });
             }
         }
         std::fs::create_dir_all(&own).map_err(|source| Error::Io {
@@ -204,16 +207,16 @@ impl RunFolder {
             }
         };
         let config_file = path.join(CONFIG);
-        let refuse = |what: String| Error::Folder {
+        let refuse = |reason: String| Error::Folder {
             path: path.to_owned(),
-            what,
+            reason,
         };
         if path.is_dir() && !config_file.is_file() {
             let mut entries = path.read_dir().map_err(io("read", path))?;
             if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name()))) {
-                let what = "is no run's folder (it has no config.toml) and not empty: name \
+                let reason = "is no run's folder (it has no config.toml) and not empty: name \
                             another --out";
-                return Err(refuse(what.to_owned()));
+                return Err(refuse(reason.to_owned()));
             }
         }
         std::fs::create_dir_all(path).map_err(|error| {
@@ -260,8 +263,8 @@ impl RunFolder {
         })?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Folder {
             path: self.path.clone(),
-            what: "has a producer at work: under gate.exact two would sample every slot twice; \
-                   end that one, or leave gate.exact unset"
+            reason: "has a producer at work: under gate.exact two would sample every slot twice; \
+                     end that one, or leave gate.exact unset"
                 .to_owned(),
         })?;
         Ok(file)
@@ -359,10 +362,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    let what = format!("cannot be read as a record of this version: {why}");
+    let reason = format!("cannot be read as a record of this version: {why}");
     Error::Folder {
         path: path.to_owned(),
-        what,
+        reason,
     }
 }
 

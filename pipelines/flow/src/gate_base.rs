@@ -60,7 +60,7 @@ pub(crate) async fn of_log(
     });
     let read = read.await?;
     if let Some((partition, offset)) = read.silent.first_key_value() {
-        return Err(Error::Role(format!(
+        return Err(Error::Undelivered(format!(
             "counting what earlier producers published: the record of topic {topic} at partition \
              {partition} offset {offset} did not come, and without it the gate would count \
              wrongly; check the broker, and start again"

@@ -36,8 +36,8 @@ pub(crate) async fn fetch_missing(
 impl From<vintage_hub::Error> for Error {
     fn from(error: vintage_hub::Error) -> Self {
         match error {
-            vintage_hub::Error::Usage(what) => Self::Usage(what),
-            vintage_hub::Error::Fetch { name, what } => Self::Hub { name, what },
+            vintage_hub::Error::Usage(what) => Self::Value(what),
+            vintage_hub::Error::Fetch { name, what } => Self::Hub { name, reason: what },
             vintage_hub::Error::Io {
                 attempted,
                 path,

@@ -240,7 +240,7 @@ impl Made {
 /// there is no record yet, and records allowed changes.
 ///
 /// # Errors
-/// [`Error::Usage`] naming every setting whose files have changed.
+/// [`Error::InputsChanged`] naming every setting whose files have changed.
 pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -> Result<()> {
     let accepted: &[String] = match by {
         By::Lead(lead) => lead.accept,
@@ -250,10 +250,13 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
         .iter()
         .find(|name| !RECORDED.contains(&name.as_str()))
     {
-        return Err(Error::Usage(format!(
-            "--accept {unknown}: only files can be accepted that have changed; their settings are {}",
-            RECORDED.join(", ")
-        )));
+        return Err(Error::Setting {
+            setting: format!("--accept {unknown}"),
+            reason: format!(
+                "only files can be accepted that have changed; their settings are {}",
+                RECORDED.join(", ")
+            ),
+        });
     }
     loop {
         let (next, recorded) = newest(store).await?;
@@ -296,17 +299,19 @@ fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
         .iter()
         .map(|(setting, _)| format!("--accept {setting}"));
     let (told, flags) = (told.collect::<Vec<_>>(), flags.collect::<Vec<_>>());
-    let (out, flags) = (out.display(), flags.join(" "));
-    let todo = match by {
+    let flags = flags.join(" ");
+    let remedy = match by {
         By::Lead(_) => format!("go on with what is there now by {flags}"),
         By::Role => format!(
-            "have the run's learner accept what is there now: `vintage learn --out {out} {flags}`"
+            "have the run's learner accept what is there now: `vintage learn --out {} {flags}`",
+            out.display()
         ),
     };
-    Error::Usage(format!(
-        "cannot go on with the run in {out}: {}; put the files back, or {todo}",
-        told.join("; ")
-    ))
+    Error::InputsChanged {
+        folder: out.to_owned(),
+        changes: told.join("; "),
+        remedy,
+    }
 }
 
 /// Returns the number of the next record, and the newest record.
@@ -347,9 +352,10 @@ pub(crate) async fn hold_version_zero(weights: &Weights, policy: &Name) -> Resul
         read.map_err(|error| match error {
             changed @ (vintage_store::Error::Corrupt { .. }
             | vintage_store::Error::Missing { .. }
-            | vintage_store::Error::Unlisted { .. }) => Error::Usage(format!(
-                "version 0 of policy {policy} is not what was published: {changed}"
-            )),
+            | vintage_store::Error::Unlisted { .. }) => Error::VersionZeroChanged {
+                policy: policy.clone(),
+                reason: changed.to_string(),
+            },
             other => other.into(),
         })?;
     }

@@ -5,7 +5,6 @@ use vintage_learner::{Amount, Memory};
 use vintage_model::{BatchShape, GenerationShape, ModelConfig};
 use vintage_settings::RunConfig;
 
-use vintage_human::size;
 
 use crate::error::{Error, Result};
 
@@ -94,12 +93,11 @@ impl Prediction {
     /// Refuses settings whose learner alone does not fit the machine.
     pub(crate) fn refuse_too_large(&self) -> Result<()> {
         match self.machine_bytes {
-            Some(machine) if self.learner.peak_bytes > machine => Err(Error::Usage(format!(
-                "the learner is predicted to need {} of memory, and this machine has {}: {}",
-                size(self.learner.peak_bytes),
-                size(machine),
-                ADVICE
-            ))),
+            Some(machine) if self.learner.peak_bytes > machine => Err(Error::TooLarge {
+                needed: self.learner.peak_bytes,
+                machine,
+                advice: ADVICE,
+            }),
             _ => Ok(()),
         }
     }

@@ -163,11 +163,13 @@ impl Described {
 }
 
 fn bad_model(path: &Path, error: &vintage_model::Error) -> Error {
-    Error::Usage(format!(
-        "model.path = {}: {error}; mend the folder, name another, or write \
-         hf://OWNER/NAME for a model of the Hugging Face hub",
-        path.display()
-    ))
+    Error::Setting {
+        setting: format!("model.path = {}", path.display()),
+        reason: format!(
+            "{error}; mend the folder, name another, or write hf://OWNER/NAME for a model of the \
+             Hugging Face hub"
+        ),
+    }
 }
 
 /// Predicted memory of a run.
@@ -212,8 +214,7 @@ fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
             .as_deref()
             .map(|answer| reward.check_answer(answer))
         {
-            let path = set.path().display();
-            return Err(Error::Usage(format!("{path}:{}: {why}", prompt.line)));
+            return Err(Error::prompt(set, prompt.line, why));
         }
     }
     Ok(())
@@ -228,11 +229,7 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
         && teacher(config) == TeacherKind::Answers;
     for prompt in set.prompts() {
         let refuse = |what: String| {
-            let path = set.path().display();
-            Error::Usage(format!(
-                "{path}:{}: prompt {:?} {what}",
-                prompt.line, prompt.id
-            ))
+            Error::prompt(set, prompt.line, format!("prompt {:?} {what}", prompt.id))
         };
         let tokens = described
             .tokens(prompt)

@@ -84,12 +84,13 @@ impl Task {
         let mut heldout_prompts = heldout.prompts().iter();
         match heldout_prompts.find(|prompt| trained.contains(&prompt.text)) {
             None => Ok(()),
-            Some(shared) => Err(Error::Usage(format!(
-                "{}:{}: this held-out prompt is in {} as well: take it out of one of them",
-                heldout.path().display(),
-                shared.line,
-                self.train.path().display()
-            ))),
+            Some(shared) => {
+                let train = self.train.path().display();
+                let reason = format!(
+                    "this held-out prompt is in {train} as well: take it out of one of them"
+                );
+                Err(Error::prompt(heldout, shared.line, reason))
+            }
         }
     }
 
@@ -107,7 +108,10 @@ const HELD_OUT: &str = "prompts.heldout (or --heldout)";
 
 /// Loads a file of prompts; an error names the setting that names the file.
 fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
-    PromptSet::load(path).map_err(|error| Error::Usage(format!("{setting}: {error}")))
+    PromptSet::load(path).map_err(|error| Error::Setting {
+        setting: setting.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Returns the prompts in the form in which they are asked: plain text, or chats if `prompts.chat`
@@ -122,7 +126,7 @@ fn asked(config: &PromptsConfig, prompts: PromptSet) -> PromptSet {
 
 /// Returns the rows of a built-in set.
 fn built_in(name: &str) -> Result<&'static str> {
-    presets::data(name).ok_or_else(|| Error::Usage(format!("no built-in prompts called {name}")))
+    presets::data(name).ok_or_else(|| Error::Bug(format!("no built-in prompts called {name}")))
 }
 
 /// Writes a built-in set into the run's folder unless it is there already; returns its path.

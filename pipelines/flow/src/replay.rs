@@ -57,9 +57,9 @@ pub async fn replay_exact(
     learner: Option<&Name>,
     events: &Events,
 ) -> Result<ReplaySummary> {
-    let refuse = |what: String| Error::Folder {
+    let refuse = |reason: String| Error::Folder {
         path: folder.to_owned(),
-        what,
+        reason,
     };
     if !folder.is_dir() {
         return Err(refuse("is no folder: name a run's folder".to_owned()));
@@ -212,18 +212,18 @@ pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
     if config.is_file() {
         return Ok(vintage_config::read(&config)?.learner.name);
     }
-    only(names(store, "plans").await?, "learner", "--name").map_err(|what| Error::Folder {
+    only(names(store, "plans").await?, "learner", "--name").map_err(|reason| Error::Folder {
         path: folder.to_owned(),
-        what,
+        reason,
     })
 }
 
 /// Returns the only topic archived under `archive`, the archive of the run in `folder`.
 pub(crate) async fn only_topic(folder: &Path, archive: &Store) -> Result<String> {
     let topics = Reader::topics(archive).await?;
-    only(topics, "archived topic", "a folder of its own for each").map_err(|what| Error::Folder {
+    only(topics, "archived topic", "a folder of its own for each").map_err(|reason| Error::Folder {
         path: folder.to_owned(),
-        what,
+        reason,
     })
 }
 

@@ -21,7 +21,7 @@ pub async fn write_report(folder: &Path) -> Result<Report> {
 impl From<vintage_report::Error> for Error {
     fn from(error: vintage_report::Error) -> Self {
         match error {
-            vintage_report::Error::Folder { path, what } => Self::Folder { path, what },
+            vintage_report::Error::Folder { path, reason } => Self::Folder { path, reason },
             vintage_report::Error::Io {
                 attempted,
                 path,
@@ -32,7 +32,7 @@ impl From<vintage_report::Error> for Error {
                 source,
             },
             vintage_report::Error::Store(error) => Self::Store(error),
-            drawing @ vintage_report::Error::Chart { .. } => Self::Role(drawing.to_string()),
+            drawing @ vintage_report::Error::Chart { .. } => Self::Bug(drawing.to_string()),
         }
     }
 }

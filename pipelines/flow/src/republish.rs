@@ -89,11 +89,12 @@ pub async fn republish(
     let store = open_store(folder)?.at("archive");
     let reader = Reader::new(store.clone(), &only_topic(folder, &store).await?);
     if reader.topic() == wanted.to {
-        return Err(Error::Usage(format!(
-            "--to {}: that is the archived topic itself, and a replay goes to one of its own; \
-             name another",
-            wanted.to
-        )));
+        return Err(Error::Setting {
+            setting: format!("--to {}", wanted.to),
+            reason: "that is the archived topic itself, and a replay goes to one of its own; name \
+                     another"
+                .to_owned(),
+        });
     }
     tokio::select! {
         // Nothing was begun, so the caller gets the error of a replay that was stopped at once.
@@ -141,14 +142,14 @@ async fn onto(
     let published = publisher.run(bus, receive, stop).await;
     let read = reading
         .await
-        .map_err(|error| Error::Role(format!("reading the archive panicked: {error}")))?;
+        .map_err(Error::panicked("reading the archive"))?;
     let (published, read) = (published?, read?);
 
     let finished =
         read.ended && published.amount.records + read.there.records == read.taken.records;
     let passed_over = read.passed_over();
     if finished && read.counts.records != read.taken.records + passed_over.values().sum::<u64>() {
-        return Err(Error::Role(format!(
+        return Err(Error::Bug(format!(
             "of {} archived records {} were taken and {passed_over:?} passed over, which is not \
              all of them: please report this",
             read.counts.records, read.taken.records
@@ -187,7 +188,7 @@ fn spec(broker: &Broker, config: &RunConfig, to: &str, partitions: i32) -> Resul
     let mut specs = broker.specs(config).into_iter();
     let mut spec = specs
         .find(|spec| spec.name == rollouts)
-        .ok_or_else(|| Error::Role(format!("the table of topics has no {rollouts}")))?;
+        .ok_or_else(|| Error::Bug(format!("the table of topics has no {rollouts}")))?;
     to.clone_into(&mut spec.name);
     spec.partitions = partitions;
     spec.config.insert("retention.ms".into(), "-1".into());

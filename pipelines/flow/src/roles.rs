@@ -76,18 +76,18 @@ async fn archive_on(
     let (sink, mut task) = wire::archive::start(config, folder, log, beside).await?;
     let _nobody_listens = events.send(RunEvent::Phase("archiving".to_owned()));
     let telling = tokio::spawn(tell_taken(sink.taken(), events.clone()));
-    let panicked = |error| Error::Role(format!("the archive panicked: {error}"));
+    let panicked = Error::panicked("the archive");
     tokio::select! {
         ended = &mut task => {
             telling.abort();
-            return Ok(ended.map_err(panicked)??);
+            return Ok(ended.map_err(&panicked)??);
         }
         () = stop.cancelled() => {}
     }
     telling.abort();
     let drained = drain(&sink, log).await;
     sink.shutdown();
-    let summary = task.await.map_err(panicked)??;
+    let summary = task.await.map_err(&panicked)??;
     drained.map(|()| summary)
 }
 

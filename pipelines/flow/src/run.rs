@@ -122,7 +122,7 @@ async fn run_watched(
 /// Starts the metrics endpoint of this process if `metrics.listen` is set.
 pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
     if let Some(listen) = &config.metrics.listen {
-        let address = vintage_telemetry::parse_address(listen).map_err(Error::Usage)?;
+        let address = vintage_telemetry::parse_address(listen).map_err(Error::Value)?;
         vintage_telemetry::serve(address)?;
     }
     Ok(())
@@ -133,19 +133,30 @@ pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
 /// samples, from its first record.
 fn refuse_others_learner(config: &RunConfig) -> Result<()> {
     let learner = &config.learner;
-    let why = if learner.source == SourceKind::Archive {
-        "learner.source = \"archive\": a run samples its own rollouts; train from an archive with \
-         `vintage learn`"
+    let (setting, reason) = if learner.source == SourceKind::Archive {
+        (
+            "learner.source = \"archive\"",
+            "a run samples its own rollouts; train from an archive with `vintage learn`",
+        )
     } else if learner.follow_plans.is_some() {
-        "learner.follow_plans: a run's own learner plans itself; follow it with \
-         `vintage learn --name NAME --follow-plans`"
+        (
+            "learner.follow_plans",
+            "a run's own learner plans itself; follow it with `vintage learn --name NAME \
+             --follow-plans`",
+        )
     } else if learner.start != "earliest" {
-        "learner.start: a run's own learner begins with its first rollout; start another in the \
-         middle with `vintage learn --name NAME --start`"
+        (
+            "learner.start",
+            "a run's own learner begins with its first rollout; start another in the middle with \
+             `vintage learn --name NAME --start`",
+        )
     } else {
         return Ok(());
     };
-    Err(Error::Usage(why.to_owned()))
+    Err(Error::Setting {
+        setting: setting.to_owned(),
+        reason: reason.to_owned(),
+    })
 }
 
 /// Computes the summary of a run from the records in its folder. Both durations are 0; the caller
@@ -155,11 +166,13 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
     let records = folder.records(&config.learner.name);
     let weights = folder.weights(policy);
     let version = weights.latest().await?.unwrap_or_default();
-    let manifest = weights.manifest(version).await?.ok_or_else(|| {
-        Error::Role(format!(
-            "version {version} of {policy} vanished from the store"
-        ))
-    })?;
+    let manifest = weights
+        .manifest(version)
+        .await?
+        .ok_or_else(|| Error::Vanished {
+            policy: policy.clone(),
+            version,
+        })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
     let journals = read_journals(&folder.journals())?;
     let tally = tally(&reader, &journals, &records).await?;
@@ -184,6 +197,6 @@ fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Sum
 
 fn save_summary(folder: &RunFolder, summary: &Summary) -> Result<()> {
     let text = serde_json::to_string_pretty(summary)
-        .map_err(|error| Error::Role(format!("writing the summary: {error}")))?;
+        .map_err(|error| Error::Bug(format!("writing the summary: {error}")))?;
     write_whole(&folder.path().join(SUMMARY_FILE), &(text + "\n"))
 }

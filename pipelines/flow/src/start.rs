@@ -36,18 +36,21 @@ pub(crate) async fn decide(
 ) -> Result<Vec<PartitionResume>> {
     if let Some(there) = records.start().await? {
         if there.start != asked {
-            return Err(Error::Usage(format!(
-                "learner.start = {asked:?}: learner {learner} began at {} already; leave the \
-                 setting as it was, or give this learner another name",
-                there.start
-            )));
+            return Err(Error::Setting {
+                setting: format!("learner.start = {asked:?}"),
+                reason: format!(
+                    "learner {learner} began at {} already; leave the setting as it was, or give \
+                     this learner another name",
+                    there.start
+                ),
+            });
         }
         return Ok(resume_points(&there));
     }
     if records.is_planned(PolicyVersion::ZERO).await? {
         return Ok(Vec::new());
     }
-    let start: Start = asked.parse().map_err(Error::Usage)?;
+    let start: Start = asked.parse().map_err(Error::Value)?;
     let partitions = places.find(&start).await?;
     if start == Start::Earliest && partitions.iter().all(|at| at.offset == Offset(0)) {
         return Ok(Vec::new());
@@ -109,9 +112,9 @@ impl StartSources<'_> {
                 Start::Latest => high,
                 Start::Offsets(_) => match named.remove(&partition) {
                     Some(offset) if offset < first || offset > high => {
-                        return Err(Error::Usage(format!(
-                            "learner.start: partition {partition} of {topic} has offsets {first} \
-                             to {high}, not {offset}"
+                        return Err(bad_start(format!(
+                            "partition {partition} of {topic} has offsets {first} to {high}, not \
+                             {offset}"
                         )));
                     }
                     Some(offset) => offset,
@@ -149,11 +152,12 @@ impl StartSources<'_> {
 
     async fn in_archive(&self, start: &Start) -> Result<Vec<PartitionStart>> {
         if *start == Start::Latest {
-            return Err(Error::Usage(
-                "learner.start = \"latest\": nothing comes after the end of an archive; give \
-                 another start, or train from the log"
+            return Err(Error::Setting {
+                setting: "learner.start = \"latest\"".to_owned(),
+                reason: "nothing comes after the end of an archive; give another start, or train \
+                         from the log"
                     .to_owned(),
-            ));
+            });
         }
         let mut found = Vec::new();
         let lives = self.reader.incarnations().await?;
@@ -183,9 +187,9 @@ impl StartSources<'_> {
                     Start::Earliest | Start::Latest => first,
                 };
                 if offset < first || offset > end {
-                    return Err(Error::Usage(format!(
-                        "learner.start: the archive of partition {partition} has offsets {first} \
-                         to {end}, not {offset}"
+                    return Err(bad_start(format!(
+                        "the archive of partition {partition} has offsets {first} to {end}, not \
+                         {offset}"
                     )));
                 }
                 found.push(PartitionStart {
@@ -203,9 +207,15 @@ impl StartSources<'_> {
 fn all_known(left: &BTreeMap<Partition, Offset>, topic: &str) -> Result<()> {
     match left.keys().next() {
         None => Ok(()),
-        Some(partition) => Err(Error::Usage(format!(
-            "learner.start: {topic} has no partition {partition}"
-        ))),
+        Some(partition) => Err(bad_start(format!("{topic} has no partition {partition}"))),
+    }
+}
+
+/// Error of a start that the log or the archive does not have.
+fn bad_start(reason: String) -> Error {
+    Error::Setting {
+        setting: "learner.start".to_owned(),
+        reason,
     }
 }
 
@@ -261,7 +271,7 @@ async fn sampled_by(
     }
     match records.unread().get(&partition) {
         None => Ok(None),
-        Some(offset) => Err(Error::Role(format!(
+        Some(offset) => Err(Error::Undelivered(format!(
             "looking for the first record of version {version}: nothing of topic {topic} partition \
              {partition} came from offset {offset} on; check the broker, and start again"
         ))),

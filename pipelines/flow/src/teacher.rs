@@ -61,12 +61,6 @@ pub enum TeacherError {
     },
 }
 
-impl From<TeacherError> for crate::error::Error {
-    fn from(error: TeacherError) -> Self {
-        Self::Usage(error.to_string())
-    }
-}
-
 impl Teacher {
     /// Creates a teacher of these prompts.
     ///

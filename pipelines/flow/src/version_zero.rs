@@ -103,7 +103,7 @@ async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> 
         });
         decoder = training
             .await
-            .map_err(|error| Error::Role(format!("the warm start panicked: {error}")))??;
+            .map_err(Error::panicked("the warm start"))??;
     }
     Ok(vec![
         ("model.safetensors", decoder.params().to_safetensors()?),

@@ -7,12 +7,12 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder is not a run's, or a file in it is damaged.
-    #[error("{}: {what}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Folder {
         /// Folder or file at fault.
         path: PathBuf,
         /// Reason it cannot be used and the remedy.
-        what: String,
+        reason: String,
     },
     /// A file could not be read or written.
     #[error("cannot {attempted} {}: {source}", path.display())]
@@ -44,6 +44,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) fn damaged(path: &Path, why: &dyn fmt::Display) -> Error {
     Error::Folder {
         path: path.to_owned(),
-        what: format!("cannot be read as a record of this version: {why}"),
+        reason: format!("cannot be read as a record of this version: {why}"),
     }
 }

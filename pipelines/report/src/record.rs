@@ -55,7 +55,7 @@ impl RunRecord {
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Folder {
                 path: folder.to_owned(),
-                what: "is no run's folder: it has no config.toml; name the --out of a run"
+                reason: "is no run's folder: it has no config.toml; name the --out of a run"
                     .to_owned(),
             },
             _ => Error::Io {

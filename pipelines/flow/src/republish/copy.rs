@@ -37,7 +37,7 @@ pub(super) struct Copied {
 impl Copier {
     pub(super) fn new(topic: &str, selection: &Selection) -> Result<Self> {
         let json = serde_json::to_vec(selection)
-            .map_err(|error| Error::Usage(format!("the filters cannot be written: {error}")))?;
+            .map_err(|error| Error::Bug(format!("the filters cannot be written: {error}")))?;
         let digest = sha256(&json).to_string();
         Ok(Self {
             topic: topic.to_owned(),
@@ -52,7 +52,10 @@ impl Copier {
     /// another program encoded it; then its `crc32c` header is adapted.
     pub(super) fn copy(&self, message: &ArchivedMessage) -> Result<Copied> {
         let at = message.record;
-        let refuse = |why: String| Error::Role(format!("the archived record {at}: {why}"));
+        let refuse = |why: String| Error::ArchivedRecord {
+            record: at,
+            reason: why,
+        };
         let rows = message
             .rows
             .as_ref()

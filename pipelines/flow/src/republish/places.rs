@@ -33,10 +33,11 @@ pub(super) async fn takes_something(reader: &Reader, selection: &Selection) -> R
     } else {
         format!(" (records refused: {})", filtered.join(", "))
     };
-    Err(Error::Usage(format!(
-        "nothing of the archive of {} would be published{refused}: it holds {held}",
-        reader.topic()
-    )))
+    Err(Error::NothingSelected {
+        topic: reader.topic().to_owned(),
+        refused,
+        held: held.to_string(),
+    })
 }
 
 fn known<T: Ord + Display>(
@@ -50,10 +51,10 @@ fn known<T: Ord + Display>(
         .find(|one| !there.contains(one));
     match unknown {
         None => Ok(()),
-        Some(unknown) => Err(Error::Usage(format!(
-            "{option} {unknown}: the archive has none such; there are {}",
-            listed(there)
-        ))),
+        Some(unknown) => Err(Error::Setting {
+            setting: format!("{option} {unknown}"),
+            reason: format!("the archive has none such; there are {}", listed(there)),
+        }),
     }
 }
 

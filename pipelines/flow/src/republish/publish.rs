@@ -171,12 +171,12 @@ impl Publisher {
         if found == expected {
             return Ok(());
         }
-        Err(Error::Role(format!(
-            "topic {} partition {partition} came to offset {found} and not {expected}: another \
-             process writes to it, so that it is not this replay alone any more; end that, and \
-             replay to another topic",
-            self.to
-        )))
+        Err(Error::SharedTarget {
+            topic: self.to.clone(),
+            partition,
+            found,
+            expected,
+        })
     }
 
     /// Sets the time at which the next group is due.

@@ -59,7 +59,7 @@ impl Reading {
             }
         }
         if let (true, Some((partition, record))) = (read.ended, take(&mut self.tails).pop_first()) {
-            return Err(Error::Role(format!(
+            return Err(Error::Bug(format!(
                 "the archived record {record} is the last one in partition {partition} of the \
                  target and was not met again: please report this"
             )));

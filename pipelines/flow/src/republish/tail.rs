@@ -55,10 +55,12 @@ impl Tails {
             }
             marks = now;
         }
-        Err(Error::Usage(format!(
-            "topic {to} grows while nothing is published here: another process writes to it; end \
-             that, or name another topic"
-        )))
+        Err(Error::Target {
+            topic: to.to_owned(),
+            reason: "grows while nothing is published here: another process writes to it; end \
+                     that, or name another topic"
+                .to_owned(),
+        })
     }
 }
 
@@ -72,10 +74,13 @@ async fn last_records(
         if low < high {
             start.insert(partition, Offset(high.0 - 1));
         } else if high.0 > 0 {
-            return Err(Error::Usage(format!(
-                "topic {to} has lost its records of partition {partition}, up to offset {high}: \
-                 where a replay was cannot be told; name another topic"
-            )));
+            return Err(Error::Target {
+                topic: to.to_owned(),
+                reason: format!(
+                    "has lost its records of partition {partition}, up to offset {high}: where a \
+                     replay was cannot be told; name another topic"
+                ),
+            });
         }
     }
     let from = |partition, _, _| start.get(&partition).copied();
@@ -88,7 +93,7 @@ async fn last_records(
         }
     }
     if !reading.unread().is_empty() {
-        return Err(Error::Role(format!(
+        return Err(Error::Undelivered(format!(
             "the last record of a partition of topic {to} did not come within {} s: check the \
              broker, and start again",
             PATIENCE.as_secs()
@@ -96,21 +101,25 @@ async fn last_records(
     }
     let came = |partition: &Partition| records.iter().any(|record| record.partition == *partition);
     if let Some((partition, offset)) = start.iter().find(|(partition, _)| !came(partition)) {
-        return Err(Error::Usage(format!(
-            "topic {to} holds no record at partition {partition} offset {offset}, where it ends: \
-             another program wrote to it in a transaction, or it is compacted; name another topic"
-        )));
+        return Err(Error::Target {
+            topic: to.to_owned(),
+            reason: format!(
+                "holds no record at partition {partition} offset {offset}, where it ends: another \
+                 program wrote to it in a transaction, or it is compacted; name another topic"
+            ),
+        });
     }
     Ok(records)
 }
 
 async fn check(to: &str, reader: &Reader, copier: &Copier, record: &Record) -> Result<RecordId> {
     let (partition, offset) = (record.partition, record.offset);
-    let refuse = |why: &str| {
-        Error::Usage(format!(
-            "topic {to} cannot be gone on with: its record at partition {partition} offset \
-             {offset} {why}; give the same archive and filters as before, or name another topic"
-        ))
+    let refuse = |why: &str| Error::Target {
+        topic: to.to_owned(),
+        reason: format!(
+            "cannot be gone on with: its record at partition {partition} offset {offset} {why}; \
+             give the same archive and filters as before, or name another topic"
+        ),
     };
     let origin = copier.origin(record).map_err(|why| refuse(&why))?;
     let message = match reader.message(origin).await {

@@ -58,12 +58,9 @@ pub(super) async fn join(
 /// Refuses the embedded broker, which no other process reaches.
 pub(super) fn refuse_embedded(config: &RunConfig) -> Result<()> {
     if config.broker == "embedded" {
-        return Err(Error::Usage(
-            "broker = \"embedded\" lives inside one process: a single role needs one that others \
-             reach; use broker=local, or start one with `vintage broker up` and give \
-             --broker HOST:PORT"
-                .to_owned(),
-        ));
+        return Err(Error::EmbeddedBroker {
+            reason: "a single role needs one that others reach",
+        });
     }
     Ok(())
 }

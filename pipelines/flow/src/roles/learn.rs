@@ -46,12 +46,8 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
         return Ok(Layers::new().recorded(&own)?);
     }
     let model = follows.unwrap_or(&lead);
-    let model = learner_config(out, model)?.ok_or_else(|| {
-        Error::Usage(format!(
-            "--follow-plans {model}: {} has no learner of that name",
-            out.display()
-        ))
-    })?;
+    let model = learner_config(out, model)?
+        .ok_or_else(|| no_learner(format!("--follow-plans {model}"), out))?;
     let lineages = vintage_config::read(&model)?.learner.trained_lineages();
     let lineages: Vec<_> = lineages.iter().map(|name| format!("\"{name}\"")).collect();
     let lineages = format!("[{}]", lineages.join(", "));
@@ -62,6 +58,14 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
         layers = layers.flag("--name", &key("learner.follow_plans"), &"none");
     }
     Ok(layers)
+}
+
+/// Error of a setting that names a learner of which the run has no settings.
+fn no_learner(setting: String, run: &Path) -> Error {
+    Error::Setting {
+        setting,
+        reason: format!("{} has no learner of that name", run.display()),
+    }
 }
 
 /// Trains until all updates are done, `stop` is cancelled, or the recorded log or the followed
@@ -181,7 +185,7 @@ impl Role<'_> {
         let learned = learner.run(inputs, stop).await?;
         forwarding
             .await
-            .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+            .map_err(Error::panicked("the event forwarder"))?;
         Ok(learned)
     }
 
@@ -238,11 +242,13 @@ impl Role<'_> {
             return hold_version_zero(&weights, &self.config.learner.policy).await;
         };
         if let Some(name) = self.accept.first() {
-            return Err(Error::Usage(format!(
-                "--accept {name}: learner {} is a follower; the files of the run are its own \
-                 learner's to accept",
-                self.config.learner.name
-            )));
+            return Err(Error::Setting {
+                setting: format!("--accept {name}"),
+                reason: format!(
+                    "learner {} is a follower; the files of the run are its own learner's to accept",
+                    self.config.learner.name
+                ),
+            });
         }
         let policy = &run.learner.policy;
         let from = self.folder.weights(policy);
@@ -273,19 +279,14 @@ impl Role<'_> {
             return Ok(None);
         };
         let out = self.folder.path();
-        let theirs = learner_config(out, leader)?.ok_or_else(|| {
-            Error::Usage(format!(
-                "learner.follow_plans = \"{leader}\": {} has no learner of that name",
-                out.display()
-            ))
-        })?;
+        let theirs = learner_config(out, leader)?
+            .ok_or_else(|| no_learner(format!("learner.follow_plans = \"{leader}\""), out))?;
         let theirs = vintage_config::read(&theirs)?.learner;
         let announcements = match self.log {
             Some(_) if theirs.source == SourceKind::Archive => {
-                return Err(Error::Usage(format!(
-                    "learner {leader} trains from an archive and announces nothing: follow its \
-                     plans with --set learner.source=archive"
-                )));
+                return Err(Error::SilentLeader {
+                    leader: leader.clone(),
+                });
             }
             Some(log) => {
                 let client = format!("learner-{}", self.config.learner.name);

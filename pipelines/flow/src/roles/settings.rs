@@ -84,7 +84,7 @@ pub async fn await_settings(
 /// same moment may not have written its settings yet.
 ///
 /// # Errors
-/// [`Error::Usage`] if there is no run; [`Error::Interrupted`] if `stop` is cancelled first.
+/// [`Error::Setting`] if there is no run; [`Error::Interrupted`] if `stop` is cancelled first.
 pub async fn await_run(
     out: &Path,
     name: &Name,
@@ -95,12 +95,15 @@ pub async fn await_run(
     let mut waiting = Waiting::new(out);
     while !file.is_file() {
         if waiting.since.elapsed() >= PATIENCE {
-            return Err(Error::Usage(format!(
-                "--name {name}: there is no run in {}: it has no config.toml; check --out, and \
-                 start the run's own learner first, without --name. To begin a run whose learner \
-                 has another name, give --set learner.name={name} --set learner.policy={name}",
-                out.display()
-            )));
+            return Err(Error::Setting {
+                setting: format!("--name {name}"),
+                reason: format!(
+                    "there is no run in {}: it has no config.toml; check --out, and start the \
+                     run's own learner first, without --name. To begin a run whose learner has \
+                     another name, give --set learner.name={name} --set learner.policy={name}",
+                    out.display()
+                ),
+            });
         }
         waiting.tell(events);
         pause(stop).await?;

@@ -128,16 +128,16 @@ impl Roles {
     pub(super) async fn finish(mut self, stop: &CancellationToken) -> Result<LearnerSummary> {
         let (mut learned, mut produced, mut archived) = (None, None, None);
         tokio::select! {
-            outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
-            outcome = &mut self.producer => produced = Some(joined("producer", outcome)),
-            outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
+            outcome = &mut self.learner => learned = Some(joined("the learner", outcome)),
+            outcome = &mut self.producer => produced = Some(joined("the producer", outcome)),
+            outcome = &mut self.archive => archived = Some(joined("the archive", outcome)),
             () = stop.cancelled() => {}
         }
         if let Some(Ok(_)) = produced {
             // All groups of the run are published; the learner continues alone.
             tokio::select! {
-                outcome = &mut self.learner => learned = Some(joined("learner", outcome)),
-                outcome = &mut self.archive => archived = Some(joined("archive", outcome)),
+                outcome = &mut self.learner => learned = Some(joined("the learner", outcome)),
+                outcome = &mut self.archive => archived = Some(joined("the archive", outcome)),
                 () = stop.cancelled() => {}
             }
         }
@@ -145,11 +145,11 @@ impl Roles {
         self.stop_producer.cancel();
         let learned = match learned {
             Some(outcome) => outcome,
-            None => joined("learner", self.learner.await),
+            None => joined("the learner", self.learner.await),
         };
         let produced = match produced {
             Some(outcome) => outcome,
-            None => joined("producer", self.producer.await),
+            None => joined("the producer", self.producer.await),
         };
         if archived.is_none() && produced.is_ok() {
             let (bus, topic) = &self.log;
@@ -158,10 +158,10 @@ impl Roles {
         self.sink.shutdown();
         let archived = match archived {
             Some(outcome) => outcome,
-            None => joined("archive", self.archive.await),
+            None => joined("the archive", self.archive.await),
         };
         let evaluated = match self.evaluator {
-            Some(evaluator) => joined("evaluator", evaluator.await),
+            Some(evaluator) => joined("the evaluator", evaluator.await),
             None => Ok(()),
         };
         // Archive and producer first: a failure of the learner may be a consequence of theirs.
@@ -217,16 +217,12 @@ async fn start_sink(
     let (sink, task) = wire::archive::start(config, folder, log, beside).await?;
     Ok((
         sink,
-        tokio::spawn(async move { Ok(task.await.map_err(panicked("archive"))??) }),
+        tokio::spawn(async move { Ok(task.await.map_err(Error::panicked("the archive"))??) }),
     ))
 }
 
-fn joined<T>(role: &str, outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    outcome.map_err(panicked(role))?
-}
-
-fn panicked(role: &str) -> impl Fn(tokio::task::JoinError) -> Error {
-    move |error| Error::Role(format!("the {role} panicked: {error}"))
+fn joined<T>(role: &'static str, outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    outcome.map_err(Error::panicked(role))?
 }
 
 /// Durability on the embedded log, which is lost with this process: a record is durable once the

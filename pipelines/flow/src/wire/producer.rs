@@ -63,7 +63,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
         prompts: inputs.task.train,
         producer: PRODUCER
             .parse()
-            .map_err(|error| Error::Role(format!("naming the producer: {error}")))?,
+            .map_err(|error| Error::Bug(format!("naming the producer: {error}")))?,
         rollout: config.rollout.clone(),
         gate: config.gate.clone(),
         seed: config.seed,
@@ -94,6 +94,6 @@ pub(crate) async fn produce(
     let summary = worker.run(stop, tell).await?;
     forwarding
         .await
-        .map_err(|error| Error::Role(format!("the event forwarder panicked: {error}")))?;
+        .map_err(Error::panicked("the event forwarder"))?;
     Ok(summary)
 }
