@@ -255,10 +255,10 @@ mod tests {
             };
             let config = ModelConfig::tiny(16);
             let of = |device| time(&config, device, shape, &training, DeviceName::Cpu).unwrap();
-            let (kernels, composed) = (of(None), of(Some(Device::Cpu)));
+            let (kernels, operations) = (of(None), of(Some(Device::Cpu)));
             assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));
-            assert!((kernels.loss - composed.loss).abs() < 1e-3 * kernels.loss.abs());
-            for updates in [kernels, composed] {
+            assert!((kernels.loss - operations.loss).abs() < 1e-3 * kernels.loss.abs());
+            for updates in [kernels, operations] {
                 assert!(updates.tokens_per_second > 0.0);
                 assert!(updates.rule_share > 0.0 && updates.rule_share < 1.0);
             }

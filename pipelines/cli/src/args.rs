@@ -156,14 +156,14 @@ mod tests {
             ("replay runs/a --to x --version 3..9", "--versions"),
             ("replay runs/a --exact --version 3", "--versions"),
         ] {
-            let told = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
-            let told = told.expect_err("refused");
-            assert!(told.use_stderr(), "{words}: {told}");
-            assert!(told.to_string().contains(option), "{words}: {told}");
+            let refused = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
+            let refused = refused.expect_err("refused");
+            assert!(refused.use_stderr(), "{words}: {refused}");
+            assert!(refused.to_string().contains(option), "{words}: {refused}");
         }
         for words in ["--version", "run --version"] {
-            let told = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
-            assert!(!told.expect_err("the version").use_stderr(), "{words}");
+            let refused = Cli::try_parse_from(["vintage"].into_iter().chain(words.split(' ')));
+            assert!(!refused.expect_err("the version").use_stderr(), "{words}");
         }
         let export = "vintage export runs/a --to x --policy-version 77";
         assert!(Cli::try_parse_from(export.split(' ')).is_ok());

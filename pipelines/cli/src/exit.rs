@@ -72,12 +72,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Prints a message of clap: help to standard output, wrong usage (exit code 2) to standard error.
-pub(crate) fn told(told: &clap::Error) -> ExitCode {
-    match told.print() {
-        Err(error) if !told.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+pub(crate) fn clap_message(message: &clap::Error) -> ExitCode {
+    match message.print() {
+        Err(error) if !message.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
             ended(Outcome::Done, Some(&error))
         }
-        _ if told.use_stderr() => ExitCode::from(2),
+        _ if message.use_stderr() => ExitCode::from(2),
         _ => Outcome::Done.code(),
     }
 }

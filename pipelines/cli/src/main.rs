@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Requests for help and the version also arrive as errors.
-        Err(told) => return exit::told(&told),
+        Err(message) => return exit::clap_message(&message),
     };
     match start(cli) {
         Ok(outcome) => exit::ended(outcome, output::lost()),

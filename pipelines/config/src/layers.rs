@@ -99,7 +99,7 @@ impl Layers {
             path: path.to_owned(),
             source,
         })?;
-        let told: BTreeMap<Key, String> = read_recorded(&text)
+        let origins: BTreeMap<Key, String> = read_recorded(&text)
             .map_err(|source| ConfigError::Syntax {
                 place: path.display().to_string(),
                 source: Box::new(source),
@@ -108,7 +108,7 @@ impl Layers {
             .filter_map(|line| Some((line.key, line.origin?)))
             .collect();
         for assignment in &mut self.assignments[before..] {
-            if let Some(origin) = told.get(&assignment.key) {
+            if let Some(origin) = origins.get(&assignment.key) {
                 assignment.origin = Origin::Recorded(origin.clone());
             }
         }
@@ -120,15 +120,15 @@ impl Layers {
     /// after `VINTAGE`, or in lower case, if they spell the words of a setting or of its section.
     #[must_use]
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Self {
-        let (mut vars, others): (Vec<_>, Vec<_>) = vars
+        let (mut vars, unprefixed): (Vec<_>, Vec<_>) = vars
             .into_iter()
             .partition(|(name, _)| name.starts_with(ENV_PREFIX));
         vars.sort();
         // The prefix without its second underscore.
         let begun = &ENV_PREFIX[..ENV_PREFIX.len() - 1];
         let begun = |name: &String| name.to_uppercase().starts_with(begun);
-        let others = others.into_iter().map(|(name, _)| name);
-        self.near_misses.extend(others.filter(begun));
+        let unprefixed = unprefixed.into_iter().map(|(name, _)| name);
+        self.near_misses.extend(unprefixed.filter(begun));
         self.near_misses.sort();
         for (name, value) in vars {
             let parts = name[ENV_PREFIX.len()..].split("__").map(str::to_lowercase);

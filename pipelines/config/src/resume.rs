@@ -26,7 +26,7 @@ const SAFE: [&str; 11] = [
 ];
 
 /// Settings in which a learner may differ from the run whose rollouts it reads: those of training
-/// and of what it keeps. All others tell what the rollouts are and where they are stored.
+/// and of what it keeps. All other settings say what the rollouts are and where they are stored.
 const OF_LEARNER: [&str; 7] = [
     "seed",
     "algorithm",

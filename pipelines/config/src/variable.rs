@@ -108,8 +108,8 @@ mod tests {
         ] {
             let error = resolve(&[name]).expect_err("refused");
             assert!(error.to_string().contains(name), "{error}");
-            let told = error.hint().expect("a hint");
-            assert!(told.contains(hint), "{name}: {told}");
+            let message = error.hint().expect("a hint");
+            assert!(message.contains(hint), "{name}: {message}");
         }
         for foreign in [
             "VINTAGE_BIN",

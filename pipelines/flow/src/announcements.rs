@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Refuses to work on the topics of another run. A learner that did not make the newest announced
-/// version of its own lineage has the wrong folder or store: its rollouts would be mixed with that
+/// version of its own policy has the wrong folder or store: its rollouts would be mixed with that
 /// run's, and both would announce.
 pub(crate) async fn refuse_another_run(
     log: &Log,
@@ -30,10 +30,10 @@ pub(crate) async fn refuse_another_run(
     }
     let mut announcements = Announcements::open(log, "learner-own").await?;
     announcements.catch_up().await?;
-    let Some(told) = announcements.of(policy.as_str()) else {
+    let Some(announced) = announcements.of(policy.as_str()) else {
         return Ok(());
     };
-    let version = told.version;
+    let version = announced.version;
     let manifest = weights.manifest(version).await?;
     let mut own = manifest.map(|manifest| manifest.weights_sha256);
     // For a pruned version, the result of the update that made it still has the digest.
@@ -41,7 +41,7 @@ pub(crate) async fn refuse_another_run(
         let result = records.result(PolicyVersion(update)).await?;
         own = result.map(|result| result.weights_sha256);
     }
-    if own == Some(told.weights_sha256) {
+    if own == Some(announced.weights_sha256) {
         return Ok(());
     }
     Err(Error::AnotherRun {
@@ -52,7 +52,7 @@ pub(crate) async fn refuse_another_run(
     })
 }
 
-/// Newest announcement of every lineage, read from the run's log.
+/// Newest announcement of every policy, read from the run's log.
 pub(crate) struct Announcements {
     bus: vintage_bus::Bus,
     topic: String,
@@ -83,7 +83,7 @@ impl Announcements {
         })
     }
 
-    /// Returns the newest announcement read so far of a lineage.
+    /// Returns the newest announcement read so far of a policy.
     fn of(&self, policy: &str) -> Option<&PolicyAnnouncement> {
         self.newest.get(policy)
     }
@@ -133,9 +133,9 @@ impl Announcements {
         self.next.insert(record.partition, record.offset.next());
         let payload = record.payload.as_deref().unwrap_or_default();
         match PolicyAnnouncement::read(payload) {
-            Ok(told) => {
-                if told.replaces(self.newest.get(told.policy.as_str())) {
-                    self.newest.insert(told.policy.to_string(), told);
+            Ok(announced) => {
+                if announced.replaces(self.newest.get(announced.policy.as_str())) {
+                    self.newest.insert(announced.policy.to_string(), announced);
                 }
             }
             Err(why) => tracing::warn!(
@@ -146,7 +146,7 @@ impl Announcements {
         Ok(true)
     }
 
-    /// Waits until a version of the lineage is announced, and reports the wait as an event.
+    /// Waits until a version of the policy is announced, and reports the wait as an event.
     pub(crate) async fn first_of(&mut self, policy: &Name, events: &Events) -> Result<()> {
         let waiting = format!("waiting for the first announcement of policy {policy}");
         let _nobody_listens = events.send(RunEvent::Phase(waiting));
@@ -164,7 +164,7 @@ impl Lineages for Announcements {
         policy: &str,
         at_least: PolicyVersion,
     ) -> vintage_learner::Result<Option<PolicyVersion>> {
-        let known = |this: &Self| this.of(policy).map(|told| told.version);
+        let known = |this: &Self| this.of(policy).map(|announced| announced.version);
         if known(self).is_none_or(|known| known < at_least) {
             self.catch_up()
                 .await
@@ -177,7 +177,7 @@ impl Lineages for Announcements {
 /// Plans of the learner that is followed, in the order in which it writes them.
 pub(crate) struct PlansOf {
     records: Records,
-    /// Lineage of the followed learner.
+    /// Policy of the followed learner.
     policy: Name,
     /// Announcements, which signal that there may be another plan; `None` if no further plan can
     /// come.
@@ -209,10 +209,10 @@ impl Leader for PlansOf {
 
     async fn plan(&mut self, version: PolicyVersion) -> vintage_learner::Result<Option<Plan>> {
         loop {
-            let told = self.announcements.as_ref();
-            let told = told.and_then(|told| told.of(self.policy.as_str()));
+            let announced = self.announcements.as_ref();
+            let announced = announced.and_then(|announced| announced.of(self.policy.as_str()));
             // Read before the plans: the learner announces its end after writing its last plan.
-            let finished = told.is_some_and(|told| told.finished);
+            let finished = announced.is_some_and(|announced| announced.finished);
             if let Some(plan) = self.records.plan(version).await? {
                 return Ok(Some(plan));
             }

@@ -18,18 +18,19 @@ use crate::{
 /// Source that returns archived records in one fixed order, wherever reading begins: by
 /// incarnation, then as [`vintage_learner::order`] defines.
 pub(crate) struct ArchiveSource {
-    lives: VecDeque<Life>,
+    /// Incarnations that have not been read to their end, oldest first.
+    remaining: VecDeque<MergedPartitions>,
     recorded: bool,
 }
 
 /// Partitions of one incarnation, merged into one order.
-struct Life {
-    lanes: Vec<Lane>,
+struct MergedPartitions {
+    partitions: Vec<ArchivedPartition>,
     merge: Merge<ArchivedMessage>,
 }
 
 /// Partition of one incarnation.
-struct Lane {
+struct ArchivedPartition {
     messages: Messages,
     /// Clock of the partition where reading begins: the newest timestamp before it, in
     /// milliseconds.
@@ -38,19 +39,19 @@ struct Lane {
     until: Option<Offset>,
 }
 
-impl Life {
-    fn of(lanes: Vec<Lane>) -> Self {
-        let merge = Merge::new(lanes.iter().map(|lane| lane.clock_ms));
-        Self { lanes, merge }
+impl MergedPartitions {
+    fn of(partitions: Vec<ArchivedPartition>) -> Self {
+        let merge = Merge::new(partitions.iter().map(|partition| partition.clock_ms));
+        Self { partitions, merge }
     }
 
     async fn next(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
         for at in self.merge.wanting() {
-            let lane = &mut self.lanes[at];
-            let until = lane.until;
+            let partition = &mut self.partitions[at];
+            let until = partition.until;
             let within =
                 |next: &ArchivedMessage| until.is_none_or(|until| next.record.offset < until);
-            match lane.messages.next().await?.filter(within) {
+            match partition.messages.next().await?.filter(within) {
                 Some(next) => {
                     let (record, timestamp) = (next.record, next.timestamp_ms);
                     self.merge.put(at, record, timestamp, next);
@@ -78,22 +79,22 @@ impl ArchiveSource {
         incarnations: &[Incarnation],
         resume: &[PartitionResume],
     ) -> Result<Self> {
-        let mut lives = VecDeque::new();
+        let mut remaining = VecDeque::new();
         for &incarnation in incarnations {
-            let mut lanes = Vec::new();
+            let mut partitions = Vec::new();
             for partition in reader.partitions(incarnation).await? {
                 let at = resume
                     .iter()
                     .find(|at| at.incarnation == incarnation && at.partition == partition);
                 let clock = at.and_then(|at| at.clock_ms);
                 let from = at.map(|at| at.resume);
-                let lane = lane(reader, (incarnation, partition), (from, None), clock);
-                lanes.push(lane.await?);
+                let opened = open_partition(reader, (incarnation, partition), (from, None), clock);
+                partitions.push(opened.await?);
             }
-            lives.push_back(Life::of(lanes));
+            remaining.push_back(MergedPartitions::of(partitions));
         }
         Ok(Self {
-            lives,
+            remaining,
             recorded: false,
         })
     }
@@ -104,39 +105,39 @@ impl ArchiveSource {
         incarnation: Incarnation,
         stretches: &[(Partition, Offset, Offset)],
     ) -> Result<Self> {
-        let mut lanes = Vec::new();
+        let mut partitions = Vec::new();
         for &(partition, from, until) in stretches {
             let range = (Some(from), Some(until));
-            lanes.push(lane(reader, (incarnation, partition), range, None).await?);
+            partitions.push(open_partition(reader, (incarnation, partition), range, None).await?);
         }
         Ok(Self {
-            lives: VecDeque::from([Life::of(lanes)]),
+            remaining: VecDeque::from([MergedPartitions::of(partitions)]),
             recorded: false,
         })
     }
 
     async fn next_message(&mut self) -> vintage_archive::Result<Option<ArchivedMessage>> {
-        while let Some(life) = self.lives.front_mut() {
-            match life.next().await? {
+        while let Some(merged) = self.remaining.front_mut() {
+            match merged.next().await? {
                 Some(first) => return Ok(Some(first)),
-                None => drop(self.lives.pop_front()),
+                None => drop(self.remaining.pop_front()),
             }
         }
         Ok(None)
     }
 }
 
-async fn lane(
+async fn open_partition(
     reader: &Reader,
     (incarnation, partition): (Incarnation, Partition),
     (from, until): (Option<Offset>, Option<Offset>),
     clock_ms: Option<i64>,
-) -> Result<Lane> {
+) -> Result<ArchivedPartition> {
     let filter = Filter {
         from: from.map(|from| (partition, from)).into_iter().collect(),
         ..Filter::default()
     };
-    Ok(Lane {
+    Ok(ArchivedPartition {
         clock_ms,
         messages: reader.messages(incarnation, partition, &filter).await?,
         until,

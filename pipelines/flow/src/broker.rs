@@ -165,10 +165,10 @@ impl Log {
 /// Returns the incarnation after the newest one in the archive: the embedded log begins a new one
 /// with every process.
 async fn next_incarnation(archive: &Store, topics: &Topics) -> Result<Incarnation> {
-    let lives = Reader::new(archive.clone(), &topics.rollouts())
+    let incarnations = Reader::new(archive.clone(), &topics.rollouts())
         .incarnations()
         .await?;
-    Ok(lives
+    Ok(incarnations
         .last()
         .map_or(Incarnation(0), |last| Incarnation(last.0 + 1)))
 }

@@ -31,7 +31,7 @@ pub(crate) struct Evaluator {
     pub max_tokens: usize,
     /// Seed of the sampling, combined with the version.
     pub seed: u64,
-    /// Lineage whose versions are evaluated.
+    /// Policy whose versions are evaluated.
     pub policy: Name,
     /// Store of the run, where results are written.
     pub store: Store,

@@ -19,7 +19,7 @@ use crate::{
 pub struct Exported {
     /// Folder that was written.
     pub path: PathBuf,
-    /// Lineage of the exported version.
+    /// Policy of the exported version.
     pub policy: Name,
     /// Version that was exported.
     pub version: PolicyVersion,

@@ -297,7 +297,7 @@ impl RunFolder {
         Records::new(self.store.clone(), learner.clone())
     }
 
-    /// Weights of a lineage, by version.
+    /// Weights of a policy, by version.
     pub fn weights(&self, policy: &Name) -> Weights {
         Weights::new(self.store.clone(), policy.clone())
     }

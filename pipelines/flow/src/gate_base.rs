@@ -161,7 +161,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// First record of a group of the lead's lineage; each such group asked its prompt once.
+/// First record of a group of the lead's policy; each such group asked its prompt once.
 struct Noted {
     /// Batch of the group if that batch has no plan yet. Planned batches are full, so only their
     /// count matters.
@@ -197,11 +197,11 @@ impl Earlier<'_> {
     }
 
     /// Counts the group of a record, as far as its headers can be read. Returns `None` for a group
-    /// that was counted before, is of another lineage, or has no number.
+    /// that was counted before, is of another policy, or has no number.
     fn note(&mut self, identity: &Identity) -> Option<Noted> {
         let (producer, seq) = identity.number()?;
         let new = self.number(producer, seq);
-        // Batches count the lead's lineage only: a refused group of another lineage leaves no gap
+        // Batches count the lead's policy only: a refused group of another policy leaves no gap
         // in them.
         let own = identity.policy.as_deref() == Some(self.policy.as_str());
         if !new || !own {

@@ -61,10 +61,10 @@ impl HandOff {
         resume: &[PartitionResume],
     ) -> Result<Self> {
         let of_log = || resume.iter().filter(|at| at.incarnation == log.incarnation);
-        let lives = reader.incarnations().await?;
-        let earlier: Vec<_> = lives
+        let incarnations = reader.incarnations().await?;
+        let earlier: Vec<_> = incarnations
             .into_iter()
-            .filter(|life| *life != log.incarnation)
+            .filter(|earlier| *earlier != log.incarnation)
             .collect();
         let archived = if earlier.is_empty() {
             None
@@ -150,8 +150,8 @@ impl HandOff {
                 records,
                 "reading what lies behind, partitions merged by the time of their records"
             );
-            let (topic, life) = (&self.topic, self.incarnation);
-            self.behind = Some(CatchUp::open(&self.bus, topic, life, &stretches)?);
+            let (topic, incarnation) = (&self.topic, self.incarnation);
+            self.behind = Some(CatchUp::open(&self.bus, topic, incarnation, &stretches)?);
         } else if behind.is_empty() {
             self.silent.clear();
             let start = self.next.iter().map(|(at, next)| (*at, *next)).collect();

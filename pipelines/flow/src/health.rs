@@ -294,19 +294,19 @@ mod tests {
             clip_fraction: 0.2,
             ..result(version)
         };
-        let told: Vec<_> = (1..=8).filter_map(|at| health.updated(&far(at))).collect();
+        let warned: Vec<_> = (1..=8).filter_map(|at| health.updated(&far(at))).collect();
         assert_eq!(
-            told.len(),
+            warned.len(),
             4,
-            "the first, second, fourth and eighth: {told:#?}"
+            "the first, second, fourth and eighth: {warned:#?}"
         );
         let said = "update 1: M2 before masking is 1.480 (37 times m2po.threshold), KL 0.370 nats \
                     a token, 20.0 % of tokens masked";
-        assert!(told[0].starts_with(said), "{}", told[0]);
+        assert!(warned[0].starts_with(said), "{}", warned[0]);
         assert!(
-            told[0].contains("learner.optimizer.lr (now 1e-4)"),
+            warned[0].contains("learner.optimizer.lr (now 1e-4)"),
             "{}",
-            told[0]
+            warned[0]
         );
         let summary = health.summary();
         assert!(summary[0].starts_with("8 of 9 updates left"), "{summary:?}");
@@ -330,8 +330,8 @@ mod tests {
         ];
         for (at, far) in far.iter().enumerate() {
             assert!(health(&[]).updated(far).is_some(), "{at}");
-            let told = health(&["algorithm=grpo"]).updated(far);
-            assert_eq!(told.is_some(), at == 1, "{at}: {told:?}");
+            let warned = health(&["algorithm=grpo"]).updated(far);
+            assert_eq!(warned.is_some(), at == 1, "{at}: {warned:?}");
         }
     }
 
@@ -345,9 +345,9 @@ mod tests {
         };
         let mut short = health(&["rollout.max_tokens=8"]);
         assert_eq!(short.updated(&cut(16, 0.0)), None, "too few to tell");
-        let told = short.updated(&cut(15, 0.0)).expect("told");
+        let warned = short.updated(&cut(15, 0.0)).expect("warned");
         let said = "31 of the last 32 completions were cut at rollout.max_tokens = 8, and none has";
-        assert!(told.starts_with(said), "{told}");
+        assert!(warned.starts_with(said), "{warned}");
         assert_eq!(short.summary().len(), 1);
         short.updated(&cut(16, 0.5));
         assert!(short.summary().is_empty(), "some are right");

@@ -166,7 +166,7 @@ fn file_name(path: &Path) -> String {
 
 fn difference(then: &Files, now: &Files) -> String {
     let names: BTreeSet<_> = then.keys().chain(now.keys()).collect();
-    let told = names.into_iter().filter_map(|name| {
+    let differences = names.into_iter().filter_map(|name| {
         let short = |digest: &Sha256| digest.to_string()[..12].to_owned();
         match (then.get(name), now.get(name)) {
             (Some(then), Some(now)) if then == now => None,
@@ -179,7 +179,7 @@ fn difference(then: &Files, now: &Files) -> String {
             (None, _) => Some(format!("{name} was not there")),
         }
     });
-    told.collect::<Vec<_>>().join(", ")
+    differences.collect::<Vec<_>>().join(", ")
 }
 
 /// Role that compares; decides which differences are allowed.
@@ -292,13 +292,13 @@ pub(crate) async fn hold(store: &Store, given: &Given, by: By<'_>, out: &Path) -
 }
 
 fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
-    let told = refused
+    let changes = refused
         .iter()
         .map(|(setting, what)| format!("{setting} has changed since the run began: {what}"));
     let flags = refused
         .iter()
         .map(|(setting, _)| format!("--accept {setting}"));
-    let (told, flags) = (told.collect::<Vec<_>>(), flags.collect::<Vec<_>>());
+    let (changes, flags) = (changes.collect::<Vec<_>>(), flags.collect::<Vec<_>>());
     let flags = flags.join(" ");
     let remedy = match by {
         By::Lead(_) => format!("go on with what is there now by {flags}"),
@@ -309,7 +309,7 @@ fn refusal(refused: &[&(&str, String)], by: By<'_>, out: &Path) -> Error {
     };
     Error::InputsChanged {
         folder: out.to_owned(),
-        changes: told.join("; "),
+        changes: changes.join("; "),
         remedy,
     }
 }

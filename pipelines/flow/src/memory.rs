@@ -5,7 +5,6 @@ use vintage_learner::{Amount, Memory};
 use vintage_model::{BatchShape, GenerationShape, ModelConfig};
 use vintage_settings::RunConfig;
 
-
 use crate::error::{Error, Result};
 
 /// Lengths of a set of prompts, in tokens.

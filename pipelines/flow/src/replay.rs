@@ -175,7 +175,7 @@ async fn note_sampled(
     let mut refused = BTreeSet::new();
     let mut update = PolicyVersion::ZERO;
     while update < known {
-        // A missing plan is told of by the replay itself.
+        // The replay itself reports a missing plan.
         if let Some(plan) = records.plan(update).await? {
             let own = plan.rejections.into_iter();
             let own = own.filter(|rejection| rejection.source.is_none());

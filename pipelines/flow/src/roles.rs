@@ -130,8 +130,8 @@ pub async fn rollout(
     if !of_run {
         fetch_missing(&resolved.config, events, stop).await?;
     }
-    // Without the run's settings, the number of updates comes from the announcements, and what this
-    // role was told holds only until they say another one.
+    // Without the run's settings, the number of updates comes from the announcements, and a
+    // number of this role's own holds only until they say another one.
     let is_known = of_run || is_set_explicitly(resolved, "learner.steps");
     let resolved = &resolved.again()?;
     let config = &resolved.config;

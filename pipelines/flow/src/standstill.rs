@@ -56,7 +56,7 @@ pub(crate) struct Standstill {
     due: Duration,
     interval: Duration,
     /// Last line written in this standstill.
-    told: Option<String>,
+    logged: Option<String>,
     phase: Option<(String, Duration)>,
     /// Evaluation in progress, in words, with its start time.
     evaluating: Option<(String, Duration)>,
@@ -77,7 +77,7 @@ impl Standstill {
             moved: false,
             due: FIRST,
             interval: FIRST,
-            told: None,
+            logged: None,
             phase: None,
             evaluating: None,
             learning: Learning::default(),
@@ -92,12 +92,12 @@ impl Standstill {
         match event {
             RunEvent::Phase(name) => {
                 self.phase = Some((name.clone(), now));
-                self.goes_on(now);
+                self.progressed(now);
                 (self.moved, self.beat) = (false, None);
             }
             RunEvent::WarmStart { .. }
             | RunEvent::Replayed { .. }
-            | RunEvent::Republished { .. } => self.goes_on(now),
+            | RunEvent::Republished { .. } => self.progressed(now),
             RunEvent::Evaluating { version, prompts } => {
                 let what = format!("evaluating version {version} on {prompts} prompts");
                 self.evaluating = Some((what, now));
@@ -105,7 +105,7 @@ impl Standstill {
             RunEvent::Evaluated(_) => self.evaluating = None,
             RunEvent::Archived { records, bad } => {
                 if self.archiving.take(*records, bad) {
-                    self.goes_on(now);
+                    self.progressed(now);
                 }
             }
             RunEvent::Learner(event) => return self.learner(event, now),
@@ -115,7 +115,7 @@ impl Standstill {
                     return None;
                 }
                 if let ProducerEvent::Published { equal: false, .. } = event {
-                    self.goes_on(now);
+                    self.progressed(now);
                 }
                 return self.health.produced(event);
             }
@@ -128,16 +128,16 @@ impl Standstill {
         self.learning.take(event, now);
         match event {
             LearnerEvent::Recovered { .. } => {
-                self.goes_on(now);
+                self.progressed(now);
                 self.moved = false;
             }
             LearnerEvent::Updated(result) => {
                 self.over = result.version.0 + 1 >= self.steps;
                 match Idle::of(result) {
-                    None => self.goes_on(now),
+                    None => self.progressed(now),
                     Some(idle) => {
                         self.learning.idled(idle, result);
-                        if self.learning.idle_updates() == IDLE && self.told.is_none() {
+                        if self.learning.idle_updates() == IDLE && self.logged.is_none() {
                             self.due = now;
                         }
                     }
@@ -149,14 +149,14 @@ impl Standstill {
         None
     }
 
-    fn goes_on(&mut self, now: Duration) {
+    fn progressed(&mut self, now: Duration) {
         if self.moved {
             let last = now.saturating_sub(self.since);
             self.beat = Some(self.beat.map_or(last, |usual| (usual + last) / 2));
         }
         self.moved = true;
         self.since = now;
-        self.told = None;
+        self.logged = None;
         self.interval = FIRST
             .max(self.beat.unwrap_or_default() * BEATS)
             .min(LONGEST);
@@ -173,7 +173,7 @@ impl Standstill {
         self.interval = (2 * self.interval).min(LONGEST);
         self.due = now + self.interval;
         let line = self.line(now);
-        self.told = Some(line.clone());
+        self.logged = Some(line.clone());
         Some(line)
     }
 
@@ -185,9 +185,9 @@ impl Standstill {
     /// Returns the final account: what the process waits for, if anything, and the warnings of the
     /// whole run.
     pub(crate) fn account(&self, now: Duration) -> Account {
-        let stands = !self.over && self.told.is_some();
+        let stuck = !self.over && self.logged.is_some();
         Account {
-            standstill: stands.then(|| self.line(now)),
+            standstill: stuck.then(|| self.line(now)),
             warnings: self.health.summary(),
         }
     }

@@ -160,12 +160,12 @@ impl StartSources<'_> {
             });
         }
         let mut found = Vec::new();
-        let lives = self.reader.incarnations().await?;
+        let incarnations = self.reader.incarnations().await?;
         let mut named = match start {
             Start::Offsets(offsets) => offsets.clone(),
             _ => BTreeMap::new(),
         };
-        for &incarnation in &lives {
+        for &incarnation in &incarnations {
             for partition in self.reader.partitions(incarnation).await? {
                 let Some((first, end)) = held(self.reader, incarnation, partition).await? else {
                     continue;
@@ -177,7 +177,7 @@ impl StartSources<'_> {
                 };
                 let offset = match start {
                     // Given offsets refer to the last incarnation; earlier ones are skipped.
-                    Start::Offsets(_) if Some(&incarnation) != lives.last() => end,
+                    Start::Offsets(_) if Some(&incarnation) != incarnations.last() => end,
                     Start::Offsets(_) => named.remove(&partition).unwrap_or(first),
                     Start::Time(ms) => heads.first(|at, _| at >= *ms).await?.unwrap_or(end),
                     Start::Version(version) => heads

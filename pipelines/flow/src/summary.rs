@@ -86,7 +86,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// Reads every result of `records` and every evaluation of its lineage, up to `version`.
+    /// Reads every result of `records` and every evaluation of its policy, up to `version`.
     pub(crate) async fn read(
         store: &Store,
         records: &Records,

@@ -50,7 +50,7 @@ pub(crate) async fn ensure_version_zero(
     Ok(())
 }
 
-/// Copies version 0 of another lineage to this one, unless this one has a version 0 already.
+/// Copies version 0 of another policy to this one, unless this one has a version 0 already.
 pub(crate) async fn adopt_version_zero(weights: &Weights, from: &Weights) -> Result<()> {
     if weights.manifest(PolicyVersion::ZERO).await?.is_some() {
         return Ok(());

@@ -16,7 +16,7 @@ pub(crate) const RECENT: usize = 20;
 pub struct Contender {
     /// Name of the learner.
     pub learner: Name,
-    /// Lineage that the learner trains.
+    /// Policy that the learner trains.
     pub policy: Name,
     /// Name of the algorithm, from the first plan.
     pub algorithm: String,

@@ -45,7 +45,7 @@ pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     // A run without evaluations has no chart of accuracy.
     let evaluated = !record.evaluations.is_empty();
     let accuracy = evaluated.then(|| accuracy(record)).transpose()?;
-    let others = [
+    let always = [
         curves(
             "Reward",
             "Mean reward of the rollouts each update trained on; the line is the trend.".to_owned(),
@@ -108,7 +108,7 @@ pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
         )?,
         idle(results)?,
     ];
-    Ok(accuracy.into_iter().chain(others).collect())
+    Ok(accuracy.into_iter().chain(always).collect())
 }
 
 fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Result<String> {
@@ -282,7 +282,7 @@ fn second_moment(before: &Points, after: &Points, tau: Option<f64>, m2po: bool) 
 pub(crate) enum Age {
     /// Number of updates between the version that sampled a token and the version trained.
     Staleness,
-    /// Number of versions between the one that sampled and the newest one seen of its lineage.
+    /// Number of versions between the one that sampled and the newest one seen of its policy.
     Lag,
 }
 

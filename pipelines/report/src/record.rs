@@ -21,7 +21,7 @@ pub(crate) struct RunRecord {
     pub(crate) learner: String,
     /// Results of the updates, in order.
     pub(crate) results: Vec<UpdateResult>,
-    /// Evaluations of the learner's lineage, in order of versions.
+    /// Evaluations of the learner's policy, in order of versions.
     pub(crate) evaluations: Vec<EvaluationResult>,
     /// Settings with their origins.
     pub(crate) settings: Vec<Recorded>,

@@ -280,7 +280,7 @@ async fn learners_of_one_run_stand_side_by_side() {
         .iter()
         .map(|one| one.learner.as_str())
         .collect();
-    assert_eq!(names, ["lead", "arm-b"], "the lead stands first");
+    assert_eq!(names, ["lead", "arm-b"], "the lead comes first");
     let arm = &report.learners[1];
     assert_eq!((arm.updates, arm.groups, arm.reward), (10, 160, 0.25));
     assert_eq!(

@@ -14,7 +14,7 @@ use crate::{
     used::{cpu_seconds, peak_rss_mb},
 };
 
-const LIFE: Incarnation = Incarnation(0);
+const INCARNATION: Incarnation = Incarnation(0);
 
 /// Drains `topic` into the folder `out` by the given arm, and measures time, CPU time and memory of
 /// this process.
@@ -70,7 +70,7 @@ async fn sink(bus: &Bus, arm: Arm, topic: &str, out: &Path, level: i32) -> Resul
     let store = Store::open(&out.to_string_lossy())?.keeping_only(fsync, fence);
     let options = SinkOptions {
         codec: Codec::Zstd(level),
-        ..SinkOptions::new(store, topic, LIFE)
+        ..SinkOptions::new(store, topic, INCARNATION)
     };
     let (handle, task) = Sink::start(options, bus).await?;
     let ends = bus.record_ends(topic).await?;
@@ -91,7 +91,7 @@ async fn token_bytes(topic: &str, out: &Path, partitions: usize) -> Result<u64> 
     let reader = Reader::new(store.clone(), topic);
     let mut bytes = 0;
     for partition in 0..partitions as i32 {
-        for file in reader.chain(LIFE, Partition(partition)).await? {
+        for file in reader.chain(INCARNATION, Partition(partition)).await? {
             let columns = column_bytes(&store, &file).await?;
             let of = |name: &str| columns.get(name).copied().unwrap_or(0);
             bytes += of("completion_tokens") + of("behavior_logprobs");

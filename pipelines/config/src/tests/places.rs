@@ -32,14 +32,14 @@ fn a_reward_command_is_found_again_from_anywhere() {
     std::fs::write(&recorded, first.to_toml()).expect("written");
     let again = || Layers::new().recorded(&recorded).expect("readable");
     assert_eq!(reward(again()), first.config.rollout.reward);
-    let told = again().set(command).expect("an assignment");
-    assert_eq!(reward(told), first.config.rollout.reward);
+    let given = again().set(command).expect("an assignment");
+    assert_eq!(reward(given), first.config.rollout.reward);
 
     // A run recorded before the setting existed can be resumed.
     let mut old = first.config.clone();
     old.rollout.reward.directory = None;
     let moved = resolve(again()).expect("valid").config;
-    crate::check_resumable(&moved, &old, run.path()).expect("where it lies is no part of the run");
+    crate::check_resumable(&moved, &old, run.path()).expect("its place is no part of the run");
 }
 
 #[test]

@@ -28,7 +28,7 @@ struct Place {
 
 /// Header values and slot of a group's message.
 #[derive(Clone, Copy)]
-struct Told {
+struct Published {
     producer: &'static str,
     seq: u64,
     part: (u32, u32),
@@ -37,7 +37,7 @@ struct Told {
     slot: Option<u64>,
 }
 
-const GROUP: Told = Told {
+const GROUP: Published = Published {
     producer: "p",
     seq: 0,
     part: (1, 1),
@@ -68,26 +68,29 @@ impl Place {
         sent.await.unwrap();
     }
 
-    async fn group(&self, told: Told) {
-        let mut rows: Vec<Trajectory> = Synthetic::new(1 + told.seq, 2, 4).group(told.seq);
+    async fn group(&self, published: Published) {
+        let mut rows: Vec<Trajectory> =
+            Synthetic::new(1 + published.seq, 2, 4).group(published.seq);
         for row in &mut rows {
-            row.policy = told.policy.to_owned();
-            row.batch = told.batch;
-            let slot = told.slot.map(|slot| ("slot".to_owned(), slot.to_string()));
+            row.policy = published.policy.to_owned();
+            row.batch = published.batch;
+            let slot = published
+                .slot
+                .map(|slot| ("slot".to_owned(), slot.to_string()));
             row.metadata = slot.map(|slot| BTreeMap::from([slot]));
         }
         let payload = encode(&rows).unwrap();
         let headers = Headers {
             run: "run".parse().unwrap(),
-            policy: told.policy.to_owned(),
+            policy: published.policy.to_owned(),
             group: rows[0].group_id,
             rows: rows.len() as u32,
-            part: told.part,
-            batch: told.batch,
+            part: published.part,
+            batch: published.batch,
             min_policy_version: PolicyVersion(0),
             max_policy_version: PolicyVersion(0),
-            producer: told.producer.to_owned(),
-            producer_seq: told.seq,
+            producer: published.producer.to_owned(),
+            producer_seq: published.seq,
             crc32c: crc32c::crc32c(&payload),
             replay_of: None,
             traceparent: None,
@@ -141,10 +144,10 @@ async fn old_run() -> Place {
     for seq in [4, 5, 5] {
         // Two split groups, the second of which comes twice.
         for part in [(1, 2), (2, 2)] {
-            place.group(Told { seq, part, ..GROUP }).await;
+            place.group(Published { seq, part, ..GROUP }).await;
         }
     }
-    let batch = |seq, slot| Told {
+    let batch = |seq, slot| Published {
         seq,
         batch: 7,
         slot: Some(slot),
@@ -154,12 +157,12 @@ async fn old_run() -> Place {
     for group in [batch(6, 30), batch(7, 32)] {
         place.group(group).await;
     }
-    let others = Told {
+    let foreign = Published {
         policy: "other",
         producer: "q",
         ..batch(0, 33)
     };
-    place.group(others).await;
+    place.group(foreign).await;
     for _ in 0..20 {
         place.send(Vec::new(), Bytes::from_static(b"junk")).await;
     }
@@ -235,7 +238,7 @@ async fn archive_and_log_give_the_gate_one_base() {
 async fn what_the_learner_never_reads_takes_no_room() {
     let place = Place::new().await;
     for seq in 0..5 {
-        place.group(Told { seq, ..GROUP }).await;
+        place.group(Published { seq, ..GROUP }).await;
     }
     assert_eq!(place.of_log().await.unwrap().published_before, 5);
     let start = LearnerStart {

@@ -111,10 +111,10 @@ async fn every_file_that_was_given_is_held_and_a_change_is_named() {
         place.write(file, "{\"prompt\": \"9=\", \"answer\": \"1\"}\n");
         let refused = place.lead(&[]).await.unwrap_err();
         assert!(refused.is_usage());
-        let told = refused.to_string();
+        let message = refused.to_string();
         let name = file.rsplit('/').next().unwrap();
         for word in [setting, name, "has changed", &format!("--accept {setting}")] {
-            assert!(told.contains(word), "{file}: {told}");
+            assert!(message.contains(word), "{file}: {message}");
         }
         // A change is accepted only under the name of its own setting.
         assert!(place.lead(&["prompts.tarin"]).await.is_err());
@@ -189,8 +189,8 @@ async fn files_of_one_name_and_the_program_beside_them_are_held_each() {
     for name in ["a/rules.json", "b/rules.json", "judge.py"] {
         let before = std::fs::read_to_string(place.path(name)).unwrap();
         place.write(name, "another");
-        let told = place.producer().await.unwrap_err().to_string();
-        assert!(told.contains(&format!("{name} has sha256")), "{told}");
+        let message = place.producer().await.unwrap_err().to_string();
+        assert!(message.contains(&format!("{name} has sha256")), "{message}");
         assert!(place.lead(&[]).await.is_err());
         place.write(name, &before);
     }
@@ -216,17 +216,17 @@ async fn a_record_by_base_name_is_met_and_renewed() {
     let _created = created.await.unwrap();
     place.producer().await.unwrap();
     place.write("a/rules.json", "2");
-    let told = place.producer().await.unwrap_err().to_string();
-    assert!(told.contains("rules.json has sha256"), "{told}");
-    assert!(!told.contains("judge.py"), "{told}");
+    let message = place.producer().await.unwrap_err().to_string();
+    assert!(message.contains("rules.json has sha256"), "{message}");
+    assert!(!message.contains("judge.py"), "{message}");
     place.write("a/rules.json", "1");
     place.lead(&[]).await.unwrap();
     let (number, record) = place.last().await;
     assert_eq!((number, record.accepted.len()), (1, 0));
     assert_eq!(record.inputs["rollout.reward.command"].len(), 2);
     place.write("judge.py", "print(0)");
-    let told = place.producer().await.unwrap_err().to_string();
-    assert!(told.contains("judge.py has sha256"), "{told}");
+    let message = place.producer().await.unwrap_err().to_string();
+    assert!(message.contains("judge.py has sha256"), "{message}");
 }
 
 #[tokio::test]
@@ -243,9 +243,9 @@ async fn a_command_of_which_no_file_is_known_is_warned_of() {
         &["python3", "-m", "installed"],
     ] {
         place.judged_by(words);
-        let told = warning(&place).expect("a warning");
-        assert!(told.contains(&words.join(" ")), "{told}");
-        assert!(told.contains("cannot be noticed"), "{told}");
+        let message = warning(&place).expect("a warning");
+        assert!(message.contains(&words.join(" ")), "{message}");
+        assert!(message.contains("cannot be noticed"), "{message}");
     }
     place.judged_by(&["python3", "-m", "judge"]);
     assert_eq!(warning(&place), None);
@@ -297,16 +297,19 @@ async fn a_tokenizer_that_is_not_version_0s_is_refused() {
         std::fs::write(at(name), "other").unwrap();
         let refused = hold_version_zero(&weights, &policy).await.unwrap_err();
         assert!(refused.is_usage(), "{refused}");
-        let told = refused.to_string();
-        assert!(told.contains(name) && told.contains(word), "{told}");
+        let message = refused.to_string();
+        assert!(
+            message.contains(name) && message.contains(word),
+            "{message}"
+        );
         match before {
             Some(bytes) => std::fs::write(at(name), bytes).unwrap(),
             None => std::fs::remove_file(at(name)).unwrap(),
         }
     }
     std::fs::remove_file(at("tokenizer.json")).unwrap();
-    let told = hold_version_zero(&weights, &policy).await.unwrap_err();
-    assert!(told.to_string().contains("missing"), "{told}");
+    let message = hold_version_zero(&weights, &policy).await.unwrap_err();
+    assert!(message.to_string().contains("missing"), "{message}");
     std::fs::write(at("model.safetensors"), "weighty").unwrap();
     let faults = weights.check(PolicyVersion::ZERO).await.unwrap();
     assert_eq!(faults.len(), 2, "{faults:?}");

@@ -13,7 +13,7 @@ pub(super) async fn takes_something(reader: &Reader, selection: &Selection) -> R
     known(
         "--incarnation",
         selection.incarnations.as_ref(),
-        &held.lives,
+        &held.incarnations,
     )?;
     known(
         "--partition",
@@ -66,7 +66,7 @@ fn listed<T: Display>(all: &BTreeSet<T>) -> String {
 /// Content of an archive according to the footers of its files.
 #[derive(Default)]
 struct Held {
-    lives: BTreeSet<vintage_control::Incarnation>,
+    incarnations: BTreeSet<vintage_control::Incarnation>,
     partitions: BTreeSet<vintage_control::Partition>,
     messages: u64,
     versions: Option<(u64, u64)>,
@@ -76,7 +76,7 @@ impl Held {
     async fn read(reader: &Reader) -> Result<Self> {
         let mut held = Self::default();
         for incarnation in reader.incarnations().await? {
-            held.lives.insert(incarnation);
+            held.incarnations.insert(incarnation);
             for partition in reader.partitions(incarnation).await? {
                 held.partitions.insert(partition);
                 for file in reader.chain(incarnation, partition).await? {

@@ -106,14 +106,14 @@ impl Read {
             let name = serde_json::to_value(filter).unwrap_or_default();
             (name.as_str().unwrap_or("filter").to_owned(), records)
         });
-        let others = [
+        let unfiltered = [
             ("quarantined", counts.quarantined),
             ("duplicate", counts.duplicates),
             ("incomplete", counts.incomplete),
         ];
-        let others = others.map(|(name, records)| (name.to_owned(), records));
+        let unfiltered = unfiltered.map(|(name, records)| (name.to_owned(), records));
         filtered
-            .chain(others)
+            .chain(unfiltered)
             .filter(|(_, records)| *records > 0)
             .collect()
     }

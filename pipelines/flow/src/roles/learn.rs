@@ -48,11 +48,11 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
     let model = follows.unwrap_or(&lead);
     let model = learner_config(out, model)?
         .ok_or_else(|| no_learner(format!("--follow-plans {model}"), out))?;
-    let lineages = vintage_config::read(&model)?.learner.trained_lineages();
-    let lineages: Vec<_> = lineages.iter().map(|name| format!("\"{name}\"")).collect();
-    let lineages = format!("[{}]", lineages.join(", "));
+    let policies = vintage_config::read(&model)?.learner.trained_lineages();
+    let policies: Vec<_> = policies.iter().map(|name| format!("\"{name}\"")).collect();
+    let policies = format!("[{}]", policies.join(", "));
     let mut layers = named(Layers::new().recorded(&model)?, name);
-    layers = layers.flag("--name", &key("learner.lineages"), &lineages);
+    layers = layers.flag("--name", &key("learner.lineages"), &policies);
     if follows.is_none() {
         layers = layers.flag("--name", &key("learner.start"), &"earliest");
         layers = layers.flag("--name", &key("learner.follow_plans"), &"none");

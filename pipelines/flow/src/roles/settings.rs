@@ -54,7 +54,7 @@ pub async fn await_settings(
     }
     let config = &own.config;
     let topics = tokio::select! {
-        checked = check_broker(config) => checked.and_then(|()| Topics::told(own))?,
+        checked = check_broker(config) => checked.and_then(|()| Topics::named(own))?,
         () = stop.cancelled() => return Err(Error::Interrupted),
     };
     let mut waiting = Waiting::new(out);
@@ -166,7 +166,7 @@ struct Topics {
 impl Topics {
     /// Connects to the broker. `None` if the run has its default name, or if the broker is
     /// `embedded` or `local`, which are brought up in the folder.
-    fn told(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
+    fn named(own: &Resolved<RunConfig>) -> Result<Option<Self>> {
         let config = &own.config;
         if !is_set_explicitly(own, "run") || matches!(config.broker.as_str(), "embedded" | "local")
         {

@@ -173,7 +173,7 @@ impl Roles {
     }
 }
 
-/// Roles that are already running while the others are started. Dropping it shuts them down, unless
+/// Roles that are already running while the remaining ones are started. Dropping it shuts them down, unless
 /// [`Started::all`] was called.
 #[derive(Default)]
 struct Started {
@@ -239,10 +239,10 @@ impl Durability for ArchiveFirst {
         let live = records
             .iter()
             .filter(|record| record.incarnation == self.incarnation);
-        let through = live
+        let ends = live
             .map(|record| (record.partition, record.offset.next()))
             .collect();
-        let committed = self.sink.commit_through(through).await;
+        let committed = self.sink.commit_through(ends).await;
         committed.map_err(vintage_learner::Error::durability_failed)
     }
 }

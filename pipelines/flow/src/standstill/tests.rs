@@ -89,16 +89,16 @@ fn a_run_that_goes_on_says_nothing() {
 fn nothing_that_comes_is_told_within_seconds_and_then_ever_more_rarely() {
     let mut state = state(Role::Learner);
     let events = [(0.0, training()), (0.1, waiting(0, &[]))];
-    let told = lines(&mut state, &events, 3600);
-    let times: Vec<_> = told.iter().map(|(second, _)| *second).collect();
+    let logged = lines(&mut state, &events, 3600);
+    let times: Vec<_> = logged.iter().map(|(second, _)| *second).collect();
     assert_eq!(
         times,
         [5, 15, 35, 75, 155, 315, 635, 1235, 1835, 2435, 3035]
     );
     let expected = "no update for 5 s: 2 of 16 groups for update 3 are there; no record came; is a \
                     producer running? (`vintage rollout`)";
-    assert_eq!(told[0].1, expected);
-    let account = state.account(at(3600.0)).standstill.expect("it stands");
+    assert_eq!(logged[0].1, expected);
+    let account = state.account(at(3600.0)).standstill.expect("a standstill");
     assert!(account.starts_with("no update for 1 h 00 min"), "{account}");
 }
 
@@ -107,11 +107,11 @@ fn groups_that_come_and_are_refused_are_counted_by_reason() {
     let mut state = state(Role::Learner);
     let refused = [("other_policy", 30), ("malformed", 7)];
     let events = [(0.0, training()), (0.1, waiting(40, &refused))];
-    let told = lines(&mut state, &events, 6);
+    let logged = lines(&mut state, &events, 6);
     let expected = "no update for 5 s: 2 of 16 groups for update 3 are there; 40 records came; 37 \
                     groups refused (malformed 7, other_policy 30); `vintage audit DIR` says of \
                     each group why";
-    assert_eq!(told, [(5, expected.to_owned())]);
+    assert_eq!(logged, [(5, expected.to_owned())]);
 }
 
 #[test]
@@ -119,9 +119,9 @@ fn answers_that_are_all_worth_the_same_are_told_after_five_updates() {
     let mut state = state(Role::Learner);
     let mut events = vec![(0.0, training()), (0.1, updated(0))];
     events.extend((0..5).map(|i| (1.0 + f64::from(i) * 0.1, idle(u64::from(i as u32) + 1))));
-    let told = lines(&mut state, &events, 4);
-    assert_eq!(told.len(), 1, "{told:?}");
-    let (second, line) = &told[0];
+    let logged = lines(&mut state, &events, 4);
+    assert_eq!(logged.len(), 1, "{logged:?}");
+    let (second, line) = &logged[0];
     assert_eq!(*second, 2, "before five seconds are over");
     let expected = "nothing was learned for 2 s: 5 updates changed nothing (equal_rewards 5; mean \
                     reward 0.000); look at rollout.reward";
@@ -140,11 +140,11 @@ fn steps_that_take_long_are_given_their_time() {
     let mut state = state(Role::Learner);
     let mut events = vec![(0.0, training())];
     events.extend((0..5).map(|i| (f64::from(i) * 20.0, updated(u64::from(i as u32)))));
-    let told = lines(&mut state, &events, 155);
-    let times: Vec<_> = told.iter().map(|(second, _)| *second).collect();
+    let logged = lines(&mut state, &events, 155);
+    let times: Vec<_> = logged.iter().map(|(second, _)| *second).collect();
     assert_eq!(times, [5, 15], "only before it is known how long one takes");
-    let told = state.tick(at(160.0)).expect("after 80 s");
-    assert!(told.starts_with("no update for 1 min 20 s"), "{told}");
+    let logged = state.tick(at(160.0)).expect("after 80 s");
+    assert!(logged.starts_with("no update for 1 min 20 s"), "{logged}");
 }
 
 #[test]
@@ -164,25 +164,25 @@ fn what_is_being_done_is_told_too() {
             RunEvent::Producer(ProducerEvent::Sampling { groups: 16 }),
         ),
     ];
-    let told = lines(&mut learner, &events, 5);
+    let logged = lines(&mut learner, &events, 5);
     let expected = "no update for 5 s: sampling 16 groups for 3 s; evaluating version 0 on 512 \
                     prompts for 4 s";
-    assert_eq!(told, [(5, expected.to_owned())]);
+    assert_eq!(logged, [(5, expected.to_owned())]);
     let computing = RunEvent::Learner(LearnerEvent::Updating(PolicyVersion(0)));
     learner.observe(&computing, at(6.0));
-    let told = learner.tick(at(15.0)).expect("due");
-    assert!(told.contains("computing update 0 for 9 s"), "{told}");
+    let logged = learner.tick(at(15.0)).expect("due");
+    assert!(logged.contains("computing update 0 for 9 s"), "{logged}");
     let mut nowhere = state(Role::Learner);
     let phase = RunEvent::Phase("connecting to the broker at nowhere:9092".to_owned());
-    let told = lines(&mut nowhere, &[(0.0, phase)], 5);
+    let logged = lines(&mut nowhere, &[(0.0, phase)], 5);
     let expected = "no update for 5 s: connecting to the broker at nowhere:9092 for 5 s";
-    assert_eq!(told, [(5, expected.to_owned())]);
+    assert_eq!(logged, [(5, expected.to_owned())]);
     let mut early = state(Role::Producer);
     let phase = RunEvent::Phase("waiting for the first announcement of policy lead".to_owned());
-    let told = lines(&mut early, &[(0.0, phase)], 5);
+    let logged = lines(&mut early, &[(0.0, phase)], 5);
     let expected = "no group published for 5 s: waiting for the first announcement of policy lead \
                     for 5 s";
-    assert_eq!(told, [(5, expected.to_owned())]);
+    assert_eq!(logged, [(5, expected.to_owned())]);
 }
 
 #[test]
@@ -193,11 +193,11 @@ fn a_producer_whose_groups_teach_nothing_and_one_at_a_closed_gate_say_so() {
     let version = Some(PolicyVersion(7));
     let closed = RunEvent::Producer(ProducerEvent::Waiting { version });
     events.push((4.0, closed));
-    let told = lines(&mut state, &events, 5);
+    let logged = lines(&mut state, &events, 5);
     let expected = "no group that anything can be learned from for 5 s: all 4 groups published have \
                     equal rewards (mean 0.000); the gate has been closed for 1 s: version 7 is the \
                     newest announced; look at rollout.reward";
-    assert!(told[0].1.starts_with(expected), "{told:?}");
+    assert!(logged[0].1.starts_with(expected), "{logged:?}");
     state.observe(&published(false), at(6.0));
     assert_eq!(state.tick(at(7.0)), None, "that is something");
 }
@@ -223,17 +223,17 @@ fn a_producer_stopped_at_a_full_gate_is_told_of_the_gate() {
         (1.0, waiting(Some(0))),
         (3.0, waiting(Some(1))),
     ];
-    let told = lines(&mut state, &events, 5);
+    let logged = lines(&mut state, &events, 5);
     let expected = "no group published for 5 s: the gate has been closed for 4 s: version 1 is the \
                     newest announced; is the learner running?";
-    assert!(told[0].1.starts_with(expected), "{told:?}");
+    assert!(logged[0].1.starts_with(expected), "{logged:?}");
     state.observe(&waited(true), at(20.0));
-    let account = state.account(at(20.0)).standstill.expect("it stands");
+    let account = state.account(at(20.0)).standstill.expect("a standstill");
     let expected = "no group published for 20 s: the gate has been closed for 19 s: version 1";
     assert!(account.starts_with(expected), "{account}");
     // A gate that opened is no reason any more.
     state.observe(&waited(false), at(21.0));
-    let account = state.account(at(21.0)).standstill.expect("it stands");
+    let account = state.account(at(21.0)).standstill.expect("a standstill");
     assert!(!account.contains("gate"), "{account}");
 }
 
@@ -248,10 +248,10 @@ fn rewards_that_fail_are_counted_by_reason() {
         };
         (seconds, RunEvent::Producer(event))
     };
-    let told = lines(&mut state, &[failed(1.0), failed(2.0)], 5);
+    let logged = lines(&mut state, &[failed(1.0), failed(2.0)], 5);
     assert!(
-        told[0].1.contains("2 groups got no reward (timeout 2)"),
-        "{told:?}"
+        logged[0].1.contains("2 groups got no reward (timeout 2)"),
+        "{logged:?}"
     );
 }
 
@@ -263,10 +263,10 @@ fn an_archive_to_which_nothing_comes_says_what_came_before() {
         bad: BTreeMap::from([("checksum", 1)]),
     };
     let events = [(0.0, archived(0)), (1.0, archived(12)), (2.0, archived(12))];
-    let told = lines(&mut state, &events, 6);
+    let logged = lines(&mut state, &events, 6);
     let expected = "no record came for 5 s: 12 records came before, quarantined checksum 1; is a \
                     producer running? (`vintage rollout`)";
-    assert_eq!(told, [(6, expected.to_owned())]);
+    assert_eq!(logged, [(6, expected.to_owned())]);
 }
 
 #[test]
@@ -277,16 +277,16 @@ fn a_follower_names_the_learner_whose_plan_it_waits_for() {
         leader: Some("lead".parse().expect("a name")),
         ..Waiting::default()
     }));
-    let told = lines(&mut state, &[(0.0, RunEvent::Learner(event))], 5);
+    let logged = lines(&mut state, &[(0.0, RunEvent::Learner(event))], 5);
     let expected = "no update for 5 s: learner lead has not planned update 9 yet; is that learner \
                     running?";
-    assert_eq!(told, [(5, expected.to_owned())]);
+    assert_eq!(logged, [(5, expected.to_owned())]);
 }
 
 #[test]
 fn after_the_last_update_nothing_is_waited_for() {
     let mut state = state(Role::Learner);
-    let told = lines(&mut state, &[(0.0, updated(STEPS - 1))], 100);
-    assert!(told.is_empty(), "{told:?}");
+    let logged = lines(&mut state, &[(0.0, updated(STEPS - 1))], 100);
+    assert!(logged.is_empty(), "{logged:?}");
     assert_eq!(state.due(), None);
 }

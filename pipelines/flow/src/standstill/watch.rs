@@ -30,13 +30,13 @@ impl Watch {
     /// Watches the events until [`Watch::end`], and forwards all of them to `listener`.
     pub(crate) fn over(role: Role, config: &RunConfig, listener: &Events) -> Self {
         let state = Standstill::new(role, config.learner.steps, Health::of(config));
-        let (events, told) = mpsc::unbounded_channel();
+        let (events, received) = mpsc::unbounded_channel();
         // Nothing else says what a process waits for until a broker has answered.
         if let Some(first) = connecting(&config.broker) {
             let _received_below = events.send(RunEvent::Phase(first));
         }
         let end = CancellationToken::new();
-        let watching = watch(state, told, listener.clone(), end.clone());
+        let watching = watch(state, received, listener.clone(), end.clone());
         Self {
             events,
             end: end.drop_guard(),
@@ -63,7 +63,7 @@ fn connecting(broker: &str) -> Option<String> {
 
 async fn watch(
     mut state: Standstill,
-    mut told: UnboundedReceiver<RunEvent>,
+    mut received: UnboundedReceiver<RunEvent>,
     listener: Events,
     end: CancellationToken,
 ) -> Account {
@@ -78,7 +78,7 @@ async fn watch(
     loop {
         let due = state.due().map(|due| begun + due);
         tokio::select! {
-            event = told.recv() => match event {
+            event = received.recv() => match event {
                 Some(event) => pass(&mut state, event, begun.elapsed()),
                 None => break,
             },
@@ -89,7 +89,7 @@ async fn watch(
             let _nobody_listens = listener.send(RunEvent::Standstill(line));
         }
     }
-    while let Ok(event) = told.try_recv() {
+    while let Ok(event) = received.try_recv() {
         pass(&mut state, event, begun.elapsed());
     }
     state.account(begun.elapsed())

@@ -72,7 +72,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     };
     let mut inputs = Inputs::new(source, durability);
     inputs.blended = archives.blended(&learner).await?;
-    inputs.lineages = lineages(config, log).await?;
+    inputs.lineages = other_policies(config, log).await?;
     inputs.leader = leader;
     Ok((learner, inputs))
 }
@@ -84,10 +84,10 @@ pub(crate) fn forward(
     events: Events,
     evaluations: Evaluations,
 ) -> (mpsc::UnboundedSender<LearnerEvent>, JoinHandle<()>) {
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut reported) = mpsc::unbounded_channel();
     let (every, steps) = (config.evaluation.every, config.learner.steps);
     let forwarding = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
+        while let Some(event) = reported.recv().await {
             if let (LearnerEvent::Published(version), Some(evaluations)) = (&event, &evaluations)
                 && is_evaluated(*version, every, steps)
             {
@@ -141,9 +141,9 @@ fn writer(learner: &Name) -> String {
     )
 }
 
-/// Opens the announcements of other lineages, by which the learner judges the rollouts of those
-/// lineages that it reads from the log. Opens none if it trains on its own lineage alone.
-async fn lineages(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
+/// Opens the announcements of other policies, by which the learner judges the rollouts of those
+/// policies that it reads from the log. Opens none if it trains on its own policy alone.
+async fn other_policies(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
     let learner = &config.learner;
     let own_alone = learner.trained_lineages() == [learner.policy.clone()];
     match log {

@@ -85,9 +85,9 @@ pub(crate) async fn produce(
     stop: CancellationToken,
     events: Events,
 ) -> Result<ProducerSummary> {
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut reported) = mpsc::unbounded_channel();
     let forwarding = tokio::spawn(async move {
-        while let Some(event) = told.recv().await {
+        while let Some(event) = reported.recv().await {
             let _nobody_listens = events.send(RunEvent::Producer(event));
         }
     });

@@ -27,7 +27,7 @@ pub(super) fn stdin(context: &Context) -> Result<()> {
         .lock()
         .read_to_end(&mut bytes)
         .context("cannot read standard input")?;
-    // kcat ends a message with a newline unless told otherwise.
+    // kcat ends a message with a newline unless configured otherwise.
     let trimmed = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let rows = Rows::decode(&bytes).or_else(|error| Rows::decode(trimmed).map_err(|_| error));
     let rows = rows.map_err(|error| {
@@ -193,18 +193,18 @@ fn keep_not_finite(row: &Trajectory, fields: &mut Map<String, Value>) {
     let logprobs = fields
         .get_mut("behavior_logprobs")
         .and_then(Value::as_array_mut);
-    for (told, &value) in logprobs.into_iter().flatten().zip(&row.behavior_logprobs) {
+    for (field, &value) in logprobs.into_iter().flatten().zip(&row.behavior_logprobs) {
         if !value.is_finite() {
-            *told = json!(named(value));
+            *field = json!(named(value));
         }
     }
     for (part, &value) in row.reward_parts.iter().flatten() {
         if !value.is_finite()
-            && let Some(told) = fields
+            && let Some(field) = fields
                 .get_mut("reward_parts")
                 .and_then(|parts| parts.get_mut(part))
         {
-            *told = json!(named(value));
+            *field = json!(named(value));
         }
     }
 }

@@ -80,9 +80,9 @@ async fn a_follower_begins_no_run() {
     let joining = await_run(&out, &name, &stop, &events);
     let refused = timeout(LONG, joining).await.unwrap().unwrap_err();
     assert!(refused.is_usage(), "{refused}");
-    let told = refused.to_string();
+    let message = refused.to_string();
     for word in ["--name b", "mistyped", "--out", "learner.name=b"] {
-        assert!(told.contains(word), "{told}");
+        assert!(message.contains(word), "{message}");
     }
     assert!(!out.exists());
     let _lead = RunFolder::share(&out, &resolved(&[])).unwrap();
