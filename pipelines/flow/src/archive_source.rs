@@ -7,7 +7,7 @@ use vintage_settings::RunConfig;
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
-use vintage_learner::{Incoming, Source, order::Merge};
+use vintage_learner::{Incoming, Source, Stretch, order::Merge};
 use vintage_store::Store;
 
 use crate::{
@@ -99,16 +99,18 @@ impl ArchiveSource {
         })
     }
 
-    /// Opens some partitions of one incarnation, each from an offset up to, not including, another.
+    /// Opens stretches of some partitions of one incarnation.
     pub(crate) async fn between(
         reader: &Reader,
         incarnation: Incarnation,
-        stretches: &[(Partition, Offset, Offset)],
+        stretches: &[Stretch],
     ) -> Result<Self> {
         let mut partitions = Vec::new();
-        for &(partition, from, until) in stretches {
-            let range = (Some(from), Some(until));
-            partitions.push(open_partition(reader, (incarnation, partition), range, None).await?);
+        for of in stretches {
+            let range = (Some(of.from), Some(of.until));
+            partitions.push(
+                open_partition(reader, (incarnation, of.partition), range, of.clock_ms).await?,
+            );
         }
         Ok(Self {
             remaining: VecDeque::from([MergedPartitions::of(partitions)]),

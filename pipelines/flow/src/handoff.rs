@@ -44,8 +44,8 @@ pub(crate) struct HandOff {
     /// Partitions that returned no record although their offsets say that there are more.
     silent: BTreeSet<Partition>,
     log: Option<LogSource>,
-    /// Resume points with the clock of each partition, the newest timestamp read so far, in
-    /// milliseconds.
+    /// Resume points of the current incarnation, each with the clock of its partition: the newest
+    /// timestamp read so far, from archive or log, in milliseconds.
     clocks: Vec<PartitionResume>,
     /// True if the log began with this process, so that it has no backlog.
     volatile: bool,
@@ -115,7 +115,7 @@ impl HandOff {
             }
             let held = held(&self.reader, self.incarnation, partition).await?;
             if let Some((_, end)) = held.filter(|(first, end)| first <= next && *end >= low) {
-                behind.push((partition, *next, end));
+                behind.push(Stretch::of(&self.clocks, partition, *next, end));
                 *next = end;
             } else if resume >= low {
                 // Only the preceding record is gone, which serves to recognise a rewritten topic.
@@ -178,6 +178,17 @@ impl HandOff {
     fn noted(&mut self, incoming: Incoming) -> Incoming {
         let at = incoming.record;
         self.next.insert(at.partition, at.offset.next());
+        self.advance_clock(&incoming);
+        incoming
+    }
+
+    /// Advances the clock of a record's partition. Records of earlier incarnations have none here:
+    /// their offsets and clocks say nothing about the current log.
+    fn advance_clock(&mut self, incoming: &Incoming) {
+        let at = incoming.record;
+        if at.incarnation != self.incarnation {
+            return;
+        }
         let clock = self
             .clocks
             .iter_mut()
@@ -189,7 +200,6 @@ impl HandOff {
                 ..PartitionResume::starting(at.incarnation, at.partition, at.offset)
             }),
         }
-        incoming
     }
 }
 
@@ -199,6 +209,8 @@ impl Source for HandOff {
         loop {
             if let Some(archived) = &mut self.archived {
                 if let Some(incoming) = archived.next().await? {
+                    // The partition's offset is at the end of what is archived already.
+                    self.advance_clock(&incoming);
                     return Ok(Some(incoming));
                 }
                 self.archived = None;
@@ -271,3 +283,6 @@ fn first_read(at: &PartitionResume) -> Offset {
         at.resume
     }
 }
+
+#[cfg(test)]
+mod tests;

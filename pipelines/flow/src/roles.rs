@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{SinkHandle, SinkSummary, Taken};
+use vintage_archive::{SinkSummary, Taken};
 use vintage_rollout::{Claims, ProducerSummary};
 
 use self::{
@@ -23,7 +23,6 @@ pub use self::{
 };
 use crate::{
     announcements::Announcements,
-    archive_source::ends,
     broker::Log,
     error::{Error, Result},
     event::{Events, RunEvent},
@@ -85,7 +84,7 @@ async fn archive_on(
         () = stop.cancelled() => {}
     }
     telling.abort();
-    let drained = drain(&sink, log).await;
+    let drained = wire::archive::drain(&sink, &log.bus, &log.topics.rollouts()).await;
     sink.shutdown();
     let summary = task.await.map_err(&panicked)??;
     drained.map(|()| summary)
@@ -108,12 +107,6 @@ async fn tell_taken(mut taken: watch::Receiver<Taken>, events: Events) {
             return;
         }
     }
-}
-
-async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
-    Ok(sink
-        .drain_through(ends(&log.bus, &log.topics.rollouts()).await?)
-        .await?)
 }
 
 /// Produces rollouts until the learner has finished or `stop` is cancelled. Waits for the first

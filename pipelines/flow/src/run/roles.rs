@@ -12,7 +12,6 @@ use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, O
 use vintage_rollout::{ProducerSummary, read_journals};
 
 use crate::{
-    archive_source::ends,
     broker::Log,
     error::{Error, Result},
     event::Events,
@@ -54,7 +53,7 @@ impl Roles {
         if !log.volatile {
             // Records that earlier producers left in the log are counted before a new producer
             // starts.
-            sink.drain_through(ends(&log.bus, &topic).await?).await?;
+            wire::archive::drain(&sink, &log.bus, &topic).await?;
         }
         let reader = Reader::new(folder.archive(), &topic);
         let base = gate_base::of_archive(&reader, folder.store(), config).await?;
@@ -151,10 +150,12 @@ impl Roles {
             Some(outcome) => outcome,
             None => joined("the producer", self.producer.await),
         };
-        if archived.is_none() && produced.is_ok() {
+        let drained = if archived.is_none() && produced.is_ok() {
             let (bus, topic) = &self.log;
-            self.sink.drain_through(ends(bus, topic).await?).await?;
-        }
+            wire::archive::drain(&self.sink, bus, topic).await
+        } else {
+            Ok(())
+        };
         self.sink.shutdown();
         let archived = match archived {
             Some(outcome) => outcome,
@@ -164,8 +165,10 @@ impl Roles {
             Some(evaluator) => joined("the evaluator", evaluator.await),
             None => Ok(()),
         };
-        // Archive and producer first: a failure of the learner may be a consequence of theirs.
+        // Archive and producer first: a failure of the drain or of the learner may be a consequence
+        // of theirs.
         archived?;
+        drained?;
         produced?;
         let learned = learned?;
         evaluated?;
@@ -246,3 +249,6 @@ impl Durability for ArchiveFirst {
         committed.map_err(vintage_learner::Error::durability_failed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use vintage_archive::{Sink, SinkHandle, SinkLimits, SinkOptions, SinkSummary};
+use vintage_bus::Bus;
 use vintage_settings::RunConfig;
 
-use crate::{broker::Log, error::Result, folder::RunFolder};
+use crate::{archive_source::ends, broker::Log, error::Result, folder::RunFolder};
 
 /// Surroundings of a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,4 +45,9 @@ pub(crate) async fn start(
         }
     }
     Ok(Sink::start(options, &log.bus).await?)
+}
+
+/// Waits until the sink has committed every record that the topic holds now.
+pub(crate) async fn drain(sink: &SinkHandle, bus: &Bus, topic: &str) -> Result<()> {
+    Ok(sink.drain_through(ends(bus, topic).await?).await?)
 }
