@@ -355,7 +355,7 @@ fn correction(text: &str) -> Option<&str> {
             }
         }
         let value = trimmed(&sentence[sentence.len() - rest.len()..]);
-        if crate::Number::parse(value).is_some() {
+        if crate::number::Number::parse(value).is_some() {
             found = Some(value);
         }
     }

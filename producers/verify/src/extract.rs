@@ -1,8 +1,8 @@
 use crate::{
-    Number,
     announce::{Announced, announced, announced_in_box},
     answer::{Final, final_answer},
     boxes::Boxes,
+    number::Number,
     runs::last_value,
     scan,
     sentence::{stated_number as stated_number_of, trimmed},

@@ -1,9 +1,9 @@
 use vintage_settings::AnswerKind;
 
 use crate::{
-    Number,
     extract::{Found, final_number, stated_number},
     math,
+    number::Number,
     thought::{has_thought, is_open, spoken},
 };
 

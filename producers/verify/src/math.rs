@@ -28,7 +28,7 @@ mod value;
 
 use std::borrow::Cow;
 
-use crate::{Number, extract::stated};
+use crate::{extract::stated, number::Number};
 use canon::Reading;
 use clock::clock;
 use find::Candidate;

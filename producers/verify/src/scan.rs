@@ -1,4 +1,4 @@
-use crate::{Number, decimal::Decimal, scale};
+use crate::{decimal::Decimal, number::Number, scale};
 
 /// Number found in a text.
 pub(crate) struct Lexeme {

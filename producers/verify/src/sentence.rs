@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::{
-    Number,
     bold::{bold, is_bold_guess},
+    number::Number,
     runs::{last_stated, runs},
     scan,
     spelt::{is_number, spelt},

@@ -1,10 +1,10 @@
 use crate::{
-    Number,
     announce::announced_in_box,
     answer::{Final, final_answer},
     bold::{bold, is_bold_guess},
     extract::last_number,
     last::{Doubt, Ending},
+    number::Number,
     runs::last_value,
     scale,
     sentence::{formulas, is_hedged, is_negated, stated_number, trimmed, unreasoned},
