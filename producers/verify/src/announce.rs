@@ -2,8 +2,9 @@
 
 use crate::{
     lead::{Lead, lead},
-    sentence::{clause, first_sentence, stated_number, trimmed},
+    sentence::{clause, first_sentence, trimmed},
     stance::{Stance, stance},
+    stated::stated_number,
 };
 
 /// Last announcement of a text.
