@@ -458,7 +458,8 @@ fn pure_crates_call_no_clock_and_no_io() {
     }
 }
 
-fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// Returns the Rust sources in a folder and below it.
+pub(crate) fn sources(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in folder.read_dir().expect("a source folder") {
         let path = entry.expect("an entry").path();

@@ -11,6 +11,7 @@ mod fuzz;
 mod garbage;
 mod golden;
 mod gpu;
+mod imports;
 mod inputs;
 mod kill;
 mod learners;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use crate::Served;
+use crate::served::Served;
 
 /// Server moto on loopback, as `tests/python/s3_server.py` runs it; stopped when dropped.
 pub struct S3 {

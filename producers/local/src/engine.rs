@@ -11,7 +11,7 @@ use vintage_rollout::{Engine, EngineError, Sample, SampleRequest, Sampling};
 use vintage_store::Weights;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Error message for a chat prompt where the model has no chat template.
 pub const NO_CHAT_TEMPLATE: &str = "the model has no chat template (chat_template.jinja, or chat_template in \

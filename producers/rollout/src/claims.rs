@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 use vintage_control::NumberSet;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Name of the file that holds the claims of every producer that ever shared the folder. Each line
 /// is the id of a producer process, then its slots, separated by spaces.

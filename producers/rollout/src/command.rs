@@ -1,7 +1,8 @@
 mod answer;
-mod files;
+mod fault;
+pub(crate) mod files;
 mod process;
-mod script;
+pub(crate) mod script;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -11,14 +12,14 @@ use serde::Serialize;
 use vintage_settings::RewardConfig;
 
 use crate::{
-    Error,
-    reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
+    error::Error,
+    reward::{FailureReason, Reward, RewardFailure, RewardItem, Scored},
 };
 use answer::{Answer, parse_answer};
+use fault::Fault;
 use files::Files;
-pub use files::{NamedFile, file_sha256, files_by_base_name, named_files};
 use process::Process;
-pub use script::MissingScript;
+use script::MissingScript;
 
 /// Reward computed by a long-lived subprocess that speaks JSON lines.
 ///
@@ -44,7 +45,7 @@ pub struct CommandReward {
     restarts: u32,
     next_id: u64,
     /// True once a warning about unknown keys in answers was logged.
-    told: bool,
+    warned: bool,
 }
 
 #[derive(Serialize)]
@@ -55,15 +56,6 @@ struct Question<'a> {
     answer: Option<&'a str>,
     metadata: &'a BTreeMap<String, String>,
 }
-
-/// Reason for which the running command cannot be used any further.
-#[derive(Debug)]
-struct Fault {
-    reason: FailureReason,
-    detail: String,
-}
-
-type Scored = Result<RewardScore, RewardFailure>;
 
 impl CommandReward {
     /// Starts the command of `config`.
@@ -87,7 +79,7 @@ impl CommandReward {
             process: None,
             restarts: 0,
             next_id: 0,
-            told: false,
+            warned: false,
         };
         reward.process = Some(reward.spawn()?);
         Ok(reward)
@@ -141,7 +133,7 @@ impl CommandReward {
             Some(process) => process,
             None => self.start_again()?,
         };
-        let (restarts, told) = (&mut self.restarts, &mut self.told);
+        let (restarts, warned) = (&mut self.restarts, &mut self.warned);
         let outcome = process
             .converse(&lines, self.timeout, &mut |line| {
                 let Answer { id, score, unread } = parse_answer(line)?;
@@ -154,8 +146,8 @@ impl CommandReward {
                         ),
                     });
                 };
-                if !(unread.is_empty() || score.is_err() || *told) {
-                    *told = true;
+                if !(unread.is_empty() || score.is_err() || *warned) {
+                    *warned = true;
                     tracing::warn!(
                         keys = unread.join(", "),
                         "the reward command's answers have keys that nothing reads; they may have \

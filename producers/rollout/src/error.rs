@@ -2,7 +2,7 @@ use std::{io, path::PathBuf};
 
 use vintage_bus::Fault;
 
-use crate::{command::MissingScript, engine::EngineError};
+use crate::{command::script::MissingScript, engine::EngineError};
 
 /// Failure that stops a rollout producer.
 #[derive(Debug, thiserror::Error)]

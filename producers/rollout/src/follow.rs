@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_bus::{Bus, ConsumerLimits, Event, Record};
 use vintage_control::{Name, Offset, Partition, PolicyAnnouncement, Topics};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Policy announcement as a producer receives it.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vintage_control::{PolicyAnnouncement, PolicyVersion};
 use vintage_settings::GateConfig;
 
-use crate::Error;
+use crate::error::Error;
 
 /// Rule for how far producers may run ahead of the learner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

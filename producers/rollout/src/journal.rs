@@ -7,7 +7,7 @@ use std::{
 
 use vintage_control::NumberSet;
 
-use crate::Error;
+use crate::error::Error;
 
 const SUFFIX: &str = "acks";
 

@@ -47,7 +47,9 @@ mod worker;
 
 pub use claims::Claims;
 pub use command::{
-    CommandReward, MissingScript, NamedFile, file_sha256, files_by_base_name, named_files,
+    CommandReward,
+    files::{NamedFile, file_sha256, files_by_base_name, named_files},
+    script::MissingScript,
 };
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
@@ -55,7 +57,10 @@ pub use event::{ProducerEvent, ProducerSummary};
 pub use gate::{Admission, Announced, Filled, Gate, GateBase, GateRule, Slot};
 pub use journal::{Journal, read_journals};
 pub use open::open_reward;
-pub use prompts::{Form, Prompt, PromptSet};
+pub use prompts::{
+    PromptSet,
+    prompt::{Form, Prompt},
+};
 pub use reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward};
 pub use select::{Selector, group_seed, row_seed};
 pub use worker::{Worker, WorkerSetup};

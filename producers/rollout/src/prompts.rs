@@ -7,48 +7,16 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::Error;
+use crate::error::Error;
 
 mod chat;
 mod choices;
 mod file;
+pub(crate) mod prompt;
 mod raw;
 mod row;
 
-pub(crate) use row::SLOT;
-
-/// One task for the policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Prompt {
-    /// Stable name: the row's `id`, or else 16 hexadecimal digits of a digest over text, template
-    /// inputs and answer, so that reordering or extending the file renames no prompt.
-    pub id: String,
-    /// Text that the policy completes, in the form that [`Prompt::form`] says.
-    pub text: String,
-    /// Form of the text.
-    pub form: Form,
-    /// Further inputs for a chat template, as members of a JSON object, where the prompt is plain
-    /// text that may become a chat; see [`PromptSet::as_chats`].
-    pub extras: Option<String>,
-    /// Known answer, which the reward compares with.
-    pub answer: Option<String>,
-    /// Metadata that is stored in every trajectory and sent to the reward command.
-    pub metadata: BTreeMap<String, String>,
-    /// Line of the file, from 1.
-    pub line: usize,
-}
-
-/// Form of a prompt's text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// Plain text, completed as it is.
-    Plain,
-    /// Chat that the model's template turns into text: a JSON list of messages, or an object with
-    /// that list as `messages` and further inputs of the template.
-    Messages,
-    /// Text rendered from a chat, which holds every special token it needs.
-    Rendered,
-}
+use prompt::{Form, Prompt};
 
 /// Number of bad rows shown beside the first one if a file has several.
 const SHOWN: usize = 3;

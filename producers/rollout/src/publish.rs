@@ -8,7 +8,7 @@ use vintage_control::{Metric, Name, PolicyVersion, Topics};
 use vintage_faults::point;
 use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
 
-use crate::{Error, event::ProducerEvent, journal::Journal};
+use crate::{error::Error, event::ProducerEvent, journal::Journal};
 
 /// Maximum number of groups in flight to the log. Enough to hide the broker's latency; few enough
 /// that a crash leaves little in doubt.

@@ -38,6 +38,9 @@ pub struct RewardFailure {
     pub detail: String,
 }
 
+/// Outcome of scoring one completion.
+pub(crate) type Scored = Result<RewardScore, RewardFailure>;
+
 /// Classes of reward failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureReason {

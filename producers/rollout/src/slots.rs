@@ -1,6 +1,6 @@
 use vintage_control::NumberSet;
 
-use crate::{Error, claims::Claims, gate::GateBase, prompts::PromptSet, select::Selector};
+use crate::{claims::Claims, error::Error, gate::GateBase, prompts::PromptSet, select::Selector};
 
 /// Number of epochs below the median one at which new slots begin at the earliest. Prompts sampled
 /// less often than most, such as added rows, catch up by at most this many epochs.

@@ -14,12 +14,13 @@ use vintage_control::{Name, Topics};
 use vintage_settings::{GateConfig, RolloutConfig};
 
 use crate::{
-    Claims, Error,
+    claims::Claims,
     engine::{Engine, EngineError, Sampling},
+    error::Error,
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
     gate::{Gate, GateBase, GateRule},
-    prompts::{Form, PromptSet},
+    prompts::{PromptSet, prompt::Form},
     publish::Publisher,
     reward::Reward,
     select::{Selector, process_seed},

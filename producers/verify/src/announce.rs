@@ -2,8 +2,9 @@
 
 use crate::{
     lead::{Lead, lead},
-    sentence::{clause, first_sentence, stated_number, trimmed},
+    sentence::{clause, first_sentence, trimmed},
     stance::{Stance, stance},
+    stated::stated_number,
 };
 
 /// Last announcement of a text.
@@ -355,7 +356,7 @@ fn correction(text: &str) -> Option<&str> {
             }
         }
         let value = trimmed(&sentence[sentence.len() - rest.len()..]);
-        if crate::Number::parse(value).is_some() {
+        if crate::number::Number::parse(value).is_some() {
             found = Some(value);
         }
     }

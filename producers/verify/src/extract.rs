@@ -1,13 +1,14 @@
 use crate::{
-    Number,
     announce::{Announced, announced, announced_in_box},
     answer::{Final, final_answer},
     boxes::Boxes,
+    number::Number,
     runs::last_value,
     scan,
-    sentence::{stated_number as stated_number_of, trimmed},
+    sentence::trimmed,
     spelt::spelt_alone,
     stance::{Stance, stance},
+    stated::stated_number,
 };
 
 /// Number, with the text that states it.
@@ -59,7 +60,7 @@ pub(crate) fn final_number(completion: &str, open: bool) -> Option<Found<'_>> {
 fn sentence_number(sentence: &str) -> Option<Found<'_>> {
     whole(sentence)
         .or_else(|| spelt(sentence))
-        .or_else(|| whole(stated_number_of(sentence)?))
+        .or_else(|| whole(stated_number(sentence)?))
 }
 
 fn spelt(sentence: &str) -> Option<Found<'_>> {
@@ -114,7 +115,7 @@ fn alone(content: &str) -> Option<Found<'_>> {
 }
 
 /// Returns the content of a known answer's last mark, or all of the answer if it has none.
-pub(crate) fn stated(answer: &str) -> &str {
+pub(crate) fn known_answer(answer: &str) -> &str {
     match mark(answer) {
         Some(Mark::Boxed(content) | Mark::Hashes(content)) => content.trim(),
         None => answer.trim(),
@@ -123,8 +124,8 @@ pub(crate) fn stated(answer: &str) -> &str {
 
 /// Number of a known answer. `None` if the answer, or the content of its last mark, is anything
 /// else than one number.
-pub(crate) fn stated_number(answer: &str) -> Option<Found<'_>> {
-    whole(stated(answer))
+pub(crate) fn known_number(answer: &str) -> Option<Found<'_>> {
+    whole(known_answer(answer))
 }
 
 enum Mark<'a> {

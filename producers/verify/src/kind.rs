@@ -1,9 +1,9 @@
 use vintage_settings::AnswerKind;
 
 use crate::{
-    Number,
-    extract::{Found, final_number, stated_number},
+    extract::{Found, final_number, known_number},
     math,
+    number::Number,
     thought::{has_thought, is_open, spoken},
 };
 
@@ -25,7 +25,7 @@ pub fn check(kind: AnswerKind, answer: &str) -> Result<(), BadAnswer> {
     }
     match kind {
         AnswerKind::Exact => Ok(()),
-        AnswerKind::Number if stated_number(answer).is_some() => Ok(()),
+        AnswerKind::Number if known_number(answer).is_some() => Ok(()),
         AnswerKind::Number => refuse(
             "it does not state one number; write it as 42, -1,234.5, 3/4, 50%, #### 42 or \
              \\boxed{42}, or check with kind math or exact",
@@ -84,7 +84,7 @@ fn judge(kind: AnswerKind, completion: &str, answer: &str, open: bool) -> Verdic
         AnswerKind::Number => {
             let found = final_number(completion, open);
             let equals = |number: &Number| {
-                stated_number(answer).is_some_and(|known| known.number.equals(number))
+                known_number(answer).is_some_and(|known| known.number.equals(number))
             };
             let correct = found.as_ref().is_some_and(|found| equals(&found.number));
             Verdict {

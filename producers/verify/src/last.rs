@@ -2,7 +2,8 @@
 
 use crate::{
     bold::{bold, is_bold_guess, is_letter, is_value},
-    sentence::{formulas, is_guess, last_sentence, trimmed},
+    hedge::is_guess,
+    sentence::{formulas, last_sentence, trimmed},
     stance::{Stance, stance, stated_part},
     talk::{unsure, untalked},
 };

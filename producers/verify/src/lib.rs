@@ -6,10 +6,11 @@
 //! which does it. Locating the final answer is one decision for all kinds (`answer.rs`);
 //! `docs/answers.md` describes which mark wins. The marks are in `boxes.rs`, `heading.rs` (`####`),
 //! `announce.rs` and `lead.rs` ("the answer is"), `last.rs` (no mark) and `thought.rs` (reasoning
-//! tags). `stance.rs` tells what a sentence says, denies or supposes, `sentence.rs` and `bold.rs`
-//! which value it states. Numbers are read by `scan.rs`, `runs.rs` (`10 000`), `scale.rs`
-//! (`million`) and `spelt.rs` (`three`) and compared by [`Number::equals`]; mathematical answers are
-//! parsed and compared under `math/`, beginning at `math.rs`.
+//! tags). `stance.rs` decides what a sentence asserts, denies or supposes; `stated.rs` and `bold.rs`
+//! find the value it states, `hedge.rs` whether it offers several. Numbers are read by `scan.rs`,
+//! `runs.rs` (`10 000`), `scale.rs` (`million`) and `spelt.rs` (`three`) and compared by
+//! [`Number::equals`]; mathematical answers are parsed and compared under `math/`, beginning at
+//! `math.rs`.
 //!
 //! ```
 //! use vintage_verify::{AnswerKind, is_correct};
@@ -27,8 +28,10 @@ mod answer;
 mod bold;
 mod boxes;
 mod decimal;
+mod denial;
 mod extract;
 mod heading;
+mod hedge;
 mod kind;
 mod last;
 mod lead;
@@ -40,6 +43,7 @@ mod scan;
 mod sentence;
 mod spelt;
 mod stance;
+mod stated;
 mod talk;
 mod thought;
 

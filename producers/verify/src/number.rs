@@ -1,4 +1,4 @@
-use crate::{decimal::Decimal, scan};
+use crate::decimal::Decimal;
 
 /// Number as people write it: an integer, decimal, fraction or percentage, or so many dozens or
 /// millions.
@@ -11,18 +11,6 @@ pub struct Number {
 }
 
 impl Number {
-    /// Parses a text that is one number and nothing else, apart from white space, a currency sign
-    /// and a full stop.
-    ///
-    /// Accepted forms: `42`, `-1,234.50`, `+7`, `.5`, `3/4`, `\frac{3}{4}`, `50%`, `$5`, `-$5`, `5
-    /// €`, `1.2e3`, `5 million`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let text = text.strip_suffix('.').unwrap_or(text);
-        let lexeme = scan::number_at(text, 0)?;
-        (lexeme.end == text.len()).then_some(lexeme.number)?
-    }
-
     /// Compares two numbers by value, in exact arithmetic.
     ///
     /// A percentage equals its hundredth. Compared with a number without percent sign it may also

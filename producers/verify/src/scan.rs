@@ -1,4 +1,4 @@
-use crate::{Number, decimal::Decimal, scale};
+use crate::{decimal::Decimal, number::Number, scale};
 
 /// Number found in a text.
 pub(crate) struct Lexeme {
@@ -18,6 +18,20 @@ const SEPARATORS: [&str; 9] = [
 ];
 const FRACTIONS: [&str; 4] = ["\\frac", "\\dfrac", "\\tfrac", "\\cfrac"];
 const SUPERSCRIPTS: [char; 11] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹', '⁻'];
+
+impl Number {
+    /// Parses a text that is one number and nothing else, apart from white space, a currency sign
+    /// and a full stop.
+    ///
+    /// Accepted forms: `42`, `-1,234.50`, `+7`, `.5`, `3/4`, `\frac{3}{4}`, `50%`, `$5`, `-$5`, `5
+    /// €`, `1.2e3`, `5 million`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let text = text.strip_suffix('.').unwrap_or(text);
+        let lexeme = number_at(text, 0)?;
+        (lexeme.end == text.len()).then_some(lexeme.number)?
+    }
+}
 
 /// Finds the numbers of a text from left to right, each with the byte offset at which it begins.
 ///

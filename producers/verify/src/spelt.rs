@@ -1,8 +1,8 @@
 //! Numbers in words: `three`, `twenty-four`, `two hundred and five`.
 
 use crate::{
-    Number,
     decimal::Decimal,
+    number::Number,
     scale,
     sentence::{trimmed, unreasoned},
 };

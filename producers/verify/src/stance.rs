@@ -2,8 +2,9 @@
 //! bounds one or only supposes one.
 
 use crate::{
+    denial::is_denied,
     scan,
-    sentence::{clause, formulas, is_denied, unreasoned},
+    sentence::{clause, formulas, unreasoned},
     spelt::{is_number, spelt},
 };
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vintage_control::{Plan, UpdateResult};
 
 use super::Stage;
-use crate::{Kafka, both, exact, run};
+use crate::{audit::both, exact, kafka::Kafka, run};
 
 /// Kind of broken guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

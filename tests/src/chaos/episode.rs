@@ -12,7 +12,7 @@ use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use rustix::process::Signal;
 
 use super::{Blow, Findings, Life, Order, Stage, Who, check, stage::killed};
-use crate::Kafka;
+use crate::kafka::Kafka;
 
 /// Time after which a process that did not reach its point is killed where it is.
 const LIFE: Duration = Duration::from_secs(20);

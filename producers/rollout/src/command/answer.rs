@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use vintage_trajectory::LARGEST_REWARD;
 
-use super::{Fault, Scored};
-use crate::reward::{FailureReason, RewardFailure, RewardScore};
+use super::fault::Fault;
+use crate::reward::{FailureReason, RewardFailure, RewardScore, Scored};
 
 /// Keys that an answer may have.
 const KEYS: [&str; 4] = ["id", "reward", "parts", "error"];

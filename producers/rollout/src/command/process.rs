@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{Fault, script};
+use super::{fault::Fault, script};
 use crate::reward::FailureReason;
 
 /// Longest line that a command may write, in bytes.

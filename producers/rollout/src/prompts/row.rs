@@ -7,8 +7,8 @@ use vintage_verify::{Number, boxed, hashes};
 
 use super::chat::{self, Chat};
 use super::choices;
+use super::prompt::{Form, Prompt, SLOT};
 use super::raw::{self, kind};
-use super::{Form, Prompt};
 
 /// Keys whose values are read, in any layout.
 pub(super) const KNOWN: [&str; 20] = [
@@ -356,9 +356,6 @@ fn marked(solution: &str) -> Option<String> {
 fn number(text: &str) -> Option<String> {
     Number::parse(text).map(|_| text.trim().to_owned())
 }
-
-/// Key of a rollout's metadata that holds the slot it was sampled for.
-pub(crate) const SLOT: &str = "slot";
 
 /// Collects the metadata of a row: `metadata`, and verl's `data_source` and `extra_info`.
 fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {

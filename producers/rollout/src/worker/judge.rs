@@ -7,10 +7,10 @@ use vintage_trajectory::Trajectory;
 
 use super::sampler::SampledGroup;
 use crate::{
-    Error,
+    error::Error,
     event::ProducerEvent,
     gate::Slot,
-    prompts::SLOT,
+    prompts::prompt::SLOT,
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
 };
 

@@ -10,12 +10,15 @@ use vintage_control::{PolicyAnnouncement, PolicyVersion};
 use vintage_trajectory::GroupId;
 
 use crate::{
-    Error,
     engine::{Engine, EngineError, Sample, SampleRequest, Sampling},
+    error::Error,
     event::ProducerEvent,
     follow::ReceivedAnnouncement,
     gate::{Admission, Announced, Gate, GateRule, Slot},
-    prompts::{Form, Prompt, PromptSet},
+    prompts::{
+        PromptSet,
+        prompt::{Form, Prompt},
+    },
     select::group_seed,
     slots::Slots,
 };

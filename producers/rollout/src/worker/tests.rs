@@ -15,7 +15,8 @@ use vintage_settings::{GateConfig, RewardConfig};
 
 use super::{Worker, WorkerSetup};
 use crate::{
-    Claims, Error, Filled, ProducerEvent, PromptSet, Selector, read_journals, reward::Reward,
+    claims::Claims, error::Error, event::ProducerEvent, gate::Filled, journal::read_journals,
+    prompts::PromptSet, reward::Reward, select::Selector,
 };
 use scripted::{Script, ScriptedEngine, ScriptedReward};
 use stage::{BATCH, GROUP, Group, PATIENCE, SEED, Stage, exact, prompts, start, wait};

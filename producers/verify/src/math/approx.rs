@@ -2,89 +2,37 @@ use num_traits::ToPrimitive;
 
 use super::{
     float::{Float, pi},
+    form::{Atom, Function, Monomial, Poly, Ratio},
     fuel::{Fuel, Stop},
-    poly::{Atom, Function, Monomial, Poly},
-    ratio::Ratio,
     rational::Rational,
 };
 
-/// Number of bits to which a sum must vanish, relative to its largest term, to count as 0.
-const AGREEMENT: i64 = 160;
 /// Cost of a transcendental function in operations on 64 bits.
 const TRANSCENDENTAL: u64 = 150;
-/// Points at which sums are evaluated: of both signs, below and above 1, integers among them, since
-/// factorials take no other arguments. The first pair is the first symbol's value as numerator and
-/// denominator, the second is the step to each further symbol's value.
-const POINTS: [(Point, Point); 10] = [
-    ((7, 23), (5, 67)),
-    ((37, 17), (11, 13)),
-    ((-29, 19), (-17, 31)),
-    ((5, 1), (2, 1)),
-    ((-9, 41), (-3, 89)),
-    ((8, 1), (3, 1)),
-    ((131, 11), (47, 7)),
-    ((-7, 1), (-4, 1)),
-    ((12, 1), (-3, 1)),
-    ((9, 1), (-2, 1)),
-];
-type Point = (i64, i64);
-
-/// Returns true if a sum is 0 wherever it is defined.
-///
-/// Exact if its atoms are independent; otherwise decided by values to 256 bits at the points at
-/// which the whole sum is defined.
-pub(crate) fn vanishes(sum: &Poly, fuel: &mut Fuel) -> Result<bool, Stop> {
-    if sum.is_zero() {
-        return Ok(true);
-    }
-    let mut powers = sum.terms().flat_map(|(monomial, _)| &monomial.0);
-    if powers.all(|(atom, exponent)| atom.is_independent(exponent)) {
-        return Ok(false);
-    }
-    let whole = Ratio::from(Rational::one());
-    let mut symbols = Vec::new();
-    Ratio {
-        top: sum.clone(),
-        ..whole
-    }
-    .symbols(&mut symbols);
-    let points = if symbols.is_empty() { 1 } else { POINTS.len() };
-    let mut defined = 0;
-    for point in 0..points {
-        let at = Place {
-            point,
-            symbols: &symbols,
-            outside: true,
-        };
-        let Some((value, size)) = at.sum(sum, fuel)? else {
-            continue;
-        };
-        if !value.is_zero() && value.magnitude() > size - AGREEMENT {
-            return Ok(false);
-        }
-        defined += 1;
-    }
-    // One point of many might be a coincidence (sin πn at an integer).
-    Ok(defined >= points.min(2))
-}
+/// Numerator and denominator.
+pub(super) type Fraction = (i64, i64);
 
 /// Value of an expression without symbols; `None` if it has symbols or is undefined.
-pub(crate) fn value(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
-    Place::NOWHERE.ratio(ratio, fuel)
+pub(crate) fn value_of(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
+    Point::NOWHERE.ratio(ratio, fuel)
 }
 
-/// Point at which a sum is evaluated.
-struct Place<'a> {
-    point: usize,
-    symbols: &'a [String],
+/// Point at which a sum is evaluated: a value for each symbol.
+pub(super) struct Point<'a> {
+    /// Value of the first symbol.
+    pub(super) first: Fraction,
+    /// Difference between the values of a symbol and of the one before it.
+    pub(super) step: Fraction,
+    pub(super) symbols: &'a [String],
     /// True outside of roots and functions, where the imaginary unit may be replaced by any number:
     /// sums are linear in it, and vanish only if both of their parts do.
-    outside: bool,
+    pub(super) outside: bool,
 }
 
-impl Place<'_> {
-    const NOWHERE: Place<'static> = Place {
-        point: 0,
+impl Point<'_> {
+    const NOWHERE: Point<'static> = Point {
+        first: (0, 1),
+        step: (0, 1),
         symbols: &[],
         outside: false,
     };
@@ -100,7 +48,7 @@ impl Place<'_> {
     }
 
     /// Value of a sum, and the magnitude of its largest term.
-    fn sum(&self, poly: &Poly, fuel: &mut Fuel) -> Result<Option<(Float, i64)>, Stop> {
+    pub(super) fn sum(&self, poly: &Poly, fuel: &mut Fuel) -> Result<Option<(Float, i64)>, Stop> {
         let (mut sum, mut size) = (Float::from(0), Float::from(0).magnitude());
         for (monomial, coefficient) in poly.terms() {
             let Some(product) = self.product(monomial, fuel)? else {
@@ -133,7 +81,7 @@ impl Place<'_> {
     }
 
     fn atom(&self, atom: &Atom, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
-        let inside = Place {
+        let inside = Point {
             outside: false,
             ..*self
         };
@@ -172,9 +120,8 @@ impl Place<'_> {
         let Some(at) = self.symbols.iter().position(|known| known == name) else {
             return Ok(None);
         };
-        let (start, step) = POINTS[self.point];
-        let step = Rational::new(step.0.into(), step.1.into(), fuel)?;
-        let start = Rational::new(start.0.into(), start.1.into(), fuel)?;
+        let step = Rational::new(self.step.0.into(), self.step.1.into(), fuel)?;
+        let start = Rational::new(self.first.0.into(), self.first.1.into(), fuel)?;
         let value = start.plus(&step.times(&Rational::from(at as i64), fuel)?, fuel)?;
         Ok(Some(Float::from(&value)))
     }

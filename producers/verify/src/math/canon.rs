@@ -2,10 +2,9 @@ use num_bigint::BigInt;
 use num_traits::One;
 
 use super::{
+    form::{Atom, Function, Ratio},
     fuel::{Fuel, Stop},
-    poly::{Atom, Function},
     power::{logarithm, power},
-    ratio::Ratio,
     rational::Rational,
     tree::{Constant, Name, Tree},
 };

@@ -1,9 +1,8 @@
 use super::{
-    approx::value,
+    approx::value_of,
     float::Float,
+    form::{Poly, Ratio},
     fuel::{Fuel, Stop},
-    poly::Poly,
-    ratio::Ratio,
     rational::Rational,
     unit::conflict,
     value::{Number, Sign, Value},
@@ -166,7 +165,7 @@ fn rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
     if !a.ratio.is_constant() || !b.ratio.is_constant() {
         return Ok(false);
     }
-    let (Some(x), Some(y)) = (value(&a.ratio, fuel)?, value(&b.ratio, fuel)?) else {
+    let (Some(x), Some(y)) = (value_of(&a.ratio, fuel)?, value_of(&b.ratio, fuel)?) else {
         return Ok(false);
     };
     let scale = Float::from(10).to_integer_power(i64::from(places));

@@ -1,15 +1,18 @@
 use crate::{
-    Number,
     announce::announced_in_box,
     answer::{Final, final_answer},
     bold::{bold, is_bold_guess},
+    denial::is_negated,
     extract::last_number,
+    hedge::is_hedged,
     last::{Doubt, Ending},
+    number::Number,
     runs::last_value,
     scale,
-    sentence::{formulas, is_hedged, is_negated, stated_number, trimmed, unreasoned},
+    sentence::{formulas, trimmed, unreasoned},
     spelt::spelt_alone,
     stance::{Stance, stance},
+    stated::stated_number,
 };
 
 /// Maximum number of bytes of a line that may be an answer as a whole.

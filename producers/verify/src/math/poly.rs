@@ -1,86 +1,12 @@
 use std::collections::BTreeMap;
 
-use num_bigint::BigInt;
-
 use super::{
+    form::{Atom, Monomial, Poly},
     fuel::{Fuel, Stop},
-    ratio::Ratio,
     rational::Rational,
 };
 
-/// Factor that cannot be simplified by itself.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Atom {
-    /// Integer above 1 under a root: a prime, or a large integer without small factors.
-    Base(BigInt),
-    Pi,
-    E,
-    /// Imaginary unit.
-    I,
-    Infinity,
-    Symbol(String),
-    /// Sum raised to a power that is not multiplied out.
-    Sum(Box<Ratio>),
-    Call(Function, Vec<Ratio>),
-    /// Base with a symbolic power, such as 2^n.
-    Raised(Box<Atom>, Monomial),
-}
-
-/// Functions that are not expressed by others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Function {
-    Sin,
-    Cos,
-    Arcsin,
-    Arccos,
-    Arctan,
-    Ln,
-    Abs,
-    Floor,
-    Ceil,
-    Factorial,
-    Binomial,
-    /// Power whose base or exponent has no simpler form.
-    Power,
-}
-
-/// Product of atoms with nonzero rational powers, in order of the atoms.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Monomial(pub(crate) Vec<(Atom, Rational)>);
-
-impl Atom {
-    /// Returns true if distinct products of such atoms, with the powers [`Monomial`] allows, count
-    /// as linearly independent: a sum of them is then 0 only if it has no terms.
-    ///
-    /// Proven for roots of distinct primes (Besicovitch 1940) and for symbols; assumed for π and e.
-    pub(crate) fn is_independent(&self, exponent: &Rational) -> bool {
-        match self {
-            Self::Base(base) => {
-                base.bits() <= 26 && !exponent.is_negative() && *exponent < Rational::one()
-            }
-            Self::Pi | Self::E | Self::I | Self::Infinity | Self::Symbol(_) => true,
-            Self::Sum(_) | Self::Call(..) | Self::Raised(..) => false,
-        }
-    }
-}
-
-impl Atom {
-    /// Cost of copying and comparing the atom.
-    fn weight(&self) -> u64 {
-        1 + match self {
-            Self::Sum(ratio) => ratio.weight(),
-            Self::Call(_, arguments) => arguments.iter().map(Ratio::weight).sum(),
-            Self::Raised(base, exponent) => base.weight() + exponent.weight(),
-            _ => 0,
-        }
-    }
-}
-
 impl Monomial {
-    fn weight(&self) -> u64 {
-        self.0.iter().map(|(atom, _)| 1 + atom.weight()).sum()
-    }
-
     /// Multiplies two monomials; returns the product, and the rational factor into which powers of
     /// its atoms were simplified.
     pub(crate) fn times(&self, other: &Self, fuel: &mut Fuel) -> Result<(Self, Rational), Stop> {
@@ -132,10 +58,6 @@ impl Monomial {
     }
 }
 
-/// Sum of monomials with nonzero coefficients.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Poly(BTreeMap<Monomial, Rational>);
-
 impl Poly {
     pub(crate) fn constant(value: Rational) -> Self {
         Self::term(Monomial::default(), value)
@@ -144,14 +66,6 @@ impl Poly {
     pub(crate) fn term(monomial: Monomial, coefficient: Rational) -> Self {
         let terms = (!coefficient.is_zero()).then_some((monomial, coefficient));
         Self(terms.into_iter().collect())
-    }
-
-    pub(crate) fn terms(&self) -> impl Iterator<Item = (&Monomial, &Rational)> {
-        self.0.iter()
-    }
-
-    pub(crate) fn weight(&self) -> u64 {
-        self.0.keys().map(|monomial| 1 + monomial.weight()).sum()
     }
 
     pub(crate) fn is_zero(&self) -> bool {

@@ -4,9 +4,8 @@ use num_bigint::BigInt;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use super::{
+    form::{Atom, Function, Monomial, Ratio},
     fuel::{Fuel, Stop},
-    poly::{Atom, Function, Monomial},
-    ratio::Ratio,
     rational::Rational,
 };
 

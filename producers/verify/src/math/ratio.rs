@@ -1,20 +1,8 @@
 use super::{
-    approx::vanishes,
+    form::{Atom, Monomial, Poly, Ratio},
     fuel::{Fuel, Stop},
-    poly::{Atom, Monomial, Poly},
     rational::Rational,
 };
-
-/// Quotient of sums: the form to which every expression is brought.
-///
-/// The quotient is not reduced, so equal values may have different forms; [`Ratio::equals`]
-/// compares them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ratio {
-    pub(crate) top: Poly,
-    /// Denominator; never 0, and 1 if it was a single term, by which the numerator is then divided.
-    pub(crate) bottom: Poly,
-}
 
 impl Ratio {
     fn whole(top: Poly) -> Self {
@@ -47,10 +35,6 @@ impl Ratio {
         let coefficient = coefficient.inverse()?.times(&left, fuel)?;
         let top = top.times(&Poly::term(inverse, coefficient), fuel)?;
         Ok(Self::whole(top))
-    }
-
-    pub(crate) fn weight(&self) -> u64 {
-        self.top.weight() + self.bottom.weight()
     }
 
     pub(crate) fn is_zero(&self) -> bool {
@@ -105,52 +89,6 @@ impl Ratio {
     pub(crate) fn over(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
         let top = self.top.times(&other.bottom, fuel)?;
         Self::new(top, self.bottom.times(&other.top, fuel)?, fuel)
-    }
-
-    /// Returns true if both have the same value wherever they are defined.
-    pub(crate) fn equals(&self, other: &Self, fuel: &mut Fuel) -> Result<bool, Stop> {
-        let left = self.top.times(&other.bottom, fuel)?;
-        let right = other.top.times(&self.bottom, fuel)?;
-        vanishes(&left.plus(&right.negated(), fuel)?, fuel)
-    }
-
-    /// Returns true if no symbol occurs.
-    pub(crate) fn is_constant(&self) -> bool {
-        let mut symbols = Vec::new();
-        self.symbols(&mut symbols);
-        symbols.is_empty()
-    }
-
-    /// Adds the names of the symbols that occur, each once.
-    pub(crate) fn symbols(&self, into: &mut Vec<String>) {
-        for poly in [&self.top, &self.bottom] {
-            for (monomial, _) in poly.terms() {
-                symbols(monomial, into);
-            }
-        }
-    }
-}
-
-fn symbols(monomial: &Monomial, into: &mut Vec<String>) {
-    for (atom, _) in &monomial.0 {
-        atom_symbols(atom, into);
-    }
-}
-
-fn atom_symbols(atom: &Atom, into: &mut Vec<String>) {
-    match atom {
-        Atom::Symbol(name) if !into.contains(name) => into.push(name.clone()),
-        Atom::Sum(ratio) => ratio.symbols(into),
-        Atom::Call(_, arguments) => {
-            for argument in arguments {
-                argument.symbols(into);
-            }
-        }
-        Atom::Raised(base, exponent) => {
-            atom_symbols(base, into);
-            symbols(exponent, into);
-        }
-        _ => {}
     }
 }
 

@@ -1,9 +1,8 @@
 use super::{
-    approx::value,
+    approx::value_of,
     float::Float,
+    form::{Atom, Monomial, Ratio},
     fuel::{Fuel, Stop},
-    poly::{Atom, Monomial},
-    ratio::Ratio,
     rational::Rational,
 };
 
@@ -23,45 +22,48 @@ struct Range {
 
 #[derive(Debug, Clone)]
 struct End {
-    place: Place,
+    value: Extended,
     closed: bool,
 }
 
+/// Real number or an infinity.
 #[derive(Debug, Clone)]
-enum Place {
-    Below,
+enum Extended {
+    MinusInfinity,
     /// Exact value, and a float to compare it by.
-    At(Ratio, Float),
-    Above,
+    Real(Ratio, Float),
+    Infinity,
 }
 
-impl Place {
+impl Extended {
     fn new(ratio: &Ratio, fuel: &mut Fuel) -> Result<Self, Stop> {
         if let Some((Monomial(powers), coefficient)) = ratio.poly().and_then(|poly| poly.single())
             && matches!(powers.as_slice(), [(Atom::Infinity, _)])
         {
             return Ok(if coefficient.is_negative() {
-                Self::Below
+                Self::MinusInfinity
             } else {
-                Self::Above
+                Self::Infinity
             });
         }
-        let place = value(ratio, fuel)?.ok_or(Stop::NotMath)?;
-        Ok(Self::At(ratio.clone(), place))
+        let value = value_of(ratio, fuel)?.ok_or(Stop::NotMath)?;
+        Ok(Self::Real(ratio.clone(), value))
     }
 
     fn is_below(&self, other: &Self, fuel: &mut Fuel) -> Result<bool, Stop> {
         Ok(match (self, other) {
-            (Self::Above, _) | (_, Self::Below) => false,
-            (Self::Below, _) | (_, Self::Above) => true,
-            (Self::At(a, x), Self::At(b, y)) => !a.equals(b, fuel)? && x < y,
+            (Self::Infinity, _) | (_, Self::MinusInfinity) => false,
+            (Self::MinusInfinity, _) | (_, Self::Infinity) => true,
+            (Self::Real(a, x), Self::Real(b, y)) => !a.equals(b, fuel)? && x < y,
         })
     }
 
     fn equals(&self, other: &Self, fuel: &mut Fuel) -> Result<bool, Stop> {
         match (self, other) {
-            (Self::Below, Self::Below) | (Self::Above, Self::Above) => Ok(true),
-            (Self::At(a, _), Self::At(b, _)) => a.equals(b, fuel),
+            (Self::MinusInfinity, Self::MinusInfinity) | (Self::Infinity, Self::Infinity) => {
+                Ok(true)
+            }
+            (Self::Real(a, _), Self::Real(b, _)) => a.equals(b, fuel),
             _ => Ok(false),
         }
     }
@@ -69,13 +71,13 @@ impl Place {
 
 impl Region {
     pub(crate) fn everything() -> Self {
-        let end = |place| End {
-            place,
+        let end = |value| End {
+            value,
             closed: false,
         };
         Self(vec![Range {
-            low: end(Place::Below),
-            high: end(Place::Above),
+            low: end(Extended::MinusInfinity),
+            high: end(Extended::Infinity),
         }])
     }
 
@@ -83,16 +85,16 @@ impl Region {
         Self(Vec::new())
     }
 
-    /// Interval between two ends; the flag of each tells if it is closed.
+    /// Interval between two ends, each with true if it is closed.
     pub(crate) fn between(
         low: (&Ratio, bool),
         high: (&Ratio, bool),
         fuel: &mut Fuel,
     ) -> Result<Self, Stop> {
         let end = |(ratio, closed): (&Ratio, bool), fuel: &mut Fuel| {
-            let place = Place::new(ratio, fuel)?;
-            let closed = closed && matches!(place, Place::At(..));
-            Ok(End { place, closed })
+            let value = Extended::new(ratio, fuel)?;
+            let closed = closed && matches!(value, Extended::Real(..));
+            Ok(End { value, closed })
         };
         let (low, high) = (end(low, fuel)?, end(high, fuel)?);
         Self(vec![Range { low, high }]).normal(fuel)
@@ -140,13 +142,13 @@ impl Region {
         let mut rest = Self::everything();
         for range in &self.0 {
             let open = |end: &End| End {
-                place: end.place.clone(),
-                closed: !end.closed && matches!(end.place, Place::At(..)),
+                value: end.value.clone(),
+                closed: !end.closed && matches!(end.value, Extended::Real(..)),
             };
             let outside = Self(vec![
                 Range {
                     low: End {
-                        place: Place::Below,
+                        value: Extended::MinusInfinity,
                         closed: false,
                     },
                     high: open(&range.low),
@@ -154,7 +156,7 @@ impl Region {
                 Range {
                     low: open(&range.high),
                     high: End {
-                        place: Place::Above,
+                        value: Extended::Infinity,
                         closed: false,
                     },
                 },
@@ -170,7 +172,7 @@ impl Region {
         }
         for (a, b) in self.0.iter().zip(&other.0) {
             for (a, b) in [(&a.low, &b.low), (&a.high, &b.high)] {
-                if a.closed != b.closed || !a.place.equals(&b.place, fuel)? {
+                if a.closed != b.closed || !a.value.equals(&b.value, fuel)? {
                     return Ok(false);
                 }
             }
@@ -201,15 +203,15 @@ impl Region {
                 joined.push(range);
                 continue;
             };
-            let touches = last.high.place.equals(&range.low.place, fuel)?
+            let touches = last.high.value.equals(&range.low.value, fuel)?
                 && (last.high.closed || range.low.closed);
-            if !touches && !range.low.place.is_below(&last.high.place, fuel)? {
+            if !touches && !range.low.value.is_below(&last.high.value, fuel)? {
                 joined.push(range);
                 continue;
             }
-            if last.high.place.is_below(&range.high.place, fuel)? {
+            if last.high.value.is_below(&range.high.value, fuel)? {
                 last.high = range.high;
-            } else if last.high.place.equals(&range.high.place, fuel)? {
+            } else if last.high.value.equals(&range.high.value, fuel)? {
                 last.high.closed |= range.high.closed;
             }
         }
@@ -219,28 +221,28 @@ impl Region {
 
 fn is_empty(range: &Range, fuel: &mut Fuel) -> Result<bool, Stop> {
     let (low, high) = (&range.low, &range.high);
-    if low.place.equals(&high.place, fuel)? {
+    if low.value.equals(&high.value, fuel)? {
         return Ok(!(low.closed && high.closed));
     }
-    high.place.is_below(&low.place, fuel)
+    high.value.is_below(&low.value, fuel)
 }
 
 fn begins_before(a: &Range, b: &Range, fuel: &mut Fuel) -> Result<bool, Stop> {
-    if a.low.place.equals(&b.low.place, fuel)? {
+    if a.low.value.equals(&b.low.value, fuel)? {
         return Ok(a.low.closed && !b.low.closed);
     }
-    a.low.place.is_below(&b.low.place, fuel)
+    a.low.value.is_below(&b.low.value, fuel)
 }
 
 /// Returns the inner one of two ends: the higher of two low ends, the lower of two high ends.
 fn inner(a: &End, b: &End, high: bool, fuel: &mut Fuel) -> Result<End, Stop> {
-    if a.place.equals(&b.place, fuel)? {
+    if a.value.equals(&b.value, fuel)? {
         return Ok(End {
-            place: a.place.clone(),
+            value: a.value.clone(),
             closed: a.closed && b.closed,
         });
     }
-    let a_is_lower = a.place.is_below(&b.place, fuel)?;
+    let a_is_lower = a.value.is_below(&b.value, fuel)?;
     Ok(if a_is_lower == high { a } else { b }.clone())
 }
 
@@ -269,7 +271,7 @@ pub(crate) fn root(of: &Ratio, fuel: &mut Fuel) -> Result<Option<(String, Ratio,
         let part = if powers == 1 { &mut slope } else { &mut rest };
         *part = part.plus(&term, fuel)?;
     }
-    let Some(rises) = value(&slope, fuel)?.filter(|slope| !slope.is_zero()) else {
+    let Some(rises) = value_of(&slope, fuel)?.filter(|slope| !slope.is_zero()) else {
         return Ok(None);
     };
     let at = rest.negated().over(&slope, fuel)?;

@@ -1,7 +1,7 @@
 use super::{
     canon::{Canon, Reading},
+    form::{Atom, Ratio},
     fuel::{Fuel, Stop},
-    ratio::Ratio,
     region::{Region, root},
     tree::Tree,
 };
@@ -143,7 +143,7 @@ impl Value {
                 let Self::Number(number) = &**value else {
                     return Err(Stop::NotMath);
                 };
-                let symbol = Ratio::atom(super::poly::Atom::Symbol(name.clone()));
+                let symbol = Ratio::atom(Atom::Symbol(name.clone()));
                 Ok(vec![(symbol.minus(&number.ratio, fuel)?, Sign::Zero)])
             }
             _ => Err(Stop::NotMath),

@@ -7,7 +7,7 @@ use super::{
     scripted::{Script, ScriptedEngine},
     stage::{BATCH, Stage, start, wait},
 };
-use crate::ProducerEvent;
+use crate::event::ProducerEvent;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_finish_left_over_from_a_shorter_run_is_not_believed() {

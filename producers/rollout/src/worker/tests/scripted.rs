@@ -9,8 +9,9 @@ use vintage_control::PolicyVersion;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
-    Engine, EngineError, Error, FailureReason, Reward, RewardFailure, RewardItem, RewardScore,
-    Sample, SampleRequest,
+    engine::{Engine, EngineError, Sample, SampleRequest},
+    error::Error,
+    reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
 
 /// Behaviour of a [`ScriptedEngine`].

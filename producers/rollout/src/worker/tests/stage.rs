@@ -11,7 +11,12 @@ use vintage_trajectory::{Headers, Rows, Trajectory, validate};
 
 use super::scripted::ScriptedEngine;
 use crate::{
-    Error, GateBase, ProducerEvent, ProducerSummary, PromptSet, VerifierReward, Worker, WorkerSetup,
+    error::Error,
+    event::{ProducerEvent, ProducerSummary},
+    gate::GateBase,
+    prompts::PromptSet,
+    reward::VerifierReward,
+    worker::{Worker, WorkerSetup},
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,8 @@
+use crate::reward::FailureReason;
+
+/// Reason for which the running command cannot be used any further.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) reason: FailureReason,
+    pub(super) detail: String,
+}

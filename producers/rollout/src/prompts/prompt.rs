@@ -1,0 +1,39 @@
+//! One prompt, and the form of its text.
+
+use std::collections::BTreeMap;
+
+/// Key of a rollout's metadata that holds the slot it was sampled for.
+pub(crate) const SLOT: &str = "slot";
+
+/// One task for the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Stable name: the row's `id`, or else 16 hexadecimal digits of a digest over text, template
+    /// inputs and answer, so that reordering or extending the file renames no prompt.
+    pub id: String,
+    /// Text that the policy completes, in the form that [`Prompt::form`] says.
+    pub text: String,
+    /// Form of the text.
+    pub form: Form,
+    /// Further inputs for a chat template, as members of a JSON object, where the prompt is plain
+    /// text that may become a chat; see [`crate::PromptSet::as_chats`].
+    pub extras: Option<String>,
+    /// Known answer, which the reward compares with.
+    pub answer: Option<String>,
+    /// Metadata that is stored in every trajectory and sent to the reward command.
+    pub metadata: BTreeMap<String, String>,
+    /// Line of the file, from 1.
+    pub line: usize,
+}
+
+/// Form of a prompt's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Plain text, completed as it is.
+    Plain,
+    /// Chat that the model's template turns into text: a JSON list of messages, or an object with
+    /// that list as `messages` and further inputs of the template.
+    Messages,
+    /// Text rendered from a chat, which holds every special token it needs.
+    Rendered,
+}
