@@ -21,15 +21,11 @@ use vintage_trajectory::{Rows, SchemaVersion};
 
 use crate::{
     columns::{Codec, file_schema, header_field, header_fields, properties},
+    footer::{FOOTER_KEY, SCHEMA_KEY, end_of},
     message::{BAD_PAYLOAD_LIMIT, Body, Message},
     path::TopicFolder,
     seal::seal,
 };
-
-/// Key of the [`ArchiveFooter`] among the Parquet footer's key-value metadata.
-pub(crate) const FOOTER_KEY: &str = "vintage.footer";
-/// Key of the trajectory schema's name among the Parquet footer's key-value metadata.
-pub(crate) const SCHEMA_KEY: &str = "schema";
 
 /// Message bytes per row group, 16 MiB. A row group is the unit of pruning and of reading one
 /// message back.
@@ -80,11 +76,7 @@ pub(crate) fn encode(
     let schema = SchemaVersion::NEWEST.as_str().to_owned();
     writer.append_key_value_metadata(KeyValue::new(SCHEMA_KEY.to_owned(), schema));
     let metadata = writer.close().map_err(|error| said(&error))?;
-    let ends: Vec<_> = metadata
-        .row_groups()
-        .iter()
-        .map(crate::file::end_of)
-        .collect();
+    let ends: Vec<_> = metadata.row_groups().iter().map(end_of).collect();
     seal(&mut file, &ends)?;
     Ok((file, footer))
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
-pub(crate) const LIFE: Incarnation = Incarnation(0);
+pub(crate) const INCARNATION: Incarnation = Incarnation(0);
 
 /// Returns the folder in which [`TOPIC`] is archived.
 pub(crate) fn home() -> Arc<TopicFolder> {
@@ -271,7 +271,7 @@ pub(crate) async fn start(options: SinkOptions, log: &Log) -> (SinkHandle, SinkT
 }
 
 pub(crate) fn options(store: &Store) -> SinkOptions {
-    SinkOptions::new(store.clone(), TOPIC, LIFE)
+    SinkOptions::new(store.clone(), TOPIC, INCARNATION)
 }
 
 /// Archives all of `log` in one go.
@@ -289,7 +289,7 @@ pub(crate) async fn messages(
 ) -> Vec<ArchivedMessage> {
     let reader = Reader::new(store.clone(), TOPIC);
     let mut messages = reader
-        .messages(LIFE, Partition(partition), filter)
+        .messages(INCARNATION, Partition(partition), filter)
         .await
         .unwrap();
     let mut all = Vec::new();

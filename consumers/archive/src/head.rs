@@ -1,7 +1,7 @@
 //! Headers and counts of archived messages without their tokens, read from a few narrow columns,
 //! for counting and for choosing groups.
 
-use std::{collections::VecDeque, ops::Range, result};
+use std::{ops::Range, result};
 
 use arrow::{
     array::{
@@ -15,14 +15,11 @@ use vintage_trajectory::{Headers, Identity};
 
 use crate::{
     columns::{BAD_REASON, HEADERS, OFFSET, PAYLOAD_CRC, ROW, TIMESTAMP},
-    error::Result,
-    file::{ArchiveFile, Opened},
-    reader::Reader,
     rowgroup::{column, header_pairs, messages},
 };
 
 /// Columns from which a [`Head`] without its [`FilterValues`] is read.
-const HEAD: &[&str] = &[
+pub(crate) const HEAD: &[&str] = &[
     "prompt_id",
     OFFSET,
     TIMESTAMP,
@@ -166,63 +163,6 @@ impl Columns {
                 .iter()
                 .map(|&reward| f64::from(reward))
                 .sum(),
-        }
-    }
-}
-
-/// Stream of the heads of one partition, by ascending offset. See [`Reader::heads`].
-pub struct Heads {
-    reader: Reader,
-    files: VecDeque<ArchiveFile>,
-    from: Offset,
-    /// The file being read, and its row groups that are still to come.
-    groups: Option<(Opened, VecDeque<usize>)>,
-    decoded: VecDeque<Head>,
-}
-
-impl Heads {
-    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, from: Offset) -> Self {
-        Self {
-            reader,
-            files,
-            from,
-            groups: None,
-            decoded: VecDeque::new(),
-        }
-    }
-
-    /// Returns the next head; `None` after the last.
-    ///
-    /// # Errors
-    /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Checksums are not
-    /// compared, because they cover whole row groups.
-    pub async fn next(&mut self) -> Result<Option<Head>> {
-        loop {
-            if let Some(head) = self.decoded.pop_front() {
-                if head.record.offset < self.from {
-                    continue;
-                }
-                return Ok(Some(head));
-            }
-            if let Some((file, groups)) = &mut self.groups
-                && let Some(group) = groups.pop_front()
-            {
-                let ends_before = file
-                    .range(group, OFFSET, OFFSET)
-                    .is_some_and(|(_, last)| last < self.from.0);
-                if !ends_before {
-                    let bytes = file.load_columns(group, HEAD).await?;
-                    let batch = file.decode(group, bytes, Some(HEAD)).await?;
-                    let footer = &file.file.footer;
-                    let found = heads(&batch, footer.incarnation, footer.partition, false);
-                    self.decoded = found.map_err(|why| file.corrupt(why))?.into();
-                }
-                continue;
-            }
-            self.groups = self.reader.open_next(&mut self.files).await?;
-            if self.groups.is_none() {
-                return Ok(None);
-            }
         }
     }
 }

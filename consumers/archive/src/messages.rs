@@ -9,13 +9,13 @@ use crate::{
     file::{ArchiveFile, Opened},
     filter::Filter,
     message::ArchivedMessage,
-    reader::{Reader, read},
     rowgroup::RowGroup,
+    topic_archive::TopicArchive,
 };
 
-/// Stream of the messages of one partition, by ascending offset. See [`Reader::messages`].
+/// Stream of the messages of one partition, by ascending offset. See [`crate::Reader::messages`].
 pub struct Messages {
-    reader: Reader,
+    archive: TopicArchive,
     files: VecDeque<ArchiveFile>,
     filter: Filter,
     /// The file being read, and its row groups that are still to come.
@@ -27,9 +27,9 @@ pub struct Messages {
 }
 
 impl Messages {
-    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, filter: Filter) -> Self {
+    pub(crate) fn new(archive: TopicArchive, files: VecDeque<ArchiveFile>, filter: Filter) -> Self {
         Self {
-            reader,
+            archive,
             files,
             filter,
             groups: None,
@@ -77,14 +77,14 @@ impl Messages {
                     if self.filter.wants_group(file, group) {
                         let file = file.clone();
                         let reading = async move {
-                            let rows = read(&file, group).await?;
+                            let rows = RowGroup::read(&file, group).await?;
                             Ok((file, rows))
                         };
                         return Ok(Some(tokio::spawn(reading)));
                     }
                 }
             }
-            self.groups = self.reader.open_next(&mut self.files).await?;
+            self.groups = self.archive.open_next(&mut self.files).await?;
             if self.groups.is_none() {
                 return Ok(None);
             }
@@ -93,18 +93,18 @@ impl Messages {
 }
 
 /// Stream of the messages of several partitions and incarnations in one order. See
-/// [`Reader::merged`].
+/// [`crate::Reader::merged`].
 pub struct Merged {
     /// Incarnations that are still to be read, each as its partitions.
-    lives: VecDeque<Vec<Messages>>,
+    incarnations: VecDeque<Vec<Messages>>,
     /// Partitions of the current incarnation, each with its next message.
     heads: Vec<(ArchivedMessage, Messages)>,
 }
 
 impl Merged {
-    pub(crate) fn new(lives: Vec<Vec<Messages>>) -> Self {
+    pub(crate) fn new(incarnations: Vec<Vec<Messages>>) -> Self {
         Self {
-            lives: lives.into(),
+            incarnations: incarnations.into(),
             heads: Vec::new(),
         }
     }
@@ -112,10 +112,10 @@ impl Merged {
     /// Returns the next message; `None` at the archive's end.
     pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
         while self.heads.is_empty() {
-            let Some(life) = self.lives.pop_front() else {
+            let Some(partitions) = self.incarnations.pop_front() else {
                 return Ok(None);
             };
-            for mut messages in life {
+            for mut messages in partitions {
                 if let Some(head) = messages.next().await? {
                     self.heads.push((head, messages));
                 }

@@ -8,14 +8,14 @@ use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition, RecordId};
 use vintage_trajectory::{Assembly, Part, Parts, Progress};
 
 use crate::{
+    counts::SelectionCounts,
     error::{Error, Result},
     file::Opened,
-    groups::SelectionCounts,
     head::{HEAD_AND_TRAITS, Head, heads},
     message::ArchivedMessage,
-    reader::{Known, Reader},
     rowgroup::RowGroup,
     select::{RefusedBy, Selection},
+    topic_archive::{Known, TopicArchive},
     window::Loaded,
 };
 
@@ -75,10 +75,7 @@ impl Block {
         let mut state = self.state.lock().await;
         if let State::Loaded(bytes) = &*state {
             let batch = self.file.decode(self.group, bytes.clone(), None).await?;
-            let footer = &self.file.file.footer;
-            let schema = self.file.schema_name();
-            let rows = RowGroup::of(&batch, footer.incarnation, footer.partition, schema);
-            let rows = rows.map_err(|why| self.file.corrupt(why))?;
+            let rows = RowGroup::of_file(&self.file, &batch)?;
             *state = State::Rows(Box::new(rows));
         }
         match &*state {
@@ -120,7 +117,7 @@ type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
 
 /// Reader of the groups of one partition of one incarnation.
 pub(crate) struct PartitionGroups {
-    reader: Reader,
+    archive: TopicArchive,
     selection: Arc<Selection>,
     partition: Partition,
     files: VecDeque<Planned>,
@@ -140,7 +137,7 @@ pub(crate) struct PartitionGroups {
 
 impl PartitionGroups {
     pub(crate) fn new(
-        reader: Reader,
+        archive: TopicArchive,
         selection: Arc<Selection>,
         partition: Partition,
         files: Vec<Known>,
@@ -157,7 +154,7 @@ impl PartitionGroups {
         Self {
             partition,
             files: planned.collect(),
-            reader,
+            archive,
             selection,
             reading: None,
             ahead: None,
@@ -330,7 +327,7 @@ impl PartitionGroups {
                 continue;
             }
             let file = self
-                .reader
+                .archive
                 .open(footer.incarnation, footer.partition, footer.base_offset)
                 .await?;
             self.reading = Some(Reading {

@@ -18,7 +18,7 @@ use crate::error::Result;
 pub(crate) const ROOT: &str = "v1";
 const META: &str = "_meta.json";
 const TOPIC: &str = "topic=";
-const LIFE: &str = "incarnation=";
+const INCARNATION: &str = "incarnation=";
 
 /// Folder in which a topic is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,9 @@ impl TopicFolder {
         // Either the first or later incarnations may have been deleted; the cheaper check comes
         // first.
         let begun = store.head(&plain.meta(Incarnation(0))).await?.is_some()
-            || !plain.lives(&store.list(&plain.folder()).await?).is_empty();
+            || !plain
+                .incarnations(&store.list(&plain.folder()).await?)
+                .is_empty();
         let layout = if begun { Layout::Plain } else { Layout::Keyed };
         Ok(Self::of(topic, layout))
     }
@@ -86,20 +88,20 @@ impl TopicFolder {
     }
 
     /// Returns the folder of one incarnation.
-    pub(crate) fn life(&self, incarnation: Incarnation) -> String {
+    pub(crate) fn incarnation(&self, incarnation: Incarnation) -> String {
         let folder = self.folder();
         match self.layout {
-            Layout::Keyed => format!("{folder}/{LIFE}{incarnation}"),
+            Layout::Keyed => format!("{folder}/{INCARNATION}{incarnation}"),
             Layout::Plain => format!("{folder}/{incarnation}"),
         }
     }
 
     pub(crate) fn meta(&self, incarnation: Incarnation) -> String {
-        format!("{}/{META}", self.life(incarnation))
+        format!("{}/{META}", self.incarnation(incarnation))
     }
 
     pub(crate) fn partition(&self, incarnation: Incarnation, partition: Partition) -> String {
-        format!("{}/p={:05}", self.life(incarnation), partition.0)
+        format!("{}/p={:05}", self.incarnation(incarnation), partition.0)
     }
 
     /// Returns the path of the data file that begins at offset `base`; the file is also the commit
@@ -109,18 +111,18 @@ impl TopicFolder {
     }
 
     /// Returns the incarnations that were begun, found in paths below [`TopicFolder::folder`].
-    pub(crate) fn lives(&self, paths: &[String]) -> Vec<Incarnation> {
+    pub(crate) fn incarnations(&self, paths: &[String]) -> Vec<Incarnation> {
         let folder = self.folder();
-        let life = |path: &String| {
+        let incarnation = |path: &String| {
             let level = path.strip_prefix(&folder)?.strip_prefix('/')?;
             let level = level.strip_suffix(META)?.strip_suffix('/')?;
             let number = match self.layout {
-                Layout::Keyed => level.strip_prefix(LIFE)?,
+                Layout::Keyed => level.strip_prefix(INCARNATION)?,
                 Layout::Plain => level,
             };
             number.parse().ok().map(Incarnation)
         };
-        paths.iter().filter_map(life).collect()
+        paths.iter().filter_map(incarnation).collect()
     }
 
     /// Parses the path of a data file of an incarnation into partition and base offset; `None` for
@@ -130,7 +132,7 @@ impl TopicFolder {
         incarnation: Incarnation,
         path: &str,
     ) -> Option<(Partition, Offset)> {
-        let below = path.strip_prefix(&self.life(incarnation))?;
+        let below = path.strip_prefix(&self.incarnation(incarnation))?;
         let (folder, file) = below.strip_prefix('/')?.split_once('/')?;
         let partition = Partition(digits(folder.strip_prefix("p=")?, 5)?.try_into().ok()?);
         let base = Offset(digits(file.strip_suffix(".parquet")?, 20)?);
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     const NAME: &str = "ns.run.rollouts.v1";
-    const LIFE: Incarnation = Incarnation(2);
+    const INCARNATION: Incarnation = Incarnation(2);
 
     fn homes() -> [TopicFolder; 2] {
         [Layout::Keyed, Layout::Plain].map(|layout| TopicFolder::of(NAME, layout))
@@ -185,27 +187,27 @@ mod tests {
         let (partition, base) = (Partition(7), Offset(1_234_567));
         let [keyed, plain] = homes();
         assert_eq!(
-            keyed.data(LIFE, partition, base),
+            keyed.data(INCARNATION, partition, base),
             "v1/topic=ns.run.rollouts.v1/incarnation=2/p=00007/00000000000001234567.parquet"
         );
         assert_eq!(
-            plain.data(LIFE, partition, base),
+            plain.data(INCARNATION, partition, base),
             "v1/ns.run.rollouts.v1/2/p=00007/00000000000001234567.parquet"
         );
         for home in homes() {
-            let path = home.data(LIFE, partition, base);
-            assert_eq!(home.parse(LIFE, &path), Some((partition, base)));
+            let path = home.data(INCARNATION, partition, base);
+            assert_eq!(home.parse(INCARNATION, &path), Some((partition, base)));
             assert_eq!(TopicFolder::of_file(&path, NAME), home);
-            assert!(path < home.data(LIFE, partition, Offset(10_000_000)));
-            let meta = home.meta(LIFE);
+            assert!(path < home.data(INCARNATION, partition, Offset(10_000_000)));
+            let meta = home.meta(INCARNATION);
             assert_eq!(topic_begun(&meta), Some(NAME));
-            assert_eq!(home.lives(&[path, meta]), [LIFE]);
+            assert_eq!(home.incarnations(&[path, meta]), [INCARNATION]);
         }
     }
 
     #[test]
     fn every_level_of_a_path_has_a_key_or_none_has_that_other_paths_have() {
-        let path = homes()[0].data(LIFE, Partition(7), Offset(0));
+        let path = homes()[0].data(INCARNATION, Partition(7), Offset(0));
         let levels: Vec<_> = path.split('/').collect();
         let keyed: Vec<_> = levels.iter().map(|level| level.contains('=')).collect();
         assert_eq!(keyed, [false, true, true, true, false], "{path}");
@@ -222,8 +224,8 @@ mod tests {
                 "p=00001/00000000000000000001.parquet.1",
                 "p=00001/+0000000000000000001.parquet",
             ] {
-                let path = format!("{}/{path}", home.life(LIFE));
-                assert_eq!(home.parse(LIFE, &path), None, "{path}");
+                let path = format!("{}/{path}", home.incarnation(INCARNATION));
+                assert_eq!(home.parse(INCARNATION, &path), None, "{path}");
             }
         }
     }

@@ -29,8 +29,9 @@ use crate::{
     summary::{SinkSummary, Taken},
 };
 
-use self::start::Planned;
+use self::planned::Planned;
 
+mod planned;
 mod start;
 
 /// Sink that archives one topic. See [`Sink::start`].

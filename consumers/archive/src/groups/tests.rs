@@ -6,7 +6,7 @@ use vintage_store::Store;
 use vintage_trajectory::{Headers, Trajectory, content_sha256, encode};
 
 use crate::{
-    fixture::{LIFE, Log, TOPIC, archive, group, record, scratch, start},
+    fixture::{INCARNATION, Log, TOPIC, archive, group, record, scratch, start},
     groups::SelectionCounts,
     reader::Reader,
     select::{PromptPattern, RefusedBy, Sample, Selection},
@@ -178,7 +178,7 @@ async fn what_is_passed_over_is_counted_and_not_read() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     let reader = Reader::new(store.clone(), TOPIC);
-    let files = reader.chain(LIFE, Partition(0)).await.unwrap();
+    let files = reader.chain(INCARNATION, Partition(0)).await.unwrap();
     assert_eq!(files.len(), 6);
     for file in &files[..3] {
         let path = store.local_path(&file.path).unwrap();
@@ -278,7 +278,7 @@ async fn heads_say_what_the_messages_say_and_begin_anywhere() {
     let reader = Reader::new(store.clone(), TOPIC);
     for from in [0, 7, 29, 30] {
         let mut heads = reader
-            .heads(LIFE, Partition(0), Offset(from))
+            .heads(INCARNATION, Partition(0), Offset(from))
             .await
             .unwrap();
         for offset in from..30 {

@@ -3,22 +3,18 @@
 #[cfg(feature = "faults")]
 mod sabotage;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, StartOffsets};
 use vintage_control::{Offset, Partition};
 
-use super::{Sink, SinkTask};
-use crate::options::SinkOptions;
+use super::{Sink, SinkTask, planned::Planned};
 use crate::{
     error::{Error, Result},
     handle::SinkHandle,
     meta::ArchiveMeta,
+    options::SinkOptions,
     path::TopicFolder,
     recover::{self, Start},
     retry::{self, Blocked, Patience},
@@ -27,27 +23,6 @@ use crate::{
 
 /// Partition, its first offset in the log, and its first offset not written.
 type Watermark = (Partition, Offset, Offset);
-
-/// Starts of the partitions that a group assigns to this sink. The consumer finds them during a
-/// rebalance; the sink takes them when it receives the assignment. By then a partition may have
-/// been assigned, revoked and assigned again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, VecDeque<Start>>>>);
-
-impl Planned {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Partition, VecDeque<Start>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn put(&self, partition: Partition, start: Start) {
-        self.held().entry(partition).or_default().push_back(start);
-    }
-
-    /// Takes the oldest start of a partition; assignments are received in order.
-    pub(super) fn take(&self, partition: Partition) -> Option<Start> {
-        self.held().get_mut(&partition)?.pop_front()
-    }
-}
 
 /// Longest time to wait for the store during a rebalance. The member holds up the whole group
 /// meanwhile, and is expelled after five minutes (`max.poll.interval.ms`).

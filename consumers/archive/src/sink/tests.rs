@@ -11,8 +11,8 @@ use crate::{
     columns::Codec,
     filter::Filter,
     fixture::{
-        Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
-        scratch, start, start_limited,
+        Dice, INCARNATION, Log, TOPIC, archive, assert_holds, group, messages, options, published,
+        record, scratch, start, start_limited,
     },
     meta::ArchiveMeta,
     reader::Reader,
@@ -26,7 +26,7 @@ fn small_files(store: &Store) -> SinkOptions {
 
 async fn files(store: &Store, partition: i32) -> Vec<crate::ArchiveFile> {
     Reader::new(store.clone(), TOPIC)
-        .chain(LIFE, Partition(partition))
+        .chain(INCARNATION, Partition(partition))
         .await
         .unwrap()
 }
@@ -305,7 +305,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
             store: store.clone(),
             label: Label {
                 home: crate::fixture::home(),
-                incarnation: LIFE,
+                incarnation: INCARNATION,
                 partition: Partition(0),
                 base: Offset(0),
                 next: Offset(1),
@@ -358,7 +358,7 @@ async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
     let (handle, task) = start(options(&store), &log).await;
     let in_the_way = folder
         .path()
-        .join(crate::fixture::home().partition(LIFE, Partition(0)));
+        .join(crate::fixture::home().partition(INCARNATION, Partition(0)));
     std::fs::write(&in_the_way, "").unwrap();
     let stopped = handle.commit_through(log.ends()).await.unwrap_err();
     assert!(stopped.to_string().contains("p=00000"), "{stopped}");

@@ -108,7 +108,9 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     // A later sink resumes there.
-    let meta = ArchiveMeta::read(&store, &home(), LIFE).await.unwrap();
+    let meta = ArchiveMeta::read(&store, &home(), INCARNATION)
+        .await
+        .unwrap();
     let end = crate::recover::end(&store, &home(), &meta, added)
         .await
         .unwrap();

@@ -155,7 +155,7 @@ async fn a_file_of_another_format_stops_the_sink() {
     let ends: Vec<_> = groups
         .row_groups()
         .iter()
-        .map(crate::file::end_of)
+        .map(crate::footer::end_of)
         .collect();
     assert_eq!(ends.len(), 1);
     crate::seal::seal(&mut file, &ends).unwrap();
@@ -187,7 +187,7 @@ async fn an_archive_goes_on_where_it_was_begun() {
     let (_folder, store) = scratch();
     let plain = TopicFolder::plain(TOPIC);
     let starts = [(Partition(0), Offset(0))].into();
-    ArchiveMeta::agree(&store, &plain, LIFE, starts)
+    ArchiveMeta::agree(&store, &plain, INCARNATION, starts)
         .await
         .unwrap();
     let log = Log::small(1, 7);
@@ -209,5 +209,5 @@ async fn an_archive_goes_on_where_it_was_begun() {
     );
     assert_eq!(Reader::topics(&store).await.unwrap(), [TOPIC]);
     let lives = Reader::new(store, TOPIC).incarnations().await.unwrap();
-    assert_eq!(lives, [LIFE, Incarnation(1)]);
+    assert_eq!(lives, [INCARNATION, Incarnation(1)]);
 }
