@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::{
     cluster::io_error,
     error::{Error, Result},
-    local::LocalOptions,
+    options::LocalOptions,
 };
 
 const POM: &str = include_str!("../../kafka/pom.xml");

@@ -10,9 +10,10 @@ use vintage_control::{
 };
 
 use crate::{
+    created::Created,
     error::{Error, Result},
     sha256,
-    store::{Created, Store},
+    store::Store,
     weights::Weights,
 };
 

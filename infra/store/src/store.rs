@@ -13,19 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     bucket,
+    created::Created,
     error::{Error, Result, WRITE},
     folder::{self, Guarantees},
 };
-
-/// Outcome of a create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Created {
-    /// Created now, durably; no such object existed.
-    New,
-    /// Already existed and was left unchanged.
-    Exists,
-}
 
 /// Root folder or bucket prefix, under which objects have relative `/`-separated paths. Cheap to
 /// clone.

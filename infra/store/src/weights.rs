@@ -4,9 +4,10 @@ use bytes::Bytes;
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
 
 use crate::{
+    created::Created,
     error::{Error, Result},
     sha256,
-    store::{Created, Store},
+    store::Store,
 };
 
 /// Name of the weights file in a version's folder.
