@@ -1,29 +1,31 @@
 //! Partial download of a file of the hub.
 
-use std::{
-    fs::File,
-    io::{Read as _, Write as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
+use tokio::{
+    fs::{self, File},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+};
 
-use super::{Entry, io};
-use crate::error::Result;
+use crate::{
+    error::{Error, Result},
+    listing::Entry,
+};
 
 /// File beside the blobs that becomes the blob when it is complete.
-pub(super) struct Partial {
+pub(crate) struct Partial {
     path: PathBuf,
     file: File,
     /// Digest of the bytes received so far.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// Number of bytes received so far.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Digest that names a blob.
-pub(super) enum Digest {
+pub(crate) enum Digest {
     /// SHA-256 of a large file's content.
     Content(Sha256),
     /// SHA-1 of a small file's git object, which covers its length and content.
@@ -45,7 +47,7 @@ impl Digest {
         }
     }
 
-    pub(super) fn hex(&self) -> String {
+    pub(crate) fn hex(&self) -> String {
         match self {
             Self::Content(digest) => hex::encode(digest.clone().finalize()),
             Self::Object(digest) => hex::encode(digest.clone().finalize()),
@@ -55,10 +57,13 @@ impl Digest {
 
 impl Partial {
     /// Opens the file and reads what is there, so that its digest can be continued.
-    pub(super) fn open(path: PathBuf, entry: &Entry) -> Result<Self> {
+    pub(crate) async fn open(path: PathBuf, entry: &Entry) -> Result<Self> {
         let mut options = File::options();
-        let options = options.read(true).append(true).create(true);
-        let file = options.open(&path).map_err(io("open", &path))?;
+        options.read(true).append(true).create(true);
+        let file = options
+            .open(&path)
+            .await
+            .map_err(Error::io("open", &path))?;
         let mut partial = Self {
             path,
             file,
@@ -67,8 +72,8 @@ impl Partial {
         };
         let mut part = vec![0; 1 << 20];
         loop {
-            let read = partial.file.read(&mut part);
-            match read.map_err(io("read", &partial.path))? {
+            let read = partial.file.read(&mut part).await;
+            match read.map_err(Error::io("read", &partial.path))? {
                 0 => return Ok(partial),
                 read => {
                     partial.digest.update(&part[..read]);
@@ -78,28 +83,36 @@ impl Partial {
         }
     }
 
-    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        let written = self.file.write_all(bytes);
-        written.map_err(io("write", &self.path))?;
+    pub(crate) async fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        // The file writes in the background; bytes count as received once that has succeeded.
+        let written = match self.file.write_all(bytes).await {
+            Ok(()) => self.file.flush().await,
+            failed => failed,
+        };
+        written.map_err(Error::io("write", &self.path))?;
         self.digest.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// Discards the received bytes, because the server sends the file from its beginning.
-    pub(super) fn empty(&mut self, entry: &Entry) -> Result<()> {
-        self.file.set_len(0).map_err(io("empty", &self.path))?;
+    pub(crate) async fn empty(&mut self, entry: &Entry) -> Result<()> {
+        let emptied = self.file.set_len(0).await;
+        emptied.map_err(Error::io("empty", &self.path))?;
         (self.digest, self.bytes) = (Digest::of(entry), 0);
         Ok(())
     }
 
-    pub(super) fn remove(&self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(io("remove", &self.path))
+    pub(crate) async fn remove(&self) -> Result<()> {
+        let removed = fs::remove_file(&self.path).await;
+        removed.map_err(Error::io("remove", &self.path))
     }
 
     /// Renames the complete file to its blob.
-    pub(super) fn finish(self, blob: &Path) -> Result<()> {
-        self.file.sync_all().map_err(io("sync", &self.path))?;
-        std::fs::rename(&self.path, blob).map_err(io("rename", &self.path))
+    pub(crate) async fn finish(self, blob: &Path) -> Result<()> {
+        let synced = self.file.sync_all().await;
+        synced.map_err(Error::io("sync", &self.path))?;
+        let renamed = fs::rename(&self.path, blob).await;
+        renamed.map_err(Error::io("rename", &self.path))
     }
 }
