@@ -8,9 +8,12 @@ use crate::{
     columns::OFFSET,
     error::Result,
     file::{ArchiveFile, Opened},
-    head::{HEAD, Head, heads},
+    head::{Columns, Head, heads},
     topic_archive::TopicArchive,
 };
+
+/// Columns that are read; filters are not applied here.
+const COLUMNS: Columns = Columns::Head;
 
 /// Stream of the heads of one partition, by ascending offset. See [`crate::Reader::heads`].
 pub struct Heads {
@@ -53,10 +56,10 @@ impl Heads {
                     .range(group, OFFSET, OFFSET)
                     .is_some_and(|(_, last)| last < self.from.0);
                 if !ends_before {
-                    let bytes = file.load_columns(group, HEAD).await?;
-                    let batch = file.decode(group, bytes, Some(HEAD)).await?;
+                    let bytes = file.load_columns(group, COLUMNS.names()).await?;
+                    let batch = file.decode(group, bytes, Some(COLUMNS.names())).await?;
                     let footer = &file.file.footer;
-                    let found = heads(&batch, footer.incarnation, footer.partition, false);
+                    let found = heads(&batch, footer.incarnation, footer.partition, COLUMNS);
                     self.decoded = found.map_err(|reason| file.corrupt(reason))?.into();
                 }
                 continue;

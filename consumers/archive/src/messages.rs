@@ -1,7 +1,7 @@
 //! Streams of archived messages: of one partition, and of several merged into one order.
 use std::{cmp::Reverse, collections::VecDeque};
 
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use vintage_control::{Offset, Partition};
 
 use crate::{
@@ -13,6 +13,9 @@ use crate::{
     topic_archive::TopicArchive,
 };
 
+/// Row group that another task decodes.
+type Ahead = AbortOnDropHandle<Result<(Opened, RowGroup)>>;
+
 /// Stream of the messages of one partition, by ascending offset. See [`crate::Reader::messages`].
 pub struct Messages {
     archive: TopicArchive,
@@ -21,7 +24,7 @@ pub struct Messages {
     /// The file being read, and its row groups that are still to come.
     groups: Option<(Opened, VecDeque<usize>)>,
     /// Next row group, being decoded by another task.
-    ahead: Option<JoinHandle<Result<(Opened, RowGroup)>>>,
+    ahead: Option<Ahead>,
     /// Row group being handed out, and the index of its next message.
     rows: Option<(Opened, RowGroup, usize)>,
 }
@@ -70,7 +73,7 @@ impl Messages {
     }
 
     /// Starts reading the next row group that the filter wants.
-    async fn read_ahead(&mut self) -> Result<Option<JoinHandle<Result<(Opened, RowGroup)>>>> {
+    async fn read_ahead(&mut self) -> Result<Option<Ahead>> {
         loop {
             if let Some((file, groups)) = &mut self.groups {
                 while let Some(group) = groups.pop_front() {
@@ -80,7 +83,7 @@ impl Messages {
                             let rows = RowGroup::read(&file, group).await?;
                             Ok((file, rows))
                         };
-                        return Ok(Some(tokio::spawn(reading)));
+                        return Ok(Some(AbortOnDropHandle::new(tokio::spawn(reading))));
                     }
                 }
             }

@@ -3,7 +3,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition, RecordId};
 use vintage_trajectory::{Assembly, Part, Parts, Progress};
 
@@ -11,7 +12,7 @@ use crate::{
     counts::SelectionCounts,
     error::{Error, Result},
     file::Opened,
-    head::{HEAD_AND_TRAITS, Head, heads},
+    head::{Columns, Head, heads},
     message::ArchivedMessage,
     rowgroup::RowGroup,
     select::{RefusedBy, Selection},
@@ -113,7 +114,7 @@ struct Reading {
     seen: (u64, u64),
 }
 
-type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
+type Ahead = AbortOnDropHandle<Result<(Arc<Block>, Vec<Head>)>>;
 
 /// Reader of the groups of one partition of one incarnation.
 pub(crate) struct PartitionGroups {
@@ -224,16 +225,12 @@ impl PartitionGroups {
                 return None;
             }
         };
-        let parts = if headers.part.1 == 1 {
-            vec![located]
-        } else {
-            let part = Part {
-                record: head.record,
-                headers: headers.clone(),
-                body: located,
-            };
-            self.whole(part, counts)?
+        let part = Part {
+            record: head.record,
+            headers: headers.clone(),
+            body: located,
         };
+        let parts = self.whole(part, counts)?;
         let group = ArchivedGroup { parts };
         let verdict = self.selection.refuses(&group.heads());
         Some(Candidate {
@@ -310,7 +307,8 @@ impl PartitionGroups {
                 }
                 let file = reading.file.clone();
                 let inside = self.selection.looks_inside();
-                return Ok(Some(tokio::spawn(load(file, at, inside))));
+                let loading = tokio::spawn(load(file, at, inside));
+                return Ok(Some(AbortOnDropHandle::new(loading)));
             }
             let Some(planned) = self.files.pop_front() else {
                 return Ok(None);
@@ -378,11 +376,16 @@ fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCount
 
 async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, Vec<Head>)> {
     let bytes = file.load(group).await?;
+    let columns = if inside {
+        Columns::WithFilterValues
+    } else {
+        Columns::Head
+    };
     let batch = file
-        .decode(group, bytes.clone(), Some(HEAD_AND_TRAITS))
+        .decode(group, bytes.clone(), Some(columns.names()))
         .await?;
     let footer = &file.file.footer;
-    let found = heads(&batch, footer.incarnation, footer.partition, inside);
+    let found = heads(&batch, footer.incarnation, footer.partition, columns);
     let heads = found.map_err(|why| file.corrupt(why))?;
     let block = Block {
         file,

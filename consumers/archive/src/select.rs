@@ -116,9 +116,9 @@ impl Sample {
 }
 
 impl Selection {
-    /// Returns true if a filter needs the traits of heads (versions, prompts or rewards).
+    /// Returns true if a filter needs the filter values of heads (versions or rewards).
     pub(crate) fn looks_inside(&self) -> bool {
-        self.versions.is_some() || !self.prompts.is_empty() || self.rewards.is_some()
+        self.versions.is_some() || self.rewards.is_some()
     }
 
     pub(crate) fn refuses_place(
@@ -147,9 +147,9 @@ impl Selection {
         if self.refuses_time(parts.clone().map(|head| head.timestamp_ms).min().flatten()) {
             return Some(RefusedBy::Time);
         }
-        let traits = || parts.clone().filter_map(|head| head.traits.as_ref());
+        let values = || parts.clone().filter_map(|head| head.filter_values.as_ref());
         if let Some(wanted) = &self.versions {
-            let versions = || traits().filter_map(|traits| traits.versions);
+            let versions = || values().filter_map(|values| values.versions);
             let oldest = versions().map(|(oldest, _)| oldest).min();
             let newest = versions().map(|(_, newest)| newest).max();
             let meets = oldest
@@ -160,13 +160,14 @@ impl Selection {
             }
         }
         if !self.prompts.is_empty() {
-            let prompt = traits().next().map_or("", |traits| traits.prompt.as_str());
+            let first = parts.clone().next();
+            let prompt = first.and_then(|head| head.prompt.as_deref()).unwrap_or("");
             if !self.prompts.iter().any(|pattern| pattern.matches(prompt)) {
                 return Some(RefusedBy::Prompt);
             }
         }
         if let Some(wanted) = &self.rewards {
-            let sum: f64 = traits().map(|traits| traits.reward).sum();
+            let sum: f64 = values().map(|values| values.reward).sum();
             let rows: usize = parts.clone().map(|head| head.rows).sum();
             if !wanted.contains(&(sum / rows as f64)) {
                 return Some(RefusedBy::Reward);

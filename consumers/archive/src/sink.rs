@@ -89,6 +89,7 @@ impl<S: Source> Sink<S> {
         let failure = Arc::new(OnceLock::new());
         let handle = SinkHandle::new(
             &self.options,
+            Arc::clone(&self.home),
             self.demanding.clone(),
             (self.committed.subscribe(), self.taken.subscribe()),
             Arc::clone(&failure),
@@ -111,14 +112,14 @@ impl<S: Source> Sink<S> {
     }
 
     async fn run(&mut self) -> Result<()> {
-        let ended = self.gather().await;
+        let mut ended = self.gather().await;
         // Ends the waits for the store to recover.
         self.options.cancel.cancel();
         // A file being written is whole or absent; wait to learn which.
         while let Some(done) = self.commits.join_next().await {
             let settled = self.settle(done);
             if ended.is_ok() {
-                settled?;
+                ended = settled;
             }
         }
         ended
