@@ -131,9 +131,12 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
         home.display()
     );
     let fetched = fetch(&staging, java).await;
-    if let Err(detail) = fetched {
-        remove(&staging)?;
-        return match detail {
+    if let Err(failure) = fetched {
+        // The failure to fetch is what the user needs to know.
+        if let Err(error) = remove(&staging) {
+            tracing::warn!("{error}");
+        }
+        return match failure {
             Failed::NoMaven(found) => Err(Error::MissingProgram {
                 needed: "Maven",
                 found,

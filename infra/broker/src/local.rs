@@ -111,15 +111,32 @@ impl LocalKafka {
 
     /// Leaves the broker, and shuts it down unless other processes use it or have asked to keep it.
     /// Data and ports stay.
+    ///
+    /// # Errors
+    /// Those of ending its nodes. Nodes that this could not shut down are killed.
     pub async fn down(mut self) -> Result<()> {
-        self.end_on_drop = false;
         let turn = Turn::take(self.cluster.dir(), self.options.ready_within).await?;
         self.used = None;
         if turn.is_used()? || (turn.is_kept() && !self.options.keep) {
+            self.end_on_drop = false;
             return Ok(());
         }
         turn.keep(false)?;
-        self.terminate_all().await.map(drop)
+        self.terminate_all().await?;
+        self.end_on_drop = false;
+        Ok(())
+    }
+
+    /// Leaves the broker as [`LocalKafka::down`] does, and returns `outcome`, whose error takes
+    /// precedence over an error of leaving.
+    ///
+    /// # Errors
+    /// The first of the two.
+    pub async fn down_after<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        let left = self.down().await;
+        let done = outcome?;
+        left?;
+        Ok(done)
     }
 
     /// Shuts down the broker in `dir`, no matter who started it, even a kept one. Returns the
@@ -260,20 +277,25 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     let bus = Bus::connect(bootstrap, &quick)?;
+    let mut listed = Vec::new();
     loop {
         for node in &mut awaited {
             node.check_alive()?;
         }
         // The request is also the wait: it returns as soon as a broker answers.
-        match bus.brokers(LOOK * 5).await {
-            Ok(found) if found >= awaited.len() => break,
-            Ok(_) => tokio::time::sleep(LOOK).await,
-            Err(vintage_bus::Error::Unreachable { .. }) => {}
+        match bus.broker_ids(LOOK * 5).await {
+            Ok(ids) if ids.len() >= awaited.len() => break,
+            Ok(ids) => {
+                listed = ids;
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(vintage_bus::Error::Unreachable { .. }) => listed.clear(),
             Err(error) => return Err(error.into()),
         }
         if begun.elapsed() > limit {
             let waited = limit.as_secs();
-            return Err(awaited[0].failed(format!("was not ready within {waited} s")));
+            let late = first_missing(&awaited, &listed);
+            return Err(awaited[late].failed(format!("was not ready within {waited} s")));
         }
     }
     let topic = TopicSpec {
@@ -294,6 +316,12 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
             tried => return Ok(tried?),
         }
     }
+}
+
+/// Returns the index of the first node that the cluster does not list by its id.
+fn first_missing(awaited: &[&mut Node], listed: &[i32]) -> usize {
+    let missing = |node: &&mut Node| !listed.contains(&i32::from(node.id()));
+    awaited.iter().position(missing).unwrap_or(0)
 }
 
 async fn try_out(bus: &Bus, topic: &TopicSpec) -> vintage_bus::Result<()> {
@@ -324,5 +352,53 @@ impl Drop for LocalKafka {
             return;
         }
         self.nodes.iter_mut().for_each(Node::kill_now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unstarted(dir: &Path, nodes: u16) -> LocalKafka {
+        let cluster = Cluster::prepare(dir, Some(nodes)).unwrap();
+        LocalKafka::handle(cluster, LocalOptions::default())
+    }
+
+    fn failed(message: &str) -> Error {
+        Error::LocalOptions {
+            detail: message.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_error_wins_over_one_of_leaving() {
+        let dir = tempfile::tempdir().unwrap();
+        // Without its folder, a broker cannot be left.
+        let broken = || {
+            let folder = dir.path().join("kafka");
+            std::fs::create_dir(&folder).unwrap();
+            let kafka = unstarted(&folder, 1);
+            std::fs::remove_dir_all(&folder).unwrap();
+            kafka
+        };
+        let first = broken().down_after(Err::<(), _>(failed("the first"))).await;
+        assert!(first.unwrap_err().to_string().contains("the first"));
+        let left = broken().down_after(Ok::<_, Error>(1)).await;
+        assert!(matches!(left, Err(Error::Io { .. })), "{left:?}");
+        let folder = dir.path().join("whole");
+        std::fs::create_dir(&folder).unwrap();
+        let kafka = unstarted(&folder, 1);
+        assert_eq!(kafka.down_after(Ok::<_, Error>(1)).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn the_node_that_is_late_is_the_one_that_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kafka = unstarted(dir.path(), 3);
+        let awaited: Vec<_> = kafka.nodes.iter_mut().collect();
+        let late = |listed: &[i32]| awaited[first_missing(&awaited, listed)].id();
+        assert_eq!(late(&[1, 3]), 2);
+        assert_eq!(late(&[2, 1]), 3);
+        assert_eq!(late(&[]), 1);
     }
 }

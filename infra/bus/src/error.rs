@@ -220,6 +220,24 @@ pub enum Error {
         /// Error returned by the callback.
         source: StartError,
     },
+    /// Partition of which nothing came before the end that it had.
+    #[error(
+        "reading topic {topic} partition {partition} from offset {offset} on at {bootstrap}: \
+         nothing came within {} s; check the broker, and try again",
+        seconds(*waited)
+    )]
+    Silent {
+        /// Name of the topic.
+        topic: String,
+        /// First partition that was not read to its end.
+        partition: Partition,
+        /// First offset that did not come.
+        offset: Offset,
+        /// Bootstrap addresses of the brokers.
+        bootstrap: String,
+        /// Time spent waiting for a record.
+        waited: Duration,
+    },
     /// Fatal error of a consumer.
     #[error("reading topic {topic} as {client}: {detail}")]
     Consume {
@@ -263,6 +281,7 @@ impl Error {
             | Self::Publish { .. }
             | Self::ProducerFatal { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::Silent { .. }
             | Self::Start { .. }
             | Self::Consume { .. } => Fault::External,
             Self::Hole { .. } | Self::Stopped { .. } | Self::TopicTable { .. } => Fault::Internal,
@@ -272,7 +291,7 @@ impl Error {
     /// Returns true if the same call may succeed later with nothing changed by the caller.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Request { retryable, .. } | Self::Publish { retryable, .. } => *retryable,
             _ => false,
         }

@@ -86,16 +86,17 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         &places,
     )
     .await;
-    if let Some(broker) = broker {
-        broker.close().await?;
-    }
-    outcome.map_err(|error| match (error, folder) {
+    let outcome = outcome.map_err(|error| match (error, folder) {
         (vintage_audit::Error::Nothing(what), Some(path)) => Error::Folder {
             path: path.to_owned(),
             what,
         },
         (error, _) => error.into(),
-    })
+    });
+    match broker {
+        Some(broker) => broker.close_after(outcome).await,
+        None => outcome,
+    }
 }
 
 /// Returns the life of the run's log: the embedded one ends with the process that holds the folder.
