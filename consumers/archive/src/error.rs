@@ -61,8 +61,8 @@ pub enum Error {
     },
     /// The folder holds the archive of another topic or incarnation.
     #[error(
-        "{file} is the archive of {found}, not of {expected}; give every topic and every life of \
-         it its own incarnation"
+        "{file} is the archive of {found}, not of {expected}; give every topic and every \
+         re-creation of it its own incarnation"
     )]
     OtherTopic {
         /// Path of the metadata file, `_meta.json`.
@@ -74,10 +74,10 @@ pub enum Error {
     },
     /// The log no longer has the records that the archive needs next.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
-         the log now starts at {low}; {lost} records were deleted by retention unarchived: \
-         lengthen the topic's retention, and go on without them with `vintage archive --accept-gap`, \
-         which notes the gap"
+        "archiving {topic} partition {partition} cannot continue: the archive ends at offset \
+         {next}, the log now starts at {low}; {lost} records were deleted by retention unarchived: \
+         lengthen the topic's retention, and continue without them with `vintage archive \
+         --accept-gap`, which notes the gap"
     )]
     Expired {
         /// Topic being archived.
@@ -93,8 +93,8 @@ pub enum Error {
     },
     /// The log ends before the archive does, so it was recreated or truncated.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
-         the log already at {high}; the topic was recreated or truncated: give the run another name \
+        "archiving {topic} partition {partition} cannot continue: the archive ends at offset \
+         {next}, the log already at {high}; the topic was recreated or truncated: give the run another name \
          (run = …), so that what it holds now has an archive of its own"
     )]
     Rewound {
@@ -110,8 +110,8 @@ pub enum Error {
     /// The log has a different record than the archive at the last archived offset, so it is
     /// another log.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the last archived record is that at \
-         offset {offset}, and the log holds {found} there; the topic was recreated and has grown \
+        "archiving {topic} partition {partition} cannot continue: the last archived record is that \
+         at offset {offset}, and the log holds {found} there; the topic was recreated and has grown \
          past the archive's end: give the run another name (run = …), so that what it holds now \
          has an archive of its own"
     )]

@@ -222,7 +222,7 @@ impl Opened {
         let mut pieces = Vec::with_capacity(ranges.len());
         for range in ranges {
             if range.start > range.end || range.end > self.file.bytes {
-                return Err(self.corrupt("a column lies outside of it"));
+                return Err(self.corrupt("a column is outside of it"));
             }
             pieces.push((range.start, self.fetch(range.clone()).await?));
         }
@@ -294,7 +294,7 @@ impl Opened {
         for group in 0..groups {
             if self.segment(group).start > self.segment(group).end || self.segment(group).end > end
             {
-                return Err(self.corrupt("its row groups do not lie one after another"));
+                return Err(self.corrupt("its row groups do not follow one another"));
             }
         }
         let start = groups

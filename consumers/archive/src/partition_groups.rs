@@ -132,8 +132,8 @@ pub(crate) struct PartitionGroups {
     clock_ahead: Option<i64>,
     /// Groups of which parts are still to come.
     open: Assembly<Located>,
-    /// Offsets that were passed over, first and last of each stretch, and why.
-    passed: Vec<(i64, i64, RefusedBy)>,
+    /// Runs of skipped offsets, first and last of each, and the filter for which they were skipped.
+    skipped: Vec<(i64, i64, RefusedBy)>,
 }
 
 impl PartitionGroups {
@@ -163,7 +163,7 @@ impl PartitionGroups {
             clock: None,
             clock_ahead: None,
             open: Assembly::default(),
-            passed: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -272,15 +272,15 @@ impl PartitionGroups {
         }
     }
 
-    /// A group with parts in row groups that were passed over is not wanted, see
-    /// [`Selection::prune`]; of others parts are missing.
+    /// Counts a group whose missing parts will not come: as refused if they may be in row groups
+    /// that were skipped, see [`Selection::prune`], and as incomplete otherwise.
     fn give_up(&self, parts: &Parts<Located>, counts: &mut SelectionCounts) {
         let spread = INCOMPLETE_AFTER_RECORDS as i64;
         let near = parts.there().find_map(|part| {
             let at = part.record.offset.0;
             let reaches =
                 |(first, last, _): &&(i64, i64, _)| *first <= at + spread && *last >= at - spread;
-            self.passed.iter().find(reaches).map(|(_, _, why)| *why)
+            self.skipped.iter().find(reaches).map(|(_, _, why)| *why)
         });
         match near {
             Some(filtered) => counts.skip(filtered, parts.there().count() as u64),
@@ -296,13 +296,13 @@ impl PartitionGroups {
                 let Some(pruned) = reading.planned.pruned.get(at) else {
                     let done = self.reading.take();
                     if let Some(done) = done {
-                        count_passed(&done.planned, done.seen, counts);
+                        count_skipped(&done.planned, done.seen, counts);
                     }
                     break;
                 };
                 reading.next += 1;
                 if pruned.is_some() {
-                    self.pass(at);
+                    self.skip(at);
                     continue;
                 }
                 let file = reading.file.clone();
@@ -316,11 +316,11 @@ impl PartitionGroups {
             let footer = &planned.known.file.footer;
             if planned.pruned.iter().all(Option::is_some) {
                 self.clock_ahead = self.clock_ahead.max(footer.max_timestamp_ms);
-                count_passed(&planned, (0, 0), counts);
+                count_skipped(&planned, (0, 0), counts);
                 let why = planned.pruned.first().copied().flatten();
                 if let Some(why) = why {
                     let last = footer.next_offset.0 - 1;
-                    self.note_passed((footer.base_offset.0, last, why));
+                    self.note_skipped((footer.base_offset.0, last, why));
                 }
                 continue;
             }
@@ -337,27 +337,27 @@ impl PartitionGroups {
         }
     }
 
-    fn pass(&mut self, at: usize) {
+    fn skip(&mut self, at: usize) {
         let Some(reading) = &self.reading else { return };
         let bounds = reading.planned.known.bounds[at];
         let why = reading.planned.pruned[at];
         let latest = bounds.timestamps.map(|(_, latest)| latest);
         self.clock_ahead = self.clock_ahead.max(latest);
         if let (Some((first, last)), Some(why)) = (bounds.offsets, why) {
-            self.note_passed((first, last, why));
+            self.note_skipped((first, last, why));
         }
     }
 
-    fn note_passed(&mut self, (first, last, why): (i64, i64, RefusedBy)) {
-        match self.passed.last_mut() {
-            Some(stretch) if stretch.2 == why && stretch.1 + 1 >= first => stretch.1 = last,
-            _ => self.passed.push((first, last, why)),
+    fn note_skipped(&mut self, (first, last, why): (i64, i64, RefusedBy)) {
+        match self.skipped.last_mut() {
+            Some(run) if run.2 == why && run.1 + 1 >= first => run.1 = last,
+            _ => self.skipped.push((first, last, why)),
         }
     }
 }
 
 /// Counts the records of a file that were not among the `seen` ones.
-fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
+fn count_skipped(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
     let Some(why) = planned.pruned.iter().flatten().next() else {
         return;
     };

@@ -101,7 +101,7 @@ impl<S: Source> Sink<S> {
             let why = ended
                 .as_ref()
                 .err()
-                .map_or_else(|| "it was told to".into(), reason_of);
+                .map_or_else(|| "it was shut down".into(), reason_of);
             let _ = failure.set(why);
             ended.map(|()| SinkSummary {
                 committed: self.committed.borrow().clone(),
@@ -365,7 +365,7 @@ impl<S: Source> Sink<S> {
                 tracing::warn!(
                     partition = done.partition.0,
                     next = next.0,
-                    "another sink archived these offsets first: going on after its file"
+                    "another sink archived these offsets first: continuing after its file"
                 );
                 self.summary.races_lost += 1;
                 (next, rest)

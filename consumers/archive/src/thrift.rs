@@ -197,7 +197,7 @@ mod tests {
             (&[0x11, 0], "field 1 is of type 1"),
             (&[0x29, 0x15, 2, 0], "elements are of type 5"),
             (&[0x29, 0x1c, 0x45, 2, 0, 0], "field 4 is of type 5"),
-            // The number 4 told in full, and one beyond all.
+            // The number 4 in full, and one beyond all.
             (&[0x05, 8, 2, 0], "field 4 is of type 5"),
         ];
         for (bytes, expected) in refused {

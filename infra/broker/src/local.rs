@@ -255,7 +255,7 @@ impl LocalKafka {
     }
 
     async fn terminate_all(&mut self) -> Result<usize> {
-        // All nodes end at once: each waits for the others' quorum no longer than its own grace
+        // All nodes end at once: each waits for a quorum of the nodes no longer than its own grace
         // period.
         let ending = self.nodes.iter_mut().map(|node| node.terminate(GRACE));
         let ended = futures::future::join_all(ending).await;

@@ -168,7 +168,7 @@ pub enum Error {
         retryable: bool,
     },
     /// Fatal error of a producer: it can no longer guarantee order without duplicates.
-    #[error("producer {client} cannot go on: {detail}: start it again")]
+    #[error("producer {client} cannot continue: {detail}: start it again")]
     ProducerFatal {
         /// Client id of the producer.
         client: String,
@@ -377,7 +377,7 @@ fn seconds(duration: Duration) -> f64 {
 
 fn out_of_range_hint(offset: Offset, low: Offset) -> &'static str {
     if offset < low {
-        "retention has deleted it; go on from the archive, or from the first offset by choice"
+        "retention has deleted it; continue from the archive, or from the first offset by choice"
     } else {
         "the topic was recreated or cut short; start a new incarnation of it"
     }

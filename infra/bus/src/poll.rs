@@ -87,17 +87,17 @@ fn poll_until_stopped(
         if native.context().take_changed() {
             partition_queues = split(reading, native, thread)?;
         }
-        if let Some(told) = feed.take_told()
-            && let Err(error) = group::tell(native.as_ref(), &reading.topic, &told)
+        if let Some(offsets) = feed.take_reported()
+            && let Err(error) = group::report(native.as_ref(), &reading.topic, &offsets)
         {
             tracing::debug!(topic = reading.topic, "telling the group: {error}");
         }
-        for lane in &partition_queues {
+        for queue in &partition_queues {
             for _ in 0..TURN {
                 if feed.is_full() {
                     break;
                 }
-                let Some(polled) = lane.poll(Duration::ZERO) else {
+                let Some(polled) = queue.poll(Duration::ZERO) else {
                     break;
                 };
                 idle = false;
@@ -158,13 +158,13 @@ fn split(
         .map_err(|error| fatal(reading, native, &error))?;
     let elements = held.elements_for_topic(&reading.topic);
     let partition_queues = elements.iter().map(|element| {
-        let lane = native.split_partition_queue(&reading.topic, element.partition());
-        let mut lane = lane.ok_or(Error::Stopped {
+        let queue = native.split_partition_queue(&reading.topic, element.partition());
+        let mut queue = queue.ok_or(Error::Stopped {
             what: "the queue of a partition",
         })?;
         let woken = thread.clone();
-        lane.set_nonempty_callback(move || woken.unpark());
-        Ok(lane)
+        queue.set_nonempty_callback(move || woken.unpark());
+        Ok(queue)
     });
     partition_queues.collect()
 }

@@ -66,7 +66,7 @@ mod tests {
     async fn the_records_of_a_topic_are_read_with_its_marks() {
         let topics = Topics {
             namespace: "test".parse().unwrap(),
-            run: "through".parse().unwrap(),
+            run: "whole".parse().unwrap(),
         };
         let specs = TopicTable::builtin().specs(&topics, 2, 1);
         let broker = Embedded::start(&specs).await.unwrap();

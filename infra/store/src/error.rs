@@ -65,7 +65,8 @@ pub enum Error {
     },
     /// File where a folder is needed.
     #[error(
-        "cannot {action} {path}: a file stands where a folder is needed; choose another folder or \
+        "cannot {action} {path}: there is a file where a folder is needed; choose another \
+         folder or \
          move the file away"
     )]
     NotADirectory {
@@ -187,7 +188,7 @@ pub enum Error {
         "{path} does not exist: version {version} of {policy} was not published here or was pruned"
     )]
     NoSuchVersion {
-        /// Policy (lineage) asked for.
+        /// Policy asked for.
         policy: String,
         /// Version asked for.
         version: PolicyVersion,

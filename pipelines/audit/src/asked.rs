@@ -31,7 +31,7 @@ async fn ask(folder: &Path, learner: Option<&str>, question: Option<Question>) -
         },
         lead: name("lead"),
         learner: learner.map(name),
-        log: super::LogLife::Ended,
+        log: super::LogState::Ended,
         offline: true,
         deep: false,
         question,

@@ -197,7 +197,7 @@ impl Inventory {
                 format!(
                     "producer {producer} numbers again: {groups} of its groups bear numbers of \
                      earlier ones, and are refused as renumbered; give every start of a producer a \
-                     name of its own, or let it go on numbering where it ended"
+                     name of its own, or let it continue numbering where it ended"
                 )
             });
         }

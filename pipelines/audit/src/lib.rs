@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use vintage_archive::Reader;
-//! use vintage_audit::{Error, LogLife, Places, Scope, audit};
+//! use vintage_audit::{Error, LogState, Places, Scope, audit};
 //! use vintage_control::Topics;
 //! use vintage_store::Store;
 //!
@@ -24,7 +24,7 @@
 //! let (store, reader) = (&store, &reader);
 //! let places = Places { store, reader, journals: None, bus: None, summarized: None };
 //! let (lead, learner, question) = ("lead".parse()?, None, None);
-//! let (log, offline, deep) = (LogLife::Durable, true, false);
+//! let (log, offline, deep) = (LogState::Durable, true, false);
 //! let scope = Scope { topics, lead, learner, log, offline, deep, question };
 //!
 //! // The store is empty, so there is nothing whose books could hold.
@@ -77,8 +77,8 @@ pub struct Scope {
     pub lead: Name,
     /// The only learner audited; `None` = every learner.
     pub learner: Option<Name>,
-    /// Life of the log, which decides what becomes of acknowledged groups that are found nowhere.
-    pub log: LogLife,
+    /// State of the log, which decides what becomes of acknowledged groups that are found nowhere.
+    pub log: LogState,
     /// True if the log is not read although the run has one.
     pub offline: bool,
     /// True to read every byte of the archive, and compare each group's content with its plan and
@@ -88,9 +88,9 @@ pub struct Scope {
     pub question: Option<Question>,
 }
 
-/// Life of a run's log.
+/// State of a run's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLife {
+pub enum LogState {
     /// Log that outlives its processes: an acknowledged group that is found nowhere is a breach.
     Durable,
     /// Log that was inside a process that ended and took acknowledged groups along.
@@ -180,9 +180,9 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
     }
     inventory.close(&mut findings);
     let lost = match scope.log {
-        LogLife::Durable => Lost::Never,
-        LogLife::Ended => Lost::WithItsLog,
-        LogLife::Running => Lost::NotYet,
+        LogState::Durable => Lost::Never,
+        LogState::Ended => Lost::WithItsLog,
+        LogState::Running => Lost::NotYet,
     };
     let mut learners = BTreeMap::new();
     let mut answers = Vec::new();

@@ -192,7 +192,7 @@ fn rows_that_do_not_make_messages_are_refused() {
 }
 
 /// Tests that reading any bytes of an unsealed file ends with values or an error: without a seal,
-/// damage cannot be told from edits.
+/// damage cannot be distinguished from edits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_rewritten_file_never_panics() {
     let (_folder, store, _, file) = archived().await;

@@ -61,7 +61,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
     let (_folder, store) = scratch();
     let log = Log::small(2, 120);
     let mut dice = Dice(42);
-    let mut lives = 0;
+    let mut starts = 0;
     loop {
         let mut options = small_files(&store);
         options.limits.file_bytes = 4_000 + dice.roll(30_000) as usize;
@@ -69,7 +69,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
         options.limits.file_age = Duration::from_millis(50);
         let limit = 5 + dice.roll(40) as usize;
         let (handle, task) = start_limited(options, &log, Some(limit)).await.unwrap();
-        lives += 1;
+        starts += 1;
         let mut committed = handle.committed();
         if *committed.borrow() == log.ends().into_iter().collect() {
             break;
@@ -87,7 +87,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
-    assert!(lives > 5, "{lives} lives");
+    assert!(starts > 5, "{starts} starts");
     assert_holds(&store, &log).await;
 }
 

@@ -52,7 +52,7 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
             out.display()
         ))
     })?;
-    let lineages = vintage_config::read(&model)?.learner.trained_lineages();
+    let lineages = vintage_config::read(&model)?.learner.trained_policies();
     let lineages: Vec<_> = lineages.iter().map(|name| format!("\"{name}\"")).collect();
     let lineages = format!("[{}]", lineages.join(", "));
     let mut layers = named(Layers::new().recorded(&model)?, name);

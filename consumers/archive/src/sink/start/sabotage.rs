@@ -19,8 +19,8 @@ pub(super) async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle
     let watermarks = bus.watermarks(&topic).await?;
     let mut blocked = Blocked::new();
     let (home, mut starts) = recovered(&options, &watermarks, &mut blocked).await?;
-    for (partition, told) in bus.group_offsets(&client, &topic).await? {
-        starts.insert(partition, Start::at(told));
+    for (partition, committed) in bus.group_offsets(&client, &topic).await? {
+        starts.insert(partition, Start::at(committed));
     }
     let limits = ConsumerLimits::default();
     let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;

@@ -54,7 +54,7 @@ async fn where_no_record_stands_none_is_waited_for() {
         partition: Partition(0),
         next: Offset(next),
     };
-    let through = async |next: i64| {
+    let committed_up_to = async |next: i64| {
         let asked = vec![(Partition(0), Offset(next))];
         handle.drain_through(asked).await.unwrap();
         let committed = handle.committed();
@@ -64,13 +64,13 @@ async fn where_no_record_stands_none_is_waited_for() {
     for event in [at(0), at(2), end(4)] {
         send.send(event).unwrap();
     }
-    through(4).await;
+    committed_up_to(4).await;
     // Only markers: there is nothing to write, and nothing to wait for.
     send.send(end(6)).unwrap();
-    through(6).await;
+    committed_up_to(6).await;
     assert_eq!(files(&store, 0).await.len(), 1);
     send.send(at(6)).unwrap();
-    through(7).await;
+    committed_up_to(7).await;
     let ends = files(&store, 0).await;
     let ends: Vec<_> = ends
         .iter()

@@ -90,7 +90,7 @@ async fn another_log_is_told_by_the_last_archived_record() {
     );
     assert!(refused.to_string().contains("recreated"), "{refused}");
     assert_eq!(store.list("").await.unwrap(), before);
-    // The log it came from goes on.
+    // The log it came from continues.
     log.grow(5);
     archive(&store, &log).await;
     assert_holds(&store, &log).await;
@@ -140,10 +140,12 @@ async fn a_file_of_another_format_stops_the_sink() {
     let mut file = std::fs::read(&path).unwrap();
     let format = b"\"vintage.control/1\"";
     let footer = file.len() - 8 - crate::seal::footer_len(&file[file.len() - 8..]).unwrap();
-    let told = file[footer..].windows(format.len());
-    let told = told.enumerate().filter(|(_, bytes)| bytes == format);
-    let told: Vec<_> = told.map(|(at, _)| footer + at + format.len() - 2).collect();
-    for at in told {
+    let found = file[footer..].windows(format.len());
+    let found = found.enumerate().filter(|(_, bytes)| bytes == format);
+    let found: Vec<_> = found
+        .map(|(at, _)| footer + at + format.len() - 2)
+        .collect();
+    for at in found {
         file[at] = b'2';
     }
     let body = footer - crate::seal::Seal::len(1);
@@ -208,6 +210,6 @@ async fn an_archive_goes_on_where_it_was_begun() {
         "{paths:?}"
     );
     assert_eq!(Reader::topics(&store).await.unwrap(), [TOPIC]);
-    let lives = Reader::new(store, TOPIC).incarnations().await.unwrap();
-    assert_eq!(lives, [INCARNATION, Incarnation(1)]);
+    let incarnations = Reader::new(store, TOPIC).incarnations().await.unwrap();
+    assert_eq!(incarnations, [INCARNATION, Incarnation(1)]);
 }
