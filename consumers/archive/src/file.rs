@@ -91,9 +91,9 @@ impl Opened {
         let Some(bytes) = store.head(&path).await? else {
             return Ok(None);
         };
-        let corrupt = |why: String| Error::Corrupt {
+        let corrupt = |reason: String| Error::Corrupt {
             file: name(store, &path),
-            why,
+            reason,
         };
         if bytes < TAIL as u64 {
             return Err(corrupt(format!("it has only {bytes} bytes")));
@@ -112,10 +112,10 @@ impl Opened {
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
         let (metadata, seal, footer) =
             footer::parse(before, footer_bytes).map_err(|fault| match fault {
-                Fault::Damaged(why) => corrupt(why),
-                Fault::NotUnderstood(why) => Error::NotUnderstood {
+                Fault::Damaged(reason) => corrupt(reason),
+                Fault::NotUnderstood(reason) => Error::NotUnderstood {
                     file: name(store, &path),
-                    why,
+                    reason,
                 },
             })?;
         place.check(&footer).map_err(corrupt)?;
@@ -195,7 +195,7 @@ impl Opened {
         let range = self.segment(group);
         let bytes = self.fetch(range.clone()).await?;
         seal.check_segment(group, &bytes)
-            .map_err(|why| self.corrupt(why))?;
+            .map_err(|reason| self.corrupt(reason))?;
         Ok(Loaded(vec![(range.start, bytes)]))
     }
 
@@ -259,7 +259,7 @@ impl Opened {
         for group in 0..self.groups() {
             let bytes = self.fetch(self.segment(group)).await?;
             seal.check_segment(group, &bytes)
-                .map_err(|why| self.corrupt(why))?;
+                .map_err(|reason| self.corrupt(reason))?;
         }
         Ok(())
     }
@@ -273,10 +273,10 @@ impl Opened {
         }
     }
 
-    pub(crate) fn corrupt(&self, why: impl Display) -> Error {
+    pub(crate) fn corrupt(&self, reason: impl Display) -> Error {
         Error::Corrupt {
             file: name(&self.store, &self.file.path),
-            why: why.to_string(),
+            reason: reason.to_string(),
         }
     }
 
@@ -306,7 +306,7 @@ impl Opened {
             self.fetch(start..end).await?
         };
         seal.check_segment(groups, &bytes)
-            .map_err(|why| self.corrupt(why))
+            .map_err(|reason| self.corrupt(reason))
     }
 
     fn segment(&self, group: usize) -> Range<u64> {
@@ -326,7 +326,7 @@ pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<
     };
     let gone = || Error::Corrupt {
         file: name(store, &file.path),
-        why: "it was listed and is gone".to_owned(),
+        reason: "it was listed and is gone".to_owned(),
     };
     let opened = Opened::open(store, place).await?.ok_or_else(gone)?;
     let mut bytes = BTreeMap::new();

@@ -53,7 +53,7 @@ pub(crate) fn parse(
 
 fn metadata(encoded: &[u8]) -> Result<ParquetMetaData, String> {
     // These bytes are unchecked only if another program wrote the file.
-    thrift::check(encoded).map_err(|why| format!("its footer cannot be read: {why}"))?;
+    thrift::check(encoded).map_err(|reason| format!("its footer cannot be read: {reason}"))?;
     let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(encoded));
     decoded
         .map_err(|_| "its footer made the Parquet reader panic".to_owned())?
@@ -72,7 +72,7 @@ pub fn read_footer(bytes: &[u8]) -> Result<ArchiveFooter, String> {
     let (before, footer) = bytes.split_at(start.ok_or("its footer is longer than the file")?);
     match parse(before, footer) {
         Ok((_, _, footer)) => Ok(footer),
-        Err(Fault::Damaged(why) | Fault::NotUnderstood(why)) => Err(why),
+        Err(Fault::Damaged(reason) | Fault::NotUnderstood(reason)) => Err(reason),
     }
 }
 

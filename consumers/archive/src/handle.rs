@@ -112,12 +112,12 @@ impl SinkHandle {
     }
 
     fn stopped(&self, partition: Partition, committed: Option<Offset>, asked: Offset) -> Error {
-        let why = self.failure.get().cloned();
+        let reason = self.failure.get().cloned();
         Error::Stopped {
             partition,
             committed: committed.unwrap_or_default(),
             asked,
-            why: why.unwrap_or_else(|| "its task was dropped".into()),
+            reason: reason.unwrap_or_else(|| "its task was dropped".into()),
         }
     }
 

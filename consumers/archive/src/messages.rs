@@ -50,7 +50,7 @@ impl Messages {
         loop {
             if let Some((file, rows, at)) = &mut self.rows {
                 while *at < rows.len() {
-                    let message = rows.message(*at).map_err(|why| file.corrupt(why))?;
+                    let message = rows.message(*at).map_err(|reason| file.corrupt(reason))?;
                     *at += 1;
                     if self.filter.wants_message(&message) {
                         return Ok(Some(message));
@@ -64,7 +64,7 @@ impl Messages {
             let Some(next) = next else { return Ok(None) };
             let (file, rows) = next.await.map_err(|panic| Error::Died {
                 part: "archive reader",
-                why: panic.to_string(),
+                reason: panic.to_string(),
             })??;
             let first = rows.at_or_after(self.filter.start(file.file.footer.partition));
             self.rows = Some((file, rows, first));

@@ -58,7 +58,7 @@ impl ArchiveMeta {
         let path = home.meta(incarnation);
         let mut line = serde_json::to_vec(&meta).map_err(|error| Error::Encode {
             file: path.clone(),
-            why: error.to_string(),
+            reason: error.to_string(),
         })?;
         line.push(b'\n');
         match store.create(&path, line.into()).await? {

@@ -80,7 +80,9 @@ impl Block {
             *state = State::Rows(Box::new(rows));
         }
         match &*state {
-            State::Rows(rows) => rows.message(index).map_err(|why| self.file.corrupt(why)),
+            State::Rows(rows) => rows
+                .message(index)
+                .map_err(|reason| self.file.corrupt(reason)),
             State::Loaded(_) => Err(self.file.corrupt("its rows were not taken apart")),
         }
     }
@@ -187,7 +189,7 @@ impl PartitionGroups {
             };
             let (block, heads) = next.await.map_err(|panic| Error::Died {
                 part: "archive reader",
-                why: panic.to_string(),
+                reason: panic.to_string(),
             })??;
             if let Some(reading) = &mut self.reading
                 && reading.file.file.path == block.file.file.path
@@ -280,7 +282,10 @@ impl PartitionGroups {
             let at = part.record.offset.0;
             let reaches =
                 |(first, last, _): &&(i64, i64, _)| *first <= at + spread && *last >= at - spread;
-            self.skipped.iter().find(reaches).map(|(_, _, why)| *why)
+            self.skipped
+                .iter()
+                .find(reaches)
+                .map(|(_, _, filter)| *filter)
         });
         match near {
             Some(filtered) => counts.skip(filtered, parts.there().count() as u64),
@@ -317,10 +322,10 @@ impl PartitionGroups {
             if planned.pruned.iter().all(Option::is_some) {
                 self.clock_ahead = self.clock_ahead.max(footer.max_timestamp_ms);
                 count_skipped(&planned, (0, 0), counts);
-                let why = planned.pruned.first().copied().flatten();
-                if let Some(why) = why {
+                let filter = planned.pruned.first().copied().flatten();
+                if let Some(filter) = filter {
                     let last = footer.next_offset.0 - 1;
-                    self.note_skipped((footer.base_offset.0, last, why));
+                    self.note_skipped((footer.base_offset.0, last, filter));
                 }
                 continue;
             }
@@ -340,37 +345,37 @@ impl PartitionGroups {
     fn skip(&mut self, at: usize) {
         let Some(reading) = &self.reading else { return };
         let bounds = reading.planned.known.bounds[at];
-        let why = reading.planned.pruned[at];
+        let filter = reading.planned.pruned[at];
         let latest = bounds.timestamps.map(|(_, latest)| latest);
         self.clock_ahead = self.clock_ahead.max(latest);
-        if let (Some((first, last)), Some(why)) = (bounds.offsets, why) {
-            self.note_skipped((first, last, why));
+        if let (Some((first, last)), Some(filter)) = (bounds.offsets, filter) {
+            self.note_skipped((first, last, filter));
         }
     }
 
-    fn note_skipped(&mut self, (first, last, why): (i64, i64, RefusedBy)) {
+    fn note_skipped(&mut self, (first, last, filter): (i64, i64, RefusedBy)) {
         match self.skipped.last_mut() {
-            Some(run) if run.2 == why && run.1 + 1 >= first => run.1 = last,
-            _ => self.skipped.push((first, last, why)),
+            Some(run) if run.2 == filter && run.1 + 1 >= first => run.1 = last,
+            _ => self.skipped.push((first, last, filter)),
         }
     }
 }
 
 /// Counts the records of a file that were not among the `seen` ones.
 fn count_skipped(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
-    let Some(why) = planned.pruned.iter().flatten().next() else {
+    let Some(filter) = planned.pruned.iter().flatten().next() else {
         return;
     };
     let footer = &planned.known.file.footer;
     let records = footer.messages.saturating_sub(seen.0);
     let quarantined = footer.quarantined.saturating_sub(seen.1).min(records);
     counts.records += records;
-    if *why == RefusedBy::Time {
-        counts.skip(*why, records);
+    if *filter == RefusedBy::Time {
+        counts.skip(*filter, records);
     } else {
         // A record that cannot be decoded has no version or reward by which it could be refused.
         counts.quarantined += quarantined;
-        counts.skip(*why, records - quarantined);
+        counts.skip(*filter, records - quarantined);
     }
 }
 
@@ -386,7 +391,7 @@ async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, V
         .await?;
     let footer = &file.file.footer;
     let found = heads(&batch, footer.incarnation, footer.partition, columns);
-    let heads = found.map_err(|why| file.corrupt(why))?;
+    let heads = found.map_err(|reason| file.corrupt(reason))?;
     let block = Block {
         file,
         group,

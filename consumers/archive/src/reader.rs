@@ -191,10 +191,10 @@ impl Reader {
     /// # Errors
     /// [`Error::NotArchived`] if no file holds it.
     pub async fn message(&self, record: RecordId) -> Result<ArchivedMessage> {
-        let missing = |why: String| Error::NotArchived {
+        let missing = |reason: String| Error::NotArchived {
             topic: self.topic().to_owned(),
             record,
-            why,
+            reason,
         };
         let opened = self.archive.holding(record).await?;
         let opened = opened.ok_or_else(|| missing("no file reaches there".to_owned()))?;
@@ -206,7 +206,7 @@ impl Reader {
             let rows = self.archive.group(&opened, group).await?;
             let index = rows.at_or_after(record.offset);
             if index < rows.len() && rows.offset(index) == record.offset {
-                return rows.message(index).map_err(|why| opened.corrupt(why));
+                return rows.message(index).map_err(|reason| opened.corrupt(reason));
             }
         }
         Err(missing(format!("{} has no record there", opened.file.path)))

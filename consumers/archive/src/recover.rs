@@ -92,11 +92,11 @@ pub(crate) async fn end(
             Ok(Some(end)) => return Ok(end),
             // Another sink found it damaged too and moved it away.
             Ok(None) => {}
-            Err(Error::Corrupt { file, why }) => {
+            Err(Error::Corrupt { file, reason }) => {
                 let kept = quarantine(store, &place.path()).await?;
                 tracing::error!(
                     file,
-                    why,
+                    why = reason,
                     kept,
                     "the last file of a partition is damaged: moved away, its records are \
                      archived again from the log"
@@ -225,7 +225,7 @@ async fn last_record(file: &Opened) -> Result<Option<Last>> {
     };
     let bytes = file.load_columns(group, COLUMNS).await?;
     let batch = file.decode(group, bytes, Some(COLUMNS)).await?;
-    last_of(&batch).map_err(|why| file.corrupt(why))
+    last_of(&batch).map_err(|reason| file.corrupt(reason))
 }
 
 fn last_of(batch: &RecordBatch) -> result::Result<Option<Last>, String> {

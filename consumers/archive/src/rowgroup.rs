@@ -123,7 +123,7 @@ impl RowGroup {
     pub(crate) fn message(&self, index: usize) -> Result<ArchivedMessage, String> {
         let (offset, range) = &self.messages[index];
         let first = range.start;
-        let in_message = |why: String| format!("the record at offset {offset}: {why}");
+        let in_message = |reason: String| format!("the record at offset {offset}: {reason}");
         let raw_headers = self.raw_headers(first).map_err(in_message)?;
         let pairs = raw_headers
             .iter()
@@ -195,7 +195,7 @@ pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String
     let found = batch
         .column_by_name(name)
         .ok_or_else(|| format!("it has no column {name}"))?;
-    conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
+    conform(found, expected.data_type()).map_err(|reason| format!("column {name}: {reason}"))
 }
 
 /// Returns the headers in row `row` without copying them.

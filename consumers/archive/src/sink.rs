@@ -98,11 +98,11 @@ impl<S: Source> Sink<S> {
         let task = tokio::spawn(async move {
             let ended = self.run().await;
             // Set before the watch closes, so that a waiter finds the reason.
-            let why = ended
+            let reason = ended
                 .as_ref()
                 .err()
                 .map_or_else(|| "it was shut down".into(), reason_of);
-            let _ = failure.set(why);
+            let _ = failure.set(reason);
             ended.map(|()| SinkSummary {
                 committed: self.committed.borrow().clone(),
                 ..self.summary
@@ -191,7 +191,7 @@ impl<S: Source> Sink<S> {
                         None => {
                             return Err(Error::Died {
                                 part: "rebalance",
-                                why: format!("partition {partition} was given without a start"),
+                                reason: format!("partition {partition} was given without a start"),
                             });
                         }
                     };
@@ -328,7 +328,7 @@ impl<S: Source> Sink<S> {
     fn settle(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) -> Result<()> {
         let done = done.map_err(|panic| Error::Died {
             part: "commit task",
-            why: panic.to_string(),
+            reason: panic.to_string(),
         })?;
         self.held -= done.freed;
         for (trouble, times) in done.blocked {

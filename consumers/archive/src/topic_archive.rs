@@ -229,7 +229,7 @@ impl TopicArchive {
         let opened = Opened::open(&self.shared.store, place).await?;
         opened.ok_or_else(|| Error::Corrupt {
             file: place.path(),
-            why: "it was listed and is not there any more".to_owned(),
+            reason: "it was listed and is not there any more".to_owned(),
         })
     }
 

@@ -80,9 +80,9 @@ pub(crate) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> 
 }
 
 fn home_lib(home: &Path) -> Result<PathBuf> {
-    let refuse = |detail: String| Error::KafkaHome {
+    let refuse = |reason: String| Error::KafkaHome {
         home: home.to_owned(),
-        detail,
+        reason,
     };
     let lib = home.join("libs");
     let entries = fs::read_dir(&lib)
@@ -111,10 +111,10 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
     if is_complete(&home) {
         return Ok(lib);
     }
-    let failed = |detail: String| Error::Fetch {
+    let failed = |reason: String| Error::Fetch {
         version: version.to_owned(),
         into: home.clone(),
-        detail,
+        reason,
     };
     // Staging folder next to the final one, so that it can be renamed atomically.
     let staging = cache.join(format!(".kafka-{version}.{}", std::process::id()));
@@ -141,7 +141,7 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
                 needed: "Maven",
                 found,
             }),
-            Failed::Said(detail) => Err(failed(detail)),
+            Failed::Said(reason) => Err(failed(reason)),
         };
     }
     if !is_complete(&home) {

@@ -247,11 +247,11 @@ impl LocalKafka {
     }
 
     fn node(&mut self, id: u16) -> Result<&mut Node> {
-        let detail = format!("it has no node {id}");
+        let reason = format!("it has no node {id}");
         self.nodes
             .iter_mut()
             .find(|node| node.id() == id)
-            .ok_or(Error::LocalOptions { detail })
+            .ok_or(Error::LocalOptions { reason })
     }
 
     async fn terminate_all(&mut self) -> Result<usize> {
@@ -366,7 +366,7 @@ mod tests {
 
     fn failed(message: &str) -> Error {
         Error::LocalOptions {
-            detail: message.to_owned(),
+            reason: message.to_owned(),
         }
     }
 

@@ -204,17 +204,17 @@ impl Node {
     }
 
     /// Builds an error about the node, with the end of its log.
-    pub(crate) fn failed(&self, what: String) -> Error {
+    pub(crate) fn failed(&self, reason: String) -> Error {
         let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
-        self.failed_with(what, &tail)
+        self.failed_with(reason, &tail)
     }
 
-    fn failed_with(&self, what: String, tail: &str) -> Error {
+    fn failed_with(&self, reason: String, tail: &str) -> Error {
         let tail = tail.trim_end().to_owned();
         Error::Node {
             node: self.id(),
             dir: self.cluster.clone(),
-            what,
+            reason,
             tail,
         }
     }

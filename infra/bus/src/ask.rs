@@ -150,7 +150,7 @@ impl Bus {
                 return Err(Error::Request {
                     action: format!("asking for topic {topic}"),
                     bootstrap: self.bootstrap().to_owned(),
-                    detail: code.to_string(),
+                    reason: code.to_string(),
                     retryable: is_connectivity(code),
                 });
             }
@@ -243,7 +243,7 @@ impl Bus {
         id.ok_or_else(|| Error::Unreachable {
             bootstrap: self.bootstrap().to_owned(),
             waited: timeout,
-            detail: "no cluster id".into(),
+            reason: "no cluster id".into(),
         })
     }
 

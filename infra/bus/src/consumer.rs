@@ -162,7 +162,7 @@ impl Consumer {
             .spawn(move || poll::run(&reading, native, &polling))
             .map_err(|error| Error::Client {
                 client,
-                detail: error.to_string(),
+                reason: error.to_string(),
             })?;
         Ok(Self {
             items,

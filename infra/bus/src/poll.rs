@@ -22,7 +22,7 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    error::{Error, Result, detail_of, is_connectivity, is_denial, is_refusal},
+    error::{Error, Result, is_connectivity, is_denial, is_refusal, reason_of},
     feed::{Event, Feed, Item},
     group,
     rebalance::Context,
@@ -231,7 +231,7 @@ fn check_order(
         Step::Back => Err(Error::Consume {
             topic: reading.topic.clone(),
             client: reading.client.clone(),
-            detail: format!(
+            reason: format!(
                 "partition {partition} went back from offset {expected} to {found}: \
                  the topic lost acknowledged records"
             ),
@@ -275,7 +275,7 @@ fn judge(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Resul
         Some(code) if is_denial(code) => Err(Error::Denied {
             action: format!("reading topic {} as {}", reading.topic, reading.client),
             bootstrap: reading.settings.bootstrap.clone(),
-            detail: code.to_string(),
+            reason: code.to_string(),
         }),
         Some(
             C::BadMessage
@@ -303,14 +303,14 @@ fn judge(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Resul
 }
 
 fn fatal(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Error {
-    let detail = detail_of(error);
+    let reason = reason_of(error);
     Error::Consume {
         topic: reading.topic.clone(),
         client: reading.client.clone(),
-        detail: match native.context().log.last_error() {
-            Some(words) if !words.contains(&detail) => format!("{detail}: {words}"),
+        reason: match native.context().log.last_error() {
+            Some(words) if !words.contains(&reason) => format!("{reason}: {words}"),
             Some(words) => words,
-            None => detail,
+            None => reason,
         },
     }
 }

@@ -23,7 +23,7 @@ use vintage_control::{Offset, Partition};
 use crate::{
     bus::{Bus, owned},
     client::Log,
-    error::{Error, Result, detail_of, is_connectivity, is_denial},
+    error::{Error, Result, is_connectivity, is_denial, reason_of},
     gate::{Gate, Reservation},
     partition,
     record::{Delivery, Header, Outgoing},
@@ -131,9 +131,9 @@ impl Producer {
             log: Log::new(client_id, bus.is_embedded()),
             room: Arc::clone(&room),
         };
-        let refuse = |detail: String| Error::Client {
+        let refuse = |reason: String| Error::Client {
             client: client_id.to_owned(),
-            detail,
+            reason,
         };
         let native: BaseProducer<Context> = config
             .create_with_context(context)
@@ -352,7 +352,7 @@ impl Inner {
     }
 
     fn failed(&self, topic: &str, partition: Partition, bytes: usize, error: &KafkaError) -> Error {
-        if let Some((code, detail)) = self.native.client().fatal_error() {
+        if let Some((code, reason)) = self.native.client().fatal_error() {
             if is_denial(code) {
                 return self
                     .bus
@@ -360,7 +360,7 @@ impl Inner {
             }
             return Error::ProducerFatal {
                 client: self.client.clone(),
-                detail,
+                reason,
             };
         }
         let code = error.rdkafka_error_code();
@@ -392,7 +392,7 @@ impl Inner {
             topic: topic.to_owned(),
             partition,
             bootstrap: self.bus.bootstrap().to_owned(),
-            detail: detail_of(error),
+            reason: reason_of(error),
             retryable: code.is_some_and(is_connectivity),
         }
     }

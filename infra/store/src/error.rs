@@ -149,14 +149,14 @@ pub enum Error {
     /// Store without working create-if-absent: it replaced an existing object or refuses
     /// conditional puts. Nothing built on it would be safe.
     #[error(
-        "the store does not honour create-if-absent, which all commits rest on: {why} ({path}); \
+        "the store does not honour create-if-absent, which all commits rest on: {reason} ({path}); \
          use a store with conditional put"
     )]
     NoConditionalPut {
         /// Path of the object.
         path: String,
         /// Observed behaviour of the store.
-        why: String,
+        reason: String,
     },
     /// File system without hard links, on which no file can be created whole and never over
     /// another.
@@ -316,7 +316,7 @@ impl Error {
         match refusal {
             Refusal::Condition => Self::NoConditionalPut {
                 path,
-                why: format!("{source} to a conditional put"),
+                reason: format!("{source} to a conditional put"),
             },
             Refusal::Room => Self::DiskFull {
                 action,

@@ -236,7 +236,9 @@ impl Store {
             {
                 return Err(Error::NoConditionalPut {
                     path: self.name(&path),
-                    why: format!("it takes a plain put, and refuses a conditional one: {source}"),
+                    reason: format!(
+                        "it takes a plain put, and refuses a conditional one: {source}"
+                    ),
                 });
             }
             first => first?,
@@ -251,7 +253,7 @@ impl Store {
         } else {
             Err(Error::NoConditionalPut {
                 path: self.name(&path),
-                why: "a second create succeeded".to_owned(),
+                reason: "a second create succeeded".to_owned(),
             })
         }
     }

@@ -248,9 +248,9 @@ fn write(schema: &Schema, batches: &[RecordBatch], alignment: usize) -> Vec<u8> 
     writer.into_inner().unwrap()
 }
 
-fn refuse(message: &[u8], why: &str) {
+fn refuse(message: &[u8], reason: &str) {
     let error = Rows::decode(message).unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+    assert!(error.contains(reason), "{error}");
 }
 
 fn examine(rows: &[Trajectory]) {
