@@ -83,7 +83,7 @@ impl Job {
         } = self;
         let label = Arc::new(label);
         let place = FileId {
-            home: &label.home,
+            topic_folder: &label.topic_folder,
             incarnation: label.incarnation,
             partition: label.partition,
             base: label.base,

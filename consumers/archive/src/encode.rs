@@ -36,7 +36,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Facts about a file that its footer records besides its rows.
 pub(crate) struct Label {
-    pub(crate) home: Arc<TopicFolder>,
+    pub(crate) topic_folder: Arc<TopicFolder>,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -90,7 +90,7 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
     let timestamps = messages.iter().filter_map(|message| message.timestamp_ms);
     ArchiveFooter {
         format: CONTROL_FORMAT.to_owned(),
-        topic: label.home.topic().to_owned(),
+        topic: label.topic_folder.topic().to_owned(),
         incarnation: label.incarnation,
         partition: label.partition,
         base_offset: label.base,

@@ -112,8 +112,8 @@ pub enum Error {
     #[error(
         "archiving {topic} partition {partition} cannot continue: the last archived record is that \
          at offset {offset}, and the log holds {found} there; the topic was recreated and has \
-         grown past the archive's end: give the run another name (run = …), so that what it holds now \
-         has an archive of its own"
+         grown past the archive's end: give the run another name (run = …), so that what it holds \
+         now has an archive of its own"
     )]
     OtherLog {
         /// Topic being archived.

@@ -52,7 +52,7 @@ pub(crate) struct Opened {
 /// Position of a file in the archive, as its path states it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileId<'a> {
-    pub(crate) home: &'a TopicFolder,
+    pub(crate) topic_folder: &'a TopicFolder,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -60,7 +60,8 @@ pub(crate) struct FileId<'a> {
 
 impl FileId<'_> {
     pub(crate) fn path(&self) -> String {
-        self.home.data(self.incarnation, self.partition, self.base)
+        self.topic_folder
+            .data(self.incarnation, self.partition, self.base)
     }
 
     /// Checks that a file's footer agrees with its path.
@@ -71,7 +72,7 @@ impl FileId<'_> {
             footer.partition,
             footer.base_offset,
         );
-        let named = self.home.topic();
+        let named = self.topic_folder.topic();
         if says == (named, self.incarnation, self.partition, self.base) {
             return Ok(());
         }
@@ -319,7 +320,7 @@ impl Opened {
 pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
     let footer = &file.footer;
     let place = FileId {
-        home: &TopicFolder::of_file(&file.path, &footer.topic),
+        topic_folder: &TopicFolder::of_file(&file.path, &footer.topic),
         incarnation: footer.incarnation,
         partition: footer.partition,
         base: footer.base_offset,

@@ -28,7 +28,7 @@ pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
 pub(crate) const INCARNATION: Incarnation = Incarnation(0);
 
 /// Returns the folder in which [`TOPIC`] is archived.
-pub(crate) fn home() -> Arc<TopicFolder> {
+pub(crate) fn topic_folder() -> Arc<TopicFolder> {
     Arc::new(TopicFolder::keyed(TOPIC))
 }
 

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Handle of a running sink: waits for commits, reports progress, shuts it down. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SinkHandle {
-    home: Arc<TopicFolder>,
+    topic_folder: Arc<TopicFolder>,
     demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     committed: watch::Receiver<BTreeMap<Partition, Offset>>,
     taken: watch::Receiver<Taken>,
@@ -39,7 +39,7 @@ pub struct SinkHandle {
 impl SinkHandle {
     pub(crate) fn new(
         options: &SinkOptions,
-        home: Arc<TopicFolder>,
+        topic_folder: Arc<TopicFolder>,
         demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
         (committed, taken): (
             watch::Receiver<BTreeMap<Partition, Offset>>,
@@ -48,7 +48,7 @@ impl SinkHandle {
         failure: Arc<OnceLock<Arc<str>>>,
     ) -> Self {
         Self {
-            home,
+            topic_folder,
             demands,
             committed,
             taken,
@@ -77,7 +77,7 @@ impl SinkHandle {
                         .map(ToString::to_string)
                         .collect::<Vec<_>>()
                         .join(", ");
-                    let topic = self.home.topic().to_owned();
+                    let topic = self.topic_folder.topic().to_owned();
                     return Err(Error::UnknownPartition {
                         topic,
                         partition: *partition,
@@ -162,9 +162,9 @@ impl SinkHandle {
     }
 
     async fn claimed(&self, partition: Partition) -> Result<Offset> {
-        let (store, home) = (&self.store, &self.home);
-        let meta = ArchiveMeta::read(store, home, self.incarnation).await?;
-        recover::claimed(store, home, &meta, partition).await
+        let (store, topic_folder) = (&self.store, &self.topic_folder);
+        let meta = ArchiveMeta::read(store, topic_folder, self.incarnation).await?;
+        recover::claimed(store, topic_folder, &meta, partition).await
     }
 
     /// Returns a watch of the first offset not archived, by partition; it changes with every

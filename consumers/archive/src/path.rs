@@ -43,26 +43,26 @@ impl TopicFolder {
         // first.
         let begun = store.head(&plain.meta(Incarnation(0))).await?.is_some()
             || !plain
-                .incarnations(&store.list(&plain.folder()).await?)
+                .incarnations(&store.list(&plain.path()).await?)
                 .is_empty();
         let layout = if begun { Layout::Plain } else { Layout::Keyed };
         Ok(Self::of(topic, layout))
     }
 
-    /// Returns the home of the data file at `path`, which belongs to `topic`.
+    /// Returns the folder of the data file at `path`, which belongs to `topic`.
     pub(crate) fn of_file(path: &str, topic: &str) -> Self {
-        let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).folder());
+        let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).path());
         let layout = if keyed { Layout::Keyed } else { Layout::Plain };
         Self::of(topic, layout)
     }
 
-    /// Returns the home of a topic whose archive is new.
+    /// Returns the folder of a topic whose archive is new.
     #[cfg(test)]
     pub(crate) fn keyed(topic: &str) -> Self {
         Self::of(topic, Layout::Keyed)
     }
 
-    /// Returns the home of a topic with an older archive.
+    /// Returns the folder of a topic with an older archive.
     #[cfg(test)]
     pub(crate) fn plain(topic: &str) -> Self {
         Self::of(topic, Layout::Plain)
@@ -79,7 +79,8 @@ impl TopicFolder {
         &self.topic
     }
 
-    pub(crate) fn folder(&self) -> String {
+    /// Returns the folder's path.
+    pub(crate) fn path(&self) -> String {
         let Self { topic, layout } = self;
         match layout {
             Layout::Keyed => format!("{ROOT}/{TOPIC}{topic}"),
@@ -89,7 +90,7 @@ impl TopicFolder {
 
     /// Returns the folder of one incarnation.
     pub(crate) fn incarnation(&self, incarnation: Incarnation) -> String {
-        let folder = self.folder();
+        let folder = self.path();
         match self.layout {
             Layout::Keyed => format!("{folder}/{INCARNATION}{incarnation}"),
             Layout::Plain => format!("{folder}/{incarnation}"),
@@ -110,9 +111,9 @@ impl TopicFolder {
         format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
     }
 
-    /// Returns the incarnations that were begun, found in paths below [`TopicFolder::folder`].
+    /// Returns the incarnations that were begun, found in paths below [`TopicFolder::path`].
     pub(crate) fn incarnations(&self, paths: &[String]) -> Vec<Incarnation> {
-        let folder = self.folder();
+        let folder = self.path();
         let incarnation = |path: &String| {
             let level = path.strip_prefix(&folder)?.strip_prefix('/')?;
             let level = level.strip_suffix(META)?.strip_suffix('/')?;
@@ -178,14 +179,14 @@ mod tests {
     const NAME: &str = "ns.run.rollouts.v1";
     const INCARNATION: Incarnation = Incarnation(2);
 
-    fn homes() -> [TopicFolder; 2] {
+    fn topic_folders() -> [TopicFolder; 2] {
         [Layout::Keyed, Layout::Plain].map(|layout| TopicFolder::of(NAME, layout))
     }
 
     #[test]
     fn a_path_reads_back_and_sorts_by_offset() {
         let (partition, base) = (Partition(7), Offset(1_234_567));
-        let [keyed, plain] = homes();
+        let [keyed, plain] = topic_folders();
         assert_eq!(
             keyed.data(INCARNATION, partition, base),
             "v1/topic=ns.run.rollouts.v1/incarnation=2/p=00007/00000000000001234567.parquet"
@@ -194,20 +195,23 @@ mod tests {
             plain.data(INCARNATION, partition, base),
             "v1/ns.run.rollouts.v1/2/p=00007/00000000000001234567.parquet"
         );
-        for home in homes() {
-            let path = home.data(INCARNATION, partition, base);
-            assert_eq!(home.parse(INCARNATION, &path), Some((partition, base)));
-            assert_eq!(TopicFolder::of_file(&path, NAME), home);
-            assert!(path < home.data(INCARNATION, partition, Offset(10_000_000)));
-            let meta = home.meta(INCARNATION);
+        for topic_folder in topic_folders() {
+            let path = topic_folder.data(INCARNATION, partition, base);
+            assert_eq!(
+                topic_folder.parse(INCARNATION, &path),
+                Some((partition, base))
+            );
+            assert_eq!(TopicFolder::of_file(&path, NAME), topic_folder);
+            assert!(path < topic_folder.data(INCARNATION, partition, Offset(10_000_000)));
+            let meta = topic_folder.meta(INCARNATION);
             assert_eq!(topic_begun(&meta), Some(NAME));
-            assert_eq!(home.incarnations(&[path, meta]), [INCARNATION]);
+            assert_eq!(topic_folder.incarnations(&[path, meta]), [INCARNATION]);
         }
     }
 
     #[test]
     fn every_level_of_a_path_has_a_key_or_none_has_that_other_paths_have() {
-        let path = homes()[0].data(INCARNATION, Partition(7), Offset(0));
+        let path = topic_folders()[0].data(INCARNATION, Partition(7), Offset(0));
         let levels: Vec<_> = path.split('/').collect();
         let keyed: Vec<_> = levels.iter().map(|level| level.contains('=')).collect();
         assert_eq!(keyed, [false, true, true, true, false], "{path}");
@@ -215,7 +219,7 @@ mod tests {
 
     #[test]
     fn other_objects_are_no_data_files() {
-        for home in homes() {
+        for topic_folder in topic_folders() {
             for path in [
                 "_meta.json",
                 "p=00001/x.parquet",
@@ -224,8 +228,8 @@ mod tests {
                 "p=00001/00000000000000000001.parquet.1",
                 "p=00001/+0000000000000000001.parquet",
             ] {
-                let path = format!("{}/{path}", home.incarnation(INCARNATION));
-                assert_eq!(home.parse(INCARNATION, &path), None, "{path}");
+                let path = format!("{}/{path}", topic_folder.incarnation(INCARNATION));
+                assert_eq!(topic_folder.parse(INCARNATION, &path), None, "{path}");
             }
         }
     }

@@ -76,14 +76,14 @@ pub(crate) struct End {
 /// offsets are archived again from the log. A bad file further back is for the reader to report.
 pub(crate) async fn end(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<End> {
-    let mut bases = bases(store, home, meta.incarnation, partition).await?;
+    let mut bases = bases(store, topic_folder, meta.incarnation, partition).await?;
     while let Some(base) = bases.pop() {
         let place = FileId {
-            home,
+            topic_folder,
             incarnation: meta.incarnation,
             partition,
             base,
@@ -115,16 +115,16 @@ pub(crate) async fn end(
 /// rows are not checked.
 pub(crate) async fn claimed(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<Offset> {
-    let bases = bases(store, home, meta.incarnation, partition).await?;
+    let bases = bases(store, topic_folder, meta.incarnation, partition).await?;
     let Some(base) = bases.last().copied() else {
         return Ok(meta.start(partition));
     };
     let place = FileId {
-        home,
+        topic_folder,
         incarnation: meta.incarnation,
         partition,
         base,
@@ -196,14 +196,16 @@ pub(crate) fn start(
 /// Returns the base offsets of a partition's files, ascending.
 pub(crate) async fn bases(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     incarnation: Incarnation,
     partition: Partition,
 ) -> Result<Vec<Offset>> {
-    let files = store.list(&home.partition(incarnation, partition)).await?;
+    let files = store
+        .list(&topic_folder.partition(incarnation, partition))
+        .await?;
     let parsed = files
         .iter()
-        .filter_map(|file| home.parse(incarnation, file));
+        .filter_map(|file| topic_folder.parse(incarnation, file));
     Ok(parsed.map(|(_, base)| base).collect())
 }
 

@@ -37,7 +37,7 @@ mod start;
 /// Sink that archives one topic. See [`Sink::start`].
 pub struct Sink<S> {
     options: SinkOptions,
-    home: Arc<TopicFolder>,
+    topic_folder: Arc<TopicFolder>,
     topic: Arc<str>,
     writer: Arc<str>,
     source: S,
@@ -60,10 +60,15 @@ pub struct Sink<S> {
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
 impl<S: Source> Sink<S> {
-    fn new(options: SinkOptions, home: Arc<TopicFolder>, source: S, blocked: Blocked) -> Self {
+    fn new(
+        options: SinkOptions,
+        topic_folder: Arc<TopicFolder>,
+        source: S,
+        blocked: Blocked,
+    ) -> Self {
         let (demanding, demands) = mpsc::unbounded_channel();
         Self {
-            home,
+            topic_folder,
             topic: options.topic.as_str().into(),
             writer: format!("archive-{}", uuid::Uuid::now_v7()).into(),
             options,
@@ -89,7 +94,7 @@ impl<S: Source> Sink<S> {
         let failure = Arc::new(OnceLock::new());
         let handle = SinkHandle::new(
             &self.options,
-            Arc::clone(&self.home),
+            Arc::clone(&self.topic_folder),
             self.demanding.clone(),
             (self.committed.subscribe(), self.taken.subscribe()),
             Arc::clone(&failure),
@@ -303,7 +308,7 @@ impl<S: Source> Sink<S> {
         let (base, next, messages) = roll.close();
         point("archive.gathered", messages.len() as u64);
         let label = Label {
-            home: Arc::clone(&self.home),
+            topic_folder: Arc::clone(&self.topic_folder),
             incarnation: self.options.incarnation,
             partition,
             base,

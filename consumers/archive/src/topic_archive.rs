@@ -34,7 +34,7 @@ type Bases = Arc<Vec<Offset>>;
 struct Shared {
     store: Store,
     topic: String,
-    home: OnceCell<TopicFolder>,
+    topic_folder: OnceCell<TopicFolder>,
     /// Files opened before, by path.
     files: Mutex<HashMap<String, Known>>,
     /// Base offsets of partitions of which a single record was read.
@@ -58,7 +58,7 @@ impl TopicArchive {
         let shared = Shared {
             store,
             topic: topic.to_owned(),
-            home: OnceCell::new(),
+            topic_folder: OnceCell::new(),
             files: Mutex::default(),
             bases: Mutex::default(),
             opened: Mutex::default(),
@@ -76,37 +76,37 @@ impl TopicArchive {
 
     /// Returns the archived incarnations of the topic, ascending.
     pub(crate) async fn incarnations(&self) -> Result<Vec<Incarnation>> {
-        let home = self.home().await?;
-        let paths = self.shared.store.list(&home.folder()).await?;
-        let found: BTreeSet<_> = home.incarnations(&paths).into_iter().collect();
+        let topic_folder = self.topic_folder().await?;
+        let paths = self.shared.store.list(&topic_folder.path()).await?;
+        let found: BTreeSet<_> = topic_folder.incarnations(&paths).into_iter().collect();
         Ok(found.into_iter().collect())
     }
 
     /// Reads the metadata of an incarnation.
     pub(crate) async fn meta(&self, incarnation: Incarnation) -> Result<ArchiveMeta> {
-        ArchiveMeta::read(&self.shared.store, self.home().await?, incarnation).await
+        ArchiveMeta::read(&self.shared.store, self.topic_folder().await?, incarnation).await
     }
 
     /// Finds the folder of the topic's files. If there is none yet, it is the one that a new
     /// archive will have.
-    async fn home(&self) -> Result<&TopicFolder> {
+    async fn topic_folder(&self) -> Result<&TopicFolder> {
         let find = || TopicFolder::find(&self.shared.store, self.topic());
-        self.shared.home.get_or_try_init(find).await
+        self.shared.topic_folder.get_or_try_init(find).await
     }
 
     /// Returns the partitions of an incarnation, ascending: those with files, and those it began
     /// with.
     pub(crate) async fn partitions(&self, incarnation: Incarnation) -> Result<Vec<Partition>> {
         let meta = self.meta(incarnation).await?;
-        let home = self.home().await?;
+        let topic_folder = self.topic_folder().await?;
         let paths = self
             .shared
             .store
-            .list(&home.incarnation(incarnation))
+            .list(&topic_folder.incarnation(incarnation))
             .await?;
         let filled = paths
             .iter()
-            .filter_map(|path| home.parse(incarnation, path))
+            .filter_map(|path| topic_folder.parse(incarnation, path))
             .map(|(partition, _)| partition);
         let all: BTreeSet<_> = filled.chain(meta.starts.keys().copied()).collect();
         Ok(all.into_iter().collect())
@@ -118,8 +118,8 @@ impl TopicArchive {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<Offset>> {
-        let home = self.home().await?;
-        recover::bases(&self.shared.store, home, incarnation, partition).await
+        let topic_folder = self.topic_folder().await?;
+        recover::bases(&self.shared.store, topic_folder, incarnation, partition).await
     }
 
     /// Returns the files of a partition in order, with the bounds of their row groups, and checks
@@ -130,8 +130,8 @@ impl TopicArchive {
         partition: Partition,
     ) -> Result<Vec<Known>> {
         let meta = self.meta(incarnation).await?;
-        let home = self.home().await?;
-        let mut before = home.meta(incarnation);
+        let topic_folder = self.topic_folder().await?;
+        let mut before = topic_folder.meta(incarnation);
         let mut ends = meta.start(partition);
         let mut files = Vec::new();
         for base in self.bases(incarnation, partition).await? {
@@ -199,7 +199,10 @@ impl TopicArchive {
         partition: Partition,
         base: Offset,
     ) -> Result<Known> {
-        let path = self.home().await?.data(incarnation, partition, base);
+        let path = self
+            .topic_folder()
+            .await?
+            .data(incarnation, partition, base);
         if let Some(known) = lock(&self.shared.files).get(&path) {
             return Ok(known.clone());
         }
@@ -221,7 +224,7 @@ impl TopicArchive {
         base: Offset,
     ) -> Result<Opened> {
         let place = FileId {
-            home: self.home().await?,
+            topic_folder: self.topic_folder().await?,
             incarnation,
             partition,
             base,

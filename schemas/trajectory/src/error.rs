@@ -1,5 +1,7 @@
 use arrow::error::ArrowError;
 
+use crate::id::GroupId;
+
 /// Errors of writing or reading a trajectory message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -96,7 +98,7 @@ pub enum Error {
     )]
     RowTooLarge {
         /// Group that was to be split.
-        group: crate::GroupId,
+        group: GroupId,
         /// Sample index of the row.
         sample_index: u16,
         /// Encoded size of the row in bytes.

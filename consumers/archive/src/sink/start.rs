@@ -49,15 +49,15 @@ impl Sink<Consumer> {
         let watermarks = bus.watermarks(&topic).await?;
         let limits = ConsumerLimits::default();
         let mut blocked = Blocked::new();
-        let (home, starts) = recovered(&options, &watermarks, &mut blocked).await?;
+        let (topic_folder, starts) = recovered(&options, &watermarks, &mut blocked).await?;
         let Some(group) = options.group.clone() else {
             let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;
-            return Ok(Self::spawn(options, home, source, starts, blocked));
+            return Ok(Self::spawn(options, topic_folder, source, starts, blocked));
         };
         let planned = Planned::default();
         let start = starts_of(&options, bus, &planned);
         let source = bus.group_consumer(&client, &group, &topic, start, limits)?;
-        let mut sink = Self::new(options, home, source, blocked);
+        let mut sink = Self::new(options, topic_folder, source, blocked);
         sink.planned = planned;
         Ok(sink.run_in_task())
     }
@@ -73,19 +73,19 @@ impl<S: Source> Sink<S> {
         source: impl FnOnce(&[(Partition, Offset)]) -> Result<S> + Send,
     ) -> Result<(SinkHandle, SinkTask)> {
         let mut blocked = Blocked::new();
-        let (home, starts) = recovered(&options, watermarks, &mut blocked).await?;
+        let (topic_folder, starts) = recovered(&options, watermarks, &mut blocked).await?;
         let source = source(&reads(&starts))?;
-        Ok(Self::spawn(options, home, source, starts, blocked))
+        Ok(Self::spawn(options, topic_folder, source, starts, blocked))
     }
 
     pub(super) fn spawn(
         options: SinkOptions,
-        home: Arc<TopicFolder>,
+        topic_folder: Arc<TopicFolder>,
         source: S,
         starts: BTreeMap<Partition, Start>,
         blocked: Blocked,
     ) -> (SinkHandle, SinkTask) {
-        let mut sink = Self::new(options, home, source, blocked);
+        let mut sink = Self::new(options, topic_folder, source, blocked);
         sink.assign(starts);
         sink.run_in_task()
     }
@@ -140,15 +140,15 @@ pub(crate) async fn recovered(
     let lows = watermarks.iter();
     let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
     let patience: Patience<'_> = (options.patience, &options.cancel);
-    let (home, ends) = retry::on(topic, patience, blocked, || async {
-        let home = TopicFolder::find(store, topic).await?;
+    let (topic_folder, ends) = retry::on(topic, patience, blocked, || async {
+        let topic_folder = TopicFolder::find(store, topic).await?;
         store.sweep("").await?;
-        let meta = ArchiveMeta::agree(store, &home, *incarnation, lows.clone()).await?;
+        let meta = ArchiveMeta::agree(store, &topic_folder, *incarnation, lows.clone()).await?;
         let mut ends = Vec::with_capacity(watermarks.len());
         for (partition, ..) in watermarks {
-            ends.push(recover::end(store, &home, &meta, *partition).await?);
+            ends.push(recover::end(store, &topic_folder, &meta, *partition).await?);
         }
-        Ok((home, ends))
+        Ok((topic_folder, ends))
     })
     .await?;
     let mut starts = BTreeMap::new();
@@ -156,5 +156,5 @@ pub(crate) async fn recovered(
         let start = recover::start(topic, *watermark, end, options.accept_gap)?;
         starts.insert(watermark.0, start);
     }
-    Ok((Arc::new(home), starts))
+    Ok((Arc::new(topic_folder), starts))
 }

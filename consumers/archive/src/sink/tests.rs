@@ -304,7 +304,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
         let job = crate::commit::Job {
             store: store.clone(),
             label: Label {
-                home: crate::fixture::home(),
+                topic_folder: crate::fixture::topic_folder(),
                 incarnation: INCARNATION,
                 partition: Partition(0),
                 base: Offset(0),
@@ -358,7 +358,7 @@ async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
     let (handle, task) = start(options(&store), &log).await;
     let in_the_way = folder
         .path()
-        .join(crate::fixture::home().partition(INCARNATION, Partition(0)));
+        .join(crate::fixture::topic_folder().partition(INCARNATION, Partition(0)));
     std::fs::write(&in_the_way, "").unwrap();
     let stopped = handle.commit_through(log.ends()).await.unwrap_err();
     assert!(stopped.to_string().contains("p=00000"), "{stopped}");

@@ -1,7 +1,7 @@
 //! Tests of sinks on scripted consumers and on a real broker.
 
 use super::*;
-use crate::{fixture::home, meta::ArchiveMeta};
+use crate::{fixture::topic_folder, meta::ArchiveMeta};
 
 /// Source that delivers a list of events.
 struct Script(std::collections::VecDeque<Event>);
@@ -108,10 +108,10 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     // A later sink resumes there.
-    let meta = ArchiveMeta::read(&store, &home(), INCARNATION)
+    let meta = ArchiveMeta::read(&store, &topic_folder(), INCARNATION)
         .await
         .unwrap();
-    let end = crate::recover::end(&store, &home(), &meta, added)
+    let end = crate::recover::end(&store, &topic_folder(), &meta, added)
         .await
         .unwrap();
     assert_eq!(end.next, Offset(2));
@@ -122,7 +122,13 @@ async fn a_consumer_that_goes_back_ends_the_sink() {
     let (_folder, store) = scratch();
     let script = Script([at(0), at(1), at(1)].into());
     let starts = [(Partition(0), Start::at(Offset(0)))].into();
-    let (_, task) = Sink::spawn(options(&store), home(), script, starts, Blocked::new());
+    let (_, task) = Sink::spawn(
+        options(&store),
+        topic_folder(),
+        script,
+        starts,
+        Blocked::new(),
+    );
     let error = task.await.unwrap().unwrap_err();
     assert!(matches!(
         error,
@@ -182,7 +188,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     ];
     let sink = Sink::new(
         options.clone(),
-        home(),
+        topic_folder(),
         Script(script.into()),
         Blocked::new(),
     );
@@ -199,7 +205,12 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
 
     // Without a start it would have to guess.
     options.cancel = CancellationToken::new();
-    let sink = Sink::new(options, home(), Script([given()].into()), Blocked::new());
+    let sink = Sink::new(
+        options,
+        topic_folder(),
+        Script([given()].into()),
+        Blocked::new(),
+    );
     let (_, task) = sink.run_in_task();
     assert!(task.await.unwrap().is_err());
 }

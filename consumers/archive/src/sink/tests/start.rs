@@ -204,7 +204,7 @@ async fn an_archive_goes_on_where_it_was_begun() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     let paths = store.list("v1").await.unwrap();
-    let folder = format!("{}/", plain.folder());
+    let folder = format!("{}/", plain.path());
     assert!(
         paths.iter().all(|path| path.starts_with(&folder)),
         "{paths:?}"
