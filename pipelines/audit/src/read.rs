@@ -155,7 +155,7 @@ pub(super) async fn topic(
         };
         let report = RecordReport {
             record: RecordId {
-                incarnation: incarnation,
+                incarnation,
                 partition: record.partition,
                 offset: record.offset,
             },
