@@ -277,7 +277,7 @@ pub(crate) fn options(store: &Store) -> SinkOptions {
 /// Archives all of `log` in one go.
 pub(crate) async fn archive(store: &Store, log: &Log) {
     let (handle, task) = start(options(store), log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 }

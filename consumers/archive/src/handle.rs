@@ -66,7 +66,7 @@ impl SinkHandle {
     /// # Errors
     /// [`Error::Stopped`] if the sink ends before, with the sink's own reason;
     /// [`Error::UnknownPartition`] if a partition is not assigned to this sink.
-    pub async fn commit_through(&self, asked: Vec<(Partition, Offset)>) -> Result<()> {
+    pub async fn commit_up_to(&self, asked: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
         let missing: Vec<_> = {
             let now = committed.borrow();
@@ -129,7 +129,7 @@ impl SinkHandle {
     /// await the task's summary. Partitions of other members of a group are waited for until those
     /// have archived them, or are gone and this sink has taken over. A partition that this sink
     /// does not know yet is waited for too.
-    pub async fn drain_through(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
+    pub async fn drain_up_to(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
         // If sending fails, the sink has ended; the watch below reports that.
         let _ = self.demands.send(offsets.clone());

@@ -110,7 +110,7 @@ async fn tell_taken(mut taken: watch::Receiver<Taken>, events: Events) {
 
 async fn drain(sink: &SinkHandle, log: &Log) -> Result<()> {
     Ok(sink
-        .drain_through(ends(&log.bus, &log.topics.rollouts()).await?)
+        .drain_up_to(ends(&log.bus, &log.topics.rollouts()).await?)
         .await?)
 }
 

@@ -173,7 +173,7 @@ async fn what_is_passed_over_is_counted_and_not_read() {
                 &rewarded(offset as u64, file as u64, 0.0),
             ));
         }
-        handle.commit_through(log.ends()).await.unwrap();
+        handle.commit_up_to(log.ends()).await.unwrap();
     }
     handle.shutdown();
     task.await.unwrap().unwrap();
@@ -249,6 +249,21 @@ async fn parts_stay_together_and_are_judged_as_one() {
         .map(|message| message.headers.as_ref().unwrap().part)
         .collect();
     assert_eq!(parts, [(1, 2), (2, 2)]);
+}
+
+/// A learner refuses the whole group as renumbered, because the number has an unfinished group.
+#[tokio::test]
+async fn a_whole_group_does_not_take_the_number_of_an_unfinished_one() {
+    let (_folder, store) = scratch();
+    let log = Log::new(1);
+    let (first, other) = (rewarded(1, 0, 0.0), rewarded(2, 0, 1.0));
+    log.append(part(0, 7, (1, 2), &first[..2]));
+    log.append(part(1, 7, (1, 1), &other));
+    log.append(part(2, 7, (2, 2), &first[2..]));
+    archive(&store, &log).await;
+    let (offsets, counts) = taken(&store, &Selection::default()).await;
+    assert_eq!(offsets, [2]);
+    assert_eq!((counts.duplicates, counts.incomplete), (0, 1));
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn several_files() -> (tempfile::TempDir, Store, Vec<ArchiveFile>) {
     .await;
     for _ in 0..6 {
         log.grow(10);
-        handle.commit_through(log.ends()).await.unwrap();
+        handle.commit_up_to(log.ends()).await.unwrap();
     }
     handle.shutdown();
     task.await.unwrap().unwrap();
@@ -188,7 +188,7 @@ async fn partitions_and_lives_merge_into_one_order() {
     };
     let log = Log::small(1, 2);
     let (handle, task) = start(again, &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 

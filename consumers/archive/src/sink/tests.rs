@@ -36,7 +36,7 @@ async fn what_was_consumed_is_archived_once_and_as_it_was() {
     let (_folder, store) = scratch();
     let log = Log::small(3, 40);
     let (handle, task) = start(small_files(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     let summary = task.await.unwrap().unwrap();
     assert_holds(&store, &log).await;
@@ -105,7 +105,7 @@ async fn two_sinks_on_one_partition_archive_each_record_once() {
         }
         let mut lost = 0;
         for (handle, task) in rivals {
-            handle.drain_through(log.ends()).await.unwrap();
+            handle.drain_up_to(log.ends()).await.unwrap();
             handle.shutdown();
             lost += task.await.unwrap().unwrap().races_lost;
         }
@@ -124,7 +124,7 @@ async fn a_sink_that_slept_changes_nothing_after_its_successor_took_over() {
     archive(&store, &log).await;
     // It wakes with 7 records, all of which its successor has archived in a longer file.
     zombie
-        .commit_through(vec![(Partition(0), Offset(7))])
+        .commit_up_to(vec![(Partition(0), Offset(7))])
         .await
         .unwrap();
     zombie.shutdown();
@@ -140,26 +140,22 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     let log = Log::small(2, 10);
     let (handle, task) = start(options(&store), &log).await;
     let asked = vec![(Partition(0), Offset(10)), (Partition(1), Offset(4))];
-    handle.commit_through(asked.clone()).await.unwrap();
+    handle.commit_up_to(asked.clone()).await.unwrap();
     assert_eq!(files(&store, 0).await[0].footer.roll_reason, "demand");
     assert_eq!(handle.committed().borrow()[&Partition(0)], Offset(10));
     handle
-        .commit_through(vec![(Partition(1), Offset(10))])
+        .commit_up_to(vec![(Partition(1), Offset(10))])
         .await
         .unwrap();
     let before = store.list("").await.unwrap();
-    handle.commit_through(asked).await.unwrap();
-    handle.commit_through(Vec::new()).await.unwrap();
+    handle.commit_up_to(asked).await.unwrap();
+    handle.commit_up_to(Vec::new()).await.unwrap();
     assert_eq!(store.list("").await.unwrap(), before);
 
     // An offset the log has not reached is waited for, then archived at once.
     let waiting = tokio::spawn({
         let handle = handle.clone();
-        async move {
-            handle
-                .commit_through(vec![(Partition(0), Offset(12))])
-                .await
-        }
+        async move { handle.commit_up_to(vec![(Partition(0), Offset(12))]).await }
     });
     log.grow(2);
     waiting.await.unwrap().unwrap();
@@ -169,7 +165,7 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     );
 
     let unknown = handle
-        .commit_through(vec![(Partition(9), Offset(1))])
+        .commit_up_to(vec![(Partition(9), Offset(1))])
         .await
         .unwrap_err();
     assert!(matches!(
@@ -182,7 +178,7 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     let ended = handle
-        .commit_through(vec![(Partition(0), Offset(99))])
+        .commit_up_to(vec![(Partition(0), Offset(99))])
         .await
         .unwrap_err();
     assert!(
@@ -263,7 +259,7 @@ async fn an_undecodable_record_is_kept_with_its_reason() {
     });
     at(5, &|_| {});
     let (handle, task) = start(options(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     let summary = task.await.unwrap().unwrap();
     assert_eq!((summary.messages, summary.quarantined), (6, 4));
@@ -330,7 +326,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
 /// tests in most containers.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_waited_for_and_then_told() {
+async fn a_folder_that_cannot_be_written_is_waited_for_and_then_reported() {
     let store = Store::open("/sys/vintage").unwrap();
     let mut options = options(&store);
     options.patience = Duration::from_millis(250);
@@ -360,7 +356,7 @@ async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
         .path()
         .join(crate::fixture::topic_folder().partition(INCARNATION, Partition(0)));
     std::fs::write(&in_the_way, "").unwrap();
-    let stopped = handle.commit_through(log.ends()).await.unwrap_err();
+    let stopped = handle.commit_up_to(log.ends()).await.unwrap_err();
     assert!(stopped.to_string().contains("p=00000"), "{stopped}");
     let error = task.await.unwrap().unwrap_err();
     assert!(

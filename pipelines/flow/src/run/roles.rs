@@ -48,7 +48,7 @@ impl Roles {
         if !log.volatile {
             // Records that earlier producers left in the log are counted before a new producer
             // starts.
-            sink.drain_through(ends(&log.bus, &topic).await?).await?;
+            sink.drain_up_to(ends(&log.bus, &topic).await?).await?;
         }
         let reader = Reader::new(folder.archive(), &topic);
         let base = gate_base::of_archive(&reader, folder.store(), config).await?;
@@ -147,7 +147,7 @@ impl Roles {
         };
         if archived.is_none() && produced.is_ok() {
             let (bus, topic) = &self.log;
-            self.sink.drain_through(ends(bus, topic).await?).await?;
+            self.sink.drain_up_to(ends(bus, topic).await?).await?;
         }
         self.sink.shutdown();
         let archived = match archived {
@@ -240,7 +240,7 @@ impl Durability for ArchiveFirst {
         let through = live
             .map(|record| (record.partition, record.offset.next()))
             .collect();
-        let committed = self.sink.commit_through(through).await;
+        let committed = self.sink.commit_up_to(through).await;
         committed.map_err(vintage_learner::Error::durability_failed)
     }
 }

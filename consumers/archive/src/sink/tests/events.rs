@@ -56,7 +56,7 @@ async fn where_no_record_stands_none_is_waited_for() {
     };
     let committed_up_to = async |next: i64| {
         let asked = vec![(Partition(0), Offset(next))];
-        handle.drain_through(asked).await.unwrap();
+        handle.drain_up_to(asked).await.unwrap();
         let committed = handle.committed();
         assert_eq!(committed.borrow()[&Partition(0)], Offset(next));
     };
@@ -92,7 +92,7 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     let added = Partition(1);
     let asked = vec![(added, Offset(2))];
     // Asked for before the sink knows the partition.
-    let draining = handle.drain_through(asked);
+    let draining = handle.drain_up_to(asked);
     let grows = async {
         send.send(Event::Assigned(vec![(added, Offset(0))]))
             .unwrap();
@@ -240,13 +240,13 @@ async fn a_topic_is_archived_end_to_end() {
         acknowledged.insert((delivery.partition, delivery.offset), rows);
         if number == 30 {
             let so_far = ends(&acknowledged);
-            handle.commit_through(so_far).await.unwrap();
+            handle.commit_up_to(so_far).await.unwrap();
         }
     }
     task.abort();
     let _ = task.await;
     let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
-    handle.drain_through(ends(&acknowledged)).await.unwrap();
+    handle.drain_up_to(ends(&acknowledged)).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 

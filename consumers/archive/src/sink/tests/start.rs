@@ -7,7 +7,7 @@ async fn a_damaged_last_file_is_moved_away_and_archived_again() {
     let (folder, store) = scratch();
     let log = Log::small(1, 60);
     let (handle, task) = start(small_files(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
     let whole = files(&store, 0).await;
@@ -108,7 +108,7 @@ async fn an_accepted_gap_stands_in_the_footer() {
     options.accept_gap = true;
     let read = |starts: &[_]| Ok(log.reader(starts));
     let (handle, task) = Sink::start_on(options, &expired, read).await.unwrap();
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     assert_eq!(task.await.unwrap().unwrap().messages, 6);
     let chain = files(&store, 0).await;
@@ -200,7 +200,7 @@ async fn an_archive_goes_on_where_it_was_begun() {
         ..options(&store)
     };
     let (handle, task) = start(second, &log).await;
-    handle.commit_through(log.ends()).await.unwrap();
+    handle.commit_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
     let paths = store.list("v1").await.unwrap();
