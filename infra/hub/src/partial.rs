@@ -116,3 +116,40 @@ impl Partial {
         renamed.map_err(Error::io("rename", &self.path))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listing::Lfs;
+
+    #[tokio::test]
+    async fn a_download_continues_where_it_was_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blob.incomplete");
+        let oid = hex::encode(Sha256::digest(b"first and second"));
+        let entry = Entry {
+            path: "model.safetensors".to_owned(),
+            oid: String::new(),
+            size: 16,
+            lfs: Some(Lfs { oid: oid.clone() }),
+        };
+        let mut partial = Partial::open(path.clone(), &entry).await.unwrap();
+        partial.add(b"first ").await.unwrap();
+        drop(partial);
+        let mut partial = Partial::open(path.clone(), &entry).await.unwrap();
+        assert_eq!(partial.bytes, 6);
+        partial.add(b"and second").await.unwrap();
+        assert_eq!((partial.bytes, partial.digest.hex()), (16, oid));
+        let blob = folder.path().join("blob");
+        partial.finish(&blob).await.unwrap();
+        assert_eq!(std::fs::read(&blob).unwrap(), b"first and second");
+        assert!(!path.exists());
+
+        let mut partial = Partial::open(path.clone(), &entry).await.unwrap();
+        partial.add(b"whole").await.unwrap();
+        partial.empty(&entry).await.unwrap();
+        partial.add(b"anew").await.unwrap();
+        partial.finish(&blob).await.unwrap();
+        assert_eq!(std::fs::read(&blob).unwrap(), b"anew");
+    }
+}
