@@ -83,7 +83,7 @@ impl Job {
         } = self;
         let label = Arc::new(label);
         let place = FileId {
-            home: &label.home,
+            topic_folder: &label.topic_folder,
             incarnation: label.incarnation,
             partition: label.partition,
             base: label.base,
@@ -97,11 +97,11 @@ impl Job {
         });
         let (encoded, messages) = encoded.await.map_err(|panic| Error::Died {
             part: "encoder",
-            why: panic.to_string(),
+            reason: panic.to_string(),
         })?;
-        let (file, footer) = encoded.map_err(|why| Error::Encode {
+        let (file, footer) = encoded.map_err(|reason| Error::Encode {
             file: path.clone(),
-            why,
+            reason,
         })?;
         point("archive.encoded", messages.len() as u64);
         let file = Bytes::from(file);
@@ -111,7 +111,7 @@ impl Job {
             }
             let gone = || Error::Corrupt {
                 file: path.clone(),
-                why: "it was there and vanished while this sink looked".to_owned(),
+                reason: "it was there and vanished while this sink looked".to_owned(),
             };
             let winner = Opened::open(&store, place).await?.ok_or_else(gone)?;
             let winner = winner.file.footer;

@@ -21,15 +21,11 @@ use vintage_trajectory::{Rows, SchemaVersion};
 
 use crate::{
     columns::{Codec, file_schema, header_field, header_fields, properties},
+    footer::{FOOTER_KEY, SCHEMA_KEY, end_of},
     message::{BAD_PAYLOAD_LIMIT, Body, Message},
     path::TopicFolder,
     seal::seal,
 };
-
-/// Key of the [`ArchiveFooter`] among the Parquet footer's key-value metadata.
-pub(crate) const FOOTER_KEY: &str = "vintage.footer";
-/// Key of the trajectory schema's name among the Parquet footer's key-value metadata.
-pub(crate) const SCHEMA_KEY: &str = "schema";
 
 /// Message bytes per row group, 16 MiB. A row group is the unit of pruning and of reading one
 /// message back.
@@ -40,7 +36,7 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Facts about a file that its footer records besides its rows.
 pub(crate) struct Label {
-    pub(crate) home: Arc<TopicFolder>,
+    pub(crate) topic_folder: Arc<TopicFolder>,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -80,11 +76,7 @@ pub(crate) fn encode(
     let schema = SchemaVersion::NEWEST.as_str().to_owned();
     writer.append_key_value_metadata(KeyValue::new(SCHEMA_KEY.to_owned(), schema));
     let metadata = writer.close().map_err(|error| said(&error))?;
-    let ends: Vec<_> = metadata
-        .row_groups()
-        .iter()
-        .map(crate::file::end_of)
-        .collect();
+    let ends: Vec<_> = metadata.row_groups().iter().map(end_of).collect();
     seal(&mut file, &ends)?;
     Ok((file, footer))
 }
@@ -98,7 +90,7 @@ fn footer(label: &Label, messages: &[Message]) -> ArchiveFooter {
     let timestamps = messages.iter().filter_map(|message| message.timestamp_ms);
     ArchiveFooter {
         format: CONTROL_FORMAT.to_owned(),
-        topic: label.home.topic().to_owned(),
+        topic: label.topic_folder.topic().to_owned(),
         incarnation: label.incarnation,
         partition: label.partition,
         base_offset: label.base,

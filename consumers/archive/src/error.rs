@@ -19,25 +19,25 @@ pub enum Error {
     Bus(#[from] vintage_bus::Error),
     /// A file is damaged: its bytes differ from those written.
     #[error(
-        "archive file {file} is damaged: {why}; restore it from a copy, or, while the topic still \
-         holds its records, move it away and let `vintage archive` write it again"
+        "archive file {file} is damaged: {reason}; restore it from a copy, or, while the topic \
+         still holds its records, move it away and let `vintage archive` write it again"
     )]
     Corrupt {
         /// Path of the file.
         file: String,
         /// Description of the damage.
-        why: String,
+        reason: String,
     },
     /// A file is intact, but this build cannot read its format.
     #[error(
-        "archive file {file} is whole, and this build cannot read it: {why}; it was written by \
+        "archive file {file} is whole, and this build cannot read it: {reason}; it was written by \
          another version of vintage: use that one, or a newer"
     )]
     NotUnderstood {
         /// Path of the file.
         file: String,
         /// Description of the part that this build does not know.
-        why: String,
+        reason: String,
     },
     /// Two consecutive files of a partition leave a gap or overlap.
     #[error(
@@ -61,8 +61,8 @@ pub enum Error {
     },
     /// The folder holds the archive of another topic or incarnation.
     #[error(
-        "{file} is the archive of {found}, not of {expected}; give every topic and every life of \
-         it its own incarnation"
+        "{file} is the archive of {found}, not of {expected}; give every topic and every \
+         re-creation of it its own incarnation"
     )]
     OtherTopic {
         /// Path of the metadata file, `_meta.json`.
@@ -74,10 +74,10 @@ pub enum Error {
     },
     /// The log no longer has the records that the archive needs next.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
-         the log now starts at {low}; {lost} records were deleted by retention unarchived: \
-         lengthen the topic's retention, and go on without them with `vintage archive --accept-gap`, \
-         which notes the gap"
+        "archiving {topic} partition {partition} cannot continue: the archive ends at offset \
+         {next}, the log now starts at {low}; {lost} records were deleted by retention unarchived: \
+         lengthen the topic's retention, and continue without them with `vintage archive \
+         --accept-gap`, which notes the gap"
     )]
     Expired {
         /// Topic being archived.
@@ -93,9 +93,9 @@ pub enum Error {
     },
     /// The log ends before the archive does, so it was recreated or truncated.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the archive ends at offset {next}, \
-         the log already at {high}; the topic was recreated or truncated: give the run another name \
-         (run = …), so that what it holds now has an archive of its own"
+        "archiving {topic} partition {partition} cannot continue: the archive ends at offset \
+         {next}, the log already at {high}; the topic was recreated or truncated: give the run \
+         another name (run = …), so that what it holds now has an archive of its own"
     )]
     Rewound {
         /// Topic being archived.
@@ -110,10 +110,10 @@ pub enum Error {
     /// The log has a different record than the archive at the last archived offset, so it is
     /// another log.
     #[error(
-        "archiving {topic} partition {partition} cannot go on: the last archived record is that at \
-         offset {offset}, and the log holds {found} there; the topic was recreated and has grown \
-         past the archive's end: give the run another name (run = …), so that what it holds now \
-         has an archive of its own"
+        "archiving {topic} partition {partition} cannot continue: the last archived record is that \
+         at offset {offset}, and the log holds {found} there; the topic was recreated and has \
+         grown past the archive's end: give the run another name (run = …), so that what it holds \
+         now has an archive of its own"
     )]
     OtherLog {
         /// Topic being archived.
@@ -141,17 +141,17 @@ pub enum Error {
         found: Offset,
     },
     /// Rows could not be encoded as Parquet, or metadata as JSON.
-    #[error("encoding archive file {file} failed: {why}; nothing of it was written")]
+    #[error("encoding archive file {file} failed: {reason}; nothing of it was written")]
     Encode {
         /// Path of the file that was to be written.
         file: String,
         /// Message of the encoder.
-        why: String,
+        reason: String,
     },
     /// The sink ended before it had archived an offset that was waited for.
     #[error(
         "the archive sink stopped at offset {committed} of partition {partition}, before {asked} \
-         was archived: {why}"
+         was archived: {reason}"
     )]
     Stopped {
         /// Partition that was waited for.
@@ -161,7 +161,7 @@ pub enum Error {
         /// Offset up to which the partition was to be archived.
         asked: Offset,
         /// Reason for which the sink stopped.
-        why: Arc<str>,
+        reason: Arc<str>,
     },
     /// The sink does not archive the partition that was named.
     #[error(
@@ -177,7 +177,7 @@ pub enum Error {
     },
     /// The archive does not hold a record that a plan or a caller names.
     #[error(
-        "the archive of {topic} does not hold {record}: {why}; give the folder of the run whose \
+        "the archive of {topic} does not hold {record}: {reason}; give the folder of the run whose \
          archive holds it"
     )]
     NotArchived {
@@ -186,7 +186,7 @@ pub enum Error {
         /// Record that was asked for.
         record: RecordId,
         /// Description of what the archive has instead.
-        why: String,
+        reason: String,
     },
     /// No archive exists for a topic and incarnation.
     #[error(
@@ -201,12 +201,12 @@ pub enum Error {
         location: String,
     },
     /// A task of this process panicked or was aborted.
-    #[error("the archive's {part} ended abnormally: {why}; this is a defect, please report it")]
+    #[error("the archive's {part} ended abnormally: {reason}; this is a defect, please report it")]
     Died {
         /// Name of the task.
         part: &'static str,
         /// Description of how it ended.
-        why: String,
+        reason: String,
     },
 }
 

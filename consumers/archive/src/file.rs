@@ -6,19 +6,17 @@ use std::{collections::BTreeMap, fmt::Display, ops::Range, sync::Arc};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::file::{
-    metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
+    metadata::{ParquetMetaData, RowGroupMetaData},
     statistics::Statistics,
 };
-use vintage_control::{ArchiveFooter, CONTROL_FORMAT, Incarnation, Offset, Partition};
+use vintage_control::{ArchiveFooter, Incarnation, Offset, Partition};
 use vintage_store::Store;
 
 use crate::{
-    columns::CREATED_BY,
-    encode::{FOOTER_KEY, SCHEMA_KEY},
     error::{Error, Result},
+    footer::{self, Fault, SCHEMA_KEY, chunk, end_of, key_value},
     path::TopicFolder,
     seal::{Seal, TAIL, footer_len},
-    thrift,
     window::Loaded,
 };
 
@@ -54,7 +52,7 @@ pub(crate) struct Opened {
 /// Position of a file in the archive, as its path states it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileId<'a> {
-    pub(crate) home: &'a TopicFolder,
+    pub(crate) topic_folder: &'a TopicFolder,
     pub(crate) incarnation: Incarnation,
     pub(crate) partition: Partition,
     pub(crate) base: Offset,
@@ -62,7 +60,8 @@ pub(crate) struct FileId<'a> {
 
 impl FileId<'_> {
     pub(crate) fn path(&self) -> String {
-        self.home.data(self.incarnation, self.partition, self.base)
+        self.topic_folder
+            .data(self.incarnation, self.partition, self.base)
     }
 
     /// Checks that a file's footer agrees with its path.
@@ -73,7 +72,7 @@ impl FileId<'_> {
             footer.partition,
             footer.base_offset,
         );
-        let named = self.home.topic();
+        let named = self.topic_folder.topic();
         if says == (named, self.incarnation, self.partition, self.base) {
             return Ok(());
         }
@@ -93,9 +92,9 @@ impl Opened {
         let Some(bytes) = store.head(&path).await? else {
             return Ok(None);
         };
-        let corrupt = |why: String| Error::Corrupt {
+        let corrupt = |reason: String| Error::Corrupt {
             file: name(store, &path),
-            why,
+            reason,
         };
         if bytes < TAIL as u64 {
             return Err(corrupt(format!("it has only {bytes} bytes")));
@@ -113,11 +112,11 @@ impl Opened {
         }
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
         let (metadata, seal, footer) =
-            parse(before, footer_bytes).map_err(|fault| match fault {
-                Fault::Damaged(why) => corrupt(why),
-                Fault::NotUnderstood(why) => Error::NotUnderstood {
+            footer::parse(before, footer_bytes).map_err(|fault| match fault {
+                Fault::Damaged(reason) => corrupt(reason),
+                Fault::NotUnderstood(reason) => Error::NotUnderstood {
                     file: name(store, &path),
-                    why,
+                    reason,
                 },
             })?;
         place.check(&footer).map_err(corrupt)?;
@@ -197,7 +196,7 @@ impl Opened {
         let range = self.segment(group);
         let bytes = self.fetch(range.clone()).await?;
         seal.check_segment(group, &bytes)
-            .map_err(|why| self.corrupt(why))?;
+            .map_err(|reason| self.corrupt(reason))?;
         Ok(Loaded(vec![(range.start, bytes)]))
     }
 
@@ -224,7 +223,7 @@ impl Opened {
         let mut pieces = Vec::with_capacity(ranges.len());
         for range in ranges {
             if range.start > range.end || range.end > self.file.bytes {
-                return Err(self.corrupt("a column lies outside of it"));
+                return Err(self.corrupt("a column is outside of it"));
             }
             pieces.push((range.start, self.fetch(range.clone()).await?));
         }
@@ -261,7 +260,7 @@ impl Opened {
         for group in 0..self.groups() {
             let bytes = self.fetch(self.segment(group)).await?;
             seal.check_segment(group, &bytes)
-                .map_err(|why| self.corrupt(why))?;
+                .map_err(|reason| self.corrupt(reason))?;
         }
         Ok(())
     }
@@ -275,10 +274,10 @@ impl Opened {
         }
     }
 
-    pub(crate) fn corrupt(&self, why: impl Display) -> Error {
+    pub(crate) fn corrupt(&self, reason: impl Display) -> Error {
         Error::Corrupt {
             file: name(&self.store, &self.file.path),
-            why: why.to_string(),
+            reason: reason.to_string(),
         }
     }
 
@@ -296,7 +295,7 @@ impl Opened {
         for group in 0..groups {
             if self.segment(group).start > self.segment(group).end || self.segment(group).end > end
             {
-                return Err(self.corrupt("its row groups do not lie one after another"));
+                return Err(self.corrupt("its row groups do not follow one another"));
             }
         }
         let start = groups
@@ -308,7 +307,7 @@ impl Opened {
             self.fetch(start..end).await?
         };
         seal.check_segment(groups, &bytes)
-            .map_err(|why| self.corrupt(why))
+            .map_err(|reason| self.corrupt(reason))
     }
 
     fn segment(&self, group: usize) -> Range<u64> {
@@ -321,14 +320,14 @@ impl Opened {
 pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<String, u64>> {
     let footer = &file.footer;
     let place = FileId {
-        home: &TopicFolder::of_file(&file.path, &footer.topic),
+        topic_folder: &TopicFolder::of_file(&file.path, &footer.topic),
         incarnation: footer.incarnation,
         partition: footer.partition,
         base: footer.base_offset,
     };
     let gone = || Error::Corrupt {
         file: name(store, &file.path),
-        why: "it was listed and is gone".to_owned(),
+        reason: "it was listed and is gone".to_owned(),
     };
     let opened = Opened::open(store, place).await?.ok_or_else(gone)?;
     let mut bytes = BTreeMap::new();
@@ -345,22 +344,6 @@ pub async fn column_bytes(store: &Store, file: &ArchiveFile) -> Result<BTreeMap<
     Ok(bytes)
 }
 
-/// Returns the offset in the file at which a row group's bytes end.
-pub(crate) fn end_of(group: &RowGroupMetaData) -> usize {
-    let ends = group.columns().iter().map(|column| chunk(column).end);
-    ends.max()
-        .map_or(0, |end| usize::try_from(end).unwrap_or(usize::MAX))
-}
-
-/// Returns the range of a column chunk's bytes in the file.
-fn chunk(column: &ColumnChunkMetaData) -> Range<u64> {
-    let start = column
-        .dictionary_page_offset()
-        .unwrap_or(column.data_page_offset());
-    let end = start.saturating_add(column.compressed_size());
-    u64::try_from(start).unwrap_or(u64::MAX)..u64::try_from(end).unwrap_or(u64::MAX)
-}
-
 fn all(metadata: &ParquetMetaData) -> Vec<usize> {
     (0..metadata.num_row_groups()).collect()
 }
@@ -369,92 +352,4 @@ fn name(store: &Store, path: &str) -> String {
     store
         .local_path(path)
         .map_or_else(|| path.to_owned(), |file| file.display().to_string())
-}
-
-/// Reason for which the end of a file cannot be read.
-enum Fault {
-    Damaged(String),
-    /// The seal confirms the bytes, but this build does not know the format.
-    NotUnderstood(String),
-}
-
-fn parse(
-    before: &[u8],
-    footer: &[u8],
-) -> std::result::Result<(ParquetMetaData, Option<Seal>, ArchiveFooter), Fault> {
-    let seal = Seal::decode(before).map_err(Fault::Damaged)?;
-    if let Some(seal) = &seal {
-        seal.check_footer(footer).map_err(Fault::Damaged)?;
-    }
-    let fault = if seal.is_some() {
-        Fault::NotUnderstood
-    } else {
-        Fault::Damaged
-    };
-    let metadata = metadata(&footer[..footer.len() - TAIL]).map_err(fault)?;
-    let writer = metadata.file_metadata().created_by().unwrap_or_default();
-    if seal.is_none() && writer.starts_with(CREATED_BY) {
-        return Err(Fault::Damaged("its seal is missing".to_owned()));
-    }
-    let footer = archive_footer(&metadata).map_err(fault)?;
-    Ok((metadata, seal, footer))
-}
-
-fn metadata(encoded: &[u8]) -> std::result::Result<ParquetMetaData, String> {
-    // These bytes are unchecked only if another program wrote the file.
-    thrift::check(encoded).map_err(|why| format!("its footer cannot be read: {why}"))?;
-    let decoded = std::panic::catch_unwind(|| ParquetMetaDataReader::decode_metadata(encoded));
-    decoded
-        .map_err(|_| "its footer made the Parquet reader panic".to_owned())?
-        .map_err(|error| format!("its footer cannot be read: {error}"))
-}
-
-/// Reads the footer of an archive file from its bytes, or from those from its seal on. Meant for
-/// callers that hold the bytes and have no [`Store`]; rows are not read.
-///
-/// # Errors
-/// Reason for which the bytes are not those of an archive file.
-pub fn read_footer(bytes: &[u8]) -> std::result::Result<ArchiveFooter, String> {
-    let end = bytes.len().checked_sub(TAIL);
-    let end = end.ok_or_else(|| format!("it has only {} bytes", bytes.len()))?;
-    let start = end.checked_sub(footer_len(&bytes[end..])?);
-    let (before, footer) = bytes.split_at(start.ok_or("its footer is longer than the file")?);
-    match parse(before, footer) {
-        Ok((_, _, footer)) => Ok(footer),
-        Err(Fault::Damaged(why) | Fault::NotUnderstood(why)) => Err(why),
-    }
-}
-
-/// Reads the archive's own footer from the Parquet metadata, and checks its format, its offsets and
-/// the row count.
-fn archive_footer(metadata: &ParquetMetaData) -> std::result::Result<ArchiveFooter, String> {
-    let json = key_value(metadata, FOOTER_KEY)
-        .ok_or_else(|| format!("its key-value metadata has no {FOOTER_KEY}"))?;
-    let footer: ArchiveFooter =
-        serde_json::from_str(json).map_err(|error| format!("its {FOOTER_KEY}: {error}"))?;
-    if footer.format != CONTROL_FORMAT {
-        return Err(format!(
-            "its format is {:?}, not {CONTROL_FORMAT:?}",
-            footer.format
-        ));
-    }
-    if footer.next_offset <= footer.base_offset {
-        return Err(format!(
-            "its footer claims offsets {} to {}",
-            footer.base_offset, footer.next_offset
-        ));
-    }
-    let rows = metadata.file_metadata().num_rows();
-    if u64::try_from(rows).ok() != footer.rows.checked_add(footer.quarantined) {
-        let (good, bad) = (footer.rows, footer.quarantined);
-        return Err(format!(
-            "it has {rows} rows, and its footer says {good} and {bad} quarantined"
-        ));
-    }
-    Ok(footer)
-}
-
-fn key_value<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
-    let pairs = metadata.file_metadata().key_value_metadata()?;
-    pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
 }

@@ -25,10 +25,10 @@ use crate::{
 };
 
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
-pub(crate) const LIFE: Incarnation = Incarnation(0);
+pub(crate) const INCARNATION: Incarnation = Incarnation(0);
 
 /// Returns the folder in which [`TOPIC`] is archived.
-pub(crate) fn home() -> Arc<TopicFolder> {
+pub(crate) fn topic_folder() -> Arc<TopicFolder> {
     Arc::new(TopicFolder::keyed(TOPIC))
 }
 
@@ -271,13 +271,13 @@ pub(crate) async fn start(options: SinkOptions, log: &Log) -> (SinkHandle, SinkT
 }
 
 pub(crate) fn options(store: &Store) -> SinkOptions {
-    SinkOptions::new(store.clone(), TOPIC, LIFE)
+    SinkOptions::new(store.clone(), TOPIC, INCARNATION)
 }
 
 /// Archives all of `log` in one go.
 pub(crate) async fn archive(store: &Store, log: &Log) {
     let (handle, task) = start(options(store), log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 }
@@ -289,7 +289,7 @@ pub(crate) async fn messages(
 ) -> Vec<ArchivedMessage> {
     let reader = Reader::new(store.clone(), TOPIC);
     let mut messages = reader
-        .messages(LIFE, Partition(partition), filter)
+        .messages(INCARNATION, Partition(partition), filter)
         .await
         .unwrap();
     let mut all = Vec::new();

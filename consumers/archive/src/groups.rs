@@ -5,41 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
 use vintage_control::NumberSet;
 
 use crate::{
+    counts::SelectionCounts,
     error::Result,
     partition_groups::{ArchivedGroup, Candidate, PartitionGroups},
-    reader::Reader,
-    select::{RefusedBy, Selection},
+    select::Selection,
+    topic_archive::TopicArchive,
 };
 
-/// Counts of records by what a selection did with them; each record of the archive is counted once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct SelectionCounts {
-    /// Records met so far, taken or not.
-    pub records: u64,
-    /// Records of groups that a filter refused, by filter.
-    pub skipped: BTreeMap<RefusedBy, u64>,
-    /// Records that could not be decoded when they were archived.
-    pub quarantined: u64,
-    /// Records that repeat a producer's number, and repeated parts of a group.
-    pub duplicates: u64,
-    /// Records that are parts of groups of which other parts are missing or contradict them.
-    pub incomplete: u64,
-}
-
-impl SelectionCounts {
-    pub(crate) fn skip(&mut self, filtered: RefusedBy, records: u64) {
-        *self.skipped.entry(filtered).or_default() += records;
-    }
-}
-
-/// Stream of the groups that a selection takes, in order. See [`Reader::groups`].
+/// Stream of the groups that a selection takes, in order. See [`crate::Reader::groups`].
 pub struct Groups {
-    /// Lanes of the incarnations that are still to be read.
-    lives: VecDeque<Vec<PartitionGroups>>,
+    /// Incarnations that are still to be read, each as its partitions.
+    incarnations: VecDeque<Vec<PartitionGroups>>,
     /// Partitions of the current incarnation, each with its next group.
     heads: Vec<(Candidate, PartitionGroups)>,
     /// Numbers met, by producer: a second copy must not become a group of its own.
@@ -49,15 +28,15 @@ pub struct Groups {
 }
 
 impl Groups {
-    pub(crate) async fn open(reader: Reader, selection: Selection) -> Result<Self> {
+    pub(crate) async fn open(archive: TopicArchive, selection: Selection) -> Result<Self> {
         let selection = Arc::new(selection);
         let mut counts = SelectionCounts::default();
-        let mut lives = VecDeque::new();
+        let mut incarnations = VecDeque::new();
         let mut records = 0;
-        for incarnation in reader.incarnations().await? {
-            let mut lanes = Vec::new();
-            for partition in reader.partitions(incarnation).await? {
-                let files = reader.survey(incarnation, partition).await?;
+        for incarnation in archive.incarnations().await? {
+            let mut partitions = Vec::new();
+            for partition in archive.partitions(incarnation).await? {
+                let files = archive.survey(incarnation, partition).await?;
                 let here: u64 = files.iter().map(|known| known.file.footer.messages).sum();
                 records += here;
                 if let Some(filtered) = selection.refuses_place(incarnation, partition) {
@@ -66,18 +45,18 @@ impl Groups {
                     continue;
                 }
                 let selection = Arc::clone(&selection);
-                lanes.push(PartitionGroups::new(
-                    reader.clone(),
+                partitions.push(PartitionGroups::new(
+                    archive.clone(),
                     selection,
                     partition,
                     files,
                 ));
             }
-            lives.push_back(lanes);
+            incarnations.push_back(partitions);
         }
         counts.skipped.retain(|_, records| *records > 0);
         Ok(Self {
-            lives,
+            incarnations,
             heads: Vec::new(),
             seen: BTreeMap::new(),
             counts,
@@ -109,10 +88,10 @@ impl Groups {
 
     async fn next_candidate(&mut self) -> Result<Option<Candidate>> {
         while self.heads.is_empty() {
-            let Some(lanes) = self.lives.pop_front() else {
+            let Some(partitions) = self.incarnations.pop_front() else {
                 return Ok(None);
             };
-            for mut partition_groups in lanes {
+            for mut partition_groups in partitions {
                 if let Some(candidate) = partition_groups.next(&mut self.counts).await? {
                     self.heads.push((candidate, partition_groups));
                 }

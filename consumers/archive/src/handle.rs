@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Handle of a running sink: waits for commits, reports progress, shuts it down. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SinkHandle {
-    topic: Arc<str>,
+    topic_folder: Arc<TopicFolder>,
     demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
     committed: watch::Receiver<BTreeMap<Partition, Offset>>,
     taken: watch::Receiver<Taken>,
@@ -39,6 +39,7 @@ pub struct SinkHandle {
 impl SinkHandle {
     pub(crate) fn new(
         options: &SinkOptions,
+        topic_folder: Arc<TopicFolder>,
         demands: mpsc::UnboundedSender<Vec<(Partition, Offset)>>,
         (committed, taken): (
             watch::Receiver<BTreeMap<Partition, Offset>>,
@@ -47,7 +48,7 @@ impl SinkHandle {
         failure: Arc<OnceLock<Arc<str>>>,
     ) -> Self {
         Self {
-            topic: options.topic.as_str().into(),
+            topic_folder,
             demands,
             committed,
             taken,
@@ -65,7 +66,7 @@ impl SinkHandle {
     /// # Errors
     /// [`Error::Stopped`] if the sink ends before, with the sink's own reason;
     /// [`Error::UnknownPartition`] if a partition is not assigned to this sink.
-    pub async fn commit_through(&self, asked: Vec<(Partition, Offset)>) -> Result<()> {
+    pub async fn commit_up_to(&self, asked: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
         let missing: Vec<_> = {
             let now = committed.borrow();
@@ -76,7 +77,7 @@ impl SinkHandle {
                         .map(ToString::to_string)
                         .collect::<Vec<_>>()
                         .join(", ");
-                    let topic = self.topic.to_string();
+                    let topic = self.topic_folder.topic().to_owned();
                     return Err(Error::UnknownPartition {
                         topic,
                         partition: *partition,
@@ -111,12 +112,12 @@ impl SinkHandle {
     }
 
     fn stopped(&self, partition: Partition, committed: Option<Offset>, asked: Offset) -> Error {
-        let why = self.failure.get().cloned();
+        let reason = self.failure.get().cloned();
         Error::Stopped {
             partition,
             committed: committed.unwrap_or_default(),
             asked,
-            why: why.unwrap_or_else(|| "its task was dropped".into()),
+            reason: reason.unwrap_or_else(|| "its task was dropped".into()),
         }
     }
 
@@ -128,7 +129,7 @@ impl SinkHandle {
     /// await the task's summary. Partitions of other members of a group are waited for until those
     /// have archived them, or are gone and this sink has taken over. A partition that this sink
     /// does not know yet is waited for too.
-    pub async fn drain_through(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
+    pub async fn drain_up_to(&self, offsets: Vec<(Partition, Offset)>) -> Result<()> {
         let mut committed = self.committed.clone();
         // If sending fails, the sink has ended; the watch below reports that.
         let _ = self.demands.send(offsets.clone());
@@ -161,9 +162,9 @@ impl SinkHandle {
     }
 
     async fn claimed(&self, partition: Partition) -> Result<Offset> {
-        let home = TopicFolder::find(&self.store, &self.topic).await?;
-        let meta = ArchiveMeta::read(&self.store, &home, self.incarnation).await?;
-        recover::claimed(&self.store, &home, &meta, partition).await
+        let (store, topic_folder) = (&self.store, &self.topic_folder);
+        let meta = ArchiveMeta::read(store, topic_folder, self.incarnation).await?;
+        recover::claimed(store, topic_folder, &meta, partition).await
     }
 
     /// Returns a watch of the first offset not archived, by partition; it changes with every

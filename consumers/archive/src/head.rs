@@ -1,7 +1,7 @@
 //! Headers and counts of archived messages without their tokens, read from a few narrow columns,
 //! for counting and for choosing groups.
 
-use std::{collections::VecDeque, ops::Range, result};
+use std::{ops::Range, result};
 
 use arrow::{
     array::{
@@ -15,34 +15,39 @@ use vintage_trajectory::{Headers, Identity};
 
 use crate::{
     columns::{BAD_REASON, HEADERS, OFFSET, PAYLOAD_CRC, ROW, TIMESTAMP},
-    error::Result,
-    file::{ArchiveFile, Opened},
-    reader::Reader,
     rowgroup::{column, header_pairs, messages},
 };
 
-/// Columns from which a [`Head`] without its [`FilterValues`] is read.
-const HEAD: &[&str] = &[
-    "prompt_id",
-    OFFSET,
-    TIMESTAMP,
-    ROW,
-    HEADERS,
-    PAYLOAD_CRC,
-    BAD_REASON,
-];
-/// Columns from which a [`Head`] and its [`FilterValues`] are read.
-pub(crate) const HEAD_AND_TRAITS: &[&str] = &[
-    "prompt_id",
-    "policy_spans",
-    "reward",
-    OFFSET,
-    TIMESTAMP,
-    ROW,
-    HEADERS,
-    PAYLOAD_CRC,
-    BAD_REASON,
-];
+/// Columns from which heads are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// Columns of a [`Head`] without its [`FilterValues`].
+    Head,
+    /// Columns of a [`Head`] with its [`FilterValues`].
+    WithFilterValues,
+}
+
+impl Columns {
+    /// Names of the columns in the file.
+    pub(crate) const fn names(self) -> &'static [&'static str] {
+        // The columns of a head are those after the first two.
+        const ALL: &[&str] = &[
+            "policy_spans",
+            "reward",
+            "prompt_id",
+            OFFSET,
+            TIMESTAMP,
+            ROW,
+            HEADERS,
+            PAYLOAD_CRC,
+            BAD_REASON,
+        ];
+        match self {
+            Self::Head => ALL.split_at(2).1,
+            Self::WithFilterValues => ALL,
+        }
+    }
+}
 
 /// Message of the archive without its rows.
 #[derive(Debug)]
@@ -64,13 +69,12 @@ pub struct Head {
     /// Id of the prompt that the first row answers; `None` if the record is quarantined.
     pub prompt: Option<String>,
     /// Values that filters compare; read only if a filter needs them.
-    pub(crate) traits: Option<FilterValues>,
+    pub(crate) filter_values: Option<FilterValues>,
 }
 
 /// Values of a message that filters compare.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FilterValues {
-    pub(crate) prompt: String,
     /// Oldest and newest version of any token.
     pub(crate) versions: Option<(PolicyVersion, PolicyVersion)>,
     /// Sum of the rewards of the rows.
@@ -82,7 +86,7 @@ pub(crate) fn heads(
     batch: &RecordBatch,
     incarnation: Incarnation,
     partition: Partition,
-    with_traits: bool,
+    columns: Columns,
 ) -> result::Result<Vec<Head>, String> {
     let offsets = column(batch, OFFSET)?;
     let rows = column(batch, ROW)?;
@@ -96,12 +100,14 @@ pub(crate) fn heads(
     let checksums = checksums.as_primitive::<UInt32Type>();
     let reasons = column(batch, BAD_REASON)?;
     let prompts: StringArray = column(batch, "prompt_id")?.as_string().clone();
-    let traits = with_traits.then(|| Columns::of(batch)).transpose()?;
+    let values = (columns == Columns::WithFilterValues)
+        .then(|| ValueColumns::of(batch))
+        .transpose()?;
     let head = |(offset, range): (Offset, Range<usize>)| {
         let first = range.start;
         let quarantined = reasons.is_valid(first);
         let pairs = header_pairs(headers, first)
-            .map_err(|why| format!("the record at offset {offset}: {why}"))?;
+            .map_err(|reason| format!("the record at offset {offset}: {reason}"))?;
         Ok(Head {
             record: RecordId {
                 incarnation,
@@ -116,7 +122,7 @@ pub(crate) fn heads(
             rows: if quarantined { 0 } else { range.len() },
             prompt: (!quarantined && prompts.is_valid(first))
                 .then(|| prompts.value(first).to_owned()),
-            traits: match &traits {
+            filter_values: match &values {
                 Some(columns) if !quarantined => Some(columns.of_message(&range)),
                 _ => None,
             },
@@ -125,19 +131,17 @@ pub(crate) fn heads(
     ranges.into_iter().map(head).collect()
 }
 
-struct Columns {
-    prompts: StringArray,
+struct ValueColumns {
     rewards: Float32Array,
     spans: ListArray,
     versions: Int64Array,
 }
 
-impl Columns {
+impl ValueColumns {
     fn of(batch: &RecordBatch) -> result::Result<Self, String> {
         let spans: ListArray = column(batch, "policy_spans")?.as_list().clone();
         let versions = spans.values().as_struct().column(1);
         Ok(Self {
-            prompts: column(batch, "prompt_id")?.as_string().clone(),
             rewards: column(batch, "reward")?
                 .as_primitive::<Float32Type>()
                 .clone(),
@@ -154,75 +158,12 @@ impl Columns {
             // A decoded message has no negative version.
             versions.map(|&version| PolicyVersion(u64::try_from(version).unwrap_or(0)))
         };
-        let prompt = if self.prompts.is_valid(rows.start) {
-            self.prompts.value(rows.start)
-        } else {
-            ""
-        };
         FilterValues {
-            prompt: prompt.to_owned(),
             versions: versions().min().zip(versions().max()),
             reward: self.rewards.values()[rows.clone()]
                 .iter()
                 .map(|&reward| f64::from(reward))
                 .sum(),
-        }
-    }
-}
-
-/// Stream of the heads of one partition, by ascending offset. See [`Reader::heads`].
-pub struct Heads {
-    reader: Reader,
-    files: VecDeque<ArchiveFile>,
-    from: Offset,
-    /// The file being read, and its row groups that are still to come.
-    groups: Option<(Opened, VecDeque<usize>)>,
-    decoded: VecDeque<Head>,
-}
-
-impl Heads {
-    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, from: Offset) -> Self {
-        Self {
-            reader,
-            files,
-            from,
-            groups: None,
-            decoded: VecDeque::new(),
-        }
-    }
-
-    /// Returns the next head; `None` after the last.
-    ///
-    /// # Errors
-    /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Checksums are not
-    /// compared, because they cover whole row groups.
-    pub async fn next(&mut self) -> Result<Option<Head>> {
-        loop {
-            if let Some(head) = self.decoded.pop_front() {
-                if head.record.offset < self.from {
-                    continue;
-                }
-                return Ok(Some(head));
-            }
-            if let Some((file, groups)) = &mut self.groups
-                && let Some(group) = groups.pop_front()
-            {
-                let ends_before = file
-                    .range(group, OFFSET, OFFSET)
-                    .is_some_and(|(_, last)| last < self.from.0);
-                if !ends_before {
-                    let bytes = file.load_columns(group, HEAD).await?;
-                    let batch = file.decode(group, bytes, Some(HEAD)).await?;
-                    let footer = &file.file.footer;
-                    let found = heads(&batch, footer.incarnation, footer.partition, false);
-                    self.decoded = found.map_err(|why| file.corrupt(why))?.into();
-                }
-                continue;
-            }
-            self.groups = self.reader.open_next(&mut self.files).await?;
-            if self.groups.is_none() {
-                return Ok(None);
-            }
         }
     }
 }

@@ -21,7 +21,9 @@
 //! * `recover.rs` finds the offset at which a sink resumes.
 //! * [`Reader`] reads an archive: files, [`Messages`], [`Heads`] (headers and counts only) and
 //!   [`Groups`] (whole groups that a [`Selection`] takes).
-//! * `file.rs` opens and checks one file; `seal.rs` has the checksums, `columns.rs` the schema.
+//! * `topic_archive.rs` finds a topic's files and keeps what was read of them; `file.rs` opens and
+//!   checks one file, `footer.rs` reads its footer; `seal.rs` has the checksums, `columns.rs` the
+//!   schema.
 //! * [`Error`] lists every failure, and [`Error::fault`] names who has to act.
 //!
 //! ```
@@ -43,16 +45,20 @@
 //! # }
 //! ```
 
+mod bounds;
 mod cache;
 mod columns;
 mod commit;
+mod counts;
 mod encode;
 mod error;
 mod file;
 mod filter;
+mod footer;
 mod groups;
 mod handle;
 mod head;
+mod heads;
 mod message;
 mod messages;
 mod meta;
@@ -71,15 +77,19 @@ mod sink;
 mod source;
 mod summary;
 mod thrift;
+mod topic_archive;
 mod window;
 
 pub use columns::{Codec, file_schema};
+pub use counts::SelectionCounts;
 pub use error::{Error, Result};
-pub use file::{ArchiveFile, column_bytes, read_footer};
+pub use file::{ArchiveFile, column_bytes};
 pub use filter::Filter;
-pub use groups::{Groups, SelectionCounts};
+pub use footer::read_footer;
+pub use groups::Groups;
 pub use handle::SinkHandle;
-pub use head::{Head, Heads};
+pub use head::Head;
+pub use heads::Heads;
 pub use message::{ArchivedMessage, BAD_PAYLOAD_LIMIT, Quarantined};
 pub use messages::{Merged, Messages};
 pub use meta::ArchiveMeta;

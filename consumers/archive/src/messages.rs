@@ -1,7 +1,7 @@
 //! Streams of archived messages: of one partition, and of several merged into one order.
 use std::{cmp::Reverse, collections::VecDeque};
 
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use vintage_control::{Offset, Partition};
 
 use crate::{
@@ -9,27 +9,30 @@ use crate::{
     file::{ArchiveFile, Opened},
     filter::Filter,
     message::ArchivedMessage,
-    reader::{Reader, read},
     rowgroup::RowGroup,
+    topic_archive::TopicArchive,
 };
 
-/// Stream of the messages of one partition, by ascending offset. See [`Reader::messages`].
+/// Row group that another task decodes.
+type Ahead = AbortOnDropHandle<Result<(Opened, RowGroup)>>;
+
+/// Stream of the messages of one partition, by ascending offset. See [`crate::Reader::messages`].
 pub struct Messages {
-    reader: Reader,
+    archive: TopicArchive,
     files: VecDeque<ArchiveFile>,
     filter: Filter,
     /// The file being read, and its row groups that are still to come.
     groups: Option<(Opened, VecDeque<usize>)>,
     /// Next row group, being decoded by another task.
-    ahead: Option<JoinHandle<Result<(Opened, RowGroup)>>>,
+    ahead: Option<Ahead>,
     /// Row group being handed out, and the index of its next message.
     rows: Option<(Opened, RowGroup, usize)>,
 }
 
 impl Messages {
-    pub(crate) fn new(reader: Reader, files: VecDeque<ArchiveFile>, filter: Filter) -> Self {
+    pub(crate) fn new(archive: TopicArchive, files: VecDeque<ArchiveFile>, filter: Filter) -> Self {
         Self {
-            reader,
+            archive,
             files,
             filter,
             groups: None,
@@ -47,7 +50,7 @@ impl Messages {
         loop {
             if let Some((file, rows, at)) = &mut self.rows {
                 while *at < rows.len() {
-                    let message = rows.message(*at).map_err(|why| file.corrupt(why))?;
+                    let message = rows.message(*at).map_err(|reason| file.corrupt(reason))?;
                     *at += 1;
                     if self.filter.wants_message(&message) {
                         return Ok(Some(message));
@@ -61,7 +64,7 @@ impl Messages {
             let Some(next) = next else { return Ok(None) };
             let (file, rows) = next.await.map_err(|panic| Error::Died {
                 part: "archive reader",
-                why: panic.to_string(),
+                reason: panic.to_string(),
             })??;
             let first = rows.at_or_after(self.filter.start(file.file.footer.partition));
             self.rows = Some((file, rows, first));
@@ -70,21 +73,21 @@ impl Messages {
     }
 
     /// Starts reading the next row group that the filter wants.
-    async fn read_ahead(&mut self) -> Result<Option<JoinHandle<Result<(Opened, RowGroup)>>>> {
+    async fn read_ahead(&mut self) -> Result<Option<Ahead>> {
         loop {
             if let Some((file, groups)) = &mut self.groups {
                 while let Some(group) = groups.pop_front() {
                     if self.filter.wants_group(file, group) {
                         let file = file.clone();
                         let reading = async move {
-                            let rows = read(&file, group).await?;
+                            let rows = RowGroup::read(&file, group).await?;
                             Ok((file, rows))
                         };
-                        return Ok(Some(tokio::spawn(reading)));
+                        return Ok(Some(AbortOnDropHandle::new(tokio::spawn(reading))));
                     }
                 }
             }
-            self.groups = self.reader.open_next(&mut self.files).await?;
+            self.groups = self.archive.open_next(&mut self.files).await?;
             if self.groups.is_none() {
                 return Ok(None);
             }
@@ -93,18 +96,18 @@ impl Messages {
 }
 
 /// Stream of the messages of several partitions and incarnations in one order. See
-/// [`Reader::merged`].
+/// [`crate::Reader::merged`].
 pub struct Merged {
     /// Incarnations that are still to be read, each as its partitions.
-    lives: VecDeque<Vec<Messages>>,
+    incarnations: VecDeque<Vec<Messages>>,
     /// Partitions of the current incarnation, each with its next message.
     heads: Vec<(ArchivedMessage, Messages)>,
 }
 
 impl Merged {
-    pub(crate) fn new(lives: Vec<Vec<Messages>>) -> Self {
+    pub(crate) fn new(incarnations: Vec<Vec<Messages>>) -> Self {
         Self {
-            lives: lives.into(),
+            incarnations: incarnations.into(),
             heads: Vec::new(),
         }
     }
@@ -112,10 +115,10 @@ impl Merged {
     /// Returns the next message; `None` at the archive's end.
     pub async fn next(&mut self) -> Result<Option<ArchivedMessage>> {
         while self.heads.is_empty() {
-            let Some(life) = self.lives.pop_front() else {
+            let Some(partitions) = self.incarnations.pop_front() else {
                 return Ok(None);
             };
-            for mut messages in life {
+            for mut messages in partitions {
                 if let Some(head) = messages.next().await? {
                     self.heads.push((head, messages));
                 }

@@ -40,7 +40,7 @@ impl ArchiveMeta {
     /// Returns the archive's metadata, and creates it with `starts` if there is none.
     pub(crate) async fn agree(
         store: &Store,
-        home: &TopicFolder,
+        topic_folder: &TopicFolder,
         incarnation: Incarnation,
         starts: BTreeMap<Partition, Offset>,
     ) -> Result<Self> {
@@ -49,31 +49,31 @@ impl ArchiveMeta {
             .unwrap_or_default();
         let meta = Self {
             format: CONTROL_FORMAT.to_owned(),
-            topic: home.topic().to_owned(),
+            topic: topic_folder.topic().to_owned(),
             incarnation,
             starts,
             created_at_ms: now.as_millis() as i64,
             vintage: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let path = home.meta(incarnation);
+        let path = topic_folder.meta(incarnation);
         let mut line = serde_json::to_vec(&meta).map_err(|error| Error::Encode {
             file: path.clone(),
-            why: error.to_string(),
+            reason: error.to_string(),
         })?;
         line.push(b'\n');
         match store.create(&path, line.into()).await? {
             Created::New => Ok(meta),
-            Created::Exists => Self::read(store, home, incarnation).await,
+            Created::Exists => Self::read(store, topic_folder, incarnation).await,
         }
     }
 
     /// Reads the archive's metadata and checks its topic, incarnation and format.
     pub(crate) async fn read(
         store: &Store,
-        home: &TopicFolder,
+        topic_folder: &TopicFolder,
         incarnation: Incarnation,
     ) -> Result<Self> {
-        let (path, topic) = (home.meta(incarnation), home.topic());
+        let (path, topic) = (topic_folder.meta(incarnation), topic_folder.topic());
         let none = || Error::NoArchive {
             topic: topic.to_owned(),
             incarnation,

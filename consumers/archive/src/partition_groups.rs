@@ -3,19 +3,20 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 use vintage_control::{INCOMPLETE_AFTER_RECORDS, Offset, Partition, RecordId};
 use vintage_trajectory::{Assembly, Part, Parts, Progress};
 
 use crate::{
+    counts::SelectionCounts,
     error::{Error, Result},
     file::Opened,
-    groups::SelectionCounts,
-    head::{HEAD_AND_TRAITS, Head, heads},
+    head::{Columns, Head, heads},
     message::ArchivedMessage,
-    reader::{Known, Reader},
     rowgroup::RowGroup,
     select::{RefusedBy, Selection},
+    topic_archive::{Known, TopicArchive},
     window::Loaded,
 };
 
@@ -75,14 +76,13 @@ impl Block {
         let mut state = self.state.lock().await;
         if let State::Loaded(bytes) = &*state {
             let batch = self.file.decode(self.group, bytes.clone(), None).await?;
-            let footer = &self.file.file.footer;
-            let schema = self.file.schema_name();
-            let rows = RowGroup::of(&batch, footer.incarnation, footer.partition, schema);
-            let rows = rows.map_err(|why| self.file.corrupt(why))?;
+            let rows = RowGroup::of_file(&self.file, &batch)?;
             *state = State::Rows(Box::new(rows));
         }
         match &*state {
-            State::Rows(rows) => rows.message(index).map_err(|why| self.file.corrupt(why)),
+            State::Rows(rows) => rows
+                .message(index)
+                .map_err(|reason| self.file.corrupt(reason)),
             State::Loaded(_) => Err(self.file.corrupt("its rows were not taken apart")),
         }
     }
@@ -116,11 +116,11 @@ struct Reading {
     seen: (u64, u64),
 }
 
-type Ahead = JoinHandle<Result<(Arc<Block>, Vec<Head>)>>;
+type Ahead = AbortOnDropHandle<Result<(Arc<Block>, Vec<Head>)>>;
 
 /// Reader of the groups of one partition of one incarnation.
 pub(crate) struct PartitionGroups {
-    reader: Reader,
+    archive: TopicArchive,
     selection: Arc<Selection>,
     partition: Partition,
     files: VecDeque<Planned>,
@@ -134,13 +134,13 @@ pub(crate) struct PartitionGroups {
     clock_ahead: Option<i64>,
     /// Groups of which parts are still to come.
     open: Assembly<Located>,
-    /// Offsets that were passed over, first and last of each stretch, and why.
-    passed: Vec<(i64, i64, RefusedBy)>,
+    /// Runs of skipped offsets, first and last of each, and the filter for which they were skipped.
+    skipped: Vec<(i64, i64, RefusedBy)>,
 }
 
 impl PartitionGroups {
     pub(crate) fn new(
-        reader: Reader,
+        archive: TopicArchive,
         selection: Arc<Selection>,
         partition: Partition,
         files: Vec<Known>,
@@ -157,7 +157,7 @@ impl PartitionGroups {
         Self {
             partition,
             files: planned.collect(),
-            reader,
+            archive,
             selection,
             reading: None,
             ahead: None,
@@ -165,7 +165,7 @@ impl PartitionGroups {
             clock: None,
             clock_ahead: None,
             open: Assembly::default(),
-            passed: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -189,7 +189,7 @@ impl PartitionGroups {
             };
             let (block, heads) = next.await.map_err(|panic| Error::Died {
                 part: "archive reader",
-                why: panic.to_string(),
+                reason: panic.to_string(),
             })??;
             if let Some(reading) = &mut self.reading
                 && reading.file.file.path == block.file.file.path
@@ -227,16 +227,12 @@ impl PartitionGroups {
                 return None;
             }
         };
-        let parts = if headers.part.1 == 1 {
-            vec![located]
-        } else {
-            let part = Part {
-                record: head.record,
-                headers: headers.clone(),
-                body: located,
-            };
-            self.whole(part, counts)?
+        let part = Part {
+            record: head.record,
+            headers: headers.clone(),
+            body: located,
         };
+        let parts = self.whole(part, counts)?;
         let group = ArchivedGroup { parts };
         let verdict = self.selection.refuses(&group.heads());
         Some(Candidate {
@@ -278,15 +274,18 @@ impl PartitionGroups {
         }
     }
 
-    /// A group with parts in row groups that were passed over is not wanted, see
-    /// [`Selection::prune`]; of others parts are missing.
+    /// Counts a group whose missing parts will not come: as refused if they may be in row groups
+    /// that were skipped, see [`Selection::prune`], and as incomplete otherwise.
     fn give_up(&self, parts: &Parts<Located>, counts: &mut SelectionCounts) {
         let spread = INCOMPLETE_AFTER_RECORDS as i64;
         let near = parts.there().find_map(|part| {
             let at = part.record.offset.0;
             let reaches =
                 |(first, last, _): &&(i64, i64, _)| *first <= at + spread && *last >= at - spread;
-            self.passed.iter().find(reaches).map(|(_, _, why)| *why)
+            self.skipped
+                .iter()
+                .find(reaches)
+                .map(|(_, _, filter)| *filter)
         });
         match near {
             Some(filtered) => counts.skip(filtered, parts.there().count() as u64),
@@ -302,18 +301,19 @@ impl PartitionGroups {
                 let Some(pruned) = reading.planned.pruned.get(at) else {
                     let done = self.reading.take();
                     if let Some(done) = done {
-                        count_passed(&done.planned, done.seen, counts);
+                        count_skipped(&done.planned, done.seen, counts);
                     }
                     break;
                 };
                 reading.next += 1;
                 if pruned.is_some() {
-                    self.pass(at);
+                    self.skip(at);
                     continue;
                 }
                 let file = reading.file.clone();
                 let inside = self.selection.looks_inside();
-                return Ok(Some(tokio::spawn(load(file, at, inside))));
+                let loading = tokio::spawn(load(file, at, inside));
+                return Ok(Some(AbortOnDropHandle::new(loading)));
             }
             let Some(planned) = self.files.pop_front() else {
                 return Ok(None);
@@ -321,16 +321,16 @@ impl PartitionGroups {
             let footer = &planned.known.file.footer;
             if planned.pruned.iter().all(Option::is_some) {
                 self.clock_ahead = self.clock_ahead.max(footer.max_timestamp_ms);
-                count_passed(&planned, (0, 0), counts);
-                let why = planned.pruned.first().copied().flatten();
-                if let Some(why) = why {
+                count_skipped(&planned, (0, 0), counts);
+                let filter = planned.pruned.first().copied().flatten();
+                if let Some(filter) = filter {
                     let last = footer.next_offset.0 - 1;
-                    self.note_passed((footer.base_offset.0, last, why));
+                    self.note_skipped((footer.base_offset.0, last, filter));
                 }
                 continue;
             }
             let file = self
-                .reader
+                .archive
                 .open(footer.incarnation, footer.partition, footer.base_offset)
                 .await?;
             self.reading = Some(Reading {
@@ -342,51 +342,56 @@ impl PartitionGroups {
         }
     }
 
-    fn pass(&mut self, at: usize) {
+    fn skip(&mut self, at: usize) {
         let Some(reading) = &self.reading else { return };
         let bounds = reading.planned.known.bounds[at];
-        let why = reading.planned.pruned[at];
+        let filter = reading.planned.pruned[at];
         let latest = bounds.timestamps.map(|(_, latest)| latest);
         self.clock_ahead = self.clock_ahead.max(latest);
-        if let (Some((first, last)), Some(why)) = (bounds.offsets, why) {
-            self.note_passed((first, last, why));
+        if let (Some((first, last)), Some(filter)) = (bounds.offsets, filter) {
+            self.note_skipped((first, last, filter));
         }
     }
 
-    fn note_passed(&mut self, (first, last, why): (i64, i64, RefusedBy)) {
-        match self.passed.last_mut() {
-            Some(stretch) if stretch.2 == why && stretch.1 + 1 >= first => stretch.1 = last,
-            _ => self.passed.push((first, last, why)),
+    fn note_skipped(&mut self, (first, last, filter): (i64, i64, RefusedBy)) {
+        match self.skipped.last_mut() {
+            Some(run) if run.2 == filter && run.1 + 1 >= first => run.1 = last,
+            _ => self.skipped.push((first, last, filter)),
         }
     }
 }
 
 /// Counts the records of a file that were not among the `seen` ones.
-fn count_passed(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
-    let Some(why) = planned.pruned.iter().flatten().next() else {
+fn count_skipped(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCounts) {
+    let Some(filter) = planned.pruned.iter().flatten().next() else {
         return;
     };
     let footer = &planned.known.file.footer;
     let records = footer.messages.saturating_sub(seen.0);
     let quarantined = footer.quarantined.saturating_sub(seen.1).min(records);
     counts.records += records;
-    if *why == RefusedBy::Time {
-        counts.skip(*why, records);
+    if *filter == RefusedBy::Time {
+        counts.skip(*filter, records);
     } else {
         // A record that cannot be decoded has no version or reward by which it could be refused.
         counts.quarantined += quarantined;
-        counts.skip(*why, records - quarantined);
+        counts.skip(*filter, records - quarantined);
     }
 }
 
 async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, Vec<Head>)> {
     let bytes = file.load(group).await?;
+    let columns = if inside {
+        Columns::WithFilterValues
+    } else {
+        Columns::Head
+    };
     let batch = file
-        .decode(group, bytes.clone(), Some(HEAD_AND_TRAITS))
+        .decode(group, bytes.clone(), Some(columns.names()))
         .await?;
     let footer = &file.file.footer;
-    let found = heads(&batch, footer.incarnation, footer.partition, inside);
-    let heads = found.map_err(|why| file.corrupt(why))?;
+    let found = heads(&batch, footer.incarnation, footer.partition, columns);
+    let heads = found.map_err(|reason| file.corrupt(reason))?;
     let block = Block {
         file,
         group,

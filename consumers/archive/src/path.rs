@@ -18,7 +18,7 @@ use crate::error::Result;
 pub(crate) const ROOT: &str = "v1";
 const META: &str = "_meta.json";
 const TOPIC: &str = "topic=";
-const LIFE: &str = "incarnation=";
+const INCARNATION: &str = "incarnation=";
 
 /// Folder in which a topic is archived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,25 +42,27 @@ impl TopicFolder {
         // Either the first or later incarnations may have been deleted; the cheaper check comes
         // first.
         let begun = store.head(&plain.meta(Incarnation(0))).await?.is_some()
-            || !plain.lives(&store.list(&plain.folder()).await?).is_empty();
+            || !plain
+                .incarnations(&store.list(&plain.path()).await?)
+                .is_empty();
         let layout = if begun { Layout::Plain } else { Layout::Keyed };
         Ok(Self::of(topic, layout))
     }
 
-    /// Returns the home of the data file at `path`, which belongs to `topic`.
+    /// Returns the folder of the data file at `path`, which belongs to `topic`.
     pub(crate) fn of_file(path: &str, topic: &str) -> Self {
-        let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).folder());
+        let keyed = path.starts_with(&Self::of(topic, Layout::Keyed).path());
         let layout = if keyed { Layout::Keyed } else { Layout::Plain };
         Self::of(topic, layout)
     }
 
-    /// Returns the home of a topic whose archive is new.
+    /// Returns the folder of a topic whose archive is new.
     #[cfg(test)]
     pub(crate) fn keyed(topic: &str) -> Self {
         Self::of(topic, Layout::Keyed)
     }
 
-    /// Returns the home of a topic with an older archive.
+    /// Returns the folder of a topic with an older archive.
     #[cfg(test)]
     pub(crate) fn plain(topic: &str) -> Self {
         Self::of(topic, Layout::Plain)
@@ -77,7 +79,8 @@ impl TopicFolder {
         &self.topic
     }
 
-    pub(crate) fn folder(&self) -> String {
+    /// Returns the folder's path.
+    pub(crate) fn path(&self) -> String {
         let Self { topic, layout } = self;
         match layout {
             Layout::Keyed => format!("{ROOT}/{TOPIC}{topic}"),
@@ -86,20 +89,20 @@ impl TopicFolder {
     }
 
     /// Returns the folder of one incarnation.
-    pub(crate) fn life(&self, incarnation: Incarnation) -> String {
-        let folder = self.folder();
+    pub(crate) fn incarnation(&self, incarnation: Incarnation) -> String {
+        let folder = self.path();
         match self.layout {
-            Layout::Keyed => format!("{folder}/{LIFE}{incarnation}"),
+            Layout::Keyed => format!("{folder}/{INCARNATION}{incarnation}"),
             Layout::Plain => format!("{folder}/{incarnation}"),
         }
     }
 
     pub(crate) fn meta(&self, incarnation: Incarnation) -> String {
-        format!("{}/{META}", self.life(incarnation))
+        format!("{}/{META}", self.incarnation(incarnation))
     }
 
     pub(crate) fn partition(&self, incarnation: Incarnation, partition: Partition) -> String {
-        format!("{}/p={:05}", self.life(incarnation), partition.0)
+        format!("{}/p={:05}", self.incarnation(incarnation), partition.0)
     }
 
     /// Returns the path of the data file that begins at offset `base`; the file is also the commit
@@ -108,19 +111,19 @@ impl TopicFolder {
         format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
     }
 
-    /// Returns the incarnations that were begun, found in paths below [`TopicFolder::folder`].
-    pub(crate) fn lives(&self, paths: &[String]) -> Vec<Incarnation> {
-        let folder = self.folder();
-        let life = |path: &String| {
+    /// Returns the incarnations that were begun, found in paths below [`TopicFolder::path`].
+    pub(crate) fn incarnations(&self, paths: &[String]) -> Vec<Incarnation> {
+        let folder = self.path();
+        let incarnation = |path: &String| {
             let level = path.strip_prefix(&folder)?.strip_prefix('/')?;
             let level = level.strip_suffix(META)?.strip_suffix('/')?;
             let number = match self.layout {
-                Layout::Keyed => level.strip_prefix(LIFE)?,
+                Layout::Keyed => level.strip_prefix(INCARNATION)?,
                 Layout::Plain => level,
             };
             number.parse().ok().map(Incarnation)
         };
-        paths.iter().filter_map(life).collect()
+        paths.iter().filter_map(incarnation).collect()
     }
 
     /// Parses the path of a data file of an incarnation into partition and base offset; `None` for
@@ -130,7 +133,7 @@ impl TopicFolder {
         incarnation: Incarnation,
         path: &str,
     ) -> Option<(Partition, Offset)> {
-        let below = path.strip_prefix(&self.life(incarnation))?;
+        let below = path.strip_prefix(&self.incarnation(incarnation))?;
         let (folder, file) = below.strip_prefix('/')?.split_once('/')?;
         let partition = Partition(digits(folder.strip_prefix("p=")?, 5)?.try_into().ok()?);
         let base = Offset(digits(file.strip_suffix(".parquet")?, 20)?);
@@ -174,38 +177,41 @@ mod tests {
     use super::*;
 
     const NAME: &str = "ns.run.rollouts.v1";
-    const LIFE: Incarnation = Incarnation(2);
+    const INCARNATION: Incarnation = Incarnation(2);
 
-    fn homes() -> [TopicFolder; 2] {
+    fn topic_folders() -> [TopicFolder; 2] {
         [Layout::Keyed, Layout::Plain].map(|layout| TopicFolder::of(NAME, layout))
     }
 
     #[test]
     fn a_path_reads_back_and_sorts_by_offset() {
         let (partition, base) = (Partition(7), Offset(1_234_567));
-        let [keyed, plain] = homes();
+        let [keyed, plain] = topic_folders();
         assert_eq!(
-            keyed.data(LIFE, partition, base),
+            keyed.data(INCARNATION, partition, base),
             "v1/topic=ns.run.rollouts.v1/incarnation=2/p=00007/00000000000001234567.parquet"
         );
         assert_eq!(
-            plain.data(LIFE, partition, base),
+            plain.data(INCARNATION, partition, base),
             "v1/ns.run.rollouts.v1/2/p=00007/00000000000001234567.parquet"
         );
-        for home in homes() {
-            let path = home.data(LIFE, partition, base);
-            assert_eq!(home.parse(LIFE, &path), Some((partition, base)));
-            assert_eq!(TopicFolder::of_file(&path, NAME), home);
-            assert!(path < home.data(LIFE, partition, Offset(10_000_000)));
-            let meta = home.meta(LIFE);
+        for topic_folder in topic_folders() {
+            let path = topic_folder.data(INCARNATION, partition, base);
+            assert_eq!(
+                topic_folder.parse(INCARNATION, &path),
+                Some((partition, base))
+            );
+            assert_eq!(TopicFolder::of_file(&path, NAME), topic_folder);
+            assert!(path < topic_folder.data(INCARNATION, partition, Offset(10_000_000)));
+            let meta = topic_folder.meta(INCARNATION);
             assert_eq!(topic_begun(&meta), Some(NAME));
-            assert_eq!(home.lives(&[path, meta]), [LIFE]);
+            assert_eq!(topic_folder.incarnations(&[path, meta]), [INCARNATION]);
         }
     }
 
     #[test]
     fn every_level_of_a_path_has_a_key_or_none_has_that_other_paths_have() {
-        let path = homes()[0].data(LIFE, Partition(7), Offset(0));
+        let path = topic_folders()[0].data(INCARNATION, Partition(7), Offset(0));
         let levels: Vec<_> = path.split('/').collect();
         let keyed: Vec<_> = levels.iter().map(|level| level.contains('=')).collect();
         assert_eq!(keyed, [false, true, true, true, false], "{path}");
@@ -213,7 +219,7 @@ mod tests {
 
     #[test]
     fn other_objects_are_no_data_files() {
-        for home in homes() {
+        for topic_folder in topic_folders() {
             for path in [
                 "_meta.json",
                 "p=00001/x.parquet",
@@ -222,8 +228,8 @@ mod tests {
                 "p=00001/00000000000000000001.parquet.1",
                 "p=00001/+0000000000000000001.parquet",
             ] {
-                let path = format!("{}/{path}", home.life(LIFE));
-                assert_eq!(home.parse(LIFE, &path), None, "{path}");
+                let path = format!("{}/{path}", topic_folder.incarnation(INCARNATION));
+                assert_eq!(topic_folder.parse(INCARNATION, &path), None, "{path}");
             }
         }
     }

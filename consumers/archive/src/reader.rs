@@ -1,28 +1,23 @@
 //! Reads an archive back: files, chains of files, messages, heads and groups.
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeSet;
 
-use tokio::sync::OnceCell;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 use vintage_store::Store;
 
 use crate::{
-    cache::Cache,
+    columns::OFFSET,
     error::{Error, Result},
-    file::{ArchiveFile, FileId, Opened},
+    file::ArchiveFile,
     filter::Filter,
     groups::Groups,
-    head::Heads,
+    heads::Heads,
     message::ArchivedMessage,
     messages::{Merged, Messages},
     meta::ArchiveMeta,
-    path::{self, TopicFolder},
-    recover,
-    rowgroup::RowGroup,
-    select::{Bounds, Selection},
+    path,
+    select::Selection,
+    topic_archive::TopicArchive,
 };
 
 /// Reader of the archive of one topic, all incarnations. Cheap to clone; clones share caches.
@@ -31,46 +26,14 @@ use crate::{
 /// call sees those that existed when it began.
 #[derive(Clone)]
 pub struct Reader {
-    shared: Arc<Shared>,
-}
-
-type Bases = Arc<Vec<Offset>>;
-
-struct Shared {
-    store: Store,
-    topic: String,
-    home: OnceCell<TopicFolder>,
-    /// Files opened before, by path.
-    files: Mutex<HashMap<String, Known>>,
-    /// Base offsets of partitions of which a single record was read.
-    bases: Mutex<HashMap<(Incarnation, Partition), Bases>>,
-    /// File in which a single record was last found, by partition.
-    opened: Mutex<HashMap<(Incarnation, Partition), Opened>>,
-    groups: Mutex<Cache>,
-}
-
-/// Facts about a file that are kept once it was opened.
-#[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) file: ArchiveFile,
-    /// Bounds of each of the file's row groups.
-    pub(crate) bounds: Arc<[Bounds]>,
+    archive: TopicArchive,
 }
 
 impl Reader {
     /// Creates a reader of `topic` in the archive whose root is `store`, without reading anything.
     pub fn new(store: Store, topic: &str) -> Self {
-        let shared = Shared {
-            store,
-            topic: topic.to_owned(),
-            home: OnceCell::new(),
-            files: Mutex::default(),
-            bases: Mutex::default(),
-            opened: Mutex::default(),
-            groups: Mutex::default(),
-        };
         Self {
-            shared: Arc::new(shared),
+            archive: TopicArchive::new(store, topic),
         }
     }
 
@@ -84,15 +47,12 @@ impl Reader {
 
     /// Name of the topic.
     pub fn topic(&self) -> &str {
-        &self.shared.topic
+        self.archive.topic()
     }
 
     /// Returns the archived incarnations of the topic, ascending.
     pub async fn incarnations(&self) -> Result<Vec<Incarnation>> {
-        let home = self.home().await?;
-        let paths = self.shared.store.list(&home.folder()).await?;
-        let lives: BTreeSet<_> = home.lives(&paths).into_iter().collect();
-        Ok(lives.into_iter().collect())
+        self.archive.incarnations().await
     }
 
     /// Reads the metadata of an incarnation, `_meta.json`.
@@ -100,28 +60,13 @@ impl Reader {
     /// # Errors
     /// [`Error::NoArchive`] if the incarnation is not archived.
     pub async fn meta(&self, incarnation: Incarnation) -> Result<ArchiveMeta> {
-        ArchiveMeta::read(&self.shared.store, self.home().await?, incarnation).await
-    }
-
-    /// Finds the folder of the topic's files. If there is none yet, it is the one that a new
-    /// archive will have.
-    async fn home(&self) -> Result<&TopicFolder> {
-        let find = || TopicFolder::find(&self.shared.store, self.topic());
-        self.shared.home.get_or_try_init(find).await
+        self.archive.meta(incarnation).await
     }
 
     /// Returns the partitions of an incarnation, ascending: those with files, and those it began
     /// with.
     pub async fn partitions(&self, incarnation: Incarnation) -> Result<Vec<Partition>> {
-        let meta = self.meta(incarnation).await?;
-        let home = self.home().await?;
-        let paths = self.shared.store.list(&home.life(incarnation)).await?;
-        let filled = paths
-            .iter()
-            .filter_map(|path| home.parse(incarnation, path))
-            .map(|(partition, _)| partition);
-        let all: BTreeSet<_> = filled.chain(meta.starts.keys().copied()).collect();
-        Ok(all.into_iter().collect())
+        self.archive.partitions(incarnation).await
     }
 
     /// Returns the files of a partition in order, and checks that they follow one another without
@@ -134,43 +79,8 @@ impl Reader {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<ArchiveFile>> {
-        let known = self.survey(incarnation, partition).await?;
+        let known = self.archive.survey(incarnation, partition).await?;
         Ok(known.into_iter().map(|known| known.file).collect())
-    }
-
-    /// Returns the files of a partition like [`Reader::chain`], with the bounds of their row
-    /// groups.
-    pub(crate) async fn survey(
-        &self,
-        incarnation: Incarnation,
-        partition: Partition,
-    ) -> Result<Vec<Known>> {
-        let meta = self.meta(incarnation).await?;
-        let home = self.home().await?;
-        let mut before = home.meta(incarnation);
-        let mut ends = meta.start(partition);
-        let store = &self.shared.store;
-        let mut files = Vec::new();
-        for base in recover::bases(store, home, incarnation, partition).await? {
-            let known = self.known(incarnation, partition, base).await?;
-            let starts = known.file.footer.base_offset;
-            if starts != ends {
-                let kind = if starts > ends { "gap" } else { "overlap" };
-                let after = known.file.path;
-                return Err(Error::BrokenChain {
-                    kind,
-                    partition,
-                    before,
-                    ends,
-                    after,
-                    starts,
-                });
-            }
-            let file = &known.file;
-            (before, ends) = (file.path.clone(), file.footer.next_offset);
-            files.push(known);
-        }
-        Ok(files)
     }
 
     /// Returns the first offset of a partition that is not archived: a reader of the live log takes
@@ -202,22 +112,26 @@ impl Reader {
         let files = chain
             .into_iter()
             .filter(|file| filter.wants_file(&file.footer));
-        Ok(Messages::new(self.clone(), files.collect(), filter.clone()))
+        Ok(Messages::new(
+            self.archive.clone(),
+            files.collect(),
+            filter.clone(),
+        ))
     }
 
     /// Returns the messages of all incarnations and partitions that `filter` wants. They are sorted
     /// by incarnation, then timestamp, partition and offset, but within a partition always by
     /// offset. The order is the same every time.
     pub async fn merged(&self, filter: &Filter) -> Result<Merged> {
-        let mut lives = Vec::new();
+        let mut incarnations = Vec::new();
         for incarnation in self.incarnations().await? {
             let mut partitions = Vec::new();
             for partition in self.partitions(incarnation).await? {
                 partitions.push(self.messages(incarnation, partition, filter).await?);
             }
-            lives.push(partitions);
+            incarnations.push(partitions);
         }
-        Ok(Merged::new(lives))
+        Ok(Merged::new(incarnations))
     }
 
     /// Returns the heads of one partition's messages from offset `from` on: headers and counts,
@@ -232,7 +146,7 @@ impl Reader {
         let files = chain
             .into_iter()
             .filter(|file| file.footer.next_offset > from);
-        Ok(Heads::new(self.clone(), files.collect(), from))
+        Ok(Heads::new(self.archive.clone(), files.collect(), from))
     }
 
     /// Returns the base offsets of a partition's files, ascending. Unlike [`Reader::chain`], it
@@ -242,13 +156,7 @@ impl Reader {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<Offset>> {
-        recover::bases(
-            &self.shared.store,
-            self.home().await?,
-            incarnation,
-            partition,
-        )
-        .await
+        self.archive.bases(incarnation, partition).await
     }
 
     /// Opens one file and checks its footer and indexes, whatever its neighbours are.
@@ -258,24 +166,24 @@ impl Reader {
         partition: Partition,
         base: Offset,
     ) -> Result<ArchiveFile> {
-        Ok(self.known(incarnation, partition, base).await?.file)
+        Ok(self.archive.known(incarnation, partition, base).await?.file)
     }
 
     /// Returns the heads of one file.
     pub fn heads_in(&self, file: ArchiveFile) -> Heads {
         let from = file.footer.base_offset;
-        Heads::new(self.clone(), [file].into(), from)
+        Heads::new(self.archive.clone(), [file].into(), from)
     }
 
     /// Returns the messages of one file, and checks all bytes of its row groups on the way.
     pub fn messages_in(&self, file: ArchiveFile) -> Messages {
-        Messages::new(self.clone(), [file].into(), Filter::default())
+        Messages::new(self.archive.clone(), [file].into(), Filter::default())
     }
 
     /// Returns the whole groups that `selection` takes, of all incarnations and partitions, in the
     /// order of [`Reader::merged`]. The last part of a group decides its position.
     pub async fn groups(&self, selection: &Selection) -> Result<Groups> {
-        Groups::open(self.clone(), selection.clone()).await
+        Groups::open(self.archive.clone(), selection.clone()).await
     }
 
     /// Reads one message.
@@ -283,22 +191,22 @@ impl Reader {
     /// # Errors
     /// [`Error::NotArchived`] if no file holds it.
     pub async fn message(&self, record: RecordId) -> Result<ArchivedMessage> {
-        let missing = |why: String| Error::NotArchived {
+        let missing = |reason: String| Error::NotArchived {
             topic: self.topic().to_owned(),
             record,
-            why,
+            reason,
         };
-        let opened = self.holding(record).await?;
+        let opened = self.archive.holding(record).await?;
         let opened = opened.ok_or_else(|| missing("no file reaches there".to_owned()))?;
         for group in 0..opened.groups() {
-            let found = opened.range(group, crate::columns::OFFSET, crate::columns::OFFSET);
+            let found = opened.range(group, OFFSET, OFFSET);
             if found.is_some_and(|(least, most)| !(least..=most).contains(&record.offset.0)) {
                 continue;
             }
-            let rows = self.group(&opened, group).await?;
+            let rows = self.archive.group(&opened, group).await?;
             let index = rows.at_or_after(record.offset);
             if index < rows.len() && rows.offset(index) == record.offset {
-                return rows.message(index).map_err(|why| opened.corrupt(why));
+                return rows.message(index).map_err(|reason| opened.corrupt(reason));
             }
         }
         Err(missing(format!("{} has no record there", opened.file.path)))
@@ -308,129 +216,11 @@ impl Reader {
     pub async fn verify(&self, file: &ArchiveFile) -> Result<()> {
         let footer = &file.footer;
         let opened = self
+            .archive
             .open(footer.incarnation, footer.partition, footer.base_offset)
             .await?;
         opened.verify().await
     }
-
-    /// Finds the file whose range of offsets contains the record.
-    async fn holding(&self, record: RecordId) -> Result<Option<Opened>> {
-        let RecordId {
-            incarnation,
-            partition,
-            offset,
-        } = record;
-        let key = (incarnation, partition);
-        let holds = |file: &Opened| {
-            (file.file.footer.base_offset..file.file.footer.next_offset).contains(&offset)
-        };
-        if let Some(file) = lock(&self.shared.opened)
-            .get(&key)
-            .filter(|file| holds(file))
-        {
-            return Ok(Some(file.clone()));
-        }
-        let known = lock(&self.shared.bases).get(&key).cloned();
-        let mut bases = known.unwrap_or_default();
-        // A sink may have added files since the last listing.
-        if bases.last().is_none_or(|last| *last <= offset) {
-            let home = self.home().await?;
-            let listed = recover::bases(&self.shared.store, home, incarnation, partition).await?;
-            bases = Arc::new(listed);
-            lock(&self.shared.bases).insert(key, Arc::clone(&bases));
-        }
-        let after = bases.partition_point(|base| *base <= offset);
-        let Some(base) = after.checked_sub(1).map(|at| bases[at]) else {
-            return Ok(None);
-        };
-        let opened = self.open(incarnation, partition, base).await?;
-        if !holds(&opened) {
-            return Ok(None);
-        }
-        lock(&self.shared.opened).insert(key, opened.clone());
-        Ok(Some(opened))
-    }
-
-    async fn known(
-        &self,
-        incarnation: Incarnation,
-        partition: Partition,
-        base: Offset,
-    ) -> Result<Known> {
-        let path = self.home().await?.data(incarnation, partition, base);
-        if let Some(known) = lock(&self.shared.files).get(&path) {
-            return Ok(known.clone());
-        }
-        let opened = self.open(incarnation, partition, base).await?;
-        let bounds = (0..opened.groups()).map(|group| Bounds::of(&opened, group));
-        let known = Known {
-            bounds: bounds.collect(),
-            file: opened.file,
-        };
-        lock(&self.shared.files).insert(path, known.clone());
-        Ok(known)
-    }
-
-    pub(crate) async fn open(
-        &self,
-        incarnation: Incarnation,
-        partition: Partition,
-        base: Offset,
-    ) -> Result<Opened> {
-        let place = FileId {
-            home: self.home().await?,
-            incarnation,
-            partition,
-            base,
-        };
-        let opened = Opened::open(&self.shared.store, place).await?;
-        opened.ok_or_else(|| Error::Corrupt {
-            file: place.path(),
-            why: "it was listed and is not there any more".to_owned(),
-        })
-    }
-
-    /// Takes the first of `files` and opens it; returns the file and the row groups to read of it.
-    pub(crate) async fn open_next(
-        &self,
-        files: &mut VecDeque<ArchiveFile>,
-    ) -> Result<Option<(Opened, VecDeque<usize>)>> {
-        let Some(ArchiveFile { footer, .. }) = files.pop_front() else {
-            return Ok(None);
-        };
-        let opened = self
-            .open(footer.incarnation, footer.partition, footer.base_offset)
-            .await?;
-        let groups = (0..opened.groups()).collect();
-        Ok(Some((opened, groups)))
-    }
-
-    /// Returns a row group, from the cache or the store.
-    async fn group(&self, file: &Opened, group: usize) -> Result<Arc<RowGroup>> {
-        if let Some(rows) = lock(&self.shared.groups).get(&file.file.path, group) {
-            return Ok(rows);
-        }
-        let rows = Arc::new(read(file, group).await?);
-        lock(&self.shared.groups).put(&file.file.path, group, Arc::clone(&rows));
-        Ok(rows)
-    }
-}
-
-/// Reads a row group and splits it into messages.
-pub(crate) async fn read(file: &Opened, group: usize) -> Result<RowGroup> {
-    let batch = file.read(group).await?;
-    let footer = &file.file.footer;
-    let rows = RowGroup::of(
-        &batch,
-        footer.incarnation,
-        footer.partition,
-        file.schema_name(),
-    );
-    rows.map_err(|why| file.corrupt(why))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -76,14 +76,14 @@ pub(crate) struct End {
 /// offsets are archived again from the log. A bad file further back is for the reader to report.
 pub(crate) async fn end(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<End> {
-    let mut bases = bases(store, home, meta.incarnation, partition).await?;
+    let mut bases = bases(store, topic_folder, meta.incarnation, partition).await?;
     while let Some(base) = bases.pop() {
         let place = FileId {
-            home,
+            topic_folder,
             incarnation: meta.incarnation,
             partition,
             base,
@@ -92,11 +92,11 @@ pub(crate) async fn end(
             Ok(Some(end)) => return Ok(end),
             // Another sink found it damaged too and moved it away.
             Ok(None) => {}
-            Err(Error::Corrupt { file, why }) => {
+            Err(Error::Corrupt { file, reason }) => {
                 let kept = quarantine(store, &place.path()).await?;
                 tracing::error!(
                     file,
-                    why,
+                    why = reason,
                     kept,
                     "the last file of a partition is damaged: moved away, its records are \
                      archived again from the log"
@@ -115,16 +115,16 @@ pub(crate) async fn end(
 /// rows are not checked.
 pub(crate) async fn claimed(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<Offset> {
-    let bases = bases(store, home, meta.incarnation, partition).await?;
+    let bases = bases(store, topic_folder, meta.incarnation, partition).await?;
     let Some(base) = bases.last().copied() else {
         return Ok(meta.start(partition));
     };
     let place = FileId {
-        home,
+        topic_folder,
         incarnation: meta.incarnation,
         partition,
         base,
@@ -196,14 +196,16 @@ pub(crate) fn start(
 /// Returns the base offsets of a partition's files, ascending.
 pub(crate) async fn bases(
     store: &Store,
-    home: &TopicFolder,
+    topic_folder: &TopicFolder,
     incarnation: Incarnation,
     partition: Partition,
 ) -> Result<Vec<Offset>> {
-    let files = store.list(&home.partition(incarnation, partition)).await?;
+    let files = store
+        .list(&topic_folder.partition(incarnation, partition))
+        .await?;
     let parsed = files
         .iter()
-        .filter_map(|file| home.parse(incarnation, file));
+        .filter_map(|file| topic_folder.parse(incarnation, file));
     Ok(parsed.map(|(_, base)| base).collect())
 }
 
@@ -225,7 +227,7 @@ async fn last_record(file: &Opened) -> Result<Option<Last>> {
     };
     let bytes = file.load_columns(group, COLUMNS).await?;
     let batch = file.decode(group, bytes, Some(COLUMNS)).await?;
-    last_of(&batch).map_err(|why| file.corrupt(why))
+    last_of(&batch).map_err(|reason| file.corrupt(reason))
 }
 
 fn last_of(batch: &RecordBatch) -> result::Result<Option<Last>, String> {

@@ -20,6 +20,9 @@ use crate::{
         BAD_PAYLOAD, BAD_PAYLOAD_BYTES, BAD_PAYLOAD_SHA256, BAD_REASON, HEADERS, KEY, OFFSET,
         PAYLOAD_CRC, ROW, TIMESTAMP, file_schema,
     },
+    error,
+    file::Opened,
+    footer::SCHEMA_KEY,
     message::{ArchivedMessage, Quarantined},
 };
 
@@ -46,10 +49,23 @@ pub(crate) struct RowGroup {
 }
 
 impl RowGroup {
+    /// Reads a row group of a file.
+    pub(crate) async fn read(file: &Opened, group: usize) -> error::Result<Self> {
+        Self::of_file(file, &file.read(group).await?)
+    }
+
+    /// Builds a row group from a batch that was decoded from `file`.
+    pub(crate) fn of_file(file: &Opened, batch: &RecordBatch) -> error::Result<Self> {
+        let footer = &file.file.footer;
+        let schema = file.schema_name();
+        let rows = Self::of(batch, footer.incarnation, footer.partition, schema);
+        rows.map_err(|reason| file.corrupt(reason))
+    }
+
     /// Builds a row group from a decoded batch. Columns are found by name and cast, because a
     /// program that rewrote the file may have renamed list items, reordered columns or changed the
     /// width of offsets.
-    pub(crate) fn of(
+    fn of(
         batch: &RecordBatch,
         incarnation: Incarnation,
         partition: Partition,
@@ -61,7 +77,7 @@ impl RowGroup {
         let offsets = column(OFFSET)?;
         let rows = column(ROW)?;
         let messages = messages(offsets.as_primitive(), rows.as_primitive())?;
-        let named = schema_name.map(|name| (crate::encode::SCHEMA_KEY.to_owned(), name.to_owned()));
+        let named = schema_name.map(|name| (SCHEMA_KEY.to_owned(), name.to_owned()));
         let metadata = named.map_or_else(|| trajectory.metadata().clone(), |pair| [pair].into());
         Ok(Self {
             incarnation,
@@ -107,7 +123,7 @@ impl RowGroup {
     pub(crate) fn message(&self, index: usize) -> Result<ArchivedMessage, String> {
         let (offset, range) = &self.messages[index];
         let first = range.start;
-        let in_message = |why: String| format!("the record at offset {offset}: {why}");
+        let in_message = |reason: String| format!("the record at offset {offset}: {reason}");
         let raw_headers = self.raw_headers(first).map_err(in_message)?;
         let pairs = raw_headers
             .iter()
@@ -179,7 +195,7 @@ pub(crate) fn column(batch: &RecordBatch, name: &str) -> Result<ArrayRef, String
     let found = batch
         .column_by_name(name)
         .ok_or_else(|| format!("it has no column {name}"))?;
-    conform(found, expected.data_type()).map_err(|why| format!("column {name}: {why}"))
+    conform(found, expected.data_type()).map_err(|reason| format!("column {name}: {reason}"))
 }
 
 /// Returns the headers in row `row` without copying them.

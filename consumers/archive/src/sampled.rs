@@ -2,7 +2,7 @@
 
 use vintage_control::{PolicyVersion, RecordId};
 
-use crate::{Reader, Result};
+use crate::{error::Result, reader::Reader};
 
 /// Archived message that names the newest version which sampled any of its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,8 @@ mod tests {
     use vintage_control::{Offset, PolicyVersion};
 
     use crate::{
-        Reader,
         fixture::{Log, TOPIC, archive, scratch},
+        reader::Reader,
     };
 
     #[tokio::test]

@@ -106,7 +106,7 @@ pub(crate) fn seal(file: &mut Vec<u8>, ends: &[usize]) -> Result<(), String> {
     let stops = ends.iter().copied().chain([body]);
     let segment = |range: Range<usize>| file.get(range).map(crc32c::crc32c);
     let segments: Option<Vec<u32>> = starts.zip(stops).map(|(a, b)| segment(a..b)).collect();
-    let segments = segments.ok_or("its row groups do not lie one after another")?;
+    let segments = segments.ok_or("its row groups do not follow one another")?;
     let seal = Seal {
         segments,
         footer: crc32c::crc32c(&file[body..]),

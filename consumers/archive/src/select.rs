@@ -8,8 +8,7 @@ use vintage_control::{INCOMPLETE_AFTER_RECORDS, Incarnation, Partition, PolicyVe
 use vintage_trajectory::GroupId;
 
 use crate::{
-    columns::{OFFSET, TIMESTAMP},
-    file::Opened,
+    bounds::{Bounds, hull, overlap},
     head::Head,
 };
 
@@ -117,9 +116,9 @@ impl Sample {
 }
 
 impl Selection {
-    /// Returns true if a filter needs the traits of heads (versions, prompts or rewards).
+    /// Returns true if a filter needs the filter values of heads (versions or rewards).
     pub(crate) fn looks_inside(&self) -> bool {
-        self.versions.is_some() || !self.prompts.is_empty() || self.rewards.is_some()
+        self.versions.is_some() || self.rewards.is_some()
     }
 
     pub(crate) fn refuses_place(
@@ -148,9 +147,9 @@ impl Selection {
         if self.refuses_time(parts.clone().map(|head| head.timestamp_ms).min().flatten()) {
             return Some(RefusedBy::Time);
         }
-        let traits = || parts.clone().filter_map(|head| head.traits.as_ref());
+        let values = || parts.clone().filter_map(|head| head.filter_values.as_ref());
         if let Some(wanted) = &self.versions {
-            let versions = || traits().filter_map(|traits| traits.versions);
+            let versions = || values().filter_map(|values| values.versions);
             let oldest = versions().map(|(oldest, _)| oldest).min();
             let newest = versions().map(|(_, newest)| newest).max();
             let meets = oldest
@@ -161,13 +160,14 @@ impl Selection {
             }
         }
         if !self.prompts.is_empty() {
-            let prompt = traits().next().map_or("", |traits| traits.prompt.as_str());
+            let first = parts.clone().next();
+            let prompt = first.and_then(|head| head.prompt.as_deref()).unwrap_or("");
             if !self.prompts.iter().any(|pattern| pattern.matches(prompt)) {
                 return Some(RefusedBy::Prompt);
             }
         }
         if let Some(wanted) = &self.rewards {
-            let sum: f64 = traits().map(|traits| traits.reward).sum();
+            let sum: f64 = values().map(|values| values.reward).sum();
             let rows: usize = parts.clone().map(|head| head.rows).sum();
             if !wanted.contains(&(sum / rows as f64)) {
                 return Some(RefusedBy::Reward);
@@ -226,48 +226,8 @@ impl Selection {
     }
 }
 
-/// Ranges of values in a row group, from its statistics; `None` where there are none.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Bounds {
-    pub(crate) offsets: Option<(i64, i64)>,
-    pub(crate) timestamps: Option<(i64, i64)>,
-    pub(crate) versions: Option<(i64, i64)>,
-    pub(crate) rewards: Option<(f64, f64)>,
-}
-
-impl Bounds {
-    pub(crate) fn of(file: &Opened, group: usize) -> Self {
-        let reward = file.float_range(group, "reward");
-        Self {
-            offsets: file.range(group, OFFSET, OFFSET),
-            timestamps: file.range(group, TIMESTAMP, TIMESTAMP),
-            versions: file.range(group, "policy_spans", "version"),
-            rewards: reward.map(|(least, most)| (f64::from(least), f64::from(most))),
-        }
-    }
-}
-
-/// Returns the smallest range that holds all of them; `None` if one is not known.
-fn hull<T: PartialOrd + Copy>(ranges: impl Iterator<Item = Option<(T, T)>>) -> Option<(T, T)> {
-    let mut hull: Option<(T, T)> = None;
-    for range in ranges {
-        let (least, most) = range?;
-        hull = Some(hull.map_or((least, most), |(low, high)| {
-            (
-                if least < low { least } else { low },
-                if most > high { most } else { high },
-            )
-        }));
-    }
-    hull
-}
-
 fn excludes<T: Ord>(wanted: Option<&BTreeSet<T>>, found: &T) -> bool {
     wanted.is_some_and(|wanted| !wanted.contains(found))
-}
-
-fn overlap<T: PartialOrd>(wanted: &RangeInclusive<T>, (least, most): (T, T)) -> bool {
-    least <= *wanted.end() && most >= *wanted.start()
 }
 
 #[cfg(test)]

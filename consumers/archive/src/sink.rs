@@ -29,14 +29,15 @@ use crate::{
     summary::{SinkSummary, Taken},
 };
 
-use self::start::Planned;
+use self::planned::Planned;
 
+mod planned;
 mod start;
 
 /// Sink that archives one topic. See [`Sink::start`].
 pub struct Sink<S> {
     options: SinkOptions,
-    home: Arc<TopicFolder>,
+    topic_folder: Arc<TopicFolder>,
     topic: Arc<str>,
     writer: Arc<str>,
     source: S,
@@ -59,10 +60,15 @@ pub struct Sink<S> {
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
 impl<S: Source> Sink<S> {
-    fn new(options: SinkOptions, home: Arc<TopicFolder>, source: S, blocked: Blocked) -> Self {
+    fn new(
+        options: SinkOptions,
+        topic_folder: Arc<TopicFolder>,
+        source: S,
+        blocked: Blocked,
+    ) -> Self {
         let (demanding, demands) = mpsc::unbounded_channel();
         Self {
-            home,
+            topic_folder,
             topic: options.topic.as_str().into(),
             writer: format!("archive-{}", uuid::Uuid::now_v7()).into(),
             options,
@@ -88,6 +94,7 @@ impl<S: Source> Sink<S> {
         let failure = Arc::new(OnceLock::new());
         let handle = SinkHandle::new(
             &self.options,
+            Arc::clone(&self.topic_folder),
             self.demanding.clone(),
             (self.committed.subscribe(), self.taken.subscribe()),
             Arc::clone(&failure),
@@ -96,11 +103,11 @@ impl<S: Source> Sink<S> {
         let task = tokio::spawn(async move {
             let ended = self.run().await;
             // Set before the watch closes, so that a waiter finds the reason.
-            let why = ended
+            let reason = ended
                 .as_ref()
                 .err()
-                .map_or_else(|| "it was told to".into(), reason_of);
-            let _ = failure.set(why);
+                .map_or_else(|| "it was shut down".into(), reason_of);
+            let _ = failure.set(reason);
             ended.map(|()| SinkSummary {
                 committed: self.committed.borrow().clone(),
                 ..self.summary
@@ -110,14 +117,14 @@ impl<S: Source> Sink<S> {
     }
 
     async fn run(&mut self) -> Result<()> {
-        let ended = self.gather().await;
+        let mut ended = self.gather().await;
         // Ends the waits for the store to recover.
         self.options.cancel.cancel();
         // A file being written is whole or absent; wait to learn which.
         while let Some(done) = self.commits.join_next().await {
             let settled = self.settle(done);
             if ended.is_ok() {
-                settled?;
+                ended = settled;
             }
         }
         ended
@@ -189,7 +196,7 @@ impl<S: Source> Sink<S> {
                         None => {
                             return Err(Error::Died {
                                 part: "rebalance",
-                                why: format!("partition {partition} was given without a start"),
+                                reason: format!("partition {partition} was given without a start"),
                             });
                         }
                     };
@@ -301,7 +308,7 @@ impl<S: Source> Sink<S> {
         let (base, next, messages) = roll.close();
         point("archive.gathered", messages.len() as u64);
         let label = Label {
-            home: Arc::clone(&self.home),
+            topic_folder: Arc::clone(&self.topic_folder),
             incarnation: self.options.incarnation,
             partition,
             base,
@@ -326,7 +333,7 @@ impl<S: Source> Sink<S> {
     fn settle(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) -> Result<()> {
         let done = done.map_err(|panic| Error::Died {
             part: "commit task",
-            why: panic.to_string(),
+            reason: panic.to_string(),
         })?;
         self.held -= done.freed;
         for (trouble, times) in done.blocked {
@@ -363,7 +370,7 @@ impl<S: Source> Sink<S> {
                 tracing::warn!(
                     partition = done.partition.0,
                     next = next.0,
-                    "another sink archived these offsets first: going on after its file"
+                    "another sink archived these offsets first: continuing after its file"
                 );
                 self.summary.races_lost += 1;
                 (next, rest)

@@ -8,7 +8,7 @@ use vintage_control::{Offset, Partition};
 use crate::error::Result;
 
 /// Source that delivers the records of a topic, those of a partition in order. The bus's consumer
-/// implements it; tests have others.
+/// implements it; tests have sources of their own.
 pub trait Source: Send + 'static {
     /// Waits for the next event and returns it; `None` at the end. Must be cancel-safe.
     fn next(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send;
@@ -23,6 +23,6 @@ impl Source for Consumer {
     }
 
     fn archived(&self, partition: Partition, next: Offset) {
-        self.tell_group(partition, next);
+        self.report_to_group(partition, next);
     }
 }

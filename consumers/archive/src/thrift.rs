@@ -168,12 +168,15 @@ mod tests {
             &[0x09, 40, 0x21, 1, 2, 0][..],
             &[0x0b, 40, 1, 0x52, 2, 1, 0],
         ] {
-            let why = check(booleans).unwrap_err();
-            assert!(why.contains("booleans"), "{why}");
+            let reason = check(booleans).unwrap_err();
+            assert!(reason.contains("booleans"), "{reason}");
         }
         let many = [0x09, 40, 0xf1, 0xff, 0xff, 0xff, 0xff, 7, 0];
-        let why = check(&many).unwrap_err();
-        assert!(why.contains("a collection of 2147483647 elements"), "{why}");
+        let reason = check(&many).unwrap_err();
+        assert!(
+            reason.contains("a collection of 2147483647 elements"),
+            "{reason}"
+        );
         let map = check(&[0x0b, 40, 9, 0x55, 1, 0]).unwrap_err();
         assert!(map.contains("of 9"), "{map}");
         let text = check(&[0x08, 40, 200, 1]).unwrap_err();
@@ -197,16 +200,16 @@ mod tests {
             (&[0x11, 0], "field 1 is of type 1"),
             (&[0x29, 0x15, 2, 0], "elements are of type 5"),
             (&[0x29, 0x1c, 0x45, 2, 0, 0], "field 4 is of type 5"),
-            // The number 4 told in full, and one beyond all.
+            // The number 4 in full, and one beyond all.
             (&[0x05, 8, 2, 0], "field 4 is of type 5"),
         ];
         for (bytes, expected) in refused {
-            let why = check(bytes).unwrap_err();
-            assert!(why.contains(expected), "{why}");
+            let reason = check(bytes).unwrap_err();
+            assert!(reason.contains(expected), "{reason}");
         }
         for number in [&[0x80, 0x80, 4][..], &[0x61]] {
-            let why = check(&[&[0x05], number, &[2, 0]].concat()).unwrap_err();
-            assert!(why.contains("zigzag"), "{why}");
+            let reason = check(&[&[0x05], number, &[2, 0]].concat()).unwrap_err();
+            assert!(reason.contains("zigzag"), "{reason}");
         }
     }
 }

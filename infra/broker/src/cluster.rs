@@ -47,7 +47,7 @@ pub(crate) struct Ports {
 impl Cluster {
     /// Loads the cluster in `dir`, or creates one there. The caller must hold the folder's lock.
     pub(crate) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
-        let refuse = |detail: String| Error::LocalOptions { detail };
+        let refuse = |reason: String| Error::LocalOptions { reason };
         if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
             return Err(refuse(format!(
                 "{nodes} nodes make no quorum worth having: use 1 or 3"
@@ -91,12 +91,12 @@ impl Cluster {
         let saved: Saved = serde_json::from_str(&text)
             .map_err(|error| io_error("reading", &path, io::Error::other(error)))?;
         if saved.format != FORMAT {
-            let detail = format!(
+            let reason = format!(
                 "{} is of format {}, not {FORMAT}",
                 path.display(),
                 saved.format
             );
-            return Err(Error::LocalOptions { detail });
+            return Err(Error::LocalOptions { reason });
         }
         Self::assembled(dir, saved).map(Some)
     }
@@ -106,8 +106,8 @@ impl Cluster {
             .canonicalize()
             .map_err(|source| io_error("finding", dir, source))?;
         if dir.as_os_str().as_encoded_bytes().contains(&b',') {
-            let detail = format!("Kafka cannot use a folder with a comma: {}", dir.display());
-            return Err(Error::LocalOptions { detail });
+            let reason = format!("Kafka cannot use a folder with a comma: {}", dir.display());
+            return Err(Error::LocalOptions { reason });
         }
         let addresses: Vec<_> = saved
             .nodes

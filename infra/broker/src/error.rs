@@ -21,22 +21,22 @@ pub enum Error {
         found: String,
     },
     /// Failure to download Kafka's jars.
-    #[error("fetching Apache Kafka {version} into {}: {detail}", into.display())]
+    #[error("fetching Apache Kafka {version} into {}: {reason}", into.display())]
     Fetch {
         /// Version of Kafka.
         version: String,
         /// Folder of that version in the cache.
         into: PathBuf,
         /// Reason for the failure, mostly in Maven's words.
-        detail: String,
+        reason: String,
     },
     /// `KAFKA_HOME` without Apache Kafka 4 or a newer version.
-    #[error("KAFKA_HOME={} holds no Apache Kafka 4: {detail}", home.display())]
+    #[error("KAFKA_HOME={} holds no Apache Kafka 4: {reason}", home.display())]
     KafkaHome {
         /// Value of `KAFKA_HOME`.
         home: PathBuf,
         /// Missing file, or the unsuitable version found.
-        detail: String,
+        reason: String,
     },
     /// Local broker that another process uses, starts or stops.
     #[error(
@@ -49,22 +49,22 @@ pub enum Error {
         dir: PathBuf,
     },
     /// Node of a local broker that did not start, ended, or does not obey a signal.
-    #[error("local broker node {node} in {} {what}; the end of its log:\n{tail}", dir.display())]
+    #[error("local broker node {node} in {} {reason}; the end of its log:\n{tail}", dir.display())]
     Node {
         /// Number of the node, from 1.
         node: u16,
         /// Folder of the broker.
         dir: PathBuf,
         /// Failure of the node, as a verb phrase such as `was not ready within 90 s`.
-        what: String,
+        reason: String,
         /// Last lines of the node's log.
         tail: String,
     },
     /// Options of a local broker that cannot be used, or that its folder contradicts.
-    #[error("local broker: {detail}")]
+    #[error("local broker: {reason}")]
     LocalOptions {
         /// Reason for the refusal.
-        detail: String,
+        reason: String,
     },
     /// Failed operation on a file, folder or process of a local broker.
     #[error("{action} {}: {source}", path.display())]

@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::{
     cluster::io_error,
     error::{Error, Result},
-    local::LocalOptions,
+    options::LocalOptions,
 };
 
 const POM: &str = include_str!("../../kafka/pom.xml");
@@ -80,9 +80,9 @@ pub(crate) async fn lib(options: &LocalOptions, java: &Path) -> Result<PathBuf> 
 }
 
 fn home_lib(home: &Path) -> Result<PathBuf> {
-    let refuse = |detail: String| Error::KafkaHome {
+    let refuse = |reason: String| Error::KafkaHome {
         home: home.to_owned(),
-        detail,
+        reason,
     };
     let lib = home.join("libs");
     let entries = fs::read_dir(&lib)
@@ -111,10 +111,10 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
     if is_complete(&home) {
         return Ok(lib);
     }
-    let failed = |detail: String| Error::Fetch {
+    let failed = |reason: String| Error::Fetch {
         version: version.to_owned(),
         into: home.clone(),
-        detail,
+        reason,
     };
     // Staging folder next to the final one, so that it can be renamed atomically.
     let staging = cache.join(format!(".kafka-{version}.{}", std::process::id()));
@@ -131,14 +131,17 @@ async fn fetched_lib(cache: &Path, java: &Path) -> Result<PathBuf> {
         home.display()
     );
     let fetched = fetch(&staging, java).await;
-    if let Err(detail) = fetched {
-        remove(&staging)?;
-        return match detail {
+    if let Err(failure) = fetched {
+        // The failure to fetch is what the user needs to know.
+        if let Err(error) = remove(&staging) {
+            tracing::warn!("{error}");
+        }
+        return match failure {
             Failed::NoMaven(found) => Err(Error::MissingProgram {
                 needed: "Maven",
                 found,
             }),
-            Failed::Said(detail) => Err(failed(detail)),
+            Failed::Said(reason) => Err(failed(reason)),
         };
     }
     if !is_complete(&home) {

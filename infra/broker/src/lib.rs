@@ -33,6 +33,8 @@ mod error;
 mod jars;
 mod local;
 mod node;
+mod options;
 
 pub use error::{Error, Result};
-pub use local::{LocalKafka, LocalOptions};
+pub use local::LocalKafka;
+pub use options::LocalOptions;

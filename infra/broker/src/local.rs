@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -15,48 +15,8 @@ use crate::{
     error::{Error, Result},
     jars,
     node::Node,
+    options::LocalOptions,
 };
-
-/// Options of a local broker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalOptions {
-    /// Number of nodes: 1, or 3 for replication. Each is a broker and a controller in one process.
-    /// `None` uses as many as the folder has, or 1 in a new folder.
-    pub nodes: Option<u16>,
-    /// True if the broker stays up without users, until [`LocalKafka::down_dir`].
-    pub keep: bool,
-    /// Java heap of each node, in MiB.
-    pub heap_mib: u32,
-    /// Kafka settings that override those of this crate, such as a listener with TLS. Ports and
-    /// topology must not be overridden.
-    pub settings: BTreeMap<String, String>,
-    /// Longest wait until a client can produce.
-    pub ready_within: Duration,
-    /// Folder of an unpacked Apache Kafka 4 release; `None` downloads the jars from Maven Central.
-    pub kafka_home: Option<PathBuf>,
-    /// Folder in which downloaded jars are cached for all runs.
-    pub cache: PathBuf,
-}
-
-impl Default for LocalOptions {
-    /// Returns options for nodes with a heap of 384 MiB that end with the last process that uses
-    /// them. `KAFKA_HOME` is used if set. Jars are cached in `$XDG_CACHE_HOME/vintage` or
-    /// `~/.cache/vintage`.
-    fn default() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let home = || set("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-        let cache = set("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
-        Self {
-            nodes: None,
-            keep: false,
-            heap_mib: 384,
-            settings: BTreeMap::new(),
-            ready_within: Duration::from_secs(90),
-            kafka_home: set("KAFKA_HOME").map(PathBuf::from),
-            cache: cache.join("vintage"),
-        }
-    }
-}
 
 /// Interval at which a starting node is checked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -151,15 +111,32 @@ impl LocalKafka {
 
     /// Leaves the broker, and shuts it down unless other processes use it or have asked to keep it.
     /// Data and ports stay.
+    ///
+    /// # Errors
+    /// Those of ending its nodes. Nodes that this could not shut down are killed.
     pub async fn down(mut self) -> Result<()> {
-        self.end_on_drop = false;
         let turn = Turn::take(self.cluster.dir(), self.options.ready_within).await?;
         self.used = None;
         if turn.is_used()? || (turn.is_kept() && !self.options.keep) {
+            self.end_on_drop = false;
             return Ok(());
         }
         turn.keep(false)?;
-        self.terminate_all().await.map(drop)
+        self.terminate_all().await?;
+        self.end_on_drop = false;
+        Ok(())
+    }
+
+    /// Leaves the broker as [`LocalKafka::down`] does, and returns `outcome`, whose error takes
+    /// precedence over an error of leaving.
+    ///
+    /// # Errors
+    /// The first of the two.
+    pub async fn down_after<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        let left = self.down().await;
+        let done = outcome?;
+        left?;
+        Ok(done)
     }
 
     /// Shuts down the broker in `dir`, no matter who started it, even a kept one. Returns the
@@ -270,15 +247,15 @@ impl LocalKafka {
     }
 
     fn node(&mut self, id: u16) -> Result<&mut Node> {
-        let detail = format!("it has no node {id}");
+        let reason = format!("it has no node {id}");
         self.nodes
             .iter_mut()
             .find(|node| node.id() == id)
-            .ok_or(Error::LocalOptions { detail })
+            .ok_or(Error::LocalOptions { reason })
     }
 
     async fn terminate_all(&mut self) -> Result<usize> {
-        // All nodes end at once: each waits for the others' quorum no longer than its own grace
+        // All nodes end at once: each waits for a quorum of the nodes no longer than its own grace
         // period.
         let ending = self.nodes.iter_mut().map(|node| node.terminate(GRACE));
         let ended = futures::future::join_all(ending).await;
@@ -300,20 +277,25 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     let bus = Bus::connect(bootstrap, &quick)?;
+    let mut listed = Vec::new();
     loop {
         for node in &mut awaited {
             node.check_alive()?;
         }
         // The request is also the wait: it returns as soon as a broker answers.
-        match bus.brokers(LOOK * 5).await {
-            Ok(found) if found >= awaited.len() => break,
-            Ok(_) => tokio::time::sleep(LOOK).await,
-            Err(vintage_bus::Error::Unreachable { .. }) => {}
+        match bus.broker_ids(LOOK * 5).await {
+            Ok(ids) if ids.len() >= awaited.len() => break,
+            Ok(ids) => {
+                listed = ids;
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(vintage_bus::Error::Unreachable { .. }) => listed.clear(),
             Err(error) => return Err(error.into()),
         }
         if begun.elapsed() > limit {
             let waited = limit.as_secs();
-            return Err(awaited[0].failed(format!("was not ready within {waited} s")));
+            let late = first_missing(&awaited, &listed);
+            return Err(awaited[late].failed(format!("was not ready within {waited} s")));
         }
     }
     let topic = TopicSpec {
@@ -334,6 +316,12 @@ async fn wait_ready(bootstrap: &str, mut awaited: Vec<&mut Node>, limit: Duratio
             tried => return Ok(tried?),
         }
     }
+}
+
+/// Returns the index of the first node that the cluster does not list by its id.
+fn first_missing(awaited: &[&mut Node], listed: &[i32]) -> usize {
+    let missing = |node: &&mut Node| !listed.contains(&i32::from(node.id()));
+    awaited.iter().position(missing).unwrap_or(0)
 }
 
 async fn try_out(bus: &Bus, topic: &TopicSpec) -> vintage_bus::Result<()> {
@@ -364,5 +352,53 @@ impl Drop for LocalKafka {
             return;
         }
         self.nodes.iter_mut().for_each(Node::kill_now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unstarted(dir: &Path, nodes: u16) -> LocalKafka {
+        let cluster = Cluster::prepare(dir, Some(nodes)).unwrap();
+        LocalKafka::handle(cluster, LocalOptions::default())
+    }
+
+    fn failed(message: &str) -> Error {
+        Error::LocalOptions {
+            reason: message.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_error_wins_over_one_of_leaving() {
+        let dir = tempfile::tempdir().unwrap();
+        // Without its folder, a broker cannot be left.
+        let broken = || {
+            let folder = dir.path().join("kafka");
+            std::fs::create_dir(&folder).unwrap();
+            let kafka = unstarted(&folder, 1);
+            std::fs::remove_dir_all(&folder).unwrap();
+            kafka
+        };
+        let first = broken().down_after(Err::<(), _>(failed("the first"))).await;
+        assert!(first.unwrap_err().to_string().contains("the first"));
+        let left = broken().down_after(Ok::<_, Error>(1)).await;
+        assert!(matches!(left, Err(Error::Io { .. })), "{left:?}");
+        let folder = dir.path().join("whole");
+        std::fs::create_dir(&folder).unwrap();
+        let kafka = unstarted(&folder, 1);
+        assert_eq!(kafka.down_after(Ok::<_, Error>(1)).await.unwrap(), 1);
+    }
+
+    #[test]
+    fn the_node_that_is_late_is_the_one_that_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kafka = unstarted(dir.path(), 3);
+        let awaited: Vec<_> = kafka.nodes.iter_mut().collect();
+        let late = |listed: &[i32]| awaited[first_missing(&awaited, listed)].id();
+        assert_eq!(late(&[1, 3]), 2);
+        assert_eq!(late(&[2, 1]), 3);
+        assert_eq!(late(&[]), 1);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Interval at which a process that was told to end is checked. It may not be a child of this
+/// Interval at which a process that was asked to end is checked. It may not be a child of this
 /// process, so that its end cannot be awaited.
 const LOOK: Duration = Duration::from_millis(20);
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
@@ -188,11 +188,11 @@ impl Node {
         }
         let begun = Instant::now();
         while let Some(pid) = self.pid() {
-            if stands_still(pid).map_err(|source| io_error("looking at", &self.dir, source))? {
+            if is_stopped(pid).map_err(|source| io_error("looking at", &self.dir, source))? {
                 break;
             }
             if begun.elapsed() > FROZEN_WITHIN {
-                return Err(self.failed("does not stop when told to".into()));
+                return Err(self.failed("does not stop on SIGSTOP".into()));
             }
             std::thread::yield_now();
         }
@@ -204,17 +204,17 @@ impl Node {
     }
 
     /// Builds an error about the node, with the end of its log.
-    pub(crate) fn failed(&self, what: String) -> Error {
+    pub(crate) fn failed(&self, reason: String) -> Error {
         let tail = tail(&self.log()).unwrap_or_else(|error| format!("(unreadable: {error})"));
-        self.failed_with(what, &tail)
+        self.failed_with(reason, &tail)
     }
 
-    fn failed_with(&self, what: String, tail: &str) -> Error {
+    fn failed_with(&self, reason: String, tail: &str) -> Error {
         let tail = tail.trim_end().to_owned();
         Error::Node {
             node: self.id(),
             dir: self.cluster.clone(),
-            what,
+            reason,
             tail,
         }
     }
@@ -287,7 +287,7 @@ impl Node {
 }
 
 /// Returns true if every thread of a process is stopped.
-fn stands_still(pid: Pid) -> io::Result<bool> {
+fn is_stopped(pid: Pid) -> io::Result<bool> {
     for thread in fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()))? {
         let stat = match fs::read_to_string(thread?.path().join("stat")) {
             // The thread ended meanwhile.
@@ -323,7 +323,7 @@ fn tail(path: &Path) -> io::Result<String> {
 mod tests {
     use std::{collections::BTreeMap, path::Path, process::Command};
 
-    use super::{Cluster, Node, stands_still};
+    use super::{Cluster, Node, is_stopped};
 
     /// Starts a node whose program is a shell instead of Java.
     fn started(dir: &Path, script: &str) -> Node {
@@ -359,13 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frozen_stands_still() {
+    fn a_frozen_node_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let mut node = started(dir.path(), "while :; do :; done");
         let pid = node.pid().unwrap();
-        assert!(!stands_still(pid).unwrap());
+        assert!(!is_stopped(pid).unwrap());
         node.freeze().unwrap();
-        assert!(stands_still(pid).unwrap());
+        assert!(is_stopped(pid).unwrap());
         node.thaw().unwrap();
         node.kill_now();
     }

@@ -95,7 +95,7 @@ impl Bus {
                     return Err(Error::Request {
                         action: format!("creating topic {topic}"),
                         bootstrap: self.bootstrap().to_owned(),
-                        detail: code.to_string(),
+                        reason: code.to_string(),
                         retryable: is_connectivity(code),
                     });
                 }
@@ -125,7 +125,7 @@ impl Bus {
             Some(Err((_, code))) => Err(Error::Request {
                 action,
                 bootstrap: self.bootstrap().to_owned(),
-                detail: code.to_string(),
+                reason: code.to_string(),
                 retryable: is_connectivity(code),
             }),
             _ => Ok(()),
@@ -165,7 +165,7 @@ impl Bus {
         let config = self.settings().probe();
         config.create().map_err(|error| Error::Client {
             client: "vintage-admin".into(),
-            detail: error.to_string(),
+            reason: error.to_string(),
         })
     }
 }

@@ -6,7 +6,7 @@ use rdkafka::{
     Offset as Native, TopicPartitionList,
     consumer::Consumer as _,
     error::{KafkaError, RDKafkaErrorCode},
-    metadata::MetadataTopic,
+    metadata::{MetadataBroker, MetadataTopic},
 };
 use vintage_control::{Offset, Partition};
 
@@ -48,16 +48,26 @@ impl Bus {
     /// Returns the number of brokers that the cluster has at the moment.
     ///
     /// # Errors
+    /// Those of [`Bus::broker_ids`].
+    pub async fn brokers(&self, timeout: Duration) -> Result<usize> {
+        Ok(self.broker_ids(timeout).await?.len())
+    }
+
+    /// Returns the ids of the brokers that the cluster has at the moment.
+    ///
+    /// # Errors
     /// [`Error::Unreachable`] if none answers within `timeout`; [`Error::Login`] as soon as one
     /// refuses the connection.
-    pub async fn brokers(&self, timeout: Duration) -> Result<usize> {
+    pub async fn broker_ids(&self, timeout: Duration) -> Result<Vec<i32>> {
         let begun = Instant::now();
         loop {
             let left = timeout.saturating_sub(begun.elapsed());
             let turn = left.min(REFUSAL_LOOK);
             let asked = self.probe(move |probe| probe.fetch_metadata(None, turn));
             let error = match asked.await? {
-                Ok(metadata) => return Ok(metadata.brokers().len()),
+                Ok(metadata) => {
+                    return Ok(metadata.brokers().iter().map(MetadataBroker::id).collect());
+                }
                 Err(error) => self.refused("asking for the brokers", &error, timeout),
             };
             if !matches!(error, Error::Unreachable { .. }) || left == turn {
@@ -140,7 +150,7 @@ impl Bus {
                 return Err(Error::Request {
                     action: format!("asking for topic {topic}"),
                     bootstrap: self.bootstrap().to_owned(),
-                    detail: code.to_string(),
+                    reason: code.to_string(),
                     retryable: is_connectivity(code),
                 });
             }
@@ -233,7 +243,7 @@ impl Bus {
         id.ok_or_else(|| Error::Unreachable {
             bootstrap: self.bootstrap().to_owned(),
             waited: timeout,
-            detail: "no cluster id".into(),
+            reason: "no cluster id".into(),
         })
     }
 

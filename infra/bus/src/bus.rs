@@ -6,7 +6,7 @@ use std::{
 
 use crate::{
     client::Log,
-    error::{Error, Result, code_of, detail_of, is_connectivity, is_denial, is_refusal},
+    error::{Error, Result, code_of, is_connectivity, is_denial, is_refusal, reason_of},
     gate::Gate,
     mock::Mock,
     settings::Settings,
@@ -173,7 +173,7 @@ impl Bus {
             .create_with_context(ProbeContext(Log::new(client, self.is_embedded())))
             .map_err(|error| Error::Client {
                 client: client.into(),
-                detail: error.to_string(),
+                reason: error.to_string(),
             })?;
         Ok(Arc::clone(probe.insert(Arc::new(made))))
     }
@@ -190,27 +190,27 @@ impl Bus {
         Error::Denied {
             action,
             bootstrap: self.bootstrap().to_owned(),
-            detail: code.to_string(),
+            reason: code.to_string(),
         }
     }
 
     pub(crate) fn refused(&self, action: &str, error: &KafkaError, waited: Duration) -> Error {
         let bootstrap = self.bootstrap().to_owned();
-        let detail = detail_of(error);
+        let reason = reason_of(error);
         match code_of(error) {
             Some(code) if is_connectivity(code) => match self.take_refusal() {
-                Some(detail) => Error::Login { bootstrap, detail },
+                Some(reason) => Error::Login { bootstrap, reason },
                 None => Error::Unreachable {
                     bootstrap,
                     waited,
-                    detail,
+                    reason,
                 },
             },
             Some(code) if is_denial(code) => self.denied(action.to_owned(), code),
             _ => Error::Request {
                 action: action.to_owned(),
                 bootstrap,
-                detail,
+                reason,
                 retryable: false,
             },
         }

@@ -70,8 +70,8 @@ impl Bus {
         match self.describe(&spec.name).await? {
             Described::Unread(why) => checkup.unread = Some(why),
             Described::Settings(found) => {
-                let told = CHECKED_SETTINGS.iter();
-                checkup.settings = told
+                let checked = CHECKED_SETTINGS.iter();
+                checkup.settings = checked
                     .filter_map(|name| Some((*name, found.get(*name)?.clone())))
                     .collect();
                 checkup.concerns = concerns(spec, &found, copies.unwrap_or(0), self.bootstrap());
@@ -172,7 +172,7 @@ impl Bus {
                             let code = RDKafkaErrorCode::TopicAuthorizationFailed;
                             return Ok(denied(topic, code));
                         }
-                        _ => "the broker told none".to_owned(),
+                        _ => "the broker reported none".to_owned(),
                     }
                 }
                 Err(error) => match code_of(&error) {
@@ -222,7 +222,7 @@ impl Bus {
             .await?
             .map_err(|error| self.refused("asking for the brokers", &error, timeout))?;
         let nodes: Vec<_> = metadata.brokers().iter().map(MetadataBroker::id).collect();
-        let mut told = Vec::new();
+        let mut limits = Vec::new();
         for node in nodes {
             let asked = self
                 .describe_once(&[ResourceSpecifier::Broker(node)])
@@ -230,7 +230,7 @@ impl Bus {
             let resources = match asked {
                 Ok(resources) => resources,
                 Err(error) => {
-                    told.push(format!(
+                    limits.push(format!(
                         "the limits of node {node} could not be read: {error}"
                     ));
                     continue;
@@ -240,7 +240,7 @@ impl Bus {
                 let resource = match resource {
                     Ok(resource) => resource,
                     Err(code) => {
-                        told.push(format!(
+                        limits.push(format!(
                             "the limits of node {node} may not be read ({code}); grant \
                              DescribeConfigs on the cluster to see them"
                         ));
@@ -248,10 +248,10 @@ impl Bus {
                     }
                 };
                 debug_assert!(resource.specifier == OwnedResourceSpecifier::Broker(node));
-                told.extend(too_small(node, &settings(resource), largest));
+                limits.extend(too_small(node, &settings(resource), largest));
             }
         }
-        Ok(told)
+        Ok(limits)
     }
 }
 
@@ -259,11 +259,11 @@ impl Bus {
 /// cleaner.
 fn too_small(node: i32, found: &BTreeMap<String, String>, largest: usize) -> Vec<String> {
     let number = |name: &str| found.get(name).and_then(|value| value.parse::<u64>().ok());
-    let mut told = Vec::new();
+    let mut limits = Vec::new();
     // A request also holds the names of client, topic and transaction.
     let needed = largest as u64 + (64 << 10);
     if let Some(bytes) = number("socket.request.max.bytes").filter(|bytes| *bytes < needed) {
-        told.push(format!(
+        limits.push(format!(
             "node {node} has socket.request.max.bytes={bytes}: it breaks off when a record of up to \
              {largest} bytes is sent; set it to at least {needed} in its server.properties, and \
              start it again"
@@ -273,13 +273,13 @@ fn too_small(node: i32, found: &BTreeMap<String, String>, largest: usize) -> Vec
         .get("log.cleaner.enable")
         .is_some_and(|on| on == "false")
     {
-        told.push(format!(
+        limits.push(format!(
             "node {node} has log.cleaner.enable=false: announcements are never compacted, so that \
              who starts reads all there ever were; set it to true in its server.properties, and \
              start it again"
         ));
     }
-    told
+    limits
 }
 
 fn settings(resource: ConfigResource) -> BTreeMap<String, String> {
@@ -298,7 +298,8 @@ fn denied(topic: &str, code: RDKafkaErrorCode) -> Described {
 
 fn unsupported(code: RDKafkaErrorCode) -> Described {
     Described::Unread(format!(
-        "the broker does not tell settings ({code}); see to them yourself: infra/kafka/topics.toml \
+        "the broker does not report settings ({code}); see to them yourself: \
+         infra/kafka/topics.toml \
          lists them"
     ))
 }
@@ -324,10 +325,10 @@ mod tests {
             too_small(2, &found, 4 << 20)
         };
         assert_eq!(of("socket.request.max.bytes", "104857600"), [""; 0]);
-        let told = of("socket.request.max.bytes", "1048576");
+        let limits = of("socket.request.max.bytes", "1048576");
         assert!(
-            told[0].contains("node 2") && told[0].contains("4259840"),
-            "{told:?}"
+            limits[0].contains("node 2") && limits[0].contains("4259840"),
+            "{limits:?}"
         );
         assert_eq!(of("log.cleaner.enable", "true"), [""; 0]);
         assert_eq!(of("log.cleaner.enable", "false").len(), 1);

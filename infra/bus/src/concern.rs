@@ -87,13 +87,13 @@ pub(crate) fn concerns(
         found,
         bootstrap,
     };
-    let mut told: Vec<_> = rules.cleanup().into_iter().collect();
-    told.extend(rules.retention());
-    told.extend(rules.sizes());
-    told.extend(rules.copies(copies));
-    told.extend(rules.times());
-    told.extend(rules.encoding());
-    told
+    let mut concerns: Vec<_> = rules.cleanup().into_iter().collect();
+    concerns.extend(rules.retention());
+    concerns.extend(rules.sizes());
+    concerns.extend(rules.copies(copies));
+    concerns.extend(rules.times());
+    concerns.extend(rules.encoding());
+    concerns
 }
 
 struct Rules<'a> {
@@ -201,7 +201,7 @@ impl Rules<'_> {
         if self.wanted(POLICY) == Some("compact") {
             return Vec::new(); // `cleanup` checks compacted topics
         }
-        let mut told = Vec::new();
+        let mut concerns = Vec::new();
         let weight = if self.keeps_all() {
             Severity::Refused
         } else {
@@ -211,7 +211,7 @@ impl Rules<'_> {
             && found >= 0
             && (wanted < 0 || found < wanted)
         {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 weight,
                 RETENTION,
                 wanted.to_string(),
@@ -222,7 +222,7 @@ impl Rules<'_> {
         if self.wanted(RETENTION).is_some()
             && self.number("retention.bytes").is_some_and(|b| b >= 0)
         {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 weight,
                 "retention.bytes",
                 "-1",
@@ -230,7 +230,7 @@ impl Rules<'_> {
                  has read them",
             ));
         }
-        told
+        concerns
     }
 
     fn sizes(&self) -> Vec<Concern> {
@@ -242,30 +242,30 @@ impl Rules<'_> {
             let expected = format!("at least {wanted}");
             (found < wanted).then(|| self.say(Severity::Refused, setting, expected, because))?
         };
-        let told = [
+        let concerns = [
             small(SIZE, "larger groups cannot be published"),
             small(
                 "segment.bytes",
                 "a record batch over the size of a segment cannot be published",
             ),
         ];
-        told.into_iter().flatten().collect()
+        concerns.into_iter().flatten().collect()
     }
 
     fn copies(&self, copies: usize) -> Vec<Concern> {
         const IN_SYNC: &str = "min.insync.replicas";
         const UNCLEAN: &str = "unclean.leader.election.enable";
-        let mut told = Vec::new();
+        let mut concerns = Vec::new();
         let least = self.number(IN_SYNC).unwrap_or(1);
         if copies > 0 && least > copies as i64 {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Refused,
                 IN_SYNC,
                 copies.saturating_sub(1).max(1).to_string(),
                 "it has fewer copies than must hold a record, so that none can be published",
             ));
         } else if copies >= 3 && least < 2 {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Warned,
                 IN_SYNC,
                 "2",
@@ -273,19 +273,19 @@ impl Rules<'_> {
             ));
         }
         if copies > 1 && self.found(UNCLEAN) == Some("true") {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Warned,
                 UNCLEAN,
                 "false",
                 "a node that lags may lead after a failure, and acknowledged records are gone",
             ));
         }
-        told
+        concerns
     }
 
     fn times(&self) -> Vec<Concern> {
         const BEFORE: &str = "message.timestamp.before.max.ms";
-        let mut told = Vec::new();
+        let mut concerns = Vec::new();
         let weight = if self.keeps_all() {
             Severity::Refused
         } else {
@@ -294,7 +294,7 @@ impl Rules<'_> {
         if let (Some(wanted), Some(found)) = (self.wanted(TIMES), self.found(TIMES))
             && found != wanted
         {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 weight,
                 TIMES,
                 wanted,
@@ -302,24 +302,24 @@ impl Rules<'_> {
             ));
         }
         if self.keeps_all() && self.number(BEFORE).is_some_and(|most| most < i64::MAX) {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Refused,
                 BEFORE,
                 i64::MAX.to_string(),
                 "the broker refuses records that were produced longer ago",
             ));
         }
-        told
+        concerns
     }
 
     fn encoding(&self) -> Vec<Concern> {
         const CODEC: &str = "compression.type";
         const FORMAT: &str = "message.format.version";
-        let mut told = Vec::new();
+        let mut concerns = Vec::new();
         if let (Some(wanted), Some(found)) = (self.wanted(CODEC), self.found(CODEC))
             && found != wanted
         {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Noted,
                 CODEC,
                 wanted,
@@ -334,14 +334,14 @@ impl Rules<'_> {
                 && numbers.next().flatten().is_some_and(|minor| minor < 11)
         };
         if self.found(FORMAT).is_some_and(old) {
-            told.extend(self.say(
+            concerns.extend(self.say(
                 Severity::Refused,
                 FORMAT,
                 "0.11.0",
                 "records of that format have no headers",
             ));
         }
-        told
+        concerns
     }
 }
 
@@ -375,7 +375,7 @@ mod tests {
         concerns(spec, &found, copies, "127.0.0.1:9092")
     }
 
-    fn told(spec: &TopicSpec, changed: &[(&str, &str)], copies: usize) -> Vec<(Severity, String)> {
+    fn found(spec: &TopicSpec, changed: &[(&str, &str)], copies: usize) -> Vec<(Severity, String)> {
         let of = of(spec, changed, copies).into_iter();
         of.map(|concern| (concern.weight, concern.setting))
             .collect()
@@ -388,7 +388,7 @@ mod tests {
             assert_eq!(
                 concerns(&spec, &BTreeMap::new(), 1, "b:1"),
                 [],
-                "nothing told"
+                "nothing reported"
             );
         }
     }
@@ -403,7 +403,7 @@ mod tests {
         for policy in ["compact", "compact,delete", "delete, compact"] {
             let changed = [("cleanup.policy", policy)];
             let expected = [(Refused, "cleanup.policy".to_owned())];
-            assert_eq!(told(rollouts, &changed, 1), expected, "{policy}");
+            assert_eq!(found(rollouts, &changed, 1), expected, "{policy}");
         }
         for (setting, value) in [
             ("max.message.bytes", "1048588"),
@@ -413,7 +413,7 @@ mod tests {
         ] {
             let expected = [(Refused, setting.to_owned())];
             assert_eq!(
-                told(rollouts, &[(setting, value)], 1),
+                found(rollouts, &[(setting, value)], 1),
                 expected,
                 "{setting}"
             );
@@ -422,14 +422,14 @@ mod tests {
         // they must not expire.
         let expire = [("cleanup.policy", "delete"), ("retention.ms", "604800000")];
         let expected = [(Refused, "cleanup.policy".to_owned())];
-        assert_eq!(told(policies, &expire, 1), expected);
+        assert_eq!(found(policies, &expire, 1), expected);
         let both = [
             ("cleanup.policy", "compact,delete"),
             ("retention.ms", "1000"),
         ];
-        assert_eq!(told(policies, &both, 1), expected);
+        assert_eq!(found(policies, &both, 1), expected);
         let for_ever = [("cleanup.policy", "delete"), ("retention.ms", "-1")];
-        assert_eq!(told(policies, &for_ever, 1), []);
+        assert_eq!(found(policies, &for_ever, 1), []);
     }
 
     #[test]
@@ -449,16 +449,16 @@ mod tests {
         ] {
             let expected = [(weight, setting.to_owned())];
             assert_eq!(
-                told(rollouts, &[(setting, value)], copies),
+                found(rollouts, &[(setting, value)], copies),
                 expected,
                 "{setting}"
             );
         }
-        assert_eq!(told(rollouts, &[("retention.ms", "-1")], 1), []);
+        assert_eq!(found(rollouts, &[("retention.ms", "-1")], 1), []);
         for mirror in [steps, rejects] {
             let changed = [("cleanup.policy", "compact")];
             assert_eq!(
-                told(mirror, &changed, 1),
+                found(mirror, &changed, 1),
                 [(Warned, "cleanup.policy".to_owned())]
             );
         }
@@ -477,7 +477,7 @@ mod tests {
             ("message.timestamp.before.max.ms", "86400000"),
         ] {
             let expected = [(Severity::Refused, setting.to_owned())];
-            assert_eq!(told(&spec, &[(setting, value)], 1), expected, "{setting}");
+            assert_eq!(found(&spec, &[(setting, value)], 1), expected, "{setting}");
         }
     }
 

@@ -162,7 +162,7 @@ impl Consumer {
             .spawn(move || poll::run(&reading, native, &polling))
             .map_err(|error| Error::Client {
                 client,
-                detail: error.to_string(),
+                reason: error.to_string(),
             })?;
         Ok(Self {
             items,
@@ -237,8 +237,8 @@ impl Consumer {
     /// Commits an offset to the consumer group (or to a group named after the client),
     /// asynchronously. It serves monitoring tools only: this program never resumes from it. See
     /// [`crate::Bus::group_offsets`].
-    pub fn tell_group(&self, partition: Partition, next: Offset) {
-        self.feed.tell(partition, next);
+    pub fn report_to_group(&self, partition: Partition, next: Offset) {
+        self.feed.report(partition, next);
     }
 
     /// Closes the consumer: a group member leaves its group, and a reader of the embedded broker no

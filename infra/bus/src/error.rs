@@ -31,14 +31,14 @@ pub enum Error {
         address: String,
     },
     /// Client setting that librdkafka does not know, or whose value it refuses.
-    #[error("kafka client setting {key}={value}: {detail}; see librdkafka's CONFIGURATION.md")]
+    #[error("kafka client setting {key}={value}: {reason}; see librdkafka's CONFIGURATION.md")]
     Setting {
         /// Name of the setting.
         key: String,
         /// Value as given; `(not shown)` for a secret.
         value: String,
         /// Reason for the refusal.
-        detail: String,
+        reason: String,
     },
     /// Override of a client setting that is fixed because the delivery guarantees depend on it.
     #[error("kafka client setting {key} is fixed by vintage and cannot be overridden: remove it")]
@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// No broker answered in time.
     #[error(
-        "no broker answered at {bootstrap} within {} s ({detail}): \
+        "no broker answered at {bootstrap} within {} s ({reason}): \
          check the address and that the broker is up",
         seconds(*waited)
     )]
@@ -58,23 +58,23 @@ pub enum Error {
         /// Time spent waiting for an answer.
         waited: Duration,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
     },
     /// Connection refused by a broker or by this client: wrong password, or a certificate that is
     /// not trusted.
     #[error(
-        "a broker at {bootstrap} refused the connection ({detail}): check security.protocol, sasl.* \
-         and ssl.* under [broker_options]"
+        "a broker at {bootstrap} refused the connection ({reason}): check security.protocol, \
+         sasl.* and ssl.* under [broker_options]"
     )]
     Login {
         /// Bootstrap addresses tried.
         bootstrap: String,
         /// Description of the failure by the broker or OpenSSL.
-        detail: String,
+        reason: String,
     },
     /// Action for which the connection's user is not authorised.
     #[error(
-        "{action} on {bootstrap}: {detail}; grant this user the right: infra/kafka/README.md lists \
+        "{action} on {bootstrap}: {reason}; grant this user the right: infra/kafka/README.md lists \
          what each role needs"
     )]
     Denied {
@@ -83,25 +83,25 @@ pub enum Error {
         /// Bootstrap addresses of the brokers.
         bootstrap: String,
         /// Kafka's error, which names the kind of resource: a topic, a group or the cluster.
-        detail: String,
+        reason: String,
     },
     /// Failure to create a client, or to start its thread.
-    #[error("creating kafka client {client}: {detail}")]
+    #[error("creating kafka client {client}: {reason}")]
     Client {
         /// Client id.
         client: String,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
     },
     /// Request that a broker refused or that failed.
-    #[error("{action} on {bootstrap}: {detail}")]
+    #[error("{action} on {bootstrap}: {reason}")]
     Request {
         /// Action that was attempted.
         action: String,
         /// Bootstrap addresses of the brokers.
         bootstrap: String,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
         /// True if the same request may succeed later.
         retryable: bool,
     },
@@ -152,7 +152,7 @@ pub enum Error {
     },
     /// Record that was not acknowledged. It may be in the log all the same.
     #[error(
-        "publishing to topic {topic} partition {partition} on {bootstrap}: {detail}{}",
+        "publishing to topic {topic} partition {partition} on {bootstrap}: {reason}{}",
         if *retryable { "; the record may be in the log, publish it again under its number" } else { "" }
     )]
     Publish {
@@ -163,17 +163,17 @@ pub enum Error {
         /// Bootstrap addresses of the brokers.
         bootstrap: String,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
         /// True if publishing the record again may succeed.
         retryable: bool,
     },
     /// Fatal error of a producer: it can no longer guarantee order without duplicates.
-    #[error("producer {client} cannot go on: {detail}: start it again")]
+    #[error("producer {client} cannot continue: {reason}: start it again")]
     ProducerFatal {
         /// Client id of the producer.
         client: String,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
     },
     /// Offset to read from that is not in the log.
     #[error(
@@ -220,15 +220,33 @@ pub enum Error {
         /// Error returned by the callback.
         source: StartError,
     },
+    /// Partition of which nothing came before the end that it had.
+    #[error(
+        "reading topic {topic} partition {partition} from offset {offset} on at {bootstrap}: \
+         nothing came within {} s; check the broker, and try again",
+        seconds(*waited)
+    )]
+    Silent {
+        /// Name of the topic.
+        topic: String,
+        /// First partition that was not read to its end.
+        partition: Partition,
+        /// First offset that did not come.
+        offset: Offset,
+        /// Bootstrap addresses of the brokers.
+        bootstrap: String,
+        /// Time spent waiting for a record.
+        waited: Duration,
+    },
     /// Fatal error of a consumer.
-    #[error("reading topic {topic} as {client}: {detail}")]
+    #[error("reading topic {topic} as {client}: {reason}")]
     Consume {
         /// Name of the topic.
         topic: String,
         /// Client id of the consumer.
         client: String,
         /// librdkafka's description of the failure.
-        detail: String,
+        reason: String,
     },
     /// Thread of this crate that ended unexpectedly.
     #[error("{what} ended unexpectedly: please report this")]
@@ -237,10 +255,10 @@ pub enum Error {
         what: &'static str,
     },
     /// Topic table (`topics.toml`) that cannot be parsed or contradicts itself.
-    #[error("reading topics.toml: {detail}")]
+    #[error("reading topics.toml: {reason}")]
     TopicTable {
         /// Reason for the refusal.
-        detail: String,
+        reason: String,
     },
 }
 
@@ -263,6 +281,7 @@ impl Error {
             | Self::Publish { .. }
             | Self::ProducerFatal { .. }
             | Self::OffsetOutOfRange { .. }
+            | Self::Silent { .. }
             | Self::Start { .. }
             | Self::Consume { .. } => Fault::External,
             Self::Hole { .. } | Self::Stopped { .. } | Self::TopicTable { .. } => Fault::Internal,
@@ -272,7 +291,7 @@ impl Error {
     /// Returns true if the same call may succeed later with nothing changed by the caller.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Silent { .. } => true,
             Self::Request { retryable, .. } | Self::Publish { retryable, .. } => *retryable,
             _ => false,
         }
@@ -283,7 +302,7 @@ impl Error {
     /// Returns true if a topic could not be created because there are fewer brokers than replicas.
     pub fn lacks_brokers(&self) -> bool {
         let code = RDKafkaErrorCode::InvalidReplicationFactor.to_string();
-        matches!(self, Self::Request { detail, .. } if *detail == code)
+        matches!(self, Self::Request { reason, .. } if *reason == code)
     }
 }
 
@@ -297,7 +316,7 @@ pub(crate) fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
 }
 
 /// Returns librdkafka's error text without rust-rdkafka's wrapping.
-pub(crate) fn detail_of(error: &KafkaError) -> String {
+pub(crate) fn reason_of(error: &KafkaError) -> String {
     match code_of(error) {
         Some(code) => code.to_string(),
         None => error.to_string(),
@@ -358,7 +377,7 @@ fn seconds(duration: Duration) -> f64 {
 
 fn out_of_range_hint(offset: Offset, low: Offset) -> &'static str {
     if offset < low {
-        "retention has deleted it; go on from the archive, or from the first offset by choice"
+        "retention has deleted it; continue from the archive, or from the first offset by choice"
     } else {
         "the topic was recreated or cut short; start a new incarnation of it"
     }

@@ -49,7 +49,7 @@ pub(crate) struct Feed {
     stop: AtomicBool,
     poller: OnceLock<Thread>,
     /// Offsets to commit to the group, by partition.
-    told: Mutex<BTreeMap<Partition, Offset>>,
+    reported: Mutex<BTreeMap<Partition, Offset>>,
     /// Registration as a reader with the embedded broker's flow control; `None` for other brokers.
     pub(crate) reader: Option<Registration>,
 }
@@ -86,7 +86,7 @@ impl Feed {
             buffered: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             poller: OnceLock::new(),
-            told: Mutex::default(),
+            reported: Mutex::default(),
             reader,
         };
         (Arc::new(feed), received)
@@ -130,17 +130,17 @@ impl Feed {
         }
     }
 
-    pub(crate) fn tell(&self, partition: Partition, next: Offset) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.insert(partition, next);
-        drop(told);
+    pub(crate) fn report(&self, partition: Partition, next: Offset) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        reported.insert(partition, next);
+        drop(reported);
         self.wake();
     }
 
     /// Takes the offsets to commit to the group; `None` if there are none.
-    pub(crate) fn take_told(&self) -> Option<BTreeMap<Partition, Offset>> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        (!told.is_empty()).then(|| std::mem::take(&mut *told))
+    pub(crate) fn take_reported(&self) -> Option<BTreeMap<Partition, Offset>> {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        (!reported.is_empty()).then(|| std::mem::take(&mut *reported))
     }
 
     pub(crate) fn stop(&self) {

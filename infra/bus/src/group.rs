@@ -35,7 +35,7 @@ impl Bus {
         let mut config = self.settings().probe();
         config.set("group.id", group);
         let begun = Instant::now();
-        let told = loop {
+        let committed = loop {
             let (config, asked) = (config.clone(), asked.clone());
             let answer = tokio::task::spawn_blocking(move || {
                 let client: BaseConsumer = config.create()?;
@@ -45,7 +45,7 @@ impl Bus {
                 what: "a question to the brokers",
             })?;
             match answer {
-                Ok(told) => break told,
+                Ok(committed) => break committed,
                 // A new group, or one whose coordinator failed, has no coordinator for a moment.
                 Err(error)
                     if begun.elapsed() < FAILOVER
@@ -59,7 +59,7 @@ impl Bus {
                 }
             }
         };
-        let elements = told.elements_for_topic(topic);
+        let elements = committed.elements_for_topic(topic);
         let known = elements
             .iter()
             .filter_map(|element| match element.offset() {
@@ -71,14 +71,14 @@ impl Bus {
 }
 
 /// Commits offsets to a consumer's group asynchronously; the result is not awaited.
-pub(crate) fn tell<C: ConsumerContext>(
+pub(crate) fn report<C: ConsumerContext>(
     native: &BaseConsumer<C>,
     topic: &str,
-    told: &BTreeMap<Partition, Offset>,
+    offsets: &BTreeMap<Partition, Offset>,
 ) -> Result<(), KafkaError> {
-    let mut offsets = TopicPartitionList::new();
-    for (partition, next) in told {
-        offsets.add_partition_offset(topic, partition.0, Native::Offset(next.0))?;
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in offsets {
+        list.add_partition_offset(topic, partition.0, Native::Offset(next.0))?;
     }
-    native.commit(&offsets, CommitMode::Async)
+    native.commit(&list, CommitMode::Async)
 }

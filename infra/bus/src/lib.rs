@@ -10,7 +10,7 @@
 //!   [`Snapshot`] reads a topic up to its present end.
 //! * [`TopicTable`] holds the topic settings and sizes of a run. [`Checkup`] and [`Concern`] report
 //!   how an existing topic differs from its [`TopicSpec`].
-//! * [`Error`] lists every failure, and [`Fault`] tells who can fix it.
+//! * [`Error`] lists every failure, and [`Fault`] names who can fix it.
 //! * `settings.rs` explains the librdkafka settings, `poll.rs` the consumer's poll thread, and
 //!   `window.rs` the flow control of the embedded broker.
 //!

@@ -34,9 +34,9 @@ impl Mock {
     pub(crate) async fn start() -> Result<(Self, String)> {
         let (commands, received) = mpsc::channel();
         let (ready, started) = oneshot::channel();
-        let failed = |detail: String| Error::Client {
+        let failed = |reason: String| Error::Client {
             client: THREAD.into(),
-            detail,
+            reason,
         };
         // The cluster must stay on one thread.
         std::thread::Builder::new()
@@ -78,10 +78,10 @@ impl Mock {
         created
             .await
             .map_err(|_| gone)?
-            .map_err(|detail| Error::Request {
+            .map_err(|reason| Error::Request {
                 action: format!("creating topic {}", topic.name),
                 bootstrap: "the embedded broker".into(),
-                detail,
+                reason,
                 retryable: false,
             })
     }

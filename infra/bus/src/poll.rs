@@ -22,7 +22,7 @@ use rdkafka::{
 use vintage_control::{Offset, Partition};
 
 use crate::{
-    error::{Error, Result, detail_of, is_connectivity, is_denial, is_refusal},
+    error::{Error, Result, is_connectivity, is_denial, is_refusal, reason_of},
     feed::{Event, Feed, Item},
     group,
     rebalance::Context,
@@ -87,17 +87,17 @@ fn poll_until_stopped(
         if native.context().take_changed() {
             partition_queues = split(reading, native, thread)?;
         }
-        if let Some(told) = feed.take_told()
-            && let Err(error) = group::tell(native.as_ref(), &reading.topic, &told)
+        if let Some(offsets) = feed.take_reported()
+            && let Err(error) = group::report(native.as_ref(), &reading.topic, &offsets)
         {
             tracing::debug!(topic = reading.topic, "telling the group: {error}");
         }
-        for lane in &partition_queues {
+        for queue in &partition_queues {
             for _ in 0..TURN {
                 if feed.is_full() {
                     break;
                 }
-                let Some(polled) = lane.poll(Duration::ZERO) else {
+                let Some(polled) = queue.poll(Duration::ZERO) else {
                     break;
                 };
                 idle = false;
@@ -158,13 +158,13 @@ fn split(
         .map_err(|error| fatal(reading, native, &error))?;
     let elements = held.elements_for_topic(&reading.topic);
     let partition_queues = elements.iter().map(|element| {
-        let lane = native.split_partition_queue(&reading.topic, element.partition());
-        let mut lane = lane.ok_or(Error::Stopped {
+        let queue = native.split_partition_queue(&reading.topic, element.partition());
+        let mut queue = queue.ok_or(Error::Stopped {
             what: "the queue of a partition",
         })?;
         let woken = thread.clone();
-        lane.set_nonempty_callback(move || woken.unpark());
-        Ok(lane)
+        queue.set_nonempty_callback(move || woken.unpark());
+        Ok(queue)
     });
     partition_queues.collect()
 }
@@ -231,7 +231,7 @@ fn check_order(
         Step::Back => Err(Error::Consume {
             topic: reading.topic.clone(),
             client: reading.client.clone(),
-            detail: format!(
+            reason: format!(
                 "partition {partition} went back from offset {expected} to {found}: \
                  the topic lost acknowledged records"
             ),
@@ -275,7 +275,7 @@ fn judge(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Resul
         Some(code) if is_denial(code) => Err(Error::Denied {
             action: format!("reading topic {} as {}", reading.topic, reading.client),
             bootstrap: reading.settings.bootstrap.clone(),
-            detail: code.to_string(),
+            reason: code.to_string(),
         }),
         Some(
             C::BadMessage
@@ -303,14 +303,14 @@ fn judge(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Resul
 }
 
 fn fatal(reading: &ConsumerParams, native: &Native, error: &KafkaError) -> Error {
-    let detail = detail_of(error);
+    let reason = reason_of(error);
     Error::Consume {
         topic: reading.topic.clone(),
         client: reading.client.clone(),
-        detail: match native.context().log.last_error() {
-            Some(words) if !words.contains(&detail) => format!("{detail}: {words}"),
+        reason: match native.context().log.last_error() {
+            Some(words) if !words.contains(&reason) => format!("{reason}: {words}"),
             Some(words) => words,
-            None => detail,
+            None => reason,
         },
     }
 }

@@ -23,7 +23,7 @@ use vintage_control::{Offset, Partition};
 use crate::{
     bus::{Bus, owned},
     client::Log,
-    error::{Error, Result, detail_of, is_connectivity, is_denial},
+    error::{Error, Result, is_connectivity, is_denial, reason_of},
     gate::{Gate, Reservation},
     partition,
     record::{Delivery, Header, Outgoing},
@@ -69,12 +69,12 @@ struct Inner {
     budget: Arc<Semaphore>,
     /// Queue of waiting callers per partition of each topic. Callers enter in call order, which is
     /// the order in which their records reach librdkafka.
-    partition_queues: Mutex<HashMap<String, Arc<[Lane]>>>,
+    partition_locks: Mutex<HashMap<String, Arc<[PartitionLock]>>>,
     room: Arc<Notify>,
     stop: Arc<AtomicBool>,
 }
 
-type Lane = Arc<Mutex<()>>;
+type PartitionLock = Arc<Mutex<()>>;
 
 struct Context {
     log: Log,
@@ -131,9 +131,9 @@ impl Producer {
             log: Log::new(client_id, bus.is_embedded()),
             room: Arc::clone(&room),
         };
-        let refuse = |detail: String| Error::Client {
+        let refuse = |reason: String| Error::Client {
             client: client_id.to_owned(),
-            detail,
+            reason,
         };
         let native: BaseProducer<Context> = config
             .create_with_context(context)
@@ -158,7 +158,7 @@ impl Producer {
                 client: client_id.to_owned(),
                 native,
                 budget: Arc::new(Semaphore::new(IN_FLIGHT_BYTES)),
-                partition_queues: Mutex::default(),
+                partition_locks: Mutex::default(),
                 room,
                 stop,
             }),
@@ -261,31 +261,33 @@ impl Inner {
         topic: &str,
         record: &Outgoing,
     ) -> Result<(Partition, tokio::sync::OwnedMutexGuard<()>)> {
-        let mut all = self.partition_queues.lock().await;
-        let partition_queues = if let Some(partition_queues) = all.get(topic) {
-            Arc::clone(partition_queues)
+        let mut all = self.partition_locks.lock().await;
+        let partition_locks = if let Some(partition_locks) = all.get(topic) {
+            Arc::clone(partition_locks)
         } else {
             let partitions = self.bus.partitions(topic).await?;
-            let partition_queues: Arc<[Lane]> =
-                partitions.iter().map(|_| Lane::default()).collect();
-            all.insert(topic.to_owned(), Arc::clone(&partition_queues));
-            partition_queues
+            let partition_locks: Arc<[PartitionLock]> = partitions
+                .iter()
+                .map(|_| PartitionLock::default())
+                .collect();
+            all.insert(topic.to_owned(), Arc::clone(&partition_locks));
+            partition_locks
         };
         let partition = record.partition.unwrap_or_else(|| {
             partition::of_key(
                 record.key.as_deref().unwrap_or_default(),
-                partition_queues.len(),
+                partition_locks.len(),
             )
         });
-        let lane = usize::try_from(partition.0)
+        let partition_lock = usize::try_from(partition.0)
             .ok()
-            .and_then(|at| partition_queues.get(at));
-        let lane = lane.ok_or_else(|| Error::NoSuchPartition {
+            .and_then(|at| partition_locks.get(at));
+        let partition_lock = partition_lock.ok_or_else(|| Error::NoSuchPartition {
             topic: topic.to_owned(),
             partition,
-            partitions: partition_queues.len(),
+            partitions: partition_locks.len(),
         })?;
-        let mut turn = std::pin::pin!(Arc::clone(lane).lock_owned());
+        let mut turn = std::pin::pin!(Arc::clone(partition_lock).lock_owned());
         // Takes a place in the partition's queue before the next caller may enter.
         let first = std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
         drop(all);
@@ -350,7 +352,7 @@ impl Inner {
     }
 
     fn failed(&self, topic: &str, partition: Partition, bytes: usize, error: &KafkaError) -> Error {
-        if let Some((code, detail)) = self.native.client().fatal_error() {
+        if let Some((code, reason)) = self.native.client().fatal_error() {
             if is_denial(code) {
                 return self
                     .bus
@@ -358,7 +360,7 @@ impl Inner {
             }
             return Error::ProducerFatal {
                 client: self.client.clone(),
-                detail,
+                reason,
             };
         }
         let code = error.rdkafka_error_code();
@@ -390,7 +392,7 @@ impl Inner {
             topic: topic.to_owned(),
             partition,
             bootstrap: self.bus.bootstrap().to_owned(),
-            detail: detail_of(error),
+            reason: reason_of(error),
             retryable: code.is_some_and(is_connectivity),
         }
     }

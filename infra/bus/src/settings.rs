@@ -69,14 +69,14 @@ impl Settings {
             if FIXED.contains(&key.as_str()) {
                 return Err(Error::FixedSetting { key: key.clone() });
             }
-            let refuse = |detail: String| Error::Setting {
+            let refuse = |reason: String| Error::Setting {
                 key: key.clone(),
                 value: if is_secret_option(key) {
                     "(not shown)".to_owned()
                 } else {
                     value.clone()
                 },
-                detail,
+                reason,
             };
             // Without this method, librdkafka would wait for a token that this program never
             // supplies.

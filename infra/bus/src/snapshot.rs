@@ -1,7 +1,7 @@
 //! Reading of a topic up to its end at one moment. The end is reached when the reader's position
 //! reaches it, not at a last record: the last offsets of a partition may hold no record.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use vintage_control::{Offset, Partition};
 
@@ -17,6 +17,8 @@ use crate::{
 
 /// Reader of a topic's partitions that stops at the ends they had when it was created.
 pub struct Snapshot {
+    topic: String,
+    bootstrap: String,
     /// Low and high watermark of every partition: first offset held, and first offset that could
     /// not be read.
     marks: Vec<(Partition, Offset, Offset)>,
@@ -56,6 +58,8 @@ impl Bus {
             Some(self.consumer(client_id, topic, start, ConsumerLimits::default())?)
         };
         Ok(Snapshot {
+            topic: topic.to_owned(),
+            bootstrap: self.bootstrap().to_owned(),
             marks,
             open,
             consumer,
@@ -130,12 +134,12 @@ impl Snapshot {
                     let Some((next, end)) = self.open.get_mut(&record.partition) else {
                         continue; // written after the snapshot began
                     };
-                    let (stood, end) = (record.offset < *end, *end);
+                    let (is_before_end, end) = (record.offset < *end, *end);
                     *next = record.offset.next().min(end);
                     if record.offset.next() >= end {
                         self.open.remove(&record.partition);
                     }
-                    if stood {
+                    if is_before_end {
                         return Ok(Some(record));
                     }
                 }
@@ -149,18 +153,24 @@ impl Snapshot {
         Ok(None)
     }
 
-    /// Returns the next record as [`Snapshot::next`] does, or an error if nothing arrives within
-    /// `patience`.
-    async fn next_within(&mut self, patience: std::time::Duration) -> Result<Option<Record>> {
-        match tokio::time::timeout(patience, self.next()).await {
-            Ok(next) => next,
-            Err(_) => Err(Error::Request {
-                action: "reading the last records of a topic".into(),
-                bootstrap: "the brokers".into(),
-                detail: format!("nothing came within {} s", patience.as_secs()),
-                retryable: true,
-            }),
+    /// Returns the next record as [`Snapshot::next`] does.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] if nothing arrives within `patience`; those of [`Snapshot::next`].
+    pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Record>> {
+        if let Ok(next) = tokio::time::timeout(patience, self.next()).await {
+            return next;
         }
+        let Some((&partition, &(offset, _))) = self.open.first_key_value() else {
+            return Ok(None);
+        };
+        Err(Error::Silent {
+            topic: self.topic.clone(),
+            partition,
+            offset,
+            bootstrap: self.bootstrap.clone(),
+            waited: patience,
+        })
     }
 
     /// Returns the next offset of every partition that is not read to its end.
@@ -168,5 +178,46 @@ impl Snapshot {
         let open = self.open.iter();
         open.map(|(partition, (next, _))| (*partition, *next))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use vintage_control::{Offset, Partition, Topics};
+
+    use crate::{embedded::Embedded, error::Error, topics::TopicTable};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_silent_broker_is_named_with_the_offset_that_did_not_come() {
+        let topics = Topics {
+            namespace: "test".parse().unwrap(),
+            run: "silent".parse().unwrap(),
+        };
+        let specs = TopicTable::builtin().specs(&topics, 2, 1);
+        let broker = Embedded::start(&specs).await.unwrap();
+        let (bus, topic) = (broker.bus(), topics.rollouts());
+        let producer = bus.producer("writer").unwrap();
+        let sent = producer.publish(&topic, b"key", Vec::new(), Bytes::from_static(b"a"));
+        let partition = sent.await.unwrap().partition;
+        let from = |_, low, _| Some(low);
+        let mut reading = bus.snapshot("reader", &topic, from).await.unwrap();
+        // The other partition holds no record, and no reader will report its end.
+        let other = Partition(1 - partition.0);
+        reading.open.insert(other, (Offset(4), Offset(9)));
+        let mut next = async || reading.next_within(Duration::from_millis(500)).await;
+        assert!(next().await.unwrap().is_some());
+        let silent = next().await.unwrap_err();
+        assert!(
+            matches!(&silent, Error::Silent { offset, .. } if *offset == Offset(4)),
+            "{silent:?}"
+        );
+        let message = silent.to_string();
+        let named = format!("topic {topic} partition {other} from offset 4 on");
+        assert!(message.contains(&named), "{message}");
+        assert!(message.contains(bus.bootstrap()), "{message}");
+        assert!(silent.is_retryable());
     }
 }

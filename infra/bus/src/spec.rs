@@ -76,7 +76,7 @@ impl ConsumerParams {
     pub(crate) fn refused(&self, error: &KafkaError) -> Error {
         Error::Client {
             client: self.client.clone(),
-            detail: error.to_string(),
+            reason: error.to_string(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl TopicTable {
 
     /// Parses a table and checks that its sizes agree with one another.
     pub fn parse(text: &str) -> Result<Self> {
-        let refuse = |detail: String| Error::TopicTable { detail };
+        let refuse = |reason: String| Error::TopicTable { reason };
         let table: Self = toml::from_str(text).map_err(|error| refuse(error.to_string()))?;
         let Sizes {
             max_message_bytes,

@@ -8,7 +8,6 @@ use crate::{
     bus::Bus,
     error::{Error, Result},
     record::Record,
-    snapshot::Snapshot,
 };
 
 /// Time without a record after which a broker counts as gone.
@@ -25,7 +24,8 @@ pub struct WholeTopic {
 }
 
 impl Bus {
-    /// Reads a topic from its first record to where it ends now, and calls `each` with every record.
+    /// Reads a topic from its first record to where it ends now, and calls `each` with every
+    /// record.
     ///
     /// # Errors
     /// Those of [`Bus::snapshot`]; a topic that does not exist is read as empty.
@@ -41,26 +41,17 @@ impl Bus {
             Err(Error::NoSuchTopic { .. }) => return Ok(WholeTopic::default()),
             Err(error) => return Err(error),
         };
-        while let Some(record) = reading.next_soon().await? {
-            each(&record);
+        loop {
+            match reading.next_within(PATIENCE).await {
+                Ok(Some(record)) => each(&record),
+                Ok(None) | Err(Error::Silent { .. }) => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(WholeTopic {
             marks: reading.marks().to_vec(),
             silent: reading.unread(),
         })
-    }
-}
-
-impl Snapshot {
-    /// Returns the next record; `None` at the end, and where nothing comes for 10 s.
-    ///
-    /// # Errors
-    /// Those of [`Snapshot::next`].
-    pub async fn next_soon(&mut self) -> Result<Option<Record>> {
-        match tokio::time::timeout(PATIENCE, self.next()).await {
-            Ok(next) => next,
-            Err(_) => Ok(None),
-        }
     }
 }
 
@@ -72,10 +63,10 @@ mod tests {
     use crate::{embedded::Embedded, topics::TopicTable};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_stands_in_a_topic_is_told() {
+    async fn the_records_of_a_topic_are_read_with_its_marks() {
         let topics = Topics {
             namespace: "test".parse().unwrap(),
-            run: "through".parse().unwrap(),
+            run: "whole".parse().unwrap(),
         };
         let specs = TopicTable::builtin().specs(&topics, 2, 1);
         let broker = Embedded::start(&specs).await.unwrap();

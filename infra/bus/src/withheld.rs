@@ -15,7 +15,7 @@ use vintage_control::{Offset, Partition};
 
 use crate::{
     bus::Bus,
-    error::{Error, Result, detail_of},
+    error::{Error, Result, reason_of},
 };
 
 /// Time after which an open transaction is first reported. Most last less than a second.
@@ -81,7 +81,7 @@ impl Bus {
         let written = written.map_err(|error| Error::Request {
             action: format!("asking how far topic {topic} is written"),
             bootstrap: self.bootstrap().to_owned(),
-            detail: detail_of(&error),
+            reason: reason_of(&error),
             retryable: true,
         })?;
         Ok(written.into_iter().filter(|at| at.from < at.to).collect())

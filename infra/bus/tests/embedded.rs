@@ -150,7 +150,7 @@ async fn flood(bus: &Bus, topic: &str, records: u64) {
 
 /// A reader whose start offset is no longer held gets an error, never a silent jump.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_reader_is_told() {
+async fn a_late_reader_gets_an_error() {
     let broker = embedded().await;
     let bus = broker.bus();
     let topic = topic(&bus, "late", 1).await;

@@ -113,7 +113,7 @@ async fn what_transactions_leave_is_no_record(bus: &Bus) {
     let minute = Duration::from_secs(60);
     let producer = transactional(bus);
     let mut consumer = reader(bus, &topic, 1);
-    let stands = async |high: i64, end: i64, read: &[i64]| {
+    let check = async |high: i64, end: i64, read: &[i64]| {
         let at = Partition(0);
         let marks = [(at, Offset(0), Offset(high))];
         assert_eq!(bus.watermarks(&topic).await.unwrap(), marks);
@@ -139,18 +139,18 @@ async fn what_transactions_leave_is_no_record(bus: &Bus) {
     begin(&producer, &topic);
     tokio::task::block_in_place(|| producer.commit_transaction(minute)).unwrap();
     ends_at(&mut consumer, 2).await;
-    stands(2, 1, &[0]).await;
+    check(2, 1, &[0]).await;
     begin(&producer, &topic);
     tokio::task::block_in_place(|| producer.abort_transaction(minute)).unwrap();
     ends_at(&mut consumer, 4).await;
-    stands(4, 1, &[0]).await;
+    check(4, 1, &[0]).await;
     assert_eq!(bus.withheld(&topic).await.unwrap(), []);
 
     begin(&producer, &topic);
     let ours = bus.producer("writer").unwrap();
     let sent = ours.publish(&topic, b"k", Vec::new(), Bytes::new());
     assert_eq!(sent.await.unwrap().offset, Offset(5));
-    stands(4, 1, &[0]).await;
+    check(4, 1, &[0]).await;
     let withheld = bus.withheld(&topic).await.unwrap();
     let at = Partition(0);
     assert_eq!(
@@ -163,11 +163,11 @@ async fn what_transactions_leave_is_no_record(bus: &Bus) {
     );
     tokio::task::block_in_place(|| producer.commit_transaction(minute)).unwrap();
     ends_at(&mut consumer, 7).await;
-    stands(7, 6, &[0, 4, 5]).await;
+    check(7, 6, &[0, 4, 5]).await;
     assert_eq!(consumer.position()[&at], Offset(7));
 }
 
-/// Clients go on where they were: nothing acknowledged is lost, nothing comes twice.
+/// Clients continue where they were: nothing acknowledged is lost, nothing comes twice.
 async fn a_crash_loses_nothing(kafka: &mut LocalKafka, bus: &Bus) {
     let topic = topic(bus, "crash", 1).await;
     let producer = bus.producer("writer").unwrap();

@@ -36,7 +36,7 @@ pub const POINTS: &[Point] = &[
     ),
     after(
         "archive.committed",
-        "a file is committed, nobody has been told",
+        "a file is committed, the sink has not recorded it",
     ),
     after(
         "learner.chosen",
@@ -78,7 +78,7 @@ pub const POINTS: &[Point] = &[
     after("rollout.numbered", "a group has its number and is not sent"),
     after(
         "rollout.part",
-        "some parts of a split group are sent, others are not",
+        "some parts of a split group are sent, not all",
     ),
     after(
         "rollout.sent",
@@ -103,7 +103,7 @@ pub const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "mistake.group_offset",
-        "the sink goes on where the consumer group stands, not the last file",
+        "the sink resumes at the consumer group's offset, not after its last file",
     ),
     (
         "mistake.silent_reject",

@@ -17,8 +17,13 @@
 
 mod error;
 mod fetch;
+mod listing;
 mod name;
+mod partial;
+mod repository;
+mod wanted;
 
 pub use error::{Error, Result};
-pub use fetch::{Wanted, fetch_missing};
+pub use fetch::fetch_missing;
 pub use name::{BaseModel, HubModel, locate, token_file};
+pub use wanted::Wanted;

@@ -34,11 +34,8 @@ impl HubModel {
         let named = parts.iter().all(|part| is_plain(part) && !part.is_empty());
         let of_revision = |part: &str| is_plain(part) && !part.is_empty();
         if !named || parts.len() > 2 || !revision.split('/').all(of_revision) {
-            return Err(Error::Cache {
+            return Err(Error::BadName {
                 name: name.to_owned(),
-                problem: "it is no name of a model: write hf://OWNER/NAME or \
-                          hf://OWNER/NAME@REVISION"
-                    .to_owned(),
             });
         }
         Ok(Self {
@@ -82,7 +79,7 @@ impl HubModel {
 
     fn folder_in(&self, cache: Option<&Path>) -> Result<PathBuf> {
         let Some(cache) = cache else {
-            return Err(self.refuse("there is no cache folder: set HF_HOME".to_owned()));
+            return Err(Error::NoCache { name: self.name() });
         };
         let parts: Vec<_> = self.repository.split('/').collect();
         Ok(cache.join(format!("models--{}", parts.join("--"))))
@@ -98,26 +95,33 @@ impl HubModel {
         if is_plain(commit) && snapshot.is_dir() {
             return Ok(snapshot);
         }
-        Err(self.refuse(format!(
-            "{} has no snapshot of revision {revision}: a run fetches it where there is network and \
-             HF_HUB_OFFLINE is not set, and so does `hf download {}{}`",
-            folder.display(),
-            self.repository,
-            if revision == MAIN { String::new() } else { format!(" --revision {revision}") }
-        )))
+        let option = if revision == MAIN {
+            String::new()
+        } else {
+            format!(" --revision {revision}")
+        };
+        Err(Error::NotCached {
+            name: self.name(),
+            reason: format!(
+                "{} has no snapshot of revision {revision}: a run fetches it where there is \
+                 network and HF_HUB_OFFLINE is not set, and so does `hf download {}{option}`",
+                folder.display(),
+                self.repository
+            ),
+        })
     }
 
-    fn refuse(&self, problem: String) -> Error {
+    /// Returns the repository, with the revision if one was named.
+    fn name(&self) -> String {
         let Self {
             repository,
             revision,
         } = self;
-        let name = if revision == MAIN {
+        if revision == MAIN {
             repository.clone()
         } else {
             format!("{repository}@{revision}")
-        };
-        Error::Cache { name, problem }
+        }
     }
 }
 

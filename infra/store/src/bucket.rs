@@ -13,7 +13,7 @@ use object_store::{
 };
 use tokio::time::sleep;
 
-use crate::{answer::Answer, store::Created};
+use crate::{answer::Answer, created::Created};
 
 /// Metadata key of the token (`x-amz-meta-…`).
 const TOKEN: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("vintage-create"));

@@ -65,7 +65,8 @@ pub enum Error {
     },
     /// File where a folder is needed.
     #[error(
-        "cannot {action} {path}: a file stands where a folder is needed; choose another folder or \
+        "cannot {action} {path}: there is a file where a folder is needed; choose another \
+         folder or \
          move the file away"
     )]
     NotADirectory {
@@ -148,14 +149,14 @@ pub enum Error {
     /// Store without working create-if-absent: it replaced an existing object or refuses
     /// conditional puts. Nothing built on it would be safe.
     #[error(
-        "the store does not honour create-if-absent, which all commits rest on: {why} ({path}); \
+        "the store does not honour create-if-absent, which all commits rest on: {reason} ({path}); \
          use a store with conditional put"
     )]
     NoConditionalPut {
         /// Path of the object.
         path: String,
         /// Observed behaviour of the store.
-        why: String,
+        reason: String,
     },
     /// File system without hard links, on which no file can be created whole and never over
     /// another.
@@ -187,7 +188,7 @@ pub enum Error {
         "{path} does not exist: version {version} of {policy} was not published here or was pruned"
     )]
     NoSuchVersion {
-        /// Policy (lineage) asked for.
+        /// Policy asked for.
         policy: String,
         /// Version asked for.
         version: PolicyVersion,
@@ -315,7 +316,7 @@ impl Error {
         match refusal {
             Refusal::Condition => Self::NoConditionalPut {
                 path,
-                why: format!("{source} to a conditional put"),
+                reason: format!("{source} to a conditional put"),
             },
             Refusal::Room => Self::DiskFull {
                 action,

@@ -20,7 +20,7 @@ use std::{
 
 use vintage_faults::{failure, point};
 
-use crate::{error::NoLinks, store::Created};
+use crate::{created::Created, error::NoLinks};
 
 /// Most folders remembered as durable; when it is reached, all are forgotten and synced again as
 /// needed.

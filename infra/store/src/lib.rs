@@ -32,6 +32,7 @@
 
 mod answer;
 mod bucket;
+mod created;
 mod error;
 mod folder;
 mod open;
@@ -42,10 +43,11 @@ mod store;
 mod sweep;
 mod weights;
 
+pub use created::Created;
 pub use error::{Error, Fault, Result, Trouble};
 pub use open::{check_option, is_secret_option};
 pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
-pub use store::{Created, Store};
+pub use store::Store;
 pub use weights::{MODEL_FILE, Weights};
 
 use sha2::Digest as _;

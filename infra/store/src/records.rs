@@ -10,9 +10,10 @@ use vintage_control::{
 };
 
 use crate::{
+    created::Created,
     error::{Error, Result},
     sha256,
-    store::{Created, Store},
+    store::Store,
     weights::Weights,
 };
 
@@ -107,19 +108,19 @@ impl Records {
         Ok(())
     }
 
-    /// Returns the lineage that this learner trains, by the first record that can be read; `None`
+    /// Returns the policy that this learner trains, by the first record that can be read; `None`
     /// without one.
-    pub async fn lineage(&self) -> Result<Option<Name>> {
+    pub async fn policy(&self) -> Result<Option<Name>> {
         /// Field that plans, results and checkpoints have in common.
         #[derive(serde::Deserialize)]
-        struct Lineage {
+        struct OfPolicy {
             policy: Name,
         }
         for kind in ["plans", "results", "checkpoints"] {
             let records = self.store.list(&format!("{kind}/{}", self.learner)).await?;
             for path in &records {
                 let bytes = self.store.get(path).await?.unwrap_or_default();
-                if let Ok(of) = serde_json::from_slice::<Lineage>(&bytes) {
+                if let Ok(of) = serde_json::from_slice::<OfPolicy>(&bytes) {
                     return Ok(Some(of.policy));
                 }
             }
@@ -193,7 +194,7 @@ impl Records {
             };
             if weights.manifest(version).await?.is_none() {
                 tracing::warn!(
-                    "the weights of {folder} are gone: going on from the checkpoint before"
+                    "the weights of {folder} are gone: continuing from the checkpoint before"
                 );
                 continue;
             }

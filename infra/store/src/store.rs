@@ -13,19 +13,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     bucket,
+    created::Created,
     error::{Error, Result, WRITE},
     folder::{self, Guarantees},
 };
-
-/// Outcome of a create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub enum Created {
-    /// Created now, durably; no such object existed.
-    New,
-    /// Already existed and was left unchanged.
-    Exists,
-}
 
 /// Root folder or bucket prefix, under which objects have relative `/`-separated paths. Cheap to
 /// clone.
@@ -245,7 +236,9 @@ impl Store {
             {
                 return Err(Error::NoConditionalPut {
                     path: self.name(&path),
-                    why: format!("it takes a plain put, and refuses a conditional one: {source}"),
+                    reason: format!(
+                        "it takes a plain put, and refuses a conditional one: {source}"
+                    ),
                 });
             }
             first => first?,
@@ -260,7 +253,7 @@ impl Store {
         } else {
             Err(Error::NoConditionalPut {
                 path: self.name(&path),
-                why: "a second create succeeded".to_owned(),
+                reason: "a second create succeeded".to_owned(),
             })
         }
     }

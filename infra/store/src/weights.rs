@@ -4,9 +4,10 @@ use bytes::Bytes;
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, Sha256, WeightsManifest};
 
 use crate::{
+    created::Created,
     error::{Error, Result},
     sha256,
-    store::{Created, Store},
+    store::Store,
 };
 
 /// Name of the weights file in a version's folder.
@@ -54,7 +55,7 @@ impl Weights {
             return Ok((published, Created::Exists));
         }
         let mut model = None;
-        let mut others = BTreeMap::new();
+        let mut other_files = BTreeMap::new();
         let mut adopted = false;
         for (name, bytes) in files {
             let path = self.path(version, name);
@@ -78,7 +79,7 @@ impl Weights {
             if name == MODEL_FILE {
                 model = Some((digest, length as u64));
             } else {
-                others.insert(name.to_owned(), digest);
+                other_files.insert(name.to_owned(), digest);
             }
         }
         let Some((weights_sha256, weights_bytes)) = model else {
@@ -93,7 +94,7 @@ impl Weights {
             version,
             weights_sha256,
             weights_bytes,
-            files: others,
+            files: other_files,
         };
         vintage_faults::point("learner.weights", weights_bytes);
         let path = self.path(version, MANIFEST_FILE);

@@ -100,23 +100,23 @@ pub struct LogOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Filter directives (`RUST_LOG`) that cannot be parsed.
-    #[error("cannot read RUST_LOG {text:?}: {why}; for example RUST_LOG=vintage=debug")]
+    #[error("cannot read RUST_LOG {text:?}: {reason}; for example RUST_LOG=vintage=debug")]
     Filter {
         /// Text of the directives.
         text: String,
         /// Error of the parser.
-        why: String,
+        reason: String,
     },
     /// Address at which the metrics cannot be served.
     #[error(
-        "cannot serve metrics at http://{address}/metrics: {why}; choose another \
+        "cannot serve metrics at http://{address}/metrics: {reason}; choose another \
          metrics.listen (--metrics), or leave it out"
     )]
     Listen {
         /// Address to listen on.
         address: SocketAddr,
         /// Reason for the failure.
-        why: String,
+        reason: String,
     },
     /// Second subscriber in one process.
     #[error("cannot set up logging twice in one process")]
@@ -165,7 +165,7 @@ fn filter(options: &LogOptions) -> Result<EnvFilter, Error> {
         .parse(text)
         .map_err(|error| Error::Filter {
             text: text.to_owned(),
-            why: error.to_string(),
+            reason: error.to_string(),
         })
 }
 

@@ -30,7 +30,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 /// # Errors
 /// [`Error::Listen`] if the address cannot be bound or the exporter cannot be installed.
 pub fn serve(address: SocketAddr) -> Result<(), Error> {
-    let refused = |why: String| Error::Listen { address, why };
+    let refused = |reason: String| Error::Listen { address, reason };
     // The exporter binds later, in a task of its own, where a failure would go unnoticed.
     let free = TcpListener::bind(address).map_err(|error| refused(error.to_string()))?;
     drop(free);

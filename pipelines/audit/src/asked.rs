@@ -31,7 +31,7 @@ async fn ask(folder: &Path, learner: Option<&str>, question: Option<Question>) -
         },
         lead: name("lead"),
         learner: learner.map(name),
-        log: super::LogLife::Ended,
+        log: super::LogState::Ended,
         offline: true,
         deep: false,
         question,
@@ -60,18 +60,18 @@ fn refusal(asked: Result<Audit>) -> String {
 #[tokio::test]
 async fn a_folder_without_a_run_has_no_books() {
     let folder = tempfile::tempdir().unwrap();
-    let told = refusal(ask(folder.path(), None, None).await);
-    assert!(told.contains("nothing to audit"), "{told}");
+    let refused = refusal(ask(folder.path(), None, None).await);
+    assert!(refused.contains("nothing to audit"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_learner_or_an_update_that_is_not_there_is_refused_with_what_is() {
     let (folder, _store) = two_plans().await;
-    let told = refusal(ask(folder.path(), Some("nosuch"), None).await);
-    assert!(told.contains("there are records of lead"), "{told}");
+    let refused = refusal(ask(folder.path(), Some("nosuch"), None).await);
+    assert!(refused.contains("there are records of lead"), "{refused}");
     let update = |number| Some(Question::Update(PolicyVersion(number)));
-    let told = refusal(ask(folder.path(), None, update(2)).await);
-    assert!(told.contains("lead has 0 to 1"), "{told}");
+    let refused = refusal(ask(folder.path(), None, update(2)).await);
+    assert!(refused.contains("lead has 0 to 1"), "{refused}");
     let audited = ask(folder.path(), Some("lead"), update(1)).await.unwrap();
     assert_eq!(audited.answers.len(), 1);
     // An update whose plan is gone did exist: that is a breach, not a mistake of the user.
@@ -90,7 +90,7 @@ async fn plans_reach_as_far_as_weights_evaluations_and_summary_tell() {
             "no plan of update 2",
         ),
         ("evaluations/lead/4.json", "{}", "no plan of update 3"),
-        // A lineage that no learner trains.
+        // A policy that no learner trains.
         (
             "weights/other/1/manifest.json",
             golden,

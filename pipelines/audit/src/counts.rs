@@ -28,7 +28,7 @@ pub struct Counts {
     pub duplicated: u64,
     /// Groups in no plan that precede the offsets at which this learner began to read.
     pub before_start: u64,
-    /// Groups that retention deleted and no archive holds; nothing tells their fate.
+    /// Groups that retention deleted and no archive holds; nothing records their fate.
     pub expired: u64,
 }
 

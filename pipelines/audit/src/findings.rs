@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use vintage_control::{PolicyVersion, Sha256};
 
 /// Maximum number of lines of one kind that are kept; a lost disk would otherwise give millions.
-const TOLD: u64 = 20;
+const MOST_LINES: u64 = 20;
 
 /// Breaches, and notes on facts that are not breaches.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     breaches: Lines,
     notes: Lines,
-    /// Digest of each version of each lineage, and the record that first named it.
+    /// Digest of each version of each policy, and the record that first named it.
     digests: HashMap<(String, PolicyVersion), (Sha256, String)>,
 }
 
@@ -26,21 +26,22 @@ impl Lines {
     fn add(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
         let count = self.counts.entry(kind).or_default();
         *count += 1;
-        if *count <= TOLD {
+        if *count <= MOST_LINES {
             self.lines.push(line());
         }
     }
 
-    fn told(mut self) -> Vec<String> {
-        let untold = self.counts.iter().filter(|(_, count)| **count > TOLD);
-        let untold = untold.map(|(kind, count)| format!("and {} more: {kind}", count - TOLD));
-        self.lines.extend(untold);
+    fn into_lines(mut self) -> Vec<String> {
+        let omitted = self.counts.iter().filter(|(_, count)| **count > MOST_LINES);
+        let omitted =
+            omitted.map(|(kind, count)| format!("and {} more: {kind}", count - MOST_LINES));
+        self.lines.extend(omitted);
         self.lines
     }
 }
 
 impl Findings {
-    /// Adds a breach: the records contradict each other. Lines beyond the first [`TOLD`] of a
+    /// Adds a breach: the records contradict each other. Lines beyond the first [`MOST_LINES`] of a
     /// `kind` are only counted.
     pub(crate) fn breach(&mut self, kind: &'static str, line: impl FnOnce() -> String) {
         self.breaches.add(kind, line);
@@ -71,8 +72,8 @@ impl Findings {
     }
 
     /// Returns the lines of the breaches and of the notes.
-    pub(crate) fn told(self) -> (Vec<String>, Vec<String>) {
-        (self.breaches.told(), self.notes.told())
+    pub(crate) fn into_lines(self) -> (Vec<String>, Vec<String>) {
+        (self.breaches.into_lines(), self.notes.into_lines())
     }
 }
 
@@ -88,7 +89,7 @@ mod tests {
         }
         findings.breach("gap", || "a gap".to_owned());
         findings.note("live", || "still running".to_owned());
-        let (breaches, notes) = findings.told();
+        let (breaches, notes) = findings.into_lines();
         assert_eq!(breaches.len(), 22);
         assert_eq!(breaches[21], "and 5 more: records missing");
         assert_eq!(notes, ["still running"]);

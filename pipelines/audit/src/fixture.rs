@@ -8,16 +8,17 @@ use vintage_control::{
 use vintage_trajectory::{GroupId, Identity};
 
 use super::{
-    books::{Books, RecordReport},
     counts::Account,
+    fate::Lost,
     findings::Findings,
-    ledger::{Ledger, Lost},
+    inventory::{Inventory, RecordReport},
+    ledger::Ledger,
 };
 
-pub(super) const LIFE: Incarnation = Incarnation(0);
-pub(super) const HOME: Partition = Partition(0);
+pub(super) const INCARNATION: Incarnation = Incarnation(0);
+pub(super) const PARTITION: Partition = Partition(0);
 
-/// Record: offset, number and producer as far as its headers tell them, part, and decodability.
+/// Record: offset, number and producer as far as its headers give them, part, and decodability.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) offset: i64,
@@ -59,8 +60,8 @@ pub(super) fn entry(offset: i64, seq: u64) -> Entry {
 
 pub(super) fn at(offset: i64) -> RecordId {
     RecordId {
-        incarnation: LIFE,
-        partition: HOME,
+        incarnation: INCARNATION,
+        partition: PARTITION,
         offset: Offset(offset),
     }
 }
@@ -156,7 +157,7 @@ pub(super) fn clean() -> Case {
     let mut checkpoint: CheckpointManifest = serde_json::from_str(golden).unwrap();
     checkpoint.version = PolicyVersion(2);
     checkpoint.weights_sha256 = weights(2);
-    checkpoint.partitions = vec![PartitionResume::starting(LIFE, HOME, Offset(7))];
+    checkpoint.partitions = vec![PartitionResume::starting(INCARNATION, PARTITION, Offset(7))];
     let window = ProducerWindow {
         next: 4,
         ..ProducerWindow::default()
@@ -191,56 +192,57 @@ pub(super) fn identity(entry: &Entry) -> Identity {
 }
 
 impl Case {
-    pub(super) fn books(&self, findings: &mut Findings) -> Books {
-        let mut books = Books::default();
+    pub(super) fn inventory(&self, findings: &mut Findings) -> Inventory {
+        let mut inventory = Inventory::default();
         if let Some(numbers) = &self.acknowledged {
-            books.journal("p");
+            inventory.journal("p");
             for number in numbers {
-                books.acknowledge("p", *number);
+                inventory.acknowledge("p", *number);
             }
         }
-        books.begin((LIFE, HOME), 0);
+        inventory.begin((INCARNATION, PARTITION), 0);
         for (from, to) in &self.claimed {
-            books.claim((LIFE, HOME), *from..*to);
+            inventory.claim((INCARNATION, PARTITION), *from..*to);
         }
-        let tell = |entry: &Entry, live: bool, books: &mut Books, findings: &mut Findings| {
-            let told = RecordReport {
-                record: at(entry.offset),
-                identity: identity(entry),
-                rows: entry.decodes.then_some(2),
-                crc32c: Some(entry.crc32c),
-                content: None,
+        let add =
+            |entry: &Entry, live: bool, inventory: &mut Inventory, findings: &mut Findings| {
+                let report = RecordReport {
+                    record: at(entry.offset),
+                    identity: identity(entry),
+                    rows: entry.decodes.then_some(2),
+                    crc32c: Some(entry.crc32c),
+                    content: None,
+                };
+                if live {
+                    inventory.found_live(&report, findings);
+                } else {
+                    inventory.archived(&report, findings);
+                }
             };
-            if live {
-                books.found_live(&told, findings);
-            } else {
-                books.archived(&told, findings);
-            }
-        };
         for entry in &self.archived {
-            tell(entry, false, &mut books, findings);
+            add(entry, false, &mut inventory, findings);
         }
         if let Some((low, high, entries)) = &self.live {
-            books.live((LIFE, HOME), *low..*high);
+            inventory.live((INCARNATION, PARTITION), *low..*high);
             for entry in entries {
-                tell(entry, true, &mut books, findings);
+                add(entry, true, &mut inventory, findings);
             }
         }
-        books.close(findings);
-        books
+        inventory.close(findings);
+        inventory
     }
 
     /// Returns the account and the breaches.
     pub(super) fn audited(&self) -> (Account, Vec<String>) {
-        let (account, breaches, _) = self.told();
+        let (account, breaches, _) = self.findings();
         (account, breaches)
     }
 
     /// Returns the account, the breaches and the notes.
-    pub(super) fn told(&self) -> (Account, Vec<String>, Vec<String>) {
+    pub(super) fn findings(&self) -> (Account, Vec<String>, Vec<String>) {
         let mut findings = Findings::default();
-        let books = self.books(&mut findings);
-        let mut ledger = Ledger::new(&books, "lead");
+        let inventory = self.inventory(&mut findings);
+        let mut ledger = Ledger::new(&inventory, "lead");
         if let Some(start) = &self.start {
             ledger.began_at(start);
         }
@@ -259,7 +261,7 @@ impl Case {
             ledger.mirrored(rejection, &mut findings);
         }
         let account = ledger.close(self.lost, &mut findings);
-        let (breaches, notes) = findings.told();
+        let (breaches, notes) = findings.into_lines();
         (account, breaches, notes)
     }
 

@@ -1,4 +1,4 @@
-//! Comparison of one learner's plans with the books: the fate of each group, and every fault.
+//! Comparison of one learner's plans with the inventory: the fate of each group, and every fault.
 //!
 //! Plans are added in order, each after the records that precede it, so that a checkpoint is
 //! compared with exactly the plans it claims to follow. This module does no IO: facts in, findings
@@ -10,37 +10,29 @@ mod plan;
 
 use std::collections::{BTreeMap, HashMap};
 
-use vintage_control::{LearnerStart, Offset, PolicyVersion, RecordId, RejectReason, Rejection};
+use vintage_control::{LearnerStart, Offset, PolicyVersion, RecordId, Rejection};
 
-pub(crate) use self::close::Lost;
-use super::{
-    books::{Books, Look, PartitionId},
+use crate::{
     counts::Account,
+    fate::Fate,
     findings::Findings,
+    inventory::{
+        Inventory,
+        partition_records::{PartitionId, RecordState},
+    },
 };
-
-/// Fate of a group according to the plans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// No plan names the group.
-    Open,
-    /// Trained by the plan of this update.
-    Trained(PolicyVersion),
-    /// Rejected by the plan of this update, with the reason.
-    Rejected(PolicyVersion, RejectReason),
-}
 
 /// Name of a group: its producer and the number given by it.
 type Number = (String, u64);
 
-/// Plans of one learner, compared with the books.
+/// Plans of one learner, compared with the inventory.
 pub(crate) struct Ledger<'a> {
-    books: &'a Books,
+    inventory: &'a Inventory,
     name: String,
-    /// Fate of each group, indexed as in the books.
+    /// Fate of each group, indexed as in the inventory.
     fates: Vec<Fate>,
-    /// Partition in which the plan found each group, indexed as in the books.
-    homes: Vec<Option<i32>>,
+    /// Partition in which the plan found each group, indexed as in the inventory.
+    planned_partitions: Vec<Option<i32>>,
     /// Update whose plan names each record, plus 1, or 0 for none; by place and index of the
     /// record.
     used: BTreeMap<PartitionId, Vec<u32>>,
@@ -50,9 +42,9 @@ pub(crate) struct Ledger<'a> {
     checked: BTreeMap<PartitionId, usize>,
     /// Number of each producer below which all numbers were compared with a checkpoint.
     windows: HashMap<String, u64>,
-    /// Groups whose records only a plan still tells of, because retention deleted them or their
+    /// Groups of which only a plan is left, because retention deleted them or their
     /// file cannot be read.
-    vouched: HashMap<Number, (Fate, Option<i32>)>,
+    only_planned: HashMap<Number, (Fate, Option<i32>)>,
     /// Offsets at which the learner began to read; empty if it began at the first records.
     start: BTreeMap<PartitionId, Offset>,
     account: Account,
@@ -60,30 +52,30 @@ pub(crate) struct Ledger<'a> {
     /// checkpoints count them.
     trained: u64,
     rejected: u64,
-    lineage: Option<String>,
+    policy: Option<String>,
 }
 
 impl<'a> Ledger<'a> {
     /// Creates the empty ledger of a learner.
-    pub(crate) fn new(books: &'a Books, name: &str) -> Self {
-        let partitions = books.partitions().iter();
+    pub(crate) fn new(inventory: &'a Inventory, name: &str) -> Self {
+        let partitions = inventory.partitions().iter();
         let used = partitions
             .map(|(place, partition_records)| (*place, vec![0; partition_records.records().len()]));
         Self {
             name: name.to_owned(),
-            fates: vec![Fate::Open; books.groups().len()],
-            homes: vec![None; books.groups().len()],
+            fates: vec![Fate::Open; inventory.groups().len()],
+            planned_partitions: vec![None; inventory.groups().len()],
             used: used.collect(),
-            books,
+            inventory,
             reached: BTreeMap::new(),
             checked: BTreeMap::new(),
             windows: HashMap::new(),
-            vouched: HashMap::new(),
+            only_planned: HashMap::new(),
             start: BTreeMap::new(),
             account: Account::default(),
             trained: 0,
             rejected: 0,
-            lineage: None,
+            policy: None,
         }
     }
 
@@ -95,12 +87,12 @@ impl<'a> Ledger<'a> {
             .collect();
     }
 
-    /// Returns the fate of a group, given its index in the books.
+    /// Returns the fate of a group, given its index in the inventory.
     pub(crate) fn fate(&self, group: u32) -> Fate {
         self.fates[group as usize]
     }
 
-    /// Returns the update whose plan names a record, given its index on the partition_records.
+    /// Returns the update whose plan names a record, given its index in its partition.
     pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<PolicyVersion> {
         let update = *self.used.get(&place)?.get(record)?;
         (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
@@ -114,23 +106,23 @@ impl<'a> Ledger<'a> {
             .is_some_and(|start| record.offset < *start)
     }
 
-    /// Returns the lineage that the plans train; `None` before the first plan.
-    pub(crate) fn lineage(&self) -> Option<&str> {
-        self.lineage.as_deref()
+    /// Returns the policy that the plans train; `None` before the first plan.
+    pub(crate) fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
     }
 
     /// Reports a breach if a rejection published to the run's topic is in no plan.
     pub(crate) fn mirrored(&self, rejection: &Rejection, findings: &mut Findings) {
         for &record in &rejection.records {
             let place = (record.incarnation, record.partition);
-            if let Look::There(at, _) = self.books.look(record)
+            if let RecordState::Present(at, _) = self.inventory.state_of(record)
                 && self.used_by(place, at).is_none()
             {
                 let reason = rejection.reason.as_str();
                 findings.breach("rejections that no plan records", || {
                     format!(
-                        "learner {} told the run that {record} was rejected ({reason}), and no \
-                         plan of it says so",
+                        "learner {} published that {record} was rejected ({reason}), and no plan of \
+                         it says so",
                         self.name
                     )
                 });

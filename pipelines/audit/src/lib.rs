@@ -1,6 +1,6 @@
 //! Audit of a run (`vintage audit`): compares the records of producers, log, archive and learners.
 //!
-//! Begin with [`audit`] and [`Audit`]. `books` collects groups and records from journals, archive
+//! Begin with [`audit`] and [`Audit`]. `inventory` collects groups and records from journals, archive
 //! and log; `ledger` compares the plans of one learner with them; `findings` collects the breaches.
 //!
 //! Each side is counted from its own records, and every contradiction is a breach. An audit reads
@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use vintage_archive::Reader;
-//! use vintage_audit::{Error, LogLife, Places, Scope, audit};
+//! use vintage_audit::{Error, LogState, Places, Scope, audit};
 //! use vintage_control::Topics;
 //! use vintage_store::Store;
 //!
@@ -24,7 +24,7 @@
 //! let (store, reader) = (&store, &reader);
 //! let places = Places { store, reader, journals: None, bus: None, summarized: None };
 //! let (lead, learner, question) = ("lead".parse()?, None, None);
-//! let (log, offline, deep) = (LogLife::Durable, true, false);
+//! let (log, offline, deep) = (LogState::Durable, true, false);
 //! let scope = Scope { topics, lead, learner, log, offline, deep, question };
 //!
 //! // The store is empty, so there is nothing whose books could hold.
@@ -33,10 +33,11 @@
 //! # }
 //! ```
 
-mod books;
 mod counts;
 mod error;
+mod fate;
 mod findings;
+mod inventory;
 mod ledger;
 mod mirror;
 mod question;
@@ -52,18 +53,19 @@ use vintage_bus::Bus;
 use vintage_control::{Incarnation, Name, NumberSet, PolicyVersion, Topics};
 use vintage_store::Store;
 
-use self::{
-    books::Books,
-    findings::Findings,
-    ledger::{Ledger, Lost},
-    mirror::Mirrors,
-    records::{Listing, Listings},
-};
 pub use self::{
     counts::{Account, Counts},
     error::{Error, Result},
     question::{Answer, BadRollout, Question, Rollout},
     tally::{Tally, tally},
+};
+use self::{
+    fate::Lost,
+    findings::Findings,
+    inventory::Inventory,
+    ledger::Ledger,
+    mirror::Mirrors,
+    records::{Listing, Listings},
 };
 
 /// Subject of an audit, and how closely it looks.
@@ -75,8 +77,8 @@ pub struct Scope {
     pub lead: Name,
     /// The only learner audited; `None` = every learner.
     pub learner: Option<Name>,
-    /// Life of the log, which decides what becomes of acknowledged groups that are found nowhere.
-    pub log: LogLife,
+    /// State of the log, which decides what becomes of acknowledged groups that are found nowhere.
+    pub log: LogState,
     /// True if the log is not read although the run has one.
     pub offline: bool,
     /// True to read every byte of the archive, and compare each group's content with its plan and
@@ -86,9 +88,9 @@ pub struct Scope {
     pub question: Option<Question>,
 }
 
-/// Life of a run's log.
+/// State of a run's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLife {
+pub enum LogState {
     /// Log that outlives its processes: an acknowledged group that is found nowhere is a breach.
     Durable,
     /// Log that was inside a process that ended and took acknowledged groups along.
@@ -122,7 +124,7 @@ pub struct Audit {
     pub holds: bool,
     /// Accounts by name of the learner; one account named `none` if no learner has left a record.
     pub learners: BTreeMap<String, Account>,
-    /// Breaches, one line each. Beyond 20 of a kind, one line tells the number of further ones.
+    /// Breaches, one line each. Beyond 20 of a kind, one line gives the number of further ones.
     pub findings: Vec<String>,
     /// Notes on facts that are not breaches, one line each.
     pub notes: Vec<String>,
@@ -158,38 +160,46 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
     listings
         .learners
         .sort_by_key(|listing| listing.name != *lead);
-    let mut books = Books::default();
+    let mut inventory = Inventory::default();
     if let Some(journals) = places.journals {
-        read::journals(&journals().map_err(Error::Journals)?, &mut books);
+        read::journals(&journals().map_err(Error::Journals)?, &mut inventory);
     }
-    let last = read::archive(places.reader, scope.deep, &mut books, &mut findings).await?;
+    let last = read::archive(places.reader, scope.deep, &mut inventory, &mut findings).await?;
     if let Some(bus) = places.bus {
-        let life = last.unwrap_or(Incarnation(0));
+        let incarnation = last.unwrap_or(Incarnation(0));
         let topic = topics.rollouts();
-        read::topic(bus, &topic, life, scope.deep, &mut books, &mut findings).await?;
+        read::topic(
+            bus,
+            &topic,
+            incarnation,
+            scope.deep,
+            &mut inventory,
+            &mut findings,
+        )
+        .await?;
     }
-    books.close(&mut findings);
+    inventory.close(&mut findings);
     let lost = match scope.log {
-        LogLife::Durable => Lost::Never,
-        LogLife::Ended => Lost::WithItsLog,
-        LogLife::Running => Lost::NotYet,
+        LogState::Durable => Lost::Never,
+        LogState::Ended => Lost::WithItsLog,
+        LogState::Running => Lost::NotYet,
     };
     let mut learners = BTreeMap::new();
     let mut answers = Vec::new();
     let mut trained = BTreeMap::new();
     for listing in &listings.learners {
-        let mut ledger = Ledger::new(&books, listing.name.as_str());
+        let mut ledger = Ledger::new(&inventory, listing.name.as_str());
         listing
-            .tell(places.store, &mut ledger, &mut findings)
+            .add_to(places.store, &mut ledger, &mut findings)
             .await?;
         mirrors.compare(listing, &ledger, &mut findings);
-        if let Some(lineage) = ledger.lineage() {
-            trained.insert(lineage.to_owned(), listing);
+        if let Some(policy) = ledger.policy() {
+            trained.insert(policy.to_owned(), listing);
         }
         let account = ledger.close(lost, &mut findings);
         if let Some(question) = &scope.question {
             let name = listing.name.as_str();
-            let asked = question.ask(places.store, name, Some(listing), &books, &ledger);
+            let asked = question.ask(places.store, name, Some(listing), &inventory, &ledger);
             answers.extend(asked.await?);
         }
         learners.insert(listing.name.to_string(), account);
@@ -214,12 +224,12 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
         });
     }
     if listings.learners.is_empty() {
-        if books.groups().is_empty() && listings.tell_nothing() {
+        if inventory.groups().is_empty() && listings.are_empty() {
             return Err(nothing(places));
         }
-        let mut nobody = Ledger::new(&books, NOBODY);
+        let mut nobody = Ledger::new(&inventory, NOBODY);
         if let Some(question) = &scope.question {
-            let asked = question.ask(places.store, NOBODY, None, &books, &nobody);
+            let asked = question.ask(places.store, NOBODY, None, &inventory, &nobody);
             answers.extend(asked.await?);
         }
         learners.insert(NOBODY.to_owned(), nobody.close(lost, &mut findings));
@@ -227,7 +237,7 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
             "no learner has left a plan here: groups can only be in flight".to_owned()
         });
     }
-    let (breaches, notes) = findings.told();
+    let (breaches, notes) = findings.into_lines();
     Ok(Audit {
         holds: breaches.is_empty(),
         learners,

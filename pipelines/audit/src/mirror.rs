@@ -3,8 +3,7 @@
 use vintage_bus::{Bus, Record};
 use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
 
-use super::{findings::Findings, ledger::Ledger, records::Listing};
-use crate::error::Result;
+use crate::{error::Result, findings::Findings, ledger::Ledger, records::Listing};
 
 /// Announcements, and published copies of results and rejections.
 #[derive(Debug, Default)]
@@ -43,9 +42,15 @@ impl Mirrors {
     pub(super) fn compare(&self, listing: &Listing, ledger: &Ledger<'_>, findings: &mut Findings) {
         let name = listing.name.as_str();
         let own = self.announced.iter();
-        for told in own.filter(|told| Some(told.policy.as_str()) == ledger.lineage()) {
-            let (policy, version) = (told.policy.as_str(), told.version);
-            findings.digest(policy, version, told.weights_sha256, "its announcement");
+        for announced in own.filter(|announced| Some(announced.policy.as_str()) == ledger.policy())
+        {
+            let (policy, version) = (announced.policy.as_str(), announced.version);
+            findings.digest(
+                policy,
+                version,
+                announced.weights_sha256,
+                "its announcement",
+            );
             let made_by = version.0.checked_sub(1);
             if made_by.is_some_and(|update| !listing.plans.contains(&update)) {
                 findings.breach("versions announced without a plan", || {
@@ -53,23 +58,23 @@ impl Mirrors {
                 });
             }
         }
-        for told in self
+        for result in self
             .updated
             .iter()
-            .filter(|told| told.learner.as_str() == name)
+            .filter(|result| result.learner.as_str() == name)
         {
-            let made = told.version.next();
+            let made = result.version.next();
             findings.digest(
-                told.policy.as_str(),
+                result.policy.as_str(),
                 made,
-                told.weights_sha256,
+                result.weights_sha256,
                 "the steps' topic",
             );
-            if !listing.plans.contains(&told.version.0) {
-                findings.breach("updates told without a plan", || {
+            if !listing.plans.contains(&result.version.0) {
+                findings.breach("updates published without a plan", || {
                     format!(
-                        "learner {name} told the run of update {}, and there is no plan of it",
-                        told.version
+                        "learner {name} published update {}, and there is no plan of it",
+                        result.version
                     )
                 });
             }

@@ -9,12 +9,13 @@ use vintage_control::{
 };
 use vintage_store::Store;
 
-use super::{
-    books::{Books, Group, Look},
-    ledger::{Fate, Ledger},
+use crate::{
+    error::Result,
+    fate::Fate,
+    inventory::{Group, Inventory, partition_records::RecordState},
+    ledger::Ledger,
     records::Listing,
 };
-use crate::error::Result;
 
 /// Question to an audit.
 #[derive(Debug, Clone)]
@@ -144,13 +145,13 @@ impl Answer {
 }
 
 impl Question {
-    /// Answers from the records of one learner, or from the books alone if there is no learner.
+    /// Answers from the records of one learner, or from the inventory alone if there is no learner.
     pub(super) async fn ask(
         &self,
         store: &Store,
         learner: &str,
         listing: Option<&Listing>,
-        books: &Books,
+        inventory: &Inventory,
         ledger: &Ledger<'_>,
     ) -> Result<Vec<Answer>> {
         match self {
@@ -165,29 +166,29 @@ impl Question {
                 Ok(answer.into_iter().collect())
             }
             Self::Rollout(rollout) => {
-                let answer = |told: RecordReport, record| Answer::Rollout {
+                let answer = |report: FateReport, record| Answer::Rollout {
                     learner: learner.to_owned(),
                     rollout: rollout.to_string(),
-                    fate: told.fate,
-                    update: told.update,
-                    reason: told.reason,
-                    detail: told.detail,
+                    fate: report.fate,
+                    update: report.update,
+                    reason: report.reason,
+                    detail: report.detail,
                     record,
                 };
                 let mut answers = Vec::new();
-                for number in rollout.found(books) {
-                    let group = &books.groups()[number as usize];
+                for number in rollout.found(inventory) {
+                    let group = &inventory.groups()[number as usize];
                     let fate = ledger.fate(number);
-                    let told = tell(store, learner, books, ledger, group, fate).await?;
-                    answers.push(answer(told, group.records.map(|(first, _)| first)));
+                    let report = fate_of(store, learner, inventory, ledger, group, fate).await?;
+                    answers.push(answer(report, group.records.map(|(first, _)| first)));
                 }
                 if answers.is_empty() {
                     let planned = match listing {
                         Some(listing) => rollout.planned(store, listing).await?,
                         None => None,
                     };
-                    let (told, record) = planned.unwrap_or_else(|| (unknown(), None));
-                    answers.push(answer(told, record));
+                    let (report, record) = planned.unwrap_or_else(|| (unknown(), None));
+                    answers.push(answer(report, record));
                 }
                 Ok(answers)
             }
@@ -196,16 +197,16 @@ impl Question {
 }
 
 impl Rollout {
-    /// Returns the groups in the books that this names; several if the producer restarted its
+    /// Returns the groups in the inventory that this names; several if the producer restarted its
     /// numbering.
-    fn found(&self, books: &Books) -> Vec<u32> {
+    fn found(&self, inventory: &Inventory) -> Vec<u32> {
         match self {
-            Self::Number(producer, seq) => books.find(|group| {
-                group.seq == *seq && books.producer_of(group) == Some(producer.as_str())
+            Self::Number(producer, seq) => inventory.find(|group| {
+                group.seq == *seq && inventory.producer_of(group) == Some(producer.as_str())
             }),
-            Self::Id(id) => books.find(|group| group.id.as_ref() == Some(id)),
-            Self::Record(record) => match books.look(*record) {
-                Look::There(_, record) => vec![record.group],
+            Self::Id(id) => inventory.find(|group| group.id.as_ref() == Some(id)),
+            Self::Record(record) => match inventory.state_of(*record) {
+                RecordState::Present(_, record) => vec![record.group],
                 _ => Vec::new(),
             },
         }
@@ -230,7 +231,7 @@ impl Rollout {
         &self,
         store: &Store,
         listing: &Listing,
-    ) -> Result<Option<(RecordReport, Option<RecordId>)>> {
+    ) -> Result<Option<(FateReport, Option<RecordId>)>> {
         let learner = listing.name.as_str();
         for &update in &listing.plans {
             let update = PolicyVersion(update);
@@ -246,11 +247,11 @@ impl Rollout {
                 let number = (Some(&group.producer), Some(group.producer_seq));
                 if self.names(number, Some(&group.group), &group.records) {
                     let detail = format!("update {update} trained it{}", out_of(&group.source));
-                    let told = RecordReport {
+                    let report = FateReport {
                         update: Some(update),
-                        ..RecordReport::simple("trained", detail)
+                        ..FateReport::simple("trained", detail)
                     };
-                    return Ok(Some((told, group.records.first().copied())));
+                    return Ok(Some((report, group.records.first().copied())));
                 }
             }
             for refused in &plan.rejections {
@@ -258,12 +259,12 @@ impl Rollout {
                 if refused.reason != RejectReason::Duplicate
                     && self.names(number, refused.group.as_ref(), &refused.records)
                 {
-                    let told = RecordReport {
+                    let report = FateReport {
                         update: Some(update),
                         reason: Some(refused.reason.as_str()),
-                        ..RecordReport::simple("rejected", refused.detail.clone())
+                        ..FateReport::simple("rejected", refused.detail.clone())
                     };
-                    return Ok(Some((told, refused.records.first().copied())));
+                    return Ok(Some((report, refused.records.first().copied())));
                 }
             }
         }
@@ -271,21 +272,22 @@ impl Rollout {
     }
 }
 
-fn unknown() -> RecordReport {
-    RecordReport::simple(
+fn unknown() -> FateReport {
+    FateReport::simple(
         "unknown",
         "no journal, log, archive or plan knows it".to_owned(),
     )
 }
 
-struct RecordReport {
+/// Fate of a group, and the learner's record of it.
+struct FateReport {
     fate: &'static str,
     update: Option<PolicyVersion>,
     reason: Option<&'static str>,
     detail: String,
 }
 
-impl RecordReport {
+impl FateReport {
     fn simple(fate: &'static str, detail: String) -> Self {
         Self {
             fate,
@@ -296,18 +298,19 @@ impl RecordReport {
     }
 }
 
-async fn tell(
+/// Reports the fate of a group in the inventory.
+async fn fate_of(
     store: &Store,
     learner: &str,
-    books: &Books,
+    inventory: &Inventory,
     ledger: &Ledger<'_>,
     group: &Group,
     fate: Fate,
-) -> Result<RecordReport> {
+) -> Result<FateReport> {
     Ok(match fate {
-        Fate::Trained(update) => RecordReport {
+        Fate::Trained(update) => FateReport {
             update: Some(update),
-            ..RecordReport::simple("trained", format!("update {update} trained it"))
+            ..FateReport::simple("trained", format!("update {update} trained it"))
         },
         Fate::Rejected(update, reason) => {
             let plan: Option<Plan> = store.get_json(&plan_of(learner, update)).await?;
@@ -316,38 +319,38 @@ async fn tell(
                 let named = rejection.records.iter();
                 let mut named = named.map(|record| Some(*record));
                 let here = named.any(|record| record == first || record == last);
-                let number = rejection.producer.as_deref() == books.producer_of(group)
+                let number = rejection.producer.as_deref() == inventory.producer_of(group)
                     && rejection.producer_seq == Some(group.seq);
                 rejection.reason == reason && (here || (number && first.is_none()))
             };
             let refused = plan.as_ref();
             let refused = refused.and_then(|plan| plan.rejections.iter().find(of));
             let detail = refused.map_or_else(String::new, |refused| refused.detail.clone());
-            RecordReport {
+            FateReport {
                 update: Some(update),
                 reason: Some(reason.as_str()),
-                ..RecordReport::simple("rejected", detail)
+                ..FateReport::simple("rejected", detail)
             }
         }
         Fate::Open => match group.records {
-            None => RecordReport::simple(
+            None => FateReport::simple(
                 "lost",
                 "its producer's journal says the log acknowledged it; neither log nor archive \
                  holds it"
                     .to_owned(),
             ),
-            Some((_, last)) if ledger.is_before_start(last) => RecordReport::simple(
+            Some((_, last)) if ledger.is_before_start(last) => FateReport::simple(
                 "before_start",
-                "it stands before the place where this learner began to read".to_owned(),
+                "it precedes the offset at which this learner began to read".to_owned(),
             ),
             Some((_, last)) => {
-                let (copies, parts) = (group.copies, books.parts_at(last));
+                let (copies, parts) = (group.copies, inventory.parts_at(last));
                 let detail = if copies < parts {
                     format!("{copies} of its {parts} parts are there; it cannot be trained yet")
                 } else {
                     "it is whole, and no plan has taken it yet".to_owned()
                 };
-                RecordReport::simple("in_flight", detail)
+                FateReport::simple("in_flight", detail)
             }
         },
     })

@@ -1,4 +1,4 @@
-//! Readers that add journals, archive and log to the books.
+//! Readers that add journals, archive and log to the inventory.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use vintage_bus::Bus;
 use vintage_control::{Incarnation, NumberSet, Offset, RecordId};
 use vintage_trajectory::{content_sha256, read_record};
 
-use super::{
-    books::{Books, PartitionId, RecordReport},
+use crate::{
+    error::Result,
     findings::Findings,
+    inventory::{Inventory, RecordReport, partition_records::PartitionId},
 };
-use crate::error::Result;
 
 /// Adds the groups that the log acknowledged, according to the producers' journals.
-pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, books: &mut Books) {
+pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, inventory: &mut Inventory) {
     for (producer, numbers) in journals {
-        books.journal(producer);
+        inventory.journal(producer);
         for (first, last) in numbers.runs() {
             for number in first..=last {
-                books.acknowledge(producer, number);
+                inventory.acknowledge(producer, number);
             }
         }
     }
@@ -30,28 +30,28 @@ pub(super) fn journals(journals: &BTreeMap<String, NumberSet>, books: &mut Books
 pub(super) async fn archive(
     reader: &Reader,
     deep: bool,
-    books: &mut Books,
+    inventory: &mut Inventory,
     findings: &mut Findings,
 ) -> Result<Option<Incarnation>> {
-    let lives = reader.incarnations().await?;
-    for &incarnation in &lives {
+    let incarnations = reader.incarnations().await?;
+    for &incarnation in &incarnations {
         let meta = reader.meta(incarnation).await?;
         for partition in reader.partitions(incarnation).await? {
             let place = (incarnation, partition);
             let bases = reader.bases(incarnation, partition).await?;
             let mut next = meta.starts.get(&partition).copied().unwrap_or_default();
-            books.begin(place, next.0);
+            inventory.begin(place, next.0);
             for (at, &base) in bases.iter().enumerate() {
                 check_chain(place, next, base, findings);
                 let read = match reader.file(incarnation, partition, base).await {
                     Ok(file) => {
                         next = file.footer.next_offset;
-                        file_of(reader, file, deep, books, findings).await
+                        file_of(reader, file, deep, inventory, findings).await
                     }
                     Err(error) => Err(error),
                 };
                 match read {
-                    Ok(()) => books.claim(place, base.0..next.0),
+                    Ok(()) => inventory.claim(place, base.0..next.0),
                     Err(
                         error @ (vintage_archive::Error::Corrupt { .. }
                         | vintage_archive::Error::NotUnderstood { .. }),
@@ -60,14 +60,14 @@ pub(super) async fn archive(
                         let following = bases.get(at + 1).copied();
                         next = following.unwrap_or(next.max(base.next()));
                         let end = following.map_or(i64::MAX, |following| following.0);
-                        books.mark_unreadable(place, base.0..end);
+                        inventory.mark_unreadable(place, base.0..end);
                     }
                     Err(error) => return Err(error.into()),
                 }
             }
         }
     }
-    Ok(lives.last().copied())
+    Ok(incarnations.last().copied())
 }
 
 fn check_chain(place: PartitionId, next: Offset, base: Offset, findings: &mut Findings) {
@@ -88,32 +88,32 @@ async fn file_of(
     reader: &Reader,
     file: ArchiveFile,
     deep: bool,
-    books: &mut Books,
+    inventory: &mut Inventory,
     findings: &mut Findings,
 ) -> vintage_archive::Result<()> {
     let footer = file.footer.clone();
     let path = file.path.clone();
     let (mut messages, mut rows, mut quarantined, mut outside) = (0, 0, 0, 0);
-    let mut count = |told: &RecordReport, findings: &mut Findings| {
+    let mut count = |report: &RecordReport, findings: &mut Findings| {
         messages += 1;
-        rows += u64::from(told.rows.unwrap_or(0));
-        quarantined += u64::from(told.rows.is_none());
+        rows += u64::from(report.rows.unwrap_or(0));
+        quarantined += u64::from(report.rows.is_none());
         let claimed = footer.base_offset..footer.next_offset;
-        outside += u64::from(!claimed.contains(&told.record.offset));
-        books.archived(told, findings);
+        outside += u64::from(!claimed.contains(&report.record.offset));
+        inventory.archived(report, findings);
     };
     if deep {
         let mut all = reader.messages_in(file);
         while let Some(message) = all.next().await? {
             let rows = message.rows.as_ref().ok();
-            let told = RecordReport {
+            let report = RecordReport {
                 record: message.record,
                 identity: message.identity.clone(),
                 rows: rows.map(|rows| rows.len() as u32),
                 crc32c: message.payload_crc32c,
                 content: rows.map(|rows| content_sha256([rows])),
             };
-            count(&told, findings);
+            count(&report, findings);
         }
     } else {
         let mut heads = reader.heads_in(file);
@@ -140,12 +140,12 @@ async fn file_of(
 pub(super) async fn topic(
     bus: &Bus,
     topic: &str,
-    life: Incarnation,
+    incarnation: Incarnation,
     deep: bool,
-    books: &mut Books,
+    inventory: &mut Inventory,
     findings: &mut Findings,
 ) -> Result<()> {
-    let told = bus.read_whole(topic, "audit", |record| {
+    let reading = bus.read_whole(topic, "audit", |record| {
         let headers = record.headers.iter();
         let headers = headers.map(|header| (header.key.as_str(), header.value.as_deref()));
         let read = read_record(headers, record.payload.as_deref());
@@ -153,9 +153,9 @@ pub(super) async fn topic(
             Ok((headers, rows)) => (headers.into(), Some(rows)),
             Err(bad) => (bad.identity.clone(), None),
         };
-        let told = RecordReport {
+        let report = RecordReport {
             record: RecordId {
-                incarnation: life,
+                incarnation,
                 partition: record.partition,
                 offset: record.offset,
             },
@@ -164,11 +164,11 @@ pub(super) async fn topic(
             crc32c: record.payload.as_deref().map(crc32c::crc32c),
             content: rows.filter(|_| deep).map(|rows| content_sha256([rows])),
         };
-        books.found_live(&told, findings);
+        inventory.found_live(&report, findings);
     });
-    let read = told.await?;
+    let read = reading.await?;
     for (partition, low, high) in &read.marks {
-        books.live((life, *partition), low.0..high.0);
+        inventory.live((incarnation, *partition), low.0..high.0);
     }
     for (partition, offset) in &read.silent {
         findings.note("ends of the log that did not come", || {

@@ -8,8 +8,7 @@ use vintage_control::{
 };
 use vintage_store::{Store, Weights};
 
-use super::{findings::Findings, ledger::Ledger};
-use crate::error::Result;
+use crate::{error::Result, findings::Findings, ledger::Ledger};
 
 /// Records that a learner had left when the audit listed them.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub(super) struct Listings {
     pub(super) learners: Vec<Listing>,
     /// Every learner with a record, including those that are not audited.
     pub(super) everybody: Vec<Name>,
-    /// Versions after 0 with weights or an evaluation: lineage, version, path of the record.
+    /// Versions after 0 with weights or an evaluation: policy, version, path of the record.
     made: Vec<(Name, u64, String)>,
 }
 
@@ -85,11 +84,11 @@ impl Listings {
     }
 
     /// Returns true if no learner left any record.
-    pub(super) fn tell_nothing(&self) -> bool {
+    pub(super) fn are_empty(&self) -> bool {
         self.everybody.is_empty() && self.made.is_empty()
     }
 
-    /// Reports a breach for every version that no plan of its lineage's learner made.
+    /// Reports a breach for every version that no plan of its policy's learner made.
     pub(super) fn made_by_plans(
         &self,
         trained: &BTreeMap<String, &Listing>,
@@ -123,7 +122,7 @@ impl Listing {
     }
 
     /// Adds all records to the ledger, version by version.
-    pub(super) async fn tell(
+    pub(super) async fn add_to(
         &self,
         store: &Store,
         ledger: &mut Ledger<'_>,
@@ -186,7 +185,7 @@ impl Listing {
                 note(&path, &deviation, findings);
             }
         }
-        if let Some(policy) = ledger.lineage().and_then(|policy| policy.parse().ok()) {
+        if let Some(policy) = ledger.policy().and_then(|policy| policy.parse().ok()) {
             published(store, policy, findings).await?;
         }
         Ok(())
@@ -218,15 +217,15 @@ fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
     );
 }
 
-/// Reads every published version of every lineage and compares it with its manifest.
+/// Reads every published version of every policy and compares it with its manifest.
 pub(super) async fn weights(store: &Store, findings: &mut Findings) -> Result<()> {
     let paths = store.list("weights").await?;
-    let lineage = |path: &String| -> Option<Name> {
+    let policy = |path: &String| -> Option<Name> {
         let (name, _) = path.strip_prefix("weights/")?.split_once('/')?;
         name.parse().ok()
     };
-    let lineages: BTreeSet<_> = paths.iter().filter_map(lineage).collect();
-    for policy in lineages {
+    let policies: BTreeSet<_> = paths.iter().filter_map(policy).collect();
+    for policy in policies {
         let weights = Weights::new(store.clone(), policy);
         for version in weights.versions().await? {
             for fault in weights.check(version).await? {
@@ -239,7 +238,7 @@ pub(super) async fn weights(store: &Store, findings: &mut Findings) -> Result<()
     Ok(())
 }
 
-/// Adds the digests under which a lineage's versions are published.
+/// Adds the digests under which a policy's versions are published.
 async fn published(store: &Store, policy: Name, findings: &mut Findings) -> Result<()> {
     let weights = Weights::new(store.clone(), policy.clone());
     for version in weights.versions().await? {

@@ -1,19 +1,15 @@
 //! Count of a run's groups for its summary.
 
 use std::collections::BTreeMap;
-use vintage_store::Records;
 
 use vintage_archive::Reader;
 use vintage_control::{NumberSet, PolicyVersion};
+use vintage_store::Records;
 
-use super::{
-    books::Books,
-    counts::Account,
-    findings::Findings,
-    ledger::{Ledger, Lost},
-    read,
+use crate::{
+    counts::Account, error::Result, fate::Lost, findings::Findings, inventory::Inventory,
+    ledger::Ledger, read,
 };
-use crate::error::Result;
 
 /// Counts from archive, journals and the plans of one learner.
 #[derive(Debug)]
@@ -31,22 +27,22 @@ pub async fn tally(
     journals: &BTreeMap<String, NumberSet>,
     records: &Records,
 ) -> Result<Tally> {
-    let mut unheard = Findings::default();
-    let mut books = Books::default();
-    read::journals(journals, &mut books);
-    read::archive(reader, false, &mut books, &mut unheard).await?;
-    books.close(&mut unheard);
-    let mut ledger = Ledger::new(&books, "");
+    let mut ignored = Findings::default();
+    let mut inventory = Inventory::default();
+    read::journals(journals, &mut inventory);
+    read::archive(reader, false, &mut inventory, &mut ignored).await?;
+    inventory.close(&mut ignored);
+    let mut ledger = Ledger::new(&inventory, "");
     if let Some(start) = records.start().await? {
         ledger.began_at(&start);
     }
     let mut version = PolicyVersion::ZERO;
     while let Some(plan) = records.plan(version).await? {
-        ledger.plan(version, &plan, &mut unheard);
+        ledger.plan(version, &plan, &mut ignored);
         version = version.next();
     }
     Ok(Tally {
-        account: ledger.close(Lost::WithItsLog, &mut unheard),
-        archived_rows: books.archived_rows(),
+        account: ledger.close(Lost::WithItsLog, &mut ignored),
+        archived_rows: inventory.archived_rows(),
     })
 }

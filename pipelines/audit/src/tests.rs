@@ -1,10 +1,10 @@
-//! Tests of books that hold, and of the verdict when one thing in them is changed.
+//! Tests of books that balance, and of the verdict when one thing in them is changed.
 
 use vintage_control::{LearnerStart, Offset, PartitionStart, ProducerWindow, RejectReason};
 
 use super::{
-    fixture::{HOME, LIFE, at, clean, entry, plan, result, weights},
-    ledger::Lost,
+    fate::Lost,
+    fixture::{INCARNATION, PARTITION, at, clean, entry, plan, result, weights},
 };
 
 #[test]
@@ -29,7 +29,7 @@ fn a_record_that_is_gone() {
         "names incarnation 0 partition 0 offset 1, which neither",
         "as a duplicate, and there is no other copy",
     ]);
-    // Only the producer's journal still tells of a group that no plan names.
+    // Only the producer's journal still names a group that no plan names.
     let mut case = clean();
     case.archived.remove(7);
     let account = case.is_caught(&["group p/4 was acknowledged, and neither log nor archive"]);
@@ -106,13 +106,13 @@ fn a_record_with_a_bad_header_is_its_producers() {
             ..ProducerWindow::default()
         };
         case.checkpoint.producers = [("p".to_owned(), window)].into();
-        let (account, breaches, notes) = case.told();
+        let (account, breaches, notes) = case.findings();
         assert!(breaches.is_empty(), "{breaches:#?}");
         assert_eq!((account.total.produced, account.total.lost), (5, 0));
-        let told = notes
+        let noted = notes
             .iter()
             .any(|note| note.contains("1 records of producer p"));
-        assert!(told, "{notes:?}");
+        assert!(noted, "{notes:?}");
     }
 }
 
@@ -133,7 +133,7 @@ fn a_producer_that_numbers_again() {
     *case.plan(1) = plan(1, &[(3, &[3, 4])], &refused);
     case.checkpoint.groups_rejected = 3;
     case.checkpoint.waiting.clear();
-    let (account, breaches, notes) = case.told();
+    let (account, breaches, notes) = case.findings();
     assert!(breaches.is_empty(), "{breaches:#?}");
     let counts = &account.total;
     assert_eq!((counts.produced, counts.duplicated), (6, 1));
@@ -180,7 +180,7 @@ fn a_plan_that_is_missing() {
     let account = case.is_caught(&[
         "results/lead/0.json: update 0 was done, and there is no plan of it",
         "it counts 3 trained and 2 rejected, the plans before it 1 and 1",
-        "offset 0: by checkpoints/lead/2/manifest.json it lies before the resume point",
+        "offset 0: by checkpoints/lead/2/manifest.json it precedes the resume point",
         "group p/0 counts as finished, and no plan names it",
         "was rejected (bad_logprob), and no plan of it says so",
     ]);
@@ -202,7 +202,7 @@ fn a_rejection_that_no_plan_records() {
     let mut case = clean();
     case.plan(0).rejections.clear();
     let account = case.is_caught(&[
-        "offset 2: by checkpoints/lead/2/manifest.json it lies before the resume point",
+        "offset 2: by checkpoints/lead/2/manifest.json it precedes the resume point",
         "it counts 3 trained and 2 rejected, the plans before it 3 and 1",
         "group p/2 counts as finished",
         "was rejected (bad_logprob), and no plan of it says so",
@@ -210,7 +210,7 @@ fn a_rejection_that_no_plan_records() {
     assert_eq!(account.total.in_flight, 2);
     // Beyond the resume point too: a record before a planned one was read, so it must be waiting.
     case.checkpoint.partitions[0].resume = Offset(2);
-    case.is_caught(&["offset 2: by checkpoints/lead/2/manifest.json it lies among records"]);
+    case.is_caught(&["offset 2: by checkpoints/lead/2/manifest.json it is among records"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_duplicate_of_nothing() {
 fn a_plan_that_is_not_about_its_records() {
     let mut case = clean();
     case.plan(0).groups[0].records = vec![at(2)];
-    case.is_caught(&["names offset 2, where group p/2 lies"]);
+    case.is_caught(&["names offset 2, where group p/2 is"]);
     let mut case = clean();
     case.plan(0).groups[0].rows = 3;
     case.is_caught(&[
@@ -258,7 +258,7 @@ fn a_log_that_is_not_the_archives() {
     case.live = Some((0, 8, live.clone()));
     let (account, breaches) = case.audited();
     assert!(breaches.is_empty(), "{breaches:#?}");
-    assert_eq!(account, clean().audited().0, "the log tells nothing new");
+    assert_eq!(account, clean().audited().0, "the log adds nothing new");
     // Another payload at an archived offset.
     case.live.as_mut().unwrap().2[1].crc32c = 77;
     case.is_caught(&["offset 1: the archive holds another payload than the log"]);
@@ -304,8 +304,8 @@ fn a_learner_that_began_in_the_middle() {
         learner: "lead".parse().unwrap(),
         start: "offset=2".to_owned(),
         partitions: vec![PartitionStart {
-            incarnation: LIFE,
-            partition: HOME,
+            incarnation: INCARNATION,
+            partition: PARTITION,
             offset: Offset(2),
         }],
     });

@@ -123,8 +123,7 @@ async fn on_broker(plan: &Plan, dir: &Path, start: Start<'_>, say: Say<'_>) -> R
     }
     let kafka = LocalKafka::up(&dir.join("kafka"), LocalOptions::default()).await?;
     let outcome = compare_on(plan, dir, &kafka.bus()?, start, say).await;
-    kafka.down().await?;
-    outcome
+    kafka.down_after(outcome).await
 }
 
 /// Returns true if this Python can run the pyarrow arm.

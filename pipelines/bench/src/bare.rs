@@ -134,7 +134,7 @@ pub(crate) fn consume(bus: &Bus, topic: &str, partitions: i32, count: usize) -> 
         let polled = consumer.poll(PATIENCE).ok_or_else(|| Error::Unreachable {
             bootstrap: bus.bootstrap().to_owned(),
             waited: PATIENCE,
-            detail: format!("{left} records of topic {topic} did not come"),
+            reason: format!("{left} records of topic {topic} did not come"),
         })?;
         let message = polled.map_err(|error| refuse(&error))?;
         bytes += message.payload_len() as u64;
@@ -147,7 +147,7 @@ fn refused(bus: &Bus, action: &str, error: &KafkaError) -> Error {
     Error::Request {
         action: action.to_owned(),
         bootstrap: bus.bootstrap().to_owned(),
-        detail: error
+        reason: error
             .rdkafka_error_code()
             .map_or_else(|| error.to_string(), |code| code.to_string()),
         retryable: false,

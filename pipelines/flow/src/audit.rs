@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use vintage_archive::Reader;
-use vintage_audit::{Audit, LogLife, Places, Question, ReadJournals};
+use vintage_audit::{Audit, LogState, Places, Question, ReadJournals};
 use vintage_control::Name;
 use vintage_rollout::read_journals;
 use vintage_settings::{RunConfig, SourceKind};
@@ -78,7 +78,7 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
             topics: config.topic_names(),
             lead: config.learner.name.clone(),
             learner: scope.learner.clone(),
-            log: life(config, folder),
+            log: log_state(config, folder),
             offline: scope.offline,
             deep: scope.deep,
             question: scope.question.clone(),
@@ -86,26 +86,28 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         &places,
     )
     .await;
-    if let Some(broker) = broker {
-        broker.close().await?;
-    }
-    outcome.map_err(|error| match (error, folder) {
+    let outcome = outcome.map_err(|error| match (error, folder) {
         (vintage_audit::Error::Nothing(reason), Some(path)) => Error::Folder {
             path: path.to_owned(),
             reason,
         },
         (error, _) => error.into(),
-    })
+    });
+    match broker {
+        Some(broker) => broker.close_after(outcome).await,
+        None => outcome,
+    }
 }
 
-/// Returns the life of the run's log: the embedded one ends with the process that holds the folder.
-fn life(config: &RunConfig, folder: Option<&Path>) -> LogLife {
+/// Returns the state of the run's log: the embedded one ends with the process that holds the
+/// folder.
+fn log_state(config: &RunConfig, folder: Option<&Path>) -> LogState {
     if config.broker != "embedded" {
-        LogLife::Durable
+        LogState::Durable
     } else if folder.is_some_and(is_in_use) {
-        LogLife::Running
+        LogState::Running
     } else {
-        LogLife::Ended
+        LogState::Ended
     }
 }
 

@@ -83,6 +83,18 @@ impl Broker {
         }
         Ok(())
     }
+
+    /// Disconnects as [`Broker::close`] does, and returns `outcome`, whose error takes precedence
+    /// over an error of the disconnect.
+    ///
+    /// # Errors
+    /// The first of the two.
+    pub async fn close_after<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        let closed = self.close().await;
+        let done = outcome?;
+        closed?;
+        Ok(done)
+    }
 }
 
 /// Connects to the brokers at `address` with the configured broker options, secrets revealed.
@@ -135,7 +147,9 @@ impl Log {
         }
         let broker = Broker::open(config, Some(folder)).await?;
         let bus = broker.bus().clone();
-        bus.ensure_topics(&broker.specs(config)).await?;
+        if let Err(error) = bus.ensure_topics(&broker.specs(config)).await {
+            return broker.close_after(Err(error.into())).await;
+        }
         Ok(Self {
             bus,
             topics,
@@ -156,9 +170,10 @@ impl Log {
     /// Disconnects from the broker and returns `outcome`, whose error takes precedence over an
     /// error of the disconnect.
     pub(crate) async fn stop_after<T>(self, outcome: Result<T>) -> Result<T> {
-        let stopped = self.stop().await;
-        let done = outcome?;
-        stopped.map(|()| done)
+        match self.carrier {
+            Carrier::Embedded { .. } => outcome,
+            Carrier::Broker(broker) => broker.close_after(outcome).await,
+        }
     }
 }
 

@@ -397,7 +397,7 @@ mod tests {
         };
         let settings = vintage_learner::Error::Settings("contradict".to_owned());
         let nodes = vintage_broker::Error::LocalOptions {
-            detail: "two nodes".to_owned(),
+            reason: "two nodes".to_owned(),
         };
         let start = Error::Setting {
             setting: "learner.start".to_owned(),

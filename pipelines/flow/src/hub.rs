@@ -36,8 +36,7 @@ pub(crate) async fn fetch_missing(
 impl From<vintage_hub::Error> for Error {
     fn from(error: vintage_hub::Error) -> Self {
         match error {
-            vintage_hub::Error::Usage(what) => Self::Value(what),
-            vintage_hub::Error::Fetch { name, what } => Self::Hub { name, reason: what },
+            vintage_hub::Error::Fetch { name, reason } => Self::Hub { name, reason },
             vintage_hub::Error::Io {
                 attempted,
                 path,
@@ -47,7 +46,13 @@ impl From<vintage_hub::Error> for Error {
                 path,
                 source,
             },
-            in_cache @ vintage_hub::Error::Cache { .. } => Self::Model(in_cache.into()),
+            refused @ (vintage_hub::Error::BadEndpoint { .. }
+            | vintage_hub::Error::BadToken
+            | vintage_hub::Error::NoCache { .. }
+            | vintage_hub::Error::NoModel { .. }
+            | vintage_hub::Error::NotOnHub { .. }) => Self::Value(refused.to_string()),
+            in_cache @ (vintage_hub::Error::BadName { .. }
+            | vintage_hub::Error::NotCached { .. }) => Self::Model(in_cache.into()),
         }
     }
 }

@@ -70,7 +70,7 @@ pub async fn replay_exact(
         None => lead(folder, &store).await?,
     };
     let records = Records::new(store.clone(), learner.clone());
-    let Some(policy) = records.lineage().await? else {
+    let Some(policy) = records.policy().await? else {
         let there = names(&store, "plans").await?;
         return Err(refuse(format!(
             "holds no plan of learner {learner}: there is nothing to replay (learners with plans: {})",

@@ -103,9 +103,7 @@ pub async fn republish(
     }
     let broker = Broker::open(config, Some(folder)).await?;
     let outcome = onto(&broker, config, &reader, wanted, stop, events).await;
-    let closed = broker.close().await;
-    let done = outcome?;
-    closed.map(|()| done)
+    broker.close_after(outcome).await
 }
 
 async fn onto(

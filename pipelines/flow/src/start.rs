@@ -13,7 +13,7 @@ use vintage_control::{
 use vintage_trajectory::Headers;
 
 use crate::{
-    broker::Log,
+    broker::{Log, PATIENCE},
     error::{Error, Result},
     handoff::held,
 };
@@ -262,18 +262,23 @@ async fn sampled_by(
 ) -> Result<Option<Offset>> {
     let only = |at: Partition, low, _| (at == partition).then_some(low);
     let mut records = bus.snapshot("learner-start", topic, only).await?;
-    while let Some(record) = records.next_soon().await? {
+    loop {
+        let record = match records.next_within(PATIENCE).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(vintage_bus::Error::Silent { offset, .. }) => {
+                return Err(Error::Undelivered(format!(
+                    "looking for the first record of version {version}: nothing of topic {topic} \
+                     partition {partition} came from offset {offset} on; check the broker, and \
+                     start again"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let pairs = record.headers.iter();
         let pairs = pairs.map(|header| (header.key.as_str(), header.value.as_deref()));
         if Headers::parse(pairs).is_ok_and(|headers| headers.max_policy_version >= version) {
             return Ok(Some(record.offset));
         }
-    }
-    match records.unread().get(&partition) {
-        None => Ok(None),
-        Some(offset) => Err(Error::Undelivered(format!(
-            "looking for the first record of version {version}: nothing of topic {topic} partition \
-             {partition} came from offset {offset} on; check the broker, and start again"
-        ))),
     }
 }

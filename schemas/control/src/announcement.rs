@@ -14,9 +14,9 @@ use crate::{CONTROL_FORMAT, digest::Sha256, name::Name, unit::PolicyVersion};
 pub struct PolicyAnnouncement {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Lineage that the version belongs to.
+    /// Policy that the version belongs to.
     pub policy: Name,
-    /// Newest published version of the lineage.
+    /// Newest published version of the policy.
     pub version: PolicyVersion,
     /// Digest of the `model.safetensors` of `version`.
     pub weights_sha256: Sha256,
@@ -71,7 +71,7 @@ impl PolicyAnnouncement {
 pub struct WeightsManifest {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Lineage that the version belongs to.
+    /// Policy that the version belongs to.
     pub policy: Name,
     /// Version whose weights the manifest describes.
     pub version: PolicyVersion,

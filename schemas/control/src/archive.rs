@@ -36,8 +36,8 @@ pub struct ArchiveFooter {
     pub min_timestamp_ms: Option<i64>,
     /// Latest Kafka timestamp in milliseconds since the epoch; `None` if no record has one.
     pub max_timestamp_ms: Option<i64>,
-    /// Unique id of the writing process. A sink uses it to tell its own ambiguous commit from a
-    /// lost race.
+    /// Unique id of the writing process. A sink uses it to distinguish its own ambiguous commit
+    /// from a lost race.
     pub writer: String,
     /// Reason for closing the file: `bytes`, `age`, `demand` or `shutdown`.
     pub roll_reason: String,

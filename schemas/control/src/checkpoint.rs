@@ -79,7 +79,7 @@ pub struct CheckpointManifest {
     pub format: String,
     /// Learner that wrote the checkpoint.
     pub learner: Name,
-    /// Lineage that the learner trains.
+    /// Policy that the learner trains.
     pub policy: Name,
     /// Number of updates done.
     pub version: PolicyVersion,
@@ -103,7 +103,7 @@ pub struct CheckpointManifest {
     pub groups_trained: u64,
     /// Number of groups rejected since version 0, as plans record them.
     pub groups_rejected: u64,
-    /// Newest versions seen of lineages other than the learner's own.
+    /// Newest versions seen of policies other than the learner's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownVersion>,
     /// Refused groups that were sampled for a specific future update, counted by update.

@@ -6,7 +6,7 @@ use crate::digest::Sha256;
 
 /// Contents of `inputs/<N>.json`: digests of the user's files that a run works with.
 ///
-/// The run's learner writes record 0 at its first start, and one more each time it is told to
+/// The run's learner writes record 0 at its first start, and one more each time it is asked to
 /// continue with changed files (`--accept`). The last record is the valid one. A role that finds
 /// other bytes under a setting does not start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

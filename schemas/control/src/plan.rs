@@ -24,9 +24,10 @@ pub struct Plan {
     pub format: String,
     /// Learner that runs the update.
     pub learner: Name,
-    /// Unique id of the learner's process. The learner uses it to tell its own plan from a rival's.
+    /// Unique id of the learner's process. The learner uses it to distinguish its own plan from a
+    /// rival's.
     pub writer: String,
-    /// Lineage that is trained.
+    /// Policy that is trained.
     pub policy: Name,
     /// Policy version before the update.
     pub version: PolicyVersion,
@@ -52,23 +53,23 @@ pub struct Plan {
     /// Learner whose plan of the same number supplies the batch, if this learner follows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Name>,
-    /// Newest known versions of the sampling lineages that are not this learner's own. The
+    /// Newest known versions of the sampling policies that are not this learner's own. The
     /// staleness of their tokens is measured from these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<KnownVersion>,
 }
 
 impl Plan {
-    /// Returns true if `policy` is the own lineage of the leader whose batch this plan takes. The
+    /// Returns true if `policy` is the one that the leader trains, whose batch this plan takes. The
     /// leader's version rises together with this learner's.
     pub fn is_leaders(&self, policy: &str) -> bool {
-        // A copied plan lists its leader's own lineage last.
+        // A copied plan lists its leader's own policy last.
         let leads = |known: &KnownVersion| known.source.is_none() && known.policy == policy;
         self.follows.is_some() && self.known.last().is_some_and(leads)
     }
 
     /// Returns the version from which the staleness of `policy`'s tokens is measured. For another
-    /// lineage this is its newest known version; for the learner's own, the version that the update
+    /// policy this is its newest known version; for the learner's own, the version that the update
     /// starts from.
     pub fn newest_of(&self, source: Option<&str>, policy: &str) -> PolicyVersion {
         let known = self
@@ -79,16 +80,16 @@ impl Plan {
     }
 }
 
-/// Newest version of a lineage that a learner has seen in a log.
+/// Newest version of a policy that a learner has seen in a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownVersion {
     /// Archived topic in which the version was seen; `None` for the run's own log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Name of the lineage.
+    /// Name of the policy.
     pub policy: String,
-    /// Newest version seen of the lineage.
+    /// Newest version seen of the policy.
     pub version: PolicyVersion,
 }
 
@@ -113,7 +114,7 @@ pub struct PlannedGroup {
     pub source: Option<String>,
 }
 
-/// Rows that go through the model together.
+/// Rows that the model takes together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MicroBatch {
@@ -168,7 +169,7 @@ pub enum RejectReason {
     LogprobMode,
     /// The sampling temperature is outside the accepted range, 0.001 to 1000.
     Temperature,
-    /// The group was sampled by a lineage that the learner does not train on.
+    /// The group was sampled by a policy that the learner does not train on.
     OtherPolicy,
     /// The group is staler than the learner's `max_age`.
     TooStale,

@@ -13,7 +13,7 @@ pub struct UpdateResult {
     pub format: String,
     /// Learner that ran the update.
     pub learner: Name,
-    /// Lineage that was trained.
+    /// Policy that was trained.
     pub policy: Name,
     /// Policy version before the update.
     pub version: PolicyVersion,
@@ -72,9 +72,9 @@ pub struct UpdateResult {
     /// the version that sampled the token. A learner that follows another's plans counts from the
     /// other's version. Tokens counted in `lag_tokens` are listed here under their lag.
     pub staleness: BTreeMap<u64, u64>,
-    /// Number of valid tokens of lineages that are neither the learner's own nor its leader's.
-    /// Staleness in updates is undefined for them, since updates are counted within a lineage.
-    /// Their lag is reported instead: the newest version of their lineage seen in the log so far,
+    /// Number of valid tokens of policies that are neither the learner's own nor its leader's.
+    /// Staleness in updates is undefined for them, since updates are counted within a policy.
+    /// Their lag is reported instead: the newest version of their policy seen in the log so far,
     /// minus the version that sampled the token.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lag_tokens: u64,
@@ -106,7 +106,7 @@ pub struct Deviation {
     pub format: String,
     /// Learner that ran the update.
     pub learner: Name,
-    /// Lineage that was trained.
+    /// Policy that was trained.
     pub policy: Name,
     /// Policy version before the update.
     pub version: PolicyVersion,
@@ -128,7 +128,7 @@ pub struct Deviation {
 pub struct EvaluationResult {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Lineage that was evaluated.
+    /// Policy that was evaluated.
     pub policy: Name,
     /// Version that was evaluated.
     pub version: PolicyVersion,

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of optimizer updates done in a lineage; version 0 is the starting policy.
+/// Number of optimizer updates done on a policy; version 0 is the starting policy.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -14,13 +14,13 @@ use crate::{
 pub struct LearnerConfig {
     /// Name of the learner, under which its plans, results and checkpoints are stored.
     pub name: Name,
-    /// Lineage that the learner trains and publishes.
+    /// Policy that the learner trains and publishes.
     pub policy: Name,
     /// Total number of updates.
     pub steps: u64,
     /// Number of prompt groups per update.
     pub prompts_per_update: usize,
-    /// Number of prompt and completion tokens that go through the model together.
+    /// Number of prompt and completion tokens that the model takes together.
     pub micro_batch_tokens: usize,
     /// Device that computes updates: `cpu`, `cuda` or `cuda:N`.
     pub device: Device,
@@ -52,7 +52,7 @@ pub struct LearnerConfig {
     pub start: String,
     /// Learner whose batches this one trains on, by following its plans; unset = plan itself.
     pub follow_plans: Option<Name>,
-    /// Lineages whose rollouts the learner trains on; empty = its own.
+    /// Policies whose rollouts the learner trains on; empty = its own.
     pub lineages: Vec<Name>,
     /// Section `[learner.optimizer]`: AdamW.
     pub optimizer: OptimizerSettings,
@@ -245,12 +245,12 @@ impl LearnerConfig {
     pub fn trains_on(&self, policy: &str) -> bool {
         match &self.lineages[..] {
             [] => self.policy.as_str() == policy,
-            lineages => lineages.iter().any(|lineage| lineage.as_str() == policy),
+            trained_on => trained_on.iter().any(|name| name.as_str() == policy),
         }
     }
 
-    /// Returns the lineages that the learner trains on: those in `lineages`, or its own if none.
-    pub fn trained_lineages(&self) -> Vec<Name> {
+    /// Returns the policies that the learner trains on: those in `lineages`, or its own if none.
+    pub fn trained_policies(&self) -> Vec<Name> {
         if self.lineages.is_empty() {
             vec![self.policy.clone()]
         } else {

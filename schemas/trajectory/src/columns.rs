@@ -212,11 +212,11 @@ impl<'a> Reader<'a> {
         for row in 0..self.0.num_rows() {
             let versions = &spans.values.version[spans.span(row)];
             if let Some(version) = versions.iter().find(|&&version| version < 0) {
-                let why = format!("policy version {version} is negative");
+                let reason = format!("policy version {version} is negative");
                 return Err(Error::Value {
                     row,
                     column: name,
-                    why,
+                    reason,
                 });
             }
         }
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
                     .map_err(|error: BadLogprobMode| Error::Value {
                         row,
                         column: name,
-                        why: error.to_string(),
+                        reason: error.to_string(),
                     })
             })
             .collect()
@@ -245,8 +245,8 @@ fn without_nulls<'a>(column: &'static str, array: &'a ArrayRef) -> Result<&'a Ar
         None => Ok(array),
         Some(nulls) => {
             let first = nulls.iter().position(|valid| !valid).unwrap_or_default();
-            let why = format!("element {first} is null, and nulls are not allowed there");
-            Err(Error::Nulls { column, why })
+            let reason = format!("element {first} is null, and nulls are not allowed there");
+            Err(Error::Nulls { column, reason })
         }
     }
 }

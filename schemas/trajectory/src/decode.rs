@@ -22,14 +22,14 @@ use crate::{
 pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     // Unwind-safe: nothing that `read` touches is used afterwards except its result.
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let why = panic
+        let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         Err(Error::Panicked {
             bytes,
-            why: why.to_owned(),
+            reason: reason.to_owned(),
         })
     })
 }
@@ -37,9 +37,9 @@ pub(crate) fn guard<T>(bytes: usize, read: impl FnOnce() -> Result<T, Error>) ->
 /// Decodes a message into a batch of the newest schema. Copies the body once and allocates nothing
 /// by lengths that the message claims.
 pub(crate) fn decode(payload: &[u8]) -> Result<RecordBatch, Error> {
-    let refuse = |why: String| Error::Stream {
+    let refuse = |reason: String| Error::Stream {
         bytes: payload.len(),
-        why,
+        reason,
     };
     let (version, rest) = read_schema(payload, &refuse)?;
     let frame = match frame::read(rest).map_err(refuse)? {

@@ -1,18 +1,20 @@
 use arrow::error::ArrowError;
 
+use crate::id::GroupId;
+
 /// Errors of writing or reading a trajectory message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The bytes are not one whole, uncompressed Arrow IPC stream with one record batch.
     #[error(
-        "decoding a trajectory message of {bytes} bytes failed: {why}; publish one uncompressed \
+        "decoding a trajectory message of {bytes} bytes failed: {reason}; publish one uncompressed \
          Arrow IPC stream of schema, one record batch and end-of-stream (schemas/README.md)"
     )]
     Stream {
         /// Length of the message in bytes.
         bytes: usize,
         /// Description of the fault.
-        why: String,
+        reason: String,
     },
     /// The message names a schema that this build does not know.
     #[error(
@@ -42,33 +44,35 @@ pub enum Error {
     #[error("decoding a trajectory record batch failed: {0}; correct what encoded it")]
     Batch(#[from] ArrowError),
     /// The column's type allows the value and the schema does not.
-    #[error("reading trajectories failed: row {row}, column {column}: {why}; correct the producer")]
+    #[error(
+        "reading trajectories failed: row {row}, column {column}: {reason}; correct the producer"
+    )]
     Value {
         /// Row of the batch, from 0.
         row: usize,
         /// Name of the column.
         column: &'static str,
         /// Description of the fault.
-        why: String,
+        reason: String,
     },
     /// A value is null where the schema allows no nulls.
-    #[error("reading trajectories failed: column {column}: {why}; correct the producer")]
+    #[error("reading trajectories failed: column {column}: {reason}; correct the producer")]
     Nulls {
         /// Name of the column.
         column: &'static str,
         /// Index of the first null element.
-        why: String,
+        reason: String,
     },
     /// The Arrow library panicked on the bytes.
     #[error(
-        "decoding a trajectory message of {bytes} bytes failed: the decoder panicked: {why}; keep \
-         the message and report it, the decoder should have refused it"
+        "decoding a trajectory message of {bytes} bytes failed: the decoder panicked: {reason}; \
+         keep the message and report it, the decoder should have refused it"
     )]
     Panicked {
         /// Length of the message in bytes.
         bytes: usize,
         /// Message of the panic.
-        why: String,
+        reason: String,
     },
     /// The message to encode has no rows.
     #[error("encoding a trajectory message failed: it has no rows; publish at least one")]
@@ -94,7 +98,7 @@ pub enum Error {
     )]
     RowTooLarge {
         /// Group that was to be split.
-        group: crate::GroupId,
+        group: GroupId,
         /// Sample index of the row.
         sample_index: u16,
         /// Encoded size of the row in bytes.

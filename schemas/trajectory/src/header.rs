@@ -18,7 +18,7 @@ pub const CONTENT_TYPE: &str = "application/vnd.apache.arrow.stream";
 pub struct Headers {
     /// Run that the message belongs to.
     pub run: Name,
-    /// Lineage that sampled the group.
+    /// Policy that sampled the group.
     pub policy: String,
     /// Id of the group.
     pub group: GroupId,

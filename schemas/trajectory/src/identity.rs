@@ -14,7 +14,7 @@ pub struct Identity {
     pub producer: Option<String>,
     /// Producer's sequence number of the group.
     pub producer_seq: Option<u64>,
-    /// Lineage that sampled the group.
+    /// Policy that sampled the group.
     pub policy: Option<String>,
     /// Update that the group was sampled for; −1 = any.
     pub batch: Option<i64>,

@@ -16,15 +16,21 @@ pub const TIMES_US: Range<i64> = TIMES_MS.start * 1000..TIMES_MS.end * 1000;
 
 /// Refuses the first value that would make an archive file unreadable for other programs.
 pub(crate) fn check(columns: &Columns, rows: usize) -> Result<(), Error> {
-    let refuse = |row, column, why| Err(Error::Value { row, column, why });
+    let refuse = |row, column, reason| {
+        Err(Error::Value {
+            row,
+            column,
+            reason,
+        })
+    };
     for row in 0..rows {
         let time = columns.created_at[row];
         if !TIMES_US.contains(&time) {
-            let why = format!(
+            let reason = format!(
                 "{time} microseconds since the epoch are not from the years 1970 to 2261, which all \
                  readers of the archive can tell"
             );
-            return refuse(row, "created_at", why);
+            return refuse(row, "created_at", reason);
         }
         let maps = [
             ("reward_parts", columns.reward_parts.keys(row)),
@@ -33,10 +39,10 @@ pub(crate) fn check(columns: &Columns, rows: usize) -> Result<(), Error> {
         for (column, (names, span)) in maps {
             if let Some(key) = repeated(names, span) {
                 let key: String = key.chars().take(80).collect();
-                let why = format!(
+                let reason = format!(
                     "the map has key {key:?} twice, and DuckDB reads no file that holds such a map"
                 );
-                return refuse(row, column, why);
+                return refuse(row, column, reason);
             }
         }
     }

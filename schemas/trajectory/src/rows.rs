@@ -93,7 +93,7 @@ impl Rows {
         self.columns.sample_index[row]
     }
 
-    /// Returns the lineage that sampled the row.
+    /// Returns the policy that sampled the row.
     pub fn policy(&self, row: usize) -> &str {
         self.columns.policy.value(row)
     }

@@ -70,7 +70,7 @@ pub struct Trajectory {
     pub group_size: u16,
     /// Index of this completion within the whole group, from 0.
     pub sample_index: u16,
-    /// Lineage that sampled the completion.
+    /// Policy that sampled the completion.
     pub policy: String,
     /// Update that the completion was sampled for; −1 = any.
     pub batch: i64,

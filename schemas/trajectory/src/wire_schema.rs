@@ -118,11 +118,12 @@ fn check_children(
     found: ipc::Field<'_>,
     named: bool,
 ) -> Result<(), Error> {
-    let others = found
+    let found_children = found
         .children()
-        .filter(|others| others.len() == children.len());
-    let others = others.ok_or_else(|| mismatch(column, expected, "of another number of fields"))?;
-    for (child, other) in children.iter().zip(others) {
+        .filter(|found_children| found_children.len() == children.len());
+    let found_children =
+        found_children.ok_or_else(|| mismatch(column, expected, "of another number of fields"))?;
+    for (child, other) in children.iter().zip(found_children) {
         if named && other.name() != Some(child.name()) {
             return Err(mismatch(column, expected, "of fields with other names"));
         }

@@ -6,7 +6,7 @@ use vintage_store::Store;
 use vintage_trajectory::{Headers, Trajectory, content_sha256, encode};
 
 use crate::{
-    fixture::{LIFE, Log, TOPIC, archive, group, record, scratch, start},
+    fixture::{INCARNATION, Log, TOPIC, archive, group, record, scratch, start},
     groups::SelectionCounts,
     reader::Reader,
     select::{PromptPattern, RefusedBy, Sample, Selection},
@@ -173,12 +173,12 @@ async fn what_is_passed_over_is_counted_and_not_read() {
                 &rewarded(offset as u64, file as u64, 0.0),
             ));
         }
-        handle.commit_through(log.ends()).await.unwrap();
+        handle.commit_up_to(log.ends()).await.unwrap();
     }
     handle.shutdown();
     task.await.unwrap().unwrap();
     let reader = Reader::new(store.clone(), TOPIC);
-    let files = reader.chain(LIFE, Partition(0)).await.unwrap();
+    let files = reader.chain(INCARNATION, Partition(0)).await.unwrap();
     assert_eq!(files.len(), 6);
     for file in &files[..3] {
         let path = store.local_path(&file.path).unwrap();
@@ -251,6 +251,21 @@ async fn parts_stay_together_and_are_judged_as_one() {
     assert_eq!(parts, [(1, 2), (2, 2)]);
 }
 
+/// A learner refuses the whole group as renumbered, because the number has an unfinished group.
+#[tokio::test]
+async fn a_whole_group_does_not_take_the_number_of_an_unfinished_one() {
+    let (_folder, store) = scratch();
+    let log = Log::new(1);
+    let (first, other) = (rewarded(1, 0, 0.0), rewarded(2, 0, 1.0));
+    log.append(part(0, 7, (1, 2), &first[..2]));
+    log.append(part(1, 7, (1, 1), &other));
+    log.append(part(2, 7, (2, 2), &first[2..]));
+    archive(&store, &log).await;
+    let (offsets, counts) = taken(&store, &Selection::default()).await;
+    assert_eq!(offsets, [2]);
+    assert_eq!((counts.duplicates, counts.incomplete), (0, 1));
+}
+
 #[tokio::test]
 async fn what_cannot_be_decoded_is_counted() {
     let (_folder, store) = scratch();
@@ -278,7 +293,7 @@ async fn heads_say_what_the_messages_say_and_begin_anywhere() {
     let reader = Reader::new(store.clone(), TOPIC);
     for from in [0, 7, 29, 30] {
         let mut heads = reader
-            .heads(LIFE, Partition(0), Offset(from))
+            .heads(INCARNATION, Partition(0), Offset(from))
             .await
             .unwrap();
         for offset in from..30 {

@@ -6,8 +6,8 @@ use vintage_trajectory::content_sha256;
 use super::*;
 use crate::{
     fixture::{
-        LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, options, record, scratch,
-        start,
+        INCARNATION, Log, TOPIC, archive, assert_holds, group_at, messages, options, record,
+        scratch, start,
     },
     options::SinkOptions,
     roll::SinkLimits,
@@ -31,12 +31,12 @@ async fn several_files() -> (tempfile::TempDir, Store, Vec<ArchiveFile>) {
     .await;
     for _ in 0..6 {
         log.grow(10);
-        handle.commit_through(log.ends()).await.unwrap();
+        handle.commit_up_to(log.ends()).await.unwrap();
     }
     handle.shutdown();
     task.await.unwrap().unwrap();
     let files = Reader::new(store.clone(), TOPIC)
-        .chain(LIFE, Partition(0))
+        .chain(INCARNATION, Partition(0))
         .await
         .unwrap();
     assert_eq!(files.len(), 6);
@@ -141,7 +141,7 @@ async fn one_record_is_found_by_its_id() {
     let (_folder, store, _) = several_files().await;
     let reader = Reader::new(store, TOPIC);
     let id = |offset| RecordId {
-        incarnation: LIFE,
+        incarnation: INCARNATION,
         partition: Partition(0),
         offset: Offset(offset),
     };
@@ -163,7 +163,7 @@ async fn one_record_is_found_in_a_file_that_came_later() {
     archive(&store, &log).await;
     let reader = Reader::new(store.clone(), TOPIC);
     let id = |offset| RecordId {
-        incarnation: LIFE,
+        incarnation: INCARNATION,
         partition: Partition(0),
         offset: Offset(offset),
     };
@@ -173,7 +173,7 @@ async fn one_record_is_found_in_a_file_that_came_later() {
     archive(&store, &log).await;
     assert!(reader.message(id(3)).await.is_ok());
     assert_eq!(
-        reader.next_offset(LIFE, Partition(0)).await.unwrap(),
+        reader.next_offset(INCARNATION, Partition(0)).await.unwrap(),
         Offset(4)
     );
 }
@@ -188,7 +188,7 @@ async fn partitions_and_lives_merge_into_one_order() {
     };
     let log = Log::small(1, 2);
     let (handle, task) = start(again, &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 
@@ -199,7 +199,7 @@ async fn partitions_and_lives_merge_into_one_order() {
         [Incarnation(0), Incarnation(1)]
     );
     assert_eq!(
-        reader.partitions(LIFE).await.unwrap(),
+        reader.partitions(INCARNATION).await.unwrap(),
         [0, 1, 2].map(Partition)
     );
     let mut merged = reader.merged(&Filter::default()).await.unwrap();
@@ -223,7 +223,7 @@ async fn a_missing_or_foreign_file_breaks_the_chain_and_both_sides_are_named() {
     let (_folder, store, files) = several_files().await;
     let chain = || async {
         let broken = Reader::new(store.clone(), TOPIC)
-            .chain(LIFE, Partition(0))
+            .chain(INCARNATION, Partition(0))
             .await;
         broken.unwrap_err().to_string()
     };
@@ -256,7 +256,7 @@ async fn an_archive_that_is_not_there_is_named() {
     let (_folder, store) = scratch();
     let reader = Reader::new(store, TOPIC);
     assert_eq!(reader.incarnations().await.unwrap(), []);
-    let error = reader.chain(LIFE, Partition(0)).await.unwrap_err();
+    let error = reader.chain(INCARNATION, Partition(0)).await.unwrap_err();
     assert!(matches!(error, Error::NoArchive { .. }), "{error}");
     assert!(
         reader
@@ -276,7 +276,11 @@ async fn a_changed_byte_anywhere_in_a_file_is_found_and_the_file_named() {
     let log = Log::small(1, 2);
     archive(&store, &log).await;
     let reader = Reader::new(store.clone(), TOPIC);
-    let file = reader.chain(LIFE, Partition(0)).await.unwrap().remove(0);
+    let file = reader
+        .chain(INCARNATION, Partition(0))
+        .await
+        .unwrap()
+        .remove(0);
     reader.verify(&file).await.unwrap();
     let path = on_disk(&store, &file);
     let bytes = std::fs::read(&path).unwrap();
@@ -291,7 +295,7 @@ async fn a_changed_byte_anywhere_in_a_file_is_found_and_the_file_named() {
         let reader = Reader::new(store.clone(), TOPIC);
         let read = async {
             let mut messages = reader
-                .messages(LIFE, Partition(0), &Filter::default())
+                .messages(INCARNATION, Partition(0), &Filter::default())
                 .await?;
             while messages.next().await?.is_some() {}
             Ok::<_, Error>(())
@@ -311,7 +315,7 @@ async fn a_shortened_or_lengthened_file_is_named() {
     let (_folder, store) = scratch();
     archive(&store, &Log::small(1, 2)).await;
     let file = Reader::new(store.clone(), TOPIC)
-        .chain(LIFE, Partition(0))
+        .chain(INCARNATION, Partition(0))
         .await
         .unwrap()
         .remove(0);
@@ -326,7 +330,7 @@ async fn a_shortened_or_lengthened_file_is_named() {
     ] {
         std::fs::write(on_disk(&store, &file), changed).unwrap();
         let error = Reader::new(store.clone(), TOPIC)
-            .chain(LIFE, Partition(0))
+            .chain(INCARNATION, Partition(0))
             .await
             .unwrap_err();
         assert!(matches!(&error, Error::Corrupt { .. }), "{error}");

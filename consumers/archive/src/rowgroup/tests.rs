@@ -18,7 +18,7 @@ use super::*;
 use crate::{
     file::ArchiveFile,
     filter::Filter,
-    fixture::{LIFE, Log, TOPIC, archive, assert_holds, group_at, messages, scratch},
+    fixture::{INCARNATION, Log, TOPIC, archive, assert_holds, group_at, messages, scratch},
     reader::Reader,
 };
 
@@ -92,7 +92,7 @@ async fn archived() -> (tempfile::TempDir, Store, Log, ArchiveFile) {
     let log = Log::small(1, 12);
     archive(&store, &log).await;
     let file = Reader::new(store.clone(), TOPIC)
-        .chain(LIFE, Partition(0))
+        .chain(INCARNATION, Partition(0))
         .await
         .unwrap()
         .remove(0);
@@ -107,7 +107,7 @@ async fn a_file_that_another_program_rewrote_reads_the_same() {
     let reader = Reader::new(store, TOPIC);
     reader.verify(&file).await.unwrap();
     let id = RecordId {
-        incarnation: LIFE,
+        incarnation: INCARNATION,
         partition: Partition(0),
         offset: Offset(7),
     };
@@ -159,7 +159,7 @@ async fn a_rewritten_file_without_the_archives_columns_is_refused() {
     };
     rewrite(&store, &file, nulls);
     let mut read = Reader::new(store, TOPIC)
-        .messages(LIFE, Partition(0), &Filter::default())
+        .messages(INCARNATION, Partition(0), &Filter::default())
         .await
         .unwrap();
     let error = read.next().await.unwrap_err().to_string();
@@ -192,7 +192,7 @@ fn rows_that_do_not_make_messages_are_refused() {
 }
 
 /// Tests that reading any bytes of an unsealed file ends with values or an error: without a seal,
-/// damage cannot be told from edits.
+/// damage cannot be distinguished from edits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_rewritten_file_never_panics() {
     let (_folder, store, _, file) = archived().await;
@@ -208,7 +208,7 @@ async fn a_damaged_rewritten_file_never_panics() {
         std::fs::write(&path, damaged).unwrap();
         let reader = Reader::new(store.clone(), TOPIC);
         if let Ok(mut read) = reader
-            .messages(LIFE, Partition(0), &Filter::default())
+            .messages(INCARNATION, Partition(0), &Filter::default())
             .await
         {
             while let Ok(Some(_)) = read.next().await {}

@@ -3,22 +3,18 @@
 #[cfg(feature = "faults")]
 mod sabotage;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, StartOffsets};
 use vintage_control::{Offset, Partition};
 
-use super::{Sink, SinkTask};
-use crate::options::SinkOptions;
+use super::{Sink, SinkTask, planned::Planned};
 use crate::{
     error::{Error, Result},
     handle::SinkHandle,
     meta::ArchiveMeta,
+    options::SinkOptions,
     path::TopicFolder,
     recover::{self, Start},
     retry::{self, Blocked, Patience},
@@ -27,27 +23,6 @@ use crate::{
 
 /// Partition, its first offset in the log, and its first offset not written.
 type Watermark = (Partition, Offset, Offset);
-
-/// Starts of the partitions that a group assigns to this sink. The consumer finds them during a
-/// rebalance; the sink takes them when it receives the assignment. By then a partition may have
-/// been assigned, revoked and assigned again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Planned(Arc<Mutex<BTreeMap<Partition, VecDeque<Start>>>>);
-
-impl Planned {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<Partition, VecDeque<Start>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn put(&self, partition: Partition, start: Start) {
-        self.held().entry(partition).or_default().push_back(start);
-    }
-
-    /// Takes the oldest start of a partition; assignments are received in order.
-    pub(super) fn take(&self, partition: Partition) -> Option<Start> {
-        self.held().get_mut(&partition)?.pop_front()
-    }
-}
 
 /// Longest time to wait for the store during a rebalance. The member holds up the whole group
 /// meanwhile, and is expelled after five minutes (`max.poll.interval.ms`).
@@ -74,15 +49,15 @@ impl Sink<Consumer> {
         let watermarks = bus.watermarks(&topic).await?;
         let limits = ConsumerLimits::default();
         let mut blocked = Blocked::new();
-        let (home, starts) = recovered(&options, &watermarks, &mut blocked).await?;
+        let (topic_folder, starts) = recovered(&options, &watermarks, &mut blocked).await?;
         let Some(group) = options.group.clone() else {
             let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;
-            return Ok(Self::spawn(options, home, source, starts, blocked));
+            return Ok(Self::spawn(options, topic_folder, source, starts, blocked));
         };
         let planned = Planned::default();
         let start = starts_of(&options, bus, &planned);
         let source = bus.group_consumer(&client, &group, &topic, start, limits)?;
-        let mut sink = Self::new(options, home, source, blocked);
+        let mut sink = Self::new(options, topic_folder, source, blocked);
         sink.planned = planned;
         Ok(sink.run_in_task())
     }
@@ -98,19 +73,19 @@ impl<S: Source> Sink<S> {
         source: impl FnOnce(&[(Partition, Offset)]) -> Result<S> + Send,
     ) -> Result<(SinkHandle, SinkTask)> {
         let mut blocked = Blocked::new();
-        let (home, starts) = recovered(&options, watermarks, &mut blocked).await?;
+        let (topic_folder, starts) = recovered(&options, watermarks, &mut blocked).await?;
         let source = source(&reads(&starts))?;
-        Ok(Self::spawn(options, home, source, starts, blocked))
+        Ok(Self::spawn(options, topic_folder, source, starts, blocked))
     }
 
     pub(super) fn spawn(
         options: SinkOptions,
-        home: Arc<TopicFolder>,
+        topic_folder: Arc<TopicFolder>,
         source: S,
         starts: BTreeMap<Partition, Start>,
         blocked: Blocked,
     ) -> (SinkHandle, SinkTask) {
-        let mut sink = Self::new(options, home, source, blocked);
+        let mut sink = Self::new(options, topic_folder, source, blocked);
         sink.assign(starts);
         sink.run_in_task()
     }
@@ -165,15 +140,15 @@ pub(crate) async fn recovered(
     let lows = watermarks.iter();
     let lows: BTreeMap<_, _> = lows.map(|(partition, low, _)| (*partition, *low)).collect();
     let patience: Patience<'_> = (options.patience, &options.cancel);
-    let (home, ends) = retry::on(topic, patience, blocked, || async {
-        let home = TopicFolder::find(store, topic).await?;
+    let (topic_folder, ends) = retry::on(topic, patience, blocked, || async {
+        let topic_folder = TopicFolder::find(store, topic).await?;
         store.sweep("").await?;
-        let meta = ArchiveMeta::agree(store, &home, *incarnation, lows.clone()).await?;
+        let meta = ArchiveMeta::agree(store, &topic_folder, *incarnation, lows.clone()).await?;
         let mut ends = Vec::with_capacity(watermarks.len());
         for (partition, ..) in watermarks {
-            ends.push(recover::end(store, &home, &meta, *partition).await?);
+            ends.push(recover::end(store, &topic_folder, &meta, *partition).await?);
         }
-        Ok((home, ends))
+        Ok((topic_folder, ends))
     })
     .await?;
     let mut starts = BTreeMap::new();
@@ -181,5 +156,5 @@ pub(crate) async fn recovered(
         let start = recover::start(topic, *watermark, end, options.accept_gap)?;
         starts.insert(watermark.0, start);
     }
-    Ok((Arc::new(home), starts))
+    Ok((Arc::new(topic_folder), starts))
 }

@@ -11,8 +11,8 @@ use crate::{
     columns::Codec,
     filter::Filter,
     fixture::{
-        Dice, LIFE, Log, TOPIC, archive, assert_holds, group, messages, options, published, record,
-        scratch, start, start_limited,
+        Dice, INCARNATION, Log, TOPIC, archive, assert_holds, group, messages, options, published,
+        record, scratch, start, start_limited,
     },
     meta::ArchiveMeta,
     reader::Reader,
@@ -26,7 +26,7 @@ fn small_files(store: &Store) -> SinkOptions {
 
 async fn files(store: &Store, partition: i32) -> Vec<crate::ArchiveFile> {
     Reader::new(store.clone(), TOPIC)
-        .chain(LIFE, Partition(partition))
+        .chain(INCARNATION, Partition(partition))
         .await
         .unwrap()
 }
@@ -36,7 +36,7 @@ async fn what_was_consumed_is_archived_once_and_as_it_was() {
     let (_folder, store) = scratch();
     let log = Log::small(3, 40);
     let (handle, task) = start(small_files(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     let summary = task.await.unwrap().unwrap();
     assert_holds(&store, &log).await;
@@ -61,7 +61,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
     let (_folder, store) = scratch();
     let log = Log::small(2, 120);
     let mut dice = Dice(42);
-    let mut lives = 0;
+    let mut starts = 0;
     loop {
         let mut options = small_files(&store);
         options.limits.file_bytes = 4_000 + dice.roll(30_000) as usize;
@@ -69,7 +69,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
         options.limits.file_age = Duration::from_millis(50);
         let limit = 5 + dice.roll(40) as usize;
         let (handle, task) = start_limited(options, &log, Some(limit)).await.unwrap();
-        lives += 1;
+        starts += 1;
         let mut committed = handle.committed();
         if *committed.borrow() == log.ends().into_iter().collect() {
             break;
@@ -87,7 +87,7 @@ async fn a_sink_killed_at_any_moment_goes_on_without_loss_or_repeat() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
-    assert!(lives > 5, "{lives} lives");
+    assert!(starts > 5, "{starts} starts");
     assert_holds(&store, &log).await;
 }
 
@@ -105,7 +105,7 @@ async fn two_sinks_on_one_partition_archive_each_record_once() {
         }
         let mut lost = 0;
         for (handle, task) in rivals {
-            handle.drain_through(log.ends()).await.unwrap();
+            handle.drain_up_to(log.ends()).await.unwrap();
             handle.shutdown();
             lost += task.await.unwrap().unwrap().races_lost;
         }
@@ -124,7 +124,7 @@ async fn a_sink_that_slept_changes_nothing_after_its_successor_took_over() {
     archive(&store, &log).await;
     // It wakes with 7 records, all of which its successor has archived in a longer file.
     zombie
-        .commit_through(vec![(Partition(0), Offset(7))])
+        .commit_up_to(vec![(Partition(0), Offset(7))])
         .await
         .unwrap();
     zombie.shutdown();
@@ -140,26 +140,22 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     let log = Log::small(2, 10);
     let (handle, task) = start(options(&store), &log).await;
     let asked = vec![(Partition(0), Offset(10)), (Partition(1), Offset(4))];
-    handle.commit_through(asked.clone()).await.unwrap();
+    handle.commit_up_to(asked.clone()).await.unwrap();
     assert_eq!(files(&store, 0).await[0].footer.roll_reason, "demand");
     assert_eq!(handle.committed().borrow()[&Partition(0)], Offset(10));
     handle
-        .commit_through(vec![(Partition(1), Offset(10))])
+        .commit_up_to(vec![(Partition(1), Offset(10))])
         .await
         .unwrap();
     let before = store.list("").await.unwrap();
-    handle.commit_through(asked).await.unwrap();
-    handle.commit_through(Vec::new()).await.unwrap();
+    handle.commit_up_to(asked).await.unwrap();
+    handle.commit_up_to(Vec::new()).await.unwrap();
     assert_eq!(store.list("").await.unwrap(), before);
 
     // An offset the log has not reached is waited for, then archived at once.
     let waiting = tokio::spawn({
         let handle = handle.clone();
-        async move {
-            handle
-                .commit_through(vec![(Partition(0), Offset(12))])
-                .await
-        }
+        async move { handle.commit_up_to(vec![(Partition(0), Offset(12))]).await }
     });
     log.grow(2);
     waiting.await.unwrap().unwrap();
@@ -169,7 +165,7 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     );
 
     let unknown = handle
-        .commit_through(vec![(Partition(9), Offset(1))])
+        .commit_up_to(vec![(Partition(9), Offset(1))])
         .await
         .unwrap_err();
     assert!(matches!(
@@ -182,7 +178,7 @@ async fn a_demand_commits_at_once_and_one_that_is_met_makes_no_file() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     let ended = handle
-        .commit_through(vec![(Partition(0), Offset(99))])
+        .commit_up_to(vec![(Partition(0), Offset(99))])
         .await
         .unwrap_err();
     assert!(
@@ -263,7 +259,7 @@ async fn an_undecodable_record_is_kept_with_its_reason() {
     });
     at(5, &|_| {});
     let (handle, task) = start(options(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     let summary = task.await.unwrap().unwrap();
     assert_eq!((summary.messages, summary.quarantined), (6, 4));
@@ -304,8 +300,8 @@ async fn its_own_earlier_write_is_no_lost_race() {
         let job = crate::commit::Job {
             store: store.clone(),
             label: Label {
-                home: crate::fixture::home(),
-                incarnation: LIFE,
+                topic_folder: crate::fixture::topic_folder(),
+                incarnation: INCARNATION,
                 partition: Partition(0),
                 base: Offset(0),
                 next: Offset(1),
@@ -330,7 +326,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
 /// tests in most containers.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_folder_that_cannot_be_written_is_waited_for_and_then_told() {
+async fn a_folder_that_cannot_be_written_is_waited_for_and_then_reported() {
     let store = Store::open("/sys/vintage").unwrap();
     let mut options = options(&store);
     options.patience = Duration::from_millis(250);
@@ -358,9 +354,9 @@ async fn a_store_that_cannot_be_written_ends_the_sink_with_a_clear_error() {
     let (handle, task) = start(options(&store), &log).await;
     let in_the_way = folder
         .path()
-        .join(crate::fixture::home().partition(LIFE, Partition(0)));
+        .join(crate::fixture::topic_folder().partition(INCARNATION, Partition(0)));
     std::fs::write(&in_the_way, "").unwrap();
-    let stopped = handle.commit_through(log.ends()).await.unwrap_err();
+    let stopped = handle.commit_up_to(log.ends()).await.unwrap_err();
     assert!(stopped.to_string().contains("p=00000"), "{stopped}");
     let error = task.await.unwrap().unwrap_err();
     assert!(

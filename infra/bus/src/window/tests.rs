@@ -105,7 +105,7 @@ fn a_topic_without_readers_is_not_bounded() {
 }
 
 #[test]
-fn a_late_reader_is_told_apart_by_where_it_starts() {
+fn a_late_reader_is_recognized_by_where_it_starts() {
     let mut window = Window::default();
     assert!(append(&mut window, 0, LIMIT));
     assert!(append(&mut window, 1, 10));

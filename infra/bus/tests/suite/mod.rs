@@ -40,8 +40,8 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("acknowledged_is_readable", |bus| {
         Box::pin(position::acknowledged_is_readable(bus))
     }),
-    ("reading_starts_where_it_is_told", |bus| {
-        Box::pin(position::reading_starts_where_it_is_told(bus))
+    ("reading_starts_at_the_given_offset", |bus| {
+        Box::pin(position::reading_starts_at_the_given_offset(bus))
     }),
     ("an_offset_past_the_end_is_named", |bus| {
         Box::pin(position::an_offset_past_the_end_is_named(bus))

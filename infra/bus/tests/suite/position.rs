@@ -48,7 +48,7 @@ pub(crate) async fn acknowledged_is_readable(bus: &Bus) {
     }
 }
 
-pub(crate) async fn reading_starts_where_it_is_told(bus: &Bus) {
+pub(crate) async fn reading_starts_at_the_given_offset(bus: &Bus) {
     let topic = topic(bus, "start", 1).await;
     numbered(bus, &topic, 50).await;
     for start in [0, 1, 17, 49] {

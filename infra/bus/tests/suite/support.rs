@@ -54,7 +54,7 @@ pub(crate) async fn any_next(consumer: &mut Consumer) -> Event {
     let event = tokio::time::timeout(DEADLINE, consumer.next())
         .await
         .expect("an event in time");
-    event.unwrap().expect("the consumer goes on")
+    event.unwrap().expect("the consumer continues")
 }
 
 pub(crate) async fn next_record(consumer: &mut Consumer) -> Record {

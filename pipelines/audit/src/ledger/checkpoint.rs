@@ -5,10 +5,11 @@ use std::collections::HashSet;
 
 use vintage_control::{CheckpointManifest, Offset, PolicyVersion, ProducerWindow, RecordId};
 
-use super::{Fate, Ledger};
+use super::Ledger;
 use crate::{
-    books::{Look, PartitionId},
+    fate::Fate,
     findings::Findings,
+    inventory::partition_records::{PartitionId, RecordState},
 };
 
 impl Ledger<'_> {
@@ -21,8 +22,8 @@ impl Ledger<'_> {
         findings: &mut Findings,
     ) {
         let file = format!("checkpoints/{}/{version}/manifest.json", self.name);
-        let lineage = manifest.policy.as_str();
-        findings.digest(lineage, version, manifest.weights_sha256, &file);
+        let policy = manifest.policy.as_str();
+        findings.digest(policy, version, manifest.weights_sha256, &file);
         let mut wrong = |what: String| {
             findings.breach("checkpoints that differ from the plans", || {
                 format!("{file}: {what}")
@@ -44,8 +45,8 @@ impl Ledger<'_> {
         }
         let waiting = manifest.waiting.iter();
         let waiting: HashSet<u32> = waiting
-            .filter_map(|record| match self.books.look(*record) {
-                Look::There(_, record) => Some(record.group),
+            .filter_map(|record| match self.inventory.state_of(*record) {
+                RecordState::Present(_, record) => Some(record.group),
                 _ => None,
             })
             .collect();
@@ -54,7 +55,7 @@ impl Ledger<'_> {
             self.check_done(place, at.resume.0, &file, findings);
             for done in &at.done {
                 let record = record_at(place, done.0);
-                if let Look::There(index, _) = self.books.look(record)
+                if let RecordState::Present(index, _) = self.inventory.state_of(record)
                     && self.used_by(place, index).is_none()
                 {
                     unaccounted(findings, &file, record, "counts as done");
@@ -69,7 +70,7 @@ impl Ledger<'_> {
 
     /// Checks that every record before the resume point is in a plan.
     fn check_done(&mut self, place: PartitionId, resume: i64, file: &str, findings: &mut Findings) {
-        let Some(partition_records) = self.books.partitions().get(&place) else {
+        let Some(partition_records) = self.inventory.partitions().get(&place) else {
             return;
         };
         let records = partition_records.records();
@@ -78,7 +79,7 @@ impl Ledger<'_> {
         for (at, record) in records.iter().enumerate().take(to).skip(from) {
             let record = record_at(place, record.offset);
             if self.used_by(place, at).is_none() && !self.is_before_start(record) {
-                unaccounted(findings, file, record, "lies before the resume point");
+                unaccounted(findings, file, record, "precedes the resume point");
             }
         }
         self.checked.insert(place, from.max(to));
@@ -94,7 +95,7 @@ impl Ledger<'_> {
         file: &str,
         findings: &mut Findings,
     ) {
-        let Some(partition_records) = self.books.partitions().get(&place) else {
+        let Some(partition_records) = self.inventory.partitions().get(&place) else {
             return;
         };
         let reached = self.reached.get(&place).copied().unwrap_or(resume);
@@ -109,7 +110,7 @@ impl Ledger<'_> {
                 || self.used_by(place, at).is_some();
             let record = record_at(place, record.offset);
             if !settled && !self.is_before_start(record) {
-                let why = "lies among records of plans and does not wait";
+                let why = "is among records of plans and does not wait";
                 unaccounted(findings, file, record, why);
             }
         }
@@ -134,7 +135,7 @@ impl Ledger<'_> {
         // A forged number may make a window too large to iterate over; numbers that far are in no
         // plan.
         let all = [below].into_iter().chain(above).chain(runs).flatten();
-        let all = all.take(1 + self.fates.len() + self.vouched.len());
+        let all = all.take(1 + self.fates.len() + self.only_planned.len());
         for seq in all.filter(|seq| !self.is_finished(producer, *seq)) {
             findings.breach("checkpoints that differ from the plans", || {
                 format!("{file}: group {producer}/{seq} counts as finished, and no plan names it")
@@ -145,15 +146,15 @@ impl Ledger<'_> {
     }
 
     fn is_finished(&self, producer: &str, seq: u64) -> bool {
-        match self.books.number(producer, seq) {
+        match self.inventory.number(producer, seq) {
             Some(group) if self.fate(group) != Fate::Open => true,
-            _ if self.vouched.contains_key(&(producer.to_owned(), seq)) => true,
+            _ if self.only_planned.contains_key(&(producer.to_owned(), seq)) => true,
             // The producer restarted its numbering. The group found first may be another than the
             // learner's first, because partitions are not read in the learner's order.
             None => false,
             Some(_) => {
-                let of = self.books.find(|group| {
-                    group.seq == seq && self.books.producer_of(group) == Some(producer)
+                let of = self.inventory.find(|group| {
+                    group.seq == seq && self.inventory.producer_of(group) == Some(producer)
                 });
                 of.into_iter().any(|group| self.fate(group) != Fate::Open)
             }

@@ -1,27 +1,23 @@
 //! Account of a learner, computed once all its plans were added.
 
-use super::{Fate, Ledger};
-use crate::{books::Holes, counts::Account, findings::Findings};
-
-/// Expectation about acknowledged groups that are found nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// Possible: the log is lost with its process, as the embedded one is. Counted, and no breach.
-    WithItsLog,
-    /// Too early to say: the log is inside a process that runs. Counted as in flight.
-    NotYet,
-    /// Impossible: the log keeps what it acknowledged. Counted, and a breach.
-    Never,
-}
+use super::Ledger;
+use crate::{
+    counts::Account,
+    fate::{Fate, Lost},
+    findings::Findings,
+    inventory::producer::MissingNumbers,
+};
 
 impl Ledger<'_> {
     /// Counts every group once and returns the account.
     pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> Account {
-        let late = self.books.begins_late();
-        for (number, group) in self.books.groups().iter().enumerate() {
+        let late = self.inventory.begins_late();
+        for (number, group) in self.inventory.groups().iter().enumerate() {
             let fate = self.fates[number];
-            let lies = group.records.map(|(first, _)| first.partition.0);
-            let counts = self.account.of(self.homes[number].or(lies));
+            let found_in = group.records.map(|(first, _)| first.partition.0);
+            let counts = self
+                .account
+                .of(self.planned_partitions[number].or(found_in));
             counts.produced += 1;
             counts.archived += u64::from(group.archived);
             match (group.records, fate) {
@@ -36,22 +32,24 @@ impl Ledger<'_> {
                     }
                 }
                 (None, _) => {
-                    let name = self.books.producer_of(group).unwrap_or_default();
-                    let vouched = self.vouched.contains_key(&(name.to_owned(), group.seq));
-                    if fate != Fate::Open && vouched {
+                    let name = self.inventory.producer_of(group).unwrap_or_default();
+                    let only_planned = self
+                        .only_planned
+                        .contains_key(&(name.to_owned(), group.seq));
+                    if fate != Fate::Open && only_planned {
                         // Trained or rejected before its record was deleted.
                     } else if fate == Fate::Open && late {
                         counts.expired += 1;
                     } else if lost == Lost::NotYet {
                         counts.in_flight += 1;
-                        tell(lost, findings, || {
-                            let named = self.books.named(group);
+                        report_missing(lost, findings, || {
+                            let named = self.inventory.named(group);
                             format!("{named} is acknowledged and not archived yet: in flight")
                         });
                     } else {
                         counts.lost += 1;
-                        tell(lost, findings, || {
-                            let named = self.books.named(group);
+                        report_missing(lost, findings, || {
+                            let named = self.inventory.named(group);
                             format!(
                                 "{named} was acknowledged, and neither log nor archive holds it"
                             )
@@ -60,13 +58,13 @@ impl Ledger<'_> {
                 }
             }
         }
-        for ((producer, seq), (_, home)) in &self.vouched {
-            if self.books.number(producer, *seq).is_none() {
-                self.account.of(*home).produced += 1;
+        for ((producer, seq), (_, partition)) in &self.only_planned {
+            if self.inventory.number(producer, *seq).is_none() {
+                self.account.of(*partition).produced += 1;
             }
         }
-        self.count_holes(late, lost, findings);
-        for (place, partition_records) in self.books.partitions() {
+        self.count_missing_numbers(late, lost, findings);
+        for (place, partition_records) in self.inventory.partitions() {
             let counts = self.account.of(Some(place.1.0));
             for record in partition_records.records() {
                 counts.quarantined += u64::from(record.archived && record.rows.is_none());
@@ -97,15 +95,15 @@ impl Ledger<'_> {
     }
 
     /// Counts the missing numbers of producers without a journal.
-    fn count_holes(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
-        for (producer, holes) in self.books.holes() {
-            let Holes { found, runs, .. } = &holes;
-            let all = holes.all - found;
+    fn count_missing_numbers(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
+        for (producer, missing) in self.inventory.missing_numbers() {
+            let MissingNumbers { found, runs, .. } = &missing;
+            let all = missing.all - found;
             if *found > 0 {
-                findings.note("records whose headers do not tell their number", || {
+                findings.note("records whose headers do not give their number", || {
                     format!(
                         "{found} records of producer {} are taken for numbers of it that nothing \
-                         bears: their headers do not tell which",
+                         bears: their headers do not say which",
                         producer.name
                     )
                 });
@@ -123,7 +121,7 @@ impl Ledger<'_> {
                 Lost::NotYet => counts.in_flight += all,
                 Lost::WithItsLog | Lost::Never => counts.lost += all,
             }
-            tell(lost, findings, || {
+            report_missing(lost, findings, || {
                 let runs = runs.iter().map(|(first, last)| {
                     if first == last {
                         first.to_string()
@@ -143,7 +141,7 @@ impl Ledger<'_> {
     }
 }
 
-fn tell(lost: Lost, findings: &mut Findings, line: impl FnOnce() -> String) {
+fn report_missing(lost: Lost, findings: &mut Findings, line: impl FnOnce() -> String) {
     match lost {
         Lost::Never => findings.breach("groups lost", line),
         Lost::WithItsLog => {

@@ -5,17 +5,18 @@ use vintage_control::{
     Rejection, UpdateResult,
 };
 
-use super::{Fate, Ledger};
+use super::Ledger;
 use crate::{
-    books::{Look, Record},
+    fate::Fate,
     findings::Findings,
+    inventory::partition_records::{Record, RecordState},
 };
 
-/// Records in the books that an entry of a plan names.
+/// Records in the inventory that an entry of a plan names.
 struct Named<'a> {
     found: Vec<&'a Record>,
     /// Partition of the first record, according to the plan.
-    home: Option<i32>,
+    partition: Option<i32>,
     /// True if some records are gone for a reason that is no fault of the plan.
     gone: bool,
 }
@@ -38,10 +39,10 @@ impl<'a> Ledger<'a> {
                 plan.version, plan.learner
             ));
         }
-        let lineage = self.lineage.get_or_insert_with(|| plan.policy.to_string());
-        if *lineage != plan.policy.as_str() {
+        let policy = self.policy.get_or_insert_with(|| plan.policy.to_string());
+        if *policy != plan.policy.as_str() {
             wrong(format!(
-                "it trains {}, the plans before it {lineage}",
+                "it trains {}, the plans before it {policy}",
                 plan.policy
             ));
         }
@@ -83,8 +84,8 @@ impl<'a> Ledger<'a> {
                 )
             });
         }
-        let lineage = result.policy.as_str();
-        findings.digest(lineage, version.next(), result.weights_sha256, &file);
+        let policy = result.policy.as_str();
+        findings.digest(policy, version.next(), result.weights_sha256, &file);
         let Some(plan) = plan else {
             findings.breach("updates without a plan", || {
                 format!("{file}: update {version} was done, and there is no plan of it")
@@ -114,7 +115,7 @@ impl<'a> Ledger<'a> {
         let named = self.look_up(version, &group.records, &called, findings);
         let complete = named.found.len() == group.records.len();
         self.check_group(group, &named.found, complete, &called, findings);
-        self.account.of(named.home).trained += 1;
+        self.account.of(named.partition).trained += 1;
         let number = (group.producer.as_str(), group.producer_seq);
         let before = self.settle(Some(number), &named, Fate::Trained(version));
         accounted_before(before, &called, findings);
@@ -142,19 +143,19 @@ impl<'a> Ledger<'a> {
             wrong("names no record".to_owned());
         }
         if let Some(record) = named.found.first() {
-            let of = &self.books.groups()[record.group as usize];
-            let says = self.books.producer_of(of).map(|name| (name, of.seq));
+            let of = &self.inventory.groups()[record.group as usize];
+            let says = self.inventory.producer_of(of).map(|name| (name, of.seq));
             // Older plans did not record the number of a record with a bad header.
             let silent = number.is_none() && rejection.reason == RejectReason::BadHeaders;
             if says != number && !silent {
-                let (offset, there) = (record.offset, self.books.named(of));
-                wrong(format!("names offset {offset}, where {there} lies"));
+                let (offset, there) = (record.offset, self.inventory.named(of));
+                wrong(format!("names offset {offset}, where {there} is"));
             }
         }
         if rejection.reason == RejectReason::Duplicate {
             // Older plans refused a group under a repeated number as a duplicate.
             let first = named.found.first().map(|record| record.group as usize);
-            let group = first.filter(|&group| self.books.groups()[group].renumbered);
+            let group = first.filter(|&group| self.inventory.groups()[group].renumbered);
             if group.is_none_or(|group| self.fates[group] != Fate::Open) {
                 self.check_duplicate(&named, &called, findings);
                 return;
@@ -162,13 +163,13 @@ impl<'a> Ledger<'a> {
         } else {
             self.rejected += 1;
         }
-        let rejected = &mut self.account.of(named.home).rejected;
+        let rejected = &mut self.account.of(named.partition).rejected;
         let reason = rejection.reason.as_str().to_owned();
         *rejected.entry(reason).or_default() += 1;
         let fate = Fate::Rejected(version, rejection.reason);
         if rejection.reason == RejectReason::Renumbered && named.found.is_empty() {
-            // The number belongs to another group, so only this plan tells of the rejected one.
-            self.account.of(named.home).produced += u64::from(named.gone);
+            // The number belongs to another group, so only this plan names the rejected one.
+            self.account.of(named.partition).produced += u64::from(named.gone);
             return;
         }
         let before = self.settle(number, &named, fate);
@@ -177,11 +178,11 @@ impl<'a> Ledger<'a> {
 
     /// Records the fate of a group, and returns its previous fate.
     fn settle(&mut self, number: Option<(&str, u64)>, named: &Named<'_>, fate: Fate) -> Fate {
-        let by_number = number.and_then(|(producer, seq)| self.books.number(producer, seq));
+        let by_number = number.and_then(|(producer, seq)| self.inventory.number(producer, seq));
         let known = named.found.first().map(|record| record.group).or(by_number);
         if let (true, Some((producer, seq))) = (named.gone, number) {
             let key = (producer.to_owned(), seq);
-            self.vouched.insert(key, (fate, named.home));
+            self.only_planned.insert(key, (fate, named.partition));
         }
         let Some(known) = known.map(|known| known as usize) else {
             return Fate::Open;
@@ -189,7 +190,7 @@ impl<'a> Ledger<'a> {
         let before = self.fates[known];
         if before == Fate::Open {
             self.fates[known] = fate;
-            self.homes[known] = named.home;
+            self.planned_partitions[known] = named.partition;
         }
         before
     }
@@ -213,10 +214,12 @@ impl<'a> Ledger<'a> {
         }
         let parts = found.first().map_or(1, |record| record.part.1);
         for (place, record) in (1..).zip(found) {
-            let of = &self.books.groups()[record.group as usize];
-            if self.books.producer_of(of) != Some(&group.producer) || of.seq != group.producer_seq {
-                let (offset, there) = (record.offset, self.books.named(of));
-                wrong(format!("names offset {offset}, where {there} lies"));
+            let of = &self.inventory.groups()[record.group as usize];
+            if self.inventory.producer_of(of) != Some(&group.producer)
+                || of.seq != group.producer_seq
+            {
+                let (offset, there) = (record.offset, self.inventory.named(of));
+                wrong(format!("names offset {offset}, where {there} is"));
             } else if record.id.map(hex::encode).as_deref() != Some(&group.group) {
                 wrong(format!(
                     "is {} by its plan, and not by its record",
@@ -273,8 +276,8 @@ impl<'a> Ledger<'a> {
         let Some(record) = named.found.first() else {
             return;
         };
-        let copies = self.books.groups()[record.group as usize].copies;
-        if copies as usize <= named.found.len() && !self.books.begins_late() {
+        let copies = self.inventory.groups()[record.group as usize].copies;
+        if copies as usize <= named.found.len() && !self.inventory.begins_late() {
             findings.breach("duplicates of nothing", || {
                 format!("{called} as a duplicate, and there is no other copy of it")
             });
@@ -289,10 +292,10 @@ impl<'a> Ledger<'a> {
         called: &str,
         findings: &mut Findings,
     ) -> Named<'a> {
-        let books = self.books;
+        let inventory = self.inventory;
         let mut named = Named {
             found: Vec::with_capacity(records.len()),
-            home: records
+            partition: records
                 .first()
                 .map(|record| record.partition)
                 .map(|Partition(p)| p),
@@ -302,20 +305,20 @@ impl<'a> Ledger<'a> {
             let place = (record.incarnation, record.partition);
             let reached = self.reached.entry(place).or_insert(record.offset.0);
             *reached = (*reached).max(record.offset.0);
-            let (at, found) = match books.look(record) {
-                Look::There(at, found) => (at, found),
+            let (at, found) = match inventory.state_of(record) {
+                RecordState::Present(at, found) => (at, found),
                 // Deleted by retention, or in an unreadable file that is reported as such.
-                Look::Unreadable | Look::Expired => {
+                RecordState::Unreadable | RecordState::Expired => {
                     named.gone = true;
                     continue;
                 }
-                Look::Missing => {
+                RecordState::Missing => {
                     findings.breach("planned records missing", || {
                         format!("{called} names {record}, which neither archive nor log holds")
                     });
                     continue;
                 }
-                Look::Beyond => {
+                RecordState::Beyond => {
                     findings.breach("planned records missing", || {
                         format!("{called} names {record}, beyond all that archive and log hold")
                     });

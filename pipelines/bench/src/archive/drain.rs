@@ -74,7 +74,7 @@ async fn sink(bus: &Bus, arm: Arm, topic: &str, out: &Path, level: i32) -> Resul
     };
     let (handle, task) = Sink::start(options, bus).await?;
     let ends = bus.record_ends(topic).await?;
-    handle.drain_through(ends).await?;
+    handle.drain_up_to(ends).await?;
     handle.shutdown();
     let summary = task.await.map_err(because("the sink panicked"))??;
     Ok(Drained {

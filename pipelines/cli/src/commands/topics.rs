@@ -22,8 +22,7 @@ pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result
             let config = of_run(config, out.as_deref())?;
             let broker = Broker::open(&config, out.as_deref()).await?;
             let listed = list(&broker, &config, context).await;
-            broker.close().await?;
-            listed?;
+            broker.close_after(listed).await?;
         }
         TopicsCommand::Apply {
             dry_run,
@@ -33,8 +32,7 @@ pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result
             let config = resolve(config, out.as_deref())?;
             let broker = Broker::open(&config, out.as_deref()).await?;
             let applied = apply(&broker, &config, *dry_run, context).await;
-            broker.close().await?;
-            applied?;
+            broker.close_after(applied).await?;
         }
     }
     Ok(Outcome::Done)

@@ -51,15 +51,15 @@ async fn reach(config: &RunConfig, out: &Path) -> Result<Vec<Check>> {
 async fn look(config: &RunConfig, folder: &Path) -> Result<Vec<Check>> {
     let begun = Instant::now();
     let broker = Broker::open(config, Some(folder)).await?;
-    let brokers = broker.bus().brokers(ANSWER).await?;
-    let found = format!(
-        "{} answers after {:.1} s, {brokers} node{}",
-        config.broker,
-        begun.elapsed().as_secs_f64(),
-        if brokers == 1 { "" } else { "s" }
-    );
-    let mut checks = vec![Check::good("broker", found)];
-    let rest = async {
+    let checks = async {
+        let brokers = broker.bus().brokers(ANSWER).await?;
+        let found = format!(
+            "{} answers after {:.1} s, {brokers} node{}",
+            config.broker,
+            begun.elapsed().as_secs_f64(),
+            if brokers == 1 { "" } else { "s" }
+        );
+        let mut checks = vec![Check::good("broker", found)];
         let largest = TopicTable::builtin().max_message_bytes();
         for limit in broker.bus().node_limits(largest).await? {
             let advice = "large messages, and who starts late, may be in trouble without";
@@ -70,9 +70,8 @@ async fn look(config: &RunConfig, folder: &Path) -> Result<Vec<Check>> {
         }
         Ok(checks)
     };
-    let rest = rest.await;
-    broker.close().await?;
-    rest
+    let checks = checks.await;
+    broker.close_after(checks).await
 }
 
 /// Checks a topic: replicas, partitions and settings against what a run needs.

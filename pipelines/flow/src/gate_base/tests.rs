@@ -226,7 +226,7 @@ async fn archive_and_log_give_the_gate_one_base() {
     let bus = place.broker.bus();
     let (sink, task) = Sink::start(options, &bus).await.unwrap();
     let all = ends(&bus, &place.topic).await.unwrap();
-    sink.drain_through(all).await.unwrap();
+    sink.drain_up_to(all).await.unwrap();
     sink.shutdown();
     task.await.unwrap().unwrap();
     let reader = Reader::new(root, &place.topic);

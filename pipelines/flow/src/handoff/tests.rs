@@ -60,7 +60,7 @@ async fn archived_records_advance_the_clock_by_which_the_log_is_merged() {
     }
     let options = SinkOptions::new(store.clone(), &topic, ARCHIVED);
     let (sink, archiving) = Sink::start(options, &bus).await.unwrap();
-    sink.drain_through(ends(&bus, &topic).await.unwrap())
+    sink.drain_up_to(ends(&bus, &topic).await.unwrap())
         .await
         .unwrap();
     sink.shutdown();

@@ -86,18 +86,23 @@ async fn last_records(
     let from = |partition, _, _| start.get(&partition).copied();
     let mut reading = bus.snapshot("replay-tail", to, from).await?;
     let mut records: Vec<Record> = Vec::with_capacity(start.len());
-    while let Some(record) = reading.next_soon().await? {
+    loop {
+        let record = match reading.next_within(PATIENCE).await {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(vintage_bus::Error::Silent { waited, .. }) => {
+                return Err(Error::Undelivered(format!(
+                    "the last record of a partition of topic {to} did not come within {} s: check \
+                     the broker, and start again",
+                    waited.as_secs()
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        };
         // Another process may append meanwhile: that is seen afterwards.
         if start.get(&record.partition) == Some(&record.offset) {
             records.push(record);
         }
-    }
-    if !reading.unread().is_empty() {
-        return Err(Error::Undelivered(format!(
-            "the last record of a partition of topic {to} did not come within {} s: check the \
-             broker, and start again",
-            PATIENCE.as_secs()
-        )));
     }
     let came = |partition: &Partition| records.iter().any(|record| record.partition == *partition);
     if let Some((partition, offset)) = start.iter().find(|(partition, _)| !came(partition)) {

@@ -48,7 +48,7 @@ pub fn learner_base(out: &Path, name: Option<&Name>, follows: Option<&Name>) -> 
     let model = follows.unwrap_or(&lead);
     let model = learner_config(out, model)?
         .ok_or_else(|| no_learner(format!("--follow-plans {model}"), out))?;
-    let policies = vintage_config::read(&model)?.learner.trained_lineages();
+    let policies = vintage_config::read(&model)?.learner.trained_policies();
     let policies: Vec<_> = policies.iter().map(|name| format!("\"{name}\"")).collect();
     let policies = format!("[{}]", policies.join(", "));
     let mut layers = named(Layers::new().recorded(&model)?, name);

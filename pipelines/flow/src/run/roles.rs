@@ -245,7 +245,7 @@ impl Durability for ArchiveFirst {
         let ends = live
             .map(|record| (record.partition, record.offset.next()))
             .collect();
-        let committed = self.sink.commit_through(ends).await;
+        let committed = self.sink.commit_up_to(ends).await;
         committed.map_err(vintage_learner::Error::durability_failed)
     }
 }

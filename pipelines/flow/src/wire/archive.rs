@@ -49,5 +49,5 @@ pub(crate) async fn start(
 
 /// Waits until the sink has committed every record that the topic holds now.
 pub(crate) async fn drain(sink: &SinkHandle, bus: &Bus, topic: &str) -> Result<()> {
-    Ok(sink.drain_through(ends(bus, topic).await?).await?)
+    Ok(sink.drain_up_to(ends(bus, topic).await?).await?)
 }

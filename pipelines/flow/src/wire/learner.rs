@@ -145,7 +145,7 @@ fn writer(learner: &Name) -> String {
 /// policies that it reads from the log. Opens none if it trains on its own policy alone.
 async fn other_policies(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
     let learner = &config.learner;
-    let own_alone = learner.trained_lineages() == [learner.policy.clone()];
+    let own_alone = learner.trained_policies() == [learner.policy.clone()];
     match log {
         Some(log) if !own_alone => {
             let client = format!("learner-{}", learner.name);

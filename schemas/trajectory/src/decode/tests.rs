@@ -121,10 +121,10 @@ fn payloads_lie_anywhere() {
 fn a_panic_becomes_an_error() {
     for panic in [|| panic!("at {}", 3), || panic!("at 3")] {
         let error = guard::<()>(7, panic).unwrap_err();
-        let Error::Panicked { bytes: 7, why } = error else {
+        let Error::Panicked { bytes: 7, reason } = error else {
             panic!("{error}")
         };
-        assert_eq!(why, "at 3");
+        assert_eq!(reason, "at 3");
     }
 }
 

@@ -184,8 +184,8 @@ fn values_the_schema_has_no_room_for_are_refused() {
 fn what_other_readers_of_an_archive_refuse_is_refused_here() {
     let refused = |batch: &RecordBatch, row: usize, column: &str, part: &str| {
         let error = Rows::decode(&write(&schema(), std::slice::from_ref(batch), 8)).unwrap_err();
-        let told = matches!(&error, Error::Value { row: at, column: of, .. } if (*at, *of) == (row, column));
-        assert!(told && error.to_string().contains(part), "{error}");
+        let named = matches!(&error, Error::Value { row: at, column: of, .. } if (*at, *of) == (row, column));
+        assert!(named && error.to_string().contains(part), "{error}");
         assert_eq!(Rows::from_batch(batch.clone()).unwrap().len(), 2);
     };
     for time in [i64::MIN, -1, 1_790_000_000_000_000_000, i64::MAX] {
@@ -248,9 +248,9 @@ fn write(schema: &Schema, batches: &[RecordBatch], alignment: usize) -> Vec<u8> 
     writer.into_inner().unwrap()
 }
 
-fn refuse(message: &[u8], why: &str) {
+fn refuse(message: &[u8], reason: &str) {
     let error = Rows::decode(message).unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+    assert!(error.contains(reason), "{error}");
 }
 
 fn examine(rows: &[Trajectory]) {

@@ -18,13 +18,19 @@ pub(super) async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle
     let (client, topic) = (options.client_id.clone(), options.topic.clone());
     let watermarks = bus.watermarks(&topic).await?;
     let mut blocked = Blocked::new();
-    let (home, mut starts) = recovered(&options, &watermarks, &mut blocked).await?;
-    for (partition, told) in bus.group_offsets(&client, &topic).await? {
-        starts.insert(partition, Start::at(told));
+    let (topic_folder, mut starts) = recovered(&options, &watermarks, &mut blocked).await?;
+    for (partition, committed) in bus.group_offsets(&client, &topic).await? {
+        starts.insert(partition, Start::at(committed));
     }
     let limits = ConsumerLimits::default();
     let source = bus.growing_consumer(&client, &topic, reads(&starts), limits)?;
-    Ok(Sink::spawn(options, home, Hasty(source), starts, blocked))
+    Ok(Sink::spawn(
+        options,
+        topic_folder,
+        Hasty(source),
+        starts,
+        blocked,
+    ))
 }
 
 /// Source that commits offsets as records arrive, instead of when their file is durable.

@@ -1,7 +1,7 @@
 //! Tests of sinks on scripted consumers and on a real broker.
 
 use super::*;
-use crate::{fixture::home, meta::ArchiveMeta};
+use crate::{fixture::topic_folder, meta::ArchiveMeta};
 
 /// Source that delivers a list of events.
 struct Script(std::collections::VecDeque<Event>);
@@ -54,9 +54,9 @@ async fn where_no_record_stands_none_is_waited_for() {
         partition: Partition(0),
         next: Offset(next),
     };
-    let through = async |next: i64| {
+    let committed_up_to = async |next: i64| {
         let asked = vec![(Partition(0), Offset(next))];
-        handle.drain_through(asked).await.unwrap();
+        handle.drain_up_to(asked).await.unwrap();
         let committed = handle.committed();
         assert_eq!(committed.borrow()[&Partition(0)], Offset(next));
     };
@@ -64,13 +64,13 @@ async fn where_no_record_stands_none_is_waited_for() {
     for event in [at(0), at(2), end(4)] {
         send.send(event).unwrap();
     }
-    through(4).await;
+    committed_up_to(4).await;
     // Only markers: there is nothing to write, and nothing to wait for.
     send.send(end(6)).unwrap();
-    through(6).await;
+    committed_up_to(6).await;
     assert_eq!(files(&store, 0).await.len(), 1);
     send.send(at(6)).unwrap();
-    through(7).await;
+    committed_up_to(7).await;
     let ends = files(&store, 0).await;
     let ends: Vec<_> = ends
         .iter()
@@ -92,7 +92,7 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     let added = Partition(1);
     let asked = vec![(added, Offset(2))];
     // Asked for before the sink knows the partition.
-    let draining = handle.drain_through(asked);
+    let draining = handle.drain_up_to(asked);
     let grows = async {
         send.send(Event::Assigned(vec![(added, Offset(0))]))
             .unwrap();
@@ -108,8 +108,10 @@ async fn a_partition_that_was_added_is_archived_from_its_first_record() {
     handle.shutdown();
     task.await.unwrap().unwrap();
     // A later sink resumes there.
-    let meta = ArchiveMeta::read(&store, &home(), LIFE).await.unwrap();
-    let end = crate::recover::end(&store, &home(), &meta, added)
+    let meta = ArchiveMeta::read(&store, &topic_folder(), INCARNATION)
+        .await
+        .unwrap();
+    let end = crate::recover::end(&store, &topic_folder(), &meta, added)
         .await
         .unwrap();
     assert_eq!(end.next, Offset(2));
@@ -120,7 +122,13 @@ async fn a_consumer_that_goes_back_ends_the_sink() {
     let (_folder, store) = scratch();
     let script = Script([at(0), at(1), at(1)].into());
     let starts = [(Partition(0), Start::at(Offset(0)))].into();
-    let (_, task) = Sink::spawn(options(&store), home(), script, starts, Blocked::new());
+    let (_, task) = Sink::spawn(
+        options(&store),
+        topic_folder(),
+        script,
+        starts,
+        Blocked::new(),
+    );
     let error = task.await.unwrap().unwrap_err();
     assert!(matches!(
         error,
@@ -180,7 +188,7 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
     ];
     let sink = Sink::new(
         options.clone(),
-        home(),
+        topic_folder(),
         Script(script.into()),
         Blocked::new(),
     );
@@ -197,7 +205,12 @@ async fn a_partition_given_twice_goes_on_where_each_gift_said() {
 
     // Without a start it would have to guess.
     options.cancel = CancellationToken::new();
-    let sink = Sink::new(options, home(), Script([given()].into()), Blocked::new());
+    let sink = Sink::new(
+        options,
+        topic_folder(),
+        Script([given()].into()),
+        Blocked::new(),
+    );
     let (_, task) = sink.run_in_task();
     assert!(task.await.unwrap().is_err());
 }
@@ -227,13 +240,13 @@ async fn a_topic_is_archived_end_to_end() {
         acknowledged.insert((delivery.partition, delivery.offset), rows);
         if number == 30 {
             let so_far = ends(&acknowledged);
-            handle.commit_through(so_far).await.unwrap();
+            handle.commit_up_to(so_far).await.unwrap();
         }
     }
     task.abort();
     let _ = task.await;
     let (handle, task) = Sink::start(options(&store), &bus).await.unwrap();
-    handle.drain_through(ends(&acknowledged)).await.unwrap();
+    handle.drain_up_to(ends(&acknowledged)).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
 

@@ -7,7 +7,7 @@ async fn a_damaged_last_file_is_moved_away_and_archived_again() {
     let (folder, store) = scratch();
     let log = Log::small(1, 60);
     let (handle, task) = start(small_files(&store), &log).await;
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
     let whole = files(&store, 0).await;
@@ -90,7 +90,7 @@ async fn another_log_is_told_by_the_last_archived_record() {
     );
     assert!(refused.to_string().contains("recreated"), "{refused}");
     assert_eq!(store.list("").await.unwrap(), before);
-    // The log it came from goes on.
+    // The log it came from continues.
     log.grow(5);
     archive(&store, &log).await;
     assert_holds(&store, &log).await;
@@ -108,7 +108,7 @@ async fn an_accepted_gap_stands_in_the_footer() {
     options.accept_gap = true;
     let read = |starts: &[_]| Ok(log.reader(starts));
     let (handle, task) = Sink::start_on(options, &expired, read).await.unwrap();
-    handle.drain_through(log.ends()).await.unwrap();
+    handle.drain_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     assert_eq!(task.await.unwrap().unwrap().messages, 6);
     let chain = files(&store, 0).await;
@@ -140,10 +140,12 @@ async fn a_file_of_another_format_stops_the_sink() {
     let mut file = std::fs::read(&path).unwrap();
     let format = b"\"vintage.control/1\"";
     let footer = file.len() - 8 - crate::seal::footer_len(&file[file.len() - 8..]).unwrap();
-    let told = file[footer..].windows(format.len());
-    let told = told.enumerate().filter(|(_, bytes)| bytes == format);
-    let told: Vec<_> = told.map(|(at, _)| footer + at + format.len() - 2).collect();
-    for at in told {
+    let found = file[footer..].windows(format.len());
+    let found = found.enumerate().filter(|(_, bytes)| bytes == format);
+    let found: Vec<_> = found
+        .map(|(at, _)| footer + at + format.len() - 2)
+        .collect();
+    for at in found {
         file[at] = b'2';
     }
     let body = footer - crate::seal::Seal::len(1);
@@ -155,7 +157,7 @@ async fn a_file_of_another_format_stops_the_sink() {
     let ends: Vec<_> = groups
         .row_groups()
         .iter()
-        .map(crate::file::end_of)
+        .map(crate::footer::end_of)
         .collect();
     assert_eq!(ends.len(), 1);
     crate::seal::seal(&mut file, &ends).unwrap();
@@ -187,7 +189,7 @@ async fn an_archive_goes_on_where_it_was_begun() {
     let (_folder, store) = scratch();
     let plain = TopicFolder::plain(TOPIC);
     let starts = [(Partition(0), Offset(0))].into();
-    ArchiveMeta::agree(&store, &plain, LIFE, starts)
+    ArchiveMeta::agree(&store, &plain, INCARNATION, starts)
         .await
         .unwrap();
     let log = Log::small(1, 7);
@@ -198,16 +200,16 @@ async fn an_archive_goes_on_where_it_was_begun() {
         ..options(&store)
     };
     let (handle, task) = start(second, &log).await;
-    handle.commit_through(log.ends()).await.unwrap();
+    handle.commit_up_to(log.ends()).await.unwrap();
     handle.shutdown();
     task.await.unwrap().unwrap();
     let paths = store.list("v1").await.unwrap();
-    let folder = format!("{}/", plain.folder());
+    let folder = format!("{}/", plain.path());
     assert!(
         paths.iter().all(|path| path.starts_with(&folder)),
         "{paths:?}"
     );
     assert_eq!(Reader::topics(&store).await.unwrap(), [TOPIC]);
-    let lives = Reader::new(store, TOPIC).incarnations().await.unwrap();
-    assert_eq!(lives, [LIFE, Incarnation(1)]);
+    let incarnations = Reader::new(store, TOPIC).incarnations().await.unwrap();
+    assert_eq!(incarnations, [INCARNATION, Incarnation(1)]);
 }

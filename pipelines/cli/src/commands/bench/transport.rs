@@ -25,9 +25,11 @@ pub(crate) async fn transport(broker: Option<&str>, load: Load, context: &Contex
         let dir = std::env::temp_dir().join(format!("vintage-bench-{}", std::process::id()));
         let local = LocalKafka::up(&dir, LocalOptions::default()).await?;
         let measured = measure(&local.bus()?, load).await;
-        local.down().await?;
-        std::fs::remove_dir_all(&dir)?;
-        measured?
+        let measured = local.down_after(measured).await;
+        let removed = std::fs::remove_dir_all(&dir);
+        let measured = measured?;
+        removed?;
+        measured
     };
     context.output.print(&measured, text)
 }

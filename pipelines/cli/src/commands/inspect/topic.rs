@@ -23,8 +23,7 @@ pub(super) async fn topic(args: &InspectArgs, context: &Context) -> Result<()> {
     let out = args.out.as_deref();
     let broker = Broker::open(&of_run(&args.config, out)?, out).await?;
     let shown = show(broker.bus(), args, context).await;
-    broker.close().await?;
-    shown
+    broker.close_after(shown).await
 }
 
 async fn show(bus: &Bus, args: &InspectArgs, context: &Context) -> Result<()> {
@@ -42,10 +41,11 @@ async fn show(bus: &Bus, args: &InspectArgs, context: &Context) -> Result<()> {
     let mut out = writer();
     let mut left = args.limit.unwrap_or(LIMIT);
     while left > 0 && !is_closed() {
-        let Ok(record) = tokio::time::timeout(SILENCE, records.next()).await else {
-            break;
+        let record = match records.next_within(SILENCE).await {
+            Err(vintage_bus::Error::Silent { .. }) => break,
+            record => record?,
         };
-        let Some(record) = record? else { break };
+        let Some(record) = record else { break };
         if wanted(args, record.partition, record.offset) {
             left -= 1;
             print(&record, context.output.is_json(), &mut out)?;

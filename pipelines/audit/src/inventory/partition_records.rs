@@ -2,16 +2,18 @@
 
 use std::ops::Range;
 
-use vintage_control::{Offset, Sha256};
+use vintage_control::{Incarnation, Offset, Partition, Sha256};
 
-use super::PartitionId;
 use crate::findings::Findings;
+
+/// Partition of one incarnation of the topic.
+pub(crate) type PartitionId = (Incarnation, Partition);
 
 /// Record without its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     pub(crate) offset: i64,
-    /// Index of its group in the books.
+    /// Index of its group in the inventory.
     pub(crate) group: u32,
     /// Part i of n, from 1.
     pub(crate) part: (u32, u32),
@@ -30,9 +32,9 @@ pub(crate) struct Record {
 
 /// State of the record at an offset.
 #[derive(Debug)]
-pub(crate) enum Look<'a> {
-    /// Present: the record's index on the partition_records, and the record.
-    There(usize, &'a Record),
+pub(crate) enum RecordState<'a> {
+    /// Present: the record's index in its partition, and the record.
+    Present(usize, &'a Record),
     /// Absent although archive or log reach beyond the offset.
     Missing,
     /// Covered by an archive file that cannot be read.
@@ -46,9 +48,9 @@ pub(crate) enum Look<'a> {
 /// Records of a partition of one incarnation of the topic.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionRecords {
-    /// Archived records, sorted by offset; all records once the partition_records is closed.
+    /// Archived records, sorted by offset; all records once the inventory is closed.
     records: Vec<Record>,
-    /// Records that only the log has; empty once the partition_records is closed.
+    /// Records that only the log has; empty once the inventory is closed.
     only_live: Vec<Record>,
     /// Offsets that the archive covers, with adjacent files joined.
     claimed: Vec<Range<i64>>,
@@ -88,7 +90,7 @@ impl PartitionRecords {
         self.records.get_mut(at)
     }
 
-    pub(super) fn put_live(&mut self, mut record: Record) {
+    pub(super) fn add_live(&mut self, mut record: Record) {
         record.live = true;
         self.only_live.push(record);
     }
@@ -97,7 +99,7 @@ impl PartitionRecords {
     pub(super) fn close(&mut self, (incarnation, partition): PartitionId, findings: &mut Findings) {
         let where_it_is = format!("incarnation {incarnation} partition {partition}");
         for record in &self.only_live {
-            if self.is_claimed(record.offset) && !self.is_dark(record.offset) {
+            if self.is_claimed(record.offset) && !self.is_unreadable(record.offset) {
                 findings.breach("records the archive claims and does not hold", || {
                     let offset = record.offset;
                     format!(
@@ -151,21 +153,21 @@ impl PartitionRecords {
         &mut self.records
     }
 
-    pub(crate) fn look(&self, offset: i64) -> Look<'_> {
+    pub(crate) fn state_of(&self, offset: i64) -> RecordState<'_> {
         if let Some(at) = self.find(offset) {
-            return Look::There(at, &self.records[at]);
+            return RecordState::Present(at, &self.records[at]);
         }
-        if self.is_dark(offset) {
-            return Look::Unreadable;
+        if self.is_unreadable(offset) {
+            return RecordState::Unreadable;
         }
         if offset < self.start() {
-            return Look::Expired;
+            return RecordState::Expired;
         }
         let ends = self.claimed.iter().chain(&self.live).map(|held| held.end);
         if ends.max().is_some_and(|end| offset < end) {
-            return Look::Missing;
+            return RecordState::Missing;
         }
-        Look::Beyond
+        RecordState::Beyond
     }
 
     /// Returns the first offset that archive or log should hold.
@@ -180,7 +182,7 @@ impl PartitionRecords {
         self.claimed.iter().any(|range| range.contains(&offset))
     }
 
-    fn is_dark(&self, offset: i64) -> bool {
+    fn is_unreadable(&self, offset: i64) -> bool {
         self.unreadable.iter().any(|range| range.contains(&offset))
     }
 

@@ -3,29 +3,26 @@
 //! A group is one number of a producer; a record without a readable number is a group of its own.
 //! Memory holds the identity of groups and records, about 200 bytes each, and no tokens.
 
-mod partition_records;
+pub(crate) mod partition_records;
+pub(crate) mod producer;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use vintage_archive::Head;
-use vintage_control::{Incarnation, NumberSet, Offset, Partition, RecordId, Sha256};
+use vintage_control::{Offset, RecordId, Sha256};
 use vintage_trajectory::Identity;
 
-pub(crate) use self::partition_records::{Look, PartitionRecords, Record};
-use super::findings::Findings;
-
-/// Partition of one incarnation of the topic.
-pub(crate) type PartitionId = (Incarnation, Partition);
-
-/// Maximum number of missing numbers reported for a producer, 2^53: no producer numbers this far,
-/// and JSON readers count no further. A forged number could leave more below itself.
-const MOST_HOLES: u64 = 1 << 53;
+use self::{
+    partition_records::{PartitionId, PartitionRecords, Record, RecordState},
+    producer::{MissingNumbers, Producer},
+};
+use crate::findings::Findings;
 
 /// Group as producers, log and archive report it.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    /// Index of its producer in [`Books::producers`]; `None` if no header tells the producer or the
-    /// number.
+    /// Index of its producer in [`Inventory::producers`]; `None` if no header names the producer or
+    /// the number.
     pub(crate) producer: Option<u32>,
     /// True if an earlier group has the same number: the producer restarted its numbering.
     pub(crate) renumbered: bool,
@@ -33,7 +30,7 @@ pub(crate) struct Group {
     pub(crate) seq: u64,
     /// Group id of the first record.
     pub(crate) id: Option<[u8; 16]>,
-    /// First and last record, set when the books are closed; `None` if neither archive nor log
+    /// First and last record, set when the inventory is closed; `None` if neither archive nor log
     /// holds the group.
     pub(crate) records: Option<(RecordId, RecordId)>,
     /// Number of records, copies included.
@@ -44,66 +41,17 @@ pub(crate) struct Group {
     pub(crate) batch: i64,
 }
 
-/// Producer process and its numbers.
-#[derive(Debug, Clone)]
-pub(crate) struct Producer {
-    pub(crate) name: String,
-    /// True if the producer's own journal is available.
-    pub(crate) journal: bool,
-    /// Largest number on a decodable message.
-    pub(crate) last: Option<u64>,
-    numbers: NumberSet,
-    /// Number of records that name this producer without a readable number; each is taken for one
-    /// of its missing numbers.
-    nameless: u64,
-}
-
-/// Missing numbers of a producer: below its last one, and on no record.
-#[derive(Debug, Default)]
-pub(crate) struct Holes {
-    /// Number of missing numbers.
-    pub(crate) all: u64,
-    /// Missing numbers that are explained by records whose headers tell only half of their number.
-    pub(crate) found: u64,
-    /// First few runs of missing numbers, as first and last.
-    pub(crate) runs: Vec<(u64, u64)>,
-}
-
-impl Producer {
-    fn holes(&self) -> Holes {
-        let mut holes = Holes::default();
-        let Some(last) = self.last.filter(|_| !self.journal) else {
-            return holes;
-        };
-        let mut next = 0;
-        for (first, end) in self.numbers.runs() {
-            if first > last {
-                break;
-            }
-            if first > next {
-                holes.all = holes.all.saturating_add(first - next);
-                if holes.runs.len() < 3 {
-                    holes.runs.push((next, first - 1));
-                }
-            }
-            next = end.saturating_add(1);
-        }
-        holes.all = holes.all.min(MOST_HOLES);
-        holes
-    }
-}
-
 /// Reports of producers, log and archive, without those of learners.
 #[derive(Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct Inventory {
     producers: Vec<Producer>,
     names: HashMap<String, u32>,
     groups: Vec<Group>,
     numbers: HashMap<(u32, u64), u32>,
     /// Groups whose number belongs to an earlier group, by producer, number and group id.
     renumbered: HashMap<(u32, u64, [u8; 16]), u32>,
-    /// Numbers on records whose headers do not tell the producer.
-    ownerless: Vec<u64>,
+    /// Numbers on records whose headers do not name the producer.
+    without_producer: Vec<u64>,
     partitions: BTreeMap<PartitionId, PartitionRecords>,
 }
 
@@ -130,7 +78,7 @@ impl RecordReport {
     }
 }
 
-impl Books {
+impl Inventory {
     /// Notes that a producer has a journal, possibly an empty one.
     pub(crate) fn journal(&mut self, producer: &str) {
         let producer = self.producer_number(producer);
@@ -164,9 +112,9 @@ impl Books {
     }
 
     /// Adds a record of the archive; a second one at its offset is a breach.
-    pub(crate) fn archived(&mut self, told: &RecordReport, findings: &mut Findings) {
-        let record = self.entry(told);
-        let at = told.record;
+    pub(crate) fn archived(&mut self, report: &RecordReport, findings: &mut Findings) {
+        let record = self.entry(report);
+        let at = report.record;
         if !self
             .partition_records((at.incarnation, at.partition))
             .archive(record)
@@ -178,47 +126,47 @@ impl Books {
     }
 
     /// Adds a record of the topic; one that differs from the archived record is a breach.
-    pub(crate) fn found_live(&mut self, told: &RecordReport, findings: &mut Findings) {
-        let at = told.record;
+    pub(crate) fn found_live(&mut self, report: &RecordReport, findings: &mut Findings) {
+        let at = report.record;
         let place = (at.incarnation, at.partition);
         if let Some(archived) = self.partition_records(place).archived_at(at.offset) {
             archived.live = true;
             let differs = |a, b| matches!((a, b), (Some(a), Some(b)) if a != b);
-            if archived.crc32c != told.crc32c {
+            if archived.crc32c != report.crc32c {
                 findings.breach("records differ between archive and log", || {
                     format!("{at}: the archive holds another payload than the log")
                 });
-            } else if differs(archived.content, told.content) {
+            } else if differs(archived.content, report.content) {
                 findings.breach("records differ between archive and log", || {
                     format!("{at}: the archive's rows are not those of the log's payload")
                 });
             }
             return;
         }
-        let record = self.entry(told);
-        self.partition_records(place).put_live(record);
+        let record = self.entry(report);
+        self.partition_records(place).add_live(record);
     }
 
-    fn entry(&mut self, told: &RecordReport) -> Record {
-        let identity = &told.identity;
+    fn entry(&mut self, report: &RecordReport) -> Record {
+        let identity = &report.identity;
         let id = identity.group.map(|group| group.0);
         let producer = identity.producer.as_deref();
         let producer = producer.map(|name| self.producer_number(name));
         let group = match (producer, identity.producer_seq) {
             (Some(producer), Some(seq)) => {
                 let group = self.group_of(producer, seq, id);
-                if told.rows.is_some() {
+                if report.rows.is_some() {
                     let known = &mut self.producers[producer as usize];
                     known.last = known.last.max(Some(seq));
                 }
                 group
             }
             (Some(producer), None) => {
-                self.producers[producer as usize].nameless += 1;
+                self.producers[producer as usize].unnumbered += 1;
                 self.add(None, 0)
             }
             (None, seq) => {
-                self.ownerless.extend(seq);
+                self.without_producer.extend(seq);
                 self.add(None, 0)
             }
         };
@@ -228,28 +176,28 @@ impl Books {
             known.batch = identity.batch.unwrap_or(-1);
         }
         Record {
-            offset: told.record.offset.0,
+            offset: report.record.offset.0,
             group,
             part: identity.part.unwrap_or((1, 1)),
             id,
-            rows: told.rows,
-            crc32c: told.crc32c,
-            content: told.content,
+            rows: report.rows,
+            crc32c: report.crc32c,
+            content: report.content,
             archived: false,
             live: false,
             surplus: false,
         }
     }
 
-    /// Completes the books after all records were added: finds first and last records and surplus
-    /// copies, and compares archive and log.
+    /// Completes the inventory after all records were added: finds first and last records and
+    /// surplus copies, and compares archive and log.
     pub(crate) fn close(&mut self, findings: &mut Findings) {
         for (producer, groups) in self.renumbering() {
             findings.note("producers that number again", || {
                 format!(
                     "producer {producer} numbers again: {groups} of its groups bear numbers of \
                      earlier ones, and are refused as renumbered; give every start of a producer a \
-                     name of its own, or let it go on numbering where it ended"
+                     name of its own, or let it continue numbering where it ended"
                 )
             });
         }
@@ -311,18 +259,18 @@ impl Books {
     }
 
     /// Looks up a record in archive and log.
-    pub(crate) fn look(&self, record: RecordId) -> Look<'_> {
+    pub(crate) fn state_of(&self, record: RecordId) -> RecordState<'_> {
         match self.partitions.get(&(record.incarnation, record.partition)) {
-            Some(partition_records) => partition_records.look(record.offset.0),
-            None => Look::Beyond,
+            Some(partition_records) => partition_records.state_of(record.offset.0),
+            None => RecordState::Beyond,
         }
     }
 
     /// Returns the number of parts of a record's group, according to that record; 1 if it is
     /// unknown.
     pub(crate) fn parts_at(&self, record: RecordId) -> u32 {
-        match self.look(record) {
-            Look::There(_, record) => record.part.1,
+        match self.state_of(record) {
+            RecordState::Present(_, record) => record.part.1,
             _ => 1,
         }
     }
@@ -337,27 +285,27 @@ impl Books {
     }
 
     /// Returns the missing numbers of each producer without a journal. A producer numbers without
-    /// gaps, so every number below its last was acknowledged. A record whose headers tell half of
+    /// gaps, so every number below its last was acknowledged. A record whose headers give half of
     /// its number explains one of them.
-    pub(crate) fn holes(&self) -> Vec<(&Producer, Holes)> {
-        let mut ownerless: BTreeMap<u64, u64> = BTreeMap::new();
-        for seq in &self.ownerless {
-            *ownerless.entry(*seq).or_default() += 1;
+    pub(crate) fn missing_numbers(&self) -> Vec<(&Producer, MissingNumbers)> {
+        let mut without_producer: BTreeMap<u64, u64> = BTreeMap::new();
+        for seq in &self.without_producer {
+            *without_producer.entry(*seq).or_default() += 1;
         }
         let producers = self.producers.iter();
         let found = producers.map(|producer| {
-            let mut holes = producer.holes();
-            let mut found = producer.nameless.min(holes.all);
+            let mut missing = producer.missing_numbers();
+            let mut found = producer.unnumbered.min(missing.all);
             let last = producer.last.filter(|_| !producer.journal).unwrap_or(0);
-            for (seq, left) in ownerless.range_mut(..last) {
-                let fills = *left > 0 && found < holes.all && !producer.numbers.contains(*seq);
+            for (seq, left) in without_producer.range_mut(..last) {
+                let fills = *left > 0 && found < missing.all && !producer.numbers.contains(*seq);
                 *left -= u64::from(fills);
                 found += u64::from(fills);
             }
-            holes.found = found;
-            (producer, holes)
+            missing.found = found;
+            (producer, missing)
         });
-        found.filter(|(_, holes)| holes.all > 0).collect()
+        found.filter(|(_, missing)| missing.all > 0).collect()
     }
 
     /// Returns true if the first records of a partition are gone from the log and were never
@@ -386,13 +334,7 @@ impl Books {
             return number;
         }
         let number = self.producers.len() as u32;
-        self.producers.push(Producer {
-            name: name.to_owned(),
-            journal: false,
-            last: None,
-            numbers: NumberSet::default(),
-            nameless: 0,
-        });
+        self.producers.push(Producer::new(name));
         self.names.insert(name.to_owned(), number);
         number
     }
