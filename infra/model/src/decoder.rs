@@ -1,18 +1,19 @@
-use crate::precision::Rounding as _;
+mod adapters;
+
 use candle_core::Tensor;
 
-use crate::layer::{LayerIndex, LayerTape, Pass};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::gradients::Gradients;
+use crate::layer::index::LayerIndex;
+use crate::layer::{LayerTape, Pass};
 use crate::lora::Adapters;
+use crate::ops::storage::{tensor, values};
 use crate::ops::{embedding, head, rmsnorm, rope, rows};
+use crate::packed::{Packed, Scored, Targets};
+use crate::params::ParamSet;
+use crate::precision::{Compute, Rounding as _};
 use crate::view::{Readers, Views};
-use crate::{
-    config::ModelConfig,
-    error::Result,
-    gradients::Gradients,
-    packed::{Packed, Scored, Targets},
-    params::ParamSet,
-    precision::Compute,
-};
 
 /// Decoder-only transformer with an explicit forward and backward pass.
 #[derive(Debug, Clone)]
@@ -190,7 +191,7 @@ impl Decoder {
         let precision = self.compute.precision;
         let readers = &tape.readers;
         if dlogprob.len() != readers.token.len() {
-            return Err(crate::Error::Input(format!(
+            return Err(Error::Input(format!(
                 "running backward: {} gradients for {} targets; give one per target",
                 dlogprob.len(),
                 readers.token.len()
@@ -211,8 +212,7 @@ impl Decoder {
             } else {
                 let hidden = rows::gather(&normed, &readers.place, width)?;
                 let d = head.backward(dlogprob, &hidden, queries, lse, dhead)?;
-                let mut dnormed =
-                    crate::ops::tensor(vec![0.0; normed.elem_count()], normed.dims())?;
+                let mut dnormed = tensor(vec![0.0; normed.elem_count()], normed.dims())?;
                 rows::scatter_add(&mut dnormed, &d, &readers.place, width)?;
                 dnormed
             }
@@ -249,7 +249,7 @@ impl Decoder {
         let run = self.run(batch, &targets, drop)?;
         let hidden = rows::gather(&run.normed, &run.readers.place, self.config.hidden_size)?;
         let logits = self.head_logits(&hidden)?;
-        Ok(crate::ops::values(&logits)?.to_vec())
+        Ok(values(&logits)?.to_vec())
     }
 
     fn run(

@@ -7,10 +7,11 @@ use super::gradients::DeviceGradients;
 use super::head::{Head, Output};
 use super::layer::{LayerTape, Pass, View};
 use super::ops::{Angles, factor, indices, scatter_rows};
-use crate::layer::LayerIndex;
+use crate::layer::index::LayerIndex;
 use crate::lora::scale;
-use crate::ops::{rope, values};
-use crate::params::ParamSpec;
+use crate::ops::rope;
+use crate::ops::storage::values;
+use crate::params::spec::ParamSpec;
 use crate::view::{self, Readers, Views};
 use crate::{
     config::ModelConfig,

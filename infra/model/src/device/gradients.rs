@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::params::ParamSpec;
+use crate::params::spec::ParamSpec;
 use crate::{error::Error, gradients::Gradients};
 
 /// Number of values per piece of the norm's sum: 128 MB in f64.

@@ -10,7 +10,7 @@ use super::ops::{
     Rotation, factor, rms_norm, rms_norm_backward, scatter_rows, swiglu, swiglu_backward,
 };
 use crate::config::ModelConfig;
-use crate::layer::{LayerIndex, Projection};
+use crate::layer::index::{LayerIndex, Projection};
 use crate::ops::attention::{Heads, Pattern};
 
 /// Queries and keys of one layer on the device: their pattern and rotations.

@@ -12,7 +12,8 @@ use self::pick::pick;
 use crate::layer::Pass;
 use crate::ops::attention::Heads;
 use crate::ops::attention::cache::{Cache, Reader};
-use crate::ops::{self, embedding, rope};
+use crate::ops::storage::values;
+use crate::ops::{embedding, rope};
 use crate::view::View;
 use crate::{
     decoder::Decoder,
@@ -263,7 +264,7 @@ impl<'a> Sampler<'a> {
             }
             let part = &different[from..to];
             let part_logits = self.prefill_part(part)?;
-            let part_logits = ops::values(&part_logits)?;
+            let part_logits = values(&part_logits)?;
             for ((_, rows), part) in part.iter().zip(part_logits.chunks_exact(vocab)) {
                 for row in rows {
                     logits[row * vocab..(row + 1) * vocab].copy_from_slice(part);
@@ -293,7 +294,7 @@ impl<'a> Sampler<'a> {
             };
             let (y, tape) = self.pass().layer_forward(layer, x, view)?;
             let (k, v) = tape.keys_and_values();
-            let (k, v) = (ops::values(k)?, ops::values(v)?);
+            let (k, v) = (values(k)?, values(v)?);
             for ((_, rows), bounds) in part.iter().zip(packed.starts.windows(2)) {
                 let range = bounds[0] * key_width..bounds[1] * key_width;
                 for &row in rows {
@@ -360,7 +361,7 @@ impl<'a> Sampler<'a> {
                 .layer_step(layer, &x, &positions, &readers, cache)?;
         }
         self.caches = caches;
-        Ok(ops::values(&self.logits(&x)?)?.to_vec())
+        Ok(values(&self.logits(&x)?)?.to_vec())
     }
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {

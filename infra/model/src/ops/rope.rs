@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::with_mut;
 use crate::cpu::{multiversion, rows_in_parallel};
+use crate::ops::storage::with_mut;
 use crate::{config::ModelConfig, error::Result};
 
 /// Cosines and sines of the rotations at positions `0..len`.

@@ -1,8 +1,9 @@
 //! Named parameters of a decoder: creating, loading and saving them.
 
-mod load;
+pub(crate) mod load;
 mod names;
-mod spec;
+pub(crate) mod save;
+pub(crate) mod spec;
 
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) use self::load::{Loaded, Shard, load, read, save};
-pub use self::spec::ParamSpec;
-use crate::ops::{self, Values};
+use self::load::Loaded;
+use self::save::save;
+use self::spec::ParamSpec;
+use crate::ops::storage::{self, Values};
 use crate::{
     config::ModelConfig,
     error::{Error, Result},
@@ -28,7 +30,7 @@ pub struct ParamSet {
 impl Clone for ParamSet {
     /// Copies every value, because updates happen in place and would change a shared tensor.
     fn clone(&self) -> Self {
-        let tensors = self.tensors.iter().map(ops::deep_copy).collect();
+        let tensors = self.tensors.iter().map(storage::deep_copy).collect();
         Self {
             specs: Arc::clone(&self.specs),
             tensors,
@@ -87,7 +89,7 @@ impl ParamSet {
         let specs: Arc<[ParamSpec]> = specs.into();
         let tensors = specs
             .iter()
-            .map(|spec| ops::tensor(values(spec)?, spec.shape()))
+            .map(|spec| storage::tensor(values(spec)?, spec.shape()))
             .collect::<Result<_>>()?;
         Ok(Self { specs, tensors })
     }
@@ -137,7 +139,7 @@ impl ParamSet {
     /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
     /// bytes.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        save(self, str::to_owned, None)
+        save(self, str::to_owned, |_| None)
     }
 
     /// Returns name and shape of every parameter, sorted by name.
@@ -157,7 +159,8 @@ impl ParamSet {
 
     /// Returns the values of the tensor named `name`, row-major.
     pub fn values(&self, name: &str) -> Option<Values<'_>> {
-        self.get(name).and_then(|tensor| ops::values(tensor).ok())
+        self.get(name)
+            .and_then(|tensor| storage::values(tensor).ok())
     }
 
     /// Returns names and tensors, sorted by name.
@@ -169,7 +172,7 @@ impl ParamSet {
     /// name.
     pub fn update(&mut self, mut change: impl FnMut(&str, &[usize], &mut [f32])) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
-            ops::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
+            storage::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
         }
         Ok(())
     }

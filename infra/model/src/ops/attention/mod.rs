@@ -15,8 +15,8 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{tensor, values};
 use crate::cpu::{is_worth_it, map_blocks};
+use crate::ops::storage::{tensor, values};
 use crate::{config::ModelConfig, error::Result};
 
 /// Number of segments per task of the short kernel.
