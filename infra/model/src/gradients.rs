@@ -26,11 +26,12 @@ impl Gradients {
     }
 
     /// Wraps gradients that were computed elsewhere.
-    pub(crate) fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
+    pub fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
         Self { specs, tensors }
     }
 
-    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+    /// Returns names and shapes, shared.
+    pub fn shared_specs(&self) -> Arc<[ParamSpec]> {
         Arc::clone(&self.specs)
     }
 

@@ -17,7 +17,7 @@ use crate::params::spec::ParamSpec;
 use crate::precision::Rounding as _;
 
 /// Factor on the product of an adapter's two matrices.
-pub(crate) fn scale(lora: &LoraSettings) -> f32 {
+pub fn scale(lora: &LoraSettings) -> f32 {
     (lora.alpha / lora.rank as f64) as f32
 }
 
@@ -49,9 +49,11 @@ pub(crate) struct Adapters {
 
 /// Indices of one linear layer's two factors in the sorted parameter set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Adapter {
-    pub(crate) a: usize,
-    pub(crate) b: usize,
+pub struct Adapter {
+    /// Index of A `[rank, in]`.
+    pub a: usize,
+    /// Index of B `[out, rank]`.
+    pub b: usize,
 }
 
 impl Adapters {

@@ -12,6 +12,7 @@ use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 use crate::{
     Error, Result,
     broker::{PATIENCE, connect},
+    devices::devices,
     memory::{Lengths, Prediction},
     prompts::{HELD_OUT, TRAIN, asked, load_set, refuse_overlap},
     version_zero::{characters, teacher},
@@ -36,7 +37,7 @@ pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<()> {
 /// which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<()> {
     if trains == Trains::Here {
-        let _is_there = vintage_model::gpu(config.learner.device)?;
+        let _is_there = devices().describe(config.learner.device)?;
     }
     let (mut train, mut heldout) = load(&config.prompts)?;
     for note in std::iter::once(&train)

@@ -13,6 +13,7 @@ use vintage_store::{Records, Store, Weights};
 use crate::{
     Error, Result,
     archive_source::{ArchiveSource, archive_of},
+    devices::devices,
     event::{Events, RunEvent},
     folder::{learner_config, open_store, read_json},
     run::SUMMARY_FILE,
@@ -118,7 +119,7 @@ pub async fn replay_exact(
         blended: blended.as_mut().map(|blended| blended as &mut dyn Source),
         extent: &extent,
     };
-    let replayed = replay(&records, &weights, recording, |version| {
+    let replayed = replay(&records, &weights, recording, devices(), |version| {
         let _nobody_listens = events.send(RunEvent::Replayed {
             done: version.0,
             updates,

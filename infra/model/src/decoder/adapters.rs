@@ -25,7 +25,7 @@ impl Decoder {
     /// A configuration without effect, or a module that the model does not have.
     pub fn with_adapters(mut self, config: LoraSettings, seed: u64) -> Result<Self> {
         let adapters = Adapters::init(config, &self.params, seed)?;
-        self.layers = (0..self.layers.len())
+        self.index.layers = (0..self.index.layers.len())
             .map(|layer| LayerIndex::new(&self.params, Some(&adapters), layer))
             .collect::<Result<_>>()?;
         self.adapters = Some(adapters);

@@ -229,6 +229,7 @@ impl<'a> Sampler<'a> {
             params,
             rope: rope::Table::new(&decoder.frequencies, longest),
             caches: decoder
+                .index
                 .layers
                 .iter()
                 .map(|_| Cache::new(heads, &capacities))
@@ -284,10 +285,10 @@ impl<'a> Sampler<'a> {
         let (all, last) = (View::all(&packed.starts), View::only(&packed.starts, lasts));
         let decoder = self.decoder;
         let (width, key_width) = (decoder.config.hidden_size, decoder.config.key_width());
-        let table = decoder.params.tensor(decoder.embedding);
+        let table = decoder.params.tensor(decoder.index.embedding);
         let mut x = embedding::forward(table, &packed.tokens, width)?;
-        for (number, layer) in decoder.layers.iter().enumerate() {
-            let view = if number + 1 == decoder.layers.len() {
+        for (number, layer) in decoder.index.layers.iter().enumerate() {
+            let view = if number + 1 == decoder.index.layers.len() {
                 &last
             } else {
                 &all
@@ -352,10 +353,10 @@ impl<'a> Sampler<'a> {
                 visible: state.len,
             });
         }
-        let table = decoder.params.tensor(decoder.embedding);
+        let table = decoder.params.tensor(decoder.index.embedding);
         let mut x = embedding::forward(table, &tokens, decoder.config.hidden_size)?;
         let mut caches = std::mem::take(&mut self.caches);
-        for (layer, cache) in decoder.layers.iter().zip(&mut caches) {
+        for (layer, cache) in decoder.index.layers.iter().zip(&mut caches) {
             x = self
                 .pass()
                 .layer_step(layer, &x, &positions, &readers, cache)?;

@@ -1,8 +1,43 @@
-//! Indices of a layer's parameters in the sorted parameter set.
+//! Indices of a decoder's parameters in the sorted parameter set.
 
+use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::lora::{Adapter, Adapters};
 use crate::params::ParamSet;
+
+/// Indices of a decoder's parameters in the sorted parameter set.
+#[derive(Debug, Clone)]
+pub struct DecoderIndex {
+    /// Parameters of each layer.
+    pub layers: Vec<LayerIndex>,
+    /// Embedding of the tokens.
+    pub embedding: usize,
+    /// Norm after the last layer.
+    pub final_norm: usize,
+    /// Weight of the head, which is the embedding if the two are tied.
+    pub head: usize,
+}
+
+impl DecoderIndex {
+    /// Finds the parameters of a decoder of this `config`.
+    pub(crate) fn new(config: &ModelConfig, params: &ParamSet) -> Result<Self> {
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer| LayerIndex::new(params, None, layer))
+            .collect::<Result<_>>()?;
+        let embedding = params.require("model.embed_tokens.weight")?;
+        let head = if config.tie_word_embeddings {
+            embedding
+        } else {
+            params.require("lm_head.weight")?
+        };
+        Ok(Self {
+            layers,
+            embedding,
+            final_norm: params.require("model.norm.weight")?,
+            head,
+        })
+    }
+}
 
 /// Indices of one layer's parameters in the sorted parameter set.
 #[derive(Debug, Clone)]

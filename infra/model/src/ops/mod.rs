@@ -1,5 +1,5 @@
 //! Operations of the decoder on a CPU. Each file has one operation: functions over tensors with a
-//! kernel on slices. The GPU's operations are in `device`.
+//! kernel on slices.
 
 pub(crate) mod attention;
 pub(crate) mod embedding;

@@ -102,6 +102,25 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded>
     })
 }
 
+impl ParamSet {
+    /// Reads one safetensors file; f64, f16 and bf16 become f32.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
+    /// of the decoder that does not use it; the error names the tensor.
+    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+        let loaded = Loaded::of_file(bytes, config)?;
+        if loaded.tied != config.tie_word_embeddings {
+            return Err(Error::parameter(
+                "lm_head.weight",
+                "is no copy of model.embed_tokens.weight, and config.json says that the two are \
+                 tied: leave it out, or set tie_word_embeddings to false",
+            ));
+        }
+        Ok(loaded.params)
+    }
+}
+
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 

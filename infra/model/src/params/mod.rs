@@ -11,8 +11,6 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use self::load::Loaded;
-use self::save::save;
 use self::spec::ParamSpec;
 use crate::ops::storage::{self, Values};
 use crate::{
@@ -119,29 +117,6 @@ impl ParamSet {
         Ok(())
     }
 
-    /// Reads one safetensors file; f64, f16 and bf16 become f32.
-    ///
-    /// # Errors
-    /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
-    /// of the decoder that does not use it; the error names the tensor.
-    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
-        let loaded = Loaded::of_file(bytes, config)?;
-        if loaded.tied != config.tie_word_embeddings {
-            return Err(Error::parameter(
-                "lm_head.weight",
-                "is no copy of model.embed_tokens.weight, and config.json says that the two are \
-                 tied: leave it out, or set tie_word_embeddings to false",
-            ));
-        }
-        Ok(loaded.params)
-    }
-
-    /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
-    /// bytes.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        save(self, str::to_owned, |_| None)
-    }
-
     /// Returns name and shape of every parameter, sorted by name.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
@@ -179,7 +154,7 @@ impl ParamSet {
 
     /// Replaces the tensors by ones of the same shapes, on the CPU, whose memory nothing else
     /// shares.
-    pub(crate) fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+    pub fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
         let shapes = self.specs.iter().map(ParamSpec::shape);
         if !shapes.eq(tensors.iter().map(Tensor::dims)) {
             return Err(Error::Input(
@@ -211,7 +186,8 @@ impl ParamSet {
         &self.tensors[index]
     }
 
-    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+    /// Returns names and shapes, shared.
+    pub fn shared_specs(&self) -> Arc<[ParamSpec]> {
         Arc::clone(&self.specs)
     }
 }

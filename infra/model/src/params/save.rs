@@ -12,6 +12,14 @@ use crate::ops::storage::{Values, values};
 /// Function that computes the values to be written from those of the tensor.
 pub(crate) type Merge<'a> = Box<dyn Fn(&[f32]) -> Vec<f32> + 'a>;
 
+impl ParamSet {
+    /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
+    /// bytes.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        save(self, str::to_owned, |_| None)
+    }
+}
+
 /// Tensor whose bytes are made only while they are written, so only one tensor is copied at a time.
 struct F32View<'a> {
     shape: &'a [usize],
