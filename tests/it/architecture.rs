@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["control", "faults"]),
     ("hub", &["human"]),
     ("model", &["control", "settings", "hub"]),
+    ("model-gpu", &["control", "settings", "model"]),
     ("telemetry", &["control"]),
     ("human", &[]),
     ("faults", &[]),
@@ -48,8 +49,27 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "learner-gpu",
+        &[
+            "control",
+            "settings",
+            "model",
+            "model-gpu",
+            "m2po",
+            "learner",
+        ],
+    ),
+    (
         "parity",
-        &["control", "settings", "model", "m2po", "learner"],
+        &[
+            "control",
+            "settings",
+            "model",
+            "model-gpu",
+            "m2po",
+            "learner",
+            "learner-gpu",
+        ],
     ),
     (
         "archive",
@@ -77,6 +97,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rollout",
             "local",
             "learner",
+            "learner-gpu",
             "archive",
             "config",
             "audit",
@@ -164,8 +185,11 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("rdkafka", &["bus", "bench"]),
     ("parquet", &["archive"]),
     ("object_store", &["store"]),
-    // Parity and the benchmark of updates have the operations of a device computed on the CPU.
-    ("candle-core", &["model", "learner", "parity", "bench"]),
+    // Parity compares tensors of a device.
+    (
+        "candle-core",
+        &["model", "model-gpu", "learner-gpu", "parity"],
+    ),
     ("candle-nn", &["model"]),
     ("candle-transformers", &["model"]),
     ("tokenizers", &["model"]),
@@ -231,12 +255,20 @@ const ROWS: &[&[&str]] = &[
         "store",
         "hub",
         "model",
+        "model-gpu",
         "telemetry",
         "human",
         "faults",
     ],
     &[
-        "verify", "rollout", "local", "m2po", "learner", "parity", "archive",
+        "verify",
+        "rollout",
+        "local",
+        "m2po",
+        "learner",
+        "learner-gpu",
+        "parity",
+        "archive",
     ],
     &["config", "audit", "report", "flow", "bench", "cli", "tests"],
 ];
@@ -401,11 +433,56 @@ fn what_does_not_compute_is_built_without_candle() {
     }
 }
 
+/// Crates of GPU code.
+const GPU: &[&str] = &["model-gpu", "learner-gpu"];
+
+/// Feature that a crate must have on to be built with GPU code.
+const GPU_FEATURE: &str = "cuda";
+
+/// GPU code is in a program only if its feature was asked for: crates above depend on it optionally,
+/// by that feature alone. Tests depend on it always.
+#[test]
+fn gpu_code_is_compiled_by_its_feature_only() {
+    let metadata = metadata();
+    let mut users = BTreeSet::new();
+    for package in metadata.workspace_packages() {
+        let name = short(&package.name);
+        if GPU.contains(&name.as_str()) {
+            continue;
+        }
+        for dependency in &package.dependencies {
+            if dependency.kind == DependencyKind::Development
+                || !GPU.contains(&short(&dependency.name).as_str())
+            {
+                continue;
+            }
+            let gpu = &dependency.name;
+            assert!(dependency.optional, "{name} always depends on {gpu}");
+            for (feature, turns_on) in &package.features {
+                let names = turns_on.iter().any(|on| {
+                    let on = on.strip_prefix("dep:").unwrap_or(on);
+                    on.split(['/', '?']).next() == Some(gpu.as_str())
+                });
+                assert!(
+                    !names || feature == GPU_FEATURE,
+                    "feature {feature} of {name} turns {gpu} on"
+                );
+            }
+            users.insert(name.clone());
+        }
+        let by_default = package.features.get("default");
+        let is_on = by_default.is_some_and(|on| on.iter().any(|on| on.contains(GPU_FEATURE)));
+        assert!(!is_on, "{name} has {GPU_FEATURE} on by default");
+    }
+    let expected: BTreeSet<_> = ["flow", "parity"].map(str::to_owned).into();
+    assert_eq!(users, expected, "crates that can be built with GPU code");
+}
+
 #[test]
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for producer in ["verify", "rollout", "local"] {
-        for consumer in ["m2po", "learner", "parity", "archive"] {
+        for consumer in ["m2po", "learner", "learner-gpu", "parity", "archive"] {
             assert!(
                 !arrows[producer].contains(&consumer),
                 "{producer} → {consumer}"
@@ -497,6 +574,15 @@ fn names(text: &str, library: &str) -> bool {
     })
 }
 
+/// Returns the texts of the files that `file` includes as modules by path.
+fn included(file: &std::path::Path, text: &str) -> Vec<String> {
+    let folder = file.parent().expect("a file in a folder");
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"))
+        .map(|path| std::fs::read_to_string(folder.join(path)).expect("an included module"))
+        .collect()
+}
+
 /// Folders of a package that may hold sources.
 const EVERYWHERE: &[&str] = &["src", "tests", "examples", "it", "fuzz"];
 
@@ -518,7 +604,12 @@ fn every_declared_dependency_is_used() {
                 .filter(|folder| folder.is_dir())
                 .flat_map(|folder| sources(folder.as_std_path()))
                 .chain([root.join("build.rs").into_std_path_buf()])
-                .filter_map(|file| std::fs::read_to_string(file).ok());
+                .filter_map(|file| {
+                    let text = std::fs::read_to_string(&file).ok()?;
+                    let included = included(&file, &text);
+                    Some(std::iter::once(text).chain(included))
+                })
+                .flatten();
             let name = short(&package.name);
             let library = dependency.name.replace('-', "_");
             let excused = EXCUSED

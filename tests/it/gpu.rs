@@ -1,5 +1,5 @@
-//! GPUs, on a machine that has none: a request for one is refused with what is missing, and the
-//! code for GPUs runs on the CPU.
+//! GPUs, on a machine that has none: a request for one is refused with what is missing. What has
+//! `--device` works on the CPU.
 
 use std::{path::Path, process::Command};
 
@@ -61,9 +61,10 @@ fn a_gpu_that_cannot_be_had_is_named_with_what_is_missing() -> Result<()> {
     Ok(())
 }
 
-/// Tests the GPU's operations on the CPU: 201 cases are weighed as the reference weighs them.
+/// Tests `weigh --device` on the CPU: 201 cases are weighed as the reference weighs them. In a build
+/// with CUDA it computes with the operations of a GPU.
 #[test]
-fn the_rule_of_a_gpu_weighs_every_case_as_the_reference_does() -> Result<()> {
+fn weighing_on_the_cpu_agrees_with_the_reference_on_every_case() -> Result<()> {
     let cases = root().join("consumers/m2po/tests/oracle/m2po_cases.jsonl");
     let mut weigh = vintage(["weigh", "--device", "cpu"]);
     weigh.arg(cases);

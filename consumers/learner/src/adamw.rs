@@ -16,9 +16,11 @@ pub struct AdamW {
 
 /// First and second moment of one parameter, in the order of its values.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Moments {
-    pub(crate) first: Vec<f32>,
-    pub(crate) second: Vec<f32>,
+pub struct Moments {
+    /// First moment: mean of the gradients.
+    pub first: Vec<f32>,
+    /// Second moment: mean of their squares.
+    pub second: Vec<f32>,
 }
 
 impl AdamW {
@@ -57,13 +59,13 @@ impl AdamW {
     }
 
     /// Returns the moments by parameter name.
-    pub(crate) fn moments(&self) -> &BTreeMap<String, Moments> {
+    pub fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
 
     /// Creates an optimizer from moments that another implementation accumulated over `steps`
     /// steps.
-    pub(crate) fn from_moments(steps: u64, moments: BTreeMap<String, Moments>) -> Self {
+    pub fn from_moments(steps: u64, moments: BTreeMap<String, Moments>) -> Self {
         Self { steps, moments }
     }
 
@@ -151,20 +153,25 @@ impl safetensors::View for Saving<'_> {
 }
 
 /// Constants of one optimizer step.
-pub(crate) struct Rate {
-    pub(crate) scale: f32,
-    pub(crate) beta1: f32,
-    pub(crate) beta2: f32,
-    pub(crate) eps: f32,
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Factor by which gradients are clipped.
+    pub scale: f32,
+    /// Decay of the first moment, β₁.
+    pub beta1: f32,
+    /// Decay of the second moment, β₂.
+    pub beta2: f32,
+    /// Term ε that keeps the denominator above 0.
+    pub eps: f32,
     /// Learning rate with the bias correction of the first moment, lr / (1 − β₁ᵗ).
-    pub(crate) step_size: f32,
+    pub step_size: f32,
     /// Bias correction of the second moment's square root, 1 / √(1 − β₂ᵗ).
-    pub(crate) second_scale: f32,
+    pub second_scale: f32,
 }
 
 impl Rate {
     /// Computes the constants of step number `steps`, counted from 1, for gradients of norm `norm`.
-    pub(crate) fn new(settings: &OptimizerSettings, steps: u64, norm: f64) -> Self {
+    pub fn new(settings: &OptimizerSettings, steps: u64, norm: f64) -> Self {
         let steps = i32::try_from(steps).unwrap_or(i32::MAX);
         Self {
             scale: (settings.grad_clip / (norm + 1e-6)).min(1.0) as f32,
@@ -178,7 +185,7 @@ impl Rate {
 
     /// Returns the factor by which weight decay multiplies a parameter of this shape before the
     /// step.
-    pub(crate) fn decay(settings: &OptimizerSettings, shape: &[usize]) -> f32 {
+    pub fn decay(settings: &OptimizerSettings, shape: &[usize]) -> f32 {
         if settings.decay_vectors || shape.len() > 1 {
             (1.0 - settings.lr * settings.weight_decay) as f32
         } else {

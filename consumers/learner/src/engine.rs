@@ -1,17 +1,44 @@
-//! The step that every device computes: gradients of the rule's loss, then the optimizer.
+//! Engine of updates, and the step that each computes: gradients of the rule's loss, then the
+//! optimizer.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use vintage_control::{Algorithm, AlgorithmName, OptimizerSettings, Plan};
+use vintage_control::{Algorithm, AlgorithmName, Fingerprint, OptimizerSettings, Plan, Training};
 use vintage_m2po::{Rule, Stats};
+use vintage_model::{Compute, Decoder};
 
 use crate::{
+    adamw::AdamW,
     error::{Error, Result},
     pack::Batch,
 };
 
-/// Implementation of an update: the CPU kernels or a device.
-pub(crate) trait Engine {
+/// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
+/// on a GPU.
+pub trait Engine: fmt::Debug + Send + Sync {
+    /// Returns the fingerprint of everything besides the plan that the bits of an update depend on.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// Runs an update of `decoder` on batches that are laid out. After an error the policy must be
+    /// loaded again, because an engine's own copy of it may be ahead.
+    fn update(
+        &mut self,
+        decoder: &mut Decoder,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<()>;
+
+    /// Returns the optimizer with its moments, copied to the host if they are elsewhere.
+    fn optimizer(&self) -> Result<Cow<'_, AdamW>>;
+
+    /// Drops the engine's own copy of the parameters, if it has one, and keeps the moments. The
+    /// next update takes the parameters from its decoder.
+    fn forget_parameters(&mut self) -> Result<()>;
+}
+
+/// Two halves of an update, wherever they are computed.
+pub trait Step {
     /// Gradients of every parameter that is trained.
     type Gradients;
 
@@ -52,7 +79,7 @@ pub struct Outcome {
     pub equal_groups: u64,
     /// Number of rows that ended at the limit on their length.
     pub cut_rows: u64,
-    /// Number of valid tokens by staleness; tokens of foreign lineages are counted by their lag.
+    /// Number of valid tokens by staleness; tokens of foreign policies are counted by their lag.
     pub staleness: BTreeMap<u64, u64>,
     /// Number of the tokens in `staleness` that are counted by their lag.
     pub lag_tokens: u64,
@@ -60,14 +87,14 @@ pub struct Outcome {
     pub weigh_seconds: f64,
 }
 
-/// Runs an update on batches that are laid out.
-pub(crate) fn run<E: Engine>(
-    engine: &mut E,
+/// Runs both halves of an update on batches that are laid out.
+pub fn run<S: Step>(
+    step: &mut S,
     plan: &Plan,
     batches: &[Batch],
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let gradients = engine.gradients(plan, batches, outcome)?;
+    let gradients = step.gradients(plan, batches, outcome)?;
     if outcome.stats.n_valid == 0 {
         outcome.skipped = Some("the batch has no valid token".to_owned());
         return Ok(());
@@ -84,7 +111,7 @@ pub(crate) fn run<E: Engine>(
         }
     };
     finite("loss", outcome.loss)?;
-    let norm = engine.step(&plan.optimizer, &gradients)?;
+    let norm = step.step(&plan.optimizer, &gradients)?;
     outcome.grad_norm = finite("gradient norm", norm)?;
     Ok(())
 }
@@ -94,7 +121,7 @@ pub(crate) fn run<E: Engine>(
 const AREAL_BEHAVIOR_CAP: f64 = 5.0;
 
 /// Returns the rule of an algorithm, with its settings.
-pub(crate) fn rule(algorithm: &Algorithm) -> Rule {
+pub fn rule(algorithm: &Algorithm) -> Rule {
     let tau = algorithm.m2_threshold;
     let eps = algorithm.clip_eps;
     match algorithm.name {
@@ -107,5 +134,13 @@ pub(crate) fn rule(algorithm: &Algorithm) -> Rule {
         AlgorithmName::M2poFork => Rule::M2poFork { tau },
         AlgorithmName::Grpo => Rule::GrpoClip { eps },
         AlgorithmName::None => Rule::None,
+    }
+}
+
+/// Converts training settings to the model's precision and recomputation.
+pub fn compute(training: &Training) -> Compute {
+    Compute {
+        precision: training.compute,
+        recompute: training.recompute,
     }
 }

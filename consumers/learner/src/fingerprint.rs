@@ -1,48 +1,18 @@
 //! Fingerprint of everything besides the plan that bit-exactness depends on.
 
 use vintage_control::Fingerprint;
-use vintage_model::gpu;
 use vintage_settings::Device;
-
-use crate::error::Result;
 
 /// Versions of the crates whose arithmetic the weights depend on, for the CPU; a test compares them
 /// with the lock file.
 const LIBRARIES: &str = "candle-core 0.11.1, gemm 0.19.0";
-
-/// Device name of plans that tests compute by tensor operations on a CPU.
-const COMPOSED: &str = "composed";
-
-/// Versions of the crates whose arithmetic the weights depend on, for a GPU.
-const GPU_LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
-
-/// Returns the fingerprint of this build on `device`.
-pub fn of(device: Device) -> Result<Fingerprint> {
-    let Some(gpu) = gpu(device)? else {
-        let device = match device {
-            Device::Composed => COMPOSED.to_owned(),
-            _ => current().device,
-        };
-        return Ok(Fingerprint {
-            device,
-            ..current()
-        });
-    };
-    Ok(Fingerprint {
-        libraries: GPU_LIBRARIES.to_owned(),
-        device: "cuda".to_owned(),
-        isa: format!("{}, compute capability {}", gpu.name, gpu.capability),
-        caches: format!("driver for CUDA {}", gpu.driver),
-        ..current()
-    })
-}
 
 /// Returns the device on which plans of this fingerprint were computed; a GPU's number is not known
 /// and is 0.
 pub(crate) fn device_of(fingerprint: &Fingerprint) -> Device {
     match fingerprint.device.as_str() {
         "cuda" => Device::Cuda(0),
-        COMPOSED => Device::Composed,
+        device if device == Device::Emulated.to_string() => Device::Emulated,
         _ => Device::Cpu,
     }
 }
@@ -50,7 +20,7 @@ pub(crate) fn device_of(fingerprint: &Fingerprint) -> Device {
 pub(crate) fn describe(fingerprint: &Fingerprint) -> String {
     match device_of(fingerprint) {
         Device::Cpu => "the CPU".to_owned(),
-        Device::Composed => "a CPU by the operations of a GPU".to_owned(),
+        Device::Emulated => "a CPU by the operations of a GPU".to_owned(),
         Device::Cuda(_) => format!("a GPU ({})", fingerprint.isa),
     }
 }
@@ -111,8 +81,7 @@ mod tests {
     #[test]
     fn libraries_are_those_of_the_lock_file() {
         let lock = include_str!("../../../Cargo.lock");
-        let libraries = [super::LIBRARIES, super::GPU_LIBRARIES];
-        for library in libraries.iter().flat_map(|list| list.split(", ")) {
+        for library in super::LIBRARIES.split(", ") {
             let (name, version) = library.split_once(' ').expect("name and version");
             let entry = format!("name = \"{name}\"\nversion = \"{version}\"");
             assert!(lock.contains(&entry), "{library} is not in Cargo.lock");

@@ -1,25 +1,72 @@
 //! Updates on this machine's CPU, by the kernels of `infra/model`.
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
-use vintage_control::{AlgorithmName, OptimizerSettings, Plan};
+use vintage_control::{AlgorithmName, Fingerprint, OptimizerSettings, Plan};
 use vintage_m2po::{Tokens, Weighed, weigh};
 use vintage_model::{Decoder, Gradients, Scored};
 
 use crate::{
     adamw::AdamW,
-    engine::{Engine, Outcome, rule},
+    engine::{Engine, Outcome, Step, compute, rule, run},
     error::{Error, Result},
+    fingerprint,
     pack::{Batch, Joined},
 };
 
 /// Engine that computes with the kernels on this machine's CPU.
-pub(crate) struct Host<'a> {
-    pub(crate) decoder: &'a mut Decoder,
-    pub(crate) optimizer: &'a mut AdamW,
+#[derive(Debug)]
+pub struct HostEngine {
+    optimizer: AdamW,
+    fingerprint: Fingerprint,
 }
 
-impl Engine for Host<'_> {
+impl HostEngine {
+    /// Creates an engine that continues with the moments of `optimizer`.
+    pub fn new(optimizer: AdamW) -> Self {
+        Self {
+            optimizer,
+            fingerprint: fingerprint::current(),
+        }
+    }
+}
+
+impl Engine for HostEngine {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    fn update(
+        &mut self,
+        decoder: &mut Decoder,
+        plan: &Plan,
+        batches: &[Batch],
+        outcome: &mut Outcome,
+    ) -> Result<()> {
+        decoder.set_compute(compute(&plan.training));
+        let mut step = HostStep {
+            decoder,
+            optimizer: &mut self.optimizer,
+        };
+        run(&mut step, plan, batches, outcome)
+    }
+
+    fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
+        Ok(Cow::Borrowed(&self.optimizer))
+    }
+
+    fn forget_parameters(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Step that changes decoder and optimizer in place.
+struct HostStep<'a> {
+    decoder: &'a mut Decoder,
+    optimizer: &'a mut AdamW,
+}
+
+impl Step for HostStep<'_> {
     type Gradients = Gradients;
 
     fn gradients(

@@ -16,6 +16,7 @@ use vintage_store::{Records, Weights};
 
 use self::execute::Run;
 use crate::{
+    devices::Devices,
     error::{Error, Result},
     intake::Intake,
     origins::Origins,
@@ -82,7 +83,8 @@ pub struct LearnerSummary {
 
 impl Learner {
     /// Opens a learner at its newest checkpoint, or at version 0, from which it reads the log at
-    /// `start`. `writer` must be unique to this process.
+    /// `start`. `writer` must be unique to this process. Updates are computed on the one of the
+    /// program's `devices` that the settings name.
     pub async fn open(
         settings: Settings,
         writer: String,
@@ -90,6 +92,7 @@ impl Learner {
         weights: Weights,
         outlet: Outlet,
         start: &[PartitionResume],
+        devices: &'static dyn Devices,
     ) -> Result<Self> {
         let checkpoint = records.newest_checkpoint(&weights).await?;
         let blend = settings.blended.clone();
@@ -104,7 +107,7 @@ impl Learner {
         if let Some(checkpoint) = checkpoint {
             let saved = Saved::try_from(&checkpoint)?;
             let manifest = checkpoint.manifest;
-            trainer = Trainer::load(&weights, saved, training, seed, device).await?;
+            trainer = Trainer::load(&weights, saved, training, seed, device, devices).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
                 return Err(Error::Record(format!(
                     "checkpoint {} belongs to weights {}, the store has {} for that version",
@@ -129,7 +132,8 @@ impl Learner {
             });
             (groups_trained, groups_rejected) = (manifest.groups_trained, manifest.groups_rejected);
         } else {
-            trainer = Trainer::load(&weights, Saved::default(), training, seed, device).await?;
+            trainer =
+                Trainer::load(&weights, Saved::default(), training, seed, device, devices).await?;
             intake = Intake::new(settings.clone(), start, &BTreeMap::new());
             blended = blend
                 .map(|source| Intake::new(any_policy(), &[], &BTreeMap::new()).of_archive(&source));
@@ -236,5 +240,7 @@ impl Learner {
     }
 }
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod tests;

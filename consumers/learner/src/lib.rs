@@ -12,9 +12,9 @@
 //!   after a crash.
 //! * [`intake`] decides which groups are fit for training; [`source`] and [`order`] say where
 //!   records come from and in which order.
-//! * [`trainer`] runs one plan; [`update`](mod@update) computes its optimizer update by the CPU
-//!   kernels, or by means of `device` on a GPU.
-//! * `engine.rs` is the step that every device computes, `host.rs` the CPU's.
+//! * [`trainer`] runs one plan; [`update`](mod@update) lays out its batches.
+//! * [`engine`] is what computes an update: `host.rs` on the CPU, `consumers/learner-gpu` on a GPU.
+//!   `devices.rs` says which of them a program has.
 //! * `replay.rs` compares a replay with the records.
 //!
 //! ```
@@ -34,9 +34,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Fixtures name this crate as the tests of other crates do, which include them.
+#[cfg(test)]
+extern crate self as vintage_learner;
+
 mod adamw;
-pub mod device;
-mod engine;
+mod devices;
+pub mod engine;
 mod error;
 mod extent;
 pub mod fingerprint;
@@ -55,18 +59,20 @@ pub mod trainer;
 pub mod update;
 mod warm_start;
 
-pub use adamw::AdamW;
+pub use adamw::{AdamW, Moments, Rate};
+pub use devices::{CpuOnly, Devices, NotWeighed, Weigher};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
+pub use host::HostEngine;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
 pub use outlet::{LearnerEvent, Outlet, Waiting};
-pub use pack::Batch;
+pub use pack::{Batch, Joined, micro_batches};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{
     CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource,
     NoOtherPolicies, Source, Stretch,
 };
-pub use vintage_model::{ModelConfig, gpu};
+pub use vintage_model::ModelConfig;
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -5,7 +5,7 @@ use vintage_control::Training;
 use vintage_model::{BatchShape, Footprint, ModelConfig};
 use vintage_settings::Device;
 
-use crate::update::compute;
+use crate::engine::compute;
 
 /// Divisor of the allowance for memory that the allocator keeps after it was freed: one tenth of
 /// the memory held. Up to twice as much was measured: 5 to 19 % in learners of 20 M parameters.

@@ -8,7 +8,7 @@ use crate::intake::ReadyGroup;
 
 /// Splits the row numbers, in order, into micro-batches; a new one begins where the next row would
 /// exceed `budget` tokens.
-pub(crate) fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
+pub fn micro_batches(groups: &[ReadyGroup], budget: usize) -> Vec<MicroBatch> {
     let mut batches: Vec<MicroBatch> = Vec::new();
     let mut used = 0;
     for (number, (rows, row)) in rows_of(groups).enumerate() {
@@ -54,14 +54,19 @@ pub struct Batch {
 }
 
 /// Known values of the targets of all batches, one batch after the other.
-pub(crate) struct Joined {
-    pub(crate) behavior: Vec<f32>,
-    pub(crate) advantage: Vec<f32>,
-    pub(crate) valid: Vec<bool>,
+#[derive(Debug)]
+pub struct Joined {
+    /// Behaviour log-probs.
+    pub behavior: Vec<f32>,
+    /// Advantages.
+    pub advantage: Vec<f32>,
+    /// True for every target that is trained on.
+    pub valid: Vec<bool>,
 }
 
 impl Joined {
-    pub(crate) fn of<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
+    /// Joins the values of `batches`.
+    pub fn of<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
         let mut joined = Self {
             behavior: Vec::new(),
             advantage: Vec::new(),

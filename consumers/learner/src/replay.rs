@@ -8,6 +8,7 @@ use vintage_settings::LearnerConfig;
 use vintage_store::{Records, Weights};
 
 use crate::{
+    devices::Devices,
     error::{Error, Result},
     extent::Extent,
     fingerprint,
@@ -120,11 +121,13 @@ async fn read(
 
 /// Runs every plan of a learner from version 0. The digest of each version is compared with those
 /// that the next plan, the result, the checkpoint and the published weights recorded, as far as
-/// they exist. A missing plan is a deviation if other records are of later updates.
+/// they exist. Updates are computed on the device of the plans, one of the program's `devices`. A
+/// missing plan is a deviation if other records are of later updates.
 pub async fn replay(
     records: &Records,
     weights: &Weights,
     mut recording: Recording<'_>,
+    devices: &'static dyn Devices,
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
     let mut deviation = None;
@@ -139,7 +142,8 @@ pub async fn replay(
         let device = fingerprint::device_of(&plan.fingerprint);
         (plan.training.clone(), plan.seed, device)
     });
-    let mut trainer = Trainer::load(weights, Saved::default(), &training, seed, device).await?;
+    let saved = Saved::default();
+    let mut trainer = Trainer::load(weights, saved, &training, seed, device, devices).await?;
     let config = model_config(weights).await?;
     let mut intakes: Option<Intakes> = None;
     let here = trainer.fingerprint().clone();

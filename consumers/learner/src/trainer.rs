@@ -6,17 +6,19 @@ use bytes::Bytes;
 use vintage_control::{
     CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateResult,
 };
-use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet, open_device};
+use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet};
 use vintage_settings::Device;
 use vintage_store::{Checkpoint, Weights, sha256};
 
 use crate::{
     adamw::AdamW,
+    devices::Devices,
+    engine::Outcome,
     error::{Error, Result},
     fingerprint,
     intake::{Intake, ReadyGroup},
     settings::Settings,
-    update::{Outcome, Policy, update},
+    update::{Policy, update},
 };
 
 /// Policy at one version, with its optimizer state.
@@ -98,21 +100,21 @@ impl State {
 impl Trainer {
     /// Loads a version of the store, verified by hash, with the moments that belong to it. With
     /// adapters, it loads version 0, their base, and the adapters; those of version 0 are drawn
-    /// from `seed`. Updates are computed at `place`.
+    /// from `seed`. Updates are computed on `device`, one of the program's `devices`.
     pub async fn load(
         weights: &Weights,
         saved: Saved,
         training: &Training,
         seed: u64,
         device: Device,
+        devices: &'static dyn Devices,
     ) -> Result<Self> {
-        let opened = run_blocking(move || open_device(device)).await?;
-        let (opened, fingerprint) = (opened?, fingerprint::of(device)?);
         let Saved {
             version,
             optimizer,
             adapter,
         } = saved;
+        let engine = run_blocking(move || devices.open(device, optimizer)).await??;
         let config = model_config(weights).await?;
         let base = match training.lora {
             Some(_) => PolicyVersion::ZERO,
@@ -140,13 +142,14 @@ impl Trainer {
             }
             None => {}
         }
+        let policy = Policy::new(decoder, engine);
         Ok(Self {
-            policy: Some(Policy::new(decoder, optimizer, opened)),
+            fingerprint: policy.fingerprint().clone(),
+            policy: Some(policy),
             version,
             weights_sha256,
             deviates: false,
             fresh: None,
-            fingerprint,
         })
     }
 

@@ -2,103 +2,54 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use candle_core::Device;
-use vintage_control::{Plan, PolicyVersion, Training};
+use vintage_control::{Fingerprint, Plan, PolicyVersion};
 use vintage_m2po::group_advantages;
-use vintage_model::{Compute, Decoder, FinishReason};
+use vintage_model::{Decoder, FinishReason};
 
 use crate::{
     adamw::AdamW,
-    device::{DevicePolicy, is_supported},
-    engine::{rule, run},
-    error::{Error, Result},
-    host::{Host, mean},
+    engine::{Engine, Outcome},
+    error::Result,
+    host::mean,
     intake::ReadyGroup,
     pack::{Batch, lay_out, rows_of},
 };
-
-pub use crate::engine::Outcome;
 
 /// Model and optimizer state, which training changes.
 #[derive(Debug)]
 pub struct Policy {
     /// Decoder with its parameters, as the last update left them.
     pub decoder: Decoder,
-    /// Optimizer moments, unless they are on a device.
-    optimizer: AdamW,
-    /// Device that computes updates; `None` means the CPU kernels.
-    device: Option<Device>,
-    /// Copy of the policy on the device, from the first update on.
-    on_device: Option<DevicePolicy>,
+    /// Engine that computes updates and holds the moments.
+    engine: Box<dyn Engine>,
 }
 
 impl Policy {
-    /// Creates a policy whose updates are computed by the CPU kernels or, composed of tensor
-    /// operations, on `device`.
-    pub fn new(decoder: Decoder, optimizer: AdamW, device: Option<Device>) -> Self {
-        Self {
-            decoder,
-            optimizer,
-            device,
-            on_device: None,
-        }
+    /// Creates a policy whose updates `engine` computes.
+    pub fn new(decoder: Decoder, engine: Box<dyn Engine>) -> Self {
+        Self { decoder, engine }
     }
 
     /// Replaces the decoder and keeps the moments.
-    pub fn with(self, decoder: Decoder) -> Result<Self> {
-        let optimizer = self.optimizer()?.into_owned();
-        Ok(Self::new(decoder, optimizer, self.device))
+    pub fn with(mut self, decoder: Decoder) -> Result<Self> {
+        self.engine.forget_parameters()?;
+        Ok(Self { decoder, ..self })
     }
 
     /// Returns the moments, copied to the host if they are on a device.
     pub fn optimizer(&self) -> Result<Cow<'_, AdamW>> {
-        match &self.on_device {
-            None => Ok(Cow::Borrowed(&self.optimizer)),
-            Some(on_device) => Ok(Cow::Owned(on_device.optimizer.to_host()?)),
-        }
+        self.engine.optimizer()
     }
 
-    /// Runs an update on batches that are laid out, where updates are computed.
+    /// Returns the fingerprint of everything besides the plan that bits depend on.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        self.engine.fingerprint()
+    }
+
+    /// Runs an update on batches that are laid out.
     pub fn run(&mut self, plan: &Plan, batches: &[Batch], outcome: &mut Outcome) -> Result<()> {
-        let compute = compute(&plan.training);
-        let Some(device) = self.device.clone() else {
-            self.decoder.set_compute(compute);
-            let mut host = Host {
-                decoder: &mut self.decoder,
-                optimizer: &mut self.optimizer,
-            };
-            return run(&mut host, plan, batches, outcome);
-        };
-        if !is_supported(&rule(&plan.algorithm)) {
-            return Err(Error::Settings(format!(
-                "update {}: algorithm {:?} is not there on a device; train on the CPU with \
-                 learner.device = \"cpu\", or by another rule",
-                plan.version, plan.algorithm.name
-            )));
-        }
-        let on_device = self.on_device(compute, &device)?;
-        run(on_device, plan, batches, outcome)?;
-        match (&outcome.skipped, &self.on_device) {
-            (None, Some(on_device)) => Ok(on_device.decoder.read_into(&mut self.decoder)?),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the copy on `device`; it is created anew unless there is one that computes as
-    /// `compute` says.
-    fn on_device(&mut self, compute: Compute, device: &Device) -> Result<&mut DevicePolicy> {
-        if !matches!(&self.on_device, Some(on_device) if on_device.decoder.compute() == compute) {
-            let optimizer = self.optimizer()?.into_owned();
-            // Frees the memory of the old copy first.
-            self.on_device = None;
-            let on_device = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
-            // The moments are on the device from now on, and not here.
-            self.optimizer = AdamW::default();
-            return Ok(self.on_device.insert(on_device));
-        }
-        self.on_device
-            .as_mut()
-            .ok_or_else(|| Error::Record("a policy without its copy on the device".to_owned()))
+        self.engine
+            .update(&mut self.decoder, plan, batches, outcome)
     }
 }
 
@@ -141,14 +92,6 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
 
     policy.run(plan, &batches, &mut outcome)?;
     Ok(outcome)
-}
-
-/// Converts training settings to the model's precision and recomputation.
-pub(crate) fn compute(training: &Training) -> Compute {
-    Compute {
-        precision: training.compute,
-        recompute: training.recompute,
-    }
 }
 
 /// Returns the group-normalised rewards by row number.
@@ -205,5 +148,7 @@ fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {
     (histogram, lag_tokens)
 }
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use super::{Difference, Mismatches, Report, tolerance};
 use crate::error::Result;
 use serde::Deserialize;
 
-pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -> Result<()> {
+pub(super) fn compare(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
     match oracle.tensors("forward.safetensors")? {
         None => report.absent("forward.safetensors"),
         Some(tensors) => {
@@ -23,7 +23,12 @@ pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -
     Ok(())
 }
 
-fn logits(tensors: &Tensors, batch: &Batch, machine: &Machine, report: &mut Report) -> Result<()> {
+fn logits(
+    tensors: &Tensors,
+    batch: &Batch,
+    machine: &impl Machine,
+    report: &mut Report,
+) -> Result<()> {
     let vocab = machine.config().vocab_size;
     if tensors.find("logits").is_none() {
         report.absent("forward.safetensors: logits");
@@ -49,7 +54,7 @@ fn logits(tensors: &Tensors, batch: &Batch, machine: &Machine, report: &mut Repo
 fn log_probs(
     tensors: &Tensors,
     batch: &Batch,
-    machine: &Machine,
+    machine: &impl Machine,
     report: &mut Report,
 ) -> Result<()> {
     let what = "logprob_mask";
@@ -97,7 +102,11 @@ struct Continuation {
     continuation: Vec<u32>,
 }
 
-fn greedy(continuations: &[Continuation], machine: &Machine, report: &mut Report) -> Result<()> {
+fn greedy(
+    continuations: &[Continuation],
+    machine: &impl Machine,
+    report: &mut Report,
+) -> Result<()> {
     let prompts: Vec<_> = continuations
         .iter()
         .map(|continuation| continuation.prompt_ids.clone())

@@ -42,11 +42,12 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::Device;
 use serde::Serialize;
-use vintage_model::{Decoder, ModelFolder, open_device};
+use vintage_model::{Decoder, ModelFolder};
+use vintage_settings::Device;
 
-use self::machine::Machine;
+use self::machine::host::HostMachine;
+use self::machine::{Machine, Place};
 use self::oracle::Oracle;
 use self::tolerance::Measured;
 
@@ -137,22 +138,19 @@ pub enum Measure {
 }
 
 /// Compares every model of `folder` that has its oracle beside it, or only `folder` itself if it is
-/// a model, as computed at `place`.
+/// a model, as computed on `device`.
 ///
 /// # Errors
 /// A folder in which there is nothing to compare. What goes wrong with one model is in its own
-/// `error`. A place that cannot be had.
-pub fn compare(folder: &Path, device: vintage_settings::Device) -> Result<Parity> {
-    compare_on(folder, open_device(device)?.as_ref())
-}
-
-fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {
+/// `error`. A device that cannot be had.
+pub fn compare(folder: &Path, device: Device) -> Result<Parity> {
+    let place = Place::open(device)?;
     let oracle::Found {
         pairs,
         without_oracle,
         without_model,
     } = oracle::find(folder)?;
-    let compared = pairs.iter().map(|pair| compare_one(pair, device));
+    let compared = pairs.iter().map(|pair| compare_one(pair, &place));
     let models: Vec<_> = compared.collect();
     Ok(Parity {
         holds: models.iter().all(|model| model.holds) && without_model.is_empty(),
@@ -165,7 +163,7 @@ fn compare_on(folder: &Path, device: Option<&Device>) -> Result<Parity> {
     })
 }
 
-fn compare_one(pair: &oracle::Pair, device: Option<&Device>) -> Compared {
+fn compare_one(pair: &oracle::Pair, place: &Place) -> Compared {
     let started = Instant::now();
     let mut report = Report::new(pair.measured.clone());
     let mut compared = Compared {
@@ -184,7 +182,7 @@ fn compare_one(pair: &oracle::Pair, device: Option<&Device>) -> Compared {
         .and_then(|folder| {
             compared.model_type = Some(folder.config.model_type.as_str());
             compared.parameters = folder.params.parameter_count();
-            quantities(&pair.oracle, &folder, device, &mut report)
+            quantities(&pair.oracle, &folder, place, &mut report)
         });
     compared.error = outcome.err().map(|error| error.to_string());
     compared.quantities = report.quantities;
@@ -199,14 +197,24 @@ fn compare_one(pair: &oracle::Pair, device: Option<&Device>) -> Compared {
 fn quantities(
     oracle: &Oracle,
     folder: &ModelFolder,
-    device: Option<&Device>,
+    place: &Place,
     report: &mut Report,
 ) -> Result<()> {
     text::compare(oracle, folder, report)?;
     let decoder = Decoder::new(folder.config.clone(), folder.params.clone())?;
-    let machine = Machine::new(decoder, device)?;
-    forward::compare(oracle, &machine, report)?;
-    training::compare(oracle, &machine, report)
+    match place {
+        Place::Cpu => numbers(oracle, &HostMachine::new(decoder), report),
+        #[cfg(any(test, feature = "cuda"))]
+        Place::Device(device) => {
+            let machine = machine::device::DeviceMachine::new(decoder, device)?;
+            numbers(oracle, &machine, report)
+        }
+    }
+}
+
+fn numbers(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
+    forward::compare(oracle, machine, report)?;
+    training::compare(oracle, machine, report)
 }
 
 /// Report on one model, filled while it is compared.

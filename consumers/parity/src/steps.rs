@@ -26,7 +26,7 @@ impl Run<'_> {
         &self,
         oracle: &Oracle,
         task: &Task,
-        machine: &Machine,
+        machine: &impl Machine,
         report: &mut Report,
     ) -> Result<()> {
         let decay = self.decay;
@@ -87,7 +87,7 @@ impl Run<'_> {
         &self,
         oracle: &Oracle,
         stored: &Tensors,
-        machine: &Machine,
+        machine: &impl Machine,
         report: &mut Report,
     ) -> Result<()> {
         let Some(expected) = oracle.tensors(&self.file(1))? else {

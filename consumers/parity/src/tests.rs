@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
+use vintage_settings::Device;
 
-use super::{Compared, Measure, Parity, compare_on};
+use super::{Compared, Measure, Parity};
 
 /// Returns the folder with oracles of every model family, computed with transformers in float64.
 fn data() -> PathBuf {
@@ -10,7 +10,7 @@ fn data() -> PathBuf {
 }
 
 fn compare(folder: &Path) -> crate::Result<Parity> {
-    super::compare(folder, vintage_settings::Device::Cpu)
+    super::compare(folder, Device::Cpu)
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -46,8 +46,8 @@ fn failed(model: &Compared) -> Vec<&str> {
 /// tolerances.
 #[test]
 fn every_family_agrees_with_transformers() {
-    let [kernels, device] = [None, Some(&Device::Cpu)].map(|device| {
-        let parity = compare_on(&data(), device).unwrap();
+    let [kernels, device] = [Device::Cpu, Device::Emulated].map(|device| {
+        let parity = super::compare(&data(), device).unwrap();
         agrees(&parity);
         parity.models
     });

@@ -2,12 +2,11 @@
 
 use serde::Deserialize;
 use vintage_control::OptimizerSettings;
-use vintage_learner::device::Known;
 use vintage_m2po::{Rule, Stats};
 use vintage_model::{Gradients, ParamSet, Targets};
 
 use super::batch::Batch;
-use super::machine::{Gradient, Machine, Updated, Weighing};
+use super::machine::{Machine, Updated, Weighing};
 use super::oracle::{Oracle, Tensors};
 use super::steps::Run;
 use super::{Difference, Measure, Mismatches, Report, tolerance};
@@ -73,7 +72,7 @@ impl Optimizer {
     }
 }
 
-pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -> Result<()> {
+pub(super) fn compare<M: Machine>(oracle: &Oracle, machine: &M, report: &mut Report) -> Result<()> {
     let batch = oracle.tensors("m2po_batch.safetensors")?;
     let expected = oracle.json::<Expected>("m2po.json")?;
     let (Some(tensors), Some(expected)) = (batch, expected) else {
@@ -84,7 +83,7 @@ pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -
     let (first, gradient) = task.update(machine)?;
     task.compare_first(&tensors, &expected, &first, report)?;
     let mut norm = Difference::default();
-    norm.see(gradient.norm()?, expected.grad_norm, String::new);
+    norm.see(M::norm(&gradient)?, expected.grad_norm, String::new);
     let bound = ("grad_norm_rel", tolerance::NORM);
     report.add(
         "gradient_norm",
@@ -98,7 +97,7 @@ pub(super) fn compare(oracle: &Oracle, machine: &Machine, report: &mut Report) -
     match &stored {
         None => report.absent("m2po_grad.safetensors"),
         Some(stored) => {
-            compare_gradients(stored, &gradient.into_host()?, machine.params(), report)?;
+            compare_gradients(stored, &M::into_host(gradient)?, machine.params(), report)?;
         }
     }
     for (decay, vectors) in DECAYS {
@@ -165,15 +164,13 @@ impl Task {
     }
 
     /// Weighs the batch and computes the gradient of its loss.
-    pub(super) fn update(&self, machine: &Machine) -> Result<(Updated, Gradient)> {
+    pub(super) fn update<M: Machine>(&self, machine: &M) -> Result<(Updated, M::Gradient)> {
         machine.update(&Weighing {
             packed: &self.batch.packed,
             targets: &self.targets,
-            known: Known {
-                behavior: &self.behavior,
-                advantage: &self.advantage,
-                valid: &self.valid,
-            },
+            behavior: &self.behavior,
+            advantage: &self.advantage,
+            valid: &self.valid,
             rule: &self.rule,
         })
     }

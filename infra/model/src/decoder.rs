@@ -1,18 +1,19 @@
-use crate::precision::Rounding as _;
+mod adapters;
+
 use candle_core::Tensor;
 
-use crate::layer::{LayerIndex, LayerTape, Pass};
+use crate::config::ModelConfig;
+use crate::error::{Error, Result};
+use crate::gradients::Gradients;
+use crate::layer::index::DecoderIndex;
+use crate::layer::{LayerTape, Pass};
 use crate::lora::Adapters;
+use crate::ops::storage::{tensor, values};
 use crate::ops::{embedding, head, rmsnorm, rope, rows};
+use crate::packed::{Packed, Scored, Targets};
+use crate::params::ParamSet;
+use crate::precision::{Compute, Rounding as _};
 use crate::view::{Readers, Views};
-use crate::{
-    config::ModelConfig,
-    error::Result,
-    gradients::Gradients,
-    packed::{Packed, Scored, Targets},
-    params::ParamSet,
-    precision::Compute,
-};
 
 /// Decoder-only transformer with an explicit forward and backward pass.
 #[derive(Debug, Clone)]
@@ -22,13 +23,9 @@ pub struct Decoder {
     /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<Adapters>,
     pub(crate) compute: Compute,
-    pub(crate) layers: Vec<LayerIndex>,
+    pub(crate) index: DecoderIndex,
     /// Rotation of each pair of a head's dimensions, in radians per position.
     pub(crate) frequencies: Vec<f32>,
-    pub(crate) embedding: usize,
-    pub(crate) final_norm: usize,
-    /// Index of the head's weight, which is the embedding if the two are tied.
-    pub(crate) head: usize,
 }
 
 /// Values that a forward pass keeps for its backward pass: the batch, and either the activations of
@@ -68,26 +65,19 @@ impl Decoder {
     /// The parameters are not the ones that `config` requires.
     pub fn new(config: ModelConfig, params: ParamSet) -> Result<Self> {
         params.check(&config)?;
-        let layers = (0..config.num_hidden_layers)
-            .map(|layer| LayerIndex::new(&params, None, layer))
-            .collect::<Result<_>>()?;
-        let embedding = params.require("model.embed_tokens.weight")?;
-        let head = if config.tie_word_embeddings {
-            embedding
-        } else {
-            params.require("lm_head.weight")?
-        };
         Ok(Self {
-            layers,
+            index: DecoderIndex::new(&config, &params)?,
             frequencies: rope::frequencies(&config),
-            embedding,
-            final_norm: params.require("model.norm.weight")?,
-            head,
             config,
             params,
             adapters: None,
             compute: Compute::default(),
         })
+    }
+
+    /// Returns which parameters the passes read, for their implementation on another device.
+    pub fn index(&self) -> &DecoderIndex {
+        &self.index
     }
 
     /// Returns the model's shape and constants.
@@ -148,7 +138,7 @@ impl Decoder {
 
     /// Computes log-prob and entropy of every target, and the tape for [`Decoder::backward`].
     pub fn forward(&self, batch: &Packed, targets: &Targets) -> Result<(Scored, Tape)> {
-        let mut layers = Vec::with_capacity(self.layers.len());
+        let mut layers = Vec::with_capacity(self.index.layers.len());
         let recompute = self.compute.recompute;
         let run = self.run(batch, targets, |tape| {
             layers.push(if recompute {
@@ -190,41 +180,40 @@ impl Decoder {
         let precision = self.compute.precision;
         let readers = &tape.readers;
         if dlogprob.len() != readers.token.len() {
-            return Err(crate::Error::Input(format!(
+            return Err(Error::Input(format!(
                 "running backward: {} gradients for {} targets; give one per target",
                 dlogprob.len(),
                 readers.token.len()
             )));
         }
         let width = self.config.hidden_size;
-        let weight = self.params.tensor(self.final_norm);
+        let weight = self.params.tensor(self.index.final_norm);
         let normed = precision.round(rmsnorm::replay(&tape.last, weight, &tape.scales)?)?;
         let dnormed = {
             let head = head::Head {
-                weight: self.params.tensor(self.head),
+                weight: self.params.tensor(self.index.head),
                 precision,
             };
-            let dhead = pass.trained(grads, self.head);
+            let dhead = pass.trained(grads, self.index.head);
             let (queries, lse) = (readers.queries(), &tape.lse);
             if readers.in_order {
                 head.backward(dlogprob, &normed, queries, lse, dhead)?
             } else {
                 let hidden = rows::gather(&normed, &readers.place, width)?;
                 let d = head.backward(dlogprob, &hidden, queries, lse, dhead)?;
-                let mut dnormed =
-                    crate::ops::tensor(vec![0.0; normed.elem_count()], normed.dims())?;
+                let mut dnormed = tensor(vec![0.0; normed.elem_count()], normed.dims())?;
                 rows::scatter_add(&mut dnormed, &d, &readers.place, width)?;
                 dnormed
             }
         };
         drop(normed);
-        let dnorm = pass.trained(grads, self.final_norm);
+        let dnorm = pass.trained(grads, self.index.final_norm);
         let mut dx = rmsnorm::backward(&dnormed, &tape.last, weight, &tape.scales, dnorm, None)?;
         drop((dnormed, tape.last));
         for (number, kept) in tape.layers.into_iter().enumerate().rev() {
             let (layer, view) = (
-                &self.layers[number],
-                tape.views.of(number, self.layers.len()),
+                &self.index.layers[number],
+                tape.views.of(number, self.index.layers.len()),
             );
             let whole = match kept {
                 Kept::Whole(whole) => whole,
@@ -232,7 +221,7 @@ impl Decoder {
             };
             dx = pass.layer_backward(layer, whole, dx, view, grads)?;
         }
-        let Some(dembedding) = pass.trained(grads, self.embedding) else {
+        let Some(dembedding) = pass.trained(grads, self.index.embedding) else {
             return Ok(());
         };
         embedding::backward(dembedding, &dx, &tape.tokens, width)
@@ -249,7 +238,7 @@ impl Decoder {
         let run = self.run(batch, &targets, drop)?;
         let hidden = rows::gather(&run.normed, &run.readers.place, self.config.hidden_size)?;
         let logits = self.head_logits(&hidden)?;
-        Ok(crate::ops::values(&logits)?.to_vec())
+        Ok(values(&logits)?.to_vec())
     }
 
     fn run(
@@ -271,16 +260,20 @@ impl Decoder {
         let rope = rope::Table::new(&self.frequencies, longest);
         let pass = self.pass(&rope);
         let width = self.config.hidden_size;
-        let mut x = embedding::forward(self.params.tensor(self.embedding), &batch.tokens, width)?;
-        for (number, layer) in self.layers.iter().enumerate() {
-            let view = views.of(number, self.layers.len());
+        let mut x = embedding::forward(
+            self.params.tensor(self.index.embedding),
+            &batch.tokens,
+            width,
+        )?;
+        for (number, layer) in self.index.layers.iter().enumerate() {
+            let view = views.of(number, self.index.layers.len());
             let (y, tape) = pass.layer_forward(layer, x, view)?;
             keep(tape);
             x = y;
         }
         let (normed, scales) = self.final_norm(&x)?;
         let head = head::Head {
-            weight: self.params.tensor(self.head),
+            weight: self.params.tensor(self.index.head),
             precision: self.compute.precision,
         };
         let output = if readers.in_order {
@@ -301,14 +294,17 @@ impl Decoder {
     }
 
     pub(crate) fn final_norm(&self, x: &Tensor) -> Result<(Tensor, Vec<f32>)> {
-        let weight = self.params.tensor(self.final_norm);
+        let weight = self.params.tensor(self.index.final_norm);
         let (normed, scales) = rmsnorm::forward(x, weight, self.config.rms_norm_eps as f32)?;
         Ok((self.compute.precision.round(normed)?, scales))
     }
 
     /// Computes the full logits `[n, vocab]` of normalized hidden states.
     pub(crate) fn head_logits(&self, normed: &Tensor) -> Result<Tensor> {
-        let weight = self.compute.precision.of(self.params.tensor(self.head))?;
+        let weight = self
+            .compute
+            .precision
+            .of(self.params.tensor(self.index.head))?;
         head::logits(normed, &weight)
     }
 }

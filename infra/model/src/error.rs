@@ -1,3 +1,5 @@
+use vintage_settings::Device;
+
 /// Errors of a model's files, inputs or arithmetic.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -95,6 +97,17 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Returns the refusal of a GPU by a program that was built without CUDA.
+    pub fn without_cuda(device: Device) -> Self {
+        Self::Device {
+            place: device.to_string(),
+            problem: "this program was built without CUDA; build it with infra/cuda/build.sh, or \
+                      with `cargo build --release --features vintage-cli/cuda` where a CUDA toolkit \
+                      is installed, or train on the CPU with learner.device = \"cpu\""
+                .to_owned(),
+        }
+    }
+
     pub(crate) fn parameter(name: &str, problem: impl Into<String>) -> Self {
         Self::Parameter {
             name: name.to_owned(),
@@ -116,7 +129,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn tensor(op: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
+    /// Returns the conversion of candle's error in operation `op`.
+    pub fn tensor(op: &'static str) -> impl FnOnce(candle_core::Error) -> Self {
         move |source| Self::Tensor { op, source }
     }
 }

@@ -5,7 +5,7 @@ mod missing;
 use std::path::Path;
 
 use self::ends::Ends;
-use crate::params::Loaded;
+use crate::params::load::Loaded;
 use crate::tokenizer::SpecialTokens;
 use crate::{
     chat::ChatTemplate,

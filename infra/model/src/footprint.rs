@@ -11,7 +11,7 @@ use vintage_control::{LoraSettings, Precision};
 use crate::{
     config::ModelConfig,
     lora,
-    params::{ParamSet, ParamSpec},
+    params::{ParamSet, spec::ParamSpec},
     precision::Compute,
 };
 

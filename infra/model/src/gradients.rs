@@ -2,12 +2,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::ops::{self, Values};
-use crate::params::ParamSpec;
-use crate::{
-    error::{Error, Result},
-    params::ParamSet,
-};
+use crate::error::{Error, Result};
+use crate::ops::storage::{self, Values};
+use crate::params::ParamSet;
+use crate::params::spec::ParamSpec;
 
 /// Gradients of all trained parameters, sorted by name like the parameters.
 #[derive(Debug)]
@@ -22,17 +20,18 @@ impl Gradients {
         let specs = params.shared_specs();
         let tensors = specs
             .iter()
-            .map(|spec| ops::tensor(vec![0.0; spec.len()], spec.shape()))
+            .map(|spec| storage::tensor(vec![0.0; spec.len()], spec.shape()))
             .collect::<Result<_>>()?;
         Ok(Self { specs, tensors })
     }
 
     /// Wraps gradients that were computed elsewhere.
-    pub(crate) fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
+    pub fn from_tensors(specs: Arc<[ParamSpec]>, tensors: Vec<Tensor>) -> Self {
         Self { specs, tensors }
     }
 
-    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+    /// Returns names and shapes, shared.
+    pub fn shared_specs(&self) -> Arc<[ParamSpec]> {
         Arc::clone(&self.specs)
     }
 
@@ -40,7 +39,7 @@ impl Gradients {
     pub fn set_zero(&mut self) -> Result<()> {
         self.tensors
             .iter_mut()
-            .try_for_each(|tensor| ops::with_mut(tensor, |v| v.fill(0.0)))
+            .try_for_each(|tensor| storage::with_mut(tensor, |v| v.fill(0.0)))
     }
 
     /// Returns the gradient of the parameter named `name`, row-major.
@@ -49,13 +48,13 @@ impl Gradients {
             .specs
             .binary_search_by(|spec| spec.name().cmp(name))
             .ok()?;
-        ops::values(&self.tensors[index]).ok()
+        storage::values(&self.tensors[index]).ok()
     }
 
     /// Changes the gradients in place by calling `change(name, values)` for each, sorted by name.
     pub fn update(&mut self, mut change: impl FnMut(&str, &mut [f32])) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
-            ops::with_mut(tensor, |values| change(spec.name(), values))?;
+            storage::with_mut(tensor, |values| change(spec.name(), values))?;
         }
         Ok(())
     }
@@ -69,7 +68,7 @@ impl Gradients {
     /// not finite if any gradient is not.
     pub fn global_norm(&self) -> f64 {
         let squares = |tensor: &Tensor| {
-            ops::values(tensor).map_or(f64::NAN, |values| crate::cpu::sum_of_squares(&values))
+            storage::values(tensor).map_or(f64::NAN, |values| crate::cpu::sum_of_squares(&values))
         };
         self.tensors.iter().map(squares).sum::<f64>().sqrt()
     }

@@ -10,7 +10,7 @@
 //! * [`ModelFolder`] and [`HubModel`]: finding and opening a model.
 //! * [`Decoder`]: scoring, forward and backward pass over a [`Packed`] batch, and sampling.
 //! * `layer` and `ops`: one transformer layer and the operations in it, each with its backward.
-//! * [`DeviceDecoder`]: the same passes on a GPU.
+//! * [`parts`]: what the same passes on a GPU (`infra/model-gpu`) share with these.
 //! * [`LoraConfig`], [`Compute`] and [`Footprint`]: adapters, precision and memory.
 //! * [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back.
 //!
@@ -42,7 +42,6 @@ mod chat;
 mod config;
 mod cpu;
 mod decoder;
-mod device;
 mod error;
 mod folder;
 mod footprint;
@@ -53,6 +52,7 @@ mod lora;
 mod ops;
 mod packed;
 mod params;
+pub mod parts;
 mod precision;
 mod tokenizer;
 mod view;
@@ -60,18 +60,14 @@ mod view;
 pub use chat::{ChatTemplate, Messages};
 pub use config::{Llama3Scaling, ModelConfig, ModelType};
 pub use decoder::{Decoder, Tape};
-pub use device::{
-    DeviceDecoder, DeviceGradients, DeviceScored, DeviceTape, Gpu, forget_peak, gpu, open_device,
-    peak_bytes,
-};
 pub use error::{Error, Result};
 pub use folder::ModelFolder;
 pub use footprint::{BatchShape, Footprint, GenerationShape};
 pub use generate::{Completion, FinishReason, SamplingParams};
 pub use gradients::Gradients;
-pub use ops::Values;
+pub use ops::storage::Values;
 pub use packed::{Packed, Scored, Targets};
-pub use params::{ParamSet, ParamSpec};
+pub use params::{ParamSet, spec::ParamSpec};
 pub use precision::Compute;
 pub use tokenizer::Tokenizer;
 pub use vintage_hub::BaseModel;

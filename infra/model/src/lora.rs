@@ -1,32 +1,23 @@
 //! Low-rank adapters (Hu et al., 2021): y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ with s = alpha / rank, W frozen.
 //!
-//! Names, shapes, start values and files are those of Hugging Face's PEFT.
+//! Names, shapes and start values are those of Hugging Face's PEFT.
 
 use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::SafeTensors;
-use serde_json::json;
 use vintage_control::{LoraSettings, Precision};
 
 use crate::cpu::{multiversion, rows_in_parallel};
-use crate::layer::LayerIndex;
-use crate::ops::{self, Values, linear, values};
-use crate::params::{self, ParamSpec};
+use crate::error::{Error, Result};
+use crate::gradients::Gradients;
+use crate::ops::linear;
+use crate::ops::storage::{Values, values, with_mut};
+use crate::params::ParamSet;
+use crate::params::spec::ParamSpec;
 use crate::precision::Rounding as _;
-use crate::{
-    BaseModel,
-    decoder::Decoder,
-    error::{Error, Result},
-    gradients::Gradients,
-    params::ParamSet,
-};
-
-/// Prefix that PEFT gives to the names of a causal language model's tensors.
-const PEFT_PREFIX: &str = "base_model.model.";
 
 /// Factor on the product of an adapter's two matrices.
-pub(crate) fn scale(lora: &LoraSettings) -> f32 {
+pub fn scale(lora: &LoraSettings) -> f32 {
     (lora.alpha / lora.rank as f64) as f32
 }
 
@@ -58,15 +49,17 @@ pub(crate) struct Adapters {
 
 /// Indices of one linear layer's two factors in the sorted parameter set.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Adapter {
-    pub(crate) a: usize,
-    pub(crate) b: usize,
+pub struct Adapter {
+    /// Index of A `[rank, in]`.
+    pub a: usize,
+    /// Index of B `[out, rank]`.
+    pub b: usize,
 }
 
 impl Adapters {
-    /// A from U(−1/√in, 1/√in), PEFT's Kaiming-uniform with its slope √5; B = 0, so that the
+    /// Draws A from U(−1/√in, 1/√in), PEFT's Kaiming-uniform with its slope √5; B = 0, so that the
     /// adapted decoder is the base at first.
-    fn init(config: LoraSettings, base: &ParamSet, seed: u64) -> Result<Self> {
+    pub(crate) fn init(config: LoraSettings, base: &ParamSet, seed: u64) -> Result<Self> {
         if let Some((field, problem)) = config.problem() {
             return Err(Error::Input(format!("adding adapters: {field}: {problem}")));
         }
@@ -108,7 +101,7 @@ impl Adapters {
 
     fn scaled(&self, mut x: Tensor, precision: Precision) -> Result<Tensor> {
         let scale = scale(&self.config);
-        ops::with_mut(&mut x, |x| x.iter_mut().for_each(|x| *x *= scale))?;
+        with_mut(&mut x, |x| x.iter_mut().for_each(|x| *x *= scale))?;
         precision.round(x)
     }
 
@@ -162,27 +155,6 @@ impl Adapters {
             scale: scale(&self.config),
         })
     }
-
-    fn config_json(&self, base: Option<&BaseModel>) -> String {
-        let config = json!({
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": base.map(|base| &base.name_or_path),
-            "revision": base.and_then(|base| base.revision.as_ref()),
-            "r": self.config.rank,
-            "lora_alpha": self.config.alpha,
-            "target_modules": self.config.target_modules,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "fan_in_fan_out": false,
-            "init_lora_weights": true,
-            "use_rslora": false,
-            "use_dora": false,
-            "modules_to_save": null,
-            "inference_mode": true,
-        });
-        format!("{config:#}\n")
-    }
 }
 
 /// Change s·B·A of one weight, computed when it is applied.
@@ -232,86 +204,5 @@ multiversion! {
                 *out = if delta == 0.0 { *base } else { base + delta };
             }
         }
-    }
-}
-
-impl Decoder {
-    /// Freezes the parameters and adds adapters, which are trained instead. A is drawn from `seed`,
-    /// B is 0.
-    ///
-    /// # Errors
-    /// A configuration without effect, or a module that the model does not have.
-    pub fn with_adapters(mut self, config: LoraSettings, seed: u64) -> Result<Self> {
-        let adapters = Adapters::init(config, &self.params, seed)?;
-        self.layers = (0..self.layers.len())
-            .map(|layer| LayerIndex::new(&self.params, Some(&adapters), layer))
-            .collect::<Result<_>>()?;
-        self.adapters = Some(adapters);
-        Ok(self)
-    }
-
-    /// Returns the settings of the decoder's adapters; `None` if it has none.
-    pub fn lora(&self) -> Option<&LoraSettings> {
-        self.adapters.as_ref().map(|adapters| &adapters.config)
-    }
-
-    /// Serializes the weights that an engine samples with: one safetensors file of f32, as
-    /// [`ParamSet::to_safetensors`] writes it, with adapters merged into the parameters.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        params::save(&self.params, str::to_owned, self.adapters.as_ref())
-    }
-
-    /// Returns name and bytes of the files of a PEFT adapter folder: `adapter_model.safetensors`
-    /// and `adapter_config.json`. The config names `base` as the model they were trained on. The
-    /// list is empty if the decoder has no adapters.
-    pub fn peft_files(&self, base: Option<&BaseModel>) -> Result<Vec<(&'static str, Vec<u8>)>> {
-        let Some(adapters) = &self.adapters else {
-            return Ok(Vec::new());
-        };
-        let name = |name: &str| format!("{PEFT_PREFIX}{name}");
-        let model = params::save(&adapters.params, name, None)?;
-        Ok(vec![
-            ("adapter_model.safetensors", model),
-            (
-                "adapter_config.json",
-                adapters.config_json(base).into_bytes(),
-            ),
-        ])
-    }
-
-    /// Loads the adapters from the bytes of `adapter_model.safetensors`.
-    ///
-    /// # Errors
-    /// The decoder has no adapters, or a tensor is missing, unexpected, misshapen or not finite;
-    /// the error names the tensor.
-    pub fn load_adapters(&mut self, bytes: &[u8]) -> Result<()> {
-        const FILE: &str = "adapter_model.safetensors";
-        let Some(adapters) = &mut self.adapters else {
-            return Err(Error::Input(format!(
-                "loading {FILE}: the decoder has no adapters"
-            )));
-        };
-        let damaged = |problem: String| Error::Weights {
-            file: FILE.to_owned(),
-            problem,
-        };
-        let tensors =
-            SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
-        let specs = adapters.params.specs().to_vec();
-        if tensors.len() != specs.len() {
-            return Err(damaged(format!(
-                "{} tensors, and the settings of learner.lora ask for {}",
-                tensors.len(),
-                specs.len()
-            )));
-        }
-        adapters.params = ParamSet::of(specs, |spec| {
-            let name = format!("{PEFT_PREFIX}{}", spec.name());
-            let view = tensors
-                .tensor(&name)
-                .map_err(|error| Error::parameter(&name, error.to_string()))?;
-            params::read(&name, spec.shape(), &view)
-        })?;
-        Ok(())
     }
 }

@@ -1,3 +1,5 @@
+//! Batches of sequences, the tokens to be scored in them, and the scores.
+
 use crate::{
     config::ModelConfig,
     error::{Error, Result},
@@ -28,7 +30,7 @@ impl Packed {
 
     /// Refuses a batch that `config` cannot run: bad offsets, empty or over-long sequences, unknown
     /// tokens.
-    pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
+    pub fn check(&self, config: &ModelConfig) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("packing a batch: {problem}")));
         if self.starts.first() != Some(&0) || self.starts.last() != Some(&self.tokens.len()) {
             return refuse(format!(
@@ -86,7 +88,9 @@ impl Targets {
         self.token.is_empty()
     }
 
-    pub(crate) fn check(&self, tokens: usize, config: &ModelConfig) -> Result<()> {
+    /// Refuses targets that a batch of `tokens` tokens cannot have: bad positions, tokens or
+    /// temperatures.
+    pub fn check(&self, tokens: usize, config: &ModelConfig) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("scoring targets: {problem}")));
         if self.position.len() != self.len() || self.temperature.len() != self.len() {
             return refuse(format!(

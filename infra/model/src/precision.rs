@@ -12,7 +12,7 @@ use vintage_control::Precision;
 
 use crate::cpu::{ROWS, multiversion, rows_in_parallel};
 use crate::error::Result;
-use crate::ops::{tensor, values, with_mut};
+use crate::ops::storage::{tensor, values, with_mut};
 
 /// Settings of a decoder's arithmetic, which affect results by rounding only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,29 +6,32 @@ use crate::packed::Targets;
 
 /// Queries and keys of one layer for a packed batch.
 #[derive(Debug)]
-pub(crate) struct View {
+pub struct View {
     /// Keys that each query attends to.
-    pub(crate) pattern: Pattern,
+    pub pattern: Pattern,
     /// Position of every query in its sequence.
-    pub(crate) query_positions: Vec<u32>,
+    pub query_positions: Vec<u32>,
     /// Position of every key in its sequence.
-    pub(crate) key_positions: Vec<u32>,
+    pub key_positions: Vec<u32>,
     /// Rows of the residual stream that continue after this layer's keys and values are computed;
     /// `None` for all. The last layer keeps only rows that a target reads.
-    pub(crate) kept: Option<Vec<u32>>,
+    pub kept: Option<Vec<u32>>,
 }
 
 /// Views of all layers: every position in all layers but the last, only the rows that are read in
 /// the last.
-pub(crate) struct Views {
-    pub(crate) all: View,
-    pub(crate) last: View,
+#[derive(Debug)]
+pub struct Views {
+    /// View of every layer but the last.
+    pub all: View,
+    /// View of the last layer.
+    pub last: View,
 }
 
 impl Views {
     /// Creates the views for sequences at `starts`, of which the last layer computes only the rows
     /// `read`.
-    pub(crate) fn new(starts: &[usize], read: Vec<u32>) -> Self {
+    pub fn new(starts: &[usize], read: Vec<u32>) -> Self {
         Self {
             all: View::all(starts),
             last: View::only(starts, read),
@@ -45,19 +48,23 @@ impl Views {
 }
 
 /// Rows of the last layer's output that the targets read.
-pub(crate) struct Readers {
+#[derive(Debug)]
+pub struct Readers {
     /// Packed positions read by any target, ascending.
-    pub(crate) rows: Vec<u32>,
+    pub rows: Vec<u32>,
     /// Index into `rows` for each target.
-    pub(crate) place: Vec<u32>,
+    pub place: Vec<u32>,
     /// True if the indices are 0, 1, 2, …, so that no rows need to be gathered.
-    pub(crate) in_order: bool,
-    pub(crate) token: Vec<u32>,
-    pub(crate) temperature: Vec<f32>,
+    pub in_order: bool,
+    /// Token of each target.
+    pub token: Vec<u32>,
+    /// Softmax temperature of each target.
+    pub temperature: Vec<f32>,
 }
 
 impl Readers {
-    pub(crate) fn new(targets: &Targets) -> Self {
+    /// Finds the rows that `targets` read.
+    pub fn new(targets: &Targets) -> Self {
         let mut rows = targets.position.clone();
         rows.sort_unstable();
         rows.dedup();
@@ -90,7 +97,7 @@ impl Readers {
 
 impl View {
     /// Creates the view in which every position is computed.
-    pub(crate) fn all(starts: &[usize]) -> Self {
+    pub fn all(starts: &[usize]) -> Self {
         let positions: Vec<u32> = positions(starts);
         let segments = starts
             .windows(2)
@@ -110,7 +117,7 @@ impl View {
 
     /// Creates the view in which only the positions `kept`, ascending, continue after keys and
     /// values.
-    pub(crate) fn only(starts: &[usize], kept: Vec<u32>) -> Self {
+    pub fn only(starts: &[usize], kept: Vec<u32>) -> Self {
         let key_positions = positions(starts);
         if kept.len() == key_positions.len() {
             return Self::all(starts);

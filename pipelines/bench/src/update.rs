@@ -2,20 +2,16 @@
 
 use std::time::Instant;
 
-use candle_core::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use vintage_control::{
-    Algorithm, AlgorithmName, CONTROL_FORMAT, OptimizerSettings, Plan, PolicyVersion, Precision,
-    Sha256, Training,
+    Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, OptimizerSettings, Plan, PolicyVersion,
+    Precision, Sha256, Training,
 };
-use vintage_learner::{
-    AdamW, Batch, fingerprint,
-    update::{Outcome, Policy},
-};
+use vintage_learner::{AdamW, Batch, Devices, engine::Outcome, update::Policy};
 use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
-use vintage_settings::Device as DeviceName;
+use vintage_settings::Device;
 
 use crate::error::{Error, Result};
 
@@ -74,9 +70,10 @@ pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_si
 /// As [`time_updates`].
 pub fn measure(
     config: &ModelConfig,
-    place: DeviceName,
+    device: Device,
     shape: Shape,
     recompute: bool,
+    devices: &dyn Devices,
 ) -> Result<Vec<Updates>> {
     let updates = [Precision::F32, Precision::Bf16].map(|compute| {
         let training = Training {
@@ -84,43 +81,32 @@ pub fn measure(
             recompute,
             lora: None,
         };
-        time_updates(config, place, shape, &training)
+        time_updates(config, device, shape, &training, devices)
     });
     updates.into_iter().collect()
 }
 
-/// Times updates of a random model with this `config` on the device `place`.
+/// Times updates of a random model with this `config` on `device`, one of the program's `devices`.
 ///
 /// # Errors
 /// A device that cannot be opened, or a batch that does not fit in its memory.
 pub fn time_updates(
     config: &ModelConfig,
-    place: DeviceName,
+    device: Device,
     shape: Shape,
     training: &Training,
+    devices: &dyn Devices,
 ) -> Result<Updates> {
-    let device = vintage_model::open_device(place)?;
-    vintage_model::forget_peak(place);
-    let mut updates = time(config, device, shape, training, place)?;
-    updates.peak_bytes = vintage_model::peak_bytes(place);
-    Ok(updates)
-}
-
-fn time(
-    config: &ModelConfig,
-    device: Option<Device>,
-    shape: Shape,
-    training: &Training,
-    place: DeviceName,
-) -> Result<Updates> {
+    let engine = devices.open(device, AdamW::default())?;
+    devices.forget_peak(device);
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let parameters = decoder.params().parameter_count();
     let batches = batches(config, shape);
-    let mut policy = Policy::new(decoder, AdamW::default(), device);
+    let mut policy = Policy::new(decoder, engine);
     let (mut seconds, mut rule) = (Vec::new(), 0.0);
     let mut loss = 0.0;
     for update in 0..=shape.updates {
-        let plan = plan(update as u64, training, place)?;
+        let plan = plan(update as u64, training, policy.fingerprint())?;
         let started = Instant::now();
         let mut outcome = Outcome::default();
         policy.run(&plan, &batches, &mut outcome)?;
@@ -145,7 +131,7 @@ fn time(
         seconds: median,
         tokens_per_second: tokens as f64 / median,
         rule_share: rule / total,
-        peak_bytes: None,
+        peak_bytes: devices.peak_bytes(device),
         loss,
     })
 }
@@ -195,7 +181,7 @@ fn batches(config: &ModelConfig, shape: Shape) -> Vec<Batch> {
     batches
 }
 
-fn plan(version: u64, training: &Training, place: DeviceName) -> Result<Plan> {
+fn plan(version: u64, training: &Training, fingerprint: &Fingerprint) -> Result<Plan> {
     let name = |name: &str| {
         name.parse()
             .map_err(|error| Error::Failed(format!("{error}")))
@@ -227,7 +213,7 @@ fn plan(version: u64, training: &Training, place: DeviceName) -> Result<Plan> {
             grad_clip: 1.0,
         },
         training: training.clone(),
-        fingerprint: fingerprint::of(place)?,
+        fingerprint: fingerprint.clone(),
         follows: None,
         known: Vec::new(),
     })
@@ -235,6 +221,8 @@ fn plan(version: u64, training: &Training, place: DeviceName) -> Result<Plan> {
 
 #[cfg(test)]
 mod tests {
+    use vintage_learner_gpu::WithGpus;
+
     use super::*;
 
     /// Runs the benchmark with the tiny decoder, by the CPU kernels and by the tensor operations of
@@ -254,11 +242,11 @@ mod tests {
                 ..Training::default()
             };
             let config = ModelConfig::tiny(16);
-            let of = |device| time(&config, device, shape, &training, DeviceName::Cpu).unwrap();
-            let (kernels, operations) = (of(None), of(Some(Device::Cpu)));
+            let of = |device| time_updates(&config, device, shape, &training, &WithGpus).unwrap();
+            let (kernels, emulated) = (of(Device::Cpu), of(Device::Emulated));
             assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));
-            assert!((kernels.loss - operations.loss).abs() < 1e-3 * kernels.loss.abs());
-            for updates in [kernels, operations] {
+            assert!((kernels.loss - emulated.loss).abs() < 1e-3 * kernels.loss.abs());
+            for updates in [kernels, emulated] {
                 assert!(updates.tokens_per_second > 0.0);
                 assert!(updates.rule_share > 0.0 && updates.rule_share < 1.0);
             }

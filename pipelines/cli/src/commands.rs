@@ -29,7 +29,7 @@ use tokio::{
     task::JoinHandle,
 };
 use vintage_flow::RunEvent;
-use vintage_learner::device::PlainWeigher;
+use vintage_flow::devices;
 
 use crate::{
     args::{Verb, WeighArgs},
@@ -91,9 +91,10 @@ fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
         Box::new(BufReader::new(file))
     };
     let mut out = writer();
-    if let Some(place) = args.device {
-        let weigher = PlainWeigher::open(place).map_err(|error| Usage::new(error.to_string()))?;
-        let differ = weigh::compare(cases, &mut out, &weigher)?;
+    if let Some(device) = args.device {
+        let weigher = devices().weigher(device);
+        let weigher = weigher.map_err(|error| Usage::new(error.to_string()))?;
+        let differ = weigh::compare(cases, &mut out, weigher.as_ref())?;
         return Ok(verdict(differ));
     }
     let weighed = weigh::run(cases, &mut out, args.variant)?;

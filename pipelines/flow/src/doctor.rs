@@ -12,11 +12,11 @@ use vintage_settings::{Device, RunConfig};
 use serde::Serialize;
 use vintage_bus::TopicTable;
 use vintage_human::size;
-use vintage_model::gpu;
 use vintage_rollout::{MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
+    devices::devices,
     error::Error,
     folder::store_of,
     memory::{ADVICE, Prediction},
@@ -119,7 +119,7 @@ fn machine() -> Check {
 fn device(config: &RunConfig) -> Check {
     let name = "device";
     match config.learner.device {
-        Device::Cpu | Device::Composed => match gpu(Device::Cuda(0)) {
+        Device::Cpu | Device::Emulated => match devices().describe(Device::Cuda(0)) {
             Ok(Some(gpu)) => Check::note(
                 name,
                 format!("cpu; there is a GPU: {gpu}"),
@@ -133,8 +133,8 @@ fn device(config: &RunConfig) -> Check {
             ),
             _ => Check::good(name, "cpu"),
         },
-        device @ Device::Cuda(_) => match gpu(device) {
-            Ok(gpu) => Check::good(name, gpu.map_or_else(String::new, |gpu| gpu.to_string())),
+        device @ Device::Cuda(_) => match devices().describe(device) {
+            Ok(gpu) => Check::good(name, gpu.unwrap_or_default()),
             Err(error) => Check::bad(
                 name,
                 error.to_string(),

@@ -10,6 +10,7 @@
 //! - `standstill.rs`: detection of a role that makes no progress, and the line that says why.
 //! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
 //!   topic.
+//! - `devices.rs`: the devices that this build trains on: where GPUs come in.
 //! - `doctor.rs`: checks of a machine, broker and store before a run; `health.rs`: warnings about
 //!   updates during a run.
 //! - `error.rs`: the error type, with the party at fault for each error.
@@ -34,6 +35,7 @@ mod announcements;
 mod archive_source;
 pub mod audit;
 pub mod broker;
+mod devices;
 pub mod doctor;
 mod error;
 mod evaluate;
@@ -63,6 +65,7 @@ pub mod teacher;
 mod version_zero;
 mod wire;
 
+pub use devices::devices;
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};
 pub use export::{Exported, export};

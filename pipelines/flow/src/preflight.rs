@@ -10,6 +10,7 @@ use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 
 use crate::{
     broker::{PATIENCE, connect},
+    devices::devices,
     error::{Error, Result},
     memory::{Lengths, Prediction},
     prepared::Prepared,
@@ -37,7 +38,7 @@ pub(crate) async fn check(config: &RunConfig, trains: Trains) -> Result<Prepared
 /// which a recorded log does not need.
 pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared> {
     if trains == Trains::Here {
-        let _is_there = vintage_model::gpu(config.learner.device)?;
+        let _is_there = devices().describe(config.learner.device)?;
     }
     let task = Task::read(&config.prompts)?;
     for note in task.sets().flat_map(PromptSet::notes) {

@@ -12,6 +12,7 @@ use vintage_store::{Records, Store, Weights};
 
 use crate::{
     archive_source::{ArchiveSource, archive_of},
+    devices::devices,
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::{learner_config, open_store, read_json},
@@ -118,7 +119,7 @@ pub async fn replay_exact(
         blended: blended.as_mut().map(|blended| blended as &mut dyn Source),
         extent: &extent,
     };
-    let replayed = replay(&records, &weights, recording, |version| {
+    let replayed = replay(&records, &weights, recording, devices(), |version| {
         let _nobody_listens = events.send(RunEvent::Replayed {
             done: version.0,
             updates,

@@ -13,7 +13,7 @@ pub enum Device {
     Cuda(usize),
     /// The GPU's operations on candle's CPU device, for tests of the GPU code on a machine
     /// without one. No setting names it.
-    Composed,
+    Emulated,
 }
 
 impl FromStr for Device {
@@ -53,7 +53,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Composed => f.write_str("composed"),
+            Self::Emulated => f.write_str("composed"),
         }
     }
 }

@@ -4,10 +4,9 @@ use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
     RecordId,
 };
+use vintage_learner::{Incoming, Settings};
 use vintage_settings::LearnerConfig;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
-
-use crate::{settings::Settings, source::Incoming};
 
 pub(crate) fn settings() -> Settings {
     let learner = LearnerConfig {

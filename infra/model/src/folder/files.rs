@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{ModelFolder, missing};
-use crate::params::{Loaded, Shard, load};
+use crate::params::load::{Loaded, Shard, load};
 use crate::{
     config::ModelConfig,
     error::{Error, Result},

@@ -12,7 +12,8 @@ use self::pick::pick;
 use crate::layer::Pass;
 use crate::ops::attention::Heads;
 use crate::ops::attention::cache::{Cache, Reader};
-use crate::ops::{self, embedding, rope};
+use crate::ops::storage::values;
+use crate::ops::{embedding, rope};
 use crate::view::View;
 use crate::{
     decoder::Decoder,
@@ -228,6 +229,7 @@ impl<'a> Sampler<'a> {
             params,
             rope: rope::Table::new(&decoder.frequencies, longest),
             caches: decoder
+                .index
                 .layers
                 .iter()
                 .map(|_| Cache::new(heads, &capacities))
@@ -263,7 +265,7 @@ impl<'a> Sampler<'a> {
             }
             let part = &different[from..to];
             let part_logits = self.prefill_part(part)?;
-            let part_logits = ops::values(&part_logits)?;
+            let part_logits = values(&part_logits)?;
             for ((_, rows), part) in part.iter().zip(part_logits.chunks_exact(vocab)) {
                 for row in rows {
                     logits[row * vocab..(row + 1) * vocab].copy_from_slice(part);
@@ -283,17 +285,17 @@ impl<'a> Sampler<'a> {
         let (all, last) = (View::all(&packed.starts), View::only(&packed.starts, lasts));
         let decoder = self.decoder;
         let (width, key_width) = (decoder.config.hidden_size, decoder.config.key_width());
-        let table = decoder.params.tensor(decoder.embedding);
+        let table = decoder.params.tensor(decoder.index.embedding);
         let mut x = embedding::forward(table, &packed.tokens, width)?;
-        for (number, layer) in decoder.layers.iter().enumerate() {
-            let view = if number + 1 == decoder.layers.len() {
+        for (number, layer) in decoder.index.layers.iter().enumerate() {
+            let view = if number + 1 == decoder.index.layers.len() {
                 &last
             } else {
                 &all
             };
             let (y, tape) = self.pass().layer_forward(layer, x, view)?;
             let (k, v) = tape.keys_and_values();
-            let (k, v) = (ops::values(k)?, ops::values(v)?);
+            let (k, v) = (values(k)?, values(v)?);
             for ((_, rows), bounds) in part.iter().zip(packed.starts.windows(2)) {
                 let range = bounds[0] * key_width..bounds[1] * key_width;
                 for &row in rows {
@@ -351,16 +353,16 @@ impl<'a> Sampler<'a> {
                 visible: state.len,
             });
         }
-        let table = decoder.params.tensor(decoder.embedding);
+        let table = decoder.params.tensor(decoder.index.embedding);
         let mut x = embedding::forward(table, &tokens, decoder.config.hidden_size)?;
         let mut caches = std::mem::take(&mut self.caches);
-        for (layer, cache) in decoder.layers.iter().zip(&mut caches) {
+        for (layer, cache) in decoder.index.layers.iter().zip(&mut caches) {
             x = self
                 .pass()
                 .layer_step(layer, &x, &positions, &readers, cache)?;
         }
         self.caches = caches;
-        Ok(ops::values(&self.logits(&x)?)?.to_vec())
+        Ok(values(&self.logits(&x)?)?.to_vec())
     }
 
     fn logits(&self, x: &Tensor) -> Result<Tensor> {

@@ -4,10 +4,10 @@
 use candle_core::Tensor;
 use vintage_control::Precision;
 
-use super::{tensor, values, with_mut};
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{Mat, MatMut, ROWS, matmul, multiversion};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ops::storage::{tensor, values, with_mut};
 use crate::precision::Rounding as _;
 
 /// Number of tokens of a block. With [`ROWS`] targets the logits of a block take 4 MB, and a block
@@ -45,7 +45,7 @@ impl Head<'_> {
     /// Computes log-prob and entropy for hidden states `[n, width]` that are rounded to the
     /// precision.
     pub(crate) fn forward(self, hidden: &Tensor, queries: Queries<'_>) -> Result<Output> {
-        let (vocab, width) = self.weight.dims2().map_err(crate::Error::tensor("head"))?;
+        let (vocab, width) = self.weight.dims2().map_err(Error::tensor("head"))?;
         let (hidden, weight) = (values(hidden)?, values(self.weight)?);
         let mut running = vec![Running::default(); queries.token.len()];
         let (mut logits, mut scratch) = (Vec::new(), Vec::new());
@@ -104,7 +104,7 @@ impl Head<'_> {
         lse: &[f32],
         dweight: Option<&mut Tensor>,
     ) -> Result<Tensor> {
-        let (vocab, width) = self.weight.dims2().map_err(crate::Error::tensor("head"))?;
+        let (vocab, width) = self.weight.dims2().map_err(Error::tensor("head"))?;
         let (hidden_values, weight) = (values(hidden)?, values(self.weight)?);
         let mut dhidden = vec![0.0; hidden_values.len()];
         let (mut logits, mut scratch) = (Vec::new(), Vec::new());

@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::{tensor, values, with_mut};
 use crate::cpu::{Mat, MatMut, map_blocks, matmul, product};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ops::storage::{tensor, values, with_mut};
 
 /// Number of rows per piece of the bias gradient's sum.
 const SUM_ROWS: usize = 256;
@@ -55,7 +55,7 @@ pub(crate) fn forward_onto(y: &mut Tensor, x: &Tensor, weight: &Tensor) -> Resul
 
 /// Computes dy·W, `[n, in]`, added to `onto` if given.
 pub(crate) fn backward_input(dy: &Tensor, weight: &Tensor, onto: Option<Tensor>) -> Result<Tensor> {
-    let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
+    let (output, input) = weight.dims2().map_err(Error::tensor("linear"))?;
     let n = dy.elem_count() / output;
     let (dy, weight) = (values(dy)?, values(weight)?);
     let (dy, weight) = (Mat::rows(&dy, n, output), Mat::rows(&weight, output, input));
@@ -109,6 +109,6 @@ pub(crate) fn backward_bias(dbias: &mut Tensor, dy: &Tensor) -> Result<()> {
 }
 
 fn shape(x: &Tensor, weight: &Tensor) -> Result<(usize, usize, usize)> {
-    let (output, input) = weight.dims2().map_err(crate::Error::tensor("linear"))?;
+    let (output, input) = weight.dims2().map_err(Error::tensor("linear"))?;
     Ok((x.elem_count() / input, input, output))
 }

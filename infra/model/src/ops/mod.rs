@@ -1,5 +1,5 @@
 //! Operations of the decoder on a CPU. Each file has one operation: functions over tensors with a
-//! kernel on slices. The GPU's operations are in `device`.
+//! kernel on slices.
 
 pub(crate) mod attention;
 pub(crate) mod embedding;
@@ -8,8 +8,5 @@ pub(crate) mod linear;
 pub(crate) mod rmsnorm;
 pub(crate) mod rope;
 pub(crate) mod rows;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod swiglu;
-
-pub use self::storage::Values;
-pub(crate) use self::storage::{deep_copy, tensor, values, with_mut};

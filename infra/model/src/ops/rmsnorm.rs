@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{tensor, values, with_mut};
 use crate::cpu::vector::{self, Block, LANES};
 use crate::cpu::{map_blocks, multiversion, rows_in_parallel};
 use crate::error::Result;
+use crate::ops::storage::{tensor, values, with_mut};
 
 /// Number of rows per piece of the weight gradient's sum.
 const SUM_ROWS: usize = 256;

@@ -2,21 +2,24 @@
 
 use candle_core::Tensor;
 
-use super::with_mut;
 use crate::cpu::{multiversion, rows_in_parallel};
+use crate::ops::storage::with_mut;
 use crate::{config::ModelConfig, error::Result};
 
 /// Cosines and sines of the rotations at positions `0..len`.
-pub(crate) struct Table {
-    pub(crate) half: usize,
+#[derive(Debug)]
+pub struct Table {
+    /// Number of pairs of dimensions.
+    pub half: usize,
     /// Cosines, `[len, half]`.
-    pub(crate) cos: Vec<f32>,
+    pub cos: Vec<f32>,
     /// Sines, `[len, half]`.
-    pub(crate) sin: Vec<f32>,
+    pub sin: Vec<f32>,
 }
 
 impl Table {
-    pub(crate) fn new(frequencies: &[f32], len: usize) -> Self {
+    /// Computes the table of rotations by `frequencies`, in radians per position.
+    pub fn new(frequencies: &[f32], len: usize) -> Self {
         let half = frequencies.len();
         let mut table = Self {
             half,
@@ -39,7 +42,7 @@ impl Table {
 }
 
 /// Returns the rotation per position of each of the `head_dim / 2` pairs, in radians.
-pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f32> {
+pub fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
     let base = (0..half).map(|i| {
         let exponent = (2 * i) as f64 / config.head_dim as f64;

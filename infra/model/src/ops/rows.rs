@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::{tensor, values, with_mut};
 use crate::error::Result;
+use crate::ops::storage::{tensor, values, with_mut};
 
 /// Returns the rows `rows` of `x [n, width]`, in that order.
 pub(crate) fn gather(x: &Tensor, rows: &[u32], width: usize) -> Result<Tensor> {

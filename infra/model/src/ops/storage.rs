@@ -32,7 +32,10 @@ impl std::fmt::Debug for Values<'_> {
 }
 
 /// Borrows the values of `tensor`, which must be contiguous f32 on the CPU.
-pub(crate) fn values(tensor: &Tensor) -> Result<Values<'_>> {
+///
+/// # Errors
+/// A tensor of another dtype, layout or device.
+pub fn values(tensor: &Tensor) -> Result<Values<'_>> {
     let refuse = |problem: &str| Error::Tensor {
         op: "borrow",
         source: candle_core::Error::Msg(format!("{problem}; kernels take contiguous f32 on cpu")),

@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
-use super::{tensor, values};
 use crate::cpu::vector::sigmoid;
 use crate::cpu::{ROWS, each, multiversion, rows_in_parallel};
 use crate::error::Result;
+use crate::ops::storage::{tensor, values};
 
 /// Computes silu(gate)·up, in the shape of both.
 pub(crate) fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {

@@ -1,15 +1,13 @@
 mod extra;
 mod foreign;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use safetensors::tensor::{Dtype, TensorView, View};
+use safetensors::tensor::{Dtype, TensorView};
 
+use super::ParamSet;
 use super::names::Names;
-use super::{ParamSet, ParamSpec};
-use crate::lora::{Adapters, Delta};
-use crate::ops::{self, Values};
+use super::spec::ParamSpec;
 use crate::{
     config::ModelConfig,
     error::{Error, Result},
@@ -102,6 +100,25 @@ pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded>
         tied,
         notes,
     })
+}
+
+impl ParamSet {
+    /// Reads one safetensors file; f64, f16 and bf16 become f32.
+    ///
+    /// # Errors
+    /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
+    /// of the decoder that does not use it; the error names the tensor.
+    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+        let loaded = Loaded::of_file(bytes, config)?;
+        if loaded.tied != config.tie_word_embeddings {
+            return Err(Error::parameter(
+                "lm_head.weight",
+                "is no copy of model.embed_tokens.weight, and config.json says that the two are \
+                 tied: leave it out, or set tie_word_embeddings to false",
+            ));
+        }
+        Ok(loaded.params)
+    }
 }
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -276,61 +293,4 @@ fn f16_to_f32(bits: u16) -> f32 {
         0x1f => f32::from_bits(sign | 0x7f80_0000 | (fraction << 13)),
         _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
     }
-}
-
-/// Tensor whose bytes are made only while they are written, so only one tensor is copied at a time.
-struct F32View<'a> {
-    shape: &'a [usize],
-    values: Values<'a>,
-    delta: Option<Delta<'a>>,
-}
-
-impl View for F32View<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let merged = self.delta.as_ref().map(|delta| delta.onto(&self.values));
-        let values = merged.as_deref().unwrap_or(&self.values);
-        let mut bytes = vec![0; 4 * values.len()];
-        for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
-        }
-        Cow::Owned(bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.values.len()
-    }
-}
-
-/// Serializes to one safetensors file of f32 under the names that `rename` gives, with adapters
-/// merged into their tensors.
-pub(crate) fn save(
-    params: &ParamSet,
-    rename: impl Fn(&str) -> String,
-    adapters: Option<&Adapters>,
-) -> Result<Vec<u8>> {
-    let mut views = Vec::with_capacity(params.specs.len());
-    for (spec, tensor) in params.specs.iter().zip(&params.tensors) {
-        views.push((
-            rename(spec.name()),
-            F32View {
-                shape: spec.shape(),
-                values: ops::values(tensor)?,
-                delta: adapters.and_then(|adapters| adapters.delta(spec.name())),
-            },
-        ));
-    }
-    // transformers requires the key; a single entry keeps the order of the header's bytes fixed.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|error| Error::Weights {
-        file: "model.safetensors".to_owned(),
-        problem: format!("serialising: {error}"),
-    })
 }

@@ -1,8 +1,9 @@
 //! Named parameters of a decoder: creating, loading and saving them.
 
-mod load;
+pub(crate) mod load;
 mod names;
-mod spec;
+pub(crate) mod save;
+pub(crate) mod spec;
 
 use std::sync::Arc;
 
@@ -10,9 +11,8 @@ use candle_core::Tensor;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) use self::load::{Loaded, Shard, load, read, save};
-pub use self::spec::ParamSpec;
-use crate::ops::{self, Values};
+use self::spec::ParamSpec;
+use crate::ops::storage::{self, Values};
 use crate::{
     config::ModelConfig,
     error::{Error, Result},
@@ -28,7 +28,7 @@ pub struct ParamSet {
 impl Clone for ParamSet {
     /// Copies every value, because updates happen in place and would change a shared tensor.
     fn clone(&self) -> Self {
-        let tensors = self.tensors.iter().map(ops::deep_copy).collect();
+        let tensors = self.tensors.iter().map(storage::deep_copy).collect();
         Self {
             specs: Arc::clone(&self.specs),
             tensors,
@@ -87,7 +87,7 @@ impl ParamSet {
         let specs: Arc<[ParamSpec]> = specs.into();
         let tensors = specs
             .iter()
-            .map(|spec| ops::tensor(values(spec)?, spec.shape()))
+            .map(|spec| storage::tensor(values(spec)?, spec.shape()))
             .collect::<Result<_>>()?;
         Ok(Self { specs, tensors })
     }
@@ -117,29 +117,6 @@ impl ParamSet {
         Ok(())
     }
 
-    /// Reads one safetensors file; f64, f16 and bf16 become f32.
-    ///
-    /// # Errors
-    /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
-    /// of the decoder that does not use it; the error names the tensor.
-    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
-        let loaded = Loaded::of_file(bytes, config)?;
-        if loaded.tied != config.tie_word_embeddings {
-            return Err(Error::parameter(
-                "lm_head.weight",
-                "is no copy of model.embed_tokens.weight, and config.json says that the two are \
-                 tied: leave it out, or set tie_word_embeddings to false",
-            ));
-        }
-        Ok(loaded.params)
-    }
-
-    /// Serializes to one safetensors file of f32, tensors sorted by name. Equal values give equal
-    /// bytes.
-    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        save(self, str::to_owned, None)
-    }
-
     /// Returns name and shape of every parameter, sorted by name.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
@@ -157,7 +134,8 @@ impl ParamSet {
 
     /// Returns the values of the tensor named `name`, row-major.
     pub fn values(&self, name: &str) -> Option<Values<'_>> {
-        self.get(name).and_then(|tensor| ops::values(tensor).ok())
+        self.get(name)
+            .and_then(|tensor| storage::values(tensor).ok())
     }
 
     /// Returns names and tensors, sorted by name.
@@ -169,14 +147,14 @@ impl ParamSet {
     /// name.
     pub fn update(&mut self, mut change: impl FnMut(&str, &[usize], &mut [f32])) -> Result<()> {
         for (spec, tensor) in self.specs.iter().zip(&mut self.tensors) {
-            ops::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
+            storage::with_mut(tensor, |values| change(spec.name(), spec.shape(), values))?;
         }
         Ok(())
     }
 
     /// Replaces the tensors by ones of the same shapes, on the CPU, whose memory nothing else
     /// shares.
-    pub(crate) fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+    pub fn replace(&mut self, tensors: Vec<Tensor>) -> Result<()> {
         let shapes = self.specs.iter().map(ParamSpec::shape);
         if !shapes.eq(tensors.iter().map(Tensor::dims)) {
             return Err(Error::Input(
@@ -208,7 +186,8 @@ impl ParamSet {
         &self.tensors[index]
     }
 
-    pub(crate) fn shared_specs(&self) -> Arc<[ParamSpec]> {
+    /// Returns names and shapes, shared.
+    pub fn shared_specs(&self) -> Arc<[ParamSpec]> {
         Arc::clone(&self.specs)
     }
 }

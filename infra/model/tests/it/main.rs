@@ -2,7 +2,6 @@
 
 mod candle_reference;
 mod chats;
-mod device;
 mod finite_difference;
 mod folder;
 mod models;

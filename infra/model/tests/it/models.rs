@@ -1,9 +1,10 @@
-//! Small random models of every kind that the config can describe.
+//! Small random models of every kind that the config can describe, and ways to train them.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use vintage_model::{Decoder, ModelConfig, ParamSet, Targets};
+use vintage_control::{LoraSettings, Precision};
+use vintage_model::{Compute, Decoder, ModelConfig, ParamSet, Targets};
 
 /// Returns a config of width 8, with two layers and four query and two key heads of width 4, with
 /// `changes` applied.
@@ -104,4 +105,48 @@ pub(crate) fn weights(len: usize) -> Vec<f32> {
     (0..len)
         .map(|i| ((i * 37 + 5) % 19) as f32 / 9.0 - 1.0)
         .collect()
+}
+
+/// Returns settings of adapters on the `modules`.
+pub(crate) fn lora(rank: usize, modules: &[&str]) -> LoraSettings {
+    LoraSettings {
+        rank,
+        alpha: 2.0 * rank as f64,
+        target_modules: modules.iter().map(|&module| module.to_owned()).collect(),
+    }
+}
+
+/// Returns settings of the arithmetic.
+pub(crate) fn compute(precision: Precision, recompute: bool) -> Compute {
+    Compute {
+        precision,
+        recompute,
+    }
+}
+
+/// Adds adapters to every linear layer of a decoder, with a B that is not 0.
+pub(crate) fn adapted(decoder: Decoder, seed: u64) -> Decoder {
+    let all = LoraSettings {
+        target_modules: LoraSettings::all_modules(),
+        ..lora(3, &[])
+    };
+    let mut adapted = decoder.with_adapters(all, seed).unwrap();
+    let mut draw = (0_u32..).map(|i| f32::from(i.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
+    let trainable = adapted.trainable_mut();
+    let changed = trainable.update(|name, _, values| {
+        if name.ends_with("lora_B.weight") {
+            values.fill_with(|| draw.next().unwrap_or_default() / 1024.0 - 0.125);
+        }
+    });
+    changed.unwrap();
+    adapted
+}
+
+/// Returns the L2 norm of the difference relative to that of the first.
+pub(crate) fn off(expected: &[f32], found: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let norm: f64 = expected.iter().map(|&x| square(x)).sum();
+    let error: f64 = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();
+    assert!(norm > 0.0);
+    (error / norm).sqrt()
 }

@@ -1,44 +1,9 @@
 //! Tests of modes that save memory: recomputation, bf16 products, adapters.
 
 use vintage_control::{LoraSettings, Precision};
-use vintage_model::{
-    BaseModel, Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets,
-};
+use vintage_model::{BaseModel, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
 
-use crate::models::{decoder, targets, tokens, variants, weights};
-
-pub(crate) fn lora(rank: usize, modules: &[&str]) -> LoraSettings {
-    LoraSettings {
-        rank,
-        alpha: 2.0 * rank as f64,
-        target_modules: modules.iter().map(|&module| module.to_owned()).collect(),
-    }
-}
-
-pub(crate) fn compute(precision: Precision, recompute: bool) -> Compute {
-    Compute {
-        precision,
-        recompute,
-    }
-}
-
-/// Adds adapters to every linear layer of a decoder, with a B that is not 0.
-pub(crate) fn adapted(decoder: Decoder, seed: u64) -> Decoder {
-    let all = LoraSettings {
-        target_modules: LoraSettings::all_modules(),
-        ..lora(3, &[])
-    };
-    let mut adapted = decoder.with_adapters(all, seed).unwrap();
-    let mut draw = (0_u32..).map(|i| f32::from(i.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
-    let trainable = adapted.trainable_mut();
-    let changed = trainable.update(|name, _, values| {
-        if name.ends_with("lora_B.weight") {
-            values.fill_with(|| draw.next().unwrap_or_default() / 1024.0 - 0.125);
-        }
-    });
-    changed.unwrap();
-    adapted
-}
+use crate::models::{adapted, compute, decoder, lora, off, targets, tokens, variants, weights};
 
 fn batch(config: &ModelConfig) -> (Packed, Targets) {
     let rows = [(5, 1), (1, 2), (70, 3), (6, 4)];
@@ -60,15 +25,6 @@ fn pass(decoder: &Decoder) -> Vec<(String, Vec<f32>)> {
     all.push(("log-probs".to_owned(), scored.logprob));
     all.push(("entropies".to_owned(), scored.entropy));
     all
-}
-
-/// Returns the L2 norm of the difference relative to that of the first.
-pub(crate) fn off(expected: &[f32], found: &[f32]) -> f64 {
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let norm: f64 = expected.iter().map(|&x| square(x)).sum();
-    let error: f64 = expected.iter().zip(found).map(|(a, b)| square(a - b)).sum();
-    assert!(norm > 0.0);
-    (error / norm).sqrt()
 }
 
 #[test]

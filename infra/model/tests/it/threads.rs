@@ -4,8 +4,7 @@ use serde_json::json;
 use vintage_control::Precision;
 use vintage_model::{Decoder, Gradients, ModelConfig, Packed, SamplingParams};
 
-use crate::models::{config, decoder, targets, tokens, weights};
-use crate::modes::{adapted, compute};
+use crate::models::{adapted, compute, config, decoder, targets, tokens, weights};
 
 /// Returns a model and rows large enough that every kernel splits its work for the thread pool:
 /// 6000 tokens, with a sequence of 700 for the blocked attention and 900 short ones for the other.

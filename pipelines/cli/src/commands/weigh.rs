@@ -10,7 +10,7 @@ use std::io::{BufRead, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use vintage_learner::device::PlainWeigher;
+use vintage_learner::Weigher;
 
 use self::{
     case::{Case, Outcome},
@@ -50,7 +50,7 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
 pub(crate) fn compare(
     input: impl BufRead,
     out: &mut impl Write,
-    weigher: &PlainWeigher,
+    weigher: &dyn Weigher,
 ) -> Result<u64> {
     let mut differ = 0;
     each_case(input, out, |case| {
@@ -101,6 +101,10 @@ fn each_case<T: Serialize>(
 
 #[cfg(test)]
 mod tests {
+    use vintage_learner::{CpuOnly, Devices as _};
+    use vintage_learner_gpu::WithGpus;
+    use vintage_settings::Device;
+
     use super::*;
 
     const CASE: &str = r#"{"id":"a","shape":[1,3],"threshold":0.04,"logprob_new":[-1.875,-1.0,null],"logprob_behav":[-2.0,-2.0,1],"advantages":[1,1,1],"loss_mask":[1,true,0]}"#;
@@ -167,6 +171,29 @@ mod tests {
             assert!(format!("{error:#}").contains("line 2"), "{error:#}");
             assert!(error.is::<Usage>(), "{error:#}");
         }
+    }
+
+    /// Weighs with the operations of a GPU, on candle's CPU device, and as a learner on the CPU
+    /// does.
+    #[test]
+    fn the_rule_of_a_gpu_weighs_every_case_as_the_reference_does() -> Result<()> {
+        let cases = include_str!("../../../../consumers/m2po/tests/oracle/m2po_cases.jsonl");
+        for weigher in [
+            WithGpus.weigher(Device::Emulated)?,
+            CpuOnly.weigher(Device::Cpu)?,
+        ] {
+            let mut out = Vec::new();
+            let differ = compare(cases.as_bytes(), &mut out, weigher.as_ref())?;
+            assert_eq!(differ, 0, "{weigher:?}");
+            let mut masked = 0;
+            for line in String::from_utf8(out)?.lines() {
+                let weighed: serde_json::Value = serde_json::from_str(line)?;
+                assert!(weighed["differs"].is_null(), "{line}");
+                masked += weighed["n_masked"].as_u64().unwrap_or(0);
+            }
+            assert!(masked > 100, "{masked}");
+        }
+        Ok(())
     }
 
     #[test]

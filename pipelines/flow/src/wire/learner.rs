@@ -16,6 +16,7 @@ use crate::{
     announcements::Announcements,
     archive_source::{ArchiveSource, archive_of},
     broker::Log,
+    devices::devices,
     error::Result,
     event::{Events, RunEvent},
     folder::RunFolder,
@@ -64,7 +65,16 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
         let places = StartSources { reader, log };
         decide(&records, name, &config.learner.start, &places).await?
     };
-    let learner = Learner::open(settings, writer(name), records, weights, outlet, &start).await?;
+    let learner = Learner::open(
+        settings,
+        writer(name),
+        records,
+        weights,
+        outlet,
+        &start,
+        devices(),
+    )
+    .await?;
     let resume = learner.resume_points();
     let source: Box<dyn Source> = match log {
         Some(log) => Box::new(HandOff::open(log, &archives.own, &resume).await?),

@@ -1,6 +1,9 @@
 //! Tests of a learner that stops: overtaken, refused by the store, or told to.
 
+use std::path::Path;
+
 use super::*;
+use crate::source::{Incoming, Source};
 
 /// Checks that a learner that was suspended, overtaken and resumed cannot change anything.
 #[test]

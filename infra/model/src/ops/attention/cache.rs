@@ -10,7 +10,7 @@ use super::short::{exponentials, scores};
 use crate::cpu::vector::{Block, LANES, fma};
 use crate::cpu::{is_worth_it, multiversion};
 use crate::error::Result;
-use crate::ops::{tensor, values};
+use crate::ops::storage::{tensor, values};
 
 /// Key-value cache of one layer.
 pub(crate) struct Cache {

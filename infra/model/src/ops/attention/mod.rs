@@ -15,8 +15,8 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{tensor, values};
 use crate::cpu::{is_worth_it, map_blocks};
+use crate::ops::storage::{tensor, values};
 use crate::{config::ModelConfig, error::Result};
 
 /// Number of segments per task of the short kernel.
@@ -24,17 +24,18 @@ const SHORT_TASK: usize = 16;
 
 /// Number and width of heads.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+pub struct Heads {
     /// Number of query heads.
-    pub(crate) query: usize,
+    pub query: usize,
     /// Number of key and value heads.
-    pub(crate) key: usize,
+    pub key: usize,
     /// Number of values of one head.
-    pub(crate) width: usize,
+    pub width: usize,
 }
 
 impl Heads {
-    pub(crate) fn of(config: &ModelConfig) -> Self {
+    /// Returns the heads of a model.
+    pub fn of(config: &ModelConfig) -> Self {
         Self {
             query: config.num_attention_heads,
             key: config.num_key_value_heads,
@@ -48,28 +49,28 @@ impl Heads {
     }
 
     /// Returns the factor of the scores, 1/√width.
-    pub(crate) fn scale(self) -> f32 {
+    pub fn scale(self) -> f32 {
         (1.0 / (self.width as f64).sqrt()) as f32
     }
 }
 
 /// Rows of q and of k, v that belong to one sequence.
 #[derive(Debug, Clone)]
-pub(crate) struct Segment {
+pub struct Segment {
     /// Rows of q that belong to the sequence.
-    pub(crate) queries: Range<usize>,
+    pub queries: Range<usize>,
     /// Rows of k and v that belong to the sequence.
-    pub(crate) keys: Range<usize>,
+    pub keys: Range<usize>,
 }
 
 /// Keys that each query attends to.
 #[derive(Debug, Clone)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     /// Sequences, covering the rows of q and of k in order.
-    pub(crate) segments: Vec<Segment>,
+    pub segments: Vec<Segment>,
     /// Number of keys that each row of q sees, counted from its sequence's first; ascending within
     /// a segment.
-    pub(crate) visible: Vec<u32>,
+    pub visible: Vec<u32>,
 }
 
 /// Results of the attention's forward pass.

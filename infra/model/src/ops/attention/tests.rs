@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use super::cache::{Cache, Reader};
 use super::*;
-use crate::ops::tensor;
+use crate::ops::storage::tensor;
 
 fn noise(len: usize, seed: usize) -> Vec<f32> {
     (0..len)

@@ -4,8 +4,9 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use vintage_bench::update::{self, SMALL, Shape, Updates};
+use vintage_flow::devices;
 use vintage_human::grouped;
-use vintage_learner::{ModelConfig, gpu};
+use vintage_learner::ModelConfig;
 use vintage_settings::Device;
 
 use crate::{
@@ -51,11 +52,12 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
 }
 
 fn measure(config: &ModelConfig, device: Device, shape: Shape, recompute: bool) -> Result<Report> {
-    let gpu = gpu(device).map_err(|error| Usage::new(error.to_string()))?;
+    let gpu = devices().describe(device);
+    let gpu = gpu.map_err(|error| Usage::new(error.to_string()))?;
     Ok(Report {
-        device: gpu.map_or_else(|| device.to_string(), |gpu| gpu.to_string()),
+        device: gpu.unwrap_or_else(|| device.to_string()),
         shape,
-        updates: update::measure(config, device, shape, recompute)?,
+        updates: update::measure(config, device, shape, recompute, devices())?,
     })
 }
 

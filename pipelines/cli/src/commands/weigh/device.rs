@@ -1,7 +1,7 @@
 //! Test cases of plain numbers, weighed on a device and by the reference, to check a GPU.
 
 use serde::Serialize;
-use vintage_learner::device::{PlainWeigher, Problem};
+use vintage_learner::{NotWeighed, Weigher};
 use vintage_m2po::{Rule, Tokens};
 
 use super::case::{Case, Number};
@@ -36,7 +36,7 @@ pub(crate) struct WeighedCase {
 
 impl WeighedCase {
     /// Weighs a case on the device, by `weigher`, and by the reference, and compares them.
-    pub(crate) fn of(case: &Case, weigher: &PlainWeigher) -> Self {
+    pub(crate) fn of(case: &Case, weigher: &dyn Weigher) -> Self {
         let narrow = |list: &[Number]| list.iter().map(|x| x.0 as f32).collect::<Vec<f32>>();
         let new = narrow(&case.logprob_new);
         let behavior = narrow(&case.logprob_behav);
@@ -86,7 +86,7 @@ impl WeighedCase {
                     None
                 };
             }
-            (Err(Problem::Refused(found)), Err(expected)) if found == expected => {
+            (Err(NotWeighed::Refused(found)), Err(expected)) if found == expected => {
                 weighed.error = Some(found.to_string());
             }
             (found, expected) => {

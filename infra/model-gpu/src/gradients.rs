@@ -1,9 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
-
-use crate::params::ParamSpec;
-use crate::{error::Error, gradients::Gradients};
+use vintage_model::{Error, Gradients, ParamSpec};
 
 /// Number of values per piece of the norm's sum: 128 MB in f64.
 const PIECE: usize = 1 << 24;
@@ -16,7 +14,7 @@ pub struct DeviceGradients {
 }
 
 impl DeviceGradients {
-    pub(super) fn zeros(specs: Arc<[ParamSpec]>, device: &Device) -> Result<Self> {
+    pub(crate) fn zeros(specs: Arc<[ParamSpec]>, device: &Device) -> Result<Self> {
         let tensors = specs
             .iter()
             .map(|spec| Tensor::zeros(spec.shape(), DType::F32, device))
@@ -32,7 +30,7 @@ impl DeviceGradients {
     /// Returns the Euclidean norm over all gradients, squared and summed in f64 in a fixed order.
     /// The norm is not finite if any gradient is not. One number per tensor is copied from the
     /// device, all in one transfer.
-    pub fn global_norm(&self) -> crate::Result<f64> {
+    pub fn global_norm(&self) -> vintage_model::Result<f64> {
         let squares = |tensor: &Tensor| -> Result<Tensor> {
             let flat = tensor.flatten_all()?;
             let pieces = (0..flat.elem_count()).step_by(PIECE).map(|start| {
@@ -51,7 +49,7 @@ impl DeviceGradients {
     }
 
     /// Copies gradients to `device`.
-    pub fn from_host(gradients: &Gradients, device: &Device) -> crate::Result<Self> {
+    pub fn from_host(gradients: &Gradients, device: &Device) -> vintage_model::Result<Self> {
         let tensors = gradients.iter().map(|(_, x)| x.to_device(device));
         let tensors: Result<Vec<_>> = tensors.collect();
         Ok(Self {
@@ -61,7 +59,7 @@ impl DeviceGradients {
     }
 
     /// Copies the gradients to host memory.
-    pub fn to_host(&self) -> crate::Result<Gradients> {
+    pub fn to_host(&self) -> vintage_model::Result<Gradients> {
         let tensors = self.tensors.iter().map(|x| x.to_device(&Device::Cpu));
         let tensors: Vec<_> = tensors
             .collect::<Result<_>>()
@@ -69,15 +67,15 @@ impl DeviceGradients {
         Ok(Gradients::from_tensors(Arc::clone(&self.specs), tensors))
     }
 
-    pub(super) fn get(&self, index: usize) -> &Tensor {
+    pub(crate) fn get(&self, index: usize) -> &Tensor {
         &self.tensors[index]
     }
 
-    pub(super) fn set(&mut self, index: usize, gradient: Tensor) {
+    pub(crate) fn set(&mut self, index: usize, gradient: Tensor) {
         self.tensors[index] = gradient;
     }
 
-    pub(super) fn add(&mut self, index: usize, gradient: &Tensor) -> Result<()> {
+    pub(crate) fn add(&mut self, index: usize, gradient: &Tensor) -> Result<()> {
         self.tensors[index] = (&self.tensors[index] + gradient)?;
         Ok(())
     }

@@ -1,11 +1,11 @@
+//! AdamW with its moments on a device.
+
 use std::collections::BTreeMap;
 
 use candle_core::{Result as Candle, Tensor};
 use vintage_control::OptimizerSettings;
-use vintage_model::{DeviceDecoder, DeviceGradients};
-
-use crate::adamw::{AdamW, Moments, Rate};
-use crate::error::{Error, Result};
+use vintage_learner::{AdamW, Error, Moments, Rate, Result};
+use vintage_model_gpu::{DeviceDecoder, DeviceGradients};
 
 /// AdamW with its moments on a device. It computes the formula of [`AdamW`] operation by operation,
 /// so that candle's CPU device gives the same bits.

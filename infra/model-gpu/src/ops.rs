@@ -3,14 +3,13 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use vintage_control::Precision;
-
-use crate::ops::rope;
+use vintage_model::parts::Rotations;
 
 /// Returns `x` as a factor of a product: f32 that holds rounded values.
 ///
 /// A product of bf16 tensors would be returned in bf16. Values that are bf16 fit into f32 without
 /// loss, and into the tensor cores' TF32 as well, whose products and sums are f32.
-pub(super) fn factor(precision: Precision, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn factor(precision: Precision, x: &Tensor) -> Result<Tensor> {
     match precision {
         Precision::F32 => x.to_dtype(DType::F32),
         Precision::Bf16 => x.to_dtype(DType::BF16)?.to_dtype(DType::F32),
@@ -23,13 +22,13 @@ fn inverse_rms(x: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// Computes w·x/√(mean(x²) + ε) over the last dimension.
-pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     x.broadcast_mul(&inverse_rms(x, eps)?)?
         .broadcast_mul(weight)
 }
 
 /// Computes the gradients of x `[n, width]` and of the weight.
-pub(super) fn rms_norm_backward(
+pub(crate) fn rms_norm_backward(
     dy: &Tensor,
     x: &Tensor,
     weight: &Tensor,
@@ -45,12 +44,12 @@ pub(super) fn rms_norm_backward(
 }
 
 /// Computes silu(gate)·up.
-pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+pub(crate) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (gate * sigmoid(gate)?)? * up
 }
 
 /// Computes the gradients of gate and up.
-pub(super) fn swiglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<[Tensor; 2]> {
+pub(crate) fn swiglu_backward(dy: &Tensor, gate: &Tensor, up: &Tensor) -> Result<[Tensor; 2]> {
     let s = sigmoid(gate)?;
     let silu = (gate * &s)?;
     // silu' = σ + g·σ·(1 − σ) = σ + silu·(1 − σ).
@@ -63,26 +62,26 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
 }
 
 /// Copies indices to the device.
-pub(super) fn indices(values: &[u32], device: &Device) -> Result<Tensor> {
+pub(crate) fn indices(values: &[u32], device: &Device) -> Result<Tensor> {
     Tensor::from_slice(values, values.len(), device)
 }
 
 /// Adds rows to zeros `[n, …]`: row i of `x` to row `rows[i]`. candle's kernel assigns each column
 /// to one thread, which adds the rows in order, so there are no atomics and the bits are the same
 /// each time.
-pub(super) fn scatter_rows(x: &Tensor, rows: &Tensor, n: usize) -> Result<Tensor> {
+pub(crate) fn scatter_rows(x: &Tensor, rows: &Tensor, n: usize) -> Result<Tensor> {
     let zeros = Tensor::zeros((n, x.dim(1)?), x.dtype(), x.device())?;
     zeros.index_add(rows, x, 0)
 }
 
 /// Cosines and sines by position, on the device.
-pub(super) struct Angles {
+pub(crate) struct Angles {
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Angles {
-    pub(super) fn new(table: &rope::Table, device: &Device) -> Result<Self> {
+    pub(crate) fn new(table: &Rotations, device: &Device) -> Result<Self> {
         let shape = (table.cos.len() / table.half, table.half);
         Ok(Self {
             cos: Tensor::from_slice(&table.cos, shape, device)?,
@@ -90,7 +89,7 @@ impl Angles {
         })
     }
 
-    pub(super) fn at(&self, positions: &[u32]) -> Result<Rotation> {
+    pub(crate) fn at(&self, positions: &[u32]) -> Result<Rotation> {
         let rows = indices(positions, self.cos.device())?;
         let pick = |table: &Tensor| table.index_select(&rows, 0)?.unsqueeze(1);
         Ok(Rotation {
@@ -101,19 +100,19 @@ impl Angles {
 }
 
 /// Cosines and sines for the rotations of rows, `[n, 1, d/2]` each.
-pub(super) struct Rotation {
+pub(crate) struct Rotation {
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Rotation {
     /// Rotates `x [n, heads, d]`; dimension i is paired with i + d/2.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         rotate(x, &self.cos, &self.sin)
     }
 
     /// Computes the gradient, by rotating back.
-    pub(super) fn backward(&self, dx: &Tensor) -> Result<Tensor> {
+    pub(crate) fn backward(&self, dx: &Tensor) -> Result<Tensor> {
         rotate(dx, &self.cos, &self.sin.neg()?)
     }
 }

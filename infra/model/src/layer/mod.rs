@@ -1,70 +1,22 @@
 //! One decoder layer: its forward pass, and its vector-Jacobian product written by hand.
 
+pub(crate) mod index;
+
 use candle_core::Tensor;
 use vintage_control::Precision;
 
-use crate::lora::{Adapter, Adapters};
+use self::index::{LayerIndex, Projection};
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::gradients::Gradients;
+use crate::lora::Adapters;
 use crate::ops::attention::cache::{Cache, Reader};
 use crate::ops::attention::{self, Attended, Heads};
-use crate::ops::{linear, rmsnorm, rope, rows, swiglu, values};
+use crate::ops::storage::{tensor, values};
+use crate::ops::{linear, rmsnorm, rope, rows, swiglu};
+use crate::params::ParamSet;
 use crate::precision::Rounding as _;
 use crate::view::View;
-use crate::{config::ModelConfig, error::Result, gradients::Gradients, params::ParamSet};
-
-/// Indices of one layer's parameters in the sorted parameter set.
-#[derive(Debug, Clone)]
-pub(crate) struct LayerIndex {
-    pub(crate) input_norm: usize,
-    pub(crate) q: Projection,
-    pub(crate) k: Projection,
-    pub(crate) v: Projection,
-    pub(crate) o: Projection,
-    pub(crate) q_norm: Option<usize>,
-    pub(crate) k_norm: Option<usize>,
-    pub(crate) post_norm: usize,
-    pub(crate) gate: Projection,
-    pub(crate) up: Projection,
-    pub(crate) down: Projection,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Projection {
-    pub(crate) weight: usize,
-    pub(crate) bias: Option<usize>,
-    pub(crate) adapter: Option<Adapter>,
-}
-
-impl LayerIndex {
-    pub(crate) fn new(
-        params: &ParamSet,
-        adapters: Option<&Adapters>,
-        layer: usize,
-    ) -> Result<Self> {
-        let at = |name: &str| params.require(&format!("model.layers.{layer}.{name}"));
-        let optional = |name: &str| params.index(&format!("model.layers.{layer}.{name}"));
-        let projection = |name: &str| -> Result<Projection> {
-            let module = format!("model.layers.{layer}.{name}");
-            Ok(Projection {
-                weight: at(&format!("{name}.weight"))?,
-                bias: optional(&format!("{name}.bias")),
-                adapter: adapters.and_then(|adapters| adapters.of(&module)),
-            })
-        };
-        Ok(Self {
-            input_norm: at("input_layernorm.weight")?,
-            q: projection("self_attn.q_proj")?,
-            k: projection("self_attn.k_proj")?,
-            v: projection("self_attn.v_proj")?,
-            o: projection("self_attn.o_proj")?,
-            q_norm: optional("self_attn.q_norm.weight"),
-            k_norm: optional("self_attn.k_norm.weight"),
-            post_norm: at("post_attention_layernorm.weight")?,
-            gate: projection("mlp.gate_proj")?,
-            up: projection("mlp.up_proj")?,
-            down: projection("mlp.down_proj")?,
-        })
-    }
-}
 
 /// Values that all layers of one pass share.
 pub(crate) struct Pass<'a> {
@@ -423,7 +375,7 @@ impl Pass<'_> {
                 let dqueried = self.input_backward(&dq, layer.q, None)?;
                 let mut dnormed = dnormed;
                 rows::scatter_add(&mut dnormed, &dqueried, kept, width)?;
-                let mut dresidual = crate::ops::tensor(vec![0.0; x.elem_count()], x.dims())?;
+                let mut dresidual = tensor(vec![0.0; x.elem_count()], x.dims())?;
                 rows::scatter_add(&mut dresidual, &dmiddle, kept, width)?;
                 (dnormed, dresidual)
             }

@@ -2,12 +2,12 @@
 //! [`VOCAB`] tokens, in the forward and in the backward pass.
 
 use std::ops::Range;
-use vintage_control::Precision;
 
 use candle_core::{DType, Result, Tensor};
+use vintage_control::Precision;
+use vintage_model::parts::Readers;
 
-use super::ops::{factor, indices};
-use crate::view::Readers;
+use crate::ops::{factor, indices};
 
 /// Number of targets of a block.
 const ROWS: usize = 2048;
@@ -17,18 +17,18 @@ const VOCAB: usize = 8192;
 const NOWHERE: u32 = u32::MAX;
 
 /// Weight `[vocab, width]` of the head, and the precision of its products.
-pub(super) struct Head<'a> {
-    pub(super) weight: &'a Tensor,
-    pub(super) precision: Precision,
-    pub(super) readers: &'a Readers,
+pub(crate) struct Head<'a> {
+    pub(crate) weight: &'a Tensor,
+    pub(crate) precision: Precision,
+    pub(crate) readers: &'a Readers,
 }
 
 /// Results of the head's forward pass, each `[n, 1]`.
-pub(super) struct Output {
-    pub(super) logprob: Tensor,
-    pub(super) entropy: Tensor,
+pub(crate) struct Output {
+    pub(crate) logprob: Tensor,
+    pub(crate) entropy: Tensor,
     /// Log-sum-exp of logits/temperature, for the backward pass.
-    pub(super) lse: Tensor,
+    pub(crate) lse: Tensor,
 }
 
 /// Softmax over the part of the vocabulary seen so far; all tensors are `[rows, 1]`.
@@ -88,7 +88,7 @@ impl Head<'_> {
     }
 
     /// Computes log-prob and entropy for hidden states `[n, width]`, which are rounded already.
-    pub(super) fn forward(&self, hidden: &Tensor) -> Result<Output> {
+    pub(crate) fn forward(&self, hidden: &Tensor) -> Result<Output> {
         let inverse = self.inverse_temperature()?;
         let mut running: Vec<Option<Running>> = self.row_blocks().map(|_| None).collect();
         for tokens in self.token_blocks()? {
@@ -125,7 +125,7 @@ impl Head<'_> {
 
     /// Returns dhidden `[n, width]` and adds to dweight, if given, from d/dlogprob `[n]` and the
     /// forward pass's `lse`.
-    pub(super) fn backward(
+    pub(crate) fn backward(
         &self,
         dlogprob: &Tensor,
         hidden: &Tensor,

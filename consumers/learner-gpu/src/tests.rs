@@ -2,11 +2,13 @@ use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use serde_json::Value;
 use vintage_control::OptimizerSettings;
+use vintage_learner::AdamW;
 use vintage_m2po::{Rule, Tokens, Weighed};
 use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
 
-use super::{DevicePolicy, DeviceWeighed, Known, Problem, weigh};
-use crate::adamw::AdamW;
+use crate::policy::DevicePolicy;
+use crate::tokens::Known;
+use crate::weigh::{DeviceWeighed, Problem, weigh};
 
 /// Batch in f32, the learner's input type.
 #[derive(Debug, Clone)]
@@ -106,7 +108,7 @@ fn rules(tau: f64) -> Vec<Rule> {
 /// arithmetic, with inputs rounded to f32.
 #[test]
 fn the_device_weighs_every_oracle_case_as_the_reference_does() {
-    let lines = include_str!("../../../m2po/tests/oracle/m2po_cases.jsonl").lines();
+    let lines = include_str!("../../m2po/tests/oracle/m2po_cases.jsonl").lines();
     let mut masked = 0;
     let mut cases = 0;
     for line in lines {

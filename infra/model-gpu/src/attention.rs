@@ -2,9 +2,9 @@
 //! queries at a time, so that scores never take more than [`SCORES`] values.
 
 use candle_core::{D, Result, Tensor};
+use vintage_model::parts::{Heads, Pattern, Segment};
 
-use super::ops::indices;
-use crate::ops::attention::{Heads, Pattern, Segment};
+use crate::ops::indices;
 
 /// Maximum number of scores of a block: 128 MB, of which three or four exist at once.
 const SCORES: usize = 1 << 25;
@@ -74,7 +74,7 @@ fn probabilities(q: &Tensor, k: &Tensor, heads: Heads, block: &Block) -> Result<
 
 /// Computes softmax(q·kᵀ/√width)·v per head, `[queries, heads·width]`, from q `[queries, heads,
 /// width]` and k and v `[keys, key heads, width]`.
-pub(super) fn forward(
+pub(crate) fn forward(
     (q, k, v): (&Tensor, &Tensor, &Tensor),
     heads: Heads,
     pattern: &Pattern,
@@ -105,7 +105,7 @@ fn forward_in(
 
 /// Computes the gradients of q, k and v from the output of [`forward`] and its gradient. The
 /// probabilities are computed again.
-pub(super) fn backward(
+pub(crate) fn backward(
     (out, dout): (&Tensor, &Tensor),
     inputs: (&Tensor, &Tensor, &Tensor),
     heads: Heads,
@@ -177,10 +177,9 @@ fn longer(sum: Option<Tensor>, next: Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
+    use vintage_model::parts::{Heads, View};
 
     use super::{backward_in, forward_in};
-    use crate::ops::attention::Heads;
-    use crate::view::View;
 
     /// Checks that blocks of a few queries give the same results as one block.
     #[test]

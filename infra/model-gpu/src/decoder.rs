@@ -1,25 +1,20 @@
+//! Decoder on a device: parameters, forward and backward pass.
+
 use std::sync::Arc;
-use vintage_control::Precision;
 
 use candle_core::{DType, Device, Result, Tensor};
-
-use super::gradients::DeviceGradients;
-use super::head::{Head, Output};
-use super::layer::{LayerTape, Pass, View};
-use super::ops::{Angles, factor, indices, scatter_rows};
-use crate::layer::LayerIndex;
-use crate::lora::scale;
-use crate::ops::{rope, values};
-use crate::params::ParamSpec;
-use crate::view::{self, Readers, Views};
-use crate::{
-    config::ModelConfig,
-    decoder::Decoder,
-    error::Error,
-    packed::{Packed, Targets},
-    params::ParamSet,
-    precision::Compute,
+use vintage_control::Precision;
+use vintage_model::parts::{
+    DecoderIndex, Readers, Rotations, Views, adapter_scale, frequencies, values,
 };
+use vintage_model::{
+    Compute, Decoder, Error, ModelConfig, Packed, ParamSet, ParamSpec, Targets, parts,
+};
+
+use crate::gradients::DeviceGradients;
+use crate::head::{Head, Output};
+use crate::layer::{LayerTape, Pass, View};
+use crate::ops::{Angles, factor, indices, scatter_rows};
 
 /// Decoder whose parameters are on a device, usually a GPU.
 ///
@@ -35,11 +30,8 @@ pub struct DeviceDecoder {
     scale: f64,
     /// Names and shapes of the trained parameters.
     specs: Arc<[ParamSpec]>,
-    layers: Vec<LayerIndex>,
+    index: DecoderIndex,
     frequencies: Vec<f32>,
-    embedding: usize,
-    final_norm: usize,
-    head: usize,
 }
 
 /// Log-prob and entropy that the model gives to each target, on the device.
@@ -91,11 +83,16 @@ impl std::fmt::Debug for DeviceTape {
 impl DeviceDecoder {
     /// Copies parameters and adapters of `decoder` to `device`. `compute` sets the precision and
     /// what is kept.
-    pub fn new(decoder: &Decoder, compute: Compute, device: &Device) -> crate::Result<Self> {
-        let adapters = decoder.adapters.as_ref();
+    pub fn new(
+        decoder: &Decoder,
+        compute: Compute,
+        device: &Device,
+    ) -> vintage_model::Result<Self> {
+        let adapters = decoder.lora();
         // A frozen matrix serves only as a factor of products, so it can be stored in bf16.
         let frozen_in_bf16 = adapters.is_some() && compute.precision == Precision::Bf16;
-        let tied = decoder.head == decoder.embedding;
+        let index = decoder.index().clone();
+        let tied = index.head == index.embedding;
         let is_factor =
             |name: &str| name.ends_with("_proj.weight") || (name == "lm_head.weight" && !tied);
         let copy = |set: &ParamSet, in_bf16: bool| -> Result<Vec<Tensor>> {
@@ -111,24 +108,21 @@ impl DeviceDecoder {
                 .collect()
         };
         let failed = "copying parameters to the device";
-        let params = copy(&decoder.params, frozen_in_bf16).map_err(Error::tensor(failed))?;
+        let params = copy(decoder.params(), frozen_in_bf16).map_err(Error::tensor(failed))?;
         let copied = adapters
-            .map(|adapters| copy(&adapters.params, false))
+            .map(|_| copy(decoder.trainable(), false))
             .transpose()
             .map_err(Error::tensor(failed))?;
         Ok(Self {
-            config: decoder.config.clone(),
+            config: decoder.config().clone(),
             device: device.clone(),
             compute,
             params,
             adapters: copied,
-            scale: adapters.map_or(0.0, |adapters| f64::from(scale(&adapters.config))),
+            scale: adapters.map_or(0.0, |lora| f64::from(adapter_scale(lora))),
             specs: decoder.trainable().shared_specs(),
-            layers: decoder.layers.clone(),
-            frequencies: decoder.frequencies.clone(),
-            embedding: decoder.embedding,
-            final_norm: decoder.final_norm,
-            head: decoder.head,
+            index,
+            frequencies: frequencies(decoder.config()),
         })
     }
 
@@ -161,13 +155,13 @@ impl DeviceDecoder {
     }
 
     /// Creates zero gradients in the shapes of the trained parameters.
-    pub fn zero_gradients(&self) -> crate::Result<DeviceGradients> {
+    pub fn zero_gradients(&self) -> vintage_model::Result<DeviceGradients> {
         DeviceGradients::zeros(Arc::clone(&self.specs), &self.device)
             .map_err(Error::tensor("zeros"))
     }
 
     /// Copies the trained parameters into `decoder`, from which this one was made.
-    pub fn read_into(&self, decoder: &mut Decoder) -> crate::Result<()> {
+    pub fn read_into(&self, decoder: &mut Decoder) -> vintage_model::Result<()> {
         let tensors = self.adapters.as_ref().unwrap_or(&self.params);
         // A copy is needed on a CPU too, because kernels change parameters in place.
         let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.copy();
@@ -188,14 +182,14 @@ impl DeviceDecoder {
 
     fn head<'a>(&'a self, readers: &'a Readers) -> Head<'a> {
         Head {
-            weight: &self.params[self.head],
+            weight: &self.params[self.index.head],
             precision: self.compute.precision,
             readers,
         }
     }
 
     /// Computes log-prob and entropy of every target, and keeps nothing for a backward pass.
-    pub fn score(&self, batch: &Packed, targets: &Targets) -> crate::Result<DeviceScored> {
+    pub fn score(&self, batch: &Packed, targets: &Targets) -> vintage_model::Result<DeviceScored> {
         let run = self.run(batch, targets, drop)?;
         Ok(run.scored)
     }
@@ -205,8 +199,8 @@ impl DeviceDecoder {
         &self,
         batch: &Packed,
         targets: &Targets,
-    ) -> crate::Result<(DeviceScored, DeviceTape)> {
-        let mut layers = Vec::with_capacity(self.layers.len());
+    ) -> vintage_model::Result<(DeviceScored, DeviceTape)> {
+        let mut layers = Vec::with_capacity(self.index.layers.len());
         let recompute = self.compute.recompute;
         let run = self.run(batch, targets, |tape| {
             layers.push(if recompute {
@@ -237,7 +231,7 @@ impl DeviceDecoder {
         tape: DeviceTape,
         dlogprob: &Tensor,
         grads: &mut DeviceGradients,
-    ) -> crate::Result<()> {
+    ) -> vintage_model::Result<()> {
         self.set_products();
         self.backward_of(tape, dlogprob, grads)
             .map_err(Error::tensor("the backward pass"))
@@ -255,18 +249,18 @@ impl DeviceDecoder {
             return Ok(());
         }
         let mut dx = {
-            let normed = pass.norm(&tape.last, self.final_norm)?;
+            let normed = pass.norm(&tape.last, self.index.final_norm)?;
             let hidden = normed.index_select(&tape.places, 0)?;
             let head = self.head(&tape.readers);
-            let dhead = trains_all.then(|| grads.get(self.head));
+            let dhead = trains_all.then(|| grads.get(self.index.head));
             let dhidden = head.backward(dlogprob, &hidden, &tape.lse, dhead)?;
             let dnormed = scatter_rows(&dhidden, &tape.places, normed.dim(0)?)?;
-            pass.norm_backward(&dnormed, &tape.last, self.final_norm, grads)?
+            pass.norm_backward(&dnormed, &tape.last, self.index.final_norm, grads)?
         };
         let views = self.views(&tape.views, &tape.angles)?;
         for (number, kept) in tape.layers.into_iter().enumerate().rev() {
-            let layer = &self.layers[number];
-            let view = &views[usize::from(number + 1 == self.layers.len())];
+            let layer = &self.index.layers[number];
+            let view = &views[usize::from(number + 1 == self.index.layers.len())];
             let whole = match kept {
                 Kept::Whole(whole) => whole,
                 Kept::Input(x) => pass.tape(layer, &x, view)?,
@@ -274,15 +268,17 @@ impl DeviceDecoder {
             dx = pass.backward(layer, whole, &dx, view, grads)?;
         }
         if trains_all {
-            let sum = grads.get(self.embedding).index_add(&tape.tokens, &dx, 0)?;
-            grads.set(self.embedding, sum);
+            let sum = grads
+                .get(self.index.embedding)
+                .index_add(&tape.tokens, &dx, 0)?;
+            grads.set(self.index.embedding, sum);
         }
         Ok(())
     }
 
     /// Returns the logits `[positions, vocab]`, row-major, at packed positions. They serve for
     /// checks against another implementation; training and scoring never form them in full.
-    pub fn logits(&self, batch: &Packed, positions: &[u32]) -> crate::Result<Vec<f32>> {
+    pub fn logits(&self, batch: &Packed, positions: &[u32]) -> vintage_model::Result<Vec<f32>> {
         let targets = Targets {
             position: positions.to_vec(),
             token: vec![0; positions.len()],
@@ -290,8 +286,8 @@ impl DeviceDecoder {
         };
         let run = self.run(batch, &targets, drop)?;
         let logits = || -> Result<Vec<f32>> {
-            let normed = self.pass().norm(&run.last, self.final_norm)?;
-            let weight = factor(self.compute.precision, &self.params[self.head])?;
+            let normed = self.pass().norm(&run.last, self.index.final_norm)?;
+            let weight = factor(self.compute.precision, &self.params[self.index.head])?;
             let hidden = normed.index_select(&run.places, 0)?;
             hidden.matmul(&weight.t()?)?.flatten_all()?.to_vec1()
         };
@@ -303,7 +299,7 @@ impl DeviceDecoder {
         batch: &Packed,
         targets: &Targets,
         keep: impl FnMut(LayerTape),
-    ) -> crate::Result<Run> {
+    ) -> vintage_model::Result<Run> {
         batch.check(&self.config)?;
         targets.check(batch.tokens.len(), &self.config)?;
         self.set_products();
@@ -320,12 +316,12 @@ impl DeviceDecoder {
         let readers = Readers::new(targets);
         let views = Views::new(&batch.starts, readers.rows.clone());
         let lengths = batch.starts.windows(2).map(|w| w[1] - w[0]);
-        let table = rope::Table::new(&self.frequencies, lengths.max().unwrap_or(0));
+        let table = Rotations::new(&self.frequencies, lengths.max().unwrap_or(0));
         let angles = Angles::new(&table, &self.device)?;
         let tokens = indices(&batch.tokens, &self.device)?;
         let places = indices(&readers.place, &self.device)?;
         let pass = self.pass();
-        let mut x = self.params[self.embedding].index_select(&tokens, 0)?;
+        let mut x = self.params[self.index.embedding].index_select(&tokens, 0)?;
         if targets.is_empty() {
             let none = Tensor::zeros(0, DType::F32, &self.device)?;
             return Ok(Run {
@@ -343,13 +339,15 @@ impl DeviceDecoder {
             });
         }
         let on_device = self.views(&views, &angles)?;
-        for (number, layer) in self.layers.iter().enumerate() {
-            let view = &on_device[usize::from(number + 1 == self.layers.len())];
+        for (number, layer) in self.index.layers.iter().enumerate() {
+            let view = &on_device[usize::from(number + 1 == self.index.layers.len())];
             let (y, tape) = pass.forward(layer, &x, view)?;
             keep(tape);
             x = y;
         }
-        let hidden = pass.norm(&x, self.final_norm)?.index_select(&places, 0)?;
+        let hidden = pass
+            .norm(&x, self.index.final_norm)?
+            .index_select(&places, 0)?;
         let Output {
             logprob,
             entropy,
@@ -372,7 +370,7 @@ impl DeviceDecoder {
 
     /// Copies the views of all layers but the last, and that of the last layer, to the device.
     fn views<'v>(&self, views: &'v Views, angles: &Angles) -> Result<[View<'v>; 2]> {
-        let on_device = |view: &'v view::View| -> Result<View<'v>> {
+        let on_device = |view: &'v parts::View| -> Result<View<'v>> {
             let kept = view.kept.as_ref();
             Ok(View {
                 pattern: &view.pattern,

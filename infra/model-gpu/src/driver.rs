@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use libloading::{Library, Symbol};
 
-use super::description::Gpu;
+use crate::description::Gpu;
 
 /// Libraries besides the driver that candle loads when a device is created.
 const LIBRARIES: [&str; 2] = ["libcublas", "libcurand"];
@@ -131,7 +131,7 @@ impl Driver {
 }
 
 /// The GPU of this number, if all that candle needs is there.
-pub(super) fn gpu(number: usize) -> Problem<Gpu> {
+pub(crate) fn gpu(number: usize) -> Problem<Gpu> {
     let driver = Driver::get()?;
     let device = driver.device(number)?;
     let version = driver.number("cuDriverGetVersion", |get, version| get(version))?;
@@ -188,12 +188,12 @@ type PoolAttribute = extern "C" fn(*mut c_void, c_int, *mut c_void) -> c_int;
 
 /// Returns the largest number of bytes this process had in use at once on a GPU, in candle's memory
 /// pool.
-pub(super) fn peak_bytes(number: usize) -> Problem<u64> {
+pub(crate) fn peak_bytes(number: usize) -> Problem<u64> {
     peak(number, "cuMemPoolGetAttribute")
 }
 
 /// Resets the peak of memory in use on a GPU.
-pub(super) fn forget_peak(number: usize) -> Problem<u64> {
+pub(crate) fn forget_peak(number: usize) -> Problem<u64> {
     peak(number, "cuMemPoolSetAttribute")
 }
 

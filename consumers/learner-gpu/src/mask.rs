@@ -10,22 +10,22 @@
 
 use candle_core::{Result, Tensor};
 
-use super::tokens::ones;
+use crate::tokens::ones;
 
 /// Maximum number of tokens per batch; sums of that many limbs are exact.
-pub(super) const MOST_TOKENS: usize = 1 << 24;
+pub(crate) const MOST_TOKENS: usize = 1 << 24;
 /// Steps of the three limbs, as powers of two below the exponent of [`Grid`].
 const LIMBS: [i32; 3] = [26, 53, 80];
 
 /// Mask of the tokens that a budget keeps.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// 1 for every token that counts and is kept, else 0; f64 `[n]`.
-    pub(super) mask: Tensor,
+    pub(crate) mask: Tensor,
 }
 
 /// Bound on the mean of the kept squares, which differs between the paper and AReaL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Budget {
+pub(crate) enum Budget {
     /// Mean of at most τ; nothing has to be kept (the paper's rule).
     AtMost,
     /// Mean below τ, except that the smallest square is always kept (AReaL's rule).
@@ -34,7 +34,7 @@ pub(super) enum Budget {
 
 /// Returns the mask of the smallest `squares` (f64 `[n]`) that the budget allows, among the tokens
 /// with `counts` 1 instead of 0. Of equal squares at the cut, the lowest indices are dropped first.
-pub(super) fn keep(squares: &Tensor, counts: &Tensor, tau: f64, budget: Budget) -> Result<Kept> {
+pub(crate) fn keep(squares: &Tensor, counts: &Tensor, tau: f64, budget: Budget) -> Result<Kept> {
     let grid = Grid::new(tau);
     let small = (counts * ones(&squares.le(tau)?)?)?;
     let large = (counts - &small)?;

@@ -3,10 +3,10 @@
 
 use candle_core::{Device, Tensor};
 use vintage_control::Precision;
-use vintage_model::{Compute, Decoder, DeviceDecoder, Gradients, Packed, ParamSet, Targets};
+use vintage_model::{Compute, Decoder, Gradients, Packed, ParamSet, Targets};
+use vintage_model_gpu::DeviceDecoder;
 
-use crate::models::{decoder, targets, tokens, variants, weights};
-use crate::modes::{adapted, compute, off};
+use crate::models::{adapted, compute, decoder, off, targets, tokens, variants, weights};
 
 /// Log-probs, entropies and every gradient of a pass, by name.
 type Pass = Vec<(String, Vec<f32>)>;

@@ -3,8 +3,8 @@
 use candle_core::{DType, Result as Candle, Tensor};
 use vintage_m2po::{Rule, Stats, Tokens};
 
-use super::mask::{Budget, MOST_TOKENS, keep};
-use super::tokens::{DeviceTokens, Known, ones};
+use crate::mask::{Budget, MOST_TOKENS, keep};
+use crate::tokens::{DeviceTokens, Known, ones};
 
 /// A weighed batch.
 #[derive(Debug)]

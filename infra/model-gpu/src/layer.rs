@@ -1,42 +1,41 @@
 //! One decoder layer in tensor operations: its forward pass and its vector-Jacobian product. The
-//! steps are the same as in `crate::layer`.
+//! steps are the same as in `vintage_model`.
 
 use candle_core::{Result, Tensor};
 use vintage_control::Precision;
+use vintage_model::ModelConfig;
+use vintage_model::parts::{Heads, LayerIndex, Pattern, Projection};
 
-use super::attention;
-use super::gradients::DeviceGradients;
-use super::ops::{
+use crate::attention;
+use crate::gradients::DeviceGradients;
+use crate::ops::{
     Rotation, factor, rms_norm, rms_norm_backward, scatter_rows, swiglu, swiglu_backward,
 };
-use crate::config::ModelConfig;
-use crate::layer::{LayerIndex, Projection};
-use crate::ops::attention::{Heads, Pattern};
 
 /// Queries and keys of one layer on the device: their pattern and rotations.
-pub(super) struct View<'a> {
-    pub(super) pattern: &'a Pattern,
-    pub(super) queries: Rotation,
-    pub(super) keys: Rotation,
+pub(crate) struct View<'a> {
+    pub(crate) pattern: &'a Pattern,
+    pub(crate) queries: Rotation,
+    pub(crate) keys: Rotation,
     /// Rows that continue after keys and values are computed; `None` for all.
-    pub(super) kept: Option<Tensor>,
+    pub(crate) kept: Option<Tensor>,
 }
 
 /// Values that all layers of one pass share.
-pub(super) struct Pass<'a> {
-    pub(super) config: &'a ModelConfig,
-    pub(super) params: &'a [Tensor],
+pub(crate) struct Pass<'a> {
+    pub(crate) config: &'a ModelConfig,
+    pub(crate) params: &'a [Tensor],
     /// Adapters, if there are any. They are trained then, and `params` are frozen.
-    pub(super) adapters: Option<&'a [Tensor]>,
+    pub(crate) adapters: Option<&'a [Tensor]>,
     /// Factor of an adapter's contribution, alpha / rank.
-    pub(super) scale: f64,
-    pub(super) precision: Precision,
+    pub(crate) scale: f64,
+    pub(crate) precision: Precision,
 }
 
 /// Values that a layer keeps for its backward pass.
-pub(super) struct LayerTape {
+pub(crate) struct LayerTape {
     /// Input of the layer, `[T, hidden]`.
-    pub(super) x: Tensor,
+    pub(crate) x: Tensor,
     q: Rotated,
     k: Rotated,
     v: Tensor,
@@ -71,13 +70,13 @@ impl Pass<'_> {
         self.factor(self.get(at.weight))
     }
 
-    pub(super) fn norm(&self, x: &Tensor, weight: usize) -> Result<Tensor> {
+    pub(crate) fn norm(&self, x: &Tensor, weight: usize) -> Result<Tensor> {
         self.factor(&rms_norm(x, self.get(weight), self.eps())?)
     }
 
     /// Computes the gradient of a norm's input; that of its weight is added to `grads`, if it is
     /// trained.
-    pub(super) fn norm_backward(
+    pub(crate) fn norm_backward(
         &self,
         dy: &Tensor,
         x: &Tensor,
@@ -192,7 +191,7 @@ impl Pass<'_> {
     }
 
     /// Computes the layer's output `[kept, hidden]` from its input `x [T, hidden]`.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         layer: &LayerIndex,
         x: &Tensor,
@@ -206,7 +205,7 @@ impl Pass<'_> {
 
     /// Computes the values that the backward pass needs, which is the whole layer except its last
     /// product.
-    pub(super) fn tape(
+    pub(crate) fn tape(
         &self,
         layer: &LayerIndex,
         x: &Tensor,
@@ -243,7 +242,7 @@ impl Pass<'_> {
 
     /// Computes the gradient of the layer's input `[T, hidden]` from that of its output `[kept,
     /// hidden]`.
-    pub(super) fn backward(
+    pub(crate) fn backward(
         &self,
         layer: &LayerIndex,
         tape: LayerTape,

@@ -1,9 +1,10 @@
+//! Opening of a GPU, and its memory.
+
 use candle_core::Device as CandleDevice;
+use vintage_model::{Error, Result};
 use vintage_settings::Device;
 
-use crate::error::{Error, Result};
-
-use super::description::Gpu;
+use crate::description::Gpu;
 
 /// Opens candle's device, looking for the GPU before candle takes it for granted; `None` on the CPU,
 /// whose kernels take no device.
@@ -13,7 +14,7 @@ use super::description::Gpu;
 pub fn open_device(device: Device) -> Result<Option<CandleDevice>> {
     match device {
         Device::Cpu => Ok(None),
-        Device::Composed => Ok(Some(CandleDevice::Cpu)),
+        Device::Emulated => Ok(Some(CandleDevice::Cpu)),
         Device::Cuda(number) => {
             gpu(device)?;
             // Not `new_cuda`: its stream is another one on every thread, and updates do not
@@ -31,7 +32,7 @@ pub fn open_device(device: Device) -> Result<Option<CandleDevice>> {
 /// As [`open_device`].
 pub fn gpu(device: Device) -> Result<Option<Gpu>> {
     match device {
-        Device::Cpu | Device::Composed => Ok(None),
+        Device::Cpu | Device::Emulated => Ok(None),
         Device::Cuda(number) => look(device, number).map(Some),
     }
 }
@@ -41,8 +42,8 @@ pub fn gpu(device: Device) -> Result<Option<Gpu>> {
 #[cfg(feature = "cuda")]
 pub fn peak_bytes(device: Device) -> Option<u64> {
     match device {
-        Device::Cuda(number) => super::driver::peak_bytes(number).ok(),
-        Device::Cpu | Device::Composed => None,
+        Device::Cuda(number) => crate::driver::peak_bytes(number).ok(),
+        Device::Cpu | Device::Emulated => None,
     }
 }
 
@@ -57,7 +58,7 @@ pub fn peak_bytes(_: Device) -> Option<u64> {
 pub fn forget_peak(device: Device) {
     if let Device::Cuda(number) = device {
         // Without it, the peak is that of the process.
-        let _not_there = super::driver::forget_peak(number);
+        let _not_there = crate::driver::forget_peak(number);
     }
 }
 
@@ -67,17 +68,12 @@ pub fn forget_peak(_: Device) {}
 
 #[cfg(feature = "cuda")]
 fn look(device: Device, number: usize) -> Result<Gpu> {
-    super::driver::gpu(number).map_err(|problem| refuse(device, &problem))
+    crate::driver::gpu(number).map_err(|problem| refuse(device, &problem))
 }
 
 #[cfg(not(feature = "cuda"))]
 fn look(device: Device, _: usize) -> Result<Gpu> {
-    Err(refuse(
-        device,
-        "this program was built without CUDA; build it with infra/cuda/build.sh, or with \
-         `cargo build --release --features vintage-cli/cuda` where a CUDA toolkit is installed, or train \
-         on the CPU with learner.device = \"cpu\"",
-    ))
+    Err(Error::without_cuda(device))
 }
 
 fn refuse(device: Device, problem: &str) -> Error {

@@ -1,27 +1,17 @@
-//! Updates on a device: the counterparts of decoder, rule and optimizer that keep their data there.
-
-mod adamw;
-mod mask;
-mod plain;
-#[cfg(test)]
-mod tests;
-mod tokens;
-mod weigh;
+//! Copy of a policy on a device, and the step that it computes there.
 
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
-use vintage_model::{Compute, Decoder, DeviceDecoder, DeviceGradients, DeviceScored};
+use vintage_learner::engine::{Outcome, Step, rule};
+use vintage_learner::{AdamW, Batch, Error, Joined, Result};
+use vintage_model::{Compute, Decoder};
+use vintage_model_gpu::{DeviceDecoder, DeviceGradients, DeviceScored};
 
-pub use self::plain::PlainWeigher;
-pub use self::tokens::Known;
-pub(crate) use self::weigh::is_supported;
-pub use self::weigh::{DeviceWeighed, Problem, weigh};
-use crate::adamw::AdamW;
-use crate::engine::{Engine, Outcome, rule};
-use crate::error::{Error, Result};
-use crate::pack::{Batch, Joined};
+use crate::adamw::DeviceAdamW;
+use crate::tokens::Known;
+use crate::weigh::{DeviceWeighed, Problem, weigh};
 
 /// Copy of a policy on a device. All weights are copied to the host after an update, to be hashed
 /// and published; moments are copied only for a checkpoint.
@@ -29,7 +19,7 @@ use crate::pack::{Batch, Joined};
 pub struct DevicePolicy {
     /// The decoder there, with its parameters.
     pub decoder: DeviceDecoder,
-    pub(crate) optimizer: adamw::DeviceAdamW,
+    pub(crate) optimizer: DeviceAdamW,
 }
 
 impl DevicePolicy {
@@ -41,7 +31,7 @@ impl DevicePolicy {
         device: &Device,
     ) -> Result<Self> {
         let decoder = DeviceDecoder::new(decoder, compute, device)?;
-        let optimizer = adamw::DeviceAdamW::new(optimizer, &decoder)?;
+        let optimizer = DeviceAdamW::new(optimizer, &decoder)?;
         Ok(Self { decoder, optimizer })
     }
 
@@ -122,7 +112,7 @@ impl DevicePolicy {
     }
 }
 
-impl Engine for DevicePolicy {
+impl Step for DevicePolicy {
     type Gradients = DeviceGradients;
 
     fn gradients(

@@ -1,18 +1,20 @@
+//! Tokens of a batch on a device.
+
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Tokens of one optimizer batch on a device: tensors in f64, 0 at every invalid token.
 pub(crate) struct DeviceTokens {
     /// Log-ratio log r = new − behaviour, in nats; as exact as on a CPU, which takes it in f64 too.
-    pub(super) log_ratio: Tensor,
-    pub(super) advantage: Tensor,
+    pub(crate) log_ratio: Tensor,
+    pub(crate) advantage: Tensor,
     /// 1 at every valid token, else 0.
-    pub(super) valid: Tensor,
+    pub(crate) valid: Tensor,
     /// 1 at every token in T (valid, and (A > 0 and r > 1) or (A < 0 and r < 1)), else 0.
-    pub(super) trust: Tensor,
+    pub(crate) trust: Tensor,
     /// Number of valid tokens.
-    pub(super) n_valid: usize,
+    pub(crate) n_valid: usize,
     /// Number of valid tokens whose new log-prob is not finite, as an f64 scalar.
-    pub(super) not_finite: Tensor,
+    pub(crate) not_finite: Tensor,
 }
 
 /// Values of the tokens that are known before the model has scored them.
@@ -28,7 +30,7 @@ pub struct Known<'a> {
 
 impl Known<'_> {
     /// Returns true if behaviour log-prob and advantage are finite at every valid token.
-    pub(super) fn is_finite(&self) -> bool {
+    pub(crate) fn is_finite(&self) -> bool {
         let both = self.behavior.iter().zip(self.advantage);
         both.zip(self.valid)
             .all(|((b, a), valid)| !valid || (b.is_finite() && a.is_finite()))
@@ -38,7 +40,7 @@ impl Known<'_> {
 impl DeviceTokens {
     /// Uploads a batch from its new log-probs, f32 `[n]`, and the known values, which must be
     /// finite at valid tokens.
-    pub(super) fn new(new: &Tensor, known: &Known<'_>) -> Result<Self> {
+    pub(crate) fn new(new: &Tensor, known: &Known<'_>) -> Result<Self> {
         let device = new.device();
         // A selection instead of a product with 0: invalid tokens may hold any value.
         let upload = |values: &[f32]| {
@@ -74,6 +76,6 @@ fn vector(values: impl Iterator<Item = f64>, device: &Device) -> Result<Tensor> 
 }
 
 /// Converts a condition to f64: 1 where it holds, else 0.
-pub(super) fn ones(condition: &Tensor) -> Result<Tensor> {
+pub(crate) fn ones(condition: &Tensor) -> Result<Tensor> {
     condition.to_dtype(DType::F64)
 }

@@ -1,0 +1,118 @@
+//! Devices that a program can train on, and what it asks them for.
+
+use std::fmt;
+
+use vintage_m2po::{Rule, Tokens, Weighed};
+use vintage_settings::Device;
+
+use crate::{adamw::AdamW, engine::Engine, error::Result, host::HostEngine};
+
+/// Devices that a program is built for. Methods that open one refuse any other, and say what is
+/// missing: the feature in this build, driver, GPU or a library of CUDA.
+pub trait Devices: fmt::Debug + Send + Sync {
+    /// Opens the engine that trains on `device` and continues with the moments of `optimizer`.
+    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>>;
+
+    /// Describes the GPU, if `device` is one.
+    fn describe(&self, device: Device) -> Result<Option<String>>;
+
+    /// Opens the implementation of M2PO's rules on `device`.
+    fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>>;
+
+    /// Returns the peak of the GPU memory that this process had in use at once, in bytes, since it
+    /// started or since [`Devices::forget_peak`]; `None` on the CPU.
+    fn peak_bytes(&self, device: Device) -> Option<u64>;
+
+    /// Resets the peak that [`Devices::peak_bytes`] returns.
+    fn forget_peak(&self, device: Device);
+}
+
+/// Implementation of M2PO's rules on a device, for batches of plain numbers.
+pub trait Weigher: fmt::Debug {
+    /// Weighs a batch. The new policy serves as the proximal one.
+    ///
+    /// # Errors
+    /// What the rule refuses, a rule that is not there on the device, and a device that fails.
+    fn weigh(&self, rule: &Rule, tokens: &Tokens<'_, f32>) -> Result<Weighed, NotWeighed>;
+}
+
+/// Reason for which a batch of plain numbers was not weighed.
+#[derive(Debug)]
+pub enum NotWeighed {
+    /// The rule refused the batch or its settings; the error names the token or the setting.
+    Refused(vintage_m2po::Error),
+    /// The device failed, or it does not support the rule or so many tokens.
+    Device(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// CPU alone: the devices of a program that was built without CUDA.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuOnly;
+
+impl CpuOnly {
+    fn require_cpu(device: Device) -> Result<()> {
+        match device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(_) | Device::Emulated => {
+                Err(vintage_model::Error::without_cuda(device).into())
+            }
+        }
+    }
+}
+
+impl Devices for CpuOnly {
+    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>> {
+        Self::require_cpu(device)?;
+        Ok(Box::new(HostEngine::new(optimizer)))
+    }
+
+    fn describe(&self, device: Device) -> Result<Option<String>> {
+        Self::require_cpu(device)?;
+        Ok(None)
+    }
+
+    fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>> {
+        Self::require_cpu(device)?;
+        Ok(Box::new(HostWeigher))
+    }
+
+    fn peak_bytes(&self, _: Device) -> Option<u64> {
+        None
+    }
+
+    fn forget_peak(&self, _: Device) {}
+}
+
+/// Rules as a learner on the CPU computes them.
+#[derive(Debug)]
+struct HostWeigher;
+
+impl Weigher for HostWeigher {
+    fn weigh(&self, rule: &Rule, tokens: &Tokens<'_, f32>) -> Result<Weighed, NotWeighed> {
+        vintage_m2po::weigh(rule, tokens).map_err(NotWeighed::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CpuOnly, Device, Devices};
+    use crate::adamw::AdamW;
+
+    #[test]
+    fn a_build_without_cuda_says_how_to_get_one() {
+        for device in [Device::Cuda(0), Device::Emulated] {
+            let refused = [
+                CpuOnly.open(device, AdamW::default()).err(),
+                CpuOnly.describe(device).err(),
+                CpuOnly.weigher(device).err(),
+            ];
+            for error in refused {
+                let error = error.unwrap().to_string();
+                assert!(error.starts_with(&format!("opening {device}: ")), "{error}");
+                assert!(error.contains("infra/cuda/build.sh"), "{error}");
+            }
+        }
+        assert!(CpuOnly.open(Device::Cpu, AdamW::default()).is_ok());
+        assert_eq!(CpuOnly.describe(Device::Cpu).unwrap(), None);
+    }
+}
