@@ -179,16 +179,16 @@ fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = (usize, usize
         let end = phrase_end(text, lower, at, at + word.len())?;
         Some((at, end))
     });
-    let mut others: Vec<(usize, usize)> = Vec::new();
+    let mut phrases: Vec<(usize, usize)> = Vec::new();
     for phrase in PHRASES {
         let found = lower.match_indices(phrase);
-        others.extend(found.map(|(at, _)| (at, at + phrase.len())));
+        phrases.extend(found.map(|(at, _)| (at, at + phrase.len())));
     }
-    others.sort_unstable_by_key(|&(_, end)| end);
+    phrases.sort_unstable_by_key(|&(_, end)| end);
     let mut answers = answers.peekable();
-    std::iter::from_fn(move || match (answers.peek(), others.last()) {
-        (Some((_, a)), Some((_, b))) if a < b => others.pop(),
-        (None, _) => others.pop(),
+    std::iter::from_fn(move || match (answers.peek(), phrases.last()) {
+        (Some((_, a)), Some((_, b))) if a < b => phrases.pop(),
+        (None, _) => phrases.pop(),
         _ => answers.next(),
     })
 }

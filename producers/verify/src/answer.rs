@@ -29,7 +29,7 @@ pub(crate) enum Final<'a> {
 /// reasoning tag.
 pub(crate) fn final_answer(completion: &str, open: bool) -> Option<Final<'_>> {
     let text = spoken(completion, open)?;
-    let Boxes { closed, open } = Boxes::of(text).telling(text);
+    let Boxes { closed, open } = Boxes::of(text).without_empty(text);
     let last = closed.last().map(|last| last.begin);
     let hashes = marked(text).filter(|found| !(found.line.is_empty() && last.is_some()));
     // The last mark counts, be it a box or `####`.

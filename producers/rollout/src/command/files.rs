@@ -16,7 +16,7 @@ use vintage_settings::RewardConfig;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedFile {
     /// Path from the directory that the command runs in, or the word of the command line where the
-    /// file lies outside of it; tells apart files of one name in two folders.
+    /// file is outside of it; distinguishes files of one name in two folders.
     pub name: String,
     /// Absolute path.
     pub path: PathBuf,
@@ -24,8 +24,8 @@ pub struct NamedFile {
 
 /// Returns the files that a command line names, sorted by name: every word that is a file, also as
 /// `=FILE` at the end of one; the program, if it is given as a path and is no interpreter (which
-/// belongs to the machine, as a program found through `PATH` does); and the files of a module that
-/// Python is told to run by `-m`. What these files import, or start themselves, is not followed.
+/// belongs to the machine, as a program found in `PATH` does); and the files of a module that
+/// Python runs by `-m`. What these files import, or start themselves, is not followed.
 pub fn named_files(config: &RewardConfig) -> Vec<NamedFile> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
@@ -67,8 +67,8 @@ fn name_from(path: &Path, word: &str, directory: &Path) -> String {
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
-/// Returns the files that records of a run's inputs held before [`named_files`] told files of one
-/// name apart: arguments that are files, or else the program if it is given as a path.
+/// Returns the files that records of a run's inputs held before [`named_files`] distinguished files
+/// of one name: arguments that are files, or else the program if it is given as a path.
 pub fn files_by_base_name(config: &RewardConfig) -> Vec<PathBuf> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
