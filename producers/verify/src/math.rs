@@ -171,6 +171,6 @@ fn same_value(known: &[Token], given: &[Token], fuel: &mut Fuel) -> Result<bool,
 }
 
 fn has_bare_log(tree: &tree::Tree) -> bool {
-    matches!(tree, tree::Tree::Call(tree::Name::BareLog, _))
+    matches!(tree, tree::Tree::Call(tree::FunctionName::BareLog, _))
         || tree.children().into_iter().any(has_bare_log)
 }

@@ -35,7 +35,7 @@ pub(super) const KNOWN: [&str; 20] = [
 ];
 
 /// Prompt of a usable row, and all keys of the row.
-pub(super) struct Read {
+pub(super) struct ReadRow {
     pub(super) prompt: Prompt,
     pub(super) keys: Vec<String>,
 }
@@ -118,7 +118,7 @@ fn scalar(key: &str, value: &str) -> Result<String, String> {
 }
 
 /// Reads one row. The error says what is wrong with it and what to do.
-pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
+pub(super) fn read(text: &str, line: usize) -> Result<ReadRow, String> {
     let row = Row::of(text)?;
     let (text, form, source) = asked(&row)?;
     refuse_system(&row, &text, form, source)?;
@@ -135,7 +135,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
         None => content_id(form, &text, extras.as_deref(), answer.as_deref())?,
     };
     let keys = row.0.iter().map(|(key, _)| key.clone());
-    Ok(Read {
+    Ok(ReadRow {
         prompt: Prompt {
             id,
             text,

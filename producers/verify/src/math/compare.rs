@@ -5,7 +5,7 @@ use super::{
     fuel::{Fuel, Stop},
     rational::Rational,
     unit::units_conflict,
-    value::{Number, Sign, Value},
+    value::{Quantity, Sign, Value},
 };
 
 /// Least number of decimal places, and of significant digits, with which a decimal equals every
@@ -135,7 +135,7 @@ fn leading(poly: &Poly) -> Option<Rational> {
         .map(|(_, coefficient)| coefficient.clone())
 }
 
-fn equal_numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
+fn equal_numbers(a: &Quantity, b: &Quantity, fuel: &mut Fuel) -> Result<bool, Stop> {
     if let (Some(a), Some(b)) = (&a.unit, &b.unit)
         && units_conflict(a, b)
     {
@@ -157,8 +157,8 @@ fn equal_numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> 
 
 /// Returns true if the number with fewer places is the other one rounded, and has enough places for
 /// that to be intended.
-fn is_rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
-    let places = |number: &Number| number.places.filter(|&places| places >= ROUNDED);
+fn is_rounded(a: &Quantity, b: &Quantity, fuel: &mut Fuel) -> Result<bool, Stop> {
+    let places = |number: &Quantity| number.places.filter(|&places| places >= ROUNDED);
     let Some(places) = [places(a), places(b)].into_iter().flatten().min() else {
         return Ok(false);
     };

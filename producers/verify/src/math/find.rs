@@ -113,7 +113,7 @@ fn of_ending<'a>(ending: &Ending<'a>) -> Vec<Candidate<'a>> {
     candidates.extend(Candidate::spelt(line).filter(|spelt| spelt.text == trimmed(line)));
     match last_formula(text) {
         Some((formula, tail)) if last_number(tail).is_none() => {
-            candidates.push(Candidate::of(formula))
+            candidates.push(Candidate::of(formula));
         }
         _ => {
             let behind = line.rfind('=').map(|at| line[at + 1..].trim());

@@ -5,7 +5,7 @@ use super::{
     numeral::{Separators, read_numeral},
     rational::Rational,
     token::{Token, greek, is_style, is_text},
-    tree::Name,
+    tree::FunctionName,
     unit::is_unit,
 };
 
@@ -279,7 +279,7 @@ impl<'a> Lexer<'a, '_> {
             });
         } else if let "sqrt" | "cbrt" = &*lower {
             self.tokens.push(Token::Command(lower));
-        } else if Name::parse(&lower).is_some() {
+        } else if FunctionName::parse(&lower).is_some() {
             self.tokens.push(Token::Command(lower));
         } else if let "infinity" | "inf" | "oo" = &*lower {
             self.tokens.push(Token::Mark('∞'));

@@ -2,7 +2,7 @@ use super::{
     fuel::Stop,
     parse::{Parser, integer, signed},
     token::Token,
-    tree::{Constant, Name, Tree},
+    tree::{Constant, FunctionName, Tree},
 };
 
 impl Parser<'_, '_> {
@@ -96,7 +96,7 @@ impl Parser<'_, '_> {
         while let Some(sign) = self.accept_any("!%°^") {
             self.count_nesting()?;
             tree = match sign {
-                '!' => Tree::Call(Name::Factorial, vec![tree]),
+                '!' => Tree::Call(FunctionName::Factorial, vec![tree]),
                 '%' => Tree::Percent(Box::new(tree)),
                 '^' if !self.accept_degree() => {
                     let exponent = self.nested(Self::exponent)?;
@@ -158,10 +158,10 @@ impl Parser<'_, '_> {
                 let inside = self.sum();
                 self.bars -= 1;
                 self.expect('|')?;
-                Ok(Tree::Call(Name::Abs, vec![inside?]))
+                Ok(Tree::Call(FunctionName::Abs, vec![inside?]))
             }
-            Token::Mark('⌊') => self.closed('⌋', Name::Floor),
-            Token::Mark('⌈') => self.closed('⌉', Name::Ceil),
+            Token::Mark('⌊') => self.closed('⌋', FunctionName::Floor),
+            Token::Mark('⌈') => self.closed('⌉', FunctionName::Ceil),
             Token::Mark('⟦') => {
                 let rows = self.matrix()?;
                 Ok(Tree::Matrix(rows))
@@ -170,7 +170,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn closed(&mut self, close: char, name: Name) -> Result<Tree, Stop> {
+    fn closed(&mut self, close: char, name: FunctionName) -> Result<Tree, Stop> {
         let inside = self.sum()?;
         self.expect(close)?;
         Ok(Tree::Call(name, vec![inside]))
@@ -235,7 +235,7 @@ impl Parser<'_, '_> {
             }
             "binom" => {
                 let (top, bottom) = (self.argument()?, self.argument()?);
-                Ok(Tree::Call(Name::Binomial, vec![top, bottom]))
+                Ok(Tree::Call(FunctionName::Binomial, vec![top, bottom]))
             }
             "sqrt" => {
                 let degree = if self.accept('[') {
@@ -262,13 +262,13 @@ impl Parser<'_, '_> {
             }
             "lg" => {
                 let argument = self.applied()?;
-                Ok(Tree::Call(Name::Log, vec![integer(10), argument]))
+                Ok(Tree::Call(FunctionName::Log, vec![integer(10), argument]))
             }
             "bar" | "overline" | "hat" | "tilde" | "angle" | "triangle" => {
                 let marked = self.subscript()?;
                 Ok(Tree::Symbol(format!("{name} {marked}")))
             }
-            name => match Name::parse(name) {
+            name => match FunctionName::parse(name) {
                 Some(function) => self.function(function),
                 None => Err(Stop::NotMath),
             },
@@ -280,8 +280,8 @@ impl Parser<'_, '_> {
         self.nested(Self::primary)
     }
 
-    fn function(&mut self, name: Name) -> Result<Tree, Stop> {
-        let base = if name == Name::BareLog && self.accept('_') {
+    fn function(&mut self, name: FunctionName) -> Result<Tree, Stop> {
+        let base = if name == FunctionName::BareLog && self.accept('_') {
             Some(self.argument()?)
         } else {
             None
@@ -293,7 +293,7 @@ impl Parser<'_, '_> {
         };
         let argument = self.applied()?;
         let call = |name, argument| match base {
-            Some(base) => Tree::Call(Name::Log, vec![base, argument]),
+            Some(base) => Tree::Call(FunctionName::Log, vec![base, argument]),
             None => Tree::Call(name, vec![argument]),
         };
         Ok(match (power, name.inverse()) {
@@ -315,7 +315,7 @@ impl Parser<'_, '_> {
         let mut factors = vec![self.factor()?];
         loop {
             let ends = match self.peek() {
-                Some(Token::Command(name)) => Name::parse(name).is_some() || name == "lg",
+                Some(Token::Command(name)) => FunctionName::parse(name).is_some() || name == "lg",
                 Some(Token::Mark('(' | '|')) => true,
                 _ => false,
             };
