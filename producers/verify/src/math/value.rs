@@ -10,7 +10,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
     Number(Quantity),
-    /// FunctionName, and the value that it is given.
+    /// Name, and the value that it is given.
     Named(String, Box<Value>),
     /// Tuple or interval: opening bracket, items, closing bracket.
     List(char, Vec<Value>, char),
@@ -23,13 +23,13 @@ pub(crate) enum Value {
     Matrix(Vec<Vec<Value>>),
 }
 
-/// Quantity or expression, and the way it is written.
+/// Number or expression, and the way it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Quantity {
     pub(crate) ratio: Ratio,
     pub(crate) percent: bool,
     pub(crate) unit: Option<String>,
-    /// Quantity of digits after the point of a plain number.
+    /// Number of digits after the point of a plain number.
     pub(crate) places: Option<u32>,
 }
 
