@@ -45,8 +45,12 @@ fn edit(file: &Path, change: impl FnOnce(&mut Value)) -> Result<()> {
 
 /// Returns the archive's files of partition 0, of which there are several.
 fn files(out: &Path) -> Result<Vec<PathBuf>> {
-    let life = out.join("archive/v1/topic=vintage.run.rollouts.v1/incarnation=0/p=00000");
-    let mut files: Vec<_> = life.read_dir()?.flatten().map(|file| file.path()).collect();
+    let folder = out.join("archive/v1/topic=vintage.run.rollouts.v1/incarnation=0/p=00000");
+    let mut files: Vec<_> = folder
+        .read_dir()?
+        .flatten()
+        .map(|file| file.path())
+        .collect();
     files.sort();
     ensure!(files.len() > 2, "{} files", files.len());
     Ok(files)
@@ -130,11 +134,11 @@ fn two_auditors_agree_on_a_clean_run_and_on_tampered_ones() -> Result<()> {
 
 /// Tests the questions about the rollouts of an update and about the fate of one rollout.
 fn asked(out: &Path) -> Result<()> {
-    let told = audit(out, &["--update", "7"])?.json()?;
-    let groups = told["answers"][0]["update"]["groups"]
+    let answered = audit(out, &["--update", "7"])?.json()?;
+    let groups = answered["answers"][0]["update"]["groups"]
         .as_array()
         .context("no groups")?;
-    ensure!(groups.len() == 16, "{told}");
+    ensure!(groups.len() == 16, "{answered}");
     let rollout = format!(
         "{}/{}",
         groups[3]["producer"].as_str().context("no name")?,
@@ -142,9 +146,12 @@ fn asked(out: &Path) -> Result<()> {
     );
     let id = groups[3]["group"].as_str().context("no id")?;
     for name in [rollout.as_str(), id] {
-        let told = audit(out, &["--rollout", name])?.json()?;
-        let told = &told["answers"][0]["rollout"];
-        ensure!(told["fate"] == "trained" && told["update"] == 7, "{told}");
+        let answered = audit(out, &["--rollout", name])?.json()?;
+        let answered = &answered["answers"][0]["rollout"];
+        ensure!(
+            answered["fate"] == "trained" && answered["update"] == 7,
+            "{answered}"
+        );
     }
     let unknown = audit(out, &["--rollout", "nobody/0"])?;
     ensure!(unknown.status.code() == Some(3), "{}", unknown.stdout);
@@ -169,7 +176,7 @@ fn deep(out: &Path) -> Result<()> {
     ensure!(tampered.status.success(), "{}", tampered.stderr);
     ensure!(
         audit(out, &[])?.status.success(),
-        "counts alone do not tell"
+        "counts alone do not show it"
     );
     let deep = audit(out, &["--deep"])?;
     ensure!(deep.status.code() == Some(3), "{}", deep.stderr);
@@ -184,12 +191,12 @@ fn two_auditors_agree_on_killed_runs() -> Result<()> {
     let broker = Broker::up(&kafka)?;
     for (name, address) in [("embedded", "embedded"), ("kafka", broker.address.as_str())] {
         let out = folder.path().join(format!("run-{name}"));
-        for life in 1..=2 {
+        for process in 1..=2 {
             let mut killed = Running::start(train(&out, address))?;
             if !killed.says("training")? {
-                anyhow::bail!("{name} life {life} ended: {}", killed.wait()?.stderr);
+                anyhow::bail!("{name} process {process} ended: {}", killed.wait()?.stderr);
             }
-            killed.runs_for(Duration::from_millis(700 * life));
+            killed.runs_for(Duration::from_millis(700 * process));
             killed.kill()?;
         }
         run(train(&out, address))?.json()?;

@@ -48,19 +48,19 @@ fn epoch(verb: &str, out: &Path, prompts: &Path, settings: &[&str]) -> Command {
 }
 
 /// Runs processes that are ended by `end` once an update is done, then one to the end.
-fn lives(
-    life: impl Fn() -> Command,
+fn run_in_pieces(
+    command: impl Fn() -> Command,
     out: &Path,
     end: impl Fn(Running) -> Result<()>,
 ) -> Result<()> {
     for update in [2, 6, 11, 15] {
-        let mut running = Running::start(life())?;
+        let mut running = Running::start(command())?;
         let result = out.join(format!("results/lead/{update}.json"));
-        let mut goes_on = true;
-        while goes_on && !result.exists() {
-            goes_on = running.runs_for(Duration::from_millis(5));
+        let mut runs = true;
+        while runs && !result.exists() {
+            runs = running.runs_for(Duration::from_millis(5));
         }
-        if goes_on {
+        if runs {
             end(running)?;
         } else {
             // A fast machine has done all updates by now.
@@ -68,7 +68,7 @@ fn lives(
             ensure!(ended.status.success(), "{}", ended.stderr);
         }
     }
-    small::finished(life())?;
+    small::finished(command())?;
     Ok(())
 }
 
@@ -78,10 +78,10 @@ fn archived(out: &Path) -> Result<BTreeMap<String, u64>> {
     let reader = Reader::new(store, "vintage.run.rollouts.v1");
     let mut asked = BTreeMap::new();
     Runtime::new()?.block_on(async {
-        for life in reader.incarnations().await? {
-            for partition in reader.partitions(life).await? {
+        for incarnation in reader.incarnations().await? {
+            for partition in reader.partitions(incarnation).await? {
                 let mut heads = reader
-                    .heads(life, partition, vintage_control::Offset(0))
+                    .heads(incarnation, partition, vintage_control::Offset(0))
                     .await?;
                 while let Some(head) = heads.next().await? {
                     *asked.entry(head.prompt.context("a prompt")?).or_insert(0) += 1;
@@ -106,8 +106,8 @@ fn each_once(asked: &BTreeMap<String, u64>) -> Result<()> {
 fn an_epoch_over_clean_ends_asks_every_prompt_once() -> Result<()> {
     let (folder, out) = place()?;
     let prompts = prompts(folder.path())?;
-    let life = || epoch("run", &out, &prompts, &[]);
-    lives(life, &out, |running| {
+    let command = || epoch("run", &out, &prompts, &[]);
+    run_in_pieces(command, &out, |running| {
         interrupt(&running)?;
         running.wait().map(drop)
     })?;
@@ -120,8 +120,8 @@ fn an_epoch_over_clean_ends_asks_every_prompt_once() -> Result<()> {
 fn an_epoch_over_clean_ends_under_the_exact_rule_asks_every_prompt_once() -> Result<()> {
     let (folder, out) = place()?;
     let prompts = prompts(folder.path())?;
-    let life = || epoch("run", &out, &prompts, &["gate.exact=1"]);
-    lives(life, &out, |running| {
+    let command = || epoch("run", &out, &prompts, &["gate.exact=1"]);
+    run_in_pieces(command, &out, |running| {
         interrupt(&running)?;
         running.wait().map(drop)
     })?;
@@ -134,8 +134,8 @@ fn an_epoch_over_kills_asks_every_prompt_once() -> Result<()> {
     let prompts = prompts(folder.path())?;
     let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
     let broker = format!("broker={}", kafka.address());
-    let life = || epoch("run", &out, &prompts, &[&broker]);
-    lives(life, &out, |running| running.kill().map(drop))?;
+    let command = || epoch("run", &out, &prompts, &[&broker]);
+    run_in_pieces(command, &out, |running| running.kill().map(drop))?;
     each_once(&archived(&out)?)
 }
 

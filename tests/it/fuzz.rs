@@ -1,4 +1,4 @@
-//! Runs the kept corpora of the fuzz targets through the same functions, without libFuzzer.
+//! Runs the kept corpora of the fuzz targets in the same functions, without libFuzzer.
 
 use std::path::Path;
 

@@ -30,16 +30,16 @@ struct Sent {
 }
 
 fn sent(line: &str) -> Result<Sent> {
-    let told: Value = serde_json::from_str(line)?;
+    let record: Value = serde_json::from_str(line)?;
     let missing = |key: &str| format!("{key} in {line}");
-    let text = |key: &str| told[key].as_str().with_context(|| missing(key));
-    let place = |key: &str| told[key].as_i64().with_context(|| missing(key));
+    let text = |key: &str| record[key].as_str().with_context(|| missing(key));
+    let place = |key: &str| record[key].as_i64().with_context(|| missing(key));
     Ok(Sent {
         what: text("what")?.to_owned(),
         at: (place("partition")?, place("offset")?),
         reason: text("reason")?.to_owned(),
-        quarantined: told["quarantined"] == true,
-        number: told["number"].as_str().map(str::to_owned),
+        quarantined: record["quarantined"] == true,
+        number: record["number"].as_str().map(str::to_owned),
     })
 }
 
@@ -83,7 +83,7 @@ fn scrape(port: u16) -> Result<BTreeMap<String, f64>> {
 
 /// Scrapes until every sample has reached its expected value.
 fn counted(
-    life: &mut Running,
+    running: &mut Running,
     port: u16,
     expected: &BTreeMap<String, f64>,
 ) -> Result<BTreeMap<String, f64>> {
@@ -101,7 +101,7 @@ fn counted(
             "not counted: {late:?} in {samples:#?}"
         );
         ensure!(
-            life.runs_for(Duration::from_millis(100)),
+            running.runs_for(Duration::from_millis(100)),
             "the run ended before it counted {late:?}"
         );
     }
@@ -133,7 +133,7 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
     ] {
         command.args(["--set", setting]);
     }
-    let mut life = Running::start(command)?;
+    let mut running = Running::start(command)?;
     let mut garbage = Command::new(python());
     garbage.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/garbage.py"));
     garbage.args([&broker.address, TOPIC]);
@@ -145,9 +145,9 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
         .map(sent)
         .collect::<Result<Vec<_>>>()?;
     ensure!(sent.len() > 1100, "{} records sent", sent.len());
-    watched(&mut life, port, &sent)?;
-    life.signal(Signal::INT)?;
-    let ended = life.wait()?;
+    watched(&mut running, port, &sent)?;
+    running.signal(Signal::INT)?;
+    let ended = running.wait()?;
     ensure!(ended.status.code() == Some(130), "{}", ended.stderr);
     let summary: Value = serde_json::from_str(&ended.stdout)?;
     ensure!(summary["balanced"] == true, "{summary}");
@@ -185,7 +185,7 @@ fn foreign_records_on_a_live_topic_cost_one_record_each() -> Result<()> {
 }
 
 /// Checks that the metrics count each record under its reason.
-fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
+fn watched(running: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
     let mut expected: BTreeMap<String, f64> = BTreeMap::new();
     let mut add = |name: String| *expected.entry(name).or_default() += 1.0;
     for record in sent {
@@ -218,7 +218,7 @@ fn watched(life: &mut Running, port: u16, sent: &[Sent]) -> Result<()> {
         ),
         (lag, 0.0),
     ]);
-    let samples = counted(life, port, &expected)?;
+    let samples = counted(running, port, &expected)?;
     for (name, records) in exact {
         ensure!(
             samples[&name] == records,
@@ -250,12 +250,16 @@ fn accounted(out: &Path, broker: &str, sent: &[Sent]) -> Result<()> {
         let Some(number) = &record.number else {
             continue;
         };
-        let told = audit(out, &["--offline", "--rollout", number])?.json()?;
-        let told = &told["answers"][0]["rollout"];
-        ensure!(told["reason"] == record.reason, "{}: {told}", record.what);
+        let answer = audit(out, &["--offline", "--rollout", number])?.json()?;
+        let answer = &answer["answers"][0]["rollout"];
         ensure!(
-            told["record"]["offset"] == record.at.1,
-            "{}: {told}",
+            answer["reason"] == record.reason,
+            "{}: {answer}",
+            record.what
+        );
+        ensure!(
+            answer["record"]["offset"] == record.at.1,
+            "{}: {answer}",
             record.what
         );
     }

@@ -45,7 +45,7 @@ fn an_older_run_has_a_report() -> Result<()> {
     Ok(())
 }
 
-/// The bits are those of the machine that made the run; another kind of CPU is told apart.
+/// The bits are those of the machine that made the run; another kind of CPU is recognised.
 #[test]
 fn an_older_run_is_replayed() -> Result<()> {
     let (_folder, out) = golden()?;

@@ -97,15 +97,15 @@ fn a_bench_of_updates_times_both_precisions() -> Result<()> {
         "--updates",
         "1",
     ]);
-    let told = run(bench)?.json()?;
-    let updates = told["updates"].as_array().context("no updates")?;
+    let measured = run(bench)?.json()?;
+    let updates = measured["updates"].as_array().context("no updates")?;
     let computes: Vec<_> = updates.iter().map(|update| &update["compute"]).collect();
-    ensure!(computes == ["f32", "bf16"], "{told}");
+    ensure!(computes == ["f32", "bf16"], "{measured}");
     for update in updates {
         let positive = |key: &str| update[key].as_f64().is_some_and(|value| value > 0.0);
         ensure!(
             positive("tokens_per_second") && positive("rule_share"),
-            "{told}"
+            "{measured}"
         );
     }
     Ok(())

@@ -156,9 +156,12 @@ fn a_model_folder_or_a_version_0_that_was_changed_is_named() -> Result<()> {
 
     // Weights that are not read at a start are for the audit to find.
     let deep = |holds: bool, word: &str| -> Result<()> {
-        let told: Value = serde_json::from_str(&audit(&out, &["--deep"])?.stdout)?;
-        let findings = told["findings"].to_string();
-        ensure!(told["holds"] == holds && findings.contains(word), "{told}");
+        let audited: Value = serde_json::from_str(&audit(&out, &["--deep"])?.stdout)?;
+        let findings = audited["findings"].to_string();
+        ensure!(
+            audited["holds"] == holds && findings.contains(word),
+            "{audited}"
+        );
         Ok(())
     };
     deep(true, "[]")?;

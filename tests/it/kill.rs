@@ -29,24 +29,24 @@ fn command(out: &Path, broker: &str) -> std::process::Command {
 fn killed_ten_times(out: &Path, broker: &str, seed: u64) -> Result<Value> {
     let mut random = StdRng::seed_from_u64(seed);
     for kill in 0..KILLS {
-        let mut life = Running::start(command(out, broker))?;
+        let mut process = Running::start(command(out, broker))?;
         // One process in five is killed before training: while warming up, starting the broker,
         // recovering.
         let early = random.random_ratio(1, 5);
         let phase = if early { "loading prompts" } else { "training" };
-        if !life.says(phase)? {
+        if !process.says(phase)? {
             // A fast machine has done all updates by now.
-            let ended = life.wait()?;
+            let ended = process.wait()?;
             ensure!(
                 ended.status.success() && kill > 2,
-                "life {kill}: {}",
+                "process {kill}: {}",
                 ended.stderr
             );
             break;
         }
         let moment = Duration::from_millis(random.random_range(0..600));
-        if life.runs_for(moment) {
-            life.kill()?;
+        if process.runs_for(moment) {
+            process.kill()?;
         }
     }
     run(command(out, broker))?.json()

@@ -75,7 +75,7 @@ impl Farm {
 
     /// Trains the lead up to `steps` on rollouts made for it, with an archive if `archived`.
     fn train(&self, steps: u64, archived: bool) -> Result<Value> {
-        // The lead's settings are the run's: it must write them before the others start.
+        // The lead's settings are the run's: it must write them before the followers start.
         let mut lead = Running::start(self.role("learn", steps))?;
         let first = self.first_announcement(&mut lead)?;
         ensure!(first, "the lead ended early");
@@ -128,10 +128,10 @@ impl Farm {
     fn replays(&self, learner: &str, updates: u64) -> Result<()> {
         let mut command = vintage_tests::exact(&self.out);
         command.args(["--name", learner]);
-        let told = run(command)?.json()?;
+        let replayed = run(command)?.json()?;
         ensure!(
-            told["identical"] == true && told["updates"] == updates,
-            "{learner}: {told}"
+            replayed["identical"] == true && replayed["updates"] == updates,
+            "{learner}: {replayed}"
         );
         Ok(())
     }

@@ -89,9 +89,9 @@ fn compare(cases: &str, explained: &str, page: &str) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let stated = format!("{agreed} of {seen}");
-    let told = std::fs::read_to_string(root.join("..").join(page))?;
+    let text = std::fs::read_to_string(root.join("..").join(page))?;
     ensure!(
-        told.contains(&stated),
+        text.contains(&stated),
         "{page} does not say {stated}; we took {taken:?}, math-verify {seconds} s of \
          processor time"
     );

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use vintage_tests::{
     Kafka, audited,
-    chaos::{Life, Stage, Who},
+    chaos::{RoleProcess, Stage, Who},
     faulted, place, run,
 };
 
@@ -33,19 +33,19 @@ fn seeded(faults: &str, settings: &[&str]) -> Result<Value> {
     audited(&out)
 }
 
-fn found(told: &Value, what: &str) -> Result<()> {
-    let findings = told["findings"].as_array().context("no findings")?;
+fn found(audited: &Value, what: &str) -> Result<()> {
+    let findings = audited["findings"].as_array().context("no findings")?;
     let mut lines = findings.iter().filter_map(Value::as_str);
     let named = lines.any(|line| line.contains(what));
     ensure!(
-        told["holds"] == false && named,
-        "{what:?} is not in {told:#}"
+        audited["holds"] == false && named,
+        "{what:?} is not in {audited:#}"
     );
     Ok(())
 }
 
-fn holds(told: &Value) -> Result<()> {
-    ensure!(told["holds"] == true, "{told:#}");
+fn holds(audited: &Value) -> Result<()> {
+    ensure!(audited["holds"] == true, "{audited:#}");
     Ok(())
 }
 
@@ -54,16 +54,16 @@ fn a_group_trained_twice_is_found_in_both_plans() -> Result<()> {
     // The copy waits behind everything that producers were ahead: 16 updates at most.
     let settings = ["learner.steps=30"];
     holds(&seeded("", &settings)?)?;
-    let told = seeded("mistake.train_twice", &settings)?;
-    found(&told, "was trained by update 0 already")
+    let audited = seeded("mistake.train_twice", &settings)?;
+    found(&audited, "was trained by update 0 already")
 }
 
 #[test]
 fn an_update_run_before_its_plan_is_found_when_it_is_killed_between() -> Result<()> {
     let kill = "learner.announced=kill@2";
     holds(&seeded(kill, &[])?)?;
-    let told = seeded(&format!("{kill},mistake.announce_first"), &[])?;
-    found(&told, "update 1 was done, and there is no plan of it")
+    let audited = seeded(&format!("{kill},mistake.announce_first"), &[])?;
+    found(&audited, "update 1 was done, and there is no plan of it")
 }
 
 /// Tests training on a recorded log, much of which is too old: sixteen groups are sampled before
@@ -123,11 +123,16 @@ fn stage(folder: &Path, run: &str, kafka: &Kafka) -> Result<Stage> {
 }
 
 /// Sends the first ^C and waits for the end.
-fn drained(mut life: Life) -> Result<()> {
-    life.signal(Signal::INT)?;
-    let status = life.reap()?;
+fn drained(mut process: RoleProcess) -> Result<()> {
+    process.signal(Signal::INT)?;
+    let status = process.reap()?;
     let well = matches!(status.code(), Some(0 | 130));
-    ensure!(well, "{} ended ({status}):\n{}", life.who, life.said());
+    ensure!(
+        well,
+        "{} ended ({status}):\n{}",
+        process.who,
+        process.said()
+    );
     Ok(())
 }
 
@@ -135,20 +140,20 @@ fn drained(mut life: Life) -> Result<()> {
 /// Returns what an audit finds then.
 fn late_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
     let stage = stage(folder, run, kafka)?;
-    let (tell, _nobody_asks) = channel();
-    let learner = stage.start(Who::Learner, 0, "", &tell)?;
-    let producer = stage.start(Who::Rollout, 1, "", &tell)?;
+    let (on_end, _nobody_asks) = channel();
+    let learner = stage.start(Who::Learner, 0, "", &on_end)?;
+    let producer = stage.start(Who::Rollout, 1, "", &on_end)?;
     // The first object is the one that all sinks agree on, the second the sink's first file.
     let faults = faults("store.synced=stop@2", mistake);
-    let late = stage.start(Who::Sink(0), 2, &faults, &tell)?;
+    let late = stage.start(Who::Sink(0), 2, &faults, &on_end)?;
     late.stopped()?;
-    let other = stage.start(Who::Sink(1), 3, "store.linked=stop@3", &tell)?;
+    let other = stage.start(Who::Sink(1), 3, "store.linked=stop@3", &on_end)?;
     other.stopped()?;
     for sink in [&other, &late] {
         sink.signal(Signal::CONT)?;
     }
-    for life in [producer, learner, other, late] {
-        drained(life)?;
+    for process in [producer, learner, other, late] {
+        drained(process)?;
     }
     audited(&stage.run())
 }
@@ -162,36 +167,39 @@ fn a_file_renamed_over_another_breaks_the_chain() -> Result<()> {
     )
 }
 
-/// Kills a sink that closes no file with records in hand, and starts it again as others are.
+/// Kills a sink that closes no file with records in hand, and starts it again without that setting.
 /// Returns what an audit finds then.
 fn killed_sink(folder: &Path, run: &str, kafka: &Kafka, mistake: &str) -> Result<Value> {
     let stage = stage(folder, run, kafka)?;
     let topic = format!("vintage.{run}.rollouts.v1");
-    let (tell, ended) = channel();
-    let learner = stage.start(Who::Learner, 0, "", &tell)?;
-    let producer = stage.start(Who::Rollout, 1, "", &tell)?;
+    let (on_end, ended) = channel();
+    let learner = stage.start(Who::Learner, 0, "", &on_end)?;
+    let producer = stage.start(Who::Rollout, 1, "", &on_end)?;
     let mut holding = stage.clone();
     holding
         .settings
         .push("archive.roll_seconds=3600".to_owned());
-    let mut sink = holding.start(Who::Sink(0), 2, mistake, &tell)?;
+    let mut sink = holding.start(Who::Sink(0), 2, mistake, &on_end)?;
     let begun = Instant::now();
     // With the mistake, the records are committed to the group at once; otherwise once they are in
     // a file.
-    while !mistake.is_empty() && kafka.told("vintage-archive", &topic)? == 0 {
+    while !mistake.is_empty() && kafka.committed("vintage-archive", &topic)? == 0 {
         let early = ended.recv_timeout(LOOK).is_ok() || begun.elapsed() > PATIENCE;
-        ensure!(!early, "nothing was told:\n{}", sink.said());
+        ensure!(!early, "nothing was committed:\n{}", sink.said());
     }
     sink.signal(Signal::KILL)?;
     sink.reap()?;
-    let told = kafka.told("vintage-archive", &topic)?;
-    ensure!((told > 0) != mistake.is_empty(), "{told} were told");
+    let committed = kafka.committed("vintage-archive", &topic)?;
+    ensure!(
+        (committed > 0) != mistake.is_empty(),
+        "{committed} were committed"
+    );
     let faults = faults("store.linked=stop@1", mistake);
-    let sink = stage.start(Who::Sink(0), 3, &faults, &tell)?;
+    let sink = stage.start(Who::Sink(0), 3, &faults, &on_end)?;
     sink.stopped()?;
     sink.signal(Signal::CONT)?;
-    for life in [producer, learner, sink] {
-        drained(life)?;
+    for process in [producer, learner, sink] {
+        drained(process)?;
     }
     audited(&stage.run())
 }

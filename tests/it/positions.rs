@@ -165,8 +165,8 @@ fn partitions_that_are_added_to_a_live_topic_are_read() -> Result<()> {
     let summary = small::finished(again)?;
     ensure!(summary["updates"] == 6, "{summary}");
     // The current number may be given too.
-    let mut told = small::verb("run", &out);
-    told.args([
+    let mut resumed = small::verb("run", &out);
+    resumed.args([
         "--broker",
         address,
         "--steps",
@@ -174,8 +174,8 @@ fn partitions_that_are_added_to_a_live_topic_are_read() -> Result<()> {
         "--set",
         "topics.partitions=8",
     ]);
-    told.args(["--set", &format!("prompts.train={}", prompts.display())]);
-    small::finished(told)?;
+    resumed.args(["--set", &format!("prompts.train={}", prompts.display())]);
+    small::finished(resumed)?;
     replayed(&out, 7)?;
     let books = audit(&out, &[])?;
     ensure!(books.status.success(), "{}\n{}", books.stdout, books.stderr);
@@ -232,7 +232,7 @@ fn a_topic_that_loses_records_is_refused_or_warned_of() -> Result<()> {
     make(&topics("short")?.rollouts(), "retention.ms=3600000")?;
     let warned = run(role("run", "short"))?;
     ensure!(warned.status.success(), "{}", warned.stderr);
-    let told = "has retention.ms=3600000, not 604800000";
-    ensure!(warned.stderr.contains(told), "{}", warned.stderr);
+    let warning = "has retention.ms=3600000, not 604800000";
+    ensure!(warned.stderr.contains(warning), "{}", warned.stderr);
     Ok(())
 }

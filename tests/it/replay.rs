@@ -108,7 +108,7 @@ fn stops_at(folder: &Path, missing: u64, record: &str) -> Result<()> {
 fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> {
     let (_folder, out) = place()?;
     train(&out)?;
-    // The first message of partition 0; the plans tell which update used it.
+    // The first message of partition 0; the plans say which update used it.
     let mut tamper = Command::new(python());
     tamper
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/python/tamper.py"))
@@ -149,7 +149,7 @@ fn a_changed_log_prob_is_named_by_the_first_update_that_used_it() -> Result<()> 
 fn a_recovery_that_gives_other_weights_than_recorded_stops() -> Result<()> {
     let (_folder, out) = place()?;
     train(&out)?;
-    // Without its checkpoints the run recovers from version 0, through every plan.
+    // Without its checkpoints the run recovers from version 0, by every plan.
     std::fs::remove_dir_all(out.join("checkpoints"))?;
     std::fs::remove_file(out.join("summary.json"))?;
     let path = out.join("results/lead/9.json");

@@ -148,9 +148,9 @@ fn a_replay_killed_at_any_moment_leaves_no_gap_and_no_repeat() -> Result<()> {
         let mut command = replay(&out, to, address);
         // Slow enough to be killed meanwhile, fast enough that more than one group is in flight.
         command.args(["--rate", "1000"]);
-        let life = Running::start(command)?;
+        let replaying = Running::start(command)?;
         runtime.block_on(grown(address, to, kill_at))?;
-        let died = life.kill()?;
+        let died = replaying.kill()?;
         ensure!(died.status.code().is_none(), "{kill_at}: {}", died.stderr);
     }
     let done = run(replay(&out, to, address))?.json()?;

@@ -1,5 +1,5 @@
 //! A cluster with authentication: TLS, SCRAM-SHA-512, PLAIN and OAUTHBEARER, and rights by user. A
-//! user with the rights trains; one without is told what is missing; no secret is written anywhere.
+//! user with the rights trains; one without sees what is missing; no secret is written anywhere.
 
 use std::{
     collections::BTreeMap,
@@ -242,7 +242,7 @@ fn leaks(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn told(mut command: Command, password: &str) -> Result<Ended> {
+fn run_with_password(mut command: Command, password: &str) -> Result<Ended> {
     command.env(VARIABLE, password).env("RUST_LOG", "debug");
     let ended = run(command)?;
     for secret in [PASSWORD, PLAIN_PASSWORD] {
@@ -286,12 +286,12 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     let scram = |user, trusted| secured.settings("SCRAM-SHA-512", user, trusted);
 
     let trainer = scram("trainer", "ca.pem")?;
-    let trained = told(run_in(&out, &trainer)?, PASSWORD)?.json()?;
+    let trained = run_with_password(run_in(&out, &trainer)?, PASSWORD)?.json()?;
     ensure!(trained["finished"] == true, "{trained}");
     ensure!(leaks(&out)? == Vec::<PathBuf>::new(), "{:?}", leaks(&out)?);
     let recorded = fs::read_to_string(out.join("config.toml"))?;
     ensure!(recorded.contains("env:KAFKA_PASSWORD"), "{recorded}");
-    let shown = told(with(vintage(["config", "show"]), &trainer), PASSWORD)?;
+    let shown = run_with_password(with(vintage(["config", "show"]), &trainer), PASSWORD)?;
     ensure!(
         shown.stdout.contains("env:KAFKA_PASSWORD"),
         "{}",
@@ -299,7 +299,7 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     );
 
     let plain = secured.settings("PLAIN", "plain", "ca.pem")?;
-    let listed = told(list(&plain), PLAIN_PASSWORD)?.json()?;
+    let listed = run_with_password(list(&plain), PLAIN_PASSWORD)?.json()?;
     ensure!(listed[0]["exists"] == true, "{listed}");
 
     // Every role's client, and the one that describes topics, gets a token of its own.
@@ -307,20 +307,20 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
     let oauth = secured.oauth_settings("learners", tokens.said())?;
     let mut by_token = run_in(&folder.path().join("token"), &oauth)?;
     by_token.args(["--set", "run=token"]);
-    let trained = told(by_token, PASSWORD)?.json()?;
+    let trained = run_with_password(by_token, PASSWORD)?.json()?;
     ensure!(trained["finished"] == true, "{trained}");
-    let wrong = told(list(&oauth), "guessed")?;
+    let wrong = run_with_password(list(&oauth), "guessed")?;
     refused(&wrong, 2, &["refused the connection", "OAUTHBEARER"])?;
 
-    let wrong = told(list(&trainer), "guessed")?;
+    let wrong = run_with_password(list(&trainer), "guessed")?;
     refused(&wrong, 2, &["refused the connection", "uthentication"])?;
     let unset = run(list(&trainer))?;
     refused(&unset, 2, &["broker_options.sasl.password", VARIABLE])?;
-    let untrusted = told(list(&scram("trainer", "other.pem")?), PASSWORD)?;
+    let untrusted = run_with_password(list(&scram("trainer", "other.pem")?), PASSWORD)?;
     refused(&untrusted, 2, &["refused the connection", "certificate"])?;
-    // A user without the right to describe topics is told so, and continues.
+    // A user without the right to describe topics sees that, and continues.
     let apply = with(vintage(["topics", "apply"]), &scram("blind", "ca.pem")?);
-    let unseen = told(apply, PASSWORD)?;
+    let unseen = run_with_password(apply, PASSWORD)?;
     ensure!(unseen.status.success(), "{}", unseen.stderr);
     let may_not = "may not read its settings";
     ensure!(unseen.stderr.contains(may_not), "{}", unseen.stderr);
@@ -329,7 +329,7 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
         "{}",
         unseen.stderr
     );
-    let stranger = told(list(&scram("stranger", "ca.pem")?), PASSWORD)?;
+    let stranger = run_with_password(list(&scram("stranger", "ca.pem")?), PASSWORD)?;
     let denied = [
         "asking for topic vintage.run.rollouts.v1",
         "authorization failed",
@@ -342,5 +342,5 @@ fn tls_scram_and_rights_admit_and_refuse() -> Result<()> {
         "authorization failed",
     ];
     // A missing right is the user's fault, whichever role meets it.
-    refused(&told(reading, PASSWORD)?, 2, &denied)
+    refused(&run_with_password(reading, PASSWORD)?, 2, &denied)
 }

@@ -25,7 +25,7 @@ fn answers_that_are_all_worth_the_same_are_told_while_it_runs_and_at_its_end() -
         .stderr
         .lines()
         .find(|line| line.contains("nothing was learned"));
-    let line = line.with_context(|| format!("no line tells: {}", ended.stderr))?;
+    let line = line.with_context(|| format!("no line says so: {}", ended.stderr))?;
     ensure!(
         line.contains("equal_rewards 5; mean reward 0.000"),
         "{line}"
@@ -65,27 +65,27 @@ fn every_role_alone_says_what_it_waits_for() -> Result<()> {
     let learner = role("learn")?;
     let said = "no update for 5 s: 0 of 16 groups for update 0 are there; no record came";
     let waited = stopped(learner, said)?;
-    let told: Value = serde_json::from_str(&waited.stdout)?;
-    let standstill = told["standstill"]
+    let summary: Value = serde_json::from_str(&waited.stdout)?;
+    let standstill = summary["standstill"]
         .as_str()
-        .with_context(|| told.to_string())?;
+        .with_context(|| summary.to_string())?;
     ensure!(standstill.contains("no record came"), "{standstill}");
     // Nothing trains: the producer samples until the gate closes.
     // The next one finds it closed, with version 0 announced before it came.
     for _ in 0..2 {
         let produced = stopped(role("rollout")?, "the gate has been closed for")?;
-        let told: Value = serde_json::from_str(&produced.stdout)?;
-        let standstill = told["standstill"].as_str().unwrap_or_default();
+        let summary: Value = serde_json::from_str(&produced.stdout)?;
+        let standstill = summary["standstill"].as_str().unwrap_or_default();
         ensure!(
             standstill.contains("the gate has been closed for")
                 && standstill.contains("version 0 is the newest announced"),
-            "{told}"
+            "{summary}"
         );
     }
     // Nothing samples any more.
     let archived = stopped(role("archive")?, "no record came for 5 s")?;
-    let told: Value = serde_json::from_str(&archived.stdout)?;
-    ensure!(told["standstill"].is_string(), "{told}");
-    ensure!(number(&told, "messages")? > 0, "{told}");
+    let summary: Value = serde_json::from_str(&archived.stdout)?;
+    ensure!(summary["standstill"].is_string(), "{summary}");
+    ensure!(number(&summary, "messages")? > 0, "{summary}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A learner that was stopped, superseded by others of its name and continued can change nothing.
+//! A learner that was stopped, superseded by other learners of its name, and continued can change
+//! nothing.
 
 use std::{
     collections::BTreeMap,
@@ -85,16 +86,16 @@ fn a_learner_that_was_stopped_and_overtaken_changes_nothing() -> Result<()> {
     let mut zombies = Vec::new();
     let mut producer = None;
     for stop in STOPS {
-        let mut life = Running::start(role("learn", stop))?;
+        let mut learner = Running::start(role("learn", stop))?;
         if producer.is_none() {
             // The first process makes version 0, and the run's settings.
-            ensure!(life.says("warm start")?, "{stop}");
+            ensure!(learner.says("warm start")?, "{stop}");
             producer = Some(Running::start(role("rollout", ""))?);
         }
-        if !stopped(&life)? {
-            anyhow::bail!("{stop}: it ended: {}", life.wait()?.stderr);
+        if !stopped(&learner)? {
+            anyhow::bail!("{stop}: it ended: {}", learner.wait()?.stderr);
         }
-        zombies.push((stop, life));
+        zombies.push((stop, learner));
     }
     let archive = Running::start(role("archive", ""))?;
     let learned = run(role("learn", ""))?.json()?;
@@ -103,11 +104,11 @@ fn a_learner_that_was_stopped_and_overtaken_changes_nothing() -> Result<()> {
     crate::roles::interrupt(&archive)?;
     archive.wait()?.json()?;
 
-    let told = |topic: &str| kafka.read(&format!("vintage.run.{topic}.v1"));
-    let (before, policies) = (files(&out)?, told("policies")?);
-    for (stop, life) in zombies {
-        kill_process(pid(&life)?, Signal::CONT)?;
-        let ended = life.wait()?;
+    let records_of = |topic: &str| kafka.read(&format!("vintage.run.{topic}.v1"));
+    let (before, policies) = (files(&out)?, records_of("policies")?);
+    for (stop, learner) in zombies {
+        kill_process(pid(&learner)?, Signal::CONT)?;
+        let ended = learner.wait()?;
         ensure!(ended.status.code() == Some(1), "{stop}: {}", ended.stderr);
         ensure!(
             ended.stderr.contains("two learners share that name"),
@@ -121,7 +122,10 @@ fn a_learner_that_was_stopped_and_overtaken_changes_nothing() -> Result<()> {
             changed.is_empty() && after.len() == before.len(),
             "{stop} changed {changed:?}"
         );
-        ensure!(told("policies")? == policies, "{stop} announced something");
+        ensure!(
+            records_of("policies")? == policies,
+            "{stop} announced something"
+        );
     }
     let last: Value = serde_json::from_slice(policies.last().context("announcements")?)?;
     ensure!(

@@ -2,7 +2,7 @@
 
 usage: audit.py RUN_FOLDER [BROKER]; prints one JSON object, as `vintage audit --output json` does.
 
-A group is (producer, number); a record whose headers tell neither is a group of its own. For each
+A group is (producer, number); a record whose headers give neither is a group of its own. For each
 learner, produced = trained + rejected + in flight + lost + before start, each counted from its
 own record. The rest of this file looks for what a balance alone would not show."""
 
@@ -26,7 +26,7 @@ def loosely(pairs, name):
 
 
 def identity_of(pairs):
-    """Producer, number, group id and part, each as far as the headers tell it: a record that is
+    """Producer, number, group id and part, each as far as the headers give it: a record that is
     refused for one of them is still somebody's."""
     text = {name: loosely(pairs, name) for name in ("producer", "producer-seq", "group", "part")}
     producer = text["producer"] if 1 <= len(text["producer"].encode()) <= 255 else None
@@ -74,8 +74,9 @@ def numbered(kind, end=".json"):
 
 records, archived, quarantined = {}, set(), set()
 for partition in sorted(glob.glob(f"{FOLDER}/archive/v1/*/*/p=*")):
-    # Archives of before lie in <topic>/<life>, others in topic=<topic>/incarnation=<life>.
-    life, number = (int(level.split("=")[-1]) for level in partition.split("/")[-2:])
+    # Older archives are in <topic>/<incarnation>, newer ones in
+    # topic=<topic>/incarnation=<incarnation>.
+    incarnation, number = (int(level.split("=")[-1]) for level in partition.split("/")[-2:])
     meta = load(f"{partition}/../_meta.json")
     end = meta["starts"].get(str(number), 0)
     for path in sorted(glob.glob(f"{partition}/*.parquet")):
@@ -88,7 +89,7 @@ for partition in sorted(glob.glob(f"{FOLDER}/archive/v1/*/*/p=*")):
         table = file.read(columns).to_pydict()
         for offset, row, pairs, bad in zip(*(table[name] for name in columns)):
             if row == 0:
-                record = (life, number, offset)
+                record = (incarnation, number, offset)
                 pairs = [(pair["key"], pair["value"]) for pair in pairs or []]
                 records[record] = number_of(record, pairs)
                 archived.add(record)
@@ -114,9 +115,9 @@ if BROKER:
             sys.exit(f"{topic} ended too early")
         record = (0, message.partition(), message.offset())
         live.add(record)
-        told = number_of(record, message.headers())
-        if records.setdefault(record, told) != told:
-            findings.append(f"{record} is {told} in the log, {records[record]} in the archive")
+        identity = number_of(record, message.headers())
+        if records.setdefault(record, identity) != identity:
+            findings.append(f"{record} is {identity} in the log, {records[record]} in the archive")
         if message.offset() + 1 >= ends.get(record[1], (0, 1 << 62))[1]:
             del ends[record[1]]
     consumer.close()
@@ -150,7 +151,7 @@ duplicated = len(records) - len(set(records.values()))
 
 plans, results = numbered("plans"), numbered("results")
 checkpoints = numbered("checkpoints", "/manifest.json")
-# A version tells of the updates that made it.
+# A version shows which updates made it.
 versions = collections.defaultdict(int)
 for path in glob.glob(f"{FOLDER}/weights/*/*/manifest.json"):
     policy, version = path.split("/")[-3:-1]
@@ -210,7 +211,7 @@ for learner in everybody:
                 counts = refused["reason"] != "duplicate"
                 at = refused["records"][0]
                 group = records.get((at["incarnation"], at["partition"], at["offset"]), [()])[0]
-                # Refused as a copy before it was told apart from one: no checkpoint counts it.
+                # Refused as a copy before it was distinguished from one: no checkpoint counts it.
                 again = len(group) == 3 and group not in fates and not counts
                 uncounted += again
                 rejected.update([refused["reason"]] if counts or again else [])
@@ -228,13 +229,13 @@ for learner in everybody:
     opened = [group for group in held if group not in fates]
     in_flight = sum(begun(held[group][-1]) for group in opened)
     lost = sum(group not in held for group in produced)
-    told = dict(
+    account = dict(
         produced=len(produced), archived=len({records[record][0] for record in archived}),
         quarantined=len(quarantined), trained=trained, rejected=dict(rejected),
         in_flight=in_flight, lost=lost, duplicated=duplicated,
         before_start=len(opened) - in_flight)
     sides = trained + sum(rejected.values()) + len(opened) + lost
-    if told["produced"] != sides:
-        findings.append(f"{learner}: {told['produced']} produced, {sides} accounted for")
-    learners[learner] = told
+    if account["produced"] != sides:
+        findings.append(f"{learner}: {account['produced']} produced, {sides} accounted for")
+    learners[learner] = account
 print(json.dumps({"holds": not findings, "learners": learners, "findings": findings}))

@@ -147,11 +147,11 @@ for what, slip in {
 }.items():
     payload, headers = message()
     number = f"{PRODUCER}/{headers['producer-seq']}"
-    told = what not in ("two programs that say who", "a number in words")
-    send(what, "bad_headers", payload, slip(headers), True, number if told else "")
+    numbered = what not in ("two programs that say who", "a number in words")
+    send(what, "bad_headers", payload, slip(headers), True, number if numbered else "")
 
 # Values that are finite and no measurement.
-send("a log-prob that stands for minus infinity", "bad_logprob",
+send("a log-prob that means minus infinity", "bad_logprob",
      *message(spoil("behavior_logprobs", lambda old: [-9999.0] + old[1:])))
 send("a reward of 1e38", "bad_reward", *message(spoil("reward", lambda _: 1e38)))
 send("a temperature of 1e9", "temperature", *message(spoil("temperature", lambda _: 1e9)))

@@ -2,8 +2,8 @@
 
 usage: hub.py NAME FOLDER LOG
 
-Prints its address. FOLDER is the model's; of files of weights the hub tells a SHA-256, of others
-git's object id. A connection that asks for a file of weights from its start is cut half way. LOG
+Prints its address. FOLDER is the model's; of files of weights the hub gives a SHA-256, of all other
+files git's object id. A connection that asks for a file of weights from its start is cut half way. LOG
 gets a line for every request: path, range, authorization.
 """
 
@@ -21,10 +21,10 @@ commit = "0123456789abcdef0123456789abcdef01234567"
 
 def entry(path, content):
     blob = b"blob %d\0" % len(content) + content
-    told = {"type": "file", "path": path, "oid": hashlib.sha1(blob).hexdigest(), "size": len(content)}
+    listed = {"type": "file", "path": path, "oid": hashlib.sha1(blob).hexdigest(), "size": len(content)}
     if path.endswith(".safetensors"):
-        told["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    return told
+        listed["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    return listed
 
 
 answers = {

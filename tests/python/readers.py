@@ -1,4 +1,4 @@
-"""Reads what vintage wrote with readers that are not vintage's: a run's archive as it lies with
+"""Reads what vintage wrote with readers that are not vintage's: a run's archive as it is with
 the examples of docs/readers.md (DuckDB, pyarrow, Polars, pandas, datasets), by hand with pyarrow
 and Polars, and a message with pyarrow.
 
@@ -40,7 +40,7 @@ def check_schema(found, message):
 
 
 def read_files(archive, message):
-    """Every file of each partition of each life, each beginning where the one before ended."""
+    """Every file of each partition of each incarnation, each beginning where the one before ended."""
     chains = collections.defaultdict(list)
     for path in sorted(archive.glob("v1/*/*/p=*/*.parquet")):
         file = pyarrow.parquet.ParquetFile(path)
@@ -111,7 +111,7 @@ def example(run, page, reader):
 
 
 def examples(run, page):
-    """Rollouts and mean reward by life, as every reader of the page tells it; `datasets` has no lives."""
+    """Rollouts and mean reward by incarnation, as each reader gives them; `datasets` gives no such table."""
     arrow = example(run, page, "pyarrow")["by_life"].to_pydict()
     polars_rows = example(run, page, "polars")["by_life"].sort("incarnation").rows()
     sound = example(run, page, "datasets")["sound"]

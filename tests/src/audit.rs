@@ -20,10 +20,10 @@ pub fn audited(out: &Path) -> Result<Value> {
     let ended = audit(out, &[])?;
     let code = ended.status.code();
     ensure!(code == Some(0) || code == Some(3), "{}", ended.stderr);
-    let told: Value = serde_json::from_str(&ended.stdout)
+    let output: Value = serde_json::from_str(&ended.stdout)
         .with_context(|| format!("not JSON: {:?}", ended.stdout))?;
-    ensure!(told["holds"] == (code == Some(0)), "{told}");
-    Ok(told)
+    ensure!(output["holds"] == (code == Some(0)), "{output}");
+    Ok(output)
 }
 
 /// Runs both auditors, verifies that they agree on every number and on the verdict, and returns the

@@ -103,11 +103,11 @@ impl Kafka {
     }
 
     /// Returns the sum over a topic's partitions of the offsets that group `group` has committed.
-    pub fn told(&self, group: &str, topic: &str) -> Result<i64> {
-        let told = self
+    pub fn committed(&self, group: &str, topic: &str) -> Result<i64> {
+        let offsets = self
             .runtime
             .block_on(self.bus.group_offsets(group, topic))?;
-        Ok(told.values().map(|offset| offset.0).sum())
+        Ok(offsets.values().map(|offset| offset.0).sum())
     }
 
     /// Deletes the records of a topic before these offsets, which are given by partition from 0.

@@ -60,7 +60,7 @@ pub fn faulted(command: &Command, faults: &str) -> Command {
 
 /// Finds a binary in `target/<profile>`: tests are in `deps/` below it, other binaries beside it.
 /// `cargo test --workspace` builds `vintage` anew (`pipelines/cli/tests/built.rs`); a run of this
-/// crate's tests alone takes the binary as it lies.
+/// crate's tests alone takes the binary that is there.
 fn built(name: &str, how: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the test's own path");
     let folders = own.ancestors().skip(1).take(2);
@@ -132,11 +132,11 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {command:?}"))?;
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stderr = child.stderr.take().context("standard error")?;
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
+                if sender.send(line).is_err() {
                     break;
                 }
             }

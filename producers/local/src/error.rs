@@ -7,7 +7,7 @@ pub enum Error {
     /// Weights that could not be fetched, or whose hash is wrong.
     #[error("cannot fetch version {version} of policy {policy}: {source}")]
     Fetch {
-        /// Name of the policy's lineage.
+        /// Name of the policy.
         policy: String,
         /// Version whose files were requested.
         version: PolicyVersion,
@@ -20,7 +20,7 @@ pub enum Error {
          with it"
     )]
     MissingFile {
-        /// Name of the policy's lineage.
+        /// Name of the policy.
         policy: String,
         /// Name of the missing file.
         file: &'static str,

@@ -28,6 +28,7 @@ const ALIVE: &str = "alive";
 pub struct Claims {
     path: PathBuf,
     file: File,
+    /// Life of this producer, by its id.
     life: String,
     /// Ids of the processes that had ended when this one started; their claims from before that are
     /// ignored.
@@ -68,11 +69,11 @@ impl Claims {
             _alive: alive,
             path,
         };
-        let living = living(dir).map_err(failed("read", dir))?;
+        let running = running_ids(dir).map_err(failed("read", dir))?;
         let text = claims.unread()?;
         let lives = text.lines().filter_map(|line| line.split(' ').next());
         claims.ended = lives
-            .filter(|life| !living.contains(*life))
+            .filter(|life| !running.contains(*life))
             .map(str::to_owned)
             .collect();
         Ok(claims)
@@ -88,7 +89,7 @@ impl Claims {
     }
 
     /// Claims the `wanted` slots and returns those that no other producer claimed first. Slots that
-    /// others claimed are added to `taken`.
+    /// other producers claimed are added to `taken`.
     pub(crate) fn claim(
         &mut self,
         wanted: &[u64],
@@ -166,8 +167,8 @@ fn begin(dir: &Path, life: &str) -> io::Result<File> {
 }
 
 /// Returns the ids of the processes that still run, and removes the files of those that have ended.
-fn living(dir: &Path) -> io::Result<HashSet<String>> {
-    let mut living = HashSet::new();
+fn running_ids(dir: &Path) -> io::Result<HashSet<String>> {
+    let mut running = HashSet::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let life = path.file_stem().and_then(|stem| stem.to_str());
@@ -186,10 +187,10 @@ fn living(dir: &Path) -> io::Result<HashSet<String>> {
                 _ => Err(error),
             })?;
         } else {
-            living.insert(life.to_owned());
+            running.insert(life.to_owned());
         }
     }
-    Ok(living)
+    Ok(running)
 }
 
 fn insert(taken: &mut NumberSet, slots: &[u64]) {
@@ -216,7 +217,7 @@ mod tests {
     use super::Claims;
 
     #[test]
-    fn whose_line_stands_first_has_the_slot() {
+    fn the_first_line_that_names_a_slot_owns_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut a = Claims::open(folder.path()).unwrap();
         let mut b = Claims::open(folder.path()).unwrap();

@@ -13,11 +13,11 @@ use vintage_settings::RewardConfig;
 
 use crate::{
     error::Error,
-    reward::{FailureReason, Reward, RewardFailure, RewardItem, Scored},
+    reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardOutcome},
 };
 use answer::{Answer, parse_answer};
-use fault::Fault;
-use files::Files;
+use fault::CommandFault;
+use files::CommandFiles;
 use process::Process;
 use script::MissingScript;
 
@@ -36,7 +36,7 @@ use script::MissingScript;
 pub struct CommandReward {
     argv: Vec<String>,
     /// Digests of the files that the command line names, taken at the first start.
-    files: Files,
+    files: CommandFiles,
     directory: PathBuf,
     timeout: Duration,
     max_restarts: u32,
@@ -71,7 +71,7 @@ impl CommandReward {
         }
         let mut reward = Self {
             argv: config.command.clone(),
-            files: Files::of(config),
+            files: CommandFiles::of(config),
             directory: script::directory(config),
             timeout: Duration::try_from_secs_f64(config.timeout_seconds)
                 .unwrap_or(Duration::from_secs(30)),
@@ -110,8 +110,8 @@ impl CommandReward {
         &mut self,
         items: &[RewardItem],
         indices: impl IntoIterator<Item = usize>,
-        scores: &mut [Option<Scored>],
-    ) -> Result<Result<(), Fault>, Error> {
+        scores: &mut [Option<RewardOutcome>],
+    ) -> Result<Result<(), CommandFault>, Error> {
         let mut lines = Vec::new();
         let mut owed = BTreeMap::new();
         for index in indices {
@@ -138,7 +138,7 @@ impl CommandReward {
             .converse(&lines, self.timeout, &mut |line| {
                 let Answer { id, score, unread } = parse_answer(line)?;
                 let Some(index) = owed.remove(&id) else {
-                    return Err(Fault {
+                    return Err(CommandFault {
                         reason: FailureReason::Garbage,
                         detail: format!(
                             "the reward command answered id {id:?}, which was not asked or was \
@@ -168,7 +168,7 @@ impl CommandReward {
     }
 
     /// Counts a restart; fails if the command was restarted too often without an answer in between.
-    fn restart(&mut self, fault: &Fault) -> Result<(), Error> {
+    fn restart(&mut self, fault: &CommandFault) -> Result<(), Error> {
         let command = self.argv.join(" ");
         if self.restarts >= self.max_restarts {
             return Err(Error::RewardGaveUp {
@@ -191,8 +191,8 @@ impl CommandReward {
 
 #[async_trait]
 impl Reward for CommandReward {
-    async fn score(&mut self, items: Vec<RewardItem>) -> Result<Vec<Scored>, Error> {
-        let mut scores: Vec<Option<Scored>> = vec![None; items.len()];
+    async fn score(&mut self, items: Vec<RewardItem>) -> Result<Vec<RewardOutcome>, Error> {
+        let mut scores: Vec<Option<RewardOutcome>> = vec![None; items.len()];
         if let Err(fault) = self.exchange(&items, 0..items.len(), &mut scores).await? {
             self.restart(&fault)?;
             // One prompt on which the command dies costs one of the restarts in a row, however
@@ -208,7 +208,7 @@ impl Reward for CommandReward {
                         self.restarts = self.restarts.saturating_sub(1);
                     }
                     self.restart(&fault)?;
-                    let Fault { reason, detail } = fault;
+                    let CommandFault { reason, detail } = fault;
                     scores[index] = Some(Err(RewardFailure { reason, detail }));
                 }
             }

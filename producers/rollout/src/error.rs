@@ -149,7 +149,7 @@ pub enum Error {
          to {configured}; give both the same setting"
     )]
     GroupsPerUpdate {
-        /// Name of the policy's lineage.
+        /// Name of the policy.
         policy: String,
         /// Groups per update that the learner announces.
         announced: u64,

@@ -45,7 +45,7 @@ pub(crate) async fn follow(
         policy,
         known: None,
     };
-    let tell = |newest: &Newest, fresh| {
+    let send_newest = |newest: &Newest, fresh| {
         let record = newest.known.clone();
         news.send_replace(record.map(|record| ReceivedAnnouncement { record, fresh }));
     };
@@ -65,7 +65,7 @@ pub(crate) async fn follow(
             // too.
             Some(Event::End { partition, .. }) => {
                 if past.remove(&partition).is_some() && past.is_empty() {
-                    tell(&newest, false);
+                    send_newest(&newest, false);
                 }
                 continue;
             }
@@ -78,10 +78,10 @@ pub(crate) async fn follow(
         {
             past.remove(&record.partition);
             if past.is_empty() {
-                tell(&newest, false);
+                send_newest(&newest, false);
             }
         } else if changed && past.is_empty() {
-            tell(&newest, true);
+            send_newest(&newest, true);
         }
     }
     consumer.close();

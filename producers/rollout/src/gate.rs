@@ -38,7 +38,7 @@ pub struct GateBase {
     /// Groups lost with an embedded broker do not count, or the gate would never open again.
     pub published_before: u64,
     /// Waiting rule: number of times each prompt was sampled, by prompt id. Every group of the
-    /// lineage in log or archive counts, whoever published it.
+    /// policy in log or archive counts, whichever producer published it.
     pub asked: BTreeMap<String, u64>,
     /// Published groups whose prompts are unknown, because neither log nor archive holds them any
     /// more.

@@ -83,10 +83,10 @@ pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, NumberSet>, Error> {
             source,
         }
     };
-    let mut lives = BTreeMap::new();
+    let mut by_producer = BTreeMap::new();
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lives),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(by_producer),
         Err(error) => return Err(failed(dir)(error)),
     };
     for entry in entries {
@@ -108,9 +108,9 @@ pub fn read_journals(dir: &Path) -> Result<BTreeMap<String, NumberSet>, Error> {
             })?;
             numbers.insert(number);
         }
-        lives.insert(producer.to_owned(), numbers);
+        by_producer.insert(producer.to_owned(), numbers);
     }
-    Ok(lives)
+    Ok(by_producer)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Rollout producers: sample groups of completions, score them, and publish them to the log.
 //!
-//! Begin reading at [`Worker`] (`worker.rs`), which is one producer process. The path of a group
-//! leads through these files:
+//! Begin reading at [`Worker`] (`worker.rs`), which is one producer process. A group
+//! passes these files in order:
 //!
 //! * `follow.rs` keeps the newest announcement of the learner.
 //! * `gate.rs`: [`Gate`] decides how many groups may start, so that none becomes too stale.

@@ -302,14 +302,14 @@ impl BadRows {
             return Ok(());
         };
         if self.count > 1 {
-            let others: Vec<_> = shown
+            let further: Vec<_> = shown
                 .map(|(line, why)| format!("line {line}: {}", excerpt(&why)))
                 .collect();
             reason = format!(
                 "{reason}; {} of {} rows cannot be used, among them {}",
                 self.count,
                 self.count + good,
-                others.join("; ")
+                further.join("; ")
             );
         }
         Err(Error::PromptRow {

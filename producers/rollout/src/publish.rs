@@ -40,11 +40,11 @@ pub(crate) struct Published {
 }
 
 /// Headers and payload of one message.
-type Part = (Vec<(String, Vec<u8>)>, Bytes);
+type OutgoingPart = (Vec<(String, Vec<u8>)>, Bytes);
 
 /// Numbered group that is being sent.
 struct Outgoing {
-    parts: Vec<Part>,
+    parts: Vec<OutgoingPart>,
     key: Vec<u8>,
     seq: u64,
     batch: i64,

@@ -39,7 +39,7 @@ pub struct RewardFailure {
 }
 
 /// Outcome of scoring one completion.
-pub(crate) type Scored = Result<RewardScore, RewardFailure>;
+pub(crate) type RewardOutcome = Result<RewardScore, RewardFailure>;
 
 /// Classes of reward failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,7 +9,7 @@ const CATCH_UP: u64 = 2;
 /// Slots of a run that are still to be sampled, under the waiting rule.
 ///
 /// Slots are one sequence for all producers of a run: epoch after epoch, each a seeded permutation
-/// of the prompt set. Log and archive tell how often each prompt was sampled, by any producer and
+/// of the prompt set. Log and archive show how often each prompt was sampled, by any producer and
 /// with any outcome, and so which slots are taken: the k-th sampling of a prompt is its slot of
 /// epoch k. Lost groups are in neither log nor archive, so their slots are free.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Slots {
         let mut ascending = asked.clone();
         ascending.sort_unstable();
         // Prompts that were added to a set whose other prompts were sampled often are not sampled
-        // as often in a row: they join shortly before the others' epoch. Slots that a killed
-        // producer left open are sampled however far the others are in the next epoch.
+        // as often in a row: they join shortly before the epoch of the other prompts. Slots that a killed
+        // producer left open are sampled however far other producers are in the next epoch.
         let usual = ascending[ascending.len() / 2].saturating_sub(CATCH_UP);
         let epoch = ascending[0].max(usual);
         let mut slots = Self {

@@ -37,7 +37,7 @@ pub struct WorkerSetup {
     pub topics: Topics,
     /// Sizes of the topics, from which the message limits follow.
     pub table: TopicTable,
-    /// Policy lineage to sample from.
+    /// Policy to sample from.
     pub policy: Name,
     /// Inference engine that samples the completions.
     pub engine: Box<dyn Engine>,
@@ -55,8 +55,8 @@ pub struct WorkerSetup {
     /// the waiting rule, `life` enters the sampling's seed too.
     pub seed: u64,
     /// Index of this producer process, from 0, if the run has no other producers. `None` if it may
-    /// have: the process's own id then takes its place in the seed, since others may sample at the
-    /// same slots.
+    /// have: the process's own id then takes its place in the seed, since other producers may sample
+    /// at the same slots.
     pub life: Option<u64>,
     /// Groups that the learner takes per update.
     pub groups_per_update: u64,
@@ -118,7 +118,7 @@ impl Worker {
         let claims = setup.claims.take();
         let slots = Slots::new(selector, &setup.prompts, &setup.base, claims);
         setup.seed = match setup.life {
-            // Under the exact rule a slot belongs to its batch, and `base` tells which slots are
+            // Under the exact rule a slot belongs to its batch, and `base` says which slots are
             // taken.
             _ if exact => setup.seed,
             Some(0) => setup.seed,

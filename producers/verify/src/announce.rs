@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Last announcement of a text.
-pub(crate) enum Announced<'a> {
+pub(crate) enum AnnouncedAnswer<'a> {
     /// Sentence that states the answer.
     Answer(&'a str),
     /// Denial: the sentence says only what the answer is not.
@@ -85,7 +85,7 @@ const LEADING: [&str; 10] = [
 ];
 /// Returns the last announcement of a text that gives or denies an answer; if there is none, the
 /// last one that gives no answer (“the answer is correct”).
-pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
+pub(crate) fn announced(text: &str) -> Option<AnnouncedAnswer<'_>> {
     let lower = text.to_ascii_lowercase();
     let mut talk = None;
     // Sentence that is said to be no answer: “wrong answer: 24”.
@@ -103,12 +103,12 @@ pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
             continue;
         }
         if compared(&text[end..]) {
-            return Some(Announced::Denied);
+            return Some(AnnouncedAnswer::Denied);
         }
         let would = lower[begin..end].trim_end().ends_with("would be");
         let part = match stance(sentence, would) {
             Stance::Supposed => continue,
-            Stance::Denied => return Some(Announced::Denied),
+            Stance::Denied => return Some(AnnouncedAnswer::Denied),
             Stance::Said(part) => part,
         };
         if is_talk(sentence) {
@@ -119,14 +119,14 @@ pub(crate) fn announced(text: &str) -> Option<Announced<'_>> {
         let same =
             |wrong: &str| stated_number(wrong).is_some_and(|w| stated_number(part) == Some(w));
         if corrected.is_none() && (is_retracted(rest) || wrong.is_some_and(same)) {
-            return Some(Announced::Denied);
+            return Some(AnnouncedAnswer::Denied);
         }
-        return Some(Announced::Answer(corrected.unwrap_or(part)));
+        return Some(AnnouncedAnswer::Answer(corrected.unwrap_or(part)));
     }
     match (talk, wrong) {
-        (Some(talk), _) => Some(Announced::Answer(talk)),
+        (Some(talk), _) => Some(AnnouncedAnswer::Answer(talk)),
         // What is said beside a wrong answer need not be the right one.
-        (None, Some(_)) => Some(Announced::Denied),
+        (None, Some(_)) => Some(AnnouncedAnswer::Denied),
         (None, None) => None,
     }
 }
@@ -145,7 +145,7 @@ fn compared(rest: &str) -> bool {
 /// Returns the sentence that the content of a box announces as the answer, without the brace of the
 /// command around the words: `24` of `\text{The answer is } 24`.
 pub(crate) fn announced_in_box(content: &str) -> Option<&str> {
-    let Some(Announced::Answer(sentence)) = announced(content) else {
+    let Some(AnnouncedAnswer::Answer(sentence)) = announced(content) else {
         return None;
     };
     let said = sentence.trim_start_matches(['}', ' ', '~']);
@@ -179,16 +179,16 @@ fn ends<'a>(text: &'a str, lower: &'a str) -> impl Iterator<Item = (usize, usize
         let end = phrase_end(text, lower, at, at + word.len())?;
         Some((at, end))
     });
-    let mut others: Vec<(usize, usize)> = Vec::new();
+    let mut phrases: Vec<(usize, usize)> = Vec::new();
     for phrase in PHRASES {
         let found = lower.match_indices(phrase);
-        others.extend(found.map(|(at, _)| (at, at + phrase.len())));
+        phrases.extend(found.map(|(at, _)| (at, at + phrase.len())));
     }
-    others.sort_unstable_by_key(|&(_, end)| end);
+    phrases.sort_unstable_by_key(|&(_, end)| end);
     let mut answers = answers.peekable();
-    std::iter::from_fn(move || match (answers.peek(), others.last()) {
-        (Some((_, a)), Some((_, b))) if a < b => others.pop(),
-        (None, _) => others.pop(),
+    std::iter::from_fn(move || match (answers.peek(), phrases.last()) {
+        (Some((_, a)), Some((_, b))) if a < b => phrases.pop(),
+        (None, _) => phrases.pop(),
         _ => answers.next(),
     })
 }
@@ -365,12 +365,12 @@ fn correction(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Announced, announced};
+    use super::{AnnouncedAnswer, announced};
 
     fn answer(text: &str) -> Option<&str> {
         match announced(text) {
-            Some(Announced::Answer(sentence)) => Some(sentence),
-            Some(Announced::Denied) => Some("denied"),
+            Some(AnnouncedAnswer::Answer(sentence)) => Some(sentence),
+            Some(AnnouncedAnswer::Denied) => Some("denied"),
             None => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Location of a completion's final answer, common to every kind of comparison.
 
 use crate::{
-    announce::{Announced, announced},
+    announce::{AnnouncedAnswer, announced},
     boxes::{Boxes, in_a_row},
     heading::marked,
     last::Ending,
@@ -29,7 +29,7 @@ pub(crate) enum Final<'a> {
 /// reasoning tag.
 pub(crate) fn final_answer(completion: &str, open: bool) -> Option<Final<'_>> {
     let text = spoken(completion, open)?;
-    let Boxes { closed, open } = Boxes::of(text).telling(text);
+    let Boxes { closed, open } = Boxes::of(text).without_empty(text);
     let last = closed.last().map(|last| last.begin);
     let hashes = marked(text).filter(|found| !(found.line.is_empty() && last.is_some()));
     // The last mark counts, be it a box or `####`.
@@ -56,8 +56,8 @@ pub(crate) fn final_answer(completion: &str, open: bool) -> Option<Final<'_>> {
         return Some(Final::Boxes(&text[begin..=last.content.end], contents));
     }
     match announced(text) {
-        Some(Announced::Answer(sentence)) => Some(Final::Announced(sentence)),
-        Some(Announced::Denied) => None,
+        Some(AnnouncedAnswer::Answer(sentence)) => Some(Final::Announced(sentence)),
+        Some(AnnouncedAnswer::Denied) => None,
         None if text.trim().is_empty() => None,
         None => Some(Final::Ending(Ending::of(text))),
     }

@@ -56,7 +56,7 @@ pub(crate) fn is_letter(text: &str) -> bool {
     letter.len() == 1 && letter.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// Returns true for a text that is an answer where it stands out: a number, a formula, a letter.
+/// Returns true for a text that is an answer where it is emphasised: a number, a formula, a letter.
 pub(crate) fn is_value(text: &str) -> bool {
     is_letter(text) || text.contains(|c: char| c.is_numeric() || c == '$' || c == '\\')
 }

@@ -54,14 +54,14 @@ impl Boxes {
 
     /// Removes boxes without content, such as that of a repeated question (`in \boxed{}`), if any
     /// box has content.
-    pub(crate) fn telling(mut self, text: &str) -> Self {
-        let says = |found: &Boxed| {
+    pub(crate) fn without_empty(mut self, text: &str) -> Self {
+        let has_content = |found: &Boxed| {
             let content = &text[found.content.clone()];
             content.contains(|c: char| c.is_alphanumeric() || !(c.is_ascii() || c == '…'))
                 || content.contains("\\{")
         };
-        if self.closed.iter().any(says) {
-            self.closed.retain(says);
+        if self.closed.iter().any(has_content) {
+            self.closed.retain(has_content);
         }
         self
     }

@@ -1,5 +1,5 @@
 use crate::{
-    announce::{Announced, announced, announced_in_box},
+    announce::{AnnouncedAnswer, announced, announced_in_box},
     answer::{Final, final_answer},
     boxes::Boxes,
     number::Number,
@@ -79,8 +79,8 @@ fn alone(content: &str) -> Option<Found<'_>> {
         return None;
     };
     match announced(content) {
-        Some(Announced::Denied) => return None,
-        Some(Announced::Answer(_)) => return sentence_number(announced_in_box(content)?),
+        Some(AnnouncedAnswer::Denied) => return None,
+        Some(AnnouncedAnswer::Answer(_)) => return sentence_number(announced_in_box(content)?),
         None => {}
     }
     let behind = content

@@ -97,7 +97,7 @@ fn is_heading(line: &str, has_body: bool) -> bool {
     word.starts_with(char::is_uppercase) && !states
 }
 
-/// Returns true if a character may begin an answer; others are decoration.
+/// Returns true if a character may begin an answer; all other characters are decoration.
 fn begins_answer(c: char) -> bool {
     c.is_alphanumeric() || "-+−$\\(.[{|√π€£¥∞≈±".contains(c)
 }

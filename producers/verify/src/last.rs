@@ -139,7 +139,7 @@ fn cells(line: &str) -> Option<Vec<&str>> {
     Some(inside.split('|').map(str::trim).collect())
 }
 
-/// Returns true if a text ends with values that stand side by side: a row of a table without a
+/// Returns true if a text ends with values side by side: a row of a table without a
 /// label, or lines in bold.
 fn is_row_guess(text: &str) -> bool {
     let mut lines = text.lines().rev().map(str::trim);

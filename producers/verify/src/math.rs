@@ -35,7 +35,7 @@ mod wording;
 use crate::{extract::known_answer, number::Number};
 use canon::Reading;
 use choice::{leading_choice, only_choice};
-use clock::clock;
+use clock::read_clock;
 use find::Candidate;
 use fuel::{Fuel, Stop};
 use token::Token;
@@ -111,8 +111,8 @@ fn equal(known: &str, given: &Candidate<'_>, fuel: &mut Fuel) -> Result<bool, St
     if is_same_text(known, given) {
         return Ok(true);
     }
-    if let (Some(known), Some(given)) = (clock(known), clock(given)) {
-        if known.is(given) {
+    if let (Some(known), Some(given)) = (read_clock(known), read_clock(given)) {
+        if known.may_equal(given) {
             return Ok(true);
         }
         if known.half.is_some() || given.half.is_some() {
@@ -171,6 +171,6 @@ fn same_value(known: &[Token], given: &[Token], fuel: &mut Fuel) -> Result<bool,
 }
 
 fn has_bare_log(tree: &tree::Tree) -> bool {
-    matches!(tree, tree::Tree::Call(tree::Name::BareLog, _))
+    matches!(tree, tree::Tree::Call(tree::FunctionName::BareLog, _))
         || tree.children().into_iter().any(has_bare_log)
 }

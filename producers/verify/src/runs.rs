@@ -1,4 +1,4 @@
-//! Numbers that stand together as one: `10 000`, `3 1/2`, `3 : 1`.
+//! Numbers that are read together as one: `10 000`, `3 1/2`, `3 : 1`.
 
 use crate::scan;
 
@@ -14,7 +14,7 @@ pub(crate) fn last_stated<'a>(all: &[Run], text: &'a str) -> Option<&'a str> {
     (!compares(&text[..last.begin])).then_some(inside)
 }
 
-/// Numbers that stand together as one, or a number alone.
+/// Several numbers that are read as one, or a number alone.
 pub(crate) struct Run {
     pub(crate) begin: usize,
     pub(crate) end: usize,
@@ -30,7 +30,7 @@ impl Run {
 }
 
 /// Numbers of a text in order; groups of thousands between blanks, mixed numbers and numbers behind
-/// a scale (`2 thousand 500`) stand together.
+/// a scale (`2 thousand 500`) are read together.
 pub(crate) fn runs(text: &str) -> Vec<Run> {
     let mut all: Vec<Run> = Vec::new();
     // Length of the last number if it has digits only.
@@ -73,7 +73,7 @@ fn is_named(text: &str) -> bool {
     text[begin..].trim_start().starts_with(char::is_uppercase)
 }
 
-/// Returns true if a comparison stands directly before a value: `> 24`, `\neq 24`.
+/// Returns true if a comparison sign is directly before a value: `> 24`, `\neq 24`.
 fn compares(before: &str) -> bool {
     const SIGNS: [&str; 14] = [
         "<", ">", "≤", "≥", "≠", "!=", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\lt",
@@ -90,7 +90,7 @@ mod tests {
     use super::last_value;
 
     #[test]
-    fn numbers_that_stand_together_are_one() {
+    fn numbers_that_belong_together_are_one() {
         for (text, last) in [
             ("10 000", "10 000"),
             ("it is 5 000 000.50 dollars", "5 000 000.50"),

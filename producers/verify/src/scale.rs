@@ -27,7 +27,7 @@ const WORDS: [(&str, Factor); 20] = [
     ("tenths", (1, 10)),
     ("hundredths", (1, 100)),
 ];
-/// Chinese and Japanese scales, which stand directly behind the digits.
+/// Chinese and Japanese scales, which follow the digits directly.
 const SIGNS: [(&str, Factor); 4] = [
     ("万", (10_000, 1)),
     ("萬", (10_000, 1)),
@@ -37,7 +37,7 @@ const SIGNS: [(&str, Factor); 4] = [
 /// LaTeX commands that set a word.
 const SET: [&str; 4] = ["\\text{", "\\mathrm{", "\\textbf{", "\\mbox{"];
 
-/// Factor that a word stands for, in any case.
+/// Factor that a word means, in upper or lower case.
 pub(crate) fn factor(word: &str) -> Option<Factor> {
     let found = WORDS
         .iter()

@@ -138,19 +138,19 @@ pub(crate) fn spelt_alone(sentence: &str) -> Option<(Number, &str)> {
     if joins || says || behind.contains("**") && !behind.starts_with("**") {
         return None;
     }
-    let others: Vec<_> = words(behind).map(|(_, word)| word).collect();
+    let following: Vec<_> = words(behind).map(|(_, word)| word).collect();
     let changes = |word: &&str| {
         scale::factor(word).is_some()
             || CHANGING.contains(&&*word.to_ascii_lowercase())
             || is_number(word)
     };
-    if others.len() > 4 || others.iter().any(changes) {
+    if following.len() > 4 || following.iter().any(changes) {
         return None;
     }
     let number = Number {
         numerator: Decimal::new(false, &value.to_string(), "", 0),
         denominator: Decimal::one(),
-        percent: others.first().is_some_and(|word| *word == "percent"),
+        percent: following.first().is_some_and(|word| *word == "percent"),
     };
     Some((number, &sentence[..end]))
 }

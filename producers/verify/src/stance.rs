@@ -175,7 +175,7 @@ fn replaced<'a>(sentence: &'a str, lower: &str) -> Option<&'a str> {
     let rest = &sentence[behind..];
     let rest = rest.strip_prefix("but ").unwrap_or(rest);
     let said = direct(rest)?;
-    // Behind a mere comma a list may go on: `not 24, 25`.
+    // Behind a mere comma a list may continue: `not 24, 25`.
     (mark == " but " || said.len() < sentence.len() - behind).then_some(said)
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn untalked(text: &str) -> &str {
         if talks && rest.contains(char::is_alphanumeric) {
             kept = rest;
         }
-        // Behind a closing may stand a smile.
+        // A smile may follow a closing.
         if !(talks || silent) {
             break;
         }

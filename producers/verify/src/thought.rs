@@ -89,7 +89,7 @@ mod tests {
     use super::{is_open, spoken};
 
     #[test]
-    fn what_stands_behind_the_thoughts_is_said() {
+    fn what_follows_the_thoughts_is_said() {
         for (completion, said) in [
             ("24", Some("24")),
             ("<think>23</think>24", Some("24")),

@@ -34,7 +34,7 @@ const TALK: &[&str] = &[
 
 /// Sentences that name another number and say that it is not the answer. Behind a text without any
 /// mark they leave no answer, since they are the last sentence.
-const OTHERS: &[&str] = &[
+const WRONG: &[&str] = &[
     "\n\nOne wrong answer is B.",
     "\n\nIt is impossible that the answer is B.",
     "\n\nThe answer would be B if there were more boxes.",
@@ -96,7 +96,7 @@ const INSTEAD: &[&str] = &[
 ];
 
 fn filled(text: &str, a: u32, b: u32) -> String {
-    // `A` and `B` stand alone, unlike those of words.
+    // Only an `A` or `B` that is no part of a word is replaced.
     let mut out = String::new();
     let chars: Vec<char> = text.chars().collect();
     for (at, &c) in chars.iter().enumerate() {
@@ -131,7 +131,7 @@ proptest! {
                 prop_assert_eq!(right(&text, a), [true; 2], "{:?}", text);
                 prop_assert_eq!(right(&text, b), [false; 2], "{:?}", text);
             }
-            for other in OTHERS {
+            for other in WRONG {
                 let text = filled(stated, a, b) + &filled(other, a, b);
                 prop_assert_eq!(right(&text, b), [false; 2], "{:?}", text);
             }

@@ -77,9 +77,9 @@ fn archive_files_that_are_gone_are_missed() -> Result<()> {
     // Without any file there is no gap, but plans name records that were in them.
     several[1..].iter().try_for_each(fs::remove_file)?;
     let ended = run(bounded(&exact(&out)))?;
-    let told = || format!("{}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
-    ensure!(ended.status.code() == Some(NEGATIVE), told());
-    let found: Value = serde_json::from_str(&ended.stdout).with_context(told)?;
+    let output = || format!("{}\n{}\n{}", ended.status, ended.stdout, ended.stderr);
+    ensure!(ended.status.code() == Some(NEGATIVE), output());
+    let found: Value = serde_json::from_str(&ended.stdout).with_context(output)?;
     ensure!(found["identical"] == false, "{found}");
     let deviation = found["first_deviation"]["detail"].as_str();
     let deviation = deviation.context("no deviation")?;

@@ -57,7 +57,7 @@ fn what_is_no_address_is_refused_at_once() -> Result<()> {
     command.args(["--broker", "kafka"]);
     refused(&command, USAGE, &["\"kafka\"", "host:port"])?;
     ensure!(!out.exists());
-    // A single role cannot bring up a broker that others reach.
+    // A single role cannot bring up a broker that other roles reach.
     let mut role = vintage(["learn", "--out"]);
     role.arg(&out);
     refused(&role, USAGE, &["embedded", "vintage broker up"])?;

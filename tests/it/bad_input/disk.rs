@@ -45,12 +45,12 @@ fn file_size(kib: u64) -> Room {
 /// Shell script that runs `"$@"` with little room, keeps what is left, then runs it again and a
 /// replay with enough.
 const SCRIPT: &str = r#"
-"$@" > "$told/first.out" 2> "$told/first.err"
-echo $? > "$told/first.code"
-cp -R "$room/run" "$told/left"
+"$@" > "$kept/first.out" 2> "$kept/first.err"
+echo $? > "$kept/first.code"
+cp -R "$room/run" "$kept/left"
 WIDEN
-"$@" > "$told/second.out" 2> "$told/second.err"
-"$1" replay --output json --exact "$room/run" > "$told/replay.out"
+"$@" > "$kept/second.out" 2> "$kept/second.err"
+"$1" replay --output json --exact "$room/run" > "$kept/replay.out"
 "#;
 
 /// Returns a shell in a namespace of its own, in which mounting is allowed.
@@ -79,9 +79,9 @@ enum Prompts {
 /// Checks that a run fails for want of room, then resumes once there is enough.
 fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (disk, told) = (folder.path().join("disk"), folder.path().join("told"));
+    let (disk, kept) = (folder.path().join("disk"), folder.path().join("kept"));
     fs::create_dir(&disk)?;
-    fs::create_dir(&told)?;
+    fs::create_dir(&kept)?;
     let run_folder = disk.join("run");
     let mut training = match prompts {
         Prompts::Mine => small::digits(folder.path(), &run_folder)?,
@@ -91,11 +91,11 @@ fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
     let script = SCRIPT.replace("WIDEN", room.widen);
     shell.args(["-c", &format!("{}\n{script}", room.narrow), "bash"]);
     shell.arg(training.get_program()).args(training.get_args());
-    shell.env("room", &disk).env("told", &told);
+    shell.env("room", &disk).env("kept", &kept);
     let ended = run(super::bounded(&shell))?;
 
     let read = |name: &str| {
-        let path = told.join(name);
+        let path = kept.join(name);
         fs::read_to_string(&path).with_context(|| format!("{}: {}", path.display(), ended.stderr))
     };
     let (code, stderr) = (read("first.code")?, read("first.err")?);
@@ -113,7 +113,7 @@ fn squeezed(room: &Room, prompts: Prompts, mut shell: Command) -> Result<()> {
         error.contains("free some space"),
         "no advice is given: {error}"
     );
-    nothing_half_written(&told.join("left")).with_context(|| error.to_owned())?;
+    nothing_half_written(&kept.join("left")).with_context(|| error.to_owned())?;
 
     let json = |name: &str| -> Result<Value> {
         let text = read(name)?;

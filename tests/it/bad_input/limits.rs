@@ -90,7 +90,7 @@ fn who_reads_the_output_decides_no_exit_code() -> Result<()> {
     let audit = tampered(other.path(), &bad)?;
     let replay = exact(&out);
     for (command, code) in [(&audit, NEGATIVE), (&replay, 0)] {
-        let told = |stdout: Stdio| -> Result<(Option<i32>, String)> {
+        let run_into = |stdout: Stdio| -> Result<(Option<i32>, String)> {
             let mut again = Command::new(command.get_program());
             again.args(command.get_args()).stdin(Stdio::null());
             let ended = again.stdout(stdout).stderr(Stdio::piped()).output()?;
@@ -99,16 +99,16 @@ fn who_reads_the_output_decides_no_exit_code() -> Result<()> {
         };
         let (reader, writer) = std::io::pipe()?;
         drop(reader);
-        let (found, stderr) = told(writer.into())?;
+        let (found, stderr) = run_into(writer.into())?;
         ensure!(found == Some(code), "{command:?}: {found:?} {stderr}");
         ensure!(!stderr.contains("error:"), "{stderr}");
         // Lost output fails a command that succeeded otherwise, and is reported.
-        let (found, stderr) = told(full()?.into())?;
+        let (found, stderr) = run_into(full()?.into())?;
         let expected = if code == 0 { FAILED } else { code };
         ensure!(found == Some(expected), "{command:?}: {found:?} {stderr}");
         let error = error_of(&stderr)?;
         ensure!(error.contains("standard output"), "{error}");
-        let (found, stderr) = told(Stdio::null())?;
+        let (found, stderr) = run_into(Stdio::null())?;
         ensure!(found == Some(code), "{command:?}: {found:?} {stderr}");
     }
 

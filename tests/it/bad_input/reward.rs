@@ -38,13 +38,14 @@ fn fails_with(script: &str, seconds: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the living processes among those that the script noted.
+/// Returns the running processes among those that the script noted.
 fn running(folder: &Path) -> Vec<String> {
     let pids = fs::read_to_string(folder.join("pids")).unwrap_or_default();
     // A zombie process has no command line.
-    let lives = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| !l.is_empty());
+    let is_running =
+        |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| !l.is_empty());
     pids.lines()
-        .filter(|pid| lives(pid))
+        .filter(|pid| is_running(pid))
         .map(str::to_owned)
         .collect()
 }

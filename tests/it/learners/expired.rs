@@ -139,13 +139,13 @@ fn what_the_log_no_longer_holds_comes_from_the_archive_up_to_its_end() -> Result
         refused.status,
         refused.stderr
     );
-    let told = [
+    let reasons = [
         format!("partition 0 of {ROLLOUTS} is to be read from offset 0 on"),
         format!("the log now starts at {}", low[0]),
         format!("the archive holds offsets 0 to before {}", ends[0]),
         "retention passed this learner".to_owned(),
     ];
-    for words in told {
+    for words in reasons {
         ensure!(
             refused.stderr.contains(&words),
             "{words:?} is not in {}",

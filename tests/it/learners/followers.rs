@@ -23,7 +23,7 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
     let settings = read(&config)?;
 
     // All at the same time: two with batches of their own, two on the lead's.
-    let others = [
+    let arms = [
         ("own", &[][..]),
         ("latest", &["--start", "latest"]),
         ("same", &["--follow-plans", "lead"]),
@@ -41,7 +41,7 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
         ),
     ];
     let mut followers = Vec::new();
-    for (name, more) in others {
+    for (name, more) in arms {
         let steps = if name == "latest" { 3 } else { STEPS };
         let mut follower = Running::start(farm.follower(name, steps, more))?;
         // By then it has decided where it begins.
@@ -74,7 +74,7 @@ fn followers_train_beside_the_lead_and_disturb_nobody() -> Result<()> {
     }
     farm.replays("latest", 3)?;
 
-    // On the same batches the same loss gives the same bits, another loss others.
+    // On the same batches the same loss gives the same bits; another loss gives other bits.
     let lead = farm.hashes("lead")?;
     ensure!(
         farm.hashes("same")? == lead,
@@ -163,12 +163,12 @@ fn values(config: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Checks that each lineage's last announcement is of its own learner's last version.
+/// Checks that each policy's last announcement is of its own learner's last version.
 fn announced(farm: &Farm) -> Result<()> {
     let mut last = std::collections::BTreeMap::new();
     for payload in farm.kafka.read("vintage.run.policies.v1")? {
-        let told: Value = serde_json::from_slice(&payload)?;
-        last.insert(told["policy"].to_string(), number(&told, "version")?);
+        let record: Value = serde_json::from_slice(&payload)?;
+        last.insert(record["policy"].to_string(), number(&record, "version")?);
     }
     let steps = |name: &str| if name == "latest" { 3 } else { STEPS };
     for name in ["lead", "own", "latest", "same", "arm"] {

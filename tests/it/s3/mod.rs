@@ -35,7 +35,7 @@ fn a_store_conforms_in_a_folder_and_in_a_bucket() -> Result<()> {
 #[test]
 fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
     let server = S3::up(BUCKET)?;
-    let through = |judge| -> Result<_> {
+    let behind_proxy = |judge| -> Result<_> {
         let proxy = Proxy::before(server.port(), judge)?;
         let store = bucket(proxy.port, "answers")?;
         Ok((proxy, store))
@@ -46,14 +46,14 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
     };
     Runtime::new()?.block_on(async {
         // A server, or a proxy before it, that ignores the condition.
-        let (_proxy, store) = through(|_, _| Fate::Unconditional)?;
+        let (_proxy, store) = behind_proxy(|_, _| Fate::Unconditional)?;
         let refused = store.probe_conditional_put().await;
         let refused = refused.err().context("the probe must fail")?;
         let meant = matches!(refused, Error::NoConditionalPut { .. });
         ensure!(meant && !refused.is_retryable(), "{refused}");
 
         // The write is done and its answer lost: the writer meets its own object and knows it.
-        let (proxy, store) = through(|method, before| match (method, before) {
+        let (proxy, store) = behind_proxy(|method, before| match (method, before) {
             ("PUT", 0..2) => Fate::Unanswered,
             _ => Fate::Passed,
         })?;
@@ -64,14 +64,14 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
 
         // The same where a rival was first: its object is not mistaken for ours.
         ensure!(create(&bucket(server.port(), "answers")?, "rival").await? == Created::New);
-        let (_proxy, store) = through(|method, before| match (method, before) {
+        let (_proxy, store) = behind_proxy(|method, before| match (method, before) {
             ("PUT", 0) => Fate::Unanswered,
             _ => Fate::Passed,
         })?;
         ensure!(create(&store, "rival").await? == Created::Exists);
 
         // A rival's write is in progress, and fails: nobody has written the object yet.
-        let (proxy, store) = through(|method, before| match (method, before) {
+        let (proxy, store) = behind_proxy(|method, before| match (method, before) {
             ("PUT", 0) => Fate::Refused("409 Conflict"),
             _ => Fate::Passed,
         })?;
@@ -79,7 +79,7 @@ fn what_a_bucket_may_answer_is_taken_for_what_it_means() -> Result<()> {
         ensure!(proxy.puts() == 2, "{} writes", proxy.puts());
 
         // No right to write: distinguished from a server that is away, and not tried again.
-        let (proxy, store) = through(|_, _| Fate::Refused("403 Forbidden"))?;
+        let (proxy, store) = behind_proxy(|_, _| Fate::Refused("403 Forbidden"))?;
         let refused = store.create("forbidden", Bytes::new()).await;
         let refused = refused.err().context("it must fail")?;
         ensure!(

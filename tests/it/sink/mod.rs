@@ -179,10 +179,14 @@ fn a_limit_that_is_raised(kafka: &Kafka) -> Result<()> {
 
 fn refused(sink: Command, words: &[&str]) -> Result<()> {
     let ended = run(sink)?;
-    let told = || format!("{}\n{}", ended.status, ended.stderr);
-    ensure!(ended.status.code() == Some(1), told());
+    let output = || format!("{}\n{}", ended.status, ended.stderr);
+    ensure!(ended.status.code() == Some(1), output());
     for word in words {
-        ensure!(ended.stderr.contains(word), "{word:?} is not in {}", told());
+        ensure!(
+            ended.stderr.contains(word),
+            "{word:?} is not in {}",
+            output()
+        );
     }
     Ok(())
 }
@@ -278,12 +282,15 @@ fn a_group_of_sinks(kafka: &Kafka) -> Result<()> {
     }
     // For dashboards: a commit during a rebalance may be refused, and is repeated with the next
     // file only.
-    while place.told("sinks")? == 0 {
-        ensure!(begun.elapsed() < DEADLINE, "the group was never told");
+    while place.committed("sinks")? == 0 {
+        ensure!(begun.elapsed() < DEADLINE, "the group never committed");
         ensure!(stays.runs_for(LOOK), "it ended by itself");
     }
-    let (told, held) = (place.told("sinks")?, place.log()?.len());
-    ensure!(told as usize <= held, "{told} of {held} were told");
+    let (committed, held) = (place.committed("sinks")?, place.log()?.len());
+    ensure!(
+        committed as usize <= held,
+        "{committed} of {held} were committed"
+    );
     dies.kill()?;
     place.publish(9)?;
     // It waits for the dead one's partition, which only an expired session frees.

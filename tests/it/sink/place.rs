@@ -166,7 +166,7 @@ impl Place {
             let mut consumer = bus.consumer("auditor", &self.topic(), starts, limits)?;
             let mut records = Records::new();
             while !left.is_empty() {
-                let event = consumer.next().await?.context("the log goes on")?;
+                let event = consumer.next().await?.context("the log ended")?;
                 if let Event::Record(record) = event {
                     left.remove(&(record.partition, record.offset.next()));
                     let payload = record.payload.unwrap_or_default();
@@ -179,10 +179,10 @@ impl Place {
     }
 
     /// Returns the sum over the topic's partitions of the offsets that group `group` has committed.
-    pub(super) fn told(&self, group: &str) -> Result<i64> {
+    pub(super) fn committed(&self, group: &str) -> Result<i64> {
         self.runtime.block_on(async {
-            let told = self.bus()?.group_offsets(group, &self.topic()).await?;
-            Ok(told.values().map(|offset| offset.0).sum())
+            let offsets = self.bus()?.group_offsets(group, &self.topic()).await?;
+            Ok(offsets.values().map(|offset| offset.0).sum())
         })
     }
 

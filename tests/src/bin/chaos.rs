@@ -16,9 +16,9 @@ use vintage_tests::{
 };
 
 /// Number of processes of each role that an episode kills at a point.
-const LIVES: usize = 6;
+const KILLS_OF_ROLE: usize = 6;
 /// Number of processes that an episode on a recorded log kills: the log is short.
-const RECORDED_LIVES: usize = 16;
+const RECORDED_KILLS: usize = 16;
 /// Number of signals at random moments in an episode.
 const BLOWS: u32 = 16;
 /// Factor on the wanted number of kills after which points that were not hit are reported as a
@@ -161,7 +161,7 @@ impl Chaos {
     fn at_points(&mut self, stage: Stage) -> Result<Outcome> {
         let mut orders = BTreeMap::new();
         for who in ROLES {
-            orders.insert(who, self.orders((who, Log::Live), LIVES, 4));
+            orders.insert(who, self.orders((who, Log::Live), KILLS_OF_ROLE, 4));
         }
         let episode = Episode {
             stage,
@@ -183,15 +183,15 @@ impl Chaos {
     }
 
     fn on_a_record(&mut self, stage: &Stage) -> Result<Outcome> {
-        let orders = self.orders((Who::Learner, Log::Recorded), RECORDED_LIVES, 2);
+        let orders = self.orders((Who::Learner, Log::Recorded), RECORDED_KILLS, 2);
         recorded(stage, orders)
     }
 
     /// Returns the next points at which a role is to be killed; each point comes once before any
     /// comes again.
-    fn orders(&mut self, whose: (Who, Log), lives: usize, hits: u64) -> VecDeque<Order> {
+    fn orders(&mut self, whose: (Who, Log), count: usize, hits: u64) -> VecDeque<Order> {
         let walk = self.walks.entry(whose).or_default();
-        while walk.len() < lives {
+        while walk.len() < count {
             let mut points = self.args.points(whose.0);
             if points.is_empty() {
                 break;
@@ -199,7 +199,7 @@ impl Chaos {
             points.shuffle(&mut self.random);
             walk.extend(points);
         }
-        let points = walk.drain(..lives.min(walk.len()));
+        let points = walk.drain(..count.min(walk.len()));
         points
             .map(|point| Order {
                 point,

@@ -34,11 +34,11 @@ pub fn check(stage: &Stage, kafka: &Kafka) -> Result<Findings> {
         .map(|line| (breach(line), line.to_owned()))
         .collect();
     let trained = plans(&folder)?.len() as u64;
-    let told: Value = serde_json::from_str(&run(exact(&folder))?.stdout).unwrap_or_default();
-    if told["identical"] != true || told["updates"] != trained {
+    let replayed: Value = serde_json::from_str(&run(exact(&folder))?.stdout).unwrap_or_default();
+    if replayed["identical"] != true || replayed["updates"] != trained {
         found.push((
             Breach::Diverging,
-            format!("replay of {trained} updates: {told}"),
+            format!("replay of {trained} updates: {replayed}"),
         ));
     }
     Ok(found)

@@ -11,15 +11,15 @@ use anyhow::{Result, bail, ensure};
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _};
 use rustix::process::Signal;
 
-use super::{Blow, Findings, Life, Order, Stage, Who, check, stage::killed};
+use super::{Blow, Findings, Order, RoleProcess, Stage, Who, check, stage::killed};
 use crate::kafka::Kafka;
 
 /// Time after which a process that did not reach its point is killed where it is.
-const LIFE: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// Longest time that a role may take to drain.
 const DRAIN: Duration = Duration::from_secs(90);
 /// Number of updates required after the last kill, to see that the run continues.
-const GOES_ON: u64 = 2;
+const AFTERWARDS: u64 = 2;
 /// Number of processes in which an order may be tried.
 const TRIES: u32 = 3;
 /// Interval at which the folder is checked for progress once all kills are done.
@@ -52,10 +52,10 @@ struct Play<'a> {
     episode: Episode,
     kafka: &'a mut Kafka,
     random: &'a mut StdRng,
-    lives: BTreeMap<Who, Life>,
+    processes: BTreeMap<Who, RoleProcess>,
     tries: BTreeMap<Who, u32>,
     next: u32,
-    tell: Sender<(Who, u32)>,
+    on_end: Sender<(Who, u32)>,
     ended: Receiver<(Who, u32)>,
     blows: Vec<Blow>,
 }
@@ -63,15 +63,15 @@ struct Play<'a> {
 impl Episode {
     /// Plays the episode to its end.
     pub fn play(self, kafka: &mut Kafka, random: &mut StdRng) -> Result<Outcome> {
-        let (tell, ended) = channel();
+        let (on_end, ended) = channel();
         let mut play = Play {
             episode: self,
             kafka,
             random,
-            lives: BTreeMap::new(),
+            processes: BTreeMap::new(),
             tries: BTreeMap::new(),
             next: 0,
-            tell,
+            on_end,
             ended,
             blows: Vec::new(),
         };
@@ -94,7 +94,7 @@ impl Play<'_> {
             self.begin(who)?;
         }
         self.kill_all()?;
-        self.go_on()?;
+        self.continue_training()?;
         for who in [Who::Rollout, Who::Learner, Who::Sink(0), Who::Sink(1)] {
             self.drain(who)?;
         }
@@ -106,10 +106,10 @@ impl Play<'_> {
         let order = order.cloned();
         let faults = order.as_ref().map_or(String::new(), Order::faults);
         let stage = &self.episode.stage;
-        let mut life = stage.start(who, self.next, &faults, &self.tell)?;
+        let mut process = stage.start(who, self.next, &faults, &self.on_end)?;
         self.next += 1;
-        life.order = order;
-        self.lives.insert(who, life);
+        process.order = order;
+        self.processes.insert(who, process);
         Ok(())
     }
 
@@ -121,11 +121,16 @@ impl Play<'_> {
         let mut left = self.episode.at_random;
         let mut blow = self.until_blow();
         while self.ordered() || left > 0 {
-            let overdue = self.lives.values().filter(|life| life.order.is_some());
-            let overdue = overdue.map(|life| life.begun + LIFE).min();
+            let overdue = self
+                .processes
+                .values()
+                .filter(|process| process.order.is_some());
+            let overdue = overdue.map(|process| process.begun + LONGEST_WAIT).min();
             let due = (left > 0).then_some(blow);
             let until = overdue.into_iter().chain(due).min();
-            let wait = until.map_or(LIFE, |at| at.saturating_duration_since(Instant::now()));
+            let wait = until.map_or(LONGEST_WAIT, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
             match self.ended.recv_timeout(wait) {
                 Ok((who, number)) => self.again(who, number)?,
                 Err(RecvTimeoutError::Timeout) if left > 0 && Instant::now() >= blow => {
@@ -147,17 +152,21 @@ impl Play<'_> {
     /// Handles the end of a process: records the kill and starts the role again. Fails if the
     /// process was not killed.
     fn again(&mut self, who: Who, number: u32) -> Result<()> {
-        let Some(mut life) = self.lives.remove(&who) else {
+        let Some(mut process) = self.processes.remove(&who) else {
             return Ok(());
         };
-        if life.number != number {
-            self.lives.insert(who, life);
+        if process.number != number {
+            self.processes.insert(who, process);
             return Ok(());
         }
-        let status = life.reap()?;
-        ensure!(killed(status), "{who} ended ({status}):\n{}", life.said());
-        let strike = life.strike()?;
-        if let (false, Some(strike)) = (life.blown, strike) {
+        let status = process.reap()?;
+        ensure!(
+            killed(status),
+            "{who} ended ({status}):\n{}",
+            process.said()
+        );
+        let strike = process.strike()?;
+        if let (false, Some(strike)) = (process.blown, strike) {
             self.blows.push(Blow {
                 at: strike.point,
                 in_hand: Some(strike.in_hand),
@@ -180,35 +189,37 @@ impl Play<'_> {
     /// Kills the processes that did not reach their points in time; those orders are tried again at
     /// the first hit.
     fn give_up_waiting(&mut self) -> Result<()> {
-        let late = |life: &&mut Life| life.order.is_some() && life.begun.elapsed() >= LIFE;
-        for life in self.lives.values_mut().filter(late) {
-            let tries = self.tries.entry(life.who).or_default();
+        let late = |process: &&mut RoleProcess| {
+            process.order.is_some() && process.begun.elapsed() >= LONGEST_WAIT
+        };
+        for process in self.processes.values_mut().filter(late) {
+            let tries = self.tries.entry(process.who).or_default();
             *tries += 1;
             ensure!(
                 *tries < TRIES,
                 "{} never came to {:?}:\n{}",
-                life.who,
-                life.order,
-                life.said()
+                process.who,
+                process.order,
+                process.said()
             );
             if let Some(order) = self
                 .episode
                 .orders
-                .get_mut(&life.who)
+                .get_mut(&process.who)
                 .and_then(VecDeque::front_mut)
             {
                 order.hit = 1;
             }
-            life.order = None;
-            life.blown = true;
-            life.signal(Signal::KILL)?;
+            process.order = None;
+            process.blown = true;
+            process.signal(Signal::KILL)?;
         }
         Ok(())
     }
 
     /// Sends one random signal: a kill or a freeze, to one role, several, all, or a node.
     fn strike(&mut self) -> Result<()> {
-        let all: Vec<Who> = self.lives.keys().copied().collect();
+        let all: Vec<Who> = self.processes.keys().copied().collect();
         let node = self.random.random_range(1..=3);
         match self.random.random_range(0..10) {
             0 => self.fell(node),
@@ -227,10 +238,10 @@ impl Play<'_> {
     }
 
     fn blow(&mut self, whom: &[Who]) -> Result<()> {
-        for life in self.lives.values_mut() {
-            if whom.contains(&life.who) {
-                life.blown = life.strike()?.is_none();
-                life.signal(Signal::KILL)?;
+        for process in self.processes.values_mut() {
+            if whom.contains(&process.who) {
+                process.blown = process.strike()?.is_none();
+                process.signal(Signal::KILL)?;
             }
         }
         Ok(())
@@ -254,20 +265,24 @@ impl Play<'_> {
     }
 
     fn freeze_role(&mut self, all: &[Who]) -> Result<()> {
-        let life = all.choose(self.random).and_then(|who| self.lives.get(who));
-        let Some(life) = life else { return Ok(()) };
-        life.signal(Signal::STOP)?;
+        let process = all
+            .choose(self.random)
+            .and_then(|who| self.processes.get(who));
+        let Some(process) = process else {
+            return Ok(());
+        };
+        process.signal(Signal::STOP)?;
         frozen_for(self.random.random_range(50..1500));
         self.blows.push(Blow {
             frozen: true,
-            ..Blow::at_random(life.who.verb())
+            ..Blow::at_random(process.who.verb())
         });
-        life.signal(Signal::CONT)
+        process.signal(Signal::CONT)
     }
 
     /// Waits until the learner has done some more updates.
-    fn go_on(&mut self) -> Result<()> {
-        let wanted = self.episode.stage.updates() + GOES_ON;
+    fn continue_training(&mut self) -> Result<()> {
+        let wanted = self.episode.stage.updates() + AFTERWARDS;
         let begun = Instant::now();
         while self.episode.stage.updates() < wanted {
             match self.ended.recv_timeout(LOOK) {
@@ -280,26 +295,26 @@ impl Play<'_> {
 
     /// Sends SIGINT to a role and waits for its orderly end.
     fn drain(&mut self, who: Who) -> Result<()> {
-        if let Some(life) = self.lives.get(&who) {
-            life.signal(Signal::INT)?;
+        if let Some(process) = self.processes.get(&who) {
+            process.signal(Signal::INT)?;
         }
         let begun = Instant::now();
-        while self.lives.contains_key(&who) {
+        while self.processes.contains_key(&who) {
             let left = DRAIN.saturating_sub(begun.elapsed());
             let Ok((ended, number)) = self.ended.recv_timeout(left) else {
-                let said = self.lives.get(&who).map(Life::said);
+                let said = self.processes.get(&who).map(RoleProcess::said);
                 bail!("{who} does not drain:\n{}", said.unwrap_or_default());
             };
-            let current = self.lives.get(&ended).map(|life| life.number);
+            let current = self.processes.get(&ended).map(|process| process.number);
             if current != Some(number) {
                 continue;
             }
-            let Some(mut life) = self.lives.remove(&ended) else {
+            let Some(mut process) = self.processes.remove(&ended) else {
                 continue;
             };
-            let status = life.reap()?;
+            let status = process.reap()?;
             let drained = matches!(status.code(), Some(0 | 130));
-            ensure!(drained, "{ended} ended ({status}):\n{}", life.said());
+            ensure!(drained, "{ended} ended ({status}):\n{}", process.said());
         }
         Ok(())
     }

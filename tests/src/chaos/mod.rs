@@ -12,7 +12,7 @@ pub use check::{Breach, Findings, check, plans};
 pub use episode::{Episode, Outcome};
 pub use recorded::recorded;
 pub use report::{Blow, Report, Row};
-pub use stage::{Life, Order, Stage, Strike, Who};
+pub use stage::{Order, RoleProcess, Stage, Strike, Who};
 
 use vintage_faults::POINTS;
 

@@ -55,18 +55,18 @@ pub fn recorded(stage: &Stage, orders: VecDeque<Order>) -> Result<Outcome> {
 
 /// Trains until the log ends, killed once per order. Returns the kills.
 fn learn(stage: &Stage, mut orders: VecDeque<Order>) -> Result<Vec<Blow>> {
-    let (tell, _nobody_asks) = channel();
+    let (on_end, _nobody_asks) = channel();
     let mut blows = Vec::new();
-    for life in 0.. {
+    for number in 0.. {
         let order = orders.pop_front();
         let faults = order.as_ref().map_or(String::new(), Order::faults);
-        let mut life = stage.start(Who::Learner, life, &faults, &tell)?;
-        let status = life.reap()?;
+        let mut process = stage.start(Who::Learner, number, &faults, &on_end)?;
+        let status = process.reap()?;
         if !killed(status) {
-            ensure!(status.success(), "{status}:\n{}", life.said());
+            ensure!(status.success(), "{status}:\n{}", process.said());
             break;
         }
-        let strike = life.strike()?.context("killed at no point")?;
+        let strike = process.strike()?.context("killed at no point")?;
         blows.push(Blow {
             at: strike.point,
             in_hand: Some(strike.in_hand),

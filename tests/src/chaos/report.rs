@@ -83,9 +83,9 @@ impl Report {
                 row.diverging += count(Breach::Diverging);
             }
         }
-        let told = findings.iter();
+        let findings = findings.iter();
         self.findings
-            .extend(told.map(|(breach, why)| format!("{place}: {breach:?}: {why}")));
+            .extend(findings.map(|(breach, why)| format!("{place}: {breach:?}: {why}")));
     }
 
     /// Returns the number of all kills.

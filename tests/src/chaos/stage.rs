@@ -169,7 +169,7 @@ impl Stage {
         number: u32,
         faults: &str,
         ended: &Sender<(Who, u32)>,
-    ) -> Result<Life> {
+    ) -> Result<RoleProcess> {
         let logs = self.folder.join("logs");
         fs::create_dir_all(&logs)?;
         let name = format!("{who}-{number:03}");
@@ -197,7 +197,7 @@ impl Stage {
             let _seen = waitid(WaitId::Pid(pid), options);
             let _nobody_asks = ended.send((who, number));
         });
-        Ok(Life {
+        Ok(RoleProcess {
             who,
             number,
             order: None,
@@ -211,7 +211,7 @@ impl Stage {
 }
 
 /// One process of a role.
-pub struct Life {
+pub struct RoleProcess {
     /// Role of the process.
     pub who: Who,
     /// Number of the process, from 0.
@@ -227,7 +227,7 @@ pub struct Life {
     errors: PathBuf,
 }
 
-impl Life {
+impl RoleProcess {
     /// Sends a signal to the process, unless it is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         match kill_process(pid_of(&self.child)?, signal) {
@@ -268,7 +268,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for RoleProcess {
     fn drop(&mut self) {
         // An episode that fails leaves no process behind.
         let _gone = self.child.kill();

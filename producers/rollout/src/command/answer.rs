@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use vintage_trajectory::LARGEST_REWARD;
 
-use super::fault::Fault;
-use crate::reward::{FailureReason, RewardFailure, RewardScore, Scored};
+use super::fault::CommandFault;
+use crate::reward::{FailureReason, RewardFailure, RewardOutcome, RewardScore};
 
 /// Keys that an answer may have.
 const KEYS: [&str; 4] = ["id", "reward", "parts", "error"];
@@ -18,15 +18,15 @@ const FORM: &str = "write only {\"id\", \"reward\"} lines to standard output, an
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) id: String,
-    pub(super) score: Scored,
+    pub(super) score: RewardOutcome,
     /// Keys that are not in [`KEYS`] and are ignored.
     pub(super) unread: Vec<String>,
 }
 
 /// Parses one output line of the command.
-pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, Fault> {
+pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, CommandFault> {
     let text = String::from_utf8_lossy(line);
-    let garbage = |why: String, what: &str| Fault {
+    let garbage = |why: String, what: &str| CommandFault {
         reason: FailureReason::Garbage,
         detail: format!(
             "the reward command wrote {:?}, {why}; {what}",
@@ -70,7 +70,7 @@ pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, Fault> {
 
 /// Reads the reward and its parts. `Err` is for a value of the wrong JSON type: the line counts as
 /// garbage, and the pair says what is wrong and what to write instead.
-fn score(fields: &Map<String, Value>, line: &str) -> Result<Scored, (String, &'static str)> {
+fn score(fields: &Map<String, Value>, line: &str) -> Result<RewardOutcome, (String, &'static str)> {
     let refuse = |reason, why: String| {
         let detail = format!("the reward command answered {:?}, {why}", shorten(line));
         Ok(Err(RewardFailure { reason, detail }))

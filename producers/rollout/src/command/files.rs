@@ -16,7 +16,7 @@ use vintage_settings::RewardConfig;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedFile {
     /// Path from the directory that the command runs in, or the word of the command line where the
-    /// file lies outside of it; tells apart files of one name in two folders.
+    /// file is outside of it; distinguishes files of one name in two folders.
     pub name: String,
     /// Absolute path.
     pub path: PathBuf,
@@ -24,8 +24,8 @@ pub struct NamedFile {
 
 /// Returns the files that a command line names, sorted by name: every word that is a file, also as
 /// `=FILE` at the end of one; the program, if it is given as a path and is no interpreter (which
-/// belongs to the machine, as a program found through `PATH` does); and the files of a module that
-/// Python is told to run by `-m`. What these files import, or start themselves, is not followed.
+/// belongs to the machine, as a program found in `PATH` does); and the files of a module that
+/// Python runs by `-m`. What these files import, or start themselves, is not followed.
 pub fn named_files(config: &RewardConfig) -> Vec<NamedFile> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
@@ -67,8 +67,8 @@ fn name_from(path: &Path, word: &str, directory: &Path) -> String {
     parts.collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
-/// Returns the files that records of a run's inputs held before [`named_files`] told files of one
-/// name apart: arguments that are files, or else the program if it is given as a path.
+/// Returns the files that records of a run's inputs held before [`named_files`] distinguished files
+/// of one name: arguments that are files, or else the program if it is given as a path.
 pub fn files_by_base_name(config: &RewardConfig) -> Vec<PathBuf> {
     let Some((program, arguments)) = config.command.split_first() else {
         return Vec::new();
@@ -100,9 +100,9 @@ pub fn file_sha256(path: &Path) -> io::Result<vintage_control::Sha256> {
 /// Digests of a command's files at its first start. Every restart within the same process must find
 /// the same contents.
 #[derive(Debug)]
-pub(super) struct Files(BTreeMap<PathBuf, Option<vintage_control::Sha256>>);
+pub(super) struct CommandFiles(BTreeMap<PathBuf, Option<vintage_control::Sha256>>);
 
-impl Files {
+impl CommandFiles {
     pub(super) fn of(config: &RewardConfig) -> Self {
         let digest = |NamedFile { path, .. }| {
             let sha256 = file_sha256(&path).ok();
@@ -120,12 +120,12 @@ impl Files {
 
 #[cfg(test)]
 mod tests {
-    use super::{Files, named_files};
+    use super::{CommandFiles, named_files};
     use vintage_settings::RewardConfig;
 
-    struct Place(tempfile::TempDir);
+    struct TestFolder(tempfile::TempDir);
 
-    impl Place {
+    impl TestFolder {
         fn new(files: &[&str]) -> Self {
             let place = Self(tempfile::tempdir().unwrap());
             for name in files {
@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn every_word_that_is_a_file_is_a_commands_file_under_its_path_from_the_directory() {
-        let place = Place::new(&["judge.py", "a/rules.json", "b/rules.json", "bin/python3.12"]);
+        let place =
+            TestFolder::new(&["judge.py", "a/rules.json", "b/rules.json", "bin/python3.12"]);
         let given = format!("--rules={}", place.path("a/rules.json"));
         for (words, files) in [
             (
@@ -172,7 +173,7 @@ mod tests {
         ] {
             assert_eq!(place.named(words), files, "{words:?}");
         }
-        let elsewhere = Place::new(&["judge.py"]);
+        let elsewhere = TestFolder::new(&["judge.py"]);
         let outside = elsewhere.path("judge.py");
         let words = ["python3", &outside, "judge.py"];
         let mut both = vec![outside.clone(), "judge.py".to_owned()];
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_module_that_python_runs_is_found_in_the_directory() {
-        let place = Place::new(&[
+        let place = TestFolder::new(&[
             "judge.py",
             "of/__init__.py",
             "of/__main__.py",
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_file_that_changes_between_two_starts_is_found() {
-        let place = Place::new(&["judge.py", "a/rules.json", "b/rules.json"]);
+        let place = TestFolder::new(&["judge.py", "a/rules.json", "b/rules.json"]);
         for (words, file) in [
             (&["./judge.py", "a/rules.json"][..], "judge.py"),
             (&["python3", "-m", "judge"], "judge.py"),
@@ -220,7 +221,7 @@ mod tests {
             ),
         ] {
             std::fs::write(place.path(file), "one").unwrap();
-            let files = Files::of(&place.argv(words));
+            let files = CommandFiles::of(&place.argv(words));
             assert_eq!(files.changed(), None);
             std::fs::write(place.path(file), "another").unwrap();
             assert!(files.changed().unwrap().ends_with(file), "{words:?}");

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{fault::Fault, script};
+use super::{fault::CommandFault, script};
 use crate::reward::FailureReason;
 
 /// Longest line that a command may write, in bytes.
@@ -39,7 +39,7 @@ pub(super) struct Process {
     line: Vec<u8>,
     words: Arc<Mutex<VecDeque<String>>>,
     listener: JoinHandle<()>,
-    group: Group,
+    group: ProcessGroup,
 }
 
 impl Process {
@@ -67,7 +67,7 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
+        let group = ProcessGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let missing = || io::Error::other("the command's pipes were not opened");
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = BufReader::new(child.stdout.take().ok_or_else(missing)?);
@@ -91,8 +91,8 @@ impl Process {
         &mut self,
         questions: &[u8],
         patience: Duration,
-        answer: &mut (dyn FnMut(&[u8]) -> Result<bool, Fault> + Send),
-    ) -> Result<(), Fault> {
+        answer: &mut (dyn FnMut(&[u8]) -> Result<bool, CommandFault> + Send),
+    ) -> Result<(), CommandFault> {
         let Self {
             stdin,
             stdout,
@@ -111,7 +111,7 @@ impl Process {
                 // error.
                 _ = &mut write, if !written => { written = true; continue }
                 read = read_line(stdout, line), if owed => read,
-                () = sleep_until(deadline) => return Err(Fault {
+                () = sleep_until(deadline) => return Err(CommandFault {
                     reason: FailureReason::Timeout,
                     detail: format!(
                         "the reward command gave no answer for {} s; make it faster, or raise \
@@ -127,7 +127,7 @@ impl Process {
                     deadline = Instant::now() + patience;
                 }
                 Ok(Line::TooLong) => {
-                    return Err(Fault {
+                    return Err(CommandFault {
                         reason: FailureReason::Garbage,
                         detail: format!(
                             "the reward command wrote a line of over {LONGEST_LINE} bytes; write one \
@@ -137,7 +137,7 @@ impl Process {
                 }
                 Ok(Line::End) => return Err(self.exit_fault().await),
                 Err(error) => {
-                    return Err(Fault {
+                    return Err(CommandFault {
                         reason: FailureReason::Died,
                         detail: format!("cannot read what the reward command writes: {error}"),
                     });
@@ -149,7 +149,7 @@ impl Process {
 
     /// Builds the fault for a process that closed its output, with exit status and last error
     /// lines.
-    async fn exit_fault(&mut self) -> Fault {
+    async fn exit_fault(&mut self) -> CommandFault {
         let status = match timeout(EXIT_WAIT, self.child.wait()).await {
             Ok(Ok(status)) => {
                 self.group.forget();
@@ -169,7 +169,7 @@ impl Process {
                 words.iter().cloned().collect::<Vec<_>>().join(" | ")
             )
         };
-        Fault {
+        CommandFault {
             reason: FailureReason::Died,
             detail: format!("the reward command {status} while it owed an answer; {last}"),
         }
@@ -200,9 +200,9 @@ impl Process {
 }
 
 /// Process group of a command, killed when dropped.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn kill(&mut self) {
         if let Some(pid) = self.0.take() {
             // An error means that the group has ended already.
@@ -217,7 +217,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         self.kill();
     }

@@ -65,13 +65,13 @@ impl MissingScript {
     /// Describes the scripts that exist there instead, for an error message.
     pub fn instead(&self) -> String {
         match self.there.as_slice() {
-            [] => "no script lies there".to_owned(),
+            [] => "no script is there".to_owned(),
             there => format!("there is {}", there.join(", ")),
         }
     }
 }
 
-/// Returns true if a program is an interpreter by its name, in whatever folder it lies.
+/// Returns true if a program is an interpreter by its name, in whatever folder it is.
 pub(super) fn is_interpreter(program: &str) -> bool {
     INTERPRETERS.contains(&bare_name(program))
 }
@@ -82,8 +82,8 @@ fn bare_name(program: &str) -> &str {
     name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
 }
 
-/// Returns the module that Python is told to run by `-m NAME` or `-mNAME`, wherever in the command
-/// line Python stands.
+/// Returns the module that Python runs by `-m NAME` or `-mNAME`, at whatever position of the command
+/// line Python is.
 pub(super) fn python_module(command: &[String]) -> Option<&str> {
     let is_python = |word: &String| matches!(bare_name(word), "python" | "pypy");
     let at = command.iter().position(is_python)?;
@@ -208,6 +208,6 @@ mod tests {
         assert_eq!(missing.directory, folder.path());
         assert_eq!(missing.instead(), "there is judge.py, train.py");
         let elsewhere = MissingScript::find(&config("none/judge.py")).unwrap();
-        assert_eq!(elsewhere.instead(), "no script lies there");
+        assert_eq!(elsewhere.instead(), "no script is there");
     }
 }

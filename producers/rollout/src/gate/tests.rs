@@ -101,17 +101,17 @@ fn nothing_is_sampled_for_updates_that_never_come() {
 #[test]
 fn the_learner_knows_best_how_long_the_run_is() {
     let base = GateBase::default;
-    let told = |version, updates| Announced {
+    let announced_with = |version, updates| Announced {
         updates: Some(updates),
         ..announced(version, 0)
     };
     let rule = GateRule::Wait { max_staleness: 16 };
     let mut gate = Gate::new(rule, 4, 1, Some(400), base()).unwrap();
-    assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
+    assert_eq!(gate.admit(&announced_with(0, 3), 100).slots.len(), 12);
     // The learner was started again with more updates to do.
-    assert_eq!(gate.admit(&told(3, 5), 100).slots.len(), 8);
+    assert_eq!(gate.admit(&announced_with(3, 5), 100).slots.len(), 8);
     let mut gate = Gate::new(GateRule::Exact { k: 16 }, 4, 1, Some(400), base()).unwrap();
-    assert_eq!(gate.admit(&told(0, 3), 100).slots.len(), 12);
+    assert_eq!(gate.admit(&announced_with(0, 3), 100).slots.len(), 12);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) const KNOWN: [&str; 20] = [
 ];
 
 /// Prompt of a usable row, and all keys of the row.
-pub(super) struct Read {
+pub(super) struct ReadRow {
     pub(super) prompt: Prompt,
     pub(super) keys: Vec<String>,
 }
@@ -118,7 +118,7 @@ fn scalar(key: &str, value: &str) -> Result<String, String> {
 }
 
 /// Reads one row. The error says what is wrong with it and what to do.
-pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
+pub(super) fn read(text: &str, line: usize) -> Result<ReadRow, String> {
     let row = Row::of(text)?;
     let (text, form, source) = asked(&row)?;
     refuse_system(&row, &text, form, source)?;
@@ -135,7 +135,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<Read, String> {
         None => content_id(form, &text, extras.as_deref(), answer.as_deref())?,
     };
     let keys = row.0.iter().map(|(key, _)| key.clone());
-    Ok(Read {
+    Ok(ReadRow {
         prompt: Prompt {
             id,
             text,
@@ -162,7 +162,7 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
         if text.is_empty() {
             return Err("its prompt is empty; remove the row or fill it".to_owned());
         }
-        // A template may stand around the question.
+        // A template may surround the question.
         for other in ["question", "problem"]
             .into_iter()
             .filter(|other| *other != key)
@@ -181,7 +181,7 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
         Some(at) if !continues => Err(format!(
             "its {key:?} end with what the assistant says (message {at}), so the model would be \
              shown an answer: take that message out and put the result into \"answer\", or write \
-             \"continue_final_message\": true where the model is to go on with it"
+             \"continue_final_message\": true where the model is to continue it"
         )),
         None if continues => Err(format!(
             "it has \"continue_final_message\", but its {key:?} do not end with what the \
@@ -233,7 +233,7 @@ fn asked(row: &Row) -> Result<(String, Form, &'static str), String> {
     ))
 }
 
-/// Refuses what the system is to say where it stands beside the prompt: it would change the prompt,
+/// Refuses a system message beside the prompt: it would change the prompt,
 /// and no layout says where it belongs.
 fn refuse_system(row: &Row, text: &str, form: Form, source: &str) -> Result<(), String> {
     for key in ["system", "system_prompt"] {

@@ -104,7 +104,7 @@ fn what_retention_took_stood_in_the_first_slots() {
     let set = prompts(10);
     let mut first = life(&set, &BTreeMap::new(), 0);
     let all = first.take(17).unwrap();
-    // The log has lost the first twelve groups, and plans tell their number.
+    // The log has lost the first twelve groups, and plans hold their number.
     let mut asked = BTreeMap::new();
     for slot in &all[12..] {
         let id = set.prompts()[first.prompt_of(*slot)].id.clone();

@@ -46,7 +46,7 @@ pub(super) struct Times {
 #[derive(Debug, Clone, Copy)]
 struct Closed {
     since: Instant,
-    /// Newest version announced when this was last told.
+    /// Newest version announced when the closed gate was last reported.
     version: Option<PolicyVersion>,
 }
 
@@ -112,7 +112,7 @@ impl Sampler {
                 if closed.is_none_or(|closed| closed.version != version) {
                     let since = closed.map_or_else(Instant::now, |closed| closed.since);
                     *closed = Some(Closed { since, version });
-                    self.tell(ProducerEvent::Waiting { version });
+                    self.send_event(ProducerEvent::Waiting { version });
                 }
                 if !self.wait(stop).await {
                     return Ok(());
@@ -162,7 +162,7 @@ impl Sampler {
             groups.push((id, slot, prompt.clone()));
         }
         let start = Instant::now();
-        self.tell(ProducerEvent::Sampling {
+        self.send_event(ProducerEvent::Sampling {
             groups: groups.len() as u64,
         });
         let answers = match self.engine.sample(requests).await {
@@ -175,7 +175,7 @@ impl Sampler {
         self.times.sampling += seconds;
         self.check_answers(&answers, groups.len())?;
         let samples = || answers.iter().flatten();
-        self.tell(ProducerEvent::Sampled {
+        self.send_event(ProducerEvent::Sampled {
             version,
             groups: groups.len() as u64,
             rows: samples().count() as u64,
@@ -228,7 +228,7 @@ impl Sampler {
             self.times.loading += seconds;
             match outcome {
                 Ok(()) => {
-                    self.tell(ProducerEvent::Loaded { version, seconds });
+                    self.send_event(ProducerEvent::Loaded { version, seconds });
                     break;
                 }
                 Err(EngineError::VersionGone { .. })
@@ -322,11 +322,11 @@ impl Sampler {
         if let Some(Closed { since, .. }) = closed.take() {
             let seconds = since.elapsed().as_secs_f64();
             self.times.waiting += seconds;
-            self.tell(ProducerEvent::Waited { seconds, stopped });
+            self.send_event(ProducerEvent::Waited { seconds, stopped });
         }
     }
 
-    fn tell(&self, event: ProducerEvent) {
+    fn send_event(&self, event: ProducerEvent) {
         // The receiver may be gone, because watching is optional.
         let _ = self.events.send(event);
     }

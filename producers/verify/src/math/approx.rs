@@ -14,11 +14,11 @@ pub(super) type Fraction = (i64, i64);
 
 /// Value of an expression without symbols; `None` if it has symbols or is undefined.
 pub(crate) fn value_of(ratio: &Ratio, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
-    Point::NOWHERE.ratio(ratio, fuel)
+    EvaluationPoint::NOWHERE.ratio(ratio, fuel)
 }
 
 /// Point at which a sum is evaluated: a value for each symbol.
-pub(super) struct Point<'a> {
+pub(super) struct EvaluationPoint<'a> {
     /// Value of the first symbol.
     pub(super) first: Fraction,
     /// Difference between the values of a symbol and of the one before it.
@@ -29,8 +29,8 @@ pub(super) struct Point<'a> {
     pub(super) outside: bool,
 }
 
-impl Point<'_> {
-    const NOWHERE: Point<'static> = Point {
+impl EvaluationPoint<'_> {
+    const NOWHERE: EvaluationPoint<'static> = EvaluationPoint {
         first: (0, 1),
         step: (0, 1),
         symbols: &[],
@@ -81,7 +81,7 @@ impl Point<'_> {
     }
 
     fn atom(&self, atom: &Atom, fuel: &mut Fuel) -> Result<Option<Float>, Stop> {
-        let inside = Point {
+        let inside = EvaluationPoint {
             outside: false,
             ..*self
         };

@@ -6,7 +6,7 @@ use super::{
     fuel::{Fuel, Stop},
     power::{logarithm, power},
     rational::Rational,
-    tree::{Constant, Name, Tree},
+    tree::{Constant, FunctionName, Tree},
 };
 
 /// Largest factorial that is multiplied out; it has 1245 bits.
@@ -116,45 +116,49 @@ impl<'a> Canon<'a> {
         }
     }
 
-    fn call(&mut self, name: Name, arguments: &[Ratio]) -> Result<Ratio, Stop> {
+    fn call(&mut self, name: FunctionName, arguments: &[Ratio]) -> Result<Ratio, Stop> {
         let first = arguments.first().ok_or(Stop::NotMath)?;
         let opaque = |function| Ok(Ratio::atom(Atom::Call(function, vec![first.clone()])));
         let exact = first.rational();
         let is_zero = first.is_zero();
         match name {
-            Name::Sin | Name::Arcsin | Name::Arctan if is_zero => Ok(Ratio::from(0)),
-            Name::Cos if is_zero => Ok(Ratio::from(1)),
-            Name::Sin => opaque(Function::Sin),
-            Name::Cos => opaque(Function::Cos),
-            Name::Arcsin => opaque(Function::Arcsin),
-            Name::Arccos => opaque(Function::Arccos),
-            Name::Arctan => opaque(Function::Arctan),
-            Name::Tan => self.over(Name::Sin, Name::Cos, first),
-            Name::Cot => self.over(Name::Cos, Name::Sin, first),
-            Name::Sec => {
-                let cos = self.call(Name::Cos, arguments)?;
+            FunctionName::Sin | FunctionName::Arcsin | FunctionName::Arctan if is_zero => {
+                Ok(Ratio::from(0))
+            }
+            FunctionName::Cos if is_zero => Ok(Ratio::from(1)),
+            FunctionName::Sin => opaque(Function::Sin),
+            FunctionName::Cos => opaque(Function::Cos),
+            FunctionName::Arcsin => opaque(Function::Arcsin),
+            FunctionName::Arccos => opaque(Function::Arccos),
+            FunctionName::Arctan => opaque(Function::Arctan),
+            FunctionName::Tan => self.over(FunctionName::Sin, FunctionName::Cos, first),
+            FunctionName::Cot => self.over(FunctionName::Cos, FunctionName::Sin, first),
+            FunctionName::Sec => {
+                let cos = self.call(FunctionName::Cos, arguments)?;
                 Ratio::from(1).over(&cos, self.fuel)
             }
-            Name::Csc => {
-                let sin = self.call(Name::Sin, arguments)?;
+            FunctionName::Csc => {
+                let sin = self.call(FunctionName::Sin, arguments)?;
                 Ratio::from(1).over(&sin, self.fuel)
             }
-            Name::Exp => power(&Ratio::atom(Atom::E), first, self.fuel),
-            Name::Sinh | Name::Cosh => {
-                let grows = self.call(Name::Exp, arguments)?;
-                let falls = self.call(Name::Exp, &[first.negated()])?;
-                let sum = if name == Name::Sinh {
+            FunctionName::Exp => power(&Ratio::atom(Atom::E), first, self.fuel),
+            FunctionName::Sinh | FunctionName::Cosh => {
+                let grows = self.call(FunctionName::Exp, arguments)?;
+                let falls = self.call(FunctionName::Exp, &[first.negated()])?;
+                let sum = if name == FunctionName::Sinh {
                     grows.minus(&falls, self.fuel)?
                 } else {
                     grows.plus(&falls, self.fuel)?
                 };
                 sum.over(&Ratio::from(2), self.fuel)
             }
-            Name::Tanh => self.over(Name::Sinh, Name::Cosh, first),
-            Name::Ln => logarithm(first, self.fuel),
-            Name::BareLog if !self.reading.decimal_log => logarithm(first, self.fuel),
-            Name::BareLog => self.call(Name::Log, &[Ratio::from(10), first.clone()]),
-            Name::Log => {
+            FunctionName::Tanh => self.over(FunctionName::Sinh, FunctionName::Cosh, first),
+            FunctionName::Ln => logarithm(first, self.fuel),
+            FunctionName::BareLog if !self.reading.decimal_log => logarithm(first, self.fuel),
+            FunctionName::BareLog => {
+                self.call(FunctionName::Log, &[Ratio::from(10), first.clone()])
+            }
+            FunctionName::Log => {
                 let argument = arguments.get(1).ok_or(Stop::NotMath)?;
                 let (base, argument) = (
                     logarithm(first, self.fuel)?,
@@ -162,25 +166,25 @@ impl<'a> Canon<'a> {
                 );
                 argument.over(&base, self.fuel)
             }
-            Name::Abs => match exact {
+            FunctionName::Abs => match exact {
                 Some(value) if value.is_negative() => Ok(first.negated()),
                 Some(_) => Ok(first.clone()),
                 None => opaque(Function::Abs),
             },
-            Name::Floor => match exact {
+            FunctionName::Floor => match exact {
                 Some(value) => Ok(Ratio::from(Rational::from(value.floor()))),
                 None => opaque(Function::Floor),
             },
-            Name::Ceil => match exact {
+            FunctionName::Ceil => match exact {
                 Some(value) => Ok(Ratio::from(Rational::from(-value.negated().floor()))),
                 None => opaque(Function::Ceil),
             },
-            Name::Factorial => match exact.map(|value| value.small()) {
+            FunctionName::Factorial => match exact.map(|value| value.small()) {
                 Some(Some(n @ 0..=FACTORIAL)) => self.product(1, n),
                 Some(_) => Err(Stop::TooLarge),
                 None => opaque(Function::Factorial),
             },
-            Name::Binomial => {
+            FunctionName::Binomial => {
                 let below = arguments.get(1).ok_or(Stop::NotMath)?;
                 let small = |ratio: &Ratio| ratio.rational().and_then(|value| value.small());
                 match (small(first), small(below)) {
@@ -199,7 +203,12 @@ impl<'a> Canon<'a> {
         }
     }
 
-    fn over(&mut self, top: Name, bottom: Name, argument: &Ratio) -> Result<Ratio, Stop> {
+    fn over(
+        &mut self,
+        top: FunctionName,
+        bottom: FunctionName,
+        argument: &Ratio,
+    ) -> Result<Ratio, Stop> {
         let top = self.call(top, std::slice::from_ref(argument))?;
         let bottom = self.call(bottom, std::slice::from_ref(argument))?;
         top.over(&bottom, self.fuel)

@@ -14,7 +14,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Returns true if both may be the same time. A time without a.m. or p.m. may be in either half
     /// of the day, unless its hour is above 12.
-    pub(crate) fn is(self, other: Self) -> bool {
+    pub(crate) fn may_equal(self, other: Self) -> bool {
         let of_day = |clock: Self| match clock.half {
             Some('p') if clock.hour < 12 => Some(clock.hour + 12),
             Some('a') => Some(clock.hour % 12),
@@ -35,7 +35,7 @@ impl Clock {
 }
 
 /// Reads an answer that is a time of day: `10:00`, `10:00 a.m.`, `10:00 PM`.
-pub(crate) fn clock(tokens: &[Token]) -> Option<Clock> {
+pub(crate) fn read_clock(tokens: &[Token]) -> Option<Clock> {
     let [hour, colon, minute, half @ ..] = tokens else {
         return None;
     };

@@ -4,8 +4,8 @@ use super::{
     form::{Poly, Ratio},
     fuel::{Fuel, Stop},
     rational::Rational,
-    unit::conflict,
-    value::{Number, Sign, Value},
+    unit::units_conflict,
+    value::{Quantity, Sign, Value},
 };
 
 /// Least number of decimal places, and of significant digits, with which a decimal equals every
@@ -18,35 +18,35 @@ const ELEMENTS: usize = 100;
 pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop> {
     fuel.burn(1)?;
     match (a, b) {
-        (Value::Number(a), Value::Number(b)) => numbers(a, b, fuel),
+        (Value::Number(a), Value::Number(b)) => equal_numbers(a, b, fuel),
         (Value::Named(n, x), Value::Named(m, y)) if n == m => equal(x, y, fuel),
         (Value::Named(..) | Value::Relations(_), Value::Named(..) | Value::Relations(_)) => {
             let (a, b) = (a.relations(fuel)?, b.relations(fuel)?);
-            matched(&a, &b, same_relation, fuel)
+            match_one_to_one(&a, &b, is_same_relation, fuel)
         }
         (Value::Matrix(a), Value::Matrix(b)) => {
             let rows = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len());
-            Ok(rows && in_order(a.iter().flatten(), b.iter().flatten(), fuel)?)
+            Ok(rows && equal_in_order(a.iter().flatten(), b.iter().flatten(), fuel)?)
         }
         (Value::List(open, a, close), Value::List(other, b, end)) => {
             // Two items may be an interval, so their brackets count; around three or more items
             // they do not.
             let brackets = a.len() != 2 || (open, close) == (other, end);
-            Ok(brackets && a.len() == b.len() && in_order(a.iter(), b.iter(), fuel)?)
+            Ok(brackets && a.len() == b.len() && equal_in_order(a.iter(), b.iter(), fuel)?)
         }
         (Value::List(_, list, _), Value::Set(set, false))
         | (Value::Set(set, false), Value::List(_, list, _)) => {
             // The set is a tuple without its brackets, or given name by name.
-            Ok(list.len() == set.len() && in_order(list.iter(), set.iter(), fuel)?)
+            Ok(list.len() == set.len() && equal_in_order(list.iter(), set.iter(), fuel)?)
         }
-        (Value::Set(a, _), Value::Set(b, _)) => sets(a, b, fuel),
+        (Value::Set(a, _), Value::Set(b, _)) => equal_sets(a, b, fuel),
         (Value::Region(..), _) | (_, Value::Region(..)) => {
             let ((n, a), (m, b)) = (a.region(fuel)?, b.region(fuel)?);
             Ok((n.is_none() || m.is_none() || n == m) && a.equals(&b, fuel)?)
         }
         (Value::Set(set, _), other) | (other, Value::Set(set, _)) => {
             // A set may name its only element more than once.
-            let same = in_order(set.iter(), std::iter::repeat_n(other, set.len()), fuel)?;
+            let same = equal_in_order(set.iter(), std::iter::repeat_n(other, set.len()), fuel)?;
             Ok(same && !set.is_empty())
         }
         (Value::Named(_, value), other) => equal(value, other, fuel),
@@ -55,7 +55,7 @@ pub(crate) fn equal(a: &Value, b: &Value, fuel: &mut Fuel) -> Result<bool, Stop>
     }
 }
 
-fn in_order<'a>(
+fn equal_in_order<'a>(
     a: impl Iterator<Item = &'a Value>,
     b: impl Iterator<Item = &'a Value>,
     fuel: &mut Fuel,
@@ -69,7 +69,7 @@ fn in_order<'a>(
 }
 
 /// Compares two sets; repeated elements count once.
-fn sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
+fn equal_sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
     if a.len().max(b.len()) > ELEMENTS {
         return Err(Stop::TooLarge);
     }
@@ -89,7 +89,7 @@ fn sets(a: &[Value], b: &[Value], fuel: &mut Fuel) -> Result<bool, Stop> {
 }
 
 /// Matches the elements of two lists one to one, in any order.
-fn matched<T>(
+fn match_one_to_one<T>(
     a: &[T],
     b: &[T],
     same: impl Fn(&T, &T, &mut Fuel) -> Result<bool, Stop>,
@@ -113,7 +113,7 @@ fn matched<T>(
 }
 
 /// Returns true if one relation is a multiple of the other; for inequalities, a positive multiple.
-fn same_relation(
+fn is_same_relation(
     (a, sign): &(Ratio, Sign),
     (b, other): &(Ratio, Sign),
     fuel: &mut Fuel,
@@ -135,9 +135,9 @@ fn leading(poly: &Poly) -> Option<Rational> {
         .map(|(_, coefficient)| coefficient.clone())
 }
 
-fn numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
+fn equal_numbers(a: &Quantity, b: &Quantity, fuel: &mut Fuel) -> Result<bool, Stop> {
     if let (Some(a), Some(b)) = (&a.unit, &b.unit)
-        && conflict(a, b)
+        && units_conflict(a, b)
     {
         return Ok(false);
     }
@@ -152,13 +152,13 @@ fn numbers(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
             .ratio
             .equals(&plain.ratio.scaled(&hundred, fuel)?, fuel);
     }
-    rounded(a, b, fuel)
+    is_rounded(a, b, fuel)
 }
 
 /// Returns true if the number with fewer places is the other one rounded, and has enough places for
 /// that to be intended.
-fn rounded(a: &Number, b: &Number, fuel: &mut Fuel) -> Result<bool, Stop> {
-    let places = |number: &Number| number.places.filter(|&places| places >= ROUNDED);
+fn is_rounded(a: &Quantity, b: &Quantity, fuel: &mut Fuel) -> Result<bool, Stop> {
+    let places = |number: &Quantity| number.places.filter(|&places| places >= ROUNDED);
     let Some(places) = [places(a), places(b)].into_iter().flatten().min() else {
         return Ok(false);
     };

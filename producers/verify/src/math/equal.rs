@@ -1,7 +1,7 @@
 //! Equality of expressions: exact where that is decidable here, otherwise by values at some points.
 
 use super::{
-    approx::{Fraction, Point},
+    approx::{EvaluationPoint, Fraction},
     form::{Poly, Ratio},
     fuel::{Fuel, Stop},
     rational::Rational,
@@ -56,7 +56,7 @@ fn vanishes(sum: &Poly, fuel: &mut Fuel) -> Result<bool, Stop> {
     let points = if symbols.is_empty() { 1 } else { POINTS.len() };
     let mut defined = 0;
     for (first, step) in POINTS.into_iter().take(points) {
-        let at = Point {
+        let at = EvaluationPoint {
             first,
             step,
             symbols: &symbols,

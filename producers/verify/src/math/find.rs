@@ -46,48 +46,48 @@ impl<'a> Candidate<'a> {
 pub(crate) fn candidates(completion: &str, open: bool) -> Vec<Candidate<'_>> {
     match final_answer(completion, open) {
         None => Vec::new(),
-        Some(Final::Boxed(content)) => boxed(content),
+        Some(Final::Boxed(content)) => of_box(content),
         Some(Final::Boxes(text, parts)) => {
             let spelt = None;
             vec![Candidate { text, parts, spelt }]
         }
         Some(Final::Hashes(line)) => match stance(line, false) {
-            Stance::Said(sentence) => stated(sentence),
+            Stance::Said(sentence) => of_sentence(sentence),
             Stance::Denied | Stance::Supposed => vec![Candidate::of(trimmed(line))],
         },
-        Some(Final::Announced(sentence)) => stated(sentence),
-        Some(Final::Ending(ending)) => last(&ending),
+        Some(Final::Announced(sentence)) => of_sentence(sentence),
+        Some(Final::Ending(ending)) => of_ending(&ending),
     }
 }
 
 /// Candidates of a box: what it holds, and the answer that a sentence in it announces.
-fn boxed(content: &str) -> Vec<Candidate<'_>> {
-    let mut found = vec![Candidate::of(content)];
-    found.extend(announced_in_box(content).into_iter().flat_map(stated));
-    found
+fn of_box(content: &str) -> Vec<Candidate<'_>> {
+    let mut candidates = vec![Candidate::of(content)];
+    candidates.extend(announced_in_box(content).into_iter().flat_map(of_sentence));
+    candidates
 }
 
 /// Candidates of a sentence that announces an answer: the whole of it, and the one value it states.
-fn stated(sentence: &str) -> Vec<Candidate<'_>> {
-    let mut found = vec![Candidate::of(trimmed(sentence))];
+fn of_sentence(sentence: &str) -> Vec<Candidate<'_>> {
+    let mut candidates = vec![Candidate::of(trimmed(sentence))];
     if is_hedged(sentence) || is_bold_guess(sentence) || is_negated(sentence) {
-        return found;
+        return candidates;
     }
     let said = unreasoned(sentence);
     if said.len() < sentence.len() {
-        found.push(Candidate::of(trimmed(said)));
+        candidates.push(Candidate::of(trimmed(said)));
     }
     let inner = bold(sentence).or_else(|| last_formula(sentence).map(|(formula, _)| formula));
-    found.extend(inner.map(Candidate::of));
+    candidates.extend(inner.map(Candidate::of));
     if inner.is_none_or(|inner| !inner.contains(['$', '\\'])) {
-        found.extend(Candidate::spelt(sentence));
-        found.extend(stated_number(sentence).map(Candidate::of));
+        candidates.extend(Candidate::spelt(sentence));
+        candidates.extend(stated_number(sentence).map(Candidate::of));
     }
-    found
+    candidates
 }
 
 /// Candidates of a text without any mark: its last line, and the value at its end.
-fn last<'a>(ending: &Ending<'a>) -> Vec<Candidate<'a>> {
+fn of_ending<'a>(ending: &Ending<'a>) -> Vec<Candidate<'a>> {
     let Ending {
         text,
         line,
@@ -97,30 +97,32 @@ fn last<'a>(ending: &Ending<'a>) -> Vec<Candidate<'a>> {
     if doubt == Some(Doubt::Denied) {
         return Vec::new();
     }
-    let mut found = Vec::new();
+    let mut candidates = Vec::new();
     if whole.len() <= SHORT && !trimmed(whole).is_empty() {
-        found.push(Candidate::of(trimmed(whole)));
+        candidates.push(Candidate::of(trimmed(whole)));
     }
     if doubt.is_some() {
-        return found;
+        return candidates;
     }
     if let Some(bold) = ending.bold() {
-        found.push(Candidate::of(bold));
-        return found;
+        candidates.push(Candidate::of(bold));
+        return candidates;
     }
-    found.extend(ending.bold_word().map(Candidate::of));
-    found.extend(ending.cell().map(Candidate::of));
-    found.extend(Candidate::spelt(line).filter(|spelt| spelt.text == trimmed(line)));
+    candidates.extend(ending.bold_word().map(Candidate::of));
+    candidates.extend(ending.cell().map(Candidate::of));
+    candidates.extend(Candidate::spelt(line).filter(|spelt| spelt.text == trimmed(line)));
     match last_formula(text) {
-        Some((formula, tail)) if last_number(tail).is_none() => found.push(Candidate::of(formula)),
+        Some((formula, tail)) if last_number(tail).is_none() => {
+            candidates.push(Candidate::of(formula));
+        }
         _ => {
             let behind = line.rfind('=').map(|at| line[at + 1..].trim());
             let behind = behind.filter(|behind| !behind.is_empty());
-            found.extend(behind.map(Candidate::of));
-            found.extend(last_value(text).map(Candidate::of));
+            candidates.extend(behind.map(Candidate::of));
+            candidates.extend(last_value(text).map(Candidate::of));
         }
     }
-    found
+    candidates
 }
 
 /// Returns the last formula inside its delimiters, and the text after it.

@@ -40,7 +40,7 @@ pub(crate) enum Atom {
     Raised(Box<Atom>, Monomial),
 }
 
-/// Functions that are not expressed by others.
+/// Functions that are not expressed by other functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Function {
     Sin,

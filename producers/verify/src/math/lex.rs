@@ -2,10 +2,10 @@ use crate::{scale, sentence::is_pictograph};
 
 use super::{
     fuel::{Fuel, Stop},
-    numeral::{Separators, numeral},
+    numeral::{Separators, read_numeral},
     rational::Rational,
     token::{Token, greek, is_style, is_text},
-    tree::Name,
+    tree::FunctionName,
     unit::is_unit,
 };
 
@@ -34,7 +34,7 @@ pub(crate) fn tokens(text: &str, fuel: &mut Fuel) -> Result<Vec<Token>, Stop> {
         aligned: 0,
         fuel,
     };
-    lexer.run(false)?;
+    lexer.read_tokens(false)?;
     Ok(lexer.tokens)
 }
 
@@ -49,34 +49,34 @@ struct Lexer<'a, 'f> {
 }
 
 impl<'a> Lexer<'a, '_> {
-    fn run(&mut self, in_text: bool) -> Result<(), Stop> {
+    fn read_tokens(&mut self, in_text: bool) -> Result<(), Stop> {
         while let Some(next) = self.rest.chars().next() {
             self.fuel.burn(4)?;
             let currency = matches!(next, '$' | '€' | '£' | '¥' | '₹' | '₩' | '₽' | '₺');
             if next.is_whitespace() || currency || next == '~' || is_pictograph(next) {
                 self.rest = &self.rest[next.len_utf8()..];
             } else if next == '\\' {
-                self.command()?;
+                self.read_command()?;
             } else if let Some((value, places, length)) =
-                numeral(self.rest, self.separators(), self.fuel)?
+                read_numeral(self.rest, self.allowed_separators(), self.fuel)?
             {
                 self.tokens.push(Token::Number(value, places));
                 self.rest = &self.rest[length..];
             } else if next.is_alphabetic() {
-                if !self.scales()? {
-                    self.letters(in_text);
+                if !self.apply_scale()? {
+                    self.read_letters(in_text);
                 }
             } else {
                 self.rest = &self.rest[next.len_utf8()..];
-                self.character(next)?;
+                self.read_character(next)?;
             }
         }
         Ok(())
     }
 
     /// Multiplies the number before a scale word: `1 million`, `5 dozen`. Returns false if there is
-    /// none of both.
-    fn scales(&mut self) -> Result<bool, Stop> {
+    /// no number before it, or no scale word.
+    fn apply_scale(&mut self) -> Result<bool, Stop> {
         let Some(Token::Number(value, _)) = self.tokens.last() else {
             return Ok(false);
         };
@@ -93,7 +93,7 @@ impl<'a> Lexer<'a, '_> {
 
     /// Returns which thousands separators are allowed here. After an index or a command a space
     /// begins another argument: `\log_2 128`.
-    fn separators(&self) -> Separators {
+    fn allowed_separators(&self) -> Separators {
         let argument = self.tokens.last().is_some_and(|token| {
             token.is('_') || token.is('^') || matches!(token, Token::Command(_))
         });
@@ -103,7 +103,7 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    fn mark(&mut self, mark: char) {
+    fn push_mark(&mut self, mark: char) {
         match mark {
             '(' | '[' | '⦃' => self.brackets += 1,
             ')' | ']' | '⦄' => self.brackets = self.brackets.saturating_sub(1),
@@ -112,7 +112,7 @@ impl<'a> Lexer<'a, '_> {
         self.tokens.push(Token::Mark(mark));
     }
 
-    fn command(&mut self) -> Result<(), Stop> {
+    fn read_command(&mut self) -> Result<(), Stop> {
         let behind = &self.rest[1..];
         let letters = behind
             .find(|c: char| !c.is_ascii_alphabetic())
@@ -121,7 +121,7 @@ impl<'a> Lexer<'a, '_> {
         let (name, rest) = behind.split_at(letters.max(first));
         self.rest = rest;
         if is_text(name) {
-            return self.text(name);
+            return self.read_text(name);
         }
         if is_style(name) {
             // A dot after `\left` or `\right` is a bracket that is not drawn.
@@ -131,31 +131,31 @@ impl<'a> Lexer<'a, '_> {
             return Ok(());
         }
         if self.aligned > 0 && name == "\\" {
-            self.line();
+            self.end_line();
             return Ok(());
         }
-        if let Some(mark) = Token::mark(name) {
-            self.mark(mark);
+        if let Some(mark) = Token::mark_of_command(name) {
+            self.push_mark(mark);
             return Ok(());
         }
         match name {
             "land" | "wedge" => self.tokens.push(Token::Word("and".to_owned())),
             "lor" | "vee" => self.tokens.push(Token::Word("or".to_owned())),
-            "frac" | "dfrac" | "tfrac" | "cfrac" => self.single_digits("frac", 2),
-            "binom" | "dbinom" | "tbinom" => self.single_digits("binom", 2),
-            "sqrt" => self.single_digits("sqrt", 1),
+            "frac" | "dfrac" | "tfrac" | "cfrac" => self.read_digit_arguments("frac", 2),
+            "binom" | "dbinom" | "tbinom" => self.read_digit_arguments("binom", 2),
+            "sqrt" => self.read_digit_arguments("sqrt", 1),
             "pi" => self.tokens.push(Token::Symbol("π".to_owned())),
-            "begin" => self.begin(),
-            "end" => match self.argument() {
+            "begin" => self.begin_environment(),
+            "end" => match self.take_argument() {
                 Some(name) if is_aligned(name) => self.aligned = self.aligned.saturating_sub(1),
                 _ => self.tokens.push(Token::Mark('⟧')),
             },
             // The argument of these commands only changes the appearance.
             "color" | "textcolor" | "hspace" | "vspace" | "phantom" | "hphantom" => {
-                self.argument();
+                self.take_argument();
             }
             "mathbb" => {
-                let set = self.argument().unwrap_or_default().to_owned();
+                let set = self.take_argument().unwrap_or_default().to_owned();
                 self.tokens.push(Token::Symbol(format!("set {set}")));
             }
             "ldots" | "dots" | "cdots" => self.tokens.push(Token::Mark('…')),
@@ -168,7 +168,7 @@ impl<'a> Lexer<'a, '_> {
     }
 
     /// Takes the content of the braces that follow, if they follow.
-    fn argument(&mut self) -> Option<&'a str> {
+    fn take_argument(&mut self) -> Option<&'a str> {
         let inside = self.rest.trim_start().strip_prefix('{')?;
         let mut depth = 0;
         for (at, byte) in inside.bytes().enumerate() {
@@ -186,8 +186,8 @@ impl<'a> Lexer<'a, '_> {
     }
 
     /// Reads the argument of a text command as words; numbers and formulas in it are read as usual.
-    fn text(&mut self, command: &str) -> Result<(), Stop> {
-        let Some(inside) = self.argument() else {
+    fn read_text(&mut self, command: &str) -> Result<(), Stop> {
+        let Some(inside) = self.take_argument() else {
             return Ok(());
         };
         if command == "mathrm" && matches!(inside.trim(), "e" | "i") {
@@ -196,14 +196,14 @@ impl<'a> Lexer<'a, '_> {
             return Ok(());
         }
         let rest = std::mem::replace(&mut self.rest, inside);
-        self.run(true)?;
+        self.read_tokens(true)?;
         self.rest = rest;
         Ok(())
     }
 
     /// Reads single digits as arguments where braces are missing, as LaTeX does: `\frac12`,
     /// `\sqrt2`.
-    fn single_digits(&mut self, command: &str, arguments: usize) {
+    fn read_digit_arguments(&mut self, command: &str, arguments: usize) {
         self.tokens.push(Token::Command(command.to_owned()));
         for _ in 0..arguments {
             let rest = self.rest.trim_start();
@@ -216,11 +216,11 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    fn begin(&mut self) {
-        let environment = self.argument().unwrap_or_default();
+    fn begin_environment(&mut self) {
+        let environment = self.take_argument().unwrap_or_default();
         match environment {
             "array" => {
-                self.argument();
+                self.take_argument();
                 self.tokens.push(Token::Mark('⟦'));
             }
             "pmatrix" | "bmatrix" | "matrix" | "Bmatrix" | "smallmatrix" => {
@@ -237,7 +237,7 @@ impl<'a> Lexer<'a, '_> {
 
     /// Ends a line of an aligned environment: the next line continues the equation or begins
     /// another.
-    fn line(&mut self) {
+    fn end_line(&mut self) {
         let space =
             |text: &'a str| text.trim_start_matches(|c: char| c.is_whitespace() || c == '&');
         let mut rest = self.rest.trim_start();
@@ -250,14 +250,14 @@ impl<'a> Lexer<'a, '_> {
             rest = &inside[end + 1..];
         }
         self.rest = space(rest);
-        let goes_on = ["=", "<", ">", "≤", "≥", "\\le", "\\ge", "\\approx", "\\end"];
-        if !(self.rest.is_empty() || goes_on.iter().any(|sign| self.rest.starts_with(sign))) {
+        let continuing = ["=", "<", ">", "≤", "≥", "\\le", "\\ge", "\\approx", "\\end"];
+        if !(self.rest.is_empty() || continuing.iter().any(|sign| self.rest.starts_with(sign))) {
             self.tokens.push(Token::Mark(','));
         }
     }
 
     /// Reads a run of letters: a function, a word, a unit, or a product of variables.
-    fn letters(&mut self, in_text: bool) {
+    fn read_letters(&mut self, in_text: bool) {
         let letter = |c: char| c == 'π' || greek(c.encode_utf8(&mut [0; 4])).is_some();
         let first = self.rest.chars().next().map_or(0, char::len_utf8);
         let end = if self.rest.starts_with(letter) {
@@ -279,7 +279,7 @@ impl<'a> Lexer<'a, '_> {
             });
         } else if let "sqrt" | "cbrt" = &*lower {
             self.tokens.push(Token::Command(lower));
-        } else if Name::parse(&lower).is_some() {
+        } else if FunctionName::parse(&lower).is_some() {
             self.tokens.push(Token::Command(lower));
         } else if let "infinity" | "inf" | "oo" = &*lower {
             self.tokens.push(Token::Mark('∞'));
@@ -302,7 +302,7 @@ impl<'a> Lexer<'a, '_> {
         }
     }
 
-    fn character(&mut self, character: char) -> Result<(), Stop> {
+    fn read_character(&mut self, character: char) -> Result<(), Stop> {
         let number = |value: i64| Token::Number(Rational::from(value), 0);
         match character {
             '&' if self.aligned > 0 => {}
@@ -320,7 +320,7 @@ impl<'a> Lexer<'a, '_> {
                     self.tokens.push(Token::Mark('-'));
                 }
                 let none = Separators::default();
-                if let Some((value, places, _)) = numeral(digits, none, self.fuel)? {
+                if let Some((value, places, _)) = read_numeral(digits, none, self.fuel)? {
                     self.tokens.push(Token::Number(value, places));
                 }
                 self.tokens.push(Token::Mark('}'));
@@ -332,7 +332,7 @@ impl<'a> Lexer<'a, '_> {
             '√' => self.tokens.push(Token::Command("sqrt".to_owned())),
             '<' | '>' | '!' if self.rest.starts_with('=') => {
                 self.rest = &self.rest[1..];
-                self.mark(match character {
+                self.push_mark(match character {
                     '<' => '≤',
                     '>' => '≥',
                     _ => '≠',
@@ -340,9 +340,9 @@ impl<'a> Lexer<'a, '_> {
             }
             '*' if self.rest.starts_with('*') => {
                 self.rest = &self.rest[1..];
-                self.mark('^');
+                self.push_mark('^');
             }
-            other => self.mark(Token::plain(other)),
+            other => self.push_mark(Token::mark_of_character(other)),
         }
         Ok(())
     }
@@ -356,7 +356,7 @@ fn is_aligned(environment: &str) -> bool {
     )
 }
 
-/// Returns the digit or sign that a superscript character stands for.
+/// Returns the digit or sign that a superscript character denotes.
 fn superscript(c: char) -> Option<char> {
     Some(match c {
         '⁰' => '0',

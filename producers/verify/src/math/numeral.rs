@@ -25,16 +25,16 @@ const REPEATING: [&str; 3] = ["\\overline{", "\\bar{", "\\dot{"];
 ///
 /// # Errors
 /// [`Stop::TooLarge`] for too many digits.
-pub(crate) fn numeral(
+pub(crate) fn read_numeral(
     text: &str,
     separators: Separators,
     fuel: &mut Fuel,
 ) -> Result<Option<(Rational, u32, usize)>, Stop> {
     let mut rest = text;
-    let whole = whole(&mut rest, separators);
+    let whole = take_whole(&mut rest, separators);
     let behind = rest.strip_prefix('.').map(|mut behind| {
-        let fraction = digits(&mut behind);
-        let repeated = repeated(&mut behind);
+        let fraction = take_digits(&mut behind);
+        let repeated = take_repeated(&mut behind);
         (fraction, repeated.unwrap_or_default(), behind)
     });
     let (mut fraction, mut repeated) = ("", "");
@@ -46,7 +46,7 @@ pub(crate) fn numeral(
     if whole.is_empty() && fraction.is_empty() && repeated.is_empty() {
         return Ok(None);
     }
-    let exponent = exponent(&mut rest).unwrap_or(0);
+    let exponent = take_exponent(&mut rest).unwrap_or(0);
     let places = fraction.len() as i64 - exponent;
     fuel.burn((whole.len() + fraction.len() + repeated.len()) as u64)?;
     let mut value = Rational::decimal(&format!("0{whole}{fraction}"), -places, fuel)?;
@@ -63,8 +63,8 @@ pub(crate) fn numeral(
 }
 
 /// Takes digits, in groups of three if separators are between them.
-fn whole(rest: &mut &str, allowed: Separators) -> String {
-    let mut whole = digits(rest).to_owned();
+fn take_whole(rest: &mut &str, allowed: Separators) -> String {
+    let mut whole = take_digits(rest).to_owned();
     if whole.is_empty() || whole.len() > 3 || whole.starts_with('0') {
         return whole;
     }
@@ -79,7 +79,7 @@ fn whole(rest: &mut &str, allowed: Separators) -> String {
         let Some(mut behind) = separated else {
             return whole;
         };
-        let group = digits(&mut behind);
+        let group = take_digits(&mut behind);
         if group.len() != 3 {
             return whole;
         }
@@ -88,7 +88,7 @@ fn whole(rest: &mut &str, allowed: Separators) -> String {
     }
 }
 
-fn digits<'a>(rest: &mut &'a str) -> &'a str {
+fn take_digits<'a>(rest: &mut &'a str) -> &'a str {
     let end = rest
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(rest.len());
@@ -97,19 +97,19 @@ fn digits<'a>(rest: &mut &'a str) -> &'a str {
     digits
 }
 
-fn repeated<'a>(rest: &mut &'a str) -> Option<&'a str> {
+fn take_repeated<'a>(rest: &mut &'a str) -> Option<&'a str> {
     let mut inside = REPEATING.iter().find_map(|mark| rest.strip_prefix(mark))?;
-    let repeated = digits(&mut inside);
+    let repeated = take_digits(&mut inside);
     *rest = inside.strip_prefix('}')?;
     Some(repeated)
 }
 
 /// Takes an `e3` directly after digits, if no letter follows; `2e` is twice e.
-fn exponent(rest: &mut &str) -> Option<i64> {
+fn take_exponent(rest: &mut &str) -> Option<i64> {
     let inner = rest.strip_prefix(['e', 'E'])?;
     let negative = inner.starts_with('-');
     let mut inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
-    let digits = digits(&mut inner);
+    let digits = take_digits(&mut inner);
     if digits.is_empty() || inner.starts_with(char::is_alphabetic) {
         return None;
     }

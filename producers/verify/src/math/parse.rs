@@ -58,18 +58,20 @@ impl<'a> Parser<'a, '_> {
         self.tokens.get(self.at)
     }
 
-    pub(super) fn sees(&self, mark: char) -> bool {
+    pub(super) fn next_is(&self, mark: char) -> bool {
         self.peek().is_some_and(|token| token.is(mark))
     }
 
-    pub(super) fn takes(&mut self, mark: char) -> bool {
-        let found = self.sees(mark);
+    /// Takes the next token if it is this mark.
+    pub(super) fn accept(&mut self, mark: char) -> bool {
+        let found = self.next_is(mark);
         self.at += usize::from(found);
         found
     }
 
-    pub(super) fn wants(&mut self, mark: char) -> Result<(), Stop> {
-        if self.takes(mark) {
+    /// Takes this mark; fails for any other token.
+    pub(super) fn expect(&mut self, mark: char) -> Result<(), Stop> {
+        if self.accept(mark) {
             Ok(())
         } else {
             Err(Stop::NotMath)
@@ -77,7 +79,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// Takes the next token if it is one of these marks.
-    pub(super) fn takes_any(&mut self, marks: &str) -> Option<char> {
+    pub(super) fn accept_any(&mut self, marks: &str) -> Option<char> {
         let Some(Token::Mark(mark)) = self.peek() else {
             return None;
         };
@@ -86,12 +88,12 @@ impl<'a> Parser<'a, '_> {
         found
     }
 
-    fn sees_word(&self, words: &[&str]) -> bool {
+    fn next_is_word(&self, words: &[&str]) -> bool {
         matches!(self.peek(), Some(Token::Word(word)) if words.contains(&word.as_str()))
     }
 
     /// Runs `part` one nesting level deeper.
-    pub(super) fn deeper<T>(
+    pub(super) fn nested<T>(
         &mut self,
         part: impl FnOnce(&mut Self) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
@@ -106,7 +108,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// Counts an operator that nests everything read before it.
-    pub(super) fn nested(&mut self) -> Result<(), Stop> {
+    pub(super) fn count_nesting(&mut self) -> Result<(), Stop> {
         self.nests += 1;
         if self.nests > NESTS {
             return Err(Stop::TooLarge);
@@ -118,15 +120,15 @@ impl<'a> Parser<'a, '_> {
         let mut items = vec![self.clause()?];
         let (mut either, mut both) = (false, false);
         loop {
-            let separated = self.takes_any(",;").is_some();
-            let word = self.sees_word(&["and", "or"]);
-            either |= self.sees_word(&["or"]);
-            both |= self.sees_word(&["and"]);
+            let separated = self.accept_any(",;").is_some();
+            let word = self.next_is_word(&["and", "or"]);
+            either |= self.next_is_word(&["or"]);
+            both |= self.next_is_word(&["and"]);
             self.at += usize::from(word);
             if !(separated || word) {
                 break;
             }
-            self.nested()?;
+            self.count_nesting()?;
             items.push(self.clause()?);
         }
         if items.len() == 1 {
@@ -147,16 +149,16 @@ impl<'a> Parser<'a, '_> {
 
     /// Reads one item between separators: a value, an equation, an inequality.
     pub(super) fn clause(&mut self) -> Result<Tree, Stop> {
-        while self.sees_word(&PREFIXES) {
+        while self.next_is_word(&PREFIXES) {
             self.at += 1;
         }
         // A leading `≈` or `=` continues the question: `≈ 12`, `= 12`.
         if self.at == 0 {
-            self.takes_any("≈=");
+            self.accept_any("≈=");
         }
         let first = self.side()?;
         let mut rest = Vec::new();
-        while let Some(sign) = self.takes_any("=<>≤≥≠≈∈") {
+        while let Some(sign) = self.accept_any("=<>≤≥≠≈∈") {
             rest.push((sign, self.side()?));
         }
         // The answer of x ∈ M is M.
@@ -171,8 +173,8 @@ impl<'a> Parser<'a, '_> {
 
     fn side(&mut self) -> Result<Tree, Stop> {
         let mut tree = self.measured()?;
-        while let Some(sign) = self.takes_any("∪∩∖") {
-            self.nested()?;
+        while let Some(sign) = self.accept_any("∪∩∖") {
+            self.count_nesting()?;
             let right = self.measured()?;
             tree = Tree::Combined(Box::new(tree), sign, Box::new(right));
         }
@@ -182,12 +184,12 @@ impl<'a> Parser<'a, '_> {
     /// Reads a ratio or an expression, with the unit after it.
     fn measured(&mut self) -> Result<Tree, Stop> {
         let mut tree = self.sum()?;
-        while self.takes(':') {
-            self.nested()?;
+        while self.accept(':') {
+            self.count_nesting()?;
             let right = self.sum()?;
             tree = Tree::Quotient(Box::new(tree), Box::new(right));
         }
-        if self.sees_word(&["percent", "percents"]) {
+        if self.next_is_word(&["percent", "percents"]) {
             self.at += 1;
             return Ok(Tree::Percent(Box::new(tree)));
         }
@@ -203,7 +205,7 @@ impl<'a> Parser<'a, '_> {
     fn unit(&mut self) -> Result<String, Stop> {
         let mut unit = String::new();
         while let Some(Token::Word(word)) = self.peek() {
-            if self.sees_word(&["and", "or"]) {
+            if self.next_is_word(&["and", "or"]) {
                 break;
             }
             // It multiplies something else than a number, such as a fraction.
@@ -215,8 +217,8 @@ impl<'a> Parser<'a, '_> {
                 unit.push(' ');
             }
             unit.push_str(word);
-            if self.takes('^') {
-                let braced = self.takes('{');
+            if self.accept('^') {
+                let braced = self.accept('{');
                 let Some(Token::Number(power, _)) = self.peek() else {
                     return Err(Stop::NotMath);
                 };
@@ -224,11 +226,11 @@ impl<'a> Parser<'a, '_> {
                 unit.push_str(&power.top().to_string());
                 self.at += 1;
                 if braced {
-                    self.wants('}')?;
+                    self.expect('}')?;
                 }
             }
             let worded = matches!(self.tokens.get(self.at + 1), Some(Token::Word(_)));
-            if worded && let Some(sign) = self.takes_any("/*") {
+            if worded && let Some(sign) = self.accept_any("/*") {
                 unit.push(sign);
             }
         }
@@ -236,9 +238,9 @@ impl<'a> Parser<'a, '_> {
     }
 
     pub(super) fn sum(&mut self) -> Result<Tree, Stop> {
-        self.deeper(|parser| {
+        self.nested(|parser| {
             let mut terms = vec![parser.term()?];
-            while let Some(sign) = parser.takes_any("+-±∓") {
+            while let Some(sign) = parser.accept_any("+-±∓") {
                 let term = parser.term()?;
                 terms.push(signed(sign, term));
             }
@@ -254,9 +256,9 @@ impl<'a> Parser<'a, '_> {
     /// close inside.
     pub(super) fn items(&mut self) -> Result<Vec<Tree>, Stop> {
         let bars = std::mem::take(&mut self.bars);
-        let items = self.deeper(|parser| {
+        let items = self.nested(|parser| {
             let mut items = vec![parser.clause()?];
-            while parser.takes_any(",;").is_some() {
+            while parser.accept_any(",;").is_some() {
                 items.push(parser.clause()?);
             }
             Ok(items)
@@ -274,7 +276,7 @@ impl<'a> Parser<'a, '_> {
             _ => ('(', ")]"),
         };
         let mut items = self.items()?;
-        let close = self.takes_any(closing).ok_or(Stop::NotMath)?;
+        let close = self.accept_any(closing).ok_or(Stop::NotMath)?;
         let close = if close == '[' { ')' } else { close };
         if items.len() > 1 {
             return Ok(Tree::List(open, items, close));
@@ -284,14 +286,14 @@ impl<'a> Parser<'a, '_> {
 
     /// Reads the content of set braces: listed elements, or a condition.
     pub(super) fn set(&mut self) -> Result<Tree, Stop> {
-        if self.takes('⦄') {
+        if self.accept('⦄') {
             return Ok(Tree::Set(Vec::new(), true));
         }
         if let Some(set) = self.described() {
             return set;
         }
         let items = self.items()?;
-        self.wants('⦄')?;
+        self.expect('⦄')?;
         Ok(Tree::Set(items, true))
     }
 
@@ -312,23 +314,23 @@ impl<'a> Parser<'a, '_> {
             return None;
         };
         self.at += skipped;
-        Some(self.deeper(|parser| {
+        Some(self.nested(|parser| {
             let list = parser.list()?;
-            parser.wants('⦄')?;
+            parser.expect('⦄')?;
             Ok(list)
         }))
     }
 
     /// Reads the rows of a matrix, or the lines of a list of cases.
     pub(super) fn matrix(&mut self) -> Result<Vec<Vec<Tree>>, Stop> {
-        self.deeper(|parser| {
+        self.nested(|parser| {
             let mut rows = vec![vec![parser.clause()?]];
             loop {
-                if parser.takes('⟧') {
+                if parser.accept('⟧') {
                     return Ok(rows);
                 }
-                match parser.takes_any("\n&,") {
-                    Some('\n') if parser.takes('⟧') => return Ok(rows),
+                match parser.accept_any("\n&,") {
+                    Some('\n') if parser.accept('⟧') => return Ok(rows),
                     // In a list of cases, a comma ends a line.
                     Some('\n' | ',') => rows.push(Vec::new()),
                     Some(_) => {}

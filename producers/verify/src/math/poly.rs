@@ -19,10 +19,11 @@ impl Monomial {
             };
             powers.insert(atom.clone(), sum);
         }
-        Self::settled(powers, fuel)
+        Self::simplified(powers, fuel)
     }
 
-    pub(crate) fn settled(
+    /// Simplifies a product: whole powers of integers and of i become part of the rational factor.
+    pub(crate) fn simplified(
         powers: BTreeMap<Atom, Rational>,
         fuel: &mut Fuel,
     ) -> Result<(Self, Rational), Stop> {

@@ -48,7 +48,7 @@ fn symbolic_power(
     fuel: &mut Fuel,
 ) -> Result<Ratio, Stop> {
     if monomial.0.is_empty() {
-        return settled(Monomial(vec![(atom.clone(), times)]), fuel);
+        return simplified(Monomial(vec![(atom.clone(), times)]), fuel);
     }
     let imaginary = monomial.0.iter().position(|(atom, _)| *atom == Atom::I);
     if let (Atom::E, Some(at)) = (atom, imaginary) {
@@ -67,8 +67,8 @@ fn symbolic_power(
     ))
 }
 
-fn settled(monomial: Monomial, fuel: &mut Fuel) -> Result<Ratio, Stop> {
-    let (monomial, coefficient) = Monomial::settled(monomial.0.into_iter().collect(), fuel)?;
+fn simplified(monomial: Monomial, fuel: &mut Fuel) -> Result<Ratio, Stop> {
+    let (monomial, coefficient) = Monomial::simplified(monomial.0.into_iter().collect(), fuel)?;
     Ok(Ratio::term(monomial, coefficient))
 }
 
@@ -91,7 +91,7 @@ fn rational_power(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<
             for (atom, times) in &monomial.0 {
                 powers.insert(atom.clone(), times.times(exponent, fuel)?);
             }
-            let (monomial, left) = Monomial::settled(powers, fuel)?;
+            let (monomial, left) = Monomial::simplified(powers, fuel)?;
             return Ok(Ratio::term(monomial, coefficient.times(&left, fuel)?));
         }
         if base.poly().is_none_or(|poly| poly.single().is_none()) && whole.abs() <= EXPANDED {
@@ -102,7 +102,7 @@ fn rational_power(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<
         return Ok(product);
     }
     let sum = Atom::Sum(Box::new(base.clone()));
-    settled(Monomial(vec![(sum, exponent.clone())]), fuel)
+    simplified(Monomial(vec![(sum, exponent.clone())]), fuel)
 }
 
 fn expanded(base: &Ratio, exponent: i64, fuel: &mut Fuel) -> Result<Ratio, Stop> {
@@ -131,7 +131,7 @@ fn roots(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<Option<Ra
             Ratio::from(if exponent.top().bit(0) { -1 } else { 1 })
         } else if square && monomial.0.iter().all(|(atom, _)| is_positive(atom)) {
             let turns = Rational::from(exponent.top().clone());
-            settled(Monomial(vec![(Atom::I, turns)]), fuel)?
+            simplified(Monomial(vec![(Atom::I, turns)]), fuel)?
         } else {
             return Ok(None);
         };
@@ -150,11 +150,11 @@ fn roots(base: &Ratio, exponent: &Rational, fuel: &mut Fuel) -> Result<Option<Ra
     let Some(primes) = primes(coefficient, fuel)? else {
         return Ok(None);
     };
-    let (monomial, left) = Monomial::settled(powers, fuel)?;
+    let (monomial, left) = Monomial::simplified(powers, fuel)?;
     product = product.times(&Ratio::term(monomial, left), fuel)?;
     for (prime, times) in primes.0 {
         let root = Monomial(vec![(prime, times.times(exponent, fuel)?)]);
-        product = product.times(&settled(root, fuel)?, fuel)?;
+        product = product.times(&simplified(root, fuel)?, fuel)?;
     }
     Ok(Some(product))
 }

@@ -31,7 +31,7 @@ impl Ratio {
         };
         let powers = monomial.0.iter();
         let powers = powers.map(|(atom, exponent)| (atom.clone(), exponent.negated()));
-        let (inverse, left) = Monomial::settled(powers.collect(), fuel)?;
+        let (inverse, left) = Monomial::simplified(powers.collect(), fuel)?;
         let coefficient = coefficient.inverse()?.times(&left, fuel)?;
         let top = top.times(&Poly::term(inverse, coefficient), fuel)?;
         Ok(Self::whole(top))

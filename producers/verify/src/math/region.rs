@@ -97,7 +97,7 @@ impl Region {
             Ok(End { value, closed })
         };
         let (low, high) = (end(low, fuel)?, end(high, fuel)?);
-        Self(vec![Range { low, high }]).normal(fuel)
+        Self(vec![Range { low, high }]).normalized(fuel)
     }
 
     pub(crate) fn point(at: &Ratio, fuel: &mut Fuel) -> Result<Self, Stop> {
@@ -119,19 +119,19 @@ impl Region {
 
     pub(crate) fn union(mut self, other: Self, fuel: &mut Fuel) -> Result<Self, Stop> {
         self.0.extend(other.0);
-        self.normal(fuel)
+        self.normalized(fuel)
     }
 
     pub(crate) fn intersection(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
         let mut common = Vec::new();
         for a in &self.0 {
             for b in &other.0 {
-                let low = inner(&a.low, &b.low, false, fuel)?;
-                let high = inner(&a.high, &b.high, true, fuel)?;
+                let low = inner_end(&a.low, &b.low, false, fuel)?;
+                let high = inner_end(&a.high, &b.high, true, fuel)?;
                 common.push(Range { low, high });
             }
         }
-        Self(common).normal(fuel)
+        Self(common).normalized(fuel)
     }
 
     pub(crate) fn without(&self, other: &Self, fuel: &mut Fuel) -> Result<Self, Stop> {
@@ -161,7 +161,7 @@ impl Region {
                     },
                 },
             ]);
-            rest = rest.intersection(&outside.normal(fuel)?, fuel)?;
+            rest = rest.intersection(&outside.normalized(fuel)?, fuel)?;
         }
         Ok(rest)
     }
@@ -180,9 +180,9 @@ impl Region {
         Ok(true)
     }
 
-    /// Normalises the intervals: sorted, without empty ones, with those joined that overlap or
+    /// Returns the intervals in normal form: sorted, without empty ones, with those joined that overlap or
     /// touch.
-    fn normal(mut self, fuel: &mut Fuel) -> Result<Self, Stop> {
+    fn normalized(mut self, fuel: &mut Fuel) -> Result<Self, Stop> {
         if self.0.len() > RANGES {
             return Err(Stop::TooLarge);
         }
@@ -235,7 +235,7 @@ fn begins_before(a: &Range, b: &Range, fuel: &mut Fuel) -> Result<bool, Stop> {
 }
 
 /// Returns the inner one of two ends: the higher of two low ends, the lower of two high ends.
-fn inner(a: &End, b: &End, high: bool, fuel: &mut Fuel) -> Result<End, Stop> {
+fn inner_end(a: &End, b: &End, high: bool, fuel: &mut Fuel) -> Result<End, Stop> {
     if a.value.equals(&b.value, fuel)? {
         return Ok(End {
             value: a.value.clone(),
@@ -257,14 +257,14 @@ pub(crate) fn root(of: &Ratio, fuel: &mut Fuel) -> Result<Option<(String, Ratio,
     let variable = Atom::Symbol(name.clone());
     let (mut slope, mut rest) = (Ratio::from(0), Ratio::from(0));
     for (monomial, coefficient) in poly.terms() {
-        let mut others = monomial.clone();
-        others.0.retain(|(atom, _)| *atom != variable);
-        let powers = monomial.0.len() - others.0.len();
+        let mut cofactor = monomial.clone();
+        cofactor.0.retain(|(atom, _)| *atom != variable);
+        let powers = monomial.0.len() - cofactor.0.len();
         let linear = monomial
             .0
             .iter()
             .all(|(atom, power)| *atom != variable || *power == Rational::one());
-        let term = Ratio::term(others, coefficient.clone());
+        let term = Ratio::term(cofactor, coefficient.clone());
         if !linear || !term.is_constant() {
             return Ok(None);
         }

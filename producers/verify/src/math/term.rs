@@ -2,7 +2,7 @@ use super::{
     fuel::Stop,
     parse::{Parser, integer, signed},
     token::Token,
-    tree::{Constant, Name, Tree},
+    tree::{Constant, FunctionName, Tree},
 };
 
 impl Parser<'_, '_> {
@@ -10,10 +10,10 @@ impl Parser<'_, '_> {
     pub(super) fn term(&mut self) -> Result<Tree, Stop> {
         let mut factors = vec![self.signed_factor()?];
         loop {
-            if self.takes('*') {
+            if self.accept('*') {
                 factors.push(self.signed_factor()?);
-            } else if self.takes('/') {
-                self.nested()?;
+            } else if self.accept('/') {
+                self.count_nesting()?;
                 let divisor = self.signed_factor()?;
                 let dividend = product(factors);
                 factors = vec![Tree::Quotient(Box::new(dividend), Box::new(divisor))];
@@ -34,9 +34,9 @@ impl Parser<'_, '_> {
     }
 
     fn signed_factor(&mut self) -> Result<Tree, Stop> {
-        match self.takes_any("+-±∓") {
+        match self.accept_any("+-±∓") {
             Some(sign) => {
-                let factor = self.deeper(Self::signed_factor)?;
+                let factor = self.nested(Self::signed_factor)?;
                 Ok(signed(sign, factor))
             }
             None => self.factor(),
@@ -92,14 +92,14 @@ impl Parser<'_, '_> {
 
     /// Reads a primary with its powers, factorials, percent and degree signs.
     fn factor(&mut self) -> Result<Tree, Stop> {
-        let mut tree = self.deeper(Self::primary)?;
-        while let Some(sign) = self.takes_any("!%°^") {
-            self.nested()?;
+        let mut tree = self.nested(Self::primary)?;
+        while let Some(sign) = self.accept_any("!%°^") {
+            self.count_nesting()?;
             tree = match sign {
-                '!' => Tree::Call(Name::Factorial, vec![tree]),
+                '!' => Tree::Call(FunctionName::Factorial, vec![tree]),
                 '%' => Tree::Percent(Box::new(tree)),
-                '^' if !self.takes_degree() => {
-                    let exponent = self.deeper(Self::exponent)?;
+                '^' if !self.accept_degree() => {
+                    let exponent = self.nested(Self::exponent)?;
                     Tree::Power(Box::new(tree), Box::new(exponent))
                 }
                 _ => Tree::Degree(Box::new(tree)),
@@ -108,7 +108,7 @@ impl Parser<'_, '_> {
         Ok(tree)
     }
 
-    fn takes_degree(&mut self) -> bool {
+    fn accept_degree(&mut self) -> bool {
         let inside = |at: usize, mark| self.tokens.get(self.at + at).is_some_and(|t| t.is(mark));
         let braced = inside(0, '{') && inside(1, '°') && inside(2, '}');
         let found = braced || inside(0, '°');
@@ -119,14 +119,14 @@ impl Parser<'_, '_> {
     /// Reads an exponent; without braces too it is the whole number, so 2^10 is 1024, unlike in
     /// LaTeX.
     fn exponent(&mut self) -> Result<Tree, Stop> {
-        if let Some(sign) = self.takes_any("+-") {
-            let exponent = self.deeper(Self::exponent)?;
+        if let Some(sign) = self.accept_any("+-") {
+            let exponent = self.nested(Self::exponent)?;
             return Ok(signed(sign, exponent));
         }
         let base = self.primary()?;
         // Repeated powers associate to the right.
-        if self.takes('^') {
-            let exponent = self.deeper(Self::exponent)?;
+        if self.accept('^') {
+            let exponent = self.nested(Self::exponent)?;
             return Ok(Tree::Power(Box::new(base), Box::new(exponent)));
         }
         Ok(base)
@@ -138,7 +138,7 @@ impl Parser<'_, '_> {
         match token {
             Token::Number(value, places) => {
                 let number = Tree::Number(value.clone(), *places);
-                if self.takes('_') {
+                if self.accept('_') {
                     let base = self.subscript()?;
                     return Ok(Tree::Unit(Box::new(number), format!("base {base}")));
                 }
@@ -157,11 +157,11 @@ impl Parser<'_, '_> {
                 self.bars += 1;
                 let inside = self.sum();
                 self.bars -= 1;
-                self.wants('|')?;
-                Ok(Tree::Call(Name::Abs, vec![inside?]))
+                self.expect('|')?;
+                Ok(Tree::Call(FunctionName::Abs, vec![inside?]))
             }
-            Token::Mark('⌊') => self.closed('⌋', Name::Floor),
-            Token::Mark('⌈') => self.closed('⌉', Name::Ceil),
+            Token::Mark('⌊') => self.closed('⌋', FunctionName::Floor),
+            Token::Mark('⌈') => self.closed('⌉', FunctionName::Ceil),
             Token::Mark('⟦') => {
                 let rows = self.matrix()?;
                 Ok(Tree::Matrix(rows))
@@ -170,16 +170,16 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn closed(&mut self, close: char, name: Name) -> Result<Tree, Stop> {
+    fn closed(&mut self, close: char, name: FunctionName) -> Result<Tree, Stop> {
         let inside = self.sum()?;
-        self.wants(close)?;
+        self.expect(close)?;
         Ok(Tree::Call(name, vec![inside]))
     }
 
     /// Reads a group in LaTeX's braces, after the opening one; commas make it a set.
     fn group(&mut self) -> Result<Tree, Stop> {
         let mut items = self.items()?;
-        self.wants('}')?;
+        self.expect('}')?;
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
@@ -189,11 +189,11 @@ impl Parser<'_, '_> {
 
     fn symbol(&mut self, name: &str) -> Result<Tree, Stop> {
         let mut name = name.to_owned();
-        if self.takes('_') {
+        if self.accept('_') {
             name.push('_');
             name.push_str(&self.subscript()?);
         }
-        while self.takes('\'') {
+        while self.accept('\'') {
             name.push('\'');
         }
         Ok(match name.as_str() {
@@ -235,12 +235,12 @@ impl Parser<'_, '_> {
             }
             "binom" => {
                 let (top, bottom) = (self.argument()?, self.argument()?);
-                Ok(Tree::Call(Name::Binomial, vec![top, bottom]))
+                Ok(Tree::Call(FunctionName::Binomial, vec![top, bottom]))
             }
             "sqrt" => {
-                let degree = if self.takes('[') {
+                let degree = if self.accept('[') {
                     let degree = self.sum()?;
-                    self.wants(']')?;
+                    self.expect(']')?;
                     degree
                 } else {
                     integer(2)
@@ -253,7 +253,7 @@ impl Parser<'_, '_> {
                 Ok(Tree::Root(Box::new(integer(3)), Box::new(radicand)))
             }
             "cases" => {
-                self.wants('⟦')?;
+                self.expect('⟦')?;
                 let rows = self.matrix()?;
                 if rows.iter().any(|row| row.len() > 1) {
                     return Err(Stop::NotMath);
@@ -262,13 +262,13 @@ impl Parser<'_, '_> {
             }
             "lg" => {
                 let argument = self.applied()?;
-                Ok(Tree::Call(Name::Log, vec![integer(10), argument]))
+                Ok(Tree::Call(FunctionName::Log, vec![integer(10), argument]))
             }
             "bar" | "overline" | "hat" | "tilde" | "angle" | "triangle" => {
                 let marked = self.subscript()?;
                 Ok(Tree::Symbol(format!("{name} {marked}")))
             }
-            name => match Name::parse(name) {
+            name => match FunctionName::parse(name) {
                 Some(function) => self.function(function),
                 None => Err(Stop::NotMath),
             },
@@ -277,23 +277,23 @@ impl Parser<'_, '_> {
 
     /// Reads an argument of a command: a group, or a single primary.
     fn argument(&mut self) -> Result<Tree, Stop> {
-        self.deeper(Self::primary)
+        self.nested(Self::primary)
     }
 
-    fn function(&mut self, name: Name) -> Result<Tree, Stop> {
-        let base = if name == Name::BareLog && self.takes('_') {
+    fn function(&mut self, name: FunctionName) -> Result<Tree, Stop> {
+        let base = if name == FunctionName::BareLog && self.accept('_') {
             Some(self.argument()?)
         } else {
             None
         };
-        let power = if self.takes('^') {
-            Some(self.deeper(Self::exponent)?)
+        let power = if self.accept('^') {
+            Some(self.nested(Self::exponent)?)
         } else {
             None
         };
         let argument = self.applied()?;
         let call = |name, argument| match base {
-            Some(base) => Tree::Call(Name::Log, vec![base, argument]),
+            Some(base) => Tree::Call(FunctionName::Log, vec![base, argument]),
             None => Tree::Call(name, vec![argument]),
         };
         Ok(match (power, name.inverse()) {
@@ -308,14 +308,14 @@ impl Parser<'_, '_> {
     /// Reads the argument of a function: brackets, or the product that follows, up to the next
     /// function or bracket.
     fn applied(&mut self) -> Result<Tree, Stop> {
-        if self.takes('(') {
-            return self.deeper(|parser| parser.bracketed('('));
+        if self.accept('(') {
+            return self.nested(|parser| parser.bracketed('('));
         }
-        let negative = self.takes('-');
+        let negative = self.accept('-');
         let mut factors = vec![self.factor()?];
         loop {
             let ends = match self.peek() {
-                Some(Token::Command(name)) => Name::parse(name).is_some() || name == "lg",
+                Some(Token::Command(name)) => FunctionName::parse(name).is_some() || name == "lg",
                 Some(Token::Mark('(' | '|')) => true,
                 _ => false,
             };

@@ -23,8 +23,8 @@ impl Token {
         *self == Self::Mark(mark)
     }
 
-    /// Returns the mark that a LaTeX command stands for.
-    pub(crate) fn mark(command: &str) -> Option<char> {
+    /// Returns the mark that a LaTeX command draws.
+    pub(crate) fn mark_of_command(command: &str) -> Option<char> {
         Some(match command {
             "cdot" | "times" | "ast" | "cdotp" | "bullet" => '*',
             "div" => '/',
@@ -67,8 +67,8 @@ impl Token {
         })
     }
 
-    /// Returns the mark that a character stands for, or the character itself.
-    pub(crate) fn plain(character: char) -> char {
+    /// Returns the mark that a character is another form of, or the character itself.
+    pub(crate) fn mark_of_character(character: char) -> char {
         match character {
             '×' | '·' | '∙' | '⋅' | '∗' => '*',
             '÷' | '∕' => '/',
@@ -176,7 +176,7 @@ pub(crate) fn is_text(command: &str) -> bool {
     )
 }
 
-/// Returns the Greek letter that a command name or character stands for.
+/// Returns the Greek letter of a command name or character.
 pub(crate) fn greek(name: &str) -> Option<&'static str> {
     const GREEK: [(&str, &str); 28] = [
         ("alpha", "α"),

@@ -14,7 +14,7 @@ pub(crate) enum Tree {
     Power(Box<Tree>, Box<Tree>),
     /// Root: degree and radicand.
     Root(Box<Tree>, Box<Tree>),
-    Call(Name, Vec<Tree>),
+    Call(FunctionName, Vec<Tree>),
     /// Operand after a ±, or after a ∓ if the flag is true.
     Either(bool, Box<Tree>),
     Percent(Box<Tree>),
@@ -41,7 +41,7 @@ pub(crate) enum Constant {
 
 /// Functions, as they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Name {
+pub(crate) enum FunctionName {
     Sin,
     Cos,
     Tan,
@@ -67,7 +67,7 @@ pub(crate) enum Name {
     Binomial,
 }
 
-impl Name {
+impl FunctionName {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "sin" => Self::Sin,

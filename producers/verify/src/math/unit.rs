@@ -58,10 +58,10 @@ const UNITS: &[(&str, &[&str])] = &[
 
 /// Returns true for a word of two or more letters that is a known unit, even outside of `\text{}`.
 pub(crate) fn is_unit(word: &str) -> bool {
-    word.len() > 1 && named(word).is_some()
+    word.len() > 1 && unit_named(word).is_some()
 }
 
-fn named(word: &str) -> Option<&'static str> {
+fn unit_named(word: &str) -> Option<&'static str> {
     let found = UNITS.iter().find(|(_, names)| names.contains(&word));
     found.map(|(unit, _)| *unit)
 }
@@ -69,14 +69,14 @@ fn named(word: &str) -> Option<&'static str> {
 /// Returns true if two units, as written, are both known and differ.
 ///
 /// An unknown unit (`apples`) may mean anything, so it never conflicts.
-pub(crate) fn conflict(a: &str, b: &str) -> bool {
-    match (known(a), known(b)) {
+pub(crate) fn units_conflict(a: &str, b: &str) -> bool {
+    match (canonical_unit(a), canonical_unit(b)) {
         (Some(a), Some(b)) => a != b,
         _ => false,
     }
 }
 
-fn known(text: &str) -> Option<String> {
+fn canonical_unit(text: &str) -> Option<String> {
     let mut canonical = String::new();
     for piece in text.split_inclusive(|c: char| !c.is_alphabetic() && c != '°') {
         let word = piece.trim_end_matches(|c: char| !c.is_alphabetic() && c != '°');
@@ -85,7 +85,7 @@ fn known(text: &str) -> Option<String> {
             continue;
         }
         if !word.is_empty() {
-            canonical.push_str(named(word)?);
+            canonical.push_str(unit_named(word)?);
         }
         canonical.push_str(piece[word.len()..].trim());
     }
@@ -94,15 +94,15 @@ fn known(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::conflict;
+    use super::units_conflict;
 
     #[test]
     fn units_conflict_where_both_are_known() {
-        assert!(conflict("cm", "m"));
-        assert!(conflict("cm ^2", "cm ^3"));
-        assert!(conflict("km/h", "km"));
-        assert!(!conflict("cm", "centimeters"));
-        assert!(!conflict("km/h", "kilometers per hour"));
-        assert!(!conflict("apples", "cm"));
+        assert!(units_conflict("cm", "m"));
+        assert!(units_conflict("cm ^2", "cm ^3"));
+        assert!(units_conflict("km/h", "km"));
+        assert!(!units_conflict("cm", "centimeters"));
+        assert!(!units_conflict("km/h", "kilometers per hour"));
+        assert!(!units_conflict("apples", "cm"));
     }
 }

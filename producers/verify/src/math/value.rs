@@ -9,7 +9,7 @@ use super::{
 /// Value of an answer, in the form that is compared.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
-    Number(Number),
+    Number(Quantity),
     /// Name, and the value that it is given.
     Named(String, Box<Value>),
     /// Tuple or interval: opening bracket, items, closing bracket.
@@ -25,7 +25,7 @@ pub(crate) enum Value {
 
 /// Number or expression, and the way it is written.
 #[derive(Debug, Clone)]
-pub(crate) struct Number {
+pub(crate) struct Quantity {
     pub(crate) ratio: Ratio,
     pub(crate) percent: bool,
     pub(crate) unit: Option<String>,
@@ -82,7 +82,7 @@ impl Value {
             Tree::Symbol(name) if name == "set R" => Ok(Self::Region(None, Region::everything())),
             Tree::Set(..) | Tree::List(..) | Tree::Matrix(_) => Self::new(tree, reading, fuel),
             Tree::Unit(inner, unit) => match Self::single(inner, reading, fuel)? {
-                Self::Number(number) => Ok(Self::Number(Number {
+                Self::Number(number) => Ok(Self::Number(Quantity {
                     unit: Some(unit.clone()),
                     ..number
                 })),
@@ -90,14 +90,14 @@ impl Value {
             },
             Tree::Degree(inner) => {
                 let number = number(inner, reading, fuel)?;
-                Ok(Self::Number(Number {
+                Ok(Self::Number(Quantity {
                     unit: Some("degree".to_owned()),
                     ..number
                 }))
             }
             Tree::Percent(inner) => {
                 let number = number(inner, reading, fuel)?;
-                Ok(Self::Number(Number {
+                Ok(Self::Number(Quantity {
                     percent: true,
                     ..number
                 }))
@@ -151,7 +151,7 @@ impl Value {
     }
 }
 
-fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Number, Stop> {
+fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Quantity, Stop> {
     // Signs outside of a unit or degree (−5 cm, -90°) apply to the whole.
     if let Tree::Negative(inner) | Tree::Either(_, inner) = tree
         && let Tree::Unit(part, unit) = &**inner
@@ -161,7 +161,7 @@ fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Number, Stop
             _ => Tree::Negative(Box::new(part)),
         };
         let number = number(&sign((**part).clone()), reading, fuel)?;
-        return Ok(Number {
+        return Ok(Quantity {
             unit: Some(unit.clone()),
             ..number
         });
@@ -175,12 +175,12 @@ fn number(tree: &Tree, reading: Reading, fuel: &mut Fuel) -> Result<Number, Stop
     };
     if let Some(share) = percent {
         let number = number(&share, reading, fuel)?;
-        return Ok(Number {
+        return Ok(Quantity {
             percent: true,
             ..number
         });
     }
-    Ok(Number {
+    Ok(Quantity {
         ratio: Canon::new(reading, fuel).ratio(tree)?,
         percent: false,
         unit: None,

@@ -43,7 +43,7 @@ async fn a_finish_with_its_number_of_updates_is_believed_over_settings_of_anothe
             .await;
         let mut running = start(setup);
         if updates_of_run {
-            // The run's own settings say that it goes on: its learner is about to be resumed.
+            // The run's own settings say that it continues: its learner is about to be resumed.
             running.until_closed_at(2).await;
             running.cancel.cancel();
         }
