@@ -13,7 +13,10 @@ use vintage_learner::{AdamW, Batch, Devices, engine::Outcome, update::Policy};
 use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
 use vintage_settings::Device;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    median::median,
+};
 
 /// Shape of the random batch that is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -117,10 +120,10 @@ pub fn time_updates(
         loss = outcome.loss;
     }
     let total: f64 = seconds.iter().sum();
-    seconds.sort_by(f64::total_cmp);
-    let Some(&median) = seconds.get(seconds.len() / 2) else {
+    if seconds.is_empty() {
         return Err(Error::Failed("no update to time; ask for one".to_owned()));
-    };
+    }
+    let median = median(seconds);
     let tokens = shape.rows * (shape.prompt_tokens + shape.completion_tokens);
     Ok(Updates {
         compute: training.compute,

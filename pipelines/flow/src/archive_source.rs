@@ -12,7 +12,7 @@ use vintage_store::Store;
 
 use crate::{
     error::{Error, Result},
-    folder::open_store,
+    folder::{archive_in, open_store},
 };
 
 /// Source that returns archived records in one fixed order, wherever reading begins: by
@@ -173,7 +173,7 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
     } else {
         open_store(Path::new(location))?
     };
-    let archive = root.at("archive");
+    let archive = archive_in(&root);
     let mut topics = Reader::topics(&archive).await?;
     match (topics.pop(), topics.is_empty()) {
         (Some(topic), true) => Ok(Some(Reader::new(archive, &topic))),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use vintage_archive::Reader;
 use vintage_audit::{Audit, LogState, Places, Question, ReadJournals};
 use vintage_control::Name;
+use vintage_report::SUMMARY_FILE;
 use vintage_rollout::read_journals;
 use vintage_settings::{RunConfig, SourceKind};
 use vintage_store::Store;
@@ -19,9 +20,8 @@ use crate::{
     archive_source::archive_of,
     broker::Broker,
     error::{Error, Result},
-    folder::{is_in_use, open_store, store_of},
+    folder::{archive_in, config_file, is_in_use, journals, open_store, store_of},
     replay::summarized_updates,
-    run::SUMMARY_FILE,
 };
 
 /// Scope and depth of an audit.
@@ -51,9 +51,7 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
     let (reader, elsewhere) = archive(scope, &store).await?;
-    let journals = folder
-        .filter(|_| !elsewhere)
-        .map(|path| path.join("producers"));
+    let journals = folder.filter(|_| !elsewhere).map(journals);
     let summarized = match folder {
         Some(folder) => summarized_updates(folder)?,
         None => None,
@@ -114,7 +112,7 @@ fn log_state(config: &RunConfig, folder: Option<&Path>) -> LogState {
 /// Returns the archive that is audited, and true if it is another run's.
 async fn archive(scope: &Scope, store: &Store) -> Result<(Reader, bool)> {
     let config = &scope.config;
-    let own = store.at("archive");
+    let own = archive_in(store);
     if config.learner.source == SourceKind::Archive
         && let Some(other) = archive_of(config).await?
     {
@@ -122,7 +120,7 @@ async fn archive(scope: &Scope, store: &Store) -> Result<(Reader, bool)> {
     }
     let named = config.topic_names().rollouts();
     let folder = scope.folder.as_ref();
-    let known = folder.is_none_or(|folder| folder.join("config.toml").is_file());
+    let known = folder.is_none_or(|folder| config_file(folder).is_file());
     let topics = Reader::topics(&own).await?;
     let reader = match topics.as_slice() {
         // A copy without its settings: the archive says what it is of.

@@ -8,7 +8,6 @@ use vintage_config::{Resolved, secret};
 use vintage_settings::RunConfig;
 
 use rustix::fs::{FlockOperation, flock};
-use serde::de::DeserializeOwned;
 use vintage_control::Name;
 use vintage_store::{Records, Store, Weights};
 
@@ -71,8 +70,18 @@ pub(crate) fn is_in_use(run: &Path) -> bool {
 }
 
 /// Returns the path of a run's settings file.
-pub(crate) fn config_file(run: &Path) -> PathBuf {
+pub fn config_file(run: &Path) -> PathBuf {
     run.join(CONFIG)
+}
+
+/// Returns the folder of the journals of producers that ran in a run's folder.
+pub(crate) fn journals(run: &Path) -> PathBuf {
+    run.join(JOURNALS)
+}
+
+/// Returns the root of the archive in a run's store.
+pub fn archive_in(store: &Store) -> Store {
+    store.at(ARCHIVE)
 }
 
 /// Returns true for files that may be in a folder before it becomes a run's: those of an
@@ -304,12 +313,12 @@ impl RunFolder {
 
     /// Root of the archive in the store.
     pub fn archive(&self) -> Store {
-        self.store.at(ARCHIVE)
+        archive_in(&self.store)
     }
 
     /// Folder of the journals of producers that ran in this folder.
     pub fn journals(&self) -> PathBuf {
-        self.path.join(JOURNALS)
+        journals(&self.path)
     }
 }
 
@@ -344,29 +353,6 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
             source,
         }
     })
-}
-
-/// Reads a JSON file; returns `None` if the file does not exist.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| damaged(path, &error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            attempted: "read",
-            path: path.to_owned(),
-            source,
-        }),
-    }
-}
-
-pub(crate) fn damaged(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    let reason = format!("cannot be read as a record of this version: {why}");
-    Error::Folder {
-        path: path.to_owned(),
-        reason,
-    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,10 @@ use vintage_rollout::GateBase;
 use vintage_store::{Records, Store};
 use vintage_trajectory::{Identity, Rows};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    folder::archive_in,
+};
 
 /// Computes the base from the log and the learner's records, and from the archive for what the log
 /// no longer holds.
@@ -67,7 +70,7 @@ pub(crate) async fn of_log(
         )));
     }
     // The archive may have the records that retention deleted from the log.
-    let archive = Reader::new(store.at("archive"), topic);
+    let archive = Reader::new(archive_in(store), topic);
     for (partition, low, _) in read.marks {
         let first = start.get(&partition).copied().unwrap_or_default();
         let stretch = (Incarnation(0), partition, first);

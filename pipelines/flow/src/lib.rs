@@ -69,7 +69,7 @@ pub use devices::devices;
 pub use error::{Error, Result};
 pub use event::{Events, RunEvent};
 pub use export::{Exported, export};
-pub use folder::{RunFolder, followers, open_store};
+pub use folder::{RunFolder, archive_in, config_file, followers, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
 pub use report::write_report;
 pub use run::run;

@@ -84,7 +84,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
         task,
         reward: Some(reward),
         model: match (trains, described) {
-            (Trains::Here, Described::Folder(folder)) => Some(*folder),
+            (Trains::Here, Described::Folder(folder)) => Some(folder),
             _ => None,
         },
     })
@@ -109,7 +109,7 @@ enum Described {
     /// The configured folder.
     Folder(Box<ModelFolder>),
     /// The tiny decoder over the characters of the prompts.
-    Tiny(ModelConfig, Tokenizer),
+    Tiny(Box<(ModelConfig, Tokenizer)>),
 }
 
 impl Described {
@@ -121,23 +121,21 @@ impl Described {
             return Ok(Self::Folder(Box::new(folder)));
         }
         let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
-        Ok(Self::Tiny(
-            ModelConfig::tiny(tokenizer.vocab_size()),
-            tokenizer,
-        ))
+        let config = ModelConfig::tiny(tokenizer.vocab_size());
+        Ok(Self::Tiny(Box::new((config, tokenizer))))
     }
 
     fn config(&self) -> &ModelConfig {
         match self {
             Self::Folder(folder) => &folder.config,
-            Self::Tiny(config, _) => config,
+            Self::Tiny(tiny) => &tiny.0,
         }
     }
 
     fn chat(&self) -> Option<&ChatTemplate> {
         match self {
             Self::Folder(folder) => folder.chat.as_ref(),
-            Self::Tiny(..) => None,
+            Self::Tiny(_) => None,
         }
     }
 
@@ -153,7 +151,7 @@ impl Described {
     fn tokens(&self, prompt: &Prompt) -> std::result::Result<usize, vintage_model::Error> {
         let tokenizer = match self {
             Self::Folder(folder) => &folder.tokenizer,
-            Self::Tiny(_, tokenizer) => tokenizer,
+            Self::Tiny(tiny) => &tiny.1,
         };
         let tokens = match prompt.form {
             Form::Rendered => tokenizer.encode_rendered(&prompt.text),

@@ -17,7 +17,7 @@ pub(crate) struct Prepared {
     pub(crate) reward: Option<Box<dyn Reward>>,
     /// Model that was opened for the check, with its weights; `None` if none was checked, or if this
     /// process does not train.
-    pub(crate) model: Option<ModelFolder>,
+    pub(crate) model: Option<Box<ModelFolder>>,
 }
 
 impl Prepared {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, PolicyVersion, Sha256};
 use vintage_learner::{Extent, Recording, Source, replay};
+use vintage_report::{SUMMARY_FILE, read_summary};
 use vintage_store::{Records, Store, Weights};
 
 use crate::{
@@ -15,8 +16,7 @@ use crate::{
     devices::devices,
     error::{Error, Result},
     event::{Events, RunEvent},
-    folder::{learner_config, open_store, read_json},
-    run::SUMMARY_FILE,
+    folder::{archive_in, config_file, learner_config, open_store},
     start::resume_points,
 };
 
@@ -98,7 +98,7 @@ pub async fn replay_exact(
     let reader = if let Some(own) = own {
         own
     } else {
-        let archive = store.at("archive");
+        let archive = archive_in(&store);
         let topic = only_topic(folder, &archive).await?;
         let reader = Reader::new(archive, &topic);
         note_sampled(&mut extent, &reader, &records, &policy).await?;
@@ -149,7 +149,7 @@ pub(crate) async fn extent(
     policy: &Name,
 ) -> Result<Extent> {
     let mut extent = Extent::read(store, learner, policy).await?;
-    let config = folder.join("config.toml");
+    let config = config_file(folder);
     if let Some(updates) = summarized_updates(folder)?
         && config.is_file()
         && vintage_config::read(&config)?.learner.name == *learner
@@ -194,22 +194,23 @@ async fn note_sampled(
 /// Returns the number of updates in the summary of a run, if there is one. Other fields are not
 /// read, so summaries of older builds do as well.
 pub(crate) fn summarized_updates(folder: &Path) -> Result<Option<u64>> {
-    let summary: Option<serde_json::Value> = read_json(&folder.join(SUMMARY_FILE))?;
+    let summary: Option<serde_json::Value> = read_summary(folder)?;
     Ok(summary.and_then(|summary| summary["updates"].as_u64()))
 }
 
 /// Joins names for a message; `none` if there are none.
-pub(crate) fn listed<T: std::fmt::Display>(names: &[T]) -> String {
+pub(crate) fn listed<T: std::fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
     if names.is_empty() {
-        return "none".to_owned();
+        "none".to_owned()
+    } else {
+        names.join(", ")
     }
-    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    names.join(", ")
 }
 
 /// Returns the lead that the settings name; without settings, the only learner with plans.
 pub(crate) async fn lead(folder: &Path, store: &Store) -> Result<Name> {
-    let config = folder.join("config.toml");
+    let config = config_file(folder);
     if config.is_file() {
         return Ok(vintage_config::read(&config)?.learner.name);
     }

@@ -27,7 +27,7 @@ use crate::{
     broker::Broker,
     error::{Error, Result},
     event::{Events, RunEvent},
-    folder::open_store,
+    folder::{archive_in, open_store},
     replay::only_topic,
 };
 
@@ -86,7 +86,7 @@ pub async fn republish(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<Republished> {
-    let store = open_store(folder)?.at("archive");
+    let store = archive_in(&open_store(folder)?);
     let reader = Reader::new(store.clone(), &only_topic(folder, &store).await?);
     if reader.topic() == wanted.to {
         return Err(Error::Setting {

@@ -9,6 +9,7 @@ use vintage_settings::{RunConfig, SourceKind};
 use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_audit::tally;
+use vintage_report::{SUMMARY_FILE, read_summary};
 use vintage_rollout::read_journals;
 
 use self::roles::Roles;
@@ -17,7 +18,7 @@ use crate::{
     broker::Log,
     error::{Error, Result},
     event::{Events, RunEvent},
-    folder::{RunFolder, read_json, write_whole},
+    folder::{RunFolder, config_file, write_whole},
     hub::fetch_missing,
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
@@ -26,10 +27,6 @@ use crate::{
     summary::{Parts, Summary, Totals},
     version_zero::ensure_version_zero,
 };
-
-/// Name of the file that holds the summary of a finished or interrupted run. Stored in the run's
-/// folder, beside `config.toml`, even where the run's store is elsewhere.
-pub(crate) const SUMMARY_FILE: &str = "summary.json";
 
 /// Runs all roles until the learner has done its updates or `stop` is cancelled, and leaves all
 /// results in `out`. Called again with the same folder, it resumes the run; for a finished run it
@@ -59,7 +56,7 @@ async fn run_watched(
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
-    let is_new = !out.join("config.toml").is_file();
+    let is_new = !config_file(out).is_file();
     if is_new {
         fetch_missing(config, events, stop).await?;
     }
@@ -189,7 +186,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
 }
 
 fn finished_summary(folder: &RunFolder, config: &RunConfig) -> Result<Option<Summary>> {
-    let Some(summary) = read_json::<Summary>(&folder.path().join(SUMMARY_FILE))? else {
+    let Some(summary) = read_summary::<Summary>(folder.path())? else {
         return Ok(None);
     };
     Ok((summary.updates >= config.learner.steps).then_some(summary))

@@ -25,7 +25,7 @@ pub(crate) async fn ensure_version_zero(
     weights: &Weights,
     config: &RunConfig,
     task: &Task,
-    checked: Option<ModelFolder>,
+    checked: Option<Box<ModelFolder>>,
     events: &Events,
 ) -> Result<()> {
     if weights.manifest(PolicyVersion::ZERO).await?.is_some() {

@@ -34,6 +34,7 @@ mod numbered;
 mod page;
 mod record;
 mod series;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,7 @@ use self::record::RunRecord;
 pub use self::{
     contender::Contender,
     error::{Error, Result},
+    summary::{SUMMARY_FILE, read_summary},
 };
 
 /// Result of [`write`].

@@ -11,6 +11,7 @@ use crate::{
     contender::{Contender, contenders},
     error::{Error, Result, damaged},
     numbered::numbered,
+    summary::read_summary,
 };
 
 /// Contents of a report.
@@ -71,7 +72,7 @@ impl RunRecord {
             None => first_below(store, "results").await?,
         };
         let policy = setting("learner.policy").unwrap_or_else(|| learner.clone());
-        let summary: Option<serde_json::Value> = summary(&folder.join("summary.json"))?;
+        let summary: Option<serde_json::Value> = read_summary(folder)?;
         let counted = summary.as_ref().and_then(|summary| summary.get("rejected"));
         let rejected = match counted.and_then(|counted| {
             serde_json::from_value::<BTreeMap<String, u64>>(counted.clone()).ok()
@@ -121,19 +122,4 @@ async fn first_below(store: &Store, prefix: &str) -> Result<String> {
         below.split_once('/').map(|(name, _)| name.to_owned())
     });
     Ok(first.unwrap_or_default())
-}
-
-/// Reads the summary of a run; returns `None` if the run has not ended.
-fn summary(path: &Path) -> Result<Option<serde_json::Value>> {
-    match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| damaged(path, &error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::Io {
-            attempted: "read",
-            path: path.to_owned(),
-            source,
-        }),
-    }
 }

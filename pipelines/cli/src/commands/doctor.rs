@@ -3,14 +3,17 @@ use std::fmt::Write as _;
 use vintage_human::size;
 
 use anyhow::Result;
-use vintage_flow::doctor::{Check, Verdict, examine};
+use vintage_flow::{
+    config_file,
+    doctor::{Check, Verdict, examine},
+};
 
 use super::Context;
 use crate::{args::DoctorArgs, exit::Outcome};
 
 /// Runs `vintage doctor`.
 pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
-    let of_run = args.out.join("config.toml");
+    let of_run = config_file(&args.out);
     let recorded = of_run.is_file().then_some(of_run.as_path());
     let model = args.model.as_ref().map(|path| path.display().to_string());
     let flags = [("--model", "model.path", model)];

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use vintage_control::{Offset, Partition};
+use vintage_flow::config_file;
 
 use super::Context;
 use crate::{
@@ -24,7 +25,7 @@ pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<Out
     let path = Path::new(&args.target);
     let what = if args.target == "-" {
         What::Message
-    } else if path.join("config.toml").is_file() {
+    } else if config_file(path).is_file() {
         // Options about records are applied to the run's archive.
         if args.rows || args.verify {
             What::Archive

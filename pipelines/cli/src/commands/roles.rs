@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use vintage_config::Resolved;
 use vintage_flow::{
-    Account,
+    Account, config_file,
     roles::{self, SettingsOf},
 };
 use vintage_settings::RunConfig;
@@ -20,7 +20,7 @@ use crate::{
 /// Waits for the settings of the run's lead and returns them under the role's own flags. For roles
 /// other than the lead.
 async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConfig>> {
-    let recorded = args.out.join("config.toml");
+    let recorded = config_file(&args.out);
     let own = args.config.resolve(Some(&recorded), &[])?;
     let (events, shown) = context.progress(own.config.learner.steps);
     let of = roles::await_settings(&own, &args.out, &context.signals.stop, &events).await;

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use vintage_human::grouped;
 
 use anyhow::{Context as _, Result};
-use vintage_flow::{Summary, write_report};
+use vintage_flow::{Summary, config_file, write_report};
 
 use super::Context;
 use crate::{allocator, args::RunArgs, exit::Outcome, output::columns};
@@ -21,9 +21,7 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
         ("--prompts", "prompts.train", path(&args.prompts)),
         ("--heldout", "prompts.heldout", path(&args.heldout)),
     ];
-    let resolved = args
-        .config
-        .resolve(Some(&out.join("config.toml")), &flags)?;
+    let resolved = args.config.resolve(Some(&config_file(&out)), &flags)?;
     if resolved.config.model.path.is_some() {
         allocator::give_back_soon();
     }

@@ -6,7 +6,7 @@ use vintage_settings::RunConfig;
 use anyhow::Result;
 use serde::Serialize;
 use vintage_bus::Bus;
-use vintage_flow::broker::Broker;
+use vintage_flow::{broker::Broker, config_file};
 
 use super::Context;
 use crate::{
@@ -40,14 +40,14 @@ pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result
 
 /// Resolves the settings, based on those of the run in `out` if there is one.
 pub(super) fn resolve(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
-    let recorded = out.map(|out| out.join("config.toml"));
+    let recorded = out.map(config_file);
     Ok(config.resolve(recorded.as_deref(), &[])?.config)
 }
 
 /// Resolves the settings based on those of the run in `out`; fails if `out` is given and is not a
 /// run's folder.
 pub(super) fn of_run(config: &ConfigArgs, out: Option<&Path>) -> Result<RunConfig> {
-    if let Some(out) = out.filter(|out| !out.join("config.toml").is_file()) {
+    if let Some(out) = out.filter(|out| !config_file(out).is_file()) {
         let what = format!(
             "{} is no run's folder: it has no config.toml",
             out.display()

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt::Display};
 
 use vintage_archive::{Reader, Selection};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    replay::listed,
+};
 
 /// Refuses a selection that yields nothing: an incarnation or partition that is not archived, or
 /// filters that no group passes. Reads until the first group that does.
@@ -56,11 +59,6 @@ fn known<T: Ord + Display>(
             reason: format!("the archive has none such; there are {}", listed(there)),
         }),
     }
-}
-
-fn listed<T: Display>(all: &BTreeSet<T>) -> String {
-    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
-    all.join(", ")
 }
 
 /// Content of an archive according to the footers of its files.

@@ -145,7 +145,7 @@ async fn learn_watched(
         reward: None,
         ..checked
     });
-    let outcome = role.learn(checked, stop, events).await;
+    let outcome = Box::pin(role.learn(checked, stop, events)).await;
     match log {
         Some(log) => log.stop_after(outcome).await,
         None => outcome,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use vintage_archive::{ArchiveFile, Filter, Reader};
 use vintage_control::{ArchiveFooter, Offset, Partition, PolicyVersion};
-use vintage_flow::open_store;
+use vintage_flow::{archive_in, config_file, open_store};
 use vintage_store::Store;
 
 use super::{Context, LIMIT, check_place, message::Message, wanted};
@@ -90,8 +90,8 @@ fn find(path: &Path) -> Result<Target> {
         topic: None,
         file: None,
     };
-    if path.join("config.toml").is_file() {
-        return Ok(whole(open_store(path)?.at("archive")));
+    if config_file(path).is_file() {
+        return Ok(whole(archive_in(&open_store(path)?)));
     }
     if path.join("v1").is_dir() {
         return Ok(whole(Store::open(&path.to_string_lossy())?));

@@ -8,8 +8,8 @@ use anyhow::Result;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{EvaluationResult, PolicyVersion, UpdateResult};
-use vintage_flow::{followers, open_store};
-use vintage_store::{Store, Weights};
+use vintage_flow::{archive_in, config_file, followers, open_store};
+use vintage_store::{Records, Store, Weights};
 
 use super::Context;
 use crate::output::{bytes, columns};
@@ -65,16 +65,11 @@ struct Archived {
 
 /// Prints the contents of a run's folder.
 pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
-    let config = vintage_config::read(&path.join("config.toml"))?;
+    let config = vintage_config::read(&config_file(path))?;
     let store = open_store(path)?;
     let (learner, policy) = (&config.learner.name, &config.learner.policy);
     let results = numbers(&store.list(&format!("results/{learner}")).await?);
     let evaluations = numbers(&store.list(&format!("evaluations/{policy}")).await?);
-    let checkpoints = store.list(&format!("checkpoints/{learner}")).await?;
-    let checkpoints: Vec<_> = checkpoints
-        .iter()
-        .filter_map(|path| path.strip_suffix("/manifest.json"))
-        .collect();
     let result: Option<UpdateResult> = match results.last() {
         Some(last) => {
             store
@@ -101,15 +96,14 @@ pub(super) async fn run(path: &Path, context: &Context) -> Result<()> {
         versions: Weights::new(store.clone(), policy.clone())
             .versions()
             .await?,
-        checkpoints: numbers(&checkpoints)
-            .into_iter()
-            .map(PolicyVersion)
-            .collect(),
+        checkpoints: Records::new(store.clone(), learner.clone())
+            .checkpoints()
+            .await?,
         evaluations: evaluations.len() as u64,
         sampled_accuracy: evaluation.map(|evaluation| evaluation.sampled_accuracy),
         reward: result.map(|result| result.reward),
         followers: followers_of(path, &store).await?,
-        archive: archived(&store.at("archive")).await?,
+        archive: archived(&archive_in(&store)).await?,
     };
     context.output.print(&holding, text)
 }
@@ -138,11 +132,11 @@ async fn followers_of(path: &Path, store: &Store) -> Result<Vec<Follower>> {
     Ok(found)
 }
 
-/// Returns the numbers by which files or folders are named, ascending.
-fn numbers<S: AsRef<str>>(paths: &[S]) -> Vec<u64> {
-    let number = |path: &S| {
-        let name = path.as_ref().rsplit('/').next()?;
-        name.strip_suffix(".json").unwrap_or(name).parse().ok()
+/// Returns the numbers by which files are named, ascending.
+fn numbers(paths: &[String]) -> Vec<u64> {
+    let number = |path: &String| {
+        let name = path.rsplit('/').next()?;
+        name.strip_suffix(".json")?.parse().ok()
     };
     let mut numbers: Vec<_> = paths.iter().filter_map(number).collect();
     numbers.sort_unstable();
@@ -153,9 +147,9 @@ async fn archived(store: &Store) -> Result<Vec<Archived>> {
     let mut found = Vec::new();
     for topic in Reader::topics(store).await? {
         let reader = Reader::new(store.clone(), &topic);
-        let lives = reader.incarnations().await?;
+        let incarnations = reader.incarnations().await?;
         let mut of = Archived {
-            lives: lives.len() as u64,
+            lives: incarnations.len() as u64,
             topic,
             files: 0,
             messages: 0,
@@ -163,9 +157,9 @@ async fn archived(store: &Store) -> Result<Vec<Archived>> {
             quarantined: 0,
             bytes: 0,
         };
-        for life in lives {
-            for partition in reader.partitions(life).await? {
-                for file in reader.chain(life, partition).await? {
+        for incarnation in incarnations {
+            for partition in reader.partitions(incarnation).await? {
+                for file in reader.chain(incarnation, partition).await? {
                     of.files += 1;
                     of.messages += file.footer.messages;
                     of.rows += file.footer.rows;
