@@ -33,7 +33,7 @@ impl Devices for WithGpus {
         Ok(Box::new(DeviceEngine::new(opened, fingerprint, optimizer)))
     }
 
-    fn describe(&self, device: Device) -> Result<Option<String>> {
+    fn describe(&self, device: Device) -> Result<Option<String>, vintage_model::Error> {
         Ok(gpu(device)?.map(|gpu| gpu.to_string()))
     }
 

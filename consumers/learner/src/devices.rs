@@ -14,7 +14,7 @@ pub trait Devices: fmt::Debug + Send + Sync {
     fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>>;
 
     /// Describes the GPU, if `device` is one.
-    fn describe(&self, device: Device) -> Result<Option<String>>;
+    fn describe(&self, device: Device) -> Result<Option<String>, vintage_model::Error>;
 
     /// Opens the implementation of M2PO's rules on `device`.
     fn weigher(&self, device: Device) -> Result<Box<dyn Weigher>>;
@@ -50,12 +50,10 @@ pub enum NotWeighed {
 pub struct CpuOnly;
 
 impl CpuOnly {
-    fn require_cpu(device: Device) -> Result<()> {
+    fn require_cpu(device: Device) -> Result<(), vintage_model::Error> {
         match device {
             Device::Cpu => Ok(()),
-            Device::Cuda(_) | Device::Emulated => {
-                Err(vintage_model::Error::without_cuda(device).into())
-            }
+            Device::Cuda(_) | Device::Emulated => Err(vintage_model::Error::without_cuda(device)),
         }
     }
 }
@@ -66,7 +64,7 @@ impl Devices for CpuOnly {
         Ok(Box::new(HostEngine::new(optimizer)))
     }
 
-    fn describe(&self, device: Device) -> Result<Option<String>> {
+    fn describe(&self, device: Device) -> Result<Option<String>, vintage_model::Error> {
         Self::require_cpu(device)?;
         Ok(None)
     }
@@ -101,15 +99,14 @@ mod tests {
     #[test]
     fn a_build_without_cuda_says_how_to_get_one() {
         for device in [Device::Cuda(0), Device::Emulated] {
-            let refused = [
-                CpuOnly.open(device, AdamW::default()).err(),
-                CpuOnly.describe(device).err(),
-                CpuOnly.weigher(device).err(),
-            ];
-            for error in refused {
+            let described = CpuOnly.describe(device).unwrap_err().to_string();
+            let opening = format!("opening {device}: ");
+            assert!(described.starts_with(&opening), "{described}");
+            assert!(described.contains("infra/cuda/build.sh"), "{described}");
+            let opened = CpuOnly.open(device, AdamW::default()).err();
+            for error in [opened, CpuOnly.weigher(device).err()] {
                 let error = error.unwrap().to_string();
-                assert!(error.starts_with(&format!("opening {device}: ")), "{error}");
-                assert!(error.contains("infra/cuda/build.sh"), "{error}");
+                assert!(error.ends_with(&described), "{error}");
             }
         }
         assert!(CpuOnly.open(Device::Cpu, AdamW::default()).is_ok());

@@ -219,7 +219,7 @@ mod tests {
 
     /// A GPU is described if there is one; otherwise the error says what is missing.
     #[test]
-    fn what_is_there_is_told() {
+    fn what_is_there_is_described() {
         match gpu(0) {
             Ok(gpu) => assert!(gpu.bytes > 0 && !gpu.name.is_empty(), "{gpu}"),
             Err(problem) => assert!(

@@ -1,3 +1,5 @@
+//! Error type of this crate.
+
 use vintage_settings::Device;
 
 /// Errors of a model's files, inputs or arithmetic.

@@ -5,6 +5,7 @@ mod missing;
 use std::path::Path;
 
 use self::ends::Ends;
+use crate::notes::note_on;
 use crate::params::load::Loaded;
 use crate::tokenizer::SpecialTokens;
 use crate::{
@@ -138,7 +139,7 @@ impl ModelFolder {
         let new: Vec<_> = new.iter().map(|token| format!("{token:?}")).collect();
         let what = "special tokens of tokenizer_config.json, special_tokens_map.json or \
                     added_tokens.json that are not in tokenizer.json and got ids behind its own";
-        notes.extend(told(what, &new));
+        notes.extend(note_on(what, &new));
         let chat = ChatTemplate::of_folder(
             file(TOKENIZER_CONFIG),
             file(CHAT_TEMPLATE),
@@ -278,32 +279,16 @@ fn rows(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
         .iter()
         .map(|(id, token, _)| format!("{token:?} (id {id})"))
         .collect();
-    Ok(told(
+    Ok(note_on(
         "tokens of the tokenizer without a row in the model's embedding",
         &named,
     )
-    .map(|told| {
+    .map(|note| {
         format!(
-            "{told}: no prompt may have one, and none is sampled; take them out of \
+            "{note}: no prompt may have one, and none is sampled; take them out of \
                  tokenizer.json, or add rows with transformers' resize_token_embeddings"
         )
     }))
-}
-
-/// Formats "WHAT (count): the first few names"; `None` if there are no names.
-pub(crate) fn told(what: &str, names: &[String]) -> Option<String> {
-    const SHOWN: usize = 4;
-    if names.is_empty() {
-        return None;
-    }
-    let shown = names
-        .iter()
-        .take(SHOWN)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    let more = if names.len() > SHOWN { ", …" } else { "" };
-    Some(format!("{what} ({}): {shown}{more}", names.len()))
 }
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -49,6 +49,7 @@ mod generate;
 mod gradients;
 mod layer;
 mod lora;
+mod notes;
 mod ops;
 mod packed;
 mod params;

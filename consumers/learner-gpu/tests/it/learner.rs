@@ -12,7 +12,7 @@ use vintage_settings::Device;
 use vintage_store::Store;
 
 use self::fixture::{
-    Logs, STEPS, begin, killed_at_every, life, live, log, outcome, replayed, run_in,
+    Logs, STEPS, begin, killed_at_every, live, log, outcome, replayed, run_in, run_process,
 };
 
 #[path = "../../../learner/src/learner/fixture.rs"]
@@ -30,10 +30,10 @@ fn a_learner_on_a_device_goes_on_and_replays() {
     };
     let (whole, on_cpu) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
+    run_process(whole.path(), usize::MAX, logs()).unwrap();
     let expected = outcome(whole.path());
     run_in(begin(on_cpu.path()));
-    life(on_cpu.path(), usize::MAX, &log).unwrap();
+    run_process(on_cpu.path(), usize::MAX, &log).unwrap();
     assert_ne!(
         outcome(on_cpu.path()).2,
         expected.2,
@@ -96,7 +96,7 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run_in(begin(folder));
-    if life(folder, polls, cpu).is_some() {
+    if run_process(folder, polls, cpu).is_some() {
         return None;
     }
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
@@ -110,7 +110,7 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
         devices: &WithGpus,
         ..cpu
     };
-    life(folder, usize::MAX, on_device).unwrap();
+    run_process(folder, usize::MAX, on_device).unwrap();
 
     let (plans, results, _) = outcome(folder);
     for (result, next) in results.iter().zip(&plans[1..]) {
@@ -145,7 +145,7 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run_in(begin(folder));
-    life(folder, usize::MAX, &log).unwrap();
+    run_process(folder, usize::MAX, &log).unwrap();
     let found = || {
         let deviation = replayed(folder, &log, &WithGpus).deviation.unwrap();
         assert_eq!(deviation.update, PolicyVersion(0));

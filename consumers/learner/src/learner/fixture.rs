@@ -201,7 +201,7 @@ pub(crate) async fn open(
     writer: String,
     logs: Logs<'_>,
 ) -> Result<(Learner, Inputs)> {
-    let (tell, _told) = mpsc::unbounded_channel();
+    let (tell, _events) = mpsc::unbounded_channel();
     let name: vintage_control::Name = "lead".parse().unwrap();
     let learner = Learner::open(
         settings_of(&logs),
@@ -224,7 +224,7 @@ pub(crate) async fn open(
 
 /// Runs a learner process that dies at its `polls`-th await; returns `None` if it died. Disk
 /// operations that it had begun are completed by then, as the kernel would complete them.
-pub(crate) fn life<'a>(
+pub(crate) fn run_process<'a>(
     folder: &Path,
     polls: usize,
     logs: impl Into<Logs<'a>>,
@@ -236,7 +236,7 @@ pub(crate) fn life<'a>(
         .unwrap();
     runtime.block_on(async {
         let store = Store::open(folder.to_str().unwrap()).unwrap();
-        let mut learner = pin!(live(store, format!("life-{polls}"), logs));
+        let mut learner = pin!(live(store, format!("process-{polls}"), logs));
         let mut left = polls;
         poll_fn(|context| {
             if left == 0 {
@@ -297,11 +297,11 @@ pub(crate) fn killed_at_every<'a>(
     loop {
         let folder = tempfile::tempdir().unwrap();
         run_in(begin(folder.path()));
-        if life(folder.path(), polls, logs()).is_some() {
+        if run_process(folder.path(), polls, logs()).is_some() {
             break;
         }
         dead(folder.path());
-        life(folder.path(), usize::MAX, logs()).unwrap();
+        run_process(folder.path(), usize::MAX, logs()).unwrap();
         assert!(
             outcome(folder.path()) == *expected,
             "killed at point {polls}"

@@ -14,7 +14,7 @@ use vintage_control::{PolicyVersion, RecordId, RejectReason};
 use vintage_store::Store;
 use vintage_trajectory::PolicySpan;
 
-use super::fixture::{begin, life, live, log, open, outcome, run_in};
+use super::fixture::{begin, live, log, open, outcome, run_in, run_process};
 use crate::{
     error::{Error, Result},
     intake::fixture,
@@ -31,7 +31,7 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let log = log();
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    let summary = life(whole.path(), usize::MAX, &log).unwrap();
+    let summary = run_process(whole.path(), usize::MAX, &log).unwrap();
     assert!(summary.finished && !summary.ended, "{summary:?}");
     let expected = outcome(whole.path());
     let reasons: Vec<_> = expected
@@ -53,9 +53,9 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let dies_at = |polls| {
         let folder = tempfile::tempdir().unwrap();
         run_in(begin(folder.path()));
-        let died = life(folder.path(), polls, &log).is_none();
+        let died = run_process(folder.path(), polls, &log).is_none();
         if died {
-            life(folder.path(), usize::MAX, &log).unwrap();
+            run_process(folder.path(), usize::MAX, &log).unwrap();
             assert!(
                 outcome(folder.path()) == expected,
                 "killed at point {polls}"
@@ -67,9 +67,9 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let mut polls = 1;
     loop {
         let died = std::thread::scope(|scope| {
-            let lives = (polls..polls + 16).map(|polls| scope.spawn(move || dies_at(polls)));
-            let lives: Vec<_> = lives.collect();
-            let died = lives.into_iter().map(|life| life.join().unwrap());
+            let processes = (polls..polls + 16).map(|polls| scope.spawn(move || dies_at(polls)));
+            let processes: Vec<_> = processes.collect();
+            let died = processes.into_iter().map(|process| process.join().unwrap());
             died.filter(|died| *died).count()
         });
         polls += died;
@@ -88,9 +88,9 @@ fn killed_again_and_again_it_comes_to_the_same_end() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
     run_in(begin(folder.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
+    run_process(whole.path(), usize::MAX, &log).unwrap();
     let mut polls = 1;
-    while life(folder.path(), polls, &log).is_none() {
+    while run_process(folder.path(), polls, &log).is_none() {
         polls += 1;
     }
     assert!(outcome(folder.path()) == outcome(whole.path()));
@@ -107,10 +107,10 @@ fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
     run_in(begin(folder.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
-    let first = life(folder.path(), usize::MAX, &log[..log.len() / 4]).unwrap();
+    run_process(whole.path(), usize::MAX, &log).unwrap();
+    let first = run_process(folder.path(), usize::MAX, &log[..log.len() / 4]).unwrap();
     assert!(first.ended && !first.finished, "{first:?}");
-    let second = life(folder.path(), usize::MAX, &log).unwrap();
+    let second = run_process(folder.path(), usize::MAX, &log).unwrap();
     assert!(second.finished, "{second:?}");
     assert!(outcome(folder.path()) == outcome(whole.path()));
 }

@@ -1,7 +1,9 @@
 //! Arguments of filters and methods, given by position or by name as in Python calls.
 
-use minijinja::value::{Kwargs, Value, from_args};
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind};
+
+use super::python::text;
 
 /// Arguments of one call.
 pub(super) struct Arguments<'a> {
@@ -65,4 +67,16 @@ pub(super) fn string(value: &Value) -> Result<String, Error> {
 /// Creates an error of the Jinja engine's type.
 pub(super) fn wrong(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
+}
+
+/// Returns the value if Python can iterate over it. The engine would treat `None` as an empty list.
+pub(super) fn iterable(value: &Value) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::None => Err(wrong("None cannot be iterated over")),
+        ValueKind::Bool | ValueKind::Number => {
+            let problem = format!("{} cannot be iterated over", text(value));
+            Err(wrong(problem))
+        }
+        _ => Ok(value.clone()),
+    }
 }

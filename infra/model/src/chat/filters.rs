@@ -4,7 +4,7 @@
 use minijinja::value::{Rest, Tuple, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error};
 
-use super::arguments::{Arguments, string, wrong};
+use super::arguments::{Arguments, iterable, string, wrong};
 use super::python::{is_space, pairs, text};
 use super::{json, methods, operators::small};
 
@@ -115,18 +115,6 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         // Macros and functions; values of these kinds cannot be printed or counted.
         matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
     });
-}
-
-/// Returns the value if Python can iterate over it. The engine would treat `None` as an empty list.
-pub(super) fn iterable(value: &Value) -> Result<Value, Error> {
-    match value.kind() {
-        ValueKind::None => Err(wrong("None cannot be iterated over")),
-        ValueKind::Bool | ValueKind::Number => {
-            let problem = format!("{} cannot be iterated over", text(value));
-            Err(wrong(problem))
-        }
-        _ => Ok(value.clone()),
-    }
 }
 
 fn length(value: &Value) -> Result<usize, Error> {

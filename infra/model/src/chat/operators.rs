@@ -4,8 +4,7 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Rest, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error};
 
-use super::arguments::wrong;
-use super::filters::iterable;
+use super::arguments::{iterable, wrong};
 use super::python::{spelling, text};
 
 /// Function for `a + b + …`.

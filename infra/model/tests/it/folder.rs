@@ -305,7 +305,7 @@ fn parts_of_different_models_are_refused() {
 }
 
 #[test]
-fn a_template_that_is_not_read_is_told() {
+fn a_template_that_is_not_read_is_noted() {
     let (_, mut config) = variants().into_iter().next().unwrap();
     config.vocab_size = 12;
     let params = ParamSet::init(&config, 5).unwrap();

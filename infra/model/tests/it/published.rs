@@ -94,9 +94,9 @@ fn two_tensors_of_a_model_that_calls_itself_tied_are_two() {
 }
 
 #[test]
-fn names_under_a_prefix_are_read_and_told() {
+fn names_under_a_prefix_are_read_and_noted() {
     let (config, params) = base(json!({}));
-    for (prefix, told) in [
+    for (prefix, is_noted) in [
         ("module.", true),
         ("_orig_mod.", false),
         ("base_model.model.", true),
@@ -110,7 +110,7 @@ fn names_under_a_prefix_are_read_and_told() {
         let folder = of_tensors(&config, &raw).unwrap();
         assert_eq!(bits(&folder.params), bits(&params), "{prefix}");
         let notes = folder.notes().join("\n");
-        assert_eq!(notes.contains(prefix), told, "{notes}");
+        assert_eq!(notes.contains(prefix), is_noted, "{notes}");
         assert!(notes.contains("v_head.summary.weight"), "{notes}");
     }
     // A base model saved without its head, with names as transformers gives them.

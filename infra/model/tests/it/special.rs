@@ -195,7 +195,7 @@ fn every_file_that_names_an_end_is_asked() {
             1,
         ),
     ];
-    for (files, expected, told) in cases {
+    for (files, expected, noted) in cases {
         let folder = opened(&files);
         assert_eq!(folder.tokenizer.eos_ids(), expected, "{files:?}");
         assert_eq!(folder.config.eos_token_id, expected, "{files:?}");
@@ -203,7 +203,7 @@ fn every_file_that_names_an_end_is_asked() {
             .notes()
             .iter()
             .filter(|note| note.contains("ends a completion"));
-        assert_eq!(notes.count(), told, "{files:?}: {:?}", folder.notes());
+        assert_eq!(notes.count(), noted, "{files:?}: {:?}", folder.notes());
     }
     let folder = opened(&[generation(json!(0)), config("<eos>")]);
     assert!(

@@ -30,7 +30,7 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
         if early.is_some() {
             break;
         }
-        life(folder.path(), usize::MAX, &log).unwrap();
+        run_process(folder.path(), usize::MAX, &log).unwrap();
         let before = outcome(folder.path());
         let ended = zombie.block_on(learner);
         // Suspended early enough, it finds only finished plans and runs them again.
@@ -41,8 +41,11 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
             );
         }
         assert!(outcome(folder.path()) == before, "point {polls}");
-        let again = life(folder.path(), usize::MAX, &log).unwrap();
-        assert!(again.finished, "point {polls}: a later life cannot recover");
+        let again = run_process(folder.path(), usize::MAX, &log).unwrap();
+        assert!(
+            again.finished,
+            "point {polls}: a later process cannot recover"
+        );
     }
 }
 
@@ -66,7 +69,7 @@ fn every_record_that_a_plan_names_is_durable_before_it() {
     let ensured = Ensured::default();
     run_in(async {
         let store = begin(folder.path()).await;
-        let opened = open(store, "life".to_owned(), (&log).into()).await;
+        let opened = open(store, "process".to_owned(), (&log).into()).await;
         let (learner, mut inputs) = opened.unwrap();
         inputs.durability = Box::new(ensured.clone());
         learner.run(inputs, &CancellationToken::new()).await
@@ -107,7 +110,7 @@ fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
     run_in(begin(folder.path()));
     let planned = |folder: &Path| folder.join("plans/lead/0.json").is_file();
     for polls in (1..).step_by(5) {
-        life(folder.path(), polls, &log);
+        run_process(folder.path(), polls, &log);
         if planned(folder.path()) {
             break;
         }

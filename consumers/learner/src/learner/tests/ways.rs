@@ -6,7 +6,7 @@ use vintage_store::Store;
 use crate::devices::CpuOnly;
 use crate::intake::fixture;
 use crate::learner::fixture::{
-    Logs, STEPS, begin, killed_at_every, life, live, log, lora, outcome, replayed, run_in,
+    Logs, STEPS, begin, killed_at_every, live, log, lora, outcome, replayed, run_in, run_process,
 };
 
 /// Checks that a blended archive resumes where the plans have used it up: it provides its share of
@@ -36,7 +36,11 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    assert!(life(whole.path(), usize::MAX, logs()).unwrap().finished);
+    assert!(
+        run_process(whole.path(), usize::MAX, logs())
+            .unwrap()
+            .finished
+    );
     let expected = outcome(whole.path());
     let archived = |plan: &Plan| {
         let sources = plan.groups.iter().map(|group| group.source.is_some());
@@ -66,7 +70,7 @@ fn a_learner_of_adapters_goes_on_with_them() {
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
+    run_process(whole.path(), usize::MAX, logs()).unwrap();
     let expected = outcome(whole.path());
     assert!(expected.0.iter().all(|plan| plan.training == lora()));
 
@@ -105,7 +109,7 @@ fn a_replay_knows_how_far_the_learner_came() {
     let log = log();
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
+    run_process(whole.path(), usize::MAX, &log).unwrap();
     let clean = replayed(whole.path(), &log, &CpuOnly);
     assert_eq!((clean.updates, &clean.deviation), (STEPS, &None));
     let plan = |update: u64| whole.path().join(format!("plans/lead/{update}.json"));

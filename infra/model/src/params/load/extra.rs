@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Found;
-use crate::folder::told;
+use crate::notes::note_on;
 use crate::{
     config::ModelConfig,
     error::{Error, Result},
@@ -38,7 +38,7 @@ pub(super) fn refuse_needed(
         }
         names.push(name.clone());
     }
-    Ok(told(
+    Ok(note_on(
         "tensors of the weights that are no part of this decoder, and were left out",
         &names,
     ))
