@@ -77,7 +77,7 @@ pub(crate) fn run<E: Engine>(
             Ok(value)
         } else {
             Err(Error::NotFinite {
-                update: plan.version,
+                update: plan.update(),
                 what,
                 value,
             })

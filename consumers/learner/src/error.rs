@@ -1,5 +1,5 @@
 use vintage_bus::Fault;
-use vintage_control::{Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256};
+use vintage_control::{Offset, Partition, RecordId, RejectReason, Sha256, UpdateNumber};
 
 /// Error that stops a learner or a replay.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum Error {
         /// Name that both processes use.
         learner: String,
         /// Update whose plan both processes claim.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Writer of the existing plan.
         theirs: String,
     },
@@ -24,7 +24,7 @@ pub enum Error {
     )]
     Diverged {
         /// Update that gave the weights.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Digest of the weights that this machine computed.
         computed: Sha256,
         /// Digest of the recorded weights.
@@ -34,7 +34,7 @@ pub enum Error {
     #[error("update {update} was planned with other content of group {group} ({record})")]
     ContentChanged {
         /// Update whose plan names the group.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Id of the group.
         group: String,
         /// First record of the group.
@@ -44,7 +44,7 @@ pub enum Error {
     #[error("update {update} was planned with group {group} ({record}), which is now refused as {}: {detail}", reason.as_str())]
     PlannedButRefused {
         /// Update whose plan names the group.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Id of the group.
         group: String,
         /// First record of the group.
@@ -58,7 +58,7 @@ pub enum Error {
     #[error("update {update} needs the record at {record}, which neither log nor archive holds")]
     RecordMissing {
         /// Update whose plan names the record.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Record that is missing.
         record: RecordId,
     },
@@ -117,7 +117,7 @@ pub enum Error {
     )]
     NotFinite {
         /// Update that was computed.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Name of the value: loss or gradient norm.
         what: &'static str,
         /// Value that is not finite.
@@ -133,7 +133,7 @@ pub enum Error {
     #[error("weighing the tokens of update {update}: {}", weighing(source))]
     Weigh {
         /// Update whose batch was refused.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Reason for the refusal.
         source: vintage_m2po::Error,
     },
@@ -145,7 +145,7 @@ pub enum Error {
     )]
     OtherDevice {
         /// Update that was to be run.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Device that computed the plan.
         planned: String,
         /// Device of this learner.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256};
+use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256, UpdateNumber};
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
@@ -59,7 +59,7 @@ pub struct Learner {
     /// again.
     unsaved: u64,
     /// First update that had no plan when this process began.
-    first_unplanned: PolicyVersion,
+    first_unplanned: UpdateNumber,
     /// True once the source, or the learner that is followed, has ended.
     ended: bool,
 }
@@ -159,7 +159,7 @@ impl Learner {
             blended,
             groups_trained,
             groups_rejected,
-            first_unplanned: PolicyVersion::ZERO,
+            first_unplanned: UpdateNumber::FIRST,
             ended: false,
         })
     }
@@ -194,7 +194,7 @@ impl Learner {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
-            self.outlet.tell(LearnerEvent::Updating(plan.version));
+            self.outlet.tell(LearnerEvent::Updating(plan.update()));
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use vintage_store::Records;
 
-use vintage_control::{Plan, PolicyVersion};
+use vintage_control::{Plan, UpdateNumber};
 use vintage_trajectory::GroupId;
 
 use crate::{error::Result, intake::Intake, source::Incoming};
@@ -24,7 +24,7 @@ pub(crate) struct Origins {
 #[derive(Default)]
 struct Known {
     /// First plan that was not read yet.
-    next: PolicyVersion,
+    next: UpdateNumber,
     groups: HashMap<u64, Vec<GroupId>>,
 }
 

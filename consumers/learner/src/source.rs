@@ -4,7 +4,7 @@ mod catch_up;
 
 use async_trait::async_trait;
 use vintage_bus::{Consumer, Event, Record};
-use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId};
+use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId, UpdateNumber};
 use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 
 pub use self::catch_up::{CatchUp, Stretch};
@@ -66,9 +66,9 @@ pub trait Leader: Send {
     /// Returns the leader's name.
     fn name(&self) -> &Name;
 
-    /// Returns the leader's plan of update `version`, and waits for it; `None` if the leader will
+    /// Returns the leader's plan of `update`, and waits for it; `None` if the leader will
     /// not write one.
-    async fn plan(&mut self, version: PolicyVersion) -> Result<Option<Plan>>;
+    async fn plan(&mut self, update: UpdateNumber) -> Result<Option<Plan>>;
 }
 
 /// Inputs of a learner: the logs it reads and the services it asks.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateResult,
+    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateNumber, UpdateResult,
 };
 use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet, open_device};
 use vintage_settings::Device;
@@ -155,6 +155,11 @@ impl Trainer {
         self.version
     }
 
+    /// Returns the update that starts from the current version.
+    pub fn next_update(&self) -> UpdateNumber {
+        UpdateNumber::from_version(self.version)
+    }
+
     /// Returns `model.safetensors` of this version, with adapters merged.
     pub async fn weights(&mut self) -> Result<Bytes> {
         if let Some(bytes) = self.fresh.take() {
@@ -238,7 +243,7 @@ impl Trainer {
         if plan.weights_sha256 != self.weights_sha256 {
             // Plans form a chain: update N starts from the weights that update N − 1 gave.
             return Err(Error::Diverged {
-                update: PolicyVersion(self.version.0.saturating_sub(1)),
+                update: UpdateNumber::that_made(self.version).unwrap_or_default(),
                 computed: self.weights_sha256,
                 recorded: plan.weights_sha256,
             });
@@ -246,7 +251,7 @@ impl Trainer {
         let (planned, here) = (&plan.fingerprint, &self.fingerprint);
         if planned.device != here.device {
             return Err(Error::OtherDevice {
-                update: plan.version,
+                update: plan.update(),
                 planned: fingerprint::describe(planned),
                 here: fingerprint::describe(here),
             });
@@ -260,6 +265,7 @@ impl Trainer {
         }
         let mut policy = self.policy.take().ok_or_else(policy_lost)?;
         self.fresh = None;
+        let update_number = plan.update();
         let started = Instant::now();
         let (policy, outcome, weights) = run_blocking(move || {
             let outcome = update(&mut policy, &plan, &groups);
@@ -275,7 +281,7 @@ impl Trainer {
         let (bytes, digest) = weights?;
         (self.fresh, self.weights_sha256) = (Some(bytes), digest);
         self.deviates = false;
-        self.version = self.version.next();
+        self.version = update_number.version_after();
         Ok(Trained {
             outcome,
             seconds: started.elapsed().as_secs_f64(),
@@ -314,7 +320,7 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
 pub(crate) fn missing_record(plan: &Plan, intake: &Intake) -> Error {
     match intake.missing(plan) {
         Some(record) => Error::RecordMissing {
-            update: plan.version,
+            update: plan.update(),
             record,
         },
         None => Error::Record(format!("plan {} names no records", plan.version)),

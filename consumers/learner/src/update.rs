@@ -102,7 +102,7 @@ impl Policy {
     }
 }
 
-/// Runs update `plan.version`. After an error the policy must be loaded again, because the copy on
+/// Runs the update of `plan`. After an error the policy must be loaded again, because the copy on
 /// a device may be ahead of the host's.
 pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
     let rows: Vec<_> = rows_of(groups).collect();

@@ -10,7 +10,7 @@ mod plan;
 
 use std::collections::{BTreeMap, HashMap};
 
-use vintage_control::{LearnerStart, Offset, PolicyVersion, RecordId, RejectReason, Rejection};
+use vintage_control::{LearnerStart, Offset, RecordId, RejectReason, Rejection, UpdateNumber};
 
 pub(crate) use self::close::Lost;
 use super::{
@@ -25,9 +25,9 @@ pub(crate) enum Fate {
     /// No plan names the group.
     Open,
     /// Trained by the plan of this update.
-    Trained(PolicyVersion),
+    Trained(UpdateNumber),
     /// Rejected by the plan of this update, with the reason.
-    Rejected(PolicyVersion, RejectReason),
+    Rejected(UpdateNumber, RejectReason),
 }
 
 /// Name of a group: its producer and the number given by it.
@@ -101,9 +101,10 @@ impl<'a> Ledger<'a> {
     }
 
     /// Returns the update whose plan names a record, given its index on the partition_records.
-    pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<PolicyVersion> {
-        let update = *self.used.get(&place)?.get(record)?;
-        (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
+    pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<UpdateNumber> {
+        let used = *self.used.get(&place)?.get(record)?;
+        used.checked_sub(1)
+            .map(|update| UpdateNumber(u64::from(update)))
     }
 
     /// Returns true if a record precedes the offset at which this learner began to read.

@@ -1,7 +1,7 @@
 //! Comparison of what learners published to the run's topics with what they recorded.
 
 use vintage_bus::{Bus, Record};
-use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
+use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateNumber, UpdateResult};
 
 use super::{findings::Findings, ledger::Ledger, records::Listing};
 use crate::error::Result;
@@ -46,8 +46,8 @@ impl Mirrors {
         for told in own.filter(|told| Some(told.policy.as_str()) == ledger.lineage()) {
             let (policy, version) = (told.policy.as_str(), told.version);
             findings.digest(policy, version, told.weights_sha256, "its announcement");
-            let made_by = version.0.checked_sub(1);
-            if made_by.is_some_and(|update| !listing.plans.contains(&update)) {
+            let made_by = UpdateNumber::that_made(version);
+            if made_by.is_some_and(|update| !listing.plans.contains(&update.0)) {
                 findings.breach("versions announced without a plan", || {
                     format!("version {version} of {policy} was announced, and no plan made it")
                 });
@@ -58,18 +58,18 @@ impl Mirrors {
             .iter()
             .filter(|told| told.learner.as_str() == name)
         {
-            let made = told.version.next();
+            let made = told.update().version_after();
             findings.digest(
                 told.policy.as_str(),
                 made,
                 told.weights_sha256,
                 "the steps' topic",
             );
-            if !listing.plans.contains(&told.version.0) {
+            if !listing.plans.contains(&told.update().0) {
                 findings.breach("updates told without a plan", || {
                     format!(
                         "learner {name} told the run of update {}, and there is no plan of it",
-                        told.version
+                        told.update()
                     )
                 });
             }

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 use vintage_control::{
-    Incarnation, Offset, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
-    Rejection,
+    Incarnation, Offset, Partition, Plan, PlannedGroup, RecordId, RejectReason, Rejection,
+    UpdateNumber,
 };
 use vintage_store::Store;
 
@@ -20,7 +20,7 @@ use crate::error::Result;
 #[derive(Debug, Clone)]
 pub enum Question {
     /// Rollouts that trained this update; numbered from 0, update N makes version N + 1.
-    Update(PolicyVersion),
+    Update(UpdateNumber),
     /// Fate of this group.
     Rollout(Rollout),
 }
@@ -102,7 +102,7 @@ pub enum Answer {
         /// Name of the learner.
         learner: String,
         /// Number of the update, from 0.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Groups that the update trained, in order.
         groups: Vec<PlannedGroup>,
         /// Groups refused since the update before.
@@ -118,7 +118,7 @@ pub enum Answer {
         fate: &'static str,
         /// Update that trained the group, or whose plan rejects it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        update: Option<PolicyVersion>,
+        update: Option<UpdateNumber>,
         /// Reason of a rejection, as a class to count by.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
@@ -233,7 +233,7 @@ impl Rollout {
     ) -> Result<Option<(RecordReport, Option<RecordId>)>> {
         let learner = listing.name.as_str();
         for &update in &listing.plans {
-            let update = PolicyVersion(update);
+            let update = UpdateNumber(update);
             // A plan that cannot be read is reported as a breach.
             let Ok(Some(plan)) = store.get_json::<Plan>(&plan_of(learner, update)).await else {
                 continue;
@@ -280,7 +280,7 @@ fn unknown() -> RecordReport {
 
 struct RecordReport {
     fate: &'static str,
-    update: Option<PolicyVersion>,
+    update: Option<UpdateNumber>,
     reason: Option<&'static str>,
     detail: String,
 }
@@ -353,7 +353,7 @@ async fn tell(
     })
 }
 
-fn plan_of(learner: &str, update: PolicyVersion) -> String {
+fn plan_of(learner: &str, update: UpdateNumber) -> String {
     format!("plans/{learner}/{update}.json")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use vintage_store::Records;
 
 use vintage_archive::Reader;
-use vintage_control::{NumberSet, PolicyVersion};
+use vintage_control::{NumberSet, UpdateNumber};
 
 use super::{
     books::Books,
@@ -40,10 +40,10 @@ pub async fn tally(
     if let Some(start) = records.start().await? {
         ledger.began_at(&start);
     }
-    let mut version = PolicyVersion::ZERO;
-    while let Some(plan) = records.plan(version).await? {
-        ledger.plan(version, &plan, &mut unheard);
-        version = version.next();
+    let mut update = UpdateNumber::FIRST;
+    while let Some(plan) = records.plan(update).await? {
+        ledger.plan(update, &plan, &mut unheard);
+        update = update.next();
     }
     Ok(Tally {
         account: ledger.close(Lost::WithItsLog, &mut unheard),

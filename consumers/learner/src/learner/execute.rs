@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    PolicyVersion, RejectReason, Rejection, UpdateResult,
+    RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
@@ -78,7 +78,7 @@ impl Learner {
         if !plan.rejections.is_empty() {
             let groups = plan.rejections.len() as u64;
             self.outlet.tell(LearnerEvent::Rejected {
-                update: plan.version,
+                update: plan.update(),
                 groups,
             });
         }
@@ -172,7 +172,7 @@ impl Learner {
             }
         };
         if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
-            let update = PolicyVersion(version.0.saturating_sub(1));
+            let update = UpdateNumber::that_made(version).unwrap_or_default();
             self.deviate(update, manifest.weights_sha256).await?;
         }
         self.newest = self.newest.max(version);
@@ -187,7 +187,7 @@ impl Learner {
     /// written the plan of this process's next update, or of the first update that had no plan when
     /// this process began.
     async fn fence(&self) -> Result<()> {
-        let update = self.trainer.version().max(self.first_unplanned);
+        let update = self.trainer.next_update().max(self.first_unplanned);
         if !self.records.is_planned(update).await? {
             return Ok(());
         }
@@ -196,7 +196,7 @@ impl Learner {
         Err(self.overtaken(update, theirs))
     }
 
-    pub(super) fn overtaken(&self, update: PolicyVersion, theirs: String) -> Error {
+    pub(super) fn overtaken(&self, update: UpdateNumber, theirs: String) -> Error {
         Error::Fenced {
             learner: self.settings.learner.name.to_string(),
             update,
@@ -208,7 +208,7 @@ impl Learner {
     /// was overtaken announces nothing and stops.
     pub(super) async fn announce(&mut self) -> Result<()> {
         self.fence().await?;
-        let update = self.trainer.version();
+        let update = self.trainer.next_update();
         // Between publications only the counts are new.
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
@@ -292,7 +292,9 @@ impl Learner {
                 .into_iter()
                 .chain(self.blended.iter().flat_map(crate::intake::Intake::known))
                 .collect(),
-            refused_batches: self.intake.planned_refused_batches(version),
+            refused_batches: self
+                .intake
+                .planned_refused_batches(self.trainer.next_update()),
             blended: blend.map(|(topic, intake)| BlendedResume {
                 source: topic.clone(),
                 partitions: intake.resume_points(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, PolicyVersion, Rejection};
+use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, UpdateNumber};
 
 use super::Learner;
 use crate::{
@@ -54,7 +54,7 @@ impl Learner {
         inputs: &mut Inputs,
         stop: &CancellationToken,
     ) -> Result<Option<Vec<ReadyGroup>>> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             read = self.read_blended(inputs) => read?,
@@ -64,17 +64,17 @@ impl Learner {
                 return Ok(None);
             }
             let own = self.settings.learner.live_groups();
-            if let Some(mut groups) = self.intake.choose(version, own) {
+            if let Some(mut groups) = self.intake.choose(update, own) {
                 if let Some(intake) = &mut self.blended {
                     // Once the archive has ended, updates are of the own log's groups alone: the
                     // producers' gate counts on no more of them.
                     let share = self.settings.learner.blended_groups();
-                    let wanted = share.min(intake.available(version));
-                    groups.extend(intake.choose(version, wanted).into_iter().flatten());
+                    let wanted = share.min(intake.available(update));
+                    groups.extend(intake.choose(update, wanted).into_iter().flatten());
                 }
                 return Ok(Some(groups));
             }
-            self.report_wait(version);
+            self.report_wait(update);
             let mut next = inputs.source.next();
             let incoming = loop {
                 let after = if self.intake.refusals() == self.announced_refusals {
@@ -94,7 +94,7 @@ impl Learner {
                     incoming = &mut next => break incoming?,
                     () = tokio::time::sleep_until(again) => self.announce().await?,
                     () = tokio::time::sleep_until(news.unwrap_or(again)), if news.is_some() => {
-                        self.report_wait(version);
+                        self.report_wait(update);
                     }
                 }
             };
@@ -114,12 +114,12 @@ impl Learner {
     /// Reads the archive that is blended in until it has its share of the next update, or has
     /// ended.
     async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         let share = self.settings.learner.blended_groups();
         if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             loop {
-                intake.settle(version);
-                if intake.available(version) >= share {
+                intake.settle(update);
+                if intake.available(update) >= share {
                     break;
                 }
                 let Some(incoming) = source.next().await? else {
@@ -133,7 +133,7 @@ impl Learner {
     }
 
     /// Reports the state of the wait: at its beginning, and at intervals while records arrive.
-    fn report_wait(&mut self, update: PolicyVersion) {
+    fn report_wait(&mut self, update: UpdateNumber) {
         if self
             .last_wait_report
             .is_some_and(|(at, _)| at.elapsed() < REPORT_WAIT_EVERY)
@@ -219,22 +219,22 @@ impl Learner {
 
     /// Returns the leader's next batch, with this learner's own algorithm, optimizer and weights.
     async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<Batch>> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         let Some(leader) = &mut inputs.leader else {
             return Ok(None);
         };
         self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
-            update: version,
+            update,
             leader: Some(leader.name().clone()),
             ..Waiting::default()
         })));
-        let Some(theirs) = leader.plan(version).await? else {
+        let Some(theirs) = leader.plan(update).await? else {
             self.ended = true;
             return Ok(None);
         };
         let plan = self.copied(theirs);
         self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
-            update: version,
+            update,
             wanted: plan.groups.len() as u64,
             records: self.taken,
             ..Waiting::default()

@@ -1,6 +1,6 @@
 //! Recovery, the first step of every process: it runs the plans after the checkpoint again.
 
-use vintage_control::{CONTROL_FORMAT, Deviation, Plan, PolicyVersion, RecordId, Sha256};
+use vintage_control::{CONTROL_FORMAT, Deviation, Plan, RecordId, Sha256, UpdateNumber};
 
 use super::{Learner, execute::Run};
 use crate::{
@@ -17,9 +17,9 @@ impl Learner {
         let from = self.trainer.version();
         self.first_unplanned = self.records.next_plan().await?;
         self.catch_up(inputs).await?;
-        while let Some(plan) = self.records.plan(self.trainer.version()).await? {
-            if plan.version >= self.first_unplanned {
-                return Err(self.overtaken(plan.version, plan.writer));
+        while let Some(plan) = self.records.plan(self.trainer.next_update()).await? {
+            if plan.update() >= self.first_unplanned {
+                return Err(self.overtaken(plan.update(), plan.writer));
             }
             let groups = self.groups_of(&plan, inputs).await?;
             self.unsaved += groups.len() as u64;
@@ -39,10 +39,10 @@ impl Learner {
     /// CPU they must be equal. A GPU may give other bits: then published weights are adopted, and
     /// the recorded digest keeps naming the version.
     pub(super) async fn settle(&mut self, plan: &Plan) -> Result<()> {
-        let (update, next) = (plan.version, plan.version.next());
+        let update = plan.update();
         let computed = self.trainer.weights_sha256();
-        let published = self.weights.manifest(next).await?;
-        let planned = self.records.plan(next).await?;
+        let published = self.weights.manifest(update.version_after()).await?;
+        let planned = self.records.plan(update.next()).await?;
         let noted = self.records.result(update).await?;
         let said = [
             published.map(|manifest| manifest.weights_sha256),
@@ -63,7 +63,7 @@ impl Learner {
 
     /// Handles an update that gave other weights than are recorded for it: an error where bits must
     /// be equal, else a recorded deviation.
-    pub(super) async fn deviate(&mut self, update: PolicyVersion, recorded: Sha256) -> Result<()> {
+    pub(super) async fn deviate(&mut self, update: UpdateNumber, recorded: Sha256) -> Result<()> {
         let computed = self.trainer.weights_sha256();
         // A process's own plan is run by another process only after that one has overtaken it.
         if self.trainer.is_exact() || update >= self.first_unplanned {
@@ -87,7 +87,7 @@ impl Learner {
             format: CONTROL_FORMAT.to_owned(),
             learner: self.settings.learner.name.clone(),
             policy: self.settings.learner.policy.clone(),
-            version: update,
+            version: update.version_before(),
             recorded_sha256: recorded,
             computed_sha256: computed,
             taken,

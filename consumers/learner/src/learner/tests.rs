@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_control::{
     LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, RecordId, RejectReason,
-    Training, UpdateResult,
+    Training, UpdateNumber, UpdateResult,
 };
 use vintage_model::{ModelConfig, ParamSet};
 use vintage_settings::{Device, LearnerConfig, SourceKind};
@@ -427,7 +427,7 @@ fn staleness_is_taken_within_the_lineage_that_sampled() {
             .unwrap();
     }
     assert_eq!(intake.known()[0].version, PolicyVersion(50));
-    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
     let oldest: Vec<_> = chosen.iter().map(|group| group.min_version().0).collect();
     assert_eq!(
         oldest,

@@ -1,5 +1,6 @@
 use vintage_control::{
     AlgorithmName, CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training,
+    UpdateNumber,
 };
 use vintage_model::{Decoder, ModelConfig, ParamSet};
 
@@ -43,7 +44,7 @@ fn groups_of(count: u64, change: impl Fn(&mut vintage_trajectory::Trajectory)) -
         let message = fixture::message(seq as i64, seq, (1, 1), &rows);
         intake.take(message, Announced::Any).unwrap();
     }
-    intake.choose(PolicyVersion(0), count as usize).unwrap()
+    intake.choose(UpdateNumber(0), count as usize).unwrap()
 }
 
 fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {

@@ -48,7 +48,7 @@ fn only_what_bears_a_number_is_a_numbered_rejection() {
     assert_eq!(intake.refused_groups(), 11);
     assert_eq!(intake.numbered_rejections(0), 1);
 
-    let groups = intake.choose(PolicyVersion(0), 2).unwrap();
+    let groups = intake.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&groups, &mut intake, 0);
     intake.finish(&plan);
     assert_eq!(intake.numbered_rejections(2), 1, "a plan records it now");
@@ -110,7 +110,7 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
 
     // A later process knows the number from its checkpoint, and its groups only if they are
     // recalled.
-    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut intake, 0);
     intake.finish(&plan);
     let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vintage_control::{Deviation, Plan, PolicyVersion};
+use vintage_control::{Deviation, Plan, PolicyVersion, UpdateNumber};
 use vintage_settings::Device;
 use vintage_store::{Records, Store, Weights};
 
@@ -250,7 +250,7 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     life(folder, usize::MAX, &log).unwrap();
     let told = || {
         let found = replayed(folder, &log).deviation.unwrap();
-        assert_eq!(found.update, PolicyVersion(0));
+        assert_eq!(found.update, UpdateNumber(0));
         (found.other_machine, found.on_gpu)
     };
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
@@ -311,7 +311,7 @@ fn a_replay_knows_how_far_the_learner_came() {
     noted["weights_sha256"] = "0".repeat(64).into();
     std::fs::write(&result, noted.to_string()).unwrap();
     let found = replayed(whole.path(), &log).deviation.unwrap();
-    assert_eq!(found.update, PolicyVersion(1));
+    assert_eq!(found.update, UpdateNumber(1));
 }
 
 fn replace_in_plans(folder: &Path, what: &str, by: &str) {
