@@ -106,12 +106,11 @@ impl Learner {
             let manifest = checkpoint.manifest;
             trainer = Trainer::load(&weights, saved, training, seed, device).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
-                return Err(Error::Record(format!(
-                    "checkpoint {} belongs to weights {}, the store has {} for that version",
-                    manifest.version,
-                    manifest.weights_sha256,
-                    trainer.weights_sha256()
-                )));
+                return Err(Error::OtherWeights {
+                    version: manifest.version,
+                    saved: manifest.weights_sha256,
+                    published: trainer.weights_sha256(),
+                });
             }
             let known = &manifest.known;
             intake = Intake::new(settings.clone(), &manifest.partitions, &manifest.producers)

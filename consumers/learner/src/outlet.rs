@@ -146,8 +146,10 @@ impl Outlet {
             return Ok(());
         };
         let topic = topic(topics);
-        let json = serde_json::to_vec(record)
-            .map_err(|error| Error::Record(format!("writing a record for {topic}: {error}")))?;
+        let json = serde_json::to_vec(record).map_err(|error| Error::Encode {
+            topic: topic.clone(),
+            reason: error.to_string(),
+        })?;
         let texts = [
             ("schema", CONTROL_FORMAT),
             ("content-type", "application/json"),

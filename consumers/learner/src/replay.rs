@@ -146,8 +146,8 @@ pub async fn replay(
     while let Some(plan) = next {
         let update = trainer.next_update();
         if plan.update() != update {
-            let detail = format!("its plan says that it is of update {}", plan.update());
-            deviation = Some(finding(update, Error::Record(detail))?);
+            let found = plan.update();
+            deviation = Some(finding(update, Error::OtherUpdate { found })?);
             break;
         }
         let start = recording.start;
@@ -222,7 +222,10 @@ fn finding(update: UpdateNumber, error: Error) -> Result<Deviation> {
         Error::ContentChanged { .. }
             | Error::PlannedButRefused { .. }
             | Error::RecordMissing { .. }
-            | Error::Record(_)
+            | Error::OtherUpdate { .. }
+            | Error::OtherVersion { .. }
+            | Error::OtherAdapters { .. }
+            | Error::PlanContradicts { .. }
             | Error::Diverged { .. }
             | Error::NotFinite { .. }
             | Error::Weigh { .. }

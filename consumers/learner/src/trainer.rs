@@ -132,11 +132,7 @@ impl Trainer {
                 weights_sha256 = sha256(&decoder.to_safetensors()?);
             }
             None if base != version => {
-                return Err(Error::Record(format!(
-                    "the checkpoint of version {version} has no adapters, and learner.lora asks \
-                     for them: they cannot be told from merged weights; go on with the settings \
-                     it was trained with"
-                )));
+                return Err(Error::NoAdapters { version });
             }
             None => {}
         }
@@ -165,7 +161,7 @@ impl Trainer {
         if let Some(bytes) = self.fresh.take() {
             return Ok(bytes);
         }
-        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let policy = self.policy.take().ok_or(Error::PolicyLost)?;
         let (policy, bytes) = run_blocking(move || {
             let bytes = policy.decoder.to_safetensors();
             (policy, bytes)
@@ -180,7 +176,7 @@ impl Trainer {
     ///
     /// `base` is the base model that the adapters name.
     pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
-        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let policy = self.policy.take().ok_or(Error::PolicyLost)?;
         let (policy, state) = run_blocking(move || {
             let state = State::of(&policy, base.as_ref());
             (policy, state)
@@ -214,7 +210,7 @@ impl Trainer {
         let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
         if is_there && self.policy()?.decoder.lora().is_none() {
             let bytes = weights.fetch(self.version).await?;
-            let policy = self.policy.take().ok_or_else(policy_lost)?;
+            let policy = self.policy.take().ok_or(Error::PolicyLost)?;
             let config = policy.decoder.config().clone();
             let params = ParamSet::from_safetensors(&bytes, &config)?;
             self.policy = Some(policy.with(Decoder::new(config, params)?)?);
@@ -235,10 +231,10 @@ impl Trainer {
     /// Runs `plan` on its groups and moves to the next version.
     pub async fn run(&mut self, plan: Plan, groups: Vec<ReadyGroup>) -> Result<Trained> {
         if plan.version != self.version {
-            return Err(Error::Record(format!(
-                "plan {} cannot run on version {}",
-                plan.version, self.version
-            )));
+            return Err(Error::OtherVersion {
+                update: plan.update(),
+                version: self.version,
+            });
         }
         if plan.weights_sha256 != self.weights_sha256 {
             // Plans form a chain: update N starts from the weights that update N − 1 gave.
@@ -257,13 +253,11 @@ impl Trainer {
             });
         }
         if plan.training.lora.as_ref() != self.policy()?.decoder.lora() {
-            return Err(Error::Record(format!(
-                "plan {} trains other adapters than this learner has: go on with the settings of \
-                 learner.lora it was written with",
-                plan.version
-            )));
+            return Err(Error::OtherAdapters {
+                update: plan.update(),
+            });
         }
-        let mut policy = self.policy.take().ok_or_else(policy_lost)?;
+        let mut policy = self.policy.take().ok_or(Error::PolicyLost)?;
         self.fresh = None;
         let update_number = plan.update();
         let started = Instant::now();
@@ -289,18 +283,16 @@ impl Trainer {
     }
 
     fn policy(&self) -> Result<&Policy> {
-        self.policy.as_ref().ok_or_else(policy_lost)
+        self.policy.as_ref().ok_or(Error::PolicyLost)
     }
 }
 
 async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
-        .map_err(|error| Error::Record(format!("an update panicked: {error}")))
-}
-
-fn policy_lost() -> Error {
-    Error::Record("an earlier update failed half way; start again from the checkpoint".to_owned())
+        .map_err(|error| Error::Panicked {
+            reason: error.to_string(),
+        })
 }
 
 /// Reads the model's architecture, which is stored beside version 0.
@@ -308,11 +300,7 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
     let bytes = weights
         .fetch_file(PolicyVersion::ZERO, "config.json")
         .await?
-        .ok_or_else(|| {
-            Error::Record(
-                "version 0 of the policy has no config.json beside its weights".to_owned(),
-            )
-        })?;
+        .ok_or(Error::NoModelConfig)?;
     Ok(ModelConfig::from_json(&bytes)?)
 }
 
@@ -323,7 +311,10 @@ pub(crate) fn missing_record(plan: &Plan, intake: &Intake) -> Error {
             update: plan.update(),
             record,
         },
-        None => Error::Record(format!("plan {} names no records", plan.version)),
+        None => Error::PlanContradicts {
+            update: plan.update(),
+            reason: "no records",
+        },
     }
 }
 
@@ -345,9 +336,9 @@ pub(crate) fn in_order(
 ) -> Result<Vec<ReadyGroup>> {
     let (mut own, mut blended) = (own.into_iter(), blended.into_iter());
     let groups = plan.groups.iter().map(|group| match &group.source {
-        None => own.next().ok_or_else(|| {
-            let version = plan.version;
-            Error::Record(format!("plan {version} names more groups than records"))
+        None => own.next().ok_or(Error::PlanContradicts {
+            update: plan.update(),
+            reason: "more groups than records",
         }),
         Some(name) => blended.next().ok_or_else(|| no_archive(plan, name)),
     });

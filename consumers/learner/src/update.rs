@@ -87,18 +87,17 @@ impl Policy {
     /// Returns the copy on `device`; it is created anew unless there is one that computes as
     /// `compute` says.
     fn on_device(&mut self, compute: Compute, device: &Device) -> Result<&mut DevicePolicy> {
-        if !matches!(&self.on_device, Some(on_device) if on_device.decoder.compute() == compute) {
-            let optimizer = self.optimizer()?.into_owned();
-            // Frees the memory of the old copy first.
-            self.on_device = None;
-            let on_device = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
-            // The moments are on the device from now on, and not here.
-            self.optimizer = AdamW::default();
-            return Ok(self.on_device.insert(on_device));
+        let there = |copy: &mut DevicePolicy| copy.decoder.compute() == compute;
+        if let Some(copy) = self.on_device.take_if(there) {
+            return Ok(self.on_device.insert(copy));
         }
-        self.on_device
-            .as_mut()
-            .ok_or_else(|| Error::Record("a policy without its copy on the device".to_owned()))
+        let optimizer = self.optimizer()?.into_owned();
+        // Frees the memory of the old copy first.
+        self.on_device = None;
+        let copy = DevicePolicy::new(&self.decoder, &optimizer, compute, device)?;
+        // The moments are on the device from now on, and not here.
+        self.optimizer = AdamW::default();
+        Ok(self.on_device.insert(copy))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Recovery, the first step of every process: it runs the plans after the checkpoint again.
 
-use vintage_control::{CONTROL_FORMAT, Deviation, Plan, RecordId, Sha256, UpdateNumber};
+use vintage_control::{CONTROL_FORMAT, Deviation, Plan, Sha256, UpdateNumber};
 
 use super::{Learner, execute::Run};
 use crate::{
@@ -107,7 +107,7 @@ impl Learner {
                         self.origins.recall(&mut self.intake, &incoming).await?;
                         self.intake.take(incoming, Announced::Any)?;
                     }
-                    None => return Err(shrunk(record)),
+                    None => return Err(Error::LogEnded { record }),
                 }
             }
         }
@@ -118,17 +118,10 @@ impl Learner {
                         self.origins.recall(intake, &incoming).await?;
                         intake.take(incoming, Announced::Any)?;
                     }
-                    None => return Err(shrunk(record)),
+                    None => return Err(Error::LogEnded { record }),
                 }
             }
         }
         Ok(())
     }
-}
-
-fn shrunk(record: RecordId) -> Error {
-    Error::Record(format!(
-        "the recorded log ends before {record}, which this learner had read before it was \
-         interrupted: restore the archive from a copy"
-    ))
 }
