@@ -76,10 +76,9 @@ impl AdamW {
                 (format!("{name}.v"), Saving::new(&moments.second)),
             ]
         });
-        safetensors::serialize(views, None)
-            .map_err(|error| Error::MomentsUnwritable {
-                reason: error.to_string(),
-            })
+        safetensors::serialize(views, None).map_err(|error| Error::MomentsUnwritable {
+            reason: error.to_string(),
+        })
     }
 
     /// Reads moments that [`AdamW::to_safetensors`] wrote; `steps` is the number of steps they

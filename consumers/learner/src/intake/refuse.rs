@@ -51,7 +51,8 @@ impl Intake {
     }
 
     /// Returns producer and number of a new record if the number was seen on groups that are no
-    /// longer remembered. Plans hold these groups.
+    /// longer remembered. Plans hold these groups. A record that is done already is not examined
+    /// again, so it needs none of them.
     pub fn needs_recall(&self, incoming: &Incoming) -> Option<(String, u64)> {
         let identity = match &incoming.message {
             Ok((headers, _)) => Identity::from(headers),
@@ -60,6 +61,7 @@ impl Intake {
         let (producer, seq) = identity.number()?;
         let asked = identity.group.is_some()
             && !self.cursors.received(incoming.record)
+            && !self.cursors.is_done(incoming.record)
             && self.windows.needs_recall(producer, seq);
         asked.then(|| (producer.to_owned(), seq))
     }

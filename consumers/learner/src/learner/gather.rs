@@ -125,8 +125,7 @@ impl Learner {
                 let Some(incoming) = source.next().await? else {
                     break;
                 };
-                self.origins.recall(intake, &incoming).await?;
-                intake.take(incoming, Announced::Any)?;
+                self.origins.take(intake, incoming, Announced::Any).await?;
             }
         }
         Ok(())
@@ -162,8 +161,8 @@ impl Learner {
         } else {
             self.announced(&incoming, inputs.lineages.as_mut()).await?
         };
-        self.origins.recall(&mut self.intake, &incoming).await?;
-        self.intake.take(incoming, announced)
+        let intake = &mut self.intake;
+        self.origins.take(intake, incoming, announced).await
     }
 
     /// Returns the versions of the record's lineage that were announced once the record had been
@@ -289,8 +288,8 @@ impl Learner {
             while intake.missing(plan).is_some() {
                 match source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(intake, &incoming).await?;
-                        intake.take(incoming, Announced::Any)?;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
                     None => return Err(missing_record(plan, intake)),
                 }

@@ -104,8 +104,9 @@ impl Learner {
             while let Some(record) = self.intake.behind() {
                 match inputs.source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(&mut self.intake, &incoming).await?;
-                        self.intake.take(incoming, Announced::Any)?;
+                        let intake = &mut self.intake;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
                     None => return Err(Error::LogEnded { record }),
                 }
@@ -115,8 +116,8 @@ impl Learner {
             while let Some(record) = Intake::behind(intake) {
                 match source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(intake, &incoming).await?;
-                        intake.take(incoming, Announced::Any)?;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
                     None => return Err(Error::LogEnded { record }),
                 }

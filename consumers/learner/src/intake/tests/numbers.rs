@@ -127,3 +127,27 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
         assert_eq!(found, [reason, R::Duplicate]);
     }
 }
+
+/// Checks that a record whose group was trained before a restart recalls no groups: that would read
+/// all plans for a record that is passed over.
+#[test]
+fn a_record_that_is_done_recalls_nothing() {
+    let mut intake = intake();
+    intake.take(group(0, 0), upto(0)).unwrap();
+    intake.take(group(1, 1), upto(0)).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
+    let plan = plan_of(&chosen[1..], &mut intake, 0);
+    intake.finish(&plan);
+    let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
+    assert_eq!(partitions[0].resume, Offset(0));
+    assert_eq!(partitions[0].done, [Offset(1)]);
+
+    let mut again = Intake::new(settings(), &partitions, &producers);
+    let recalled = Some(("p".to_owned(), 1));
+    assert_eq!(again.needs_recall(&group(1, 1)), None, "done");
+    assert_eq!(again.needs_recall(&group(2, 1)), recalled, "a copy");
+    again.take(group(0, 0), upto(0)).unwrap();
+    again.take(group(1, 1), upto(0)).unwrap();
+    assert_eq!(again.needs_recall(&group(1, 1)), None, "arrived");
+    assert_eq!(again.needs_recall(&group(2, 1)), recalled, "a copy");
+}
