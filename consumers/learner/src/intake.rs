@@ -3,7 +3,7 @@
 //! randomness.
 
 mod cursor;
-mod judge;
+pub mod judge;
 mod planned;
 mod refuse;
 #[cfg(feature = "faults")]
@@ -22,8 +22,8 @@ use vintage_trajectory::{
 
 use self::{
     cursor::{Cursors, Receipt},
-    refuse::shares_number_with_earlier,
-    window::Windows,
+    judge::Announced,
+    window::{Windows, shares_number_with_earlier},
 };
 use crate::{error::Result, settings::Settings, source::Incoming};
 
@@ -54,16 +54,6 @@ impl ReadyGroup {
         let newest = self.parts.iter().filter_map(Rows::max_version).max();
         newest.unwrap_or_default()
     }
-}
-
-/// Versions that a record's tokens may claim to be sampled by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
-    /// Any version, because a recorded log cannot be ahead of an announcement.
-    Any,
-    /// Versions of the record's lineage up to this one, the newest that was announced once the
-    /// record had been read; `None` if none was announced.
-    UpTo(Option<PolicyVersion>),
 }
 
 /// Rejection that no plan records yet.

@@ -2,6 +2,7 @@
 
 mod execute;
 mod gather;
+mod occasion;
 mod recover;
 
 use std::{
@@ -14,7 +15,7 @@ use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256, Updat
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
-use self::execute::Run;
+use self::occasion::Occasion;
 use crate::{
     error::{Error, Result},
     intake::Intake,
@@ -215,7 +216,7 @@ impl Learner {
             self.records.write_plan(&plan).await?;
             point("learner.planned", self.in_hand());
             let record = recording.elapsed().as_secs_f64();
-            self.execute(plan, groups, Run::First { wait, record })
+            self.execute(plan, groups, Occasion::First { wait, record })
                 .await?;
             waiting_since = Instant::now();
         }

@@ -35,6 +35,7 @@
 //! ```
 
 mod adamw;
+mod catch_up;
 pub mod device;
 mod engine;
 mod error;
@@ -56,6 +57,7 @@ pub mod update;
 mod warm_start;
 
 pub use adamw::AdamW;
+pub use catch_up::{CatchUp, Stretch};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use learner::{Learner, LearnerSummary};
@@ -65,8 +67,7 @@ pub use pack::Batch;
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{
-    CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource,
-    NoOtherPolicies, Source, Stretch,
+    Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOtherPolicies, Source,
 };
 pub use vintage_model::{ModelConfig, gpu};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

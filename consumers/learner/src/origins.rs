@@ -12,7 +12,7 @@ use vintage_trajectory::GroupId;
 
 use crate::{
     error::Result,
-    intake::{Announced, Intake},
+    intake::{Intake, judge::Announced},
     source::Incoming,
 };
 

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     extent::Extent,
     fingerprint,
-    intake::{Announced, Intake, ReadyGroup},
+    intake::{Intake, ReadyGroup, judge::Announced},
     settings::Settings,
     source::Source,
     trainer::{Saved, Trainer, in_order, missing_record, model_config, no_archive},

@@ -1,13 +1,10 @@
 //! Sources of rollouts, and the interface that makes rollouts durable before they are trained.
 
-mod catch_up;
-
 use async_trait::async_trait;
 use vintage_bus::{Consumer, Event, Record};
 use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId, UpdateNumber};
 use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 
-pub use self::catch_up::{CatchUp, Stretch};
 use crate::error::{Error, Result};
 
 /// Record of the rollouts topic, decoded as far as possible.

@@ -2,7 +2,7 @@
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection, UpdateNumber};
 
-use super::{Intake, ReadyGroup, Refused, refuse::shares_number_with_earlier};
+use super::{Intake, ReadyGroup, Refused, window::shares_number_with_earlier};
 use crate::error::{Error, Result};
 
 impl Intake {

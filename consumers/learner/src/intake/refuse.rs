@@ -11,11 +11,6 @@ use crate::source::Incoming;
 /// Maximum number of characters in a rejection's detail.
 const DETAIL: usize = 400;
 
-/// Returns true if a group refused for this reason shares its number with a group that came first.
-pub(super) fn shares_number_with_earlier(reason: RejectReason) -> bool {
-    matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
-}
-
 impl Intake {
     /// Refuses a record whose number was seen before, as a copy or as a record of another group,
     /// and returns true if it did. A producer that restarts under its old name and numbers from 0

@@ -6,8 +6,9 @@ use vintage_control::{
 use vintage_trajectory::{BadClass, BadRecord, Identity, LogprobMode, PolicySpan, Trajectory};
 
 use super::{
-    Announced, Intake, ReadyGroup,
+    Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
+    judge::Announced,
 };
 use crate::{error::Error, fingerprint, trainer::in_order};
 

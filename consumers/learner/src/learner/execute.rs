@@ -9,24 +9,13 @@ use vintage_control::{
 use vintage_faults::point;
 use vintage_store::Created;
 
-use super::Learner;
+use super::{Learner, occasion::Occasion};
 use crate::{
     error::{Error, Result},
     intake::ReadyGroup,
     outlet::LearnerEvent,
     trainer::{Trained, result_of},
 };
-
-/// Occasion on which a plan runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Run {
-    /// First run, by the process that wrote the plan. `wait` is the time spent waiting for the
-    /// groups, and `record` the time spent making the plan durable, in seconds.
-    First { wait: f64, record: f64 },
-    /// Repeated run, by a later process. Versions on the way are not announced, because producers
-    /// know them.
-    Again,
-}
 
 impl Learner {
     /// Returns the number of groups taken from the log whose training no checkpoint holds.
@@ -39,10 +28,10 @@ impl Learner {
         &mut self,
         plan: Plan,
         groups: Vec<ReadyGroup>,
-        run: Run,
+        occasion: Occasion,
     ) -> Result<()> {
         let trained = self.trainer.run(plan.clone(), groups).await?;
-        if run == Run::Again {
+        if occasion == Occasion::Again {
             self.settle(&plan).await?;
         }
         point("learner.updated", self.in_hand());
@@ -62,16 +51,16 @@ impl Learner {
             self.publish().await?;
             point("learner.published", self.in_hand());
         }
-        let (wait_seconds, plan_seconds) = match run {
-            Run::Again => (0.0, 0.0),
-            Run::First { wait, record } => (wait, record),
+        let (wait_seconds, plan_seconds) = match occasion {
+            Occasion::Again => (0.0, 0.0),
+            Occasion::First { wait, record } => (wait, record),
         };
         let record_seconds = plan_seconds + recording.elapsed().as_secs_f64();
         let result = self
             .note(&plan, &trained, wait_seconds, record_seconds)
             .await?;
         point("learner.noted", self.in_hand());
-        if publish && run != Run::Again {
+        if publish && occasion != Occasion::Again {
             self.announce().await?;
             point("learner.announced", self.in_hand());
         }
@@ -82,7 +71,7 @@ impl Learner {
                 groups,
             });
         }
-        if run != Run::Again {
+        if occasion != Occasion::Again {
             count(&plan, &result);
             self.warn_of_renumbering(&plan);
         }

@@ -8,7 +8,7 @@ use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, UpdateNumbe
 use super::Learner;
 use crate::{
     error::Result,
-    intake::{Announced, Intake, ReadyGroup},
+    intake::{Intake, ReadyGroup, judge::Announced},
     outlet::{LearnerEvent, Waiting},
     pack::micro_batches,
     source::{Incoming, Inputs, Lineages},

@@ -2,10 +2,10 @@
 
 use vintage_control::{CONTROL_FORMAT, Deviation, Plan, Sha256, UpdateNumber};
 
-use super::{Learner, execute::Run};
+use super::{Learner, occasion::Occasion};
 use crate::{
     error::{Error, Result},
-    intake::{Announced, Intake},
+    intake::{Intake, judge::Announced},
     outlet::LearnerEvent,
     source::Inputs,
 };
@@ -23,7 +23,7 @@ impl Learner {
             }
             let groups = self.groups_of(&plan, inputs).await?;
             self.unsaved += groups.len() as u64;
-            self.execute(plan, groups, Run::Again).await?;
+            self.execute(plan, groups, Occasion::Again).await?;
         }
         let version = self.trainer.version();
         self.publish().await?;

@@ -9,7 +9,7 @@ use crate::{
     adamw::AdamW,
     error::Error,
     fingerprint,
-    intake::{Announced, Intake, ReadyGroup, fixture},
+    intake::{Intake, ReadyGroup, fixture, judge::Announced},
     pack::micro_batches,
 };
 

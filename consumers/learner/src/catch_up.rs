@@ -7,8 +7,11 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use vintage_bus::{Bus, Consumer, ConsumerLimits, Event, Record};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 
-use super::{Incoming, Source, read};
-use crate::{error::Result, order::Merge};
+use crate::{
+    error::Result,
+    order::Merge,
+    source::{Incoming, Source, read},
+};
 
 /// Time after which a silent partition is no longer waited for. The others continue, and its
 /// records are merged when they arrive. Offsets without a record at the end of a partition look
