@@ -52,7 +52,7 @@ pub struct Outcome {
     pub equal_groups: u64,
     /// Number of rows that ended at the limit on their length.
     pub cut_rows: u64,
-    /// Number of valid tokens by staleness; tokens of foreign lineages are counted by their lag.
+    /// Number of valid tokens by staleness; tokens of foreign policies are counted by their lag.
     pub staleness: BTreeMap<u64, u64>,
     /// Number of the tokens in `staleness` that are counted by their lag.
     pub lag_tokens: u64,

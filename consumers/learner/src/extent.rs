@@ -39,7 +39,7 @@ enum Of {
 }
 
 impl Extent {
-    /// Lists the records of a learner and of its lineage by path, without reading their content.
+    /// Lists the records of a learner and of its policy by path, without reading their content.
     ///
     /// A plan is written before everything that follows from it. Plans that are read after this
     /// call therefore cover at least [`Extent::updates`], even if the learner is still running.

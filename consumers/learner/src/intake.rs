@@ -32,7 +32,7 @@ use crate::{error::Result, settings::Settings, source::Incoming};
 pub struct ReadyGroup {
     /// Entry of the group in a plan.
     pub planned: PlannedGroup,
-    /// Lineage that sampled the group.
+    /// Policy that sampled the group.
     pub policy: String,
     /// Update the group was sampled for; `None` for any update, and for groups of other policies.
     pub sampled_for: Option<UpdateNumber>,
@@ -80,7 +80,7 @@ pub struct Intake {
     refused: Vec<Refused>,
     /// Number of groups, by update, that plans refused although they were sampled for that update.
     refused_batches: BTreeMap<UpdateNumber, u64>,
-    /// Newest versions met of foreign lineages, by lineage.
+    /// Newest versions met of foreign policies, by policy.
     known: BTreeMap<String, PolicyVersion>,
 }
 
@@ -112,7 +112,7 @@ impl Intake {
         self
     }
 
-    /// Restores more state of a checkpoint: versions of foreign lineages, and refused groups by
+    /// Restores more state of a checkpoint: versions of foreign policies, and refused groups by
     /// update.
     #[must_use]
     pub fn remembering(
@@ -327,7 +327,7 @@ impl Intake {
         self.cursors.behind()
     }
 
-    /// Returns the newest versions met of foreign lineages.
+    /// Returns the newest versions met of foreign policies.
     pub fn known(&self) -> Vec<KnownVersion> {
         let known = self.known.iter();
         known
@@ -389,7 +389,7 @@ impl Intake {
         batches
     }
 
-    /// Returns those of [`Intake::refused_batches`] that plans refused. The others are read and
+    /// Returns those of [`Intake::refused_batches`] that plans refused. The rest are read and
     /// refused again after a restart.
     pub fn planned_refused_batches(&self, update: UpdateNumber) -> BTreeMap<UpdateNumber, u64> {
         let to_come = self.refused_batches.range(update..);

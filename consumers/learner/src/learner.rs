@@ -43,7 +43,7 @@ pub struct Learner {
     renumbering: BTreeSet<String>,
     groups_trained: u64,
     groups_rejected: u64,
-    /// Newest version published by any process of this learner. No token of its own lineage may
+    /// Newest version published by any process of this learner. No token of its own policy may
     /// claim a newer one.
     newest: PolicyVersion,
     /// Newest version that this process published or found published, and its digest.
@@ -194,7 +194,7 @@ impl Learner {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
-            self.outlet.tell(LearnerEvent::Updating(plan.update()));
+            self.outlet.report(LearnerEvent::Updating(plan.update()));
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();

@@ -67,7 +67,8 @@ pub use pack::Batch;
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{
-    Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource, NoOtherPolicies, Source,
+    Durability, DurableLog, Incoming, Inputs, Leader, LogSource, NoOtherPolicies, OtherPolicies,
+    Source,
 };
 pub use vintage_model::{ModelConfig, gpu};
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -130,7 +130,7 @@ impl Outlet {
     }
 
     /// Reports an event within this process; a missing listener is not an error.
-    pub fn tell(&self, event: LearnerEvent) {
+    pub fn report(&self, event: LearnerEvent) {
         let _nobody_listens = self.events.send(event);
     }
 

@@ -34,9 +34,9 @@ pub trait Source: Send {
     }
 }
 
-/// Announcements of lineages other than the learner's own.
+/// Announcements of policies other than the learner's own.
 #[async_trait]
-pub trait Lineages: Send {
+pub trait OtherPolicies: Send {
     /// Returns the newest announced version of `policy`; `None` if there is none. The answer must
     /// be at least as new as that of a read that begins after this call, unless `at_least` was seen
     /// before.
@@ -47,11 +47,11 @@ pub trait Lineages: Send {
     ) -> Result<Option<PolicyVersion>>;
 }
 
-/// [`Lineages`] of a learner that needs no other lineage than its own.
+/// [`OtherPolicies`] of a learner that needs no other policy than its own.
 pub struct NoOtherPolicies;
 
 #[async_trait]
-impl Lineages for NoOtherPolicies {
+impl OtherPolicies for NoOtherPolicies {
     async fn newest(&mut self, _: &str, _: PolicyVersion) -> Result<Option<PolicyVersion>> {
         Ok(None)
     }
@@ -76,20 +76,20 @@ pub struct Inputs {
     pub blended: Option<Box<dyn Source>>,
     /// Service that makes rollouts durable before they are trained.
     pub durability: Box<dyn Durability>,
-    /// Announcements of other lineages.
-    pub lineages: Box<dyn Lineages>,
+    /// Announcements of other policies.
+    pub other_policies: Box<dyn OtherPolicies>,
     /// Learner whose batches this one trains on, if it makes no plans of its own.
     pub leader: Option<Box<dyn Leader>>,
 }
 
 impl Inputs {
-    /// Creates the inputs of a learner that trains on its own lineage's rollouts alone.
+    /// Creates the inputs of a learner that trains on its own policy's rollouts alone.
     pub fn new(source: Box<dyn Source>, durability: Box<dyn Durability>) -> Self {
         Self {
             source,
             blended: None,
             durability,
-            lineages: Box::new(NoOtherPolicies),
+            other_policies: Box::new(NoOtherPolicies),
             leader: None,
         }
     }

@@ -155,9 +155,9 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     let mut rest = rewards;
     let mut advantages = Vec::with_capacity(rewards.len());
     for group in groups {
-        let (own, others) = rest.split_at(group.planned.rows as usize);
+        let (own, following) = rest.split_at(group.planned.rows as usize);
         advantages.extend(group_advantages(own));
-        rest = others;
+        rest = following;
     }
     advantages
 }
@@ -167,15 +167,15 @@ fn equal_groups(groups: &[ReadyGroup], rewards: &[f32]) -> u64 {
     let mut rest = rewards;
     let mut equal = 0;
     for group in groups {
-        let (own, others) = rest.split_at(group.planned.rows as usize);
+        let (own, following) = rest.split_at(group.planned.rows as usize);
         equal += u64::from(own.iter().all(|reward| reward.total_cmp(&own[0]).is_eq()));
-        rest = others;
+        rest = following;
     }
     equal
 }
 
-/// Returns the number of valid tokens by staleness, each measured within the lineage that sampled
-/// it, and how many of them are of lineages whose versions are not counted along with this
+/// Returns the number of valid tokens by staleness, each measured within the policy that sampled
+/// it, and how many of them are of policies whose versions are not counted along with this
 /// learner's. Those are counted by their lag. Defined at
 /// [`vintage_control::UpdateResult::staleness`].
 fn staleness(plan: &Plan, groups: &[ReadyGroup]) -> (BTreeMap<u64, u64>, u64) {

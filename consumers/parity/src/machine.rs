@@ -45,8 +45,8 @@ impl Machine {
     pub(super) fn new(decoder: Decoder, device: Option<&Device>) -> Result<Self> {
         let optimizer = AdamW::default();
         let on = |device: &Device| {
-            let twin = DevicePolicy::new(&decoder, &optimizer, Compute::default(), device)?;
-            Ok::<_, Error>((device.clone(), twin))
+            let copy = DevicePolicy::new(&decoder, &optimizer, Compute::default(), device)?;
+            Ok::<_, Error>((device.clone(), copy))
         };
         let device = device.map(on).transpose()?;
         Ok(Self {
@@ -74,14 +74,14 @@ impl Machine {
     pub(super) fn logits(&self, batch: &Packed, positions: &[u32]) -> Result<Vec<f32>> {
         Ok(match &self.device {
             None => self.decoder.logits(batch, positions)?,
-            Some((_, twin)) => twin.decoder.logits(batch, positions)?,
+            Some((_, copy)) => copy.decoder.logits(batch, positions)?,
         })
     }
 
     pub(super) fn score(&self, batch: &Packed, targets: &Targets) -> Result<Vec<f32>> {
         match &self.device {
             None => Ok(self.decoder.score(batch, targets)?.logprob),
-            Some((_, twin)) => read(&twin.decoder.score(batch, targets)?.logprob),
+            Some((_, copy)) => read(&copy.decoder.score(batch, targets)?.logprob),
         }
     }
 
@@ -130,15 +130,15 @@ impl Machine {
             rule,
         } = batch;
         let refused = |why: String| Error::Oracle(format!("weighing the oracle's batch: {why}"));
-        if let Some((_, twin)) = &self.device {
-            let (scored, tape) = twin.decoder.forward(packed, targets)?;
+        if let Some((_, copy)) = &self.device {
+            let (scored, tape) = copy.decoder.forward(packed, targets)?;
             let weighed = weigh(rule, DEFAULT_CLAMP, &scored.logprob, known);
             let weighed = weighed.map_err(|problem| match problem {
                 Problem::Refused(error) => refused(error.to_string()),
                 Problem::Device(error) => refused(error.to_string()),
             })?;
-            let mut gradients = twin.decoder.zero_gradients()?;
-            twin.decoder
+            let mut gradients = copy.decoder.zero_gradients()?;
+            copy.decoder
                 .backward(tape, &weighed.weight, &mut gradients)?;
             let mask = weighed.mask.to_vec1::<f64>().map_err(failed)?;
             let updated = Updated {
@@ -189,9 +189,9 @@ impl Machine {
                 let params = self.decoder.params_mut();
                 Ok(self.optimizer.step(settings, params, gradients)?)
             }
-            (Some((_, twin)), Gradient::Device(gradients)) => {
-                let norm = twin.step(settings, gradients)?;
-                twin.decoder.read_into(&mut self.decoder)?;
+            (Some((_, copy)), Gradient::Device(gradients)) => {
+                let norm = copy.step(settings, gradients)?;
+                copy.decoder.read_into(&mut self.decoder)?;
                 Ok(norm)
             }
             _ => Err(Error::Oracle(

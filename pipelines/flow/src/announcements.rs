@@ -8,7 +8,7 @@ use vintage_bus::{Consumer, ConsumerLimits, Event};
 use vintage_control::{
     Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion, UpdateNumber,
 };
-use vintage_learner::{Leader, Lineages};
+use vintage_learner::{Leader, OtherPolicies};
 use vintage_store::{Records, Weights};
 
 use crate::{
@@ -161,7 +161,7 @@ impl Announcements {
 }
 
 #[async_trait]
-impl Lineages for Announcements {
+impl OtherPolicies for Announcements {
     async fn newest(
         &mut self,
         policy: &str,

@@ -124,8 +124,8 @@ fn what_a_record_says_of_itself_does_not_swell_a_plan() {
     let mut intake = intake();
     intake.take(incoming, upto(0)).unwrap();
     let refused = intake.drain_refused();
-    let told = serde_json::to_string(&refused).unwrap();
-    assert!(refused.len() == 1 && told.len() < 4000, "{}", told.len());
+    let json = serde_json::to_string(&refused).unwrap();
+    assert!(refused.len() == 1 && json.len() < 4000, "{}", json.len());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use vintage_control::{NumberSet, ProducerWindow, RejectReason};
 use vintage_trajectory::GroupId;
 
-/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Of
-/// older ones the plans tell.
+/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Plans
+/// hold the older ones.
 const REMEMBERED: usize = 1 << 16;
 
 /// Returns true if a group refused for this reason shares its number with a group that came first.

@@ -66,7 +66,7 @@ impl Learner {
         }
         if !plan.rejections.is_empty() {
             let groups = plan.rejections.len() as u64;
-            self.outlet.tell(LearnerEvent::Rejected {
+            self.outlet.report(LearnerEvent::Rejected {
                 update: plan.update(),
                 groups,
             });
@@ -75,7 +75,7 @@ impl Learner {
             count(&plan, &result);
             self.warn_of_renumbering(&plan);
         }
-        self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
+        self.outlet.report(LearnerEvent::Updated(Box::new(result)));
         if version
             .0
             .is_multiple_of(self.settings.learner.checkpoint_every)
@@ -168,7 +168,7 @@ impl Learner {
         self.published = (version, self.trainer.weights_sha256());
         self.retained.insert(version);
         self.prune().await?;
-        self.outlet.tell(LearnerEvent::Published(version));
+        self.outlet.report(LearnerEvent::Published(version));
         Ok(())
     }
 
@@ -299,7 +299,7 @@ impl Learner {
             .prune_checkpoints(self.settings.learner.keep_checkpoints)
             .await?;
         self.outlet
-            .tell(LearnerEvent::Checkpointed(manifest.version));
+            .report(LearnerEvent::Checkpointed(manifest.version));
         Ok(())
     }
 }

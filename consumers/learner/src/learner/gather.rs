@@ -11,7 +11,7 @@ use crate::{
     intake::{Intake, ReadyGroup, judge::Announced},
     outlet::{LearnerEvent, Waiting},
     pack::micro_batches,
-    source::{Incoming, Inputs, Lineages},
+    source::{Incoming, Inputs, OtherPolicies},
     trainer::{in_order, missing_record},
 };
 
@@ -31,7 +31,7 @@ type Batch = (Plan, Vec<ReadyGroup>);
 
 impl Learner {
     /// Returns the plan of the next update and its groups; the caller adds the rejections to a plan
-    /// of this learner's own. Returns `None` when told to stop or when the input has ended.
+    /// of this learner's own. Returns `None` when stopped or when the input has ended.
     pub(super) async fn next_batch(
         &mut self,
         inputs: &mut Inputs,
@@ -47,7 +47,7 @@ impl Learner {
         Ok(groups.map(|groups| (self.plan(&groups), groups)))
     }
 
-    /// Reads until the next update has its groups; `None` when told to stop or at the end of the
+    /// Reads until the next update has its groups; `None` when stopped or at the end of the
     /// log.
     async fn gather(
         &mut self,
@@ -84,11 +84,11 @@ impl Learner {
                 };
                 let again = tokio::time::Instant::from_std(self.announced_at + after);
                 // Set if records arrived after the last report.
-                let untold = self
+                let unreported = self
                     .last_wait_report
                     .filter(|(_, then)| *then != self.taken);
-                let news =
-                    untold.map(|(at, _)| tokio::time::Instant::from_std(at + REPORT_WAIT_EVERY));
+                let news = unreported
+                    .map(|(at, _)| tokio::time::Instant::from_std(at + REPORT_WAIT_EVERY));
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
@@ -141,7 +141,7 @@ impl Learner {
         }
         self.last_wait_report = Some((Instant::now(), self.taken));
         let ready = self.intake.available(update) as u64;
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
             update,
             leader: None,
             ready,
@@ -159,18 +159,19 @@ impl Learner {
         let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
             Announced::Any
         } else {
-            self.announced(&incoming, inputs.lineages.as_mut()).await?
+            self.announced(&incoming, inputs.other_policies.as_mut())
+                .await?
         };
         let intake = &mut self.intake;
         self.origins.take(intake, incoming, announced).await
     }
 
-    /// Returns the versions of the record's lineage that were announced once the record had been
+    /// Returns the versions of the record's policy that were announced once the record had been
     /// read.
     async fn announced(
         &self,
         incoming: &Incoming,
-        lineages: &mut dyn Lineages,
+        other_policies: &mut dyn OtherPolicies,
     ) -> Result<Announced> {
         let Ok((headers, _)) = &incoming.message else {
             return Ok(Announced::Any); // nothing to judge
@@ -178,7 +179,7 @@ impl Learner {
         let newest = if headers.policy == self.settings.learner.policy.as_str() {
             Some(self.newest)
         } else if self.settings.trains_on(&headers.policy) {
-            lineages
+            other_policies
                 .newest(&headers.policy, headers.max_policy_version)
                 .await?
         } else {
@@ -222,7 +223,7 @@ impl Learner {
         let Some(leader) = &mut inputs.leader else {
             return Ok(None);
         };
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
             update,
             leader: Some(leader.name().clone()),
             ..Waiting::default()
@@ -232,7 +233,7 @@ impl Learner {
             return Ok(None);
         };
         let plan = self.copied(theirs);
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
             update,
             wanted: plan.groups.len() as u64,
             records: self.taken,
@@ -244,7 +245,7 @@ impl Learner {
 
     /// Copies a leader's plan. Batch, packing and rejections remain the leader's, and so do the
     /// versions that staleness is measured from: to the leader these tokens were of its own
-    /// lineage, at its version.
+    /// policy, at its version.
     fn copied(&self, theirs: Plan) -> Plan {
         let mut known = theirs.known;
         let own = KnownVersion {

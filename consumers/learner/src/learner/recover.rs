@@ -28,7 +28,7 @@ impl Learner {
         let version = self.trainer.version();
         self.publish().await?;
         self.announce().await?;
-        self.outlet.tell(LearnerEvent::Recovered {
+        self.outlet.report(LearnerEvent::Recovered {
             version,
             rerun: version.0 - from.0,
         });

@@ -204,14 +204,14 @@ async fn live(store: Store, writer: String, logs: Logs<'_>) -> Result<LearnerSum
 }
 
 async fn open(store: Store, writer: String, logs: Logs<'_>) -> Result<(Learner, Inputs)> {
-    let (tell, _told) = mpsc::unbounded_channel();
+    let (events, _listener) = mpsc::unbounded_channel();
     let name: vintage_control::Name = "lead".parse().unwrap();
     let learner = Learner::open(
         settings_of(&logs),
         writer,
         Records::new(store.clone(), name.clone()),
         Weights::new(store, name),
-        Outlet::without_log(tell),
+        Outlet::without_log(events),
         &[],
     )
     .await?;
@@ -226,7 +226,7 @@ async fn open(store: Store, writer: String, logs: Logs<'_>) -> Result<(Learner, 
 
 /// Runs a learner process that dies at its `polls`-th await; returns `None` if it died. Disk
 /// operations that it had begun are completed by then, as the kernel would complete them.
-fn life<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<LearnerSummary> {
+fn process<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<LearnerSummary> {
     let logs = logs.into();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -234,7 +234,7 @@ fn life<'a>(folder: &Path, polls: usize, logs: impl Into<Logs<'a>>) -> Option<Le
         .unwrap();
     runtime.block_on(async {
         let store = Store::open(folder.to_str().unwrap()).unwrap();
-        let mut learner = pin!(live(store, format!("life-{polls}"), logs));
+        let mut learner = pin!(live(store, format!("process-{polls}"), logs));
         let mut left = polls;
         poll_fn(|context| {
             if left == 0 {
@@ -295,11 +295,11 @@ fn killed_at_every<'a>(
     loop {
         let folder = tempfile::tempdir().unwrap();
         run_in(begin(folder.path()));
-        if life(folder.path(), polls, logs()).is_some() {
+        if process(folder.path(), polls, logs()).is_some() {
             break;
         }
         dead(folder.path());
-        life(folder.path(), usize::MAX, logs()).unwrap();
+        process(folder.path(), usize::MAX, logs()).unwrap();
         assert!(
             outcome(folder.path()) == *expected,
             "killed at point {polls}"
@@ -316,7 +316,7 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let log = log();
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    let summary = life(whole.path(), usize::MAX, &log).unwrap();
+    let summary = process(whole.path(), usize::MAX, &log).unwrap();
     assert!(summary.finished && !summary.ended, "{summary:?}");
     let expected = outcome(whole.path());
     let reasons: Vec<_> = expected
@@ -338,9 +338,9 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let dies_at = |polls| {
         let folder = tempfile::tempdir().unwrap();
         run_in(begin(folder.path()));
-        let died = life(folder.path(), polls, &log).is_none();
+        let died = process(folder.path(), polls, &log).is_none();
         if died {
-            life(folder.path(), usize::MAX, &log).unwrap();
+            process(folder.path(), usize::MAX, &log).unwrap();
             assert!(
                 outcome(folder.path()) == expected,
                 "killed at point {polls}"
@@ -352,9 +352,9 @@ fn killed_between_any_two_steps_it_plans_what_it_would_have_planned() {
     let mut polls = 1;
     loop {
         let died = std::thread::scope(|scope| {
-            let lives = (polls..polls + 16).map(|polls| scope.spawn(move || dies_at(polls)));
-            let lives: Vec<_> = lives.collect();
-            let died = lives.into_iter().map(|life| life.join().unwrap());
+            let processes = (polls..polls + 16).map(|polls| scope.spawn(move || dies_at(polls)));
+            let processes: Vec<_> = processes.collect();
+            let died = processes.into_iter().map(|process| process.join().unwrap());
             died.filter(|died| *died).count()
         });
         polls += died;
@@ -373,9 +373,9 @@ fn killed_again_and_again_it_comes_to_the_same_end() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
     run_in(begin(folder.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
+    process(whole.path(), usize::MAX, &log).unwrap();
     let mut polls = 1;
-    while life(folder.path(), polls, &log).is_none() {
+    while process(folder.path(), polls, &log).is_none() {
         polls += 1;
     }
     assert!(outcome(folder.path()) == outcome(whole.path()));
@@ -392,18 +392,18 @@ fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
     run_in(begin(folder.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
-    let first = life(folder.path(), usize::MAX, &log[..log.len() / 4]).unwrap();
+    process(whole.path(), usize::MAX, &log).unwrap();
+    let first = process(folder.path(), usize::MAX, &log[..log.len() / 4]).unwrap();
     assert!(first.ended && !first.finished, "{first:?}");
-    let second = life(folder.path(), usize::MAX, &log).unwrap();
+    let second = process(folder.path(), usize::MAX, &log).unwrap();
     assert!(second.finished, "{second:?}");
     assert!(outcome(folder.path()) == outcome(whole.path()));
 }
 
-/// Checks that the staleness of another lineage's tokens is measured from the newest version met of
-/// that lineage.
+/// Checks that the staleness of another policy's tokens is measured from the newest version met of
+/// that policy.
 #[test]
-fn staleness_is_taken_within_the_lineage_that_sampled() {
+fn staleness_is_taken_within_the_policy_that_sampled() {
     let log: Vec<_> = (0..6_u64)
         .map(|seq| {
             let mut rows = [fixture::row(seq, 0), fixture::row(seq, 1)];

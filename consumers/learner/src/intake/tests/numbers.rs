@@ -114,12 +114,12 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
     let plan = plan_of(&chosen, &mut intake, 0);
     intake.finish(&plan);
     let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
-    for (told, reason) in [(true, R::Renumbered), (false, R::Duplicate)] {
+    for (recalled, reason) in [(true, R::Renumbered), (false, R::Duplicate)] {
         let mut again = Intake::new(settings(), &partitions, &producers);
         let record = other(8, 0, 73, (1, 1));
         assert_eq!(again.needs_recall(&record), Some(("p".to_owned(), 0)));
         let known = [chosen[0].planned.group.parse().unwrap()];
-        again.recall("p", 0, if told { &known } else { &[] });
+        again.recall("p", 0, if recalled { &known } else { &[] });
         assert_eq!(again.needs_recall(&record), None);
         again.take(record, upto(0)).unwrap();
         again.take(group(9, 0), upto(0)).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of a learner that stops: overtaken, refused by the store, or told to.
+//! Tests of a learner that stops: overtaken, refused by the store, or asked to.
 
 use super::*;
 
@@ -27,7 +27,7 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
         if early.is_some() {
             break;
         }
-        life(folder.path(), usize::MAX, &log).unwrap();
+        process(folder.path(), usize::MAX, &log).unwrap();
         let before = outcome(folder.path());
         let ended = zombie.block_on(learner);
         // Suspended early enough, it finds only finished plans and runs them again.
@@ -38,8 +38,11 @@ fn an_overtaken_learner_stops_and_changes_nothing() {
             );
         }
         assert!(outcome(folder.path()) == before, "point {polls}");
-        let again = life(folder.path(), usize::MAX, &log).unwrap();
-        assert!(again.finished, "point {polls}: a later life cannot recover");
+        let again = process(folder.path(), usize::MAX, &log).unwrap();
+        assert!(
+            again.finished,
+            "point {polls}: a later process cannot recover"
+        );
     }
 }
 
@@ -63,7 +66,7 @@ fn every_record_that_a_plan_names_is_durable_before_it() {
     let ensured = Ensured::default();
     run_in(async {
         let store = begin(folder.path()).await;
-        let opened = open(store, "life".to_owned(), (&log).into()).await;
+        let opened = open(store, "process".to_owned(), (&log).into()).await;
         let (learner, mut inputs) = opened.unwrap();
         inputs.durability = Box::new(ensured.clone());
         learner.run(inputs, &CancellationToken::new()).await
@@ -73,9 +76,9 @@ fn every_record_that_a_plan_names_is_durable_before_it() {
     let mut refused = 0;
     for plan in plans {
         let trained = plan.groups.iter().flat_map(|group| &group.records);
-        let others = plan.rejections.iter().flat_map(|refused| &refused.records);
-        refused += others.clone().count();
-        for record in trained.chain(others) {
+        let rejected = plan.rejections.iter().flat_map(|refused| &refused.records);
+        refused += rejected.clone().count();
+        for record in trained.chain(rejected) {
             assert!(ensured.0.lock().unwrap().contains(record), "{record}");
         }
     }
@@ -104,7 +107,7 @@ fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
     run_in(begin(folder.path()));
     let planned = |folder: &Path| folder.join("plans/lead/0.json").is_file();
     for polls in (1..).step_by(5) {
-        life(folder.path(), polls, &log);
+        process(folder.path(), polls, &log);
         if planned(folder.path()) {
             break;
         }

@@ -10,7 +10,7 @@ use vintage_settings::Device;
 use vintage_store::{Records, Store, Weights};
 
 use super::{
-    Logs, Recorded, STEPS, begin, killed_at_every, life, live, log, lora, outcome, run_in,
+    Logs, Recorded, STEPS, begin, killed_at_every, live, log, lora, outcome, process, run_in,
 };
 use crate::{
     error::Error,
@@ -48,7 +48,7 @@ fn killed_while_it_blends_it_blends_what_it_would_have_blended() {
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    assert!(life(whole.path(), usize::MAX, logs()).unwrap().finished);
+    assert!(process(whole.path(), usize::MAX, logs()).unwrap().finished);
     let expected = outcome(whole.path());
     let archived = |plan: &Plan| {
         let sources = plan.groups.iter().map(|group| group.source.is_some());
@@ -97,7 +97,7 @@ fn a_learner_of_adapters_goes_on_with_them() {
     };
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
+    process(whole.path(), usize::MAX, logs()).unwrap();
     let expected = outcome(whole.path());
     assert!(expected.0.iter().all(|plan| plan.training == lora()));
 
@@ -140,10 +140,10 @@ fn a_learner_on_a_device_goes_on_and_replays() {
     };
     let (whole, on_cpu) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, logs()).unwrap();
+    process(whole.path(), usize::MAX, logs()).unwrap();
     let expected = outcome(whole.path());
     run_in(begin(on_cpu.path()));
-    life(on_cpu.path(), usize::MAX, &log).unwrap();
+    process(on_cpu.path(), usize::MAX, &log).unwrap();
     assert_ne!(
         outcome(on_cpu.path()).2,
         expected.2,
@@ -206,7 +206,7 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run_in(begin(folder));
-    if life(folder, polls, cpu).is_some() {
+    if process(folder, polls, cpu).is_some() {
         return None;
     }
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
@@ -216,7 +216,7 @@ fn deviations(polls: usize, lora: bool) -> Option<Vec<Deviation>> {
         .map(|file| (file.clone(), std::fs::read(file).unwrap()))
         .collect();
     let device = Device::Composed;
-    life(folder, usize::MAX, Logs { device, ..cpu }).unwrap();
+    process(folder, usize::MAX, Logs { device, ..cpu }).unwrap();
 
     let (plans, results, _) = outcome(folder);
     for (result, next) in results.iter().zip(&plans[1..]) {
@@ -247,16 +247,16 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     run_in(begin(folder));
-    life(folder, usize::MAX, &log).unwrap();
-    let told = || {
+    process(folder, usize::MAX, &log).unwrap();
+    let reported = || {
         let found = replayed(folder, &log).deviation.unwrap();
         assert_eq!(found.update, UpdateNumber(0));
         (found.other_machine, found.on_gpu)
     };
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);
-    assert_eq!(told(), (false, true));
+    assert_eq!(reported(), (false, true));
     replace_in_plans(folder, r#""isa":""#, r#""isa":"another, "#);
-    assert_eq!(told(), (true, true));
+    assert_eq!(reported(), (true, true));
     replace_in_plans(folder, r#""device":"composed""#, r#""device":"cpu""#);
     assert!(
         replayed(folder, &log).deviation.is_none(),
@@ -264,9 +264,9 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     );
     let learned = r#""lr":"#;
     replace_in_plans(folder, learned, r#""lr":1"#);
-    assert_eq!(told(), (true, false));
+    assert_eq!(reported(), (true, false));
     replace_in_plans(folder, r#""isa":"another, "#, r#""isa":""#);
-    assert_eq!(told(), (false, false));
+    assert_eq!(reported(), (false, false));
 }
 
 /// Checks that a replay ends at a plan that is missing, unreadable or of another update, and that
@@ -276,14 +276,14 @@ fn a_replay_knows_how_far_the_learner_came() {
     let log = log();
     let whole = tempfile::tempdir().unwrap();
     run_in(begin(whole.path()));
-    life(whole.path(), usize::MAX, &log).unwrap();
+    process(whole.path(), usize::MAX, &log).unwrap();
     let clean = replayed(whole.path(), &log);
     assert_eq!((clean.updates, &clean.deviation), (STEPS, &None));
     let plan = |update: u64| whole.path().join(format!("plans/lead/{update}.json"));
     let text = |update: u64| std::fs::read(plan(update)).unwrap();
     // Replays with plan `update` replaced by `bytes` (`None` removes it) and returns what is
     // reported.
-    let told = |update: u64, bytes: Option<&[u8]>| {
+    let reported = |update: u64, bytes: Option<&[u8]>| {
         let kept = text(update);
         match bytes {
             Some(bytes) => std::fs::write(plan(update), bytes).unwrap(),
@@ -296,12 +296,12 @@ fn a_replay_knows_how_far_the_learner_came() {
         deviation.detail
     };
     for update in [0, 2, STEPS - 1] {
-        let detail = told(update, None);
+        let detail = reported(update, None);
         assert!(detail.contains("tell of 5 updates"), "{detail}");
     }
-    let detail = told(2, Some(b"{"));
+    let detail = reported(2, Some(b"{"));
     assert!(detail.contains("plans/lead/2.json"), "{detail}");
-    let detail = told(2, Some(&text(1)));
+    let detail = reported(2, Some(&text(1)));
     assert!(detail.contains("it is of update 1"), "{detail}");
 
     // Digests are compared with every record, not only with the next plan.
