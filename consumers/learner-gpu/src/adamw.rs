@@ -39,11 +39,7 @@ impl DeviceAdamW {
             moments.insert(spec.name().to_owned(), [copy(first)?, copy(second)?]);
         }
         if moments.len() != optimizer.moments().len() {
-            return Err(Error::Record(
-                "the optimizer's moments are those of other parameters than this learner trains: \
-                 go on with the settings they were saved with"
-                    .to_owned(),
-            ));
+            return Err(Error::OtherMoments);
         }
         Ok(Self {
             steps: optimizer.steps(),

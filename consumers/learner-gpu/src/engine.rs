@@ -46,9 +46,7 @@ impl DeviceEngine {
             self.optimizer = AdamW::default();
             return Ok(self.policy.insert(policy));
         }
-        self.policy
-            .as_mut()
-            .ok_or_else(|| Error::Record("a policy without its copy on the device".to_owned()))
+        self.policy.as_mut().ok_or(Error::PolicyLost)
     }
 }
 

@@ -55,7 +55,7 @@ impl DevicePolicy {
         };
         weigh(&rule, plan.algorithm.log_ratio_clamp, new, &known).map_err(|problem| match problem {
             Problem::Refused(source) => Error::Weigh {
-                update: plan.version,
+                update: plan.update(),
                 source,
             },
             Problem::Device(source) => failed("weighing a batch")(source),

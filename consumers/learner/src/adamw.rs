@@ -78,15 +78,15 @@ impl AdamW {
                 (format!("{name}.v"), Saving::new(&moments.second)),
             ]
         });
-        safetensors::serialize(views, None)
-            .map_err(|error| Error::Record(format!("saving the optimizer's moments: {error}")))
+        safetensors::serialize(views, None).map_err(|error| Error::MomentsUnwritable {
+            reason: error.to_string(),
+        })
     }
 
     /// Reads moments that [`AdamW::to_safetensors`] wrote; `steps` is the number of steps they
     /// hold.
     pub fn from_safetensors(steps: u64, bytes: &[u8]) -> Result<Self> {
-        let refuse =
-            |what: String| Error::Record(format!("reading the optimizer's moments: {what}"));
+        let refuse = |reason: String| Error::MomentsUnreadable { reason };
         let tensors = safetensors::SafeTensors::deserialize(bytes)
             .map_err(|error| refuse(error.to_string()))?;
         let values = |name: &str| -> Result<Vec<f32>> {

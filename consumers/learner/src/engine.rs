@@ -104,7 +104,7 @@ pub fn run<S: Step>(
             Ok(value)
         } else {
             Err(Error::NotFinite {
-                update: plan.version,
+                update: plan.update(),
                 what,
                 value,
             })

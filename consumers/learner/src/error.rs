@@ -1,5 +1,7 @@
 use vintage_bus::Fault;
-use vintage_control::{Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256};
+use vintage_control::{
+    Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256, UpdateNumber,
+};
 
 /// Error that stops a learner or a replay.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +15,7 @@ pub enum Error {
         /// Name that both processes use.
         learner: String,
         /// Update whose plan both processes claim.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Writer of the existing plan.
         theirs: String,
     },
@@ -24,7 +26,7 @@ pub enum Error {
     )]
     Diverged {
         /// Update that gave the weights.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Digest of the weights that this machine computed.
         computed: Sha256,
         /// Digest of the recorded weights.
@@ -34,7 +36,7 @@ pub enum Error {
     #[error("update {update} was planned with other content of group {group} ({record})")]
     ContentChanged {
         /// Update whose plan names the group.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Id of the group.
         group: String,
         /// First record of the group.
@@ -44,7 +46,7 @@ pub enum Error {
     #[error("update {update} was planned with group {group} ({record}), which is now refused as {}: {detail}", reason.as_str())]
     PlannedButRefused {
         /// Update whose plan names the group.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Id of the group.
         group: String,
         /// First record of the group.
@@ -58,7 +60,7 @@ pub enum Error {
     #[error("update {update} needs the record at {record}, which neither log nor archive holds")]
     RecordMissing {
         /// Update whose plan names the record.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Record that is missing.
         record: RecordId,
     },
@@ -117,15 +119,112 @@ pub enum Error {
     )]
     NotFinite {
         /// Update that was computed.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Name of the value: loss or gradient norm.
         what: &'static str,
         /// Value that is not finite.
         value: f64,
     },
-    /// A record is missing or contradicts another one.
-    #[error("{0}")]
-    Record(String),
+    /// A plan is read as the plan of an update that it is not of.
+    #[error("its plan says that it is of update {found}")]
+    OtherUpdate {
+        /// Update that the plan says it is of.
+        found: UpdateNumber,
+    },
+    /// A plan is run on another version than it starts from.
+    #[error("plan {update} cannot run on version {version}")]
+    OtherVersion {
+        /// Update of the plan.
+        update: UpdateNumber,
+        /// Version that is loaded.
+        version: PolicyVersion,
+    },
+    /// A plan trains other adapters than the learner has.
+    #[error(
+        "plan {update} trains other adapters than this learner has: go on with the settings of \
+         learner.lora it was written with"
+    )]
+    OtherAdapters {
+        /// Update of the plan.
+        update: UpdateNumber,
+    },
+    /// The groups that a plan names and the records that it names contradict each other.
+    #[error("plan {update} names {reason}")]
+    PlanContradicts {
+        /// Update of the plan.
+        update: UpdateNumber,
+        /// Description of the contradiction: what the plan names.
+        reason: &'static str,
+    },
+    /// A checkpoint belongs to other weights than are published for its version.
+    #[error(
+        "checkpoint {version} belongs to weights {saved}, the store has {published} for that \
+         version"
+    )]
+    OtherWeights {
+        /// Version of the checkpoint.
+        version: PolicyVersion,
+        /// Digest of the weights that the checkpoint belongs to.
+        saved: Sha256,
+        /// Digest of the weights that were loaded.
+        published: Sha256,
+    },
+    /// A checkpoint has no adapters, and the settings ask for them.
+    #[error(
+        "the checkpoint of version {version} has no adapters, and learner.lora asks for them: they \
+         cannot be told from merged weights; go on with the settings it was trained with"
+    )]
+    NoAdapters {
+        /// Version of the checkpoint.
+        version: PolicyVersion,
+    },
+    /// Version 0 has no description of the model beside its weights.
+    #[error("version 0 of the policy has no config.json beside its weights")]
+    NoModelConfig,
+    /// A recorded log ends before a record that an earlier process of the learner had read.
+    #[error(
+        "the recorded log ends before {record}, which this learner had read before it was \
+         interrupted: restore the archive from a copy"
+    )]
+    LogEnded {
+        /// First record that the log lacks.
+        record: RecordId,
+    },
+    /// The file of the optimizer's moments cannot be written.
+    #[error("saving the optimizer's moments: {reason}")]
+    MomentsUnwritable {
+        /// Reason given by the format.
+        reason: String,
+    },
+    /// The file of the optimizer's moments cannot be read.
+    #[error("reading the optimizer's moments: {reason}")]
+    MomentsUnreadable {
+        /// Description of what is wrong with the file.
+        reason: String,
+    },
+    /// The optimizer's moments are of other parameters than are trained.
+    #[error(
+        "the optimizer's moments are those of other parameters than this learner trains: go on \
+         with the settings they were saved with"
+    )]
+    OtherMoments,
+    /// A record cannot be encoded for a topic.
+    #[error("writing a record for {topic}: {reason}")]
+    Encode {
+        /// Topic that the record was for.
+        topic: String,
+        /// Reason given by the encoder.
+        reason: String,
+    },
+    /// The computation of an update panicked.
+    #[error("an update panicked: {reason}")]
+    Panicked {
+        /// Message of the panic.
+        reason: String,
+    },
+    /// The policy is gone, because an update on it did not return.
+    #[error("an earlier update failed half way; start again from the checkpoint")]
+    PolicyLost,
     /// The settings contradict one another.
     #[error("{0}")]
     Settings(String),
@@ -133,7 +232,7 @@ pub enum Error {
     #[error("weighing the tokens of update {update}: {}", weighing(source))]
     Weigh {
         /// Update whose batch was refused.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Reason for the refusal.
         source: vintage_m2po::Error,
     },
@@ -145,7 +244,7 @@ pub enum Error {
     )]
     OtherDevice {
         /// Update that was to be run.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Device that computed the plan.
         planned: String,
         /// Device of this learner.

@@ -1,6 +1,6 @@
 //! Extent of a learner's work by all records that it left; its plans are checked against it.
 
-use vintage_control::{Name, PolicyVersion};
+use vintage_control::{Name, UpdateNumber};
 use vintage_store::Store;
 
 use crate::error::Result;
@@ -39,7 +39,7 @@ enum Of {
 }
 
 impl Extent {
-    /// Lists the records of a learner and of its lineage by path, without reading their content.
+    /// Lists the records of a learner and of its policy by path, without reading their content.
     ///
     /// A plan is written before everything that follows from it. Plans that are read after this
     /// call therefore cover at least [`Extent::updates`], even if the learner is still running.
@@ -84,7 +84,7 @@ impl Extent {
     }
 
     /// Describes the records that imply updates from `update` on; `None` if there are none.
-    pub fn gap(&self, update: PolicyVersion) -> Option<String> {
+    pub fn gap(&self, update: UpdateNumber) -> Option<String> {
         let beyond = self.traces.iter().filter(|of| of.updates > update.0);
         let beyond: Vec<_> = beyond.map(|of| of.record.as_str()).collect();
         (!beyond.is_empty()).then(|| {
@@ -139,12 +139,12 @@ mod tests {
             assert_eq!(read().await.updates(), updates, "{path}");
         }
         let mut extent = read().await;
-        let gap = extent.gap(PolicyVersion(12)).unwrap();
+        let gap = extent.gap(UpdateNumber(12)).unwrap();
         assert!(gap.contains("tell of 16 updates"), "{gap}");
         assert!(gap.contains("checkpoints/lead/13/manifest.json"), "{gap}");
         assert!(!gap.contains("plans/lead"), "{gap}");
-        assert_eq!(extent.gap(PolicyVersion(16)), None);
+        assert_eq!(extent.gap(UpdateNumber(16)), None);
         extent.note("summary.json", 18);
-        assert!(extent.gap(PolicyVersion(16)).is_some());
+        assert!(extent.gap(UpdateNumber(16)).is_some());
     }
 }

@@ -141,7 +141,7 @@ fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighe
         clamp: plan.algorithm.log_ratio_clamp,
     };
     weigh(&rule(&plan.algorithm), &tokens).map_err(|source| Error::Weigh {
-        update: plan.version,
+        update: plan.update(),
         source,
     })
 }

@@ -3,7 +3,7 @@
 //! randomness.
 
 mod cursor;
-mod judge;
+pub mod judge;
 mod planned;
 mod refuse;
 #[cfg(feature = "faults")]
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vintage_control::{
     KnownVersion, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow, RecordId,
-    RejectReason, Rejection,
+    RejectReason, Rejection, UpdateNumber,
 };
 use vintage_trajectory::{
     Abandoned, Assembly, BadRecord, Identity, Part, Progress, Rows, content_sha256,
@@ -22,8 +22,8 @@ use vintage_trajectory::{
 
 use self::{
     cursor::{Cursors, Receipt},
-    refuse::shares_number_with_earlier,
-    window::Windows,
+    judge::Announced,
+    window::{Windows, shares_number_with_earlier},
 };
 use crate::{error::Result, settings::Settings, source::Incoming};
 
@@ -32,10 +32,10 @@ use crate::{error::Result, settings::Settings, source::Incoming};
 pub struct ReadyGroup {
     /// Entry of the group in a plan.
     pub planned: PlannedGroup,
-    /// Lineage that sampled the group.
+    /// Policy that sampled the group.
     pub policy: String,
-    /// Update the group was sampled for; −1 for any update, and for groups of foreign lineages.
-    pub batch: i64,
+    /// Update the group was sampled for; `None` for any update, and for groups of other policies.
+    pub sampled_for: Option<UpdateNumber>,
     /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }
@@ -56,21 +56,12 @@ impl ReadyGroup {
     }
 }
 
-/// Versions that a record's tokens may claim to be sampled by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
-    /// Any version, because a recorded log cannot be ahead of an announcement.
-    Any,
-    /// Versions of the record's lineage up to this one, the newest that was announced once the
-    /// record had been read; `None` if none was announced.
-    UpTo(Option<PolicyVersion>),
-}
-
-/// Rejection that no plan records yet, with the update that has to be refilled because of it.
+/// Rejection that no plan records yet.
 #[derive(Debug)]
 struct Refused {
     rejection: Rejection,
-    batch: i64,
+    /// Update that has to be refilled because of the rejection, if there is one.
+    refill: Option<UpdateNumber>,
     /// Group that was refused only for an implausible value. A plan that was made before values had
     /// a range may name it.
     implausible: Option<Box<ReadyGroup>>,
@@ -88,8 +79,8 @@ pub struct Intake {
     ready: VecDeque<ReadyGroup>,
     refused: Vec<Refused>,
     /// Number of groups, by update, that plans refused although they were sampled for that update.
-    refused_batches: BTreeMap<i64, u64>,
-    /// Newest versions met of foreign lineages, by lineage.
+    refused_batches: BTreeMap<UpdateNumber, u64>,
+    /// Newest versions met of foreign policies, by policy.
     known: BTreeMap<String, PolicyVersion>,
 }
 
@@ -121,13 +112,13 @@ impl Intake {
         self
     }
 
-    /// Restores more state of a checkpoint: versions of foreign lineages, and refused groups by
+    /// Restores more state of a checkpoint: versions of foreign policies, and refused groups by
     /// update.
     #[must_use]
     pub fn remembering(
         mut self,
         known: &[KnownVersion],
-        refused_batches: &BTreeMap<i64, u64>,
+        refused_batches: &BTreeMap<UpdateNumber, u64>,
     ) -> Self {
         let own = known.iter().filter(|known| known.source == self.source);
         self.known = own
@@ -211,11 +202,11 @@ impl Intake {
         }
         let foreign =
             self.source.is_some() || headers.policy != self.settings.learner.policy.as_str();
-        let late =
-            u64::try_from(headers.batch).is_ok_and(|batch| batch >= self.settings.learner.steps);
-        if !foreign && late {
-            let (batch, steps) = (headers.batch, self.settings.learner.steps);
-            let detail = format!("sampled for update {batch}, and the run ends before {steps}");
+        // Update numbers belong to a policy; those of another policy mean nothing here.
+        let sampled_for = UpdateNumber::from_batch(headers.batch).filter(|_| !foreign);
+        let steps = self.settings.learner.steps;
+        if let Some(late) = sampled_for.filter(|update| update.0 >= steps) {
+            let detail = format!("sampled for update {late}, and the run ends before {steps}");
             self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;
         }
@@ -232,8 +223,7 @@ impl Intake {
                 source: self.source.clone(),
             },
             policy: headers.policy,
-            // Update numbers belong to a lineage; those of another lineage mean nothing here.
-            batch: if foreign { -1 } else { headers.batch },
+            sampled_for,
             parts,
         };
         if foreign {
@@ -286,17 +276,17 @@ impl Intake {
         }
     }
 
-    /// Returns the number of waiting groups that may be chosen for update `version`.
-    pub fn available(&self, version: PolicyVersion) -> usize {
-        self.places(version).count()
+    /// Returns the number of waiting groups that may be chosen for `update`.
+    pub fn available(&self, update: UpdateNumber) -> usize {
+        self.places(update).count()
     }
 
-    /// Chooses `wanted` groups for update `version`, or returns `None` if there are too few. Groups
+    /// Chooses `wanted` groups for `update`, or returns `None` if there are too few. Groups
     /// sampled for this update have precedence over those for any update. The result is in order of
     /// arrival. Groups that can no longer be trained are refused first.
-    pub fn choose(&mut self, version: PolicyVersion, wanted: usize) -> Option<Vec<ReadyGroup>> {
-        self.settle(version);
-        let mut places: Vec<_> = self.places(version).take(wanted).collect();
+    pub fn choose(&mut self, update: UpdateNumber, wanted: usize) -> Option<Vec<ReadyGroup>> {
+        self.settle(update);
+        let mut places: Vec<_> = self.places(update).take(wanted).collect();
         if places.len() < wanted {
             return None;
         }
@@ -311,14 +301,14 @@ impl Intake {
         Some(chosen)
     }
 
-    fn places(&self, version: PolicyVersion) -> impl Iterator<Item = usize> {
-        let of = |batch: i64| {
+    fn places(&self, update: UpdateNumber) -> impl Iterator<Item = usize> {
+        let of = |sampled_for: Option<UpdateNumber>| {
             let ready = self.ready.iter().enumerate();
             ready
-                .filter(move |(_, group)| group.batch == batch)
+                .filter(move |(_, group)| group.sampled_for == sampled_for)
                 .map(|(place, _)| place)
         };
-        of(version.0 as i64).chain(of(-1))
+        of(Some(update)).chain(of(None))
     }
 
     /// Returns true if the record has arrived, or was done before this process started.
@@ -337,7 +327,7 @@ impl Intake {
         self.cursors.behind()
     }
 
-    /// Returns the newest versions met of foreign lineages.
+    /// Returns the newest versions met of foreign policies.
     pub fn known(&self) -> Vec<KnownVersion> {
         let known = self.known.iter();
         known
@@ -388,22 +378,22 @@ impl Intake {
         finished.saturating_sub(trained) + open.count() as u64
     }
 
-    /// Returns the number of refused groups that were sampled for `version` or a later update, by
+    /// Returns the number of refused groups that were sampled for `update` or a later one, by
     /// update.
-    pub fn refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
-        let mut batches = self.planned_refused_batches(version);
-        let open = self.refused.iter().map(|refused| refused.batch);
-        for batch in open.filter(|batch| *batch >= version.0 as i64) {
-            *batches.entry(batch).or_default() += 1;
+    pub fn refused_batches(&self, update: UpdateNumber) -> BTreeMap<UpdateNumber, u64> {
+        let mut batches = self.planned_refused_batches(update);
+        let open = self.refused.iter().filter_map(|refused| refused.refill);
+        for refill in open.filter(|refill| *refill >= update) {
+            *batches.entry(refill).or_default() += 1;
         }
         batches
     }
 
-    /// Returns those of [`Intake::refused_batches`] that plans refused. The others are read and
+    /// Returns those of [`Intake::refused_batches`] that plans refused. The rest are read and
     /// refused again after a restart.
-    pub fn planned_refused_batches(&self, version: PolicyVersion) -> BTreeMap<i64, u64> {
-        let to_come = self.refused_batches.range(version.0 as i64..);
-        to_come.map(|(batch, groups)| (*batch, *groups)).collect()
+    pub fn planned_refused_batches(&self, update: UpdateNumber) -> BTreeMap<UpdateNumber, u64> {
+        let to_come = self.refused_batches.range(update..);
+        to_come.map(|(update, groups)| (*update, *groups)).collect()
     }
 
     /// Returns the points, by partition, at which reading resumes after a restart.

@@ -2,6 +2,7 @@
 
 mod execute;
 mod gather;
+mod occasion;
 mod recover;
 
 use std::{
@@ -10,11 +11,11 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256};
+use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256, UpdateNumber};
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
-use self::execute::Run;
+use self::occasion::Occasion;
 use crate::{
     devices::Devices,
     error::{Error, Result},
@@ -43,7 +44,7 @@ pub struct Learner {
     renumbering: BTreeSet<String>,
     groups_trained: u64,
     groups_rejected: u64,
-    /// Newest version published by any process of this learner. No token of its own lineage may
+    /// Newest version published by any process of this learner. No token of its own policy may
     /// claim a newer one.
     newest: PolicyVersion,
     /// Newest version that this process published or found published, and its digest.
@@ -60,7 +61,7 @@ pub struct Learner {
     /// again.
     unsaved: u64,
     /// First update that had no plan when this process began.
-    first_unplanned: PolicyVersion,
+    first_unplanned: UpdateNumber,
     /// True once the source, or the learner that is followed, has ended.
     ended: bool,
 }
@@ -109,12 +110,11 @@ impl Learner {
             let manifest = checkpoint.manifest;
             trainer = Trainer::load(&weights, saved, training, seed, device, devices).await?;
             if trainer.weights_sha256() != manifest.weights_sha256 {
-                return Err(Error::Record(format!(
-                    "checkpoint {} belongs to weights {}, the store has {} for that version",
-                    manifest.version,
-                    manifest.weights_sha256,
-                    trainer.weights_sha256()
-                )));
+                return Err(Error::OtherWeights {
+                    version: manifest.version,
+                    saved: manifest.weights_sha256,
+                    published: trainer.weights_sha256(),
+                });
             }
             let known = &manifest.known;
             intake = Intake::new(settings.clone(), &manifest.partitions, &manifest.producers)
@@ -163,7 +163,7 @@ impl Learner {
             blended,
             groups_trained,
             groups_rejected,
-            first_unplanned: PolicyVersion::ZERO,
+            first_unplanned: UpdateNumber::FIRST,
             ended: false,
         })
     }
@@ -198,7 +198,7 @@ impl Learner {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
-            self.outlet.tell(LearnerEvent::Updating(plan.version));
+            self.outlet.report(LearnerEvent::Updating(plan.update()));
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();
@@ -220,7 +220,7 @@ impl Learner {
             self.records.write_plan(&plan).await?;
             point("learner.planned", self.in_hand());
             let record = recording.elapsed().as_secs_f64();
-            self.execute(plan, groups, Run::First { wait, record })
+            self.execute(plan, groups, Occasion::First { wait, record })
                 .await?;
             waiting_since = Instant::now();
         }

@@ -39,6 +39,7 @@
 extern crate self as vintage_learner;
 
 mod adamw;
+mod catch_up;
 mod devices;
 pub mod engine;
 mod error;
@@ -60,6 +61,7 @@ pub mod update;
 mod warm_start;
 
 pub use adamw::{AdamW, Moments, Rate};
+pub use catch_up::{CatchUp, Stretch};
 pub use devices::{CpuOnly, Devices, NotWeighed, Weigher};
 pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
@@ -71,8 +73,8 @@ pub use pack::{Batch, Joined, micro_batches};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;
 pub use source::{
-    CatchUp, Durability, DurableLog, Incoming, Inputs, Leader, Lineages, LogSource,
-    NoOtherPolicies, Source, Stretch,
+    Durability, DurableLog, Incoming, Inputs, Leader, LogSource, NoOtherPolicies, OtherPolicies,
+    Source,
 };
 pub use vintage_model::ModelConfig;
 pub use warm_start::{Demonstration, WarmStart, warm_start};

@@ -13,69 +13,71 @@ use vintage_control::RecordId;
 /// timestamp so far comes first.
 type Position = (Option<i64>, RecordId);
 
-/// Merge of partitions, called lanes, into one order. It holds one record per lane; the reader of
-/// the lanes decides how far to read ahead.
+/// Merge of partitions into one order. It holds one record per partition; the reader of the
+/// partitions decides how far to read ahead.
 #[derive(Debug)]
 pub struct Merge<T> {
-    lanes: BTreeMap<usize, Lane<T>>,
+    partitions: BTreeMap<usize, Input<T>>,
 }
 
 #[derive(Debug)]
-struct Lane<T> {
+struct Input<T> {
     clock_ms: Option<i64>,
     head: Option<(Position, T)>,
     ended: bool,
 }
 
 impl<T> Merge<T> {
-    /// Creates a merge of lanes with the given clocks. A lane that was read before has the clock of
-    /// the point where reading resumes; a new lane has none.
+    /// Creates a merge of partitions with the given clocks. A partition that was read before has the clock of
+    /// the point where reading resumes; a new partition has none.
     pub fn new(clocks_ms: impl IntoIterator<Item = Option<i64>>) -> Self {
-        let lane = |clock_ms| Lane {
+        let partition = |clock_ms| Input {
             clock_ms,
             head: None,
             ended: false,
         };
         Self {
-            lanes: clocks_ms.into_iter().map(lane).enumerate().collect(),
+            partitions: clocks_ms.into_iter().map(partition).enumerate().collect(),
         }
     }
 
-    /// Returns the lanes that have not ended and whose next record is not here. The next record of
+    /// Returns the partitions that have not ended and whose next record is not here. The next record of
     /// the merge is certain once there are none.
     pub fn wanting(&self) -> Vec<usize> {
-        let wanting = |(_, lane): &(&usize, &Lane<T>)| !lane.ended && lane.head.is_none();
-        self.lanes
+        let wanting =
+            |(_, partition): &(&usize, &Input<T>)| !partition.ended && partition.head.is_none();
+        self.partitions
             .iter()
             .filter(wanting)
             .map(|(at, _)| *at)
             .collect()
     }
 
-    /// Takes the next record of a lane, which must be one of [`Merge::wanting`].
-    pub fn put(&mut self, lane: usize, record: RecordId, timestamp_ms: Option<i64>, item: T) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.clock_ms = lane.clock_ms.max(timestamp_ms);
-            lane.head = Some(((lane.clock_ms, record), item));
+    /// Takes the next record of a partition, which must be one of [`Merge::wanting`].
+    pub fn put(&mut self, partition: usize, record: RecordId, timestamp_ms: Option<i64>, item: T) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.clock_ms = partition.clock_ms.max(timestamp_ms);
+            partition.head = Some(((partition.clock_ms, record), item));
         }
     }
 
-    /// Marks a lane as ended: it will have no more records.
-    pub fn end(&mut self, lane: usize) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.ended = true;
+    /// Marks a partition as ended: it will have no more records.
+    pub fn end(&mut self, partition: usize) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.ended = true;
         }
     }
 
-    /// Removes and returns the first of the records that are here, with its lane.
+    /// Removes and returns the first of the records that are here, with its partition.
     pub fn pop(&mut self) -> Option<(usize, T)> {
         let heads = self
-            .lanes
+            .partitions
             .iter_mut()
-            .filter(|(_, lane)| lane.head.is_some());
-        let first = heads.min_by_key(|(_, lane)| lane.head.as_ref().map(|(place, _)| *place));
-        let (at, lane) = first?;
-        lane.head.take().map(|(_, item)| (*at, item))
+            .filter(|(_, partition)| partition.head.is_some());
+        let first =
+            heads.min_by_key(|(_, partition)| partition.head.as_ref().map(|(place, _)| *place));
+        let (at, partition) = first?;
+        partition.head.take().map(|(_, item)| (*at, item))
     }
 }
 
@@ -86,18 +88,21 @@ mod tests {
 
     use super::*;
 
-    fn at(lane: usize, offset: usize) -> RecordId {
+    fn at(partition: usize, offset: usize) -> RecordId {
         RecordId {
             incarnation: Incarnation(0),
-            partition: Partition(lane as i32),
+            partition: Partition(partition as i32),
             offset: Offset(offset as i64),
         }
     }
 
-    /// Merges lanes of timestamps; `next` selects which of the wanting lanes is read next.
-    fn merged(lanes: &[Vec<Option<i64>>], mut next: impl FnMut(usize) -> usize) -> Vec<RecordId> {
-        let mut merge = Merge::new(lanes.iter().map(|_| None));
-        let mut read = vec![0; lanes.len()];
+    /// Merges partitions of timestamps; `next` selects which of the wanting partitions is read next.
+    fn merged(
+        partitions: &[Vec<Option<i64>>],
+        mut next: impl FnMut(usize) -> usize,
+    ) -> Vec<RecordId> {
+        let mut merge = Merge::new(partitions.iter().map(|_| None));
+        let mut read = vec![0; partitions.len()];
         let mut out = Vec::new();
         loop {
             loop {
@@ -105,14 +110,14 @@ mod tests {
                 if wanting.is_empty() {
                     break;
                 }
-                let lane = wanting[next(wanting.len())];
-                match lanes[lane].get(read[lane]) {
+                let partition = wanting[next(wanting.len())];
+                match partitions[partition].get(read[partition]) {
                     Some(timestamp) => {
-                        let record = at(lane, read[lane]);
-                        merge.put(lane, record, *timestamp, record);
-                        read[lane] += 1;
+                        let record = at(partition, read[partition]);
+                        merge.put(partition, record, *timestamp, record);
+                        read[partition] += 1;
                     }
-                    None => merge.end(lane),
+                    None => merge.end(partition),
                 }
             }
             match merge.pop() {
@@ -122,25 +127,25 @@ mod tests {
         }
     }
 
-    fn lanes() -> impl Strategy<Value = Vec<Vec<Option<i64>>>> {
+    fn partitions() -> impl Strategy<Value = Vec<Vec<Option<i64>>>> {
         let timestamp = prop_oneof![1 => Just(None), 9 => (0..50_i64).prop_map(Some)];
         prop::collection::vec(prop::collection::vec(timestamp, 0..20), 0..5)
     }
 
     proptest! {
-        /// Checks that records are sorted by the running maximum of their lane's timestamps,
-        /// whichever lane is read first.
+        /// Checks that records are sorted by the running maximum of their partition's timestamps,
+        /// whichever partition is read first.
         #[test]
-        fn lanes_come_in_the_order_of_their_clocks(
-            lanes in lanes(),
+        fn partitions_come_in_the_order_of_their_clocks(
+            partitions in partitions(),
             choices in prop::collection::vec(0..100_usize, 1..50),
         ) {
             let mut expected = Vec::new();
-            for (lane, timestamps) in lanes.iter().enumerate() {
+            for (partition, timestamps) in partitions.iter().enumerate() {
                 let mut clock = None;
                 for (offset, timestamp) in timestamps.iter().enumerate() {
                     clock = clock.max(*timestamp);
-                    expected.push((clock, at(lane, offset)));
+                    expected.push((clock, at(partition, offset)));
                 }
             }
             expected.sort();
@@ -150,31 +155,31 @@ mod tests {
                 turn += 1;
                 choices[turn % choices.len()] % of
             };
-            prop_assert_eq!(&merged(&lanes, any), &expected);
-            prop_assert_eq!(&merged(&lanes, |_| 0), &expected);
+            prop_assert_eq!(&merged(&partitions, any), &expected);
+            prop_assert_eq!(&merged(&partitions, |_| 0), &expected);
         }
 
         /// Checks that a merge that resumes from its clocks gives the rest of the order.
         #[test]
-        fn reading_goes_on_where_it_stopped(lanes in lanes(), cut in 0..100_usize) {
-            let whole = merged(&lanes, |_| 0);
+        fn reading_continues_where_it_stopped(partitions in partitions(), cut in 0..100_usize) {
+            let whole = merged(&partitions, |_| 0);
             let cut = cut.min(whole.len());
-            let mut read = vec![0; lanes.len()];
+            let mut read = vec![0; partitions.len()];
             for record in &whole[..cut] {
                 read[record.partition.0 as usize] += 1;
             }
-            let clock = |lane: usize| lanes[lane][..read[lane]].iter().max().copied().flatten();
-            let mut merge = Merge::new((0..lanes.len()).map(clock));
+            let clock = |partition: usize| partitions[partition][..read[partition]].iter().max().copied().flatten();
+            let mut merge = Merge::new((0..partitions.len()).map(clock));
             let mut rest = Vec::new();
             loop {
-                for lane in merge.wanting() {
-                    match lanes[lane].get(read[lane]) {
+                for partition in merge.wanting() {
+                    match partitions[partition].get(read[partition]) {
                         Some(timestamp) => {
-                            let record = at(lane, read[lane]);
-                            merge.put(lane, record, *timestamp, record);
-                            read[lane] += 1;
+                            let record = at(partition, read[partition]);
+                            merge.put(partition, record, *timestamp, record);
+                            read[partition] += 1;
                         }
-                        None => merge.end(lane),
+                        None => merge.end(partition),
                     }
                 }
                 let Some((_, record)) = merge.pop() else { break };

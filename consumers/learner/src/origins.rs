@@ -7,10 +7,14 @@
 use std::collections::HashMap;
 use vintage_store::Records;
 
-use vintage_control::{Plan, PolicyVersion};
+use vintage_control::{Plan, UpdateNumber};
 use vintage_trajectory::GroupId;
 
-use crate::{error::Result, intake::Intake, source::Incoming};
+use crate::{
+    error::Result,
+    intake::{Intake, judge::Announced},
+    source::Incoming,
+};
 
 /// Log (the run's own is `None`, else an archived topic) and the name of one of its producers.
 type Producer = (Option<String>, String);
@@ -24,7 +28,7 @@ pub(crate) struct Origins {
 #[derive(Default)]
 struct Known {
     /// First plan that was not read yet.
-    next: PolicyVersion,
+    next: UpdateNumber,
     groups: HashMap<u64, Vec<GroupId>>,
 }
 
@@ -36,9 +40,19 @@ impl Origins {
         }
     }
 
-    /// Recalls to the intake which groups had the number of a record that is about to be taken, if
-    /// the intake does not remember them.
-    pub(crate) async fn recall(&mut self, intake: &mut Intake, incoming: &Incoming) -> Result<()> {
+    /// Has the intake take a record, and recalls to it before which groups had the record's number,
+    /// if it does not remember them.
+    pub(crate) async fn take(
+        &mut self,
+        intake: &mut Intake,
+        incoming: Incoming,
+        announced: Announced,
+    ) -> Result<()> {
+        self.recall(intake, &incoming).await?;
+        intake.take(incoming, announced)
+    }
+
+    async fn recall(&mut self, intake: &mut Intake, incoming: &Incoming) -> Result<()> {
         let Some((producer, seq)) = intake.needs_recall(incoming) else {
             return Ok(());
         };

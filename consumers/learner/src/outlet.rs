@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use vintage_bus::{Header, Outgoing, Producer};
 use vintage_control::{
     CONTROL_FORMAT, Name, Partition, Plan, PolicyAnnouncement, PolicyVersion, Rejection, Topics,
-    UpdateResult,
+    UpdateNumber, UpdateResult,
 };
 
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub enum LearnerEvent {
     /// The learner waits for the groups of the next update.
     Waiting(Box<Waiting>),
     /// An update is decided and is being computed.
-    Updating(PolicyVersion),
+    Updating(UpdateNumber),
     /// An update is done and recorded.
     Updated(Box<UpdateResult>),
     /// The weights of a version are in the store.
@@ -33,7 +33,7 @@ pub enum LearnerEvent {
     /// Records were refused; the plan of `update` names them.
     Rejected {
         /// Update whose plan records the refusals.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Number of rejections in the plan.
         groups: u64,
     },
@@ -45,7 +45,7 @@ pub enum LearnerEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waiting {
     /// Update that is waited for.
-    pub update: PolicyVersion,
+    pub update: UpdateNumber,
     /// Learner whose plan is waited for, if any; all fields but `update` are then empty.
     pub leader: Option<Name>,
     /// Number of groups that are ready for the update.
@@ -130,7 +130,7 @@ impl Outlet {
     }
 
     /// Reports an event within this process; a missing listener is not an error.
-    pub fn tell(&self, event: LearnerEvent) {
+    pub fn report(&self, event: LearnerEvent) {
         let _nobody_listens = self.events.send(event);
     }
 
@@ -146,8 +146,10 @@ impl Outlet {
             return Ok(());
         };
         let topic = topic(topics);
-        let json = serde_json::to_vec(record)
-            .map_err(|error| Error::Record(format!("writing a record for {topic}: {error}")))?;
+        let json = serde_json::to_vec(record).map_err(|error| Error::Encode {
+            topic: topic.clone(),
+            reason: error.to_string(),
+        })?;
         let texts = [
             ("schema", CONTROL_FORMAT),
             ("content-type", "application/json"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256};
+use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256, UpdateNumber};
 use vintage_model::ModelConfig;
 use vintage_settings::LearnerConfig;
 use vintage_store::{Records, Weights};
@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     extent::Extent,
     fingerprint,
-    intake::{Announced, Intake, ReadyGroup},
+    intake::{Intake, ReadyGroup, judge::Announced},
     settings::Settings,
     source::Source,
     trainer::{Saved, Trainer, in_order, missing_record, model_config, no_archive},
@@ -35,7 +35,7 @@ pub struct Replayed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
     /// Update at which they disagree.
-    pub update: PolicyVersion,
+    pub update: UpdateNumber,
     /// Description of the difference, in words.
     pub detail: String,
     /// True if plan and machine have different fingerprints, so that other bits are not a fault.
@@ -131,10 +131,10 @@ pub async fn replay(
     mut progress: impl FnMut(PolicyVersion),
 ) -> Result<Replayed> {
     let mut deviation = None;
-    let mut next = match records.plan(PolicyVersion::ZERO).await {
+    let mut next = match records.plan(UpdateNumber::FIRST).await {
         Ok(next) => next,
         Err(error) => {
-            deviation = Some(finding(PolicyVersion::ZERO, error.into())?);
+            deviation = Some(finding(UpdateNumber::FIRST, error.into())?);
             None
         }
     };
@@ -148,10 +148,10 @@ pub async fn replay(
     let mut intakes: Option<Intakes> = None;
     let here = trainer.fingerprint().clone();
     while let Some(plan) = next {
-        let update = trainer.version();
-        if plan.version != update {
-            let detail = format!("its plan says that it is of update {}", plan.version);
-            deviation = Some(finding(update, Error::Record(detail))?);
+        let update = trainer.next_update();
+        if plan.update() != update {
+            let found = plan.update();
+            deviation = Some(finding(update, Error::OtherUpdate { found })?);
             break;
         }
         let start = recording.start;
@@ -167,10 +167,10 @@ pub async fn replay(
         }
         intakes.finish(&plan);
         progress(trainer.version());
-        next = match records.plan(trainer.version()).await {
+        next = match records.plan(trainer.next_update()).await {
             Ok(next) => next,
             Err(error) => {
-                deviation = Some(finding(trainer.version(), error.into())?);
+                deviation = Some(finding(trainer.next_update(), error.into())?);
                 break;
             }
         };
@@ -201,7 +201,7 @@ pub async fn replay(
         }
     }
     if deviation.is_none() {
-        let update = trainer.version();
+        let update = trainer.next_update();
         let gap = recording.extent.gap(update);
         deviation = gap.map(|detail| Deviation {
             update,
@@ -220,13 +220,16 @@ pub async fn replay(
 
 /// Converts an error that contradicts the records to a deviation at `update`; returns any other
 /// error unchanged.
-fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
+fn finding(update: UpdateNumber, error: Error) -> Result<Deviation> {
     let against = matches!(
         error,
         Error::ContentChanged { .. }
             | Error::PlannedButRefused { .. }
             | Error::RecordMissing { .. }
-            | Error::Record(_)
+            | Error::OtherUpdate { .. }
+            | Error::OtherVersion { .. }
+            | Error::OtherAdapters { .. }
+            | Error::PlanContradicts { .. }
             | Error::Diverged { .. }
             | Error::NotFinite { .. }
             | Error::Weigh { .. }
@@ -248,14 +251,14 @@ fn finding(update: PolicyVersion, error: Error) -> Result<Deviation> {
 async fn recorded_digests(
     records: &Records,
     weights: &Weights,
-    update: PolicyVersion,
+    update: UpdateNumber,
     next: Option<&Plan>,
 ) -> Result<Vec<Sha256>> {
     let result = records.result(update).await?;
-    let checkpoint = records.checkpoint(update.next()).await?;
-    let published = weights.manifest(update.next()).await?;
+    let checkpoint = records.checkpoint(update.version_after()).await?;
+    let published = weights.manifest(update.version_after()).await?;
     // A plan of another update holds no digest of this version.
-    let next = next.filter(|plan| plan.version == update.next());
+    let next = next.filter(|plan| plan.update() == update.next());
     let said = [
         next.map(|plan| plan.weights_sha256),
         result.map(|result| result.weights_sha256),

@@ -1,13 +1,10 @@
 //! Sources of rollouts, and the interface that makes rollouts durable before they are trained.
 
-mod catch_up;
-
 use async_trait::async_trait;
 use vintage_bus::{Consumer, Event, Record};
-use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId};
+use vintage_control::{Incarnation, Name, Plan, PolicyVersion, RecordId, UpdateNumber};
 use vintage_trajectory::{BadRecord, Headers, Rows, read_record};
 
-pub use self::catch_up::{CatchUp, Stretch};
 use crate::error::{Error, Result};
 
 /// Record of the rollouts topic, decoded as far as possible.
@@ -37,9 +34,9 @@ pub trait Source: Send {
     }
 }
 
-/// Announcements of lineages other than the learner's own.
+/// Announcements of policies other than the learner's own.
 #[async_trait]
-pub trait Lineages: Send {
+pub trait OtherPolicies: Send {
     /// Returns the newest announced version of `policy`; `None` if there is none. The answer must
     /// be at least as new as that of a read that begins after this call, unless `at_least` was seen
     /// before.
@@ -50,11 +47,11 @@ pub trait Lineages: Send {
     ) -> Result<Option<PolicyVersion>>;
 }
 
-/// [`Lineages`] of a learner that needs no other lineage than its own.
+/// [`OtherPolicies`] of a learner that needs no other policy than its own.
 pub struct NoOtherPolicies;
 
 #[async_trait]
-impl Lineages for NoOtherPolicies {
+impl OtherPolicies for NoOtherPolicies {
     async fn newest(&mut self, _: &str, _: PolicyVersion) -> Result<Option<PolicyVersion>> {
         Ok(None)
     }
@@ -66,9 +63,9 @@ pub trait Leader: Send {
     /// Returns the leader's name.
     fn name(&self) -> &Name;
 
-    /// Returns the leader's plan of update `version`, and waits for it; `None` if the leader will
+    /// Returns the leader's plan of `update`, and waits for it; `None` if the leader will
     /// not write one.
-    async fn plan(&mut self, version: PolicyVersion) -> Result<Option<Plan>>;
+    async fn plan(&mut self, update: UpdateNumber) -> Result<Option<Plan>>;
 }
 
 /// Inputs of a learner: the logs it reads and the services it asks.
@@ -79,20 +76,20 @@ pub struct Inputs {
     pub blended: Option<Box<dyn Source>>,
     /// Service that makes rollouts durable before they are trained.
     pub durability: Box<dyn Durability>,
-    /// Announcements of other lineages.
-    pub lineages: Box<dyn Lineages>,
+    /// Announcements of other policies.
+    pub other_policies: Box<dyn OtherPolicies>,
     /// Learner whose batches this one trains on, if it makes no plans of its own.
     pub leader: Option<Box<dyn Leader>>,
 }
 
 impl Inputs {
-    /// Creates the inputs of a learner that trains on its own lineage's rollouts alone.
+    /// Creates the inputs of a learner that trains on its own policy's rollouts alone.
     pub fn new(source: Box<dyn Source>, durability: Box<dyn Durability>) -> Self {
         Self {
             source,
             blended: None,
             durability,
-            lineages: Box::new(NoOtherPolicies),
+            other_policies: Box::new(NoOtherPolicies),
             leader: None,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateResult,
+    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateNumber, UpdateResult,
 };
 use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet};
 use vintage_settings::Device;
@@ -134,11 +134,7 @@ impl Trainer {
                 weights_sha256 = sha256(&decoder.to_safetensors()?);
             }
             None if base != version => {
-                return Err(Error::Record(format!(
-                    "the checkpoint of version {version} has no adapters, and learner.lora asks \
-                     for them: they cannot be told from merged weights; go on with the settings \
-                     it was trained with"
-                )));
+                return Err(Error::NoAdapters { version });
             }
             None => {}
         }
@@ -158,12 +154,17 @@ impl Trainer {
         self.version
     }
 
+    /// Returns the update that starts from the current version.
+    pub fn next_update(&self) -> UpdateNumber {
+        UpdateNumber::from_version(self.version)
+    }
+
     /// Returns `model.safetensors` of this version, with adapters merged.
     pub async fn weights(&mut self) -> Result<Bytes> {
         if let Some(bytes) = self.fresh.take() {
             return Ok(bytes);
         }
-        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let policy = self.policy.take().ok_or(Error::PolicyLost)?;
         let (policy, bytes) = run_blocking(move || {
             let bytes = policy.decoder.to_safetensors();
             (policy, bytes)
@@ -178,7 +179,7 @@ impl Trainer {
     ///
     /// `base` is the base model that the adapters name.
     pub async fn state(&mut self, base: Option<BaseModel>) -> Result<State> {
-        let policy = self.policy.take().ok_or_else(policy_lost)?;
+        let policy = self.policy.take().ok_or(Error::PolicyLost)?;
         let (policy, state) = run_blocking(move || {
             let state = State::of(&policy, base.as_ref());
             (policy, state)
@@ -212,7 +213,7 @@ impl Trainer {
         let is_there = published.is_some_and(|manifest| manifest.weights_sha256 == recorded);
         if is_there && self.policy()?.decoder.lora().is_none() {
             let bytes = weights.fetch(self.version).await?;
-            let policy = self.policy.take().ok_or_else(policy_lost)?;
+            let policy = self.policy.take().ok_or(Error::PolicyLost)?;
             let config = policy.decoder.config().clone();
             let params = ParamSet::from_safetensors(&bytes, &config)?;
             self.policy = Some(policy.with(Decoder::new(config, params)?)?);
@@ -233,15 +234,15 @@ impl Trainer {
     /// Runs `plan` on its groups and moves to the next version.
     pub async fn run(&mut self, plan: Plan, groups: Vec<ReadyGroup>) -> Result<Trained> {
         if plan.version != self.version {
-            return Err(Error::Record(format!(
-                "plan {} cannot run on version {}",
-                plan.version, self.version
-            )));
+            return Err(Error::OtherVersion {
+                update: plan.update(),
+                version: self.version,
+            });
         }
         if plan.weights_sha256 != self.weights_sha256 {
             // Plans form a chain: update N starts from the weights that update N − 1 gave.
             return Err(Error::Diverged {
-                update: PolicyVersion(self.version.0.saturating_sub(1)),
+                update: UpdateNumber::that_made(self.version).unwrap_or_default(),
                 computed: self.weights_sha256,
                 recorded: plan.weights_sha256,
             });
@@ -249,20 +250,19 @@ impl Trainer {
         let (planned, here) = (&plan.fingerprint, &self.fingerprint);
         if planned.device != here.device {
             return Err(Error::OtherDevice {
-                update: plan.version,
+                update: plan.update(),
                 planned: fingerprint::describe(planned),
                 here: fingerprint::describe(here),
             });
         }
         if plan.training.lora.as_ref() != self.policy()?.decoder.lora() {
-            return Err(Error::Record(format!(
-                "plan {} trains other adapters than this learner has: go on with the settings of \
-                 learner.lora it was written with",
-                plan.version
-            )));
+            return Err(Error::OtherAdapters {
+                update: plan.update(),
+            });
         }
-        let mut policy = self.policy.take().ok_or_else(policy_lost)?;
+        let mut policy = self.policy.take().ok_or(Error::PolicyLost)?;
         self.fresh = None;
+        let update_number = plan.update();
         let started = Instant::now();
         let (policy, outcome, weights) = run_blocking(move || {
             let outcome = update(&mut policy, &plan, &groups);
@@ -278,7 +278,7 @@ impl Trainer {
         let (bytes, digest) = weights?;
         (self.fresh, self.weights_sha256) = (Some(bytes), digest);
         self.deviates = false;
-        self.version = self.version.next();
+        self.version = update_number.version_after();
         Ok(Trained {
             outcome,
             seconds: started.elapsed().as_secs_f64(),
@@ -286,18 +286,16 @@ impl Trainer {
     }
 
     fn policy(&self) -> Result<&Policy> {
-        self.policy.as_ref().ok_or_else(policy_lost)
+        self.policy.as_ref().ok_or(Error::PolicyLost)
     }
 }
 
 async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
-        .map_err(|error| Error::Record(format!("an update panicked: {error}")))
-}
-
-fn policy_lost() -> Error {
-    Error::Record("an earlier update failed half way; start again from the checkpoint".to_owned())
+        .map_err(|error| Error::Panicked {
+            reason: error.to_string(),
+        })
 }
 
 /// Reads the model's architecture, which is stored beside version 0.
@@ -305,11 +303,7 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
     let bytes = weights
         .fetch_file(PolicyVersion::ZERO, "config.json")
         .await?
-        .ok_or_else(|| {
-            Error::Record(
-                "version 0 of the policy has no config.json beside its weights".to_owned(),
-            )
-        })?;
+        .ok_or(Error::NoModelConfig)?;
     Ok(ModelConfig::from_json(&bytes)?)
 }
 
@@ -317,10 +311,13 @@ pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
 pub(crate) fn missing_record(plan: &Plan, intake: &Intake) -> Error {
     match intake.missing(plan) {
         Some(record) => Error::RecordMissing {
-            update: plan.version,
+            update: plan.update(),
             record,
         },
-        None => Error::Record(format!("plan {} names no records", plan.version)),
+        None => Error::PlanContradicts {
+            update: plan.update(),
+            reason: "no records",
+        },
     }
 }
 
@@ -342,9 +339,9 @@ pub(crate) fn in_order(
 ) -> Result<Vec<ReadyGroup>> {
     let (mut own, mut blended) = (own.into_iter(), blended.into_iter());
     let groups = plan.groups.iter().map(|group| match &group.source {
-        None => own.next().ok_or_else(|| {
-            let version = plan.version;
-            Error::Record(format!("plan {version} names more groups than records"))
+        None => own.next().ok_or(Error::PlanContradicts {
+            update: plan.update(),
+            reason: "more groups than records",
         }),
         Some(name) => blended.next().ok_or_else(|| no_archive(plan, name)),
     });

@@ -53,7 +53,7 @@ impl Policy {
     }
 }
 
-/// Runs update `plan.version`. After an error the policy must be loaded again, because the copy on
+/// Runs the update of `plan`. After an error the policy must be loaded again, because the copy on
 /// a device may be ahead of the host's.
 pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
     let rows: Vec<_> = rows_of(groups).collect();
@@ -99,9 +99,9 @@ fn advantages(groups: &[ReadyGroup], rewards: &[f32]) -> Vec<f32> {
     let mut rest = rewards;
     let mut advantages = Vec::with_capacity(rewards.len());
     for group in groups {
-        let (own, later) = rest.split_at(group.planned.rows as usize);
+        let (own, following) = rest.split_at(group.planned.rows as usize);
         advantages.extend(group_advantages(own));
-        rest = later;
+        rest = following;
     }
     advantages
 }
@@ -111,9 +111,9 @@ fn equal_groups(groups: &[ReadyGroup], rewards: &[f32]) -> u64 {
     let mut rest = rewards;
     let mut equal = 0;
     for group in groups {
-        let (own, later) = rest.split_at(group.planned.rows as usize);
+        let (own, following) = rest.split_at(group.planned.rows as usize);
         equal += u64::from(own.iter().all(|reward| reward.total_cmp(&own[0]).is_eq()));
-        rest = later;
+        rest = following;
     }
     equal
 }

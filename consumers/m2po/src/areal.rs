@@ -1,9 +1,9 @@
 //! AReaL's loss: PPO's clipped loss around the proximal policy, over the tokens that AReaL's mask
 //! kept.
 
+use crate::accumulate::{Term, Weighed, accumulate};
 use crate::mask::SecondMomentMask;
-use crate::weigh::{Term, accumulate};
-use crate::{real::Real, tokens::Tokens, weigh::Weighed};
+use crate::{real::Real, tokens::Tokens};
 
 /// Weighs a batch by AReaL's loss `-w min(u A, clip(u, 1 - eps, 1 + eps) A) / kept`, with
 /// `u = pi_theta / pi_prox`, and `w = pi_prox / pi_behav` if `behavior_cap` is given, else 1.

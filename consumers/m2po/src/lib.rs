@@ -8,13 +8,13 @@
 //!
 //! Where to begin reading:
 //!
-//! * `weigh.rs` is the entry point: [`weigh`] applies a rule to a batch.
+//! * `weigh.rs` is the entry point: [`weigh`] applies a rule to a batch. `accumulate.rs` sums the
+//!   tokens' terms, which every rule does alike.
 //! * `mask.rs` is Algorithm 1 of the paper ([`mask_m2`]) and AReaL's variant of it. The files
 //!   `scan.rs`, `select.rs` and `exact.rs` are its parts: one pass over the batch, the search for
 //!   the cut, and the exact sums.
 //! * `rule.rs` lists the rules; `areal.rs` and `fork` hold the losses of AReaL and of the authors'
 //!   released code.
-//! * `case.rs` reads and weighs batches that are given as JSON (`vintage weigh`).
 //! * `advantage.rs` normalises rewards; `staleness.rs` splits statistics into strata.
 //!
 //! Symbols of the paper and their names in this crate:
@@ -46,6 +46,7 @@
 //! # Ok::<(), vintage_m2po::Error>(())
 //! ```
 
+mod accumulate;
 mod advantage;
 mod areal;
 mod error;
@@ -61,6 +62,7 @@ mod stats;
 mod tokens;
 mod weigh;
 
+pub use accumulate::Weighed;
 pub use advantage::group_advantages;
 pub use error::Error;
 pub use mask::{SecondMomentMask, mask_m2};
@@ -69,7 +71,7 @@ pub use rule::Rule;
 pub use staleness::stratify;
 pub use stats::Stats;
 pub use tokens::{DEFAULT_CLAMP, Tokens};
-pub use weigh::{Weighed, weigh, weigh_rows};
+pub use weigh::{weigh, weigh_rows};
 
 #[cfg(test)]
 mod tests;

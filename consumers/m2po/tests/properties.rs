@@ -223,7 +223,7 @@ proptest! {
         prop_assert_eq!(sorted_kept(&batch, &here.mask), sorted_kept(&shuffled, &there.mask));
     }
 
-    /// Checks that invalid tokens do not matter, although they shift the others across block
+    /// Checks that invalid tokens do not matter, although they shift the valid ones across block
     /// boundaries and may hold any value.
     #[test]
     fn padding_does_not_matter(batch in batch(300), pad in 0_usize..1500, tau in tau()) {

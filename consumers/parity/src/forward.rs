@@ -1,11 +1,16 @@
 //! Comparison of logits, log-probs and greedy continuations.
 
-use super::batch::Batch;
-use super::machine::Machine;
-use super::oracle::{Oracle, Tensors};
-use super::{Difference, Mismatches, Report, tolerance};
-use crate::error::Result;
 use serde::Deserialize;
+
+use crate::{
+    batch::Batch,
+    difference::{Difference, Mismatches},
+    error::Result,
+    machine::Machine,
+    oracle::{Oracle, Tensors},
+    report::Report,
+    tolerance,
+};
 
 pub(super) fn compare(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
     match oracle.tensors("forward.safetensors")? {

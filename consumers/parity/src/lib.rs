@@ -27,11 +27,15 @@
 //! ```
 
 mod batch;
+mod difference;
 mod error;
+mod expected;
 mod forward;
 mod machine;
 mod oracle;
+mod report;
 mod steps;
+mod task;
 mod text;
 mod tolerance;
 mod training;
@@ -49,9 +53,10 @@ use vintage_settings::Device;
 use self::machine::host::HostMachine;
 use self::machine::{Machine, Place};
 use self::oracle::Oracle;
-use self::tolerance::Measured;
+use self::report::Report;
 
 pub use self::error::{Error, Result};
+pub use self::report::{Measure, Quantity};
 
 /// Comparison of the models of a folder.
 #[derive(Debug, Clone, Serialize)]
@@ -91,50 +96,6 @@ pub struct Compared {
     pub error: Option<String>,
     /// Duration of the comparison in seconds.
     pub seconds: f64,
-}
-
-/// Error of one quantity, and its tolerance.
-#[derive(Debug, Clone, Serialize)]
-pub struct Quantity {
-    /// Name of the quantity, such as `logits` or `gradient`.
-    pub name: String,
-    /// Measure of the error.
-    pub measure: Measure,
-    /// Largest error; not finite (`null` in JSON) if a value was not.
-    pub error: f64,
-    /// Largest error allowed.
-    pub tolerance: f64,
-    /// Largest absolute error.
-    pub absolute: Option<f64>,
-    /// Largest absolute error divided by the largest magnitude expected.
-    pub relative: Option<f64>,
-    /// Number of values compared.
-    pub compared: u64,
-    /// Position of the largest error, or of the first value that differs.
-    pub worst: Option<String>,
-    /// True if the error is within the tolerance.
-    pub holds: bool,
-}
-
-/// Measure by which an error is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measure {
-    /// Largest absolute difference.
-    Absolute,
-    /// Difference divided by the expected value.
-    Relative,
-    /// Euclidean norm of a tensor's difference divided by that of the tensor, for the worst tensor.
-    L2,
-    /// Largest difference in a tensor divided by the tensor's largest magnitude, for the worst
-    /// tensor.
-    Maximum,
-    /// 99.9th percentile of the absolute differences.
-    P999,
-    /// Fraction of the values that are off by more than 1e-6.
-    Share,
-    /// Number of values that differ at all.
-    Different,
 }
 
 /// Compares every model of `folder` that has its oracle beside it, or only `folder` itself if it is
@@ -215,134 +176,4 @@ fn quantities(
 fn numbers(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
     forward::compare(oracle, machine, report)?;
     training::compare(oracle, machine, report)
-}
-
-/// Report on one model, filled while it is compared.
-struct Report {
-    measured: Measured,
-    quantities: Vec<Quantity>,
-    absent: Vec<String>,
-}
-
-impl Report {
-    fn new(measured: Measured) -> Self {
-        Self {
-            measured,
-            quantities: Vec::new(),
-            absent: Vec::new(),
-        }
-    }
-
-    fn absent(&mut self, what: &str) {
-        self.absent.push(what.to_owned());
-    }
-
-    /// Adds an error with its tolerance. `bound` is the key of transformers' own error and our
-    /// bound; the larger of the two applies.
-    fn add(
-        &mut self,
-        name: impl Into<String>,
-        measure: Measure,
-        (key, ours): (&str, f64),
-        error: f64,
-        of: &Difference,
-    ) {
-        let (name, tolerance) = (name.into(), self.measured.or(key, ours));
-        if of.compared == 0 {
-            return self.absent(&format!("value to compare {name} with"));
-        }
-        self.quantities.push(Quantity {
-            name,
-            measure,
-            // A NaN must not pass for a small error.
-            error: if error.is_nan() { f64::INFINITY } else { error },
-            tolerance,
-            absolute: Some(of.absolute),
-            relative: Some(of.relative()),
-            compared: of.compared,
-            worst: of.worst.clone(),
-            holds: error <= tolerance,
-        });
-    }
-
-    /// Adds the largest absolute difference.
-    fn absolute(&mut self, name: impl Into<String>, bound: (&str, f64), of: &Difference) {
-        self.add(name, Measure::Absolute, bound, of.absolute, of);
-    }
-
-    /// Adds the number of values that differ, which must be 0.
-    fn equal(&mut self, name: impl Into<String>, seen: Mismatches) {
-        let Mismatches {
-            compared,
-            different,
-            first: worst,
-        } = seen;
-        let name = name.into();
-        if compared == 0 {
-            return self.absent(&format!("value to compare {name} with"));
-        }
-        self.quantities.push(Quantity {
-            name,
-            measure: Measure::Different,
-            error: different as f64,
-            tolerance: 0.0,
-            absolute: None,
-            relative: None,
-            compared,
-            worst,
-            holds: different == 0,
-        });
-    }
-}
-
-/// Largest difference between computed and expected values.
-#[derive(Debug, Clone, Default)]
-struct Difference {
-    absolute: f64,
-    /// Largest magnitude among the expected values.
-    magnitude: f64,
-    compared: u64,
-    worst: Option<String>,
-}
-
-impl Difference {
-    fn see(&mut self, found: f64, expected: f64, place: impl FnOnce() -> String) {
-        self.compared += 1;
-        self.magnitude = self.magnitude.max(expected.abs());
-        let error = (found - expected).abs();
-        // The first NaN is kept.
-        if error > self.absolute || (error.is_nan() && !self.absolute.is_nan()) {
-            self.absolute = error;
-            self.worst = Some(place());
-        }
-    }
-
-    fn relative(&self) -> f64 {
-        if self.absolute == 0.0 {
-            0.0
-        } else {
-            self.absolute / self.magnitude
-        }
-    }
-}
-
-/// Count of values that should be equal and are not.
-#[derive(Debug, Clone, Default)]
-struct Mismatches {
-    compared: u64,
-    different: u64,
-    first: Option<String>,
-}
-
-impl Mismatches {
-    fn see<T: PartialEq + std::fmt::Debug>(&mut self, found: &T, expected: &T, place: &str) {
-        self.compared += 1;
-        if found == expected {
-            return;
-        }
-        self.different += 1;
-        if self.first.is_none() {
-            self.first = Some(format!("{place}: {found:?}, expected {expected:?}"));
-        }
-    }
 }

@@ -3,11 +3,16 @@
 use vintage_control::OptimizerSettings;
 use vintage_model::{Gradients, ParamSet};
 
-use super::machine::Machine;
-use super::oracle::{Oracle, Tensors};
-use super::training::{Step, Task};
-use super::{Difference, Measure, Mismatches, Report, tolerance};
-use crate::error::Result;
+use crate::{
+    difference::{Difference, Mismatches},
+    error::Result,
+    expected::Step,
+    machine::Machine,
+    oracle::{Oracle, Tensors},
+    report::{Measure, Report},
+    task::Task,
+    tolerance,
+};
 
 /// Largest difference at which a parameter is not counted as off ([`Measure::Share`]).
 const OFF: f64 = 1e-6;

@@ -82,7 +82,7 @@ fn agrees(parity: &Parity) {
             assert!(quantity.compared > 0, "{}: {quantity:?}", model.name);
         }
         assert!(model.holds, "{}: {:?}", model.name, model.error);
-        // One oracle is complete; of the others' step files only two are kept here, for their size.
+        // One oracle is complete; of the other oracles' step files only two are kept here, for their size.
         let absent: &[&str] = match model.name.as_str() {
             "qwen3" => &[],
             _ => &["adamw_decay_2d_step1.safetensors"],

@@ -3,9 +3,7 @@
 use serde::Deserialize;
 use vintage_model::{Messages, ModelFolder};
 
-use super::oracle::Oracle;
-use super::{Mismatches, Report};
-use crate::error::Result;
+use crate::{difference::Mismatches, error::Result, oracle::Oracle, report::Report};
 
 #[derive(Deserialize)]
 struct Texts {

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, io};
 
-use vintage_control::{PolicyVersion, Sha256};
+use vintage_control::{PolicyVersion, Sha256, UpdateNumber};
 
 use crate::answer::{Answer, Refusal};
 
@@ -232,7 +232,7 @@ pub enum Error {
         /// Contested name.
         learner: String,
         /// Contested update.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Writer of the plan that is there.
         theirs: String,
     },

@@ -6,7 +6,7 @@ mod sabotage;
 use bytes::Bytes;
 use vintage_control::{
     CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion,
-    Sha256, UpdateResult,
+    Sha256, UpdateNumber, UpdateResult,
 };
 
 use crate::{
@@ -59,41 +59,41 @@ impl Records {
     async fn claim(&self, plan: &Plan) -> Result<()> {
         if self
             .store
-            .create_json(&self.path("plans", plan.version), plan)
+            .create_json(&self.path("plans", plan.update()), plan)
             .await?
             == Created::New
         {
             return Ok(());
         }
-        let theirs = self.plan(plan.version).await?;
+        let theirs = self.plan(plan.update()).await?;
         match theirs {
             // An earlier attempt of this process succeeded although its answer was lost.
             Some(there) if there == *plan => Ok(()),
             there => Err(Error::Fenced {
                 learner: self.learner.to_string(),
-                update: plan.version,
+                update: plan.update(),
                 theirs: there.map_or_else(|| "unreadable".to_owned(), |plan| plan.writer),
             }),
         }
     }
 
-    /// Returns the plan of update `version`, if there is one.
-    pub async fn plan(&self, version: PolicyVersion) -> Result<Option<Plan>> {
-        self.store.get_json(&self.path("plans", version)).await
+    /// Returns the plan of `update`, if there is one.
+    pub async fn plan(&self, update: UpdateNumber) -> Result<Option<Plan>> {
+        self.store.get_json(&self.path("plans", update)).await
     }
 
     /// Writes the result of an update; an existing result, as of a re-run update, is kept.
     pub async fn write_result(&self, result: &UpdateResult) -> Result<()> {
         let _first_note_stays = self
             .store
-            .create_json(&self.path("results", result.version), result)
+            .create_json(&self.path("results", result.update()), result)
             .await?;
         Ok(())
     }
 
-    /// Returns the result of update `version`, if there is one.
-    pub async fn result(&self, version: PolicyVersion) -> Result<Option<UpdateResult>> {
-        self.store.get_json(&self.path("results", version)).await
+    /// Returns the result of `update`, if there is one.
+    pub async fn result(&self, update: UpdateNumber) -> Result<Option<UpdateResult>> {
+        self.store.get_json(&self.path("results", update)).await
     }
 
     /// Records that an update that was run again gave other weights. The path contains their
@@ -102,7 +102,8 @@ impl Records {
         let computed = &deviation.computed_sha256.to_string()[..16];
         let path = format!(
             "deviations/{}/{}-{computed}.json",
-            self.learner, deviation.version
+            self.learner,
+            deviation.update()
         );
         let _first_note_stays = self.store.create_json(&path, deviation).await?;
         Ok(())
@@ -128,17 +129,17 @@ impl Records {
         Ok(None)
     }
 
-    /// Returns true if update `version` has a plan. If it has and this process wrote none, another
+    /// Returns true if `update` has a plan. If it has and this process wrote none, another
     /// learner of the same name took over.
-    pub async fn is_planned(&self, version: PolicyVersion) -> Result<bool> {
-        let path = self.path("plans", version);
+    pub async fn is_planned(&self, update: UpdateNumber) -> Result<bool> {
+        let path = self.path("plans", update);
         Ok(self.store.head(&path).await?.is_some())
     }
 
     /// Returns the first update that has no plan yet, by the number of plans.
-    pub async fn next_plan(&self) -> Result<PolicyVersion> {
+    pub async fn next_plan(&self) -> Result<UpdateNumber> {
         let plans = self.store.list(&format!("plans/{}", self.learner)).await?;
-        Ok(PolicyVersion(plans.len() as u64))
+        Ok(UpdateNumber(plans.len() as u64))
     }
 
     /// Records where the learner starts, unless that was recorded before; returns the record that
@@ -293,8 +294,8 @@ impl Records {
         Ok(files)
     }
 
-    fn path(&self, kind: &str, version: PolicyVersion) -> String {
-        format!("{kind}/{}/{version}.json", self.learner)
+    fn path(&self, kind: &str, update: UpdateNumber) -> String {
+        format!("{kind}/{}/{update}.json", self.learner)
     }
 
     fn checkpoint_folder(&self, version: PolicyVersion) -> String {

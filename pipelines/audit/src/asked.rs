@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use vintage_archive::Reader;
-use vintage_control::PolicyVersion;
+use vintage_control::UpdateNumber;
 use vintage_store::Store;
 
 use super::{Audit, Places, Question, Scope, audit, fixture};
@@ -69,7 +69,7 @@ async fn a_learner_or_an_update_that_is_not_there_is_refused_with_what_is() {
     let (folder, _store) = two_plans().await;
     let refused = refusal(ask(folder.path(), Some("nosuch"), None).await);
     assert!(refused.contains("there are records of lead"), "{refused}");
-    let update = |number| Some(Question::Update(PolicyVersion(number)));
+    let update = |number| Some(Question::Update(UpdateNumber(number)));
     let refused = refusal(ask(folder.path(), None, update(2)).await);
     assert!(refused.contains("lead has 0 to 1"), "{refused}");
     let audited = ask(folder.path(), Some("lead"), update(1)).await.unwrap();

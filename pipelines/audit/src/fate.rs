@@ -1,6 +1,6 @@
 //! Fate of a group, and what is to be expected of a group that is found nowhere.
 
-use vintage_control::{PolicyVersion, RejectReason};
+use vintage_control::{RejectReason, UpdateNumber};
 
 /// Fate of a group according to the plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,9 +8,9 @@ pub(crate) enum Fate {
     /// No plan names the group.
     Open,
     /// Trained by the plan of this update.
-    Trained(PolicyVersion),
+    Trained(UpdateNumber),
     /// Rejected by the plan of this update, with the reason.
-    Rejected(PolicyVersion, RejectReason),
+    Rejected(UpdateNumber, RejectReason),
 }
 
 /// Expectation about acknowledged groups that are found nowhere.

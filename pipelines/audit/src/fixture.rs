@@ -3,7 +3,7 @@
 use vintage_control::{
     CheckpointManifest, Incarnation, LearnerStart, MicroBatch, Offset, Partition, PartitionResume,
     Plan, PlannedGroup, PolicyVersion, ProducerWindow, RecordId, RejectReason, Rejection, Sha256,
-    UpdateResult,
+    UpdateNumber, UpdateResult,
 };
 use vintage_trajectory::{GroupId, Identity};
 
@@ -116,7 +116,7 @@ pub(super) fn result(plan: &Plan) -> UpdateResult {
     let golden = include_str!("../../../schemas/control/tests/golden/update_result.json");
     let mut result: UpdateResult = serde_json::from_str(golden).unwrap();
     result.version = plan.version;
-    result.weights_sha256 = weights(plan.version.0 + 1);
+    result.weights_sha256 = weights(plan.update().version_after().0);
     result.groups = plan.groups.len() as u64;
     result.rows = plan.groups.iter().map(|group| u64::from(group.rows)).sum();
     result
@@ -246,13 +246,13 @@ impl Case {
         if let Some(start) = &self.start {
             ledger.began_at(start);
         }
-        for (version, (plan, result)) in self.plans.iter().zip(&self.results).enumerate() {
-            let version = PolicyVersion(version as u64);
+        for (number, (plan, result)) in self.plans.iter().zip(&self.results).enumerate() {
+            let update = UpdateNumber(number as u64);
             if let Some(plan) = plan {
-                ledger.plan(version, plan, &mut findings);
+                ledger.plan(update, plan, &mut findings);
             }
             if let Some(result) = result {
-                ledger.result(version, result, plan.as_ref(), &mut findings);
+                ledger.result(update, result, plan.as_ref(), &mut findings);
             }
         }
         let version = PolicyVersion(self.plans.len() as u64);

@@ -10,7 +10,7 @@ mod plan;
 
 use std::collections::{BTreeMap, HashMap};
 
-use vintage_control::{LearnerStart, Offset, PolicyVersion, RecordId, Rejection};
+use vintage_control::{LearnerStart, Offset, RecordId, Rejection, UpdateNumber};
 
 use crate::{
     counts::Account,
@@ -93,9 +93,9 @@ impl<'a> Ledger<'a> {
     }
 
     /// Returns the update whose plan names a record, given its index in its partition.
-    pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<PolicyVersion> {
+    pub(crate) fn used_by(&self, place: PartitionId, record: usize) -> Option<UpdateNumber> {
         let update = *self.used.get(&place)?.get(record)?;
-        (update > 0).then(|| PolicyVersion(u64::from(update) - 1))
+        (update > 0).then(|| UpdateNumber(u64::from(update) - 1))
     }
 
     /// Returns true if a record precedes the offset at which this learner began to read.

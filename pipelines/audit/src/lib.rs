@@ -50,7 +50,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_bus::Bus;
-use vintage_control::{Incarnation, Name, NumberSet, PolicyVersion, Topics};
+use vintage_control::{Incarnation, Name, NumberSet, Topics, UpdateNumber};
 use vintage_store::Store;
 
 pub use self::{
@@ -248,7 +248,7 @@ pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
 }
 
 /// Checks that an update asked about exists; the error names those that do.
-fn known(update: PolicyVersion, learners: &[Listing]) -> Result<()> {
+fn known(update: UpdateNumber, learners: &[Listing]) -> Result<()> {
     if learners.iter().any(|listing| update.0 < listing.end()) {
         return Ok(()); // its plan is missing, which is a breach
     }

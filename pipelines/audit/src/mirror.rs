@@ -1,7 +1,7 @@
 //! Comparison of what learners published to the run's topics with what they recorded.
 
 use vintage_bus::{Bus, Record};
-use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateResult};
+use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateNumber, UpdateResult};
 
 use crate::{error::Result, findings::Findings, ledger::Ledger, records::Listing};
 
@@ -51,8 +51,8 @@ impl Mirrors {
                 announced.weights_sha256,
                 "its announcement",
             );
-            let made_by = version.0.checked_sub(1);
-            if made_by.is_some_and(|update| !listing.plans.contains(&update)) {
+            let made_by = UpdateNumber::that_made(version);
+            if made_by.is_some_and(|update| !listing.plans.contains(&update.0)) {
                 findings.breach("versions announced without a plan", || {
                     format!("version {version} of {policy} was announced, and no plan made it")
                 });
@@ -63,18 +63,18 @@ impl Mirrors {
             .iter()
             .filter(|result| result.learner.as_str() == name)
         {
-            let made = result.version.next();
+            let made = result.update().version_after();
             findings.digest(
                 result.policy.as_str(),
                 made,
                 result.weights_sha256,
                 "the steps' topic",
             );
-            if !listing.plans.contains(&result.version.0) {
+            if !listing.plans.contains(&result.update().0) {
                 findings.breach("updates published without a plan", || {
                     format!(
                         "learner {name} published update {}, and there is no plan of it",
-                        result.version
+                        result.update()
                     )
                 });
             }

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 use vintage_control::{
-    Incarnation, Offset, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
-    Rejection,
+    Incarnation, Offset, Partition, Plan, PlannedGroup, RecordId, RejectReason, Rejection,
+    UpdateNumber,
 };
 use vintage_store::Store;
 
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub enum Question {
     /// Rollouts that trained this update; numbered from 0, update N makes version N + 1.
-    Update(PolicyVersion),
+    Update(UpdateNumber),
     /// Fate of this group.
     Rollout(Rollout),
 }
@@ -103,7 +103,7 @@ pub enum Answer {
         /// Name of the learner.
         learner: String,
         /// Number of the update, from 0.
-        update: PolicyVersion,
+        update: UpdateNumber,
         /// Groups that the update trained, in order.
         groups: Vec<PlannedGroup>,
         /// Groups refused since the update before.
@@ -119,7 +119,7 @@ pub enum Answer {
         fate: &'static str,
         /// Update that trained the group, or whose plan rejects it.
         #[serde(skip_serializing_if = "Option::is_none")]
-        update: Option<PolicyVersion>,
+        update: Option<UpdateNumber>,
         /// Reason of a rejection, as a class to count by.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<&'static str>,
@@ -234,7 +234,7 @@ impl Rollout {
     ) -> Result<Option<(FateReport, Option<RecordId>)>> {
         let learner = listing.name.as_str();
         for &update in &listing.plans {
-            let update = PolicyVersion(update);
+            let update = UpdateNumber(update);
             // A plan that cannot be read is reported as a breach.
             let Ok(Some(plan)) = store.get_json::<Plan>(&plan_of(learner, update)).await else {
                 continue;
@@ -282,7 +282,7 @@ fn unknown() -> FateReport {
 /// Fate of a group, and the learner's record of it.
 struct FateReport {
     fate: &'static str,
-    update: Option<PolicyVersion>,
+    update: Option<UpdateNumber>,
     reason: Option<&'static str>,
     detail: String,
 }
@@ -356,7 +356,7 @@ async fn fate_of(
     })
 }
 
-fn plan_of(learner: &str, update: PolicyVersion) -> String {
+fn plan_of(learner: &str, update: UpdateNumber) -> String {
     format!("plans/{learner}/{update}.json")
 }
 

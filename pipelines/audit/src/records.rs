@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use vintage_control::{
-    CheckpointManifest, Deviation, LearnerStart, Name, Plan, PolicyVersion, UpdateResult,
+    CheckpointManifest, Deviation, LearnerStart, Name, Plan, PolicyVersion, UpdateNumber,
+    UpdateResult,
 };
 use vintage_store::{Store, Weights};
 
@@ -25,8 +26,9 @@ pub(super) struct Listings {
     pub(super) learners: Vec<Listing>,
     /// Every learner with a record, including those that are not audited.
     pub(super) everybody: Vec<Name>,
-    /// Versions after 0 with weights or an evaluation: policy, version, path of the record.
-    made: Vec<(Name, u64, String)>,
+    /// Versions after 0 with weights or an evaluation: policy, update that made it, path of the
+    /// record.
+    made: Vec<(Name, UpdateNumber, String)>,
 }
 
 impl Listings {
@@ -42,12 +44,13 @@ impl Listings {
             let paths = paths.iter();
             paths.filter_map(|path| parse(path, kind, end)).collect()
         };
-        let made = |paths: &[String], kind: &str, end: &str| -> Vec<(Name, u64, String)> {
+        let made = |paths: &[String], kind: &str, end: &str| -> Vec<(Name, UpdateNumber, String)> {
             let made = paths.iter().filter_map(|path| {
                 let (policy, version) = parse(path, kind, end)?;
-                Some((policy, version, path.clone()))
+                let update = UpdateNumber::that_made(PolicyVersion(version))?;
+                Some((policy, update, path.clone()))
             });
-            made.filter(|(_, version, _)| *version > 0).collect()
+            made.collect()
         };
         let published = made(&weights, "weights/", "/manifest.json");
         let evaluated = made(&evaluations, "evaluations/", ".json");
@@ -95,17 +98,17 @@ impl Listings {
         all_learners: bool,
         findings: &mut Findings,
     ) {
-        for (policy, version, record) in &self.made {
+        for (policy, update, record) in &self.made {
             let made = match trained.get(policy.as_str()) {
-                Some(by) => by.plans.contains(&(version - 1)),
+                Some(by) => by.plans.contains(&update.0),
                 None => !all_learners,
             };
             if !made {
                 findings.breach("versions without a plan", || {
                     format!(
-                        "{record}: there is a version {version} of {policy}, and no plan of update \
-                         {} that made it",
-                        version - 1
+                        "{record}: there is a version {} of {policy}, and no plan of update \
+                         {update} that made it",
+                        update.version_after()
                     )
                 });
             }
@@ -142,20 +145,20 @@ impl Listing {
             .map_or(0, |last| last + 1);
         let planned = self.plans.last().map_or(0, |last| last + 1);
         for number in 0..end {
-            let version = PolicyVersion(number);
+            let update = UpdateNumber(number);
             if self.checkpoints.contains(&number) {
                 let path = format!("checkpoints/{name}/{number}/manifest.json");
                 // Older checkpoints may be pruned while this reads.
                 let manifest: Option<CheckpointManifest> = get(store, &path, findings).await?;
                 if let Some(manifest) = manifest {
-                    ledger.checkpoint(version, &manifest, findings);
+                    ledger.checkpoint(update.version_before(), &manifest, findings);
                 }
             }
             let plan: Option<Plan> =
                 get(store, &format!("plans/{name}/{number}.json"), findings).await?;
             match &plan {
                 Some(plan) if self.plans.contains(&number) => {
-                    ledger.plan(version, plan, findings);
+                    ledger.plan(update, plan, findings);
                 }
                 None if number < planned => {
                     findings.breach("plans missing", || {
@@ -167,7 +170,7 @@ impl Listing {
             let result: Option<UpdateResult> =
                 get(store, &format!("results/{name}/{number}.json"), findings).await?;
             match result {
-                Some(result) => ledger.result(version, &result, plan.as_ref(), findings),
+                Some(result) => ledger.result(update, &result, plan.as_ref(), findings),
                 // A copy of the folder made for a replay has no results at all.
                 None if number + 1 < planned && !self.results.is_empty() => {
                     findings.breach("results missing", || {
@@ -194,8 +197,8 @@ impl Listing {
 
 /// Notes an update that gave other weights when it was run again, on a device that may do so.
 fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
+    let update = deviation.update();
     let Deviation {
-        version,
         recorded_sha256,
         computed_sha256,
         taken,
@@ -210,7 +213,7 @@ fn note(path: &str, deviation: &Deviation, findings: &mut Findings) {
                 "the next update began with them"
             };
             format!(
-                "{path}: update {version}, run again, gave weights {computed_sha256} instead of \
+                "{path}: update {update}, run again, gave weights {computed_sha256} instead of \
              {recorded_sha256}, as a GPU may; {then}"
             )
         },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_archive::Reader;
-use vintage_control::{NumberSet, PolicyVersion};
+use vintage_control::{NumberSet, UpdateNumber};
 use vintage_store::Records;
 
 use crate::{
@@ -36,10 +36,10 @@ pub async fn tally(
     if let Some(start) = records.start().await? {
         ledger.began_at(&start);
     }
-    let mut version = PolicyVersion::ZERO;
-    while let Some(plan) = records.plan(version).await? {
-        ledger.plan(version, &plan, &mut ignored);
-        version = version.next();
+    let mut update = UpdateNumber::FIRST;
+    while let Some(plan) = records.plan(update).await? {
+        ledger.plan(update, &plan, &mut ignored);
+        update = update.next();
     }
     Ok(Tally {
         account: ledger.close(Lost::WithItsLog, &mut ignored),

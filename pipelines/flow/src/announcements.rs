@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use vintage_bus::{Consumer, ConsumerLimits, Event};
-use vintage_control::{Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion};
-use vintage_learner::{Leader, Lineages};
+use vintage_control::{
+    Name, Offset, Partition, Plan, PolicyAnnouncement, PolicyVersion, UpdateNumber,
+};
+use vintage_learner::{Leader, OtherPolicies};
 use vintage_store::{Records, Weights};
 
 use crate::{
@@ -37,8 +39,8 @@ pub(crate) async fn refuse_another_run(
     let manifest = weights.manifest(version).await?;
     let mut own = manifest.map(|manifest| manifest.weights_sha256);
     // For a pruned version, the result of the update that made it still has the digest.
-    if let (None, Some(update)) = (own, version.0.checked_sub(1)) {
-        let result = records.result(PolicyVersion(update)).await?;
+    if let (None, Some(update)) = (own, UpdateNumber::that_made(version)) {
+        let result = records.result(update).await?;
         own = result.map(|result| result.weights_sha256);
     }
     if own == Some(announced.weights_sha256) {
@@ -158,7 +160,7 @@ impl Announcements {
 }
 
 #[async_trait]
-impl Lineages for Announcements {
+impl OtherPolicies for Announcements {
     async fn newest(
         &mut self,
         policy: &str,
@@ -207,13 +209,13 @@ impl Leader for PlansOf {
         self.records.learner()
     }
 
-    async fn plan(&mut self, version: PolicyVersion) -> vintage_learner::Result<Option<Plan>> {
+    async fn plan(&mut self, update: UpdateNumber) -> vintage_learner::Result<Option<Plan>> {
         loop {
             let announced = self.announcements.as_ref();
             let announced = announced.and_then(|announced| announced.of(self.policy.as_str()));
             // Read before the plans: the learner announces its end after writing its last plan.
             let finished = announced.is_some_and(|announced| announced.finished);
-            if let Some(plan) = self.records.plan(version).await? {
+            if let Some(plan) = self.records.plan(update).await? {
                 return Ok(Some(plan));
             }
             let Some(announcements) = self.announcements.as_mut().filter(|_| !finished) else {

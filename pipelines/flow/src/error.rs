@@ -422,7 +422,7 @@ mod tests {
         for error in users {
             assert!(error.is_usage(), "{error}");
         }
-        let run = vintage_learner::Error::Record("gone".to_owned());
+        let run = vintage_learner::Error::NoModelConfig;
         assert!(!Error::from(run).is_usage());
         assert_eq!(Error::Bug("ended".to_owned()).fault(), Fault::Internal);
         let foreign = Error::SharedTarget {

@@ -17,7 +17,7 @@ use vintage_settings::RunConfig;
 
 use vintage_archive::Reader;
 use vintage_bus::Bus;
-use vintage_control::{Incarnation, Name, NumberSet, Offset, Partition, PolicyVersion};
+use vintage_control::{Incarnation, Name, NumberSet, Offset, Partition, UpdateNumber};
 use vintage_rollout::GateBase;
 use vintage_store::{Records, Store};
 use vintage_trajectory::{Identity, Rows};
@@ -129,7 +129,7 @@ impl<'a> Learner<'a> {
     /// Counts the groups that the learner has trained or refused, by its newest checkpoint and the
     /// plans after it.
     async fn settled(&self, earlier: &mut Earlier<'_>) -> Result<()> {
-        let mut version = PolicyVersion::ZERO;
+        let mut update = UpdateNumber::FIRST;
         for at in self.records.checkpoints().await?.into_iter().rev() {
             // The checkpoint was pruned between the two reads; an older one with its plans gives
             // the same.
@@ -144,10 +144,10 @@ impl<'a> Learner<'a> {
                     earlier.settled(producer, number);
                 }
             }
-            version = manifest.version;
+            update = UpdateNumber::from_version(manifest.version);
             break;
         }
-        while let Some(plan) = self.records.plan(version).await? {
+        while let Some(plan) = self.records.plan(update).await? {
             let own = plan.groups.iter().filter(|group| group.source.is_none());
             for group in own {
                 earlier.settled(&group.producer, group.producer_seq);
@@ -158,7 +158,7 @@ impl<'a> Learner<'a> {
                     earlier.settled(producer, seq);
                 }
             }
-            version = version.next();
+            update = update.next();
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ struct Noted {
 struct Earlier<'a> {
     policy: &'a Name,
     /// First update that had no plan when counting began.
-    planned: PolicyVersion,
+    planned: UpdateNumber,
     numbers: BTreeMap<String, NumberSet>,
     base: GateBase,
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use vintage_settings::RunConfig;
 
-use vintage_control::{AlgorithmName, PolicyVersion, UpdateResult};
+use vintage_control::{AlgorithmName, UpdateNumber, UpdateResult};
 use vintage_rollout::ProducerEvent;
 
 /// Reason for which an update changed no weights.
@@ -93,7 +93,7 @@ pub(crate) struct Health {
 /// Update beyond the limits.
 #[derive(Debug, Clone, PartialEq)]
 struct Beyond {
-    update: PolicyVersion,
+    update: UpdateNumber,
     m2: f64,
     kl: f64,
     masked: f64,
@@ -178,7 +178,7 @@ impl Health {
             return None;
         }
         let seen = Beyond {
-            update: result.version,
+            update: result.update(),
             m2: result.m2_before,
             kl: result.kl,
             masked,

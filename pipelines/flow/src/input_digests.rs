@@ -8,7 +8,7 @@ use std::{
 };
 use vintage_settings::{RewardConfig, RunConfig};
 
-use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256};
+use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256, UpdateNumber};
 use vintage_hub::HubModel;
 use vintage_model::ModelFolder;
 use vintage_rollout::{PromptSet, file_sha256, files_by_base_name, named_files, read_journals};
@@ -230,7 +230,7 @@ impl Made {
         let journals = read_journals(&folder.journals())?;
         Ok(Self {
             version_zero: weights.manifest(PolicyVersion::ZERO).await?.is_some(),
-            groups: records.is_planned(PolicyVersion::ZERO).await?
+            groups: records.is_planned(UpdateNumber::FIRST).await?
                 || journals.values().any(|numbers| !numbers.is_empty()),
         })
     }

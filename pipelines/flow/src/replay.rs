@@ -6,7 +6,7 @@ use vintage_settings::SourceKind;
 
 use serde::Serialize;
 use vintage_archive::Reader;
-use vintage_control::{Name, PolicyVersion, Sha256};
+use vintage_control::{Name, PolicyVersion, Sha256, UpdateNumber};
 use vintage_learner::{Extent, Recording, Source, replay};
 use vintage_report::{SUMMARY_FILE, read_summary};
 use vintage_store::{Records, Store, Weights};
@@ -42,7 +42,7 @@ pub struct ReplaySummary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FirstDeviation {
     /// Update that differs, numbered from 0; update N makes version N + 1.
-    pub update: PolicyVersion,
+    pub update: UpdateNumber,
     /// Description of the difference.
     pub detail: String,
     /// True if the plans were made on another machine or by another build, whose bits may differ.
@@ -174,8 +174,8 @@ async fn note_sampled(
         return Ok(());
     }
     let mut refused = BTreeSet::new();
-    let mut update = PolicyVersion::ZERO;
-    while update < known {
+    let mut update = UpdateNumber::FIRST;
+    while update.version_before() < known {
         // The replay itself reports a missing plan.
         if let Some(plan) = records.plan(update).await? {
             let own = plan.rejections.into_iter();

@@ -132,7 +132,7 @@ impl Standstill {
                 self.moved = false;
             }
             LearnerEvent::Updated(result) => {
-                self.over = result.version.0 + 1 >= self.steps;
+                self.over = result.update().version_after().0 >= self.steps;
                 match Idle::of(result) {
                     None => self.progressed(now),
                     Some(idle) => {

@@ -8,7 +8,7 @@ use vintage_archive::Reader;
 use vintage_bus::Bus;
 use vintage_control::{
     CONTROL_FORMAT, Incarnation, LearnerStart, Name, Offset, Partition, PartitionResume,
-    PartitionStart, PolicyVersion,
+    PartitionStart, PolicyVersion, UpdateNumber,
 };
 use vintage_trajectory::Headers;
 
@@ -47,7 +47,7 @@ pub(crate) async fn decide(
         }
         return Ok(resume_points(&there));
     }
-    if records.is_planned(PolicyVersion::ZERO).await? {
+    if records.is_planned(UpdateNumber::FIRST).await? {
         return Ok(Vec::new());
     }
     let start: Start = asked.parse().map_err(Error::Value)?;

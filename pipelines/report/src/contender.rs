@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use vintage_control::{Name, Plan, PolicyVersion, Sha256, UpdateResult};
+use vintage_control::{Name, Plan, Sha256, UpdateNumber, UpdateResult};
 use vintage_store::{Records, Store};
 
 use crate::{error::Result, numbered::numbered};
@@ -59,7 +59,7 @@ pub(crate) async fn contenders(store: &Store, lead: &str) -> Result<Vec<Contende
     }
     for name in names {
         let records = Records::new(store.clone(), Name::clone(&name));
-        let Some(plan) = records.plan(PolicyVersion::ZERO).await? else {
+        let Some(plan) = records.plan(UpdateNumber::FIRST).await? else {
             continue;
         };
         let start = records.start().await?.map(|start| start.start);

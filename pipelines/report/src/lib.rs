@@ -44,7 +44,7 @@ use std::{
 };
 
 use serde::Serialize;
-use vintage_control::{PolicyVersion, UpdateResult};
+use vintage_control::{UpdateNumber, UpdateResult};
 use vintage_store::Store;
 
 use self::record::RunRecord;
@@ -62,7 +62,7 @@ pub struct Report {
     /// Number of updates shown.
     pub updates: u64,
     /// Updates before the last one that are not shown because they have no result.
-    pub missing: Vec<PolicyVersion>,
+    pub missing: Vec<UpdateNumber>,
     /// Number of evaluations shown.
     pub evaluations: u64,
     /// Size of the page in bytes.
@@ -102,9 +102,9 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
 }
 
 /// Returns the updates before the last one that have no result.
-fn missing(results: &[UpdateResult]) -> Vec<PolicyVersion> {
-    let there: BTreeSet<_> = results.iter().map(|result| result.version).collect();
+fn missing(results: &[UpdateResult]) -> Vec<UpdateNumber> {
+    let there: BTreeSet<_> = results.iter().map(UpdateResult::update).collect();
     let end = there.last().map_or(0, |last| last.0);
-    let all = (0..end).map(PolicyVersion);
+    let all = (0..end).map(UpdateNumber);
     all.filter(|update| !there.contains(update)).collect()
 }

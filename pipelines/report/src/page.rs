@@ -52,7 +52,10 @@ pub(crate) fn render(record: &RunRecord) -> Result<String> {
 fn head(page: &mut String, record: &RunRecord) {
     let setting = |name: &str| record.setting(name).unwrap_or_default();
     let steps: u64 = setting("learner.steps").parse().unwrap_or(0);
-    let done = record.results.last().map_or(0, |last| last.version.0 + 1);
+    let done = record
+        .results
+        .last()
+        .map_or(0, |last| last.update().version_after().0);
     let state = if done >= steps {
         "finished"
     } else {
@@ -134,7 +137,11 @@ fn tiles(page: &mut String, record: &RunRecord) {
     if let Some(last) = results.last() {
         let recent = &results[results.len().saturating_sub(20)..];
         let reward = recent.iter().map(|result| result.reward).sum::<f64>() / recent.len() as f64;
-        let note = format!("mean of updates {} to {}", recent[0].version, last.version);
+        let note = format!(
+            "mean of updates {} to {}",
+            recent[0].update(),
+            last.update()
+        );
         tile(page, "reward", &format!("{reward:.3}"), &note);
     }
     tile(

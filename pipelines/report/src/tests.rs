@@ -1,7 +1,9 @@
 use std::{collections::BTreeMap, path::Path};
 use vintage_config::{Layers, Resolved};
 
-use vintage_control::{CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, UpdateResult};
+use vintage_control::{
+    CONTROL_FORMAT, EvaluationResult, PolicyVersion, Sha256, UpdateNumber, UpdateResult,
+};
 
 use super::*;
 
@@ -301,5 +303,5 @@ fn updates_without_a_result_are_told() {
     let mut results: Vec<_> = (0..6).map(result).collect();
     assert!(super::missing(&results).is_empty());
     results.remove(2);
-    assert_eq!(super::missing(&results), [PolicyVersion(2)]);
+    assert_eq!(super::missing(&results), [UpdateNumber(2)]);
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use vintage_control::{PolicyAnnouncement, PolicyVersion};
+use vintage_control::{PolicyAnnouncement, PolicyVersion, UpdateNumber};
 use vintage_settings::GateConfig;
 
 use crate::error::Error;
@@ -68,7 +68,7 @@ pub struct Announced {
     /// gate.
     pub rejected: u64,
     /// Exact rule: number of refused groups in batches that are still to be trained.
-    pub refused: BTreeMap<i64, u64>,
+    pub refused: BTreeMap<UpdateNumber, u64>,
     /// Total number of updates of the run, if the learner announces it.
     pub updates: Option<u64>,
 }
@@ -242,7 +242,11 @@ impl Gate {
                 next: 0,
             };
             let fill = self.batches.entry(batch).or_insert(fresh);
-            let refused = announced.refused.get(&(batch as i64)).copied().unwrap_or(0);
+            let refused = announced
+                .refused
+                .get(&UpdateNumber(batch))
+                .copied()
+                .unwrap_or(0);
             let wanted = self.batch + refused + fill.abandoned;
             while fill.taken < wanted {
                 let other_version = !admission.slots.is_empty() && version != admission.version;

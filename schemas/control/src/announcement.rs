@@ -2,7 +2,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CONTROL_FORMAT, digest::Sha256, name::Name, unit::PolicyVersion};
+use crate::{
+    CONTROL_FORMAT,
+    digest::Sha256,
+    name::Name,
+    unit::{PolicyVersion, UpdateNumber},
+};
 
 /// Announcement that a new policy version is in the store: the message of `<ns>.<run>.policies.v1`,
 /// keyed by policy.
@@ -32,7 +37,7 @@ pub struct PolicyAnnouncement {
     pub numbered_rejections: Option<u64>,
     /// Rejected groups that were sampled for a specific future update, counted by update. Producers
     /// must sample them again, or that update never fills.
-    pub refused_batches: BTreeMap<i64, u64>,
+    pub refused_batches: BTreeMap<UpdateNumber, u64>,
     /// Number of groups that one update consumes.
     pub groups_per_update: u64,
     /// Number of updates after which the learner ends, if it announces one. Producers sample

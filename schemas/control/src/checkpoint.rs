@@ -6,7 +6,7 @@ use crate::{
     digest::Sha256,
     name::Name,
     plan::KnownVersion,
-    unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId},
+    unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, UpdateNumber},
 };
 
 /// Point from which a restarted learner resumes reading one partition.
@@ -108,7 +108,7 @@ pub struct CheckpointManifest {
     pub known: Vec<KnownVersion>,
     /// Refused groups that were sampled for a specific future update, counted by update.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub refused_batches: BTreeMap<i64, u64>,
+    pub refused_batches: BTreeMap<UpdateNumber, u64>,
     /// Resume points of the archive that is blended in, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blended: Option<BlendedResume>,

@@ -8,8 +8,8 @@
 //! * [`PolicyAnnouncement`] and [`WeightsManifest`]: a new version, as producers learn of it.
 //! * [`CheckpointManifest`] and [`LearnerStart`]: the offsets at which a learner resumes or begins.
 //! * [`ArchiveFooter`]: the offsets and rows of one archive file.
-//! * [`Topics`], [`Name`], [`PolicyVersion`], [`RecordId`]: the units in which the records are
-//!   written.
+//! * [`Topics`], [`Name`], [`PolicyVersion`], [`UpdateNumber`], [`RecordId`]: the units in which the
+//!   records are written.
 //!
 //! `schemas/README.md` shows an example of every record.
 //!
@@ -61,7 +61,7 @@ pub use result::{Deviation, EvaluationResult, UpdateResult};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};
-pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness};
+pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness, UpdateNumber};
 
 /// Timestamps accepted of a log record or a row, in milliseconds since the epoch: from 1970 to the
 /// end of 2261, the last full year that 64 bits hold in nanoseconds. Python, pandas, DuckDB and

@@ -4,7 +4,7 @@ use crate::{
     digest::Sha256,
     name::Name,
     training::Training,
-    unit::{PolicyVersion, RecordId},
+    unit::{PolicyVersion, RecordId, UpdateNumber},
 };
 
 /// Number of following records after which a missing part of a group is given up. Parts of a group
@@ -60,6 +60,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns the update that the plan is of.
+    pub fn update(&self) -> UpdateNumber {
+        UpdateNumber::from_version(self.version)
+    }
+
     /// Returns true if `policy` is the one that the leader trains, whose batch this plan takes. The
     /// leader's version rises together with this learner's.
     pub fn is_leaders(&self, policy: &str) -> bool {

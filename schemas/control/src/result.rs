@@ -2,7 +2,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Sha256, name::Name, unit::PolicyVersion};
+use crate::{
+    digest::Sha256,
+    name::Name,
+    unit::{PolicyVersion, UpdateNumber},
+};
 
 /// Contents of `results/<learner>/<N>.json`: the outcome of update N. Means are over the batch's
 /// valid tokens unless stated otherwise.
@@ -88,6 +92,13 @@ pub struct UpdateResult {
     pub finished_at_ms: i64,
 }
 
+impl UpdateResult {
+    /// Returns the update whose outcome this is.
+    pub fn update(&self) -> UpdateNumber {
+        UpdateNumber::from_version(self.version)
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde asks with a reference"
@@ -120,6 +131,13 @@ pub struct Deviation {
     pub taken: bool,
     /// Unique id of the learner process that ran the update again.
     pub writer: String,
+}
+
+impl Deviation {
+    /// Returns the update that was run again.
+    pub fn update(&self) -> UpdateNumber {
+        UpdateNumber::from_version(self.version)
+    }
 }
 
 /// Contents of `evaluations/<policy>/<N>.json`: accuracy of version N on held-out prompts.

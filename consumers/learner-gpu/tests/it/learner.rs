@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vintage_control::{Deviation, PolicyVersion};
+use vintage_control::{Deviation, UpdateNumber};
 use vintage_learner::Error;
 use vintage_learner_gpu::WithGpus;
 use vintage_settings::Device;
@@ -148,7 +148,7 @@ fn a_replay_tells_whether_other_bits_are_a_fault() {
     run_process(folder, usize::MAX, &log).unwrap();
     let found = || {
         let deviation = replayed(folder, &log, &WithGpus).deviation.unwrap();
-        assert_eq!(deviation.update, PolicyVersion(0));
+        assert_eq!(deviation.update, UpdateNumber(0));
         (deviation.other_machine, deviation.on_gpu)
     };
     replace_in_plans(folder, r#""device":"cpu""#, r#""device":"composed""#);

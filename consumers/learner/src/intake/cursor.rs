@@ -168,6 +168,14 @@ impl Cursors {
             .is_some_and(|cursor| record.offset < cursor.next)
     }
 
+    /// Returns true if the record was trained or rejected before this process started, and has not
+    /// arrived again yet.
+    pub(super) fn is_done(&self, record: RecordId) -> bool {
+        self.0
+            .get(&(record.incarnation, record.partition))
+            .is_some_and(|cursor| cursor.done_before.contains(&record.offset))
+    }
+
     /// Returns true if the record is before the start of this process, so that it will not arrive.
     pub(super) fn is_before(&self, record: RecordId) -> bool {
         self.0

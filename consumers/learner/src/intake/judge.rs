@@ -1,11 +1,20 @@
 //! Checks that every group must pass before it is trained on. Whatever fails a check is refused.
 
-use vintage_control::RejectReason;
+use vintage_control::{PolicyVersion, RejectReason};
 use vintage_settings::TEMPERATURES;
 use vintage_trajectory::{LogprobMode, Part, Rows, validate};
 
-use super::Announced;
 use crate::settings::Settings;
+
+/// Versions that a record's tokens may claim to be sampled by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Any version, because a recorded log cannot be ahead of an announcement.
+    Any,
+    /// Versions of the record's policy up to this one, the newest that was announced once the
+    /// record had been read; `None` if none was announced.
+    UpTo(Option<PolicyVersion>),
+}
 
 type Verdict = Result<(), (RejectReason, String)>;
 

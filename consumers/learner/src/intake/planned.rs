@@ -1,8 +1,8 @@
 //! Effect of plans on the intake: the groups and rejections that a plan takes out of it.
 
-use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection};
+use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection, UpdateNumber};
 
-use super::{Intake, ReadyGroup, Refused, refuse::shares_number_with_earlier};
+use super::{Intake, ReadyGroup, Refused, window::shares_number_with_earlier};
 use crate::error::{Error, Result};
 
 impl Intake {
@@ -13,8 +13,8 @@ impl Intake {
         self.leave_out_refused();
         let mut refused = std::mem::take(&mut self.refused);
         refused.sort_by(|a, b| a.rejection.records.cmp(&b.rejection.records));
-        for Refused { batch, .. } in &refused {
-            self.note_batch(*batch);
+        for Refused { refill, .. } in &refused {
+            self.note_refill(*refill);
         }
         refused
             .into_iter()
@@ -63,7 +63,7 @@ impl Intake {
     fn take_one(&mut self, plan: &Plan, planned: &PlannedGroup) -> Result<ReadyGroup> {
         let record = planned.records[0];
         let changed = || Error::ContentChanged {
-            update: plan.version,
+            update: plan.update(),
             group: planned.group.clone(),
             record,
         };
@@ -93,14 +93,14 @@ impl Intake {
         }
         Err(match refused.map(|place| &self.refused[place]) {
             Some(Refused { rejection, .. }) => Error::PlannedButRefused {
-                update: plan.version,
+                update: plan.update(),
                 group: planned.group.clone(),
                 record,
                 reason: rejection.reason,
                 detail: rejection.detail.clone(),
             },
             None if self.cursors.is_before(record) => Error::RecordMissing {
-                update: plan.version,
+                update: plan.update(),
                 record,
             },
             None => changed(),
@@ -118,23 +118,24 @@ impl Intake {
             .ready
             .iter()
             .position(|group| group.planned.records == *records);
-        let batch = if let Some(place) = refused {
-            self.refused.remove(place).batch
+        let refill = if let Some(place) = refused {
+            self.refused.remove(place).refill
         } else if let Some(group) = ready.and_then(|place| self.ready.remove(place)) {
-            group.batch
+            group.sampled_for
         } else {
             let parts = self.assembling.take(records);
             let headers = parts.as_ref().and_then(|parts| parts.headers());
-            headers.map_or(-1, |headers| self.batch(&headers.into()))
+            headers.and_then(|headers| self.sampled_for(&headers.into()))
         };
         if rejection.reason != RejectReason::BatchFull {
-            self.note_batch(batch);
+            self.note_refill(refill);
         }
     }
 
-    pub(super) fn note_batch(&mut self, batch: i64) {
-        if batch >= 0 {
-            *self.refused_batches.entry(batch).or_default() += 1;
+    /// Counts a refused group of the update that has to be refilled because of it, if there is one.
+    pub(super) fn note_refill(&mut self, update: Option<UpdateNumber>) {
+        if let Some(update) = update {
+            *self.refused_batches.entry(update).or_default() += 1;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use vintage_control::{PolicyVersion, RecordId, RejectReason, Rejection};
+use vintage_control::{RecordId, RejectReason, Rejection, UpdateNumber};
 use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
 use super::{Intake, ReadyGroup, Refused, window::Seen};
@@ -10,11 +10,6 @@ use crate::source::Incoming;
 
 /// Maximum number of characters in a rejection's detail.
 const DETAIL: usize = 400;
-
-/// Returns true if a group refused for this reason shares its number with a group that came first.
-pub(super) fn shares_number_with_earlier(reason: RejectReason) -> bool {
-    matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
-}
 
 impl Intake {
     /// Refuses a record whose number was seen before, as a copy or as a record of another group,
@@ -51,7 +46,8 @@ impl Intake {
     }
 
     /// Returns producer and number of a new record if the number was seen on groups that are no
-    /// longer remembered. Plans hold these groups.
+    /// longer remembered. Plans hold these groups. A record that is done already is not examined
+    /// again, so it needs none of them.
     pub fn needs_recall(&self, incoming: &Incoming) -> Option<(String, u64)> {
         let identity = match &incoming.message {
             Ok((headers, _)) => Identity::from(headers),
@@ -60,6 +56,7 @@ impl Intake {
         let (producer, seq) = identity.number()?;
         let asked = identity.group.is_some()
             && !self.cursors.received(incoming.record)
+            && !self.cursors.is_done(incoming.record)
             && self.windows.needs_recall(producer, seq);
         asked.then(|| (producer.to_owned(), seq))
     }
@@ -74,13 +71,13 @@ impl Intake {
         self.source.as_deref()
     }
 
-    /// Returns the update a group was sampled for, or −1 for any. It counts only for the learner's
-    /// own lineage in the run's own log: producers of other lineages are not asked to refill an
+    /// Returns the update a group was sampled for; `None` for any. It counts only for the learner's
+    /// own policy in the run's own log: producers of other policies are not asked to refill an
     /// update.
-    pub(super) fn batch(&self, identity: &Identity) -> i64 {
+    pub(super) fn sampled_for(&self, identity: &Identity) -> Option<UpdateNumber> {
         let own = identity.policy.as_deref() == Some(self.settings.learner.policy.as_str());
         let batch = identity.batch.filter(|_| own && self.source.is_none());
-        batch.unwrap_or(-1)
+        batch.and_then(UpdateNumber::from_batch)
     }
 
     /// Refuses an incomplete group together with the records `more`. The number counts as seen from
@@ -115,7 +112,7 @@ impl Intake {
         }
         // A duplicate leaves its update as full as before, and so does a group that came too late.
         let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
-        let batch = self.batch(identity);
+        let sampled_for = self.sampled_for(identity);
         self.refused.push(Refused {
             rejection: Rejection {
                 group: identity.group.map(|group| group.to_string()),
@@ -126,15 +123,15 @@ impl Intake {
                 detail,
                 source: self.source.clone(),
             },
-            batch: if leaves_a_gap { batch } else { -1 },
+            refill: sampled_for.filter(|_| leaves_a_gap),
             implausible: None,
         });
     }
 
-    /// Refuses the waiting groups that can no longer be trained in update `version`. The detail of
+    /// Refuses the waiting groups that can no longer be trained in `update`. The detail of
     /// a refusal does not depend on when it was noticed, because a restart may notice it at another
     /// offset.
-    pub fn settle(&mut self, version: PolicyVersion) {
+    pub fn settle(&mut self, update: UpdateNumber) {
         let max_age = self.settings.learner.max_age;
         let own = self
             .source
@@ -142,12 +139,12 @@ impl Intake {
             .then_some(&self.settings.learner.policy);
         let known = &self.known;
         let late = |group: &ReadyGroup| {
-            if group.batch >= 0 && (group.batch as u64) < version.0 {
-                let detail = format!("sampled for update {}, now at {version}", group.batch);
+            if let Some(sampled_for) = group.sampled_for.filter(|past| *past < update) {
+                let detail = format!("sampled for update {sampled_for}, now at {update}");
                 return Some((RejectReason::BatchFull, detail));
             }
             let newest = match own {
-                Some(own) if group.policy == own.as_str() => version,
+                Some(own) if group.policy == own.as_str() => update.version_before(),
                 _ => known.get(&group.policy).copied().unwrap_or_default(),
             };
             let oldest = group.min_version();
@@ -173,7 +170,7 @@ impl Intake {
                 producer: Some(group.planned.producer),
                 producer_seq: Some(group.planned.producer_seq),
                 policy: Some(group.policy),
-                batch: Some(group.batch),
+                batch: group.sampled_for.map(UpdateNumber::to_batch),
                 part: None,
             };
             self.refuse(&identity, group.planned.records, reason, detail);

@@ -16,7 +16,7 @@ impl Intake {
     pub(super) fn leave_out_refused(&mut self) {
         if mistake("mistake.silent_reject") {
             for refused in std::mem::take(&mut self.refused) {
-                self.note_batch(refused.batch);
+                self.note_refill(refused.refill);
                 self.finish_refused(&refused.rejection);
             }
         }

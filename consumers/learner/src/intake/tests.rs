@@ -1,13 +1,14 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{
-    CONTROL_FORMAT, MicroBatch, Offset, Plan, PolicyVersion, RejectReason, Sha256,
+    CONTROL_FORMAT, MicroBatch, Offset, Plan, PolicyVersion, RejectReason, Sha256, UpdateNumber,
 };
 use vintage_trajectory::{BadClass, BadRecord, Identity, LogprobMode, PolicySpan, Trajectory};
 
 use super::{
-    Announced, Intake, ReadyGroup,
+    Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
+    judge::Announced,
 };
 use crate::{error::Error, fingerprint, trainer::in_order};
 
@@ -123,8 +124,8 @@ fn what_a_record_says_of_itself_does_not_swell_a_plan() {
     let mut intake = intake();
     intake.take(incoming, upto(0)).unwrap();
     let refused = intake.drain_refused();
-    let told = serde_json::to_string(&refused).unwrap();
-    assert!(refused.len() == 1 && told.len() < 4000, "{}", told.len());
+    let json = serde_json::to_string(&refused).unwrap();
+    assert!(refused.len() == 1 && json.len() < 4000, "{}", json.len());
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn groups_of_a_batch_go_first_and_late_ones_are_refused() {
             .take(message(offset, offset as u64, (1, 1), &rows), upto(0))
             .unwrap();
     }
-    let chosen = intake.choose(PolicyVersion(5), 2).unwrap();
+    let chosen = intake.choose(UpdateNumber(5), 2).unwrap();
     let records: Vec<_> = chosen
         .iter()
         .map(|group| group.planned.records[0])
@@ -172,7 +173,7 @@ fn groups_of_a_batch_go_first_and_late_ones_are_refused() {
     assert_eq!(intake.drain_refused()[0].reason, RejectReason::BatchFull);
     assert_eq!(intake.waiting(), [at(0), at(4)]);
     assert!(
-        intake.choose(PolicyVersion(5), 2).is_none(),
+        intake.choose(UpdateNumber(5), 2).is_none(),
         "one group is not enough"
     );
 }
@@ -184,7 +185,7 @@ fn a_restart_reads_what_was_not_trained_again_and_nothing_else() {
     for record in &log {
         first.take(record.clone(), upto(0)).unwrap();
     }
-    let chosen = first.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = first.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut first, 0);
     first.finish(&plan);
     let (partitions, producers) = (first.resume_points(), first.finished_numbers());
@@ -211,7 +212,7 @@ fn a_plan_gets_its_groups_back_and_changed_content_is_found_out() {
     for n in 0..3 {
         live.take(group(n, n as u64), upto(0)).unwrap();
     }
-    let chosen = live.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = live.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut live, 0);
 
     let mut again = intake();
@@ -242,7 +243,7 @@ fn a_plan_without_one_of_its_groups_is_an_error() {
     for n in 0..2 {
         live.take(group(n, n as u64), upto(0)).unwrap();
     }
-    let mut own = live.choose(PolicyVersion(0), 2).unwrap();
+    let mut own = live.choose(UpdateNumber(0), 2).unwrap();
     let mut plan = plan_of(&own, &mut live, 0);
     plan.groups[1].source = Some("elsewhere".to_owned());
     let blended = own.pop().into_iter().collect();
@@ -363,7 +364,7 @@ fn an_implausible_group_is_refused_and_trained_where_a_plan_names_it() {
     let mut earlier = intake();
     earlier.take(rows(1.0), upto(0)).unwrap();
     let mut plan = {
-        let chosen = earlier.choose(PolicyVersion(0), 1).unwrap();
+        let chosen = earlier.choose(UpdateNumber(0), 1).unwrap();
         plan_of(&chosen, &mut earlier, 0)
     };
 

@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use vintage_control::{NumberSet, ProducerWindow};
+use vintage_control::{NumberSet, ProducerWindow, RejectReason};
 use vintage_trajectory::GroupId;
 
-/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Of
-/// older ones the plans tell.
+/// Finished numbers whose groups are remembered: a copy comes soon after what it is a copy of. Plans
+/// hold the older ones.
 const REMEMBERED: usize = 1 << 16;
+
+/// Returns true if a group refused for this reason shares its number with a group that came first.
+pub(super) fn shares_number_with_earlier(reason: RejectReason) -> bool {
+    matches!(reason, RejectReason::Duplicate | RejectReason::Renumbered)
+}
 
 /// Relation of a record's number to the numbers seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,29 +4,18 @@ use std::time::Instant;
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    PolicyVersion, RejectReason, Rejection, UpdateResult,
+    RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
 
-use super::Learner;
+use super::{Learner, occasion::Occasion};
 use crate::{
     error::{Error, Result},
     intake::ReadyGroup,
     outlet::LearnerEvent,
     trainer::{Trained, result_of},
 };
-
-/// Occasion on which a plan runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Run {
-    /// First run, by the process that wrote the plan. `wait` is the time spent waiting for the
-    /// groups, and `record` the time spent making the plan durable, in seconds.
-    First { wait: f64, record: f64 },
-    /// Repeated run, by a later process. Versions on the way are not announced, because producers
-    /// know them.
-    Again,
-}
 
 impl Learner {
     /// Returns the number of groups taken from the log whose training no checkpoint holds.
@@ -39,10 +28,10 @@ impl Learner {
         &mut self,
         plan: Plan,
         groups: Vec<ReadyGroup>,
-        run: Run,
+        occasion: Occasion,
     ) -> Result<()> {
         let trained = self.trainer.run(plan.clone(), groups).await?;
-        if run == Run::Again {
+        if occasion == Occasion::Again {
             self.settle(&plan).await?;
         }
         point("learner.updated", self.in_hand());
@@ -62,31 +51,31 @@ impl Learner {
             self.publish().await?;
             point("learner.published", self.in_hand());
         }
-        let (wait_seconds, plan_seconds) = match run {
-            Run::Again => (0.0, 0.0),
-            Run::First { wait, record } => (wait, record),
+        let (wait_seconds, plan_seconds) = match occasion {
+            Occasion::Again => (0.0, 0.0),
+            Occasion::First { wait, record } => (wait, record),
         };
         let record_seconds = plan_seconds + recording.elapsed().as_secs_f64();
         let result = self
             .note(&plan, &trained, wait_seconds, record_seconds)
             .await?;
         point("learner.noted", self.in_hand());
-        if publish && run != Run::Again {
+        if publish && occasion != Occasion::Again {
             self.announce().await?;
             point("learner.announced", self.in_hand());
         }
         if !plan.rejections.is_empty() {
             let groups = plan.rejections.len() as u64;
-            self.outlet.tell(LearnerEvent::Rejected {
-                update: plan.version,
+            self.outlet.report(LearnerEvent::Rejected {
+                update: plan.update(),
                 groups,
             });
         }
-        if run != Run::Again {
+        if occasion != Occasion::Again {
             count(&plan, &result);
             self.warn_of_renumbering(&plan);
         }
-        self.outlet.tell(LearnerEvent::Updated(Box::new(result)));
+        self.outlet.report(LearnerEvent::Updated(Box::new(result)));
         if version
             .0
             .is_multiple_of(self.settings.learner.checkpoint_every)
@@ -172,14 +161,14 @@ impl Learner {
             }
         };
         if created == Created::Exists && manifest.weights_sha256 != self.trainer.weights_sha256() {
-            let update = PolicyVersion(version.0.saturating_sub(1));
+            let update = UpdateNumber::that_made(version).unwrap_or_default();
             self.deviate(update, manifest.weights_sha256).await?;
         }
         self.newest = self.newest.max(version);
         self.published = (version, self.trainer.weights_sha256());
         self.retained.insert(version);
         self.prune().await?;
-        self.outlet.tell(LearnerEvent::Published(version));
+        self.outlet.report(LearnerEvent::Published(version));
         Ok(())
     }
 
@@ -187,7 +176,7 @@ impl Learner {
     /// written the plan of this process's next update, or of the first update that had no plan when
     /// this process began.
     async fn fence(&self) -> Result<()> {
-        let update = self.trainer.version().max(self.first_unplanned);
+        let update = self.trainer.next_update().max(self.first_unplanned);
         if !self.records.is_planned(update).await? {
             return Ok(());
         }
@@ -196,7 +185,7 @@ impl Learner {
         Err(self.overtaken(update, theirs))
     }
 
-    pub(super) fn overtaken(&self, update: PolicyVersion, theirs: String) -> Error {
+    pub(super) fn overtaken(&self, update: UpdateNumber, theirs: String) -> Error {
         Error::Fenced {
             learner: self.settings.learner.name.to_string(),
             update,
@@ -208,7 +197,7 @@ impl Learner {
     /// was overtaken announces nothing and stops.
     pub(super) async fn announce(&mut self) -> Result<()> {
         self.fence().await?;
-        let update = self.trainer.version();
+        let update = self.trainer.next_update();
         // Between publications only the counts are new.
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
@@ -292,7 +281,9 @@ impl Learner {
                 .into_iter()
                 .chain(self.blended.iter().flat_map(crate::intake::Intake::known))
                 .collect(),
-            refused_batches: self.intake.planned_refused_batches(version),
+            refused_batches: self
+                .intake
+                .planned_refused_batches(self.trainer.next_update()),
             blended: blend.map(|(topic, intake)| BlendedResume {
                 source: topic.clone(),
                 partitions: intake.resume_points(),
@@ -308,7 +299,7 @@ impl Learner {
             .prune_checkpoints(self.settings.learner.keep_checkpoints)
             .await?;
         self.outlet
-            .tell(LearnerEvent::Checkpointed(manifest.version));
+            .report(LearnerEvent::Checkpointed(manifest.version));
         Ok(())
     }
 }

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, PolicyVersion, Rejection};
+use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, UpdateNumber};
 
 use super::Learner;
 use crate::{
     error::Result,
-    intake::{Announced, Intake, ReadyGroup},
+    intake::{Intake, ReadyGroup, judge::Announced},
     outlet::{LearnerEvent, Waiting},
     pack::micro_batches,
-    source::{Incoming, Inputs, Lineages},
+    source::{Incoming, Inputs, OtherPolicies},
     trainer::{in_order, missing_record},
 };
 
@@ -31,7 +31,7 @@ type Batch = (Plan, Vec<ReadyGroup>);
 
 impl Learner {
     /// Returns the plan of the next update and its groups; the caller adds the rejections to a plan
-    /// of this learner's own. Returns `None` when told to stop or when the input has ended.
+    /// of this learner's own. Returns `None` when stopped or when the input has ended.
     pub(super) async fn next_batch(
         &mut self,
         inputs: &mut Inputs,
@@ -47,14 +47,14 @@ impl Learner {
         Ok(groups.map(|groups| (self.plan(&groups), groups)))
     }
 
-    /// Reads until the next update has its groups; `None` when told to stop or at the end of the
+    /// Reads until the next update has its groups; `None` when stopped or at the end of the
     /// log.
     async fn gather(
         &mut self,
         inputs: &mut Inputs,
         stop: &CancellationToken,
     ) -> Result<Option<Vec<ReadyGroup>>> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             read = self.read_blended(inputs) => read?,
@@ -64,17 +64,17 @@ impl Learner {
                 return Ok(None);
             }
             let own = self.settings.learner.live_groups();
-            if let Some(mut groups) = self.intake.choose(version, own) {
+            if let Some(mut groups) = self.intake.choose(update, own) {
                 if let Some(intake) = &mut self.blended {
                     // Once the archive has ended, updates are of the own log's groups alone: the
                     // producers' gate counts on no more of them.
                     let share = self.settings.learner.blended_groups();
-                    let wanted = share.min(intake.available(version));
-                    groups.extend(intake.choose(version, wanted).into_iter().flatten());
+                    let wanted = share.min(intake.available(update));
+                    groups.extend(intake.choose(update, wanted).into_iter().flatten());
                 }
                 return Ok(Some(groups));
             }
-            self.report_wait(version);
+            self.report_wait(update);
             let mut next = inputs.source.next();
             let incoming = loop {
                 let after = if self.intake.refusals() == self.announced_refusals {
@@ -84,17 +84,17 @@ impl Learner {
                 };
                 let again = tokio::time::Instant::from_std(self.announced_at + after);
                 // Set if records arrived after the last report.
-                let untold = self
+                let unreported = self
                     .last_wait_report
                     .filter(|(_, then)| *then != self.taken);
-                let news =
-                    untold.map(|(at, _)| tokio::time::Instant::from_std(at + REPORT_WAIT_EVERY));
+                let news = unreported
+                    .map(|(at, _)| tokio::time::Instant::from_std(at + REPORT_WAIT_EVERY));
                 tokio::select! {
                     () = stop.cancelled() => return Ok(None),
                     incoming = &mut next => break incoming?,
                     () = tokio::time::sleep_until(again) => self.announce().await?,
                     () = tokio::time::sleep_until(news.unwrap_or(again)), if news.is_some() => {
-                        self.report_wait(version);
+                        self.report_wait(update);
                     }
                 }
             };
@@ -114,26 +114,25 @@ impl Learner {
     /// Reads the archive that is blended in until it has its share of the next update, or has
     /// ended.
     async fn read_blended(&mut self, inputs: &mut Inputs) -> Result<()> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         let share = self.settings.learner.blended_groups();
         if let (Some(intake), Some(source)) = (&mut self.blended, &mut inputs.blended) {
             loop {
-                intake.settle(version);
-                if intake.available(version) >= share {
+                intake.settle(update);
+                if intake.available(update) >= share {
                     break;
                 }
                 let Some(incoming) = source.next().await? else {
                     break;
                 };
-                self.origins.recall(intake, &incoming).await?;
-                intake.take(incoming, Announced::Any)?;
+                self.origins.take(intake, incoming, Announced::Any).await?;
             }
         }
         Ok(())
     }
 
     /// Reports the state of the wait: at its beginning, and at intervals while records arrive.
-    fn report_wait(&mut self, update: PolicyVersion) {
+    fn report_wait(&mut self, update: UpdateNumber) {
         if self
             .last_wait_report
             .is_some_and(|(at, _)| at.elapsed() < REPORT_WAIT_EVERY)
@@ -142,7 +141,7 @@ impl Learner {
         }
         self.last_wait_report = Some((Instant::now(), self.taken));
         let ready = self.intake.available(update) as u64;
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
             update,
             leader: None,
             ready,
@@ -160,18 +159,19 @@ impl Learner {
         let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
             Announced::Any
         } else {
-            self.announced(&incoming, inputs.lineages.as_mut()).await?
+            self.announced(&incoming, inputs.other_policies.as_mut())
+                .await?
         };
-        self.origins.recall(&mut self.intake, &incoming).await?;
-        self.intake.take(incoming, announced)
+        let intake = &mut self.intake;
+        self.origins.take(intake, incoming, announced).await
     }
 
-    /// Returns the versions of the record's lineage that were announced once the record had been
+    /// Returns the versions of the record's policy that were announced once the record had been
     /// read.
     async fn announced(
         &self,
         incoming: &Incoming,
-        lineages: &mut dyn Lineages,
+        other_policies: &mut dyn OtherPolicies,
     ) -> Result<Announced> {
         let Ok((headers, _)) = &incoming.message else {
             return Ok(Announced::Any); // nothing to judge
@@ -179,7 +179,7 @@ impl Learner {
         let newest = if headers.policy == self.settings.learner.policy.as_str() {
             Some(self.newest)
         } else if self.settings.trains_on(&headers.policy) {
-            lineages
+            other_policies
                 .newest(&headers.policy, headers.max_policy_version)
                 .await?
         } else {
@@ -219,22 +219,22 @@ impl Learner {
 
     /// Returns the leader's next batch, with this learner's own algorithm, optimizer and weights.
     async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<Batch>> {
-        let version = self.trainer.version();
+        let update = self.trainer.next_update();
         let Some(leader) = &mut inputs.leader else {
             return Ok(None);
         };
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
-            update: version,
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
+            update,
             leader: Some(leader.name().clone()),
             ..Waiting::default()
         })));
-        let Some(theirs) = leader.plan(version).await? else {
+        let Some(theirs) = leader.plan(update).await? else {
             self.ended = true;
             return Ok(None);
         };
         let plan = self.copied(theirs);
-        self.outlet.tell(LearnerEvent::Waiting(Box::new(Waiting {
-            update: version,
+        self.outlet.report(LearnerEvent::Waiting(Box::new(Waiting {
+            update,
             wanted: plan.groups.len() as u64,
             records: self.taken,
             ..Waiting::default()
@@ -245,7 +245,7 @@ impl Learner {
 
     /// Copies a leader's plan. Batch, packing and rejections remain the leader's, and so do the
     /// versions that staleness is measured from: to the leader these tokens were of its own
-    /// lineage, at its version.
+    /// policy, at its version.
     fn copied(&self, theirs: Plan) -> Plan {
         let mut known = theirs.known;
         let own = KnownVersion {
@@ -289,8 +289,8 @@ impl Learner {
             while intake.missing(plan).is_some() {
                 match source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(intake, &incoming).await?;
-                        intake.take(incoming, Announced::Any)?;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
                     None => return Err(missing_record(plan, intake)),
                 }

@@ -1,11 +1,11 @@
 //! Recovery, the first step of every process: it runs the plans after the checkpoint again.
 
-use vintage_control::{CONTROL_FORMAT, Deviation, Plan, PolicyVersion, RecordId, Sha256};
+use vintage_control::{CONTROL_FORMAT, Deviation, Plan, Sha256, UpdateNumber};
 
-use super::{Learner, execute::Run};
+use super::{Learner, occasion::Occasion};
 use crate::{
     error::{Error, Result},
-    intake::{Announced, Intake},
+    intake::{Intake, judge::Announced},
     outlet::LearnerEvent,
     source::Inputs,
 };
@@ -17,18 +17,18 @@ impl Learner {
         let from = self.trainer.version();
         self.first_unplanned = self.records.next_plan().await?;
         self.catch_up(inputs).await?;
-        while let Some(plan) = self.records.plan(self.trainer.version()).await? {
-            if plan.version >= self.first_unplanned {
-                return Err(self.overtaken(plan.version, plan.writer));
+        while let Some(plan) = self.records.plan(self.trainer.next_update()).await? {
+            if plan.update() >= self.first_unplanned {
+                return Err(self.overtaken(plan.update(), plan.writer));
             }
             let groups = self.groups_of(&plan, inputs).await?;
             self.unsaved += groups.len() as u64;
-            self.execute(plan, groups, Run::Again).await?;
+            self.execute(plan, groups, Occasion::Again).await?;
         }
         let version = self.trainer.version();
         self.publish().await?;
         self.announce().await?;
-        self.outlet.tell(LearnerEvent::Recovered {
+        self.outlet.report(LearnerEvent::Recovered {
             version,
             rerun: version.0 - from.0,
         });
@@ -39,10 +39,10 @@ impl Learner {
     /// CPU they must be equal. A GPU may give other bits: then published weights are adopted, and
     /// the recorded digest keeps naming the version.
     pub(super) async fn settle(&mut self, plan: &Plan) -> Result<()> {
-        let (update, next) = (plan.version, plan.version.next());
+        let update = plan.update();
         let computed = self.trainer.weights_sha256();
-        let published = self.weights.manifest(next).await?;
-        let planned = self.records.plan(next).await?;
+        let published = self.weights.manifest(update.version_after()).await?;
+        let planned = self.records.plan(update.next()).await?;
         let noted = self.records.result(update).await?;
         let said = [
             published.map(|manifest| manifest.weights_sha256),
@@ -63,7 +63,7 @@ impl Learner {
 
     /// Handles an update that gave other weights than are recorded for it: an error where bits must
     /// be equal, else a recorded deviation.
-    pub(super) async fn deviate(&mut self, update: PolicyVersion, recorded: Sha256) -> Result<()> {
+    pub(super) async fn deviate(&mut self, update: UpdateNumber, recorded: Sha256) -> Result<()> {
         let computed = self.trainer.weights_sha256();
         // A process's own plan is run by another process only after that one has overtaken it.
         if self.trainer.is_exact() || update >= self.first_unplanned {
@@ -87,7 +87,7 @@ impl Learner {
             format: CONTROL_FORMAT.to_owned(),
             learner: self.settings.learner.name.clone(),
             policy: self.settings.learner.policy.clone(),
-            version: update,
+            version: update.version_before(),
             recorded_sha256: recorded,
             computed_sha256: computed,
             taken,
@@ -104,10 +104,11 @@ impl Learner {
             while let Some(record) = self.intake.behind() {
                 match inputs.source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(&mut self.intake, &incoming).await?;
-                        self.intake.take(incoming, Announced::Any)?;
+                        let intake = &mut self.intake;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
-                    None => return Err(shrunk(record)),
+                    None => return Err(Error::LogEnded { record }),
                 }
             }
         }
@@ -115,20 +116,13 @@ impl Learner {
             while let Some(record) = Intake::behind(intake) {
                 match source.next().await? {
                     Some(incoming) => {
-                        self.origins.recall(intake, &incoming).await?;
-                        intake.take(incoming, Announced::Any)?;
+                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        taken.await?;
                     }
-                    None => return Err(shrunk(record)),
+                    None => return Err(Error::LogEnded { record }),
                 }
             }
         }
         Ok(())
     }
-}
-
-fn shrunk(record: RecordId) -> Error {
-    Error::Record(format!(
-        "the recorded log ends before {record}, which this learner had read before it was \
-         interrupted: restore the archive from a copy"
-    ))
 }

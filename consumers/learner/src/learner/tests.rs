@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
-use vintage_control::{PolicyVersion, RecordId, RejectReason};
+use vintage_control::{PolicyVersion, RecordId, RejectReason, UpdateNumber};
 use vintage_store::Store;
 use vintage_trajectory::PolicySpan;
 
@@ -138,11 +138,11 @@ fn staleness_is_taken_within_the_lineage_that_sampled() {
     let mut intake = crate::intake::Intake::new(settings, &[], &BTreeMap::new());
     for incoming in &log[..5] {
         intake
-            .take(incoming.clone(), crate::intake::Announced::Any)
+            .take(incoming.clone(), crate::intake::judge::Announced::Any)
             .unwrap();
     }
     assert_eq!(intake.known()[0].version, PolicyVersion(50));
-    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
     let oldest: Vec<_> = chosen.iter().map(|group| group.min_version().0).collect();
     assert_eq!(
         oldest,

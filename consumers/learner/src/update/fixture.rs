@@ -1,9 +1,9 @@
 //! Policies, groups and plans for tests of updates. Tests of `consumers/learner-gpu` include it.
 
 use vintage_control::{
-    CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training,
+    CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training, UpdateNumber,
 };
-use vintage_learner::intake::{Announced, Intake, ReadyGroup};
+use vintage_learner::intake::{Intake, ReadyGroup, judge::Announced};
 use vintage_learner::update::Policy;
 use vintage_learner::{AdamW, HostEngine, fingerprint, micro_batches};
 use vintage_model::{Decoder, ModelConfig, ParamSet};
@@ -45,7 +45,7 @@ pub(crate) fn groups_of(
         let message = fixture::message(seq as i64, seq, (1, 1), &rows);
         intake.take(message, Announced::Any).unwrap();
     }
-    intake.choose(PolicyVersion(0), count as usize).unwrap()
+    intake.choose(UpdateNumber(0), count as usize).unwrap()
 }
 
 /// Returns the plan of an update of these groups, in micro-batches of up to `budget` tokens.

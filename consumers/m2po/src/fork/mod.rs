@@ -2,8 +2,8 @@
 
 mod exp32;
 
-use crate::weigh::{Term, accumulate};
-use crate::{error::Error, real::Real, tokens::Tokens, weigh::Weighed};
+use crate::accumulate::{Term, Weighed, accumulate};
+use crate::{error::Error, real::Real, tokens::Tokens};
 
 /// Tolerance that the released code uses in every comparison.
 const SLACK: f64 = 1e-12;

@@ -1,4 +1,4 @@
-use vintage_control::{Plan, PolicyVersion};
+use vintage_control::{Plan, PolicyVersion, UpdateNumber};
 
 use super::Records;
 use crate::{error::Error, store::Store};
@@ -28,6 +28,6 @@ async fn of_two_learners_of_one_name_the_second_is_refused() {
         matches!(&error, Error::Fenced { theirs, .. } if theirs == "first"),
         "{error}"
     );
-    let kept = records.plan(PolicyVersion(7)).await.unwrap().unwrap();
+    let kept = records.plan(UpdateNumber(7)).await.unwrap().unwrap();
     assert_eq!(kept.writer, "first");
 }

@@ -1,8 +1,8 @@
 //! Checks of a plan, and of the result of its update.
 
 use vintage_control::{
-    CONTROL_FORMAT, Partition, Plan, PlannedGroup, PolicyVersion, RecordId, RejectReason,
-    Rejection, UpdateResult,
+    CONTROL_FORMAT, Partition, Plan, PlannedGroup, RecordId, RejectReason, Rejection, UpdateNumber,
+    UpdateResult,
 };
 
 use super::Ledger;
@@ -22,9 +22,9 @@ struct Named<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Adds the plan of update `version`. Must be called after adding those of all earlier updates.
-    pub(crate) fn plan(&mut self, version: PolicyVersion, plan: &Plan, findings: &mut Findings) {
-        let file = format!("plans/{}/{version}.json", self.name);
+    /// Adds the plan of `update`. Must be called after adding those of all earlier updates.
+    pub(crate) fn plan(&mut self, update: UpdateNumber, plan: &Plan, findings: &mut Findings) {
+        let file = format!("plans/{}/{update}.json", self.name);
         let mut wrong = |what: String| {
             findings.breach("plans that are not what they should be", || {
                 format!("{file}: {what}")
@@ -33,10 +33,11 @@ impl<'a> Ledger<'a> {
         if plan.format != CONTROL_FORMAT {
             wrong(format!("it is of format {:?}", plan.format));
         }
-        if plan.learner.as_str() != self.name || plan.version != version {
+        if plan.learner.as_str() != self.name || plan.update() != update {
             wrong(format!(
                 "it is plan {} of learner {}",
-                plan.version, plan.learner
+                plan.update(),
+                plan.learner
             ));
         }
         let policy = self.policy.get_or_insert_with(|| plan.policy.to_string());
@@ -50,45 +51,47 @@ impl<'a> Ledger<'a> {
         if let Some(what) = packing_fault(plan, rows) {
             wrong(what);
         }
-        findings.digest(plan.policy.as_str(), version, plan.weights_sha256, &file);
+        let before = update.version_before();
+        findings.digest(plan.policy.as_str(), before, plan.weights_sha256, &file);
         self.account.updates += 1;
         for group in &plan.groups {
             self.trained += 1;
             if group.source.is_some() {
                 self.account.blended += 1;
             } else {
-                self.train(version, group, &file, findings);
+                self.train(update, group, &file, findings);
             }
         }
         let own = plan.rejections.iter();
         for rejection in own.filter(|rejection| rejection.source.is_none()) {
-            self.reject(version, rejection, &file, findings);
+            self.reject(update, rejection, &file, findings);
         }
     }
 
-    /// Compares the result of update `version` with its plan.
+    /// Compares the result of `update` with its plan.
     pub(crate) fn result(
         &mut self,
-        version: PolicyVersion,
+        update: UpdateNumber,
         result: &UpdateResult,
         plan: Option<&Plan>,
         findings: &mut Findings,
     ) {
         const KIND: &str = "results that are not what they should be";
-        let file = format!("results/{}/{version}.json", self.name);
-        if result.learner.as_str() != self.name || result.version != version {
+        let file = format!("results/{}/{update}.json", self.name);
+        if result.learner.as_str() != self.name || result.update() != update {
             findings.breach(KIND, || {
                 format!(
                     "{file}: it is of update {} of {}",
-                    result.version, result.learner
+                    result.update(),
+                    result.learner
                 )
             });
         }
         let policy = result.policy.as_str();
-        findings.digest(policy, version.next(), result.weights_sha256, &file);
+        findings.digest(policy, update.version_after(), result.weights_sha256, &file);
         let Some(plan) = plan else {
             findings.breach("updates without a plan", || {
-                format!("{file}: update {version} was done, and there is no plan of it")
+                format!("{file}: update {update} was done, and there is no plan of it")
             });
             return;
         };
@@ -106,24 +109,24 @@ impl<'a> Ledger<'a> {
 
     fn train(
         &mut self,
-        version: PolicyVersion,
+        update: UpdateNumber,
         group: &PlannedGroup,
         file: &str,
         findings: &mut Findings,
     ) {
         let called = format!("{file}: group {}/{}", group.producer, group.producer_seq);
-        let named = self.look_up(version, &group.records, &called, findings);
+        let named = self.look_up(update, &group.records, &called, findings);
         let complete = named.found.len() == group.records.len();
         self.check_group(group, &named.found, complete, &called, findings);
         self.account.of(named.partition).trained += 1;
         let number = (group.producer.as_str(), group.producer_seq);
-        let before = self.settle(Some(number), &named, Fate::Trained(version));
+        let before = self.settle(Some(number), &named, Fate::Trained(update));
         accounted_before(before, &called, findings);
     }
 
     fn reject(
         &mut self,
-        version: PolicyVersion,
+        update: UpdateNumber,
         rejection: &Rejection,
         file: &str,
         findings: &mut Findings,
@@ -133,7 +136,7 @@ impl<'a> Ledger<'a> {
             Some((producer, seq)) => format!("{file}: rejected group {producer}/{seq}"),
             None => format!("{file}: a rejected record without a number"),
         };
-        let named = self.look_up(version, &rejection.records, &called, findings);
+        let named = self.look_up(update, &rejection.records, &called, findings);
         let mut wrong = |what: String| {
             findings.breach("plans that differ from their records", || {
                 format!("{called} {what}")
@@ -166,7 +169,7 @@ impl<'a> Ledger<'a> {
         let rejected = &mut self.account.of(named.partition).rejected;
         let reason = rejection.reason.as_str().to_owned();
         *rejected.entry(reason).or_default() += 1;
-        let fate = Fate::Rejected(version, rejection.reason);
+        let fate = Fate::Rejected(update, rejection.reason);
         if rejection.reason == RejectReason::Renumbered && named.found.is_empty() {
             // The number belongs to another group, so only this plan names the rejected one.
             self.account.of(named.partition).produced += u64::from(named.gone);
@@ -287,7 +290,7 @@ impl<'a> Ledger<'a> {
     /// Finds the records that a plan names, and marks them as named by it.
     fn look_up(
         &mut self,
-        version: PolicyVersion,
+        update: UpdateNumber,
         records: &[RecordId],
         called: &str,
         findings: &mut Findings,
@@ -334,7 +337,7 @@ impl<'a> Ledger<'a> {
                     format!("{called} names {record}, which plan {first} names already")
                 });
             }
-            *used = u32::try_from(version.0).unwrap_or(u32::MAX - 1) + 1;
+            *used = u32::try_from(update.0).unwrap_or(u32::MAX - 1) + 1;
         }
         named
     }

@@ -5,7 +5,7 @@ use vintage_human::grouped;
 
 use anyhow::Result;
 use vintage_audit::{Account, Answer, Audit, Counts, Question};
-use vintage_control::PolicyVersion;
+use vintage_control::UpdateNumber;
 use vintage_flow::audit::{Scope, audit as run};
 
 use super::{Context, topics::resolve};
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome> {
     let update = args
         .update
-        .map(|update| Question::Update(PolicyVersion(update)));
+        .map(|update| Question::Update(UpdateNumber(update)));
     let rollout = args.rollout.clone().map(Question::Rollout);
     let scope = Scope {
         config: resolve(&args.config, args.folder.as_deref())?,

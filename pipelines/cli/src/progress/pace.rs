@@ -59,7 +59,7 @@ impl Pace {
     }
 
     pub(super) fn update(&mut self, result: &UpdateResult, seconds: f64) {
-        self.done = result.version.0 + 1;
+        self.done = result.update().version_after().0;
         self.recent.push_back(Recent {
             at: seconds,
             tokens: result.tokens as f64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use vintage_config::Layers;
 use vintage_settings::RunConfig;
 
-use vintage_control::{PolicyVersion, UpdateResult};
+use vintage_control::{PolicyVersion, UpdateNumber, UpdateResult};
 use vintage_learner::Waiting;
 
 use super::*;
@@ -36,7 +36,7 @@ fn idle(version: u64) -> RunEvent {
 
 fn waiting(records: u64, refused: &[(&'static str, u64)]) -> RunEvent {
     RunEvent::Learner(LearnerEvent::Waiting(Box::new(Waiting {
-        update: PolicyVersion(3),
+        update: UpdateNumber(3),
         ready: 2,
         wanted: 16,
         records,
@@ -168,7 +168,7 @@ fn what_is_being_done_is_told_too() {
     let expected = "no update for 5 s: sampling 16 groups for 3 s; evaluating version 0 on 512 \
                     prompts for 4 s";
     assert_eq!(logged, [(5, expected.to_owned())]);
-    let computing = RunEvent::Learner(LearnerEvent::Updating(PolicyVersion(0)));
+    let computing = RunEvent::Learner(LearnerEvent::Updating(UpdateNumber(0)));
     learner.observe(&computing, at(6.0));
     let logged = learner.tick(at(15.0)).expect("due");
     assert!(logged.contains("computing update 0 for 9 s"), "{logged}");
@@ -273,7 +273,7 @@ fn an_archive_to_which_nothing_comes_says_what_came_before() {
 fn a_follower_names_the_learner_whose_plan_it_waits_for() {
     let mut state = state(Role::Learner);
     let event = LearnerEvent::Waiting(Box::new(Waiting {
-        update: PolicyVersion(9),
+        update: UpdateNumber(9),
         leader: Some("lead".parse().expect("a name")),
         ..Waiting::default()
     }));

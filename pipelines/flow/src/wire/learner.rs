@@ -4,8 +4,8 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use vintage_archive::Reader;
 use vintage_control::{Name, PartitionResume, PolicyVersion};
 use vintage_learner::{
-    Durability, Inputs, Leader, Learner, LearnerEvent, Lineages, NoOtherPolicies, Outlet, Settings,
-    Source, trainer::model_config,
+    Durability, Inputs, Leader, Learner, LearnerEvent, NoOtherPolicies, OtherPolicies, Outlet,
+    Settings, Source, trainer::model_config,
 };
 use vintage_model::BaseModel;
 use vintage_settings::{RunConfig, SourceKind};
@@ -82,7 +82,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     };
     let mut inputs = Inputs::new(source, durability);
     inputs.blended = archives.blended(&learner).await?;
-    inputs.lineages = other_policies(config, log).await?;
+    inputs.other_policies = other_policies(config, log).await?;
     inputs.leader = leader;
     Ok((learner, inputs))
 }
@@ -153,7 +153,7 @@ fn writer(learner: &Name) -> String {
 
 /// Opens the announcements of other policies, by which the learner judges the rollouts of those
 /// policies that it reads from the log. Opens none if it trains on its own policy alone.
-async fn other_policies(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn Lineages>> {
+async fn other_policies(config: &RunConfig, log: Option<&Log>) -> Result<Box<dyn OtherPolicies>> {
     let learner = &config.learner;
     let own_alone = learner.trained_policies() == [learner.policy.clone()];
     match log {

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
-use vintage_control::PolicyVersion;
+use vintage_control::{PolicyVersion, UpdateNumber};
 
 use super::{Announced, Filled, Gate, GateBase, GateRule, Slot, slot_number};
 
@@ -168,7 +168,7 @@ fn exact_fills_the_holes_of_a_killed_life_and_repeats_no_slot() {
     // The second of batch 3's slots 12 to 15 was never published, and the third was refused.
     let mut gate = exact_after(0, 4, None, &[(3, vec![0, 2, 3])]);
     let mut news = announced(3, 1);
-    news.refused = BTreeMap::from([(3, 1)]);
+    news.refused = BTreeMap::from([(UpdateNumber(3), 1)]);
     let slots = gate.admit(&news, 10).slots;
     let numbers: Vec<_> = slots.iter().map(|slot| slot.number).collect();
     assert_eq!(
@@ -189,7 +189,7 @@ fn exact_makes_up_for_groups_that_were_refused_or_abandoned() {
     );
     gate.abandon(taken[1]);
     let mut news = announced(0, 3);
-    news.refused = BTreeMap::from([(1, 1), (2, 2)]);
+    news.refused = BTreeMap::from([(UpdateNumber(1), 1), (UpdateNumber(2), 2)]);
     let made_up = gate.admit(&news, 100);
     assert_eq!(made_up.version, PolicyVersion(0));
     assert_eq!(

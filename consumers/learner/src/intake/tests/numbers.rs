@@ -48,7 +48,7 @@ fn only_what_bears_a_number_is_a_numbered_rejection() {
     assert_eq!(intake.refused_groups(), 11);
     assert_eq!(intake.numbered_rejections(0), 1);
 
-    let groups = intake.choose(PolicyVersion(0), 2).unwrap();
+    let groups = intake.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&groups, &mut intake, 0);
     intake.finish(&plan);
     assert_eq!(intake.numbered_rejections(2), 1, "a plan records it now");
@@ -110,20 +110,44 @@ fn who_numbers_again_is_told_apart_from_a_copy() {
 
     // A later process knows the number from its checkpoint, and its groups only if they are
     // recalled.
-    let chosen = intake.choose(PolicyVersion(0), 2).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
     let plan = plan_of(&chosen, &mut intake, 0);
     intake.finish(&plan);
     let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
-    for (told, reason) in [(true, R::Renumbered), (false, R::Duplicate)] {
+    for (recalled, reason) in [(true, R::Renumbered), (false, R::Duplicate)] {
         let mut again = Intake::new(settings(), &partitions, &producers);
         let record = other(8, 0, 73, (1, 1));
         assert_eq!(again.needs_recall(&record), Some(("p".to_owned(), 0)));
         let known = [chosen[0].planned.group.parse().unwrap()];
-        again.recall("p", 0, if told { &known } else { &[] });
+        again.recall("p", 0, if recalled { &known } else { &[] });
         assert_eq!(again.needs_recall(&record), None);
         again.take(record, upto(0)).unwrap();
         again.take(group(9, 0), upto(0)).unwrap();
         let found: Vec<_> = again.drain_refused().iter().map(|r| r.reason).collect();
         assert_eq!(found, [reason, R::Duplicate]);
     }
+}
+
+/// Checks that a record whose group was trained before a restart recalls no groups: that would read
+/// all plans for a record that is passed over.
+#[test]
+fn a_record_that_is_done_recalls_nothing() {
+    let mut intake = intake();
+    intake.take(group(0, 0), upto(0)).unwrap();
+    intake.take(group(1, 1), upto(0)).unwrap();
+    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
+    let plan = plan_of(&chosen[1..], &mut intake, 0);
+    intake.finish(&plan);
+    let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
+    assert_eq!(partitions[0].resume, Offset(0));
+    assert_eq!(partitions[0].done, [Offset(1)]);
+
+    let mut again = Intake::new(settings(), &partitions, &producers);
+    let recalled = Some(("p".to_owned(), 1));
+    assert_eq!(again.needs_recall(&group(1, 1)), None, "done");
+    assert_eq!(again.needs_recall(&group(2, 1)), recalled, "a copy");
+    again.take(group(0, 0), upto(0)).unwrap();
+    again.take(group(1, 1), upto(0)).unwrap();
+    assert_eq!(again.needs_recall(&group(1, 1)), None, "arrived");
+    assert_eq!(again.needs_recall(&group(2, 1)), recalled, "a copy");
 }

@@ -1,6 +1,6 @@
 //! Tests of learners that blend in an archive or train adapters, and of replays.
 
-use vintage_control::{Plan, PolicyVersion};
+use vintage_control::{Plan, PolicyVersion, UpdateNumber};
 use vintage_store::Store;
 
 use crate::devices::CpuOnly;
@@ -144,5 +144,5 @@ fn a_replay_knows_how_far_the_learner_came() {
     noted["weights_sha256"] = "0".repeat(64).into();
     std::fs::write(&result, noted.to_string()).unwrap();
     let found = replayed(whole.path(), &log, &CpuOnly).deviation.unwrap();
-    assert_eq!(found.update, PolicyVersion(1));
+    assert_eq!(found.update, UpdateNumber(1));
 }

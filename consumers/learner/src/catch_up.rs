@@ -7,11 +7,14 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use vintage_bus::{Bus, Consumer, ConsumerLimits, Event, Record};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 
-use super::{Incoming, Source, read};
-use crate::{error::Result, order::Merge};
+use crate::{
+    error::Result,
+    order::Merge,
+    source::{Incoming, Source, read},
+};
 
-/// Time after which a silent partition is no longer waited for. The others continue, and its
-/// records are merged when they arrive. Offsets without a record at the end of a partition look
+/// Time after which a silent partition is no longer waited for. The other partitions continue,
+/// and its records are merged when they arrive. Offsets without a record at the end of a partition look
 /// silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Time to wait for the very first record, while the broker may still be looked up.
@@ -25,10 +28,10 @@ const LEAST_BYTES: usize = 1 << 20;
 ///
 /// One consumer may return all of a partition before anything of another, and a learner that is
 /// behind would train on partition after partition. Each partition therefore has its own consumer
-/// here. A consumer is not polled while its lane has a record that waits for its turn, so that the
+/// here. A consumer is not polled while its partition has a record that waits for its turn, so that the
 /// amount read ahead is bounded.
 pub struct CatchUp {
-    lanes: Vec<Lane>,
+    readings: Vec<Reading>,
     merge: Merge<Record>,
     incarnation: Incarnation,
     patience: Duration,
@@ -36,7 +39,7 @@ pub struct CatchUp {
     begun: bool,
 }
 
-struct Lane {
+struct Reading {
     partition: Partition,
     /// Consumer of the partition; `None` once everything has arrived.
     consumer: Option<Consumer>,
@@ -91,9 +94,9 @@ impl CatchUp {
             max_bytes: (MAX_BYTES / behind.len().max(1)).max(LEAST_BYTES),
         };
         let merge = Merge::new(behind.iter().map(|of| of.clock_ms));
-        let lanes = behind.into_iter().map(|of| {
+        let readings = behind.into_iter().map(|of| {
             let start = vec![(of.partition, of.from)];
-            Ok(Lane {
+            Ok(Reading {
                 partition: of.partition,
                 consumer: Some(bus.consumer("learner", topic, start, limits)?),
                 end: of.until,
@@ -101,7 +104,7 @@ impl CatchUp {
             })
         });
         Ok(Self {
-            lanes: lanes.collect::<Result<_>>()?,
+            readings: readings.collect::<Result<_>>()?,
             merge,
             incarnation,
             patience: PATIENCE,
@@ -111,33 +114,39 @@ impl CatchUp {
 
     /// Returns the partitions that were not read to their end, once [`Source::next`] has ended.
     pub fn silent(&self) -> Vec<Partition> {
-        let silent = self.lanes.iter().filter(|lane| lane.consumer.is_some());
-        silent.map(|lane| lane.partition).collect()
+        let silent = self
+            .readings
+            .iter()
+            .filter(|reading| reading.consumer.is_some());
+        silent.map(|reading| reading.partition).collect()
     }
 
     /// Returns the partitions that were read to their end, with that end; the last offsets before
     /// it may have held no record.
     pub fn passed(&self) -> impl Iterator<Item = (Partition, Offset)> {
-        let passed = self.lanes.iter().filter(|lane| lane.consumer.is_none());
-        passed.map(|lane| (lane.partition, lane.end))
+        let passed = self
+            .readings
+            .iter()
+            .filter(|reading| reading.consumer.is_none());
+        passed.map(|reading| (reading.partition, reading.end))
     }
 
-    /// Reads until every lane that is waited for has its next record.
+    /// Reads until every partition that is waited for has its next record.
     async fn fill(&mut self) -> Result<()> {
         self.fill_late()?;
         loop {
             let wanting = self.merge.wanting();
-            let awaited = |at: &usize| !self.lanes[*at].late;
+            let awaited = |at: &usize| !self.readings[*at].late;
             if !wanting.iter().any(awaited) {
                 return Ok(());
             }
             let mut reads: FuturesUnordered<_> = self
-                .lanes
+                .readings
                 .iter_mut()
                 .enumerate()
                 .filter(|(at, _)| wanting.contains(at))
-                .filter_map(|(at, lane)| {
-                    let consumer = lane.consumer.as_mut()?;
+                .filter_map(|(at, reading)| {
+                    let consumer = reading.consumer.as_mut()?;
                     Some(consumer.next().map(move |event| (at, event)))
                 })
                 .collect();
@@ -146,25 +155,25 @@ impl CatchUp {
             drop(reads);
             match read {
                 Ok(Some((at, event))) => self.put(at, event?),
-                // The consumers of all wanting lanes are gone, so there is nothing to wait for.
+                // The consumers of all wanting partitions are gone, so there is nothing to wait for.
                 Ok(None) => wanting.into_iter().for_each(|at| self.merge.end(at)),
                 Err(_) => {
                     for at in wanting {
-                        self.lanes[at].late = true;
+                        self.readings[at].late = true;
                     }
                 }
             }
         }
     }
 
-    /// Takes what has arrived meanwhile from lanes that are not waited for.
+    /// Takes what has arrived meanwhile from partitions that are not waited for.
     fn fill_late(&mut self) -> Result<()> {
         for at in self.merge.wanting() {
-            let lane = &mut self.lanes[at];
-            if !lane.late {
+            let reading = &mut self.readings[at];
+            if !reading.late {
                 continue;
             }
-            let Some(consumer) = &mut lane.consumer else {
+            let Some(consumer) = &mut reading.consumer else {
                 continue;
             };
             if let Some(event) = consumer.try_next()? {
@@ -175,12 +184,12 @@ impl CatchUp {
     }
 
     fn put(&mut self, at: usize, event: Option<Event>) {
-        let lane = &mut self.lanes[at];
+        let reading = &mut self.readings[at];
         match event {
-            Some(Event::Record(record)) if record.offset < lane.end => {
-                lane.late = false;
+            Some(Event::Record(record)) if record.offset < reading.end => {
+                reading.late = false;
                 self.begun = true;
-                let last = record.offset.next() >= lane.end;
+                let last = record.offset.next() >= reading.end;
                 let (place, timestamp) = (self.place(&record), record.timestamp_ms);
                 self.merge.put(at, place, timestamp, record);
                 if last {
@@ -190,7 +199,7 @@ impl CatchUp {
             // A record beyond the stretch: the last offsets of the stretch hold no record.
             Some(Event::Record(_)) | None => self.end(at),
             Some(Event::End { next, .. }) => {
-                if next >= lane.end {
+                if next >= reading.end {
                     self.end(at);
                 }
             }
@@ -199,7 +208,7 @@ impl CatchUp {
     }
 
     fn end(&mut self, at: usize) {
-        self.lanes[at].consumer = None;
+        self.readings[at].consumer = None;
         self.merge.end(at);
     }
 
@@ -300,7 +309,7 @@ mod tests {
         let middle = 10 * PARTITIONS as usize..20 * PARTITIONS as usize;
         assert_eq!(read_all(&mut source).await, in_time[middle]);
 
-        // Offsets without a record delay the others no longer than the patience.
+        // Offsets without a record delay the other partitions no longer than the patience.
         let mut beyond = stretches(0, EACH);
         beyond[1].until = Offset(EACH + 5);
         let mut source = open(&beyond);
