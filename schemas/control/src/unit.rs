@@ -34,6 +34,14 @@ impl PolicyVersion {
 #[serde(transparent)]
 pub struct Staleness(pub u64);
 
+/// Position in the order of a run's prompts. With the run's seed it fixes the prompt and the seeds
+/// of one group.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SlotNumber(pub u64);
+
 /// Number of times that a topic was created anew. The embedded broker's log ends with its process,
 /// so every start of it is a new incarnation; a real topic keeps incarnation 0 until it is
 /// recreated.
@@ -86,7 +94,14 @@ macro_rules! display_number {
         }
     )+};
 }
-display_number!(PolicyVersion, Staleness, Incarnation, Partition, Offset);
+display_number!(
+    PolicyVersion,
+    Staleness,
+    SlotNumber,
+    Incarnation,
+    Partition,
+    Offset
+);
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
