@@ -2,10 +2,14 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
+use sha2::{Digest as _, Sha256 as Digest};
+use vintage_control::Sha256;
 
-/// Selects the prompt of every slot, as a function of seed and slot number alone. Under the exact
-/// rule a restarted producer, or another arm of an experiment, thus samples the same prompt at the
-/// same slot.
+use crate::prompts::PromptSet;
+
+/// Selects the prompt of every slot, as a function of seed and slot number alone. Every
+/// producer of a run, and another arm of an experiment, thus samples the same prompt at the same
+/// slot.
 ///
 /// Slots are numbered through a run. Every stretch of `prompts` slots, an epoch, is a seeded
 /// permutation of its own: no prompt is sampled twice before all were sampled once.
@@ -39,11 +43,21 @@ impl Selector {
     }
 }
 
-/// Seed of one producer process, derived from the run's seed. Several processes may sample at the
-/// same slot, since each knows only of those that ended before it; with one seed they would publish
-/// the same rollout there under different group ids.
-pub(crate) fn process_seed(seed: u64, life: u64) -> u64 {
-    mix(mix(seed, 0x6c69_6665), life)
+/// Digest of what slots mean to a producer: seed, prompts in their order, and group size. Producers
+/// that agree on it sample the same group for the same slot.
+pub(crate) fn slots_sha256(seed: u64, prompts: &PromptSet, group_size: u16) -> Sha256 {
+    let mut digest = Digest::new();
+    let mut text = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+    };
+    text(&seed.to_string());
+    text(&group_size.to_string());
+    for prompt in prompts.prompts() {
+        text(&prompt.id);
+        text(&prompt.text);
+    }
+    Sha256(digest.finalize().into())
 }
 
 /// Seed of a group's samples: the same for every attempt at the slot.

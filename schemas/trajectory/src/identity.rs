@@ -1,3 +1,5 @@
+use vintage_control::SlotNumber;
+
 use crate::{header, header::Headers, id::GroupId};
 
 /// Identity of a record's group, as far as its headers can be read.
@@ -20,6 +22,8 @@ pub struct Identity {
     pub batch: Option<i64>,
     /// Part i of n, from 1.
     pub part: Option<(u32, u32)>,
+    /// Slot that was granted to the producer.
+    pub slot: Option<SlotNumber>,
 }
 
 impl Identity {
@@ -38,6 +42,7 @@ impl Identity {
                 _ => number(text).and_then(|batch| i64::try_from(batch).ok()),
             }),
             part: trimmed("part").and_then(header::part),
+            slot: trimmed("slot").and_then(number).map(SlotNumber),
         }
     }
 
@@ -56,6 +61,7 @@ impl From<&Headers> for Identity {
             policy: Some(headers.policy.clone()),
             batch: Some(headers.batch),
             part: Some(headers.part),
+            slot: headers.slot,
         }
     }
 }

@@ -89,6 +89,7 @@ impl Place {
             producer: told.producer.to_owned(),
             producer_seq: told.seq,
             crc32c: crc32c::crc32c(&payload),
+            slot: None,
             replay_of: None,
             traceparent: None,
         };
