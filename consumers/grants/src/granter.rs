@@ -62,7 +62,7 @@ pub struct Granter {
     limits: Limits,
     patience: Patience,
     slots: Slots,
-    /// Holder of each leased slot.
+    /// Holder of each leased slot; empty for a group that is in the log and not read yet.
     leased: BTreeMap<SlotNumber, String>,
     holders: BTreeMap<String, Holder>,
     /// Number of the last record of grants.
@@ -121,6 +121,13 @@ impl Granter {
         }
         // The producer has to learn that this process grants now.
         holder.changed = true;
+    }
+
+    /// Notes a group of a slot that the log holds and the learner has not read yet.
+    pub fn logged(&mut self, slot: SlotNumber, batch: i64) {
+        if self.slots.mark(slot, batch) {
+            self.leased.insert(slot, String::new());
+        }
     }
 
     /// Takes a report of a producer.

@@ -60,7 +60,7 @@ pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
-pub use outlet::{LearnerEvent, Outlet, Waiting};
+pub use outlet::{LearnerEvent, LearnerProgress, Outlet, Waiting};
 pub use pack::Batch;
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;

@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary, Taken};
-use vintage_rollout::{Claims, ProducerSummary};
+use vintage_rollout::ProducerSummary;
 
 use self::settings::{SettingsWatch, is_set_explicitly};
 pub use self::{
@@ -24,7 +24,6 @@ use crate::{
     broker::Log,
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
-    gate_base,
     hub::fetch_missing,
     input_digests::{By, Given, hold, hold_version_zero},
     preflight,
@@ -161,8 +160,6 @@ async fn rollout_on(
     stop: &CancellationToken,
     events: &Events,
 ) -> Result<ProducerSummary> {
-    let exact = config.gate.exact.is_some();
-    let _alone = exact.then(|| folder.sole_producer()).transpose()?;
     let policy = config.learner.policy.clone();
     let task = Task::load(&config.prompts, folder.path())?;
     let mut announcements = Announcements::open(log, "rollout-first").await?;
@@ -174,26 +171,13 @@ async fn rollout_on(
     given.warn_of_unheld(&config.rollout.reward, events);
     hold(folder.store(), &given, By::Role, folder.path()).await?;
     hold_version_zero(&folder.weights(&policy), &policy).await?;
-    // Opened before the log is read: a producer that ended before this point is counted from the
-    // log, and any later one by its claims.
-    let claims = (!exact)
-        .then(|| Claims::open(&folder.journals()))
-        .transpose()?;
-    let topic = log.topics.rollouts();
-    let base = tokio::select! {
-        base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
-        () = stop.cancelled() => return Err(Error::Interrupted),
-    };
     let worker = wire::producer::open(wire::producer::Parts {
         config,
         folder,
         log,
         task,
-        life: None,
         updates: updates.number,
         updates_of_run: updates.of_run,
-        base,
-        claims,
     })
     .await?;
     let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));

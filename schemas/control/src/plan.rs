@@ -181,6 +181,8 @@ pub enum RejectReason {
     Renumbered,
     /// The update that the group was sampled for is full or past.
     BatchFull,
+    /// Another group of the slot came before: its lease had ended, and another producer filled it.
+    SlotTaken,
 }
 
 impl RejectReason {
@@ -204,6 +206,7 @@ impl RejectReason {
             Self::Duplicate => "duplicate",
             Self::Renumbered => "renumbered",
             Self::BatchFull => "batch_full",
+            Self::SlotTaken => "slot_taken",
         }
     }
 }

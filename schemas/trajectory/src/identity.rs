@@ -22,7 +22,8 @@ pub struct Identity {
     pub batch: Option<i64>,
     /// Part i of n, from 1.
     pub part: Option<(u32, u32)>,
-    /// Slot that was granted to the producer.
+    /// Slot that was granted to the producer. `None` on a replay, because slots belong to the run
+    /// that granted them.
     pub slot: Option<SlotNumber>,
 }
 
@@ -42,7 +43,10 @@ impl Identity {
                 _ => number(text).and_then(|batch| i64::try_from(batch).ok()),
             }),
             part: trimmed("part").and_then(header::part),
-            slot: trimmed("slot").and_then(number).map(SlotNumber),
+            slot: trimmed("slot")
+                .filter(|_| text("replay-of").is_none())
+                .and_then(number)
+                .map(SlotNumber),
         }
     }
 
@@ -61,7 +65,7 @@ impl From<&Headers> for Identity {
             policy: Some(headers.policy.clone()),
             batch: Some(headers.batch),
             part: Some(headers.part),
-            slot: headers.slot,
+            slot: headers.slot.filter(|_| headers.replay_of.is_none()),
         }
     }
 }

@@ -6,14 +6,19 @@ use vintage_settings::RunConfig;
 use async_trait::async_trait;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Reader, SinkHandle, SinkSummary};
+use vintage_archive::{SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, RecordId};
-use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, Outlet};
+use vintage_learner::{Durability, DurableLog, LearnerSummary, Outlet};
 use vintage_rollout::{ProducerSummary, read_journals};
 
 use crate::{
-    Error, Result, archive_source::ends, broker::Log, event::Events, folder::RunFolder, gate_base,
-    prompts::Task, wire,
+    Error, Result,
+    archive_source::ends,
+    broker::Log,
+    event::Events,
+    folder::RunFolder,
+    prompts::Task,
+    wire::{self, learner::Learning},
 };
 
 /// Running archive, learner, producer and evaluator of one process.
@@ -50,8 +55,6 @@ impl Roles {
             // starts.
             sink.drain_through(ends(&log.bus, &topic).await?).await?;
         }
-        let reader = Reader::new(folder.archive(), &topic);
-        let base = gate_base::of_archive(&reader, folder.store(), config).await?;
 
         let (evaluations, evaluator) =
             wire::evaluator::start(config, folder, &task, events).await?;
@@ -68,7 +71,7 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
-        let (learner, inputs) = wire::learner::open(wire::learner::Parts {
+        let learning = wire::learner::open(wire::learner::Parts {
             config,
             folder,
             log: Some(log),
@@ -76,10 +79,12 @@ impl Roles {
             start: None,
             durability,
             leader: None,
+            // The folder is this process's, and every producer before it left a journal.
+            grants: Some(read_journals(&folder.journals())?.into_keys().collect()),
         })
         .await?;
         let stop_learner = CancellationToken::new();
-        let learner = tokio::spawn(learn(learner, inputs, stop_learner.clone()));
+        let learner = tokio::spawn(learn(learning, stop_learner.clone()));
         started.tasks.push(learner.abort_handle());
 
         let worker = wire::producer::open(wire::producer::Parts {
@@ -87,13 +92,8 @@ impl Roles {
             folder,
             log,
             task,
-            // The folder is this process's, and every process before it left a journal.
-            life: Some(read_journals(&folder.journals())?.len() as u64),
             updates: Some(config.learner.steps),
             updates_of_run: true,
-            base,
-            // This process alone uses the folder, so no claims are needed.
-            claims: None,
         })
         .await?;
         let stop_producer = CancellationToken::new();
@@ -194,12 +194,8 @@ impl Drop for Started {
     }
 }
 
-async fn learn(
-    learner: Learner,
-    inputs: Inputs,
-    stop: CancellationToken,
-) -> Result<LearnerSummary> {
-    Ok(learner.run(inputs, &stop).await?)
+async fn learn(learning: Learning, stop: CancellationToken) -> Result<LearnerSummary> {
+    learning.run(&stop).await
 }
 
 async fn start_sink(
