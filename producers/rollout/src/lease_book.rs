@@ -49,12 +49,7 @@ pub(crate) struct LeaseBook {
 
 impl LeaseBook {
     /// Creates the book of a producer that can hold `capacity` leases at once.
-    pub(crate) fn new(
-        policy: Name,
-        producer: String,
-        capacity: u64,
-        slots_sha256: Sha256,
-    ) -> Self {
+    pub(crate) fn new(policy: Name, producer: String, capacity: u64, slots_sha256: Sha256) -> Self {
         Self {
             policy,
             producer,
@@ -251,7 +246,11 @@ mod tests {
     #[test]
     fn groups_of_one_call_are_sampled_by_one_version() {
         let mut book = book();
-        book.take(grants("l1", 1, &[(8, 2, 1), (4, 1, 0), (5, 1, 0), (9, 2, 1)]));
+        book.take(grants(
+            "l1",
+            1,
+            &[(8, 2, 1), (4, 1, 0), (5, 1, 0), (9, 2, 1)],
+        ));
         assert_eq!(begin(&mut book, 1, 3), (0, vec![4, 5]));
         assert_eq!(begin(&mut book, 1, 1), (1, vec![8]));
     }
@@ -260,7 +259,11 @@ mod tests {
     fn reports_say_what_is_held_published_and_failed() {
         let mut book = book();
         assert_eq!(book.report().grants_read, None);
-        book.take(grants("l1", 6, &[(0, -1, 0), (1, -1, 0), (2, -1, 0), (3, -1, 0)]));
+        book.take(grants(
+            "l1",
+            6,
+            &[(0, -1, 0), (1, -1, 0), (2, -1, 0), (3, -1, 0)],
+        ));
         begin(&mut book, 0, 3);
         book.published(SlotNumber(0));
         book.failed(SlotNumber(1));
@@ -270,7 +273,10 @@ mod tests {
         assert_eq!(numbers(&report.failed), [1]);
         book.leave();
         let report = book.report();
-        assert_eq!((numbers(&report.held), numbers(&report.given_back)), (vec![2], vec![3]));
+        assert_eq!(
+            (numbers(&report.held), numbers(&report.given_back)),
+            (vec![2], vec![3])
+        );
         assert!(report.leaving);
         // A lease that ended while its group was sampled is reported no more.
         book.take(grants("l1", 7, &[]));
@@ -285,7 +291,10 @@ mod tests {
         assert!(book.take(grants("l1", 5, &[(0, -1, 0)])));
         assert!(!book.take(grants("l1", 4, &[])));
         assert!(book.take(grants("l2", 1, &[(1, -1, 0)])));
-        assert!(!book.take(grants("l1", 9, &[(2, -1, 0)])), "cut off, and back");
+        assert!(
+            !book.take(grants("l1", 9, &[(2, -1, 0)])),
+            "cut off, and back"
+        );
         assert_eq!(begin(&mut book, 0, 8), (0, vec![1]));
         let other = Grants {
             producer: "q".to_owned(),

@@ -83,7 +83,9 @@ impl Leases {
         let failed = |source| Error::bus(format!("follow {topic}"))(source);
         // From the beginning: the order of the leads' first records tells which one counts.
         let start = bus.watermarks(&topic).await.map_err(failed)?;
-        let start = start.into_iter().map(|(partition, low, _)| (partition, low));
+        let start = start
+            .into_iter()
+            .map(|(partition, low, _)| (partition, low));
         let mut consumer = bus
             .consumer(
                 &format!("{client}-grants"),

@@ -93,10 +93,7 @@ impl Publisher {
     /// Publishes until the channel ends and the log has acknowledged everything.
     ///
     /// After an error no further group is sent, but groups in flight are still awaited and noted.
-    pub(crate) async fn run(
-        mut self,
-        mut groups: Receiver<Judged>,
-    ) -> Result<Published, Error> {
+    pub(crate) async fn run(mut self, mut groups: Receiver<Judged>) -> Result<Published, Error> {
         let mut published = Published::default();
         let mut in_flight = FuturesOrdered::new();
         let mut open = true;

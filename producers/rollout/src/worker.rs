@@ -25,8 +25,8 @@ use crate::{
     reward::Reward,
     select::{Selector, slots_sha256},
 };
-pub(crate) use judge::Judged;
 use judge::Judge;
+pub(crate) use judge::Judged;
 use sampler::Sampler;
 
 /// Leases that a producer holds at most, in calls of the engine: one call is sampled, one is scored
