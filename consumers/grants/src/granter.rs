@@ -4,7 +4,8 @@ use std::{
 };
 
 use vintage_control::{
-    CONTROL_FORMAT, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion, Sha256, SlotNumber,
+    CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion, Sha256,
+    SlotNumber,
 };
 
 use crate::{
@@ -66,7 +67,7 @@ pub struct Granter {
     leased: BTreeMap<SlotNumber, String>,
     holders: BTreeMap<String, Holder>,
     /// Number of the last record of grants.
-    number: u64,
+    number: GrantNumber,
     progress: Progress,
     /// Time since which the learner has starved.
     starving_since: Option<Tick>,
@@ -95,12 +96,18 @@ impl Granter {
             slots: Slots::new(limits.groups_per_update, done),
             leased: BTreeMap::new(),
             holders: BTreeMap::new(),
-            number: 0,
+            number: GrantNumber { term: 1, record: 0 },
             progress: Progress::default(),
             starving_since: None,
             pace: (None, None),
             slots_sha256,
         }
+    }
+
+    /// Takes a record of an earlier process of the learner, of which this one continues the terms.
+    /// Must be called with every record before the first [`Granter::grant`].
+    pub fn succeed(&mut self, grants: &Grants) {
+        self.number.term = self.number.term.max(grants.number.term + 1);
     }
 
     /// Restores the leases that an earlier process of the learner had granted: the newest record of
@@ -109,13 +116,14 @@ impl Granter {
         if grants.policy != self.policy {
             return;
         }
+        self.succeed(grants);
         let holder = self
             .holders
             .entry(grants.producer.clone())
             .or_insert_with(|| Holder::new(now));
         for lease in &grants.leases {
             if self.slots.mark(lease.slot, lease.batch) {
-                holder.hold(now, 0, *lease);
+                holder.hold(now, grants.number, *lease);
                 self.leased.insert(lease.slot, grants.producer.clone());
             }
         }
@@ -196,7 +204,7 @@ impl Granter {
     /// Ends leases that are overdue, grants what is free, and returns the records that changed.
     pub fn grant(&mut self, now: Tick) -> Vec<Grants> {
         self.expire(now);
-        self.number += 1;
+        self.number.record += 1;
         self.distribute(now);
         let (policy, lead, number) = (&self.policy, &self.lead, self.number);
         let changed = self.holders.iter_mut().filter(|(_, holder)| holder.changed);

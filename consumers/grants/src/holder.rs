@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::{Heartbeat, Lease, NumberSet, SlotNumber};
+use vintage_control::{GrantNumber, Heartbeat, Lease, NumberSet, SlotNumber};
 
 use crate::clock::Tick;
 
@@ -39,7 +39,7 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
     pub(crate) since: Tick,
     /// Number of the record that granted it.
-    granted_in: u64,
+    granted_in: GrantNumber,
     /// True if the producer says that the log has the group.
     pub(crate) published: bool,
 }
@@ -116,7 +116,7 @@ impl Holder {
         Some(ended)
     }
 
-    pub(crate) fn hold(&mut self, now: Tick, granted_in: u64, lease: Lease) {
+    pub(crate) fn hold(&mut self, now: Tick, granted_in: GrantNumber, lease: Lease) {
         if self.leases.is_empty() {
             self.speed.last = Some(now);
         }

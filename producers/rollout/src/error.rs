@@ -183,7 +183,7 @@ pub enum Error {
         /// Reason for the failure, from the log client.
         source: Box<vintage_bus::Error>,
     },
-    /// Journal of acknowledged numbers, or claims file, that cannot be written or read.
+    /// Journal of acknowledged numbers that cannot be written or read.
     #[error(
         "cannot {action} the journal {}: {source}; make room or mend the folder, then start again",
         path.display()

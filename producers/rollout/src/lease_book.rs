@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_control::{
-    CONTROL_FORMAT, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion, ProducerWindow,
-    Sha256, SlotNumber,
+    CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion,
+    ProducerWindow, Sha256, SlotNumber,
 };
 
 /// Groups that may start now, all sampled by one version.
@@ -34,11 +34,11 @@ pub(crate) struct LeaseBook {
     producer: String,
     capacity: u64,
     slots_sha256: Sha256,
-    /// Learner processes that have granted in this topic, in the order of their first records. Only
-    /// the last one's records count.
-    leads: Vec<String>,
-    /// Number of the newest record for this producer by the last lead.
-    read: Option<u64>,
+    /// Highest term of any record in the topic. A process of an earlier term was replaced, and may
+    /// not know it yet.
+    term: u64,
+    /// Number of the newest record for this producer.
+    read: Option<GrantNumber>,
     leases: BTreeMap<SlotNumber, Lease>,
     /// Leases that were begun, as long as they are leases or unfinished.
     begun: BTreeMap<SlotNumber, State>,
@@ -55,7 +55,7 @@ impl LeaseBook {
             producer,
             capacity,
             slots_sha256,
-            leads: Vec::new(),
+            term: 0,
             read: None,
             leases: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -70,15 +70,10 @@ impl LeaseBook {
         if grants.policy != self.policy {
             return false;
         }
-        match self.leads.iter().position(|lead| *lead == grants.lead) {
-            // A process that another has replaced: it was cut off and does not know yet.
-            Some(at) if at + 1 < self.leads.len() => return false,
-            Some(_) => {}
-            None => {
-                self.leads.push(grants.lead);
-                self.read = None;
-            }
+        if grants.number.term < self.term {
+            return false;
         }
+        self.term = grants.number.term;
         let newer = self.read.is_none_or(|read| read < grants.number);
         if grants.producer != self.producer || !newer {
             return false;
@@ -131,6 +126,13 @@ impl LeaseBook {
             version: first,
             leases,
         })
+    }
+
+    /// Takes back the beginning of leases of which nothing was sampled.
+    pub(crate) fn take_back(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            self.begun.remove(&lease.slot);
+        }
     }
 
     /// Notes that the log has acknowledged the group of a slot.
@@ -189,8 +191,12 @@ impl LeaseBook {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
     use vintage_control::{
-        CONTROL_FORMAT, Grants, Lease, NumberSet, PolicyVersion, ProducerWindow, Sha256, SlotNumber,
+        CONTROL_FORMAT, GrantNumber, Grants, Lease, NumberSet, PolicyVersion, ProducerWindow,
+        Sha256, SlotNumber,
     };
 
     use super::LeaseBook;
@@ -206,7 +212,11 @@ mod tests {
             policy: "main".parse().unwrap(),
             lead: lead.to_owned(),
             producer: "p".to_owned(),
-            number,
+            number: GrantNumber {
+                // Lead "l2" is the process of term 2.
+                term: lead[1..].parse().unwrap(),
+                record: number,
+            },
             leases: leases
                 .iter()
                 .map(|&(slot, batch, version)| Lease {
@@ -268,7 +278,10 @@ mod tests {
         book.published(SlotNumber(0));
         book.failed(SlotNumber(1));
         let report = book.report();
-        assert_eq!((report.number, report.grants_read), (1, Some(6)));
+        assert_eq!(
+            (report.number, report.grants_read),
+            (1, Some(GrantNumber { term: 1, record: 6 }))
+        );
         assert_eq!(numbers(&report.held), [2, 3]);
         assert_eq!(numbers(&report.failed), [1]);
         book.leave();
@@ -302,5 +315,150 @@ mod tests {
         };
         assert!(!book.take(other));
         assert!(!book.take(grants("l2", 2, &[(4, -1, 0)])), "l3 grants now");
+    }
+
+    #[test]
+    fn a_lease_is_begun_once_however_often_it_is_granted() {
+        let mut book = book();
+        book.take(grants("l1", 1, &[(0, -1, 0), (1, -1, 0), (2, -1, 0)]));
+        assert_eq!(begin(&mut book, 0, 2), (0, vec![0, 1]));
+        book.failed(SlotNumber(1));
+        // A lead that has read no report yet repeats what it had granted; so does the next one.
+        for (lead, number) in [("l1", 2), ("l2", 1)] {
+            book.take(grants(lead, number, &[(0, -1, 0), (1, -1, 0)]));
+            assert_eq!(begin(&mut book, 0, 8), (0, vec![]));
+        }
+        // Slot 0 is taken away and comes back while it is sampled.
+        book.take(grants("l2", 2, &[]));
+        let report = book.report();
+        assert!(numbers(&report.held).is_empty() && numbers(&report.failed).is_empty());
+        book.take(grants("l2", 3, &[(0, -1, 0), (2, -1, 0)]));
+        assert_eq!(numbers(&book.report().held), [0, 2]);
+        assert_eq!(begin(&mut book, 0, 8), (0, vec![2]));
+        book.published(SlotNumber(0));
+        assert_eq!(numbers(&book.report().held), [2]);
+        assert_eq!(begin(&mut book, 0, 8), (0, vec![]));
+    }
+
+    #[test]
+    fn a_refusal_counts_until_a_record_without_one() {
+        let mut book = book();
+        let refusal = |lead, number| Grants {
+            refused: Some("its prompts differ".to_owned()),
+            ..grants(lead, number, &[])
+        };
+        let other = Grants {
+            producer: "q".to_owned(),
+            ..refusal("l1", 1)
+        };
+        book.take(other);
+        assert_eq!(book.refused(), None);
+        book.take(refusal("l1", 2));
+        assert_eq!(book.refused(), Some("its prompts differ"));
+        book.take(grants("l1", 3, &[]));
+        assert_eq!(book.refused(), None);
+        book.take(grants("l2", 1, &[]));
+        book.take(refusal("l1", 4));
+        assert_eq!(book.refused(), None, "the lead is another");
+    }
+
+    #[test]
+    fn grants_of_another_policy_neither_count_nor_replace_the_lead() {
+        let mut book = book();
+        book.take(grants("l1", 1, &[(0, -1, 0)]));
+        let other = Grants {
+            policy: "other".parse().unwrap(),
+            ..grants("l2", 1, &[(9, -1, 0)])
+        };
+        assert!(!book.take(other));
+        assert!(book.take(grants("l1", 2, &[(0, -1, 0), (1, -1, 0)])));
+        assert_eq!(begin(&mut book, 0, 8), (0, vec![0, 1]));
+    }
+
+    /// Step in the history of a producer. A grant withdraws the leases that it lacks.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Grant(BTreeSet<u64>),
+        Begin(usize),
+        Publish(usize),
+        Fail(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            prop::collection::btree_set(0_u64..12, 0..8).prop_map(Step::Grant),
+            (0_usize..5).prop_map(Step::Begin),
+            (0_usize..12).prop_map(Step::Publish),
+            (0_usize..12).prop_map(Step::Fail),
+        ]
+    }
+
+    proptest! {
+        /// Checks that only leased slots are begun, none while it is being sampled, and that a
+        /// report names every leased slot that the log lacks in exactly one set.
+        #[test]
+        fn every_report_accounts_for_every_lease(
+            steps in prop::collection::vec(step(), 1..60), leaves: bool,
+        ) {
+            let mut book = book();
+            let mut leased = BTreeSet::new();
+            let mut running = BTreeSet::new();
+            // Slots published or failed under a lease that has not ended since.
+            let (mut published, mut failed) = (BTreeSet::new(), BTreeSet::new());
+            for (number, step) in (1..).zip(steps) {
+                match step {
+                    Step::Grant(slots) => {
+                        let leases: Vec<_> = slots.iter().map(|slot| (*slot, -1, 0)).collect();
+                        prop_assert!(book.take(grants("l1", number, &leases)));
+                        published.retain(|slot| slots.contains(slot));
+                        failed.retain(|slot| slots.contains(slot));
+                        leased = slots;
+                    }
+                    Step::Begin(at_most) => {
+                        let (_, begun) = begin(&mut book, 0, at_most);
+                        prop_assert!(begun.len() <= at_most);
+                        for slot in begun {
+                            prop_assert!(leased.contains(&slot), "{slot} is not leased");
+                            let done = published.contains(&slot) || failed.contains(&slot);
+                            prop_assert!(!done && running.insert(slot), "{slot} twice");
+                        }
+                    }
+                    Step::Publish(which) | Step::Fail(which) if running.len() <= which => {}
+                    Step::Publish(which) | Step::Fail(which) => {
+                        let slot = *running.iter().nth(which).unwrap();
+                        running.remove(&slot);
+                        let done = if matches!(step, Step::Publish(_)) {
+                            book.published(SlotNumber(slot));
+                            &mut published
+                        } else {
+                            book.failed(SlotNumber(slot));
+                            &mut failed
+                        };
+                        if leased.contains(&slot) {
+                            done.insert(slot);
+                        }
+                    }
+                }
+                let report = book.report();
+                let held: BTreeSet<_> = numbers(&report.held).into_iter().collect();
+                let done: BTreeSet<_> = published.union(&failed).copied().collect();
+                let undone: BTreeSet<_> = leased.difference(&done).copied().collect();
+                prop_assert_eq!(&held, &undone);
+                let reported: BTreeSet<_> = numbers(&report.failed).into_iter().collect();
+                prop_assert_eq!(&reported, &failed);
+                prop_assert!(numbers(&report.given_back).is_empty());
+            }
+            if leaves {
+                book.leave();
+                let report = book.report();
+                let held: BTreeSet<_> = numbers(&report.held).into_iter().collect();
+                let begun: BTreeSet<_> = leased.intersection(&running).copied().collect();
+                prop_assert_eq!(&held, &begun);
+                for slot in numbers(&report.given_back) {
+                    prop_assert!(leased.contains(&slot) && !running.contains(&slot));
+                    prop_assert!(!published.contains(&slot) && !failed.contains(&slot));
+                }
+            }
+        }
     }
 }

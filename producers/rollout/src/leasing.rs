@@ -9,7 +9,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use vintage_bus::{Bus, ConsumerLimits, Event, Header, Outgoing, Producer};
-use vintage_control::{CONTROL_FORMAT, Grants, Partition, PolicyVersion, SlotNumber, Topics};
+use vintage_control::{
+    CONTROL_FORMAT, Grants, Lease, Partition, PolicyVersion, SlotNumber, Topics,
+};
 
 use crate::{
     Error,
@@ -56,6 +58,10 @@ impl Leases {
         self.book().refused().map(str::to_owned)
     }
 
+    pub(crate) fn take_back(&self, leases: &[Lease]) {
+        self.book().take_back(leases);
+    }
+
     pub(crate) fn published(&self, slot: SlotNumber) {
         self.book().published(slot);
         self.changed.notify_one();
@@ -81,7 +87,7 @@ impl Leases {
     ) -> Result<(), Error> {
         let topic = topics.grants();
         let failed = |source| Error::bus(format!("follow {topic}"))(source);
-        // From the beginning: the order of the leads' first records tells which one counts.
+        // From the beginning: the records of other producers may have a later term.
         let start = bus.watermarks(&topic).await.map_err(failed)?;
         let start = start
             .into_iter()

@@ -93,11 +93,12 @@ fn mix(seed: u64, number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, io::Cursor, path::Path};
 
     use proptest::prelude::*;
 
-    use super::{Selector, group_seed, row_seed};
+    use super::{Selector, group_seed, row_seed, slots_sha256};
+    use crate::prompts::PromptSet;
 
     proptest! {
         #[test]
@@ -141,5 +142,30 @@ mod tests {
             .collect();
         assert_eq!(seeds.len(), 200 * 16);
         assert_ne!(group_seed(7, 0), group_seed(8, 0));
+    }
+
+    #[test]
+    fn the_digest_of_slots_follows_from_seed_prompts_and_group_size() {
+        let set = |rows: &[(&str, &str)]| {
+            let row =
+                |(id, text): &(&str, &str)| format!(r#"{{"id": "{id}", "prompt": "{text}"}}"#);
+            let rows: Vec<_> = rows.iter().map(row).collect();
+            PromptSet::from_reader(Path::new("set.jsonl"), Cursor::new(rows.join("\n"))).unwrap()
+        };
+        let rows = [("a", "1+1="), ("b", "1+2=")];
+        let digest = slots_sha256(7, &set(&rows), 4);
+        assert_eq!(digest, slots_sha256(7, &set(&rows), 4));
+        let others = [
+            slots_sha256(8, &set(&rows), 4),
+            slots_sha256(7, &set(&rows), 5),
+            slots_sha256(7, &set(&[rows[1], rows[0]]), 4),
+            slots_sha256(7, &set(&rows[..1]), 4),
+            slots_sha256(7, &set(&[rows[0], ("b", "1+3=")]), 4),
+            slots_sha256(7, &set(&[rows[0], ("c", "1+2=")]), 4),
+            // The same characters in other fields.
+            slots_sha256(7, &set(&[("a1", "+1="), rows[1]]), 4),
+        ];
+        let all: BTreeSet<_> = others.iter().chain([&digest]).map(|of| of.0).collect();
+        assert_eq!(all.len(), 1 + others.len());
     }
 }

@@ -57,8 +57,7 @@ pub struct WorkerSetup {
     pub seed: u64,
     /// Groups that the learner takes per update.
     pub groups_per_update: u64,
-    /// Total number of updates of the run, if known. Nothing is sampled for later updates unless
-    /// the learner announces another number. A `finished` announcement found at the start is
+    /// Total number of updates of the run, if known. A `finished` announcement found at the start is
     /// ignored below this version, because it may be left over from an earlier, shorter run; see
     /// [`WorkerSetup::updates_of_run`].
     pub updates: Option<u64>,

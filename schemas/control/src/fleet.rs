@@ -23,8 +23,8 @@ pub struct Heartbeat {
     pub producer: String,
     /// Number of this report, from 0 in every process. An older report never replaces a newer one.
     pub number: u64,
-    /// Number of the newest [`Grants`] that the producer has read; `None` before the first.
-    pub grants_read: Option<u64>,
+    /// Number of the newest [`Grants`] for the producer that it has read; `None` before the first.
+    pub grants_read: Option<GrantNumber>,
     /// Number of leases that the producer can hold at once, those being sampled included.
     pub capacity: u64,
     /// Leased slots whose groups the log has not acknowledged yet.
@@ -51,19 +51,32 @@ pub struct Grants {
     pub format: String,
     /// Policy to sample from.
     pub policy: Name,
-    /// Id of the learner process that grants. Once a record of another process follows in the
-    /// topic, records of this one count no more.
+    /// Id of the learner process that grants.
     pub lead: String,
     /// Producer that holds the leases.
     pub producer: String,
-    /// Number of this record, ascending within `lead`.
-    pub number: u64,
+    /// Number of this record. Once there is a record of a later term in the topic, those of earlier
+    /// terms count no more.
+    pub number: GrantNumber,
     /// Leases that the producer holds, by slot. A lease that is missing here has ended: its group
     /// is in the log, or the slot was granted to another producer.
     pub leases: Vec<Lease>,
     /// Reason for which the producer gets no leases, if it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// Number of a record of grants, in the order of time.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct GrantNumber {
+    /// Number of the learner process that grants: one more than the highest in the topic when it
+    /// started.
+    pub term: u64,
+    /// Number of the record within the term.
+    pub record: u64,
 }
 
 /// Permission to sample and publish the group of one slot.

@@ -50,7 +50,7 @@ pub use announcement::{PolicyAnnouncement, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
-pub use fleet::{Grants, Heartbeat, Lease};
+pub use fleet::{GrantNumber, Grants, Heartbeat, Lease};
 pub use inputs::RunInputs;
 pub use metric::{Metric, MetricKind};
 pub use name::{BadName, Name};

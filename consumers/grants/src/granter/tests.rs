@@ -2,8 +2,8 @@ mod world;
 
 use proptest::prelude::*;
 use vintage_control::{
-    CONTROL_FORMAT, Grants, Heartbeat, Lease, NumberSet, PolicyVersion, ProducerWindow, Sha256,
-    SlotNumber,
+    CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, NumberSet, PolicyVersion,
+    ProducerWindow, Sha256, SlotNumber,
 };
 
 use self::world::{World, WorldSettings};
@@ -131,7 +131,7 @@ fn the_leases_of_a_silent_producer_go_to_another() {
 fn a_slow_producer_keeps_its_leases_unless_the_learner_starves() {
     let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 2);
     let held = |number, held: &[u64]| Heartbeat {
-        grants_read: Some(1),
+        grants_read: Some(GrantNumber { term: 1, record: 1 }),
         held: ProducerWindow::from(&held.iter().copied().collect::<NumberSet>()),
         ..heartbeat("slow", number, 2)
     };
@@ -175,7 +175,7 @@ fn what_got_no_reward_is_not_sampled_again_and_what_was_not_begun_is() {
     granter.hear(
         Tick(1),
         &Heartbeat {
-            grants_read: Some(1),
+            grants_read: Some(GrantNumber { term: 1, record: 1 }),
             failed: window(&[0]),
             given_back: window(&[1, 3]),
             held: window(&[2]),
@@ -235,7 +235,10 @@ fn a_fast_producer_gets_more_and_a_slow_one_is_not_starved() {
             granter.hear(
                 Tick(time),
                 &Heartbeat {
-                    grants_read: Some(u64::MAX),
+                    grants_read: Some(GrantNumber {
+                        term: 1,
+                        record: u64::MAX,
+                    }),
                     held: ProducerWindow::from(&held[of].iter().copied().collect::<NumberSet>()),
                     ..heartbeat(producer, time, 8)
                 },
@@ -300,6 +303,60 @@ fn a_batch_gets_its_own_slots_and_others_for_what_was_refused() {
         leases.contains(&of(4, 2, 1)) && leases.contains(&of(5, 2, 1)),
         "{leases:?}"
     );
+}
+
+#[test]
+fn a_group_that_the_log_holds_is_granted_to_nobody_and_counts_until_it_is_read() {
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 4);
+    for slot in [0, 2] {
+        granter.logged(SlotNumber(slot), -1);
+    }
+    granter.hear(Tick(0), &heartbeat("a", 0, 9));
+    granter.advance(Tick(0), at(0, 0));
+    assert_eq!(slots_of(&granter.grant(Tick(0)), "a"), [1, 3]);
+    granter.seen(Tick(1), SlotNumber(0), -1);
+    granter.advance(Tick(1), at(0, 1));
+    assert!(granter.grant(Tick(1)).is_empty());
+    // It was refused, which makes room.
+    granter.advance(Tick(2), at(0, 0));
+    assert_eq!(slots_of(&granter.grant(Tick(2)), "a"), [1, 3, 4]);
+}
+
+#[test]
+fn a_report_on_grants_of_an_earlier_learner_says_nothing_of_later_ones() {
+    let lease = Lease {
+        slot: SlotNumber(0),
+        batch: -1,
+        version: PolicyVersion(0),
+    };
+    let earlier = Grants {
+        format: CONTROL_FORMAT.to_owned(),
+        policy: "lead".parse().unwrap(),
+        lead: "lead-0".to_owned(),
+        producer: "a".to_owned(),
+        number: GrantNumber {
+            term: 4,
+            record: 90,
+        },
+        leases: vec![lease],
+        refused: None,
+    };
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 2);
+    granter.restore(Tick(0), &earlier);
+    granter.hear(Tick(0), &heartbeat("a", 0, 8));
+    granter.advance(Tick(0), at(0, 0));
+    let grants = granter.grant(Tick(0));
+    assert_eq!(slots_of(&grants, "a"), [0, 1]);
+    assert_eq!(grants[0].number, GrantNumber { term: 5, record: 1 });
+    // The producer has not read them: it has published slot 0 and knows nothing of slot 1.
+    let report = Heartbeat {
+        grants_read: Some(earlier.number),
+        ..heartbeat("a", 1, 8)
+    };
+    granter.hear(Tick(1), &report);
+    // It dies. Slot 1 goes to another; slot 0 is in the log.
+    granter.hear(Tick(2_000), &heartbeat("b", 0, 8));
+    assert_eq!(slots_of(&granter.grant(Tick(2_000)), "b"), [1]);
 }
 
 proptest! {

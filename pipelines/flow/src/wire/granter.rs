@@ -73,7 +73,9 @@ pub(crate) async fn start(parts: Parts<'_>) -> Result<JoinHandle<Result<()>>> {
         granter.logged(slot, batch);
     }
     for grants in earlier(&log.bus, &log.topics).await? {
-        if !ended.contains(&grants.producer) {
+        if ended.contains(&grants.producer) {
+            granter.succeed(&grants);
+        } else {
             granter.restore(Tick(0), &grants);
         }
     }

@@ -134,7 +134,11 @@ impl Sampler {
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
         let exact = admission.leases.iter().any(|lease| lease.batch >= 0);
-        let Some(version) = self.load(admission.version, exact, stop).await? else {
+        let loaded = self.load(admission.version, exact, stop).await;
+        if !matches!(loaded, Ok(Some(_))) {
+            self.leases.take_back(&admission.leases);
+        }
+        let Some(version) = loaded? else {
             return Ok(false);
         };
         let mut groups = Vec::with_capacity(admission.leases.len());
@@ -159,6 +163,8 @@ impl Sampler {
         let answers = match self.engine.sample(requests).await {
             Ok(answers) => answers,
             Err(source) => {
+                let leases: Vec<_> = groups.iter().map(|(_, lease, _)| *lease).collect();
+                self.leases.take_back(&leases);
                 return Err(self.engine_error(format!("sample {} groups", groups.len()), source));
             }
         };

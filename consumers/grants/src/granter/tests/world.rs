@@ -41,9 +41,9 @@ struct Producer {
     /// Time per group.
     pace: u64,
     paused_until: u64,
-    /// Newest grants, and the leads that are known, the newest last.
+    /// Newest grants, and the highest term of any.
     grants: Option<Grants>,
-    leads: Vec<String>,
+    term: u64,
     begun: BTreeSet<SlotNumber>,
     published: BTreeSet<SlotNumber>,
     /// Group being sampled, and the time at which it will be done.
@@ -135,7 +135,7 @@ impl World {
             pace,
             paused_until: 0,
             grants: None,
-            leads: Vec::new(),
+            term: 0,
             begun: BTreeSet::new(),
             published: BTreeSet::new(),
             sampling: None,
@@ -333,17 +333,12 @@ impl World {
 impl Producer {
     /// Reads a record of the grants topic.
     fn take(&mut self, grants: &Grants) {
-        let known = self.leads.iter().position(|lead| *lead == grants.lead);
-        match known {
-            None => self.leads.push(grants.lead.clone()),
-            Some(at) if at + 1 < self.leads.len() => return,
-            Some(_) => {}
+        if grants.number.term < self.term {
+            return;
         }
-        let newer = self
-            .grants
-            .as_ref()
-            .is_none_or(|known| known.lead != grants.lead || known.number < grants.number);
-        if grants.producer == self.id && newer {
+        self.term = grants.number.term;
+        let known = self.grants.as_ref();
+        if grants.producer == self.id && known.is_none_or(|known| known.number < grants.number) {
             self.grants = Some(grants.clone());
         }
     }
