@@ -7,6 +7,7 @@ mod chaos;
 mod chats;
 mod docs;
 mod epochs;
+mod fleet;
 mod fuzz;
 mod garbage;
 mod golden;

@@ -122,6 +122,7 @@ pub(crate) fn published(number: u64, rows: &[Trajectory]) -> (Vec<(String, Vec<u
         producer: "p0".to_owned(),
         producer_seq: number,
         crc32c: crc32c::crc32c(&payload),
+        slot: None,
         replay_of: None,
         traceparent: None,
     };

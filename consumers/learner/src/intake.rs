@@ -8,13 +8,14 @@ mod planned;
 mod refuse;
 #[cfg(feature = "faults")]
 mod sabotage;
+mod slots;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use vintage_control::{
-    KnownVersion, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow, RecordId,
-    RejectReason, Rejection, UpdateNumber,
+    KnownVersion, NumberSet, PartitionResume, PlannedGroup, PolicyVersion, ProducerWindow,
+    RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber,
 };
 use vintage_trajectory::{
     Abandoned, Assembly, BadRecord, Identity, Part, Progress, Rows, content_sha256,
@@ -23,6 +24,7 @@ use vintage_trajectory::{
 use self::{
     cursor::{Cursors, Receipt},
     judge::Announced,
+    slots::Slots,
     window::{Windows, shares_number_with_earlier},
 };
 use crate::{error::Result, settings::Settings, source::Incoming};
@@ -36,6 +38,8 @@ pub struct ReadyGroup {
     pub policy: String,
     /// Update the group was sampled for; `None` for any update, and for groups of other policies.
     pub sampled_for: Option<UpdateNumber>,
+    /// Slot that was granted for the group, in the learner's own log.
+    pub slot: Option<SlotNumber>,
     /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }
@@ -62,9 +66,10 @@ struct Refused {
     rejection: Rejection,
     /// Update that has to be refilled because of the rejection, if there is one.
     refill: Option<UpdateNumber>,
-    /// Group that was refused only for an implausible value. A plan that was made before values had
-    /// a range may name it.
-    implausible: Option<Box<ReadyGroup>>,
+    /// Group that a plan may name nevertheless: one with an implausible value, if the plan was made
+    /// before values had a range, or the first group of a slot, if it is read second after a
+    /// restart.
+    kept: Option<Box<ReadyGroup>>,
 }
 
 /// Records taken from one log, and their groups that are neither trained nor rejected yet.
@@ -75,6 +80,7 @@ pub struct Intake {
     source: Option<String>,
     cursors: Cursors,
     windows: Windows,
+    slots: Slots,
     assembling: Assembly<Rows>,
     ready: VecDeque<ReadyGroup>,
     refused: Vec<Refused>,
@@ -97,6 +103,7 @@ impl Intake {
             source: None,
             cursors: Cursors::new(partitions),
             windows: Windows::new(producers),
+            slots: Slots::default(),
             assembling: Assembly::default(),
             ready: VecDeque::new(),
             refused: Vec::new(),
@@ -125,6 +132,13 @@ impl Intake {
             .map(|known| (known.policy.clone(), known.version))
             .collect();
         self.refused_batches = refused_batches.clone();
+        self
+    }
+
+    /// Restores the granted slots whose groups are trained or rejected.
+    #[must_use]
+    pub fn with_slots(mut self, finished: &ProducerWindow) -> Self {
+        self.slots = Slots::new(NumberSet::from(finished));
         self
     }
 
@@ -194,6 +208,7 @@ impl Intake {
         let headers = first.headers.clone();
         let identity = Identity::from(&headers);
         self.see(&identity);
+        let slot = self.slot(&identity);
         let verdict = judge::judge(&self.settings, &parts, announced);
         let records = parts.iter().map(|part| part.record).collect();
         if let Err((reason, detail)) = verdict {
@@ -210,7 +225,12 @@ impl Intake {
             self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;
         }
-        let implausible = judge::plausible(&parts).err();
+        let taken = slot.filter(|slot| self.slots.has_seen(*slot));
+        let taken = taken.map(|slot| {
+            let detail = format!("slot {slot} was filled before, by another producer");
+            (RejectReason::SlotTaken, detail)
+        });
+        let objection = taken.or_else(|| judge::plausible(&parts).err());
         let parts: Vec<_> = parts.into_iter().map(|part| part.body).collect();
         let group = ReadyGroup {
             planned: PlannedGroup {
@@ -224,19 +244,24 @@ impl Intake {
             },
             policy: headers.policy,
             sampled_for,
+            slot,
             parts,
         };
         if foreign {
             let known = self.known.entry(group.policy.clone()).or_default();
             *known = group.max_version().max(*known);
         }
-        let Some((reason, detail)) = implausible else {
+        let Some((reason, detail)) = objection else {
+            if let Some(slot) = slot {
+                self.slots
+                    .see(slot, group.sampled_for, group.planned.records[0]);
+            }
             self.ready.push_back(group);
             return;
         };
         self.refuse(&identity, group.planned.records.clone(), reason, detail);
         if let Some(refused) = self.refused.last_mut() {
-            refused.implausible = Some(Box::new(group));
+            refused.kept = Some(Box::new(group));
         }
     }
 
@@ -286,16 +311,30 @@ impl Intake {
     /// arrival. Groups that can no longer be trained are refused first.
     pub fn choose(&mut self, update: UpdateNumber, wanted: usize) -> Option<Vec<ReadyGroup>> {
         self.settle(update);
-        let mut places: Vec<_> = self.places(update).take(wanted).collect();
+        let mut places: Vec<_> = self.places(update).collect();
         if places.len() < wanted {
             return None;
         }
+        if self.settings.max_staleness.is_some() {
+            // The oldest first, or a group of a slow producer would be too stale before its turn.
+            places.sort_by_key(|place| {
+                let group = &self.ready[*place];
+                (group.sampled_for.is_none(), group.min_version())
+            });
+        }
+        places.truncate(wanted);
         places.sort_unstable();
         let mut chosen = Vec::with_capacity(wanted);
         for place in places.into_iter().rev() {
             chosen.extend(self.ready.remove(place));
         }
         chosen.reverse();
+        // Groups of granted slots for this very update are in the same order whoever sampled them.
+        // Those for any update come after them, in order of arrival.
+        chosen.sort_by_key(|group| match group.slot {
+            Some(slot) if group.sampled_for.is_some() => (0, slot),
+            _ => (1, SlotNumber::default()),
+        });
         #[cfg(feature = "faults")]
         self.keep_first(&chosen);
         Some(chosen)
@@ -404,6 +443,17 @@ impl Intake {
     /// Returns the numbers, by producer, whose groups are trained or rejected.
     pub fn finished_numbers(&self) -> BTreeMap<String, ProducerWindow> {
         self.windows.finished()
+    }
+
+    /// Returns the granted slots whose groups are trained or rejected.
+    pub fn finished_slots(&self) -> &NumberSet {
+        self.slots.finished()
+    }
+
+    /// Returns the granted slots whose groups were read since the last call, each with the update
+    /// that its group is for.
+    pub fn take_seen_slots(&mut self) -> Vec<(SlotNumber, Option<UpdateNumber>)> {
+        self.slots.take_news()
     }
 
     /// Returns the first record of every waiting group, in order of arrival.

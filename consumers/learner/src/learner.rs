@@ -11,7 +11,10 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use vintage_control::{Fingerprint, PartitionResume, PolicyVersion, Sha256, UpdateNumber};
+use vintage_control::{
+    CheckpointManifest, Fingerprint, NumberSet, PartitionResume, PolicyVersion, ProducerWindow,
+    Sha256, UpdateNumber,
+};
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
@@ -117,8 +120,10 @@ impl Learner {
                 });
             }
             let known = &manifest.known;
+            let slots = granted_before(&settings, &manifest);
             intake = Intake::new(settings.clone(), &manifest.partitions, &manifest.producers)
-                .remembering(known, &manifest.refused_batches);
+                .remembering(known, &manifest.refused_batches)
+                .with_slots(&slots);
             let there = manifest
                 .blended
                 .filter(|there| Some(&there.source) == blend.as_ref());
@@ -174,6 +179,17 @@ impl Learner {
         self.intake.resume_points()
     }
 
+    /// Returns the name of this process as a writer of plans, unique to it.
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    /// Returns the granted slots whose groups are trained or rejected. Until the plans after the
+    /// checkpoint were run again, those of the checkpoint.
+    pub fn finished_slots(&self) -> &NumberSet {
+        self.intake.finished_slots()
+    }
+
     /// Returns the resume points of the archive that is blended in; empty without one.
     pub fn blended_resume_points(&self) -> Vec<PartitionResume> {
         let blended = self.blended.as_ref();
@@ -199,6 +215,7 @@ impl Learner {
                 break;
             };
             self.outlet.report(LearnerEvent::Updating(plan.update()));
+            self.report_progress(plan.update().next(), false);
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {
                 plan.rejections = self.drain_refused();
@@ -237,6 +254,22 @@ impl Learner {
             finished: self.trainer.version().0 >= self.settings.learner.steps,
             ended: self.ended,
         }
+    }
+}
+
+/// Returns the granted slots of a checkpoint whose groups are trained or rejected. Before slots were
+/// granted, producers took them in order.
+fn granted_before(settings: &Settings, manifest: &CheckpointManifest) -> ProducerWindow {
+    if !manifest.slots.is_empty() {
+        return manifest.slots.clone();
+    }
+    // Under the exact rule a refused group was replaced by a slot far beyond those in order.
+    let refused = settings
+        .max_staleness
+        .map_or(0, |_| manifest.groups_rejected);
+    ProducerWindow {
+        next: manifest.groups_trained + refused,
+        ..ProducerWindow::default()
     }
 }
 

@@ -68,7 +68,7 @@ pub use extent::{Extent, Trace};
 pub use host::HostEngine;
 pub use learner::{Learner, LearnerSummary};
 pub use memory::{Amount, Memory};
-pub use outlet::{LearnerEvent, Outlet, Waiting};
+pub use outlet::{LearnerEvent, LearnerProgress, Outlet, Waiting};
 pub use pack::{Batch, Joined, micro_batches};
 pub use replay::{Deviation, Recording, Replayed, replay};
 pub use settings::Settings;

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use vintage_bus::{Header, Outgoing, Producer};
 use vintage_control::{
-    CONTROL_FORMAT, Name, Partition, Plan, PolicyAnnouncement, PolicyVersion, Rejection, Topics,
-    UpdateNumber, UpdateResult,
+    CONTROL_FORMAT, Name, Partition, Plan, PolicyAnnouncement, PolicyVersion, Rejection,
+    SlotNumber, Topics, UpdateNumber, UpdateResult,
 };
+use vintage_grants::Progress;
 
 use crate::error::{Error, Result};
 
@@ -62,10 +63,21 @@ pub struct Waiting {
     pub later: u64,
 }
 
-/// Topics and channel to which a learner reports.
+/// Report of a learner to the granter of slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnerProgress {
+    /// Granted slots whose groups were read since the last report, each with the update that its
+    /// group is for.
+    pub seen: Vec<(SlotNumber, Option<UpdateNumber>)>,
+    /// State of training.
+    pub progress: Progress,
+}
+
+/// Topics and channels to which a learner reports.
 pub struct Outlet {
     log: Option<(Producer, Topics)>,
     events: mpsc::UnboundedSender<LearnerEvent>,
+    granter: Option<mpsc::UnboundedSender<LearnerProgress>>,
 }
 
 impl Outlet {
@@ -78,13 +90,25 @@ impl Outlet {
         Self {
             log: Some((producer, topics)),
             events,
+            granter: None,
         }
+    }
+
+    /// Adds the granter of slots, which hears of every group that is read.
+    #[must_use]
+    pub fn with_granter(mut self, granter: mpsc::UnboundedSender<LearnerProgress>) -> Self {
+        self.granter = Some(granter);
+        self
     }
 
     /// Creates an outlet that reports within this process only. Training from a recorded log needs
     /// no broker, and nobody samples from its versions.
     pub fn without_log(events: mpsc::UnboundedSender<LearnerEvent>) -> Self {
-        Self { log: None, events }
+        Self {
+            log: None,
+            events,
+            granter: None,
+        }
     }
 
     /// Announces the newest version to producers.
@@ -127,6 +151,13 @@ impl Outlet {
             Some(&plan.learner),
         )
         .await
+    }
+
+    /// Reports to the granter, if there is one.
+    pub(crate) fn report_progress(&self, progress: LearnerProgress) {
+        if let Some(granter) = &self.granter {
+            let _granter_ended = granter.send(progress);
+        }
     }
 
     /// Reports an event within this process; a missing listener is not an error.

@@ -13,6 +13,9 @@ pub struct Settings {
     pub algorithm: Algorithm,
     /// Trains on rollouts of any policy, whatever `learner.lineages` says.
     pub any_policy: bool,
+    /// Maximum staleness, in updates, of a group of a granted slot, if this learner grants slots. A
+    /// later one is refused, and the oldest are trained first.
+    pub max_staleness: Option<u64>,
     /// Longest prompt and completion that the model takes, in tokens.
     pub context: usize,
     /// Size of the vocabulary; every token id is below it.
@@ -42,6 +45,7 @@ impl Settings {
             seed,
             algorithm,
             any_policy: false,
+            max_staleness: None,
             context,
             vocabulary,
             pin_every: u64::MAX,

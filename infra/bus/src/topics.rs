@@ -43,6 +43,8 @@ struct Sizes {
 struct Kinds {
     rollouts: Kind,
     policies: Kind,
+    grants: Kind,
+    producers: Kind,
     steps: Kind,
     rejects: Kind,
 }
@@ -92,7 +94,7 @@ impl TopicTable {
         Ok(table)
     }
 
-    /// Returns the specifications of a run's four topics, rollouts first. `partitions` applies to
+    /// Returns the specifications of a run's topics, rollouts first. `partitions` applies to
     /// topics for which the table gives no number, which is rollouts; the others have one partition
     /// each.
     pub fn specs(&self, topics: &Topics, partitions: i32, replication: i32) -> Vec<TopicSpec> {
@@ -100,6 +102,8 @@ impl TopicTable {
         [
             (topics.rollouts(), &kinds.rollouts),
             (topics.policies(), &kinds.policies),
+            (topics.grants(), &kinds.grants),
+            (topics.producers(), &kinds.producers),
             (topics.steps(), &kinds.steps),
             (topics.rejects(), &kinds.rejects),
         ]
@@ -167,7 +171,7 @@ mod tests {
         assert_eq!(names, topics.all());
         assert_eq!(
             specs.iter().map(|spec| spec.partitions).collect::<Vec<_>>(),
-            [4, 1, 1, 1]
+            [4, 1, 1, 1, 1, 1]
         );
         assert_eq!(specs[1].config["cleanup.policy"], "compact");
         for spec in &specs {

@@ -125,6 +125,7 @@ impl SyntheticMessage {
             producer: "bench".to_owned(),
             producer_seq: seq,
             crc32c: crc32c::crc32c(&payload),
+            slot: None,
             replay_of: None,
             traceparent: None,
         };

@@ -173,6 +173,9 @@ pub enum Error {
         /// Error of the operating system.
         source: std::io::Error,
     },
+    /// The gate's settings contradict the learner's.
+    #[error("cannot set up the gate: {0}")]
+    Gate(#[from] vintage_grants::BadLimits),
     /// Failure of the learner.
     #[error("learner: {0}")]
     Learner(#[from] vintage_learner::Error),
@@ -341,6 +344,7 @@ impl Error {
             | Self::NothingSelected { .. }
             | Self::Target { .. }
             | Self::Folder { .. }
+            | Self::Gate(_)
             | Self::Model(_)
             | Self::Telemetry(_) => Fault::User,
             Self::Learner(error) => error.fault(),

@@ -259,26 +259,6 @@ impl RunFolder {
         })
     }
 
-    /// Makes this process the run's only producer until the returned file is dropped. Under
-    /// `gate.exact` each slot belongs to one batch, and two producers would both fill it.
-    pub(crate) fn sole_producer(&self) -> Result<File> {
-        let path = self.path.join(PRODUCER_LOCK);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).write(true).truncate(false).open(&path);
-        let file = file.map_err(|source| Error::Io {
-            attempted: "lock",
-            path,
-            source,
-        })?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::Folder {
-            path: self.path.clone(),
-            reason: "has a producer at work: under gate.exact two would sample every slot twice; \
-                     end that one, or leave gate.exact unset"
-                .to_owned(),
-        })?;
-        Ok(file)
-    }
-
     /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
@@ -359,19 +339,6 @@ pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::{RunFolder, config_file};
     use vintage_config::Layers;
-
-    #[test]
-    fn under_the_exact_rule_a_folder_has_one_producer() {
-        let folder = tempfile::tempdir().unwrap();
-        let resolved = Layers::new().resolve().unwrap();
-        let join = || RunFolder::join(&folder.path().join("run"), &resolved).unwrap();
-        let (first, second) = (join(), join());
-        let alone = first.sole_producer().unwrap();
-        let refused = second.sole_producer().unwrap_err().to_string();
-        assert!(refused.contains("unset"), "{refused}");
-        drop(alone);
-        assert!(second.sole_producer().is_ok());
-    }
 
     #[test]
     fn settings_are_written_by_the_lead_alone() {

@@ -44,7 +44,6 @@ mod export;
 #[cfg(test)]
 mod fixture;
 mod folder;
-mod gate_base;
 mod handoff;
 mod health;
 mod hub;

@@ -11,7 +11,7 @@ use vintage_settings::RunConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkSummary, Taken};
-use vintage_rollout::{Claims, ProducerSummary};
+use vintage_rollout::ProducerSummary;
 
 use self::{
     join::{Reads, join},
@@ -27,7 +27,6 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::{RunFolder, config_file},
-    gate_base,
     hub::fetch_missing,
     input_digests::{By, Given, hold, hold_version_zero},
     prepared::Prepared,
@@ -176,8 +175,6 @@ impl Producer<'_> {
             folder,
             log,
         } = self;
-        let exact = config.gate.exact.is_some();
-        let _alone = exact.then(|| folder.sole_producer()).transpose()?;
         let policy = config.learner.policy.clone();
         let inputs = Prepared::in_folder(checked, config, folder.path())?;
         let mut announcements = Announcements::open(log, "rollout-first").await?;
@@ -189,26 +186,13 @@ impl Producer<'_> {
         given.warn_of_unheld(&config.rollout.reward, events);
         hold(folder.store(), &given, By::Role, folder.path()).await?;
         hold_version_zero(&folder.weights(&policy), &policy).await?;
-        // Opened before the log is read: a producer that ended before this point is counted from the
-        // log, and any later one by its claims.
-        let claims = (!exact)
-            .then(|| Claims::open(&folder.journals()))
-            .transpose()?;
-        let topic = log.topics.rollouts();
-        let base = tokio::select! {
-            base = gate_base::of_log(&log.bus, &topic, folder.store(), config) => base?,
-            () = stop.cancelled() => return Err(Error::Interrupted),
-        };
         let worker = wire::producer::open(wire::producer::Parts {
             config,
             folder,
             log,
             inputs,
-            life: None,
             updates: updates.number,
             updates_of_run: updates.of_run,
-            base,
-            claims,
         })
         .await?;
         let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));

@@ -2,5 +2,6 @@
 
 pub(crate) mod archive;
 pub(crate) mod evaluator;
+pub(crate) mod granter;
 pub(crate) mod learner;
 pub(crate) mod producer;

@@ -42,11 +42,17 @@ pub enum Error {
     /// A setting is out of range.
     #[error("cannot use {}: {}", .0.key, .0.why)]
     Config(vintage_settings::Violation),
-    /// The gate's settings contradict the learner's.
-    #[error("cannot set up the gate: {reason}")]
-    Gate {
-        /// Reason for the contradiction, and what to do.
+    /// Producer that the lead learner grants no slots.
+    #[error("the lead learner refuses this producer: {reason}")]
+    Refused {
+        /// Reason for the refusal, and what to do.
         reason: String,
+    },
+    /// Report to the lead learner that cannot be written as JSON.
+    #[error("cannot write a report to the lead learner: {source}")]
+    Report {
+        /// Reason for the failure.
+        source: serde_json::Error,
     },
     /// Reward command that does not start.
     #[error(
@@ -177,7 +183,7 @@ pub enum Error {
         /// Reason for the failure, from the log client.
         source: Box<vintage_bus::Error>,
     },
-    /// Journal of acknowledged numbers, or claims file, that cannot be written or read.
+    /// Journal of acknowledged numbers that cannot be written or read.
     #[error(
         "cannot {action} the journal {}: {source}; make room or mend the folder, then start again",
         path.display()
@@ -231,7 +237,7 @@ impl Error {
             | Self::PromptRow { .. }
             | Self::NoPrompts { .. }
             | Self::Config(_)
-            | Self::Gate { .. }
+            | Self::Refused { .. }
             | Self::RewardStart { .. }
             | Self::RewardChanged { .. }
             | Self::RewardScript { .. }
@@ -242,6 +248,7 @@ impl Error {
             | Self::Journal { .. }
             | Self::JournalLine { .. } => Fault::External,
             Self::RewardQuestion { .. }
+            | Self::Report { .. }
             | Self::EngineAnswer { .. }
             | Self::Encode { .. }
             | Self::Panicked { .. } => Fault::Internal,

@@ -13,17 +13,17 @@ pub enum ProducerEvent {
         /// Duration of the load, in seconds.
         seconds: f64,
     },
-    /// The gate has closed, or another version was announced that leaves it closed. The next event
+    /// There are no leases to begin, or another version was announced and there are still none. The next event
     /// is `Waiting` or `Waited`, apart from events of groups already sampled.
     Waiting {
         /// Newest version announced, if any.
         version: Option<PolicyVersion>,
     },
-    /// The gate has opened again, or the producer ends.
+    /// There are leases again, or the producer ends.
     Waited {
-        /// Time for which the gate was closed, in seconds.
+        /// Time for which there were no leases, in seconds.
         seconds: f64,
-        /// True if the producer was stopped at the closed gate.
+        /// True if the producer was stopped while it waited.
         stopped: bool,
     },
     /// A call of the engine has begun.
@@ -95,6 +95,6 @@ pub struct ProducerSummary {
     pub sampling_seconds: f64,
     /// Time spent loading weights, in seconds.
     pub loading_seconds: f64,
-    /// Time for which the gate was closed, in seconds.
+    /// Time for which there were no leases, in seconds.
     pub waiting_seconds: f64,
 }

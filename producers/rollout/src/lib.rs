@@ -4,8 +4,9 @@
 //! passes these files in order:
 //!
 //! * `follow.rs` keeps the newest announcement of the learner.
-//! * `gate.rs`: [`Gate`] decides how many groups may start, so that none becomes too stale.
-//! * `slots.rs`, `claims.rs`, `select.rs` choose each group's slot, prompt and seeds.
+//! * `lease_book.rs`, `leasing.rs` hold the leases that the lead learner grants: one lease is one
+//!   slot, which the producer may sample.
+//! * `select.rs` gives the prompt and the seeds of a slot.
 //! * `worker/sampler.rs` has an [`Engine`] sample the completions; `vintage-local` is one engine.
 //! * `worker/judge.rs` has a [`Reward`] score them: `reward.rs` by verifier, `command.rs` by
 //!   subprocess.
@@ -13,39 +14,32 @@
 //!   acknowledged.
 //!
 //! ```
-//! use vintage_control::PolicyVersion;
-//! use vintage_rollout::{Announced, Gate, GateBase, GateRule};
+//! use vintage_rollout::{Selector, group_seed};
 //!
-//! // An update takes 16 groups; a rollout may be two updates old when it is trained on.
-//! let rule = GateRule::Wait { max_staleness: 2 };
-//! let mut gate = Gate::new(rule, 16, 1, None, GateBase::default())?;
-//!
-//! // Version 0 samples for three updates, and no more until the learner announces version 1.
-//! let mut announced = Announced::default();
-//! assert_eq!(gate.admit(&announced, 100).slots.len(), 48);
-//! assert_eq!(gate.admit(&announced, 100).slots.len(), 0);
-//! announced.version = PolicyVersion(1);
-//! assert_eq!(gate.admit(&announced, 100).slots.len(), 16);
-//! # Ok::<(), vintage_rollout::Error>(())
+//! // A slot fixes prompt and seeds, whichever producer samples it: 30 prompts, then again 30.
+//! let mut selector = Selector::new(7, 30);
+//! let mut epoch: Vec<_> = (30..60).map(|slot| selector.prompt_of(slot)).collect();
+//! assert_eq!(selector.prompt_of(30), epoch[0]);
+//! epoch.sort_unstable();
+//! assert_eq!(epoch, (0..30).collect::<Vec<_>>());
+//! assert_ne!(group_seed(7, 30), group_seed(7, 31));
 //! ```
 
-mod claims;
 mod command;
 mod engine;
 mod error;
 mod event;
 mod follow;
-mod gate;
 mod journal;
+mod lease_book;
+mod leasing;
 mod open;
 mod prompts;
 mod publish;
 mod reward;
 mod select;
-mod slots;
 mod worker;
 
-pub use claims::Claims;
 pub use command::{
     CommandReward,
     files::{NamedFile, file_sha256, files_by_base_name, named_files},
@@ -54,7 +48,6 @@ pub use command::{
 pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
-pub use gate::{Admission, Announced, Filled, Gate, GateBase, GateRule, Slot};
 pub use journal::{Journal, read_journals};
 pub use open::open_reward;
 pub use prompts::{

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesOrdered};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use vintage_bus::{Bus, TopicTable};
-use vintage_control::{Metric, Name, PolicyVersion, Topics};
+use vintage_control::{Metric, Name, PolicyVersion, SlotNumber, Topics};
 use vintage_faults::point;
 use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
 
-use crate::{error::Error, event::ProducerEvent, journal::Journal};
+use crate::{
+    error::Error, event::ProducerEvent, journal::Journal, leasing::Leases, worker::judge::Judged,
+};
 
 /// Maximum number of groups in flight to the log. Enough to hide the broker's latency; few enough
 /// that a crash leaves little in doubt.
@@ -28,6 +30,7 @@ pub(crate) struct Publisher {
     part_limit: usize,
     row_limit: usize,
     journal: Option<Journal>,
+    leases: Leases,
     events: UnboundedSender<ProducerEvent>,
 }
 
@@ -47,6 +50,7 @@ struct Outgoing {
     parts: Vec<OutgoingPart>,
     key: Vec<u8>,
     seq: u64,
+    slot: SlotNumber,
     batch: i64,
     version: PolicyVersion,
     rows: u64,
@@ -66,6 +70,7 @@ impl Publisher {
         table: &TopicTable,
         name: &str,
         journal_dir: Option<&Path>,
+        leases: Leases,
         events: UnboundedSender<ProducerEvent>,
     ) -> Result<Self, Error> {
         let producer = bus
@@ -82,6 +87,7 @@ impl Publisher {
             journal: journal_dir
                 .map(|dir| Journal::create(dir, name))
                 .transpose()?,
+            leases,
             events,
         })
     }
@@ -89,10 +95,7 @@ impl Publisher {
     /// Publishes until the channel ends and the log has acknowledged everything.
     ///
     /// After an error no further group is sent, but groups in flight are still awaited and noted.
-    pub(crate) async fn run(
-        mut self,
-        mut groups: Receiver<Vec<Trajectory>>,
-    ) -> Result<Published, Error> {
+    pub(crate) async fn run(mut self, mut groups: Receiver<Judged>) -> Result<Published, Error> {
         let mut published = Published::default();
         let mut in_flight = FuturesOrdered::new();
         let mut open = true;
@@ -111,7 +114,7 @@ impl Publisher {
                     }
                 }
                 group = groups.recv(), if open && in_flight.len() < IN_FLIGHT => {
-                    match group.map(|rows| self.number(rows)) {
+                    match group.map(|group| self.number(group)) {
                         None => open = false,
                         Some(Err(error)) => {
                             failure.get_or_insert(error);
@@ -137,7 +140,8 @@ impl Publisher {
     }
 
     /// Encodes a group and assigns its number.
-    fn number(&mut self, rows: Vec<Trajectory>) -> Result<Outgoing, Error> {
+    fn number(&mut self, group: Judged) -> Result<Outgoing, Error> {
+        let Judged { slot, rows } = group;
         let first = rows.first().ok_or_else(|| Error::EngineAnswer {
             engine: self.name.clone(),
             found: "a group of no completions".to_owned(),
@@ -169,6 +173,7 @@ impl Publisher {
             parts: Vec::with_capacity(parts.len()),
             key: id.0.to_vec(),
             seq: self.next_seq,
+            slot,
             batch,
             version: PolicyVersion::ZERO,
             rows: count,
@@ -197,6 +202,7 @@ impl Publisher {
                 producer: self.name.clone(),
                 producer_seq: outgoing.seq,
                 crc32c: crc32c::crc32c(&payload),
+                slot: Some(slot),
                 replay_of: None,
                 traceparent: None,
             };
@@ -234,6 +240,7 @@ impl Publisher {
         if let Some(journal) = &mut self.journal {
             journal.acknowledge(group.seq)?;
         }
+        self.leases.published(group.slot);
         published.groups += 1;
         metrics::counter!(Metric::GROUPS_PRODUCED.name).increment(1);
         point("rollout.journaled", in_hand - 1);

@@ -2,10 +2,14 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
 };
+use sha2::{Digest as _, Sha256 as Digest};
+use vintage_control::Sha256;
 
-/// Selects the prompt of every slot, as a function of seed and slot number alone. Under the exact
-/// rule a restarted producer, or another arm of an experiment, thus samples the same prompt at the
-/// same slot.
+use crate::prompts::PromptSet;
+
+/// Selects the prompt of every slot, as a function of seed and slot number alone. Every
+/// producer of a run, and another arm of an experiment, thus samples the same prompt at the same
+/// slot.
 ///
 /// Slots are numbered through a run. Every stretch of `prompts` slots, an epoch, is a seeded
 /// permutation of its own: no prompt is sampled twice before all were sampled once.
@@ -39,11 +43,21 @@ impl Selector {
     }
 }
 
-/// Seed of one producer process, derived from the run's seed. Several processes may sample at the
-/// same slot, since each knows only of those that ended before it; with one seed they would publish
-/// the same rollout there under different group ids.
-pub(crate) fn process_seed(seed: u64, life: u64) -> u64 {
-    mix(mix(seed, 0x6c69_6665), life)
+/// Digest of what slots mean to a producer: seed, prompts in their order, and group size. Producers
+/// that agree on it sample the same group for the same slot.
+pub(crate) fn slots_sha256(seed: u64, prompts: &PromptSet, group_size: u16) -> Sha256 {
+    let mut digest = Digest::new();
+    let mut text = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+    };
+    text(&seed.to_string());
+    text(&group_size.to_string());
+    for prompt in prompts.prompts() {
+        text(&prompt.id);
+        text(&prompt.text);
+    }
+    Sha256(digest.finalize().into())
 }
 
 /// Seed of a group's samples: the same for every attempt at the slot.
@@ -79,11 +93,12 @@ fn mix(seed: u64, number: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, io::Cursor, path::Path};
 
     use proptest::prelude::*;
 
-    use super::{Selector, group_seed, row_seed};
+    use super::{Selector, group_seed, row_seed, slots_sha256};
+    use crate::prompts::PromptSet;
 
     proptest! {
         #[test]
@@ -127,5 +142,30 @@ mod tests {
             .collect();
         assert_eq!(seeds.len(), 200 * 16);
         assert_ne!(group_seed(7, 0), group_seed(8, 0));
+    }
+
+    #[test]
+    fn the_digest_of_slots_follows_from_seed_prompts_and_group_size() {
+        let set = |rows: &[(&str, &str)]| {
+            let row =
+                |(id, text): &(&str, &str)| format!(r#"{{"id": "{id}", "prompt": "{text}"}}"#);
+            let rows: Vec<_> = rows.iter().map(row).collect();
+            PromptSet::from_reader(Path::new("set.jsonl"), Cursor::new(rows.join("\n"))).unwrap()
+        };
+        let rows = [("a", "1+1="), ("b", "1+2=")];
+        let digest = slots_sha256(7, &set(&rows), 4);
+        assert_eq!(digest, slots_sha256(7, &set(&rows), 4));
+        let others = [
+            slots_sha256(8, &set(&rows), 4),
+            slots_sha256(7, &set(&rows), 5),
+            slots_sha256(7, &set(&[rows[1], rows[0]]), 4),
+            slots_sha256(7, &set(&rows[..1]), 4),
+            slots_sha256(7, &set(&[rows[0], ("b", "1+3=")]), 4),
+            slots_sha256(7, &set(&[rows[0], ("c", "1+2=")]), 4),
+            // The same characters in other fields.
+            slots_sha256(7, &set(&[("a1", "+1="), rows[1]]), 4),
+        ];
+        let all: BTreeSet<_> = others.iter().chain([&digest]).map(|of| of.0).collect();
+        assert_eq!(all.len(), 1 + others.len());
     }
 }

@@ -1,4 +1,4 @@
-mod judge;
+pub(crate) mod judge;
 mod sampler;
 
 use std::{future::Future, path::PathBuf};
@@ -11,23 +11,26 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vintage_bus::{Bus, TopicTable};
 use vintage_control::{Name, Topics};
-use vintage_settings::{GateConfig, RolloutConfig};
+use vintage_settings::RolloutConfig;
 
 use crate::{
-    claims::Claims,
     engine::{Engine, EngineError, Sampling},
     error::Error,
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
-    gate::{Gate, GateBase, GateRule},
+    lease_book::LeaseBook,
+    leasing::Leases,
     prompts::{PromptSet, prompt::Form},
     publish::Publisher,
     reward::Reward,
-    select::{Selector, process_seed},
-    slots::Slots,
+    select::{Selector, slots_sha256},
 };
 use judge::Judge;
 use sampler::Sampler;
+
+/// Leases that a producer holds at most, in calls of the engine: one call is sampled, one is scored
+/// and published, and the next one is at hand.
+const CALLS_HELD: usize = 3;
 
 /// Parts and settings of a [`Worker`].
 pub struct WorkerSetup {
@@ -49,21 +52,11 @@ pub struct WorkerSetup {
     pub producer: Name,
     /// Sampling and rewards.
     pub rollout: RolloutConfig,
-    /// Limits on how far producers run ahead of the learner.
-    pub gate: GateConfig,
-    /// Seed of the run. With the slot's number it selects the prompt and seeds the sampling; under
-    /// the waiting rule, `life` enters the sampling's seed too.
+    /// Seed of the run. With a slot's number it selects the prompt and seeds the sampling.
     pub seed: u64,
-    /// Index of this producer process, from 0, if the run has no other producers. `None` if it may
-    /// have: the process's own id then takes its place in the seed, since other producers may sample
-    /// at the same slots.
-    pub life: Option<u64>,
     /// Groups that the learner takes per update.
     pub groups_per_update: u64,
-    /// Number of versions from one announcement to the next.
-    pub publish_every: u64,
-    /// Total number of updates of the run, if known. Nothing is sampled for later updates unless
-    /// the learner announces another number. A `finished` announcement found at the start is
+    /// Total number of updates of the run, if known. A `finished` announcement found at the start is
     /// ignored below this version, because it may be left over from an earlier, shorter run; see
     /// [`WorkerSetup::updates_of_run`].
     pub updates: Option<u64>,
@@ -71,23 +64,16 @@ pub struct WorkerSetup {
     /// announcement found at the start. If false, a number of updates in an announcement replaces
     /// it.
     pub updates_of_run: bool,
-    /// State left by earlier producer processes.
-    pub base: GateBase,
-    /// Claims of slots, needed if other producers may run at the same time. Must be opened before
-    /// `base` is counted.
-    pub claims: Option<Claims>,
     /// Folder for the journal of acknowledged numbers; `None` keeps no journal.
     pub journal_dir: Option<PathBuf>,
 }
 
-/// One producer process: follows the policy, waits at the gate, samples, scores and publishes.
+/// One producer process: follows the policy, takes leases of slots, samples, scores and publishes.
 ///
 /// Sampling, scoring and publishing form a pipeline: while one call of the engine runs, the groups
 /// of the call before are scored, and those before that await their acknowledgement.
 pub struct Worker {
     setup: WorkerSetup,
-    gate: Gate,
-    slots: Slots,
     id: String,
 }
 
@@ -97,43 +83,14 @@ impl Worker {
         if let Some(violation) = setup.rollout.violations().into_iter().next() {
             return Err(Error::Config(violation));
         }
-        let rule = GateRule::from(&setup.gate);
-        let gate = Gate::new(
-            rule,
-            setup.groups_per_update,
-            setup.publish_every,
-            setup.updates,
-            setup.base.clone(),
-        )?;
         let engine = &setup.engine;
         let render = |messages: &str| engine.render(messages).map_err(|error| error.to_string());
         setup.prompts.render(render)?;
         check_answers(&setup)?;
         check_lengths(&setup)?;
         // Numbers start at 0 in every process, so every process needs an id of its own.
-        let unique = Uuid::now_v7();
-        let id = format!("{}-{}", setup.producer, unique.simple());
-        let exact = matches!(rule, GateRule::Exact { .. });
-        let selector = Selector::new(setup.seed, setup.prompts.len());
-        let claims = setup.claims.take();
-        let slots = Slots::new(selector, &setup.prompts, &setup.base, claims);
-        setup.seed = match setup.life {
-            // Under the exact rule a slot belongs to its batch, and `base` says which slots are
-            // taken.
-            _ if exact => setup.seed,
-            Some(0) => setup.seed,
-            Some(life) => process_seed(setup.seed, life),
-            None => {
-                let (time, chance) = unique.as_u64_pair();
-                process_seed(setup.seed, time ^ chance)
-            }
-        };
-        Ok(Self {
-            setup,
-            gate,
-            slots,
-            id,
-        })
+        let id = format!("{}-{}", setup.producer, Uuid::now_v7().simple());
+        Ok(Self { setup, id })
     }
 
     /// Value of this process's `producer` header.
@@ -148,18 +105,18 @@ impl Worker {
         cancel: CancellationToken,
         events: mpsc::UnboundedSender<ProducerEvent>,
     ) -> Result<ProducerSummary, Error> {
-        let Self {
-            setup,
-            gate,
-            slots,
-            id,
-        } = self;
+        let Self { setup, id } = self;
         let stop = cancel.child_token();
         let following = CancellationToken::new();
         let (news, policies) = watch::channel(None);
         let (sampled, to_judge) = mpsc::channel(1);
         let (judged, to_publish) = mpsc::channel(2 * setup.rollout.concurrent_groups);
-        let (abandoned, given_up) = mpsc::unbounded_channel();
+        let leases = Leases::new(LeaseBook::new(
+            setup.policy.clone(),
+            id.clone(),
+            (CALLS_HELD * setup.rollout.concurrent_groups) as u64,
+            slots_sha256(setup.seed, &setup.prompts, setup.rollout.group_size),
+        ));
 
         let publisher = Publisher::open(
             &setup.bus,
@@ -167,36 +124,47 @@ impl Worker {
             &setup.table,
             &id,
             setup.journal_dir.as_deref(),
+            leases.clone(),
             events.clone(),
         )?;
+        let reporter = setup
+            .bus
+            .producer(&format!("{id}-reports"))
+            .map_err(Error::bus(format!("connect producer {id}")))?;
         let judge = Judge::new(
             setup.reward,
             &setup.rollout.reward,
             &setup.policy,
             judged,
-            abandoned,
+            leases.clone(),
             events.clone(),
         );
         let mut sampler = Sampler {
-            rule: GateRule::from(&setup.gate),
-            gate,
-            slots,
+            leases: leases.clone(),
+            granted: leases.granted(),
+            selector: Selector::new(setup.seed, setup.prompts.len()),
             engine: setup.engine,
             prompts: setup.prompts,
             sampling: Sampling::from(&setup.rollout),
             group_size: setup.rollout.group_size,
-            concurrent_groups: setup.rollout.concurrent_groups as u64,
+            concurrent_groups: setup.rollout.concurrent_groups,
             groups_per_update: setup.groups_per_update,
             updates: setup.updates,
             updates_of_run: setup.updates_of_run,
             seed: setup.seed,
             policies,
-            given_up,
             sampled,
             events,
             times: sampler::Times::default(),
         };
 
+        let granting = leases.clone().follow(
+            setup.bus.clone(),
+            setup.topics.clone(),
+            id.clone(),
+            following.clone(),
+        );
+        let reporting = leases.report(reporter, setup.topics.clone(), following.clone());
         let follower = follow(
             setup.bus,
             setup.topics,
@@ -206,6 +174,8 @@ impl Worker {
             following.clone(),
         );
         let follower = start(&stop, follower);
+        let granting = start(&stop, granting);
+        let reporting = start(&stop, reporting);
         let publishing = start(&stop, publisher.run(to_publish));
         let judging = start(&stop, judge.run(to_judge));
 
@@ -217,11 +187,15 @@ impl Worker {
         let published = join("publishing", publishing).await;
         following.cancel();
         let followed = join("announcements", follower).await;
+        let granted = join("grants", granting).await;
+        let reported = join("reports", reporting).await;
 
         // A failed stage stops the stages before it without an error of their own.
         let published = published?;
         let failed = failed?;
         followed?;
+        granted?;
+        reported?;
         sampling?;
         Ok(ProducerSummary {
             producer: id,

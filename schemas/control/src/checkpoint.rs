@@ -65,6 +65,13 @@ pub struct ProducerWindow {
     pub runs: Vec<(u64, u64)>,
 }
 
+impl ProducerWindow {
+    /// Returns true if the set has no numbers.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Contents of `checkpoints/<learner>/<version>/manifest.json`. Creating that file commits the
 /// checkpoint.
 ///
@@ -97,6 +104,9 @@ pub struct CheckpointManifest {
     pub partitions: Vec<PartitionResume>,
     /// Sequence numbers whose groups are trained or rejected, by producer, for duplicate detection.
     pub producers: BTreeMap<String, ProducerWindow>,
+    /// Granted slots whose groups are trained or rejected.
+    #[serde(default, skip_serializing_if = "ProducerWindow::is_empty")]
+    pub slots: ProducerWindow,
     /// Groups admitted from the log and not yet trained, in the order they were admitted.
     pub waiting: Vec<RecordId>,
     /// Number of groups trained since version 0.

@@ -34,6 +34,7 @@ mod announcement;
 mod archive;
 mod checkpoint;
 mod digest;
+mod fleet;
 mod inputs;
 mod metric;
 mod name;
@@ -49,6 +50,7 @@ pub use announcement::{PolicyAnnouncement, WeightsManifest};
 pub use archive::{ArchiveFooter, OffsetRange};
 pub use checkpoint::{BlendedResume, CheckpointManifest, PartitionResume, ProducerWindow};
 pub use digest::Sha256;
+pub use fleet::{GrantNumber, Grants, Heartbeat, Lease};
 pub use inputs::RunInputs;
 pub use metric::{Metric, MetricKind};
 pub use name::{BadName, Name};
@@ -61,7 +63,9 @@ pub use result::{Deviation, EvaluationResult, UpdateResult};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};
 pub use training::{LoraSettings, Precision, Training};
-pub use unit::{Incarnation, Offset, Partition, PolicyVersion, RecordId, Staleness, UpdateNumber};
+pub use unit::{
+    Incarnation, Offset, Partition, PolicyVersion, RecordId, SlotNumber, Staleness, UpdateNumber,
+};
 
 /// Timestamps accepted of a log record or a row, in milliseconds since the epoch: from 1970 to the
 /// end of 2261, the last full year that 64 bits hold in nanoseconds. Python, pandas, DuckDB and

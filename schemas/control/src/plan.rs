@@ -187,6 +187,8 @@ pub enum RejectReason {
     Renumbered,
     /// The update that the group was sampled for is full or past.
     BatchFull,
+    /// Another group of the slot came before: its lease had ended, and another producer filled it.
+    SlotTaken,
 }
 
 impl RejectReason {
@@ -210,6 +212,7 @@ impl RejectReason {
             Self::Duplicate => "duplicate",
             Self::Renumbered => "renumbered",
             Self::BatchFull => "batch_full",
+            Self::SlotTaken => "slot_taken",
         }
     }
 }

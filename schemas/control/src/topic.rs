@@ -2,7 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
-/// Topics of one run: `<ns>.<run>.rollouts.v1`, and `policies`, `steps` and `rejects` likewise.
+/// Topics of one run: `<ns>.<run>.rollouts.v1`, and `policies`, `grants`, `producers`, `steps` and
+/// `rejects` likewise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topics {
@@ -29,6 +30,16 @@ impl Topics {
         self.topic("policies")
     }
 
+    /// Returns the topic of grants to producers, which is compacted and keyed by producer.
+    pub fn grants(&self) -> String {
+        self.topic("grants")
+    }
+
+    /// Returns the topic of producers' reports, which is compacted and keyed by producer.
+    pub fn producers(&self) -> String {
+        self.topic("producers")
+    }
+
     /// Returns the topic that mirrors update results.
     pub fn steps(&self) -> String {
         self.topic("steps")
@@ -39,11 +50,13 @@ impl Topics {
         self.topic("rejects")
     }
 
-    /// Returns the names of all four topics, rollouts first.
-    pub fn all(&self) -> [String; 4] {
+    /// Returns the names of all topics, rollouts first.
+    pub fn all(&self) -> [String; 6] {
         [
             self.rollouts(),
             self.policies(),
+            self.grants(),
+            self.producers(),
             self.steps(),
             self.rejects(),
         ]
@@ -55,7 +68,7 @@ impl Topics {
         let [
             namespace,
             run,
-            "rollouts" | "policies" | "steps" | "rejects",
+            "rollouts" | "policies" | "grants" | "producers" | "steps" | "rejects",
             "v1",
         ] = parts[..]
         else {

@@ -84,6 +84,14 @@ impl UpdateNumber {
 #[serde(transparent)]
 pub struct Staleness(pub u64);
 
+/// Position in the order of a run's prompts. With the run's seed it fixes the prompt and the seeds
+/// of one group.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct SlotNumber(pub u64);
+
 /// Number of times that a topic was created anew. The embedded broker's log ends with its process,
 /// so every start of it is a new incarnation; a real topic keeps incarnation 0 until it is
 /// recreated.
@@ -140,6 +148,7 @@ display_number!(
     PolicyVersion,
     UpdateNumber,
     Staleness,
+    SlotNumber,
     Incarnation,
     Partition,
     Offset

@@ -1,6 +1,6 @@
 use std::fmt::Display;
 
-use vintage_control::{Name, PolicyVersion};
+use vintage_control::{Name, PolicyVersion, SlotNumber};
 
 use crate::{
     error::Error,
@@ -39,6 +39,9 @@ pub struct Headers {
     pub producer_seq: u64,
     /// CRC-32C of the payload.
     pub crc32c: u32,
+    /// Slot that was granted to the producer, if the run grants slots. A second group of a slot is a
+    /// repetition of the first.
+    pub slot: Option<SlotNumber>,
     /// Topic that the message was recorded from; set on replays only.
     pub replay_of: Option<String>,
     /// W3C trace context, if a tracing library added one.
@@ -64,7 +67,9 @@ impl Headers {
             ("producer-seq", self.producer_seq.to_string()),
             ("crc32c", format!("{:08x}", self.crc32c)),
         ];
+        let slot = self.slot.map(|slot| slot.to_string());
         let optional = [
+            ("slot", &slot),
             ("replay-of", &self.replay_of),
             ("traceparent", &self.traceparent),
         ];
@@ -113,6 +118,10 @@ impl Headers {
                 let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
                 digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
             })?,
+            slot: found
+                .optional("slot")
+                .and_then(|text| decimal(&text))
+                .map(SlotNumber),
             replay_of: found.optional("replay-of"),
             traceparent: found.optional("traceparent"),
         };
@@ -212,7 +221,7 @@ struct Found<'a> {
 /// Number of required headers, which are the first ones of [`NAMES`].
 const REQUIRED: usize = 13;
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     SCHEMA_KEY,
     "content-type",
     "run",
@@ -226,6 +235,7 @@ const NAMES: [&str; 15] = [
     "producer",
     "producer-seq",
     "crc32c",
+    "slot",
     "replay-of",
     "traceparent",
 ];

@@ -1,3 +1,5 @@
+use vintage_control::SlotNumber;
+
 use crate::{header, header::Headers, id::GroupId};
 
 /// Identity of a record's group, as far as its headers can be read.
@@ -20,6 +22,9 @@ pub struct Identity {
     pub batch: Option<i64>,
     /// Part i of n, from 1.
     pub part: Option<(u32, u32)>,
+    /// Slot that was granted to the producer. `None` on a replay, because slots belong to the run
+    /// that granted them.
+    pub slot: Option<SlotNumber>,
 }
 
 impl Identity {
@@ -38,6 +43,10 @@ impl Identity {
                 _ => number(text).and_then(|batch| i64::try_from(batch).ok()),
             }),
             part: trimmed("part").and_then(header::part),
+            slot: trimmed("slot")
+                .filter(|_| text("replay-of").is_none())
+                .and_then(number)
+                .map(SlotNumber),
         }
     }
 
@@ -56,6 +65,7 @@ impl From<&Headers> for Identity {
             policy: Some(headers.policy.clone()),
             batch: Some(headers.batch),
             part: Some(headers.part),
+            slot: headers.slot.filter(|_| headers.replay_of.is_none()),
         }
     }
 }

@@ -95,6 +95,7 @@ pub(crate) fn message(offset: i64, seq: u64, part: (u32, u32), rows: &[Trajector
         producer: "p".to_owned(),
         producer_seq: seq,
         crc32c: crc32c::crc32c(&payload),
+        slot: None,
         replay_of: None,
         traceparent: None,
     };

@@ -81,9 +81,9 @@ impl Intake {
             .refused
             .iter()
             .position(|refused| refused.rejection.records == planned.records);
-        // The plan was made before values had a range; its decision remains valid.
+        // The plan's decision remains valid.
         if let Some(place) = refused
-            && let Some(group) = self.refused[place].implausible.take()
+            && let Some(group) = self.refused[place].kept.take()
         {
             self.refused.remove(place);
             if group.planned.content_sha256 == planned.content_sha256 {
@@ -148,6 +148,7 @@ impl Intake {
         {
             self.windows.finish(&group.producer, group.producer_seq);
             self.cursors.finish(&group.records);
+            self.slots.finish(&group.records);
         }
         for rejection in &plan.rejections {
             if rejection.source == self.source {
@@ -164,5 +165,6 @@ impl Intake {
             self.windows.finish(producer, seq);
         }
         self.cursors.finish(&rejection.records);
+        self.slots.finish(&rejection.records);
     }
 }

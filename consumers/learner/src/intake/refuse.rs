@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
-use vintage_control::{RecordId, RejectReason, Rejection, UpdateNumber};
+use vintage_control::{RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber};
 use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
-use super::{Intake, ReadyGroup, Refused, window::Seen};
+use super::{
+    Intake, ReadyGroup, Refused,
+    window::{Seen, shares_number_with_earlier},
+};
 use crate::source::Incoming;
 
 /// Maximum number of characters in a rejection's detail.
@@ -80,6 +83,13 @@ impl Intake {
         batch.and_then(UpdateNumber::from_batch)
     }
 
+    /// Returns the slot that was granted for a group. Slots belong to the learner's own policy and
+    /// to the run's own log.
+    pub(super) fn slot(&self, identity: &Identity) -> Option<SlotNumber> {
+        let own = identity.policy.as_deref() == Some(self.settings.learner.policy.as_str());
+        identity.slot.filter(|_| own && self.source.is_none())
+    }
+
     /// Refuses an incomplete group together with the records `more`. The number counts as seen from
     /// then on, so that a later part is a duplicate.
     pub(super) fn refuse_parts(
@@ -111,8 +121,17 @@ impl Intake {
             detail.truncate(end);
         }
         // A duplicate leaves its update as full as before, and so does a group that came too late.
-        let leaves_a_gap = !matches!(reason, RejectReason::Duplicate | RejectReason::BatchFull);
+        let leaves_a_gap = !matches!(
+            reason,
+            RejectReason::Duplicate | RejectReason::BatchFull | RejectReason::SlotTaken
+        );
         let sampled_for = self.sampled_for(identity);
+        let slot = self
+            .slot(identity)
+            .filter(|_| !shares_number_with_earlier(reason));
+        if let (Some(slot), Some(record)) = (slot, records.first()) {
+            self.slots.see(slot, sampled_for, *record);
+        }
         self.refused.push(Refused {
             rejection: Rejection {
                 group: identity.group.map(|group| group.to_string()),
@@ -124,7 +143,7 @@ impl Intake {
                 source: self.source.clone(),
             },
             refill: sampled_for.filter(|_| leaves_a_gap),
-            implausible: None,
+            kept: None,
         });
     }
 
@@ -148,6 +167,8 @@ impl Intake {
                 _ => known.get(&group.policy).copied().unwrap_or_default(),
             };
             let oldest = group.min_version();
+            let bound = self.settings.max_staleness.filter(|_| group.slot.is_some());
+            let max_age = max_age.into_iter().chain(bound).min();
             let max_age = max_age.filter(|max_age| newest.staleness_of(oldest).0 > *max_age)?;
             let detail = format!("sampled by version {oldest}, more than {max_age} updates ago");
             Some((RejectReason::TooStale, detail))
@@ -172,6 +193,7 @@ impl Intake {
                 policy: Some(group.policy),
                 batch: group.sampled_for.map(UpdateNumber::to_batch),
                 part: None,
+                slot: None,
             };
             self.refuse(&identity, group.planned.records, reason, detail);
         }

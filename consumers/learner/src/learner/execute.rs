@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    RejectReason, Rejection, UpdateNumber, UpdateResult,
+    ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
@@ -202,6 +202,7 @@ impl Learner {
         let (version, weights_sha256) = self.published;
         self.announced_refusals = self.intake.refusals();
         self.announced_at = Instant::now();
+        self.report_progress(update, false);
         let own_groups = self.settings.learner.live_groups() as u64;
         let groups_rejected = self.groups_rejected + self.intake.refused_groups();
         let numbered = self.intake.numbered_rejections(update.0 * own_groups);
@@ -272,6 +273,7 @@ impl Learner {
             adapter_sha256: state.adapter_sha256,
             partitions: self.intake.resume_points(),
             producers: self.intake.finished_numbers(),
+            slots: ProducerWindow::from(self.intake.finished_slots()),
             waiting: self.intake.waiting(),
             groups_trained: self.groups_trained,
             groups_rejected: self.groups_rejected,

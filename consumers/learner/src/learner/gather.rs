@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use vintage_control::{CONTROL_FORMAT, KnownVersion, Plan, Rejection, UpdateNumber};
+use vintage_grants::Progress;
 
 use super::Learner;
 use crate::{
     error::Result,
     intake::{Intake, ReadyGroup, judge::Announced},
-    outlet::{LearnerEvent, Waiting},
+    outlet::{LearnerEvent, LearnerProgress, Waiting},
     pack::micro_batches,
     source::{Incoming, Inputs, OtherPolicies},
     trainer::{in_order, missing_record},
@@ -75,6 +76,7 @@ impl Learner {
                 return Ok(Some(groups));
             }
             self.report_wait(update);
+            self.report_progress(update, true);
             let mut next = inputs.source.next();
             let incoming = loop {
                 let after = if self.intake.refusals() == self.announced_refusals {
@@ -151,6 +153,22 @@ impl Learner {
             incomplete: self.intake.incomplete_groups(),
             later: self.intake.ready_groups() - ready,
         })));
+    }
+
+    /// Reports to the granter which slots were seen, and how far training is. Nothing is missing
+    /// for `next_update`, the next one whose groups are not chosen, unless the learner is
+    /// `starving`.
+    pub(super) fn report_progress(&mut self, next_update: UpdateNumber, starving: bool) {
+        self.outlet.report_progress(LearnerProgress {
+            seen: self.intake.take_seen_slots(),
+            progress: Progress {
+                announced: self.published.0,
+                next_update,
+                waiting: self.intake.ready_groups(),
+                refused: self.intake.refused_batches(next_update),
+                starving,
+            },
+        });
     }
 
     /// Takes a record of the run's log into the intake.

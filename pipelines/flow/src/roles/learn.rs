@@ -1,12 +1,12 @@
 //! Entry point of `vintage learn`: the lead of a run, or a follower beside it.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 use vintage_config::{Key, Layers, Resolved};
 use vintage_settings::{RunConfig, SourceKind};
 
 use tokio_util::sync::CancellationToken;
 use vintage_control::{LearnerStart, Name, PartitionResume};
-use vintage_learner::{DurableLog, Inputs, Leader, Learner, LearnerSummary, Outlet};
+use vintage_learner::{DurableLog, Leader, LearnerSummary, Outlet};
 
 use super::join::{Reads, join, refuse_embedded};
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     standstill::{self, Account, watch::Watch},
     start::resume_points,
     version_zero::{adopt_version_zero, ensure_version_zero},
-    wire,
+    wire::{self, learner::Learning},
 };
 
 /// Returns the settings that a learner of the run in `out` starts from: its own recorded settings
@@ -177,12 +177,12 @@ impl Role<'_> {
             Some(log) => Outlet::new(log.bus.producer("learner")?, log.topics.clone(), tell),
             None => Outlet::without_log(tell),
         };
-        let (learner, inputs) = tokio::select! {
+        let learning = tokio::select! {
             ready = self.ready(checked, outlet, events) => ready?,
             () = stop.cancelled() => return Err(Error::Interrupted),
         };
         let _nobody_listens = events.send(RunEvent::Phase("training".to_owned()));
-        let learned = learner.run(inputs, stop).await?;
+        let learned = learning.run(stop).await?;
         forwarding
             .await
             .map_err(Error::panicked("the event forwarder"))?;
@@ -195,7 +195,7 @@ impl Role<'_> {
         checked: Option<Prepared>,
         outlet: Outlet,
         events: &Events,
-    ) -> Result<(Learner, Inputs)> {
+    ) -> Result<Learning> {
         let Self {
             config,
             folder,
@@ -221,6 +221,7 @@ impl Role<'_> {
             start,
             durability: Box::new(DurableLog),
             leader,
+            grants: self.lead.is_none().then(BTreeSet::new),
         })
         .await
     }

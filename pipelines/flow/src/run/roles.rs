@@ -6,9 +6,9 @@ use vintage_settings::RunConfig;
 use async_trait::async_trait;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
-use vintage_archive::{Reader, SinkHandle, SinkSummary};
+use vintage_archive::{SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, RecordId};
-use vintage_learner::{Durability, DurableLog, Inputs, Learner, LearnerSummary, Outlet};
+use vintage_learner::{Durability, DurableLog, LearnerSummary, Outlet};
 use vintage_rollout::{ProducerSummary, read_journals};
 
 use crate::{
@@ -16,9 +16,8 @@ use crate::{
     error::{Error, Result},
     event::Events,
     folder::RunFolder,
-    gate_base,
     prepared::Prepared,
-    wire,
+    wire::{self, learner::Learning},
 };
 
 /// Running archive, learner, producer and evaluator of one process.
@@ -55,8 +54,6 @@ impl Roles {
             // starts.
             wire::archive::drain(&sink, &log.bus, &topic).await?;
         }
-        let reader = Reader::new(folder.archive(), &topic);
-        let base = gate_base::of_archive(&reader, folder.store(), config).await?;
 
         let (evaluations, evaluator) =
             wire::evaluator::start(config, folder, &prepared.task, events).await?;
@@ -73,7 +70,7 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
-        let (learner, inputs) = wire::learner::open(wire::learner::Parts {
+        let learning = wire::learner::open(wire::learner::Parts {
             config,
             folder,
             log: Some(log),
@@ -81,10 +78,12 @@ impl Roles {
             start: None,
             durability,
             leader: None,
+            // The folder is this process's, and every producer before it left a journal.
+            grants: Some(read_journals(&folder.journals())?.into_keys().collect()),
         })
         .await?;
         let stop_learner = CancellationToken::new();
-        let learner = tokio::spawn(learn(learner, inputs, stop_learner.clone()));
+        let learner = tokio::spawn(learn(learning, stop_learner.clone()));
         started.tasks.push(learner.abort_handle());
 
         let worker = wire::producer::open(wire::producer::Parts {
@@ -92,13 +91,8 @@ impl Roles {
             folder,
             log,
             inputs: prepared,
-            // The folder is this process's, and every process before it left a journal.
-            life: Some(read_journals(&folder.journals())?.len() as u64),
             updates: Some(config.learner.steps),
             updates_of_run: true,
-            base,
-            // This process alone uses the folder, so no claims are needed.
-            claims: None,
         })
         .await?;
         let stop_producer = CancellationToken::new();
@@ -203,12 +197,8 @@ impl Drop for Started {
     }
 }
 
-async fn learn(
-    learner: Learner,
-    inputs: Inputs,
-    stop: CancellationToken,
-) -> Result<LearnerSummary> {
-    Ok(learner.run(inputs, &stop).await?)
+async fn learn(learning: Learning, stop: CancellationToken) -> Result<LearnerSummary> {
+    learning.run(&stop).await
 }
 
 async fn start_sink(

@@ -1,23 +1,29 @@
 //! Construction of a learner and of everything it reads.
 
+use std::collections::BTreeSet;
+
 use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_control::{Name, PartitionResume, PolicyVersion};
 use vintage_learner::{
-    Durability, Inputs, Leader, Learner, LearnerEvent, NoOtherPolicies, OtherPolicies, Outlet,
-    Settings, Source, trainer::model_config,
+    Durability, Inputs, Leader, Learner, LearnerEvent, LearnerSummary, NoOtherPolicies,
+    OtherPolicies, Outlet, Settings, Source, trainer::model_config,
 };
 use vintage_model::BaseModel;
 use vintage_settings::{RunConfig, SourceKind};
 use vintage_store::Weights;
 
-use super::evaluator::{Evaluations, is_evaluated};
+use super::{
+    evaluator::{Evaluations, is_evaluated},
+    granter,
+};
 use crate::{
     announcements::Announcements,
     archive_source::{ArchiveSource, archive_of},
     broker::Log,
     devices::devices,
-    error::Result,
+    error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
     handoff::HandOff,
@@ -40,10 +46,41 @@ pub(crate) struct Parts<'a> {
     pub(crate) durability: Box<dyn Durability>,
     /// Plans of another learner that are followed.
     pub(crate) leader: Option<Box<dyn Leader>>,
+    /// For the lead of a run: the producers that have certainly ended. The lead of a live log
+    /// grants slots.
+    pub(crate) grants: Option<BTreeSet<String>>,
+}
+
+/// Learner with its inputs, and its granter of slots if it leads a live log.
+pub(crate) struct Learning {
+    learner: Learner,
+    inputs: Inputs,
+    granter: Option<JoinHandle<Result<()>>>,
+}
+
+impl Learning {
+    /// Trains to the end, until `stop`, or until the granter fails.
+    pub(crate) async fn run(self, stop: &CancellationToken) -> Result<LearnerSummary> {
+        let stop = stop.child_token();
+        let granting = self.granter.map(|task| {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                // It ends before the learner only if it fails.
+                let _stop = stop.drop_guard();
+                task.await.map_err(Error::panicked("the granter"))?
+            })
+        });
+        // Once the learner has ended, so does the granter.
+        let learned = self.learner.run(self.inputs, &stop).await;
+        if let Some(granting) = granting {
+            granting.await.map_err(Error::panicked("the granter"))??;
+        }
+        Ok(learned?)
+    }
 }
 
 /// Opens the learner at its newest checkpoint, and its sources at the resume points after it.
-pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
+pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
     let Parts {
         config,
         folder,
@@ -52,12 +89,27 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
         start,
         durability,
         leader,
+        grants,
     } = parts;
+    let granting = match (log, grants) {
+        (Some(log), Some(ended)) if config.learner.source != SourceKind::Archive => {
+            Some((log, ended))
+        }
+        _ => None,
+    };
+    let (report, progress) = mpsc::unbounded_channel();
+    let outlet = if granting.is_some() {
+        outlet.with_granter(report)
+    } else {
+        outlet
+    };
     let name = &config.learner.name;
     let weights = folder.weights(&config.learner.policy);
     let records = folder.records(name);
     let archives = Archives::open(config, folder).await?;
-    let settings = settings(config, &weights, archives.blended.as_ref()).await?;
+    let mut settings = settings(config, &weights, archives.blended.as_ref()).await?;
+    let waits = granting.is_some() && config.gate.exact.is_none();
+    settings.max_staleness = waits.then_some(config.gate.max_staleness);
     let start = if let Some(start) = start {
         start
     } else {
@@ -84,7 +136,26 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<(Learner, Inputs)> {
     inputs.blended = archives.blended(&learner).await?;
     inputs.other_policies = other_policies(config, log).await?;
     inputs.leader = leader;
-    Ok((learner, inputs))
+    let granter = match granting {
+        Some((log, ended)) => {
+            let archive = &archives.own;
+            let parts = granter::Parts {
+                config,
+                log,
+                archive,
+                learner: &learner,
+                ended,
+                progress,
+            };
+            Some(granter::start(parts).await?)
+        }
+        None => None,
+    };
+    Ok(Learning {
+        learner,
+        inputs,
+        granter,
+    })
 }
 
 /// Starts a task that forwards a learner's events, and sends versions to be evaluated to the

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_bus::TopicTable;
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{Claims, GateBase, ProducerSummary, Worker, WorkerSetup};
+use vintage_rollout::{ProducerSummary, Worker, WorkerSetup};
 use vintage_settings::RunConfig;
 
 use crate::{
@@ -29,16 +29,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) log: &'a Log,
     /// Prompts and reward.
     pub(crate) inputs: Prepared,
-    /// Count of the processes before this one, where it has the run for itself.
-    pub(crate) life: Option<u64>,
     /// Updates of the run, where they are known.
     pub(crate) updates: Option<u64>,
     /// True if `updates` is from the run's own settings.
     pub(crate) updates_of_run: bool,
-    /// Groups that earlier processes left.
-    pub(crate) base: GateBase,
-    /// Slots that producers of the same folder have taken, where there may be any.
-    pub(crate) claims: Option<Claims>,
 }
 
 /// Checks prompts against model and reward, and builds the producer.
@@ -65,15 +59,10 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
             .parse()
             .map_err(|error| Error::Bug(format!("naming the producer: {error}")))?,
         rollout: config.rollout.clone(),
-        gate: config.gate.clone(),
         seed: config.seed,
-        life: parts.life,
         groups_per_update: config.learner.live_groups() as u64,
-        publish_every: config.learner.publish_every,
         updates: parts.updates,
         updates_of_run: parts.updates_of_run,
-        base: parts.base,
-        claims: parts.claims,
         journal_dir: Some(folder.journals()),
     })?;
     Ok(worker)

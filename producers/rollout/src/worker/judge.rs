@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
-use vintage_control::Name;
+use vintage_control::{Name, SlotNumber};
 use vintage_settings::RewardConfig;
 use vintage_trajectory::Trajectory;
 
@@ -9,18 +9,24 @@ use super::sampler::SampledGroup;
 use crate::{
     error::Error,
     event::ProducerEvent,
-    gate::Slot,
+    leasing::Leases,
     prompts::prompt::SLOT,
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
 };
+
+/// Group of a slot that has its rewards.
+pub(crate) struct Judged {
+    pub(crate) slot: SlotNumber,
+    pub(crate) rows: Vec<Trajectory>,
+}
 
 /// Second stage of the pipeline: scores every completion and turns groups into trajectories.
 pub(super) struct Judge {
     reward: Box<dyn Reward>,
     budget: FailureBudget,
     policy: Name,
-    judged: Sender<Vec<Trajectory>>,
-    abandoned: UnboundedSender<Slot>,
+    judged: Sender<Judged>,
+    leases: Leases,
     events: UnboundedSender<ProducerEvent>,
 }
 
@@ -29,8 +35,8 @@ impl Judge {
         reward: Box<dyn Reward>,
         config: &RewardConfig,
         policy: &Name,
-        judged: Sender<Vec<Trajectory>>,
-        abandoned: UnboundedSender<Slot>,
+        judged: Sender<Judged>,
+        leases: Leases,
         events: UnboundedSender<ProducerEvent>,
     ) -> Self {
         let budget = FailureBudget::new(config);
@@ -39,7 +45,7 @@ impl Judge {
             budget,
             policy: policy.clone(),
             judged,
-            abandoned,
+            leases,
             events,
         }
     }
@@ -69,9 +75,10 @@ impl Judge {
                 match of_group {
                     Ok(scores) => {
                         self.budget.succeeded();
+                        let slot = group.lease.slot;
                         let rows = trajectories(group, scores, &self.policy);
                         vintage_faults::point("rollout.sampled", 1);
-                        if self.judged.send(rows).await.is_err() {
+                        if self.judged.send(Judged { slot, rows }).await.is_err() {
                             // The publisher has failed and reports the error.
                             return Ok(());
                         }
@@ -83,15 +90,15 @@ impl Judge {
         Ok(())
     }
 
-    /// Returns a group without a reward to the gate, so that another may start; it gets no number.
+    /// Gives up a group without a reward, so that another slot is granted; it gets no number.
     fn give_up(&mut self, group: &SampledGroup, failure: &RewardFailure) -> Result<(), Error> {
         let prompt_id = group.prompt.id.clone();
         tracing::warn!(
             prompt = prompt_id,
             "no reward for a group, so it is not published: {failure}"
         );
-        // Both receivers may be gone if the run is ending.
-        let _ = self.abandoned.send(group.slot);
+        self.leases.failed(group.lease.slot);
+        // The receiver may be gone if the run is ending.
         let _ = self.events.send(ProducerEvent::RewardFailed {
             prompt_id,
             reason: failure.reason.as_str(),
@@ -113,7 +120,7 @@ fn items(group: &SampledGroup) -> impl Iterator<Item = RewardItem> {
 fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) -> Vec<Trajectory> {
     let SampledGroup {
         id,
-        slot,
+        lease,
         prompt,
         samples,
         engine,
@@ -122,7 +129,7 @@ fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) ->
     } = group;
     let mut metadata = prompt.metadata;
     // Together with the seed, the slot identifies the samples.
-    metadata.insert(SLOT.to_owned(), slot.number.to_string());
+    metadata.insert(SLOT.to_owned(), lease.slot.to_string());
     let group_size = samples.len() as u16;
     (0..)
         .zip(samples.into_iter().zip(scores))
@@ -131,7 +138,7 @@ fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) ->
             group_size,
             sample_index,
             policy: policy.to_string(),
-            batch: slot.batch,
+            batch: lease.batch,
             prompt_id: prompt.id.clone(),
             prompt_tokens: sample.prompt_tokens,
             completion_tokens: sample.completion_tokens,

@@ -1,12 +1,12 @@
 use std::time::Instant;
 
 use tokio::sync::{
-    mpsc::{Sender, UnboundedReceiver, UnboundedSender},
+    mpsc::{Sender, UnboundedSender},
     watch,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vintage_control::{PolicyAnnouncement, PolicyVersion};
+use vintage_control::{Lease, PolicyAnnouncement, PolicyVersion};
 use vintage_trajectory::GroupId;
 
 use crate::{
@@ -14,19 +14,19 @@ use crate::{
     error::Error,
     event::ProducerEvent,
     follow::ReceivedAnnouncement,
-    gate::{Admission, Announced, Gate, GateRule, Slot},
+    lease_book::Admission,
+    leasing::Leases,
     prompts::{
         PromptSet,
         prompt::{Form, Prompt},
     },
-    select::group_seed,
-    slots::Slots,
+    select::{Selector, group_seed},
 };
 
 /// Sampled group that has no reward yet.
 pub(super) struct SampledGroup {
     pub(super) id: GroupId,
-    pub(super) slot: Slot,
+    pub(super) lease: Lease,
     pub(super) prompt: Prompt,
     pub(super) samples: Vec<Sample>,
     pub(super) engine: String,
@@ -42,7 +42,7 @@ pub(super) struct Times {
     pub(super) waiting: f64,
 }
 
-/// Gate that admits nothing.
+/// Wait for leases.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
     since: Instant,
@@ -50,23 +50,22 @@ struct Closed {
     version: Option<PolicyVersion>,
 }
 
-/// First stage of the pipeline: waits at the gate, and samples the groups that it admits.
+/// First stage of the pipeline: waits for leases, and samples their groups.
 pub(super) struct Sampler {
-    pub(super) rule: GateRule,
-    pub(super) gate: Gate,
-    pub(super) slots: Slots,
+    pub(super) leases: Leases,
+    /// Changes when grants were read.
+    pub(super) granted: watch::Receiver<u64>,
+    pub(super) selector: Selector,
     pub(super) engine: Box<dyn Engine>,
     pub(super) prompts: PromptSet,
     pub(super) sampling: Sampling,
     pub(super) group_size: u16,
-    pub(super) concurrent_groups: u64,
+    pub(super) concurrent_groups: usize,
     pub(super) groups_per_update: u64,
     pub(super) updates: Option<u64>,
     pub(super) updates_of_run: bool,
     pub(super) seed: u64,
     pub(super) policies: watch::Receiver<Option<ReceivedAnnouncement>>,
-    /// Slots of the groups that got no reward.
-    pub(super) given_up: UnboundedReceiver<Slot>,
     pub(super) sampled: Sender<Vec<SampledGroup>>,
     pub(super) events: UnboundedSender<ProducerEvent>,
     pub(super) times: Times,
@@ -87,8 +86,9 @@ impl Sampler {
         closed: &mut Option<Closed>,
     ) -> Result<(), Error> {
         while !stop.is_cancelled() {
-            while let Ok(slot) = self.given_up.try_recv() {
-                self.gate.abandon(slot);
+            self.granted.mark_unchanged();
+            if let Some(reason) = self.leases.refused() {
+                return Err(Error::Refused { reason });
             }
             let announcement = self.policies.borrow_and_update().clone();
             let mut admission = None;
@@ -97,12 +97,9 @@ impl Sampler {
                     return Ok(());
                 }
                 self.check(record)?;
-                admission = Some(
-                    self.gate
-                        .admit(&Announced::from(record), self.concurrent_groups),
-                );
+                admission = self.leases.begin(record.version, self.concurrent_groups);
             }
-            if let Some(admission) = admission.filter(|admission| !admission.slots.is_empty()) {
+            if let Some(admission) = admission {
                 self.note_waited(closed, false);
                 if !self.work(admission, stop).await? {
                     return Ok(());
@@ -122,16 +119,13 @@ impl Sampler {
         Ok(())
     }
 
-    /// Waits until the gate may open; returns false if it never will.
+    /// Waits for an announcement or for grants; returns false if none will come.
     async fn wait(&mut self, stop: &CancellationToken) -> bool {
         tokio::select! {
             () = stop.cancelled() => false,
-            // The follower ends before the sampler only if it failed.
+            // The followers end before the sampler only if they failed.
             news = self.policies.changed() => news.is_ok(),
-            Some(slot) = self.given_up.recv() => {
-                self.gate.abandon(slot);
-                true
-            }
+            granted = self.granted.changed() => granted.is_ok(),
         }
     }
 
@@ -142,24 +136,28 @@ impl Sampler {
         admission: Admission,
         stop: &CancellationToken,
     ) -> Result<bool, Error> {
-        let Some(version) = self.load(admission.version, stop).await? else {
+        let exact = admission.leases.iter().any(|lease| lease.batch >= 0);
+        let loaded = self.load(admission.version, exact, stop).await;
+        if !matches!(loaded, Ok(Some(_))) {
+            self.leases.take_back(&admission.leases);
+        }
+        let Some(version) = loaded? else {
             return Ok(false);
         };
-        let slots = self.placed(admission.slots)?;
-        let mut groups = Vec::with_capacity(slots.len());
-        let mut requests = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let prompt = &self.prompts.prompts()[self.slots.prompt_of(slot.number)];
+        let mut groups = Vec::with_capacity(admission.leases.len());
+        let mut requests = Vec::with_capacity(admission.leases.len());
+        for lease in admission.leases {
+            let prompt = &self.prompts.prompts()[self.selector.prompt_of(lease.slot.0)];
             let id = GroupId(Uuid::now_v7().into_bytes());
             requests.push(SampleRequest {
                 prompt_text: prompt.text.clone(),
                 rendered: prompt.form == Form::Rendered,
                 group: id,
                 samples: self.group_size,
-                seed: group_seed(self.seed, slot.number),
+                seed: group_seed(self.seed, lease.slot.0),
                 sampling: self.sampling,
             });
-            groups.push((id, slot, prompt.clone()));
+            groups.push((id, lease, prompt.clone()));
         }
         let start = Instant::now();
         self.send_event(ProducerEvent::Sampling {
@@ -168,6 +166,8 @@ impl Sampler {
         let answers = match self.engine.sample(requests).await {
             Ok(answers) => answers,
             Err(source) => {
+                let leases: Vec<_> = groups.iter().map(|(_, lease, _)| *lease).collect();
+                self.leases.take_back(&leases);
                 return Err(self.engine_error(format!("sample {} groups", groups.len()), source));
             }
         };
@@ -189,9 +189,9 @@ impl Sampler {
         let sampled = groups
             .into_iter()
             .zip(answers)
-            .map(|((id, slot, prompt), samples)| SampledGroup {
+            .map(|((id, lease, prompt), samples)| SampledGroup {
                 id,
-                slot,
+                lease,
                 prompt,
                 samples,
                 engine: engine.to_owned(),
@@ -202,23 +202,12 @@ impl Sampler {
         Ok(self.sampled.send(sampled).await.is_ok())
     }
 
-    /// Places admitted groups in slots: the next free ones under the waiting rule, those chosen by
-    /// the gate under the exact rule.
-    fn placed(&mut self, mut admitted: Vec<Slot>) -> Result<Vec<Slot>, Error> {
-        if let GateRule::Wait { .. } = self.rule {
-            let numbers = self.slots.take(admitted.len())?;
-            for (slot, number) in admitted.iter_mut().zip(numbers) {
-                slot.number = number;
-            }
-        }
-        Ok(admitted)
-    }
-
-    /// Makes the engine hold `version`. If that version is pruned already, the waiting rule loads a
-    /// newer one instead. Returns `None` on a stop.
+    /// Makes the engine hold `version`. If that version is pruned already, a newer one is loaded
+    /// instead, unless `exact` forbids it. Returns `None` on a stop.
     async fn load(
         &mut self,
         mut version: PolicyVersion,
+        exact: bool,
         stop: &CancellationToken,
     ) -> Result<Option<PolicyVersion>, Error> {
         while self.engine.version() != version {
@@ -231,9 +220,7 @@ impl Sampler {
                     self.send_event(ProducerEvent::Loaded { version, seconds });
                     break;
                 }
-                Err(EngineError::VersionGone { .. })
-                    if matches!(self.rule, GateRule::Wait { .. }) =>
-                {
+                Err(EngineError::VersionGone { .. }) if !exact => {
                     tracing::info!(%version, "version was pruned before it was loaded; taking a newer one");
                     let newer = |news: &Option<ReceivedAnnouncement>| {
                         news.as_ref()

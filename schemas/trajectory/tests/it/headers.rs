@@ -1,5 +1,5 @@
 use proptest::{option, prelude::*};
-use vintage_control::PolicyVersion;
+use vintage_control::{PolicyVersion, SlotNumber};
 use vintage_trajectory::{Error, GroupId, Headers, Rows, encode};
 
 use crate::sample::{full, headers};
@@ -159,6 +159,7 @@ prop_compose! {
         versions in (0..=i64::MAX as u64, 0..=i64::MAX as u64),
         numbers in any::<(u64, u32)>(),
         optional in prop::array::uniform2(option::of(any::<String>())),
+        slot in option::of(any::<u64>().prop_map(SlotNumber)),
     ) -> Headers {
         let [policy, producer] = texts;
         let [replay_of, traceparent] = optional;
@@ -174,6 +175,7 @@ prop_compose! {
             producer,
             producer_seq: numbers.0,
             crc32c: numbers.1,
+            slot,
             replay_of,
             traceparent,
         }

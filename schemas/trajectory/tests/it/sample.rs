@@ -115,6 +115,7 @@ pub(crate) fn headers() -> Headers {
         producer: "producer-0".to_owned(),
         producer_seq: 41,
         crc32c: crc32c::crc32c(&encode(&[full()]).unwrap()),
+        slot: None,
         replay_of: Some("vintage.old.rollouts.v1".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
     }

@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, io::Cursor, path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, VecDeque},
+    io::Cursor,
+    path::Path,
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -6,25 +12,21 @@ use vintage_bus::{Bus, Consumer, ConsumerLimits, Embedded, Event, TopicTable};
 use vintage_control::{
     CONTROL_FORMAT, Name, Offset, PolicyAnnouncement, PolicyVersion, Sha256, Topics,
 };
-use vintage_settings::{AnswerKind, GateConfig, RolloutConfig};
+use vintage_settings::{AnswerKind, RolloutConfig};
 use vintage_trajectory::{Headers, Rows, Trajectory, validate};
 
-use super::scripted::ScriptedEngine;
+use super::{lead::Report, scripted::ScriptedEngine};
 use crate::{
-    error::Error,
-    event::{ProducerEvent, ProducerSummary},
-    gate::GateBase,
-    prompts::PromptSet,
-    reward::VerifierReward,
-    worker::{Worker, WorkerSetup},
+    Error, ProducerEvent, ProducerSummary, PromptSet, VerifierReward, Worker, WorkerSetup,
 };
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const BATCH: u64 = 4;
 pub(super) const GROUP: u16 = 3;
 pub(super) const SEED: u64 = 11;
-
-/// Run with a broker of its own, whose learner is the test.
+/// Groups in one call of the engine.
+pub(super) const CALL: usize = 3;
+/// Run with a broker of its own, whose lead learner is the test.
 pub(super) struct Stage {
     pub(super) broker: Embedded,
     pub(super) topics: Topics,
@@ -32,6 +34,13 @@ pub(super) struct Stage {
     pub(super) rollouts: Consumer,
     pub(super) announcer: vintage_bus::Producer,
     pub(super) journals: tempfile::TempDir,
+    pub(super) reports: Consumer,
+    /// Reports that were read while those of another producer were waited for.
+    pub(super) unread: VecDeque<Report>,
+    /// Number of the newest report read, by producer.
+    pub(super) reported: BTreeMap<String, u64>,
+    /// Number of the newest record of grants.
+    pub(super) granted: Cell<u64>,
 }
 
 /// One group as stored in the log.
@@ -42,10 +51,14 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// Slot of the group, which its header and the metadata of all its rows name.
     pub(super) fn slot(&self) -> u64 {
-        self.rows[0].metadata.as_ref().unwrap()["slot"]
-            .parse()
-            .unwrap()
+        let slot = self.headers.slot.expect("a slot in the headers").0;
+        for row in &self.rows {
+            let metadata = row.metadata.as_ref().unwrap();
+            assert_eq!(metadata["slot"], slot.to_string());
+        }
+        slot
     }
 }
 
@@ -53,20 +66,13 @@ impl Stage {
     pub(super) async fn new() -> Self {
         let topics = Topics {
             namespace: "test".parse().unwrap(),
-            run: "gate-run".parse().unwrap(),
+            run: "lease-run".parse().unwrap(),
         };
         let specs = TopicTable::builtin().specs(&topics, 2, 1);
         let broker = Embedded::start(&specs).await.unwrap();
         let bus = broker.bus();
-        let name = topics.rollouts();
-        let start = bus.partitions(&name).await.unwrap();
-        let start = start
-            .into_iter()
-            .map(|partition| (partition, Offset(0)))
-            .collect();
-        let rollouts = bus
-            .consumer("learner", &name, start, ConsumerLimits::default())
-            .unwrap();
+        let rollouts = reader(&bus, "learner", &topics.rollouts()).await;
+        let reports = reader(&bus, "learner-reports", &topics.producers()).await;
         let announcer = bus.producer("learner-announcer").unwrap();
         let journals = tempfile::tempdir().unwrap();
         Self {
@@ -76,6 +82,10 @@ impl Stage {
             rollouts,
             announcer,
             journals,
+            reports,
+            unread: VecDeque::new(),
+            reported: BTreeMap::new(),
+            granted: Cell::new(0),
         }
     }
 
@@ -83,11 +93,11 @@ impl Stage {
         self.broker.bus()
     }
 
-    pub(super) fn setup(&self, engine: ScriptedEngine, gate: GateConfig) -> WorkerSetup {
+    pub(super) fn setup(&self, engine: ScriptedEngine) -> WorkerSetup {
         let rollout = RolloutConfig {
             group_size: GROUP,
             max_tokens: 5,
-            concurrent_groups: 3,
+            concurrent_groups: CALL,
             ..Default::default()
         };
         WorkerSetup {
@@ -100,15 +110,10 @@ impl Stage {
             prompts: prompts(7),
             producer: "scripted".parse().unwrap(),
             rollout,
-            gate,
             seed: SEED,
-            life: Some(0),
             groups_per_update: BATCH,
-            publish_every: 1,
             updates: None,
             updates_of_run: true,
-            base: GateBase::default(),
-            claims: None,
             journal_dir: Some(self.journals.path().to_owned()),
         }
     }
@@ -186,6 +191,8 @@ impl Stage {
             group.parts += 1;
             assert_eq!(headers.part, (group.parts, group.headers.part.1));
             assert_eq!(headers.producer_seq, group.headers.producer_seq);
+            assert!(headers.slot.is_some());
+            assert_eq!(headers.slot, group.headers.slot);
             group.rows.extend(rows.to_trajectories());
             if group.parts == group.headers.part.1 {
                 whole += 1;
@@ -195,6 +202,21 @@ impl Stage {
         groups.sort_by_key(|group| group.headers.producer_seq);
         groups
     }
+}
+
+async fn reader(bus: &Bus, client: &str, topic: &str) -> Consumer {
+    let start = bus.partitions(topic).await.unwrap();
+    let start = start
+        .into_iter()
+        .map(|partition| (partition, Offset(0)))
+        .collect();
+    bus.consumer(client, topic, start, ConsumerLimits::default())
+        .unwrap()
+}
+
+/// Slots of groups, in the order of the groups.
+pub(super) fn slots(groups: &[Group]) -> Vec<u64> {
+    groups.iter().map(Group::slot).collect()
 }
 
 pub(super) fn prompts(count: usize) -> PromptSet {
@@ -242,7 +264,23 @@ impl Running {
         }
     }
 
-    pub(super) async fn until_closed_at(&mut self, version: u64) {
+    /// Waits until `groups` more groups were sampled.
+    pub(super) async fn until_sampled(&mut self, groups: u64) {
+        let mut sampled = 0;
+        while sampled < groups {
+            let event = self
+                .until(|event| matches!(event, ProducerEvent::Sampled { .. }))
+                .await;
+            let ProducerEvent::Sampled { groups, .. } = event else {
+                unreachable!()
+            };
+            sampled += groups;
+        }
+        assert_eq!(sampled, groups);
+    }
+
+    /// Waits until the producer, at this version, has no lease to begin.
+    pub(super) async fn until_waiting_at(&mut self, version: u64) {
         let version = Some(PolicyVersion(version));
         self.until(|event| *event == ProducerEvent::Waiting { version })
             .await;
@@ -253,19 +291,5 @@ impl Running {
             .await
             .expect("the worker ends in time")
             .unwrap()
-    }
-}
-
-pub(super) fn wait(max_staleness: u64) -> GateConfig {
-    GateConfig {
-        max_staleness,
-        exact: None,
-    }
-}
-
-pub(super) fn exact(k: u64) -> GateConfig {
-    GateConfig {
-        max_staleness: 0,
-        exact: Some(k),
     }
 }

@@ -1,0 +1,363 @@
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+
+use vintage_control::{
+    CONTROL_FORMAT, GrantNumber, Grants, Heartbeat, Lease, Name, NumberSet, PolicyVersion, Sha256,
+    SlotNumber, UpdateNumber,
+};
+
+use crate::{
+    clock::Tick,
+    holder::Holder,
+    limits::{GateRule, Limits},
+    slots::Slots,
+};
+
+/// State of the learner, from which the number of leases follows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Newest announced version.
+    pub announced: PolicyVersion,
+    /// Next update whose groups are not chosen yet.
+    pub next_update: UpdateNumber,
+    /// Number of groups of the log that wait to be chosen, incomplete ones included.
+    pub waiting: u64,
+    /// Exact rule: number of refused groups in batches that are still to be trained.
+    pub refused: BTreeMap<UpdateNumber, u64>,
+    /// True while the learner has nothing to do because groups are missing.
+    pub starving: bool,
+}
+
+/// Times after which a producer's leases are granted to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Milliseconds without a report after which a producer counts as gone.
+    pub silence: u64,
+    /// Milliseconds after which, at the earliest, a lease is taken from a producer that is there,
+    /// and then only while the learner starves.
+    pub lease: u64,
+}
+
+/// A lease this many times older than the mean of its producer is taken away while the learner
+/// starves.
+const OVERDUE: f64 = 3.0;
+
+/// Grants slots to producers, so that all of them together stay under one bound.
+///
+/// Under [`GateRule::Wait`] the number of leases and of waiting groups never exceeds
+/// `(announced + max_staleness + 1 − next_update) · groups_per_update`. The learner takes the
+/// groups of the oldest version first, so each is trained within `max_staleness` updates, or its
+/// producer was too late and the learner refuses it.
+///
+/// Under [`GateRule::Exact`] batch b gets its own slots, from version b − k on.
+///
+/// The granter does no IO and reads no clock. What it knows after a restart are the slots of the
+/// groups that were trained or rejected, the leases of the earlier process ([`Granter::restore`]),
+/// and the groups that the learner reads again ([`Granter::seen`]).
+#[derive(Debug)]
+pub struct Granter {
+    policy: Name,
+    lead: String,
+    limits: Limits,
+    patience: Patience,
+    slots: Slots,
+    /// Holder of each leased slot; empty for a group that is in the log and not read yet.
+    leased: BTreeMap<SlotNumber, String>,
+    holders: BTreeMap<String, Holder>,
+    /// Number of the last record of grants.
+    number: GrantNumber,
+    progress: Progress,
+    /// Time since which the learner has starved.
+    starving_since: Option<Tick>,
+    /// Time of the last update, and the mean time of one in milliseconds.
+    pace: (Option<Tick>, Option<f64>),
+    slots_sha256: Option<Sha256>,
+}
+
+impl Granter {
+    /// Creates the granter of the learner process `lead`. `done` are the slots whose groups are
+    /// trained or rejected. Producers with another digest of slots than `slots_sha256` are refused;
+    /// if it is `None`, the first producer's counts.
+    pub fn new(
+        policy: Name,
+        lead: String,
+        limits: Limits,
+        patience: Patience,
+        done: NumberSet,
+        slots_sha256: Option<Sha256>,
+    ) -> Self {
+        Self {
+            policy,
+            lead,
+            limits,
+            patience,
+            slots: Slots::new(limits.groups_per_update, done),
+            leased: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            number: GrantNumber { term: 1, record: 0 },
+            progress: Progress::default(),
+            starving_since: None,
+            pace: (None, None),
+            slots_sha256,
+        }
+    }
+
+    /// Takes a record of an earlier process of the learner, of which this one continues the terms.
+    /// Must be called with every record before the first [`Granter::grant`].
+    pub fn succeed(&mut self, grants: &Grants) {
+        self.number.term = self.number.term.max(grants.number.term + 1);
+    }
+
+    /// Restores the leases that an earlier process of the learner had granted: the newest record of
+    /// a producer. Leases of slots that are done, or seen, have ended.
+    pub fn restore(&mut self, now: Tick, grants: &Grants) {
+        if grants.policy != self.policy {
+            return;
+        }
+        self.succeed(grants);
+        let holder = self
+            .holders
+            .entry(grants.producer.clone())
+            .or_insert_with(|| Holder::new(now));
+        for lease in &grants.leases {
+            if self.slots.mark(lease.slot, lease.batch) {
+                holder.hold(now, grants.number, *lease);
+                self.leased.insert(lease.slot, grants.producer.clone());
+            }
+        }
+        // The producer has to learn that this process grants now.
+        holder.changed = true;
+    }
+
+    /// Notes a group of a slot that the log holds and the learner has not read yet.
+    pub fn logged(&mut self, slot: SlotNumber, batch: i64) {
+        if self.slots.mark(slot, batch) {
+            self.leased.insert(slot, String::new());
+        }
+    }
+
+    /// Takes a report of a producer.
+    pub fn hear(&mut self, now: Tick, heartbeat: &Heartbeat) {
+        if heartbeat.policy != self.policy {
+            return;
+        }
+        let holder = self
+            .holders
+            .entry(heartbeat.producer.clone())
+            .or_insert_with(|| Holder::new(now));
+        let Some(ended) = holder.hear(now, heartbeat) else {
+            return;
+        };
+        let expected = *self.slots_sha256.get_or_insert(heartbeat.slots_sha256);
+        let refused = (heartbeat.slots_sha256 != expected).then(|| {
+            format!(
+                "its seed, prompts or group size differ from those of the run: digest {}, and the \
+                 run has {expected}; start it with the run's own settings and prompts",
+                heartbeat.slots_sha256
+            )
+        });
+        holder.changed |= refused != holder.refused;
+        holder.refused = refused;
+        for lease in ended.given_back {
+            self.leased.remove(&lease.slot);
+            self.slots.free(lease.slot, lease.batch);
+        }
+        for lease in ended.failed {
+            self.leased.remove(&lease.slot);
+            self.slots.replace(lease.batch);
+        }
+    }
+
+    /// Notes that the learner has read a group of a slot, whoever sampled it and whatever becomes
+    /// of it.
+    pub fn seen(&mut self, now: Tick, slot: SlotNumber, batch: i64) {
+        if let Some(producer) = self.leased.remove(&slot) {
+            if let Some(holder) = self.holders.get_mut(&producer) {
+                holder.fill(now, slot);
+            }
+        } else {
+            self.slots.mark(slot, batch);
+        }
+    }
+
+    /// Notes how far the learner is.
+    pub fn advance(&mut self, now: Tick, progress: Progress) {
+        let done = progress
+            .next_update
+            .0
+            .saturating_sub(self.progress.next_update.0);
+        if done > 0 {
+            if let Some(last) = self.pace.0 {
+                let each = now.since(last) as f64 / done as f64;
+                self.pace.1 = Some(self.pace.1.map_or(each, |mean| mean + 0.2 * (each - mean)));
+            }
+            self.pace.0 = Some(now);
+            self.slots.forget_below(progress.next_update);
+        }
+        self.starving_since = progress
+            .starving
+            .then(|| self.starving_since.unwrap_or(now));
+        self.progress = progress;
+    }
+
+    /// Ends leases that are overdue, grants what is free, and returns the records that changed.
+    pub fn grant(&mut self, now: Tick) -> Vec<Grants> {
+        self.expire(now);
+        self.number.record += 1;
+        self.distribute(now);
+        let (policy, lead, number) = (&self.policy, &self.lead, self.number);
+        let changed = self.holders.iter_mut().filter(|(_, holder)| holder.changed);
+        let records: Vec<_> = changed
+            .map(|(producer, holder)| (producer, holder.recorded()))
+            .map(|(producer, holder)| Grants {
+                format: CONTROL_FORMAT.to_owned(),
+                policy: policy.clone(),
+                lead: lead.clone(),
+                producer: producer.clone(),
+                number,
+                leases: holder.leases.values().map(|held| held.lease).collect(),
+                refused: holder.refused.clone(),
+            })
+            .collect();
+        let silence = self.patience.silence;
+        self.holders
+            .retain(|_, holder| !holder.leases.is_empty() || holder.is_there(now, silence));
+        records
+    }
+
+    /// Returns the number of leases whose groups were not seen yet.
+    pub fn outstanding(&self) -> u64 {
+        self.leased.len() as u64
+    }
+
+    /// Returns the number of leases that may be granted now under the waiting rule.
+    fn capacity(&self, max_staleness: u64) -> u64 {
+        let Progress {
+            announced,
+            next_update,
+            waiting,
+            ..
+        } = self.progress;
+        let end = announced.0.saturating_add(max_staleness).saturating_add(1);
+        let updates = end.min(self.limits.updates).saturating_sub(next_update.0);
+        let groups = updates.saturating_mul(self.limits.groups_per_update);
+        groups.saturating_sub(waiting + self.outstanding())
+    }
+
+    fn expire(&mut self, now: Tick) {
+        let starving = self.starving_since.map_or(0, |since| now.since(since));
+        let mut ended = Vec::new();
+        for holder in self.holders.values() {
+            let gone = !holder.is_there(now, self.patience.silence);
+            let mean = holder.lease_ms().unwrap_or_default();
+            let patience = self.patience.lease.max((OVERDUE * mean) as u64);
+            for held in holder.leases.values() {
+                let overdue = starving > self.patience.lease && now.since(held.since) > patience;
+                if (gone && !held.published) || overdue || self.is_late(&held.lease) {
+                    ended.push(held.lease);
+                }
+            }
+        }
+        for lease in ended {
+            let holder = self.leased.remove(&lease.slot);
+            if let Some(holder) = holder.and_then(|holder| self.holders.get_mut(&holder)) {
+                holder.end(lease.slot);
+            }
+            self.slots.free(lease.slot, lease.batch);
+        }
+    }
+
+    /// Returns true if a group sampled by the version of the lease could be trained by no update
+    /// any more.
+    fn is_late(&self, lease: &Lease) -> bool {
+        match (self.limits.rule, u64::try_from(lease.batch)) {
+            (GateRule::Wait { max_staleness }, _) => {
+                lease.version.0.saturating_add(max_staleness) < self.progress.next_update.0
+            }
+            (GateRule::Exact { .. }, Ok(batch)) => batch < self.progress.next_update.0,
+            (GateRule::Exact { .. }, Err(_)) => false,
+        }
+    }
+
+    /// Grants free slots one by one, each to the producer that would fill it first; one that holds
+    /// nothing comes before all others, so that none is starved.
+    fn distribute(&mut self, now: Tick) {
+        let (in_time, silence) = (self.in_time(), self.patience.silence);
+        let known: Vec<_> = self.holders.values().filter_map(Holder::group_ms).collect();
+        let usual = if known.is_empty() {
+            1.0
+        } else {
+            known.iter().sum::<f64>() / known.len() as f64
+        };
+        // Times in thousandths of a millisecond, because a heap needs a total order.
+        let key = |holder: &Holder| Reverse((holder.expected_ms(usual) * 1000.0) as u64);
+        let mut waiting: BinaryHeap<_> = self
+            .holders
+            .iter()
+            .filter(|(_, holder)| holder.is_there(now, silence) && holder.wants(in_time) > 0)
+            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer.clone()))
+            .collect();
+        while let Some((_, heard, producer)) = waiting.pop() {
+            let Some(lease) = self.next_lease() else {
+                break;
+            };
+            let Some(holder) = self.holders.get_mut(&producer) else {
+                continue;
+            };
+            holder.hold(now, self.number, lease);
+            let again = holder.wants(in_time) > 0;
+            let key = key(holder);
+            self.leased.insert(lease.slot, producer.clone());
+            if again {
+                waiting.push((key, heard, producer));
+            }
+        }
+    }
+
+    /// Returns the milliseconds that the learner takes for the updates of the bound, once they are
+    /// measured.
+    fn in_time(&self) -> Option<u64> {
+        let updates = match self.limits.rule {
+            GateRule::Wait { max_staleness } => max_staleness + 1,
+            GateRule::Exact { k } => k + 1,
+        };
+        self.pace.1.map(|each| (each * updates as f64) as u64)
+    }
+
+    fn next_lease(&mut self) -> Option<Lease> {
+        match self.limits.rule {
+            GateRule::Wait { max_staleness } => (self.capacity(max_staleness) > 0).then(|| Lease {
+                slot: self.slots.take_any(),
+                batch: -1,
+                version: self.progress.announced,
+            }),
+            GateRule::Exact { k } => self.next_of_batches(k),
+        }
+    }
+
+    fn next_of_batches(&mut self, k: u64) -> Option<Lease> {
+        let end = self
+            .progress
+            .announced
+            .0
+            .saturating_add(k)
+            .saturating_add(1);
+        for batch in self.progress.next_update.0..end.min(self.limits.updates) {
+            let refused = self.progress.refused.get(&UpdateNumber(batch));
+            let wanted = self.limits.groups_per_update + refused.copied().unwrap_or(0);
+            if let Some(slot) = self.slots.take_of(batch, wanted) {
+                return Some(Lease {
+                    slot,
+                    batch: batch as i64,
+                    version: PolicyVersion(batch.saturating_sub(k)),
+                });
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Several producers of one run: one bound for all of them, and no slot sampled for nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use vintage_tests::{Kafka, Running, audited, number, place, replayed};
+
+use crate::small;
+
+const GROUPS: u64 = 4;
+const BOUND: u64 = 4;
+
+/// Run on a real Kafka whose roles are processes of their own.
+struct Fleet {
+    out: PathBuf,
+    settings: Vec<String>,
+    prompts: PathBuf,
+}
+
+impl Fleet {
+    fn new(folder: &Path, out: &str, kafka: &Kafka, settings: &[&str]) -> Result<Self> {
+        let mut settings: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
+        settings.push(format!("broker={}", kafka.address()));
+        settings.push(format!("run={out}"));
+        Ok(Self {
+            out: folder.join(out),
+            settings,
+            prompts: small::prompts(folder)?,
+        })
+    }
+
+    fn role(&self, verb: &str) -> Command {
+        let mut command = small::verb(verb, &self.out);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let prompts = format!("prompts.train={}", self.prompts.display());
+        command.args(["--set", &prompts, "--set", "learner.checkpoint_every=5"]);
+        command
+    }
+
+    fn start(&self, verb: &str) -> Result<Running> {
+        Running::start(self.role(verb))
+    }
+
+    /// Waits until an update is done; the learner must be running.
+    fn until(&self, update: u64, learner: &mut Running) -> Result<()> {
+        let result = self.out.join(format!("results/lead/{update}.json"));
+        while !result.exists() {
+            ensure!(
+                learner.runs_for(Duration::from_millis(5)),
+                "the learner ended before update {update}"
+            );
+        }
+        Ok(())
+    }
+
+    fn results(&self, updates: u64) -> Result<Vec<Value>> {
+        (0..updates)
+            .map(|update| read(&self.out, "results", update))
+            .collect()
+    }
+}
+
+fn read(out: &Path, kind: &str, update: u64) -> Result<Value> {
+    let path = out.join(format!("{kind}/lead/{update}.json"));
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn ended(running: Running) -> Result<Value> {
+    let ended = running.wait()?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    ended.json()
+}
+
+#[test]
+fn producers_that_pause_die_and_join_stay_under_one_bound() -> Result<()> {
+    const UPDATES: u64 = 80;
+    let (folder, _) = place()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    let settings = [
+        &*format!("learner.steps={UPDATES}"),
+        &*format!("gate.max_staleness={BOUND}"),
+        "rollout.concurrent_groups=2",
+    ];
+    let fleet = Fleet::new(folder.path(), "pausing", &kafka, &settings)?;
+    let mut learner = fleet.start("learn")?;
+    let mut producers = Vec::new();
+    for _ in 0..4 {
+        producers.push(fleet.start("rollout")?);
+    }
+    fleet.until(10, &mut learner)?;
+    let (killed, paused) = (producers.remove(0), producers.remove(0));
+    killed.kill()?;
+    paused.signal(Signal::STOP)?;
+    fleet.until(25, &mut learner)?;
+    // The leases that were granted before are known to the next process of the learner.
+    learner.kill()?;
+    let mut learner = fleet.start("learn")?;
+    fleet.until(40, &mut learner)?;
+    producers.push(fleet.start("rollout")?);
+    fleet.until(55, &mut learner)?;
+    paused.signal(Signal::CONT)?;
+    producers.push(paused);
+    let learned = ended(learner)?;
+    ensure!(learned["finished"] == true, "{learned}");
+    for producer in producers {
+        ended(producer)?;
+    }
+    for result in fleet.results(UPDATES)? {
+        let staleness = number(&result, "max_staleness")?;
+        ensure!(staleness <= BOUND, "{staleness} in {result}");
+    }
+    let audited = audited(&fleet.out)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    let account = &audited["learners"]["lead"];
+    let [produced, trained] = ["produced", "trained"].map(|key| number(account, key));
+    let (produced, trained) = (produced?, trained?);
+    ensure!(trained == UPDATES * GROUPS, "{account}");
+    // Work is shared: what was sampled twice is what the killed and the paused one had in hand,
+    // three calls of two groups at most each.
+    ensure!(produced - trained <= 2 * 6, "{account}");
+    replayed(&fleet.out, UPDATES)?;
+    Ok(())
+}
+
+#[test]
+fn the_weights_of_an_exact_run_do_not_depend_on_the_number_of_producers() -> Result<()> {
+    const UPDATES: u64 = 30;
+    let (folder, _) = place()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    let steps = format!("learner.steps={UPDATES}");
+    let mut runs = Vec::new();
+    for (out, producers) in [("alone", 1), ("shared", 3)] {
+        let settings = [&*steps, "gate.exact=3", "rollout.concurrent_groups=2"];
+        let fleet = Fleet::new(folder.path(), out, &kafka, &settings)?;
+        let learner = fleet.start("learn")?;
+        let producing: Result<Vec<_>> = (0..producers).map(|_| fleet.start("rollout")).collect();
+        ended(learner)?;
+        let groups = producing?
+            .into_iter()
+            .map(|of| number(&ended(of)?, "groups"));
+        let groups = groups.collect::<Result<Vec<_>>>()?;
+        ensure!(groups.iter().sum::<u64>() == UPDATES * GROUPS, "{groups:?}");
+        ensure!(
+            groups.iter().filter(|groups| **groups > 0).count() > producers / 2,
+            "{groups:?}"
+        );
+        runs.push(fleet);
+    }
+    let [alone, shared] = &runs[..] else {
+        unreachable!("two runs")
+    };
+    for (update, (one, many)) in alone
+        .results(UPDATES)?
+        .iter()
+        .zip(shared.results(UPDATES)?)
+        .enumerate()
+    {
+        ensure!(
+            one["weights_sha256"] == many["weights_sha256"],
+            "update {update}: {one} and {many}"
+        );
+        let contents = |fleet: &Fleet| {
+            let plan = read(&fleet.out, "plans", update as u64)?;
+            let groups = plan["groups"].as_array().context("groups")?.clone();
+            anyhow::Ok(
+                groups
+                    .into_iter()
+                    .map(|group| group["content_sha256"].clone())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        ensure!(
+            contents(alone)? == contents(shared)?,
+            "update {update} trained other groups"
+        );
+    }
+    Ok(())
+}
