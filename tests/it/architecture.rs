@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "local",
         &["control", "trajectory", "store", "model", "rollout"],
     ),
+    ("grants", &["control", "settings"]),
     ("m2po", &[]),
     (
         "learner",
@@ -45,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "model",
             "faults",
+            "grants",
             "m2po",
         ],
     ),
@@ -96,6 +98,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "human",
             "rollout",
             "local",
+            "grants",
             "learner",
             "learner-gpu",
             "archive",

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 
 use serde::{Serialize, de::DeserializeOwned};
 use vintage_control::{
-    ArchiveFooter, CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Plan,
-    PolicyAnnouncement, Rejection, RunInputs, Topics, UpdateResult, WeightsManifest,
+    ArchiveFooter, CheckpointManifest, Deviation, EvaluationResult, Grants, Heartbeat,
+    LearnerStart, Plan, PolicyAnnouncement, Rejection, RunInputs, Topics, UpdateResult,
+    WeightsManifest,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -51,13 +52,20 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 22] = [
+    let records: [(&str, Examine); 26] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
         ("evaluation_result.json", examine::<EvaluationResult>),
+        ("grants.json", examine::<Grants>),
+        ("heartbeat.json", examine::<Heartbeat>),
         ("learner_start.json", examine::<LearnerStart>),
         ("optional_archive_footer.json", examine::<ArchiveFooter>),
+        (
+            "optional_checkpoint_slots.json",
+            examine::<CheckpointManifest>,
+        ),
+        ("optional_grants.json", examine::<Grants>),
         (
             "optional_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
