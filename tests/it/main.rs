@@ -33,4 +33,5 @@ mod secured;
 mod sink;
 mod small;
 mod standstill;
+mod wiring;
 mod zombie;

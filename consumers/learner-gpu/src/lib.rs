@@ -7,6 +7,26 @@
 //!
 //! Only a program that is built with the feature `cuda` has this crate in it. Tests run it on
 //! candle's CPU device, which `Device::Emulated` names.
+//!
+//! ```
+//! use vintage_learner::{CpuOnly, Devices};
+//! use vintage_learner_gpu::WithGpus;
+//! use vintage_m2po::{Rule, Tokens};
+//! use vintage_settings::Device;
+//!
+//! // Three tokens; the last one's new policy has gone far from the one that sampled it.
+//! let (new, behavior) = ([-1.0_f32, -1.1, -0.1], [-1.0_f32, -1.0, -4.0]);
+//! let tokens = Tokens::new(&new, &behavior, &[1.0; 3], &[true; 3]);
+//! let rule = Rule::M2poPaper { tau: 0.04 };
+//! let masks = [
+//!     CpuOnly.weigher(Device::Cpu)?.weigh(&rule, &tokens),
+//!     WithGpus.weigher(Device::Emulated)?.weigh(&rule, &tokens),
+//! ];
+//! for weighed in masks {
+//!     assert_eq!(weighed.map_err(|_| "refused")?.mask, [true, true, false]);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod adamw;
 mod devices;

@@ -8,6 +8,25 @@
 //!
 //! Only a program that is built with the feature `cuda` has this crate in it. Tests run it on
 //! candle's CPU device.
+//!
+//! ```
+//! use candle_core::Device;
+//! use vintage_model::{Compute, Decoder, ModelConfig, Packed, ParamSet, Targets};
+//! use vintage_model_gpu::DeviceDecoder;
+//!
+//! let config = ModelConfig::tiny(16);
+//! let params = ParamSet::init(&config, 0)?;
+//! let kernels = Decoder::new(config, params)?;
+//! let copy = DeviceDecoder::new(&kernels, Compute::default(), &Device::Cpu)?;
+//!
+//! // Log-prob of the last of three tokens, by the kernels and by the device.
+//! let batch = Packed::new([vec![1, 2, 3]]);
+//! let targets = Targets { position: vec![1], token: vec![3], temperature: vec![1.0] };
+//! let expected = kernels.score(&batch, &targets)?.logprob[0];
+//! let found = copy.score(&batch, &targets)?.logprob.to_vec1::<f32>()?[0];
+//! assert!((found - expected).abs() < 1e-5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod attention;
 mod decoder;
