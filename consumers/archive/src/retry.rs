@@ -35,7 +35,7 @@ pub(crate) async fn on<T, W: Future<Output = Result<T>>>(
         let error = match work().await {
             Ok(done) => {
                 if wait > FIRST_WAIT {
-                    tracing::warn!(what, "the archive continues: what blocked it has passed");
+                    tracing::warn!(what, "the archive goes on: what blocked it has passed");
                 }
                 return Ok(done);
             }
