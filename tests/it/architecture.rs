@@ -199,7 +199,7 @@ const NAMED_BY: &[(&str, &[&str])] = &[
     ("minijinja", &["model"]),
 ];
 
-fn metadata() -> Metadata {
+pub(crate) fn metadata() -> Metadata {
     let mut command = MetadataCommand::new();
     command
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
@@ -228,7 +228,7 @@ fn dependencies(
         .collect()
 }
 
-fn short(name: &str) -> String {
+pub(crate) fn short(name: &str) -> String {
     name.strip_prefix("vintage-").unwrap_or(name).to_owned()
 }
 
@@ -311,51 +311,6 @@ fn what_does_not_compute_is_built_without_candle() {
         let below = below(name);
         assert!(!below.contains("model"), "{name}: {below:?}");
     }
-}
-
-/// Crates of GPU code.
-const GPU: &[&str] = &["model-gpu", "learner-gpu"];
-
-/// Feature that a crate must have on to be built with GPU code.
-const GPU_FEATURE: &str = "cuda";
-
-/// GPU code is in a program only if its feature was asked for: crates above depend on it optionally,
-/// by that feature alone. Tests depend on it always.
-#[test]
-fn gpu_code_is_compiled_by_its_feature_only() {
-    let metadata = metadata();
-    let mut users = BTreeSet::new();
-    for package in metadata.workspace_packages() {
-        let name = short(&package.name);
-        if GPU.contains(&name.as_str()) {
-            continue;
-        }
-        for dependency in &package.dependencies {
-            if dependency.kind == DependencyKind::Development
-                || !GPU.contains(&short(&dependency.name).as_str())
-            {
-                continue;
-            }
-            let gpu = &dependency.name;
-            assert!(dependency.optional, "{name} always depends on {gpu}");
-            for (feature, turns_on) in &package.features {
-                let names = turns_on.iter().any(|on| {
-                    let on = on.strip_prefix("dep:").unwrap_or(on);
-                    on.split(['/', '?']).next() == Some(gpu.as_str())
-                });
-                assert!(
-                    !names || feature == GPU_FEATURE,
-                    "feature {feature} of {name} turns {gpu} on"
-                );
-            }
-            users.insert(name.clone());
-        }
-        let by_default = package.features.get("default");
-        let is_on = by_default.is_some_and(|on| on.iter().any(|on| on.contains(GPU_FEATURE)));
-        assert!(!is_on, "{name} has {GPU_FEATURE} on by default");
-    }
-    let expected: BTreeSet<_> = ["flow", "parity"].map(str::to_owned).into();
-    assert_eq!(users, expected, "crates that can be built with GPU code");
 }
 
 #[test]

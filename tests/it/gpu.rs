@@ -1,13 +1,17 @@
 //! GPUs, on a machine that has none: a request for one is refused with what is missing. What has
-//! `--device` works on the CPU.
+//! `--device` works on the CPU. GPU code is compiled only where it was asked for.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use cargo_metadata::DependencyKind;
 use serde_json::Value;
 use vintage_tests::{models, place, run, vintage};
 
-use crate::small;
+use crate::{
+    architecture::{metadata, short},
+    small,
+};
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -123,4 +127,49 @@ fn the_check_of_a_gpu_needs_a_gpu() -> Result<()> {
     ensure!(ended.stderr.lines().count() == 1, "{}", ended.stderr);
     ensure!(ended.stderr.starts_with("check.sh: "), "{}", ended.stderr);
     Ok(())
+}
+
+/// Crates of GPU code.
+const GPU: &[&str] = &["model-gpu", "learner-gpu"];
+
+/// Feature that a crate must have on to be built with GPU code.
+const GPU_FEATURE: &str = "cuda";
+
+/// GPU code is in a program only if its feature was asked for: crates above depend on it optionally,
+/// by that feature alone. Tests depend on it always.
+#[test]
+fn gpu_code_is_compiled_by_its_feature_only() {
+    let metadata = metadata();
+    let mut users = BTreeSet::new();
+    for package in metadata.workspace_packages() {
+        let name = short(&package.name);
+        if GPU.contains(&name.as_str()) {
+            continue;
+        }
+        for dependency in &package.dependencies {
+            if dependency.kind == DependencyKind::Development
+                || !GPU.contains(&short(&dependency.name).as_str())
+            {
+                continue;
+            }
+            let gpu = &dependency.name;
+            assert!(dependency.optional, "{name} always depends on {gpu}");
+            for (feature, turns_on) in &package.features {
+                let names = turns_on.iter().any(|on| {
+                    let on = on.strip_prefix("dep:").unwrap_or(on);
+                    on.split(['/', '?']).next() == Some(gpu.as_str())
+                });
+                assert!(
+                    !names || feature == GPU_FEATURE,
+                    "feature {feature} of {name} turns {gpu} on"
+                );
+            }
+            users.insert(name.clone());
+        }
+        let by_default = package.features.get("default");
+        let is_on = by_default.is_some_and(|on| on.iter().any(|on| on.contains(GPU_FEATURE)));
+        assert!(!is_on, "{name} has {GPU_FEATURE} on by default");
+    }
+    let expected: BTreeSet<_> = ["flow", "parity"].map(str::to_owned).into();
+    assert_eq!(users, expected, "crates that can be built with GPU code");
 }

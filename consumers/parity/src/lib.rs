@@ -51,7 +51,7 @@ use vintage_model::{Decoder, ModelFolder};
 use vintage_settings::Device;
 
 use self::machine::host::HostMachine;
-use self::machine::{Machine, Place};
+use self::machine::{Backend, Machine};
 use self::oracle::Oracle;
 use self::report::Report;
 
@@ -105,13 +105,13 @@ pub struct Compared {
 /// A folder in which there is nothing to compare. What goes wrong with one model is in its own
 /// `error`. A device that cannot be had.
 pub fn compare(folder: &Path, device: Device) -> Result<Parity> {
-    let place = Place::open(device)?;
+    let backend = Backend::open(device)?;
     let oracle::Found {
         pairs,
         without_oracle,
         without_model,
     } = oracle::find(folder)?;
-    let compared = pairs.iter().map(|pair| compare_one(pair, &place));
+    let compared = pairs.iter().map(|pair| compare_one(pair, &backend));
     let models: Vec<_> = compared.collect();
     Ok(Parity {
         holds: models.iter().all(|model| model.holds) && without_model.is_empty(),
@@ -124,7 +124,7 @@ pub fn compare(folder: &Path, device: Device) -> Result<Parity> {
     })
 }
 
-fn compare_one(pair: &oracle::Pair, place: &Place) -> Compared {
+fn compare_one(pair: &oracle::Pair, backend: &Backend) -> Compared {
     let started = Instant::now();
     let mut report = Report::new(pair.measured.clone());
     let mut compared = Compared {
@@ -143,7 +143,7 @@ fn compare_one(pair: &oracle::Pair, place: &Place) -> Compared {
         .and_then(|folder| {
             compared.model_type = Some(folder.config.model_type.as_str());
             compared.parameters = folder.params.parameter_count();
-            quantities(&pair.oracle, &folder, place, &mut report)
+            quantities(&pair.oracle, &folder, backend, &mut report)
         });
     compared.error = outcome.err().map(|error| error.to_string());
     compared.quantities = report.quantities;
@@ -158,15 +158,15 @@ fn compare_one(pair: &oracle::Pair, place: &Place) -> Compared {
 fn quantities(
     oracle: &Oracle,
     folder: &ModelFolder,
-    place: &Place,
+    backend: &Backend,
     report: &mut Report,
 ) -> Result<()> {
     text::compare(oracle, folder, report)?;
     let decoder = Decoder::new(folder.config.clone(), folder.params.clone())?;
-    match place {
-        Place::Cpu => numbers(oracle, &HostMachine::new(decoder), report),
+    match backend {
+        Backend::Cpu => numbers(oracle, &HostMachine::new(decoder), report),
         #[cfg(any(test, feature = "cuda"))]
-        Place::Device(device) => {
+        Backend::Device(device) => {
             let machine = machine::device::DeviceMachine::new(decoder, device)?;
             numbers(oracle, &machine, report)
         }

@@ -11,9 +11,9 @@ use vintage_settings::Device;
 
 use crate::error::{Error, Result};
 
-/// Place where an implementation computes.
+/// Implementation under comparison, not opened on a model yet.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Backend {
     /// CPU, by the kernels.
     Cpu,
     /// Device of candle's, which is a GPU except in tests.
@@ -21,7 +21,7 @@ pub(crate) enum Place {
     Device(candle_core::Device),
 }
 
-impl Place {
+impl Backend {
     /// Opens `device`.
     ///
     /// # Errors
