@@ -187,6 +187,7 @@ pub(super) fn identity(entry: &Entry) -> Identity {
         policy: Some("lead".to_owned()),
         batch: Some(-1),
         part: Some(entry.part),
+        slot: None,
     }
 }
 

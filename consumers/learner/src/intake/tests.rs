@@ -12,6 +12,7 @@ use super::{
 use crate::{error::Error, fingerprint, trainer::in_order};
 
 mod numbers;
+mod slots;
 
 fn intake() -> Intake {
     Intake::new(settings(), &[], &BTreeMap::new())

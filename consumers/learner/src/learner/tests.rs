@@ -31,6 +31,7 @@ use crate::{
     source::{Durability, DurableLog, Incoming, Inputs, Source},
 };
 
+mod slots;
 mod stops;
 mod ways;
 
