@@ -64,12 +64,24 @@ impl ReadyGroup {
 #[derive(Debug)]
 struct Refused {
     rejection: Rejection,
-    /// Update that has to be refilled because of the rejection, if there is one.
-    refill: Option<UpdateNumber>,
+    /// Update that the group was sampled for; `None` for any.
+    sampled_for: Option<UpdateNumber>,
+    /// Slot that was granted for the group.
+    slot: Option<SlotNumber>,
+    /// Present if another group has the slot.
+    second_of: Option<SecondOf>,
     /// Group that a plan may name nevertheless: one with an implausible value, if the plan was made
     /// before values had a range, or the first group of a slot, if it is read second after a
     /// restart.
     kept: Option<Box<ReadyGroup>>,
+}
+
+/// Slot that a refused group does not get, because another group has it.
+#[derive(Debug)]
+struct SecondOf {
+    slot: SlotNumber,
+    /// Reason and detail for which the group would be refused if it had the slot.
+    fault: Option<(RejectReason, String)>,
 }
 
 /// Records taken from one log, and their groups that are neither trained nor rejected yet.
@@ -225,12 +237,7 @@ impl Intake {
             self.refuse(&identity, records, RejectReason::BatchFull, detail);
             return;
         }
-        let taken = slot.filter(|slot| self.slots.has_seen(*slot));
-        let taken = taken.map(|slot| {
-            let detail = format!("slot {slot} was filled before, by another producer");
-            (RejectReason::SlotTaken, detail)
-        });
-        let objection = taken.or_else(|| judge::plausible(&parts).err());
+        let objection = judge::plausible(&parts).err();
         let parts: Vec<_> = parts.into_iter().map(|part| part.body).collect();
         let group = ReadyGroup {
             planned: PlannedGroup {
@@ -251,17 +258,22 @@ impl Intake {
             let known = self.known.entry(group.policy.clone()).or_default();
             *known = group.max_version().max(*known);
         }
-        let Some((reason, detail)) = objection else {
-            if let Some(slot) = slot {
-                self.slots
-                    .see(slot, group.sampled_for, group.planned.records[0]);
+        let first = group.planned.records[0];
+        let taken = slot.filter(|slot| self.slots.is_taken(*slot, first));
+        match (objection, taken) {
+            (Some((reason, detail)), _) => {
+                self.refuse(&identity, group.planned.records.clone(), reason, detail);
+                if let Some(refused) = self.refused.last_mut() {
+                    refused.kept = Some(Box::new(group));
+                }
             }
-            self.ready.push_back(group);
-            return;
-        };
-        self.refuse(&identity, group.planned.records.clone(), reason, detail);
-        if let Some(refused) = self.refused.last_mut() {
-            refused.kept = Some(Box::new(group));
+            (None, Some(slot)) => self.refused.push(Refused::second(group, slot)),
+            (None, None) => {
+                if let Some(slot) = slot {
+                    self.slots.hold(slot, group.sampled_for, first);
+                }
+                self.ready.push_back(group);
+            }
         }
     }
 
@@ -421,7 +433,7 @@ impl Intake {
     /// update.
     pub fn refused_batches(&self, update: UpdateNumber) -> BTreeMap<UpdateNumber, u64> {
         let mut batches = self.planned_refused_batches(update);
-        let open = self.refused.iter().filter_map(|refused| refused.refill);
+        let open = self.refused.iter().filter_map(Refused::refill);
         for refill in open.filter(|refill| *refill >= update) {
             *batches.entry(refill).or_default() += 1;
         }

@@ -267,8 +267,13 @@ fn granted_before(settings: &Settings, manifest: &CheckpointManifest) -> Produce
     let refused = settings
         .max_staleness
         .map_or(0, |_| manifest.groups_rejected);
+    // Groups of a blended archive had no slots, and `groups_trained` counts them.
+    let trained = match settings.blended {
+        Some(_) => manifest.version.0 * settings.learner.live_groups() as u64,
+        None => manifest.groups_trained,
+    };
     ProducerWindow {
-        next: manifest.groups_trained + refused,
+        next: trained + refused,
         ..ProducerWindow::default()
     }
 }

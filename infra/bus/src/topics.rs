@@ -174,6 +174,11 @@ mod tests {
             [4, 1, 1, 1, 1, 1]
         );
         assert_eq!(specs[1].config["cleanup.policy"], "compact");
+        // Records of grants and producers are complete, and only the newest of a producer counts.
+        for spec in &specs[2..4] {
+            assert_eq!(spec.config["cleanup.policy"], "compact,delete");
+            assert_eq!(spec.config["retention.ms"], specs[4].config["retention.ms"]);
+        }
         for spec in &specs {
             let limit = spec.config["max.message.bytes"].parse::<usize>().unwrap();
             assert_eq!(limit, table.max_message_bytes());

@@ -153,6 +153,41 @@ fn a_producer_that_numbers_again() {
     assert!(account.total.balances());
 }
 
+/// The second group of a slot has a number of its own. Counted as a copy, it would be missing.
+#[test]
+fn the_second_group_of_a_slot_is_a_rejected_group() {
+    let mut case = clean();
+    let refused = [
+        (Some(1), 5, RejectReason::Duplicate),
+        (None, 6, RejectReason::BadHeaders),
+        (Some(4), 7, RejectReason::SlotTaken),
+    ];
+    *case.plan(1) = plan(1, &[(3, &[3, 4])], &refused);
+    let mirrored = case.plan(1).rejections[2].clone();
+    case.mirrored.push(mirrored);
+    case.checkpoint.partitions[0].resume = Offset(8);
+    case.checkpoint.waiting.clear();
+    case.checkpoint.groups_rejected = 3;
+    let window = ProducerWindow {
+        next: 5,
+        ..ProducerWindow::default()
+    };
+    case.checkpoint.producers = [("p".to_owned(), window)].into();
+    let (account, breaches) = case.audited();
+    assert!(breaches.is_empty(), "{breaches:#?}");
+    let counts = &account.total;
+    assert_eq!(counts.rejected["slot_taken"], 1);
+    assert_eq!((counts.produced, counts.rejections()), (6, 3));
+    assert_eq!(
+        (counts.in_flight, counts.lost, counts.duplicated),
+        (0, 0, 1)
+    );
+    assert!(counts.balances());
+    // A checkpoint that leaves it out contradicts the plans.
+    case.checkpoint.groups_rejected = 2;
+    case.is_caught(&["it counts 3 trained and 2 rejected, the plans before it 3 and 3"]);
+}
+
 #[test]
 fn a_group_trained_twice() {
     let mut case = clean();

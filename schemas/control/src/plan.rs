@@ -176,7 +176,8 @@ pub enum RejectReason {
     Temperature,
     /// The group was sampled by a policy that the learner does not train on.
     OtherPolicy,
-    /// The group is staler than the learner's `max_age`.
+    /// The group is staler than the learner's `max_age`, or than the bound under which its slot
+    /// was granted.
     TooStale,
     /// Parts or rows of the group are missing, or did not arrive in time.
     Incomplete,

@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 26] = [
+    let records: [(&str, Examine); 28] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -62,14 +62,11 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         ("learner_start.json", examine::<LearnerStart>),
         ("optional_archive_footer.json", examine::<ArchiveFooter>),
         (
-            "optional_checkpoint_slots.json",
-            examine::<CheckpointManifest>,
-        ),
-        ("optional_grants.json", examine::<Grants>),
-        (
             "optional_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
         ),
+        ("optional_grants.json", examine::<Grants>),
+        ("optional_heartbeat.json", examine::<Heartbeat>),
         (
             "optional_lora_checkpoint_manifest.json",
             examine::<CheckpointManifest>,
@@ -83,6 +80,11 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         (
             "optional_counts_update_result.json",
             examine::<UpdateResult>,
+        ),
+        ("optional_slot_rejection.json", examine::<Rejection>),
+        (
+            "optional_slots_checkpoint_manifest.json",
+            examine::<CheckpointManifest>,
         ),
         (
             "optional_steps_policy_announcement.json",
@@ -123,4 +125,46 @@ fn every_key_is_required() {
             .to_string();
         assert!(error.contains(&format!("missing field `{key}`")), "{error}");
     }
+}
+
+/// Checks that a reader of leases skips what it does not understand in full: a lease of an unknown
+/// meaning would be sampled for nothing.
+#[test]
+fn fleet_records_of_another_format_or_with_unknown_keys_are_refused() {
+    let heartbeat = include_str!("golden/heartbeat.json");
+    let grants = include_str!("golden/grants.json");
+    assert!(Heartbeat::read(heartbeat.as_bytes()).is_ok());
+    assert!(Grants::read(grants.as_bytes()).is_ok());
+    let refusal = |text: &str| {
+        let heartbeat = Heartbeat::read(text.as_bytes()).err();
+        heartbeat.zip(Grants::read(text.as_bytes()).err())
+    };
+    for golden in [heartbeat, grants] {
+        let later = golden.replacen("vintage.control/1", "vintage.control/2", 1);
+        let (of_heartbeat, of_grants) = refusal(&later).unwrap();
+        let both = format!("{of_heartbeat} {of_grants}");
+        assert!(
+            both.contains("its format is \"vintage.control/2\""),
+            "{both}"
+        );
+        assert!(both.contains("this build reads only vintage.control/1"));
+        // Also inside a lease, a set of slots and the number of a record.
+        for (at, _) in golden.match_indices('{') {
+            let (before, after) = golden.split_at(at + 1);
+            let surprising = format!("{before}\"surprise\":1,{after}");
+            let (of_heartbeat, of_grants) = refusal(&surprising).unwrap();
+            let both = format!("{of_heartbeat} {of_grants}");
+            assert!(both.contains("unknown field `surprise`"), "{both}");
+        }
+        let record: serde_json::Value = serde_json::from_str(golden).unwrap();
+        for key in record.as_object().unwrap().keys() {
+            let mut without = record.clone();
+            without.as_object_mut().unwrap().remove(key);
+            // A report of a producer that has read no grants may leave their number out.
+            let optional = key == "grants_read";
+            let refused = refusal(&without.to_string()).is_some();
+            assert_eq!(refused, !optional, "without {key}");
+        }
+    }
+    assert!(refusal("").is_some() && refusal("[]").is_some());
 }

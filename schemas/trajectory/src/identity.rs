@@ -157,4 +157,26 @@ mod tests {
         let beside = read(&[("Producer", "a host"), ("producer", "a")]);
         assert_eq!(beside.producer.as_deref(), Some("a"));
     }
+
+    #[test]
+    fn the_slot_is_read_of_garbled_headers_too() {
+        let slot = |pairs: &[(&str, &str)]| read(pairs).slot.map(|slot| slot.0);
+        for text in ["7", "+7", " 7", "7\n", "7\0", "7.0", "007"] {
+            assert_eq!(
+                slot(&[("slot", text), ("rows", "none")]),
+                Some(7),
+                "{text:?}"
+            );
+        }
+        assert_eq!(slot(&[("Slot", "7")]), Some(7));
+        assert_eq!(slot(&[("SLOT", "8"), ("slot", "7")]), Some(7));
+        assert_eq!(slot(&[("slot", "7"), ("slot", "7")]), Some(7));
+        assert_eq!(slot(&[("slot", "7"), ("slot", "8")]), None);
+        for text in ["", "-7", "7x", "7.5", "++7", "18446744073709551616", "٧"] {
+            assert_eq!(slot(&[("slot", text)]), None, "{text:?}");
+        }
+        assert_eq!(slot(&[("producer", "p"), ("producer-seq", "7")]), None);
+        let replay = ("replay-of", "vintage.old.rollouts.v1");
+        assert_eq!(slot(&[("slot", "7"), replay]), None);
+    }
 }

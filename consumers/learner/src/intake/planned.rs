@@ -1,8 +1,11 @@
 //! Effect of plans on the intake: the groups and rejections that a plan takes out of it.
 
 use vintage_control::{Plan, PlannedGroup, RecordId, RejectReason, Rejection, UpdateNumber};
+use vintage_trajectory::Identity;
 
-use super::{Intake, ReadyGroup, Refused, window::shares_number_with_earlier};
+use super::{
+    Intake, ReadyGroup, Refused, refuse::leaves_a_gap, window::shares_number_with_earlier,
+};
 use crate::error::{Error, Result};
 
 impl Intake {
@@ -13,8 +16,8 @@ impl Intake {
         self.leave_out_refused();
         let mut refused = std::mem::take(&mut self.refused);
         refused.sort_by(|a, b| a.rejection.records.cmp(&b.rejection.records));
-        for Refused { refill, .. } in &refused {
-            self.note_refill(*refill);
+        for refill in refused.iter().filter_map(Refused::refill) {
+            self.note_refill(refill);
         }
         refused
             .into_iter()
@@ -87,6 +90,9 @@ impl Intake {
         {
             self.refused.remove(place);
             if group.planned.content_sha256 == planned.content_sha256 {
+                if let Some(slot) = group.slot {
+                    self.hand_slot(slot, group.sampled_for, record);
+                }
                 return Ok(*group);
             }
             return Err(changed());
@@ -118,25 +124,33 @@ impl Intake {
             .ready
             .iter()
             .position(|group| group.planned.records == *records);
-        let refill = if let Some(place) = refused {
-            self.refused.remove(place).refill
+        let (slot, sampled_for) = if let Some(place) = refused {
+            let refused = self.refused.remove(place);
+            (refused.slot, refused.sampled_for)
         } else if let Some(group) = ready.and_then(|place| self.ready.remove(place)) {
-            group.sampled_for
+            (group.slot, group.sampled_for)
         } else {
             let parts = self.assembling.take(records);
             let headers = parts.as_ref().and_then(|parts| parts.headers());
-            headers.and_then(|headers| self.sampled_for(&headers.into()))
+            let identity = headers.map(Identity::from).unwrap_or_default();
+            (self.slot(&identity), self.sampled_for(&identity))
         };
-        if rejection.reason != RejectReason::BatchFull {
-            self.note_refill(refill);
+        let reason = rejection.reason;
+        if let (Some(slot), Some(record)) = (slot, records.first()) {
+            if reason == RejectReason::SlotTaken || shares_number_with_earlier(reason) {
+                self.release_slot(slot, *record);
+            } else {
+                self.hand_slot(slot, sampled_for, *record);
+            }
+        }
+        if let Some(update) = sampled_for.filter(|_| leaves_a_gap(reason)) {
+            self.note_refill(update);
         }
     }
 
-    /// Counts a refused group of the update that has to be refilled because of it, if there is one.
-    pub(super) fn note_refill(&mut self, update: Option<UpdateNumber>) {
-        if let Some(update) = update {
-            *self.refused_batches.entry(update).or_default() += 1;
-        }
+    /// Counts a refused group of the update that has to be refilled because of it.
+    pub(super) fn note_refill(&mut self, update: UpdateNumber) {
+        *self.refused_batches.entry(update).or_default() += 1;
     }
 
     /// Marks the records and numbers of a plan as done; the next checkpoint makes that durable.

@@ -6,13 +6,60 @@ use vintage_control::{RecordId, RejectReason, Rejection, SlotNumber, UpdateNumbe
 use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
 use super::{
-    Intake, ReadyGroup, Refused,
+    Intake, ReadyGroup, Refused, SecondOf,
+    slots::filled_before,
     window::{Seen, shares_number_with_earlier},
 };
 use crate::source::Incoming;
 
 /// Maximum number of characters in a rejection's detail.
 const DETAIL: usize = 400;
+
+/// Returns true if a group refused for this reason is missing in the update it was sampled for. A
+/// copy and a second group of a slot leave it as full as before, and so does a group that came too
+/// late.
+pub(super) fn leaves_a_gap(reason: RejectReason) -> bool {
+    !matches!(
+        reason,
+        RejectReason::Duplicate | RejectReason::BatchFull | RejectReason::SlotTaken
+    )
+}
+
+impl Refused {
+    /// Refuses a group for no fault of its own: another one has its slot.
+    pub(super) fn second(group: ReadyGroup, slot: SlotNumber) -> Self {
+        let planned = &group.planned;
+        Self {
+            rejection: Rejection {
+                group: Some(planned.group.clone()),
+                producer: Some(planned.producer.clone()),
+                producer_seq: Some(planned.producer_seq),
+                records: planned.records.clone(),
+                reason: RejectReason::SlotTaken,
+                detail: filled_before(slot),
+                source: planned.source.clone(),
+            },
+            sampled_for: group.sampled_for,
+            slot: Some(slot),
+            second_of: Some(SecondOf { slot, fault: None }),
+            kept: Some(Box::new(group)),
+        }
+    }
+
+    /// Makes this the refusal of a second group, whatever it was refused for.
+    pub(super) fn make_second(&mut self, slot: SlotNumber) {
+        let reason = std::mem::replace(&mut self.rejection.reason, RejectReason::SlotTaken);
+        let detail = std::mem::replace(&mut self.rejection.detail, filled_before(slot));
+        let fault = Some((reason, detail));
+        self.second_of = Some(SecondOf { slot, fault });
+    }
+
+    /// Returns the update that has to be refilled because of the rejection, if there is one.
+    pub(super) fn refill(&self) -> Option<UpdateNumber> {
+        self.sampled_for
+            .filter(|_| leaves_a_gap(self.rejection.reason))
+    }
+}
 
 impl Intake {
     /// Refuses a record whose number was seen before, as a copy or as a record of another group,
@@ -120,19 +167,11 @@ impl Intake {
         if let Some((end, _)) = detail.char_indices().nth(DETAIL) {
             detail.truncate(end);
         }
-        // A duplicate leaves its update as full as before, and so does a group that came too late.
-        let leaves_a_gap = !matches!(
-            reason,
-            RejectReason::Duplicate | RejectReason::BatchFull | RejectReason::SlotTaken
-        );
         let sampled_for = self.sampled_for(identity);
         let slot = self
             .slot(identity)
             .filter(|_| !shares_number_with_earlier(reason));
-        if let (Some(slot), Some(record)) = (slot, records.first()) {
-            self.slots.see(slot, sampled_for, *record);
-        }
-        self.refused.push(Refused {
+        let mut refused = Refused {
             rejection: Rejection {
                 group: identity.group.map(|group| group.to_string()),
                 producer: identity.producer.clone(),
@@ -142,9 +181,20 @@ impl Intake {
                 detail,
                 source: self.source.clone(),
             },
-            refill: sampled_for.filter(|_| leaves_a_gap),
+            sampled_for,
+            slot,
+            second_of: None,
             kept: None,
-        });
+        };
+        let first = refused.rejection.records.first().copied();
+        if let (Some(slot), Some(first)) = (slot, first) {
+            if self.slots.is_taken(slot, first) {
+                refused.make_second(slot);
+            } else {
+                self.slots.hold(slot, sampled_for, first);
+            }
+        }
+        self.refused.push(refused);
     }
 
     /// Refuses the waiting groups that can no longer be trained in `update`. The detail of
@@ -193,7 +243,7 @@ impl Intake {
                 policy: Some(group.policy),
                 batch: group.sampled_for.map(UpdateNumber::to_batch),
                 part: None,
-                slot: None,
+                slot: group.slot,
             };
             self.refuse(&identity, group.planned.records, reason, detail);
         }

@@ -16,7 +16,9 @@ impl Intake {
     pub(super) fn leave_out_refused(&mut self) {
         if mistake("mistake.silent_reject") {
             for refused in std::mem::take(&mut self.refused) {
-                self.note_refill(refused.refill);
+                if let Some(update) = refused.refill() {
+                    self.note_refill(update);
+                }
                 self.finish_refused(&refused.rejection);
             }
         }

@@ -3,7 +3,7 @@
 
 use vintage_trajectory::{Headers, Rows, Trajectory, content_sha256, encode, validate};
 
-use crate::sample::{full, headers, minimal};
+use crate::sample::{full, granted_headers, headers, minimal};
 
 #[test]
 fn full_message() {
@@ -42,8 +42,20 @@ fn content_digests() {
 
 #[test]
 fn header_pairs() {
-    let golden: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(include_str!("../golden/headers.json")).unwrap();
+    examine_headers(include_str!("../golden/headers.json"), &headers());
+}
+
+/// Checks the message of a run that grants slots, which is no replay.
+#[test]
+fn header_pairs_with_a_slot() {
+    examine_headers(
+        include_str!("../golden/headers_slot.json"),
+        &granted_headers(),
+    );
+}
+
+fn examine_headers(golden: &str, headers: &Headers) {
+    let golden: serde_json::Map<String, serde_json::Value> = serde_json::from_str(golden).unwrap();
     let texts: Vec<_> = golden
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str().unwrap()))
@@ -54,7 +66,7 @@ fn header_pairs() {
             .map(|(key, text)| (*key, Some(text.as_bytes()))),
     )
     .unwrap();
-    assert_eq!(parsed, headers());
+    assert_eq!(parsed, *headers);
     parsed
         .check_payload(include_bytes!("../golden/full.arrow"))
         .unwrap();
@@ -62,7 +74,7 @@ fn header_pairs() {
         .check_rows(&Rows::decode(include_bytes!("../golden/full.arrow")).unwrap())
         .unwrap();
 
-    let mut written: Vec<_> = headers()
+    let mut written: Vec<_> = headers
         .to_pairs()
         .into_iter()
         .map(|(key, value)| (key, String::from_utf8(value).unwrap()))

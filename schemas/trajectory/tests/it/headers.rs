@@ -1,8 +1,8 @@
 use proptest::{option, prelude::*};
 use vintage_control::{PolicyVersion, SlotNumber};
-use vintage_trajectory::{Error, GroupId, Headers, Rows, encode};
+use vintage_trajectory::{Error, GroupId, Headers, Identity, Rows, encode};
 
-use crate::sample::{full, headers};
+use crate::sample::{full, granted_headers, headers};
 
 type Pairs = Vec<(String, Vec<u8>)>;
 
@@ -32,11 +32,17 @@ fn any_order_and_unknown_headers_are_read() {
 }
 
 #[test]
-fn each_header_but_the_last_two_is_required_and_none_of_these_repeats() {
+fn each_header_but_the_last_three_is_required_and_none_of_these_repeats() {
+    for headers in [headers, granted_headers] {
+        each_is_required_but_the_last_three(headers);
+    }
+}
+
+fn each_is_required_but_the_last_three(headers: fn() -> Headers) {
     for at in 0..headers().to_pairs().len() {
         let mut pairs = headers().to_pairs();
         let pair = pairs.remove(at);
-        let optional = ["replay-of", "traceparent"].contains(&pair.0.as_str());
+        let optional = ["slot", "replay-of", "traceparent"].contains(&pair.0.as_str());
         assert_eq!(parse(&pairs).is_ok(), optional, "without {}", pair.0);
         if !optional {
             let error = parse(&pairs).unwrap_err();
@@ -66,6 +72,75 @@ fn what_tracing_libraries_add_costs_no_record() {
     assert_eq!(parsed(&[b"00-a", b"00-b"]), None);
     assert_eq!(parsed(&[b"00-a", b"00-b", b"00-b"]), None);
     assert_eq!(parsed(&[b"\xff"]), None);
+}
+
+/// Checks that a slot that cannot be read costs no record: its group is trained like one of a client
+/// that knows no slots.
+#[test]
+fn a_slot_that_cannot_be_read_counts_as_absent() {
+    let parsed = |slots: &[&[u8]]| {
+        let mut pairs = granted_headers().to_pairs();
+        pairs.retain(|(key, _)| key != "slot");
+        let slots = slots.iter().map(|slot| slot.to_vec());
+        pairs.extend(slots.map(|slot| ("slot".to_owned(), slot)));
+        let parsed = parse(&pairs).unwrap();
+        assert_eq!(
+            Headers {
+                slot: granted_headers().slot,
+                ..parsed.clone()
+            },
+            granted_headers()
+        );
+        parsed.slot.map(|slot| slot.0)
+    };
+    assert_eq!(parsed(&[]), None);
+    for (text, slot) in [("0", 0), ("007", 7), ("18446744073709551615", u64::MAX)] {
+        assert_eq!(parsed(&[text.as_bytes()]), Some(slot), "{text}");
+    }
+    for text in [
+        "",
+        "-1",
+        "+1",
+        " 7",
+        "7.0",
+        "7x",
+        "٧",
+        "18446744073709551616",
+    ] {
+        assert_eq!(parsed(&[text.as_bytes()]), None, "{text:?}");
+    }
+    assert_eq!(parsed(&[b"\xff"]), None);
+    assert_eq!(parsed(&[b"7", b"7"]), Some(7));
+    assert_eq!(parsed(&[b"7", b"8"]), None);
+    assert_eq!(parsed(&[b"7", b"8", b"8"]), None);
+    let null = granted_headers().to_pairs();
+    let null = null.iter().map(|(key, value)| {
+        let value = (key != "slot").then_some(value.as_slice());
+        (key.as_str(), value)
+    });
+    assert_eq!(Headers::parse(null).unwrap().slot, None);
+}
+
+/// Checks that the slot of a message belongs to its group only in the run that granted it.
+#[test]
+fn a_replay_has_no_slot_of_its_own() {
+    let of = |headers: &Headers| {
+        let pairs = headers.to_pairs();
+        let read = pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), Some(value.as_slice())));
+        let identity = Identity::read(read);
+        assert_eq!(identity, Identity::from(headers));
+        identity.slot
+    };
+    let granted = granted_headers();
+    assert_eq!(of(&granted), granted.slot);
+    let replayed = Headers {
+        replay_of: headers().replay_of,
+        ..granted
+    };
+    assert!(replayed.slot.is_some(), "a replay keeps the header");
+    assert_eq!(of(&replayed), None);
 }
 
 #[test]
@@ -158,8 +233,8 @@ prop_compose! {
         batch in -1_i64..,
         versions in (0..=i64::MAX as u64, 0..=i64::MAX as u64),
         numbers in any::<(u64, u32)>(),
+        slot in option::of(any::<u64>()),
         optional in prop::array::uniform2(option::of(any::<String>())),
-        slot in option::of(any::<u64>().prop_map(SlotNumber)),
     ) -> Headers {
         let [policy, producer] = texts;
         let [replay_of, traceparent] = optional;
@@ -175,7 +250,7 @@ prop_compose! {
             producer,
             producer_seq: numbers.0,
             crc32c: numbers.1,
-            slot,
+            slot: slot.map(SlotNumber),
             replay_of,
             traceparent,
         }
@@ -190,9 +265,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_headers_or_an_error(
-        edits in prop::collection::vec((0_usize..15, prop::collection::vec(any::<u8>(), 0..40)), 1..4),
+        edits in prop::collection::vec((0_usize..16, prop::collection::vec(any::<u8>(), 0..40)), 1..4),
     ) {
-        let mut pairs = headers().to_pairs();
+        let mut pairs = Headers { slot: granted_headers().slot, ..headers() }.to_pairs();
         for (at, bytes) in edits {
             pairs[at].1 = bytes;
         }

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field};
 use vintage_trajectory::schema;
 
-use crate::sample::headers;
+use crate::sample::{granted_headers, headers};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -88,7 +88,8 @@ fn every_column_and_header_is_explained() {
         let explained = rows.filter(|line| line.split('|').nth(1).unwrap().contains(&name));
         assert!(explained.count() >= 1, "column {name}");
     }
-    for (key, _) in headers().to_pairs() {
+    let pairs = [headers(), granted_headers()].map(|headers| headers.to_pairs());
+    for (key, _) in pairs.concat() {
         assert!(README.contains(&format!("\n| `{key}` | ")), "header {key}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_control::PolicyVersion;
+use vintage_control::{PolicyVersion, SlotNumber};
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Trajectory, encode};
 
 /// Returns a row with every optional column filled, text beyond ASCII and a change of weights
@@ -118,5 +118,15 @@ pub(crate) fn headers() -> Headers {
         slot: None,
         replay_of: Some("vintage.old.rollouts.v1".to_owned()),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+    }
+}
+
+/// Returns the headers of `golden/headers_slot.json`: a message of the run that granted its slot.
+pub(crate) fn granted_headers() -> Headers {
+    Headers {
+        slot: Some(SlotNumber(1_099_511_627_793)),
+        replay_of: None,
+        traceparent: None,
+        ..headers()
     }
 }

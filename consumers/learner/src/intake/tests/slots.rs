@@ -1,213 +1,324 @@
-//! Tests of granted slots: the first group of each counts, the oldest go first.
+//! Tests of granted slots: their second groups, what is seen and finished of them, and in which
+//! order their groups are trained.
 
-use std::collections::BTreeMap;
+use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
 
-use vintage_control::{
-    NumberSet, PolicyVersion, ProducerWindow, RejectReason, SlotNumber, UpdateNumber,
-};
-use vintage_trajectory::Headers;
-
-use super::{intake, plan_of, upto};
+use super::*;
 use crate::{
-    intake::{
-        Intake,
-        fixture::{group, message, row, settings},
-    },
+    Incoming,
+    intake::fixture::{granted, on_lease},
     settings::Settings,
-    source::Incoming,
 };
 
-/// Group number `seq` at `offset`, of a granted slot, sampled by `version`.
-fn granted(offset: i64, seq: u64, slot: u64, version: u64) -> Incoming {
-    let mut rows = [row(seq, 0), row(seq, 1)];
-    for row in &mut rows {
-        row.policy_spans[0].version = PolicyVersion(version);
+mod choice;
+mod orders;
+
+/// Does nothing to a row.
+fn good(_: &mut Trajectory) {}
+
+/// Makes a group that is refused although it is well formed.
+fn without_reward(row: &mut Trajectory) {
+    row.reward = f32::NAN;
+}
+
+fn for_update(batch: i64) -> impl Fn(&mut Trajectory) {
+    move |row| row.batch = batch
+}
+
+fn take_all(intake: &mut Intake, log: &[Incoming]) {
+    for record in log {
+        intake.take(record.clone(), upto(0)).unwrap();
     }
-    with(message(offset, seq, (1, 1), &rows), |headers| {
-        headers.slot = Some(SlotNumber(slot));
-    })
 }
 
-fn with(mut incoming: Incoming, change: impl FnOnce(&mut Headers)) -> Incoming {
-    let (headers, _) = incoming.message.as_mut().unwrap();
-    change(headers);
-    incoming
+/// Returns the records of the groups, by offset.
+fn offsets(groups: &[ReadyGroup]) -> Vec<i64> {
+    let firsts = groups.iter().map(|group| group.planned.records[0].offset.0);
+    firsts.collect()
 }
 
-fn lead(max_staleness: u64) -> Intake {
-    let settings = Settings {
-        max_staleness: Some(max_staleness),
-        ..settings()
-    };
-    Intake::new(settings, &[], &BTreeMap::new())
-}
-
-fn numbers(intake: &mut Intake, update: u64, wanted: usize) -> Option<Vec<u64>> {
-    let chosen = intake.choose(UpdateNumber(update), wanted)?;
-    Some(
-        chosen
-            .iter()
-            .map(|group| group.planned.producer_seq)
-            .collect(),
-    )
-}
-
-#[test]
-fn the_second_group_of_a_slot_is_refused() {
-    let mut intake = intake();
-    for (offset, slot) in [(0, 7), (1, 8), (2, 7)] {
-        intake
-            .take(granted(offset, offset as u64, slot, 0), upto(0))
-            .unwrap();
-    }
-    let news = intake.take_seen_slots();
-    assert_eq!(news, [(SlotNumber(7), None), (SlotNumber(8), None)]);
-    assert_eq!(intake.ready_groups(), 2);
-    // It has a number of its own, and leaves no update short.
-    assert_eq!(
-        (intake.refused_groups(), intake.numbered_rejections(0)),
-        (1, 1)
-    );
+/// Returns reason and first offset of each refusal without a plan.
+fn refused(intake: &mut Intake) -> Vec<(RejectReason, i64)> {
     let refused = intake.drain_refused();
-    assert_eq!(refused[0].reason, RejectReason::SlotTaken);
-    assert!(refused[0].detail.contains("slot 7"), "{refused:?}");
+    let refused = refused.iter().map(|r| (r.reason, r.records[0].offset.0));
+    refused.collect()
 }
 
-#[test]
-fn a_slot_is_taken_over_restarts_once_its_group_is_settled() {
-    let mut intake = intake();
-    for offset in 0..3 {
-        intake
-            .take(
-                granted(offset, offset as u64, 10 + offset as u64, 0),
-                upto(0),
-            )
-            .unwrap();
-    }
-    let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
-    let plan = plan_of(&chosen, &mut intake, 0);
-    assert!(intake.finished_slots().is_empty());
+fn slots(numbers: impl IntoIterator<Item = u64>) -> NumberSet {
+    numbers.into_iter().collect()
+}
+
+/// Returns the intake of the process after the one of `intake`, which wrote a checkpoint.
+fn restarted(intake: &Intake) -> Intake {
+    let (partitions, producers) = (intake.resume_points(), intake.finished_numbers());
+    Intake::new(settings(), &partitions, &producers)
+        .remembering(
+            &intake.known(),
+            &intake.planned_refused_batches(UpdateNumber(0)),
+        )
+        .with_slots(&ProducerWindow::from(intake.finished_slots()))
+}
+
+/// Makes a plan that trains `wanted` groups and records what was refused, and finishes it.
+fn train(intake: &mut Intake, wanted: usize) -> Plan {
+    let chosen = intake.choose(UpdateNumber(0), wanted).unwrap();
+    let plan = plan_of(&chosen, intake, 0);
     intake.finish(&plan);
-    let finished = intake.finished_slots().clone();
-    assert_eq!(finished.runs().collect::<Vec<_>>(), [(10, 11)]);
-
-    let mut again = Intake::new(
-        settings(),
-        &intake.resume_points(),
-        &intake.finished_numbers(),
-    )
-    .with_slots(&ProducerWindow::from(&finished));
-    again.take(granted(2, 2, 12, 0), upto(0)).unwrap();
-    again.take(granted(3, 3, 11, 0), upto(0)).unwrap();
-    assert_eq!(again.take_seen_slots(), [(SlotNumber(12), None)]);
-    assert_eq!(again.drain_refused()[0].reason, RejectReason::SlotTaken);
+    plan
 }
 
 #[test]
-fn a_plan_gets_the_group_of_a_slot_that_is_read_second_after_a_restart() {
+fn the_second_group_of_a_slot_is_refused_and_never_trained() {
+    let mut intake = intake();
+    take_all(
+        &mut intake,
+        &[
+            granted(0, "a", 7, good),
+            granted(1, "b", 7, good),
+            granted(2, "b", 8, good),
+            granted(3, "c", 7, good),
+        ],
+    );
+    assert_eq!(intake.waiting(), [at(0), at(2)]);
+    assert_eq!(
+        intake.take_seen_slots(),
+        [(SlotNumber(7), None), (SlotNumber(8), None)]
+    );
+    assert_eq!(intake.take_seen_slots(), []);
+    assert_eq!(*intake.finished_slots(), slots([]));
+
+    // Each has a number of its own, so it counts as a group of its producer.
+    assert_eq!(intake.refused_groups(), 2);
+    assert_eq!(intake.numbered_rejections(0), 2);
+    assert_eq!(intake.refused_by_reason()["slot_taken"], 2);
+    let plan = train(&mut intake, 2);
+    let trained: Vec<_> = plan.groups.iter().map(|group| group.records[0]).collect();
+    assert_eq!(trained, [at(0), at(2)]);
+    let [second, third] = &plan.rejections[..] else {
+        panic!("{:?}", plan.rejections)
+    };
+    assert_eq!(second.reason, RejectReason::SlotTaken);
+    assert_eq!(
+        (&second.records[..], third.reason),
+        (&[at(1)][..], second.reason)
+    );
+    assert_eq!(
+        (second.producer.as_deref(), second.producer_seq),
+        (Some("b"), Some(1))
+    );
+    assert!(second.detail.contains("slot 7"), "{}", second.detail);
+    assert_eq!(intake.numbered_rejections(2), 2, "a plan records them now");
+    assert_eq!(*intake.finished_slots(), slots([7, 8]));
+    let numbers = intake.finished_numbers();
+    assert_eq!(numbers["b"].runs, [(1, 2)]);
+    assert_eq!(numbers["c"].above, [3]);
+    assert!(intake.choose(UpdateNumber(1), 1).is_none());
+}
+
+#[test]
+fn a_slot_is_taken_after_a_restart_too() {
+    let log = [
+        granted(0, "a", 7, good),
+        granted(1, "a", 8, good),
+        granted(2, "a", 9, good),
+    ];
     let mut first = intake();
-    first.take(granted(0, 0, 5, 0), upto(0)).unwrap();
-    first.take(granted(1, 1, 5, 0), upto(0)).unwrap();
-    let chosen = first.choose(UpdateNumber(0), 1).unwrap();
-    let plan = plan_of(&chosen, &mut first, 0);
-    assert_eq!(plan.rejections.len(), 1);
+    take_all(&mut first, &log);
+    train(&mut first, 2);
+    assert_eq!(*first.finished_slots(), slots([7, 8]));
 
-    // Two partitions may be read in another order. Offsets stand for records here.
-    let mut again = intake();
-    again.take(granted(1, 1, 5, 0), upto(0)).unwrap();
-    again.take(granted(0, 0, 5, 0), upto(0)).unwrap();
-    let taken = again.take_planned(&plan).unwrap().unwrap();
-    assert_eq!(taken[0].planned, chosen[0].planned);
-    assert_eq!((again.ready_groups(), again.refusals()), (0, 0));
-    again.finish(&plan);
+    // The groups of 7 and 8 are trained, the one of 9 waits and is read again.
+    let mut second = restarted(&first);
+    assert_eq!(*second.finished_slots(), slots([7, 8]));
+    take_all(&mut second, &log[1..]);
+    let again = [
+        granted(3, "b", 7, good),
+        granted(4, "b", 9, good),
+        granted(5, "b", 10, good),
+    ];
+    take_all(&mut second, &again);
     assert_eq!(
-        again.finished_slots(),
-        &[5].into_iter().collect::<NumberSet>()
+        refused(&mut second),
+        [(RejectReason::SlotTaken, 3), (RejectReason::SlotTaken, 4)]
     );
+    assert_eq!(second.waiting(), [at(2), at(5)]);
+    let seen = second.take_seen_slots();
+    assert_eq!(seen, [(SlotNumber(9), None), (SlotNumber(10), None)]);
 }
 
+/// Checks that the first group of a slot is trained where only the second is finished: the slot is
+/// not finished with it.
 #[test]
-fn a_group_that_is_refused_takes_its_slot_too() {
-    let mut intake = intake();
-    let mut rows = [row(0, 0), row(0, 1)];
-    rows[1].reward = f32::NAN;
-    let bad = with(message(0, 0, (1, 1), &rows), |headers| {
-        headers.slot = Some(SlotNumber(3))
-    });
-    intake.take(bad, upto(0)).unwrap();
-    assert_eq!(intake.take_seen_slots(), [(SlotNumber(3), None)]);
-    let plan = plan_of(&[], &mut intake, 0);
-    intake.finish(&plan);
-    assert_eq!(
-        intake.finished_slots(),
-        &[3].into_iter().collect::<NumberSet>()
-    );
+fn the_rejection_of_a_second_group_does_not_finish_the_slot() {
+    let log = [
+        granted(0, "a", 7, good),
+        granted(1, "b", 7, good),
+        granted(2, "b", 8, good),
+    ];
+    let mut first = intake();
+    take_all(&mut first, &log);
+    let plan = plan_of(&[], &mut first, 0);
+    first.finish(&plan);
+    assert_eq!(*first.finished_slots(), slots([]));
+
+    let mut second = restarted(&first);
+    take_all(&mut second, &log);
+    assert_eq!(second.waiting(), [at(0), at(2)]);
+    assert_eq!(refused(&mut second), []);
+    train(&mut second, 2);
+    assert_eq!(*second.finished_slots(), slots([7, 8]));
 }
 
+/// Checks that a slot whose group is refused for any other reason is seen at once, and finished by
+/// the plan that records the refusal: the same slot would give the same group again.
 #[test]
-fn slots_belong_to_the_own_policy_and_to_the_run_that_granted_them() {
-    let mut intake = intake();
-    let replayed = with(granted(0, 0, 1, 0), |headers| {
-        headers.replay_of = Some("vintage.old.rollouts.v1".to_owned());
-    });
-    intake.take(replayed, upto(0)).unwrap();
-    intake.take(granted(1, 1, 1, 0), upto(0)).unwrap();
-    intake.take(group(2, 2), upto(0)).unwrap();
-    assert_eq!(intake.ready_groups(), 3);
-    assert_eq!(intake.take_seen_slots(), [(SlotNumber(1), None)]);
-    let mut archived = self::intake().of_archive("vintage.old.rollouts.v1");
-    archived.take(granted(0, 0, 1, 0), upto(0)).unwrap();
-    archived.take(granted(1, 1, 1, 0), upto(0)).unwrap();
-    assert_eq!(archived.ready_groups(), 2);
-}
+fn a_slot_is_seen_and_finished_whatever_its_group_is_refused_for() {
+    use RejectReason as R;
 
-#[test]
-fn the_lead_trains_the_oldest_first_and_others_in_order_of_arrival() {
-    let fill = |mut intake: Intake| {
-        for (offset, version) in [(0, 3), (1, 1), (2, 3), (3, 2)] {
-            let group = granted(offset, offset as u64, offset as u64, version);
-            intake.take(group, upto(3)).unwrap();
-        }
-        intake
-    };
-    let mut lead = fill(lead(4));
-    assert_eq!(numbers(&mut lead, 3, 2), Some(vec![1, 3]));
-    assert_eq!(numbers(&mut lead, 3, 2), Some(vec![0, 2]));
-    let mut other = fill(intake());
-    assert_eq!(numbers(&mut other, 3, 2), Some(vec![0, 1]));
-}
-
-#[test]
-fn a_granted_group_beyond_the_bound_is_refused_and_one_at_it_is_trained() {
-    let mut intake = lead(2);
-    intake.take(granted(0, 0, 0, 1), upto(4)).unwrap();
-    intake.take(granted(1, 1, 1, 2), upto(4)).unwrap();
-    // Nobody granted this one: only `learner.max_age` limits its age.
-    intake.take(group(2, 2), upto(4)).unwrap();
-    assert_eq!(numbers(&mut intake, 4, 2), Some(vec![1, 2]));
-    let refused = intake.drain_refused();
-    assert_eq!(
-        (refused.len(), refused[0].reason),
-        (1, RejectReason::TooStale)
-    );
-    assert_eq!(refused[0].producer_seq, Some(0));
-}
-
-#[test]
-fn the_groups_of_an_update_are_in_the_order_of_their_slots() {
-    let mut intake = intake();
-    for (offset, slot) in [(0, 9), (1, 8), (2, 1 << 40)] {
-        let seq = offset as u64;
-        let mut rows = [row(seq, 0), row(seq, 1)];
-        rows.iter_mut().for_each(|row| row.batch = 4);
-        let group = with(message(offset, seq, (1, 1), &rows), |headers| {
-            headers.slot = Some(SlotNumber(slot));
+    let unreadable = |offset: i64, slot: u64| {
+        let mut broken = granted(offset, "a", slot, good);
+        let (headers, _) = broken.message.unwrap();
+        broken.message = Err(BadRecord {
+            class: BadClass::Undecodable,
+            identity: Identity::from(&headers),
+            detail: "noise".to_owned(),
         });
-        intake.take(group, upto(4)).unwrap();
+        broken
+    };
+    let half = |offset: i64, slot: u64| {
+        let seq = offset as u64;
+        on_lease(message(offset, seq, (1, 2), &[row(seq, 0)]), "a", slot)
+    };
+    let newest = |row: &mut Trajectory| row.policy_spans[0].version = PolicyVersion(3);
+    let cases: [(R, Vec<Incoming>); 6] = [
+        (R::BadReward, vec![granted(0, "a", 7, without_reward)]),
+        (R::FutureVersion, vec![granted(0, "a", 7, newest)]),
+        (R::BatchFull, vec![granted(0, "a", 7, for_update(1_000))]),
+        // Only an implausible value; a plan may name such a group.
+        (
+            R::BadReward,
+            vec![granted(0, "a", 7, |row| row.reward = 1e38)],
+        ),
+        (R::Undecodable, vec![unreadable(0, 7)]),
+        (R::Incomplete, {
+            let mut log = vec![half(0, 7)];
+            log.extend((1..6).map(|offset| group(offset, offset as u64)));
+            log
+        }),
+    ];
+    for (reason, log) in cases {
+        let mut intake = intake();
+        take_all(&mut intake, &log);
+        let seen = intake.take_seen_slots();
+        let numbers: Vec<_> = seen.iter().map(|(slot, _)| slot.0).collect();
+        assert_eq!(numbers, [7], "{reason:?}");
+        assert_eq!(*intake.finished_slots(), slots([]), "{reason:?}");
+        let plan = plan_of(&[], &mut intake, 0);
+        assert_eq!(plan.rejections[0].reason, reason);
+        intake.finish(&plan);
+        assert_eq!(*intake.finished_slots(), slots([7]), "{reason:?}");
+
+        take_all(&mut intake, &[granted(9, "b", 7, good)]);
+        assert_eq!(
+            refused(&mut intake),
+            [(R::SlotTaken, 9)],
+            "after {reason:?}"
+        );
+        assert!(intake.take_seen_slots().is_empty(), "{reason:?}");
     }
-    assert_eq!(
-        intake.take_seen_slots()[0],
-        (SlotNumber(9), Some(UpdateNumber(4)))
+}
+
+/// Checks that a group takes no slot under a number that another group had first.
+#[test]
+fn copies_and_renumbered_groups_take_no_slot() {
+    let mut intake = intake();
+    let numbered = |offset, number, slot| {
+        let rows = [row(number, 0), row(number, 1)];
+        on_lease(message(offset, 0, (1, 1), &rows), "a", slot)
+    };
+    take_all(
+        &mut intake,
+        &[numbered(0, 0, 1), numbered(1, 0, 2), numbered(2, 70, 3)],
     );
-    assert_eq!(numbers(&mut intake, 4, 3), Some(vec![1, 0, 2]));
+    assert_eq!(intake.take_seen_slots(), [(SlotNumber(1), None)]);
+    let plan = plan_of(&[], &mut intake, 0);
+    let reasons: Vec<_> = plan.rejections.iter().map(|r| r.reason).collect();
+    assert_eq!(reasons, [RejectReason::Duplicate, RejectReason::Renumbered]);
+    intake.finish(&plan);
+    assert_eq!(*intake.finished_slots(), slots([]));
+}
+
+/// Checks that slots belong to the learner's policy and to the run whose learner granted them.
+#[test]
+fn replayed_groups_and_those_of_other_policies_take_no_slot() {
+    let replayed = |offset| {
+        let mut replayed = granted(offset, "a", 7, good);
+        if let Ok((headers, _)) = &mut replayed.message {
+            headers.replay_of = Some("vintage.old.rollouts.v1".to_owned());
+        }
+        replayed
+    };
+    let foreign = |offset| granted(offset, "a", 7, |row| row.policy = "other".to_owned());
+    let own = |offset| granted(offset, "a", 7, good);
+    let mut lineages = settings();
+    lineages.learner.lineages = vec!["lead".parse().unwrap(), "other".parse().unwrap()];
+    let archive = || Intake::new(settings(), &[], &BTreeMap::new()).of_archive("other");
+    let cases = [
+        (intake(), [replayed(0), replayed(1)]),
+        (
+            Intake::new(lineages, &[], &BTreeMap::new()),
+            [foreign(0), foreign(1)],
+        ),
+        (archive(), [own(0), own(1)]),
+    ];
+    for (mut intake, log) in cases {
+        take_all(&mut intake, &log);
+        assert_eq!(intake.waiting(), [at(0), at(1)]);
+        assert!(intake.take_seen_slots().is_empty());
+        let chosen = intake.choose(UpdateNumber(0), 2).unwrap();
+        assert!(chosen.iter().all(|group| group.slot.is_none()));
+        let plan = plan_of(&chosen, &mut intake, 0);
+        intake.finish(&plan);
+        assert_eq!(*intake.finished_slots(), slots([]));
+        // A group of the slot itself is not the second one.
+        if intake.source().is_none() {
+            take_all(&mut intake, &[own(2)]);
+            assert_eq!(intake.waiting(), [at(2)]);
+        }
+    }
+}
+
+/// Checks that only the group that fills a slot can leave a gap in its update: no other one was to
+/// be in it.
+#[test]
+fn a_second_group_leaves_no_gap_in_its_update() {
+    let gaps = |first: fn(&mut Trajectory), second: fn(&mut Trajectory)| {
+        let mut intake = intake();
+        let of = |change: fn(&mut Trajectory)| {
+            move |row: &mut Trajectory| {
+                row.batch = 3;
+                change(row);
+            }
+        };
+        take_all(
+            &mut intake,
+            &[
+                granted(0, "a", 7, of(first)),
+                granted(1, "b", 7, of(second)),
+            ],
+        );
+        let open = intake.refused_batches(UpdateNumber(0));
+        let plan = plan_of(&[], &mut intake, 0);
+        intake.finish(&plan);
+        assert_eq!(intake.planned_refused_batches(UpdateNumber(0)), open);
+        open
+    };
+    assert_eq!(gaps(good, good), BTreeMap::new());
+    assert_eq!(gaps(without_reward, good), BTreeMap::from([(3, 1)]));
+    // Both groups of a slot are refused for the same fault, as the same slot gives the same group.
+    assert_eq!(
+        gaps(without_reward, without_reward),
+        BTreeMap::from([(3, 1)])
+    );
+    assert_eq!(gaps(good, without_reward), BTreeMap::new());
 }
