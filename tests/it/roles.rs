@@ -2,7 +2,7 @@
 
 use std::{net::TcpStream, path::Path, process::Command};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use vintage_tests::{Running, number, place, python, replayed, run, vintage};
 
 const STEPS: u64 = 40;
@@ -74,10 +74,17 @@ fn learner_producer_and_archive_meet_on_a_real_kafka() -> Result<()> {
         ensure!(waiting.says("waiting for the settings of the run in")?);
     }
     ensure!(!out.exists(), "who waits makes nothing");
-    let learned = run(role("learn", &out, &broker.address))?;
-    ensure!(learned.status.success(), "learn: {}", learned.stderr);
-    let produced = producer.wait()?;
-    ensure!(produced.status.success(), "rollout: {}", produced.stderr);
+    let learned = run(role("learn", &out, &broker.address));
+    if learned
+        .as_ref()
+        .is_ok_and(|learned| learned.status.success())
+    {
+        let produced = producer.wait()?;
+        ensure!(produced.status.success(), "rollout: {}", produced.stderr);
+    } else {
+        // A learner that waits in vain does so because of what happened to the producer.
+        bail!("learn: {learned:#?}\nrollout: {:#?}", producer.kill());
+    }
     // ^C drains: records that were consumed are written.
     interrupt(&archive)?;
     let archived = archive.wait()?;

@@ -1,7 +1,10 @@
 //! Folder of a run: its locks, its settings file, and the layout of what it holds.
 
 use std::{
-    fs::{File, OpenOptions},
+    ffi::{OsStr, OsString},
+    fs::{File, OpenOptions, Permissions},
+    io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 use vintage_config::{Resolved, secret};
@@ -86,10 +89,13 @@ pub fn archive_in(store: &Store) -> Store {
 
 /// Returns true for files that may be in a folder before it becomes a run's: those of an
 /// interrupted start, and those of roles whose learner works in another folder.
-fn is_ours(name: &std::ffi::OsStr) -> bool {
-    let of_start = [RUN_LOCK, SETUP_LOCK, "config.toml.part"];
+fn is_ours(name: &OsStr) -> bool {
+    let of_start = [RUN_LOCK, SETUP_LOCK];
     let of_roles = [ARCHIVE, JOURNALS, BUILT_IN_PROMPTS, PRODUCER_LOCK];
+    let staged = name.as_encoded_bytes();
     of_start.iter().chain(&of_roles).any(|ours| name == *ours)
+        || staged.starts_with(staging_prefix(OsStr::new(CONFIG)).as_encoded_bytes())
+            && staged.ends_with(STAGING_SUFFIX.as_bytes())
 }
 
 /// Opens the store of the run in `folder`: the location its `store` setting names, else the folder
@@ -318,27 +324,75 @@ fn setting_up(folder: &Path) -> Result<File> {
     })
 }
 
-/// Writes a file atomically: to a staging file that is then renamed.
+/// Writes a file atomically: to a staging file that is then renamed. Processes that write the same
+/// file at the same time have a staging file each; the last one to rename its own wins.
 pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(".part");
-    let staged = PathBuf::from(staged);
-    let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, path));
-    written.map_err(|source| {
-        // Best effort: on a full disk this frees the space again.
-        let _gone = std::fs::remove_file(&staged);
-        Error::Io {
-            attempted: "write",
-            path: path.to_owned(),
-            source,
-        }
+    let name = path.file_name().unwrap_or_default();
+    let written = tempfile::Builder::new()
+        .prefix(&staging_prefix(name))
+        .suffix(STAGING_SUFFIX)
+        // As any new file: what the umask leaves. Temporary files are private by default.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(path.parent().unwrap_or(Path::new(".")))
+        .and_then(|mut staged| {
+            staged.write_all(text.as_bytes())?;
+            staged.persist(path).map_err(|error| error.error)
+        });
+    written.map(drop).map_err(|source| Error::Io {
+        attempted: "write",
+        path: path.to_owned(),
+        source,
     })
+}
+
+const STAGING_SUFFIX: &str = ".part";
+
+fn staging_prefix(name: &OsStr) -> OsString {
+    let mut prefix = name.to_owned();
+    prefix.push(".");
+    prefix
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RunFolder, config_file};
+    use super::{RunFolder, config_file, write_whole};
+    use std::os::unix::fs::PermissionsExt;
     use vintage_config::Layers;
+
+    /// Roles that start at the same moment write the same built-in prompts.
+    #[test]
+    fn a_file_that_many_write_at_the_same_time_is_always_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        let texts = ["a".repeat(1 << 16), "b".repeat(1 << 16)];
+        std::thread::scope(|scope| {
+            for text in texts.iter().cycle().take(8) {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        write_whole(&path, text).unwrap();
+                        let read = std::fs::read_to_string(&path).unwrap();
+                        assert!(texts.contains(&read));
+                    }
+                });
+            }
+        });
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 1, "staging files are left");
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_ne!(mode & 0o044, 0, "others may read it as any new file");
+    }
+
+    #[test]
+    fn a_staging_file_of_an_interrupted_start_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        for (left, fits) in [("config.toml.x7f3.part", true), ("config.toml.bak", false)] {
+            let out = folder.path().join(left);
+            std::fs::create_dir(&out).unwrap();
+            std::fs::write(out.join(left), "se").unwrap();
+            let resolved = Layers::new().resolve().unwrap();
+            assert_eq!(RunFolder::share(&out, &resolved).is_ok(), fits, "{left}");
+        }
+    }
 
     #[test]
     fn settings_are_written_by_the_lead_alone() {

@@ -80,7 +80,6 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
     let record = RunRecord::read(folder, store).await?;
     let page = page::render(&record)?;
     let path = folder.join("report.html");
-    let staged = folder.join(".report.html");
     let io = |attempted, path: &Path| {
         let path = path.to_owned();
         move |source| Error::Io {
@@ -89,8 +88,15 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
             source,
         }
     };
-    std::fs::write(&staged, &page).map_err(io("write", &staged))?;
-    std::fs::rename(&staged, &path).map_err(io("write", &path))?;
+    // A staging file of its own, so that two reports at the same time do not disturb each other.
+    let staged = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(io("write", &path))?;
+    std::fs::write(staged.path(), &page).map_err(io("write", staged.path()))?;
+    staged
+        .persist(&path)
+        .map_err(|error| io("write", &path)(error.error))?;
     Ok(Report {
         path,
         updates: record.results.len() as u64,
