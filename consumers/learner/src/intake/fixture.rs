@@ -2,7 +2,7 @@
 
 use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
-    RecordId, SlotNumber,
+    RecordId,
 };
 use vintage_learner::{Incoming, Settings};
 use vintage_settings::LearnerConfig;
@@ -109,27 +109,4 @@ pub(crate) fn message(offset: i64, seq: u64, part: (u32, u32), rows: &[Trajector
 
 pub(crate) fn group(offset: i64, seq: u64) -> Incoming {
     message(offset, seq, (1, 1), &[row(seq, 0), row(seq, 1)])
-}
-
-/// Returns a record of a whole group that `producer` sampled on a lease of `slot`. Its offset is its
-/// number, too, so that no two records share one. `change` is made to each of its rows.
-pub(crate) fn granted(
-    offset: i64,
-    producer: &str,
-    slot: u64,
-    change: impl Fn(&mut Trajectory),
-) -> Incoming {
-    let seq = offset as u64;
-    let mut rows = [row(seq, 0), row(seq, 1)];
-    rows.iter_mut().for_each(change);
-    on_lease(message(offset, seq, (1, 1), &rows), producer, slot)
-}
-
-/// Returns the record with the headers of a producer and of a slot that was granted to it.
-pub(crate) fn on_lease(mut incoming: Incoming, producer: &str, slot: u64) -> Incoming {
-    if let Ok((headers, _)) = &mut incoming.message {
-        producer.clone_into(&mut headers.producer);
-        headers.slot = Some(SlotNumber(slot));
-    }
-    incoming
 }

@@ -4,14 +4,28 @@
 use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
 
 use super::*;
-use crate::{
-    Incoming,
-    intake::fixture::{granted, on_lease},
-    settings::Settings,
-};
+use crate::settings::Settings;
 
 mod choice;
 mod orders;
+
+/// Returns a record of a whole group that `producer` sampled on a lease of `slot`. Its offset is its
+/// number, too, so that no two records share one. `change` is made to each of its rows.
+fn granted(offset: i64, producer: &str, slot: u64, change: impl Fn(&mut Trajectory)) -> Incoming {
+    let seq = offset as u64;
+    let mut rows = [row(seq, 0), row(seq, 1)];
+    rows.iter_mut().for_each(change);
+    on_lease(message(offset, seq, (1, 1), &rows), producer, slot)
+}
+
+/// Returns the record with the headers of a producer and of a slot that was granted to it.
+fn on_lease(mut incoming: Incoming, producer: &str, slot: u64) -> Incoming {
+    if let Ok((headers, _)) = &mut incoming.message {
+        producer.clone_into(&mut headers.producer);
+        headers.slot = Some(SlotNumber(slot));
+    }
+    incoming
+}
 
 /// Does nothing to a row.
 fn good(_: &mut Trajectory) {}
