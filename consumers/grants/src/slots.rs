@@ -128,7 +128,13 @@ impl Slots {
                 let slots = places.map(|place| slot_number(batch, self.size, place));
                 slots.filter(|slot| self.is_taken(*slot)).count() as u64
             };
-            let groups = (0..).map(row).take_while(|groups| *groups > 0).sum();
+            let mut groups = 0;
+            for at in 0.. {
+                match row(at) {
+                    0 => break,
+                    taken => groups += taken,
+                }
+            }
             Fill { groups, place: 0 }
         })
     }

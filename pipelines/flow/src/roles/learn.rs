@@ -182,7 +182,7 @@ impl Role<'_> {
             () = stop.cancelled() => return Err(Error::Interrupted),
         };
         let _nobody_listens = events.send(RunEvent::Phase("training".to_owned()));
-        let learned = learning.run(stop).await?;
+        let learned = Box::pin(learning.run(stop)).await?;
         forwarding
             .await
             .map_err(Error::panicked("the event forwarder"))?;

@@ -198,7 +198,7 @@ impl Drop for Started {
 }
 
 async fn learn(learning: Learning, stop: CancellationToken) -> Result<LearnerSummary> {
-    learning.run(&stop).await
+    Box::pin(learning.run(&stop)).await
 }
 
 async fn start_sink(

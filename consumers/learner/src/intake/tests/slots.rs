@@ -4,7 +4,7 @@
 use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
 
 use super::*;
-use crate::settings::Settings;
+use crate::{settings::Settings, source::Incoming};
 
 mod choice;
 mod orders;
@@ -328,11 +328,14 @@ fn a_second_group_leaves_no_gap_in_its_update() {
         open
     };
     assert_eq!(gaps(good, good), BTreeMap::new());
-    assert_eq!(gaps(without_reward, good), BTreeMap::from([(3, 1)]));
+    assert_eq!(
+        gaps(without_reward, good),
+        BTreeMap::from([(UpdateNumber(3), 1)])
+    );
     // Both groups of a slot are refused for the same fault, as the same slot gives the same group.
     assert_eq!(
         gaps(without_reward, without_reward),
-        BTreeMap::from([(3, 1)])
+        BTreeMap::from([(UpdateNumber(3), 1)])
     );
     assert_eq!(gaps(good, without_reward), BTreeMap::new());
 }

@@ -322,7 +322,7 @@ fn compare(sampled: &[Sampled], delay: usize, order: Option<&[bool]>) {
         let in_order = order.map_or_else(|| log.clone(), |order| merged(&log, order));
         let again = run_again(successor, &plans[from..], in_order);
         assert_eq!(again.finished_slots(), live.finished_slots());
-        let version = PolicyVersion(plans.len() as u64 - 1);
+        let version = UpdateNumber(plans.len() as u64 - 1);
         assert_eq!(
             again.planned_refused_batches(version),
             live.planned_refused_batches(version)
