@@ -3,7 +3,7 @@
 #   run   a C and C++ compiler and make, for librdkafka and zstd, which are built from source;
 #         OpenSSL's headers and pkg-config, for TLS to brokers and object stores, and libcurl's,
 #         for tokens of OAUTHBEARER
-#   test  also Java 17 and Maven, for a real Apache Kafka; kcat, and a Python environment in
+#   test  also Java 17 and Maven, for a real Apache Kafka; kcat; iproute2, for hosts with networks of their own; and a Python environment in
 #         target/python with pyarrow, confluent-kafka, duckdb, polars, pandas and datasets, for the
 #         readers that are not ours, transformers (without torch), for exported models, moto, for an S3 server,
 #         and math-verify, another judge of answers
@@ -27,6 +27,10 @@ if [ "$what" = test ]; then
   need java openjdk-17-jre-headless
   need mvn maven
   need kcat kcat
+  # Hosts with networks of their own: ip and tc, unshare and nsenter.
+  need ip iproute2
+  need tc iproute2
+  need nsenter util-linux
   need python3 python3
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 fi

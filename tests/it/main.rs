@@ -12,6 +12,7 @@ mod fuzz;
 mod garbage;
 mod golden;
 mod gpu;
+mod hosts;
 mod imports;
 mod inputs;
 mod kill;

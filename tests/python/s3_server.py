@@ -1,9 +1,9 @@
-"""An S3 server on loopback for the tests: moto, one request at a time.
+"""An S3 server for the tests, on loopback unless ADDRESS is given: moto, one request at a time.
 
 moto honours If-None-Match on PutObject, but looks and stores in two steps: of 1500 objects with
 eight rival writers each, one had two winners. S3 does it in one, so requests take turns here.
 
-usage: s3_server.py BUCKET     prints its port once it listens, and ends when its standard input does
+usage: s3_server.py BUCKET [ADDRESS]   prints its port once it listens, and ends when its standard input does
 """
 import io
 import logging
@@ -27,7 +27,8 @@ def app(environ, start_response):
 
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = make_server("127.0.0.1", 0, app, threaded=True)
+address = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+server = make_server(address, 0, app, threaded=True)
 get_backend("s3")["123456789012"]["aws"].create_bucket(sys.argv[1], "us-east-1")
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.port, flush=True)

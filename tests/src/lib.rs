@@ -5,11 +5,13 @@
 //! * [`vintage`] makes a command, [`run`] runs it to its end, [`Running`] is one that still runs,
 //!   [`Ended`] its result.
 //! * [`Kafka`], [`S3`] and [`Served`] are real servers for tests.
+//! * [`Host`] is a machine of its own as far as the network goes, [`Link`] connects two.
 //! * [`audited`] and [`both`] check a run with the auditors; [`replayed`] runs its training again.
 //! * [`chaos`] kills roles at fault points and checks what remains.
 
 mod audit;
 pub mod chaos;
+mod hosts;
 mod kafka;
 mod s3;
 mod served;
@@ -17,7 +19,7 @@ mod served;
 use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     time::{Duration, Instant},
 };
@@ -28,8 +30,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub use audit::{audit, audited, both};
+pub use hosts::{Host, Link};
 pub use kafka::Kafka;
-pub use s3::{S3, options as s3_options};
+pub use s3::{S3, options as s3_options, options_at as s3_options_at};
 pub use served::Served;
 
 /// Time after which a process counts as hanging, far more than any role of these tests needs.
@@ -126,7 +129,30 @@ pub struct Ended {
 
 impl Running {
     /// Starts a command.
-    pub fn start(mut command: Command) -> Result<Self> {
+    pub fn start(command: Command) -> Result<Self> {
+        Self::with(command, |mut stdout| {
+            let mut text = String::new();
+            let _closed_early = stdout.read_to_string(&mut text);
+            text
+        })
+    }
+
+    /// Starts a command that writes lines for as long as it runs, and passes each to `take`.
+    pub fn with_stdout(
+        command: Command,
+        mut take: impl FnMut(String) + Send + 'static,
+    ) -> Result<Self> {
+        Self::with(command, move |stdout| {
+            let lines = BufReader::new(stdout).lines();
+            lines.map_while(Result::ok).for_each(&mut take);
+            String::new()
+        })
+    }
+
+    fn with(
+        mut command: Command,
+        read: impl FnOnce(ChildStdout) -> String + Send + 'static,
+    ) -> Result<Self> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,12 +167,8 @@ impl Running {
                 }
             }
         });
-        let mut stdout = child.stdout.take().context("standard output")?;
-        let stdout = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _closed_early = stdout.read_to_string(&mut text);
-            text
-        });
+        let stdout = child.stdout.take().context("standard output")?;
+        let stdout = std::thread::spawn(move || read(stdout));
         Ok(Self {
             child,
             lines,

@@ -38,7 +38,12 @@ impl S3 {
 
 /// Returns the `store_options` of an S3 server on a port of loopback.
 pub fn options(port: u16) -> BTreeMap<String, String> {
-    let endpoint = format!("http://127.0.0.1:{port}");
+    options_at("127.0.0.1", port)
+}
+
+/// Returns the `store_options` of an S3 server on a port of an address.
+pub fn options_at(address: &str, port: u16) -> BTreeMap<String, String> {
+    let endpoint = format!("http://{address}:{port}");
     [
         ("endpoint", endpoint.as_str()),
         ("allow_http", "true"),

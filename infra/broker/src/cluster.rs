@@ -32,10 +32,19 @@ pub(crate) struct Cluster {
 struct Saved {
     format: String,
     cluster_id: String,
+    /// Address at which clients connect; `None` for loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listen: Option<Ipv4Addr>,
     nodes: Vec<Ports>,
 }
 
-/// Number of a node and its ports on loopback, for clients and for controllers.
+impl Saved {
+    fn listen(&self) -> Ipv4Addr {
+        self.listen.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+}
+
+/// Number of a node and its ports: one for clients, and one on loopback for controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ports {
@@ -46,7 +55,11 @@ pub(crate) struct Ports {
 
 impl Cluster {
     /// Loads the cluster in `dir`, or creates one there. The caller must hold the folder's lock.
-    pub(crate) fn prepare(dir: &Path, nodes: Option<u16>) -> Result<Self> {
+    pub(crate) fn prepare(
+        dir: &Path,
+        nodes: Option<u16>,
+        listen: Option<Ipv4Addr>,
+    ) -> Result<Self> {
         let refuse = |reason: String| Error::LocalOptions { reason };
         if let Some(nodes) = nodes.filter(|&nodes| nodes != 1 && nodes != 3) {
             return Err(refuse(format!(
@@ -61,6 +74,14 @@ impl Cluster {
                     "{dir} holds a broker of {found} node(s), not {nodes}: use another folder"
                 )));
             }
+            let found = cluster.saved.listen();
+            if let Some(listen) = listen.filter(|listen| *listen != found) {
+                let dir = dir.display();
+                return Err(refuse(format!(
+                    "{dir} holds a broker that listens on {found}, not on {listen}: use another \
+                     folder"
+                )));
+            }
             return Ok(cluster);
         }
         let nodes = nodes.unwrap_or(1);
@@ -71,7 +92,8 @@ impl Cluster {
         let saved = Saved {
             format: FORMAT.into(),
             cluster_id: base64_url(&id),
-            nodes: free_ports(nodes)
+            listen: listen.filter(|listen| *listen != Ipv4Addr::LOCALHOST),
+            nodes: free_ports(nodes, listen.unwrap_or(Ipv4Addr::LOCALHOST))
                 .map_err(|source| io_error("finding ports for", dir, source))?,
         };
         let text = serde_json::to_string(&saved).map_err(|error| refuse(error.to_string()))?;
@@ -112,7 +134,7 @@ impl Cluster {
         let addresses: Vec<_> = saved
             .nodes
             .iter()
-            .map(|ports| format!("127.0.0.1:{}", ports.client))
+            .map(|ports| format!("{}:{}", saved.listen(), ports.client))
             .collect();
         Ok(Self {
             dir,
@@ -180,8 +202,9 @@ impl Cluster {
             client,
             controller,
         } = own;
+        let listen = self.saved.listen();
         let listeners =
-            format!("PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}");
+            format!("PLAINTEXT://{listen}:{client},CONTROLLER://127.0.0.1:{controller}");
         let settings = [
             ("process.roles", "broker,controller"),
             ("node.id", &node.to_string()),
@@ -190,7 +213,7 @@ impl Cluster {
             ("listeners", &listeners),
             (
                 "advertised.listeners",
-                &format!("PLAINTEXT://127.0.0.1:{client}"),
+                &format!("PLAINTEXT://{listen}:{client}"),
             ),
             (
                 "listener.security.protocol.map",
@@ -261,16 +284,21 @@ fn base64_url(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn free_ports(nodes: u16) -> io::Result<Vec<Ports>> {
+/// Finds ports for the nodes: those of clients at `listen`, those of controllers on loopback.
+fn free_ports(nodes: u16, listen: Ipv4Addr) -> io::Result<Vec<Ports>> {
     // Each port stays bound until all are chosen, so that none is chosen twice.
     let mut bound = Vec::new();
     let mut random = StdRng::from_os_rng();
-    let mut next = || -> io::Result<u16> {
+    let mut next = |address: Ipv4Addr| -> io::Result<u16> {
+        // One that is not an address of this machine has no free port either.
+        drop(TcpListener::bind((address, 0))?);
         let start = random.random_range(PORTS);
         let listener = (start..PORTS.end)
             .chain(PORTS.start..start)
-            .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
-            .ok_or_else(|| io::Error::other("no free port from 20000 to 31999 on loopback"))?;
+            .find_map(|port| TcpListener::bind((address, port)).ok())
+            .ok_or_else(|| {
+                io::Error::other(format!("no free port from 20000 to 31999 on {address}"))
+            })?;
         let port = listener.local_addr()?.port();
         bound.push(listener);
         Ok(port)
@@ -279,8 +307,8 @@ fn free_ports(nodes: u16) -> io::Result<Vec<Ports>> {
         .map(|node| {
             Ok(Ports {
                 node,
-                client: next()?,
-                controller: next()?,
+                client: next(listen)?,
+                controller: next(Ipv4Addr::LOCALHOST)?,
             })
         })
         .collect()
@@ -296,7 +324,7 @@ pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs};
+    use std::{collections::BTreeMap, fs, net::Ipv4Addr};
 
     use super::{Cluster, base64_url, escaped, free_ports};
     use crate::error::Error;
@@ -322,8 +350,33 @@ mod tests {
     }
 
     #[test]
+    fn clients_connect_at_the_chosen_address_and_controllers_on_loopback() {
+        let dir = tempfile::tempdir().unwrap();
+        // All of 127/8 is this machine on Linux.
+        let listen = Ipv4Addr::new(127, 0, 0, 2);
+        let cluster = Cluster::prepare(dir.path(), Some(1), Some(listen)).unwrap();
+        let port = cluster.nodes()[0].client;
+        assert_eq!(cluster.bootstrap(), format!("127.0.0.2:{port}"));
+        let settings = cluster.server_properties(cluster.nodes()[0], dir.path(), &BTreeMap::new());
+        for line in [
+            format!("advertised.listeners=PLAINTEXT://127.0.0.2:{port}"),
+            format!("listeners=PLAINTEXT://127.0.0.2:{port},CONTROLLER://127.0.0.1:"),
+        ] {
+            assert!(settings.contains(&line), "{line} is not in {settings}");
+        }
+        let again = Cluster::prepare(dir.path(), None, None).unwrap();
+        assert_eq!(again.bootstrap(), cluster.bootstrap());
+        let other = Cluster::prepare(dir.path(), None, Some(Ipv4Addr::LOCALHOST));
+        let refused = other.unwrap_err().to_string();
+        assert!(refused.contains("listens on 127.0.0.2"), "{refused}");
+        let foreign = Ipv4Addr::new(192, 0, 2, 1);
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert!(Cluster::prepare(elsewhere.path(), None, Some(foreign)).is_err());
+    }
+
+    #[test]
     fn ports_differ() {
-        let ports = free_ports(3).unwrap();
+        let ports = free_ports(3, Ipv4Addr::LOCALHOST).unwrap();
         let mut all: Vec<_> = ports
             .iter()
             .flat_map(|p| [p.client, p.controller])
@@ -337,15 +390,15 @@ mod tests {
     fn a_folder_keeps_its_cluster() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Cluster::load(dir.path()).unwrap().is_none());
-        let made = Cluster::prepare(dir.path(), Some(3)).unwrap();
-        let found = Cluster::prepare(dir.path(), None).unwrap();
+        let made = Cluster::prepare(dir.path(), Some(3), None).unwrap();
+        let found = Cluster::prepare(dir.path(), None, None).unwrap();
         assert_eq!(made.nodes(), found.nodes());
         assert_eq!(found.nodes().len(), 3);
         assert_eq!(made.id(), found.id());
-        let other = Cluster::prepare(dir.path(), Some(1));
+        let other = Cluster::prepare(dir.path(), Some(1), None);
         assert!(matches!(other, Err(Error::LocalOptions { .. })));
         assert!(matches!(
-            Cluster::prepare(dir.path(), Some(2)),
+            Cluster::prepare(dir.path(), Some(2), None),
             Err(Error::LocalOptions { .. })
         ));
     }
@@ -355,7 +408,7 @@ mod tests {
     #[test]
     fn the_cluster_of_docker_is_this_one() {
         let dir = tempfile::tempdir().unwrap();
-        let cluster = Cluster::prepare(dir.path(), Some(3)).unwrap();
+        let cluster = Cluster::prepare(dir.path(), Some(3), None).unwrap();
         cluster.write_settings(&BTreeMap::new()).unwrap();
         let ours = fs::read_to_string(dir.path().join("n1/server.properties")).unwrap();
         let compose = include_str!("../../compose.yaml");
@@ -388,7 +441,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bad = dir.path().join("a,b");
         std::fs::create_dir(&bad).unwrap();
-        let bad = Cluster::prepare(&bad, None);
+        let bad = Cluster::prepare(&bad, None, None);
         assert!(matches!(bad, Err(Error::LocalOptions { .. })));
     }
 }

@@ -60,7 +60,10 @@ impl LocalKafka {
             source,
         })?;
         let turn = Turn::take(dir, options.ready_within).await?;
-        let mut local = Self::handle(Cluster::prepare(dir, options.nodes)?, options);
+        let mut local = Self::handle(
+            Cluster::prepare(dir, options.nodes, options.listen)?,
+            options,
+        );
         let running = local.running();
         let wanted = turn.is_used()? || (turn.is_kept() && running > 0) || local.options.keep;
         if !wanted {
@@ -360,7 +363,7 @@ mod tests {
     use super::*;
 
     fn unstarted(dir: &Path, nodes: u16) -> LocalKafka {
-        let cluster = Cluster::prepare(dir, Some(nodes)).unwrap();
+        let cluster = Cluster::prepare(dir, Some(nodes), None).unwrap();
         LocalKafka::handle(cluster, LocalOptions::default())
     }
 

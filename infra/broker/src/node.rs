@@ -327,7 +327,7 @@ mod tests {
 
     /// Starts a node whose program is a shell instead of Java.
     fn started(dir: &Path, script: &str) -> Node {
-        let cluster = Cluster::prepare(dir, Some(1)).unwrap();
+        let cluster = Cluster::prepare(dir, Some(1), None).unwrap();
         cluster.write_settings(&BTreeMap::new()).unwrap();
         let mut node = Node::new(&cluster, cluster.nodes()[0]);
         node.spawn(Command::new("sh").args(["-c", script])).unwrap();

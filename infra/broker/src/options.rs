@@ -1,6 +1,6 @@
 //! Options of a local broker.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 /// Options of a local broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +8,9 @@ pub struct LocalOptions {
     /// Number of nodes: 1, or 3 for replication. Each is a broker and a controller in one process.
     /// `None` uses as many as the folder has, or 1 in a new folder.
     pub nodes: Option<u16>,
+    /// Address of this machine at which clients connect, so that other machines reach the nodes.
+    /// `None` for the folder's own, or loopback in a new folder. Nothing asks who connects.
+    pub listen: Option<Ipv4Addr>,
     /// True if the broker stays up without users, until [`crate::LocalKafka::down_dir`].
     pub keep: bool,
     /// Java heap of each node, in MiB.
@@ -33,6 +36,7 @@ impl Default for LocalOptions {
         let cache = set("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from);
         Self {
             nodes: None,
+            listen: None,
             keep: false,
             heap_mib: 384,
             settings: BTreeMap::new(),

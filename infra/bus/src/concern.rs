@@ -436,7 +436,7 @@ mod tests {
     fn what_may_lose_records_is_warned_of() {
         use Severity::{Noted, Warned};
         let specs = specs();
-        let [rollouts, _, steps, rejects] = &specs[..] else {
+        let [rollouts, _, .., steps, rejects] = &specs[..] else {
             unreachable!()
         };
         for (weight, setting, value, copies) in [

@@ -1,5 +1,5 @@
 //! Arguments of `vintage broker`.
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -14,9 +14,11 @@ const BROKER_UP: &str = "\
 Examples:
   vintage broker up
   vintage run --broker \"$(vintage broker up --output json | jq -r .bootstrap)\"
+  vintage broker up --nodes 3 --listen 10.0.0.5
 
 Needs Java 17 or newer. Kafka itself comes from Maven Central, once, into the cache folder, or
-from KAFKA_HOME if that is set. It listens on loopback only.";
+from KAFKA_HOME if that is set. It listens on loopback only, unless --listen names another address of
+this machine. Anyone who reaches that address can read and write: use it in a network of your own.";
 const BROKER_DOWN: &str = "\
 Examples:
   vintage broker down
@@ -34,6 +36,10 @@ pub(crate) enum BrokerCommand {
         /// Number of brokers: 1, or 3 for replication. [default: as DIR has, or 1]
         #[arg(long, value_name = "N")]
         nodes: Option<u16>,
+        /// IPv4 address of this machine at which other machines reach the broker. [default: as DIR
+        /// has, or loopback]
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<Ipv4Addr>,
     },
     /// Stops the broker; its data stay.
     #[command(after_long_help = BROKER_DOWN)]

@@ -11,18 +11,21 @@ use crate::{args::BrokerCommand, exit::Outcome};
 /// Runs `vintage broker up` or `vintage broker down`.
 pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<Outcome> {
     match command {
-        BrokerCommand::Up { dir, nodes } => up(dir, *nodes, context).await?,
+        BrokerCommand::Up { dir, nodes, listen } => {
+            let options = LocalOptions {
+                nodes: *nodes,
+                listen: *listen,
+                keep: true,
+                ..LocalOptions::default()
+            };
+            up(dir, options, context).await?;
+        }
         BrokerCommand::Down { dir } => down(dir, context).await?,
     }
     Ok(Outcome::Done)
 }
 
-async fn up(dir: &Path, nodes: Option<u16>, context: &Context) -> Result<()> {
-    let options = LocalOptions {
-        nodes,
-        keep: true,
-        ..LocalOptions::default()
-    };
+async fn up(dir: &Path, options: LocalOptions, context: &Context) -> Result<()> {
     let local = LocalKafka::up(dir, options).await?;
     let found = json!({ "bootstrap": local.bootstrap(), "dir": dir, "nodes": local.size() });
     context

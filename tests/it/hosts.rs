@@ -1,0 +1,229 @@
+//! Three hosts in network namespaces of their own: learner, archive, Kafka and an S3 store at one,
+//! producers at two others that differ in bandwidth and distance.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vintage_tests::{
+    Host, Link, Running, Served, exact, number, place, run, s3_options_at, vintage,
+};
+
+use crate::{roles::interrupt, small};
+
+const UPDATES: u64 = 400;
+const BOUND: u64 = 8;
+const GROUPS: u64 = 4;
+/// Address of the center, which both sites reach.
+const CENTER: &str = "10.77.0.1";
+/// Longest time without an update: what a cut connection and a started learner take, on a busy
+/// machine.
+const STALL: Duration = Duration::from_secs(60);
+/// Silence after which a producer loses its leases, with room for a busy machine.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// Kafka of three nodes at the center; stopped when dropped.
+struct Kafka<'a> {
+    center: &'a Host,
+    folder: PathBuf,
+    address: String,
+}
+
+impl<'a> Kafka<'a> {
+    fn up(center: &'a Host, folder: PathBuf) -> Result<Self> {
+        let mut command = vintage(["broker", "up", "--output", "json", "--nodes", "3"]);
+        command.args(["--listen", CENTER, "--dir"]).arg(&folder);
+        let up = run(center.at(&command))?.json()?;
+        let address = up["bootstrap"].as_str().context("no address")?.to_owned();
+        Ok(Self {
+            center,
+            folder,
+            address,
+        })
+    }
+}
+
+impl Drop for Kafka<'_> {
+    fn drop(&mut self) {
+        let mut command = vintage(["broker", "down", "--dir"]);
+        command.arg(&self.folder);
+        let _down = run(self.center.at(&command));
+    }
+}
+
+/// What every role is started with, on whichever host.
+struct Fleet<'a> {
+    folder: &'a Path,
+    prompts: PathBuf,
+    settings: Vec<String>,
+}
+
+impl Fleet<'_> {
+    /// Returns the command of a role in the folder `name`, which no other host sees.
+    fn role(&self, verb: &str, name: &str) -> Command {
+        let mut command = small::verb(verb, &self.folder.join(name));
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let prompts = format!("prompts.train={}", self.prompts.display());
+        command.args(["--set", &prompts]);
+        command
+    }
+
+    fn start(&self, host: &Host, verb: &str, name: &str) -> Result<Running> {
+        Running::start(host.at(&self.role(verb, name)))
+    }
+}
+
+/// Results of the updates as they are published, read from the log by a client that is not ours.
+struct Results {
+    _kcat: Running,
+    lines: Receiver<Value>,
+    seen: BTreeMap<u64, Value>,
+}
+
+impl Results {
+    fn of(center: &Host, address: &str) -> Result<Self> {
+        let mut kcat = Command::new("kcat");
+        kcat.args([
+            "-C",
+            "-u",
+            "-q",
+            "-b",
+            address,
+            "-t",
+            "vintage.hosts.steps.v1",
+        ]);
+        kcat.args(["-o", "beginning", "-f", "%s\n"]);
+        let (sender, lines) = channel();
+        let kcat = Running::with_stdout(center.at(&kcat), move |line| {
+            // The test may have ended.
+            let _gone = serde_json::from_str(&line).map(|result| sender.send(result));
+        })?;
+        Ok(Self {
+            _kcat: kcat,
+            lines,
+            seen: BTreeMap::new(),
+        })
+    }
+
+    /// Waits until an update is done, and as long as `at_least` after the call.
+    fn until(&mut self, update: u64, at_least: Duration) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < at_least || !self.seen.contains_key(&update) {
+            let result = self.lines.recv_timeout(STALL);
+            let result = result.with_context(|| {
+                let last = self.seen.last_key_value();
+                format!("no update within {STALL:?} after {last:?}")
+            })?;
+            self.seen.insert(number(&result, "version")?, result);
+        }
+        Ok(())
+    }
+
+    fn newest(&self) -> u64 {
+        self.seen.last_key_value().map_or(0, |(update, _)| *update)
+    }
+}
+
+#[test]
+fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() -> Result<()> {
+    let (folder, _) = place()?;
+    let folder = folder.path();
+    let center = Host::first()?;
+    center.ip(&format!("address add {CENTER}/32 dev lo"))?;
+    let (near, far) = (center.another()?, center.another()?);
+    let to_near = Link::join(&center, &near, "77.1", 200, 0)?;
+    let _to_far = Link::join(&center, &far, "77.2", 20, 30)?;
+    near.ip(&format!("route add {CENTER} via 10.77.1.1"))?;
+    far.ip(&format!("route add {CENTER} via 10.77.2.1"))?;
+
+    let kafka = Kafka::up(&center, folder.join("kafka"))?;
+    let s3 = Served::run(
+        center.at(&Served::script("s3_server.py", ["runs", CENTER])),
+        "",
+    )?;
+    let mut settings = vec![
+        format!("broker={}", kafka.address),
+        "run=hosts".to_owned(),
+        "store=s3://runs/hosts".to_owned(),
+        format!("learner.steps={UPDATES}"),
+        format!("gate.max_staleness={BOUND}"),
+        "learner.checkpoint_every=20".to_owned(),
+    ];
+    for (name, value) in s3_options_at(CENTER, s3.said().parse()?) {
+        settings.push(format!("store_options.{name}={value:?}"));
+    }
+    let fleet = Fleet {
+        folder,
+        prompts: small::prompts(folder)?,
+        settings,
+    };
+
+    let mut learner = fleet.start(&center, "learn", "center")?;
+    ensure!(learner.says("training")?, "the learner ended");
+    let archive = fleet.start(&center, "archive", "center")?;
+    let mut results = Results::of(&center, &kafka.address)?;
+    let doomed = fleet.start(&near, "rollout", "near")?;
+    let cut_off = fleet.start(&near, "rollout", "near")?;
+    let distant = fleet.start(&far, "rollout", "far")?;
+    results.until(20, Duration::ZERO)?;
+
+    // A producer dies for good.
+    doomed.kill()?;
+    results.until(results.newest() + 10, Duration::ZERO)?;
+
+    // The near site is cut off for longer than the lead waits for its producers.
+    to_near.cut(&center)?;
+    results.until(results.newest() + 30, SILENCE)?;
+    to_near.mend(&center)?;
+    // One joins late.
+    let late = fleet.start(&far, "rollout", "far")?;
+    results.until(results.newest() + 30, Duration::ZERO)?;
+
+    // The learner dies and returns.
+    learner.kill()?;
+    let learner = fleet.start(&center, "learn", "center")?;
+    results.until(UPDATES - 1, Duration::ZERO)?;
+
+    let learned = ended(learner)?;
+    ensure!(learned["finished"] == true, "{learned}");
+    for producer in [cut_off, distant, late] {
+        let produced = ended(producer)?;
+        ensure!(number(&produced, "groups")? > 0, "{produced}");
+    }
+    interrupt(&archive)?;
+    ended(archive)?;
+    for (update, result) in &results.seen {
+        let staleness = number(result, "max_staleness")?;
+        ensure!(
+            staleness <= BOUND,
+            "update {update}: {staleness} in {result}"
+        );
+    }
+    let at_center = |command: &Command| run(center.at(command))?.json();
+    let out = folder.join("center");
+    let mut audit = vintage(["audit", "--output", "json"]);
+    audit.arg(&out);
+    let audited = at_center(&audit)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    let account = &audited["learners"]["lead"];
+    ensure!(number(account, "trained")? == UPDATES * GROUPS, "{account}");
+    ensure!(number(account, "lost")? == 0, "{account}");
+    let replayed = at_center(&exact(&out))?;
+    ensure!(replayed["identical"] == true, "{replayed}");
+    ensure!(number(&replayed, "updates")? == UPDATES, "{replayed}");
+    Ok(())
+}
+
+fn ended(running: Running) -> Result<Value> {
+    let ended = running.wait()?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    ended.json()
+}
