@@ -37,7 +37,7 @@ impl Host {
     }
 
     fn keep(mut unshare: Command) -> Result<Self> {
-        unshare.args(["--net", "--", "sh", "-c", "echo ready; exec cat"]);
+        unshare.args(["--net", "--", "sh", "-c", "echo ready; exec cat >/dev/null"]);
         let host = Self {
             keeper: Served::run(unshare, "")?,
         };
