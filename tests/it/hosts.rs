@@ -17,7 +17,7 @@ use vintage_tests::{
 
 use crate::{roles::interrupt, small};
 
-const UPDATES: u64 = 400;
+const UPDATES: u64 = 300;
 const BOUND: u64 = 8;
 const GROUPS: u64 = 4;
 /// Address of the center, which both sites reach.
@@ -135,6 +135,39 @@ impl Results {
     }
 }
 
+/// Returns, by producer, the newest version that sampled any of its rollouts in the log.
+fn newest_versions(center: &Host, address: &str) -> Result<BTreeMap<String, u64>> {
+    let mut kcat = Command::new("kcat");
+    kcat.args([
+        "-C",
+        "-e",
+        "-q",
+        "-b",
+        address,
+        "-t",
+        "vintage.hosts.rollouts.v1",
+    ]);
+    kcat.args(["-o", "beginning", "-f", "%h\n"]);
+    let read = run(center.at(&kcat))?;
+    ensure!(read.status.success(), "kcat: {}", read.stderr);
+    let mut newest = BTreeMap::new();
+    for headers in read.stdout.lines() {
+        let of = |name: &str| {
+            let mut headers = headers
+                .split(',')
+                .filter_map(|header| header.split_once('='));
+            let found = headers.find(|(key, _)| *key == name);
+            found
+                .map(|(_, value)| value)
+                .with_context(|| format!("no {name} in {headers:?}"))
+        };
+        let version: u64 = of("max-policy-version")?.parse()?;
+        let known: &mut u64 = newest.entry(of("producer")?.to_owned()).or_default();
+        *known = version.max(*known);
+    }
+    Ok(newest)
+}
+
 #[test]
 fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() -> Result<()> {
     let (folder, _) = place()?;
@@ -193,6 +226,7 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
     to_near.cut(&center)?;
     results.until(results.newest() + 30, SILENCE)?;
     to_near.mend(&center)?;
+    let mended = results.newest();
     // One joins late.
     let late = fleet.start(&far, "rollout", "far")?;
     results.until(results.newest() + 30, Duration::ZERO)?;
@@ -204,9 +238,16 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
 
     let learned = ended(learner)?;
     ensure!(learned["finished"] == true, "{learned}");
+    let newest = newest_versions(&center, &kafka.address)?;
     for producer in [cut_off, distant, late] {
         let produced = ended(producer)?;
-        ensure!(number(&produced, "groups")? > 0, "{produced}");
+        let name = produced["producer"].as_str().context("no name")?;
+        // The one that was cut off samples again, with versions made since.
+        let version = newest.get(name).copied().unwrap_or_default();
+        ensure!(
+            version > mended,
+            "{name}: {version} in {newest:?}, mended at {mended}"
+        );
     }
     interrupt(&archive)?;
     ended(archive)?;
