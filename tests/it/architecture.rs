@@ -272,6 +272,7 @@ const ROWS: &[&[&str]] = &[
         "learner-gpu",
         "parity",
         "archive",
+        "grants",
     ],
     &["config", "audit", "report", "flow", "bench", "cli", "tests"],
 ];

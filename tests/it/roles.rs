@@ -204,7 +204,7 @@ fn a_local_broker_is_up_for_whoever_needs_it_and_for_no_longer() -> Result<()> {
     let checks = run(doctor)?.json()?;
     let checks = checks.as_array().context("no checks")?;
     let of = |name: &str| checks.iter().filter(|check| check["name"] == name).count();
-    ensure!((of("broker"), of("topic")) == (1, 4), "{checks:?}");
+    ensure!((of("broker"), of("topic")) == (1, 6), "{checks:?}");
     ensure!(!is_up(&out)?, "nobody needs it");
     Ok(())
 }

@@ -75,7 +75,8 @@ def message(change=None, rows=None, number=None, group=None, **headers):
     if change:
         change(rows)
     payload = encode(rows)
-    return payload, HEADERS | {
+    # A foreign client has no slot that the lead granted.
+    return payload, {name: text for name, text in HEADERS.items() if name != "slot"} | {
         "group": group.hex(), "rows": str(len(rows)), "producer": PRODUCER,
         "producer-seq": str(next(numbers) if number is None else number),
         "crc32c": crc32c(payload)} | {key.replace("_", "-"): text for key, text in headers.items()}
@@ -133,6 +134,7 @@ send("another policy", "other_policy", *message(spoil("policy", lambda _: "nobod
 send("headers that contradict the rows", "bad_headers", *message(rows=ROWS, batch="3"))
 send("rows that are missing", "incomplete", *message(rows=ROWS[:-1]))
 send("a second copy", "duplicate", good.value(), HEADERS)
+send("a second group of a slot", "slot_taken", *message(slot=HEADERS["slot"]))
 
 # Slips in one header: refused, and each its producer's all the same.
 for what, slip in {

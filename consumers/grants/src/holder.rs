@@ -1,4 +1,4 @@
-//! What the granter knows of one producer.
+//! State of one producer, as the granter knows it.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub(crate) struct Held {
     pub(crate) published: bool,
 }
 
-/// What a report says of leases.
+/// Leases that a report ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ended {
     /// Leases given back; others may have them.

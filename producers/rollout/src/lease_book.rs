@@ -16,7 +16,7 @@ pub(crate) struct Admission {
     pub(crate) leases: Vec<Lease>,
 }
 
-/// What became of a lease that the producer has begun.
+/// State of a lease that the producer has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Begun,

@@ -46,8 +46,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) durability: Box<dyn Durability>,
     /// Plans of another learner that are followed.
     pub(crate) leader: Option<Box<dyn Leader>>,
-    /// For the lead of a run: the producers that have certainly ended. The lead of a live log
-    /// grants slots.
+    /// Producers that have certainly ended; `None` for a learner that grants no slots. Only the lead
+    /// of a live log does.
     pub(crate) grants: Option<BTreeSet<String>>,
 }
 
