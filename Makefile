@@ -1,4 +1,4 @@
-# make run    builds, then trains the built-in task through an embedded broker: the main job
+# make run    builds, then trains the built-in task through an embedded broker
 # make test   everything a contributor must pass, a real Apache Kafka included
 # make check-transformers  exported models, loaded by transformers; TORCH_PYTHON has torch and transformers
 # make check-peft  adapters of a short run, loaded by peft; PEFT_PYTHON has torch, transformers and peft
@@ -57,7 +57,7 @@ check-peft: build
 FUZZ_SECONDS ?= 60
 FUZZ = cargo fuzz run --fuzz-dir tests/fuzz -s none
 
-# What is found lies in tests/fuzz/artifacts; new inputs of interest go to target/fuzz-corpus.
+# Inputs that break a promise are written to tests/fuzz/artifacts; new inputs of interest go to target/fuzz-corpus.
 fuzz:
 	@for target in answer config footer headers message; do \
 	  mkdir -p target/fuzz-corpus/$$target; \

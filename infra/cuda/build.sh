@@ -3,7 +3,7 @@
 # toolkit:  infra/cuda/build.sh [FOLDER]   (default target/cuda; the program is FOLDER/vintage)
 #
 # nvcc and its headers come as Python wheels from PyPI (160 MB). Nothing of CUDA is linked: the
-# program looks for the driver and cuBLAS when it is told to train on a GPU, and runs on machines
+# program looks for the driver and cuBLAS when it is to train on a GPU, and runs on machines
 # without them otherwise. For that, two of candle's crates are changed, in copies:
 #   candle-core     asks cudarc for `dynamic-loading` instead of `dynamic-linking`
 #   candle-kernels  leaves out 15 kernels of quantised models, which are linked statically, need
