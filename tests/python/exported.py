@@ -33,7 +33,7 @@ def same(what, found, expected):
 def config(folder):
     values = AutoConfig.from_pretrained(folder).to_dict()
     # What a file says of itself, the dtype (exports are float32), and the stop ids: those of the
-    # generation config stand in the exported config too.
+    # generation config are in the exported config too.
     for key in ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "eos_token_id"):
         values.pop(key, None)
     return values

@@ -1,4 +1,7 @@
 //! The commit of one archive file: its messages are encoded, then the file is created if absent.
+//!
+//! The `next_offset` in the file's footer is the durable position of the partition. The group offset
+//! that is committed to Kafka later is for display, and nothing resumes from it.
 
 use std::{sync::Arc, time::Duration};
 

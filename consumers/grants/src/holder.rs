@@ -175,7 +175,7 @@ impl Holder {
     }
 
     /// Returns the expected time, in milliseconds, after which one more lease would be filled.
-    /// `usual` stands for the time from one group to the next of a producer not measured yet.
+    /// `usual` is the time from one group to the next of a producer that is not measured yet.
     pub(crate) fn expected_ms(&self, usual: f64) -> f64 {
         self.open as f64 * self.speed.group_ms.unwrap_or(usual)
     }

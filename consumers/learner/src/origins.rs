@@ -2,7 +2,7 @@
 //!
 //! A checkpoint holds the finished numbers and no group ids, which would grow with the run. Plans
 //! hold both. They are read when a number comes again whose groups are not remembered, so that a
-//! copy can be told from another group, whichever process saw the first one.
+//! copy can be distinguished from another group, whichever process saw the first one.
 
 use std::collections::HashMap;
 use vintage_store::Records;

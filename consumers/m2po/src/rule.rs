@@ -9,7 +9,8 @@ pub enum Rule {
     /// are masked until the mean of the rest is at most `tau`. The loss is
     /// `-(1/N_valid) sum M r A`.
     M2poPaper {
-        /// Threshold `tau_M2` on the mean of `(log r)^2` over `T`; 0.04 in every run of the paper.
+        /// Threshold `tau_M2` on the mean of `(log r)^2` over `T` (setting `m2po.threshold`); 0.04 in
+        /// every run of the paper.
         tau: f64,
     },
     /// AReaL's variant of M2PO. The budget applies to every valid token and to the difference
@@ -17,7 +18,7 @@ pub enum Rule {
     /// `tau`, except that one token is always kept. The loss is PPO's, clipped around the proximal
     /// policy and divided by the number of kept tokens.
     M2poAreal {
-        /// Threshold on the second moment, `m2_threshold` in AReaL.
+        /// Threshold on the second moment (setting `m2po.threshold`), `m2_threshold` in AReaL.
         tau: f64,
         /// Half-width of PPO's clip around the proximal policy, `eps_clip` in AReaL, whose M2PO
         /// example sets it to 0.
@@ -31,7 +32,8 @@ pub enum Rule {
     /// `(log r)^2` over `T` is at most `tau`, and clips the ratio there as PPO does. The clipped
     /// tokens are the masked ones.
     M2poFork {
-        /// Threshold on the capped second moment, `KL2_budget` in the released code.
+        /// Threshold on the capped second moment (setting `m2po.threshold`), `KL2_budget` in the
+        /// released code.
         tau: f64,
     },
     /// Control arm: PPO's clip as in GRPO, `-min(r A, clip(r, 1 - eps, 1 + eps) A)`, mean over all

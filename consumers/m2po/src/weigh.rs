@@ -25,7 +25,7 @@ pub fn weigh<F: Real>(rule: &Rule, tokens: &Tokens<'_, F>) -> Result<Weighed<F>,
     weigh_rows(rule, tokens, 1)
 }
 
-/// [`weigh`] for tokens that stand in rows of `row` slots: `M2poFork` reads the sign of the
+/// [`weigh`] for tokens that are in rows of `row` slots: `M2poFork` reads the sign of the
 /// advantage from the first slot of a row, as the released code does.
 ///
 /// # Errors

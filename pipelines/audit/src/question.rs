@@ -1,4 +1,4 @@
-//! Questions of an audit: which rollouts trained an update, and what became of a given rollout.
+//! Questions of an audit: which groups an update trained on, and what became of a given group.
 
 use std::{fmt, str::FromStr};
 
@@ -20,7 +20,7 @@ use crate::{
 /// Question to an audit.
 #[derive(Debug, Clone)]
 pub enum Question {
-    /// Rollouts that trained this update; numbered from 0, update N makes version N + 1.
+    /// Groups that this update trained on. Updates are numbered from 0; update N makes version N + 1.
     Update(UpdateNumber),
     /// Fate of this group.
     Rollout(Rollout),

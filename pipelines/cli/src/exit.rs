@@ -134,6 +134,9 @@ fn is_usage(error: &anyhow::Error) -> bool {
                 .downcast_ref::<vintage_flow::Error>()
                 .is_some_and(vintage_flow::Error::is_usage)
             || cause
+                .downcast_ref::<vintage_archive::Error>()
+                .is_some_and(|error| matches!(error.fault(), Fault::User))
+            || cause
                 .downcast_ref::<vintage_bus::Error>()
                 .is_some_and(|error| matches!(error.fault(), Fault::User))
             || cause
@@ -202,6 +205,16 @@ mod tests {
         assert_eq!(code(Outcome::Negative, Some(&full)), of(3));
         let interrupted = Outcome::Interrupted(Signal::Interrupt);
         assert_eq!(code(interrupted, Some(&full)), of(130));
+    }
+
+    #[test]
+    fn a_users_error_that_the_archive_met_is_usage() {
+        let no_topic = vintage_bus::Error::NoSuchTopic {
+            topic: "t".to_owned(),
+            bootstrap: "b:1".to_owned(),
+        };
+        let error = vintage_archive::Error::from(no_topic);
+        assert!(is_usage(&error.into()));
     }
 
     #[test]

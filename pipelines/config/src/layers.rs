@@ -153,7 +153,7 @@ impl Layers {
         Ok(self)
     }
 
-    /// Adds the setting that a command-line flag stands for.
+    /// Adds the setting that a command-line flag sets.
     #[must_use]
     pub fn flag(mut self, flag: &'static str, key: &Key, value: &impl ToString) -> Self {
         self.push(

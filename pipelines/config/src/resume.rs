@@ -9,7 +9,7 @@ use crate::{
 use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
-/// their plans. The key of a section stands for all its settings.
+/// their plans. The key of a section means all its settings.
 const SAFE: [&str; 11] = [
     "learner.steps",
     "learner.recompute",

@@ -179,7 +179,7 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
         (Some(topic), true) => Ok(Some(Reader::new(archive, &topic))),
         (None, _) => Err(Error::Setting {
             setting: format!("learner.archive = {location:?}"),
-            reason: "no archive lies there; name the folder of a run".to_owned(),
+            reason: "there is no archive; name the folder of a run".to_owned(),
         }),
         (Some(_), false) => Err(Error::SeveralTopics {
             location: location.clone(),

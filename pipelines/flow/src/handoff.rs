@@ -148,7 +148,7 @@ impl HandOff {
             tracing::info!(
                 topic = self.topic,
                 records,
-                "reading what lies behind, partitions merged by the time of their records"
+                "reading the records already in the log, partitions merged by the time of their records"
             );
             let (topic, incarnation) = (&self.topic, self.incarnation);
             self.behind = Some(CatchUp::open(&self.bus, topic, incarnation, &stretches)?);

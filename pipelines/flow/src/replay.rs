@@ -159,7 +159,7 @@ pub(crate) async fn extent(
     Ok(extent)
 }
 
-/// Adds what the run's own archive tells of a learner: tokens that version N sampled imply N
+/// Adds what the run's own archive shows of a learner: tokens that version N sampled imply N
 /// updates. Groups that a plan refused are left out, because versions they name may never have
 /// existed.
 async fn note_sampled(

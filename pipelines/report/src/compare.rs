@@ -27,9 +27,9 @@ pub(crate) fn section(page: &mut String, learners: &[Contender]) {
         "<section class=\"account\">\n<h2>Learners side by side</h2>\n\
          <p>Reward, clip fraction, divergence and age are means of the last {RECENT} updates. Age is \
          the tokens' staleness: updates between the version that sampled them and the one trained. \
-         Where another lineage than the learner's own sampled, none of its updates lie between, and \
-         it is their lag: versions behind the newest of that lineage met so far. The two compare with \
-         nothing but themselves. Equal weights have equal digests.</p>\n\
+         For tokens that another policy sampled, staleness in updates of this learner is not defined, \
+         and age is their lag: versions behind the newest of that policy read so far. Staleness and \
+         lag cannot be compared with each other. Equal weights have equal digests.</p>\n\
          <table><thead><tr><th>learner</th><th>algorithm</th><th>batches</th><th>from</th>\
          <th>updates</th><th>groups</th><th>reward</th><th>clipped</th><th>KL</th>\
          <th>age</th><th>weights</th></tr></thead><tbody>"

@@ -309,11 +309,11 @@ impl Age {
     fn note(self) -> &'static str {
         match self {
             Self::Staleness => {
-                "How many updates lay between the version that sampled a token and the one trained."
+                "How many updates are between the version that sampled a token and the one trained."
             }
             Self::Lag => {
-                "How many versions of the lineage that sampled lay between a token's and the newest \
-                 met so far. No updates of this learner lie between: it is no staleness."
+                "How many versions of the policy that sampled are between a token's and the newest read \
+                 so far. Staleness in updates of this learner is not defined for such tokens."
             }
         }
     }

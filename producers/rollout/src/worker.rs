@@ -99,7 +99,27 @@ impl Worker {
     }
 
     /// Runs until the learner has finished or `cancel` is triggered. Groups being sampled then are
-    /// still finished and published.
+    /// still finished and published, and a last report gives back the leases that were not begun.
+    ///
+    /// It ends in good order at:
+    ///
+    /// * an announcement with `finished` that counts: one written after the start, or one whose
+    ///   version has reached the number of updates of the run; see [`WorkerSetup::updates`].
+    /// * `cancel`: a signal, the end of another role in the same process, or settings of the run that
+    ///   disagree with those of this producer.
+    ///
+    /// # Errors
+    /// * Announcements, grants or reports: the log cannot be read or written.
+    /// * The lead learner refuses this producer, because its slots mean something else: another seed,
+    ///   other prompts or another group size.
+    /// * The learner announces another number of groups per update than this producer was set to.
+    /// * The engine cannot load a version or sample, or its answer does not fit the request. Under
+    ///   `gate.exact`, that includes a version that is deleted already; otherwise a newer one is
+    ///   loaded.
+    /// * The reward command gave up after its restarts, was changed, or more groups had no reward
+    ///   than `rollout.reward.max_failed_groups` and `rollout.reward.max_failed_share` allow.
+    /// * A group cannot be encoded, published or noted in the journal.
+    /// * A stage panicked.
     pub async fn run(
         self,
         cancel: CancellationToken,

@@ -13,7 +13,7 @@ use crate::{
 /// keyed by policy.
 ///
 /// The learner writes it only after the weights it names are durable. The counts are cumulative, so
-/// every producer's gate computes its capacity from one record and cannot drift.
+/// the newest record is enough to know them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyAnnouncement {
@@ -31,12 +31,12 @@ pub struct PolicyAnnouncement {
     pub groups_trained: u64,
     /// Number of groups rejected since version 0, including those that no plan records yet.
     pub groups_rejected: u64,
-    /// Rejected groups that have a producer's number, given only if some do not. Only a numbered
-    /// group took capacity of a producer's gate; foreign bytes give none back.
+    /// Number of rejected groups that have a producer's number; given only if some do not, such as
+    /// messages that are not rollouts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numbered_rejections: Option<u64>,
-    /// Rejected groups that were sampled for a specific future update, counted by update. Producers
-    /// must sample them again, or that update never fills.
+    /// Number of rejected groups that were sampled for a specific future update, by update. The lead
+    /// grants as many other slots for that update, or it would never fill.
     pub refused_batches: BTreeMap<UpdateNumber, u64>,
     /// Number of groups that one update consumes.
     pub groups_per_update: u64,

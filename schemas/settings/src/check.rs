@@ -35,7 +35,7 @@ impl RunConfig {
         problems.into_vec()
     }
 
-    /// Refuses a gate that would starve the learner or ask for versions that are deleted.
+    /// Refuses limits that would starve the learner or ask for versions that are deleted.
     fn check_gate(&self, problems: &mut Problems) {
         let learner = &self.learner;
         let Some(exact) = self.gate.exact else {

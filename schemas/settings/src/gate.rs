@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Maximum staleness of a token when it is trained, in updates. Producers wait rather than
-    /// exceed it. Not used if `exact` is set.
+    /// Maximum staleness of a token when it is trained, in updates, over all producers of the run.
+    /// They wait rather than exceed it, and a granted group that comes later is refused. Not used if
+    /// `exact` is set.
     pub max_staleness: u64,
     /// Exact staleness of every batch, in updates: version max(0, b − exact) samples the batch of
     /// update b. Unset = `max_staleness` applies.

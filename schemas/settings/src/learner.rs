@@ -38,7 +38,8 @@ pub struct LearnerConfig {
     pub keep_versions: u64,
     /// Number of newest checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Maximum age of a group in updates; older ones are refused. Unset = train on any age.
+    /// Maximum age of a group in updates; older ones are refused. Unset = no limit but
+    /// `gate.max_staleness`, which applies to granted groups.
     pub max_age: Option<u64>,
     /// Source of the learner's rollouts.
     pub source: SourceKind,

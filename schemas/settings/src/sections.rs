@@ -52,7 +52,7 @@ impl Default for GrpoConfig {
 impl GrpoConfig {
     pub(crate) fn check(&self, problems: &mut Problems) {
         let ok = self.clip_eps > 0.0 && self.clip_eps < 1.0;
-        problems.require(ok, "grpo.clip_eps", "must lie between 0 and 1");
+        problems.require(ok, "grpo.clip_eps", "must be between 0 and 1");
     }
 }
 

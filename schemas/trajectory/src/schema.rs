@@ -77,7 +77,7 @@ fn map(value: DataType) -> DataType {
 /// Refuses `found` unless it has v1's columns in v1's order.
 ///
 /// Nullability is not compared, because pyarrow and Parquet writers declare everything nullable
-/// unless told otherwise; actual nulls are checked on the data. Names of list items and map entries
+/// by default; actual nulls are checked on the data. Names of list items and map entries
 /// are not compared either, because Arrow leaves them to the writer.
 pub(crate) fn check(found: &Schema) -> Result<(), Error> {
     let expected = &SCHEMA;

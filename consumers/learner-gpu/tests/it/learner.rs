@@ -56,7 +56,7 @@ fn a_learner_on_a_device_goes_on_and_replays() {
 }
 
 /// Checks recovery on a GPU, which need not reproduce its bits: published weights and recorded
-/// digests remain as they are, and training continues. The CPU kernels stand in for the first
+/// digests remain as they are, and training continues. The CPU kernels replace the first
 /// process on the GPU, because the tensor operations of a GPU round differently.
 #[test]
 fn after_other_bits_the_published_ones_are_taken() {

@@ -1,5 +1,5 @@
 //! Slots of the groups that were read: each is held by one group, and a second group of a slot is
-//! refused. The granter is told of each slot once.
+//! refused. Each slot is reported to the granter once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -19,10 +19,8 @@ use crate::{
 /// Interval at which a waiting learner repeats its announcement, so that producers learn the truth
 /// whatever another process announced last under its name.
 const REANNOUNCE_EVERY: Duration = Duration::from_secs(30);
-/// Minimum interval between an announcement and the next one that reports new refusals. Producers
-/// wait at their gate until refused groups are reported: otherwise a log full of refused groups
-/// would starve the update whose plan would report them. The interval limits the number of
-/// announcements in a flood of refusals.
+/// Minimum interval between an announcement and the next one that reports new refusals. It limits
+/// the number of announcements in a flood of refusals.
 const ANNOUNCE_REFUSED_EVERY: Duration = Duration::from_millis(100);
 
 /// Minimum interval between reports on the wait.
@@ -68,7 +66,7 @@ impl Learner {
             if let Some(mut groups) = self.intake.choose(update, own) {
                 if let Some(intake) = &mut self.blended {
                     // Once the archive has ended, updates are of the own log's groups alone: the
-                    // producers' gate counts on no more of them.
+                    // bound on the producers counts on no more of them.
                     let share = self.settings.learner.blended_groups();
                     let wanted = share.min(intake.available(update));
                     groups.extend(intake.choose(update, wanted).into_iter().flatten());

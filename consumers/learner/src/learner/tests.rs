@@ -116,8 +116,8 @@ fn it_ends_with_the_log_and_goes_on_with_more_of_it() {
     assert!(outcome(folder.path()) == outcome(whole.path()));
 }
 
-/// Checks that the staleness of another lineage's tokens is measured from the newest version met of
-/// that lineage.
+/// Checks that the lag of another policy's tokens is measured from the newest version read of that
+/// policy.
 #[test]
 fn staleness_is_taken_within_the_lineage_that_sampled() {
     let log: Vec<_> = (0..6_u64)

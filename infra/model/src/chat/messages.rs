@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for PlainVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Plain, E> {
-        // An integer of more than 64 bits arrives as a float, and cannot be told from one any more.
+        // An integer of more than 64 bits arrives as a float, and cannot be distinguished from one any more.
         if value.abs() >= 18_446_744_073_709_551_615.0 {
             return Err(E::custom(format!(
                 "the number {value:e} is beyond 64 bits and would lose digits; write it as a string"

@@ -101,7 +101,7 @@ fn join(
     let mut loaded = load(&shards, config)?;
     if path.join("adapter_config.json").exists() {
         loaded.notes.push(
-            "adapter_config.json lies beside the weights: its adapter is not applied, which \
+            "adapter_config.json is beside the weights: its adapter is not applied, which \
              transformers and peft would apply; merge it, or move it away"
                 .to_owned(),
         );
@@ -157,7 +157,7 @@ fn numbered(path: &Path) -> Result<BTreeSet<String>> {
     };
     if sets.len() > 1 {
         let problem = format!(
-            "shards of several models lie in it and {INDEX} does not say which are meant: fetch \
+            "shards of several models are in it and {INDEX} does not say which are meant: fetch \
              the folder again"
         );
         return Err(missing::folder(path, problem));
@@ -182,7 +182,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     if bytes.starts_with(POINTER) {
         let folder = path.parent().unwrap_or(path).display();
         let problem = format!(
-            "it is a Git LFS pointer, {} bytes that stand for the file: run `git lfs pull` in \
+            "it is a Git LFS pointer, {} bytes instead of the file: run `git lfs pull` in \
              {folder}, or fetch the model with `hf download`",
             bytes.len()
         );

@@ -1,7 +1,7 @@
 """Archives a topic of Arrow messages as Parquet, as one does with pyarrow and confluent-kafka.
 
 The files have the codec, the encodings, the size and the syncs of vintage's own. They keep neither
-keys nor headers, and nothing says where a second start would go on.
+keys nor headers, and nothing says where a second start would resume.
 
 usage: drain.py BROKERS TOPIC FOLDER ZSTD_LEVEL
 """

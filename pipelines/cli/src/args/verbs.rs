@@ -10,7 +10,7 @@ use super::{ConfigArgs, SelectionArgs};
 const RUN: &str = "\
 Examples:
   vintage run                            the built-in task on the embedded broker
-  vintage run --out runs/a               a run with a name; started again, it goes on
+  vintage run --out runs/a               a run with a name; started again, it resumes
   vintage run --prompts mine.jsonl --set rollout.reward.kind=number
   vintage run --broker local             the same over a real Apache Kafka
   vintage run --preset stale-256         every rollout 256 updates old
@@ -19,9 +19,9 @@ Examples:
 DIR holds config.toml, plans/, results/, evaluations/, archive/, weights/, checkpoints/,
 summary.json and report.html. `vintage config show --origin` lists every setting.";
 
-/// Trains a model with all roles in one process, on an embedded broker unless told otherwise.
+/// Trains a model with all roles in one process, on the embedded broker by default.
 ///
-/// Brings up a broker, samples rollouts with the newest policy the gate allows, trains on them
+/// Brings up a broker, samples rollouts within the limits of `[gate]`, trains on them
 /// however stale they are, keeps every rollout in a Parquet archive, and evaluates on held-out
 /// prompts. Killed at any moment and started again with the same --out, it resumes.
 #[derive(Debug, Args)]
@@ -84,7 +84,7 @@ Examples:
 /// Trains on published rollouts, as one process of a run.
 ///
 /// Under another --name than the run's own learner it is a follower: it has its own plans, results,
-/// checkpoints, lineage and settings (DIR/learners/NAME/config.toml), and does not affect the
+/// checkpoints, policy and settings (DIR/learners/NAME/config.toml), and does not affect the
 /// others.
 #[derive(Debug, Args)]
 #[command(after_long_help = LEARN)]
@@ -112,7 +112,7 @@ pub(crate) struct LearnArgs {
 
 /// Keeps every rollout in Parquet files, as one process of a run.
 ///
-/// Continues until it is told to stop; the first ^C closes the open files.
+/// Continues until it is stopped; the first ^C closes the open files.
 #[derive(Debug, Args)]
 #[command(after_long_help = ROLES)]
 pub(crate) struct ArchiveArgs {
@@ -148,7 +148,7 @@ checkpoints, weights, evaluations, archived tokens or the summary are of later u
 update that does is named. Updates are numbered from 0: update N made version N + 1.
 Exit code 2 if --to would publish nothing: no group passes the filters, or one names what the
 archive does not hold.
-Killed and started again with the same arguments, --to goes on where the topic ends.";
+Killed and started again with the same arguments, --to continues where the topic ends.";
 
 /// Runs a recorded training again, or publishes its archived rollouts again.
 ///
@@ -207,8 +207,8 @@ Exit code 3 if the books do not hold, or if nothing is known of the rollout that
 
 /// Accounts for every rollout: produced = trained + rejected + in flight + lost.
 ///
-/// Producers' journals, the log, the archive, plans, results, checkpoints and what learners told
-/// the run are read and compared with one another, for each learner. Nothing is changed, and the
+/// Producers' journals, the log, the archive, plans, results, checkpoints and what learners
+/// announced are read and compared with one another, for each learner. Nothing is changed, and the
 /// run may continue meanwhile.
 #[derive(Debug, Args)]
 #[command(after_long_help = AUDIT)]

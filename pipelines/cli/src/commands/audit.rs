@@ -218,7 +218,7 @@ fn answers(audited: &Audit) -> String {
                 }
                 let _ = writeln!(text, ": {detail}");
                 if let Some(record) = record {
-                    let _ = writeln!(text, "  it lies at {record}");
+                    let _ = writeln!(text, "  it is at {record}");
                 }
             }
         }

@@ -78,7 +78,7 @@ async fn last_records(
                 topic: to.to_owned(),
                 reason: format!(
                     "has lost its records of partition {partition}, up to offset {high}: where a \
-                     replay was cannot be told; name another topic"
+                     replay was is unknown; name another topic"
                 ),
             });
         }

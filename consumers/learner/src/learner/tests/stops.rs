@@ -1,4 +1,4 @@
-//! Tests of a learner that stops: overtaken, refused by the store, or told to.
+//! Tests of a learner that stops: overtaken, refused by the store, or cancelled.
 
 use std::path::Path;
 
