@@ -9,5 +9,6 @@ printf 'GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "$path"
 answer=$(cat <&3)
 status=${answer%%$'\r'*}
 body=${answer#*$'\r\n\r\n'}
+[[ $body != "$answer" ]] || body=
 printf '%s: %s\n' "$status" "${body:0:200}"
 [[ $status == "HTTP/1.1 200 "* ]]
