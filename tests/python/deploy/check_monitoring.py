@@ -102,6 +102,8 @@ def rules():
     cases = document(MONITORING / "alerts.test.yaml")
     tried = json.dumps(cases)
     assert all(name in tried for name in names), "an alert without a case for promtool"
+    page = (ROOT / "docs/deployment.md").read_text()
+    assert re.findall(r"^\| `(Vintage\w+)` \|", page, re.M) == names, "another list in docs/deployment.md"
     return len(names)
 
 
