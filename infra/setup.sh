@@ -6,7 +6,8 @@
 #   test  also Java 17 and Maven, for a real Apache Kafka; kcat; iproute2, for hosts with networks of their own; and a Python environment in
 #         target/python with pyarrow, confluent-kafka, duckdb, polars, pandas and datasets, for the
 #         readers that are not ours, transformers (without torch), for exported models, moto, for an S3 server,
-#         and math-verify, another judge of answers
+#         math-verify, another judge of answers, and check-jsonschema, kubernetes-validate, promql-parser
+#         and hadolint, for the files of infra/deploy
 # Nothing is touched that is there already.
 set -euo pipefail
 cd "$(dirname "$0")/.."

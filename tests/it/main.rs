@@ -5,6 +5,7 @@ mod audit;
 mod bad_input;
 mod chaos;
 mod chats;
+mod deploy;
 mod docs;
 mod epochs;
 mod fleet;
