@@ -1,6 +1,8 @@
 //! Samples of a run: the best, the worst and the longest rollout of the first and the last update.
 
 pub(crate) mod section;
+#[cfg(test)]
+mod tests;
 
 use vintage_control::{PolicyVersion, UpdateNumber};
 use vintage_trajectory::{Identity, Rows};
@@ -185,31 +187,5 @@ impl Excerpt {
             cut: 0,
             unit,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Excerpt;
-
-    #[test]
-    fn long_texts_keep_both_ends_and_say_what_was_cut() {
-        let text: String = ('a'..='z').cycle().take(1_700).collect::<String>() + "ü";
-        let excerpt = Excerpt::of_text(&text);
-        assert_eq!(excerpt.cut, 101);
-        assert_eq!(excerpt.start.chars().count(), 1200);
-        assert!(text.starts_with(&excerpt.start) && text.ends_with(&excerpt.end));
-        assert_eq!(excerpt.end.chars().count(), 400);
-        let short = Excerpt::of_text("1+1=");
-        assert_eq!((short.start.as_str(), short.cut), ("1+1=", 0));
-    }
-
-    #[test]
-    fn rows_without_text_are_token_ids() {
-        let tokens: Vec<i32> = (0..200).collect();
-        let excerpt = Excerpt::of_tokens(&tokens);
-        assert_eq!((excerpt.cut, excerpt.unit), (72, "tokens"));
-        assert!(excerpt.start.starts_with("0 1 2") && excerpt.end.ends_with("198 199"));
-        assert_eq!(Excerpt::of_tokens(&[]).start, "");
     }
 }
