@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vintage_tests::{Kafka, Running, audited, number, place, run, vintage};
+use vintage_tests::{Kafka, audited, number, place, run, vintage};
 
 use crate::{
     fleet::{Fleet, ended},

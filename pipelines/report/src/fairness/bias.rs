@@ -122,7 +122,7 @@ mod tests {
         let small = bias(&around(100.0, 1.0, 10_000), &around(101.0, 1.0, 10_000));
         assert!(!small.biased && small.z.unwrap() < -4.0, "{small:?}");
         // Large, and chance.
-        let noise = bias(&around(100.0, 900.0, 40), &around(125.0, 900.0, 40));
+        let noise = bias(&around(1000.0, 900.0, 40), &around(1250.0, 900.0, 40));
         assert!(
             !noise.biased && !RATIO.contains(&noise.ratio.unwrap()),
             "{noise:?}"
