@@ -8,7 +8,7 @@ use crate::{
     chart::{Bar, Bars, Unit, number},
     error::Result,
     fairness::{
-        Amount, Compared, Distribution, Pair, ProducerFigures, Producers,
+        Amount, Distribution, Pair, ProducerFigures, Producers,
         bias::{Bias, EFFECT, GROUPS, RATIO, Z},
         histogram::Histogram,
     },
@@ -210,13 +210,11 @@ fn comparison(page: &mut String, rows: &Rows<'_>, age: Age) {
             name.clone(),
             length.produced.as_ref().map_or_else(none, percentiles),
             length.trained.as_ref().map_or_else(none, percentiles),
-            means(&Compared {
-                produced: mean(length.produced),
-                trained: mean(length.trained),
-                bias: length.bias,
-            }),
+            means(mean(length.produced), mean(length.trained), number),
             verdict(&length.bias),
-            means(&of.reward),
+            means(of.reward.produced, of.reward.trained, |mean| {
+                format!("{mean:.3}")
+            }),
             verdict(&of.reward.bias),
             of.staleness.as_ref().map_or_else(none, |age| {
                 format!(
@@ -235,9 +233,9 @@ fn percentiles(of: &Distribution) -> String {
     [of.p10, of.p50, of.p90, of.max].map(grouped).join(" · ")
 }
 
-fn means(compared: &Compared<Option<f64>>) -> String {
-    let side = |mean: Option<f64>| mean.map_or_else(none, number);
-    format!("{} → {}", side(compared.produced), side(compared.trained))
+fn means(produced: Option<f64>, trained: Option<f64>, write: fn(f64) -> String) -> String {
+    let side = |mean: Option<f64>| mean.map_or_else(none, write);
+    format!("{} → {}", side(produced), side(trained))
 }
 
 fn verdict(bias: &Bias) -> String {
@@ -296,7 +294,7 @@ pub(crate) fn figure(lengths: &Pair<Histogram>) -> Result<Figure> {
         String::new()
     };
     let chart = Bars {
-        x_label: "length, completion tokens",
+        x_label: "tokens",
         unit: Unit::Share,
         bars,
     };

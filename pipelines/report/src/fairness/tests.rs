@@ -13,6 +13,10 @@ use super::{
     census::{Census, Message, Rollout},
     fates::{Fates, PlanPart},
 };
+use crate::{
+    figures::Age,
+    producers::{figure, section},
+};
 
 /// Fate of a group in a made-up history.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -299,6 +303,20 @@ proptest! {
     }
 }
 
+#[test]
+fn one_long_completion_leaves_room_for_the_others() {
+    let groups = (0..200).map(|at| plain(0, End::Trained, if at == 0 { 900_000 } else { 100 }));
+    let found = census(&groups.collect::<Vec<_>>());
+    let drawn = figure(&found.lengths).unwrap();
+    assert!(
+        drawn
+            .note
+            .contains("The last bars have everything longer, up to 900,000.")
+    );
+    assert!(drawn.svg.is_some());
+    assert!(figure(&census(&[]).lengths).unwrap().svg.is_none());
+}
+
 fn plain(producer: u8, end: End, length: u64) -> Group {
     Group {
         producer,
@@ -338,6 +356,14 @@ fn a_bound_that_lets_short_answers_through_is_reported() {
     assert!(bias(1).biased && bias(1).ratio < Some(0.8), "{:?}", bias(1));
     assert!(found.total.length.bias.biased);
     assert!(!found.total.reward.bias.biased);
+    let mut page = String::new();
+    section(&mut page, &found, Age::Staleness);
+    let said = "What trained is not like what was produced: length of all producers, length of producer-1.";
+    assert!(page.contains(said), "{page}");
+    assert!(
+        page.contains("all 2") && page.contains("<small>too stale 67</small>"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn article(page: &mut String, name: &str, sample: &Sample, age: Age) {
     let group = sample.seq.map_or_else(String::new, |seq| format!("/{seq}"));
     let _ = write!(
         page,
-        "<article>\n<h4>{name} <b>{:.3}</b></h4>\n<p>{}</p>\n\
+        "<article>\n<h4>{name}: reward {:.3}</h4>\n<p>{}</p>\n\
          <p>group <code>{}{group}</code>, rollout {}</p>\n",
         sample.reward,
         facts.join(", "),
