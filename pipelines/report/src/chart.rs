@@ -106,7 +106,7 @@ pub(crate) struct Shares {
 pub(crate) struct Bars {
     pub(crate) x_label: &'static str,
     pub(crate) unit: Unit,
-    pub(crate) bars: Vec<Bar>,
+    pub(crate) shown: Vec<Bar>,
 }
 
 /// Bar of a chart.
@@ -218,13 +218,13 @@ impl Shares {
 
 impl Bars {
     pub(crate) fn draw(&self) -> Drawn {
-        let ends = self.bars.iter().flat_map(|bar| [bar.start, bar.end]);
+        let ends = self.shown.iter().flat_map(|bar| [bar.start, bar.end]);
         let x = extent(ends).unwrap_or(0.0..1.0);
-        let top = self.bars.iter().map(|bar| bar.height).fold(0.0, f64::max);
+        let top = self.shown.iter().map(|bar| bar.height).fold(0.0, f64::max);
         let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
         let gap = 0.08;
         frame(self.x_label, x, y, (5, &|y| self.unit.write(y)), |chart| {
-            chart.draw_series(self.bars.iter().map(|bar| {
+            chart.draw_series(self.shown.iter().map(|bar| {
                 let inset = gap * (bar.end - bar.start);
                 let corners = [(bar.start + inset, 0.0), (bar.end - inset, bar.height)];
                 Rectangle::new(corners, bar.ink.placeholder().mix(0.9).filled())

@@ -378,7 +378,7 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
     let chart = Bars {
         x_label,
         unit: Unit::Share,
-        bars: bars.collect(),
+        shown: bars.collect(),
     };
     Ok(Figure {
         title,

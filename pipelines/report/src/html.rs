@@ -27,15 +27,21 @@ impl<T: AsRef<str>> fmt::Display for Escaped<T> {
 /// language: controls, marks and overrides of direction, invisible spaces, tags, and code points
 /// that are no characters.
 fn is_hidden(c: char) -> bool {
-    match c {
-        '\n' | '\t' => false,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}' => {
-            true
-        }
-        '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' => true,
-        '\u{fdd0}'..='\u{fdef}' | '\u{e0000}'..='\u{e0fff}' => true,
-        c => c.is_control() || u32::from(c) & 0xfffe == 0xfffe,
-    }
+    let kept = matches!(c, '\n' | '\t');
+    let control = c.is_control() && !kept;
+    let single = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+    );
+    let block = matches!(
+        c,
+        '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{fdd0}'..='\u{fdef}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    control || single || block || u32::from(c) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]

@@ -296,7 +296,7 @@ pub(crate) fn figure(lengths: &Pair<Histogram>) -> Result<Figure> {
     let chart = Bars {
         x_label: "tokens",
         unit: Unit::Share,
-        bars,
+        shown: bars,
     };
     Ok(Figure {
         title,

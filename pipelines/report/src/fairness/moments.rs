@@ -83,7 +83,9 @@ mod tests {
         fn parts_merge_to_the_whole(all in prop::collection::vec(-1e6_f64..1e6, 2..100), cut in 0_usize..100) {
             let of = |values: &[f64]| {
                 let mut moments = Moments::default();
-                values.iter().for_each(|value| moments.add(*value));
+                for value in values {
+                    moments.add(*value);
+                }
                 moments
             };
             let (before, after) = all.split_at(cut.min(all.len()));

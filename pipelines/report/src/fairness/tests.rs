@@ -163,7 +163,9 @@ fn census(groups: &[Group]) -> Producers {
             offset: Offset(START),
         }],
     });
-    plans.into_values().for_each(|plan| fates.plan(plan));
+    for plan in plans.into_values() {
+        fates.plan(plan);
+    }
     let mut census = Census::new(fates);
     for (record, seq, part) in messages {
         let group = &groups[seq];
