@@ -82,7 +82,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         "audit",
         &["control", "trajectory", "bus", "store", "archive"],
     ),
-    ("report", &["control", "store", "human", "config"]),
+    (
+        "report",
+        &[
+            "control",
+            "trajectory",
+            "store",
+            "human",
+            "archive",
+            "config",
+        ],
+    ),
     (
         "flow",
         &[

@@ -17,14 +17,16 @@ const GROUPS: u64 = 4;
 const BOUND: u64 = 4;
 
 /// Run on a real Kafka whose roles are processes of their own.
-struct Fleet {
-    out: PathBuf,
+pub(crate) struct Fleet {
+    /// Folder of the run.
+    pub(crate) out: PathBuf,
     settings: Vec<String>,
     prompts: PathBuf,
 }
 
 impl Fleet {
-    fn new(folder: &Path, out: &str, kafka: &Kafka, settings: &[&str]) -> Result<Self> {
+    /// Names the run `out`, and its folder in `folder`.
+    pub(crate) fn new(folder: &Path, out: &str, kafka: &Kafka, settings: &[&str]) -> Result<Self> {
         let mut settings: Vec<_> = settings.iter().map(|text| (*text).to_owned()).collect();
         settings.push(format!("broker={}", kafka.address()));
         settings.push(format!("run={out}"));
@@ -45,7 +47,8 @@ impl Fleet {
         command
     }
 
-    fn start(&self, verb: &str) -> Result<Running> {
+    /// Starts a role.
+    pub(crate) fn start(&self, verb: &str) -> Result<Running> {
         Running::start(self.role(verb))
     }
 
@@ -61,7 +64,8 @@ impl Fleet {
         Ok(())
     }
 
-    fn results(&self, updates: u64) -> Result<Vec<Value>> {
+    /// Returns the results of the first updates.
+    pub(crate) fn results(&self, updates: u64) -> Result<Vec<Value>> {
         (0..updates).map(|update| read(&self.out, update)).collect()
     }
 }
@@ -72,7 +76,8 @@ fn read(out: &Path, update: u64) -> Result<Value> {
     Ok(serde_json::from_slice(&text)?)
 }
 
-fn ended(running: Running) -> Result<Value> {
+/// Waits for the end of a role and returns its summary.
+pub(crate) fn ended(running: Running) -> Result<Value> {
     let ended = running.wait()?;
     ensure!(ended.status.success(), "{}", ended.stderr);
     ended.json()

@@ -25,6 +25,7 @@ mod models;
 mod outages;
 mod pages;
 mod positions;
+mod producers;
 mod python;
 mod readers;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, path::Path};
 use vintage_config::secret;
-use vintage_settings::RunConfig;
+use vintage_settings::{RunConfig, SourceKind};
 
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
@@ -185,6 +185,36 @@ pub(crate) async fn archive_of(config: &RunConfig) -> Result<Option<Reader>> {
             location: location.clone(),
         }),
     }
+}
+
+/// Returns the archive whose records the plans of a run name, and true if it is another run's.
+/// `has_config` is false for a copy without its settings.
+pub(crate) async fn archive_of_run(
+    config: &RunConfig,
+    store: &Store,
+    has_config: bool,
+) -> Result<(Reader, bool)> {
+    let own = archive_in(store);
+    if config.learner.source == SourceKind::Archive
+        && let Some(other) = archive_of(config).await?
+    {
+        return Ok((other, true));
+    }
+    let named = config.topic_names().rollouts();
+    let topics = Reader::topics(&own).await?;
+    let reader = match topics.as_slice() {
+        // A copy without its settings: the archive says what it is of.
+        [only] if !has_config => Reader::new(own, only),
+        [_, ..] if !topics.contains(&named) => {
+            return Err(Error::OtherTopic {
+                named,
+                location: own.location(),
+                there: topics.join(", "),
+            });
+        }
+        _ => Reader::new(own, &named),
+    };
+    Ok((reader, false))
 }
 
 fn incoming(message: ArchivedMessage) -> Incoming {

@@ -8,19 +8,18 @@
 
 use std::path::{Path, PathBuf};
 
-use vintage_archive::Reader;
 use vintage_audit::{Audit, LogState, Places, Question, ReadJournals};
 use vintage_control::Name;
 use vintage_report::SUMMARY_FILE;
 use vintage_rollout::read_journals;
-use vintage_settings::{RunConfig, SourceKind};
+use vintage_settings::RunConfig;
 use vintage_store::Store;
 
 use crate::{
-    archive_source::archive_of,
+    archive_source::archive_of_run,
     broker::Broker,
     error::{Error, Result},
-    folder::{archive_in, config_file, is_in_use, journals, open_store, store_of},
+    folder::{config_file, is_in_use, journals, open_store, store_of},
     replay::summarized_updates,
 };
 
@@ -50,7 +49,8 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
     let config = &scope.config;
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
-    let (reader, elsewhere) = archive(scope, &store).await?;
+    let has_config = folder.is_none_or(|folder| config_file(folder).is_file());
+    let (reader, elsewhere) = archive_of_run(config, &store, has_config).await?;
     let journals = folder.filter(|_| !elsewhere).map(journals);
     let summarized = match folder {
         Some(folder) => summarized_updates(folder)?,
@@ -107,34 +107,6 @@ fn log_state(config: &RunConfig, folder: Option<&Path>) -> LogState {
     } else {
         LogState::Ended
     }
-}
-
-/// Returns the archive that is audited, and true if it is another run's.
-async fn archive(scope: &Scope, store: &Store) -> Result<(Reader, bool)> {
-    let config = &scope.config;
-    let own = archive_in(store);
-    if config.learner.source == SourceKind::Archive
-        && let Some(other) = archive_of(config).await?
-    {
-        return Ok((other, true));
-    }
-    let named = config.topic_names().rollouts();
-    let folder = scope.folder.as_ref();
-    let known = folder.is_none_or(|folder| config_file(folder).is_file());
-    let topics = Reader::topics(&own).await?;
-    let reader = match topics.as_slice() {
-        // A copy without its settings: the archive says what it is of.
-        [only] if !known => Reader::new(own, only),
-        [_, ..] if !topics.contains(&named) => {
-            return Err(Error::OtherTopic {
-                named,
-                location: own.location(),
-                there: topics.join(", "),
-            });
-        }
-        _ => Reader::new(own, &named),
-    };
-    Ok((reader, false))
 }
 
 fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {

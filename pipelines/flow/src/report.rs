@@ -5,8 +5,9 @@ use std::path::Path;
 use vintage_report::Report;
 
 use crate::{
+    archive_source::archive_of_run,
     error::{Error, Result},
-    folder::open_store,
+    folder::{config_file, open_store},
 };
 
 /// Writes `report.html` into a run's folder; a run that is still going, or was killed, has a report
@@ -15,7 +16,20 @@ use crate::{
 /// # Errors
 /// If the folder is not a run's, a record of it cannot be read, or the page cannot be written.
 pub async fn write_report(folder: &Path) -> Result<Report> {
-    Ok(vintage_report::write(folder, &open_store(folder)?).await?)
+    let store = open_store(folder)?;
+    let config_file = config_file(folder);
+    let archive = if config_file.is_file() {
+        let config = vintage_config::read(&config_file)?;
+        archive_of_run(&config, &store, true).await
+    } else {
+        Err(Error::Folder {
+            path: folder.to_owned(),
+            reason: "has no settings".to_owned(),
+        })
+    };
+    let archive = archive.as_ref();
+    let archive = archive.map_or_else(|error| Err(error.to_string()), |(reader, _)| Ok(reader));
+    Ok(vintage_report::write(folder, &store, archive).await?)
 }
 
 impl From<vintage_report::Error> for Error {
@@ -32,6 +46,7 @@ impl From<vintage_report::Error> for Error {
                 source,
             },
             vintage_report::Error::Store(error) => Self::Store(error),
+            vintage_report::Error::Archive(error) => error.into(),
             drawing @ vintage_report::Error::Chart { .. } => Self::Bug(drawing.to_string()),
         }
     }

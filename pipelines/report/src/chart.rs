@@ -104,11 +104,18 @@ pub(crate) struct Shares {
 /// Chart of bars over ranges of x.
 #[derive(Debug, Clone)]
 pub(crate) struct Bars {
-    pub(crate) ink: Ink,
     pub(crate) x_label: &'static str,
     pub(crate) unit: Unit,
-    /// Bars as start, end and height.
-    pub(crate) spans: Vec<(f64, f64, f64)>,
+    pub(crate) shown: Vec<Bar>,
+}
+
+/// Bar of a chart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bar {
+    pub(crate) ink: Ink,
+    pub(crate) start: f64,
+    pub(crate) end: f64,
+    pub(crate) height: f64,
 }
 
 type Failed = Box<dyn std::error::Error>;
@@ -211,16 +218,16 @@ impl Shares {
 
 impl Bars {
     pub(crate) fn draw(&self) -> Drawn {
-        let ends = self.spans.iter().flat_map(|(start, end, _)| [*start, *end]);
+        let ends = self.shown.iter().flat_map(|bar| [bar.start, bar.end]);
         let x = extent(ends).unwrap_or(0.0..1.0);
-        let top = self.spans.iter().map(|bar| bar.2).fold(0.0, f64::max);
+        let top = self.shown.iter().map(|bar| bar.height).fold(0.0, f64::max);
         let y = 0.0..if top > 0.0 { 1.06 * top } else { 1.0 };
         let gap = 0.08;
         frame(self.x_label, x, y, (5, &|y| self.unit.write(y)), |chart| {
-            let fill = self.ink.placeholder().mix(0.9).filled();
-            chart.draw_series(self.spans.iter().map(|(start, end, height)| {
-                let inset = gap * (end - start);
-                Rectangle::new([(start + inset, 0.0), (end - inset, *height)], fill)
+            chart.draw_series(self.shown.iter().map(|bar| {
+                let inset = gap * (bar.end - bar.start);
+                let corners = [(bar.start + inset, 0.0), (bar.end - inset, bar.height)];
+                Rectangle::new(corners, bar.ink.placeholder().mix(0.9).filled())
             }))?;
             Ok(())
         })

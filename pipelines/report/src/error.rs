@@ -27,6 +27,9 @@ pub enum Error {
     /// Records could not be read.
     #[error("store: {0}")]
     Store(#[from] vintage_store::Error),
+    /// The archive could not be read, for another reason than a damaged file.
+    #[error("archive: {0}")]
+    Archive(#[from] vintage_archive::Error),
     /// A chart could not be drawn: a bug.
     #[error("cannot draw the chart {title:?}: {reason}")]
     Chart {

@@ -6,7 +6,7 @@ use vintage_control::UpdateResult;
 
 use crate::error::{Error, Result};
 use crate::{
-    chart::{Bars, Curve, Curves, Look, Shares, Unit},
+    chart::{Bar, Bars, Curve, Curves, Look, Shares, Unit},
     ink::Ink,
     record::RunRecord,
     series::{Points, finite, rate, thin, thin_largest, trend, window},
@@ -111,7 +111,11 @@ pub(crate) fn figures(record: &RunRecord) -> Result<Vec<Figure>> {
     Ok(accuracy.into_iter().chain(always).collect())
 }
 
-fn drawn(title: &str, chart: Result<String, Box<dyn std::error::Error>>) -> Result<String> {
+/// Gives the error of a drawing the chart's title.
+pub(crate) fn drawn(
+    title: &str,
+    chart: Result<String, Box<dyn std::error::Error>>,
+) -> Result<String> {
     chart.map_err(|error| Error::Chart {
         title: title.to_owned(),
         reason: error.to_string(),
@@ -360,21 +364,21 @@ fn staleness_histogram(results: &[UpdateResult]) -> Result<Figure> {
     }
     let bars = bars.into_iter().map(|(bar, count)| {
         let start = (bar * width) as f64 - 0.5;
-        (
+        Bar {
+            ink: Ink::First,
             start,
-            start + width as f64,
-            count as f64 / all.max(1) as f64,
-        )
+            end: start + width as f64,
+            height: count as f64 / all.max(1) as f64,
+        }
     });
     let (title, x_label) = match Age::of(results) {
         Age::Staleness => ("Staleness of tokens", "staleness, updates"),
         Age::Lag => ("Lag of tokens", "lag, versions"),
     };
     let chart = Bars {
-        ink: Ink::First,
         x_label,
         unit: Unit::Share,
-        spans: bars.collect(),
+        shown: bars.collect(),
     };
     Ok(Figure {
         title,

@@ -1,9 +1,11 @@
 //! Report of a run as one self-contained HTML file, `report.html`.
 //!
-//! Where to begin reading: `record.rs` reads the run's records, `figures.rs` chooses the charts,
-//! `chart.rs` draws them, `page.rs` puts the page together.
+//! Where to begin reading: `record.rs` reads the run's records, `fairness.rs` compares what producers
+//! made with what trained, `figures.rs` chooses the charts, `chart.rs` draws them, `page.rs` puts the
+//! page together.
 //!
 //! ```
+//! use vintage_archive::Reader;
 //! use vintage_config::{Layers, Resolved};
 //! use vintage_store::Store;
 //!
@@ -16,8 +18,10 @@
 //! let settings: Resolved = Layers::new().set("learner.steps=100")?.resolve()?;
 //! std::fs::write(folder.path().join("config.toml"), settings.to_toml())?;
 //!
-//! let report = vintage_report::write(folder.path(), &store).await?;
+//! let reader = Reader::new(store.at("archive"), "vintage.demo.rollouts.v1");
+//! let report = vintage_report::write(folder.path(), &store, Ok(&reader)).await?;
 //! assert_eq!((report.updates, report.evaluations), (0, 0));
+//! assert!(report.producers.is_none()); // nothing was archived yet
 //! assert!(std::fs::read_to_string(report.path)?.starts_with("<!doctype html>"));
 //! # Ok(())
 //! # }
@@ -27,12 +31,15 @@ mod chart;
 mod compare;
 mod contender;
 mod error;
+mod fairness;
 mod figures;
 mod html;
 mod ink;
 mod numbered;
 mod page;
+mod producers;
 mod record;
+mod samples;
 mod series;
 mod summary;
 #[cfg(test)]
@@ -44,6 +51,7 @@ use std::{
 };
 
 use serde::Serialize;
+use vintage_archive::Reader;
 use vintage_control::{UpdateNumber, UpdateResult};
 use vintage_store::Store;
 
@@ -51,6 +59,7 @@ use self::record::RunRecord;
 pub use self::{
     contender::Contender,
     error::{Error, Result},
+    fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},
     summary::{SUMMARY_FILE, read_summary},
 };
 
@@ -69,15 +78,23 @@ pub struct Report {
     pub bytes: u64,
     /// Learners compared side by side, the lead first; empty if there is only one.
     pub learners: Vec<Contender>,
+    /// Produced against trained, by producer; `None` if no archive of the rollouts was found.
+    pub producers: Option<Producers>,
 }
 
 /// Writes `report.html` into a run's folder, from the results, evaluations, settings and summary of
-/// the run. Runs that are still going or were killed have a report too.
+/// the run, and from the archive of its rollouts. Runs that are still going or were killed have a
+/// report too, and so has a run without an archive: `archive` is then the reason, which the page
+/// says.
 ///
 /// # Errors
 /// A folder that is not a run's, a record that cannot be read, or a page that cannot be written.
-pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
-    let record = RunRecord::read(folder, store).await?;
+pub async fn write(
+    folder: &Path,
+    store: &Store,
+    archive: std::result::Result<&Reader, String>,
+) -> Result<Report> {
+    let record = RunRecord::read(folder, store, archive).await?;
     let page = page::render(&record)?;
     let path = folder.join("report.html");
     let io = |attempted, path: &Path| {
@@ -104,6 +121,7 @@ pub async fn write(folder: &Path, store: &Store) -> Result<Report> {
         evaluations: record.evaluations.len() as u64,
         bytes: page.len() as u64,
         learners: record.learners,
+        producers: record.rollouts.ok().map(|rollouts| rollouts.producers),
     })
 }
 

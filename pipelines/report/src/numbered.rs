@@ -11,6 +11,18 @@ const AT_ONCE: usize = 16;
 
 /// Reads every `<number>.json` directly below a prefix, in numeric order.
 pub(crate) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    each(store, prefix, |record| all.push(record)).await?;
+    Ok(all)
+}
+
+/// Reads every `<number>.json` directly below a prefix, in numeric order, and holds a few of them
+/// at a time.
+pub(crate) async fn each<T: DeserializeOwned>(
+    store: &Store,
+    prefix: &str,
+    mut take: impl FnMut(T),
+) -> Result<()> {
     let paths = store.list(prefix).await?;
     let number = |path: &str| {
         let name = path.strip_prefix(prefix)?.strip_prefix('/')?;
@@ -23,6 +35,9 @@ pub(crate) async fn numbered<T: DeserializeOwned>(store: &Store, prefix: &str) -
             .get_json::<T>(&format!("{prefix}/{number}.json"))
             .await
     });
-    let records: Vec<Option<T>> = records.buffered(AT_ONCE).try_collect().await?;
-    Ok(records.into_iter().flatten().collect())
+    let mut records = records.buffered(AT_ONCE);
+    while let Some(record) = records.try_next().await? {
+        record.into_iter().for_each(&mut take);
+    }
+    Ok(())
 }

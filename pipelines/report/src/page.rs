@@ -10,7 +10,9 @@ use crate::{
     compare,
     figures::{Age, Figure, figures},
     html::Escaped,
+    producers,
     record::RunRecord,
+    samples,
 };
 use vintage_human::grouped;
 
@@ -44,6 +46,7 @@ pub(crate) fn render(record: &RunRecord) -> Result<String> {
         page.push_str("</section>\n");
     }
     account(&mut page, record);
+    rollouts(&mut page, record)?;
     settings(&mut page, record);
     page.push_str("</main>\n</body>\n</html>\n");
     Ok(page)
@@ -230,6 +233,28 @@ fn chart(page: &mut String, figure: &Figure) {
         None => page.push_str("<p class=\"empty\">nothing recorded yet</p>"),
     }
     page.push_str("\n</figure>\n");
+}
+
+/// Writes the sections that are read from the archive.
+fn rollouts(page: &mut String, record: &RunRecord) -> Result<()> {
+    let age = Age::of(&record.results);
+    page.push_str("<section class=\"account\">\n<h2>Producers</h2>\n");
+    match &record.rollouts {
+        Ok(rollouts) => producers::section(page, &rollouts.producers, age),
+        Err(reason) => {
+            let _ = writeln!(page, "<p>Not shown: {}.</p>", Escaped(reason));
+        }
+    }
+    page.push_str("</section>\n");
+    let Ok(rollouts) = &record.rollouts else {
+        return Ok(());
+    };
+    page.push_str("<section class=\"charts\" aria-label=\"lengths\">\n");
+    chart(page, &producers::figure(&rollouts.producers.lengths)?);
+    page.push_str("</section>\n<section class=\"account\">\n<h2>Samples</h2>\n");
+    samples::section::section(page, &rollouts.samples, age);
+    page.push_str("</section>\n");
+    Ok(())
 }
 
 /// Writes the account of the groups. The counts appear only once the run's summary has them.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Deserialize;
+use vintage_archive::Reader;
 use vintage_config::{Recorded, read_recorded};
 use vintage_control::{EvaluationResult, UpdateResult};
 use vintage_store::Store;
@@ -10,6 +11,7 @@ use vintage_store::Store;
 use crate::{
     contender::{Contender, contenders},
     error::{Error, Result, damaged},
+    fairness::read::{Rollouts, read},
     numbered::numbered,
     summary::read_summary,
 };
@@ -32,6 +34,8 @@ pub(crate) struct RunRecord {
     pub(crate) rejected: BTreeMap<String, u64>,
     /// Learners of the run; empty if there is only one.
     pub(crate) learners: Vec<Contender>,
+    /// Figures and samples of the rollouts, or the reason for which there are none.
+    pub(crate) rollouts: std::result::Result<Rollouts, String>,
 }
 
 /// Part of a plan that a report needs.
@@ -51,7 +55,13 @@ impl RunRecord {
         setting(&self.settings, name)
     }
 
-    pub(crate) async fn read(folder: &Path, store: &Store) -> Result<Self> {
+    /// Reads the records of a run; `archive` is the reader of its rollouts, or the reason for which
+    /// there is none.
+    pub(crate) async fn read(
+        folder: &Path,
+        store: &Store,
+        archive: std::result::Result<&Reader, String>,
+    ) -> Result<Self> {
         let config = folder.join("config.toml");
         let text = fs::read_to_string(&config).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Folder {
@@ -89,6 +99,7 @@ impl RunRecord {
                 .unwrap_or_else(|| "run".to_owned()),
             results: numbered(store, &format!("results/{learner}")).await?,
             learners: contenders(store, &learner).await?,
+            rollouts: rollouts(store, &learner, archive).await?,
             evaluations: numbered(store, &format!("evaluations/{policy}")).await?,
             learner,
             settings,
@@ -96,6 +107,22 @@ impl RunRecord {
             rejected,
         })
     }
+}
+
+async fn rollouts(
+    store: &Store,
+    learner: &str,
+    archive: std::result::Result<&Reader, String>,
+) -> Result<std::result::Result<Rollouts, String>> {
+    let reader = match archive {
+        Ok(reader) => reader,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let none = || {
+        "there is no archive of this run's rollouts: no archive role has committed a file yet"
+            .to_owned()
+    };
+    Ok(read(store, learner, reader).await?.ok_or_else(none))
 }
 
 fn setting<'a>(settings: &'a [Recorded], name: &str) -> Option<&'a str> {

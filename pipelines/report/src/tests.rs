@@ -8,7 +8,9 @@ use vintage_control::{
 use super::*;
 
 async fn written(folder: &Path) -> Result<Report> {
-    write(folder, &Store::open(&folder.to_string_lossy())?).await
+    let store = Store::open(&folder.to_string_lossy())?;
+    let reader = Reader::new(store.at("archive"), "vintage.run.rollouts.v1");
+    write(folder, &store, Ok(&reader)).await
 }
 
 fn result(version: u64) -> UpdateResult {

@@ -344,7 +344,7 @@ const REPORT: &str = "\
 Example:
   vintage report runs/a && xdg-open runs/a/report.html";
 
-/// Writes a run's report.html: curves, the account of every group, the settings.
+/// Writes a run's report.html: curves, the account of every group, producers, samples, settings.
 ///
 /// The page is one file without dependencies. It can be written of a run that is still going or was
 /// killed.
