@@ -51,6 +51,7 @@ use self::record::RunRecord;
 pub use self::{
     contender::Contender,
     error::{Error, Result},
+    page::STYLE,
     summary::{SUMMARY_FILE, read_summary},
 };
 
