@@ -16,6 +16,7 @@ mod imports;
 mod inputs;
 mod kill;
 mod learners;
+mod live;
 mod math;
 mod memory;
 mod mistakes;

@@ -6,7 +6,7 @@
 
 use std::{
     convert::Infallible,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+        ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue,
         X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
@@ -63,7 +63,12 @@ pub fn serve(address: SocketAddr, status: Arc<dyn Status>) -> Result<SocketAddr,
         .enable_all()
         .build()
         .map_err(failed)?;
-    let site = Arc::new(Site { metrics, status });
+    let local = bound.ip().is_loopback();
+    let site = Arc::new(Site {
+        metrics,
+        status,
+        local,
+    });
     std::thread::Builder::new()
         .name("endpoints".into())
         .spawn(move || runtime.block_on(accept(listener, site)))
@@ -76,6 +81,9 @@ pub fn serve(address: SocketAddr, status: Arc<dyn Status>) -> Result<SocketAddr,
 struct Site {
     metrics: PrometheusHandle,
     status: Arc<dyn Status>,
+    /// True if the address is on loopback. A page of another site whose name was made to point here
+    /// could read everything, so only names of this machine are answered then.
+    local: bool,
 }
 
 async fn accept(listener: TcpListener, site: Arc<Site>) {
@@ -131,6 +139,12 @@ impl Site {
             refused.headers_mut().insert(ALLOW, allowed);
             return refused;
         }
+        let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+        if self.local && !host.is_none_or(is_local) {
+            let text = "this listener is on loopback and answers to localhost and IP addresses of it \
+                        only\n";
+            return response(StatusCode::MISDIRECTED_REQUEST, TEXT, text.to_owned());
+        }
         match request.uri().path() {
             "/" => {
                 let page = self.status.page();
@@ -152,6 +166,22 @@ impl Site {
             }
         }
     }
+}
+
+/// Returns true if a `Host` header names this machine: `localhost`, or an address on loopback.
+fn is_local(host: &[u8]) -> bool {
+    let Ok(host) = std::str::from_utf8(host) else {
+        return false;
+    };
+    if let Ok(address) = host.parse::<SocketAddr>() {
+        return address.ip().is_loopback();
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return address.is_loopback();
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name.eq_ignore_ascii_case("localhost")
 }
 
 /// Returns 200 with what the process does, or 503 with what is wrong.

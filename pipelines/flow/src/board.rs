@@ -162,8 +162,12 @@ impl Board {
     fn verdicts(&self) -> (Verdict, Verdict) {
         let now = self.now();
         let states = self.states();
+        if states.ended {
+            let ends = "the role has ended";
+            return (Ok(ends.to_owned()), Err(ends.to_owned()));
+        }
         let still = now.saturating_sub(states.heard);
-        if still >= SILENCE && !states.ended {
+        if still >= SILENCE {
             let hangs = format!(
                 "the event loop of the process has not run for {}",
                 vintage_human::duration(still.as_secs_f64())

@@ -45,7 +45,10 @@ fn ask(at: SocketAddr, request: &str) -> (String, String) {
 }
 
 fn get(at: SocketAddr, path: &str) -> (String, String) {
-    ask(at, &format!("GET {path} HTTP/1.1\r\nhost: here\r\n\r\n"))
+    ask(
+        at,
+        &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    )
 }
 
 // One test: a process has one recorder of metrics.
@@ -85,17 +88,43 @@ fn endpoints_answer_and_everything_else_is_refused() {
     assert!(body.contains("there is no /secret here"), "{body}");
     let (head, _) = ask(
         at,
-        "POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
     );
     assert!(head.starts_with("http/1.1 405"), "{head}");
     assert!(head.contains("allow: get, head"), "{head}");
-    let (head, body) = ask(at, "HEAD /healthz HTTP/1.1\r\nhost: here\r\n\r\n");
+    let (head, body) = ask(at, "HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
     assert!(head.starts_with("http/1.1 503"), "{head}");
     assert_eq!(body, "");
+    let (head, body) = ask(at, "GET /live.json HTTP/1.1\r\nhost: evil.example\r\n\r\n");
+    assert!(head.starts_with("http/1.1 421"), "{head}");
+    assert!(body.contains("on loopback"), "{body}");
     let long = "x".repeat(2 * HEAD);
     let (head, _) = get(at, &format!("/{long}"));
     assert!(head.starts_with("http/1.1 4"), "{head}");
 
     let refused = serve(at, status).expect_err("the address is taken");
     assert!(matches!(refused, Error::Listen { address, .. } if address == at));
+}
+
+#[test]
+fn only_names_of_this_machine_are_local() {
+    for local in [
+        "localhost",
+        "LocalHost:9400",
+        "127.0.0.1:9400",
+        "127.1.2.3",
+        "[::1]:9400",
+        "[::1]",
+    ] {
+        assert!(is_local(local.as_bytes()), "{local}");
+    }
+    for foreign in [
+        "evil.example",
+        "localhost.evil.example:9400",
+        "10.0.0.1:9400",
+        "[::2]",
+        "\u{fffd}",
+    ] {
+        assert!(!is_local(foreign.as_bytes()), "{foreign}");
+    }
 }

@@ -77,9 +77,16 @@ impl Member {
             _ if silent >= SILENT => format!("silent for {time}"),
             _ if view.leaving => "publishing its last groups".to_owned(),
             0 => "waiting for leases".to_owned(),
-            held => format!("sampling {held} groups"),
+            held => sampling(held),
         }
     }
+}
+
+fn sampling(groups: u64) -> String {
+    format!(
+        "sampling {groups} group{}",
+        if groups == 1 { "" } else { "s" }
+    )
 }
 
 /// Producer of this process.
@@ -114,7 +121,7 @@ impl Own {
             ProducerEvent::Waited { stopped: true, .. } => "publishing its last groups".to_owned(),
             ProducerEvent::Waited { .. } => "loading weights".to_owned(),
             ProducerEvent::Loaded { version, .. } => format!("sampling with version {version}"),
-            ProducerEvent::Sampling { groups } => format!("sampling {groups} groups"),
+            ProducerEvent::Sampling { groups } => sampling(*groups),
             ProducerEvent::Published { .. } => {
                 state.groups += 1;
                 state.rate.note(1, now);
