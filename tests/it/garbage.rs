@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -109,9 +110,14 @@ fn counted(
 
 /// Returns a free port below the kernel's range for outgoing connections, of which this test makes
 /// many.
-fn free_port() -> Result<u16> {
-    let mut ports = 31_000..32_000;
-    let free = ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+pub(crate) fn free_port() -> Result<u16> {
+    // Tests run at the same time, and the process that gets a port binds it later.
+    static NEXT: AtomicU16 = AtomicU16::new(31_000);
+    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    let free = ports
+        .by_ref()
+        .take_while(|port| *port < 32_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.context("no free port")
 }
 

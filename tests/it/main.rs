@@ -18,6 +18,7 @@ mod imports;
 mod inputs;
 mod kill;
 mod learners;
+mod live;
 mod math;
 mod memory;
 mod mistakes;

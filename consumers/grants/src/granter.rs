@@ -13,6 +13,7 @@ use crate::{
     holder::Holder,
     limits::{GateRule, Limits},
     slots::Slots,
+    view::ProducerView,
 };
 
 /// State of the learner, from which the number of leases follows.
@@ -225,6 +226,14 @@ impl Granter {
         self.holders
             .retain(|_, holder| !holder.leases.is_empty() || holder.is_there(now, silence));
         records
+    }
+
+    /// Returns the state of every producer that holds leases or was heard of lately.
+    pub fn producers(&self, now: Tick) -> Vec<ProducerView> {
+        let holders = self.holders.iter();
+        holders
+            .map(|(producer, holder)| holder.view(now, producer))
+            .collect()
     }
 
     /// Returns the number of leases whose groups were not seen yet.

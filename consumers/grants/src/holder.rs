@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vintage_control::{GrantNumber, Heartbeat, Lease, NumberSet, SlotNumber};
 
-use crate::clock::Tick;
+use crate::{clock::Tick, view::ProducerView};
 
 /// Share of the newest measurement in the mean time that a lease takes.
 const WEIGHT: f64 = 0.2;
@@ -19,6 +19,8 @@ pub(crate) struct Holder {
     pub(crate) leases: BTreeMap<SlotNumber, Held>,
     /// Number of leases that wait for their group to be published.
     open: u64,
+    /// Number of leases whose groups were seen in the log.
+    filled: u64,
     speed: Speed,
     /// True if the newest record of grants is not the state of `leases` any more.
     pub(crate) changed: bool,
@@ -70,6 +72,7 @@ impl Holder {
             heard: now,
             leases: BTreeMap::new(),
             open: 0,
+            filled: 0,
             speed: Speed::default(),
             changed: false,
             refused: None,
@@ -149,7 +152,22 @@ impl Holder {
     /// Notes that the group of one of the leases was seen in the log.
     pub(crate) fn fill(&mut self, now: Tick, slot: SlotNumber) {
         if let Some(held) = self.end(slot) {
+            self.filled += 1;
             self.speed.note(now, held.since);
+        }
+    }
+
+    /// Returns the state of the producer, for displays.
+    pub(crate) fn view(&self, now: Tick, producer: &str) -> ProducerView {
+        ProducerView {
+            producer: producer.to_owned(),
+            silent_ms: now.since(self.heard),
+            capacity: self.report.map(|report| report.capacity),
+            held: self.open,
+            filled: self.filled,
+            group_ms: self.speed.group_ms,
+            leaving: self.report.is_some_and(|report| report.leaving),
+            refused: self.refused.clone(),
         }
     }
 

@@ -58,7 +58,9 @@ mod granter;
 mod holder;
 mod limits;
 mod slots;
+mod view;
 
 pub use clock::Tick;
 pub use granter::{Granter, Patience, Progress};
 pub use limits::{BadLimits, GateRule, Limits};
+pub use view::ProducerView;

@@ -18,7 +18,7 @@ use vintage_control::{
     RecordId, RejectReason, Rejection, SlotNumber, UpdateNumber,
 };
 use vintage_trajectory::{
-    Abandoned, Assembly, BadRecord, Identity, Part, Progress, Rows, content_sha256,
+    Abandoned, Assembly, BadRecord, Excerpt, Identity, Part, Progress, Rows, content_sha256,
 };
 
 use self::{
@@ -52,6 +52,12 @@ impl ReadyGroup {
             .filter_map(Rows::min_version)
             .min()
             .unwrap_or_default()
+    }
+
+    /// Returns a completion of the group as text, if the log has its text.
+    pub(crate) fn excerpt(&self) -> Option<Excerpt> {
+        let rows = self.parts.first().filter(|rows| !rows.is_empty())?;
+        Excerpt::of_row(rows, 0)
     }
 
     fn max_version(&self) -> PolicyVersion {

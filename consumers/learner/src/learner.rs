@@ -22,7 +22,7 @@ use self::occasion::Occasion;
 use crate::{
     devices::Devices,
     error::{Error, Result},
-    intake::Intake,
+    intake::{Intake, ReadyGroup},
     origins::Origins,
     outlet::{LearnerEvent, Outlet},
     settings::Settings,
@@ -214,7 +214,10 @@ impl Learner {
             let Some((mut plan, groups)) = self.next_batch(&mut inputs, stop).await? else {
                 break;
             };
-            self.outlet.report(LearnerEvent::Updating(plan.update()));
+            self.outlet.report(LearnerEvent::Updating {
+                update: plan.update(),
+                excerpt: groups.first().and_then(ReadyGroup::excerpt).map(Box::new),
+            });
             self.report_progress(plan.update().next(), false);
             (self.taken, self.last_wait_report) = (0, None);
             if plan.follows.is_none() {

@@ -10,6 +10,7 @@ use vintage_control::{
     SlotNumber, Topics, UpdateNumber, UpdateResult,
 };
 use vintage_grants::Progress;
+use vintage_trajectory::Excerpt;
 
 use crate::error::{Error, Result};
 
@@ -26,7 +27,12 @@ pub enum LearnerEvent {
     /// The learner waits for the groups of the next update.
     Waiting(Box<Waiting>),
     /// An update is decided and is being computed.
-    Updating(UpdateNumber),
+    Updating {
+        /// Number of the update.
+        update: UpdateNumber,
+        /// First completion of the batch as text, if the log has its text.
+        excerpt: Option<Box<Excerpt>>,
+    },
     /// An update is done and recorded.
     Updated(Box<UpdateResult>),
     /// The weights of a version are in the store.
@@ -37,6 +43,8 @@ pub enum LearnerEvent {
         update: UpdateNumber,
         /// Number of rejections in the plan.
         groups: u64,
+        /// Number of rejections by reason.
+        reasons: BTreeMap<&'static str, u64>,
     },
     /// A checkpoint of a version is committed.
     Checkpointed(PolicyVersion),

@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result, code_of, is_connectivity, is_denial, is_refusal, reason_of},
     gate::Gate,
     mock::Mock,
+    readers::Readers,
     settings::Settings,
 };
 use rdkafka::{
@@ -31,6 +32,7 @@ struct Inner {
     settings: Settings,
     timeout: Duration,
     mock: Option<Mock>,
+    readers: Arc<Readers>,
     probe: Mutex<Option<Arc<Probe>>>,
 }
 
@@ -74,10 +76,15 @@ impl Bus {
     /// override the defaults. Does no network IO: see [`Bus::health`].
     pub fn connect(bootstrap: &str, overrides: &BTreeMap<String, String>) -> Result<Self> {
         let settings = Settings::new(bootstrap, overrides, false)?;
-        Ok(Self::assembled(settings, TIMEOUT, None))
+        Ok(Self::assembled(settings, TIMEOUT, None, Arc::default()))
     }
 
-    pub(crate) fn assembled(settings: Settings, timeout: Duration, mock: Option<Mock>) -> Self {
+    pub(crate) fn assembled(
+        settings: Settings,
+        timeout: Duration,
+        mock: Option<Mock>,
+        readers: Arc<Readers>,
+    ) -> Self {
         // OpenSSL is initialised here, before librdkafka does it. Otherwise OpenSSL would free its
         // tables when the process exits, while clients that are destroyed on threads of their own
         // may still be in a handshake (seen as SIGSEGV after the last line of output). This call
@@ -88,6 +95,7 @@ impl Bus {
                 settings,
                 timeout,
                 mock,
+                readers,
                 probe: Mutex::new(None),
             }),
         }
@@ -101,6 +109,7 @@ impl Bus {
             self.inner.settings.clone(),
             timeout,
             self.inner.mock.clone(),
+            Arc::clone(&self.inner.readers),
         )
     }
 
@@ -121,6 +130,12 @@ impl Bus {
         if let Some(mock) = &self.inner.mock {
             mock.gate().expect(topic, readers);
         }
+    }
+
+    /// Returns what the statistics of this bus's consumers say, now and later. Keeps no connection
+    /// open.
+    pub fn readers(&self) -> &Arc<Readers> {
+        &self.inner.readers
     }
 
     pub(crate) fn timeout(&self) -> Duration {

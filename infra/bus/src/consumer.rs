@@ -76,6 +76,7 @@ impl Bus {
         ConsumerParams {
             settings: self.settings().clone(),
             gate: self.gate(),
+            reading: Arc::clone(self.readers()),
             client: client_id.to_owned(),
             topic: topic.to_owned(),
             limits,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     bus::{Bus, TIMEOUT},
@@ -38,7 +38,8 @@ impl Embedded {
         let (mock, bootstrap) = Mock::start().await?;
         // From here on, dropping `embedded` stops the thread.
         let settings = Settings::new(&bootstrap, overrides, true);
-        let bus = settings.map(|settings| Bus::assembled(settings, TIMEOUT, Some(mock.clone())));
+        let bus = settings
+            .map(|settings| Bus::assembled(settings, TIMEOUT, Some(mock.clone()), Arc::default()));
         let bus = match bus {
             Ok(bus) => bus,
             Err(error) => {

@@ -52,6 +52,8 @@ mod mock;
 mod partition;
 mod poll;
 mod producer;
+
+mod readers;
 mod rebalance;
 mod record;
 mod settings;
@@ -71,6 +73,7 @@ pub use embedded::Embedded;
 pub use error::{Error, Fault, Result, StartError};
 pub use feed::Event;
 pub use producer::Producer;
+pub use readers::{Lag, Readers};
 pub use rebalance::StartOffsets;
 pub use record::{Delivery, Header, Outgoing, Record};
 pub use settings::is_secret_option;

@@ -2,7 +2,7 @@
 //! statistics.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,12 +22,16 @@ use crate::{
     client::Log,
     error::{Error, StartError},
     feed::{Event, Feed, Item},
+    readers::Readers,
     withheld::BlockedPartitions,
 };
 
 /// Callback that returns the offset from which a group consumer reads a partition that it was
 /// assigned.
 pub type StartOffsets = Arc<dyn Fn(Partition) -> Result<Offset, StartError> + Send + Sync>;
+
+/// State of a connected broker in librdkafka's statistics.
+const UP: &str = "UP";
 
 /// Client context of a consumer, used on its poll thread.
 pub(crate) struct Context {
@@ -45,6 +49,8 @@ pub(crate) struct Context {
     grows: bool,
     /// Partitions that were added to the topic and are not read yet.
     grown: Mutex<BTreeSet<Partition>>,
+    /// Client id of the consumer, and where its statistics go.
+    reading: (String, Arc<Readers>),
 }
 
 impl Context {
@@ -55,6 +61,7 @@ impl Context {
         feed: Arc<Feed>,
         next: &[(Partition, Offset)],
         grows: bool,
+        reading: (String, Arc<Readers>),
     ) -> Self {
         Self {
             log,
@@ -66,6 +73,7 @@ impl Context {
             stuck: Mutex::default(),
             grows,
             grown: Mutex::default(),
+            reading,
         }
     }
 
@@ -131,6 +139,13 @@ impl Context {
     }
 }
 
+impl Drop for Context {
+    fn drop(&mut self) {
+        let (client, reading) = &self.reading;
+        reading.forget(client, &self.topic);
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.log.log(level, facility, text);
@@ -146,6 +161,7 @@ impl ClientContext for Context {
             return;
         };
         let next = self.next();
+        let mut lags = BTreeMap::new();
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, known) in &topic.partitions {
             let Some(next) = next.get(&Partition(*partition)) else {
@@ -170,7 +186,12 @@ impl ClientContext for Context {
                 ("partition", partition.to_string()),
             ];
             metrics::gauge!(Metric::LAG.name, &labels).set(lag.max(0) as f64);
+            lags.insert(Partition(*partition), lag.max(0) as u64);
         }
+        let connected = statistics.brokers.values();
+        let connected = connected.into_iter().any(|broker| broker.state == UP);
+        let (client, reading) = &self.reading;
+        reading.report(client, &self.topic, lags, connected);
     }
 }
 

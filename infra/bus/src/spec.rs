@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     feed::{Feed, Item},
     gate::Gate,
+    readers::Readers,
     rebalance::{Context, StartOffsets},
     settings::Settings,
 };
@@ -36,6 +37,7 @@ impl Default for ConsumerLimits {
 pub(crate) struct ConsumerParams {
     pub(crate) settings: Settings,
     pub(crate) gate: Option<Arc<Gate>>,
+    pub(crate) reading: Arc<Readers>,
     pub(crate) client: String,
     pub(crate) topic: String,
     pub(crate) limits: ConsumerLimits,
@@ -69,6 +71,7 @@ impl ConsumerParams {
             Arc::clone(feed),
             next,
             self.grows,
+            (self.client.clone(), Arc::clone(&self.reading)),
         )
     }
 

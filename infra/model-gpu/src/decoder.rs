@@ -8,7 +8,7 @@ use vintage_model::parts::{
     DecoderIndex, Readers, Rotations, Views, adapter_scale, frequencies, values,
 };
 use vintage_model::{
-    Compute, Decoder, Error, ModelConfig, Packed, ParamSet, ParamSpec, Targets, parts,
+    Compute, Computed, Decoder, Error, ModelConfig, Packed, ParamSet, ParamSpec, Targets, parts,
 };
 
 use crate::gradients::DeviceGradients;
@@ -265,6 +265,7 @@ impl DeviceDecoder {
                 Kept::Whole(whole) => whole,
                 Kept::Input(x) => pass.tape(layer, &x, view)?,
             };
+            Computed::count_trained();
             dx = pass.backward(layer, whole, &dx, view, grads)?;
         }
         if trains_all {
@@ -341,6 +342,7 @@ impl DeviceDecoder {
         let on_device = self.views(&views, &angles)?;
         for (number, layer) in self.index.layers.iter().enumerate() {
             let view = &on_device[usize::from(number + 1 == self.index.layers.len())];
+            Computed::count_trained();
             let (y, tape) = pass.forward(layer, &x, view)?;
             keep(tape);
             x = y;

@@ -10,6 +10,7 @@ use crate::layer::{LayerTape, Pass};
 use crate::lora::Adapters;
 use crate::ops::storage::{tensor, values};
 use crate::ops::{embedding, head, rmsnorm, rope, rows};
+use crate::pace::Computed;
 use crate::packed::{Packed, Scored, Targets};
 use crate::params::ParamSet;
 use crate::precision::{Compute, Rounding as _};
@@ -219,6 +220,7 @@ impl Decoder {
                 Kept::Whole(whole) => whole,
                 Kept::Input(x) => pass.layer_tape(layer, x, view)?,
             };
+            Computed::count_trained();
             dx = pass.layer_backward(layer, whole, dx, view, grads)?;
         }
         let Some(dembedding) = pass.trained(grads, self.index.embedding) else {
@@ -267,6 +269,7 @@ impl Decoder {
         )?;
         for (number, layer) in self.index.layers.iter().enumerate() {
             let view = views.of(number, self.index.layers.len());
+            Computed::count_trained();
             let (y, tape) = pass.layer_forward(layer, x, view)?;
             keep(tape);
             x = y;

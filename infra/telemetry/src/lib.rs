@@ -2,7 +2,8 @@
 //!
 //! * [`init`] installs the process's one `tracing` subscriber. It passes text or JSON lines to a
 //!   [`Sink`] of the program: standard error, above the progress bars.
-//! * [`serve`] starts the Prometheus endpoint; `metrics.rs` lists the metrics.
+//! * [`serve`] starts the listener with the metrics, health and live page of the process, which
+//!   answers from a [`Status`].
 //!
 //! This crate does not read the environment. The program passes the value of `RUST_LOG` in
 //! [`LogOptions::filter`]; `RUST_LOG=vintage=debug` covers every crate of this project.
@@ -24,7 +25,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod listener;
 mod metrics;
+mod status;
 
 use std::{
     fmt, io,
@@ -40,7 +43,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use self::metrics::{parse_address, serve};
+pub use self::{listener::serve, metrics::parse_address, status::Status};
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,9 +110,9 @@ pub enum Error {
         /// Error of the parser.
         reason: String,
     },
-    /// Address at which the metrics cannot be served.
+    /// Address at which the endpoints cannot be served.
     #[error(
-        "cannot serve metrics at http://{address}/metrics: {reason}; choose another \
+        "cannot serve metrics and health at http://{address}/: {reason}; choose another \
          metrics.listen (--metrics), or leave it out"
     )]
     Listen {

@@ -1,12 +1,10 @@
 //! Prometheus metrics of this process.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use vintage_control::{Metric, MetricKind};
-
-use crate::Error;
 
 /// Buckets of the histogram of update times, in seconds: from the tiny decoder's milliseconds to
 /// minutes.
@@ -24,28 +22,21 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| expected.to_owned())
 }
 
-/// Serves `http://address/metrics` until the process ends. Must be called inside a tokio runtime.
-/// Without this call, counting costs next to nothing.
+/// Installs the process's recorder of metrics; the returned handle renders what it recorded. Without
+/// a recorder, counting costs next to nothing.
 ///
 /// # Errors
-/// [`Error::Listen`] if the address cannot be bound or the exporter cannot be installed.
-pub fn serve(address: SocketAddr) -> Result<(), Error> {
-    let refused = |reason: String| Error::Listen { address, reason };
-    // The exporter binds later, in a task of its own, where a failure would go unnoticed.
-    let free = TcpListener::bind(address).map_err(|error| refused(error.to_string()))?;
-    drop(free);
+/// The reason for which it cannot be installed.
+pub(crate) fn record() -> Result<PrometheusHandle, String> {
+    let of_updates = Matcher::Full(Metric::UPDATE_SECONDS.name.to_owned());
     let builder = PrometheusBuilder::new()
-        .with_http_listener(address)
-        .set_buckets_for_metric(
-            Matcher::Full(Metric::UPDATE_SECONDS.name.to_owned()),
-            &SECONDS,
-        )
-        .map_err(|error| refused(error.to_string()))?;
-    builder
-        .install()
-        .map_err(|error| refused(error.to_string()))?;
+        .set_buckets_for_metric(of_updates, &SECONDS)
+        .map_err(|error| error.to_string())?;
+    let handle = builder
+        .install_recorder()
+        .map_err(|error| error.to_string())?;
     describe();
-    Ok(())
+    Ok(handle)
 }
 
 fn describe() {

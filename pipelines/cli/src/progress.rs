@@ -146,7 +146,10 @@ impl Progress {
             }
             RunEvent::Standstill(line) => self.note(line),
             RunEvent::Warning(line) => self.note(&format!("warning: {line}")),
-            RunEvent::Learner(_) | RunEvent::Producer(_) | RunEvent::Evaluating { .. } => {}
+            RunEvent::Learner(_)
+            | RunEvent::Producer(_)
+            | RunEvent::Fleet(_)
+            | RunEvent::Evaluating { .. } => {}
         }
     }
 

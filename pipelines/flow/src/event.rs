@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{EvaluationResult, PolicyVersion};
+use vintage_grants::ProducerView;
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
 
@@ -45,6 +46,8 @@ pub enum RunEvent {
         /// Records among them that were quarantined because they cannot be decoded, by reason.
         bad: BTreeMap<&'static str, u64>,
     },
+    /// Producers that the lead learner of this process grants slots to, about once a second.
+    Fleet(Vec<ProducerView>),
     /// Begin of a version's evaluation.
     Evaluating {
         /// Version under evaluation.

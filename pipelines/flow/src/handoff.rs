@@ -12,6 +12,7 @@ use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
 
 use crate::{
     archive_source::ArchiveSource,
+    board::LEARNER,
     broker::Log,
     error::{Error, Result},
 };
@@ -158,7 +159,7 @@ impl HandOff {
             let limits = ConsumerLimits::default();
             let consumer = self
                 .bus
-                .growing_consumer("learner", &self.topic, start, limits)?;
+                .growing_consumer(LEARNER, &self.topic, start, limits)?;
             self.log = Some(LogSource::new(consumer, self.incarnation));
         } else {
             tracing::info!(

@@ -8,6 +8,8 @@
 //! - `start.rs` and `handoff.rs`: offsets at which a learner begins, and its move from the archive
 //!   to the log.
 //! - `standstill.rs`: detection of a role that makes no progress, and the line that says why.
+//! - `board.rs`: what the endpoints of a process show: `vitals.rs` for its health, `live.rs` for the
+//!   live page.
 //! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
 //!   topic.
 //! - `devices.rs`: the devices that this build trains on: where GPUs come in.
@@ -34,6 +36,7 @@
 mod announcements;
 mod archive_source;
 pub mod audit;
+mod board;
 pub mod broker;
 mod devices;
 pub mod doctor;
@@ -48,6 +51,7 @@ mod handoff;
 mod health;
 mod hub;
 mod input_digests;
+mod live;
 pub mod memory;
 mod preflight;
 mod prepared;
@@ -62,6 +66,7 @@ mod start;
 mod summary;
 pub mod teacher;
 mod version_zero;
+mod vitals;
 mod wire;
 
 pub use devices::devices;

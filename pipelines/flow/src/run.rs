@@ -40,7 +40,7 @@ pub async fn run(
     events: &Events,
 ) -> Result<Summary> {
     let watch = Watch::over(Role::Learner, &resolved.config, events);
-    let mut summary = Box::pin(run_watched(resolved, out, accept, stop, &watch.events)).await?;
+    let mut summary = Box::pin(run_watched(resolved, out, accept, stop, &watch)).await?;
     let account = watch.end().await;
     summary.standstill = account.standstill.filter(|_| !summary.finished);
     Ok(summary)
@@ -51,8 +51,9 @@ async fn run_watched(
     out: &Path,
     accept: &[String],
     stop: &CancellationToken,
-    events: &Events,
+    watch: &Watch,
 ) -> Result<Summary> {
+    let events = &watch.events;
     let started = Instant::now();
     let config = &resolved.config;
     refuse_others_learner(config)?;
@@ -69,7 +70,7 @@ async fn run_watched(
         None
     };
     let folder = RunFolder::take(out, resolved)?;
-    serve_metrics(config)?;
+    watch.board.serve(config)?;
     if let Some(summary) = finished_summary(&folder, config)? {
         return Ok(summary);
     }
@@ -93,6 +94,7 @@ async fn run_watched(
     }
     phase("starting the broker");
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    watch.board.connected(&log);
     let records = folder.records(&config.learner.name);
     let policy = &config.learner.policy;
     if let Err(refused) = refuse_another_run(&log, &weights, policy, &records).await {
@@ -114,15 +116,6 @@ async fn run_watched(
     summary.training_seconds = training_seconds;
     save_summary(&folder, &summary)?;
     Ok(summary)
-}
-
-/// Starts the metrics endpoint of this process if `metrics.listen` is set.
-pub(crate) fn serve_metrics(config: &RunConfig) -> Result<()> {
-    if let Some(listen) = &config.metrics.listen {
-        let address = vintage_telemetry::parse_address(listen).map_err(Error::Value)?;
-        vintage_telemetry::serve(address)?;
-    }
-    Ok(())
 }
 
 /// Refuses learner settings that `vintage run` does not support: an archive as source, another

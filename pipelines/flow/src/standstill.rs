@@ -38,6 +38,17 @@ pub(crate) enum Role {
     Archive,
 }
 
+impl Role {
+    /// Returns the role's name in displays.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Producer => "producer",
+            Self::Archive => "archive",
+        }
+    }
+}
+
 /// State of a process since its last progress.
 #[derive(Debug)]
 pub(crate) struct Standstill {
@@ -119,7 +130,7 @@ impl Standstill {
                 }
                 return self.health.produced(event);
             }
-            RunEvent::Standstill(_) | RunEvent::Warning(_) => {}
+            RunEvent::Fleet(_) | RunEvent::Standstill(_) | RunEvent::Warning(_) => {}
         }
         None
     }
@@ -192,7 +203,8 @@ impl Standstill {
         }
     }
 
-    fn line(&self, now: Duration) -> String {
+    /// Returns the line about the time since the last progress.
+    pub(crate) fn line(&self, now: Duration) -> String {
         let time = spelled(now.saturating_sub(self.since));
         let head = match self.role {
             Role::Learner if self.learning.idle_updates() > 0 => "nothing was learned",

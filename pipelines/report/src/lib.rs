@@ -60,6 +60,7 @@ pub use self::{
     contender::Contender,
     error::{Error, Result},
     fairness::{Amount, Compared, Distribution, ProducerFigures, Producers, bias::Bias},
+    page::STYLE,
     summary::{SUMMARY_FILE, read_summary},
 };
 

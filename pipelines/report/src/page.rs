@@ -16,7 +16,8 @@ use crate::{
 };
 use vintage_human::grouped;
 
-const STYLE: &str = include_str!("page.css");
+/// Style sheet of the page, light and dark.
+pub const STYLE: &str = include_str!("page.css");
 
 /// Renders the whole page.
 pub(crate) fn render(record: &RunRecord) -> Result<String> {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::PolicyVersion;
+use vintage_trajectory::Excerpt;
 
 /// Progress event of a producer. Counts are those of this event, not cumulative.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +76,8 @@ pub enum ProducerEvent {
         equal: bool,
         /// Number of completions that ended at the length limit.
         cut: u64,
+        /// First completion of the group as text.
+        excerpt: Option<Box<Excerpt>>,
     },
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{Receiver, UnboundedSender};
 use vintage_bus::{Bus, TopicTable};
 use vintage_control::{Metric, Name, PolicyVersion, SlotNumber, Topics};
 use vintage_faults::point;
-use vintage_trajectory::{Headers, Trajectory, encode, encoded_len, split};
+use vintage_trajectory::{Excerpt, Headers, Trajectory, encode, encoded_len, split};
 
 use crate::{
     error::Error, event::ProducerEvent, journal::Journal, leasing::Leases, worker::judge::Judged,
@@ -58,6 +58,7 @@ struct Outgoing {
     reward: f32,
     equal: bool,
     cut: u64,
+    excerpt: Option<Box<Excerpt>>,
 }
 
 /// Finish reason of a completion that reached its length limit.
@@ -149,6 +150,7 @@ impl Publisher {
         })?;
         let (id, batch, policy) = (first.group_id, first.batch, first.policy.clone());
         let prompt = first.prompt_id.clone();
+        let excerpt = Excerpt::of(first).map(Box::new);
         let tokens = rows
             .iter()
             .map(|row| row.completion_tokens.len() as u64)
@@ -181,6 +183,7 @@ impl Publisher {
             reward,
             equal,
             cut,
+            excerpt,
         };
         for (part, rows) in (1..).zip(&parts) {
             let payload = encode(rows).map_err(refuse)?;
@@ -262,6 +265,7 @@ impl Publisher {
             reward: group.reward,
             equal: group.equal,
             cut: group.cut,
+            excerpt: group.excerpt.clone(),
         });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Execution of a durable plan: update, weights, result, announcement, checkpoint.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
@@ -69,6 +69,7 @@ impl Learner {
             self.outlet.report(LearnerEvent::Rejected {
                 update: plan.update(),
                 groups,
+                reasons: by_reason(&plan.rejections),
             });
         }
         if occasion != Occasion::Again {
@@ -320,6 +321,14 @@ fn count(plan: &Plan, result: &UpdateResult) {
     }
     metrics::histogram!(Metric::UPDATE_SECONDS.name, "learner" => learner())
         .record(result.update_seconds);
+}
+
+fn by_reason(rejections: &[Rejection]) -> BTreeMap<&'static str, u64> {
+    let mut reasons = BTreeMap::new();
+    for refused in rejections {
+        *reasons.entry(refused.reason.as_str()).or_default() += 1;
+    }
+    reasons
 }
 
 /// Returns the number of rejections that count as groups of the run's log. A duplicate does not: it

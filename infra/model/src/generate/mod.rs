@@ -18,6 +18,7 @@ use crate::view::View;
 use crate::{
     decoder::Decoder,
     error::{Error, Result},
+    pace::Computed,
     packed::Packed,
 };
 
@@ -293,6 +294,7 @@ impl<'a> Sampler<'a> {
             } else {
                 &all
             };
+            Computed::count_sampled();
             let (y, tape) = self.pass().layer_forward(layer, x, view)?;
             let (k, v) = tape.keys_and_values();
             let (k, v) = (values(k)?, values(v)?);
@@ -357,6 +359,7 @@ impl<'a> Sampler<'a> {
         let mut x = embedding::forward(table, &tokens, decoder.config.hidden_size)?;
         let mut caches = std::mem::take(&mut self.caches);
         for (layer, cache) in decoder.index.layers.iter().zip(&mut caches) {
+            Computed::count_sampled();
             x = self
                 .pass()
                 .layer_step(layer, &x, &positions, &readers, cache)?;

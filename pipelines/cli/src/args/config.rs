@@ -23,8 +23,8 @@ pub(crate) struct ConfigArgs {
     /// Broker: `embedded`, `local`, or HOST:PORT[,HOST:PORT…] (setting `broker`).
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<String>,
-    /// Address to serve Prometheus metrics at: IP:PORT, or a port of 127.0.0.1 (setting
-    /// `metrics.listen`).
+    /// Address to serve the live page, health and metrics at: IP:PORT, or a port of 127.0.0.1
+    /// (setting `metrics.listen`).
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<String>,
 }

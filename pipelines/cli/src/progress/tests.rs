@@ -125,6 +125,7 @@ fn published(seq: u64) -> RunEvent {
         reward: 0.25,
         equal: false,
         cut: 0,
+        excerpt: None,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     folder::{RunFolder, config_file},
     preflight,
     prepared::Prepared,
-    run::serve_metrics,
+    standstill::watch::Watch,
 };
 
 /// Inputs that a role reads from its user besides the settings; decides which checks run at start.
@@ -31,6 +31,7 @@ pub(super) async fn join(
     resolved: &Resolved<RunConfig>,
     out: &Path,
     reads: Reads,
+    watch: &Watch,
 ) -> Result<(RunFolder, Log, Option<Prepared>)> {
     let config = &resolved.config;
     refuse_embedded(config)?;
@@ -50,8 +51,9 @@ pub(super) async fn join(
         Reads::Batches => RunFolder::share(out, resolved)?,
         Reads::Log | Reads::Prompts => RunFolder::join(out, resolved)?,
     };
-    serve_metrics(config)?;
+    watch.board.serve(config)?;
     let log = Log::start(config, folder.path(), &folder.archive()).await?;
+    watch.board.connected(&log);
     Ok((folder, log, checked))
 }
 

@@ -19,7 +19,6 @@ use crate::{
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prepared::Prepared,
-    run::serve_metrics,
     standstill::{self, Account, watch::Watch},
     start::resume_points,
     version_zero::{adopt_version_zero, ensure_version_zero},
@@ -79,7 +78,7 @@ pub async fn learn(
     events: &Events,
 ) -> Result<(LearnerSummary, Account)> {
     let watch = Watch::over(standstill::Role::Learner, &resolved.config, events);
-    let summary = Box::pin(learn_watched(resolved, out, accept, stop, &watch.events)).await?;
+    let summary = Box::pin(learn_watched(resolved, out, accept, stop, &watch)).await?;
     Ok((summary, watch.end().await))
 }
 
@@ -88,8 +87,9 @@ async fn learn_watched(
     out: &Path,
     accept: &[String],
     stop: &CancellationToken,
-    events: &Events,
+    watch: &Watch,
 ) -> Result<LearnerSummary> {
+    let events = &watch.events;
     let config = &resolved.config;
     let of_run = config_file(out);
     let lead = if of_run.is_file() {
@@ -105,7 +105,7 @@ async fn learn_watched(
     let recorded = config.learner.source == SourceKind::Archive;
     let (folder, log, checked) = match (&lead, recorded) {
         (None, false) => {
-            let (folder, log, checked) = join(resolved, out, Reads::Batches).await?;
+            let (folder, log, checked) = join(resolved, out, Reads::Batches, watch).await?;
             (folder, Some(log), checked)
         }
         // A recorded log needs no broker: no producer samples from the resulting versions.
@@ -116,20 +116,21 @@ async fn learn_watched(
                 Some(preflight::check_files(config, preflight::Trains::Here)?)
             };
             let folder = RunFolder::share(out, resolved)?;
-            serve_metrics(config)?;
+            watch.board.serve(config)?;
             (folder, None, checked)
         }
         (Some(_), true) => {
             let folder = RunFolder::follow(out, resolved)?;
-            serve_metrics(config)?;
+            watch.board.serve(config)?;
             (folder, None, None)
         }
         (Some(_), false) => {
             refuse_embedded(config)?;
             preflight::check_broker(config).await?;
             let folder = RunFolder::follow(out, resolved)?;
-            serve_metrics(config)?;
+            watch.board.serve(config)?;
             let log = Log::start(config, folder.path(), &folder.archive()).await?;
+            watch.board.connected(&log);
             (folder, Some(log), None)
         }
     };
@@ -222,6 +223,7 @@ impl Role<'_> {
             durability: Box::new(DurableLog),
             leader,
             grants: self.lead.is_none().then(BTreeSet::new),
+            events,
         })
         .await
     }

@@ -80,6 +80,7 @@ impl Roles {
             leader: None,
             // The folder is this process's, and every producer before it left a journal.
             grants: Some(read_journals(&folder.journals())?.into_keys().collect()),
+            events,
         })
         .await?;
         let stop_learner = CancellationToken::new();

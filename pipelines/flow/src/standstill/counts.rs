@@ -40,7 +40,7 @@ impl Learning {
                 self.waiting = Some((**waiting).clone());
                 self.updating = None;
             }
-            LearnerEvent::Updating(update) => {
+            LearnerEvent::Updating { update, .. } => {
                 self.waiting = None;
                 self.updating = Some((update.0, now));
             }

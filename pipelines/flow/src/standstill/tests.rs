@@ -57,6 +57,7 @@ fn published(equal: bool) -> RunEvent {
         reward: 0.0,
         equal,
         cut: 0,
+        excerpt: None,
     })
 }
 
@@ -168,7 +169,10 @@ fn what_is_being_done_is_told_too() {
     let expected = "no update for 5 s: sampling 16 groups for 3 s; evaluating version 0 on 512 \
                     prompts for 4 s";
     assert_eq!(logged, [(5, expected.to_owned())]);
-    let computing = RunEvent::Learner(LearnerEvent::Updating(UpdateNumber(0)));
+    let computing = RunEvent::Learner(LearnerEvent::Updating {
+        update: UpdateNumber(0),
+        excerpt: None,
+    });
     learner.observe(&computing, at(6.0));
     let logged = learner.tick(at(15.0)).expect("due");
     assert!(logged.contains("computing update 0 for 9 s"), "{logged}");

@@ -1,20 +1,23 @@
 //! Watch over a process: forwards its events, and adds the lines of the standstill detection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use vintage_settings::RunConfig;
 
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver},
     task::JoinHandle,
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Account, Role, Standstill};
+use super::{Account, Role};
 use crate::{
+    board::Board,
     event::{Events, RunEvent},
-    health::Health,
 };
+
+/// Interval at which the watch runs when nothing happens.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Watch over the events of a process. Dropping it ends the watch and releases the listener's
 /// sender.
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct Watch {
     /// Sender for the events of the process.
     pub(crate) events: Events,
+    /// State of the process, as its endpoints show it.
+    pub(crate) board: Arc<Board>,
     end: DropGuard,
     watching: JoinHandle<Account>,
 }
@@ -29,16 +34,17 @@ pub(crate) struct Watch {
 impl Watch {
     /// Watches the events until [`Watch::end`], and forwards all of them to `listener`.
     pub(crate) fn over(role: Role, config: &RunConfig, listener: &Events) -> Self {
-        let state = Standstill::new(role, config.learner.steps, Health::of(config));
+        let board = Arc::new(Board::new(role, config));
         let (events, received) = mpsc::unbounded_channel();
         // Nothing else says what a process waits for until a broker has answered.
         if let Some(first) = connecting(&config.broker) {
             let _received_below = events.send(RunEvent::Phase(first));
         }
         let end = CancellationToken::new();
-        let watching = watch(state, received, listener.clone(), end.clone());
+        let watching = watch(Arc::clone(&board), received, listener.clone(), end.clone());
         Self {
             events,
+            board,
             end: end.drop_guard(),
             watching: tokio::spawn(watching),
         }
@@ -61,36 +67,44 @@ fn connecting(broker: &str) -> Option<String> {
     }
 }
 
+async fn sleep_until(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due).await;
+    }
+}
+
 async fn watch(
-    mut state: Standstill,
+    board: Arc<Board>,
     mut received: UnboundedReceiver<RunEvent>,
     listener: Events,
     end: CancellationToken,
 ) -> Account {
-    let begun = Instant::now();
-    let pass = |state: &mut Standstill, event: RunEvent, now: Duration| {
-        let warning = state.observe(&event, now);
+    let pass = |event: RunEvent| {
+        let warning = board.observe(&event);
         let _nobody_listens = listener.send(event);
         if let Some(line) = warning {
             let _nobody_listens = listener.send(RunEvent::Warning(line));
         }
     };
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let due = state.due().map(|due| begun + due);
+        let due = board.due().map(Instant::from_std);
         tokio::select! {
             event = received.recv() => match event {
-                Some(event) => pass(&mut state, event, begun.elapsed()),
+                Some(event) => pass(event),
                 None => break,
             },
             () = end.cancelled() => break,
-            () = tokio::time::sleep_until(due.unwrap_or(begun)), if due.is_some() => {}
+            _ = ticks.tick() => {}
+            () = sleep_until(due), if due.is_some() => {}
         }
-        if let Some(line) = state.tick(begun.elapsed()) {
+        if let Some(line) = board.tick() {
             let _nobody_listens = listener.send(RunEvent::Standstill(line));
         }
     }
     while let Ok(event) = received.try_recv() {
-        pass(&mut state, event, begun.elapsed());
+        pass(event);
     }
-    state.account(begun.elapsed())
+    board.end()
 }

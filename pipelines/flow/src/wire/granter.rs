@@ -21,6 +21,7 @@ use vintage_trajectory::Identity;
 use crate::{
     broker::{self, Log},
     error::{Error, Result},
+    event::{Events, RunEvent},
 };
 
 /// Times after which a producer's leases go to others. Producers report every second; ten missing
@@ -32,6 +33,9 @@ const PATIENCE: Patience = Patience {
 
 /// Interval at which leases are checked while nothing is heard.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Minimum interval between two reports of the producers to the listener.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Inputs of a granter.
 pub(crate) struct Parts<'a> {
@@ -47,6 +51,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) ended: BTreeSet<String>,
     /// Reports of the learner.
     pub(crate) progress: mpsc::UnboundedReceiver<LearnerProgress>,
+    /// Listener that hears of the producers.
+    pub(crate) events: Events,
 }
 
 /// Opens the granter and runs it in a task, which ends when the learner does.
@@ -58,6 +64,7 @@ pub(crate) async fn start(parts: Parts<'_>) -> Result<JoinHandle<Result<()>>> {
         learner,
         ended,
         progress,
+        events,
     } = parts;
     let limits = Limits {
         rule: GateRule::from(&config.gate),
@@ -90,6 +97,8 @@ pub(crate) async fn start(parts: Parts<'_>) -> Result<JoinHandle<Result<()>>> {
         reports,
         progress,
         ready: false,
+        events,
+        told: None,
     };
     Ok(tokio::spawn(service.run()))
 }
@@ -182,6 +191,9 @@ struct Service {
     progress: mpsc::UnboundedReceiver<LearnerProgress>,
     /// True once the learner has reported where it is.
     ready: bool,
+    events: Events,
+    /// Time at which the listener last heard of the producers.
+    told: Option<Instant>,
 }
 
 impl Service {
@@ -206,9 +218,20 @@ impl Service {
             if self.ready {
                 self.grant().await?;
             }
+            self.tell();
         }
         self.reports.close();
         Ok(())
+    }
+
+    /// Reports the producers, at most once per [`TELL_EVERY`].
+    fn tell(&mut self) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let producers = self.granter.producers(self.now());
+        let _nobody_listens = self.events.send(RunEvent::Fleet(producers));
     }
 
     fn now(&self) -> Tick {

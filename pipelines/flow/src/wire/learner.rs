@@ -49,6 +49,8 @@ pub(crate) struct Parts<'a> {
     /// Producers that have certainly ended; `None` for a learner that grants no slots. Only the lead
     /// of a live log does.
     pub(crate) grants: Option<BTreeSet<String>>,
+    /// Listener that hears of the producers that the lead grants to.
+    pub(crate) events: &'a Events,
 }
 
 /// Learner with its inputs, and its granter of slots if it leads a live log.
@@ -90,6 +92,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
         durability,
         leader,
         grants,
+        events,
     } = parts;
     let granting = match (log, grants) {
         (Some(log), Some(ended)) if config.learner.source != SourceKind::Archive => {
@@ -146,6 +149,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
                 learner: &learner,
                 ended,
                 progress,
+                events: events.clone(),
             };
             Some(granter::start(parts).await?)
         }

@@ -1,0 +1,108 @@
+//! What the statistics of a bus's consumers say at the moment: the lag of each partition that is
+//! read, and whether any broker is connected.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use vintage_control::Partition;
+
+/// Lag of one reader in one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// Client id of the reader.
+    pub reader: String,
+    /// Topic that is read.
+    pub topic: String,
+    /// Partition that is read.
+    pub partition: Partition,
+    /// Number of records of the log that were not read yet.
+    pub records: u64,
+}
+
+/// Newest statistics of every consumer of a bus; consumers report every 2 s.
+#[derive(Debug, Default)]
+pub struct Readers {
+    readers: Mutex<BTreeMap<(String, String), Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    lags: BTreeMap<Partition, u64>,
+    /// True if the client has a connection to any broker.
+    connected: bool,
+}
+
+impl Readers {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<(String, String), Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is known of one consumer.
+    pub(crate) fn report(
+        &self,
+        reader: &str,
+        topic: &str,
+        lags: BTreeMap<Partition, u64>,
+        connected: bool,
+    ) {
+        let key = (reader.to_owned(), topic.to_owned());
+        self.known().insert(key, Reader { lags, connected });
+    }
+
+    /// Forgets a consumer that was closed.
+    pub(crate) fn forget(&self, reader: &str, topic: &str) {
+        self.known().remove(&(reader.to_owned(), topic.to_owned()));
+    }
+
+    /// Returns the lag of every partition that is read.
+    pub fn lags(&self) -> Vec<Lag> {
+        let readers = self.known();
+        let lag = |reader: &str, topic: &str, partition: Partition, records: u64| Lag {
+            reader: reader.to_owned(),
+            topic: topic.to_owned(),
+            partition,
+            records,
+        };
+        readers
+            .iter()
+            .flat_map(|((reader, topic), known)| {
+                let lags = known.lags.iter();
+                lags.map(move |(partition, records)| lag(reader, topic, *partition, *records))
+            })
+            .collect()
+    }
+
+    /// Returns false if consumers report and none is connected to a broker.
+    pub fn is_connected(&self) -> bool {
+        let readers = self.known();
+        readers.is_empty() || readers.values().any(|reader| reader.connected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_report_of_each_consumer_counts_until_it_is_closed() {
+        let readers = Readers::default();
+        assert!(readers.is_connected(), "nothing is known yet");
+        let lags = |records| BTreeMap::from([(Partition(1), records)]);
+        readers.report("learner", "rollouts", lags(7), true);
+        readers.report("archive", "rollouts", lags(0), false);
+        readers.report("learner", "rollouts", lags(3), true);
+        let found: Vec<_> = readers.lags();
+        let found: Vec<_> = found
+            .iter()
+            .map(|lag| (lag.reader.as_str(), lag.partition, lag.records))
+            .collect();
+        let expected = [("archive", Partition(1), 0), ("learner", Partition(1), 3)];
+        assert_eq!(found, expected);
+        assert!(readers.is_connected());
+        readers.forget("learner", "rollouts");
+        assert_eq!(readers.lags().len(), 1);
+        assert!(!readers.is_connected(), "the other one has no broker");
+    }
+}

@@ -1,0 +1,214 @@
+//! State of a process that its endpoints show, shared between the watch, which writes it, and the
+//! listener, which reads it on its own thread.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use vintage_bus::Readers;
+use vintage_model::Computed;
+use vintage_settings::RunConfig;
+use vintage_telemetry::Status;
+
+use crate::{
+    broker::Log,
+    error::{Error, Result},
+    event::RunEvent,
+    health::Health,
+    live::{Live, page, view::Verdict},
+    standstill::{Account, Role, Standstill},
+    vitals::{Outside, SILENCE, Vitals},
+};
+
+/// Minimum interval between two looks at what is outside of the events.
+const LOOK: Duration = Duration::from_millis(500);
+/// Time between two looks after which the process, or its machine, was paused.
+const PAUSED: Duration = Duration::from_secs(5);
+
+/// Shared state of a process.
+#[derive(Debug)]
+pub(crate) struct Board {
+    begun: Instant,
+    /// Statistics of the log's readers and the name of the topic of rollouts, once the process is
+    /// connected.
+    log: OnceLock<(Arc<Readers>, String)>,
+    states: Mutex<States>,
+}
+
+#[derive(Debug)]
+struct States {
+    standstill: Standstill,
+    vitals: Vitals,
+    live: Live,
+    /// Time at which the watch last ran.
+    heard: Duration,
+    /// Time at which was last looked at what is outside of the events.
+    looked: Duration,
+    /// True once the watch has ended, after which it is not expected to run.
+    ended: bool,
+}
+
+impl Board {
+    pub(crate) fn new(role: Role, config: &RunConfig) -> Self {
+        let steps = config.learner.steps;
+        let reward = Duration::from_secs_f64(config.rollout.reward.timeout_seconds);
+        Self {
+            begun: Instant::now(),
+            log: OnceLock::new(),
+            states: Mutex::new(States {
+                standstill: Standstill::new(role, steps, Health::of(config)),
+                vitals: Vitals::new(role, steps, reward),
+                live: Live::new(role, config),
+                heard: Duration::ZERO,
+                looked: Duration::ZERO,
+                ended: false,
+            }),
+        }
+    }
+
+    /// Serves this state at `metrics.listen` until the process ends, if that is set.
+    ///
+    /// # Errors
+    /// The address cannot be parsed, or not listened on.
+    pub(crate) fn serve(self: &Arc<Self>, config: &RunConfig) -> Result<()> {
+        if let Some(listen) = &config.metrics.listen {
+            let address = vintage_telemetry::parse_address(listen).map_err(Error::Value)?;
+            let status = Arc::clone(self);
+            vintage_telemetry::serve(address, status)?;
+        }
+        Ok(())
+    }
+
+    /// Names the log, whose lag and connections are shown from now on.
+    pub(crate) fn connected(&self, log: &Log) {
+        // A process has one log.
+        let _connected_before = self
+            .log
+            .set((Arc::clone(log.bus.readers()), log.topics.rollouts()));
+    }
+
+    fn states(&self) -> MutexGuard<'_, States> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Takes up an event; returns a warning if one is due at once.
+    pub(crate) fn observe(&self, event: &RunEvent) -> Option<String> {
+        let now = self.now();
+        let mut states = self.states();
+        states.heard = now;
+        states.vitals.observe(event, now);
+        states.live.observe(event, now);
+        let warning = states.standstill.observe(event, now);
+        if let Some(warning) = &warning {
+            states.live.warn(warning);
+        }
+        warning
+    }
+
+    /// Notes that the watch runs, and what is seen from outside; returns the next line about a
+    /// standstill if it is due.
+    pub(crate) fn tick(&self) -> Option<String> {
+        let now = self.now();
+        let mut states = self.states();
+        states.heard = now;
+        let since = now.saturating_sub(states.looked);
+        if since >= LOOK {
+            states.looked = now;
+            if since >= PAUSED {
+                states.vitals.resume(now);
+            }
+            let outside = self.outside();
+            states.vitals.look(outside, now);
+        }
+        states.standstill.tick(now)
+    }
+
+    /// Returns the time at which the next line about a standstill is due.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.states().standstill.due().map(|due| self.begun + due)
+    }
+
+    /// Returns the final account.
+    pub(crate) fn end(&self) -> Account {
+        let now = self.now();
+        let mut states = self.states();
+        states.ended = true;
+        states.standstill.account(now)
+    }
+
+    fn outside(&self) -> Outside {
+        let mut outside = Outside {
+            computed: Computed::now(),
+            ..Outside::default()
+        };
+        if let Some((readers, rollouts)) = self.log.get() {
+            outside.cut_off = !readers.is_connected();
+            for lag in readers.lags().iter().filter(|lag| lag.topic == *rollouts) {
+                let of = match lag.reader.as_str() {
+                    LEARNER => &mut outside.learner_lag,
+                    _ => &mut outside.archive_lag,
+                };
+                *of.get_or_insert_default() += lag.records;
+            }
+        }
+        outside
+    }
+
+    fn verdicts(&self) -> (Verdict, Verdict) {
+        let now = self.now();
+        let states = self.states();
+        if states.ended {
+            let ends = "the role has ended";
+            return (Ok(ends.to_owned()), Err(ends.to_owned()));
+        }
+        let still = now.saturating_sub(states.heard);
+        if still >= SILENCE {
+            let hangs = format!(
+                "the event loop of the process has not run for {}",
+                vintage_human::duration(still.as_secs_f64())
+            );
+            return (Err(hangs.clone()), Err(hangs));
+        }
+        let health = states.vitals.health(now);
+        let line = || states.standstill.line(now);
+        (health, states.vitals.readiness(now, line))
+    }
+}
+
+/// Client id of the consumer that a learner reads the log with.
+pub(crate) const LEARNER: &str = "learner";
+
+impl Status for Board {
+    fn health(&self) -> Verdict {
+        self.verdicts().0
+    }
+
+    fn readiness(&self) -> Verdict {
+        self.verdicts().1
+    }
+
+    fn live(&self) -> String {
+        let (health, readiness) = self.verdicts();
+        let lags = self.log.get().map(|(readers, _)| readers.lags());
+        let now = self.now();
+        let states = self.states();
+        let mut view = states.live.view(now, lags.unwrap_or_default());
+        view.health = health.into();
+        view.ready = readiness.into();
+        view.doing = states.vitals.doing(now);
+        view.standstill = states.standstill.account(now).standstill;
+        drop(states);
+        serde_json::to_string(&view).unwrap_or_else(|error| {
+            serde_json::json!({ "error": format!("writing the state: {error}") }).to_string()
+        })
+    }
+
+    fn page(&self) -> String {
+        page()
+    }
+}

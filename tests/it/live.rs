@@ -1,0 +1,267 @@
+//! Endpoints of every role while it runs: metrics, health, readiness and the live page.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+use vintage_tests::{Kafka, Running, number, place, run};
+
+use crate::{garbage::free_port, small};
+
+/// Answer of a process: the status, the head and the body.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+fn get(port: u16, path: &str) -> Result<Answer> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+    let status = head.split(' ').nth(1).context("a status")?.parse()?;
+    Ok(Answer {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    })
+}
+
+/// Asks until `found` says yes, and returns what it then found; the process must be running.
+fn until<T>(
+    running: &mut Running,
+    port: u16,
+    path: &str,
+    found: impl Fn(&Answer) -> Option<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let mut last = String::new();
+    while Instant::now() < deadline {
+        // Before the process listens, nobody answers.
+        if let Ok(answer) = get(port, path) {
+            if let Some(found) = found(&answer) {
+                return Ok(found);
+            }
+            last = format!("{} {}", answer.status, answer.body);
+        }
+        ensure!(
+            running.runs_for(Duration::from_millis(100)),
+            "it ended; {path} was {last}"
+        );
+    }
+    anyhow::bail!("{path} is still {last}")
+}
+
+fn is(status: u16) -> impl Fn(&Answer) -> Option<String> {
+    move |answer| (answer.status == status).then(|| answer.body.clone())
+}
+
+/// Answers with `/live.json` once it satisfies `holds`.
+fn live(holds: impl Fn(&Value) -> bool) -> impl Fn(&Answer) -> Option<Value> {
+    move |answer| {
+        let view: Value = serde_json::from_str(&answer.body).ok()?;
+        holds(&view).then_some(view)
+    }
+}
+
+fn interrupted(running: Running) -> Result<()> {
+    running.signal(Signal::INT)?;
+    let ended = running.wait()?;
+    ensure!(ended.status.code() == Some(130), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_run_answers_for_itself_while_it_trains() -> Result<()> {
+    let (folder, out) = place()?;
+    let port = free_port()?;
+    let mut command = small::digits(folder.path(), &out)?;
+    command.args(["--steps", "100000", "--metrics", &port.to_string()]);
+    let mut running = Running::start(command)?;
+    let said = until(&mut running, port, "/readyz", is(200))?;
+    ensure!(said.contains("the learner is"), "{said}");
+    let said = until(&mut running, port, "/healthz", is(200))?;
+    ensure!(said.contains("the producer is"), "{said}");
+    let view = until(&mut running, port, "/live.json", |answer| {
+        live(|view| {
+            view["updates"]["done"].as_u64() > Some(5)
+                && view["producers"][0]["groups"].as_u64() > Some(5)
+                && view["lag"].as_array().is_some_and(|lags| !lags.is_empty())
+        })(answer)
+    })?;
+    ensure!(
+        view["role"] == "learner" && view["health"]["ok"] == true,
+        "{view}"
+    );
+    ensure!(view["updates"]["per_second"].as_f64() > Some(0.0), "{view}");
+    let points = view["points"].as_array().context("points")?;
+    ensure!(
+        points.len() > 1 && points[0]["staleness"].is_number(),
+        "{view}"
+    );
+    let rollout = &view["rollouts"][0];
+    ensure!(
+        rollout["prompt"]
+            .as_str()
+            .is_some_and(|text| text.ends_with('=')),
+        "{rollout}"
+    );
+    let tokens = number(rollout, "tokens")?;
+    ensure!(
+        rollout["versions"][0]["from"] == 0 && rollout["versions"][0]["to"] == tokens,
+        "{rollout}"
+    );
+    let readers: Vec<_> = ["learner", "archive"]
+        .map(|reader| {
+            let lags = view["lag"].as_array().into_iter().flatten();
+            lags.filter(|lag| {
+                lag["reader"]
+                    .as_str()
+                    .is_some_and(|of| of.starts_with(reader))
+            })
+            .count()
+        })
+        .into();
+    ensure!(readers.iter().all(|count| *count > 0), "{view}");
+
+    let page = get(port, "/")?;
+    ensure!(page.status == 200, "{}", page.head);
+    ensure!(page.head.contains("default-src 'none'"), "{}", page.head);
+    ensure!(
+        page.body.contains("live.json"),
+        "the page asks for the state"
+    );
+    let metrics = get(port, "/metrics")?;
+    ensure!(
+        metrics
+            .body
+            .contains("vintage_groups_trained_total{learner=\"lead\"}"),
+        "{}",
+        metrics.body
+    );
+    ensure!(get(port, "/nothing")?.status == 404, "there is nothing");
+    if let Some(browser) = browser() {
+        looks(&browser, port, folder.path())?;
+    }
+    interrupted(running)
+}
+
+/// Returns a Chromium of this machine, if it has one.
+fn browser() -> Option<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|program| program.is_file())
+}
+
+/// Opens the page in a browser, and checks what its script drew.
+fn looks(browser: &Path, port: u16, folder: &Path) -> Result<()> {
+    let mut command = Command::new(browser);
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=3000",
+    ]);
+    command.arg(format!(
+        "--user-data-dir={}",
+        folder.join("browser").display()
+    ));
+    command
+        .arg("--dump-dom")
+        .arg(format!("http://127.0.0.1:{port}/"));
+    let shown = run(command)?.stdout;
+    for drawn in [
+        "updates per second",
+        "<polyline",
+        "healthy",
+        "sampling",
+        "every token by version",
+    ] {
+        ensure!(shown.contains(drawn), "{drawn} is not on the page: {shown}");
+    }
+    Ok(())
+}
+
+#[test]
+fn roles_say_what_they_wait_for_and_the_lead_who_is_silent() -> Result<()> {
+    let (folder, out) = place()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    let prompts = small::prompts(folder.path())?;
+    let role = |verb: &str| -> Result<(Running, u16)> {
+        let port = free_port()?;
+        let mut command = small::verb(verb, &out);
+        command.args(["--broker", kafka.address(), "--metrics", &port.to_string()]);
+        command.args(["--set", "learner.steps=100000"]);
+        command.args(["--set", &format!("prompts.train={}", prompts.display())]);
+        Ok((Running::start(command)?, port))
+    };
+    // Without producers a learner is healthy, since a restart would not help, and not ready.
+    let (mut learner, lead) = role("learn")?;
+    let waits = |answer: &Answer| {
+        answer
+            .body
+            .contains("no record came")
+            .then_some(answer.status)
+    };
+    ensure!(
+        until(&mut learner, lead, "/readyz", waits)? == 503,
+        "not ready"
+    );
+    let said = until(&mut learner, lead, "/healthz", is(200))?;
+    ensure!(said.contains("waiting for update 0"), "{said}");
+
+    let (mut archive, port) = role("archive")?;
+    until(&mut archive, port, "/readyz", is(200))?;
+    let (mut first, port) = role("rollout")?;
+    let said = until(&mut first, port, "/readyz", is(200))?;
+    ensure!(said.contains("the producer is"), "{said}");
+    let own = live(|view| view["rollouts"][0]["completion"].is_string());
+    let own = until(&mut first, port, "/live.json", own)?;
+    ensure!(
+        own["role"] == "producer" && own["producers"][0]["name"] == "this process",
+        "{own}"
+    );
+    let (mut second, port) = role("rollout")?;
+    until(&mut second, port, "/readyz", is(200))?;
+    let both = live(|view| {
+        let producers = view["producers"].as_array();
+        producers.is_some_and(|all| all.len() == 2 && all.iter().all(|one| one["silent"] == false))
+    });
+    let view = until(&mut learner, lead, "/live.json", both)?;
+    ensure!(view["ready"]["ok"] == true, "{view}");
+    // The learner shows text that came through the log.
+    ensure!(view["rollouts"][0]["trained_by"].is_number(), "{view}");
+
+    second.signal(Signal::STOP)?;
+    let silent = live(|view| {
+        let producers = view["producers"].as_array().into_iter().flatten();
+        let silent = producers.filter(|one| one["silent"] == true);
+        silent
+            .filter(|one| {
+                one["doing"]
+                    .as_str()
+                    .is_some_and(|doing| doing.starts_with("silent for"))
+            })
+            .count()
+            == 1
+    });
+    let view = until(&mut learner, lead, "/live.json", silent)?;
+    ensure!(view["health"]["ok"] == true, "{view}");
+    second.signal(Signal::CONT)?;
+    for running in [second, first, learner, archive] {
+        running.signal(Signal::INT)?;
+        running.wait()?;
+    }
+    Ok(())
+}
