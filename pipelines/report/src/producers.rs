@@ -68,7 +68,7 @@ fn notes(page: &mut String, producers: &Producers) {
         }
     }
     let verdict = if biased.is_empty() {
-        "No bias is found: ".to_owned()
+        "No difference is reported, which with few groups says little: ".to_owned()
     } else {
         let more = biased.len().saturating_sub(8);
         biased.truncate(8);

@@ -11,7 +11,7 @@ pub(crate) const RATIO: RangeInclusive<f64> = 0.95..=1.05;
 /// Largest size of [`Bias::effect`] that is not reported, where there is no ratio.
 pub(crate) const EFFECT: f64 = 0.1;
 /// Smallest size of [`Bias::z`] that is reported. A normal variable exceeds it by chance once in
-/// 16,000 times, so a page with a hundred producers stays silent as a rule.
+/// 16,000 times; with only [`GROUPS`] groups on a side, once in some thousands.
 pub(crate) const Z: f64 = 4.0;
 /// Number of groups on either side from which the mean is taken as normal.
 pub(crate) const GROUPS: u64 = 30;
