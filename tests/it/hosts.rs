@@ -59,7 +59,7 @@ impl Drop for Kafka<'_> {
     }
 }
 
-/// What every role is started with, on whichever host.
+/// Settings with which every role is started, on whichever host.
 struct Fleet<'a> {
     folder: &'a Path,
     prompts: PathBuf,
