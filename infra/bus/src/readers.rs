@@ -1,4 +1,4 @@
-//! What the statistics of a bus's consumers say at the moment: the lag of each partition that is
+//! Newest statistics of a bus's consumers: the lag of each partition that is
 //! read, and whether any broker is connected.
 
 use std::{

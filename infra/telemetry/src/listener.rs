@@ -42,7 +42,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Content type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// What the live page may load: its own styles and script, and data from this listener.
+/// Sources that the live page may load: its own styles and script, and data from this listener.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";

@@ -1,4 +1,4 @@
-//! What a process says of itself at its endpoints.
+//! Statements of a process about itself, for its endpoints.
 
 /// Statement of a process about itself. Every method is called on the listener's own thread, for
 /// each request, so it must answer at once whatever the rest of the process does.

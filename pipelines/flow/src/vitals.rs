@@ -28,7 +28,7 @@ const CAUGHT_UP: u64 = 1000;
 /// Time in which an archive that is behind must be able to catch up.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// What is seen of a process apart from its events.
+/// Facts of a process that are seen apart from its events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outside {
     /// Layers computed so far.

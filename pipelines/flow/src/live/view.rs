@@ -6,7 +6,7 @@ use serde::Serialize;
 use vintage_bus::Lag;
 use vintage_trajectory::Excerpt;
 
-/// What a process does, or as the error what is wrong.
+/// Words for what a process does, or as the error for what is wrong.
 pub(crate) type Verdict = Result<String, String>;
 
 /// State of one process of a run.
