@@ -120,7 +120,7 @@ fn a_run_answers_for_itself_while_it_trains() -> Result<()> {
         rollout["versions"][0]["from"] == 0 && rollout["versions"][0]["to"] == tokens,
         "{rollout}"
     );
-    let readers: Vec<_> = ["learner", "archive"]
+    let readers: Vec<_> = ["learner", "vintage-archive"]
         .map(|reader| {
             let lags = view["lag"].as_array().into_iter().flatten();
             lags.filter(|lag| {
