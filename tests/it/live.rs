@@ -1,8 +1,6 @@
 //! Endpoints of every role while it runs: metrics, health, readiness and the live page.
 
 use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -11,30 +9,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
-use vintage_tests::{Kafka, Running, number, place, run};
+use vintage_tests::{Answer, Kafka, Running, free_port, get, number, place, run};
 
-use crate::{garbage::free_port, small};
-
-/// Answer of a process: the status, the head and the body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-fn get(port: u16, path: &str) -> Result<Answer> {
-    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
-    write!(connection, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
-    let status = head.split(' ').nth(1).context("a status")?.parse()?;
-    Ok(Answer {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    })
-}
+use crate::small;
 
 /// Asks until `found` says yes, and returns what it then found; the process must be running.
 fn until<T>(

@@ -7,11 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vintage_tests::{Kafka, audited, number, place, run, vintage};
 
-use crate::{
-    fleet::{Fleet, ended},
-    roles::interrupt,
-    small,
-};
+use crate::{fleet::Fleet, roles::interrupt, small};
 
 fn report(out: &Path) -> Result<(Value, String)> {
     let mut command = vintage(["report", "--output", "json"]);
@@ -97,9 +93,9 @@ fn producers_are_compared_as_the_auditor_counts_them() -> Result<()> {
     let fleet = Fleet::new(folder.path(), "compared", &kafka, &settings)?;
     let learner = fleet.start("learn")?;
     let producers = [fleet.start("rollout")?, fleet.start("rollout")?];
-    ended(learner)?;
+    learner.wait()?.json()?;
     for producer in producers {
-        ended(producer)?;
+        producer.wait()?.json()?;
     }
     // Without an archive the report says so, and shows everything else.
     let (none, page) = report(&fleet.out)?;
@@ -109,7 +105,7 @@ fn producers_are_compared_as_the_auditor_counts_them() -> Result<()> {
     let mut archive = fleet.start("archive")?;
     ensure!(archive.says("archiving")?, "the archive begins");
     interrupt(&archive)?;
-    ended(archive)?;
+    archive.wait()?.json()?;
     let (figures, page) = report(&fleet.out)?;
     let account = agree(&figures, &fleet.out)?;
     agree_with_results(&figures, &fleet.results(UPDATES)?)?;

@@ -3,13 +3,15 @@
 use std::{net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
-use vintage_tests::{Running, number, place, python, replayed, run, vintage};
+use vintage_tests::{Host, Running, number, place, python, replayed, run, vintage};
 
 const STEPS: u64 = 40;
 
 /// Broker started by `vintage broker up`, stopped when dropped.
 pub(crate) struct Broker<'a> {
     folder: &'a Path,
+    /// Host that the broker is on; `None` for this one.
+    host: Option<&'a Host>,
     /// Address as `host:port`.
     pub(crate) address: String,
 }
@@ -17,14 +19,23 @@ pub(crate) struct Broker<'a> {
 impl<'a> Broker<'a> {
     /// Starts the broker in `folder` and waits until it is ready.
     pub(crate) fn up(folder: &'a Path) -> Result<Self> {
+        Self::up_on(None, folder, &[])
+    }
+
+    /// Starts the broker on a host, with more arguments.
+    pub(crate) fn up_on(host: Option<&'a Host>, folder: &'a Path, more: &[&str]) -> Result<Self> {
         let mut command = vintage(["broker", "up", "--output", "json", "--dir"]);
-        command.arg(folder);
-        let up = run(command)?.json()?;
+        command.arg(folder).args(more);
+        let up = run(at(host, command))?.json()?;
         let address = up["bootstrap"]
             .as_str()
             .context("no bootstrap address")?
             .to_owned();
-        Ok(Self { folder, address })
+        Ok(Self {
+            folder,
+            host,
+            address,
+        })
     }
 }
 
@@ -32,7 +43,15 @@ impl Drop for Broker<'_> {
     fn drop(&mut self) {
         let mut command = vintage(["broker", "down", "--dir"]);
         command.arg(self.folder);
-        let _down = run(command);
+        let _down = run(at(self.host, command));
+    }
+}
+
+/// Returns the command, run on the host if there is one.
+fn at(host: Option<&Host>, command: Command) -> Command {
+    match host {
+        Some(host) => host.at(&command),
+        None => command,
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use vintage_broker::LocalOptions;
-use vintage_tests::{Ended, Kafka, Served, place, python, run, vintage};
+use vintage_tests::{Ended, Kafka, Served, free_port, place, python, run, vintage};
 
 use crate::small::digits;
 
@@ -34,7 +33,7 @@ impl Secured {
         certificates(folder)?;
         let dir = folder.join("kafka");
         fs::create_dir(&dir)?;
-        let [client, controller, secure] = free_ports()?;
+        let [client, controller, secure] = [free_port()?, free_port()?, free_port()?];
         // The ports it keeps, chosen here because a listener's settings name them.
         let cluster = json!({
             "format": "vintage.local-kafka/1",
@@ -136,17 +135,6 @@ impl Secured {
         fs::write(&path, text)?;
         Ok(path)
     }
-}
-
-/// Returns free ports below the kernel's range for outgoing connections, as a local broker chooses
-/// them.
-fn free_ports() -> Result<[u16; 3]> {
-    let bound = (32_000..32_768).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
-    let bound: Vec<_> = bound.take(3).collect();
-    let ports = bound.iter().map(TcpListener::local_addr);
-    let ports = ports.map(|address| Ok(address?.port()));
-    let ports: Vec<_> = ports.collect::<Result<_>>()?;
-    ports.try_into().ok().context("no free ports")
 }
 
 fn openssl(folder: &Path, arguments: &str) -> Result<()> {

@@ -12,6 +12,7 @@
 mod audit;
 pub mod chaos;
 mod hosts;
+mod http;
 mod kafka;
 mod s3;
 mod served;
@@ -31,6 +32,7 @@ use tempfile::TempDir;
 
 pub use audit::{audit, audited, both};
 pub use hosts::{Host, Link};
+pub use http::{Answer, free_port, get, metrics};
 pub use kafka::Kafka;
 pub use s3::{S3, options as s3_options, options_at as s3_options_at};
 pub use served::Served;

@@ -74,20 +74,13 @@ struct Refused {
     sampled_for: Option<UpdateNumber>,
     /// Slot that was granted for the group.
     slot: Option<SlotNumber>,
-    /// Present if another group has the slot.
-    second_of: Option<SecondOf>,
+    /// Reason and detail for which a group that is refused as [`RejectReason::SlotTaken`] would be
+    /// refused if it had its slot.
+    fault: Option<(RejectReason, String)>,
     /// Group that a plan may name nevertheless: one with an implausible value, if the plan was made
     /// before values had a range, or the first group of a slot, if it is read second after a
     /// restart.
     kept: Option<Box<ReadyGroup>>,
-}
-
-/// Slot that a refused group does not get, because another group has it.
-#[derive(Debug)]
-struct SecondOf {
-    slot: SlotNumber,
-    /// Reason and detail for which the group would be refused if it had the slot.
-    fault: Option<(RejectReason, String)>,
 }
 
 /// Records taken from one log, and their groups that are neither trained nor rejected yet.

@@ -52,6 +52,8 @@ pub(crate) struct Vitals {
     learner: Option<Part>,
     producer: Option<Part>,
     archive: Option<Part>,
+    /// True once the learner has done all updates, after which it waits for nobody.
+    done: bool,
     /// Records that the learner took in its wait.
     records: u64,
     /// Producer: groups sampled and not published, and whether there are leases.
@@ -65,7 +67,7 @@ pub(crate) struct Vitals {
 /// A part of a process.
 #[derive(Debug)]
 struct Part {
-    name: &'static str,
+    role: Role,
     doing: String,
     /// True if it has work; false if it waits for others.
     works: bool,
@@ -79,9 +81,9 @@ struct Part {
 }
 
 impl Part {
-    fn new(name: &'static str, now: Duration) -> Self {
+    fn new(role: Role, now: Duration) -> Self {
         Self {
-            name,
+            role,
             doing: "starting".to_owned(),
             works: true,
             since: now,
@@ -130,6 +132,7 @@ impl Vitals {
             learner: None,
             producer: None,
             archive: None,
+            done: false,
             records: 0,
             in_hand: 0,
             open: false,
@@ -151,7 +154,7 @@ impl Vitals {
             RunEvent::Archived { records, .. } if self.role == Role::Archive => {
                 let part = self
                     .archive
-                    .get_or_insert_with(|| Part::new("archive", now));
+                    .get_or_insert_with(|| Part::new(Role::Archive, now));
                 part.works("archiving", now);
                 if self.taken.back().is_none_or(|(_, last)| last < records) {
                     part.moved = now;
@@ -165,7 +168,7 @@ impl Vitals {
     fn learn(&mut self, event: &LearnerEvent, now: Duration) {
         let part = self
             .learner
-            .get_or_insert_with(|| Part::new("learner", now));
+            .get_or_insert_with(|| Part::new(Role::Learner, now));
         match event {
             LearnerEvent::Recovered { .. } => part.works("choosing the first groups", now),
             LearnerEvent::Waiting(waiting) => {
@@ -181,7 +184,8 @@ impl Vitals {
             LearnerEvent::Updated(result) => {
                 part.completed(now);
                 let after = result.update().version_after();
-                if after.0 >= self.steps {
+                self.done = after.0 >= self.steps;
+                if self.done {
                     part.waits("all updates are done", now);
                 } else {
                     part.works(format!("choosing the groups of update {after}"), now);
@@ -196,7 +200,7 @@ impl Vitals {
     fn produce(&mut self, event: &ProducerEvent, now: Duration) {
         let part = self
             .producer
-            .get_or_insert_with(|| Part::new("producer", now));
+            .get_or_insert_with(|| Part::new(Role::Producer, now));
         match event {
             ProducerEvent::Waiting { .. } => self.open = false,
             ProducerEvent::Waited { stopped, .. } => self.open = !stopped,
@@ -277,31 +281,31 @@ impl Vitals {
     pub(crate) fn health(&self, now: Duration) -> Result<String, String> {
         for part in self.parts() {
             let patience = PATIENCE.max(part.beats());
-            let patience = match part.name {
-                "producer" => patience.max(self.reward),
+            let patience = match part.role {
+                Role::Producer => patience.max(self.reward),
                 _ => patience,
             };
             let still = now.saturating_sub(part.moved);
             if still < patience {
                 continue;
             }
-            let lag = match part.name {
-                "learner" if !part.works => self.outside.learner_lag,
-                "archive" => self.outside.archive_lag,
+            let lag = match part.role {
+                Role::Learner if !part.works => self.outside.learner_lag,
+                Role::Archive => self.outside.archive_lag,
                 _ => None,
             };
             let lag = lag.map_or_else(String::new, |lag| {
                 format!("; {lag} records of the log wait to be read")
             });
             let hand = match self.in_hand {
-                1.. if part.name == "producer" => {
+                1.. if part.role == Role::Producer => {
                     format!("; {} groups are sampled and not published", self.in_hand)
                 }
                 _ => String::new(),
             };
             return Err(format!(
                 "the {} is stalled: no progress for {}, {} for {}{lag}{hand}",
-                part.name,
+                part.role.name(),
                 spelled(still),
                 part.doing,
                 spelled(now.saturating_sub(part.since)),
@@ -331,8 +335,7 @@ impl Vitals {
         let Some(part) = part else {
             return Err(format!("starting: {}", self.doing(now)));
         };
-        let done = self.role == Role::Learner && part.doing == "all updates are done";
-        if !part.works && !done && now.saturating_sub(part.since) >= WAIT.max(part.beats()) {
+        if !part.works && !self.done && now.saturating_sub(part.since) >= WAIT.max(part.beats()) {
             return Err(standstill());
         }
         if self.role == Role::Archive {
@@ -354,7 +357,7 @@ impl Vitals {
     pub(crate) fn doing(&self, now: Duration) -> String {
         let parts: Vec<_> = self
             .parts()
-            .map(|part| format!("the {} is {}", part.name, part.doing))
+            .map(|part| format!("the {} is {}", part.role.name(), part.doing))
             .collect();
         if !parts.is_empty() {
             return parts.join("; ");

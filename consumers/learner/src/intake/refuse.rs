@@ -6,7 +6,7 @@ use vintage_control::{RecordId, RejectReason, Rejection, SlotNumber, UpdateNumbe
 use vintage_trajectory::{GroupId, Identity, Parts, Rows};
 
 use super::{
-    Intake, ReadyGroup, Refused, SecondOf,
+    Intake, ReadyGroup, Refused,
     slots::filled_before,
     window::{Seen, shares_number_with_earlier},
 };
@@ -41,7 +41,7 @@ impl Refused {
             },
             sampled_for: group.sampled_for,
             slot: Some(slot),
-            second_of: Some(SecondOf { slot, fault: None }),
+            fault: None,
             kept: Some(Box::new(group)),
         }
     }
@@ -50,8 +50,7 @@ impl Refused {
     pub(super) fn make_second(&mut self, slot: SlotNumber) {
         let reason = std::mem::replace(&mut self.rejection.reason, RejectReason::SlotTaken);
         let detail = std::mem::replace(&mut self.rejection.detail, filled_before(slot));
-        let fault = Some((reason, detail));
-        self.second_of = Some(SecondOf { slot, fault });
+        self.fault = Some((reason, detail));
     }
 
     /// Returns the update that has to be refilled because of the rejection, if there is one.
@@ -183,7 +182,7 @@ impl Intake {
             },
             sampled_for,
             slot,
-            second_of: None,
+            fault: None,
             kept: None,
         };
         let first = refused.rejection.records.first().copied();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vintage_control::{NumberSet, PlannedGroup, RecordId, SlotNumber, UpdateNumber};
+use vintage_control::{NumberSet, PlannedGroup, RecordId, RejectReason, SlotNumber, UpdateNumber};
 
 use super::{Intake, Refused};
 
@@ -128,8 +128,7 @@ impl Intake {
         }
         self.slots.vacate(slot);
         let second = |refused: &Refused| {
-            let of = refused.second_of.as_ref();
-            of.is_some_and(|of| of.slot == slot)
+            refused.slot == Some(slot) && refused.rejection.reason == RejectReason::SlotTaken
         };
         let Some(place) = self.refused.iter().position(second) else {
             return;
@@ -137,14 +136,11 @@ impl Intake {
         let mut refused = self.refused.remove(place);
         self.slots
             .hold(slot, refused.sampled_for, refused.rejection.records[0]);
-        match (
-            refused.second_of.take().and_then(|of| of.fault),
-            refused.kept.take(),
-        ) {
+        match (refused.fault.take(), refused.kept.take()) {
             (None, Some(group)) => self.ready.push_back(*group),
             (fault, kept) => {
-                if let Some((reason, detail)) = fault {
-                    (refused.rejection.reason, refused.rejection.detail) = (reason, detail);
+                if let Some(own) = fault {
+                    (refused.rejection.reason, refused.rejection.detail) = own;
                 }
                 refused.kept = kept;
                 self.refused.push(refused);
