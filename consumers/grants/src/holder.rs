@@ -165,7 +165,6 @@ impl Holder {
             capacity: self.report.map(|report| report.capacity),
             held: self.open,
             filled: self.filled,
-            group_ms: self.speed.group_ms,
             leaving: self.report.is_some_and(|report| report.leaving),
             refused: self.refused.clone(),
         }

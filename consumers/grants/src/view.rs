@@ -13,8 +13,6 @@ pub struct ProducerView {
     pub held: u64,
     /// Number of groups that the learner read for its leases, since the granter started.
     pub filled: u64,
-    /// Mean time from one group to the next while it holds leases, in milliseconds.
-    pub group_ms: Option<f64>,
     /// True if it takes no more leases.
     pub leaving: bool,
     /// Reason for which it gets no leases.

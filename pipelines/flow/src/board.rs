@@ -194,7 +194,11 @@ impl Status for Board {
 
     fn live(&self) -> String {
         let (health, readiness) = self.verdicts();
-        let lags = self.log.get().map(|(readers, _)| readers.lags());
+        let lags = self.log.get().map(|(readers, rollouts)| {
+            let mut lags = readers.lags();
+            lags.retain(|lag| lag.topic == *rollouts);
+            lags
+        });
         let now = self.now();
         let states = self.states();
         let mut view = states.live.view(now, lags.unwrap_or_default());

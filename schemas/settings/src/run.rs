@@ -64,7 +64,7 @@ pub struct RunConfig {
     pub evaluation: EvaluationConfig,
     /// Section `[topics]`: partitions and replication of the Kafka topics.
     pub topics: TopicsConfig,
-    /// Section `[metrics]`: the Prometheus endpoint.
+    /// Section `[metrics]`: the endpoints of every role.
     pub metrics: MetricsConfig,
 }
 

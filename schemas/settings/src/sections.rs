@@ -237,11 +237,12 @@ impl TopicsConfig {
     }
 }
 
-/// Section `[metrics]`: the Prometheus endpoint.
+/// Section `[metrics]`: the endpoints of every role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Address that serves Prometheus metrics, `IP:PORT`, or a port on 127.0.0.1; unset = none.
+    /// Address that serves live page, health and metrics, `IP:PORT`, or a port on 127.0.0.1; unset =
+    /// none.
     pub listen: Option<String>,
 }
 

@@ -25,6 +25,8 @@ struct Member {
     heard: Duration,
     /// True if the granter no longer knows it.
     gone: bool,
+    /// Groups that the learner read from it.
+    rate: Rate,
 }
 
 impl Fleet {
@@ -33,10 +35,17 @@ impl Fleet {
             member.gone = true;
         }
         for view in producers {
+            let heard = now.saturating_sub(Duration::from_millis(view.silent_ms));
+            let known = self.members.remove(&view.producer);
+            let (before, mut rate) = known.map_or((0, Rate::default()), |known| {
+                (known.view.filled, known.rate)
+            });
+            rate.note(view.filled.saturating_sub(before), now);
             let member = Member {
                 view: view.clone(),
-                heard: now.saturating_sub(Duration::from_millis(view.silent_ms)),
+                heard,
                 gone: false,
+                rate,
             };
             self.members.insert(view.producer.clone(), member);
         }
@@ -61,7 +70,7 @@ impl Member {
             held: Some(view.held),
             capacity: view.capacity,
             groups: view.filled,
-            groups_per_second: view.group_ms.filter(|_| !self.gone).map(|ms| 1000.0 / ms),
+            groups_per_second: Some(self.rate.per_second(now)),
         }
     }
 

@@ -64,7 +64,6 @@ fn member(name: &str, silent_ms: u64, held: u64) -> ProducerView {
         capacity: Some(8),
         held,
         filled: 5,
-        group_ms: Some(250.0),
         leaving: false,
         refused: None,
     }

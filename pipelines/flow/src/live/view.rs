@@ -80,11 +80,10 @@ pub(super) struct Point {
     pub(super) update_seconds: f64,
 }
 
-/// Lag of one reader in one topic.
+/// Lag of one reader in the topic of rollouts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct LagView {
     pub(super) reader: String,
-    pub(super) topic: String,
     /// Number of partitions it reads.
     pub(super) partitions: u64,
     /// Records it has not read, in all of them.
@@ -94,15 +93,14 @@ pub(super) struct LagView {
 impl LagView {
     /// Adds up the lags of the partitions of each reader, in the order of the readers.
     pub(super) fn by_reader(lags: Vec<Lag>) -> Vec<Self> {
-        let mut sums: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for lag in lags {
-            let (partitions, records) = sums.entry((lag.reader, lag.topic)).or_default();
+            let (partitions, records) = sums.entry(lag.reader).or_default();
             *partitions += 1;
             *records += lag.records;
         }
-        let view = |((reader, topic), (partitions, records))| Self {
+        let view = |(reader, (partitions, records))| Self {
             reader,
-            topic,
             partitions,
             records,
         };
