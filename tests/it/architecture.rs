@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("settings", &["control"]),
     ("trajectory", &["control"]),
     ("bus", &["control"]),
-    ("broker", &["bus"]),
+    ("broker", &["control", "bus"]),
     ("store", &["control", "faults"]),
     ("hub", &["human"]),
     ("model", &["control", "settings", "hub"]),

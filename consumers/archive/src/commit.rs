@@ -41,10 +41,10 @@ pub(crate) struct Done {
     pub(crate) freed: usize,
     /// Number of failed tries, by the store's trouble.
     pub(crate) blocked: Blocked,
-    pub(crate) outcome: Result<Outcome>,
+    pub(crate) outcome: Result<CommitOutcome>,
 }
 
-pub(crate) enum Outcome {
+pub(crate) enum CommitOutcome {
     /// File created by this sink, with its footer and its length in bytes.
     Won {
         footer: Box<ArchiveFooter>,
@@ -62,7 +62,7 @@ impl Job {
         let mut blocked = Blocked::new();
         let outcome = self.commit(&mut blocked).await;
         let kept = match &outcome {
-            Ok(Outcome::Lost { rest, .. }) => rest.iter().map(Message::bytes).sum(),
+            Ok(CommitOutcome::Lost { rest, .. }) => rest.iter().map(Message::bytes).sum(),
             _ => 0,
         };
         Done {
@@ -74,7 +74,7 @@ impl Job {
         }
     }
 
-    async fn commit(self, blocked: &mut Blocked) -> Result<Outcome> {
+    async fn commit(self, blocked: &mut Blocked) -> Result<CommitOutcome> {
         let Self {
             store,
             label,
@@ -124,7 +124,7 @@ impl Job {
         match winner.await? {
             None => {
                 point("archive.committed", messages.len() as u64);
-                Ok(Outcome::Won {
+                Ok(CommitOutcome::Won {
                     footer: Box::new(footer),
                     bytes: file.len(),
                 })
@@ -134,7 +134,7 @@ impl Job {
                 let rest = messages
                     .into_iter()
                     .filter(|message| message.offset >= next);
-                Ok(Outcome::Lost {
+                Ok(CommitOutcome::Lost {
                     next,
                     rest: rest.collect(),
                 })

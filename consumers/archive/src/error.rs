@@ -1,7 +1,7 @@
 //! Errors of the archive, and whose fault each is.
 use std::sync::Arc;
 
-use vintage_bus::Fault;
+use vintage_control::Fault;
 use vintage_control::{Incarnation, Offset, Partition, RecordId};
 
 /// Result of this crate.
@@ -218,10 +218,7 @@ impl Error {
                 Fault::User
             }
             Self::Bus(error) => error.fault(),
-            Self::Store(error) => match error.fault() {
-                vintage_store::Fault::User => Fault::User,
-                vintage_store::Fault::External => Fault::External,
-            },
+            Self::Store(error) => error.fault(),
             Self::Encode { .. } | Self::Died { .. } => Fault::Internal,
             _ => Fault::External,
         }

@@ -14,7 +14,7 @@ use vintage_store::Store;
 
 use crate::{
     error::{Error, Result},
-    footer::{self, Fault, SCHEMA_KEY, chunk, end_of, key_value},
+    footer::{self, FooterFault, SCHEMA_KEY, chunk, end_of, key_value},
     path::TopicFolder,
     seal::{Seal, TAIL, footer_len},
     window::Loaded,
@@ -113,8 +113,8 @@ impl Opened {
         let (before, footer_bytes) = tail.split_at(tail.len() - footer as usize);
         let (metadata, seal, footer) =
             footer::parse(before, footer_bytes).map_err(|fault| match fault {
-                Fault::Damaged(reason) => corrupt(reason),
-                Fault::NotUnderstood(reason) => Error::NotUnderstood {
+                FooterFault::Damaged(reason) => corrupt(reason),
+                FooterFault::NotUnderstood(reason) => Error::NotUnderstood {
                     file: name(store, &path),
                     reason,
                 },

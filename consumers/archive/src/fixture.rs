@@ -21,7 +21,7 @@ use crate::{
     path::TopicFolder,
     reader::Reader,
     sink::{Sink, SinkTask},
-    source::Source,
+    source::SinkSource,
 };
 
 pub(crate) const TOPIC: &str = "test.archive.rollouts.v1";
@@ -227,7 +227,7 @@ pub(crate) struct LogReader {
     pub(crate) limit: Option<usize>,
 }
 
-impl Source for LogReader {
+impl SinkSource for LogReader {
     async fn next(&mut self) -> Result<Option<Event>> {
         loop {
             if self.limit == Some(0) {

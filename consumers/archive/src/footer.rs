@@ -20,7 +20,7 @@ pub(crate) const FOOTER_KEY: &str = "vintage.footer";
 pub(crate) const SCHEMA_KEY: &str = "schema";
 
 /// Reason for which the end of a file cannot be read.
-pub(crate) enum Fault {
+pub(crate) enum FooterFault {
     /// The bytes differ from those written.
     Damaged(String),
     /// The seal confirms the bytes, but this build does not know the format.
@@ -32,20 +32,20 @@ pub(crate) enum Fault {
 pub(crate) fn parse(
     before: &[u8],
     footer: &[u8],
-) -> Result<(ParquetMetaData, Option<Seal>, ArchiveFooter), Fault> {
-    let seal = Seal::decode(before).map_err(Fault::Damaged)?;
+) -> Result<(ParquetMetaData, Option<Seal>, ArchiveFooter), FooterFault> {
+    let seal = Seal::decode(before).map_err(FooterFault::Damaged)?;
     if let Some(seal) = &seal {
-        seal.check_footer(footer).map_err(Fault::Damaged)?;
+        seal.check_footer(footer).map_err(FooterFault::Damaged)?;
     }
     let fault = if seal.is_some() {
-        Fault::NotUnderstood
+        FooterFault::NotUnderstood
     } else {
-        Fault::Damaged
+        FooterFault::Damaged
     };
     let metadata = metadata(&footer[..footer.len() - TAIL]).map_err(fault)?;
     let writer = metadata.file_metadata().created_by().unwrap_or_default();
     if seal.is_none() && writer.starts_with(CREATED_BY) {
-        return Err(Fault::Damaged("its seal is missing".to_owned()));
+        return Err(FooterFault::Damaged("its seal is missing".to_owned()));
     }
     let footer = archive_footer(&metadata).map_err(fault)?;
     Ok((metadata, seal, footer))
@@ -72,7 +72,7 @@ pub fn read_footer(bytes: &[u8]) -> Result<ArchiveFooter, String> {
     let (before, footer) = bytes.split_at(start.ok_or("its footer is longer than the file")?);
     match parse(before, footer) {
         Ok((_, _, footer)) => Ok(footer),
-        Err(Fault::Damaged(reason) | Fault::NotUnderstood(reason)) => Err(reason),
+        Err(FooterFault::Damaged(reason) | FooterFault::NotUnderstood(reason)) => Err(reason),
     }
 }
 

@@ -21,9 +21,9 @@ use crate::{
 /// Columns from which heads are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// Columns of a [`Head`] without its [`FilterValues`].
+    /// Columns of a [`MessageHead`] without its [`FilterValues`].
     Head,
-    /// Columns of a [`Head`] with its [`FilterValues`].
+    /// Columns of a [`MessageHead`] with its [`FilterValues`].
     WithFilterValues,
 }
 
@@ -51,7 +51,7 @@ impl Columns {
 
 /// Message of the archive without its rows.
 #[derive(Debug)]
-pub struct Head {
+pub struct MessageHead {
     /// Position in the log: incarnation, partition and offset.
     pub record: RecordId,
     /// Kafka's timestamp, milliseconds since the epoch.
@@ -87,7 +87,7 @@ pub(crate) fn heads(
     incarnation: Incarnation,
     partition: Partition,
     columns: Columns,
-) -> result::Result<Vec<Head>, String> {
+) -> result::Result<Vec<MessageHead>, String> {
     let offsets = column(batch, OFFSET)?;
     let rows = column(batch, ROW)?;
     let ranges = messages(offsets.as_primitive(), rows.as_primitive())?;
@@ -108,7 +108,7 @@ pub(crate) fn heads(
         let quarantined = reasons.is_valid(first);
         let pairs = header_pairs(headers, first)
             .map_err(|reason| format!("the record at offset {offset}: {reason}"))?;
-        Ok(Head {
+        Ok(MessageHead {
             record: RecordId {
                 incarnation,
                 partition,

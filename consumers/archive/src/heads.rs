@@ -8,7 +8,7 @@ use crate::{
     columns::OFFSET,
     error::Result,
     file::{ArchiveFile, Opened},
-    head::{Columns, Head, heads},
+    head::{Columns, MessageHead, heads},
     topic_archive::TopicArchive,
 };
 
@@ -22,7 +22,7 @@ pub struct Heads {
     from: Offset,
     /// The file being read, and its row groups that are still to come.
     groups: Option<(Opened, VecDeque<usize>)>,
-    decoded: VecDeque<Head>,
+    decoded: VecDeque<MessageHead>,
 }
 
 impl Heads {
@@ -41,7 +41,7 @@ impl Heads {
     /// # Errors
     /// [`crate::Error::Corrupt`] naming the file whose columns cannot be read. Checksums are not
     /// compared, because they cover whole row groups.
-    pub async fn next(&mut self) -> Result<Option<Head>> {
+    pub async fn next(&mut self) -> Result<Option<MessageHead>> {
         loop {
             if let Some(head) = self.decoded.pop_front() {
                 if head.record.offset < self.from {

@@ -88,7 +88,7 @@ pub use filter::Filter;
 pub use footer::read_footer;
 pub use groups::Groups;
 pub use handle::SinkHandle;
-pub use head::Head;
+pub use head::MessageHead;
 pub use heads::Heads;
 pub use message::{ArchivedMessage, BAD_PAYLOAD_LIMIT, Quarantined};
 pub use messages::{Merged, Messages};
@@ -98,9 +98,9 @@ pub use partition_groups::ArchivedGroup;
 pub use reader::Reader;
 pub use roll::SinkLimits;
 pub use sampled::Sampled;
-pub use select::{PromptPattern, RefusedBy, Sample, Selection};
+pub use select::{GroupSample, PromptPattern, RefusedBy, Selection};
 pub use sink::{Sink, SinkTask};
-pub use source::Source;
+pub use source::SinkSource;
 pub use summary::{SinkSummary, Taken};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     counts::SelectionCounts,
     error::{Error, Result},
     file::Opened,
-    head::{Columns, Head, heads},
+    head::{Columns, MessageHead, heads},
     message::ArchivedMessage,
     rowgroup::RowGroup,
     select::{RefusedBy, Selection},
@@ -29,12 +29,12 @@ pub struct ArchivedGroup {
 
 impl ArchivedGroup {
     /// Returns the heads of the group's parts, in the order of the log.
-    pub fn heads(&self) -> impl Iterator<Item = &Head> + Clone {
+    pub fn heads(&self) -> impl Iterator<Item = &MessageHead> + Clone {
         self.parts.iter().map(|part| &part.head)
     }
 
     /// Returns the head of the last part, with which the group became whole.
-    pub fn last(&self) -> &Head {
+    pub fn last(&self) -> &MessageHead {
         &self.parts[self.parts.len() - 1].head
     }
 
@@ -51,7 +51,7 @@ impl ArchivedGroup {
 /// Head of a message, and the row group that holds its rows.
 #[derive(Debug)]
 struct Located {
-    head: Head,
+    head: MessageHead,
     block: Arc<Block>,
     /// Index among the row group's messages.
     index: usize,
@@ -116,7 +116,7 @@ struct Reading {
     seen: (u64, u64),
 }
 
-type Ahead = AbortOnDropHandle<Result<(Arc<Block>, Vec<Head>)>>;
+type Ahead = AbortOnDropHandle<Result<(Arc<Block>, Vec<MessageHead>)>>;
 
 /// Reader of the groups of one partition of one incarnation.
 pub(crate) struct PartitionGroups {
@@ -379,7 +379,7 @@ fn count_skipped(planned: &Planned, seen: (u64, u64), counts: &mut SelectionCoun
     }
 }
 
-async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, Vec<Head>)> {
+async fn load(file: Opened, group: usize, inside: bool) -> Result<(Arc<Block>, Vec<MessageHead>)> {
     let bytes = file.load(group).await?;
     let columns = if inside {
         Columns::WithFilterValues

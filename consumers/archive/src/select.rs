@@ -9,7 +9,7 @@ use vintage_trajectory::GroupId;
 
 use crate::{
     bounds::{Bounds, hull, overlap},
-    head::Head,
+    head::MessageHead,
 };
 
 /// Condition on the groups to take; the default takes all of them. A group is taken if every filter
@@ -31,14 +31,14 @@ pub struct Selection {
     /// Takes only groups whose mean reward is in this range.
     pub rewards: Option<RangeInclusive<f64>>,
     /// Takes only a share of the groups.
-    pub sample: Option<Sample>,
+    pub sample: Option<GroupSample>,
 }
 
 /// Share of the groups, drawn by the group's id: the same groups every time, whatever else is
 /// selected.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sample {
+pub struct GroupSample {
     /// Share of the groups that is taken, from 0 to 1.
     pub share: f64,
     /// Seed of the draw; another seed takes other groups.
@@ -100,7 +100,7 @@ impl PromptPattern {
     }
 }
 
-impl Sample {
+impl GroupSample {
     /// Returns true if the sample contains the group.
     pub fn takes(&self, group: &GroupId) -> bool {
         let digest = Sha256::new_with_prefix(b"vintage.sample/1")
@@ -142,7 +142,7 @@ impl Selection {
     /// taken.
     pub(crate) fn refuses<'a>(
         &self,
-        parts: &(impl Iterator<Item = &'a Head> + Clone),
+        parts: &(impl Iterator<Item = &'a MessageHead> + Clone),
     ) -> Option<RefusedBy> {
         if self.refuses_time(parts.clone().map(|head| head.timestamp_ms).min().flatten()) {
             return Some(RefusedBy::Time);
@@ -263,8 +263,8 @@ mod tests {
             id[..4].copy_from_slice(&number.to_le_bytes());
             GroupId(id)
         };
-        let sample = |share, seed| Sample { share, seed };
-        let taken = |sample: Sample| -> Vec<u32> {
+        let sample = |share, seed| GroupSample { share, seed };
+        let taken = |sample: GroupSample| -> Vec<u32> {
             (0..10_000)
                 .filter(|&number| sample.takes(&group(number)))
                 .collect()

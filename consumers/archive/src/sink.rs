@@ -15,7 +15,7 @@ use vintage_control::{Metric, Offset, Partition};
 use vintage_faults::point;
 
 use crate::{
-    commit::{Done, Job, Outcome},
+    commit::{CommitOutcome, Done, Job},
     encode::Label,
     error::{Error, Result},
     handle::SinkHandle,
@@ -25,7 +25,7 @@ use crate::{
     recover::{Last, Start},
     retry::Blocked,
     roll::{OpenFile, Reason},
-    source::Source,
+    source::SinkSource,
     summary::{SinkSummary, Taken},
 };
 
@@ -59,7 +59,7 @@ pub struct Sink<S> {
 /// Task in which a sink runs; it returns the summary.
 pub type SinkTask = JoinHandle<Result<SinkSummary>>;
 
-impl<S: Source> Sink<S> {
+impl<S: SinkSource> Sink<S> {
     fn new(
         options: SinkOptions,
         topic_folder: Arc<TopicFolder>,
@@ -340,7 +340,7 @@ impl<S: Source> Sink<S> {
             *self.summary.blocked.entry(trouble).or_default() += times;
         }
         let (next, rest) = match done.outcome? {
-            Outcome::Won { footer, bytes } => {
+            CommitOutcome::Won { footer, bytes } => {
                 tracing::debug!(
                     partition = done.partition.0,
                     base = footer.base_offset.0,
@@ -366,7 +366,7 @@ impl<S: Source> Sink<S> {
                 self.summary.bytes += bytes as u64;
                 (footer.next_offset, Vec::new())
             }
-            Outcome::Lost { next, rest } => {
+            CommitOutcome::Lost { next, rest } => {
                 tracing::warn!(
                     partition = done.partition.0,
                     next = next.0,

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// Source that delivers the records of a topic, those of a partition in order. The bus's consumer
 /// implements it; tests have sources of their own.
-pub trait Source: Send + 'static {
+pub trait SinkSource: Send + 'static {
     /// Waits for the next event and returns it; `None` at the end. Must be cancel-safe.
     fn next(&mut self) -> impl Future<Output = Result<Option<Event>>> + Send;
 
@@ -17,7 +17,7 @@ pub trait Source: Send + 'static {
     fn archived(&self, _partition: Partition, _next: Offset) {}
 }
 
-impl Source for Consumer {
+impl SinkSource for Consumer {
     async fn next(&mut self) -> Result<Option<Event>> {
         Ok(Consumer::next(self).await?)
     }

@@ -2,7 +2,7 @@
 
 use candle_core::Device as CandleDevice;
 use vintage_control::Fingerprint;
-use vintage_learner::engine::Engine;
+use vintage_learner::engine::UpdateEngine;
 use vintage_learner::{AdamW, CpuOnly, Devices, Result, Weigher, fingerprint};
 use vintage_model_gpu::{Gpu, forget_peak, gpu, open_device, peak_bytes};
 use vintage_settings::Device;
@@ -19,7 +19,7 @@ const LIBRARIES: &str = "candle-core 0.11.1, cudarc 0.19.10";
 pub struct WithGpus;
 
 impl Devices for WithGpus {
-    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>> {
+    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn UpdateEngine>> {
         let Some(opened) = open_device(device)? else {
             return CpuOnly.open(device, optimizer);
         };

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use candle_core::Device;
 use vintage_control::{Fingerprint, Plan};
-use vintage_learner::engine::{Engine, Outcome, compute, rule, run};
-use vintage_learner::{AdamW, Batch, Error, Result};
+use vintage_learner::engine::{UpdateEngine, UpdateStats, compute, rule, run};
+use vintage_learner::{AdamW, Error, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 
 use crate::policy::DevicePolicy;
@@ -50,7 +50,7 @@ impl DeviceEngine {
     }
 }
 
-impl Engine for DeviceEngine {
+impl UpdateEngine for DeviceEngine {
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
@@ -59,8 +59,8 @@ impl Engine for DeviceEngine {
         &mut self,
         decoder: &mut Decoder,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<()> {
         if !is_supported(&rule(&plan.algorithm)) {
             return Err(Error::Settings(format!(

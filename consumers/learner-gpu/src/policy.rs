@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result as Candle, Tensor};
 use vintage_control::{OptimizerSettings, Plan};
-use vintage_learner::engine::{Outcome, Step, rule};
-use vintage_learner::{AdamW, Batch, Error, Joined, Result};
+use vintage_learner::engine::{Step, UpdateStats, rule};
+use vintage_learner::{AdamW, Error, Joined, PackedBatch, Result};
 use vintage_model::{Compute, Decoder};
 use vintage_model_gpu::{DeviceDecoder, DeviceGradients, DeviceScored};
 
@@ -45,7 +45,7 @@ impl DevicePolicy {
         self.optimizer.step(settings, &mut self.decoder, gradients)
     }
 
-    fn weigh(plan: &Plan, batches: &[&Batch], new: &Tensor) -> Result<DeviceWeighed> {
+    fn weigh(plan: &Plan, batches: &[&PackedBatch], new: &Tensor) -> Result<DeviceWeighed> {
         let rule = rule(&plan.algorithm);
         let joined = Joined::of(batches.iter().copied());
         let known = Known {
@@ -65,9 +65,9 @@ impl DevicePolicy {
     /// Records loss, statistics and mean entropy of a weighed batch. Of the entropy only its sum
     /// leaves the device.
     fn note(
-        outcome: &mut Outcome,
+        outcome: &mut UpdateStats,
         weighed: &DeviceWeighed,
-        batches: &[&Batch],
+        batches: &[&PackedBatch],
         entropy: &Tensor,
     ) -> Result<()> {
         (outcome.loss, outcome.stats) = (weighed.loss, weighed.stats);
@@ -91,9 +91,9 @@ impl DevicePolicy {
     fn timed_weigh(
         &self,
         plan: &Plan,
-        batches: &[&Batch],
+        batches: &[&PackedBatch],
         scored: &[DeviceScored],
-        outcome: &mut Outcome,
+        outcome: &mut UpdateStats,
     ) -> Result<DeviceWeighed> {
         let join = |part: fn(&DeviceScored) -> &Tensor| {
             let parts: Vec<&Tensor> = scored.iter().map(part).collect();
@@ -118,12 +118,12 @@ impl Step for DevicePolicy {
     fn gradients(
         &mut self,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<DeviceGradients> {
         let mut gradients = self.decoder.zero_gradients()?;
         // Some devices cannot create a tensor without values.
-        let batches: Vec<&Batch> = batches
+        let batches: Vec<&PackedBatch> = batches
             .iter()
             .filter(|batch| !batch.targets.is_empty())
             .collect();

@@ -4,7 +4,7 @@ use serde_json::Value;
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
 use vintage_m2po::{Rule, Tokens, Weighed};
-use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+use vintage_model::{Compute, Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 
 use crate::policy::DevicePolicy;
 use crate::tokens::Known;
@@ -12,14 +12,14 @@ use crate::weigh::{DeviceWeighed, Problem, weigh};
 
 /// Batch in f32, the learner's input type.
 #[derive(Debug, Clone)]
-struct Batch {
+struct PackedBatch {
     new: Vec<f32>,
     behavior: Vec<f32>,
     advantage: Vec<f32>,
     valid: Vec<bool>,
 }
 
-impl Batch {
+impl PackedBatch {
     fn on_host(&self, rule: &Rule, clamp: f64) -> Result<Weighed, vintage_m2po::Error> {
         let tokens = Tokens {
             clamp,
@@ -117,7 +117,7 @@ fn the_device_weighs_every_oracle_case_as_the_reference_does() {
             let list = case[key].as_array().unwrap().iter();
             list.map(|x| x.as_f64().unwrap() as f32).collect()
         };
-        let batch = Batch {
+        let batch = PackedBatch {
             new: narrow("logprob_new"),
             behavior: narrow("logprob_behav"),
             advantage: narrow("advantages"),
@@ -153,7 +153,7 @@ proptest! {
         clamp in prop::sample::select(vec![0.5, 20.0]),
     ) {
         let quarter = |n: i32| -n as f32 / 4.0;
-        let batch = Batch {
+        let batch = PackedBatch {
             new: tokens.iter().map(|t| quarter(t.0)).collect(),
             behavior: tokens.iter().map(|t| quarter(t.1)).collect(),
             advantage: tokens.iter().map(|t| t.2 as f32).collect(),
@@ -172,7 +172,7 @@ proptest! {
         tokens in prop::collection::vec((-18.0_f32..2.0, any::<bool>(), -1.0_f32..1.0), 1..200),
         tau in prop::sample::select(vec![0.04, 1e-6, 3.0]),
     ) {
-        let batch = Batch {
+        let batch = PackedBatch {
             new: tokens.iter().map(|t| if t.1 { 0.0 } else { -10_f32.powf(t.0) }).collect(),
             behavior: tokens.iter().map(|t| if t.1 { -10_f32.powf(t.0) } else { 0.0 }).collect(),
             advantage: tokens.iter().map(|t| t.2).collect(),
@@ -188,7 +188,7 @@ proptest! {
 /// finite is named.
 #[test]
 fn padding_is_ignored_and_a_token_without_a_number_is_named() {
-    let sound = Batch {
+    let sound = PackedBatch {
         new: vec![-1.0, f32::NAN, -0.5, -2.0],
         behavior: vec![-1.5, f32::INFINITY, -0.7, -1.0],
         advantage: vec![1.0, f32::NAN, 1.0, -1.0],
@@ -207,7 +207,7 @@ fn padding_is_ignored_and_a_token_without_a_number_is_named() {
         }
         sound.compare("clamp", &rule, -1.0);
     }
-    let nothing = Batch {
+    let nothing = PackedBatch {
         valid: vec![false; 4],
         ..sound
     };
@@ -237,7 +237,7 @@ fn settings() -> OptimizerSettings {
 /// copy to the device and back.
 #[test]
 fn adamw_on_a_device_takes_the_same_steps() {
-    let config = ModelConfig::tiny(12);
+    let config = DecoderConfig::tiny(12);
     let mut host = Decoder::new(config.clone(), ParamSet::init(&config, 3).unwrap()).unwrap();
     let mut optimizer = AdamW::default();
     let batch = Packed::new([[2, 3, 4]]);
@@ -275,7 +275,7 @@ fn adamw_on_a_device_takes_the_same_steps() {
         let restored = AdamW::from_safetensors(optimizer.steps(), &bytes).unwrap();
         device = device_policy(&host, &restored);
     }
-    let other = ModelConfig::tiny(12);
+    let other = DecoderConfig::tiny(12);
     let decoder = Decoder::new(other.clone(), ParamSet::init(&other, 3).unwrap()).unwrap();
     let lora = vintage_control::LoraSettings {
         rank: 2,

@@ -10,7 +10,7 @@ use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
 use crate::{
     error::Result,
     order::Merge,
-    source::{Incoming, Source, read},
+    source::{Incoming, RolloutSource, read},
 };
 
 /// Time after which a silent partition is no longer waited for. The other partitions continue,
@@ -112,7 +112,7 @@ impl CatchUp {
         })
     }
 
-    /// Returns the partitions that were not read to their end, once [`Source::next`] has ended.
+    /// Returns the partitions that were not read to their end, once [`RolloutSource::next`] has ended.
     pub fn silent(&self) -> Vec<Partition> {
         let silent = self
             .readings
@@ -222,7 +222,7 @@ impl CatchUp {
 }
 
 #[async_trait]
-impl Source for CatchUp {
+impl RolloutSource for CatchUp {
     /// Returns the next record; `None` once all stretches were read, except offsets at which
     /// nothing arrives.
     async fn next(&mut self) -> Result<Option<Incoming>> {

@@ -5,13 +5,13 @@ use std::fmt;
 use vintage_m2po::{Rule, Tokens, Weighed};
 use vintage_settings::Device;
 
-use crate::{adamw::AdamW, engine::Engine, error::Result, host::HostEngine};
+use crate::{adamw::AdamW, engine::UpdateEngine, error::Result, host::HostEngine};
 
 /// Devices that a program is built for. Methods that open one refuse any other, and say what is
 /// missing: the feature in this build, driver, GPU or a library of CUDA.
 pub trait Devices: fmt::Debug + Send + Sync {
     /// Opens the engine that trains on `device` and continues with the moments of `optimizer`.
-    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>>;
+    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn UpdateEngine>>;
 
     /// Describes the GPU, if `device` is one.
     fn describe(&self, device: Device) -> Result<Option<String>, vintage_model::Error>;
@@ -59,7 +59,7 @@ impl CpuOnly {
 }
 
 impl Devices for CpuOnly {
-    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn Engine>> {
+    fn open(&self, device: Device, optimizer: AdamW) -> Result<Box<dyn UpdateEngine>> {
         Self::require_cpu(device)?;
         Ok(Box::new(HostEngine::new(optimizer)))
     }

@@ -10,12 +10,12 @@ use vintage_model::{Compute, Decoder};
 use crate::{
     adamw::AdamW,
     error::{Error, Result},
-    pack::Batch,
+    pack::PackedBatch,
 };
 
 /// Engine that computes the updates of one policy and holds the optimizer's moments, on the CPU or
 /// on a GPU.
-pub trait Engine: fmt::Debug + Send + Sync {
+pub trait UpdateEngine: fmt::Debug + Send + Sync {
     /// Returns the fingerprint of everything besides the plan that the bits of an update depend on.
     fn fingerprint(&self) -> &Fingerprint;
 
@@ -25,8 +25,8 @@ pub trait Engine: fmt::Debug + Send + Sync {
         &mut self,
         decoder: &mut Decoder,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<()>;
 
     /// Returns the optimizer with its moments, copied to the host if they are elsewhere.
@@ -47,8 +47,8 @@ pub trait Step {
     fn gradients(
         &mut self,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<Self::Gradients>;
 
     /// Takes one step of the optimizer, and returns the norm of the gradients. A norm that is not
@@ -58,7 +58,7 @@ pub trait Step {
 
 /// Statistics and effects of an update, before it has a name and a digest.
 #[derive(Debug, Clone, Default)]
-pub struct Outcome {
+pub struct UpdateStats {
     /// Reason for which nothing was changed, if nothing was.
     pub skipped: Option<String>,
     /// Statistics of the rule.
@@ -91,8 +91,8 @@ pub struct Outcome {
 pub fn run<S: Step>(
     step: &mut S,
     plan: &Plan,
-    batches: &[Batch],
-    outcome: &mut Outcome,
+    batches: &[PackedBatch],
+    outcome: &mut UpdateStats,
 ) -> Result<()> {
     let gradients = step.gradients(plan, batches, outcome)?;
     if outcome.stats.n_valid == 0 {

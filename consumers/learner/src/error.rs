@@ -1,4 +1,4 @@
-use vintage_bus::Fault;
+use vintage_control::Fault;
 use vintage_control::{
     Offset, Partition, PolicyVersion, RecordId, RejectReason, Sha256, UpdateNumber,
 };
@@ -307,10 +307,7 @@ impl Error {
             | Self::OtherDevice { .. }
             | Self::Model(vintage_model::Error::Device { .. }) => Fault::User,
             Self::Bus(error) => error.fault(),
-            Self::Store(error) => match error.fault() {
-                vintage_store::Fault::User => Fault::User,
-                vintage_store::Fault::External => Fault::External,
-            },
+            Self::Store(error) => error.fault(),
             _ => Fault::External,
         }
     }

@@ -8,10 +8,10 @@ use vintage_model::{Decoder, Gradients, Scored};
 
 use crate::{
     adamw::AdamW,
-    engine::{Engine, Outcome, Step, compute, rule, run},
+    engine::{Step, UpdateEngine, UpdateStats, compute, rule, run},
     error::{Error, Result},
     fingerprint,
-    pack::{Batch, Joined},
+    pack::{Joined, PackedBatch},
 };
 
 /// Engine that computes with the kernels on this machine's CPU.
@@ -31,7 +31,7 @@ impl HostEngine {
     }
 }
 
-impl Engine for HostEngine {
+impl UpdateEngine for HostEngine {
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
@@ -40,8 +40,8 @@ impl Engine for HostEngine {
         &mut self,
         decoder: &mut Decoder,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<()> {
         decoder.set_compute(compute(&plan.training));
         let mut step = HostStep {
@@ -72,8 +72,8 @@ impl Step for HostStep<'_> {
     fn gradients(
         &mut self,
         plan: &Plan,
-        batches: &[Batch],
-        outcome: &mut Outcome,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
     ) -> Result<Gradients> {
         let mut gradients = Gradients::zeros_like(self.decoder.trainable())?;
         // A batch of one micro-batch needs one pass; otherwise the mask needs all log-probs first.
@@ -106,8 +106,13 @@ impl Step for HostStep<'_> {
     }
 }
 
-impl Outcome {
-    fn weigh(&mut self, plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+impl UpdateStats {
+    fn weigh(
+        &mut self,
+        plan: &Plan,
+        batches: &[PackedBatch],
+        scored: &[Scored],
+    ) -> Result<Weighed> {
         let started = Instant::now();
         let weighed = weigh_all(plan, batches, scored)?;
         self.weigh_seconds = started.elapsed().as_secs_f64();
@@ -125,7 +130,7 @@ impl Outcome {
     }
 }
 
-fn weigh_all(plan: &Plan, batches: &[Batch], scored: &[Scored]) -> Result<Weighed> {
+fn weigh_all(plan: &Plan, batches: &[PackedBatch], scored: &[Scored]) -> Result<Weighed> {
     let new = scored.iter().map(|scored| &scored.logprob[..]);
     let new = new.collect::<Vec<_>>().concat();
     let known = Joined::of(batches);

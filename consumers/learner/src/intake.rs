@@ -23,11 +23,11 @@ use vintage_trajectory::{
 
 use self::{
     cursor::{Cursors, Receipt},
-    judge::Announced,
+    judge::PermittedVersions,
     slots::Slots,
     window::{Windows, shares_number_with_earlier},
 };
-use crate::{error::Result, settings::Settings, source::Incoming};
+use crate::{error::Result, settings::LearnerSettings, source::Incoming};
 
 /// Complete group that passed every check.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ struct Refused {
 /// Records taken from one log, and their groups that are neither trained nor rejected yet.
 #[derive(Debug)]
 pub struct Intake {
-    settings: Settings,
+    settings: LearnerSettings,
     /// Archived topic that the records come from; `None` for the run's own log.
     source: Option<String>,
     cursors: Cursors,
@@ -105,7 +105,7 @@ impl Intake {
     /// Creates an intake that resumes at a checkpoint; without partitions it starts at the
     /// beginning of the log.
     pub fn new(
-        settings: Settings,
+        settings: LearnerSettings,
         partitions: &[PartitionResume],
         producers: &BTreeMap<String, ProducerWindow>,
     ) -> Self {
@@ -155,7 +155,7 @@ impl Intake {
 
     /// Takes one record: notes its offset, joins the parts of its group, and admits or refuses the
     /// group.
-    pub fn take(&mut self, incoming: Incoming, announced: Announced) -> Result<()> {
+    pub fn take(&mut self, incoming: Incoming, announced: PermittedVersions) -> Result<()> {
         let record = incoming.record;
         let receipt = self
             .cursors
@@ -187,7 +187,7 @@ impl Intake {
         Ok(())
     }
 
-    fn take_part(&mut self, part: Part<Rows>, announced: Announced) {
+    fn take_part(&mut self, part: Part<Rows>, announced: PermittedVersions) {
         let identity = Identity::from(&part.headers);
         if self.refuse_seen(&identity, part.record, "") {
             return;
@@ -214,7 +214,7 @@ impl Intake {
         }
     }
 
-    fn admit(&mut self, parts: Vec<Part<Rows>>, announced: Announced) {
+    fn admit(&mut self, parts: Vec<Part<Rows>>, announced: PermittedVersions) {
         let Some(first) = parts.first() else { return };
         let headers = first.headers.clone();
         let identity = Identity::from(&headers);

@@ -25,14 +25,14 @@ use crate::{
     intake::{Intake, ReadyGroup},
     origins::Origins,
     outlet::{LearnerEvent, Outlet},
-    settings::Settings,
+    settings::LearnerSettings,
     source::Inputs,
     trainer::{Saved, Trainer},
 };
 
 /// Learner, opened at its newest checkpoint.
 pub struct Learner {
-    settings: Settings,
+    settings: LearnerSettings,
     writer: String,
     fingerprint: Fingerprint,
     records: Records,
@@ -90,7 +90,7 @@ impl Learner {
     /// `start`. `writer` must be unique to this process. Updates are computed on the one of the
     /// program's `devices` that the settings name.
     pub async fn open(
-        settings: Settings,
+        settings: LearnerSettings,
         writer: String,
         records: Records,
         weights: Weights,
@@ -101,7 +101,7 @@ impl Learner {
         let checkpoint = records.newest_checkpoint(&weights).await?;
         let blend = settings.blended.clone();
         // Who names an archive wants what is in it, whoever sampled it.
-        let any_policy = || Settings {
+        let any_policy = || LearnerSettings {
             any_policy: true,
             ..settings.clone()
         };
@@ -262,7 +262,7 @@ impl Learner {
 
 /// Returns the granted slots of a checkpoint whose groups are trained or rejected. Before slots were
 /// granted, producers took them in order.
-fn granted_before(settings: &Settings, manifest: &CheckpointManifest) -> ProducerWindow {
+fn granted_before(settings: &LearnerSettings, manifest: &CheckpointManifest) -> ProducerWindow {
     if !manifest.slots.is_empty() {
         return manifest.slots.clone();
     }

@@ -18,10 +18,10 @@
 //! * `replay.rs` compares a replay with the records.
 //!
 //! ```
-//! use vintage_learner::{Demonstration, ModelConfig, WarmStart, warm_start};
+//! use vintage_learner::{Demonstration, DecoderConfig, WarmStart, warm_start};
 //! use vintage_model::{Decoder, ParamSet};
 //!
-//! let config = ModelConfig::tiny(16);
+//! let config = DecoderConfig::tiny(16);
 //! let params = ParamSet::init(&config, 0)?;
 //! let mut decoder = Decoder::new(config, params)?;
 //!
@@ -67,14 +67,14 @@ pub use error::{Error, Result};
 pub use extent::{Extent, Trace};
 pub use host::HostEngine;
 pub use learner::{Learner, LearnerSummary};
-pub use memory::{Amount, Memory};
+pub use memory::{Memory, MemoryUse};
 pub use outlet::{LearnerEvent, LearnerProgress, Outlet, Waiting};
-pub use pack::{Batch, Joined, micro_batches};
-pub use replay::{Deviation, Recording, Replayed, replay};
-pub use settings::Settings;
+pub use pack::{Joined, PackedBatch, micro_batches};
+pub use replay::{Mismatch, Recording, Replayed, replay};
+pub use settings::LearnerSettings;
 pub use source::{
     Durability, DurableLog, Incoming, Inputs, Leader, LogSource, NoOtherPolicies, OtherPolicies,
-    Source,
+    RolloutSource,
 };
-pub use vintage_model::ModelConfig;
+pub use vintage_model::DecoderConfig;
 pub use warm_start::{Demonstration, WarmStart, warm_start};

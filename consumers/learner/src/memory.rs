@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vintage_control::Training;
-use vintage_model::{BatchShape, Footprint, ModelConfig};
+use vintage_model::{BatchShape, DecoderConfig, Footprint};
 use vintage_settings::Device;
 
 use crate::engine::compute;
@@ -13,7 +13,7 @@ const ALLOCATOR_SLACK: u64 = 10;
 
 /// Number of bytes with a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Amount {
+pub struct MemoryUse {
     /// Name of the item or phase.
     pub name: &'static str,
     /// Number of bytes.
@@ -24,9 +24,9 @@ pub struct Amount {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Items that need memory. Not all of them are held at the same time.
-    pub items: Vec<Amount>,
+    pub items: Vec<MemoryUse>,
     /// Memory held at the same time in each phase: `load`, `update`, `publish`, `checkpoint`.
-    pub phases: Vec<Amount>,
+    pub phases: Vec<MemoryUse>,
     /// Memory of the largest phase, in bytes.
     pub peak_bytes: u64,
 }
@@ -36,7 +36,7 @@ impl Memory {
     /// of at most `batch`. If updates are computed on a GPU, the result is the host's memory; the
     /// GPU's own memory is not predicted.
     pub fn predict(
-        config: &ModelConfig,
+        config: &DecoderConfig,
         training: &Training,
         batch: BatchShape,
         device: Device,
@@ -47,7 +47,7 @@ impl Memory {
         let adapters = if lora.is_some() { trained } else { 0 };
         let passing = (needs.activations + needs.head_blocks + needs.rounded) as u64;
         let (model, moments) = (parameters + adapters, 2 * trained);
-        let amount = |name, bytes| Amount { name, bytes };
+        let amount = |name, bytes| MemoryUse { name, bytes };
         let resident = |name, bytes: u64| amount(name, bytes + bytes / ALLOCATOR_SLACK);
         if device != Device::Cpu {
             let phases = vec![
@@ -88,7 +88,7 @@ impl Memory {
         Self::of(items, phases)
     }
 
-    fn of(items: Vec<Amount>, phases: Vec<Amount>) -> Self {
+    fn of(items: Vec<MemoryUse>, phases: Vec<MemoryUse>) -> Self {
         let peak_bytes = phases.iter().map(|phase| phase.bytes).max().unwrap_or(0);
         Self {
             items,

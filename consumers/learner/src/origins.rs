@@ -12,7 +12,7 @@ use vintage_trajectory::GroupId;
 
 use crate::{
     error::Result,
-    intake::{Intake, judge::Announced},
+    intake::{Intake, judge::PermittedVersions},
     source::Incoming,
 };
 
@@ -46,7 +46,7 @@ impl Origins {
         &mut self,
         intake: &mut Intake,
         incoming: Incoming,
-        announced: Announced,
+        announced: PermittedVersions,
     ) -> Result<()> {
         self.recall(intake, &incoming).await?;
         intake.take(incoming, announced)

@@ -40,7 +40,7 @@ pub(crate) fn rows_of(groups: &[ReadyGroup]) -> impl Iterator<Item = (&Rows, usi
 
 /// Micro-batch in the model's layout, with what the loss needs of each completion token.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct PackedBatch {
     /// Prompt and completion of each row, end to end.
     pub packed: Packed,
     /// One target per completion token.
@@ -66,7 +66,7 @@ pub struct Joined {
 
 impl Joined {
     /// Joins the values of `batches`.
-    pub fn of<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
+    pub fn of<'a>(batches: impl IntoIterator<Item = &'a PackedBatch>) -> Self {
         let mut joined = Self {
             behavior: Vec::new(),
             advantage: Vec::new(),
@@ -82,8 +82,8 @@ impl Joined {
 }
 
 /// Lays out rows, given as `(rows, row, advantage)`, as one micro-batch.
-pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> Batch {
-    let mut batch = Batch::default();
+pub(crate) fn lay_out<'a>(rows: impl IntoIterator<Item = (&'a Rows, usize, f32)>) -> PackedBatch {
+    let mut batch = PackedBatch::default();
     batch.packed.starts.push(0);
     for (rows, row, advantage) in rows {
         let start = batch.packed.tokens.len();

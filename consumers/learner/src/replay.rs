@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vintage_control::{PartitionResume, Plan, PolicyVersion, Sha256, UpdateNumber};
-use vintage_model::ModelConfig;
+use vintage_model::DecoderConfig;
 use vintage_settings::LearnerConfig;
 use vintage_store::{Records, Weights};
 
@@ -12,9 +12,9 @@ use crate::{
     error::{Error, Result},
     extent::Extent,
     fingerprint,
-    intake::{Intake, ReadyGroup, judge::Announced},
-    settings::Settings,
-    source::Source,
+    intake::{Intake, ReadyGroup, judge::PermittedVersions},
+    settings::LearnerSettings,
+    source::RolloutSource,
     trainer::{Saved, Trainer, in_order, missing_record, model_config, no_archive},
 };
 
@@ -28,12 +28,12 @@ pub struct Replayed {
     /// Bytes of `model.safetensors` of the last version.
     pub weights: bytes::Bytes,
     /// First disagreement between the records and this machine, if any.
-    pub deviation: Option<Deviation>,
+    pub deviation: Option<Mismatch>,
 }
 
 /// First disagreement between the records and a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deviation {
+pub struct Mismatch {
     /// Update at which they disagree.
     pub update: UpdateNumber,
     /// Description of the difference, in words.
@@ -47,11 +47,11 @@ pub struct Deviation {
 /// Inputs of a replay.
 pub struct Recording<'a> {
     /// Rollouts of the run.
-    pub source: &'a mut dyn Source,
+    pub source: &'a mut dyn RolloutSource,
     /// Points at which the learner began to read them; empty means the beginning of the log.
     pub start: &'a [PartitionResume],
     /// Archive that was blended in, if one was.
-    pub blended: Option<&'a mut dyn Source>,
+    pub blended: Option<&'a mut dyn RolloutSource>,
     /// Extent of the learner's work by all its records, which its plans must cover.
     pub extent: &'a Extent,
 }
@@ -63,7 +63,7 @@ struct Intakes {
 }
 
 impl Intakes {
-    fn new(plan: &Plan, config: &ModelConfig, start: &[PartitionResume]) -> Self {
+    fn new(plan: &Plan, config: &DecoderConfig, start: &[PartitionResume]) -> Self {
         let settings = settings_of(plan, config.max_position_embeddings, config.vocab_size);
         Self {
             own: Intake::new(settings, start, &BTreeMap::new()),
@@ -75,7 +75,7 @@ impl Intakes {
     async fn groups_of(
         &mut self,
         plan: &Plan,
-        config: &ModelConfig,
+        config: &DecoderConfig,
         recording: &mut Recording<'_>,
     ) -> Result<Vec<ReadyGroup>> {
         let own = read(plan, &mut self.own, recording.source).await?;
@@ -105,7 +105,7 @@ impl Intakes {
 async fn read(
     plan: &Plan,
     intake: &mut Intake,
-    source: &mut dyn Source,
+    source: &mut dyn RolloutSource,
 ) -> Result<Vec<ReadyGroup>> {
     loop {
         if let Some(groups) = intake.take_planned(plan)? {
@@ -115,7 +115,7 @@ async fn read(
             return Err(missing_record(plan, intake));
         };
         // A recorded log holds only groups of announced versions.
-        intake.take(incoming, Announced::Any)?;
+        intake.take(incoming, PermittedVersions::Any)?;
     }
 }
 
@@ -191,7 +191,7 @@ pub async fn replay(
             }
             .to_string();
             let other_machine = plan.fingerprint != here;
-            deviation = Some(Deviation {
+            deviation = Some(Mismatch {
                 update,
                 detail,
                 other_machine,
@@ -203,7 +203,7 @@ pub async fn replay(
     if deviation.is_none() {
         let update = trainer.next_update();
         let gap = recording.extent.gap(update);
-        deviation = gap.map(|detail| Deviation {
+        deviation = gap.map(|detail| Mismatch {
             update,
             detail,
             other_machine: false,
@@ -220,7 +220,7 @@ pub async fn replay(
 
 /// Converts an error that contradicts the records to a deviation at `update`; returns any other
 /// error unchanged.
-fn finding(update: UpdateNumber, error: Error) -> Result<Deviation> {
+fn finding(update: UpdateNumber, error: Error) -> Result<Mismatch> {
     let against = matches!(
         error,
         Error::ContentChanged { .. }
@@ -238,7 +238,7 @@ fn finding(update: UpdateNumber, error: Error) -> Result<Deviation> {
     if !against {
         return Err(error);
     }
-    Ok(Deviation {
+    Ok(Mismatch {
         update,
         detail: error.to_string(),
         other_machine: false,
@@ -269,7 +269,7 @@ async fn recorded_digests(
 }
 
 /// Derives settings from a plan and its model, as far as a replay needs any: it makes no choices.
-fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
+fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> LearnerSettings {
     let learner = LearnerConfig {
         name: plan.learner.clone(),
         policy: plan.policy.clone(),
@@ -285,11 +285,11 @@ fn settings_of(plan: &Plan, context: usize, vocabulary: usize) -> Settings {
         lora: plan.training.lora.clone().into(),
         ..LearnerConfig::default()
     };
-    Settings {
+    LearnerSettings {
         any_policy: true,
         pin_every: 1,
         incomplete_after_records: u64::MAX >> 1,
-        ..Settings::new(
+        ..LearnerSettings::new(
             learner,
             plan.seed,
             plan.algorithm.clone(),

@@ -4,7 +4,7 @@ use vintage_settings::LearnerConfig;
 
 /// Settings of a learner and facts about the run it belongs to.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
+pub struct LearnerSettings {
     /// `[learner]`: names, updates, batches, optimizer, what is kept.
     pub learner: LearnerConfig,
     /// Seed of the run: draws adapters, and orders groups.
@@ -30,7 +30,7 @@ pub struct Settings {
     pub blended: Option<String>,
 }
 
-impl Settings {
+impl LearnerSettings {
     /// Creates the settings of a learner that trains on `learner.lineages` and keeps no version
     /// for evaluation.
     pub fn new(

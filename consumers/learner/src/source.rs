@@ -22,7 +22,7 @@ pub struct Incoming {
 
 /// Stream of records: the live log, the archive, or one after the other.
 #[async_trait]
-pub trait Source: Send {
+pub trait RolloutSource: Send {
     /// Returns the next record, or `None` at the end of a recorded log; a live log waits. A call
     /// that is dropped before its end may lose a record, so the source must be dropped as well.
     async fn next(&mut self) -> Result<Option<Incoming>>;
@@ -71,9 +71,9 @@ pub trait Leader: Send {
 /// Inputs of a learner: the logs it reads and the services it asks.
 pub struct Inputs {
     /// Rollouts of the run.
-    pub source: Box<dyn Source>,
-    /// Archive that is blended in, if [`crate::Settings::blend`] is set.
-    pub blended: Option<Box<dyn Source>>,
+    pub source: Box<dyn RolloutSource>,
+    /// Archive that is blended in, if [`crate::LearnerSettings::blend`] is set.
+    pub blended: Option<Box<dyn RolloutSource>>,
     /// Service that makes rollouts durable before they are trained.
     pub durability: Box<dyn Durability>,
     /// Announcements of other policies.
@@ -84,7 +84,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// Creates the inputs of a learner that trains on its own policy's rollouts alone.
-    pub fn new(source: Box<dyn Source>, durability: Box<dyn Durability>) -> Self {
+    pub fn new(source: Box<dyn RolloutSource>, durability: Box<dyn Durability>) -> Self {
         Self {
             source,
             blended: None,
@@ -130,7 +130,7 @@ impl LogSource {
 }
 
 #[async_trait]
-impl Source for LogSource {
+impl RolloutSource for LogSource {
     async fn next(&mut self) -> Result<Option<Incoming>> {
         loop {
             match self.consumer.next().await? {
@@ -160,7 +160,7 @@ pub fn read(incarnation: Incarnation, record: &Record) -> Incoming {
 }
 
 impl Error {
-    /// Wraps an error of a [`Source`].
+    /// Wraps an error of a [`RolloutSource`].
     pub fn source_failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Source(Box::new(error))
     }

@@ -6,24 +6,24 @@ use bytes::Bytes;
 use vintage_control::{
     CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateNumber, UpdateResult,
 };
-use vintage_model::{BaseModel, Decoder, ModelConfig, ParamSet};
+use vintage_model::{BaseModel, Decoder, DecoderConfig, ParamSet};
 use vintage_settings::Device;
 use vintage_store::{Checkpoint, Weights, sha256};
 
 use crate::{
     adamw::AdamW,
     devices::Devices,
-    engine::Outcome,
+    engine::UpdateStats,
     error::{Error, Result},
     fingerprint,
     intake::{Intake, ReadyGroup},
-    settings::Settings,
-    update::{Policy, update},
+    settings::LearnerSettings,
+    update::{TrainedPolicy, update},
 };
 
 /// Policy at one version, with its optimizer state.
 pub struct Trainer {
-    policy: Option<Policy>,
+    policy: Option<TrainedPolicy>,
     version: PolicyVersion,
     /// Bytes of `model.safetensors` of this version, until they are taken or the next update
     /// begins, which needs the memory.
@@ -62,7 +62,7 @@ impl TryFrom<&Checkpoint> for Saved {
 /// Outcome of running a plan.
 pub struct Trained {
     /// Statistics and effects of the update.
-    pub outcome: Outcome,
+    pub outcome: UpdateStats,
     /// Seconds spent computing.
     pub seconds: f64,
 }
@@ -83,7 +83,7 @@ pub struct State {
 }
 
 impl State {
-    fn of(policy: &Policy, base: Option<&BaseModel>) -> Result<Self> {
+    fn of(policy: &TrainedPolicy, base: Option<&BaseModel>) -> Result<Self> {
         let optimizer = policy.optimizer()?;
         let moments = optimizer.to_safetensors()?;
         let adapter = policy.decoder.peft_files(base)?;
@@ -138,7 +138,7 @@ impl Trainer {
             }
             None => {}
         }
-        let policy = Policy::new(decoder, engine);
+        let policy = TrainedPolicy::new(decoder, engine);
         Ok(Self {
             fingerprint: policy.fingerprint().clone(),
             policy: Some(policy),
@@ -285,7 +285,7 @@ impl Trainer {
         })
     }
 
-    fn policy(&self) -> Result<&Policy> {
+    fn policy(&self) -> Result<&TrainedPolicy> {
         self.policy.as_ref().ok_or(Error::PolicyLost)
     }
 }
@@ -299,12 +299,12 @@ async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Reads the model's architecture, which is stored beside version 0.
-pub async fn model_config(weights: &Weights) -> Result<ModelConfig> {
+pub async fn model_config(weights: &Weights) -> Result<DecoderConfig> {
     let bytes = weights
         .fetch_file(PolicyVersion::ZERO, "config.json")
         .await?
         .ok_or(Error::NoModelConfig)?;
-    Ok(ModelConfig::from_json(&bytes)?)
+    Ok(DecoderConfig::from_json(&bytes)?)
 }
 
 /// Returns the error for a plan whose records are missing at the end of a log.
@@ -350,14 +350,14 @@ pub(crate) fn in_order(
 
 /// Builds the record of a finished update.
 pub fn result_of(
-    settings: &Settings,
+    settings: &LearnerSettings,
     plan: &Plan,
     trained: &Trained,
     weights_sha256: Sha256,
     wait_seconds: f64,
     record_seconds: f64,
 ) -> UpdateResult {
-    let Outcome {
+    let UpdateStats {
         skipped,
         stats,
         loss,

@@ -8,25 +8,25 @@ use vintage_model::{Decoder, FinishReason};
 
 use crate::{
     adamw::AdamW,
-    engine::{Engine, Outcome},
+    engine::{UpdateEngine, UpdateStats},
     error::Result,
     host::mean,
     intake::ReadyGroup,
-    pack::{Batch, lay_out, rows_of},
+    pack::{PackedBatch, lay_out, rows_of},
 };
 
 /// Model and optimizer state, which training changes.
 #[derive(Debug)]
-pub struct Policy {
+pub struct TrainedPolicy {
     /// Decoder with its parameters, as the last update left them.
     pub decoder: Decoder,
     /// Engine that computes updates and holds the moments.
-    engine: Box<dyn Engine>,
+    engine: Box<dyn UpdateEngine>,
 }
 
-impl Policy {
+impl TrainedPolicy {
     /// Creates a policy whose updates `engine` computes.
-    pub fn new(decoder: Decoder, engine: Box<dyn Engine>) -> Self {
+    pub fn new(decoder: Decoder, engine: Box<dyn UpdateEngine>) -> Self {
         Self { decoder, engine }
     }
 
@@ -47,7 +47,12 @@ impl Policy {
     }
 
     /// Runs an update on batches that are laid out.
-    pub fn run(&mut self, plan: &Plan, batches: &[Batch], outcome: &mut Outcome) -> Result<()> {
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        batches: &[PackedBatch],
+        outcome: &mut UpdateStats,
+    ) -> Result<()> {
         self.engine
             .update(&mut self.decoder, plan, batches, outcome)
     }
@@ -55,11 +60,15 @@ impl Policy {
 
 /// Runs the update of `plan`. After an error the policy must be loaded again, because the copy on
 /// a device may be ahead of the host's.
-pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result<Outcome> {
+pub fn update(
+    policy: &mut TrainedPolicy,
+    plan: &Plan,
+    groups: &[ReadyGroup],
+) -> Result<UpdateStats> {
     let rows: Vec<_> = rows_of(groups).collect();
     let rewards: Vec<f32> = rows.iter().map(|(rows, row)| rows.reward(*row)).collect();
     let advantages = advantages(groups, &rewards);
-    let batches: Vec<Batch> = plan
+    let batches: Vec<PackedBatch> = plan
         .micro_batches
         .iter()
         .map(|micro| {
@@ -71,7 +80,7 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
         })
         .collect();
     let (staleness, lag_tokens) = staleness(plan, groups);
-    let mut outcome = Outcome {
+    let mut outcome = UpdateStats {
         rows: rows.len() as u64,
         reward: mean(rewards.iter().map(|&reward| f64::from(reward))),
         all_tokens: rows
@@ -87,7 +96,7 @@ pub fn update(policy: &mut Policy, plan: &Plan, groups: &[ReadyGroup]) -> Result
             .iter()
             .filter(|(rows, row)| rows.finish_reason(*row) == FinishReason::Length.as_str())
             .count() as u64,
-        ..Outcome::default()
+        ..UpdateStats::default()
     };
 
     policy.run(plan, &batches, &mut outcome)?;

@@ -8,11 +8,15 @@ use crate::{
     error::Result,
     machine::Machine,
     oracle::{Oracle, Tensors},
-    report::Report,
+    report::ParityReport,
     tolerance,
 };
 
-pub(super) fn compare(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
+pub(super) fn compare(
+    oracle: &Oracle,
+    machine: &impl Machine,
+    report: &mut ParityReport,
+) -> Result<()> {
     match oracle.tensors("forward.safetensors")? {
         None => report.absent("forward.safetensors"),
         Some(tensors) => {
@@ -32,7 +36,7 @@ fn logits(
     tensors: &Tensors,
     batch: &Batch,
     machine: &impl Machine,
-    report: &mut Report,
+    report: &mut ParityReport,
 ) -> Result<()> {
     let vocab = machine.config().vocab_size;
     if tensors.find("logits").is_none() {
@@ -60,7 +64,7 @@ fn log_probs(
     tensors: &Tensors,
     batch: &Batch,
     machine: &impl Machine,
-    report: &mut Report,
+    report: &mut ParityReport,
 ) -> Result<()> {
     let what = "logprob_mask";
     let mut temperatures = Vec::new();
@@ -110,7 +114,7 @@ struct Continuation {
 fn greedy(
     continuations: &[Continuation],
     machine: &impl Machine,
-    report: &mut Report,
+    report: &mut ParityReport,
 ) -> Result<()> {
     let prompts: Vec<_> = continuations
         .iter()

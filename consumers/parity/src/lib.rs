@@ -53,7 +53,7 @@ use vintage_settings::Device;
 use self::machine::host::HostMachine;
 use self::machine::{Backend, Machine};
 use self::oracle::Oracle;
-use self::report::Report;
+use self::report::ParityReport;
 
 pub use self::error::{Error, Result};
 pub use self::report::{Measure, Quantity};
@@ -126,7 +126,7 @@ pub fn compare(folder: &Path, device: Device) -> Result<Parity> {
 
 fn compare_one(pair: &oracle::Pair, backend: &Backend) -> Compared {
     let started = Instant::now();
-    let mut report = Report::new(pair.measured.clone());
+    let mut report = ParityReport::new(pair.measured.clone());
     let mut compared = Compared {
         name: pair.name.clone(),
         oracle: pair.oracle.folder().to_owned(),
@@ -159,7 +159,7 @@ fn quantities(
     oracle: &Oracle,
     folder: &ModelFolder,
     backend: &Backend,
-    report: &mut Report,
+    report: &mut ParityReport,
 ) -> Result<()> {
     text::compare(oracle, folder, report)?;
     let decoder = Decoder::new(folder.config.clone(), folder.params.clone())?;
@@ -173,7 +173,7 @@ fn quantities(
     }
 }
 
-fn numbers(oracle: &Oracle, machine: &impl Machine, report: &mut Report) -> Result<()> {
+fn numbers(oracle: &Oracle, machine: &impl Machine, report: &mut ParityReport) -> Result<()> {
     forward::compare(oracle, machine, report)?;
     training::compare(oracle, machine, report)
 }

@@ -6,7 +6,7 @@ pub(crate) mod host;
 
 use vintage_control::OptimizerSettings;
 use vintage_m2po::{Rule, Stats};
-use vintage_model::{Gradients, ModelConfig, Packed, ParamSet, Targets};
+use vintage_model::{DecoderConfig, Gradients, Packed, ParamSet, Targets};
 use vintage_settings::Device;
 
 use crate::error::{Error, Result};
@@ -55,7 +55,7 @@ pub(crate) trait Machine: Sized {
     /// Creates another machine with the current parameters and empty moments.
     fn again(&self) -> Result<Self>;
 
-    fn config(&self) -> &ModelConfig;
+    fn config(&self) -> &DecoderConfig;
 
     /// Returns the parameters after the last step.
     fn params(&self) -> &ParamSet;

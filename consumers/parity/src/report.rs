@@ -52,13 +52,13 @@ pub enum Measure {
 }
 
 /// Report on one model, filled while it is compared.
-pub(crate) struct Report {
+pub(crate) struct ParityReport {
     measured: Measured,
     pub(crate) quantities: Vec<Quantity>,
     pub(crate) absent: Vec<String>,
 }
 
-impl Report {
+impl ParityReport {
     pub(crate) fn new(measured: Measured) -> Self {
         Self {
             measured,

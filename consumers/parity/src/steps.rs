@@ -9,7 +9,7 @@ use crate::{
     expected::Step,
     machine::Machine,
     oracle::{Oracle, Tensors},
-    report::{Measure, Report},
+    report::{Measure, ParityReport},
     task::Task,
     tolerance,
 };
@@ -32,7 +32,7 @@ impl Run<'_> {
         oracle: &Oracle,
         task: &Task,
         machine: &impl Machine,
-        report: &mut Report,
+        report: &mut ParityReport,
     ) -> Result<()> {
         let decay = self.decay;
         let stored = oracle.steps(&self.prefix())?;
@@ -93,7 +93,7 @@ impl Run<'_> {
         oracle: &Oracle,
         stored: &Tensors,
         machine: &impl Machine,
-        report: &mut Report,
+        report: &mut ParityReport,
     ) -> Result<()> {
         let Some(expected) = oracle.tensors(&self.file(1))? else {
             report.absent(&self.file(1));
@@ -175,7 +175,7 @@ impl Parameters {
 
     /// Reports the percentile, the fraction that is off, and the largest difference. The last may
     /// be a whole step: where a gradient is near AdamW's epsilon, its last bit decides the step.
-    fn report(&self, name: &str, lr: f64, report: &mut Report) {
+    fn report(&self, name: &str, lr: f64, report: &mut ParityReport) {
         let count = self.errors.len();
         let rank = (0.999 * count as f64).ceil() as usize;
         let p999 = self.errors.get(rank.saturating_sub(1)).copied();

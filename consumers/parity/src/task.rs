@@ -10,7 +10,7 @@ use crate::{
     expected::Expected,
     machine::{Machine, Updated, Weighing},
     oracle::Tensors,
-    report::Report,
+    report::ParityReport,
     tolerance,
 };
 
@@ -74,7 +74,7 @@ impl Task {
         tensors: &Tensors,
         expected: &Expected,
         first: &Updated,
-        report: &mut Report,
+        report: &mut ParityReport,
     ) -> Result<()> {
         let log_probs = tensors.shaped("expect_new_logprobs", &self.batch.shape)?;
         let keep = tensors.shaped("expect_keep", &self.batch.shape)?;

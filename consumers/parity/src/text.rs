@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use vintage_model::{Messages, ModelFolder};
 
-use crate::{difference::Mismatches, error::Result, oracle::Oracle, report::Report};
+use crate::{difference::Mismatches, error::Result, oracle::Oracle, report::ParityReport};
 
 #[derive(Deserialize)]
 struct Texts {
@@ -34,7 +34,11 @@ struct Ends {
     eos_token_ids: Option<Vec<u32>>,
 }
 
-pub(super) fn compare(oracle: &Oracle, folder: &ModelFolder, report: &mut Report) -> Result<()> {
+pub(super) fn compare(
+    oracle: &Oracle,
+    folder: &ModelFolder,
+    report: &mut ParityReport,
+) -> Result<()> {
     match oracle.json::<Texts>("tokenizer.json")? {
         None => report.absent("tokenizer.json"),
         Some(texts) => {
@@ -59,7 +63,7 @@ pub(super) fn compare(oracle: &Oracle, folder: &ModelFolder, report: &mut Report
     Ok(())
 }
 
-fn cases(cases: &[Case], folder: &ModelFolder, report: &mut Report) -> Result<()> {
+fn cases(cases: &[Case], folder: &ModelFolder, report: &mut ParityReport) -> Result<()> {
     let tokenizer = &folder.tokenizer;
     let (mut ids, mut plain, mut decoded) = <(Mismatches, Mismatches, Mismatches)>::default();
     for case in cases {
@@ -78,7 +82,7 @@ fn cases(cases: &[Case], folder: &ModelFolder, report: &mut Report) -> Result<()
     Ok(())
 }
 
-fn chat(expected: &Chat, folder: &ModelFolder, report: &mut Report) -> Result<()> {
+fn chat(expected: &Chat, folder: &ModelFolder, report: &mut ParityReport) -> Result<()> {
     let mut rendered = Mismatches::default();
     let text = match &folder.chat {
         None => None,

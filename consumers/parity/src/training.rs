@@ -8,7 +8,7 @@ use crate::{
     expected::Expected,
     machine::Machine,
     oracle::{Oracle, Tensors},
-    report::{Measure, Report},
+    report::{Measure, ParityReport},
     steps::Run,
     task::Task,
     tolerance,
@@ -17,7 +17,11 @@ use crate::{
 /// Variants of weight decay: the name that files and logs have for it, and true if vectors decay.
 const DECAYS: [(&str, bool); 2] = [("2d", false), ("all", true)];
 
-pub(super) fn compare<M: Machine>(oracle: &Oracle, machine: &M, report: &mut Report) -> Result<()> {
+pub(super) fn compare<M: Machine>(
+    oracle: &Oracle,
+    machine: &M,
+    report: &mut ParityReport,
+) -> Result<()> {
     let batch = oracle.tensors("m2po_batch.safetensors")?;
     let expected = oracle.json::<Expected>("m2po.json")?;
     let (Some(tensors), Some(expected)) = (batch, expected) else {
@@ -69,7 +73,7 @@ fn compare_gradients(
     stored: &Tensors,
     gradients: &Gradients,
     params: &ParamSet,
-    report: &mut Report,
+    report: &mut ParityReport,
 ) -> Result<()> {
     let (mut l2, mut maximum) = (ByTensor::default(), ByTensor::default());
     let mut names = Mismatches::default();

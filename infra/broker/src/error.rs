@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use vintage_bus::Fault;
+use vintage_control::Fault;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

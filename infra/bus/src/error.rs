@@ -1,24 +1,13 @@
 use std::time::Duration;
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
-use vintage_control::{Offset, Partition};
+use vintage_control::{Fault, Offset, Partition};
 
 /// Error that the start callback of a group consumer may return.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// Party that can do something about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// User, by a setting, a name or a command.
-    User,
-    /// Environment: a broker, the network, the disk or a program started by this one.
-    External,
-    /// Bug in this program.
-    Internal,
-}
 
 /// Failure of a Kafka client, a topic or a broker.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@
 //!   [`Snapshot`] reads a topic up to its present end.
 //! * [`TopicTable`] holds the topic settings and sizes of a run. [`Checkup`] and [`Concern`] report
 //!   how an existing topic differs from its [`TopicSpec`].
-//! * [`Error`] lists every failure, and [`Fault`] names who can fix it.
+//! * [`Error`] lists every failure, and [`Error::fault`] says who can fix it.
 //! * `settings.rs` explains the librdkafka settings, `poll.rs` the consumer's poll thread, and
 //!   `window.rs` the flow control of the embedded broker.
 //!
@@ -70,7 +70,7 @@ pub use checkup::Checkup;
 pub use concern::{Concern, Severity};
 pub use consumer::Consumer;
 pub use embedded::Embedded;
-pub use error::{Error, Fault, Result, StartError};
+pub use error::{Error, Result, StartError};
 pub use feed::Event;
 pub use producer::Producer;
 pub use readers::{Lag, Readers};

@@ -257,7 +257,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::{METHOD, Settings, is_secret_option};
-    use crate::error::{Error, Fault};
+    use vintage_control::Fault;
+
+    use crate::error::Error;
 
     fn with(key: &str, value: &str) -> Result<Settings, Error> {
         let overrides = BTreeMap::from([(key.to_owned(), value.to_owned())]);

@@ -8,7 +8,7 @@ use vintage_model::parts::{
     DecoderIndex, Readers, Rotations, Views, adapter_scale, frequencies, values,
 };
 use vintage_model::{
-    Compute, Computed, Decoder, Error, ModelConfig, Packed, ParamSet, ParamSpec, Targets, parts,
+    Compute, Computed, Decoder, DecoderConfig, Error, Packed, ParamSet, ParamSpec, Targets, parts,
 };
 
 use crate::gradients::DeviceGradients;
@@ -21,7 +21,7 @@ use crate::ops::{Angles, factor, indices, scatter_rows};
 /// Computes the same as [`Decoder`], but only with candle's tensor operations, so the same code
 /// runs on a GPU and, for tests, on a CPU.
 pub struct DeviceDecoder {
-    config: ModelConfig,
+    config: DecoderConfig,
     device: Device,
     compute: Compute,
     params: Vec<Tensor>,
@@ -137,7 +137,7 @@ impl DeviceDecoder {
     }
 
     /// Returns the model's shape and constants.
-    pub fn config(&self) -> &ModelConfig {
+    pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 

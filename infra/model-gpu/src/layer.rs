@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 use vintage_control::Precision;
-use vintage_model::ModelConfig;
+use vintage_model::DecoderConfig;
 use vintage_model::parts::{Heads, LayerIndex, Pattern, Projection};
 
 use crate::attention;
@@ -23,7 +23,7 @@ pub(crate) struct View<'a> {
 
 /// Values that all layers of one pass share.
 pub(crate) struct Pass<'a> {
-    pub(crate) config: &'a ModelConfig,
+    pub(crate) config: &'a DecoderConfig,
     pub(crate) params: &'a [Tensor],
     /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<&'a [Tensor]>,

@@ -11,10 +11,10 @@
 //!
 //! ```
 //! use candle_core::Device;
-//! use vintage_model::{Compute, Decoder, ModelConfig, Packed, ParamSet, Targets};
+//! use vintage_model::{Compute, Decoder, DecoderConfig, Packed, ParamSet, Targets};
 //! use vintage_model_gpu::DeviceDecoder;
 //!
-//! let config = ModelConfig::tiny(16);
+//! let config = DecoderConfig::tiny(16);
 //! let params = ParamSet::init(&config, 0)?;
 //! let kernels = Decoder::new(config, params)?;
 //! let copy = DeviceDecoder::new(&kernels, Compute::default(), &Device::Cpu)?;

@@ -17,17 +17,17 @@
 use std::time::Instant;
 
 use vintage_model::{
-    Decoder, Error, Gradients, ModelConfig, Packed, ParamSet, SamplingParams, Targets,
+    Decoder, DecoderConfig, Error, Gradients, Packed, ParamSet, SamplingParams, Targets,
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Error> {
-    let tiny = ModelConfig::tiny(13);
+    let tiny = DecoderConfig::tiny(13);
     train("tiny", &tiny, 12, 6, 300)?;
     sample(&tiny)?;
-    let mut wider = ModelConfig::tiny(512);
+    let mut wider = DecoderConfig::tiny(512);
     wider.hidden_size = 256;
     wider.intermediate_size = 768;
     wider.num_hidden_layers = 4;
@@ -47,7 +47,7 @@ fn token(row: usize, t: usize, vocab: usize) -> u32 {
 /// `from`.
 fn train(
     name: &str,
-    config: &ModelConfig,
+    config: &DecoderConfig,
     len: usize,
     from: usize,
     runs: usize,
@@ -79,7 +79,7 @@ fn train(
     })
 }
 
-fn sample(config: &ModelConfig) -> Result<(), Error> {
+fn sample(config: &DecoderConfig) -> Result<(), Error> {
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let params = SamplingParams {
         max_tokens: 6,

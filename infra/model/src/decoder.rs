@@ -2,7 +2,7 @@ mod adapters;
 
 use candle_core::Tensor;
 
-use crate::config::ModelConfig;
+use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::layer::index::DecoderIndex;
@@ -19,7 +19,7 @@ use crate::view::{Readers, Views};
 /// Decoder-only transformer with an explicit forward and backward pass.
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    pub(crate) config: ModelConfig,
+    pub(crate) config: DecoderConfig,
     pub(crate) params: ParamSet,
     /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<Adapters>,
@@ -64,7 +64,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The parameters are not the ones that `config` requires.
-    pub fn new(config: ModelConfig, params: ParamSet) -> Result<Self> {
+    pub fn new(config: DecoderConfig, params: ParamSet) -> Result<Self> {
         params.check(&config)?;
         Ok(Self {
             index: DecoderIndex::new(&config, &params)?,
@@ -82,7 +82,7 @@ impl Decoder {
     }
 
     /// Returns the model's shape and constants.
-    pub fn config(&self) -> &ModelConfig {
+    pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 

@@ -10,7 +10,7 @@ use crate::params::load::Loaded;
 use crate::tokenizer::SpecialTokens;
 use crate::{
     chat::ChatTemplate,
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
     params::ParamSet,
     tokenizer::Tokenizer,
@@ -33,7 +33,7 @@ const CHAT_TEMPLATE: &str = "chat_template.jinja";
 #[derive(Debug, Clone)]
 pub struct ModelFolder {
     /// Contents of `config.json`, with the end-of-text ids of every file that names one.
-    pub config: ModelConfig,
+    pub config: DecoderConfig,
     /// Tokenizer of `tokenizer.json`, with the special tokens that the files beside it add.
     pub tokenizer: Tokenizer,
     /// Template that turns messages into a prompt, if the folder has one.
@@ -90,7 +90,7 @@ impl ModelFolder {
     /// The same errors as [`ModelFolder::open`], except those about weights.
     pub fn open_without_weights(path: impl AsRef<Path>) -> Result<Self> {
         let path = &*vintage_hub::locate(path.as_ref())?;
-        let none = |config: &ModelConfig| Loaded::none(config);
+        let none = |config: &DecoderConfig| Loaded::none(config);
         Self::build(&files::companions(path)?, none)
     }
 
@@ -122,7 +122,7 @@ impl ModelFolder {
 
     fn build<N: AsRef<str>, B: AsRef<[u8]>>(
         files: &[(N, B)],
-        weights: impl FnOnce(&ModelConfig) -> Result<Loaded>,
+        weights: impl FnOnce(&DecoderConfig) -> Result<Loaded>,
     ) -> Result<Self> {
         let file = |wanted: &str| {
             let found = files.iter().find(|(name, _)| name.as_ref() == wanted);
@@ -131,7 +131,7 @@ impl ModelFolder {
         let needed = |name: &'static str| {
             file(name).ok_or_else(|| Error::file(name, "the file is missing from the model"))
         };
-        let mut config = ModelConfig::from_json(needed("config.json")?)?;
+        let mut config = DecoderConfig::from_json(needed("config.json")?)?;
         let mut tokenizer = Tokenizer::from_json(needed("tokenizer.json")?)?;
         let special = SpecialTokens::of_folder(file)?;
         let mut notes = Vec::new();
@@ -171,7 +171,7 @@ impl ModelFolder {
     /// # Errors
     /// The tokenizer has more tokens than the model's vocabulary, or an end-of-text id is outside
     /// it.
-    pub fn new(mut config: ModelConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
+    pub fn new(mut config: DecoderConfig, tokenizer: Tokenizer, params: ParamSet) -> Result<Self> {
         let notes = rows(&config, &tokenizer)?.into_iter().collect();
         if config.eos_token_id.is_empty() {
             config.eos_token_id = tokenizer.eos_ids().to_vec();
@@ -262,7 +262,7 @@ impl ModelFolder {
 
 /// Refuses a tokenizer whose own vocabulary exceeds the model's embedding, and reports added tokens
 /// without a row in it. Adding a padding token does not require resizing the embedding.
-fn rows(config: &ModelConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
+fn rows(config: &DecoderConfig, tokenizer: &Tokenizer) -> Result<Option<String>> {
     let rows = config.vocab_size;
     let beyond = tokenizer.beyond(rows);
     if let Some((id, token, _)) = beyond.iter().find(|(_, _, added)| !added) {

@@ -9,7 +9,7 @@ use crate::ops::head::VOCAB;
 use vintage_control::{LoraSettings, Precision};
 
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     lora,
     params::{ParamSet, spec::ParamSpec},
     precision::Compute,
@@ -60,7 +60,7 @@ pub struct Footprint {
 impl Footprint {
     /// Computes the memory of one pass over `batch`.
     pub fn of(
-        config: &ModelConfig,
+        config: &DecoderConfig,
         lora: Option<&LoraSettings>,
         compute: Compute,
         batch: BatchShape,
@@ -90,7 +90,7 @@ impl Footprint {
 }
 
 /// Returns the largest number of values that exist beside the parameters at one time.
-fn activations(config: &ModelConfig, recompute: bool, batch: BatchShape) -> usize {
+fn activations(config: &DecoderConfig, recompute: bool, batch: BatchShape) -> usize {
     let layers = config.num_hidden_layers;
     let (all, last) = (
         Layer::new(config, batch.tokens, batch),
@@ -110,14 +110,14 @@ fn activations(config: &ModelConfig, recompute: bool, batch: BatchShape) -> usiz
 
 /// One layer over `tokens` positions, of which `rows` continue after keys and values are computed.
 struct Layer<'a> {
-    config: &'a ModelConfig,
+    config: &'a DecoderConfig,
     tokens: usize,
     rows: usize,
     longest: usize,
 }
 
 impl<'a> Layer<'a> {
-    fn new(config: &'a ModelConfig, rows: usize, batch: BatchShape) -> Self {
+    fn new(config: &'a DecoderConfig, rows: usize, batch: BatchShape) -> Self {
         Self {
             config,
             tokens: batch.tokens,
@@ -183,7 +183,7 @@ impl<'a> Layer<'a> {
 impl GenerationShape {
     /// Returns the bytes that sampling needs beside the parameters: caches, logits, the pass over
     /// the prompts.
-    pub fn bytes(&self, config: &ModelConfig) -> usize {
+    pub fn bytes(&self, config: &DecoderConfig) -> usize {
         const LANES: usize = 16;
         let capacity = (self.prompt_tokens + self.completion_tokens).next_multiple_of(LANES);
         let width = config.num_key_value_heads

@@ -15,9 +15,9 @@
 //! * [`Tokenizer`] and [`ChatTemplate`]: text to token ids and back.
 //!
 //! ```
-//! use vintage_model::{Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+//! use vintage_model::{Decoder, Gradients, DecoderConfig, Packed, ParamSet, Targets};
 //!
-//! let config = ModelConfig::tiny(16);
+//! let config = DecoderConfig::tiny(16);
 //! let params = ParamSet::init(&config, 0)?;
 //! let decoder = Decoder::new(config, params)?;
 //!
@@ -60,7 +60,7 @@ mod tokenizer;
 mod view;
 
 pub use chat::{ChatTemplate, Messages};
-pub use config::{Llama3Scaling, ModelConfig, ModelType};
+pub use config::{DecoderConfig, Llama3Scaling, ModelType};
 pub use decoder::{Decoder, Tape};
 pub use error::{Error, Result};
 pub use folder::ModelFolder;

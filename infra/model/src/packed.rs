@@ -1,7 +1,7 @@
 //! Batches of sequences, the tokens to be scored in them, and the scores.
 
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
 };
 
@@ -30,7 +30,7 @@ impl Packed {
 
     /// Refuses a batch that `config` cannot run: bad offsets, empty or over-long sequences, unknown
     /// tokens.
-    pub fn check(&self, config: &ModelConfig) -> Result<()> {
+    pub fn check(&self, config: &DecoderConfig) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("packing a batch: {problem}")));
         if self.starts.first() != Some(&0) || self.starts.last() != Some(&self.tokens.len()) {
             return refuse(format!(
@@ -90,7 +90,7 @@ impl Targets {
 
     /// Refuses targets that a batch of `tokens` tokens cannot have: bad positions, tokens or
     /// temperatures.
-    pub fn check(&self, tokens: usize, config: &ModelConfig) -> Result<()> {
+    pub fn check(&self, tokens: usize, config: &DecoderConfig) -> Result<()> {
         let refuse = |problem: String| Err(Error::Input(format!("scoring targets: {problem}")));
         if self.position.len() != self.len() || self.temperature.len() != self.len() {
             return refuse(format!(

@@ -1,6 +1,6 @@
 use std::{error::Error as StdError, io};
 
-use vintage_control::{PolicyVersion, Sha256, UpdateNumber};
+use vintage_control::{Fault, PolicyVersion, Sha256, UpdateNumber};
 
 use crate::answer::{Answer, Refusal};
 
@@ -8,15 +8,6 @@ use crate::answer::{Answer, Refusal};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
-
-/// Party that can do something about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// User, by a location or a command.
-    User,
-    /// Environment: the disk, the network, or whatever changed an object.
-    External,
-}
 
 /// Condition of a disk or a server that may pass by itself: the request was correct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -44,7 +44,7 @@ mod sweep;
 mod weights;
 
 pub use created::Created;
-pub use error::{Error, Fault, Result, Trouble};
+pub use error::{Error, Result, Trouble};
 pub use open::{check_option, is_secret_option};
 pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
 pub use store::Store;

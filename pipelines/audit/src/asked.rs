@@ -7,7 +7,7 @@ use vintage_archive::Reader;
 use vintage_control::UpdateNumber;
 use vintage_store::Store;
 
-use super::{Audit, Places, Question, Scope, audit, fixture};
+use super::{Audit, AuditScope, Places, Question, audit, fixture};
 use crate::error::Result;
 
 /// Creates a folder with two plans of a learner and no archive.
@@ -24,7 +24,7 @@ async fn two_plans() -> (tempfile::TempDir, Store) {
 
 async fn ask(folder: &Path, learner: Option<&str>, question: Option<Question>) -> Result<Audit> {
     let name = |text: &str| text.parse().unwrap();
-    let scope = Scope {
+    let scope = AuditScope {
         topics: vintage_control::Topics {
             namespace: name("vintage"),
             run: name("run"),
@@ -53,7 +53,7 @@ async fn ask(folder: &Path, learner: Option<&str>, question: Option<Question>) -
 
 fn refusal(asked: Result<Audit>) -> String {
     let error = asked.expect_err("refused");
-    assert_eq!(error.fault(), vintage_bus::Fault::User, "{error}");
+    assert_eq!(error.fault(), vintage_control::Fault::User, "{error}");
     error.to_string()
 }
 

@@ -64,7 +64,7 @@ impl AddAssign<&Self> for Counts {
 
 /// Counts of a learner, in total and by partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Account {
+pub struct GroupAccount {
     /// Sum over all partitions.
     #[serde(flatten)]
     pub total: Counts,
@@ -77,7 +77,7 @@ pub struct Account {
     pub partitions: BTreeMap<String, Counts>,
 }
 
-impl Account {
+impl GroupAccount {
     /// Returns the counts of a partition (`None` for `unknown`), to be added to.
     pub(crate) fn of(&mut self, partition: Option<i32>) -> &mut Counts {
         let name = partition.map_or_else(|| "unknown".to_owned(), |number| number.to_string());

@@ -1,4 +1,4 @@
-use vintage_bus::Fault;
+use vintage_control::Fault;
 
 /// Failure that prevents an audit.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +34,7 @@ impl Error {
             Self::Journals(_) => Fault::External,
             Self::Archive(error) => error.fault(),
             Self::Bus(error) => error.fault(),
-            Self::Store(error) => match error.fault() {
-                vintage_store::Fault::User => Fault::User,
-                vintage_store::Fault::External => Fault::External,
-            },
+            Self::Store(error) => error.fault(),
         }
     }
 }

@@ -8,7 +8,7 @@ use vintage_control::{
 use vintage_trajectory::{GroupId, Identity};
 
 use super::{
-    counts::Account,
+    counts::GroupAccount,
     fate::Lost,
     findings::Findings,
     inventory::{Inventory, RecordReport},
@@ -234,13 +234,13 @@ impl Case {
     }
 
     /// Returns the account and the breaches.
-    pub(super) fn audited(&self) -> (Account, Vec<String>) {
+    pub(super) fn audited(&self) -> (GroupAccount, Vec<String>) {
         let (account, breaches, _) = self.findings();
         (account, breaches)
     }
 
     /// Returns the account, the breaches and the notes.
-    pub(super) fn findings(&self) -> (Account, Vec<String>, Vec<String>) {
+    pub(super) fn findings(&self) -> (GroupAccount, Vec<String>, Vec<String>) {
         let mut findings = Findings::default();
         let inventory = self.inventory(&mut findings);
         let mut ledger = Ledger::new(&inventory, "lead");
@@ -267,7 +267,7 @@ impl Case {
     }
 
     /// Asserts that each of these texts is in some breach, and returns the account.
-    pub(super) fn is_caught(&self, texts: &[&str]) -> Account {
+    pub(super) fn is_caught(&self, texts: &[&str]) -> GroupAccount {
         let (account, breaches) = self.audited();
         for text in texts {
             let found = breaches.iter().any(|breach| breach.contains(text));

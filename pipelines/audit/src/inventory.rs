@@ -8,7 +8,7 @@ pub(crate) mod producer;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use vintage_archive::Head;
+use vintage_archive::MessageHead;
 use vintage_control::{Offset, RecordId, Sha256};
 use vintage_trajectory::Identity;
 
@@ -67,7 +67,7 @@ pub(crate) struct RecordReport {
 }
 
 impl RecordReport {
-    pub(crate) fn of(head: &Head) -> Self {
+    pub(crate) fn of(head: &MessageHead) -> Self {
         Self {
             record: head.record,
             identity: head.identity.clone(),

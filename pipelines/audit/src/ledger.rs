@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use vintage_control::{LearnerStart, Offset, RecordId, Rejection, UpdateNumber};
 
 use crate::{
-    counts::Account,
+    counts::GroupAccount,
     fate::Fate,
     findings::Findings,
     inventory::{
@@ -47,7 +47,7 @@ pub(crate) struct Ledger<'a> {
     only_planned: HashMap<Number, (Fate, Option<i32>)>,
     /// Offsets at which the learner began to read; empty if it began at the first records.
     start: BTreeMap<PartitionId, Offset>,
-    account: Account,
+    account: GroupAccount,
     /// Groups trained, blended ones included; `rejected` are groups refused. Both are counted as
     /// checkpoints count them.
     trained: u64,
@@ -72,7 +72,7 @@ impl<'a> Ledger<'a> {
             windows: HashMap::new(),
             only_planned: HashMap::new(),
             start: BTreeMap::new(),
-            account: Account::default(),
+            account: GroupAccount::default(),
             trained: 0,
             rejected: 0,
             policy: None,

@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use vintage_archive::Reader;
-//! use vintage_audit::{Error, LogState, Places, Scope, audit};
+//! use vintage_audit::{Error, LogState, Places, AuditScope, audit};
 //! use vintage_control::Topics;
 //! use vintage_store::Store;
 //!
@@ -54,7 +54,7 @@ use vintage_control::{Incarnation, Name, NumberSet, Topics, UpdateNumber};
 use vintage_store::Store;
 
 pub use self::{
-    counts::{Account, Counts},
+    counts::{Counts, GroupAccount},
     error::{Error, Result},
     question::{Answer, BadRollout, Question, Rollout},
     tally::{Tally, tally},
@@ -70,7 +70,7 @@ use self::{
 
 /// Subject of an audit, and how closely it looks.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct AuditScope {
     /// Topics of the run.
     pub topics: Topics,
     /// The run's own learner, whose answers come first.
@@ -123,7 +123,7 @@ pub struct Audit {
     /// True if there is no breach.
     pub holds: bool,
     /// Accounts by name of the learner; one account named `none` if no learner has left a record.
-    pub learners: BTreeMap<String, Account>,
+    pub learners: BTreeMap<String, GroupAccount>,
     /// Breaches, one line each. Beyond 20 of a kind, one line gives the number of further ones.
     pub findings: Vec<String>,
     /// Notes on facts that are not breaches, one line each.
@@ -141,7 +141,7 @@ const NOBODY: &str = "none";
 /// # Errors
 /// [`Error::Unknown`] if the learner or update asked about does not exist, and [`Error::Nothing`]
 /// if there are no records. Damaged records are findings, not errors.
-pub async fn audit(scope: &Scope, places: &Places<'_>) -> Result<Audit> {
+pub async fn audit(scope: &AuditScope, places: &Places<'_>) -> Result<Audit> {
     let mut findings = Findings::default();
     let topics = &scope.topics;
     let mirrors = match places.bus {

@@ -7,7 +7,7 @@ use vintage_control::{NumberSet, UpdateNumber};
 use vintage_store::Records;
 
 use crate::{
-    counts::Account, error::Result, fate::Lost, findings::Findings, inventory::Inventory,
+    counts::GroupAccount, error::Result, fate::Lost, findings::Findings, inventory::Inventory,
     ledger::Ledger, read,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Tally {
     /// Account of the learner.
-    pub account: Account,
+    pub account: GroupAccount,
     /// Number of trajectory rows in the archive.
     pub archived_rows: u64,
 }

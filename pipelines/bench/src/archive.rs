@@ -35,7 +35,7 @@ const SCRIPT: &str = include_str!("archive/drain.py");
 
 /// Arms, load and settings of a comparison.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ArchivePlan {
     /// Payload to load the topic with, in MB (1e6 bytes).
     pub megabytes: u64,
     /// Number of times each arm drains the topic.
@@ -54,7 +54,7 @@ pub struct Plan {
 
 /// Function that returns the command of a program that calls [`drain_as`] for an arm. Four
 /// arguments are appended to the command: brokers, topic, folder, level.
-pub type Start<'a> = &'a (dyn Fn(Arm) -> io::Result<Command> + Sync);
+pub type StartArm<'a> = &'a (dyn Fn(Arm) -> io::Result<Command> + Sync);
 
 /// Function that receives a line of text about each step.
 pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
@@ -83,7 +83,7 @@ pub struct Measured {
 
 /// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct ArchiveReport {
     /// Number of messages in the topic.
     pub messages: u64,
     /// Payload of the topic, in bytes.
@@ -103,7 +103,11 @@ pub struct Report {
 /// # Errors
 /// A Python without pyarrow or confluent-kafka, an arm that does not drain the whole topic, or a
 /// broker or disk that fails.
-pub async fn compare(plan: &Plan, start: Start<'_>, say: Say<'_>) -> Result<Report> {
+pub async fn compare(
+    plan: &ArchivePlan,
+    start: StartArm<'_>,
+    say: Say<'_>,
+) -> Result<ArchiveReport> {
     let dir = plan
         .dir
         .join(format!("bench-archive-{}", std::process::id()));
@@ -116,7 +120,12 @@ pub async fn compare(plan: &Plan, start: Start<'_>, say: Say<'_>) -> Result<Repo
     Ok(report)
 }
 
-async fn on_broker(plan: &Plan, dir: &Path, start: Start<'_>, say: Say<'_>) -> Result<Report> {
+async fn on_broker(
+    plan: &ArchivePlan,
+    dir: &Path,
+    start: StartArm<'_>,
+    say: Say<'_>,
+) -> Result<ArchiveReport> {
     if let Some(address) = &plan.broker {
         let bus = Bus::connect(address, &BTreeMap::new())?;
         return compare_on(plan, dir, &bus, start, say).await;
@@ -136,12 +145,12 @@ fn has_packages(python: &Path) -> bool {
 }
 
 async fn compare_on(
-    plan: &Plan,
+    plan: &ArchivePlan,
     dir: &Path,
     bus: &Bus,
-    start: Start<'_>,
+    start: StartArm<'_>,
     say: Say<'_>,
-) -> Result<Report> {
+) -> Result<ArchiveReport> {
     if plan.arms.contains(&Arm::Pyarrow) && !has_packages(&plan.python) {
         return Err(Error::Failed(format!(
             "cannot run the pyarrow arm: {} has no pyarrow and confluent_kafka; install them there, \
@@ -175,7 +184,7 @@ async fn compare_on(
             }
         }
     }
-    Ok(Report {
+    Ok(ArchiveReport {
         messages: loaded.messages,
         payload_bytes: loaded.payload_bytes,
         tokens: loaded.tokens,
@@ -201,9 +210,9 @@ fn uuid_like() -> String {
 }
 
 fn drain(
-    plan: &Plan,
+    plan: &ArchivePlan,
     arm: Arm,
-    start: Start<'_>,
+    start: StartArm<'_>,
     broker: &str,
     topic: &str,
     out: &Path,

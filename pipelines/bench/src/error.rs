@@ -1,3 +1,5 @@
+use vintage_control::Fault;
+
 /// Cause of another error, of any type.
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,6 +41,22 @@ pub enum Error {
     /// Batch that the rule refuses.
     #[error(transparent)]
     Weigh(#[from] vintage_m2po::Error),
+}
+
+impl Error {
+    /// Returns the party at fault.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Bus(error) => error.fault(),
+            Self::Broker(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+            Self::Archive(error) => error.fault(),
+            Self::Learner(error) => error.fault(),
+            Self::Model(_) => Fault::User,
+            Self::Failed(_) | Self::Because { .. } => Fault::External,
+            Self::Message(_) | Self::Weigh(_) => Fault::Internal,
+        }
+    }
 }
 
 /// Result of this crate's functions.

@@ -8,7 +8,7 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesOrdered};
 use serde::Serialize;
 use vintage_bus::{Bus, ConsumerLimits, TopicTable};
 use vintage_control::{BadName, Incarnation, Name, Offset, Partition, Topics};
-use vintage_learner::{LogSource, Source as _};
+use vintage_learner::{LogSource, RolloutSource as _};
 use vintage_trajectory::Trajectory;
 
 use crate::{

@@ -9,8 +9,8 @@ use vintage_control::{
     Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, OptimizerSettings, Plan, PolicyVersion,
     Precision, Sha256, Training,
 };
-use vintage_learner::{AdamW, Batch, Devices, engine::Outcome, update::Policy};
-use vintage_model::{Decoder, ModelConfig, Packed, ParamSet, Targets};
+use vintage_learner::{AdamW, Devices, PackedBatch, engine::UpdateStats, update::TrainedPolicy};
+use vintage_model::{Decoder, DecoderConfig, Packed, ParamSet, Targets};
 use vintage_settings::Device;
 
 use crate::{
@@ -72,7 +72,7 @@ pub const SMALL: &str = r#"{"model_type": "llama", "vocab_size": 512, "hidden_si
 /// # Errors
 /// As [`time_updates`].
 pub fn measure(
-    config: &ModelConfig,
+    config: &DecoderConfig,
     device: Device,
     shape: Shape,
     recompute: bool,
@@ -94,7 +94,7 @@ pub fn measure(
 /// # Errors
 /// A device that cannot be opened, or a batch that does not fit in its memory.
 pub fn time_updates(
-    config: &ModelConfig,
+    config: &DecoderConfig,
     device: Device,
     shape: Shape,
     training: &Training,
@@ -105,13 +105,13 @@ pub fn time_updates(
     let decoder = Decoder::new(config.clone(), ParamSet::init(config, 1)?)?;
     let parameters = decoder.params().parameter_count();
     let batches = batches(config, shape);
-    let mut policy = Policy::new(decoder, engine);
+    let mut policy = TrainedPolicy::new(decoder, engine);
     let (mut seconds, mut rule) = (Vec::new(), 0.0);
     let mut loss = 0.0;
     for update in 0..=shape.updates {
         let plan = plan(update as u64, training, policy.fingerprint())?;
         let started = Instant::now();
-        let mut outcome = Outcome::default();
+        let mut outcome = UpdateStats::default();
         policy.run(&plan, &batches, &mut outcome)?;
         if update > 0 {
             seconds.push(started.elapsed().as_secs_f64());
@@ -141,19 +141,19 @@ pub fn time_updates(
 
 /// Generates micro-batches of random tokens, with log-probs near those of a uniform policy and
 /// advantages of both signs.
-fn batches(config: &ModelConfig, shape: Shape) -> Vec<Batch> {
+fn batches(config: &DecoderConfig, shape: Shape) -> Vec<PackedBatch> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let row = shape.prompt_tokens + shape.completion_tokens;
     let rows_at_once = (shape.micro_batch_tokens / row.max(1)).max(1);
     let uniform = -(config.vocab_size as f32).ln();
     let mut batches = Vec::new();
     for first in (0..shape.rows).step_by(rows_at_once) {
-        let mut batch = Batch {
+        let mut batch = PackedBatch {
             packed: Packed {
                 tokens: Vec::new(),
                 starts: vec![0],
             },
-            ..Batch::default()
+            ..PackedBatch::default()
         };
         for number in first..(first + rows_at_once).min(shape.rows) {
             let start = batch.packed.tokens.len();
@@ -244,7 +244,7 @@ mod tests {
                 compute,
                 ..Training::default()
             };
-            let config = ModelConfig::tiny(16);
+            let config = DecoderConfig::tiny(16);
             let of = |device| time_updates(&config, device, shape, &training, &WithGpus).unwrap();
             let (kernels, emulated) = (of(Device::Cpu), of(Device::Emulated));
             assert_eq!((kernels.tokens, kernels.micro_batches), (48, 3));

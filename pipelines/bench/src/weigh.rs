@@ -29,7 +29,7 @@ const ROUNDING: usize = 2;
 
 /// Result of the benchmark, as `vintage bench weigh` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct WeighReport {
     /// Distributions from which the tokens are drawn.
     pub data: &'static str,
     /// Budget τ of the mask.
@@ -75,13 +75,13 @@ pub struct Timing {
 ///
 /// # Errors
 /// Ways that disagree about the mask, a Python that ends early, or an error of `seen`. A missing
-/// Python or NumPy is reported in [`Report::numpy_missing`] and is not an error.
+/// Python or NumPy is reported in [`WeighReport::numpy_missing`] and is not an error.
 pub fn measure<E: From<Error>>(
     max_tokens: usize,
-    mut seen: impl FnMut(&Report) -> Result<(), E>,
-) -> Result<Report, E> {
+    mut seen: impl FnMut(&WeighReport) -> Result<(), E>,
+) -> Result<WeighReport, E> {
     let mut numpy = Numpy::start();
-    let mut report = Report {
+    let mut report = WeighReport {
         data: "log-ratio ~ N(0, 0.05), 2 % N(0, 2); advantage ~ N(0, 1); f32, all valid",
         tau: TAU,
         numpy_missing: numpy.as_ref().err().map(chain),

@@ -33,7 +33,7 @@ use vintage_flow::devices;
 
 use crate::{
     args::{Verb, WeighArgs},
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
     output::{Output, writer},
     progress::{Display, Screen, watch},
     signals::Signals,
@@ -59,7 +59,7 @@ impl Context {
 }
 
 /// Runs a verb.
-pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
+pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutcome> {
     match verb {
         Verb::Run(args) => run::run(&args, context).await,
         Verb::Rollout(args) => roles::rollout(&args, context).await,
@@ -81,7 +81,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<Outcome> {
     }
 }
 
-fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
+fn weigh_file(args: &WeighArgs, context: &Context) -> Result<CommandOutcome> {
     let cases: Box<dyn BufRead> = if args.cases == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
@@ -107,10 +107,10 @@ fn weigh_file(args: &WeighArgs, context: &Context) -> Result<Outcome> {
 }
 
 /// Returns a negative outcome if `amiss` is above 0.
-fn verdict(amiss: u64) -> Outcome {
+fn verdict(amiss: u64) -> CommandOutcome {
     if amiss == 0 {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::Negative
+        CommandOutcome::Negative
     }
 }

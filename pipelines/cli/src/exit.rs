@@ -7,11 +7,11 @@ use std::{
 };
 use vintage_config::ConfigError;
 
-use vintage_bus::Fault;
+use vintage_control::Fault;
 
 /// Result of a command that ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CommandOutcome {
     /// The command did what was asked.
     Done,
     /// The command checked what was asked, and the check was negative.
@@ -29,7 +29,7 @@ pub(crate) enum Signal {
     Terminate,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// Returns the exit code: 0, 3, 130 or 143.
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(match self {
@@ -75,23 +75,23 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn clap_message(message: &clap::Error) -> ExitCode {
     match message.print() {
         Err(error) if !message.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
-            ended(Outcome::Done, Some(&error))
+            ended(CommandOutcome::Done, Some(&error))
         }
         _ if message.use_stderr() => ExitCode::from(2),
-        _ => Outcome::Done.code(),
+        _ => CommandOutcome::Done.code(),
     }
 }
 
 /// Returns the exit code of a command that ended. If output was lost, prints that, and turns 0 into
 /// 1.
-pub(crate) fn ended(outcome: Outcome, lost: Option<&io::Error>) -> ExitCode {
+pub(crate) fn ended(outcome: CommandOutcome, lost: Option<&io::Error>) -> ExitCode {
     let Some(why) = lost else {
         return outcome.code();
     };
     let text = format!("error: cannot print to standard output: {why}; the output is incomplete\n");
     let _unheard = io::stderr().write_all(text.as_bytes());
     match outcome {
-        Outcome::Done => ExitCode::from(1),
+        CommandOutcome::Done => ExitCode::from(1),
         outcome => outcome.code(),
     }
 }
@@ -128,24 +128,29 @@ fn hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.is::<Usage>()
-            || cause.is::<ConfigError>()
-            || cause
-                .downcast_ref::<vintage_flow::Error>()
-                .is_some_and(vintage_flow::Error::is_usage)
-            || cause
-                .downcast_ref::<vintage_archive::Error>()
-                .is_some_and(|error| matches!(error.fault(), Fault::User))
-            || cause
-                .downcast_ref::<vintage_bus::Error>()
-                .is_some_and(|error| matches!(error.fault(), Fault::User))
-            || cause
-                .downcast_ref::<vintage_broker::Error>()
-                .is_some_and(|error| matches!(error.fault(), Fault::User))
-            || cause
-                .downcast_ref::<vintage_store::Error>()
-                .is_some_and(|error| matches!(error.fault(), vintage_store::Fault::User))
+        cause.is::<Usage>() || cause.is::<ConfigError>() || fault(cause) == Some(Fault::User)
     })
+}
+
+/// Returns the party at fault for an error of one of the program's crates.
+fn fault(cause: &(dyn std::error::Error + 'static)) -> Option<Fault> {
+    macro_rules! of {
+        ($($krate:ident),*) => {
+            $(if let Some(error) = cause.downcast_ref::<$krate::Error>() {
+                return Some(error.fault());
+            })*
+        };
+    }
+    of!(
+        vintage_flow,
+        vintage_archive,
+        vintage_audit,
+        vintage_bench,
+        vintage_bus,
+        vintage_broker,
+        vintage_store
+    );
+    None
 }
 
 #[cfg(test)]
@@ -200,10 +205,10 @@ mod tests {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let code = |outcome, lost| format!("{:?}", ended(outcome, lost));
         let of = |code: u8| format!("{:?}", ExitCode::from(code));
-        assert_eq!(code(Outcome::Done, None), of(0));
-        assert_eq!(code(Outcome::Done, Some(&full)), of(1));
-        assert_eq!(code(Outcome::Negative, Some(&full)), of(3));
-        let interrupted = Outcome::Interrupted(Signal::Interrupt);
+        assert_eq!(code(CommandOutcome::Done, None), of(0));
+        assert_eq!(code(CommandOutcome::Done, Some(&full)), of(1));
+        assert_eq!(code(CommandOutcome::Negative, Some(&full)), of(3));
+        let interrupted = CommandOutcome::Interrupted(Signal::Interrupt);
         assert_eq!(code(interrupted, Some(&full)), of(130));
     }
 

@@ -30,7 +30,7 @@ use clap::Parser;
 use self::{
     args::Cli,
     commands::Context,
-    exit::{Outcome, Signal},
+    exit::{CommandOutcome, Signal},
     output::Output,
     signals::Signals,
 };
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> Result<Outcome> {
+fn start(cli: Cli) -> Result<CommandOutcome> {
     let screen = shown::start(&cli.shown)?;
     limits::check(&cli.verb)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -70,12 +70,12 @@ fn start(cli: Cli) -> Result<Outcome> {
         tokio::select! {
             outcome = commands::execute(cli.verb, &context) => match (outcome, signals.received()) {
                 (Err(error), Some(signal)) if is_interruption(&error) => {
-                    Ok(Outcome::Interrupted(signal))
+                    Ok(CommandOutcome::Interrupted(signal))
                 }
                 (outcome, _) => outcome,
             },
             () = signals.abort.cancelled() => {
-                Ok(Outcome::Interrupted(signals.received().unwrap_or(Signal::Interrupt)))
+                Ok(CommandOutcome::Interrupted(signals.received().unwrap_or(Signal::Interrupt)))
             }
         }
     });

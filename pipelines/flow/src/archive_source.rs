@@ -7,7 +7,7 @@ use vintage_settings::{RunConfig, SourceKind};
 use async_trait::async_trait;
 use vintage_archive::{ArchivedMessage, Filter, Messages, Reader};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
-use vintage_learner::{Incoming, Source, Stretch, order::Merge};
+use vintage_learner::{Incoming, RolloutSource, Stretch, order::Merge};
 use vintage_store::Store;
 
 use crate::{
@@ -147,7 +147,7 @@ async fn open_partition(
 }
 
 #[async_trait]
-impl Source for ArchiveSource {
+impl RolloutSource for ArchiveSource {
     async fn next(&mut self) -> vintage_learner::Result<Option<Incoming>> {
         let message = self
             .next_message()

@@ -25,7 +25,7 @@ use crate::{
 
 /// Scope and depth of an audit.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct AuditRequest {
     /// Folder of the run; without one, `config` names the store and the broker.
     pub folder: Option<PathBuf>,
     /// Settings of the run.
@@ -45,7 +45,7 @@ pub struct Scope {
 ///
 /// # Errors
 /// No folder, no store, a broker that does not answer, or nothing to audit.
-pub async fn audit(scope: &Scope) -> Result<Audit> {
+pub async fn audit(scope: &AuditRequest) -> Result<Audit> {
     let config = &scope.config;
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
@@ -72,7 +72,7 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
         summarized: summarized.map(|updates| (updates, SUMMARY_FILE)),
     };
     let outcome = vintage_audit::audit(
-        &vintage_audit::Scope {
+        &vintage_audit::AuditScope {
             topics: config.topic_names(),
             lead: config.learner.name.clone(),
             learner: scope.learner.clone(),
@@ -126,12 +126,12 @@ fn root(folder: Option<&Path>, config: &RunConfig) -> Result<Store> {
 mod tests {
     use vintage_settings::RunConfig;
 
-    use super::{Scope, audit};
+    use super::{AuditRequest, audit};
 
     #[tokio::test]
     async fn a_folder_that_is_not_there_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let scope = Scope {
+        let scope = AuditRequest {
             folder: Some(folder.path().join("none")),
             config: RunConfig::default(),
             learner: None,

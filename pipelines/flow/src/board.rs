@@ -17,7 +17,7 @@ use crate::{
     event::RunEvent,
     health::Health,
     live::{Live, page, view::Verdict},
-    standstill::{Account, Role, Standstill},
+    standstill::{EndNotice, Role, Standstill},
     vitals::{Outside, SILENCE, Vitals},
 };
 
@@ -134,7 +134,7 @@ impl Board {
     }
 
     /// Returns the final account.
-    pub(crate) fn end(&self) -> Account {
+    pub(crate) fn end(&self) -> EndNotice {
         let now = self.now();
         let mut states = self.states();
         states.ended = true;

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use vintage_bus::Fault;
+use vintage_control::Fault;
 use vintage_control::{Name, Offset, Partition, PolicyVersion, RecordId};
 use vintage_human::size;
 use vintage_rollout::PromptSet;
@@ -353,10 +353,7 @@ impl Error {
             Self::Audit(error) => error.fault(),
             Self::Bus(error) => error.fault(),
             Self::Broker(error) => error.fault(),
-            Self::Store(error) => match error.fault() {
-                vintage_store::Fault::User => Fault::User,
-                vintage_store::Fault::External => Fault::External,
-            },
+            Self::Store(error) => error.fault(),
             Self::Io { .. }
             | Self::Engine(_)
             | Self::Local(_)

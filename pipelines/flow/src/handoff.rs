@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use vintage_archive::Reader;
 use vintage_bus::{Bus, ConsumerLimits};
 use vintage_control::{Incarnation, Offset, Partition, PartitionResume};
-use vintage_learner::{CatchUp, Incoming, LogSource, Source, Stretch};
+use vintage_learner::{CatchUp, Incoming, LogSource, RolloutSource, Stretch};
 
 use crate::{
     archive_source::ArchiveSource,
@@ -205,7 +205,7 @@ impl HandOff {
 }
 
 #[async_trait]
-impl Source for HandOff {
+impl RolloutSource for HandOff {
     async fn next(&mut self) -> vintage_learner::Result<Option<Incoming>> {
         loop {
             if let Some(archived) = &mut self.archived {

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     folder::RunFolder,
-    prompts::Task,
+    prompts::PromptSets,
 };
 
 const TRAIN: &str = "prompts.train";
@@ -45,7 +45,7 @@ pub(crate) struct Given {
 
 impl Given {
     /// Digests of a producer's inputs: training prompts and reward.
-    pub(crate) fn to_producer(task: &Task, reward: &RewardConfig) -> Result<Self> {
+    pub(crate) fn to_producer(task: &PromptSets, reward: &RewardConfig) -> Result<Self> {
         let mut given = Self::default();
         given.add(TRAIN, of_prompts(&task.train));
         given.add(REWARD, of_command(reward)?);
@@ -55,7 +55,7 @@ impl Given {
 
     /// Digests of the inputs of the run's learner, which also checks held-out prompts and model for
     /// the other roles.
-    pub(crate) fn to_lead(task: &Task, config: &RunConfig) -> Result<Self> {
+    pub(crate) fn to_lead(task: &PromptSets, config: &RunConfig) -> Result<Self> {
         let mut given = Self::to_producer(task, &config.rollout.reward)?;
         if let Some(heldout) = &task.heldout {
             given.add(HELDOUT, of_prompts(heldout));

@@ -77,5 +77,5 @@ pub use folder::{RunFolder, archive_in, config_file, followers, open_store};
 pub use replay::{FirstDeviation, ReplaySummary, replay_exact};
 pub use report::write_report;
 pub use run::run;
-pub use standstill::Account;
+pub use standstill::EndNotice;
 pub use summary::Summary;

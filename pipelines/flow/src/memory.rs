@@ -1,8 +1,8 @@
 //! Prediction of a run's memory, compared with the machine's before the run starts.
 
 use serde::Serialize;
-use vintage_learner::{Amount, Memory};
-use vintage_model::{BatchShape, GenerationShape, ModelConfig};
+use vintage_learner::{Memory, MemoryUse};
+use vintage_model::{BatchShape, DecoderConfig, GenerationShape};
 use vintage_settings::RunConfig;
 
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ pub struct Prediction {
     pub learner: Memory,
     /// Memory of `vintage run` besides its learner: two engines with their own weights, one that
     /// samples and one that evaluates.
-    pub generation: Vec<Amount>,
+    pub generation: Vec<MemoryUse>,
     /// Sum of learner and generation in bytes, as if both peaked at the same moment.
     pub run_bytes: u64,
     /// Memory in bytes of this machine, or of the control group of this process if that is less.
@@ -48,7 +48,7 @@ impl Prediction {
     /// micro-batch is assumed to be full.
     pub(crate) fn new(
         config: &RunConfig,
-        model: &ModelConfig,
+        model: &DecoderConfig,
         train: Option<Lengths>,
         heldout: Option<Lengths>,
     ) -> Self {
@@ -74,7 +74,7 @@ impl Prediction {
         // At a change of versions an engine holds three copies: the old weights, the file of the
         // new ones, and the weights built from it.
         let engines = 3 * weights * (1 + u64::from(heldout.is_some()));
-        let amount = |name, bytes| Amount { name, bytes };
+        let amount = |name, bytes| MemoryUse { name, bytes };
         let generation = vec![
             amount("engines", engines),
             amount("sampling", sampling),
@@ -108,7 +108,7 @@ pub(crate) const ADVICE: &str = "set learner.recompute = true, lower learner.mic
                                  DIR` itemises it";
 
 /// Shape of the largest micro-batch.
-fn batch(config: &RunConfig, model: &ModelConfig, lengths: Option<Lengths>) -> BatchShape {
+fn batch(config: &RunConfig, model: &DecoderConfig, lengths: Option<Lengths>) -> BatchShape {
     let budget = config.learner.micro_batch_tokens;
     let Some(Lengths { mean, longest }) = lengths else {
         return BatchShape {
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_learner_larger_than_the_machine_is_refused_with_both_numbers() {
         let config = RunConfig::default();
-        let mut prediction = Prediction::new(&config, &ModelConfig::tiny(13), None, None);
+        let mut prediction = Prediction::new(&config, &DecoderConfig::tiny(13), None, None);
         assert!(
             prediction
                 .machine_bytes
@@ -181,7 +181,7 @@ mod tests {
         let mut config = RunConfig::default();
         config.learner.micro_batch_tokens = 100;
         config.rollout.max_tokens = 5;
-        let model = ModelConfig::tiny(13);
+        let model = DecoderConfig::tiny(13);
         let lengths = Lengths::of([7, 8, 30]);
         assert_eq!((lengths.mean, lengths.longest), (15, 30));
         let shape = batch(&config, &model, Some(lengths));

@@ -5,7 +5,7 @@ use std::path::Path;
 use vintage_settings::{RunConfig, TeacherKind};
 
 use vintage_local::NO_CHAT_TEMPLATE;
-use vintage_model::{ChatTemplate, Messages, ModelConfig, ModelFolder, Tokenizer};
+use vintage_model::{ChatTemplate, DecoderConfig, Messages, ModelFolder, Tokenizer};
 use vintage_rollout::{Form, Prompt, PromptSet, Reward, open_reward};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     memory::{Lengths, Prediction},
     prepared::Prepared,
-    prompts::Task,
+    prompts::PromptSets,
     version_zero::{characters, teacher},
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
     if trains == Trains::Here {
         let _is_there = devices().describe(config.learner.device)?;
     }
-    let task = Task::read(&config.prompts)?;
+    let task = PromptSets::read(&config.prompts)?;
     for note in task.sets().flat_map(PromptSet::notes) {
         tracing::warn!("{note}");
     }
@@ -109,23 +109,23 @@ enum Described {
     /// The configured folder.
     Folder(Box<ModelFolder>),
     /// The tiny decoder over the characters of the prompts.
-    Tiny(Box<(ModelConfig, Tokenizer)>),
+    Tiny(Box<(DecoderConfig, Tokenizer)>),
 }
 
 impl Described {
     /// Describes the model of a run. The weights of a folder are not read.
-    fn of(config: &RunConfig, task: &Task) -> Result<Self> {
+    fn of(config: &RunConfig, task: &PromptSets) -> Result<Self> {
         if let Some(path) = &config.model.path {
             let folder = ModelFolder::open_without_weights(path);
             let folder = folder.map_err(|error| bad_model(path, &error))?;
             return Ok(Self::Folder(Box::new(folder)));
         }
         let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
-        let config = ModelConfig::tiny(tokenizer.vocab_size());
+        let config = DecoderConfig::tiny(tokenizer.vocab_size());
         Ok(Self::Tiny(Box::new((config, tokenizer))))
     }
 
-    fn config(&self) -> &ModelConfig {
+    fn config(&self) -> &DecoderConfig {
         match self {
             Self::Folder(folder) => &folder.config,
             Self::Tiny(tiny) => &tiny.0,
@@ -181,7 +181,7 @@ pub(crate) struct Predicted {
 /// Predicts memory from the settings, the prompts and the model without its weights; `None` if
 /// prompts or model cannot be loaded.
 pub(crate) fn predict(config: &RunConfig) -> Option<Predicted> {
-    let mut task = Task::read(&config.prompts).ok()?;
+    let mut task = PromptSets::read(&config.prompts).ok()?;
     let described = Described::of(config, &task).ok()?;
     let lengths = |set: &mut PromptSet| {
         set.render(|messages| described.render(messages)).ok()?;

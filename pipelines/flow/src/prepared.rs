@@ -7,12 +7,12 @@ use vintage_model::ModelFolder;
 use vintage_rollout::{Reward, open_reward};
 use vintage_settings::RunConfig;
 
-use crate::{error::Result, prompts::Task};
+use crate::{error::Result, prompts::PromptSets};
 
 /// Prompts, reward and model of a role.
 pub(crate) struct Prepared {
     /// Prompts, chats not rendered: that takes the template of version 0.
-    pub(crate) task: Task,
+    pub(crate) task: PromptSets,
     /// Reward that was opened for the check; `None` if none was checked.
     pub(crate) reward: Option<Box<dyn Reward>>,
     /// Model that was opened for the check, with its weights; `None` if none was checked, or if this
@@ -30,7 +30,7 @@ impl Prepared {
     ) -> Result<Self> {
         let Some(checked) = checked else {
             return Ok(Self {
-                task: Task::load(&config.prompts, folder)?,
+                task: PromptSets::load(&config.prompts, folder)?,
                 reward: None,
                 model: None,
             });
@@ -54,7 +54,7 @@ impl Prepared {
 mod tests {
     use tokio::sync::mpsc;
     use vintage_control::{Name, PolicyVersion};
-    use vintage_model::{ModelConfig, ParamSet, Tokenizer};
+    use vintage_model::{DecoderConfig, ParamSet, Tokenizer};
     use vintage_store::{Store, Weights};
 
     use super::*;
@@ -65,7 +65,7 @@ mod tests {
 
     fn save_model(path: &Path, seed: u64) -> Vec<u8> {
         let tokenizer = Tokenizer::characters(&"0123456789=".chars().collect()).unwrap();
-        let config = ModelConfig::tiny(tokenizer.vocab_size());
+        let config = DecoderConfig::tiny(tokenizer.vocab_size());
         let params = ParamSet::init(&config, seed).unwrap();
         let bytes = params.to_safetensors().unwrap();
         let folder = ModelFolder::new(config, tokenizer, params).unwrap();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Training and held-out prompts of a run.
-pub(crate) struct Task {
+pub(crate) struct PromptSets {
     /// Prompts to train on.
     pub train: PromptSet,
     /// Prompts to evaluate on; `None` for no evaluation.
@@ -25,8 +25,8 @@ pub(crate) struct Task {
 /// Names of the built-in task's training and held-out prompts.
 const BUILT_IN: [&str; 2] = ["chain6/train.jsonl", "chain6/heldout.jsonl"];
 
-impl Task {
-    /// Loads the task of a run that has begun: [`Task::read`], [`Task::keep_in`], and the check that
+impl PromptSets {
+    /// Loads the task of a run that has begun: [`PromptSets::read`], [`PromptSets::keep_in`], and the check that
     /// no prompt is in both sets.
     pub(crate) fn load(config: &PromptsConfig, folder: &Path) -> Result<Self> {
         let task = Self::read(config)?.keep_in(config, folder)?;

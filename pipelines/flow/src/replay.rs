@@ -7,7 +7,7 @@ use vintage_settings::SourceKind;
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, PolicyVersion, Sha256, UpdateNumber};
-use vintage_learner::{Extent, Recording, Source, replay};
+use vintage_learner::{Extent, Recording, RolloutSource, replay};
 use vintage_report::{SUMMARY_FILE, read_summary};
 use vintage_store::{Records, Store, Weights};
 
@@ -116,7 +116,9 @@ pub async fn replay_exact(
     let recording = Recording {
         source: &mut source,
         start: &start,
-        blended: blended.as_mut().map(|blended| blended as &mut dyn Source),
+        blended: blended
+            .as_mut()
+            .map(|blended| blended as &mut dyn RolloutSource),
         extent: &extent,
     };
     let replayed = replay(&records, &weights, recording, devices(), |version| {

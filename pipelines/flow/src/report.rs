@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vintage_report::Report;
+use vintage_report::WrittenReport;
 
 use crate::{
     archive_source::archive_of_run,
@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// If the folder is not a run's, a record of it cannot be read, or the page cannot be written.
-pub async fn write_report(folder: &Path) -> Result<Report> {
+pub async fn write_report(folder: &Path) -> Result<WrittenReport> {
     let store = open_store(folder)?;
     let config_file = config_file(folder);
     let archive = if config_file.is_file() {

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{Reader, Selection};
 use vintage_bus::TopicSpec;
 
-pub use self::amount::Amount;
-use self::{copy::Copier, publish::Publisher, tail::Tails};
+pub use self::amount::CopiedAmount;
+use self::{copy::Copier, publish::Republisher, tail::Tails};
 use crate::{
     broker::Broker,
     error::{Error, Result},
@@ -57,12 +57,12 @@ pub struct Republished {
     /// Archived records examined; each was taken or passed over.
     pub records: u64,
     /// Groups that the filters took, whether published before or now.
-    pub taken: Amount,
+    pub taken: CopiedAmount,
     /// Taken groups that an earlier process of this replay had published.
-    pub already_there: Amount,
+    pub already_there: CopiedAmount,
     /// Taken groups that this process published. A group counts once its last record is
     /// acknowledged.
-    pub published: Amount,
+    pub published: CopiedAmount,
     /// Payload bytes published by this process.
     pub bytes: u64,
     /// Published records whose payload was originally encoded by another program: the values are
@@ -136,7 +136,7 @@ async fn onto(
         events: events.clone(),
     };
     let reading = tokio::spawn(reading.run());
-    let publisher = Publisher::new(producer, &wanted.to, tails, wanted.groups_per_second);
+    let publisher = Republisher::new(producer, &wanted.to, tails, wanted.groups_per_second);
     let published = publisher.run(bus, receive, stop).await;
     let read = reading
         .await

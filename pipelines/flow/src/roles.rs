@@ -30,7 +30,7 @@ use crate::{
     hub::fetch_missing,
     input_digests::{By, Given, hold, hold_version_zero},
     prepared::Prepared,
-    standstill::{Account, Role, watch::Watch},
+    standstill::{EndNotice, Role, watch::Watch},
     wire,
 };
 
@@ -42,7 +42,7 @@ pub async fn archive(
     accept_gap: bool,
     stop: &CancellationToken,
     events: &Events,
-) -> Result<(SinkSummary, Account)> {
+) -> Result<(SinkSummary, EndNotice)> {
     let config = &resolved.config;
     let look_out = SettingsWatch::begin(config, out, stop);
     let watch = Watch::over(Role::Archive, config, events);
@@ -115,7 +115,7 @@ pub async fn rollout(
     out: &Path,
     stop: &CancellationToken,
     events: &Events,
-) -> Result<(ProducerSummary, Account)> {
+) -> Result<(ProducerSummary, EndNotice)> {
     let watch = Watch::over(Role::Producer, &resolved.config, events);
     let events = &watch.events;
     let of_run = config_file(out).is_file();
@@ -186,7 +186,7 @@ impl Producer<'_> {
         given.warn_of_unheld(&config.rollout.reward, events);
         hold(folder.store(), &given, By::Role, folder.path()).await?;
         hold_version_zero(&folder.weights(&policy), &policy).await?;
-        let worker = wire::producer::open(wire::producer::Parts {
+        let worker = wire::producer::open(wire::producer::ProducerParts {
             config,
             folder,
             log,

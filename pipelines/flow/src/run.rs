@@ -24,7 +24,7 @@ use crate::{
     preflight,
     prepared::Prepared,
     standstill::{Role, watch::Watch},
-    summary::{Parts, Summary, Totals},
+    summary::{Summary, SummaryInputs, Totals},
     version_zero::ensure_version_zero,
 };
 
@@ -167,7 +167,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
     let journals = read_journals(&folder.journals())?;
     let tally = tally(&reader, &journals, &records).await?;
     let totals = Totals::read(folder.store(), &records, config, version).await?;
-    Ok(totals.summary(&Parts {
+    Ok(totals.summary(&SummaryInputs {
         version,
         finished: version.0 >= config.learner.steps,
         evaluate_every: config.evaluation.every,

@@ -195,9 +195,9 @@ impl Standstill {
 
     /// Returns the final account: what the process waits for, if anything, and the warnings of the
     /// whole run.
-    pub(crate) fn account(&self, now: Duration) -> Account {
+    pub(crate) fn account(&self, now: Duration) -> EndNotice {
         let stuck = !self.over && self.logged.is_some();
-        Account {
+        EndNotice {
             standstill: stuck.then(|| self.line(now)),
             warnings: self.health.summary(),
         }
@@ -245,7 +245,7 @@ impl Standstill {
 
 /// Final statement of a process, part of its result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Account {
+pub struct EndNotice {
     /// Line that says what the process waited for at its end; `None` if it made progress.
     pub standstill: Option<String>,
     /// Warnings about the run as a whole.

@@ -128,7 +128,7 @@ impl Totals {
     }
 
     /// Computes the summary from the totals and `parts`.
-    pub(crate) fn summary(&self, parts: &Parts<'_>) -> Summary {
+    pub(crate) fn summary(&self, parts: &SummaryInputs<'_>) -> Summary {
         let share = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
         let accuracy = |evaluation: &EvaluationResult| evaluation.sampled_accuracy;
         let mean =
@@ -182,7 +182,7 @@ impl Totals {
 }
 
 /// Parts of a summary that do not come from results and evaluations.
-pub(crate) struct Parts<'a> {
+pub(crate) struct SummaryInputs<'a> {
     pub(crate) version: PolicyVersion,
     pub(crate) finished: bool,
     pub(crate) evaluate_every: u64,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use vintage_control::PolicyVersion;
 use vintage_learner::{Demonstration, WarmStart, warm_start};
-use vintage_model::{Decoder, ModelConfig, ModelFolder, ParamSet, Tokenizer};
+use vintage_model::{Decoder, DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 use vintage_rollout::PromptSet;
 use vintage_store::Weights;
 
@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
     hub::fetch_missing,
-    prompts::Task,
+    prompts::PromptSets,
     teacher::Teacher,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) async fn ensure_version_zero(
     weights: &Weights,
     config: &RunConfig,
-    task: &Task,
+    task: &PromptSets,
     checked: Option<Box<ModelFolder>>,
     events: &Events,
 ) -> Result<()> {
@@ -78,9 +78,9 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// Builds the tiny decoder with a character tokenizer for the task, and warm-starts it if
 /// `warm_start.steps` is above 0.
-async fn tiny(config: &RunConfig, task: &Task, events: Events) -> Result<Files> {
+async fn tiny(config: &RunConfig, task: &PromptSets, events: Events) -> Result<Files> {
     let tokenizer = Tokenizer::characters(&characters(config, task.sets()))?;
-    let mut model = ModelConfig::tiny(tokenizer.vocab_size());
+    let mut model = DecoderConfig::tiny(tokenizer.vocab_size());
     model.eos_token_id = tokenizer.eos_ids().to_vec();
     let params = ParamSet::init(&model, config.seed)?;
     let mut decoder = Decoder::new(model.clone(), params)?;
@@ -151,7 +151,7 @@ struct Demonstrations {
 }
 
 impl Demonstrations {
-    fn new(config: &RunConfig, task: &Task, tokenizer: &Tokenizer) -> Result<Self> {
+    fn new(config: &RunConfig, task: &PromptSets, tokenizer: &Tokenizer) -> Result<Self> {
         let max_tokens = config.rollout.max_tokens;
         let rows = task.train.prompts();
         let mut ids = BTreeMap::new();

@@ -66,7 +66,7 @@ pub use self::{
 
 /// Result of [`write`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct WrittenReport {
     /// Path of the page.
     pub path: PathBuf,
     /// Number of updates shown.
@@ -94,7 +94,7 @@ pub async fn write(
     folder: &Path,
     store: &Store,
     archive: std::result::Result<&Reader, String>,
-) -> Result<Report> {
+) -> Result<WrittenReport> {
     let record = RunRecord::read(folder, store, archive).await?;
     let page = page::render(&record)?;
     let path = folder.join("report.html");
@@ -115,7 +115,7 @@ pub async fn write(
     staged
         .persist(&path)
         .map_err(|error| io("write", &path)(error.error))?;
-    Ok(Report {
+    Ok(WrittenReport {
         path,
         updates: record.results.len() as u64,
         missing: missing(&record.results),

@@ -7,7 +7,7 @@ use vintage_control::{
 
 use super::*;
 
-async fn written(folder: &Path) -> Result<Report> {
+async fn written(folder: &Path) -> Result<WrittenReport> {
     let store = Store::open(&folder.to_string_lossy())?;
     let reader = Reader::new(store.at("archive"), "vintage.run.rollouts.v1");
     write(folder, &store, Ok(&reader)).await

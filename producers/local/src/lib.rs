@@ -19,7 +19,7 @@
 //! let policy: Name = "lead".parse()?;
 //! let weights = Weights::new(Store::open(&location)?, policy.clone());
 //! # let tokenizer = Tokenizer::characters(&"0123456789+=".chars().collect())?;
-//! # let config = ModelConfig::tiny(tokenizer.vocab_size());
+//! # let config = DecoderConfig::tiny(tokenizer.vocab_size());
 //! # let params = ParamSet::init(&config, 0)?;
 //! # let files = ModelFolder::new(config, tokenizer, params)?.files()?.into_iter();
 //! # let files = files.map(|(name, bytes)| (name, bytes.into())).collect();

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use vintage_bus::Fault;
+use vintage_control::Fault;
 
 use crate::{command::script::MissingScript, engine::EngineError};
 

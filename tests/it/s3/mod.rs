@@ -8,7 +8,8 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
-use vintage_store::{Created, Error, Fault, Store, Trouble};
+use vintage_control::Fault;
+use vintage_store::{Created, Error, Store, Trouble};
 use vintage_tests::{Running, S3, number, run, s3_options, vintage};
 
 use self::proxy::{Fate, Judge, Proxy};

@@ -9,7 +9,7 @@ use crate::{
     fixture::{INCARNATION, Log, TOPIC, archive, group, record, scratch, start},
     groups::SelectionCounts,
     reader::Reader,
-    select::{PromptPattern, RefusedBy, Sample, Selection},
+    select::{GroupSample, PromptPattern, RefusedBy, Selection},
 };
 
 /// Returns part `part` of `of` of a group under `number`, whose rows all have `reward`.
@@ -141,7 +141,7 @@ async fn every_filter_takes_what_it_says_and_counts_the_rest() {
     };
     assert_eq!(taken(&store, &both).await.0, [2, 7]);
     let sample = Selection {
-        sample: Some(Sample {
+        sample: Some(GroupSample {
             share: 0.5,
             seed: 1,
         }),

@@ -18,7 +18,7 @@ use crate::{
     path::TopicFolder,
     recover::{self, Start},
     retry::{self, Blocked, Patience},
-    source::Source,
+    source::SinkSource,
 };
 
 /// Partition, its first offset in the log, and its first offset not written.
@@ -63,7 +63,7 @@ impl Sink<Consumer> {
     }
 }
 
-impl<S: Source> Sink<S> {
+impl<S: SinkSource> Sink<S> {
     /// Starts a sink like [`Sink::start`] on records from any source. `watermarks` are partition,
     /// first offset and first offset not written of each partition; `source` makes the source that
     /// delivers the records from the given offsets on.

@@ -315,7 +315,7 @@ async fn its_own_earlier_write_is_no_lost_race() {
             patience: Duration::ZERO,
             cancel: CancellationToken::new(),
         };
-        async { matches!(job.run().await.outcome.unwrap(), Outcome::Won { .. }) }
+        async { matches!(job.run().await.outcome.unwrap(), CommitOutcome::Won { .. }) }
     };
     assert!(write("a").await);
     assert!(write("a").await, "the same once more");

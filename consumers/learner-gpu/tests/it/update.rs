@@ -1,7 +1,7 @@
 //! Tests of single updates on a device, against the CPU kernels.
 
 use vintage_control::{AlgorithmName, Plan, PolicyVersion, Precision};
-use vintage_learner::update::{Policy, update};
+use vintage_learner::update::{TrainedPolicy, update};
 use vintage_learner::{AdamW, Devices as _};
 use vintage_learner_gpu::WithGpus;
 use vintage_model::ParamSet;
@@ -13,9 +13,9 @@ use self::fixture::{groups, plan, policy, ways, weights, wide};
 mod fixture;
 
 /// Returns the policy with an engine on candle's CPU device.
-fn on_device(policy: Policy) -> Policy {
+fn on_device(policy: TrainedPolicy) -> TrainedPolicy {
     let engine = WithGpus.open(Device::Emulated, AdamW::default());
-    Policy::new(policy.decoder, engine.unwrap())
+    TrainedPolicy::new(policy.decoder, engine.unwrap())
 }
 
 /// Compares three updates by tensor operations with three by the kernels: counts are

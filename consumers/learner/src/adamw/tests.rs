@@ -1,5 +1,5 @@
 use vintage_control::OptimizerSettings;
-use vintage_model::{Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+use vintage_model::{Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 
 use super::AdamW;
 
@@ -17,7 +17,7 @@ fn settings() -> OptimizerSettings {
 
 /// Returns a tiny policy and the gradient of minus the log-prob of one token.
 fn policy() -> (Decoder, Gradients) {
-    let config = ModelConfig::tiny(12);
+    let config = DecoderConfig::tiny(12);
     let params = ParamSet::init(&config, 3).unwrap();
     let decoder = Decoder::new(config, params).unwrap();
     let mut gradients = Gradients::zeros_like(decoder.params()).unwrap();

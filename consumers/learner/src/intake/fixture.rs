@@ -4,11 +4,11 @@ use vintage_control::{
     Algorithm, AlgorithmName, Incarnation, Offset, OptimizerSettings, Partition, PolicyVersion,
     RecordId,
 };
-use vintage_learner::{Incoming, Settings};
+use vintage_learner::{Incoming, LearnerSettings};
 use vintage_settings::LearnerConfig;
 use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
 
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings() -> LearnerSettings {
     let learner = LearnerConfig {
         steps: 100,
         prompts_per_update: 2,
@@ -31,10 +31,10 @@ pub(crate) fn settings() -> Settings {
         clip_eps: 0.2,
         log_ratio_clamp: 20.0,
     };
-    Settings {
+    LearnerSettings {
         pin_every: 10,
         incomplete_after_records: 4,
-        ..Settings::new(learner, 0, algorithm, 32, 16)
+        ..LearnerSettings::new(learner, 0, algorithm, 32, 16)
     }
 }
 

@@ -4,11 +4,11 @@ use vintage_control::{PolicyVersion, RejectReason};
 use vintage_settings::TEMPERATURES;
 use vintage_trajectory::{LogprobMode, Part, Rows, validate};
 
-use crate::settings::Settings;
+use crate::settings::LearnerSettings;
 
 /// Versions that a record's tokens may claim to be sampled by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
+pub enum PermittedVersions {
     /// Any version, because a recorded log cannot be ahead of an announcement.
     Any,
     /// Versions of the record's policy up to this one, the newest that was announced once the
@@ -26,7 +26,11 @@ pub(super) fn plausible(parts: &[Part<Rows>]) -> Verdict {
     found.map_err(|invalid| (invalid.reason, invalid.detail))
 }
 
-pub(super) fn judge(settings: &Settings, parts: &[Part<Rows>], announced: Announced) -> Verdict {
+pub(super) fn judge(
+    settings: &LearnerSettings,
+    parts: &[Part<Rows>],
+    announced: PermittedVersions,
+) -> Verdict {
     let mut samples = Vec::new();
     for Part {
         headers,
@@ -42,7 +46,7 @@ pub(super) fn judge(settings: &Settings, parts: &[Part<Rows>], announced: Announ
             row_is_trainable(settings, rows, row)?;
             samples.push((rows.sample_index(row), rows.group_size(row)));
         }
-        if let (Some(newest), Announced::UpTo(announced)) = (rows.max_version(), announced)
+        if let (Some(newest), PermittedVersions::UpTo(announced)) = (rows.max_version(), announced)
             && announced.is_none_or(|announced| newest > announced)
         {
             let announced = announced.map_or_else(
@@ -56,7 +60,7 @@ pub(super) fn judge(settings: &Settings, parts: &[Part<Rows>], announced: Announ
     is_whole(samples)
 }
 
-fn row_is_trainable(settings: &Settings, rows: &Rows, row: usize) -> Verdict {
+fn row_is_trainable(settings: &LearnerSettings, rows: &Rows, row: usize) -> Verdict {
     if !settings.trains_on(rows.policy(row)) {
         let detail = format!("sampled by policy {:?}", rows.policy(row));
         return Err((RejectReason::OtherPolicy, detail));

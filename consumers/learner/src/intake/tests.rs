@@ -8,7 +8,7 @@ use vintage_trajectory::{BadClass, BadRecord, Identity, LogprobMode, PolicySpan,
 use super::{
     Intake, ReadyGroup,
     fixture::{at, group, message, row, settings},
-    judge::Announced,
+    judge::PermittedVersions,
 };
 use crate::{error::Error, fingerprint, trainer::in_order};
 
@@ -40,8 +40,8 @@ fn plan_of(groups: &[ReadyGroup], intake: &mut Intake, version: u64) -> Plan {
     }
 }
 
-fn upto(version: u64) -> Announced {
-    Announced::UpTo(Some(PolicyVersion(version)))
+fn upto(version: u64) -> PermittedVersions {
+    PermittedVersions::UpTo(Some(PolicyVersion(version)))
 }
 
 fn refused_for(change: impl Fn(&mut Trajectory)) -> RejectReason {

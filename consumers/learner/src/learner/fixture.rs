@@ -15,10 +15,10 @@ use vintage_control::{
     LoraSettings, Offset, Partition, PartitionResume, Plan, PolicyVersion, Training, UpdateResult,
 };
 use vintage_learner::{
-    CpuOnly, Devices, DurableLog, Extent, Incoming, Inputs, Learner, LearnerSummary, Outlet,
-    Recording, Replayed, Result, Settings, Source, replay,
+    CpuOnly, Devices, DurableLog, Extent, Incoming, Inputs, Learner, LearnerSettings,
+    LearnerSummary, Outlet, Recording, Replayed, Result, RolloutSource, replay,
 };
-use vintage_model::{ModelConfig, ParamSet};
+use vintage_model::{DecoderConfig, ParamSet};
 use vintage_settings::{Device, LearnerConfig, SourceKind};
 use vintage_store::{Records, Store, Weights};
 use vintage_trajectory::{BadClass, BadRecord, Identity};
@@ -44,7 +44,7 @@ impl Recorded {
 }
 
 #[async_trait]
-impl Source for Recorded {
+impl RolloutSource for Recorded {
     async fn next(&mut self) -> Result<Option<Incoming>> {
         // An await at which the learner can be killed, as there is when a file is read.
         tokio::task::yield_now().await;
@@ -107,7 +107,7 @@ pub(crate) fn log() -> Vec<Incoming> {
     log
 }
 
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings() -> LearnerSettings {
     let mut settings = fixture::settings();
     settings.learner = LearnerConfig {
         steps: STEPS,
@@ -123,7 +123,7 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// Settings of a learner of these logs: with an archive, one group of every update comes from it.
-pub(crate) fn settings_of(logs: &Logs) -> Settings {
+pub(crate) fn settings_of(logs: &Logs) -> LearnerSettings {
     let mut settings = settings();
     settings.learner.device = logs.device;
     if logs.blended.is_some() {
@@ -151,7 +151,7 @@ pub(crate) fn lora() -> Training {
 
 pub(crate) async fn begin(folder: &Path) -> Store {
     let store = Store::open(folder.to_str().unwrap()).unwrap();
-    let config = ModelConfig::tiny(16);
+    let config = DecoderConfig::tiny(16);
     let params = ParamSet::init(&config, 3).unwrap();
     let files = vec![
         ("model.safetensors", params.to_safetensors().unwrap().into()),
@@ -251,9 +251,9 @@ pub(crate) fn run_process<'a>(
 }
 
 /// Plans without their writers, results without their times, and the bytes of the last version.
-pub(crate) type Outcome = (Vec<Plan>, Vec<UpdateResult>, Vec<u8>);
+pub(crate) type RunRecords = (Vec<Plan>, Vec<UpdateResult>, Vec<u8>);
 
-pub(crate) fn outcome(folder: &Path) -> Outcome {
+pub(crate) fn outcome(folder: &Path) -> RunRecords {
     let read = |path: String| std::fs::read(folder.join(path)).unwrap();
     let plans = (0..STEPS).map(|update| {
         let plan: Plan =
@@ -289,7 +289,7 @@ pub(crate) fn run_in<T>(future: impl Future<Output = T>) -> T {
 /// `dead` inspects what each leaves before the restart.
 pub(crate) fn killed_at_every<'a>(
     step: usize,
-    expected: &Outcome,
+    expected: &RunRecords,
     logs: impl Fn() -> Logs<'a>,
     dead: impl Fn(&Path),
 ) {

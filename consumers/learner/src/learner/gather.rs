@@ -9,7 +9,7 @@ use vintage_grants::Progress;
 use super::Learner;
 use crate::{
     error::Result,
-    intake::{Intake, ReadyGroup, judge::Announced},
+    intake::{Intake, ReadyGroup, judge::PermittedVersions},
     outlet::{LearnerEvent, LearnerProgress, Waiting},
     pack::micro_batches,
     source::{Incoming, Inputs, OtherPolicies},
@@ -26,7 +26,7 @@ const ANNOUNCE_REFUSED_EVERY: Duration = Duration::from_millis(100);
 /// Minimum interval between reports on the wait.
 const REPORT_WAIT_EVERY: Duration = Duration::from_millis(500);
 
-type Batch = (Plan, Vec<ReadyGroup>);
+type PlannedGroups = (Plan, Vec<ReadyGroup>);
 
 impl Learner {
     /// Returns the plan of the next update and its groups; the caller adds the rejections to a plan
@@ -35,7 +35,7 @@ impl Learner {
         &mut self,
         inputs: &mut Inputs,
         stop: &CancellationToken,
-    ) -> Result<Option<Batch>> {
+    ) -> Result<Option<PlannedGroups>> {
         if inputs.leader.is_some() {
             return tokio::select! {
                 () = stop.cancelled() => Ok(None),
@@ -125,7 +125,9 @@ impl Learner {
                 let Some(incoming) = source.next().await? else {
                     break;
                 };
-                self.origins.take(intake, incoming, Announced::Any).await?;
+                self.origins
+                    .take(intake, incoming, PermittedVersions::Any)
+                    .await?;
             }
         }
         Ok(())
@@ -173,7 +175,7 @@ impl Learner {
     pub(super) async fn take(&mut self, incoming: Incoming, inputs: &mut Inputs) -> Result<()> {
         self.taken += 1;
         let announced = if inputs.leader.is_some() || inputs.source.is_recorded() {
-            Announced::Any
+            PermittedVersions::Any
         } else {
             self.announced(&incoming, inputs.other_policies.as_mut())
                 .await?
@@ -188,9 +190,9 @@ impl Learner {
         &self,
         incoming: &Incoming,
         other_policies: &mut dyn OtherPolicies,
-    ) -> Result<Announced> {
+    ) -> Result<PermittedVersions> {
         let Ok((headers, _)) = &incoming.message else {
-            return Ok(Announced::Any); // nothing to judge
+            return Ok(PermittedVersions::Any); // nothing to judge
         };
         let newest = if headers.policy == self.settings.learner.policy.as_str() {
             Some(self.newest)
@@ -201,7 +203,7 @@ impl Learner {
         } else {
             None
         };
-        Ok(Announced::UpTo(newest))
+        Ok(PermittedVersions::UpTo(newest))
     }
 
     /// Creates a plan for `groups`. Its rejections are added when it is written.
@@ -234,7 +236,7 @@ impl Learner {
     }
 
     /// Returns the leader's next batch, with this learner's own algorithm, optimizer and weights.
-    async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<Batch>> {
+    async fn follow(&mut self, inputs: &mut Inputs) -> Result<Option<PlannedGroups>> {
         let update = self.trainer.next_update();
         let Some(leader) = &mut inputs.leader else {
             return Ok(None);
@@ -305,7 +307,7 @@ impl Learner {
             while intake.missing(plan).is_some() {
                 match source.next().await? {
                     Some(incoming) => {
-                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        let taken = self.origins.take(intake, incoming, PermittedVersions::Any);
                         taken.await?;
                     }
                     None => return Err(missing_record(plan, intake)),

@@ -5,7 +5,7 @@ use vintage_control::{CONTROL_FORMAT, Deviation, Plan, Sha256, UpdateNumber};
 use super::{Learner, occasion::Occasion};
 use crate::{
     error::{Error, Result},
-    intake::{Intake, judge::Announced},
+    intake::{Intake, judge::PermittedVersions},
     outlet::LearnerEvent,
     source::Inputs,
 };
@@ -105,7 +105,7 @@ impl Learner {
                 match inputs.source.next().await? {
                     Some(incoming) => {
                         let intake = &mut self.intake;
-                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        let taken = self.origins.take(intake, incoming, PermittedVersions::Any);
                         taken.await?;
                     }
                     None => return Err(Error::LogEnded { record }),
@@ -116,7 +116,7 @@ impl Learner {
             while let Some(record) = Intake::behind(intake) {
                 match source.next().await? {
                     Some(incoming) => {
-                        let taken = self.origins.take(intake, incoming, Announced::Any);
+                        let taken = self.origins.take(intake, incoming, PermittedVersions::Any);
                         taken.await?;
                     }
                     None => return Err(Error::LogEnded { record }),

@@ -139,7 +139,10 @@ fn staleness_is_taken_within_the_lineage_that_sampled() {
     let mut intake = crate::intake::Intake::new(settings, &[], &BTreeMap::new());
     for incoming in &log[..5] {
         intake
-            .take(incoming.clone(), crate::intake::judge::Announced::Any)
+            .take(
+                incoming.clone(),
+                crate::intake::judge::PermittedVersions::Any,
+            )
             .unwrap();
     }
     assert_eq!(intake.known()[0].version, PolicyVersion(50));

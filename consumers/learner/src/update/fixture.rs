@@ -3,18 +3,18 @@
 use vintage_control::{
     CONTROL_FORMAT, LoraSettings, Plan, PolicyVersion, Precision, Sha256, Training, UpdateNumber,
 };
-use vintage_learner::intake::{Intake, ReadyGroup, judge::Announced};
-use vintage_learner::update::Policy;
+use vintage_learner::intake::{Intake, ReadyGroup, judge::PermittedVersions};
+use vintage_learner::update::TrainedPolicy;
 use vintage_learner::{AdamW, HostEngine, fingerprint, micro_batches};
-use vintage_model::{Decoder, ModelConfig, ParamSet};
+use vintage_model::{Decoder, DecoderConfig, ParamSet};
 
 use crate::intake::fixture;
 
 /// Returns the tiny policy, on the CPU.
-pub(crate) fn policy() -> Policy {
-    let config = ModelConfig::tiny(16);
+pub(crate) fn policy() -> TrainedPolicy {
+    let config = DecoderConfig::tiny(16);
     let params = ParamSet::init(&config, 5).unwrap();
-    Policy::new(
+    TrainedPolicy::new(
         Decoder::new(config, params).unwrap(),
         Box::new(HostEngine::new(AdamW::default())),
     )
@@ -43,7 +43,7 @@ pub(crate) fn groups_of(
             change(row);
         }
         let message = fixture::message(seq as i64, seq, (1, 1), &rows);
-        intake.take(message, Announced::Any).unwrap();
+        intake.take(message, PermittedVersions::Any).unwrap();
     }
     intake.choose(UpdateNumber(0), count as usize).unwrap()
 }
@@ -71,7 +71,7 @@ pub(crate) fn plan(groups: &[ReadyGroup], budget: usize) -> Plan {
 }
 
 /// Returns the weights of a policy as they are published.
-pub(crate) fn weights(policy: &Policy) -> Vec<u8> {
+pub(crate) fn weights(policy: &TrainedPolicy) -> Vec<u8> {
     policy.decoder.to_safetensors().unwrap()
 }
 
@@ -98,8 +98,8 @@ pub(crate) fn ways() -> Vec<Training> {
 }
 
 /// Returns a policy that is wide enough for a micro-batch of 64 rows to go to the thread pool.
-pub(crate) fn wide(training: &Training) -> Policy {
-    let mut config = ModelConfig::tiny(16);
+pub(crate) fn wide(training: &Training) -> TrainedPolicy {
+    let mut config = DecoderConfig::tiny(16);
     (config.hidden_size, config.intermediate_size) = (256, 1024);
     (config.num_attention_heads, config.num_key_value_heads) = (16, 16);
     let params = ParamSet::init(&config, 5).unwrap();
@@ -107,5 +107,5 @@ pub(crate) fn wide(training: &Training) -> Policy {
     if let Some(lora) = &training.lora {
         decoder = decoder.with_adapters(lora.clone(), 9).unwrap();
     }
-    Policy::new(decoder, Box::new(HostEngine::new(AdamW::default())))
+    TrainedPolicy::new(decoder, Box::new(HostEngine::new(AdamW::default())))
 }

@@ -5,7 +5,7 @@ use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
 use vintage_learner_gpu::{DevicePolicy, Known, Problem, weigh};
 use vintage_m2po::DEFAULT_CLAMP;
-use vintage_model::{Compute, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+use vintage_model::{Compute, Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 use vintage_model_gpu::DeviceGradients;
 
 use super::{Machine, Updated, Weighing, refused};
@@ -37,7 +37,7 @@ impl Machine for DeviceMachine {
         Self::new(self.decoder.clone(), &self.device)
     }
 
-    fn config(&self) -> &ModelConfig {
+    fn config(&self) -> &DecoderConfig {
         self.decoder.config()
     }
 

@@ -3,7 +3,7 @@
 use vintage_control::OptimizerSettings;
 use vintage_learner::AdamW;
 use vintage_m2po::Tokens;
-use vintage_model::{Decoder, Gradients, ModelConfig, Packed, ParamSet, SamplingParams, Targets};
+use vintage_model::{Decoder, DecoderConfig, Gradients, Packed, ParamSet, SamplingParams, Targets};
 
 use super::{Machine, Updated, Weighing, refused};
 use crate::error::Result;
@@ -30,7 +30,7 @@ impl Machine for HostMachine {
         Ok(Self::new(self.decoder.clone()))
     }
 
-    fn config(&self) -> &ModelConfig {
+    fn config(&self) -> &DecoderConfig {
         self.decoder.config()
     }
 

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use vintage_bus::{Bus, Error, Fault, TopicSpec};
+use vintage_bus::{Bus, Error, TopicSpec};
+use vintage_control::Fault;
 
 use super::support::{noise, topic, within};
 

@@ -62,7 +62,7 @@ pub struct Llama3Scaling {
     clippy::struct_excessive_bools,
     reason = "the keys of config.json are what they are"
 )]
-pub struct ModelConfig {
+pub struct DecoderConfig {
     /// Architecture family.
     pub model_type: ModelType,
     /// Number of rows of the embedding; at least the tokenizer's size.
@@ -101,7 +101,7 @@ pub struct ModelConfig {
     source: Map<String, Value>,
 }
 
-impl ModelConfig {
+impl DecoderConfig {
     /// Returns the shape of the project's tiny policy: Llama-style, width 64, two layers of four
     /// heads, an untied head, about 0.1 M parameters.
     pub fn tiny(vocab_size: usize) -> Self {

@@ -1,9 +1,9 @@
 use serde_json::{Map, Value};
 
-use super::{Llama3Scaling, ModelConfig, ModelType};
+use super::{DecoderConfig, Llama3Scaling, ModelType};
 use crate::error::{Error, Result};
 
-impl ModelConfig {
+impl DecoderConfig {
     /// Parses `config.json`.
     ///
     /// # Errors

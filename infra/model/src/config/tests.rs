@@ -21,8 +21,8 @@ fn with(changes: &Value) -> Value {
     config
 }
 
-fn parse(config: &Value) -> crate::Result<ModelConfig> {
-    ModelConfig::from_json(config.to_string())
+fn parse(config: &Value) -> crate::Result<DecoderConfig> {
+    DecoderConfig::from_json(config.to_string())
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn saving_keeps_foreign_keys_and_says_f32() {
     assert_eq!(json["bos_token_id"], 3);
     assert_eq!(json["torch_dtype"], "float32");
     assert_eq!(json["head_dim"], 8);
-    let tiny = ModelConfig::tiny(13);
-    let again = ModelConfig::from_json(tiny.to_json()).unwrap();
+    let tiny = DecoderConfig::tiny(13);
+    let again = DecoderConfig::from_json(tiny.to_json()).unwrap();
     assert_eq!(
-        ModelConfig {
+        DecoderConfig {
             source: Map::new(),
             ..again
         },
@@ -179,13 +179,13 @@ fn errors_name_the_key() {
         assert!(message.contains(problem), "{message}");
     }
     assert!(
-        ModelConfig::from_json("[]")
+        DecoderConfig::from_json("[]")
             .unwrap_err()
             .to_string()
             .contains("object")
     );
     assert!(
-        ModelConfig::from_json("{")
+        DecoderConfig::from_json("{")
             .unwrap_err()
             .to_string()
             .contains("JSON")

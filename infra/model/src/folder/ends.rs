@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::GENERATION_CONFIG;
 use crate::tokenizer::SpecialTokens;
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
     tokenizer::Tokenizer,
 };
@@ -28,7 +28,7 @@ impl Ends {
     /// An id is outside the embedding; the error names the file that has it.
     pub(super) fn of_folder(
         generation: Option<&[u8]>,
-        config: &ModelConfig,
+        config: &DecoderConfig,
         tokenizer: &Tokenizer,
         special: &SpecialTokens,
     ) -> Result<Self> {

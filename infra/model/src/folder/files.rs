@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ModelFolder, missing};
 use crate::params::load::{Loaded, Shard, load};
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn unread_templates(path: &Path) -> Option<String> {
 
 /// Reads `model.safetensors`; if it is missing, the shards of its index; if there is no index, the
 /// shards numbered `model-00001-of-00002.safetensors` and so on.
-pub(super) fn weights(path: &Path, config: &ModelConfig) -> Result<Loaded> {
+pub(super) fn weights(path: &Path, config: &DecoderConfig) -> Result<Loaded> {
     let single = path.join(SINGLE);
     let index = path.join(INDEX);
     if single.exists() {
@@ -72,7 +72,7 @@ fn join(
     path: &Path,
     names: BTreeSet<String>,
     index: Option<&str>,
-    config: &ModelConfig,
+    config: &DecoderConfig,
 ) -> Result<Loaded> {
     let mut files = Vec::new();
     for name in names {

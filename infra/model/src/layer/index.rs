@@ -1,6 +1,6 @@
 //! Indices of a decoder's parameters in the sorted parameter set.
 
-use crate::config::ModelConfig;
+use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::lora::{Adapter, Adapters};
 use crate::params::ParamSet;
@@ -20,7 +20,7 @@ pub struct DecoderIndex {
 
 impl DecoderIndex {
     /// Finds the parameters of a decoder of this `config`.
-    pub(crate) fn new(config: &ModelConfig, params: &ParamSet) -> Result<Self> {
+    pub(crate) fn new(config: &DecoderConfig, params: &ParamSet) -> Result<Self> {
         let layers = (0..config.num_hidden_layers)
             .map(|layer| LayerIndex::new(params, None, layer))
             .collect::<Result<_>>()?;

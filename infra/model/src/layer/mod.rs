@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use vintage_control::Precision;
 
 use self::index::{LayerIndex, Projection};
-use crate::config::ModelConfig;
+use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::gradients::Gradients;
 use crate::lora::Adapters;
@@ -20,7 +20,7 @@ use crate::view::View;
 
 /// Values that all layers of one pass share.
 pub(crate) struct Pass<'a> {
-    pub(crate) config: &'a ModelConfig,
+    pub(crate) config: &'a DecoderConfig,
     pub(crate) params: &'a ParamSet,
     /// Adapters, if there are any. They are trained then, and `params` are frozen.
     pub(crate) adapters: Option<&'a Adapters>,

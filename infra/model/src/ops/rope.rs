@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::cpu::{multiversion, rows_in_parallel};
 use crate::ops::storage::with_mut;
-use crate::{config::ModelConfig, error::Result};
+use crate::{config::DecoderConfig, error::Result};
 
 /// Cosines and sines of the rotations at positions `0..len`.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Table {
 }
 
 /// Returns the rotation per position of each of the `head_dim / 2` pairs, in radians.
-pub fn frequencies(config: &ModelConfig) -> Vec<f32> {
+pub fn frequencies(config: &DecoderConfig) -> Vec<f32> {
     let half = config.head_dim / 2;
     let base = (0..half).map(|i| {
         let exponent = (2 * i) as f64 / config.head_dim as f64;

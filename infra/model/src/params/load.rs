@@ -9,7 +9,7 @@ use super::ParamSet;
 use super::names::Names;
 use super::spec::ParamSpec;
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// Returns a checkpoint without parameters, for callers that need shapes only.
-    pub(crate) fn none(config: &ModelConfig) -> Result<Self> {
+    pub(crate) fn none(config: &DecoderConfig) -> Result<Self> {
         Ok(Self {
             params: ParamSet::of(Vec::new(), |_| Ok(Vec::new()))?,
             tied: config.tie_word_embeddings,
@@ -42,7 +42,7 @@ impl Loaded {
     }
 
     /// Loads a checkpoint from the bytes of one file.
-    pub(crate) fn of_file(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+    pub(crate) fn of_file(bytes: &[u8], config: &DecoderConfig) -> Result<Self> {
         let file = "model.safetensors".to_owned();
         load(&[Shard { file, bytes }], config)
     }
@@ -59,7 +59,7 @@ struct Found<'a> {
 /// Follows transformers: a tied model may have the embedding or the head, and one with both counts
 /// as untied if they differ; tensors that the decoder does not know are left out. Unknown weights
 /// and biases of the decoder's own layers are refused, because the layer would need them.
-pub(crate) fn load(shards: &[Shard<'_>], config: &ModelConfig) -> Result<Loaded> {
+pub(crate) fn load(shards: &[Shard<'_>], config: &DecoderConfig) -> Result<Loaded> {
     let mut opened = Vec::with_capacity(shards.len());
     for shard in shards {
         opened.push((shard, foreign::open(&shard.file, shard.bytes)?));
@@ -108,7 +108,7 @@ impl ParamSet {
     /// # Errors
     /// A tensor is missing, misshapen, of an unsupported dtype or not finite, or belongs to a layer
     /// of the decoder that does not use it; the error names the tensor.
-    pub fn from_safetensors(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+    pub fn from_safetensors(bytes: &[u8], config: &DecoderConfig) -> Result<Self> {
         let loaded = Loaded::of_file(bytes, config)?;
         if loaded.tied != config.tie_word_embeddings {
             return Err(Error::parameter(

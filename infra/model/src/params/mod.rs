@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use self::spec::ParamSpec;
 use crate::ops::storage::{self, Values};
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
 };
 
@@ -43,7 +43,7 @@ impl ParamSet {
     /// 0. Projections that write into the residual stream are scaled down by √(2·layers), as in
     /// GPT-2, so that the stream's variance does not grow with depth. The same seed gives the same
     /// bits.
-    pub fn init(config: &ModelConfig, seed: u64) -> Result<Self> {
+    pub fn init(config: &DecoderConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let residual_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         Self::build(config, |spec| {
@@ -67,12 +67,12 @@ impl ParamSet {
     }
 
     /// Creates parameters that are all zero.
-    pub fn zeros(config: &ModelConfig) -> Result<Self> {
+    pub fn zeros(config: &DecoderConfig) -> Result<Self> {
         Self::build(config, |spec| Ok(vec![0.0; spec.len()]))
     }
 
     fn build(
-        config: &ModelConfig,
+        config: &DecoderConfig,
         values: impl FnMut(&ParamSpec) -> Result<Vec<f32>>,
     ) -> Result<Self> {
         Self::of(spec::of(config), values)
@@ -93,7 +93,7 @@ impl ParamSet {
     }
 
     /// Refuses parameters that are not the ones `config` requires.
-    pub(crate) fn check(&self, config: &ModelConfig) -> Result<()> {
+    pub(crate) fn check(&self, config: &DecoderConfig) -> Result<()> {
         let expected = spec::of(config);
         if let Some(at) = (0..expected.len().max(self.specs.len()))
             .find(|&at| expected.get(at) != self.specs.get(at))
@@ -166,7 +166,7 @@ impl ParamSet {
     }
 
     /// Returns name and shape of every parameter that `config` requires, sorted by name.
-    pub(crate) fn specs_of(config: &ModelConfig) -> Vec<ParamSpec> {
+    pub(crate) fn specs_of(config: &DecoderConfig) -> Vec<ParamSpec> {
         spec::of(config)
     }
 

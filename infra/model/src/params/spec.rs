@@ -1,7 +1,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::ModelConfig;
+use crate::config::DecoderConfig;
 
 /// Name and shape of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl ParamSpec {
 }
 
 /// Returns every parameter that `config` requires, sorted by name. A tied head has no parameter.
-pub(super) fn of(config: &ModelConfig) -> Vec<ParamSpec> {
+pub(super) fn of(config: &DecoderConfig) -> Vec<ParamSpec> {
     let mut specs = Vec::new();
     let mut add = |name: String, shape: &[usize]| {
         specs.push(ParamSpec {

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{llama, qwen2, qwen3};
 use serde_json::json;
-use vintage_model::{Decoder, ModelConfig, Packed};
+use vintage_model::{Decoder, DecoderConfig, Packed};
 
 use crate::models::{config, decoder, tokens};
 
@@ -49,7 +49,7 @@ fn sizes() -> serde_json::Value {
         "rope_theta": 10_000.0})
 }
 
-fn sized(model_type: &str, changes: &serde_json::Value) -> ModelConfig {
+fn sized(model_type: &str, changes: &serde_json::Value) -> DecoderConfig {
     let mut all = sizes();
     all.as_object_mut()
         .unwrap()

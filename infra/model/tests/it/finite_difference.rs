@@ -1,13 +1,13 @@
 //! Test of every parameter's gradient against central differences of an f64 implementation.
 
-use vintage_model::{Gradients, ModelConfig, Packed, Targets};
+use vintage_model::{DecoderConfig, Gradients, Packed, Targets};
 
 use crate::models::{decoder, targets, tokens, variants, weights};
 use crate::reference::{self, Params};
 
 /// Returns rows of 5, 1 and 6 tokens. Positions are out of order, one is read twice, several are
 /// not read, and no target reads the middle sequence.
-fn batch(config: &ModelConfig) -> (Packed, Targets) {
+fn batch(config: &DecoderConfig) -> (Packed, Targets) {
     let rows = [(5, 1), (1, 2), (6, 3)].map(|(len, seed)| tokens(len, config.vocab_size, seed));
     (
         Packed::new(rows),
@@ -17,7 +17,7 @@ fn batch(config: &ModelConfig) -> (Packed, Targets) {
 
 /// Returns Σ weight·logprob, and the largest difference of `scored` from the reference.
 fn objective(
-    config: &ModelConfig,
+    config: &DecoderConfig,
     params: &Params,
     batch: &Packed,
     targets: &Targets,

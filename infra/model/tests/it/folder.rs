@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vintage_model::{Decoder, ModelConfig, ModelFolder, ParamSet, Tokenizer};
+use vintage_model::{Decoder, DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 
 use crate::models::{config, variants};
 
@@ -83,7 +83,7 @@ fn weights_files_have_one_order_and_the_format_key() {
 
 #[test]
 fn init_has_the_size_and_spread_of_a_fresh_model() {
-    let config = ModelConfig::tiny(13);
+    let config = DecoderConfig::tiny(13);
     let params = ParamSet::init(&config, 1).unwrap();
     assert_eq!(params.parameter_count(), 102_336);
     let deviation = |name: &str| {

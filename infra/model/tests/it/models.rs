@@ -4,11 +4,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use vintage_control::{LoraSettings, Precision};
-use vintage_model::{Compute, Decoder, ModelConfig, ParamSet, Targets};
+use vintage_model::{Compute, Decoder, DecoderConfig, ParamSet, Targets};
 
 /// Returns a config of width 8, with two layers and four query and two key heads of width 4, with
 /// `changes` applied.
-pub(crate) fn config(model_type: &str, changes: Value) -> ModelConfig {
+pub(crate) fn config(model_type: &str, changes: Value) -> DecoderConfig {
     let mut config = json!({
         "model_type": model_type,
         "vocab_size": 11,
@@ -27,11 +27,11 @@ pub(crate) fn config(model_type: &str, changes: Value) -> ModelConfig {
         panic!("changes are an object")
     };
     config.as_object_mut().unwrap().extend(changes);
-    ModelConfig::from_json(config.to_string()).unwrap()
+    DecoderConfig::from_json(config.to_string()).unwrap()
 }
 
 /// Returns one config per feature.
-pub(crate) fn variants() -> Vec<(&'static str, ModelConfig)> {
+pub(crate) fn variants() -> Vec<(&'static str, DecoderConfig)> {
     let llama3 = json!({"rope_scaling": {"rope_type": "llama3", "factor": 4.0,
         "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}});
     vec![
@@ -63,7 +63,7 @@ pub(crate) fn variants() -> Vec<(&'static str, ModelConfig)> {
 
 /// Returns a decoder with values far from the symmetric start of training, so that no gradient
 /// vanishes by accident.
-pub(crate) fn decoder(config: &ModelConfig, deviation: f32, seed: u64) -> Decoder {
+pub(crate) fn decoder(config: &DecoderConfig, deviation: f32, seed: u64) -> Decoder {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut params = ParamSet::zeros(config).unwrap();
     params

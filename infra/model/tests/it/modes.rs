@@ -1,11 +1,11 @@
 //! Tests of modes that save memory: recomputation, bf16 products, adapters.
 
 use vintage_control::{LoraSettings, Precision};
-use vintage_model::{BaseModel, Decoder, Gradients, ModelConfig, Packed, ParamSet, Targets};
+use vintage_model::{BaseModel, Decoder, DecoderConfig, Gradients, Packed, ParamSet, Targets};
 
 use crate::models::{adapted, compute, decoder, lora, off, targets, tokens, variants, weights};
 
-fn batch(config: &ModelConfig) -> (Packed, Targets) {
+fn batch(config: &DecoderConfig) -> (Packed, Targets) {
     let rows = [(5, 1), (1, 2), (70, 3), (6, 4)];
     let rows = rows.map(|(len, seed)| tokens(len, config.vocab_size, seed));
     let read: Vec<u32> = (2..82).filter(|position| position % 3 != 1).collect();
@@ -232,7 +232,7 @@ fn adapters_that_cannot_be_are_refused() {
 /// PEFT's start values: A uniform within 1/√in, from the seed only; B zero.
 #[test]
 fn adapters_start_as_pefts_do() {
-    let config = ModelConfig::tiny(16);
+    let config = DecoderConfig::tiny(16);
     let start = |seed| {
         let base = Decoder::new(config.clone(), ParamSet::init(&config, 5).unwrap());
         let adapted = base.unwrap().with_adapters(lora(64, &["up_proj"]), seed);

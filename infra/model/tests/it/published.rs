@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use serde_json::{Value, json};
-use vintage_model::{ModelConfig, ModelFolder, ParamSet};
+use vintage_model::{DecoderConfig, ModelFolder, ParamSet};
 
 use crate::folder::{Raw, bits, digits, write};
 use crate::models::config;
@@ -15,7 +15,7 @@ type Files<'a> = Vec<(&'a str, &'a [u8])>;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
-fn base(changes: Value) -> (ModelConfig, ParamSet) {
+fn base(changes: Value) -> (DecoderConfig, ParamSet) {
     let Value::Object(mut keys) = changes else {
         panic!("changes are an object")
     };
@@ -26,14 +26,14 @@ fn base(changes: Value) -> (ModelConfig, ParamSet) {
 }
 
 /// Loads a folder of `config` and these tensors.
-fn of_tensors(config: &ModelConfig, raw: &Raw) -> vintage_model::Result<ModelFolder> {
+fn of_tensors(config: &DecoderConfig, raw: &Raw) -> vintage_model::Result<ModelFolder> {
     let dir = tempfile::tempdir().unwrap();
     beside(dir.path(), config);
     write(dir.path(), "model.safetensors", raw.write(|_| true));
     ModelFolder::open(dir.path())
 }
 
-fn beside(dir: &Path, config: &ModelConfig) {
+fn beside(dir: &Path, config: &DecoderConfig) {
     write(dir, "config.json", config.to_json());
     write(dir, "tokenizer.json", digits().to_json().unwrap());
 }

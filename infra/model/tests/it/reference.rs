@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vintage_model::{ModelConfig, ParamSet};
+use vintage_model::{DecoderConfig, ParamSet};
 
 pub(crate) type Params = BTreeMap<String, Vec<f64>>;
 
@@ -35,7 +35,7 @@ fn rmsnorm(x: &[f64], weight: &[f64], eps: f64) -> Vec<f64> {
         .collect()
 }
 
-fn frequency(config: &ModelConfig, pair: usize) -> f64 {
+fn frequency(config: &DecoderConfig, pair: usize) -> f64 {
     let plain = config
         .rope_theta
         .powf(-2.0 * pair as f64 / config.head_dim as f64);
@@ -50,7 +50,7 @@ fn frequency(config: &ModelConfig, pair: usize) -> f64 {
 }
 
 struct Model<'a> {
-    config: &'a ModelConfig,
+    config: &'a DecoderConfig,
     params: &'a Params,
 }
 
@@ -144,7 +144,7 @@ impl Model<'_> {
 }
 
 /// Returns the logits `[len][vocab]` of one sequence.
-pub(crate) fn logits(config: &ModelConfig, params: &Params, tokens: &[u32]) -> Vec<Vec<f64>> {
+pub(crate) fn logits(config: &DecoderConfig, params: &Params, tokens: &[u32]) -> Vec<Vec<f64>> {
     let model = Model { config, params };
     let width = config.hidden_size;
     let table = &params["model.embed_tokens.weight"];

@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use vintage_control::Precision;
-use vintage_model::{Decoder, Gradients, ModelConfig, Packed, SamplingParams};
+use vintage_model::{Decoder, DecoderConfig, Gradients, Packed, SamplingParams};
 
 use crate::models::{adapted, compute, config, decoder, targets, tokens, weights};
 
 /// Returns a model and rows large enough that every kernel splits its work for the thread pool:
 /// 6000 tokens, with a sequence of 700 for the blocked attention and 900 short ones for the other.
-fn large() -> (ModelConfig, Vec<Vec<u32>>) {
+fn large() -> (DecoderConfig, Vec<Vec<u32>>) {
     let config = config(
         "qwen3",
         json!({"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 8,
@@ -27,9 +27,9 @@ fn large() -> (ModelConfig, Vec<Vec<u32>>) {
 
 /// Returns a model and rows below every threshold, whose results must not depend on the pool
 /// either.
-fn small() -> (ModelConfig, Vec<Vec<u32>>) {
+fn small() -> (DecoderConfig, Vec<Vec<u32>>) {
     (
-        ModelConfig::tiny(13),
+        DecoderConfig::tiny(13),
         (0..16).map(|i| tokens(12, 13, i)).collect(),
     )
 }

@@ -2,7 +2,7 @@
 
 use super::Ledger;
 use crate::{
-    counts::Account,
+    counts::GroupAccount,
     fate::{Fate, Lost},
     findings::Findings,
     inventory::producer::MissingNumbers,
@@ -10,7 +10,7 @@ use crate::{
 
 impl Ledger<'_> {
     /// Counts every group once and returns the account.
-    pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> Account {
+    pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> GroupAccount {
         let late = self.inventory.begins_late();
         for (number, group) in self.inventory.groups().iter().enumerate() {
             let fate = self.fates[number];

@@ -2,7 +2,7 @@
 use std::{ops::RangeInclusive, str::FromStr};
 
 use jiff::Timestamp;
-use vintage_archive::{PromptPattern, Sample, Selection};
+use vintage_archive::{GroupSample, PromptPattern, Selection};
 use vintage_control::{Incarnation, Partition, PolicyVersion};
 
 use crate::exit::Usage;
@@ -64,7 +64,7 @@ impl SelectionArgs {
                 .map(|range| PolicyVersion(*range.start())..=PolicyVersion(*range.end())),
             prompts: self.prompt.iter().cloned().map(PromptPattern).collect(),
             rewards: self.reward.clone(),
-            sample: self.sample.map(|share| Sample { share, seed }),
+            sample: self.sample.map(|share| GroupSample { share, seed }),
         })
     }
 }
@@ -149,7 +149,7 @@ mod tests {
         };
         let selection = args.read(7).expect("valid");
         assert_eq!(selection.timestamps_ms, Some(5..=i64::MAX));
-        let sample = Sample {
+        let sample = GroupSample {
             share: 0.5,
             seed: 7,
         };

@@ -4,24 +4,24 @@ use std::fmt::Write as _;
 use vintage_human::grouped;
 
 use anyhow::Result;
-use vintage_audit::{Account, Answer, Audit, Counts, Question};
+use vintage_audit::{Answer, Audit, Counts, GroupAccount, Question};
 use vintage_control::UpdateNumber;
-use vintage_flow::audit::{Scope, audit as run};
+use vintage_flow::audit::{AuditRequest, audit as run};
 
 use super::{Context, topics::resolve};
 use crate::{
     args::AuditArgs,
-    exit::Outcome,
+    exit::CommandOutcome,
     output::{columns, table},
 };
 
 /// Runs `vintage audit [DIR]`.
-pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<CommandOutcome> {
     let update = args
         .update
         .map(|update| Question::Update(UpdateNumber(update)));
     let rollout = args.rollout.clone().map(Question::Rollout);
-    let scope = Scope {
+    let scope = AuditRequest {
         config: resolve(&args.config, args.folder.as_deref())?,
         folder: args.folder.clone(),
         learner: args.learner.clone(),
@@ -48,9 +48,9 @@ pub(crate) async fn audit(args: &AuditArgs, context: &Context) -> Result<Outcome
         }
     })?;
     Ok(if audited.holds && (answered || !asked) {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::Negative
+        CommandOutcome::Negative
     })
 }
 
@@ -117,7 +117,7 @@ fn reasons(counts: &Counts) -> String {
     }
 }
 
-fn partitions(account: &Account) -> String {
+fn partitions(account: &GroupAccount) -> String {
     let head = [
         "partition",
         "produced",

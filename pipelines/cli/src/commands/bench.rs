@@ -10,10 +10,10 @@ use anyhow::Result;
 use vintage_bench::transport::Load;
 
 use super::Context;
-use crate::{args::BenchCommand, exit::Outcome, output::writer};
+use crate::{args::BenchCommand, exit::CommandOutcome, output::writer};
 
 /// Measures what was asked for.
-pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<Outcome> {
+pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<CommandOutcome> {
     let json = context.output.is_json();
     match command {
         BenchCommand::Weigh { tokens } => {
@@ -45,5 +45,5 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<O
         BenchCommand::Archive(args) => archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => archive::arm(args).await?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -6,10 +6,10 @@ use serde_json::json;
 use vintage_broker::{LocalKafka, LocalOptions};
 
 use super::Context;
-use crate::{args::BrokerCommand, exit::Outcome};
+use crate::{args::BrokerCommand, exit::CommandOutcome};
 
 /// Runs `vintage broker up` or `vintage broker down`.
-pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<Outcome> {
+pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result<CommandOutcome> {
     match command {
         BrokerCommand::Up { dir, nodes, listen } => {
             let options = LocalOptions {
@@ -22,7 +22,7 @@ pub(crate) async fn broker(command: &BrokerCommand, context: &Context) -> Result
         }
         BrokerCommand::Down { dir } => down(dir, context).await?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 async fn up(dir: &Path, options: LocalOptions, context: &Context) -> Result<()> {

@@ -4,14 +4,14 @@ use clap::CommandFactory as _;
 
 use crate::{
     args::{Cli, CompletionsArgs},
-    exit::Outcome,
+    exit::CommandOutcome,
     output::print_text,
 };
 
 /// Runs `vintage completions SHELL`.
-pub(crate) fn completions(args: &CompletionsArgs) -> Result<Outcome> {
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<CommandOutcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "vintage", &mut script);
     print_text(&String::from_utf8_lossy(&script))?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -6,12 +6,12 @@ use vintage_settings::RunConfig;
 use super::Context;
 use crate::{
     args::{ConfigCommand, ConfigShowArgs},
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
     output::print_text,
 };
 
 /// Runs `vintage config show` or `vintage config presets`.
-pub(crate) fn config(command: &ConfigCommand, context: &Context) -> Result<Outcome> {
+pub(crate) fn config(command: &ConfigCommand, context: &Context) -> Result<CommandOutcome> {
     match command {
         ConfigCommand::Show(args) => show(args, context)?,
         ConfigCommand::Presets => {
@@ -21,7 +21,7 @@ pub(crate) fn config(command: &ConfigCommand, context: &Context) -> Result<Outco
                 .print(&names, |names| format!("{}\n", names.join("\n")))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn show(args: &ConfigShowArgs, context: &Context) -> Result<()> {

@@ -9,10 +9,10 @@ use vintage_flow::{
 };
 
 use super::Context;
-use crate::{args::DoctorArgs, exit::Outcome};
+use crate::{args::DoctorArgs, exit::CommandOutcome};
 
 /// Runs `vintage doctor`.
-pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<CommandOutcome> {
     let of_run = config_file(&args.out);
     let recorded = of_run.is_file().then_some(of_run.as_path());
     let model = args.model.as_ref().map(|path| path.display().to_string());
@@ -24,9 +24,9 @@ pub(crate) async fn doctor(args: &DoctorArgs, context: &Context) -> Result<Outco
         .print(&checks, |checks| text(checks, args.model.is_some()))?;
     let failed = checks.iter().any(|check| check.verdict == Verdict::Bad);
     Ok(if failed {
-        Outcome::Negative
+        CommandOutcome::Negative
     } else {
-        Outcome::Done
+        CommandOutcome::Done
     })
 }
 

@@ -3,10 +3,10 @@ use anyhow::Result;
 use vintage_control::PolicyVersion;
 
 use super::Context;
-use crate::{args::ExportArgs, exit::Outcome};
+use crate::{args::ExportArgs, exit::CommandOutcome};
 
 /// Runs `vintage export DIR --to FOLDER`.
-pub(crate) async fn export(args: &ExportArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn export(args: &ExportArgs, context: &Context) -> Result<CommandOutcome> {
     let version = args.policy_version.map(PolicyVersion);
     let exported =
         vintage_flow::export(&args.folder, args.name.as_ref(), version, &args.to).await?;
@@ -18,5 +18,5 @@ pub(crate) async fn export(args: &ExportArgs, context: &Context) -> Result<Outco
             exported.path.display()
         )
     })?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -14,14 +14,14 @@ use vintage_flow::config_file;
 use super::Context;
 use crate::{
     args::InspectArgs,
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
 };
 
 /// Number of records shown by default.
 const LIMIT: u64 = 10;
 
 /// Finds out what the target is and shows it.
-pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<CommandOutcome> {
     let path = Path::new(&args.target);
     let what = if args.target == "-" {
         What::Message
@@ -49,7 +49,7 @@ pub(crate) async fn inspect(args: &InspectArgs, context: &Context) -> Result<Out
         What::Archive => return archive::archive(path, args, context).await,
         What::Topic => topic::topic(args, context).await?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Kind of a target.

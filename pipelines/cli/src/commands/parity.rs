@@ -9,12 +9,12 @@ use vintage_parity::{Compared, Measure, Parity, compare};
 use super::Context;
 use crate::{
     args::ParityArgs,
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
     output::table,
 };
 
 /// Runs `vintage parity DIR`.
-pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<CommandOutcome> {
     let (folder, place) = (args.folder.clone(), args.device);
     let parity = spawn_blocking(move || compare(&folder, place))
         .await
@@ -22,9 +22,9 @@ pub(crate) async fn parity(args: &ParityArgs, context: &Context) -> Result<Outco
         .map_err(|error| Usage::new(error.to_string()))?;
     context.output.print(&parity, text)?;
     Ok(if parity.holds {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::Negative
+        CommandOutcome::Negative
     })
 }
 

@@ -2,26 +2,26 @@
 use anyhow::Result;
 use vintage_flow::{
     ReplaySummary, replay_exact,
-    republish::{Amount, Republication, Republished, republish},
+    republish::{CopiedAmount, Republication, Republished, republish},
 };
 use vintage_human::grouped;
 
 use super::{Context, topics::resolve};
 use crate::{
     args::ReplayArgs,
-    exit::Outcome,
+    exit::CommandOutcome,
     output::{bytes, columns},
 };
 
 /// Runs `vintage replay` with `--exact` or `--to`.
-pub(crate) async fn replay(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn replay(args: &ReplayArgs, context: &Context) -> Result<CommandOutcome> {
     match &args.to {
         Some(to) => publish(args, to, context).await,
         None => exact(args, context).await,
     }
 }
 
-async fn publish(args: &ReplayArgs, to: &str, context: &Context) -> Result<Outcome> {
+async fn publish(args: &ReplayArgs, to: &str, context: &Context) -> Result<CommandOutcome> {
     let config = resolve(&args.config, Some(&args.folder))?;
     let wanted = Republication {
         to: to.to_owned(),
@@ -36,13 +36,13 @@ async fn publish(args: &ReplayArgs, to: &str, context: &Context) -> Result<Outco
     let done = done?;
     context.output.print(&done, published)?;
     Ok(match context.signals.received() {
-        Some(signal) if !done.finished => Outcome::Interrupted(signal),
-        _ => Outcome::Done,
+        Some(signal) if !done.finished => CommandOutcome::Interrupted(signal),
+        _ => CommandOutcome::Done,
     })
 }
 
 fn published(done: &Republished) -> String {
-    let amount = |amount: &Amount| {
+    let amount = |amount: &CopiedAmount| {
         format!(
             "{} groups, {} records, {} rows",
             grouped(amount.groups),
@@ -88,7 +88,7 @@ fn published(done: &Republished) -> String {
     columns(lines)
 }
 
-async fn exact(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
+async fn exact(args: &ReplayArgs, context: &Context) -> Result<CommandOutcome> {
     let (events, shown) = context.progress(0);
     let replayed = replay_exact(&args.folder, args.name.as_ref(), &events).await;
     drop(events);
@@ -96,9 +96,9 @@ async fn exact(args: &ReplayArgs, context: &Context) -> Result<Outcome> {
     let replayed = replayed?;
     context.output.print(&replayed, text)?;
     Ok(if replayed.identical {
-        Outcome::Done
+        CommandOutcome::Done
     } else {
-        Outcome::Negative
+        CommandOutcome::Negative
     })
 }
 

@@ -2,10 +2,10 @@
 use anyhow::Result;
 
 use super::Context;
-use crate::{args::ReportArgs, exit::Outcome, output::bytes};
+use crate::{args::ReportArgs, exit::CommandOutcome, output::bytes};
 
 /// Runs `vintage report DIR`.
-pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<CommandOutcome> {
     let report = vintage_flow::write_report(&args.folder).await?;
     context.output.print(&report, |report| {
         let missing = match &report.missing[..] {
@@ -24,5 +24,5 @@ pub(crate) async fn report(args: &ReportArgs, context: &Context) -> Result<Outco
             bytes(report.bytes)
         )
     })?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

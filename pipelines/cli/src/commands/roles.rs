@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use vintage_config::Resolved;
 use vintage_flow::{
-    Account, config_file,
+    EndNotice, config_file,
     roles::{self, SettingsOf},
 };
 use vintage_settings::RunConfig;
@@ -13,7 +13,7 @@ use super::Context;
 use crate::{
     allocator,
     args::{ArchiveArgs, LearnArgs, RoleArgs, RolloutArgs},
-    exit::Outcome,
+    exit::CommandOutcome,
     output::columns,
 };
 
@@ -33,7 +33,7 @@ async fn settings(args: &RoleArgs, context: &Context) -> Result<Resolved<RunConf
 }
 
 /// Runs `vintage rollout`; a request to stop is its ordinary end.
-pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<CommandOutcome> {
     let args = &args.role;
     let resolved = settings(args, context).await?;
     let (events, shown) = context.progress(resolved.config.learner.steps);
@@ -55,11 +55,11 @@ pub(crate) async fn rollout(args: &RolloutArgs, context: &Context) -> Result<Out
         }),
         &account,
     )?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Runs `vintage learn`.
-pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<CommandOutcome> {
     let name = args.name.as_ref();
     let follows = args.follow_plans.as_ref();
     let flags = [
@@ -105,13 +105,13 @@ pub(crate) async fn learn(args: &LearnArgs, context: &Context) -> Result<Outcome
         &account,
     )?;
     Ok(match context.signals.received() {
-        Some(signal) if !learned.finished => Outcome::Interrupted(signal),
-        _ => Outcome::Done,
+        Some(signal) if !learned.finished => CommandOutcome::Interrupted(signal),
+        _ => CommandOutcome::Done,
     })
 }
 
 /// Runs `vintage archive`; a request to stop is its ordinary end.
-pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<CommandOutcome> {
     let resolved = settings(&args.role, context).await?;
     let (events, shown) = context.progress(0);
     let (out, stop) = (&args.role.out, &context.signals.stop);
@@ -132,11 +132,11 @@ pub(crate) async fn archive(args: &ArchiveArgs, context: &Context) -> Result<Out
         }),
         &account,
     )?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Prints what the role did, and what it waited for in the end.
-fn print(context: &Context, did: &Value, account: &Account) -> Result<()> {
+fn print(context: &Context, did: &Value, account: &EndNotice) -> Result<()> {
     let mut summary = did.clone();
     if let Some(fields) = summary.as_object_mut() {
         let said = [

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use vintage_flow::{Summary, config_file, write_report};
 
 use super::Context;
-use crate::{allocator, args::RunArgs, exit::Outcome, output::columns};
+use crate::{allocator, args::RunArgs, exit::CommandOutcome, output::columns};
 
 /// Runs `vintage run`.
-pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
+pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<CommandOutcome> {
     let out = args.out.clone().unwrap_or_else(new_folder);
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let flags = [
@@ -38,8 +38,8 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<Outcome> {
         .output
         .print(&summary, |summary| text(summary, &out))?;
     Ok(match context.signals.received() {
-        Some(signal) if !summary.finished => Outcome::Interrupted(signal),
-        _ => Outcome::Done,
+        Some(signal) if !summary.finished => CommandOutcome::Interrupted(signal),
+        _ => CommandOutcome::Done,
     })
 }
 

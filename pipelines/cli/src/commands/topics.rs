@@ -11,12 +11,12 @@ use vintage_flow::{broker::Broker, config_file};
 use super::Context;
 use crate::{
     args::{ConfigArgs, TopicsCommand},
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
     output::{print_text, table},
 };
 
 /// Runs `vintage topics list` or `vintage topics apply`.
-pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<Outcome> {
+pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result<CommandOutcome> {
     match command {
         TopicsCommand::List { out, config } => {
             let config = of_run(config, out.as_deref())?;
@@ -35,7 +35,7 @@ pub(crate) async fn topics(command: &TopicsCommand, context: &Context) -> Result
             broker.close_after(applied).await?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Resolves the settings, based on those of the run in `out` if there is one.

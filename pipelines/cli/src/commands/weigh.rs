@@ -13,7 +13,7 @@ use serde::Serialize;
 use vintage_learner::Weigher;
 
 use self::{
-    case::{Case, Outcome},
+    case::{Case, CaseResult},
     device::WeighedCase,
 };
 use crate::{args::Variant, exit::Usage};
@@ -39,7 +39,7 @@ pub(crate) fn run(input: impl BufRead, out: &mut impl Write, variant: Variant) -
     each_case(input, out, |case| {
         let outcome = case.weigh(variant);
         weighed.cases += 1;
-        weighed.refused += u64::from(matches!(outcome, Outcome::Refused { .. }));
+        weighed.refused += u64::from(matches!(outcome, CaseResult::Refused { .. }));
         outcome
     })?;
     Ok(weighed)

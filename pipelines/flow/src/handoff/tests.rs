@@ -4,7 +4,7 @@ use vintage_archive::{Reader, Sink, SinkOptions};
 use vintage_bench::synthetic::Synthetic;
 use vintage_bus::{Embedded, TopicTable};
 use vintage_control::{Incarnation, Offset, Partition};
-use vintage_learner::{Source as _, Stretch};
+use vintage_learner::{RolloutSource as _, Stretch};
 use vintage_settings::RunConfig;
 use vintage_store::Store;
 use vintage_trajectory::encode;

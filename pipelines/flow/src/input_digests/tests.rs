@@ -6,7 +6,7 @@ use vintage_control::{PolicyVersion, RunInputs};
 use vintage_store::{Store, Weights};
 
 use super::{By, Given, Lead, Made, hold, hold_version_zero, newest};
-use crate::{error::Result, prompts::Task};
+use crate::{error::Result, prompts::PromptSets};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -52,8 +52,8 @@ impl Place {
         path
     }
 
-    fn task(&self) -> Task {
-        Task::load(&self.config.prompts, self.folder.path()).unwrap()
+    fn task(&self) -> PromptSets {
+        PromptSets::load(&self.config.prompts, self.folder.path()).unwrap()
     }
 
     async fn lead(&self, accept: &[&str]) -> Result<()> {

@@ -5,7 +5,7 @@ use vintage_control::RecordId;
 
 /// Number of whole groups, with their records and rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Amount {
+pub struct CopiedAmount {
     /// Number of prompt groups.
     pub groups: u64,
     /// Number of Kafka records.
@@ -14,7 +14,7 @@ pub struct Amount {
     pub rows: u64,
 }
 
-impl Amount {
+impl CopiedAmount {
     /// Adds records of a group, each with its rows; with `whole`, also the group itself.
     pub(super) fn add(&mut self, heads: &[(RecordId, u64)], whole: bool) {
         self.groups += u64::from(whole);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_bus::{Bus, Delivery, Producer};
 use vintage_control::{Offset, Partition};
 
-use super::{amount::Amount, copy::Copied, tail::Tails};
+use super::{amount::CopiedAmount, copy::Copied, tail::Tails};
 use crate::error::{Error, Result};
 
 /// Maximum number of groups awaiting acknowledgement, enough to hide the broker's latency.
@@ -20,7 +20,7 @@ const IN_FLIGHT: usize = 64;
 const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Publisher of groups, in the order in which it receives them.
-pub(super) struct Publisher {
+pub(super) struct Republisher {
     producer: Producer,
     to: String,
     /// Offset that the next acknowledged record of each partition must have.
@@ -33,7 +33,7 @@ pub(super) struct Publisher {
 /// Amounts that the log acknowledged.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Published {
-    pub(super) amount: Amount,
+    pub(super) amount: CopiedAmount,
     pub(super) bytes: u64,
     pub(super) reencoded: u64,
 }
@@ -51,7 +51,7 @@ struct Sent {
 
 type Sending = FuturesOrdered<BoxFuture<'static, Sent>>;
 
-impl Publisher {
+impl Republisher {
     pub(super) fn new(
         producer: Producer,
         to: &str,

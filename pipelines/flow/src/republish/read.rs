@@ -8,7 +8,7 @@ use vintage_archive::{ArchivedGroup, Groups, SelectionCounts};
 use vintage_control::{Partition, RecordId};
 
 use super::{
-    amount::Amount,
+    amount::CopiedAmount,
     copy::{Copied, Copier},
 };
 use crate::{
@@ -34,9 +34,9 @@ pub(super) struct Read {
     /// True if the whole archive was read.
     pub(super) ended: bool,
     /// Groups that the selection took.
-    pub(super) taken: Amount,
+    pub(super) taken: CopiedAmount,
     /// Taken groups that the target already had.
-    pub(super) there: Amount,
+    pub(super) there: CopiedAmount,
     /// Records met in the archive, by what became of them.
     pub(super) counts: SelectionCounts,
 }

@@ -19,10 +19,10 @@ use crate::{
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prepared::Prepared,
-    standstill::{self, Account, watch::Watch},
+    standstill::{self, EndNotice, watch::Watch},
     start::resume_points,
     version_zero::{adopt_version_zero, ensure_version_zero},
-    wire::{self, learner::Learning},
+    wire::{self, learner::WiredLearner},
 };
 
 /// Returns the settings that a learner of the run in `out` starts from: its own recorded settings
@@ -76,7 +76,7 @@ pub async fn learn(
     accept: &[String],
     stop: &CancellationToken,
     events: &Events,
-) -> Result<(LearnerSummary, Account)> {
+) -> Result<(LearnerSummary, EndNotice)> {
     let watch = Watch::over(standstill::Role::Learner, &resolved.config, events);
     let summary = Box::pin(learn_watched(resolved, out, accept, stop, &watch)).await?;
     Ok((summary, watch.end().await))
@@ -196,7 +196,7 @@ impl Role<'_> {
         checked: Option<Prepared>,
         outlet: Outlet,
         events: &Events,
-    ) -> Result<Learning> {
+    ) -> Result<WiredLearner> {
         let Self {
             config,
             folder,
@@ -214,7 +214,7 @@ impl Role<'_> {
             Some(leader) => Some(self.start_of(leader).await?),
             None => None,
         };
-        wire::learner::open(wire::learner::Parts {
+        wire::learner::open(wire::learner::LearnerParts {
             config,
             folder,
             log,

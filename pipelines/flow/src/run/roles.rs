@@ -17,7 +17,7 @@ use crate::{
     event::Events,
     folder::RunFolder,
     prepared::Prepared,
-    wire::{self, learner::Learning},
+    wire::{self, learner::WiredLearner},
 };
 
 /// Running archive, learner, producer and evaluator of one process.
@@ -70,7 +70,7 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
-        let learning = wire::learner::open(wire::learner::Parts {
+        let learning = wire::learner::open(wire::learner::LearnerParts {
             config,
             folder,
             log: Some(log),
@@ -87,7 +87,7 @@ impl Roles {
         let learner = tokio::spawn(learn(learning, stop_learner.clone()));
         started.tasks.push(learner.abort_handle());
 
-        let worker = wire::producer::open(wire::producer::Parts {
+        let worker = wire::producer::open(wire::producer::ProducerParts {
             config,
             folder,
             log,
@@ -198,7 +198,7 @@ impl Drop for Started {
     }
 }
 
-async fn learn(learning: Learning, stop: CancellationToken) -> Result<LearnerSummary> {
+async fn learn(learning: WiredLearner, stop: CancellationToken) -> Result<LearnerSummary> {
     Box::pin(learning.run(&stop)).await
 }
 

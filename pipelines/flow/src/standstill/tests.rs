@@ -83,7 +83,7 @@ fn a_run_that_goes_on_says_nothing() {
     let mut state = state(Role::Learner);
     let events: Vec<_> = (0..200).map(|i| (f64::from(i) * 0.5, updated(0))).collect();
     assert!(lines(&mut state, &events, 99).is_empty());
-    assert_eq!(state.account(at(99.0)), Account::default());
+    assert_eq!(state.account(at(99.0)), EndNotice::default());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Account, Role};
+use super::{EndNotice, Role};
 use crate::{
     board::Board,
     event::{Events, RunEvent},
@@ -28,7 +28,7 @@ pub(crate) struct Watch {
     /// State of the process, as its endpoints show it.
     pub(crate) board: Arc<Board>,
     end: DropGuard,
-    watching: JoinHandle<Account>,
+    watching: JoinHandle<EndNotice>,
 }
 
 impl Watch {
@@ -51,7 +51,7 @@ impl Watch {
     }
 
     /// Processes the events sent so far, ends the watch and returns the account.
-    pub(crate) async fn end(self) -> Account {
+    pub(crate) async fn end(self) -> EndNotice {
         drop(self.end);
         // A panic in the watch was reported, and must not cost the result.
         self.watching.await.unwrap_or_default()
@@ -78,7 +78,7 @@ async fn watch(
     mut received: UnboundedReceiver<RunEvent>,
     listener: Events,
     end: CancellationToken,
-) -> Account {
+) -> EndNotice {
     let pass = |event: RunEvent| {
         let warning = board.observe(&event);
         let _nobody_listens = listener.send(event);

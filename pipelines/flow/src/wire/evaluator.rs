@@ -6,7 +6,9 @@ use vintage_local::LocalEngine;
 use vintage_rollout::{Engine as _, open_reward};
 use vintage_settings::RunConfig;
 
-use crate::{error::Result, evaluate::Evaluator, event::Events, folder::RunFolder, prompts::Task};
+use crate::{
+    error::Result, evaluate::Evaluator, event::Events, folder::RunFolder, prompts::PromptSets,
+};
 
 /// Channel to the evaluator; `None` without held-out prompts.
 pub(crate) type Evaluations = Option<mpsc::UnboundedSender<PolicyVersion>>;
@@ -21,7 +23,7 @@ pub(crate) fn is_evaluated(version: PolicyVersion, every: u64, steps: u64) -> bo
 pub(crate) async fn start(
     config: &RunConfig,
     folder: &RunFolder,
-    task: &Task,
+    task: &PromptSets,
     events: &Events,
 ) -> Result<(Evaluations, Option<JoinHandle<Result<()>>>)> {
     let Some(prompts) = &task.heldout else {

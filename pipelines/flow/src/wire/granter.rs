@@ -38,7 +38,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Inputs of a granter.
-pub(crate) struct Parts<'a> {
+pub(crate) struct GranterParts<'a> {
     /// Settings of the run.
     pub(crate) config: &'a RunConfig,
     /// Broker and topics.
@@ -56,8 +56,8 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Opens the granter and runs it in a task, which ends when the learner does.
-pub(crate) async fn start(parts: Parts<'_>) -> Result<JoinHandle<Result<()>>> {
-    let Parts {
+pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<()>>> {
+    let GranterParts {
         config,
         log,
         archive,

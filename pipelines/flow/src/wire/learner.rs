@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_control::{Name, PartitionResume, PolicyVersion};
 use vintage_learner::{
-    Durability, Inputs, Leader, Learner, LearnerEvent, LearnerSummary, NoOtherPolicies,
-    OtherPolicies, Outlet, Settings, Source, trainer::model_config,
+    Durability, Inputs, Leader, Learner, LearnerEvent, LearnerSettings, LearnerSummary,
+    NoOtherPolicies, OtherPolicies, Outlet, RolloutSource, trainer::model_config,
 };
 use vintage_model::BaseModel;
 use vintage_settings::{RunConfig, SourceKind};
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Inputs of one learner process.
-pub(crate) struct Parts<'a> {
+pub(crate) struct LearnerParts<'a> {
     /// Settings of the learner and of its run.
     pub(crate) config: &'a RunConfig,
     /// Folder and store of the run.
@@ -54,13 +54,13 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Learner with its inputs, and its granter of slots if it leads a live log.
-pub(crate) struct Learning {
+pub(crate) struct WiredLearner {
     learner: Learner,
     inputs: Inputs,
     granter: Option<JoinHandle<Result<()>>>,
 }
 
-impl Learning {
+impl WiredLearner {
     /// Trains to the end, until `stop`, or until the granter fails.
     pub(crate) async fn run(self, stop: &CancellationToken) -> Result<LearnerSummary> {
         let stop = stop.child_token();
@@ -82,8 +82,8 @@ impl Learning {
 }
 
 /// Opens the learner at its newest checkpoint, and its sources at the resume points after it.
-pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
-    let Parts {
+pub(crate) async fn open(parts: LearnerParts<'_>) -> Result<WiredLearner> {
+    let LearnerParts {
         config,
         folder,
         log,
@@ -131,7 +131,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
     )
     .await?;
     let resume = learner.resume_points();
-    let source: Box<dyn Source> = match log {
+    let source: Box<dyn RolloutSource> = match log {
         Some(log) => Box::new(HandOff::open(log, &archives.own, &resume).await?),
         None => Box::new(ArchiveSource::recorded(&archives.own, &resume).await?),
     };
@@ -142,7 +142,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
     let granter = match granting {
         Some((log, ended)) => {
             let archive = &archives.own;
-            let parts = granter::Parts {
+            let parts = granter::GranterParts {
                 config,
                 log,
                 archive,
@@ -155,7 +155,7 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Learning> {
         }
         None => None,
     };
-    Ok(Learning {
+    Ok(WiredLearner {
         learner,
         inputs,
         granter,
@@ -189,14 +189,14 @@ async fn settings(
     config: &RunConfig,
     weights: &Weights,
     blended: Option<&Reader>,
-) -> Result<Settings> {
+) -> Result<LearnerSettings> {
     let model = model_config(weights).await?;
     let every = config.evaluation.every;
-    Ok(Settings {
+    Ok(LearnerSettings {
         pin_every: if every > 0 { every } else { u64::MAX },
         base_model: Some(base_model(config, weights)?),
         blended: blended.map(|archive| archive.topic().to_owned()),
-        ..Settings::new(
+        ..LearnerSettings::new(
             config.learner.clone(),
             config.seed,
             config.algorithm(),
@@ -268,7 +268,7 @@ impl Archives {
     }
 
     /// Opens the blended archive at the learner's resume points; returns `None` without one.
-    async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn Source>>> {
+    async fn blended(&self, learner: &Learner) -> Result<Option<Box<dyn RolloutSource>>> {
         let Some(reader) = &self.blended else {
             return Ok(None);
         };

@@ -20,7 +20,7 @@ use crate::{
 const PRODUCER: &str = "local";
 
 /// Inputs of one producer process.
-pub(crate) struct Parts<'a> {
+pub(crate) struct ProducerParts<'a> {
     /// Settings of the run.
     pub(crate) config: &'a RunConfig,
     /// Folder and store of the run.
@@ -36,8 +36,8 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Checks prompts against model and reward, and builds the producer.
-pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
-    let Parts {
+pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
+    let ProducerParts {
         config,
         folder,
         log,

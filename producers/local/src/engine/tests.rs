@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use vintage_control::PolicyVersion;
-use vintage_model::{Decoder, ModelConfig, ModelFolder, Packed, ParamSet, Targets, Tokenizer};
+use vintage_model::{Decoder, DecoderConfig, ModelFolder, Packed, ParamSet, Targets, Tokenizer};
 use vintage_rollout::{Engine, EngineError, Sample, SampleRequest, Sampling, group_seed};
 use vintage_store::{Store, Weights};
 use vintage_trajectory::GroupId;
@@ -17,10 +17,10 @@ const SAMPLING: Sampling = Sampling {
 };
 
 /// A store with versions 0 and 1 of a tiny policy over digits.
-async fn policy(folder: &std::path::Path) -> (Weights, ModelConfig) {
+async fn policy(folder: &std::path::Path) -> (Weights, DecoderConfig) {
     let tokenizer =
         Tokenizer::characters(&"0123456789+=".chars().collect::<BTreeSet<_>>()).unwrap();
-    let config = ModelConfig::tiny(tokenizer.vocab_size());
+    let config = DecoderConfig::tiny(tokenizer.vocab_size());
     let params = ParamSet::init(&config, 0).unwrap();
     let base = ModelFolder::new(config, tokenizer, params).unwrap();
     let weights = Weights::new(Store::open(folder.to_str().unwrap()).unwrap(), name());

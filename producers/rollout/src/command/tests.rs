@@ -341,7 +341,7 @@ async fn a_command_runs_in_its_folder() {
     ] {
         assert!(message.contains(words), "{message}");
     }
-    assert_eq!(error.fault(), vintage_bus::Fault::User);
+    assert_eq!(error.fault(), vintage_control::Fault::User);
     let mut nowhere = settings(&["cat"]);
     nowhere.directory = Some(folder.path().join("none"));
     let message = refused(&nowhere).to_string();

@@ -5,7 +5,9 @@ use vintage_bus::{Bus, ConsumerLimits, Event};
 use vintage_control::{Offset, Partition};
 use vintage_faults::mistake;
 
-use super::{Blocked, Sink, SinkHandle, SinkOptions, SinkTask, Source, Start, reads, recovered};
+use super::{
+    Blocked, Sink, SinkHandle, SinkOptions, SinkSource, SinkTask, Start, reads, recovered,
+};
 use crate::error::Result;
 
 /// Returns true if the sink is to resume at its consumer group's committed offsets.
@@ -36,7 +38,7 @@ pub(super) async fn start(options: SinkOptions, bus: &Bus) -> Result<(SinkHandle
 /// Source that commits offsets as records arrive, instead of when their file is durable.
 struct Hasty<S>(S);
 
-impl<S: Source> Source for Hasty<S> {
+impl<S: SinkSource> SinkSource for Hasty<S> {
     async fn next(&mut self) -> Result<Option<Event>> {
         let event = self.0.next().await?;
         if let Some(Event::Record(record)) = &event {

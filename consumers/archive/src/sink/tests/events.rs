@@ -6,7 +6,7 @@ use crate::{fixture::topic_folder, meta::ArchiveMeta};
 /// Source that delivers a list of events.
 struct Script(std::collections::VecDeque<Event>);
 
-impl Source for Script {
+impl SinkSource for Script {
     async fn next(&mut self) -> Result<Option<Event>> {
         Ok(self.0.pop_front())
     }
@@ -36,7 +36,7 @@ async fn offsets_without_a_record_lie_inside_the_claimed_range() {
 /// Source that delivers the events sent to it.
 struct Sent(mpsc::UnboundedReceiver<Event>);
 
-impl Source for Sent {
+impl SinkSource for Sent {
     async fn next(&mut self) -> Result<Option<Event>> {
         Ok(self.0.recv().await)
     }

@@ -4,7 +4,7 @@
 use vintage_control::{NumberSet, ProducerWindow, SlotNumber};
 
 use super::*;
-use crate::{settings::Settings, source::Incoming};
+use crate::{settings::LearnerSettings, source::Incoming};
 
 mod choice;
 mod orders;

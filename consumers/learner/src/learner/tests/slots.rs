@@ -17,7 +17,7 @@ use crate::{
         granted_before,
     },
     outlet::{LearnerProgress, Outlet},
-    settings::Settings,
+    settings::LearnerSettings,
     source::Incoming,
 };
 
@@ -165,7 +165,7 @@ fn a_checkpoint_made_before_slots_counts_what_was_trained() {
         next,
         ..ProducerWindow::default()
     };
-    let bounded = Settings {
+    let bounded = LearnerSettings {
         max_staleness: Some(2),
         ..settings()
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::source::{Incoming, Source};
+use crate::source::{Incoming, RolloutSource};
 
 /// Checks that a learner that was suspended, overtaken and resumed cannot change anything.
 #[test]
@@ -95,7 +95,7 @@ fn told_to_stop_it_does_not_wait_for_what_it_lacks() {
     struct Silent;
 
     #[async_trait]
-    impl Source for Silent {
+    impl RolloutSource for Silent {
         async fn next(&mut self) -> Result<Option<Incoming>> {
             std::future::pending().await
         }

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use crate::cpu::{is_worth_it, map_blocks};
 use crate::ops::storage::{tensor, values};
-use crate::{config::ModelConfig, error::Result};
+use crate::{config::DecoderConfig, error::Result};
 
 /// Number of segments per task of the short kernel.
 const SHORT_TASK: usize = 16;
@@ -35,7 +35,7 @@ pub struct Heads {
 
 impl Heads {
     /// Returns the heads of a model.
-    pub fn of(config: &ModelConfig) -> Self {
+    pub fn of(config: &DecoderConfig) -> Self {
         Self {
             query: config.num_attention_heads,
             key: config.num_key_value_heads,

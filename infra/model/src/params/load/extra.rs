@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Found;
 use crate::notes::note_on;
 use crate::{
-    config::ModelConfig,
+    config::DecoderConfig,
     error::{Error, Result},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 /// else without it.
 pub(super) fn refuse_needed(
     left: &BTreeMap<String, Found<'_>>,
-    config: &ModelConfig,
+    config: &DecoderConfig,
 ) -> Result<Option<String>> {
     // The rotary frequencies follow from the config.
     let left = left
@@ -45,7 +45,7 @@ pub(super) fn refuse_needed(
 }
 
 /// Returns true if a tensor is a parameter of a layer that the decoder has.
-fn is_of_layer(name: &str, config: &ModelConfig) -> bool {
+fn is_of_layer(name: &str, config: &DecoderConfig) -> bool {
     let Some((layer, rest)) = name
         .strip_prefix("model.layers.")
         .and_then(|rest| rest.split_once('.'))

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use vintage_bench::archive::{Arm, Plan, Report, compare, drain_as};
+use vintage_bench::archive::{ArchivePlan, ArchiveReport, Arm, compare, drain_as};
 
 use crate::{
     args::{ArchiveArmArgs, ArchiveBenchArgs, BenchArm},
@@ -14,7 +14,7 @@ use crate::{
 
 /// Compares the arms.
 pub(crate) async fn archive(args: &ArchiveBenchArgs, context: &Context) -> Result<()> {
-    let plan = Plan {
+    let plan = ArchivePlan {
         megabytes: args.megabytes,
         rounds: args.rounds,
         level: args.level,
@@ -52,7 +52,7 @@ impl From<BenchArm> for Arm {
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &ArchiveReport) -> String {
     let rows: Vec<_> = report
         .arms
         .iter()

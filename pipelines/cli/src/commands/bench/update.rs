@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 use vintage_bench::update::{self, SMALL, Shape, Updates};
 use vintage_flow::devices;
 use vintage_human::grouped;
-use vintage_learner::ModelConfig;
+use vintage_learner::DecoderConfig;
 use vintage_settings::Device;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// Output of `vintage bench update`: device, shape and measurements.
 #[derive(Serialize)]
-struct Report {
+struct UpdateReport {
     device: String,
     shape: Shape,
     updates: Vec<Updates>,
@@ -34,7 +34,8 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
                 .map_err(|error| Usage::new(format!("cannot read {}: {error}", path.display())))?
         }
     };
-    let config = ModelConfig::from_json(&config).map_err(|error| Usage::new(error.to_string()))?;
+    let config =
+        DecoderConfig::from_json(&config).map_err(|error| Usage::new(error.to_string()))?;
     let shape = Shape {
         rows: args.rows,
         prompt_tokens: args.prompt,
@@ -51,17 +52,22 @@ pub(crate) async fn update(args: &UpdateBenchArgs, context: &Context) -> Result<
     context.output.print(&report, text)
 }
 
-fn measure(config: &ModelConfig, device: Device, shape: Shape, recompute: bool) -> Result<Report> {
+fn measure(
+    config: &DecoderConfig,
+    device: Device,
+    shape: Shape,
+    recompute: bool,
+) -> Result<UpdateReport> {
     let gpu = devices().describe(device);
     let gpu = gpu.map_err(|error| Usage::new(error.to_string()))?;
-    Ok(Report {
+    Ok(UpdateReport {
         device: gpu.unwrap_or_else(|| device.to_string()),
         shape,
         updates: update::measure(config, device, shape, recompute, devices())?,
     })
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &UpdateReport) -> String {
     let rows = report.updates.iter().map(|updates| {
         vec![
             format!("{:?}", updates.compute).to_lowercase(),

@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use anyhow::{Context as _, Result};
-use vintage_bench::weigh::{Report, Timing, measure};
+use vintage_bench::weigh::{Timing, WeighReport, measure};
 
 /// Times masks up to `max_tokens` and writes a table, or one JSON object if `json`.
-pub(crate) fn run(max_tokens: usize, json: bool, out: &mut impl Write) -> Result<Report> {
+pub(crate) fn run(max_tokens: usize, json: bool, out: &mut impl Write) -> Result<WeighReport> {
     let report = measure(max_tokens, |report| match report.sizes.last() {
         _ if json => Ok(()),
         None => header(report, out),
@@ -22,7 +22,7 @@ pub(crate) fn run(max_tokens: usize, json: bool, out: &mut impl Write) -> Result
     Ok(report)
 }
 
-fn header(report: &Report, out: &mut impl Write) -> Result<()> {
+fn header(report: &WeighReport, out: &mut impl Write) -> Result<()> {
     let numpy = match (&report.numpy_version, &report.numpy_missing) {
         (Some(version), _) => format!("numpy {version}"),
         (_, Some(reason)) => format!("not timed ({reason})"),

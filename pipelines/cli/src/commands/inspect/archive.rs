@@ -13,10 +13,10 @@ use vintage_control::{ArchiveFooter, Offset, Partition, PolicyVersion};
 use vintage_flow::{archive_in, config_file, open_store};
 use vintage_store::Store;
 
-use super::{Context, LIMIT, check_place, message::Message, wanted};
+use super::{Context, LIMIT, check_place, message::ShownMessage, wanted};
 use crate::{
     args::InspectArgs,
-    exit::{Outcome, Usage},
+    exit::{CommandOutcome, Usage},
     output::{bytes, is_closed, print_text, table, writer},
 };
 
@@ -30,7 +30,11 @@ struct Target {
 }
 
 /// Prints files or rollouts; with `--verify`, also reports whether every byte is as it was written.
-pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) -> Result<Outcome> {
+pub(super) async fn archive(
+    path: &Path,
+    args: &InspectArgs,
+    context: &Context,
+) -> Result<CommandOutcome> {
     let target = find(path)?;
     let store = target.root.clone();
     let topics = match &target.topic {
@@ -40,7 +44,7 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
     if topics.is_empty() {
         return Err(Usage::new(format!("{} holds no archived topic", path.display())).into());
     }
-    let mut outcome = Outcome::Done;
+    let mut outcome = CommandOutcome::Done;
     let mut found = Vec::new();
     let mut ends = Vec::new();
     for topic in topics {
@@ -73,7 +77,7 @@ pub(super) async fn archive(path: &Path, args: &InspectArgs, context: &Context) 
             };
             let damage = checked.err().map(|error| error.to_string());
             if damage.is_some() {
-                outcome = Outcome::Negative;
+                outcome = CommandOutcome::Negative;
             }
             listed.push(Listed::of(file, args.verify, damage));
         }
@@ -262,7 +266,7 @@ async fn rows(
                 continue;
             }
             left -= 1;
-            let shown = Message {
+            let shown = ShownMessage {
                 place: Some((partition.0, message.record.offset.0)),
                 timestamp_ms: message.timestamp_ms,
                 headers: &message.raw_headers,

@@ -11,7 +11,7 @@ use super::Context;
 use crate::{exit::Usage, output::writer};
 
 /// Message from any source.
-pub(super) struct Message<'a> {
+pub(super) struct ShownMessage<'a> {
     /// Partition and offset; `None` for a message from standard input.
     pub(super) place: Option<(i32, i64)>,
     pub(super) timestamp_ms: Option<i64>,
@@ -36,7 +36,7 @@ pub(super) fn stdin(context: &Context) -> Result<()> {
         ))
         .hint("give exactly one message, for example from kcat -C -c 1")
     })?;
-    let message = Message {
+    let message = ShownMessage {
         place: None,
         timestamp_ms: None,
         headers: &[],
@@ -47,7 +47,7 @@ pub(super) fn stdin(context: &Context) -> Result<()> {
     out.flush().context("cannot print the message")
 }
 
-impl Message<'_> {
+impl ShownMessage<'_> {
     /// Writes one JSON line per row (or one with a `problem` if there are no rows), or text.
     pub(super) fn write(&self, json: bool, out: &mut impl Write) -> Result<()> {
         let written = if json {
@@ -257,7 +257,7 @@ mod tests {
         Rows::decode(&encode(&[row(0), row(1)]).expect("encoded")).expect("decoded")
     }
 
-    fn written(message: &Message<'_>, json: bool) -> String {
+    fn written(message: &ShownMessage<'_>, json: bool) -> String {
         let mut out = Vec::new();
         message.write(json, &mut out).expect("written");
         String::from_utf8(out).expect("text")
@@ -277,7 +277,7 @@ mod tests {
             header("x-null", None),
             header("x-bin", Some(b"\xff\0")),
         ];
-        let message = Message {
+        let message = ShownMessage {
             place: Some((3, 9)),
             timestamp_ms: Some(1000),
             headers: &headers,
@@ -318,7 +318,7 @@ mod tests {
         row.behavior_logprobs = vec![f32::NEG_INFINITY];
         row.reward_parts = Some(BTreeMap::from([("length".to_owned(), f32::INFINITY)]));
         let rows = Rows::decode(&encode(&[row]).expect("encoded")).expect("decoded");
-        let message = Message {
+        let message = ShownMessage {
             place: None,
             timestamp_ms: None,
             headers: &[],
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_decoded_is_told() {
-        let message = Message {
+        let message = ShownMessage {
             place: Some((0, 1)),
             timestamp_ms: None,
             headers: &[],

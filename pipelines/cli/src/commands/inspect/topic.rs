@@ -9,7 +9,7 @@ use vintage_control::{Offset, Partition};
 use vintage_flow::broker::Broker;
 use vintage_trajectory::Rows;
 
-use super::{super::topics::of_run, Context, LIMIT, check_place, message::Message, wanted};
+use super::{super::topics::of_run, Context, LIMIT, check_place, message::ShownMessage, wanted};
 use crate::{
     args::InspectArgs,
     output::{is_closed, writer},
@@ -86,7 +86,7 @@ fn print(record: &Record, json: bool, out: &mut impl Write) -> Result<()> {
         .context("cannot print the records");
     }
     let rows = Rows::decode(payload);
-    let message = Message {
+    let message = ShownMessage {
         place: Some((record.partition.0, record.offset.0)),
         timestamp_ms: record.timestamp_ms,
         headers: &record.headers,

@@ -48,7 +48,7 @@ pub(crate) struct Flag(pub(crate) bool);
 /// Result of weighing a case: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Outcome {
+pub(crate) enum CaseResult {
     /// Result under the paper's rule.
     Paper {
         /// Identifier of the case.
@@ -128,16 +128,16 @@ pub(crate) struct ArealLosses {
 }
 
 impl Case {
-    /// Weighs the case in f64. What cannot be weighed gives [`Outcome::Refused`].
-    pub(crate) fn weigh(&self, variant: Variant) -> Outcome {
+    /// Weighs the case in f64. What cannot be weighed gives [`CaseResult::Refused`].
+    pub(crate) fn weigh(&self, variant: Variant) -> CaseResult {
         self.try_weigh(variant)
-            .unwrap_or_else(|error| Outcome::Refused {
+            .unwrap_or_else(|error| CaseResult::Refused {
                 id: self.id.clone(),
                 error,
             })
     }
 
-    fn try_weigh(&self, variant: Variant) -> Result<Outcome, String> {
+    fn try_weigh(&self, variant: Variant) -> Result<CaseResult, String> {
         let numbers = |list: &[Number]| list.iter().map(|number| number.0).collect::<Vec<f64>>();
         let new = numbers(&self.logprob_new);
         let behavior = numbers(&self.logprob_behav);
@@ -177,14 +177,14 @@ impl Case {
         }
     }
 
-    fn paper(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<Outcome, Error> {
+    fn paper(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<CaseResult, Error> {
         let Weighed {
             weight,
             mask,
             loss,
             stats,
         } = weigh(&Rule::M2poPaper { tau }, tokens)?;
-        Ok(Outcome::Paper {
+        Ok(CaseResult::Paper {
             id: self.id.clone(),
             mask: digits(&mask),
             n_valid: stats.n_valid,
@@ -198,7 +198,7 @@ impl Case {
         })
     }
 
-    fn areal(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<Outcome, Error> {
+    fn areal(&self, tokens: &Tokens<'_, f64>, tau: f64) -> Result<CaseResult, Error> {
         let rule = |behavior_cap| Rule::M2poAreal {
             tau,
             eps: AREAL_EPS,
@@ -216,7 +216,7 @@ impl Case {
         } else {
             None
         };
-        Ok(Outcome::Areal {
+        Ok(CaseResult::Areal {
             id: self.id.clone(),
             mask: digits(&plain.mask),
             n_masked: plain.stats.n_masked,
@@ -226,10 +226,10 @@ impl Case {
         })
     }
 
-    fn fork(&self, tokens: &Tokens<'_, f64>, tau: f64, row: usize) -> Result<Outcome, Error> {
+    fn fork(&self, tokens: &Tokens<'_, f64>, tau: f64, row: usize) -> Result<CaseResult, Error> {
         let weighed = weigh_rows(&Rule::M2poFork { tau }, tokens, row)?;
         let (ratio_min, ratio_max) = weighed.stats.ratio_bounds.unwrap_or((0.0, f64::INFINITY));
-        Ok(Outcome::Fork {
+        Ok(CaseResult::Fork {
             id: self.id.clone(),
             ratio_min,
             ratio_max,

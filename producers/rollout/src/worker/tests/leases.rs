@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
-use vintage_bus::Fault;
+use vintage_control::Fault;
 use vintage_control::Grants;
 
 use super::{

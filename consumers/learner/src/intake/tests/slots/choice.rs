@@ -3,8 +3,8 @@
 
 use super::*;
 
-fn bounded(max_staleness: Option<u64>) -> Settings {
-    Settings {
+fn bounded(max_staleness: Option<u64>) -> LearnerSettings {
+    LearnerSettings {
         max_staleness,
         ..settings()
     }
@@ -14,7 +14,7 @@ fn sampled_by(version: u64) -> impl Fn(&mut Trajectory) {
     move |row| row.policy_spans[0].version = PolicyVersion(version)
 }
 
-fn intake_of(settings: Settings, log: &[Incoming]) -> Intake {
+fn intake_of(settings: LearnerSettings, log: &[Incoming]) -> Intake {
     let mut intake = Intake::new(settings, &[], &BTreeMap::new());
     for record in log {
         intake.take(record.clone(), upto(9)).unwrap();
@@ -85,7 +85,7 @@ fn a_granted_group_is_refused_beyond_the_bound_and_not_at_it() {
         // As old, without a slot: a replay, or a client that knows no slots.
         group(3, 3),
     ];
-    let refused_of = |settings: Settings| {
+    let refused_of = |settings: LearnerSettings| {
         let mut intake = intake_of(settings, &log);
         intake.settle(UpdateNumber(5));
         refused(&mut intake)
