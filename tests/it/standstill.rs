@@ -70,18 +70,18 @@ fn every_role_alone_says_what_it_waits_for() -> Result<()> {
         .as_str()
         .with_context(|| summary.to_string())?;
     ensure!(standstill.contains("no record came"), "{standstill}");
-    // Nothing trains any more: without a learner nobody grants slots. The next producer finds the
-    // gate closed, with a version announced before it came.
+    // Nothing trains any more: without a learner nobody grants slots. The next producer gets
+    // no lease; a version was announced before it came.
     let (learner, mut producer) = (role("learn")?, role("rollout")?);
     ensure!(producer.says("published")?, "nothing was published");
     interrupt(&learner)?;
     learner.wait()?;
     for producer in [producer, role("rollout")?] {
-        let produced = stopped(producer, "the gate has been closed for")?;
+        let produced = stopped(producer, "no lease granted for")?;
         let summary: Value = serde_json::from_str(&produced.stdout)?;
         let standstill = summary["standstill"].as_str().unwrap_or_default();
         ensure!(
-            standstill.contains("the gate has been closed for")
+            standstill.contains("no lease granted for")
                 && standstill.contains("is the newest announced"),
             "{summary}"
         );

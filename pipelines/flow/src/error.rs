@@ -52,7 +52,7 @@ pub enum Error {
         advice: &'static str,
     },
     /// Files given to the run that have changed since it began.
-    #[error("cannot go on with the run in {}: {changes}; put the files back, or {remedy}", folder.display())]
+    #[error("cannot resume the run in {}: {changes}; put the files back, or {remedy}", folder.display())]
     InputsChanged {
         /// Folder of the run.
         folder: PathBuf,

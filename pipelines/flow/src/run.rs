@@ -102,10 +102,11 @@ async fn run_watched(
     }
     phase("training");
     let training = Instant::now();
-    let outcome = Roles::start(config, &folder, &log, inputs, events)
-        .await?
-        .finish(stop)
-        .await;
+    let roles = match Roles::start(config, &folder, &log, inputs, events).await {
+        Ok(roles) => roles,
+        Err(error) => return log.stop_after(Err(error)).await,
+    };
+    let outcome = roles.finish(stop).await;
     let training_seconds = training.elapsed().as_secs_f64();
     let stopped = log.stop().await;
     outcome?;

@@ -95,9 +95,9 @@ impl Learner {
             if self.renumbering.insert(name.clone()) {
                 tracing::warn!(
                     producer = name,
-                    "a producer numbers again from where its name began: its groups are refused as \
-                     renumbered until its numbers are new; give every start of a producer a name of \
-                     its own, or let it go on numbering where it ended"
+                    "a producer has started its numbers again from an earlier one: its groups are \
+                     refused as renumbered until its numbers are new; give every start of a \
+                     producer a name of its own, or continue its numbers where they ended"
                 );
             }
         }

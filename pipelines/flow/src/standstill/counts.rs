@@ -139,7 +139,7 @@ pub(super) struct Producing {
     rewards: f64,
     /// Groups without a reward, by reason.
     failed: BTreeMap<&'static str, u64>,
-    /// Newest version announced to the closed gate, and the time since when it is closed, or since
+    /// Newest version announced to a producer without a lease, and the time since when it has none, or since
     /// when an announcement is waited for.
     closed: Option<(Option<u64>, Duration)>,
     /// Number of groups being sampled, and the start time.
@@ -151,7 +151,7 @@ impl Producing {
         self.here = true;
         match event {
             ProducerEvent::Waiting { version } => {
-                // A version that leaves the gate closed does not begin another wait.
+                // A version that brings no lease does not begin another wait.
                 let since = match self.closed {
                     Some((Some(_), since)) => since,
                     _ => now,
@@ -220,7 +220,7 @@ impl Producing {
             out.push(match version {
                 None => format!("the producer has waited {time} for an announcement"),
                 Some(version) => format!(
-                    "the gate has been closed for {time}: version {version} is the newest announced"
+                    "no lease granted for {time}: version {version} is the newest announced"
                 ),
             });
         }

@@ -190,7 +190,7 @@ fn what_is_being_done_is_told_too() {
 }
 
 #[test]
-fn a_producer_whose_groups_teach_nothing_and_one_at_a_closed_gate_say_so() {
+fn a_producer_whose_groups_teach_nothing_and_one_without_a_lease_say_so() {
     let mut state = state(Role::Producer);
     let mut events = vec![(0.0, RunEvent::Phase("sampling".to_owned()))];
     events.extend((0..4).map(|i| (f64::from(i), published(true))));
@@ -199,7 +199,7 @@ fn a_producer_whose_groups_teach_nothing_and_one_at_a_closed_gate_say_so() {
     events.push((4.0, closed));
     let logged = lines(&mut state, &events, 5);
     let expected = "no group that anything can be learned from for 5 s: all 4 groups published have \
-                    equal rewards (mean 0.000); the gate has been closed for 1 s: version 7 is the \
+                    equal rewards (mean 0.000); no lease granted for 1 s: version 7 is the \
                     newest announced; look at rollout.reward";
     assert!(logged[0].1.starts_with(expected), "{logged:?}");
     state.observe(&published(false), at(6.0));
@@ -228,12 +228,12 @@ fn a_producer_stopped_at_a_full_gate_is_told_of_the_gate() {
         (3.0, waiting(Some(1))),
     ];
     let logged = lines(&mut state, &events, 5);
-    let expected = "no group published for 5 s: the gate has been closed for 4 s: version 1 is the \
+    let expected = "no group published for 5 s: no lease granted for 4 s: version 1 is the \
                     newest announced; is the learner running?";
     assert!(logged[0].1.starts_with(expected), "{logged:?}");
     state.observe(&waited(true), at(20.0));
     let account = state.account(at(20.0)).standstill.expect("a standstill");
-    let expected = "no group published for 20 s: the gate has been closed for 19 s: version 1";
+    let expected = "no group published for 20 s: no lease granted for 19 s: version 1";
     assert!(account.starts_with(expected), "{account}");
     // A gate that opened is no reason any more.
     state.observe(&waited(false), at(21.0));

@@ -226,7 +226,7 @@ fn text(holding: &Holding) -> String {
         lines.push((
             "archive",
             format!(
-                "{}: {} lives, {} files, {} messages, {} rows, {} quarantined, {}",
+                "{}: {} incarnations, {} files, {} messages, {} rows, {} quarantined, {}",
                 of.topic,
                 of.lives,
                 grouped(of.files),
