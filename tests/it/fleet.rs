@@ -133,6 +133,46 @@ fn producers_that_pause_die_and_join_stay_under_one_bound() -> Result<()> {
 }
 
 #[test]
+fn a_dead_producer_is_named_with_its_slots_and_another_fills_them() -> Result<()> {
+    const UPDATES: u64 = 20;
+    let (folder, _) = place()?;
+    let kafka = Kafka::up(&folder.path().join("kafka"), 1)?;
+    let settings = [
+        &*format!("learner.steps={UPDATES}"),
+        &*format!("gate.max_staleness={BOUND}"),
+    ];
+    let fleet = Fleet::new(folder.path(), "dying", &kafka, &settings)?;
+    let mut learner = fleet.start("learn")?;
+    let archive = fleet.start("archive")?;
+    let producer = fleet.start("rollout")?;
+    fleet.until(5, &mut learner)?;
+    producer.kill()?;
+    // Nobody else samples, so the run waits until its slots are free again.
+    let slots = loop {
+        ensure!(learner.runs_for(Duration::from_millis(200)), "it ended");
+        let audited = audited(&fleet.out)?;
+        let notes = audited["notes"].as_array().context("notes")?;
+        let mut notes = notes.iter().filter_map(Value::as_str);
+        if let Some(note) = notes.find(|note| note.contains("fell silent with")) {
+            break note.rsplit(": ").next().unwrap_or_default().to_owned();
+        }
+    };
+    ensure!(
+        slots.starts_with(|first: char| first.is_ascii_digit()),
+        "{slots}"
+    );
+    let second = fleet.start("rollout")?;
+    let learned = learner.wait()?.json()?;
+    ensure!(learned["finished"] == true, "{learned}");
+    second.wait()?.json()?;
+    interrupt(&archive)?;
+    archive.wait()?.json()?;
+    let audited = audited(&fleet.out)?;
+    ensure!(audited["holds"] == true, "{audited}");
+    Ok(())
+}
+
+#[test]
 fn an_exact_run_trains_on_the_same_prompts_whoever_samples_them() -> Result<()> {
     const UPDATES: u64 = 30;
     let (folder, _) = place()?;

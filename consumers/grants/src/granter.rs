@@ -122,6 +122,7 @@ impl Granter {
             .holders
             .entry(grants.producer.clone())
             .or_insert_with(|| Holder::new(now));
+        holder.withdrawn = (&grants.withdrawn).into();
         for lease in &grants.leases {
             if self.slots.mark(lease.slot, lease.batch) {
                 holder.hold(now, grants.number, *lease);
@@ -219,6 +220,7 @@ impl Granter {
                 producer: producer.clone(),
                 number,
                 leases: holder.leases.values().map(|held| held.lease).collect(),
+                withdrawn: (&holder.withdrawn).into(),
                 refused: holder.refused.clone(),
             })
             .collect();
@@ -239,6 +241,35 @@ impl Granter {
     /// Returns the number of leases whose groups were not seen yet.
     pub fn outstanding(&self) -> u64 {
         self.leased.len() as u64
+    }
+
+    /// Returns the number of slots that the bound permits and no producer holds or has filled.
+    pub fn ungranted(&self) -> u64 {
+        match self.limits.rule {
+            GateRule::Wait { max_staleness } => self.capacity(max_staleness),
+            GateRule::Exact { k } => self
+                .batches(k)
+                .map(|(batch, wanted)| wanted.saturating_sub(self.slots.filled(batch)))
+                .sum(),
+        }
+    }
+
+    /// Returns the batches that may be sampled now under the exact rule, each with the number of
+    /// groups it needs: those that were refused are replaced.
+    fn batches(&self, k: u64) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+        let end = self
+            .progress
+            .announced
+            .0
+            .saturating_add(k)
+            .saturating_add(1);
+        (self.progress.next_update.0..end.min(self.limits.updates)).map(|batch| {
+            let refused = self.progress.refused.get(&UpdateNumber(batch));
+            (
+                batch,
+                self.limits.groups_per_update + refused.copied().unwrap_or(0),
+            )
+        })
     }
 
     /// Returns the number of leases that may be granted now under the waiting rule.
@@ -265,14 +296,18 @@ impl Granter {
             for held in holder.leases.values() {
                 let overdue = starving > self.patience.lease && now.since(held.since) > patience;
                 if (gone && !held.published) || overdue || self.is_late(&held.lease) {
-                    ended.push(held.lease);
+                    ended.push((held.lease, gone));
                 }
             }
         }
-        for lease in ended {
+        for (lease, gone) in ended {
             let holder = self.leased.remove(&lease.slot);
             if let Some(holder) = holder.and_then(|holder| self.holders.get_mut(&holder)) {
-                holder.end(lease.slot);
+                if gone {
+                    holder.withdraw(lease.slot);
+                } else {
+                    holder.end(lease.slot);
+                }
             }
             self.slots.free(lease.slot, lease.batch);
         }
@@ -328,10 +363,7 @@ impl Granter {
     /// Returns the milliseconds that the learner takes for the updates of the bound, once they are
     /// measured.
     fn in_time(&self) -> Option<u64> {
-        let updates = match self.limits.rule {
-            GateRule::Wait { max_staleness } => max_staleness + 1,
-            GateRule::Exact { k } => k + 1,
-        };
+        let updates = self.limits.rule.bound() + 1;
         self.pace.1.map(|each| (each * updates as f64) as u64)
     }
 
@@ -347,15 +379,8 @@ impl Granter {
     }
 
     fn next_of_batches(&mut self, k: u64) -> Option<Lease> {
-        let end = self
-            .progress
-            .announced
-            .0
-            .saturating_add(k)
-            .saturating_add(1);
-        for batch in self.progress.next_update.0..end.min(self.limits.updates) {
-            let refused = self.progress.refused.get(&UpdateNumber(batch));
-            let wanted = self.limits.groups_per_update + refused.copied().unwrap_or(0);
+        let batches: Vec<_> = self.batches(k).collect();
+        for (batch, wanted) in batches {
             if let Some(slot) = self.slots.take_of(batch, wanted) {
                 return Some(Lease {
                     slot,

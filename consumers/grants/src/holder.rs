@@ -17,6 +17,8 @@ pub(crate) struct Holder {
     /// Time at which the producer was last heard of.
     pub(crate) heard: Tick,
     pub(crate) leases: BTreeMap<SlotNumber, Held>,
+    /// Slots taken away because the producer was silent; empty again once it reports.
+    pub(crate) withdrawn: NumberSet,
     /// Number of leases that wait for their group to be published.
     open: u64,
     /// Number of leases whose groups were seen in the log.
@@ -71,6 +73,7 @@ impl Holder {
             report: None,
             heard: now,
             leases: BTreeMap::new(),
+            withdrawn: NumberSet::default(),
             open: 0,
             filled: 0,
             speed: Speed::default(),
@@ -88,6 +91,10 @@ impl Holder {
             return None;
         }
         self.heard = now;
+        if !self.withdrawn.is_empty() {
+            self.withdrawn = NumberSet::default();
+            self.changed = true;
+        }
         self.report = Some(Report {
             number: heartbeat.number,
             capacity: heartbeat.capacity,
@@ -147,6 +154,13 @@ impl Holder {
         self.open -= u64::from(!held.published);
         self.changed = true;
         Some(held)
+    }
+
+    /// Ends a lease of a producer that is silent.
+    pub(crate) fn withdraw(&mut self, slot: SlotNumber) {
+        if self.end(slot).is_some() {
+            self.withdrawn.insert(slot.0);
+        }
     }
 
     /// Notes that the group of one of the leases was seen in the log.

@@ -15,6 +15,16 @@ pub enum GateRule {
     },
 }
 
+impl GateRule {
+    /// Returns the maximum staleness of a group when it is trained, in updates.
+    pub fn bound(self) -> u64 {
+        match self {
+            Self::Wait { max_staleness } => max_staleness,
+            Self::Exact { k } => k,
+        }
+    }
+}
+
 impl From<&GateConfig> for GateRule {
     fn from(config: &GateConfig) -> Self {
         match config.exact {

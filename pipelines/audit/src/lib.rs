@@ -148,6 +148,7 @@ pub async fn audit(scope: &AuditScope, places: &Places<'_>) -> Result<Audit> {
         Some(bus) => Mirrors::read(bus, topics).await?,
         None => Mirrors::default(),
     };
+    mirrors.silent(&mut findings);
     let mut listings = Listings::read(places.store, scope.learner.as_ref()).await?;
     if let (Some(name), true) = (&scope.learner, listings.learners.is_empty()) {
         return Err(Error::Unknown(format!(

@@ -1,7 +1,11 @@
 //! Comparison of what learners published to the run's topics with what they recorded.
 
+use std::collections::BTreeMap;
+
 use vintage_bus::{Bus, Record};
-use vintage_control::{PolicyAnnouncement, Rejection, Topics, UpdateNumber, UpdateResult};
+use vintage_control::{
+    Grants, NumberSet, PolicyAnnouncement, Rejection, Topics, UpdateNumber, UpdateResult,
+};
 
 use crate::{error::Result, findings::Findings, ledger::Ledger, records::Listing};
 
@@ -12,10 +16,12 @@ pub(super) struct Mirrors {
     updated: Vec<UpdateResult>,
     /// Rejections, each with the learner named in its message's header.
     rejected: Vec<(String, Rejection)>,
+    /// Slots taken away from each producer that fell silent and did not report again.
+    withdrawn: BTreeMap<String, NumberSet>,
 }
 
 impl Mirrors {
-    /// Reads the three topics; skips records that are not of the expected format.
+    /// Reads the four topics; skips records that are not of the expected format.
     pub(super) async fn read(bus: &Bus, topics: &Topics) -> Result<Self> {
         let mut read = Self::default();
         bus.read_whole(&topics.policies(), "audit-policies", |record| {
@@ -35,7 +41,35 @@ impl Mirrors {
             }
         })
         .await?;
-        Ok(read)
+        // A run made before slots were granted has no such topic.
+        let grants = topics.grants();
+        match bus
+            .read_whole(&grants, "audit-grants", |record| {
+                if let Some(Ok(grants)) = record.payload.as_deref().map(Grants::read) {
+                    let slots = NumberSet::from(&grants.withdrawn);
+                    read.withdrawn.insert(grants.producer, slots);
+                }
+            })
+            .await
+        {
+            Ok(_) | Err(vintage_bus::Error::NoSuchTopic { .. }) => Ok(read),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes the producers that fell silent, with the slots that were taken away from them.
+    pub(super) fn silent(&self, findings: &mut Findings) {
+        let silent = self.withdrawn.iter().filter(|(_, slots)| !slots.is_empty());
+        for (producer, slots) in silent {
+            findings.note("silent producers", || {
+                format!(
+                    "producer {producer} fell silent with {} slots in hand, which were free for \
+                     others from then on: {}",
+                    slots.len(),
+                    ranges(slots)
+                )
+            });
+        }
     }
 
     /// Compares what one learner published with its plans.
@@ -87,6 +121,45 @@ impl Mirrors {
     }
 }
 
+/// Formats a set as `3, 7-9`, at most 20 ranges of it.
+fn ranges(numbers: &NumberSet) -> String {
+    const MOST: usize = 20;
+    let shown = numbers.runs().take(MOST).map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    let mut shown = shown.collect::<Vec<_>>().join(", ");
+    if numbers.runs().count() > MOST {
+        shown += " and more";
+    }
+    shown
+}
+
 fn parse<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
     serde_json::from_slice(record.payload.as_deref()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_producer_is_named_with_its_slots() {
+        let mut mirrors = Mirrors::default();
+        let sets = [("a", vec![3, 7, 8, 9]), ("b", vec![])];
+        for (producer, slots) in sets {
+            let slots = slots.into_iter().collect();
+            mirrors.withdrawn.insert(producer.to_owned(), slots);
+        }
+        let mut findings = Findings::default();
+        mirrors.silent(&mut findings);
+        let (breaches, notes) = findings.into_lines();
+        assert!(breaches.is_empty());
+        let expected = "producer a fell silent with 4 slots in hand, which were free for others \
+                        from then on: 3, 7-9";
+        assert_eq!(notes, [expected]);
+    }
 }

@@ -225,6 +225,7 @@ mod tests {
                     version: PolicyVersion(version),
                 })
                 .collect(),
+            withdrawn: ProducerWindow::default(),
             refused: None,
         }
     }
@@ -344,6 +345,7 @@ mod tests {
     fn a_refusal_counts_until_a_record_without_one() {
         let mut book = book();
         let refusal = |lead, number| Grants {
+            withdrawn: ProducerWindow::default(),
             refused: Some("its prompts differ".to_owned()),
             ..grants(lead, number, &[])
         };

@@ -61,6 +61,10 @@ pub struct Grants {
     /// Leases that the producer holds, by slot. A lease that is missing here has ended: its group
     /// is in the log, or the slot was granted to another producer.
     pub leases: Vec<Lease>,
+    /// Slots that were taken away from the producer because it was silent; others may have them.
+    /// Empty again once it reports.
+    #[serde(default, skip_serializing_if = "ProducerWindow::is_empty")]
+    pub withdrawn: ProducerWindow,
     /// Reason for which the producer gets no leases, if it is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

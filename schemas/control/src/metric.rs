@@ -77,8 +77,38 @@ impl Metric {
         help: "Computing an update",
     };
 
+    /// Slots without a producer.
+    pub const SLOTS_UNGRANTED: Self = Self {
+        name: "vintage_slots_ungranted",
+        kind: MetricKind::Gauge,
+        help: "Slots that the bound permits and no producer has room for, by learner",
+    };
+    /// Staleness of what the last update trained on.
+    pub const STALENESS: Self = Self {
+        name: "vintage_staleness_updates",
+        kind: MetricKind::Gauge,
+        help: "Highest staleness in the last update, in updates, by learner",
+    };
+    /// Bound of the staleness.
+    pub const STALENESS_BOUND: Self = Self {
+        name: "vintage_staleness_bound_updates",
+        kind: MetricKind::Gauge,
+        help: "Highest staleness that an update accepts, in updates, by learner",
+    };
+    /// Number of slots that the bound permits.
+    pub const SLOTS_BOUND: Self = Self {
+        name: "vintage_slots_bound",
+        kind: MetricKind::Gauge,
+        help: "Slots that may be granted or wait to be trained at once, by learner",
+    };
+    /// Time for which a producer had no leases.
+    pub const WAITING_SECONDS: Self = counter(
+        "vintage_producer_waiting_seconds_total",
+        "Seconds for which the producer had no leases; a wait counts when it ends",
+    );
+
     /// Every metric.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::GROUPS_PRODUCED,
         Self::GROUPS_TRAINED,
         Self::GROUPS_REJECTED,
@@ -88,5 +118,10 @@ impl Metric {
         Self::ARCHIVE_BLOCKED,
         Self::LAG,
         Self::UPDATE_SECONDS,
+        Self::SLOTS_UNGRANTED,
+        Self::STALENESS,
+        Self::STALENESS_BOUND,
+        Self::SLOTS_BOUND,
+        Self::WAITING_SECONDS,
     ];
 }

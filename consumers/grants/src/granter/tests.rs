@@ -339,6 +339,7 @@ fn a_report_on_grants_of_an_earlier_learner_says_nothing_of_later_ones() {
             record: 90,
         },
         leases: vec![lease],
+        withdrawn: ProducerWindow::default(),
         refused: None,
     };
     let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 2);
@@ -356,7 +357,40 @@ fn a_report_on_grants_of_an_earlier_learner_says_nothing_of_later_ones() {
     granter.hear(Tick(1), &report);
     // It dies. Slot 1 goes to another; slot 0 is in the log.
     granter.hear(Tick(2_000), &heartbeat("b", 0, 8));
-    assert_eq!(slots_of(&granter.grant(Tick(2_000)), "b"), [1]);
+    let grants = granter.grant(Tick(2_000));
+    assert_eq!(slots_of(&grants, "b"), [1]);
+    assert_eq!(withdrawn_from(&grants, "a"), [1]);
+}
+
+#[test]
+fn the_slots_of_a_silent_producer_are_named_until_it_reports_again() {
+    let mut first = granter(GateRule::Wait { max_staleness: 0 }, 3);
+    first.hear(Tick(0), &heartbeat("a", 0, 8));
+    first.advance(Tick(0), at(0, 0));
+    assert_eq!(slots_of(&first.grant(Tick(0)), "a"), [0, 1, 2]);
+    first.seen(Tick(1), SlotNumber(1), -1);
+    let grants = first.grant(Tick(1_500));
+    assert_eq!(withdrawn_from(&grants, "a"), [0, 2]);
+    let last = &grants[0];
+    assert!(last.leases.is_empty(), "{last:?}");
+
+    // The next process of the learner repeats it, and forgets a producer that stays silent.
+    let mut next = granter(GateRule::Wait { max_staleness: 0 }, 3);
+    next.restore(Tick(0), last);
+    next.advance(Tick(0), at(0, 0));
+    assert_eq!(withdrawn_from(&next.grant(Tick(0)), "a"), [0, 2]);
+    next.hear(Tick(1), &heartbeat("a", 1, 0));
+    let grants = next.grant(Tick(1));
+    assert!(grants[0].withdrawn.is_empty(), "{grants:?}");
+}
+
+fn withdrawn_from(grants: &[Grants], producer: &str) -> Vec<u64> {
+    let of = grants.iter().find(|of| of.producer == producer).unwrap();
+    let withdrawn = NumberSet::from(&of.withdrawn);
+    withdrawn
+        .runs()
+        .flat_map(|(first, last)| first..=last)
+        .collect()
 }
 
 proptest! {

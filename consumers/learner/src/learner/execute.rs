@@ -321,6 +321,8 @@ fn count(plan: &Plan, result: &UpdateResult) {
     }
     metrics::histogram!(Metric::UPDATE_SECONDS.name, "learner" => learner())
         .record(result.update_seconds);
+    metrics::gauge!(Metric::STALENESS.name, "learner" => learner())
+        .set(result.max_staleness as f64);
 }
 
 fn by_reason(rejections: &[Rejection]) -> BTreeMap<&'static str, u64> {

@@ -10,8 +10,8 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use vintage_archive::Reader;
 use vintage_bus::{Bus, Consumer, ConsumerLimits, Event, Header, Outgoing, Producer};
 use vintage_control::{
-    CONTROL_FORMAT, Grants, Heartbeat, Incarnation, Offset, Partition, PartitionResume, SlotNumber,
-    Topics, UpdateNumber,
+    CONTROL_FORMAT, Grants, Heartbeat, Incarnation, Metric, Offset, Partition, PartitionResume,
+    SlotNumber, Topics, UpdateNumber,
 };
 use vintage_grants::{GateRule, Granter, Limits, Patience, Tick};
 use vintage_learner::{Learner, LearnerProgress};
@@ -73,6 +73,11 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     };
     limits.check(config.learner.publish_every)?;
     let policy = config.learner.policy.clone();
+    let name = config.learner.name.to_string();
+    metrics::gauge!(Metric::STALENESS_BOUND.name, "learner" => name.clone())
+        .set(limits.rule.bound() as f64);
+    let slots = (limits.rule.bound() + 1) * limits.groups_per_update;
+    metrics::gauge!(Metric::SLOTS_BOUND.name, "learner" => name.clone()).set(slots as f64);
     let lead = learner.writer().to_owned();
     let done = learner.finished_slots().clone();
     let mut granter = Granter::new(policy, lead, limits, PATIENCE, done, None);
@@ -91,6 +96,7 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     }
     let service = Service {
         granter,
+        learner: name,
         started,
         producer: log.bus.producer("granter")?,
         topics: log.topics.clone(),
@@ -184,6 +190,8 @@ async fn logged(
 /// Granter with its topics and channels.
 struct Service {
     granter: Granter,
+    /// Name of the learner, a label of metrics.
+    learner: String,
     started: Instant,
     producer: Producer,
     topics: Topics,
@@ -266,6 +274,8 @@ impl Service {
         let records = self.granter.grant(self.now());
         let sent = records.iter().map(|grants| self.publish(grants));
         futures::future::try_join_all(sent).await?;
+        metrics::gauge!(Metric::SLOTS_UNGRANTED.name, "learner" => self.learner.clone())
+            .set(self.granter.ungranted() as f64);
         Ok(())
     }
 

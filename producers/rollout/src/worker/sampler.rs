@@ -6,7 +6,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vintage_control::{Lease, PolicyAnnouncement, PolicyVersion};
+use vintage_control::{Lease, Metric, PolicyAnnouncement, PolicyVersion};
 use vintage_trajectory::GroupId;
 
 use crate::{
@@ -309,6 +309,7 @@ impl Sampler {
         if let Some(Closed { since, .. }) = closed.take() {
             let seconds = since.elapsed().as_secs_f64();
             self.times.waiting += seconds;
+            metrics::counter!(Metric::WAITING_SECONDS.name).absolute(self.times.waiting as u64);
             self.send_event(ProducerEvent::Waited { seconds, stopped });
         }
     }

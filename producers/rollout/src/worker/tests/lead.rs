@@ -36,6 +36,7 @@ impl Stage {
     pub(super) async fn refuse(&self, producer: &str, reason: &str) {
         let number = self.granted.get() + 1;
         let refusal = Grants {
+            withdrawn: ProducerWindow::default(),
             refused: Some(reason.to_owned()),
             ..self.grants(LEAD, number, producer, &[])
         };
@@ -69,6 +70,7 @@ impl Stage {
                 record: number,
             },
             leases: leases.iter().map(lease).collect(),
+            withdrawn: ProducerWindow::default(),
             refused: None,
         }
     }

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
-use vintage_control::Fault;
-use vintage_control::Grants;
+use vintage_control::{Fault, Grants, ProducerWindow};
 
 use super::{
     lead::{LEAD, any, numbers},
@@ -61,6 +60,7 @@ async fn grants_of_a_replaced_lead_are_ignored() {
         // The first lead was cut off and does not know that it is replaced.
         of("l1", 6, &[90, 91]),
         Grants {
+            withdrawn: ProducerWindow::default(),
             refused: Some("nobody knows you".to_owned()),
             ..of("l1", 7, &[])
         },
