@@ -1,6 +1,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    time::Duration,
 };
 
 use vintage_control::{
@@ -40,6 +41,20 @@ pub struct Patience {
     /// and then only while the learner starves.
     pub lease: u64,
 }
+
+/// Producers report every second; ten missing reports are more than a pause of its machine or a
+/// change of leader in the broker.
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: 10_000,
+            lease: 30_000,
+        }
+    }
+}
+
+/// Interval at which leases are to be checked while nothing is heard.
+pub const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// A lease this many times older than the mean of its producer is taken away while the learner
 /// starves.
