@@ -56,6 +56,7 @@
 mod clock;
 mod granter;
 mod holder;
+mod holders;
 mod limits;
 mod slots;
 mod view;

@@ -77,6 +77,11 @@ impl Slots {
         Some(slot)
     }
 
+    /// Returns the number of slots taken of a batch whose groups are in the log or may come.
+    pub(crate) fn groups_of(&self, batch: u64) -> u64 {
+        self.fill(batch).groups
+    }
+
     /// Notes that a slot is taken, by a group in the log or a lease of before. Returns true if it
     /// was not.
     pub(crate) fn mark(&mut self, slot: SlotNumber, batch: i64) -> bool {

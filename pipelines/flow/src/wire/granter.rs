@@ -205,6 +205,9 @@ impl Service {
             while let Ok(report) = self.progress.try_recv() {
                 self.learn(report);
             }
+            while let Some(event) = self.reports.try_next()? {
+                self.hear(event);
+            }
             if self.ready {
                 self.grant().await?;
             }
