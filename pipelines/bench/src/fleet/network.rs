@@ -38,15 +38,6 @@ pub(super) struct Network {
     weights_bytes: f64,
 }
 
-/// Times at which a published group gets to its readers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Published {
-    /// Time at which its producer hears that the log has it.
-    pub(super) acknowledged: Time,
-    /// Time at which the learner has it decoded.
-    pub(super) decoded: Time,
-}
-
 impl Network {
     pub(super) fn new(fleet: &Fleet) -> Self {
         let capacities = &fleet.capacities;
@@ -69,17 +60,23 @@ impl Network {
         self.partitions.len()
     }
 
-    /// Sends a group to a partition, from there to the learner and to the archive.
-    pub(super) fn publish(&mut self, now: Time, partition: usize) -> Published {
+    /// Sends a group to a partition; returns the time at which it is written.
+    pub(super) fn write(&mut self, now: Time, partition: usize) -> Time {
+        self.partitions[partition].serve(now, self.message_bytes)
+    }
+
+    /// Sends a group that was written now to its readers; returns the time at which the learner has
+    /// it decoded.
+    pub(super) fn deliver(&mut self, now: Time) -> Time {
         let bytes = self.message_bytes;
-        let written = self.partitions[partition].serve(now, bytes);
-        let sent = self.broker_out.serve(written, READERS * bytes);
+        let sent = self.broker_out.serve(now, READERS * bytes);
         self.archive.serve(sent, bytes);
-        let decoded = self.decode.serve(sent.after(self.latency), bytes);
-        Published {
-            acknowledged: written.after(self.latency),
-            decoded,
-        }
+        self.decode.serve(sent.after(self.latency), bytes)
+    }
+
+    /// Returns the time at which a sender hears of something that is done at `now`.
+    pub(super) fn answered(&self, now: Time) -> Time {
+        now.after(self.latency)
     }
 
     /// Sends a control record to `readers`; returns the time at which the last one has read it.

@@ -134,7 +134,7 @@ fn without_the_bound_for_all_staleness_grows_with_the_fleet() {
 fn the_bottleneck_is_the_part_that_is_made_scarce() {
     let of = |change: &dyn Fn(&mut Fleet)| {
         let mut fleet = Fleet {
-            producers: 8,
+            producers: 24,
             ..small()
         };
         change(&mut fleet);
@@ -188,55 +188,4 @@ fn a_long_run_is_measured_by_powers_of_ten() {
         assert!(stretch.measured.intake_us_per_rollout > 0.0, "{stretch:?}");
         assert!(stretch.measured.gate_us_per_slot > 0.0, "{stretch:?}");
     }
-}
-
-#[test]
-fn zz_print() {
-    let base = Fleet {
-        updates: 400,
-        groups_per_update: 16,
-        group_size: 8,
-        max_staleness: 16,
-        concurrent_groups: 16,
-        group_seconds: 0.09,
-        tail: 2.5,
-        update_seconds: 0.0216,
-        message_bytes: 6.1 * 1024.0,
-        weights_bytes: 4e5,
-        ..small()
-    };
-    for producers in [1, 16, 256, 1024, 4096] {
-        let start = std::time::Instant::now();
-        let outcome = simulate(&Fleet {
-            producers,
-            ..base.clone()
-        });
-        match outcome {
-            Ok(o) => eprintln!(
-                "{producers}: {:?} {:.2} upd/s idle {:.3} {:?} {:?}\n   {:?}\n   {:?}\n   wall {:?}",
-                o.measured,
-                o.updates_per_second,
-                o.idle_share,
-                o.staleness,
-                o.control,
-                o.books,
-                o.busy,
-                start.elapsed()
-            ),
-            Err(e) => eprintln!("{producers}: {e} wall {:?}", start.elapsed()),
-        }
-    }
-    let start = std::time::Instant::now();
-    for s in super::cost(
-        &Fleet {
-            producers: 64,
-            ..base
-        },
-        1_000_000,
-    )
-    .unwrap()
-    {
-        eprintln!("{s:?}");
-    }
-    eprintln!("{:?}", start.elapsed());
 }

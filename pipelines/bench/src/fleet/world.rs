@@ -46,6 +46,7 @@ enum Event {
     /// An announcement is with every producer.
     Announced(PolicyVersion),
     Heard(Box<Heartbeat>),
+    Written(Box<Incoming>),
     Decoded(Box<Incoming>),
     Updated,
     Recorded,
@@ -174,6 +175,11 @@ impl<'a> World<'a> {
             Event::Heard(heartbeat) => {
                 self.lead.hear(*heartbeat);
                 self.call_granter();
+                Ok(())
+            }
+            Event::Written(incoming) => {
+                let decoded = self.network.deliver(self.clock.now());
+                self.clock.at(decoded, Event::Decoded(incoming));
                 Ok(())
             }
             Event::Decoded(incoming) => {
@@ -315,11 +321,10 @@ impl<'a> World<'a> {
                 slot,
             })?;
             producer.next += 1;
-            let published = self.network.publish(now, partition);
-            self.clock
-                .at(published.decoded, Event::Decoded(Box::new(incoming)));
+            let written = self.network.write(now, partition);
+            self.clock.at(written, Event::Written(Box::new(incoming)));
             let acknowledged = Event::Of(number, Of::Acknowledged(lease.slot));
-            self.clock.at(published.acknowledged, acknowledged);
+            self.clock.at(self.network.answered(written), acknowledged);
         }
         Ok(())
     }
