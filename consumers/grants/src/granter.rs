@@ -319,14 +319,13 @@ impl Granter {
     /// Grants free slots one by one, each to the producer that would fill it first; one that holds
     /// nothing comes before all others, so that none is starved.
     fn distribute(&mut self, now: Tick) {
-        if !self.has_room() {
+        let room = self.room() as usize;
+        if room == 0 {
             return;
         }
         let (in_time, silence) = (self.in_time(), self.patience.silence);
-        let takers = self.holders.hungry();
-        let takers: Vec<_> = takers
-            .filter(|(_, holder)| holder.is_there(now, silence) && holder.wants(in_time) > 0)
-            .collect();
+        let mut takers = self.holders.hungry();
+        takers.retain(|(_, holder)| holder.is_there(now, silence) && holder.wants(in_time) > 0);
         let known = takers.iter().filter_map(|(_, holder)| holder.group_ms());
         let (count, sum) = known.fold((0, 0.0), |(count, sum), ms| (count + 1, sum + ms));
         let usual = if count == 0 {
@@ -336,9 +335,18 @@ impl Granter {
         };
         // Times in thousandths of a millisecond, because a heap needs a total order.
         let key = |holder: &Holder| Reverse((holder.expected_ms(usual) * 1000.0) as u64);
-        let mut waiting: BinaryHeap<_> = takers
+        let mut first: Vec<_> = takers
             .into_iter()
-            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer.clone()))
+            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer))
+            .collect();
+        if room < first.len() {
+            // So many leases go to no more producers than that.
+            first.select_nth_unstable_by(room, |a, b| b.cmp(a));
+            first.truncate(room);
+        }
+        let first = first.into_iter();
+        let mut waiting: BinaryHeap<_> = first
+            .map(|(key, heard, producer)| (key, heard, producer.clone()))
             .collect();
         while let Some((_, heard, producer)) = waiting.pop() {
             let Some(lease) = self.next_lease() else {
@@ -356,13 +364,14 @@ impl Granter {
         }
     }
 
-    /// Returns true if there is a lease to grant.
-    fn has_room(&self) -> bool {
+    /// Returns the number of leases that may be granted now.
+    fn room(&self) -> u64 {
         match self.limits.rule {
-            GateRule::Wait { max_staleness } => self.capacity(max_staleness) > 0,
+            GateRule::Wait { max_staleness } => self.capacity(max_staleness),
             GateRule::Exact { k } => self
                 .open_batches(k)
-                .any(|(batch, wanted)| self.slots.groups_of(batch) < wanted),
+                .map(|(batch, wanted)| wanted.saturating_sub(self.slots.groups_of(batch)))
+                .sum(),
         }
     }
 

@@ -86,9 +86,18 @@ impl Holders {
     }
 
     /// Returns the producers that can take more leases, if time allows.
-    pub(crate) fn hungry(&self) -> impl Iterator<Item = (&String, &Holder)> {
+    pub(crate) fn hungry(&self) -> Vec<(&String, &Holder)> {
+        // To look most of them up by name takes longer than to go through all.
+        if self.hungry.len() > self.all.len() / 8 {
+            let hungry = self.all.iter();
+            return hungry
+                .filter(|(_, holder)| holder.wants(None) > 0)
+                .collect();
+        }
         let hungry = self.hungry.iter();
-        hungry.filter_map(|producer| self.all.get_key_value(producer))
+        hungry
+            .filter_map(|producer| self.all.get_key_value(producer))
+            .collect()
     }
 
     /// Has `record` make a record of every producer whose state is not in one, and forgets those
