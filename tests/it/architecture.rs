@@ -127,6 +127,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "broker",
             "store",
             "model",
+            "rollout",
+            "grants",
             "m2po",
             "learner",
             "archive",

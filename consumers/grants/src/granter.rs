@@ -1,6 +1,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    time::Duration,
 };
 
 use vintage_control::{
@@ -11,6 +12,7 @@ use vintage_control::{
 use crate::{
     clock::Tick,
     holder::Holder,
+    holders::Holders,
     limits::{GateRule, Limits},
     slots::Slots,
     view::ProducerView,
@@ -41,6 +43,20 @@ pub struct Patience {
     pub lease: u64,
 }
 
+/// Producers report every second; ten missing reports are more than a pause of its machine or a
+/// change of leader in the broker.
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: 10_000,
+            lease: 30_000,
+        }
+    }
+}
+
+/// Interval at which leases are to be checked while nothing is heard.
+pub const CHECK_EVERY: Duration = Duration::from_millis(500);
+
 /// A lease this many times older than the mean of its producer is taken away while the learner
 /// starves.
 const OVERDUE: f64 = 3.0;
@@ -66,10 +82,12 @@ pub struct Granter {
     slots: Slots,
     /// Holder of each leased slot; empty for a group that is in the log and not read yet.
     leased: BTreeMap<SlotNumber, String>,
-    holders: BTreeMap<String, Holder>,
+    holders: Holders,
     /// Number of the last record of grants.
     number: GrantNumber,
     progress: Progress,
+    /// True if a lease may be late: the learner went on since they were looked at.
+    may_be_late: bool,
     /// Time since which the learner has starved.
     starving_since: Option<Tick>,
     /// Time of the last update, and the mean time of one in milliseconds.
@@ -96,9 +114,10 @@ impl Granter {
             patience,
             slots: Slots::new(limits.groups_per_update, done),
             leased: BTreeMap::new(),
-            holders: BTreeMap::new(),
+            holders: Holders::default(),
             number: GrantNumber { term: 1, record: 0 },
             progress: Progress::default(),
+            may_be_late: true,
             starving_since: None,
             pace: (None, None),
             slots_sha256,
@@ -118,19 +137,23 @@ impl Granter {
             return;
         }
         self.succeed(grants);
-        let holder = self
-            .holders
-            .entry(grants.producer.clone())
-            .or_insert_with(|| Holder::new(now));
-        holder.withdrawn = (&grants.withdrawn).into();
-        for lease in &grants.leases {
-            if self.slots.mark(lease.slot, lease.batch) {
-                holder.hold(now, grants.number, *lease);
-                self.leased.insert(lease.slot, grants.producer.clone());
-            }
+        self.holders.meet(now, &grants.producer);
+        let leases = grants.leases.iter().copied();
+        let free: Vec<_> = leases
+            .filter(|lease| self.slots.mark(lease.slot, lease.batch))
+            .collect();
+        for lease in &free {
+            self.leased.insert(lease.slot, grants.producer.clone());
         }
-        // The producer has to learn that this process grants now.
-        holder.changed = true;
+        self.may_be_late = true;
+        self.holders.change(&grants.producer, |holder| {
+            holder.withdrawn = (&grants.withdrawn).into();
+            for lease in free {
+                holder.hold(now, grants.number, lease);
+            }
+            // The producer has to learn that this process grants now.
+            holder.changed = true;
+        });
     }
 
     /// Notes a group of a slot that the log holds and the learner has not read yet.
@@ -145,11 +168,7 @@ impl Granter {
         if heartbeat.policy != self.policy {
             return;
         }
-        let holder = self
-            .holders
-            .entry(heartbeat.producer.clone())
-            .or_insert_with(|| Holder::new(now));
-        let Some(ended) = holder.hear(now, heartbeat) else {
+        let Some(ended) = self.holders.hear(now, heartbeat) else {
             return;
         };
         let expected = *self.slots_sha256.get_or_insert(heartbeat.slots_sha256);
@@ -160,8 +179,10 @@ impl Granter {
                 heartbeat.slots_sha256
             )
         });
-        holder.changed |= refused != holder.refused;
-        holder.refused = refused;
+        self.holders.change(&heartbeat.producer, |holder| {
+            holder.changed |= refused != holder.refused;
+            holder.refused = refused;
+        });
         for lease in ended.given_back {
             self.leased.remove(&lease.slot);
             self.slots.free(lease.slot, lease.batch);
@@ -176,9 +197,8 @@ impl Granter {
     /// of it.
     pub fn seen(&mut self, now: Tick, slot: SlotNumber, batch: i64) {
         if let Some(producer) = self.leased.remove(&slot) {
-            if let Some(holder) = self.holders.get_mut(&producer) {
-                holder.fill(now, slot);
-            }
+            self.holders
+                .change(&producer, |holder| holder.fill(now, slot));
         } else {
             self.slots.mark(slot, batch);
         }
@@ -196,6 +216,7 @@ impl Granter {
                 self.pace.1 = Some(self.pace.1.map_or(each, |mean| mean + 0.2 * (each - mean)));
             }
             self.pace.0 = Some(now);
+            self.may_be_late = true;
             self.slots.forget_below(progress.next_update);
         }
         self.starving_since = progress
@@ -210,10 +231,9 @@ impl Granter {
         self.number.record += 1;
         self.distribute(now);
         let (policy, lead, number) = (&self.policy, &self.lead, self.number);
-        let changed = self.holders.iter_mut().filter(|(_, holder)| holder.changed);
-        let records: Vec<_> = changed
-            .map(|(producer, holder)| (producer, holder.recorded()))
-            .map(|(producer, holder)| Grants {
+        let silence = self.patience.silence;
+        self.holders
+            .record(now, silence, |producer, holder| Grants {
                 format: CONTROL_FORMAT.to_owned(),
                 policy: policy.clone(),
                 lead: lead.clone(),
@@ -223,11 +243,6 @@ impl Granter {
                 withdrawn: (&holder.withdrawn).into(),
                 refused: holder.refused.clone(),
             })
-            .collect();
-        let silence = self.patience.silence;
-        self.holders
-            .retain(|_, holder| !holder.leases.is_empty() || holder.is_there(now, silence));
-        records
     }
 
     /// Returns the state of every producer that holds leases or was heard of lately.
@@ -241,35 +256,6 @@ impl Granter {
     /// Returns the number of leases whose groups were not seen yet.
     pub fn outstanding(&self) -> u64 {
         self.leased.len() as u64
-    }
-
-    /// Returns the number of slots that the bound permits and no producer holds or has filled.
-    pub fn ungranted(&self) -> u64 {
-        match self.limits.rule {
-            GateRule::Wait { max_staleness } => self.capacity(max_staleness),
-            GateRule::Exact { k } => self
-                .batches(k)
-                .map(|(batch, wanted)| wanted.saturating_sub(self.slots.filled(batch)))
-                .sum(),
-        }
-    }
-
-    /// Returns the batches that may be sampled now under the exact rule, each with the number of
-    /// groups it needs: those that were refused are replaced.
-    fn batches(&self, k: u64) -> impl Iterator<Item = (u64, u64)> + use<'_> {
-        let end = self
-            .progress
-            .announced
-            .0
-            .saturating_add(k)
-            .saturating_add(1);
-        (self.progress.next_update.0..end.min(self.limits.updates)).map(|batch| {
-            let refused = self.progress.refused.get(&UpdateNumber(batch));
-            (
-                batch,
-                self.limits.groups_per_update + refused.copied().unwrap_or(0),
-            )
-        })
     }
 
     /// Returns the number of leases that may be granted now under the waiting rule.
@@ -286,30 +272,43 @@ impl Granter {
         groups.saturating_sub(waiting + self.outstanding())
     }
 
+    /// Ends the leases of producers that fell silent, those that are late, and, while the learner
+    /// starves, those that are overdue. Looks at all leases only where one of the latter may be.
     fn expire(&mut self, now: Tick) {
-        let starving = self.starving_since.map_or(0, |since| now.since(since));
+        let silence = self.patience.silence;
         let mut ended = Vec::new();
-        for holder in self.holders.values() {
-            let gone = !holder.is_there(now, self.patience.silence);
-            let mean = holder.lease_ms().unwrap_or_default();
-            let patience = self.patience.lease.max((OVERDUE * mean) as u64);
-            for held in holder.leases.values() {
-                let overdue = starving > self.patience.lease && now.since(held.since) > patience;
-                if (gone && !held.published) || overdue || self.is_late(&held.lease) {
-                    ended.push((held.lease, gone));
-                }
-            }
+        for producer in self.holders.fall_silent(now, silence) {
+            let leases = self.holders.get(&producer).map(|holder| &holder.leases);
+            let held = leases.into_iter().flat_map(BTreeMap::values);
+            let unpublished = held.filter(|held| !held.published);
+            ended.extend(unpublished.map(|held| (held.lease, true)));
         }
-        for (lease, gone) in ended {
-            let holder = self.leased.remove(&lease.slot);
-            if let Some(holder) = holder.and_then(|holder| self.holders.get_mut(&holder)) {
-                if gone {
-                    holder.withdraw(lease.slot);
-                } else {
-                    holder.end(lease.slot);
-                }
+        let starving = self.starving_since.map_or(0, |since| now.since(since));
+        let starves = starving > self.patience.lease;
+        if starves || self.may_be_late {
+            for (_, holder) in self.holders.iter() {
+                let mean = holder.lease_ms().unwrap_or_default();
+                let patience = self.patience.lease.max((OVERDUE * mean) as u64);
+                let held = holder.leases.values();
+                let held = held.filter(|held| {
+                    (starves && now.since(held.since) > patience) || self.is_late(&held.lease)
+                });
+                ended.extend(held.map(|held| (held.lease, false)));
             }
-            self.slots.free(lease.slot, lease.batch);
+            self.may_be_late = false;
+        }
+        for (lease, silent) in ended {
+            // One that was silent and late is ended once.
+            if let Some(producer) = self.leased.remove(&lease.slot) {
+                self.holders.change(&producer, |holder| {
+                    if silent {
+                        holder.withdraw(lease.slot);
+                    } else {
+                        holder.end(lease.slot);
+                    }
+                });
+                self.slots.free(lease.slot, lease.batch);
+            }
         }
     }
 
@@ -328,36 +327,78 @@ impl Granter {
     /// Grants free slots one by one, each to the producer that would fill it first; one that holds
     /// nothing comes before all others, so that none is starved.
     fn distribute(&mut self, now: Tick) {
+        let room = self.ungranted() as usize;
+        if room == 0 {
+            return;
+        }
         let (in_time, silence) = (self.in_time(), self.patience.silence);
-        let known: Vec<_> = self.holders.values().filter_map(Holder::group_ms).collect();
-        let usual = if known.is_empty() {
+        let mut takers = self.holders.hungry();
+        takers.retain(|(_, holder)| holder.is_there(now, silence) && holder.wants(in_time) > 0);
+        let known = takers.iter().filter_map(|(_, holder)| holder.group_ms());
+        let (count, sum) = known.fold((0, 0.0), |(count, sum), ms| (count + 1, sum + ms));
+        let usual = if count == 0 {
             1.0
         } else {
-            known.iter().sum::<f64>() / known.len() as f64
+            sum / f64::from(count)
         };
         // Times in thousandths of a millisecond, because a heap needs a total order.
         let key = |holder: &Holder| Reverse((holder.expected_ms(usual) * 1000.0) as u64);
-        let mut waiting: BinaryHeap<_> = self
-            .holders
-            .iter()
-            .filter(|(_, holder)| holder.is_there(now, silence) && holder.wants(in_time) > 0)
-            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer.clone()))
+        let mut first: Vec<_> = takers
+            .into_iter()
+            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer))
+            .collect();
+        if room < first.len() {
+            // So many leases go to no more producers than that.
+            first.select_nth_unstable_by(room, |a, b| b.cmp(a));
+            first.truncate(room);
+        }
+        let first = first.into_iter();
+        let mut waiting: BinaryHeap<_> = first
+            .map(|(key, heard, producer)| (key, heard, producer.clone()))
             .collect();
         while let Some((_, heard, producer)) = waiting.pop() {
             let Some(lease) = self.next_lease() else {
                 break;
             };
-            let Some(holder) = self.holders.get_mut(&producer) else {
-                continue;
-            };
-            holder.hold(now, self.number, lease);
-            let again = holder.wants(in_time) > 0;
-            let key = key(holder);
             self.leased.insert(lease.slot, producer.clone());
-            if again {
+            let number = self.number;
+            let again = self.holders.change(&producer, |holder| {
+                holder.hold(now, number, lease);
+                (holder.wants(in_time) > 0).then(|| key(holder))
+            });
+            if let Some(key) = again.flatten() {
                 waiting.push((key, heard, producer));
             }
         }
+    }
+
+    /// Returns the number of slots that may be granted now and are not.
+    pub fn ungranted(&self) -> u64 {
+        match self.limits.rule {
+            GateRule::Wait { max_staleness } => self.capacity(max_staleness),
+            GateRule::Exact { k } => self
+                .open_batches(k)
+                .map(|(batch, wanted)| wanted.saturating_sub(self.slots.groups_of(batch)))
+                .sum(),
+        }
+    }
+
+    /// Returns the batches that may be sampled under the exact rule, each with the number of groups
+    /// it wants.
+    fn open_batches(&self, k: u64) -> impl Iterator<Item = (u64, u64)> + use<'_> {
+        let Progress {
+            announced,
+            next_update,
+            refused,
+            ..
+        } = &self.progress;
+        let end = announced.0.saturating_add(k).saturating_add(1);
+        let batches = next_update.0..end.min(self.limits.updates);
+        batches.map(|batch| {
+            let refused = refused.get(&UpdateNumber(batch));
+            let wanted = self.limits.groups_per_update + refused.copied().unwrap_or(0);
+            (batch, wanted)
+        })
     }
 
     /// Returns the milliseconds that the learner takes for the updates of the bound, once they are
@@ -379,17 +420,15 @@ impl Granter {
     }
 
     fn next_of_batches(&mut self, k: u64) -> Option<Lease> {
-        let batches: Vec<_> = self.batches(k).collect();
-        for (batch, wanted) in batches {
-            if let Some(slot) = self.slots.take_of(batch, wanted) {
-                return Some(Lease {
-                    slot,
-                    batch: batch as i64,
-                    version: PolicyVersion(batch.saturating_sub(k)),
-                });
-            }
-        }
-        None
+        let (batch, wanted) = self
+            .open_batches(k)
+            .find(|(batch, wanted)| self.slots.groups_of(*batch) < *wanted)?;
+        let slot = self.slots.take_of(batch, wanted)?;
+        Some(Lease {
+            slot,
+            batch: batch as i64,
+            version: PolicyVersion(batch.saturating_sub(k)),
+        })
     }
 }
 

@@ -56,11 +56,12 @@
 mod clock;
 mod granter;
 mod holder;
+mod holders;
 mod limits;
 mod slots;
 mod view;
 
 pub use clock::Tick;
-pub use granter::{Granter, Patience, Progress};
+pub use granter::{CHECK_EVERY, Granter, Patience, Progress};
 pub use limits::{BadLimits, GateRule, Limits};
 pub use view::ProducerView;

@@ -77,8 +77,8 @@ impl Slots {
         Some(slot)
     }
 
-    /// Returns the number of groups of a batch that are taken.
-    pub(crate) fn filled(&self, batch: u64) -> u64 {
+    /// Returns the number of slots taken of a batch whose groups are in the log or may come.
+    pub(crate) fn groups_of(&self, batch: u64) -> u64 {
         self.fill(batch).groups
     }
 

@@ -6,6 +6,9 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 /// Failure of a benchmark.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Option outside its range.
+    #[error("{0}")]
+    Option(String),
     /// Results that contradict each other, or a missing program.
     #[error("{0}")]
     Failed(String),
@@ -52,7 +55,7 @@ impl Error {
             Self::Store(error) => error.fault(),
             Self::Archive(error) => error.fault(),
             Self::Learner(error) => error.fault(),
-            Self::Model(_) => Fault::User,
+            Self::Option(_) | Self::Model(_) => Fault::User,
             Self::Failed(_) | Self::Because { .. } => Fault::External,
             Self::Message(_) | Self::Weigh(_) => Fault::Internal,
         }

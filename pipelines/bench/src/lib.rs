@@ -10,6 +10,7 @@
 //! | [`codec`] | messages encoded and decoded | copying their bytes |
 //! | [`transport`] | rollouts through a Kafka | librdkafka's clients alone |
 //! | [`archive`] | a topic drained to Parquet | a pyarrow script; the sink without its guarantees |
+//! | [`fleet`] | gate, leases and intake with up to thousands of simulated producers | each producer for itself |
 //! | [`update`] | updates of a random model | float32 and bf16 against each other |
 //!
 //! ```
@@ -26,6 +27,7 @@ pub mod archive;
 mod bare;
 pub mod codec;
 mod error;
+pub mod fleet;
 mod median;
 pub mod synthetic;
 pub mod transport;

@@ -4,6 +4,7 @@
 mod bench;
 mod broker;
 mod config;
+mod fleet;
 #[cfg(test)]
 mod hints;
 mod inspect;
@@ -17,6 +18,7 @@ pub(crate) use bench::{
 };
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
+pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{

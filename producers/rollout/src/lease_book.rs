@@ -9,11 +9,11 @@ use vintage_control::{
 
 /// Groups that may start now, all sampled by one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// Version that must sample the groups.
-    pub(crate) version: PolicyVersion,
+    pub version: PolicyVersion,
     /// Leases of the groups, by update and slot.
-    pub(crate) leases: Vec<Lease>,
+    pub leases: Vec<Lease>,
 }
 
 /// State of a lease that the producer has begun.
@@ -29,7 +29,7 @@ enum State {
 /// The producers topic and the grants topic hold complete records, so whatever is lost, repeated or
 /// late on the way, the next record mends it.
 #[derive(Debug)]
-pub(crate) struct LeaseBook {
+pub struct LeaseBook {
     policy: Name,
     producer: String,
     capacity: u64,
@@ -49,7 +49,7 @@ pub(crate) struct LeaseBook {
 
 impl LeaseBook {
     /// Creates the book of a producer that can hold `capacity` leases at once.
-    pub(crate) fn new(policy: Name, producer: String, capacity: u64, slots_sha256: Sha256) -> Self {
+    pub fn new(policy: Name, producer: String, capacity: u64, slots_sha256: Sha256) -> Self {
         Self {
             policy,
             producer,
@@ -66,7 +66,7 @@ impl LeaseBook {
     }
 
     /// Takes a record of the grants topic; returns true if it concerns this producer and is new.
-    pub(crate) fn take(&mut self, grants: Grants) -> bool {
+    pub fn take(&mut self, grants: Grants) -> bool {
         if grants.policy != self.policy {
             return false;
         }
@@ -92,13 +92,13 @@ impl LeaseBook {
     }
 
     /// Returns the reason for which the lead refuses this producer, if it does.
-    pub(crate) fn refused(&self) -> Option<&str> {
+    pub fn refused(&self) -> Option<&str> {
         self.refused.as_deref()
     }
 
     /// Begins up to `at_most` leases that one version samples. `newest` is the newest version
     /// announced; leases of later versions wait.
-    pub(crate) fn begin(&mut self, newest: PolicyVersion, at_most: usize) -> Option<Admission> {
+    pub fn begin(&mut self, newest: PolicyVersion, at_most: usize) -> Option<Admission> {
         let mut open: Vec<_> = self
             .leases
             .values()
@@ -129,19 +129,19 @@ impl LeaseBook {
     }
 
     /// Takes back the beginning of leases of which nothing was sampled.
-    pub(crate) fn take_back(&mut self, leases: &[Lease]) {
+    pub fn take_back(&mut self, leases: &[Lease]) {
         for lease in leases {
             self.begun.remove(&lease.slot);
         }
     }
 
     /// Notes that the log has acknowledged the group of a slot.
-    pub(crate) fn published(&mut self, slot: SlotNumber) {
+    pub fn published(&mut self, slot: SlotNumber) {
         self.finish(slot, State::Published);
     }
 
     /// Notes that the group of a slot got no reward.
-    pub(crate) fn failed(&mut self, slot: SlotNumber) {
+    pub fn failed(&mut self, slot: SlotNumber) {
         self.finish(slot, State::Failed);
     }
 
@@ -154,12 +154,12 @@ impl LeaseBook {
     }
 
     /// Gives back what was not begun, and takes no more leases.
-    pub(crate) fn leave(&mut self) {
+    pub fn leave(&mut self) {
         self.leaving = true;
     }
 
     /// Returns the next report.
-    pub(crate) fn report(&mut self) -> Heartbeat {
+    pub fn report(&mut self) -> Heartbeat {
         let of = |wanted: &dyn Fn(Option<State>) -> bool| {
             let slots = self.leases.keys();
             let slots = slots.filter(|slot| wanted(self.begun.get(slot).copied()));

@@ -20,9 +20,9 @@ use crate::{
 
 /// Interval between reports while nothing changes. The lead counts a producer as gone after several
 /// of them.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
+pub const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Minimum time between two reports: changes within it go into one.
-const REPORT_AFTER: Duration = Duration::from_millis(5);
+pub const REPORT_AFTER: Duration = Duration::from_millis(5);
 
 /// Leases of a producer, shared by its stages.
 #[derive(Debug, Clone)]

@@ -49,6 +49,8 @@ pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
 pub use journal::{Journal, read_journals};
+pub use lease_book::{Admission, LeaseBook};
+pub use leasing::{REPORT_AFTER, REPORT_EVERY};
 pub use open::open_reward;
 pub use prompts::{
     PromptSet,
@@ -56,4 +58,4 @@ pub use prompts::{
 };
 pub use reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward};
 pub use select::{Selector, group_seed, row_seed};
-pub use worker::{Worker, WorkerSetup};
+pub use worker::{CALLS_HELD, Worker, WorkerSetup};

@@ -30,7 +30,7 @@ use sampler::Sampler;
 
 /// Leases that a producer holds at most, in calls of the engine: one call is sampled, one is scored
 /// and published, and the next one is at hand.
-const CALLS_HELD: usize = 3;
+pub const CALLS_HELD: usize = 3;
 
 /// Parts and settings of a [`Worker`].
 pub struct WorkerSetup {

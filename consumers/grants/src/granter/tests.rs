@@ -1,3 +1,4 @@
+mod indexes;
 mod world;
 
 use proptest::prelude::*;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use vintage_settings::Device;
 
+use super::FleetBenchArgs;
+
 /// Measures the parts whose speed is promised.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -73,6 +75,9 @@ pub(crate) enum BenchCommand {
     /// memory.
     #[command(after_long_help = BENCH_UPDATE)]
     Update(UpdateBenchArgs),
+    /// Simulates fleets of producers on a virtual clock: throughput, staleness, grants and the first
+    /// bottleneck, with the program's own gate and intake.
+    Fleet(FleetBenchArgs),
     #[command(hide = true)]
     ArchiveArm(ArchiveArmArgs),
 }

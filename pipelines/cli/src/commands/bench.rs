@@ -2,6 +2,7 @@
 
 mod archive;
 mod codec;
+mod fleet;
 mod transport;
 mod update;
 mod weigh;
@@ -41,6 +42,7 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<C
         } => {
             codec::codec(*rows, *tokens, *seconds, context)?;
         }
+        BenchCommand::Fleet(args) => fleet::fleet(args, context)?,
         BenchCommand::Update(args) => update::update(args, context).await?,
         BenchCommand::Archive(args) => archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => archive::arm(args).await?,

@@ -13,7 +13,7 @@ use vintage_control::{
     CONTROL_FORMAT, Grants, Heartbeat, Incarnation, Metric, Offset, Partition, PartitionResume,
     SlotNumber, Topics, UpdateNumber,
 };
-use vintage_grants::{GateRule, Granter, Limits, Patience, Tick};
+use vintage_grants::{CHECK_EVERY, GateRule, Granter, Limits, Patience, Tick};
 use vintage_learner::{Learner, LearnerProgress};
 use vintage_settings::RunConfig;
 use vintage_trajectory::Identity;
@@ -23,16 +23,6 @@ use crate::{
     error::{Error, Result},
     event::{Events, RunEvent},
 };
-
-/// Times after which a producer's leases go to others. Producers report every second; ten missing
-/// reports are more than a pause of its machine or a change of leader in the broker.
-const PATIENCE: Patience = Patience {
-    silence: 10_000,
-    lease: 30_000,
-};
-
-/// Interval at which leases are checked while nothing is heard.
-const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Minimum interval between two reports of the producers to the listener.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -80,7 +70,7 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     metrics::gauge!(Metric::SLOTS_BOUND.name, "learner" => name.clone()).set(slots as f64);
     let lead = learner.writer().to_owned();
     let done = learner.finished_slots().clone();
-    let mut granter = Granter::new(policy, lead, limits, PATIENCE, done, None);
+    let mut granter = Granter::new(policy, lead, limits, Patience::default(), done, None);
     let started = Instant::now();
     // The consumer exists before anything is read, so that no report is missed.
     let reports = reports(&log.bus, &log.topics).await?;
@@ -222,6 +212,9 @@ impl Service {
             // What is there already is taken before the next grants.
             while let Ok(report) = self.progress.try_recv() {
                 self.learn(report);
+            }
+            while let Some(event) = self.reports.try_next()? {
+                self.hear(event);
             }
             if self.ready {
                 self.grant().await?;
