@@ -7,6 +7,7 @@ mod config;
 #[cfg(test)]
 mod hints;
 mod inspect;
+mod prune;
 mod selection;
 mod verbs;
 
@@ -18,6 +19,7 @@ pub(crate) use bench::{
 pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use inspect::InspectArgs;
+pub(crate) use prune::PruneArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
@@ -112,6 +114,7 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     Report(ReportArgs),
     Inspect(Box<InspectArgs>),
+    Prune(Box<PruneArgs>),
     Topics(TopicsArgs),
     Broker(BrokerArgs),
     Doctor(Box<DoctorArgs>),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
+    PolicyVersion, ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
@@ -231,13 +231,17 @@ impl Learner {
         let newest = self.trainer.version().0;
         let (pin_every, keep_versions) =
             (self.settings.pin_every, self.settings.learner.keep_versions);
-        let mut gone: Vec<_> = self
-            .retained
-            .iter()
-            .filter(|version| version.0 + keep_versions <= newest)
-            .filter(|version| !version.0.is_multiple_of(pin_every))
-            .copied()
-            .collect();
+        let old = self.retained.iter().copied();
+        let old = old.filter(|version| version.0.saturating_add(keep_versions) <= newest);
+        let (pinned, mut gone): (Vec<_>, Vec<_>) =
+            old.partition(|version| version.0.is_multiple_of(pin_every));
+        // Kept for ever and asked for by no producer, so that the list and every announcement would
+        // grow with the run.
+        for version in pinned {
+            if version != PolicyVersion::ZERO {
+                self.retained.remove(&version);
+            }
+        }
         if gone.is_empty() {
             return Ok(());
         }
