@@ -27,6 +27,7 @@ mod outages;
 mod pages;
 mod positions;
 mod producers;
+mod prune;
 mod python;
 mod readers;
 mod replay;
