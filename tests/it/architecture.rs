@@ -82,10 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "audit",
         &["control", "trajectory", "bus", "store", "archive"],
     ),
-    (
-        "prune",
-        &["control", "bus", "store", "faults", "archive"],
-    ),
+    ("prune", &["control", "bus", "store", "faults", "archive"]),
     (
         "report",
         &[

@@ -8,6 +8,7 @@ mod chats;
 mod deploy;
 mod docs;
 mod epochs;
+mod finished;
 mod fleet;
 mod fuzz;
 mod garbage;

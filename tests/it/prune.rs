@@ -51,7 +51,9 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
     while let Some(next) = open.pop() {
         for entry in next.read_dir()? {
             let path = entry?.path();
-            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
             if path.is_dir() {
                 open.push(path);
             } else if !hidden {
@@ -64,13 +66,20 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 
 fn below(files: &BTreeSet<PathBuf>, prefix: &str, end: &str) -> Vec<String> {
     let paths = files.iter().map(|path| path.display().to_string());
-    paths.filter(|path| path.starts_with(prefix) && path.ends_with(end)).collect()
+    paths
+        .filter(|path| path.starts_with(prefix) && path.ends_with(end))
+        .collect()
 }
 
 /// Runs a command that must be refused with exit code 2, and returns what it said.
 fn refused(command: Command) -> Result<String> {
     let ended = run(command)?;
-    ensure!(ended.status.code() == Some(2), "{}\n{}", ended.status, ended.stderr);
+    ensure!(
+        ended.status.code() == Some(2),
+        "{}\n{}",
+        ended.status,
+        ended.stderr
+    );
     Ok(ended.stderr)
 }
 
@@ -93,7 +102,10 @@ fn what_is_pruned_is_named_and_the_run_goes_on() -> Result<()> {
 
     // Without --apply, nothing changes.
     let would = run(prune(&out, &[]))?.json()?;
-    ensure!(would["applied"] == false && would["record"].is_null(), "{would}");
+    ensure!(
+        would["applied"] == false && would["record"].is_null(),
+        "{would}"
+    );
     ensure!(files(&out)? == before, "a dry run changed the folder");
 
     let pruned = run(prune(&out, &["--apply"]))?.json()?;
@@ -101,7 +113,10 @@ fn what_is_pruned_is_named_and_the_run_goes_on() -> Result<()> {
     ensure!(pruned["objects"] == would["objects"] && pruned["bytes"] == would["bytes"]);
     let after = files(&out)?;
     let gone = before.difference(&after).count() as u64;
-    ensure!(gone == number(&pruned, "objects")?, "{gone} files are gone: {pruned}");
+    ensure!(
+        gone == number(&pruned, "objects")?,
+        "{gone} files are gone: {pruned}"
+    );
     let versions = below(&after, "weights/lead/", "/manifest.json");
     // Version 0, the newest four that the settings promise, and none between.
     let kept = [0, 17, 18, 19, 20].map(|n| format!("weights/lead/{n}/manifest.json"));
@@ -115,19 +130,31 @@ fn what_is_pruned_is_named_and_the_run_goes_on() -> Result<()> {
     let audited = both(&out, None)?;
     ensure!(audited["holds"] == true, "{audited}");
     ensure!(counts(&audited)? == counts(&books)?, "{audited}\n{books}");
-    ensure!(audited["notes"].to_string().contains("prunes/0.json"), "{audited}");
+    ensure!(
+        audited["notes"].to_string().contains("prunes/0.json"),
+        "{audited}"
+    );
 
     // What is gone is refused by name.
     let said = refused(vintage_tests::exact(&out))?;
-    ensure!(said.contains("`vintage prune` deleted the files before it"), "{said}");
+    ensure!(
+        said.contains("`vintage prune` deleted the files before it"),
+        "{said}"
+    );
     let mut export = vintage(["export", "--policy-version", "10", "--to"]);
     export.arg(folder.path().join("exported")).arg(&out);
     let said = refused(export)?;
-    ensure!(said.contains("`vintage prune` deleted them (prunes/0.json)"), "{said}");
+    ensure!(
+        said.contains("`vintage prune` deleted them (prunes/0.json)"),
+        "{said}"
+    );
     let mut learn = small::verb("learn", &out);
     learn.args(["--name", "late", "--set", "learner.source=archive"]);
     let said = refused(learn)?;
-    ensure!(said.contains("deleted the first groups of partition"), "{said}");
+    ensure!(
+        said.contains("deleted the first groups of partition"),
+        "{said}"
+    );
     for verb in ["report", "inspect"] {
         let mut command = vintage([verb]);
         command.arg(&out);
@@ -137,7 +164,10 @@ fn what_is_pruned_is_named_and_the_run_goes_on() -> Result<()> {
 
     // A second prune finds nothing; the run goes on as if nothing had happened.
     let again = run(prune(&out, &["--apply"]))?.json()?;
-    ensure!(again["objects"] == 0 && again["record"].is_null(), "{again}");
+    ensure!(
+        again["objects"] == 0 && again["record"].is_null(),
+        "{again}"
+    );
     let summary = small::finished(training(folder.path(), &out, 30)?)?;
     ensure!(number(&summary, "updates")? == 30, "{summary}");
     let audited = both(&out, None)?;
@@ -168,7 +198,10 @@ fn a_prune_killed_at_any_step_loses_nothing_and_the_next_one_finishes_it() -> Re
         let ended = run(faulted(&prune(&killed, &["--apply"]), fault))?;
         ensure!(ended.status.code().is_none(), "{fault}: {}", ended.status);
         let left = files(&killed)?;
-        ensure!(left.is_superset(&expected), "{fault}: what was to stay is gone");
+        ensure!(
+            left.is_superset(&expected),
+            "{fault}: what was to stay is gone"
+        );
         let audited = both(&killed, None)?;
         ensure!(audited["holds"] == true, "{fault}: {audited}");
 
@@ -195,10 +228,16 @@ fn a_prune_of_a_run_at_work_leaves_what_it_needs() -> Result<()> {
     }
     let pruned = run(prune(&out, &["--apply"]))?.json()?;
     ensure!(number(&pruned, "objects")? > 0, "{pruned}");
-    ensure!(pruned["journals"] == serde_json::json!({}), "a producer is at work: {pruned}");
+    ensure!(
+        pruned["journals"] == serde_json::json!({}),
+        "a producer is at work: {pruned}"
+    );
     let ended = training.wait()?;
     let summary = ended.json()?;
-    ensure!(summary["finished"] == true && summary["balanced"] == true, "{summary}");
+    ensure!(
+        summary["finished"] == true && summary["balanced"] == true,
+        "{summary}"
+    );
     let audited = both(&out, None)?;
     ensure!(audited["holds"] == true, "{audited}");
     Ok(())

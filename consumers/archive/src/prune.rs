@@ -148,7 +148,11 @@ mod tests {
         let log = four_files(&store).await;
         let reader = Reader::new(store.clone(), TOPIC);
         assert_eq!(reader.stored(INCARNATION, P).await.unwrap().len(), 4);
-        assert_eq!(reader.delete_pruned(INCARNATION, P).await.unwrap(), 0, "no mark");
+        assert_eq!(
+            reader.delete_pruned(INCARNATION, P).await.unwrap(),
+            0,
+            "no mark"
+        );
         reader.refuse_pruned().await.unwrap();
 
         reader.mark_pruned(&mark(20)).await.unwrap();

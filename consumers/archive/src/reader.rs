@@ -103,7 +103,11 @@ impl Reader {
         partition: Partition,
     ) -> Result<Offset> {
         let meta = self.meta(incarnation).await?;
-        Ok(self.archive.held(incarnation, partition).await?.first(&meta))
+        Ok(self
+            .archive
+            .held(incarnation, partition)
+            .await?
+            .first(&meta))
     }
 
     /// Returns the messages of one partition that `filter` wants, by ascending offset.

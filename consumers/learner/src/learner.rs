@@ -4,6 +4,7 @@ mod execute;
 mod gather;
 mod occasion;
 mod recover;
+mod retained;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -265,10 +265,7 @@ impl Records {
         self.delete_checkpoint_files(gone.collect()).await
     }
 
-    async fn delete_checkpoint_files(
-        &self,
-        mut gone: Vec<&(PolicyVersion, String)>,
-    ) -> Result<()> {
+    async fn delete_checkpoint_files(&self, mut gone: Vec<&(PolicyVersion, String)>) -> Result<()> {
         gone.sort_by_key(|(version, path)| (*version, !path.ends_with(MANIFEST)));
         for (_, path) in &gone {
             self.store.delete(path).await?;

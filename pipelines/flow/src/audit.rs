@@ -70,8 +70,10 @@ pub async fn audit(scope: &Scope) -> Result<Audit> {
     let pruned = pruned_journals(&store).await?;
     let pruned = Some(pruned).filter(|pruned| !elsewhere && !pruned.is_empty());
     let read = (journals.is_some() || pruned.is_some()).then(|| {
-        move || {
-            let here = journals.as_deref().map_or_else(|| Ok(BTreeMap::new()), read_journals)?;
+        move || -> std::result::Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            let here = journals
+                .as_deref()
+                .map_or_else(|| Ok(BTreeMap::new()), read_journals)?;
             Ok(joined(here, pruned.iter().flatten()))
         }
     });

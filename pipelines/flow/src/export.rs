@@ -9,8 +9,8 @@ use vintage_store::{Weights, sha256};
 
 use crate::{
     error::{Error, Result},
-    prune::pruned_by,
     folder::{followers, learner_config, open_store},
+    prune::pruned_by,
     replay::{lead, listed},
     version_zero::companions,
 };

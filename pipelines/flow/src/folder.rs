@@ -92,9 +92,8 @@ pub(crate) fn pruning(run: &Path) -> Result<File> {
     let file = file
         .open(run.join(PRUNE_LOCK))
         .map_err(|error| refuse(format!("cannot be written ({error})")))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        refuse("is being pruned by another process: wait for it".to_owned())
-    })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| refuse("is being pruned by another process: wait for it".to_owned()))?;
     Ok(file)
 }
 

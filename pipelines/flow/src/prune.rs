@@ -114,7 +114,10 @@ async fn learners(
             learners.push(settings(&vintage_config::read(&file)?));
         }
     }
-    let known: BTreeSet<_> = learners.iter().map(|learner| learner.name.clone()).collect();
+    let known: BTreeSet<_> = learners
+        .iter()
+        .map(|learner| learner.name.clone())
+        .collect();
     let mut others: BTreeSet<Name> = BTreeSet::new();
     for kind in ["plans", "checkpoints"] {
         others.extend(names(store, kind).await?);
@@ -144,7 +147,10 @@ fn settings(config: &RunConfig) -> LearnerSettings {
         name: learner.name.clone(),
         policy: learner.policy.clone(),
         keep_versions: learner.keep_versions,
-        reach: config.gate.max_staleness.max(config.gate.exact.unwrap_or(0)),
+        reach: config
+            .gate
+            .max_staleness
+            .max(config.gate.exact.unwrap_or(0)),
         evaluated: evaluates.then_some((config.evaluation.every, learner.steps)),
     }
 }

@@ -115,7 +115,8 @@ impl Totals {
         for at in (0..=version.0).map(PolicyVersion) {
             let path = evaluation_path(policy, at);
             if evaluated.contains(&path)
-                && let Some(evaluation) = store.get_json::<EvaluationResult>(&path).await? {
+                && let Some(evaluation) = store.get_json::<EvaluationResult>(&path).await?
+            {
                 totals.evaluations.push(evaluation);
             }
         }

@@ -99,15 +99,21 @@ pub fn choose(facts: &Facts, asked: &PrunePolicy) -> Choice {
 /// Returns the checkpoints of a learner that go: those older than the newest ones that it can
 /// continue from.
 fn checkpoints(learner: &LearnerFacts, asked: &PrunePolicy) -> BTreeSet<PolicyVersion> {
-    let usable = learner.checkpoints.iter().rev().filter(|(_, usable)| **usable);
+    let usable = learner
+        .checkpoints
+        .iter()
+        .rev()
+        .filter(|(_, usable)| **usable);
     let usable: Vec<_> = usable.map(|(version, _)| *version).collect();
     let Some(newest) = usable.first() else {
         return BTreeSet::new();
     };
-    let unfinished = learner.unfinished.range(..newest).copied();
-    let keep = asked.keep_checkpoints.map(|keep| usize::try_from(keep.max(1)));
+    let unfinished = learner.unfinished.range(..*newest).copied();
+    let keep = asked
+        .keep_checkpoints
+        .map(|keep| usize::try_from(keep.max(1)));
     let oldest_kept = keep.and_then(|keep| usable.get(keep.unwrap_or(usize::MAX) - 1));
-    let older = oldest_kept.map(|oldest| learner.checkpoints.range(..oldest));
+    let older = oldest_kept.map(|oldest| learner.checkpoints.range(..*oldest));
     let older = older.into_iter().flatten().map(|(version, _)| *version);
     older.chain(unfinished).collect()
 }
@@ -126,25 +132,35 @@ fn versions(
     let learners = || facts.learners.iter().filter(|by| by.policy == *policy);
     // Without a checkpoint a learner begins at version 0 again, and compares every version.
     let floor = learners().map(|learner| {
-        let usable = learner.checkpoints.iter().rev().find(|(_, usable)| **usable);
+        let usable = learner
+            .checkpoints
+            .iter()
+            .rev()
+            .find(|(_, usable)| **usable);
         usable.map_or(PolicyVersion::ZERO, |(version, _)| *version)
     });
     let Some(floor) = floor.min() else {
         return BTreeSet::new(); // Nobody knows whose versions these are.
     };
-    let behind = learners().map(|learner| learner.keep_versions.max(learner.reach.saturating_add(1)));
+    let behind =
+        learners().map(|learner| learner.keep_versions.max(learner.reach.saturating_add(1)));
     let needed = behind.fold(1, u64::max);
     let is_older = |version: &PolicyVersion, keep| version.0.saturating_add(keep) <= newest.0;
     let is_base = |version: &PolicyVersion| {
         learners().any(|learner| {
-            let goes = gone.get(&learner.name).is_some_and(|gone| gone.contains(version));
+            let goes = gone
+                .get(&learner.name)
+                .is_some_and(|gone| gone.contains(version));
             learner.checkpoints.contains_key(version) && !goes
         })
     };
     let is_asked_for = |version: &PolicyVersion| {
         let every = asked.keep_every.filter(|every| *every > 0);
         let stays = every.is_some_and(|every| version.0.is_multiple_of(every));
-        !stays && asked.keep_versions.is_some_and(|keep| is_older(version, keep.max(1)))
+        !stays
+            && asked
+                .keep_versions
+                .is_some_and(|keep| is_older(version, keep.max(1)))
     };
     let is_needed = |version: &PolicyVersion| {
         *version == PolicyVersion::ZERO
@@ -154,7 +170,9 @@ fn versions(
             || is_base(version)
     };
     let old = of.versions.iter().filter(|version| is_asked_for(version));
-    let old = old.chain(&of.unfinished).filter(|version| !is_needed(version));
+    let old = old
+        .chain(&of.unfinished)
+        .filter(|version| !is_needed(version));
     old.copied().collect()
 }
 

@@ -20,7 +20,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another prune of the same run.
-    #[error("another `vintage prune` has just written {record}: nothing was deleted by this one; start it again")]
+    #[error(
+        "another `vintage prune` has just written {record}: nothing was deleted by this one; start it again"
+    )]
     Another {
         /// Record that both were to write.
         record: String,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vintage_archive::{Reader, Stored};
 use vintage_control::{
-    CheckpointManifest, Name, Plan, PolicyVersion, PruneRecord, PrunePolicy, UpdateNumber,
+    CheckpointManifest, Name, Plan, PolicyVersion, PrunePolicy, PruneRecord, UpdateNumber,
 };
 use vintage_store::{Records, Store, Weights, evaluation_path};
 
@@ -59,14 +59,19 @@ pub(crate) async fn read(
         let there = numbered(store, &format!("weights/{policy}")).await?;
         let weights = Weights::new(store.clone(), policy.clone());
         let versions: BTreeSet<_> = weights.versions().await?.into_iter().collect();
-        let recorded = earlier.iter().filter_map(|(_, record)| record.versions.get(policy));
+        let recorded = earlier
+            .iter()
+            .filter_map(|(_, record)| record.versions.get(policy));
         let recorded = recorded.flat_map(|of| &of.versions).copied();
         let unfinished = recorded.filter(|version| there.contains_key(version));
         let mut unevaluated = BTreeSet::new();
         for settings in learners.iter().filter(|learner| learner.policy == *policy) {
             if let Some((every, last)) = settings.evaluated {
-                let paths: BTreeSet<_> =
-                    store.list(&format!("evaluations/{policy}")).await?.into_iter().collect();
+                let paths: BTreeSet<_> = store
+                    .list(&format!("evaluations/{policy}"))
+                    .await?
+                    .into_iter()
+                    .collect();
                 let due = |version: &PolicyVersion| {
                     version.0 == last || every > 0 && version.0.is_multiple_of(every)
                 };
@@ -113,9 +118,13 @@ async fn learner(
         checkpoints.insert(version, usable);
         newest = if usable { Some(manifest) } else { newest };
     }
-    let recorded = earlier.iter().filter_map(|(_, record)| record.checkpoints.get(name));
+    let recorded = earlier
+        .iter()
+        .filter_map(|(_, record)| record.checkpoints.get(name));
     let recorded = recorded.flat_map(|of| &of.versions).copied();
-    let unfinished = recorded.filter(|version| there.contains_key(version)).collect();
+    let unfinished = recorded
+        .filter(|version| there.contains_key(version))
+        .collect();
     let start = records.start().await?;
     let at = newest.as_ref().map_or(0, |manifest| manifest.version.0);
     let kept = asked.archive_before.map_or(at, |before| before.0.min(at));
@@ -173,7 +182,9 @@ async fn archive(
 async fn numbered(store: &Store, folder: &str) -> Result<BTreeMap<PolicyVersion, Size>> {
     let mut sizes: BTreeMap<PolicyVersion, Size> = BTreeMap::new();
     for (path, bytes) in store.list_sizes(folder).await? {
-        let below = path.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
+        let below = path
+            .strip_prefix(folder)
+            .and_then(|path| path.strip_prefix('/'));
         let version = below.and_then(|below| below.split_once('/'));
         if let Some(version) = version.and_then(|(version, _)| version.parse().ok()) {
             let size = sizes.entry(PolicyVersion(version)).or_default();

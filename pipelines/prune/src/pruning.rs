@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use vintage_control::{
-    Name, PolicyVersion, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers,
-};
+use vintage_control::{Name, PolicyVersion, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers};
 
 use crate::{
     Run,
@@ -66,7 +64,9 @@ impl Pruning {
         earlier: &[(String, PruneRecord)],
     ) -> Self {
         let known = |of: fn(&PruneRecord) -> &BTreeMap<Name, PrunedNumbers>, name: &Name| {
-            let said = earlier.iter().filter_map(|(_, record)| of(record).get(name));
+            let said = earlier
+                .iter()
+                .filter_map(|(_, record)| of(record).get(name));
             let said = said.flat_map(|numbers| numbers.versions.iter().copied());
             said.collect::<BTreeSet<_>>()
         };
@@ -83,12 +83,21 @@ impl Pruning {
             let sizes = &sizes.checkpoints[learner];
             checkpoints.insert(learner.clone(), numbers(gone.iter(), sizes));
             let known = known(|record| &record.checkpoints, learner);
-            insert(&mut fresh.checkpoints, learner, gone.difference(&known), sizes);
+            insert(
+                &mut fresh.checkpoints,
+                learner,
+                gone.difference(&known),
+                sizes,
+            );
         }
         let (mut archive, mut recorded_by) = (Vec::new(), BTreeMap::new());
         for (&(incarnation, partition), stored) in &sizes.files {
             let place = (incarnation, partition);
-            let held = facts.files.get(&place).and_then(|bases| bases.first()).copied();
+            let held = facts
+                .files
+                .get(&place)
+                .and_then(|bases| bases.first())
+                .copied();
             let chosen = choice.archive.get(&place).copied();
             // Without a new choice, files before the first one held are left of an earlier prune.
             let Some(next) = chosen.or(held) else {
@@ -168,12 +177,26 @@ impl Pruning {
         }
         let mut none = |asked: bool, is_empty: bool, what: &str| {
             if asked && is_empty {
-                self.notes.push(format!("no {what} may go: all are needed, kept or gone already"));
+                self.notes.push(format!(
+                    "no {what} may go: all are needed, kept or gone already"
+                ));
             }
         };
-        none(self.asked.keep_versions.is_some(), self.versions.is_empty(), "version");
-        none(self.asked.keep_checkpoints.is_some(), self.checkpoints.is_empty(), "checkpoint");
-        none(self.asked.archive_before.is_some(), self.archive.is_empty(), "archive file");
+        none(
+            self.asked.keep_versions.is_some(),
+            self.versions.is_empty(),
+            "version",
+        );
+        none(
+            self.asked.keep_checkpoints.is_some(),
+            self.checkpoints.is_empty(),
+            "checkpoint",
+        );
+        none(
+            self.asked.archive_before.is_some(),
+            self.archive.is_empty(),
+            "archive file",
+        );
         if self.asked.journals && run.journals.is_empty() {
             let why = "no journal may go: there is none here, or a process works in the folder";
             self.notes.push(why.to_owned());

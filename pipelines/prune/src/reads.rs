@@ -27,9 +27,14 @@ pub(crate) fn reads_from<'a>(
             from.insert((at.incarnation, at.partition), before);
         }
     }
-    let waiting = checkpoint.into_iter().flat_map(|checkpoint| &checkpoint.waiting);
+    let waiting = checkpoint
+        .into_iter()
+        .flat_map(|checkpoint| &checkpoint.waiting);
     let planned = plans.into_iter().flat_map(|plan| {
-        let groups = plan.groups.iter().map(|group| (&group.source, &group.records));
+        let groups = plan
+            .groups
+            .iter()
+            .map(|group| (&group.source, &group.records));
         let refused = plan.rejections.iter();
         let refused = refused.map(|refused| (&refused.source, &refused.records));
         let own = groups.chain(refused).filter(|(source, _)| source.is_none());
@@ -71,7 +76,11 @@ mod tests {
         plan.groups[0].records.truncate(1);
 
         let from = reads_from(None, Some(&checkpoint), []);
-        assert_eq!(from[&place], Offset(record.offset.0 + 99), "the record before is read again");
+        assert_eq!(
+            from[&place],
+            Offset(record.offset.0 + 99),
+            "the record before is read again"
+        );
         let mut waiting = record;
         waiting.offset.0 += 50;
         checkpoint.waiting.push(waiting);
@@ -81,7 +90,11 @@ mod tests {
         assert_eq!(from[&place], record.offset);
         plan.groups[0].source = Some("another".to_owned());
         let from = reads_from(None, Some(&checkpoint), [&plan]);
-        assert_eq!(from[&place], Offset(record.offset.0 + 50), "not of this archive");
+        assert_eq!(
+            from[&place],
+            Offset(record.offset.0 + 50),
+            "not of this archive"
+        );
 
         // Without a checkpoint it begins where it began, and elsewhere at the first record.
         let from = reads_from(Some(&start), None, []);

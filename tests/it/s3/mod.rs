@@ -257,11 +257,17 @@ fn a_run_in_a_bucket_is_killed_goes_on_and_replays() -> Result<()> {
     let kept = runtime.block_on(store.list("checkpoints/lead"))?;
     ensure!(kept.iter().all(|path| path.contains("/30/")), "{kept:?}");
     let left = runtime.block_on(store.list("archive"))?;
-    ensure!(left.iter().any(|file| file.ends_with(".pruned")), "{left:?}");
+    ensure!(
+        left.iter().any(|file| file.ends_with(".pruned")),
+        "{left:?}"
+    );
     let mut audit = vintage(["audit", "--output", "json"]);
     audit.arg(&out).env("AWS_SECRET_ACCESS_KEY", "tests");
     let audited = run(audit)?.json()?;
     ensure!(audited["holds"] == true, "{audited}");
-    ensure!(audited["notes"].to_string().contains("prunes/0.json"), "{audited}");
+    ensure!(
+        audited["notes"].to_string().contains("prunes/0.json"),
+        "{audited}"
+    );
     Ok(())
 }

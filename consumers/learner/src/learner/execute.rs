@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Instant};
 
 use vintage_control::{
     BlendedResume, CONTROL_FORMAT, CheckpointManifest, Metric, Plan, PolicyAnnouncement,
-    PolicyVersion, ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
+    ProducerWindow, RejectReason, Rejection, UpdateNumber, UpdateResult,
 };
 use vintage_faults::point;
 use vintage_store::Created;
 
-use super::{Learner, occasion::Occasion};
+use super::{Learner, occasion::Occasion, retained::take_old};
 use crate::{
     error::{Error, Result},
     intake::ReadyGroup,
@@ -231,17 +231,7 @@ impl Learner {
         let newest = self.trainer.version().0;
         let (pin_every, keep_versions) =
             (self.settings.pin_every, self.settings.learner.keep_versions);
-        let old = self.retained.iter().copied();
-        let old = old.filter(|version| version.0.saturating_add(keep_versions) <= newest);
-        let (pinned, mut gone): (Vec<_>, Vec<_>) =
-            old.partition(|version| version.0.is_multiple_of(pin_every));
-        // Kept for ever and asked for by no producer, so that the list and every announcement would
-        // grow with the run.
-        for version in pinned {
-            if version != PolicyVersion::ZERO {
-                self.retained.remove(&version);
-            }
-        }
+        let mut gone = take_old(&mut self.retained, newest, keep_versions, pin_every);
         if gone.is_empty() {
             return Ok(());
         }

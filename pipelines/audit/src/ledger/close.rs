@@ -12,6 +12,7 @@ impl Ledger<'_> {
     /// Counts every group once and returns the account.
     pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> Account {
         let late = self.inventory.begins_late();
+        let may_be_pruned = self.began_in_the_pruned();
         for (number, group) in self.inventory.groups().iter().enumerate() {
             let fate = self.fates[number];
             let found_in = group.records.map(|(first, _)| first.partition.0);
@@ -40,7 +41,7 @@ impl Ledger<'_> {
                         // Trained or rejected before its record was deleted.
                     } else if fate == Fate::Open && late {
                         counts.expired += 1;
-                    } else if fate == Fate::Open && self.began_in_the_pruned() {
+                    } else if fate == Fate::Open && may_be_pruned {
                         counts.before_start += 1;
                     } else if lost == Lost::NotYet {
                         counts.in_flight += 1;

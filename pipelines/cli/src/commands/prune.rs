@@ -38,7 +38,11 @@ fn text(pruned: &Pruned) -> String {
     let amount = |objects: u64, size: u64| format!("{} objects, {}", grouped(objects), bytes(size));
     let numbers = |of: &PrunedNumbers| {
         let count = grouped(of.versions.len() as u64);
-        format!("{count} ({}): {}", range(&of.versions), amount(of.objects, of.bytes))
+        format!(
+            "{count} ({}): {}",
+            range(&of.versions),
+            amount(of.objects, of.bytes)
+        )
     };
     let mut lines = Vec::new();
     for (policy, of) in &pruning.versions {
@@ -50,7 +54,10 @@ fn text(pruned: &Pruned) -> String {
     for of in &pruning.archive {
         let place = format!("incarnation {} partition {}", of.incarnation, of.partition);
         let size = amount(of.objects, of.bytes);
-        lines.push(("archive", format!("{place}, up to offset {}: {size}", of.next)));
+        lines.push((
+            "archive",
+            format!("{place}, up to offset {}: {size}", of.next),
+        ));
     }
     if !pruning.journals.is_empty() {
         let count = pruning.journals.len() as u64;

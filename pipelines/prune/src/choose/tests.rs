@@ -71,7 +71,10 @@ fn facts() -> impl Strategy<Value = Facts> {
                 .zip(files)
                 .map(|(place, bases)| (place, bases.into_iter().map(Offset).collect()))
                 .collect(),
-            unmarked: next.map(|next| (PLACES[0], Offset(next))).into_iter().collect(),
+            unmarked: next
+                .map(|next| (PLACES[0], Offset(next)))
+                .into_iter()
+                .collect(),
         };
         // A checkpoint can be used only if its version is published.
         for learner in &mut facts.learners {
@@ -115,13 +118,20 @@ fn after(facts: &Facts, choice: &Choice) -> Facts {
         of.unfinished.retain(|version| !gone.contains(version));
     }
     for (place, next) in &choice.archive {
-        left.files.get_mut(place).unwrap().retain(|base| base >= next);
+        left.files
+            .get_mut(place)
+            .unwrap()
+            .retain(|base| base >= next);
     }
     left
 }
 
 fn newest_usable(learner: &LearnerFacts) -> Option<PolicyVersion> {
-    let usable = learner.checkpoints.iter().rev().find(|(_, usable)| **usable);
+    let usable = learner
+        .checkpoints
+        .iter()
+        .rev()
+        .find(|(_, usable)| **usable);
     usable.map(|(version, _)| *version)
 }
 
@@ -247,7 +257,10 @@ fn a_usual_run_keeps_its_last_checkpoint_and_what_producers_reach() {
     assert_eq!(numbers(&choice.checkpoints), [50, 75]);
     // 85 is 15 updates old, and a producer may still be asked for what is 16 old.
     assert_eq!(numbers(&choice.versions), [25, 50, 75]);
-    assert_eq!(choice.archive, PLACES.map(|place| (place, Offset(40))).into());
+    assert_eq!(
+        choice.archive,
+        PLACES.map(|place| (place, Offset(40))).into()
+    );
 
     let spared = PrunePolicy {
         keep_every: Some(50),
