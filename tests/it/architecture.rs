@@ -82,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "audit",
         &["control", "trajectory", "bus", "store", "archive"],
     ),
+    ("prune", &["control", "store", "faults", "archive"]),
     (
         "report",
         &[
@@ -114,6 +115,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "archive",
             "config",
             "audit",
+            "prune",
             "report",
         ],
     ),
@@ -286,7 +288,9 @@ const ROWS: &[&[&str]] = &[
         "archive",
         "grants",
     ],
-    &["config", "audit", "report", "flow", "bench", "cli", "tests"],
+    &[
+        "config", "audit", "prune", "report", "flow", "bench", "cli", "tests",
+    ],
 ];
 
 #[test]
@@ -320,7 +324,7 @@ fn below(name: &str) -> BTreeSet<&'static str> {
 /// Settings, books, reports and the archive are read on machines that never train.
 #[test]
 fn what_does_not_compute_is_built_without_candle() {
-    for name in ["config", "audit", "report", "archive", "rollout"] {
+    for name in ["config", "audit", "prune", "report", "archive", "rollout"] {
         let below = below(name);
         assert!(!below.contains("model"), "{name}: {below:?}");
     }

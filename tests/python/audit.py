@@ -73,13 +73,24 @@ def numbered(kind, end=".json"):
 
 
 records, archived, quarantined = {}, set(), set()
+pruned = {}  # offset before which the archive of a place was deleted on purpose
+prunes = [load(path) for path in sorted(glob.glob(f"{FOLDER}/prunes/*.json"))]
 for partition in sorted(glob.glob(f"{FOLDER}/archive/v1/*/*/p=*")):
     # Older archives are in <topic>/<incarnation>, newer ones in
     # topic=<topic>/incarnation=<incarnation>.
     incarnation, number = (int(level.split("=")[-1]) for level in partition.split("/")[-2:])
     meta = load(f"{partition}/../_meta.json")
     end = meta["starts"].get(str(number), 0)
+    marks = [int(os.path.basename(path)[:20]) for path in glob.glob(f"{partition}/*.pruned")]
+    if marks:
+        end = pruned[incarnation, number] = max(marks)
+        said = [at["next"] for prune in prunes for at in prune.get("archive", [])
+                if (at["incarnation"], at["partition"]) == (incarnation, number)]
+        if max(said, default=0) < end:
+            findings.append(f"{partition} begins at {end}, and no prune says so")
     for path in sorted(glob.glob(f"{partition}/*.parquet")):
+        if int(os.path.basename(path)[:20]) < pruned.get((incarnation, number), 0):
+            continue  # a prune was killed before it had deleted this file
         file = pq.ParquetFile(path)
         footer = json.loads(file.metadata.metadata[b"vintage.footer"])
         if footer["base_offset"] != end:
@@ -131,6 +142,10 @@ for path in glob.glob(f"{FOLDER}/producers/*.acks"):
     with open(path, encoding="utf-8") as file:
         whole = file.read().rpartition("\n")[0]
     acknowledged |= {(producer, int(line)) for line in whole.split()}
+for prune in prunes:
+    for producer, runs in prune.get("journals", {}).items():
+        journals.add(producer)
+        acknowledged |= {(producer, n) for first, end in runs for n in range(first, end + 1)}
 held = collections.defaultdict(list)
 for record in sorted(records):
     held[records[record][0]].append(record)
@@ -165,6 +180,7 @@ for learner in everybody:
     if os.path.exists(path := f"{FOLDER}/starts/{learner}.json"):
         start = {(at["incarnation"], at["partition"]): at["offset"] for at in load(path)["partitions"]}
     trained, rejected, fates, named, uncounted = 0, collections.Counter(), {}, {}, 0
+    gone = set()  # groups in plans whose records were pruned
     weights, begun = {}, lambda record: record[2] >= start.get(record[:2], 0)
 
     def digest(version, found):
@@ -175,7 +191,7 @@ for learner in everybody:
         places = [tuple(at[key] for key in ("incarnation", "partition", "offset"))
                   for at in entry["records"]]
         for place in places:
-            if place not in records:
+            if place not in records and place[2] >= pruned.get(place[:2], 0):
                 findings.append(f"{learner}: plan {update} names {place}, which nothing holds")
             if place in named:
                 findings.append(f"{learner}: plans {named[place]} and {update} name {place}")
@@ -185,6 +201,8 @@ for learner in everybody:
             known = records.get(places[0] if places else None)
             said = entry["producer"], entry["producer_seq"]
             group = known[0] if known else said if None not in said else ("", places[0])
+            if not known and places and places[0][2] < pruned.get(places[0][:2], 0):
+                gone.add(group)
             if group in fates:
                 findings.append(f"{learner}: {group} is accounted for twice, at last by {update}")
             fates[group] = fate
@@ -228,13 +246,18 @@ for learner in everybody:
             findings.append(f"{learner}: {record} is done by a checkpoint, and in no plan")
     opened = [group for group in held if group not in fates]
     in_flight = sum(begun(held[group][-1]) for group in opened)
-    lost = sum(group not in held for group in produced)
+    groups = produced | gone
+    lost = sum(group not in held and group not in gone for group in groups)
+    before = len(opened) - in_flight
+    if any(at > 0 and place in pruned for place, at in start.items()):
+        # What nothing holds may have been among the pruned, before this learner began.
+        before, lost = before + lost, 0
     account = dict(
-        produced=len(produced), archived=len({records[record][0] for record in archived}),
+        produced=len(groups), archived=len({records[record][0] for record in archived}),
         quarantined=len(quarantined), trained=trained, rejected=dict(rejected),
         in_flight=in_flight, lost=lost, duplicated=duplicated,
-        before_start=len(opened) - in_flight)
-    sides = trained + sum(rejected.values()) + len(opened) + lost
+        before_start=before)
+    sides = trained + sum(rejected.values()) + in_flight + before + lost
     if account["produced"] != sides:
         findings.append(f"{learner}: {account['produced']} produced, {sides} accounted for")
     learners[learner] = account

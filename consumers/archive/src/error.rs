@@ -188,6 +188,22 @@ pub enum Error {
         /// Description of what the archive has instead.
         reason: String,
     },
+    /// Records that `vintage prune` deleted.
+    #[error(
+        "the archive of {topic} incarnation {incarnation} partition {partition} begins at offset \
+         {next}: `vintage prune` deleted the files before it, and what they held is gone; give a \
+         copy of the run made before that"
+    )]
+    Pruned {
+        /// Topic of the archive.
+        topic: String,
+        /// Incarnation of the topic.
+        incarnation: Incarnation,
+        /// Partition whose first files are gone.
+        partition: Partition,
+        /// First offset that the archive still holds.
+        next: Offset,
+    },
     /// No archive exists for a topic and incarnation.
     #[error(
         "there is no archive of {topic} incarnation {incarnation} at {location}; check the folder"
@@ -214,9 +230,10 @@ impl Error {
     /// Returns whose fault the error is, which decides the exit code of the program.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoArchive { .. } | Self::OtherTopic { .. } | Self::UnknownPartition { .. } => {
-                Fault::User
-            }
+            Self::NoArchive { .. }
+            | Self::OtherTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::Pruned { .. } => Fault::User,
             Self::Bus(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Encode { .. } | Self::Died { .. } => Fault::Internal,

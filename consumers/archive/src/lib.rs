@@ -24,6 +24,7 @@
 //! * `topic_archive.rs` finds a topic's files and keeps what was read of them; `file.rs` opens and
 //!   checks one file, `footer.rs` reads its footer; `seal.rs` has the checksums, `columns.rs` the
 //!   schema.
+//! * `prune.rs` deletes the first files of a partition, for `vintage prune`.
 //! * [`Error`] lists every failure, and [`Error::fault`] names who has to act.
 //!
 //! ```
@@ -65,6 +66,7 @@ mod meta;
 mod options;
 mod partition_groups;
 mod path;
+mod prune;
 mod reader;
 mod recover;
 mod retry;
@@ -95,6 +97,7 @@ pub use messages::{Merged, Messages};
 pub use meta::ArchiveMeta;
 pub use options::SinkOptions;
 pub use partition_groups::ArchivedGroup;
+pub use prune::Stored;
 pub use reader::Reader;
 pub use roll::SinkLimits;
 pub use sampled::Sampled;

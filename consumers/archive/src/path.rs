@@ -17,6 +17,7 @@ use crate::error::Result;
 /// Folder of all archived topics.
 pub(crate) const ROOT: &str = "v1";
 const META: &str = "_meta.json";
+const MARK: &str = ".pruned";
 const TOPIC: &str = "topic=";
 const INCARNATION: &str = "incarnation=";
 
@@ -111,6 +112,12 @@ impl TopicFolder {
         format!("{}/{:020}.parquet", self.partition(incarnation, of), base.0)
     }
 
+    /// Returns the path of the mark that the archive of a partition begins at offset `next`, because
+    /// the files before it were pruned.
+    pub(crate) fn mark(&self, incarnation: Incarnation, of: Partition, next: Offset) -> String {
+        format!("{}/{:020}{MARK}", self.partition(incarnation, of), next.0)
+    }
+
     /// Returns the incarnations that were begun, found in paths below [`TopicFolder::path`].
     pub(crate) fn incarnations(&self, paths: &[String]) -> Vec<Incarnation> {
         let folder = self.path();
@@ -133,11 +140,30 @@ impl TopicFolder {
         incarnation: Incarnation,
         path: &str,
     ) -> Option<(Partition, Offset)> {
+        self.numbered(incarnation, path, ".parquet")
+    }
+
+    /// Parses the path of a mark of an incarnation into partition and offset; `None` for any other
+    /// path.
+    pub(crate) fn parse_mark(
+        &self,
+        incarnation: Incarnation,
+        path: &str,
+    ) -> Option<(Partition, Offset)> {
+        self.numbered(incarnation, path, MARK)
+    }
+
+    fn numbered(
+        &self,
+        incarnation: Incarnation,
+        path: &str,
+        end: &str,
+    ) -> Option<(Partition, Offset)> {
         let below = path.strip_prefix(&self.incarnation(incarnation))?;
         let (folder, file) = below.strip_prefix('/')?.split_once('/')?;
         let partition = Partition(digits(folder.strip_prefix("p=")?, 5)?.try_into().ok()?);
-        let base = Offset(digits(file.strip_suffix(".parquet")?, 20)?);
-        Some((partition, base))
+        let offset = Offset(digits(file.strip_suffix(end)?, 20)?);
+        Some((partition, offset))
     }
 }
 
@@ -202,6 +228,10 @@ mod tests {
                 Some((partition, base))
             );
             assert_eq!(TopicFolder::of_file(&path, NAME), topic_folder);
+            let mark = topic_folder.mark(INCARNATION, partition, base);
+            assert_eq!(topic_folder.parse(INCARNATION, &mark), None);
+            let marked = topic_folder.parse_mark(INCARNATION, &mark);
+            assert_eq!(marked, Some((partition, base)));
             assert!(path < topic_folder.data(INCARNATION, partition, Offset(10_000_000)));
             let meta = topic_folder.meta(INCARNATION);
             assert_eq!(topic_begun(&meta), Some(NAME));

@@ -26,7 +26,7 @@ use crate::{
 /// call sees those that existed when it began.
 #[derive(Clone)]
 pub struct Reader {
-    archive: TopicArchive,
+    pub(crate) archive: TopicArchive,
 }
 
 impl Reader {
@@ -92,8 +92,22 @@ impl Reader {
     ) -> Result<Offset> {
         match self.chain(incarnation, partition).await?.last() {
             Some(file) => Ok(file.footer.next_offset),
-            None => Ok(self.meta(incarnation).await?.start(partition)),
+            None => self.first_offset(incarnation, partition).await,
         }
+    }
+
+    /// Returns the first offset of a partition that the archive holds, or is to hold.
+    pub async fn first_offset(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Offset> {
+        let meta = self.meta(incarnation).await?;
+        Ok(self
+            .archive
+            .held(incarnation, partition)
+            .await?
+            .first(&meta))
     }
 
     /// Returns the messages of one partition that `filter` wants, by ascending offset.
@@ -196,7 +210,14 @@ impl Reader {
             record,
             reason,
         };
+        let (incarnation, partition) = (record.incarnation, record.partition);
         let opened = self.archive.holding(record).await?;
+        if opened.is_none()
+            && let Some(next) = self.pruned(incarnation, partition).await?
+            && record.offset < next
+        {
+            return Err(self.archive.pruned(incarnation, partition, next));
+        }
         let opened = opened.ok_or_else(|| missing("no file reaches there".to_owned()))?;
         for group in 0..opened.groups() {
             let found = opened.range(group, OFFSET, OFFSET);

@@ -80,8 +80,8 @@ pub(crate) async fn end(
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<End> {
-    let mut bases = bases(store, topic_folder, meta.incarnation, partition).await?;
-    while let Some(base) = bases.pop() {
+    let mut there = Held::list(store, topic_folder, meta.incarnation, partition).await?;
+    while let Some(base) = there.bases.pop() {
         let place = FileId {
             topic_folder,
             incarnation: meta.incarnation,
@@ -106,7 +106,7 @@ pub(crate) async fn end(
         }
     }
     Ok(End {
-        next: meta.start(partition),
+        next: there.first(meta),
         last: None,
     })
 }
@@ -119,9 +119,9 @@ pub(crate) async fn claimed(
     meta: &ArchiveMeta,
     partition: Partition,
 ) -> Result<Offset> {
-    let bases = bases(store, topic_folder, meta.incarnation, partition).await?;
-    let Some(base) = bases.last().copied() else {
-        return Ok(meta.start(partition));
+    let there = Held::list(store, topic_folder, meta.incarnation, partition).await?;
+    let Some(base) = there.bases.last().copied() else {
+        return Ok(there.first(meta));
     };
     let place = FileId {
         topic_folder,
@@ -193,20 +193,47 @@ pub(crate) fn start(
     Ok(start)
 }
 
-/// Returns the base offsets of a partition's files, ascending.
-pub(crate) async fn bases(
-    store: &Store,
-    topic_folder: &TopicFolder,
-    incarnation: Incarnation,
+/// Files of a partition that the archive holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
     partition: Partition,
-) -> Result<Vec<Offset>> {
-    let files = store
-        .list(&topic_folder.partition(incarnation, partition))
-        .await?;
-    let parsed = files
-        .iter()
-        .filter_map(|file| topic_folder.parse(incarnation, file));
-    Ok(parsed.map(|(_, base)| base).collect())
+    /// Base offsets, ascending. A file before the mark counts as deleted, whether it still exists or
+    /// not.
+    pub(crate) bases: Vec<Offset>,
+    /// Offset at which the archive begins since its first files were pruned; `None` if none were.
+    pub(crate) pruned: Option<Offset>,
+}
+
+impl Held {
+    /// Lists the folder of a partition.
+    pub(crate) async fn list(
+        store: &Store,
+        topic_folder: &TopicFolder,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Self> {
+        let folder = topic_folder.partition(incarnation, partition);
+        let files = store.list(&folder).await?;
+        let marks = files
+            .iter()
+            .filter_map(|file| topic_folder.parse_mark(incarnation, file));
+        let pruned = marks.map(|(_, next)| next).max();
+        let bases = files
+            .iter()
+            .filter_map(|file| topic_folder.parse(incarnation, file));
+        let bases = bases.map(|(_, base)| base);
+        Ok(Self {
+            partition,
+            bases: bases.filter(|base| Some(*base) >= pruned).collect(),
+            pruned,
+        })
+    }
+
+    /// Returns the first offset that the archive holds, or is to hold.
+    pub(crate) fn first(&self, meta: &ArchiveMeta) -> Offset {
+        let begun = meta.start(self.partition);
+        self.pruned.map_or(begun, |pruned| pruned.max(begun))
+    }
 }
 
 async fn whole(store: &Store, place: FileId<'_>) -> Result<Option<End>> {

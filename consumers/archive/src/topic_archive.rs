@@ -16,7 +16,7 @@ use crate::{
     file::{ArchiveFile, FileId, Opened},
     meta::ArchiveMeta,
     path::TopicFolder,
-    recover,
+    recover::Held,
     rowgroup::RowGroup,
 };
 
@@ -89,7 +89,7 @@ impl TopicArchive {
 
     /// Finds the folder of the topic's files. If there is none yet, it is the one that a new
     /// archive will have.
-    async fn topic_folder(&self) -> Result<&TopicFolder> {
+    pub(crate) async fn topic_folder(&self) -> Result<&TopicFolder> {
         let find = || TopicFolder::find(&self.shared.store, self.topic());
         self.shared.topic_folder.get_or_try_init(find).await
     }
@@ -118,8 +118,22 @@ impl TopicArchive {
         incarnation: Incarnation,
         partition: Partition,
     ) -> Result<Vec<Offset>> {
+        Ok(self.held(incarnation, partition).await?.bases)
+    }
+
+    /// Lists what the archive holds of a partition, without opening its files.
+    pub(crate) async fn held(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+    ) -> Result<Held> {
         let topic_folder = self.topic_folder().await?;
-        recover::bases(&self.shared.store, topic_folder, incarnation, partition).await
+        Held::list(&self.shared.store, topic_folder, incarnation, partition).await
+    }
+
+    /// Store that holds the archive.
+    pub(crate) fn store(&self) -> &Store {
+        &self.shared.store
     }
 
     /// Returns the files of a partition in order, with the bounds of their row groups, and checks
@@ -131,10 +145,14 @@ impl TopicArchive {
     ) -> Result<Vec<Known>> {
         let meta = self.meta(incarnation).await?;
         let topic_folder = self.topic_folder().await?;
-        let mut before = topic_folder.meta(incarnation);
-        let mut ends = meta.start(partition);
+        let there = self.held(incarnation, partition).await?;
+        let mut before = match there.pruned {
+            Some(next) => topic_folder.mark(incarnation, partition, next),
+            None => topic_folder.meta(incarnation),
+        };
+        let mut ends = there.first(&meta);
         let mut files = Vec::new();
-        for base in self.bases(incarnation, partition).await? {
+        for base in there.bases {
             let known = self.known(incarnation, partition, base).await?;
             let starts = known.file.footer.base_offset;
             if starts != ends {
@@ -229,11 +247,32 @@ impl TopicArchive {
             partition,
             base,
         };
-        let opened = Opened::open(&self.shared.store, place).await?;
-        opened.ok_or_else(|| Error::Corrupt {
-            file: place.path(),
-            reason: "it was listed and is not there any more".to_owned(),
+        if let Some(opened) = Opened::open(&self.shared.store, place).await? {
+            return Ok(opened);
+        }
+        let pruned = self.held(incarnation, partition).await?.pruned;
+        Err(match pruned.filter(|next| base < *next) {
+            Some(next) => self.pruned(incarnation, partition, next),
+            None => Error::Corrupt {
+                file: place.path(),
+                reason: "it was listed and is not there any more".to_owned(),
+            },
         })
+    }
+
+    /// Returns the error for records that were pruned.
+    pub(crate) fn pruned(
+        &self,
+        incarnation: Incarnation,
+        partition: Partition,
+        next: Offset,
+    ) -> Error {
+        Error::Pruned {
+            topic: self.topic().to_owned(),
+            incarnation,
+            partition,
+            next,
+        }
     }
 
     /// Takes the first of `files` and opens it; returns the file and the row groups to read of it.

@@ -4,6 +4,7 @@ mod execute;
 mod gather;
 mod occasion;
 mod recover;
+mod retained;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +56,8 @@ pub struct Learner {
     /// Number of refusals without a plan at the time of the last announcement.
     announced_refusals: usize,
     announced_at: Instant,
+    /// Versions that producers may be asked to load, and those whose removal is due: version 0, the
+    /// newest, bases of checkpoints.
     retained: BTreeSet<PolicyVersion>,
     /// Number of records taken from the run's log since the last update.
     taken: u64,

@@ -89,6 +89,18 @@ pub const POINTS: &[Point] = &[
         "the log has acknowledged a group, the journal does not say so",
     ),
     after("rollout.journaled", "the journal says so"),
+    after(
+        "prune.recorded",
+        "the record of a prune is durable, nothing is deleted",
+    ),
+    after(
+        "prune.marked",
+        "the archives say where they begin, nothing is deleted",
+    ),
+    after(
+        "prune.deleted",
+        "an object is deleted, others of the prune are still there",
+    ),
 ];
 
 /// Bugs that a test may switch on: name, and description of the wrong behaviour.

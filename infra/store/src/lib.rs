@@ -36,6 +36,7 @@ mod created;
 mod error;
 mod folder;
 mod open;
+mod prunes;
 mod records;
 #[cfg(feature = "faults")]
 mod sabotage;
@@ -46,6 +47,7 @@ mod weights;
 pub use created::Created;
 pub use error::{Error, Result, Trouble};
 pub use open::{check_option, is_secret_option};
+pub use prunes::{next_prune, prunes, write_prune};
 pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
 pub use store::Store;
 pub use weights::{MODEL_FILE, Weights};

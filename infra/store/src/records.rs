@@ -3,6 +3,8 @@
 #[cfg(feature = "faults")]
 mod sabotage;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use vintage_control::{
     CheckpointManifest, Deviation, EvaluationResult, LearnerStart, Name, Plan, PolicyVersion,
@@ -247,16 +249,24 @@ impl Records {
     /// newer ones supersede.
     pub async fn prune_checkpoints(&self, keep: usize) -> Result<()> {
         let files = self.checkpoint_files().await?;
-        let is_manifest = |path: &str| path.ends_with(MANIFEST);
-        let committed = files.iter().filter(|(_, path)| is_manifest(path));
+        let committed = files.iter().filter(|(_, path)| path.ends_with(MANIFEST));
         let Some((oldest_kept, _)) = committed.rev().nth(keep.saturating_sub(1)) else {
             return Ok(());
         };
-        let mut gone: Vec<_> = files
-            .iter()
-            .filter(|(version, _)| version < oldest_kept)
-            .collect();
-        gone.sort_by_key(|(version, path)| (*version, !is_manifest(path)));
+        let gone = files.iter().filter(|(version, _)| version < oldest_kept);
+        self.delete_checkpoint_files(gone.collect()).await
+    }
+
+    /// Deletes the checkpoints of these versions, whole or not, each manifest first. A missing one is
+    /// not an error.
+    pub async fn remove_checkpoints(&self, versions: &BTreeSet<PolicyVersion>) -> Result<()> {
+        let files = self.checkpoint_files().await?;
+        let gone = files.iter().filter(|(of, _)| versions.contains(of));
+        self.delete_checkpoint_files(gone.collect()).await
+    }
+
+    async fn delete_checkpoint_files(&self, mut gone: Vec<&(PolicyVersion, String)>) -> Result<()> {
+        gone.sort_by_key(|(version, path)| (*version, !path.ends_with(MANIFEST)));
         for (_, path) in &gone {
             self.store.delete(path).await?;
         }

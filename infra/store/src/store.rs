@@ -147,6 +147,12 @@ impl Store {
     /// Lists the objects in the folder `prefix` and below (`""` lists all), sorted, with paths
     /// relative to this store.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let sizes = self.list_sizes(prefix).await?;
+        Ok(sizes.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// Lists as [`Store::list`] does, each object with its size in bytes.
+    pub async fn list_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
         let failed = |error| Error::of("list", self.name(prefix), error);
         let folder = self.at(prefix).prefix;
         let metas: Vec<_> = self
@@ -159,7 +165,7 @@ impl Store {
         let skip = self.prefix.as_ref().len() + usize::from(!self.prefix.as_ref().is_empty());
         let mut paths: Vec<_> = metas
             .iter()
-            .map(|meta| meta.location.as_ref()[skip..].to_owned())
+            .map(|meta| (meta.location.as_ref()[skip..].to_owned(), meta.size))
             .collect();
         paths.sort_unstable();
         Ok(paths)

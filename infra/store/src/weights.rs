@@ -31,6 +31,11 @@ impl Weights {
         Self { store, policy }
     }
 
+    /// Store of the run.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Returns the path or URL of a version's folder, for readers outside this crate.
     pub fn location(&self, version: PolicyVersion) -> String {
         let folder = format!("weights/{}/{version}", self.policy);

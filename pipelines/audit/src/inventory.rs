@@ -96,6 +96,11 @@ impl Inventory {
         self.partition_records(place).begun = Some(offset);
     }
 
+    /// Notes that `vintage prune` deleted the archive of a partition before `offset`.
+    pub(crate) fn prune(&mut self, place: PartitionId, offset: i64) {
+        self.partition_records(place).pruned = Some(offset);
+    }
+
     /// Notes offsets that a file of the archive covers; its records are added one by one.
     pub(crate) fn claim(&mut self, place: PartitionId, offsets: std::ops::Range<i64>) {
         self.partition_records(place).claim(offsets);
@@ -314,6 +319,12 @@ impl Inventory {
         self.partitions
             .values()
             .any(|partition_records| partition_records.start() > 0)
+    }
+
+    /// Returns true if `vintage prune` deleted archived records.
+    pub(crate) fn is_pruned(&self) -> bool {
+        let mut partitions = self.partitions.values();
+        partitions.any(|partition_records| partition_records.pruned.is_some())
     }
 
     /// Returns the number of trajectory rows in the archive.

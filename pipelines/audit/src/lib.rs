@@ -40,6 +40,7 @@ mod findings;
 mod inventory;
 mod ledger;
 mod mirror;
+mod pruned;
 mod question;
 mod read;
 mod records;
@@ -180,6 +181,7 @@ pub async fn audit(scope: &AuditScope, places: &Places<'_>) -> Result<Audit> {
         .await?;
     }
     inventory.close(&mut findings);
+    pruned::compare(places.store, topics, &inventory, &mut findings).await?;
     let lost = match scope.log {
         LogState::Durable => Lost::Never,
         LogState::Ended => Lost::WithItsLog,

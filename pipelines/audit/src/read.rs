@@ -39,8 +39,13 @@ pub(super) async fn archive(
         for partition in reader.partitions(incarnation).await? {
             let place = (incarnation, partition);
             let bases = reader.bases(incarnation, partition).await?;
-            let mut next = meta.starts.get(&partition).copied().unwrap_or_default();
-            inventory.begin(place, next.0);
+            let begun = meta.starts.get(&partition).copied().unwrap_or_default();
+            let pruned = reader.pruned(incarnation, partition).await?;
+            let mut next = pruned.map_or(begun, |pruned| pruned.max(begun));
+            inventory.begin(place, begun.0);
+            if let Some(pruned) = pruned {
+                inventory.prune(place, pruned.0);
+            }
             for (at, &base) in bases.iter().enumerate() {
                 check_chain(place, next, base, findings);
                 let read = match reader.file(incarnation, partition, base).await {

@@ -8,6 +8,7 @@ mod fleet;
 #[cfg(test)]
 mod hints;
 mod inspect;
+mod prune;
 mod selection;
 mod verbs;
 
@@ -20,6 +21,7 @@ pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
+pub(crate) use prune::PruneArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
@@ -114,6 +116,7 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     Report(ReportArgs),
     Inspect(Box<InspectArgs>),
+    Prune(Box<PruneArgs>),
     Topics(TopicsArgs),
     Broker(BrokerArgs),
     Doctor(Box<DoctorArgs>),

@@ -10,6 +10,7 @@ mod doctor;
 mod export;
 mod inspect;
 mod parity;
+mod prune;
 mod replay;
 mod report;
 mod roles;
@@ -72,6 +73,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
+        Verb::Prune(args) => prune::prune(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,
         Verb::Broker(args) => broker::broker(&args.command, context).await,
         Verb::Doctor(args) => doctor::doctor(&args, context).await,

@@ -60,6 +60,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Parity(_)
         | Verb::Export(_)
         | Verb::Report(_)
+        | Verb::Prune(_)
         | Verb::Config(_)
         | Verb::Completions(_) => LITTLE,
     }

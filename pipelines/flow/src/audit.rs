@@ -6,7 +6,10 @@
 //! one: announcements, then the names of plans and of the records that follow from plans, then
 //! journals, then archive and log.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use vintage_audit::{Audit, LogState, Places, Question, ReadJournals};
 use vintage_control::Name;
@@ -20,6 +23,7 @@ use crate::{
     broker::Broker,
     error::{Error, Result},
     folder::{config_file, is_in_use, journals, open_store, store_of},
+    prune::{joined, pruned_journals},
     replay::summarized_updates,
 };
 
@@ -63,7 +67,16 @@ pub async fn audit(scope: &AuditRequest) -> Result<Audit> {
     } else {
         None
     };
-    let read = journals.map(|folder| move || read_journals(&folder).map_err(Into::into));
+    let pruned = pruned_journals(&store).await?;
+    let pruned = Some(pruned).filter(|pruned| !elsewhere && !pruned.is_empty());
+    let read = (journals.is_some() || pruned.is_some()).then_some({
+        move || -> std::result::Result<_, Box<dyn std::error::Error + Send + Sync>> {
+            let here = journals
+                .as_deref()
+                .map_or_else(|| Ok(BTreeMap::new()), read_journals)?;
+            Ok(joined(here, pruned.iter().flatten()))
+        }
+    });
     let places = Places {
         store: &store,
         reader: &reader,

@@ -214,6 +214,9 @@ pub enum Error {
     /// Failure of the audit.
     #[error(transparent)]
     Audit(vintage_audit::Error),
+    /// Prune that could not be done to its end.
+    #[error(transparent)]
+    Prune(vintage_prune::Error),
     /// Failure to serve the metrics.
     #[error(transparent)]
     Telemetry(#[from] vintage_telemetry::Error),
@@ -294,6 +297,16 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
+impl From<vintage_prune::Error> for Error {
+    fn from(error: vintage_prune::Error) -> Self {
+        match error {
+            vintage_prune::Error::Archive(error) => Self::Archive(error),
+            vintage_prune::Error::Store(error) => Self::Store(error),
+            other => Self::Prune(other),
+        }
+    }
+}
+
 impl From<vintage_audit::Error> for Error {
     fn from(error: vintage_audit::Error) -> Self {
         match error {
@@ -351,6 +364,7 @@ impl Error {
             Self::Archive(error) => error.fault(),
             Self::Rollout(error) => error.fault(),
             Self::Audit(error) => error.fault(),
+            Self::Prune(error) => error.fault(),
             Self::Bus(error) => error.fault(),
             Self::Broker(error) => error.fault(),
             Self::Store(error) => error.fault(),

@@ -10,6 +10,7 @@ use vintage_store::{Weights, sha256};
 use crate::{
     error::{Error, Result},
     folder::{followers, learner_config, open_store},
+    prune::pruned_by,
     replay::{lead, listed},
     version_zero::companions,
 };
@@ -77,11 +78,15 @@ pub async fn export(
     let weights = Weights::new(store, policy.clone());
     let there = weights.versions().await?;
     if let Some(wanted) = version.filter(|wanted| !there.contains(wanted)) {
+        let gone = pruned_by(weights.store(), &policy, wanted).await?;
+        let gone = gone.map_or_else(String::new, |record| {
+            format!(", because `vintage prune` deleted them ({record})")
+        });
         return Err(refuse(
             folder,
             format!(
-                "has no weights of version {wanted} of policy {policy}: there are those of versions \
-                 {}",
+                "has no weights of version {wanted} of policy {policy}{gone}: there are those of \
+                 versions {}",
                 listed(&there)
             ),
         ));

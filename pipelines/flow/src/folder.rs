@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 
 const RUN_LOCK: &str = ".lock";
 const SETUP_LOCK: &str = ".setup.lock";
+const PRUNE_LOCK: &str = ".prune.lock";
 const PRODUCER_LOCK: &str = ".producer.lock";
 
 const ARCHIVE: &str = "archive";
@@ -70,6 +71,30 @@ pub(crate) fn is_in_use(run: &Path) -> bool {
         return false;
     };
     flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+/// Locks the folder against any other process that works in it, for as long as the returned file is
+/// open; `None` if one does.
+pub(crate) fn alone(run: &Path) -> Option<File> {
+    let lock = File::open(run.join(RUN_LOCK)).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(lock)
+}
+
+/// Locks the folder against another prune.
+pub(crate) fn pruning(run: &Path) -> Result<File> {
+    let refuse = |reason: String| Error::Folder {
+        path: run.to_owned(),
+        reason,
+    };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).write(true).truncate(false);
+    let file = file
+        .open(run.join(PRUNE_LOCK))
+        .map_err(|error| refuse(format!("cannot be written ({error})")))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| refuse("is being pruned by another process: wait for it".to_owned()))?;
+    Ok(file)
 }
 
 /// Returns the path of a run's settings file.

@@ -266,12 +266,11 @@ pub(crate) async fn held(
     incarnation: Incarnation,
     partition: Partition,
 ) -> Result<Option<(Offset, Offset)>> {
-    let meta = match reader.meta(incarnation).await {
+    let first = match reader.first_offset(incarnation, partition).await {
         Err(vintage_archive::Error::NoArchive { .. }) => return Ok(None),
-        meta => meta?,
+        first => first?,
     };
     let end = reader.next_offset(incarnation, partition).await?;
-    let first = meta.starts.get(&partition).copied().unwrap_or_default();
     Ok(Some((first, end)))
 }
 

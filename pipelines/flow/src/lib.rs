@@ -12,6 +12,7 @@
 //!   live page.
 //! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
 //!   topic.
+//! - `prune.rs`: what of a run `vintage prune` deletes.
 //! - `devices.rs`: the devices that this build trains on: where GPUs come in.
 //! - `doctor.rs`: checks of a machine, broker and store before a run; `health.rs`: warnings about
 //!   updates during a run.
@@ -56,6 +57,7 @@ pub mod memory;
 mod preflight;
 mod prepared;
 mod prompts;
+pub mod prune;
 mod replay;
 mod report;
 pub mod republish;

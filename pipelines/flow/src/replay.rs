@@ -104,6 +104,7 @@ pub async fn replay_exact(
         note_sampled(&mut extent, &reader, &records, &policy).await?;
         reader
     };
+    reader.refuse_pruned().await?;
     let start = records.start().await?;
     let start = start.as_ref().map_or_else(Vec::new, resume_points);
     let mut source = ArchiveSource::recorded(&reader, &start).await?;
@@ -232,7 +233,7 @@ pub(crate) async fn only_topic(folder: &Path, archive: &Store) -> Result<String>
 }
 
 /// Returns the names of the folders directly below `prefix`.
-async fn names(store: &Store, prefix: &str) -> Result<Vec<Name>> {
+pub(crate) async fn names(store: &Store, prefix: &str) -> Result<Vec<Name>> {
     let paths = store.list(prefix).await?;
     let mut names: Vec<Name> = paths
         .iter()

@@ -96,6 +96,7 @@ pub async fn republish(
                 .to_owned(),
         });
     }
+    reader.refuse_pruned().await?;
     tokio::select! {
         // Nothing was begun, so the caller gets the error of a replay that was stopped at once.
         () = stop.cancelled() => return Err(Error::Interrupted),

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::Reader;
 use vintage_audit::tally;
 use vintage_report::{SUMMARY_FILE, read_summary};
-use vintage_rollout::read_journals;
 
 use self::roles::Roles;
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     input_digests::{By, Given, Lead, Made, hold, hold_version_zero},
     preflight,
     prepared::Prepared,
+    prune::acknowledged,
     standstill::{Role, watch::Watch},
     summary::{Summary, SummaryInputs, Totals},
     version_zero::ensure_version_zero,
@@ -165,7 +165,7 @@ pub(crate) async fn summarise(folder: &RunFolder, config: &RunConfig) -> Result<
             version,
         })?;
     let reader = Reader::new(folder.archive(), &config.topic_names().rollouts());
-    let journals = read_journals(&folder.journals())?;
+    let journals = acknowledged(folder.store(), &folder.journals()).await?;
     let tally = tally(&reader, &journals, &records).await?;
     let totals = Totals::read(folder.store(), &records, config, version).await?;
     Ok(totals.summary(&SummaryInputs {

@@ -52,6 +52,9 @@ pub(crate) async fn decide(
     }
     let start: Start = asked.parse().map_err(Error::Value)?;
     let partitions = places.find(&start).await?;
+    if start == Start::Earliest {
+        places.refuse_pruned(&partitions).await?;
+    }
     if start == Start::Earliest && partitions.iter().all(|at| at.offset == Offset(0)) {
         return Ok(Vec::new());
     }
@@ -78,6 +81,30 @@ impl StartSources<'_> {
             Some(log) => self.in_log(log, start).await,
             None => self.in_archive(start).await,
         }
+    }
+
+    /// Fails if a partition would be read from where `vintage prune` let its archive begin: what is
+    /// earliest there is not what the run began with.
+    async fn refuse_pruned(&self, partitions: &[PartitionStart]) -> Result<()> {
+        for at in partitions {
+            let pruned = self.reader.pruned(at.incarnation, at.partition).await;
+            let pruned = match pruned {
+                Err(vintage_archive::Error::NoArchive { .. }) => None,
+                pruned => pruned?,
+            };
+            if pruned == Some(at.offset) {
+                return Err(Error::Setting {
+                    setting: "learner.start = \"earliest\"".to_owned(),
+                    reason: format!(
+                        "`vintage prune` deleted the first groups of partition {} from the \
+                         archive, up to offset {}; begin later, with --start offset=…, time=…, \
+                         version=… or latest, or read a copy of the run made before that",
+                        at.partition, at.offset
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn in_log(&self, log: &Log, start: &Start) -> Result<Vec<PartitionStart>> {

@@ -1,6 +1,6 @@
 //! Summary of a run, computed from its results, evaluations and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vintage_settings::RunConfig;
 
 use serde::{Deserialize, Serialize};
@@ -108,9 +108,15 @@ impl Totals {
                 totals.add(&result);
             }
         }
+        // Few versions are evaluated: asking for each would be as many requests as updates.
+        let policy = &config.learner.policy;
+        let listed = store.list(&format!("evaluations/{policy}")).await?;
+        let evaluated: BTreeSet<_> = listed.into_iter().collect();
         for at in (0..=version.0).map(PolicyVersion) {
-            let path = evaluation_path(&config.learner.policy, at);
-            if let Some(evaluation) = store.get_json::<EvaluationResult>(&path).await? {
+            let path = evaluation_path(policy, at);
+            if evaluated.contains(&path)
+                && let Some(evaluation) = store.get_json::<EvaluationResult>(&path).await?
+            {
                 totals.evaluations.push(evaluation);
             }
         }

@@ -25,7 +25,8 @@ pub struct PolicyAnnouncement {
     pub version: PolicyVersion,
     /// Digest of the `model.safetensors` of `version`.
     pub weights_sha256: Sha256,
-    /// Versions whose weights can still be fetched from the store, ascending.
+    /// Versions that a producer may fetch from the store, ascending: 0 and the newest. Older ones
+    /// that are kept for evaluations are not listed.
     pub retained: Vec<PolicyVersion>,
     /// Number of groups trained since version 0.
     pub groups_trained: u64,

@@ -8,6 +8,7 @@
 //! * [`PolicyAnnouncement`] and [`WeightsManifest`]: a new version, as producers learn of it.
 //! * [`CheckpointManifest`] and [`LearnerStart`]: the offsets at which a learner resumes or begins.
 //! * [`ArchiveFooter`]: the offsets and rows of one archive file.
+//! * [`PruneRecord`] and [`PruneMark`]: what `vintage prune` deleted.
 //! * [`Topics`], [`Name`], [`PolicyVersion`], [`UpdateNumber`], [`RecordId`]: the units in which the
 //!   records are written.
 //!
@@ -41,6 +42,7 @@ mod metric;
 mod name;
 mod numbers;
 mod plan;
+mod prune;
 mod result;
 mod start;
 mod topic;
@@ -61,6 +63,7 @@ pub use plan::{
     Algorithm, AlgorithmName, Fingerprint, INCOMPLETE_AFTER_RECORDS, KnownVersion, MicroBatch,
     OptimizerSettings, Plan, PlannedGroup, RejectReason, Rejection,
 };
+pub use prune::{PruneMark, PrunePolicy, PruneRecord, PrunedFiles, PrunedNumbers};
 pub use result::{Deviation, EvaluationResult, UpdateResult};
 pub use start::{LearnerStart, PartitionStart};
 pub use topic::{BadTopic, Topics};

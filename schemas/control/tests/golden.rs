@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use vintage_control::{
     ArchiveFooter, CheckpointManifest, Deviation, EvaluationResult, Grants, Heartbeat,
-    LearnerStart, Plan, PolicyAnnouncement, Rejection, RunInputs, Topics, UpdateResult,
-    WeightsManifest,
+    LearnerStart, Plan, PolicyAnnouncement, PruneMark, PruneRecord, Rejection, RunInputs, Topics,
+    UpdateResult, WeightsManifest,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -52,7 +52,7 @@ fn examine<T: Serialize + DeserializeOwned + PartialEq + Debug>(file: &str) {
 
 #[test]
 fn every_record_is_what_its_golden_file_and_the_readme_say() {
-    let records: [(&str, Examine); 29] = [
+    let records: [(&str, Examine); 32] = [
         ("archive_footer.json", examine::<ArchiveFooter>),
         ("checkpoint_manifest.json", examine::<CheckpointManifest>),
         ("deviation.json", examine::<Deviation>),
@@ -81,6 +81,7 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
             "optional_counts_update_result.json",
             examine::<UpdateResult>,
         ),
+        ("optional_prune_record.json", examine::<PruneRecord>),
         ("optional_slot_rejection.json", examine::<Rejection>),
         (
             "optional_slots_checkpoint_manifest.json",
@@ -95,6 +96,8 @@ fn every_record_is_what_its_golden_file_and_the_readme_say() {
         ("optional_withdrawn_grants.json", examine::<Grants>),
         ("plan.json", examine::<Plan>),
         ("policy_announcement.json", examine::<PolicyAnnouncement>),
+        ("prune_mark.json", examine::<PruneMark>),
+        ("prune_record.json", examine::<PruneRecord>),
         ("rejection.json", examine::<Rejection>),
         ("run_inputs.json", examine::<RunInputs>),
         ("topics.json", examine::<Topics>),

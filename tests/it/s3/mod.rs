@@ -248,5 +248,27 @@ fn a_run_in_a_bucket_is_killed_goes_on_and_replays() -> Result<()> {
         replayed["weights_sha256"] == summary["weights_sha256"],
         "{replayed}"
     );
+
+    // Pruned by its store alone; the folder's auditor sees it.
+    let mut prune = in_bucket(&server, vintage(["prune", "--output", "json", "--apply"]));
+    prune.args(["--keep-checkpoints", "1", "--archive-before", "30"]);
+    let pruned = run(prune)?.json()?;
+    ensure!(pruned["record"] == "prunes/0.json", "{pruned}");
+    ensure!(number(&pruned, "objects")? > 0, "{pruned}");
+    let kept = runtime.block_on(store.list("checkpoints/lead"))?;
+    ensure!(kept.iter().all(|path| path.contains("/30/")), "{kept:?}");
+    let left = runtime.block_on(store.list("archive"))?;
+    ensure!(
+        left.iter().any(|file| file.ends_with(".pruned")),
+        "{left:?}"
+    );
+    let mut audit = vintage(["audit", "--output", "json"]);
+    audit.arg(&out).env("AWS_SECRET_ACCESS_KEY", "tests");
+    let audited = run(audit)?.json()?;
+    ensure!(audited["holds"] == true, "{audited}");
+    ensure!(
+        audited["notes"].to_string().contains("prunes/0.json"),
+        "{audited}"
+    );
     Ok(())
 }

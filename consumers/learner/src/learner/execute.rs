@@ -9,7 +9,7 @@ use vintage_control::{
 use vintage_faults::point;
 use vintage_store::Created;
 
-use super::{Learner, occasion::Occasion};
+use super::{Learner, occasion::Occasion, retained::take_old};
 use crate::{
     error::{Error, Result},
     intake::ReadyGroup,
@@ -231,13 +231,7 @@ impl Learner {
         let newest = self.trainer.version().0;
         let (pin_every, keep_versions) =
             (self.settings.pin_every, self.settings.learner.keep_versions);
-        let mut gone: Vec<_> = self
-            .retained
-            .iter()
-            .filter(|version| version.0 + keep_versions <= newest)
-            .filter(|version| !version.0.is_multiple_of(pin_every))
-            .copied()
-            .collect();
+        let mut gone = take_old(&mut self.retained, newest, keep_versions, pin_every);
         if gone.is_empty() {
             return Ok(());
         }

@@ -39,7 +39,7 @@ pub(crate) enum RecordState<'a> {
     Missing,
     /// Covered by an archive file that cannot be read.
     Unreadable,
-    /// Deleted by retention before an archive began.
+    /// Deleted by retention before an archive began, or by `vintage prune`.
     Expired,
     /// Beyond everything that was read.
     Beyond,
@@ -57,6 +57,8 @@ pub(crate) struct PartitionRecords {
     /// Offset at which the archive was begun; records missing after it were not deleted by
     /// retention.
     pub(crate) begun: Option<i64>,
+    /// Offset before which `vintage prune` deleted the archive.
+    pub(crate) pruned: Option<i64>,
     /// Offsets that the topic holds.
     pub(crate) live: Option<Range<i64>>,
     /// Offsets of archive files that cannot be read.
@@ -160,7 +162,7 @@ impl PartitionRecords {
         if self.is_unreadable(offset) {
             return RecordState::Unreadable;
         }
-        if offset < self.start() {
+        if offset < self.start() || self.pruned.is_some_and(|pruned| offset < pruned) {
             return RecordState::Expired;
         }
         let ends = self.claimed.iter().chain(&self.live).map(|held| held.end);

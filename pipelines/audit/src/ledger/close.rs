@@ -12,6 +12,7 @@ impl Ledger<'_> {
     /// Counts every group once and returns the account.
     pub(crate) fn close(&mut self, lost: Lost, findings: &mut Findings) -> GroupAccount {
         let late = self.inventory.begins_late();
+        let may_be_pruned = self.began_in_the_pruned();
         for (number, group) in self.inventory.groups().iter().enumerate() {
             let fate = self.fates[number];
             let found_in = group.records.map(|(first, _)| first.partition.0);
@@ -40,6 +41,8 @@ impl Ledger<'_> {
                         // Trained or rejected before its record was deleted.
                     } else if fate == Fate::Open && late {
                         counts.expired += 1;
+                    } else if fate == Fate::Open && may_be_pruned {
+                        counts.before_start += 1;
                     } else if lost == Lost::NotYet {
                         counts.in_flight += 1;
                         report_missing(lost, findings, || {
@@ -94,11 +97,29 @@ impl Ledger<'_> {
         account
     }
 
+    /// Returns true if this learner began after records that were pruned since. Which of the groups
+    /// that nothing holds were among them cannot be known; the account of a learner that read them
+    /// tells.
+    fn began_in_the_pruned(&self) -> bool {
+        let mut starts = self.start.iter();
+        starts.any(|(place, start)| {
+            let partition = self.inventory.partitions().get(place);
+            start.0 > 0 && partition.is_some_and(|records| records.pruned.is_some())
+        })
+    }
+
     /// Counts the missing numbers of producers without a journal.
     fn count_missing_numbers(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
         for (producer, missing) in self.inventory.missing_numbers() {
             let MissingNumbers { found, runs, .. } = &missing;
-            let all = missing.all - found;
+            // A plan names those whose records were deleted, and they are counted by it.
+            let planned = self.only_planned.keys();
+            let planned = planned.filter(|(name, seq)| {
+                *name == producer.name
+                    && producer.last.is_some_and(|last| *seq < last)
+                    && self.inventory.number(name, *seq).is_none()
+            });
+            let all = (missing.all - found).saturating_sub(planned.count() as u64);
             if *found > 0 {
                 findings.note("records whose headers do not give their number", || {
                     format!(

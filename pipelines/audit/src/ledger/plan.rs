@@ -280,7 +280,9 @@ impl<'a> Ledger<'a> {
             return;
         };
         let copies = self.inventory.groups()[record.group as usize].copies;
-        if copies as usize <= named.found.len() && !self.inventory.begins_late() {
+        // The first copy may have been deleted.
+        let whole = !self.inventory.begins_late() && !self.inventory.is_pruned();
+        if copies as usize <= named.found.len() && whole {
             findings.breach("duplicates of nothing", || {
                 format!("{called} as a duplicate, and there is no other copy of it")
             });
@@ -310,7 +312,7 @@ impl<'a> Ledger<'a> {
             *reached = (*reached).max(record.offset.0);
             let (at, found) = match inventory.state_of(record) {
                 RecordState::Present(at, found) => (at, found),
-                // Deleted by retention, or in an unreadable file that is reported as such.
+                // Deleted by retention or pruned, or in an unreadable file that is reported as such.
                 RecordState::Unreadable | RecordState::Expired => {
                     named.gone = true;
                     continue;

@@ -31,9 +31,11 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<CommandOutc
     drop(events);
     shown.await?;
     let summary = summary?;
-    write_report(&out)
-        .await
-        .context("the run is done, but its report could not be written")?;
+    if !(summary.finished && is_reported(&out)) {
+        write_report(&out)
+            .await
+            .context("the run is done, but its report could not be written")?;
+    }
     context
         .output
         .print(&summary, |summary| text(summary, &out))?;
@@ -41,6 +43,14 @@ pub(crate) async fn run(args: &RunArgs, context: &Context) -> Result<CommandOutc
         Some(signal) if !summary.finished => CommandOutcome::Interrupted(signal),
         _ => CommandOutcome::Done,
     })
+}
+
+/// Returns true if the report was written after the summary: a finished run that is started again
+/// changes neither, and its report would take as long as it has rollouts.
+fn is_reported(out: &Path) -> bool {
+    let written = |name: &str| out.join(name).metadata().and_then(|file| file.modified());
+    let (report, summary) = (written("report.html"), written("summary.json"));
+    matches!((report, summary), (Ok(report), Ok(summary)) if report >= summary)
 }
 
 /// Returns the default folder, `runs/<time>`.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use vintage_archive::{SinkHandle, SinkSummary};
 use vintage_control::{Incarnation, RecordId};
 use vintage_learner::{Durability, DurableLog, LearnerSummary, Outlet};
-use vintage_rollout::{ProducerSummary, read_journals};
+use vintage_rollout::ProducerSummary;
 
 use crate::{
     broker::Log,
@@ -17,6 +17,7 @@ use crate::{
     event::Events,
     folder::RunFolder,
     prepared::Prepared,
+    prune::acknowledged,
     wire::{self, learner::WiredLearner},
 };
 
@@ -70,6 +71,7 @@ impl Roles {
         } else {
             Box::new(DurableLog)
         };
+        let ended = acknowledged(folder.store(), &folder.journals()).await?;
         let learning = wire::learner::open(wire::learner::LearnerParts {
             config,
             folder,
@@ -79,7 +81,7 @@ impl Roles {
             durability,
             leader: None,
             // The folder is this process's, and every producer before it left a journal.
-            grants: Some(read_journals(&folder.journals())?.into_keys().collect()),
+            grants: Some(ended.into_keys().collect()),
             events,
         })
         .await?;

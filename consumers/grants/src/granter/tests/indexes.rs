@@ -110,7 +110,7 @@ fn a_report_that_repeats_the_last_one_leaves_nothing_to_look_at() {
     granter.advance(Tick(0), at(0, 0));
     assert_eq!(granter.grant(Tick(0)).len(), 1000);
     granter.hear(Tick(1), &heartbeat("p7", 1, 2));
-    assert!(granter.room() == 0 && !granter.may_be_late);
+    assert!(granter.ungranted() == 0 && !granter.may_be_late);
     assert_eq!(granter.holders.unrecorded(), 0);
     assert_eq!(granter.grant(Tick(1)), []);
     // One group, one record.

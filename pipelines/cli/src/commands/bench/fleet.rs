@@ -1,5 +1,7 @@
 //! `vintage bench fleet`: gate, leases and intake with simulated producers on a virtual clock.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use serde::Serialize;
 use vintage_bench::fleet::{Capacities, Churn, Fleet, Outcome, Rule, Stretch, cost, simulate};
@@ -13,7 +15,7 @@ const LARGEST_BASELINE: usize = 64;
 
 /// Results of the benchmark.
 #[derive(Serialize)]
-struct Fleets<'a> {
+struct Results<'a> {
     /// Settings, the same for all fleets but for their size.
     settings: &'a Fleet,
     fleets: Vec<Sized>,
@@ -64,7 +66,7 @@ pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
         0 => Vec::new(),
         rollouts => cost(&long, rollouts)?,
     };
-    let results = Fleets {
+    let results = Results {
         settings: &settings,
         fleets,
         cost,
@@ -110,7 +112,7 @@ fn settings(args: &FleetBenchArgs) -> Fleet {
     }
 }
 
-fn text(results: &Fleets<'_>, args: &FleetBenchArgs) -> String {
+fn text(results: &Results<'_>, args: &FleetBenchArgs) -> String {
     let settings = results.settings;
     let mut out = format!(
         "{} updates of {} groups of {}, up to {} updates old, seed {}; virtual time\n\n\
@@ -142,7 +144,8 @@ fn text(results: &Fleets<'_>, args: &FleetBenchArgs) -> String {
     if results.cost.is_empty() {
         return out;
     }
-    out += &format!(
+    let _infallible = write!(
+        out,
         "\nreal time as a run grows, {} producers, medians over updates\n\
          {:>12} {:>20} {:>14} {:>22}\n",
         args.cost_producers,
@@ -152,8 +155,9 @@ fn text(results: &Fleets<'_>, args: &FleetBenchArgs) -> String {
         "lease books µs a slot"
     );
     for Stretch { rollouts, measured } in &results.cost {
-        out += &format!(
-            "{rollouts:>12} {:>20.2} {:>14.2} {:>22.2}\n",
+        let _infallible = writeln!(
+            out,
+            "{rollouts:>12} {:>20.2} {:>14.2} {:>22.2}",
             measured.intake_us_per_rollout, measured.gate_us_per_slot, measured.books_us_per_slot,
         );
     }

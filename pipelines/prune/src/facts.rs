@@ -1,0 +1,196 @@
+//! Facts of a run, read from its store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vintage_archive::{Reader, Stored};
+use vintage_control::{
+    CheckpointManifest, Name, Plan, PolicyVersion, PrunePolicy, PruneRecord, UpdateNumber,
+};
+use vintage_store::{Records, Store, Weights, evaluation_path};
+
+use crate::{
+    choose::{Facts, LearnerFacts, Place, PolicyFacts},
+    error::Result,
+    reads::reads_from,
+};
+
+/// Settings of a learner that decide what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnerSettings {
+    /// Name of the learner.
+    pub name: Name,
+    /// Policy that it publishes.
+    pub policy: Name,
+    /// Number of newest versions that it keeps.
+    pub keep_versions: u64,
+    /// Number of updates by which a producer of the run may be behind.
+    pub reach: u64,
+    /// Interval of the versions that are evaluated, and the last of them; `None` if none are.
+    pub evaluated: Option<(u64, u64)>,
+}
+
+/// Objects of one version, checkpoint or file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Sizes of what the facts name.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes {
+    pub(crate) versions: BTreeMap<Name, BTreeMap<PolicyVersion, Size>>,
+    pub(crate) checkpoints: BTreeMap<Name, BTreeMap<PolicyVersion, Size>>,
+    pub(crate) files: BTreeMap<Place, Vec<Stored>>,
+}
+
+/// Reads the facts. Versions are listed before checkpoints, so that a checkpoint written meanwhile
+/// only makes more of them needed.
+pub(crate) async fn read(
+    store: &Store,
+    reader: &Reader,
+    learners: &[LearnerSettings],
+    asked: &PrunePolicy,
+    earlier: &[(String, PruneRecord)],
+) -> Result<(Facts, Sizes)> {
+    let (mut facts, mut sizes) = (Facts::default(), Sizes::default());
+    let policies: BTreeSet<_> = learners.iter().map(|learner| &learner.policy).collect();
+    for policy in policies {
+        let there = numbered(store, &format!("weights/{policy}")).await?;
+        let weights = Weights::new(store.clone(), policy.clone());
+        let versions: BTreeSet<_> = weights.versions().await?.into_iter().collect();
+        let recorded = earlier
+            .iter()
+            .filter_map(|(_, record)| record.versions.get(policy));
+        let recorded = recorded.flat_map(|of| &of.versions).copied();
+        let unfinished = recorded.filter(|version| there.contains_key(version));
+        let mut unevaluated = BTreeSet::new();
+        for settings in learners.iter().filter(|learner| learner.policy == *policy) {
+            if let Some((every, last)) = settings.evaluated {
+                let paths: BTreeSet<_> = store
+                    .list(&format!("evaluations/{policy}"))
+                    .await?
+                    .into_iter()
+                    .collect();
+                let due = |version: &PolicyVersion| {
+                    version.0 == last || every > 0 && version.0.is_multiple_of(every)
+                };
+                let waiting = versions.iter().filter(|version| due(version));
+                let waiting =
+                    waiting.filter(|version| !paths.contains(&evaluation_path(policy, **version)));
+                unevaluated.extend(waiting.copied());
+            }
+        }
+        let of = PolicyFacts {
+            unfinished: unfinished.collect(),
+            versions,
+            unevaluated,
+        };
+        facts.policies.insert(policy.clone(), of);
+        sizes.versions.insert(policy.clone(), there);
+    }
+    for settings in learners {
+        let learner = learner(store, settings, asked, earlier, &mut sizes).await?;
+        facts.learners.push(learner);
+    }
+    archive(reader, earlier, &mut facts, &mut sizes).await?;
+    Ok((facts, sizes))
+}
+
+async fn learner(
+    store: &Store,
+    settings: &LearnerSettings,
+    asked: &PrunePolicy,
+    earlier: &[(String, PruneRecord)],
+    sizes: &mut Sizes,
+) -> Result<LearnerFacts> {
+    let LearnerSettings { name, policy, .. } = settings;
+    let records = Records::new(store.clone(), name.clone());
+    let weights = Weights::new(store.clone(), policy.clone());
+    let there = numbered(store, &format!("checkpoints/{name}")).await?;
+    let mut checkpoints = BTreeMap::new();
+    let mut newest: Option<CheckpointManifest> = None;
+    for version in records.checkpoints().await? {
+        let Some(manifest) = records.checkpoint(version).await? else {
+            continue; // Its learner has deleted it meanwhile.
+        };
+        let usable = weights.manifest(version).await?.is_some();
+        checkpoints.insert(version, usable);
+        newest = if usable { Some(manifest) } else { newest };
+    }
+    let recorded = earlier
+        .iter()
+        .filter_map(|(_, record)| record.checkpoints.get(name));
+    let recorded = recorded.flat_map(|of| &of.versions).copied();
+    let unfinished = recorded
+        .filter(|version| there.contains_key(version))
+        .collect();
+    let start = records.start().await?;
+    let at = newest.as_ref().map_or(0, |manifest| manifest.version.0);
+    let kept = asked.archive_before.map_or(at, |before| before.0.min(at));
+    let plans = plans(&records, UpdateNumber(kept)).await?;
+    sizes.checkpoints.insert(name.clone(), there);
+    Ok(LearnerFacts {
+        name: name.clone(),
+        policy: policy.clone(),
+        keep_versions: settings.keep_versions,
+        reach: settings.reach,
+        checkpoints,
+        unfinished,
+        reads_from: reads_from(start.as_ref(), newest.as_ref(), &plans),
+    })
+}
+
+/// Reads the plans from `first` to the last.
+async fn plans(records: &Records, first: UpdateNumber) -> Result<Vec<Plan>> {
+    let mut plans = Vec::new();
+    let mut update = first;
+    while let Some(plan) = records.plan(update).await? {
+        plans.push(plan);
+        update = update.next();
+    }
+    Ok(plans)
+}
+
+async fn archive(
+    reader: &Reader,
+    earlier: &[(String, PruneRecord)],
+    facts: &mut Facts,
+    sizes: &mut Sizes,
+) -> Result<()> {
+    for incarnation in reader.incarnations().await? {
+        for partition in reader.partitions(incarnation).await? {
+            let place = (incarnation, partition);
+            let recorded = earlier.iter().flat_map(|(_, record)| &record.archive);
+            let recorded = recorded.filter(|files| {
+                files.topic == reader.topic() && (files.incarnation, files.partition) == place
+            });
+            let recorded = recorded.map(|files| files.next).max();
+            if recorded > reader.pruned(incarnation, partition).await? {
+                facts.unmarked.extend(recorded.map(|next| (place, next)));
+            }
+            let bases = reader.bases(incarnation, partition).await?;
+            let stored = reader.stored(incarnation, partition).await?;
+            facts.files.insert(place, bases);
+            sizes.files.insert(place, stored);
+        }
+    }
+    Ok(())
+}
+
+/// Lists the objects below `<folder>/<version>/`, and returns their sizes by version.
+async fn numbered(store: &Store, folder: &str) -> Result<BTreeMap<PolicyVersion, Size>> {
+    let mut sizes: BTreeMap<PolicyVersion, Size> = BTreeMap::new();
+    for (path, bytes) in store.list_sizes(folder).await? {
+        let below = path
+            .strip_prefix(folder)
+            .and_then(|path| path.strip_prefix('/'));
+        let version = below.and_then(|below| below.split_once('/'));
+        if let Some(version) = version.and_then(|(version, _)| version.parse().ok()) {
+            let size = sizes.entry(PolicyVersion(version)).or_default();
+            size.objects += 1;
+            size.bytes += bytes;
+        }
+    }
+    Ok(sizes)
+}
