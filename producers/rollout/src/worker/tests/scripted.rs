@@ -4,12 +4,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use tokio::sync::{Semaphore, watch};
 use vintage_control::PolicyVersion;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
-    engine::{Engine, EngineError, Sample, SampleRequest},
+    engine::{Engine, EngineError, Groups, Sample, SampleRequest},
     error::Error,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
@@ -64,6 +65,12 @@ impl ScriptedEngine {
     /// Version last requested, loaded or not.
     pub(super) fn asked(&self) -> watch::Receiver<u64> {
         self.asked.subscribe()
+    }
+
+    fn group(&self, request: &SampleRequest) -> Vec<Sample> {
+        (0..request.samples)
+            .map(|index| self.complete(request, index))
+            .collect()
     }
 
     fn complete(&self, request: &SampleRequest, index: u16) -> Sample {
@@ -123,19 +130,19 @@ impl Engine for ScriptedEngine {
         Ok(())
     }
 
-    async fn sample(
-        &mut self,
-        requests: Vec<SampleRequest>,
-    ) -> Result<Vec<Vec<Sample>>, EngineError> {
-        if let Some(hold) = &self.script.hold {
-            hold.acquire().await.unwrap().forget();
-        }
-        let group = |request: &SampleRequest| {
-            (0..request.samples)
-                .map(|index| self.complete(request, index))
-                .collect()
+    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+        let groups: Vec<_> = requests.iter().map(|request| self.group(request)).collect();
+        let hold = self.script.hold.clone();
+        let held = async move {
+            if let Some(hold) = hold {
+                hold.acquire().await.unwrap().forget();
+            }
         };
-        Ok(requests.iter().map(group).collect())
+        futures::stream::once(held)
+            .flat_map(move |()| {
+                futures::stream::iter(groups.clone().into_iter().map(Ok).enumerate())
+            })
+            .boxed()
     }
 }
 
