@@ -191,6 +191,9 @@ pub enum Error {
     /// Failure to open the local engine.
     #[error("local engine: {0}")]
     Local(#[from] vintage_local::Error),
+    /// Failure to open an engine over HTTP.
+    #[error("inference servers: {0}")]
+    Remote(#[from] vintage_remote::Error),
     /// Failure of the broker.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
@@ -357,7 +360,9 @@ impl Error {
                 vintage_store::Fault::User => Fault::User,
                 vintage_store::Fault::External => Fault::External,
             },
+            Self::Remote(error) if error.is_users() => Fault::User,
             Self::Io { .. }
+            | Self::Remote(_)
             | Self::Engine(_)
             | Self::Local(_)
             | Self::Hub { .. }
