@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use vintage_control::{Name, PolicyVersion};
 use vintage_local::LocalEngine;
-use vintage_rollout::Sampling;
+use vintage_rollout::{EngineError, Sampling};
 use vintage_store::Weights;
 
 use crate::{
@@ -132,7 +132,19 @@ pub(crate) async fn check_model(
     if !fleet.settings.check_model {
         return Ok(());
     }
-    let reference = fleet.reference.open(version).await?;
+    let reference = match fleet.reference.open(version).await {
+        Ok(reference) => reference,
+        // The version was deleted since the servers got it; the server says that it holds it.
+        Err(error) => match EngineError::from(error) {
+            EngineError::VersionGone { .. } => return Ok(()),
+            error => {
+                return Err(Error::Reference {
+                    version,
+                    source: Box::new(error),
+                });
+            }
+        },
+    };
     let tolerance = fleet.settings.model_tolerance;
     let unfit = |what: String, remedy: String| Error::Unfit {
         url: http.url().to_owned(),

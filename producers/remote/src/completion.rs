@@ -17,7 +17,10 @@ use crate::{
 };
 
 /// Number of wrong replies to one completion after which its group is given up.
-const ATTEMPTS: u32 = 4;
+const WRONG_REPLIES: u32 = 4;
+/// Number of servers that may go out of service with one completion before its group is given up: it
+/// may be the reason.
+const BROKEN_SERVERS: u32 = 8;
 
 /// Whole completion.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +88,7 @@ pub(crate) async fn complete(fleet: &Fleet, ask: &Ask) -> Result<Completion, Fai
     let began = Instant::now();
     let is_stop = |id: &u32| fleet.limits.stop.contains(id);
     let mut partly = Partly::default();
-    let mut wrong = 0;
+    let (mut wrong, mut broken) = (0, 0);
     let mut avoid = None;
     loop {
         let newest = partly.spans.last().map(|span| span.version);
@@ -123,9 +126,9 @@ pub(crate) async fn complete(fleet: &Fleet, ask: &Ask) -> Result<Completion, Fai
         if !seat.failed(&fault) {
             return Err(Failure::Completion(fault));
         }
-        // A server that is gone says nothing of the completion; a wrong reply may be repeated.
         wrong += u32::from(fault.reason.verdict() == Verdict::Wrong);
-        if wrong >= ATTEMPTS {
+        broken += u32::from(fault.reason.verdict() == Verdict::Broken);
+        if wrong >= WRONG_REPLIES || broken >= BROKEN_SERVERS {
             return Err(Failure::Completion(fault));
         }
     }

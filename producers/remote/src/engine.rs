@@ -120,9 +120,8 @@ impl RemoteEngine {
             version,
             reviver,
         };
-        engine.fleet.serving(version).await?;
-        engine.fleet.reference.close().await;
-        let (server, context) = engine.fleet.facts().await;
+        engine.fleet.first(version).await?;
+        let (server, context) = engine.fleet.facts();
         engine.name = format!("vintage-remote/{} {server}", env!("CARGO_PKG_VERSION"));
         engine.context = context.map_or(engine.context, |context| context.min(engine.context));
         Ok(engine)

@@ -9,6 +9,14 @@ pub enum Error {
     /// Policy whose texts or weights cannot be read.
     #[error(transparent)]
     Policy(#[from] vintage_local::Error),
+    /// Weights that the in-process engine cannot be opened with.
+    #[error("cannot open version {version} to compare servers with: {source}")]
+    Reference {
+        /// Version to be opened.
+        version: PolicyVersion,
+        /// Reason for the failure.
+        source: Box<EngineError>,
+    },
     /// Weights that could not be fetched, or whose hash is wrong.
     #[error("cannot fetch version {version} for the servers: {source}")]
     Fetch {

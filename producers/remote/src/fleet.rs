@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 use vintage_control::{Metric, PolicyVersion};
@@ -60,7 +60,17 @@ pub(crate) struct Facts {
 /// One server with what was found out about it last.
 struct Member {
     http: Transport,
-    server: AsyncMutex<Option<Arc<Server>>>,
+    server: Mutex<Option<Arc<Server>>>,
+}
+
+impl Member {
+    fn server(&self) -> Option<Arc<Server>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Server>>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Request's place at a server; counted until it is dropped.
@@ -78,7 +88,7 @@ impl Fleet {
             .map_or(PolicyVersion::ZERO, |target| target.version);
         let member = |http| Member {
             http,
-            server: AsyncMutex::new(None),
+            server: Mutex::new(None),
         };
         Self {
             wanted: facts.wanted,
@@ -113,7 +123,7 @@ impl Fleet {
             let wake = match pick {
                 Pick::Take(index) => {
                     let member = &self.members[index];
-                    let server = member.server.lock().await.clone();
+                    let server = member.server();
                     let seat = server.map(|server| Seat {
                         fleet: self,
                         index,
@@ -134,10 +144,16 @@ impl Fleet {
                 () = changed => {}
                 () = sleep_until(wake) => {}
             }
-            if self.pool().is_changing() {
+            let hope = {
+                let pool = self.pool();
+                pool.is_changing() || pool.serves(at_least)
+            };
+            if hope {
                 deadline = Instant::now() + self.settings.patience();
             }
-            self.check_patience(at_least, deadline)?;
+            if Instant::now() >= deadline {
+                return Err(self.nobody());
+            }
         }
     }
 
@@ -170,7 +186,7 @@ impl Fleet {
             if !self.pool().close(index) {
                 continue;
             }
-            let server = member.server.lock().await.clone();
+            let server = member.server();
             let swapped = match &server {
                 Some(server) => swap(&member.http, server, &target, self.settings.swap()).await,
                 None => continue,
@@ -183,8 +199,29 @@ impl Fleet {
         Ok(())
     }
 
+    /// Waits until a server comes into service for the first time.
+    ///
+    /// # Errors
+    /// A server is up and lacks what a run needs; or none came in `patience_seconds`.
+    pub(crate) async fn first(&self, version: PolicyVersion) -> Result<(), Error> {
+        let unfit = async {
+            loop {
+                let changed = self.changed.notified();
+                if let Some(error) = self.unfit().take() {
+                    return error;
+                }
+                changed.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            error = unfit => Err(error),
+            served = self.serving(version) => served,
+        }
+    }
+
     /// Waits until a server with at least this version is in service.
-    pub(crate) async fn serving(&self, version: PolicyVersion) -> Result<(), Error> {
+    async fn serving(&self, version: PolicyVersion) -> Result<(), Error> {
         let mut deadline = Instant::now() + self.settings.patience();
         loop {
             let changed = self.changed.notified();
@@ -194,7 +231,9 @@ impl Fleet {
             if self.pool().is_changing() {
                 deadline = Instant::now() + self.settings.patience();
             }
-            self.check_patience(version, deadline)?;
+            if Instant::now() >= deadline {
+                return Err(self.nobody());
+            }
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(deadline) => {}
@@ -202,37 +241,28 @@ impl Fleet {
         }
     }
 
-    /// Fails if no server is in service and none can be waited for.
-    fn check_patience(&self, version: PolicyVersion, deadline: Instant) -> Result<(), Error> {
-        if self.pool().serves(version) {
-            return Ok(());
-        }
-        let unfit = self
-            .unfit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match unfit {
-            Some(error) => Err(error),
-            None if Instant::now() >= deadline => Err(self.nobody()),
-            None => Ok(()),
-        }
-    }
-
     /// Brings up every server that is down, as soon as it may be tried again, for ever.
     pub(crate) async fn bring_up_all(&self) {
+        let members = (0..self.members.len()).map(|index| self.keep_up(index));
+        futures::future::join_all(members).await;
+    }
+
+    /// Brings up one server whenever it is down.
+    async fn keep_up(&self, index: usize) {
         loop {
             let changed = self.changed.notified();
             let now = self.now();
-            let due = self.pool().take_due(now);
-            if let Some(index) = due {
+            if self.pool().take_due(index, now) {
                 self.bring_up(index).await;
+                if !self.pool().is_changing() {
+                    self.reference.close().await;
+                }
                 continue;
             }
-            let next = self.pool().next_due();
+            let due = self.pool().due(index);
             tokio::select! {
                 () = changed => {}
-                () = wait_for(next.map(|due| self.began + due)) => {}
+                () = wait_for(due.map(|due| self.began + due)) => {}
             }
         }
     }
@@ -242,20 +272,24 @@ impl Fleet {
         let http = &self.members[index].http;
         loop {
             let target = self.target().clone();
-            let version = target
-                .as_ref()
-                .map_or(PolicyVersion::ZERO, |target| target.version);
             match self.prepare(index, target.as_ref()).await {
-                // Another version may have been asked for meanwhile.
-                Ok(()) if *self.target() != target => {}
-                Ok(()) => return self.settle(index, version, None),
+                Ok(()) => {
+                    // Another version may have been asked for meanwhile. While this lock is held,
+                    // none can be.
+                    let current = self.target();
+                    if *current == target {
+                        let version = target.map_or(PolicyVersion::ZERO, |target| target.version);
+                        return self.settle(index, version, None);
+                    }
+                }
                 Err(Error::Server { fault, .. }) => {
+                    let version = target.map_or(PolicyVersion::ZERO, |target| target.version);
                     return self.settle(index, version, Some(&fault));
                 }
                 Err(error) => {
                     tracing::warn!("{} is not used: {error}", http.url());
                     self.pool().give_up(index, self.now(), &error.to_string());
-                    *self.unfit.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *self.unfit() = Some(error);
                     return self.changed.notify_waiters();
                 }
             }
@@ -276,15 +310,15 @@ impl Fleet {
         }
         let version = target.map_or(PolicyVersion::ZERO, |target| target.version);
         check_model(self, http, &server, version).await?;
-        *self.members[index].server.lock().await = Some(Arc::new(server));
+        *self.members[index].lock() = Some(Arc::new(server));
         Ok(())
     }
 
     /// Kind and release of the first server in service, and the shortest context of all.
-    pub(crate) async fn facts(&self) -> (String, Option<usize>) {
+    pub(crate) fn facts(&self) -> (String, Option<usize>) {
         let (mut name, mut context) = (None, None);
         for member in &self.members {
-            if let Some(server) = member.server.lock().await.as_ref() {
+            if let Some(server) = member.server() {
                 name.get_or_insert_with(|| format!("{}/{}", server.kind.as_str(), server.release));
                 context = match (context, server.context) {
                     (Some(a), Some(b)) => Some(usize::min(a, b)),
@@ -336,6 +370,10 @@ impl Fleet {
     fn pool(&self) -> MutexGuard<'_, Pool> {
         // No code panics while it holds the lock half-way through a change.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unfit(&self) -> MutexGuard<'_, Option<Error>> {
+        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn target(&self) -> MutexGuard<'_, Option<Target>> {

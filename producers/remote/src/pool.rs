@@ -11,6 +11,8 @@ use crate::fault::Verdict;
 const SHORTEST: Duration = Duration::from_millis(250);
 /// Longest rest.
 const LONGEST: Duration = Duration::from_secs(30);
+/// Longest rest after a wrong reply, for which a server need not recover.
+const LONGEST_IF_WRONG: Duration = Duration::from_secs(1);
 
 /// State of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,7 @@ impl Pool {
         let pause = rest(endpoint.failures);
         endpoint.phase = match verdict {
             Verdict::Broken => Phase::Down(now + pause),
+            Verdict::Wrong => Phase::Resting(now + pause.min(LONGEST_IF_WRONG)),
             _ => Phase::Resting(now + pause.max(retry_after.unwrap_or_default()).min(LONGEST)),
         };
     }
@@ -153,30 +156,29 @@ impl Pool {
         open
     }
 
-    /// Takes the first endpoint that is down and may be brought up now, and closes it.
-    pub(crate) fn take_due(&mut self, now: Duration) -> Option<usize> {
-        let is_due =
-            |endpoint: &Endpoint| matches!(endpoint.phase, Phase::Down(until) if until <= now);
-        let index = self.0.iter().position(is_due)?;
-        self.0[index].phase = Phase::Closed;
-        Some(index)
+    /// Closes an endpoint that is down and may be brought up now; returns false for any other.
+    pub(crate) fn take_due(&mut self, index: usize, now: Duration) -> bool {
+        let is_due = self.due(index).is_some_and(|due| due <= now);
+        if is_due {
+            self.0[index].phase = Phase::Closed;
+        }
+        is_due
     }
 
-    /// Returns the time at which the next endpoint may be brought up.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
-        let due = self.0.iter().filter_map(|endpoint| match endpoint.phase {
+    /// Returns the time at which an endpoint may be brought up, if it is down.
+    pub(crate) fn due(&self, index: usize) -> Option<Duration> {
+        match self.0[index].phase {
             Phase::Down(until) => Some(until),
             _ => None,
-        });
-        due.min()
+        }
     }
 
-    /// Puts a closed endpoint into service with these weights.
+    /// Puts a closed endpoint into service with these weights. Its failures count on until a request
+    /// succeeds, so that one that dies of every request is asked ever more rarely.
     pub(crate) fn open(&mut self, index: usize, version: PolicyVersion) {
         let endpoint = &mut self.0[index];
         endpoint.phase = Phase::Ready;
         endpoint.version = version;
-        endpoint.failures = 0;
     }
 
     /// Notes that a closed endpoint could not be brought up.

@@ -6,7 +6,8 @@ const V: fn(u64) -> PolicyVersion = PolicyVersion;
 
 fn serving(endpoints: usize) -> Pool {
     let mut pool = Pool::new(endpoints);
-    while let Some(index) = pool.take_due(Duration::ZERO) {
+    for index in 0..endpoints {
+        assert!(pool.take_due(index, Duration::ZERO));
         pool.open(index, V(0));
     }
     pool
@@ -42,8 +43,8 @@ fn a_broken_endpoint_takes_no_request_until_it_is_brought_up() {
     let mut pool = serving(1);
     pool.failed(0, Duration::ZERO, Verdict::Broken, None, "reset");
     assert_eq!(pool.pick(Duration::from_secs(999), V(0), None), Pick::None);
-    assert!(!pool.serves(V(0)) && pool.take_due(Duration::ZERO).is_none());
-    assert_eq!(pool.take_due(SHORTEST), Some(0));
+    assert!(!pool.serves(V(0)) && !pool.take_due(0, Duration::ZERO));
+    assert!(pool.take_due(0, SHORTEST));
     pool.open(0, V(3));
     assert!(pool.serves(V(3)) && !pool.serves(V(4)));
     assert_eq!(pool.pick(SHORTEST, V(4), None), Pick::None);
@@ -57,7 +58,7 @@ enum Step {
     Fail(usize, Verdict),
     Close(usize),
     Settle(usize, Option<u64>),
-    Due,
+    Due(usize),
     Wait(u64),
 }
 
@@ -74,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_usize..3, verdict).prop_map(|(i, verdict)| Step::Fail(i, verdict)),
         1 => (0_usize..3).prop_map(Step::Close),
         2 => (0_usize..3, prop::option::of(0_u64..4)).prop_map(|(i, v)| Step::Settle(i, v)),
-        2 => Just(Step::Due),
+        2 => (0_usize..3).prop_map(Step::Due),
         2 => (0_u64..40_000).prop_map(Step::Wait),
     ]
 }
@@ -99,9 +100,12 @@ proptest! {
                         taken.push(index);
                     }
                     Pick::At(until) => prop_assert!(now < until && until <= now + LONGEST),
-                    Pick::None => prop_assert!(!pool.0.iter().any(|endpoint| {
-                        endpoint.phase == Phase::Ready && endpoint.version >= V(version)
-                    })),
+                    Pick::None => {
+                        let fits = |endpoint: &Endpoint| {
+                            endpoint.phase == Phase::Ready && endpoint.version >= V(version)
+                        };
+                        prop_assert!(!pool.0.iter().any(fits), "one was ready");
+                    }
                 },
                 Step::End(place) if !taken.is_empty() => {
                     let index = taken.swap_remove(place % taken.len());
@@ -123,7 +127,7 @@ proptest! {
                     }
                 }
                 Step::Settle(..) => {}
-                Step::Due => if let Some(index) = pool.take_due(now) {
+                Step::Due(index) => if pool.take_due(index, now) {
                     prop_assert!(!closed[index]);
                     closed[index] = true;
                 },
@@ -134,7 +138,8 @@ proptest! {
                 let outstanding = taken.iter().filter(|&&taken| taken == index).count();
                 prop_assert_eq!(pool.0[index].outstanding, outstanding as u64);
             }
-            prop_assert!(pool.next_due().is_none_or(|due| due <= now + LONGEST));
+            let due = (0..3).filter_map(|index| pool.due(index));
+            prop_assert!(due.max().is_none_or(|due| due <= now + LONGEST));
         }
         // Left alone, every endpoint comes back.
         for (index, closed) in closed.into_iter().enumerate() {
@@ -143,8 +148,10 @@ proptest! {
             }
         }
         now += LONGEST;
-        while let Some(index) = pool.take_due(now) {
-            pool.open(index, V(9));
+        for index in 0..3 {
+            if pool.take_due(index, now) {
+                pool.open(index, V(9));
+            }
         }
         prop_assert!(matches!(pool.pick(now, V(0), None), Pick::Take(_)));
     }

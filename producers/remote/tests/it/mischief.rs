@@ -111,7 +111,7 @@ async fn versions_that_change_during_a_request_are_refused_where_replies_do_not_
     .await;
     let mut engine = stage.open().await;
     publish(&stage.weights, 1).await;
-    stage.server.next(&[Mischief::Slow]);
+    stage.server.next(&[Mischief::UntilLabel]);
     let mut running = stage.server.running.subscribe();
     let groups = engine.sample(vec![request("1=", 0, 1)]);
     running.wait_for(|running| *running == 1).await.unwrap();

@@ -51,6 +51,8 @@ pub(crate) enum Mischief {
     NoVersion,
     /// Waits for a pause, which ends the completion after two tokens.
     UntilPause,
+    /// Replies once the server has another label.
+    UntilLabel,
     /// Ends the completion before its first token.
     AbortAtOnce,
 }
@@ -76,7 +78,7 @@ struct State {
     switches: Switches,
     decoder: Arc<Decoder>,
     stop: Vec<u32>,
-    label: String,
+    label: watch::Sender<String>,
     earlier: String,
     loaded: Vec<PathBuf>,
     paused: watch::Sender<bool>,
@@ -111,7 +113,7 @@ impl Server {
             switches,
             decoder,
             stop,
-            label: "default".to_owned(),
+            label: watch::channel("default".to_owned()).0,
             earlier: "default".to_owned(),
             loaded: Vec::new(),
             paused: watch::channel(false).0,
@@ -269,7 +271,7 @@ async fn answer(
         }
         _ if !switches.dev_mode => missing(),
         "/weight_info" => {
-            let label = state.lock().unwrap().label.clone();
+            let label = state.lock().unwrap().label.borrow().clone();
             reply(200, &json!({"weight_version": label}))
         }
         "/is_paused" => {
@@ -310,11 +312,8 @@ fn control(path: &str, body: &Value, state: &Mutex<State>, die: &watch::Sender<b
             state.loaded.push(folder);
         }
         "/update_weight_version" => {
-            state.earlier = state.label.clone();
-            body["new_version"]
-                .as_str()
-                .unwrap()
-                .clone_into(&mut state.label);
+            let label = body["new_version"].as_str().unwrap().to_owned();
+            state.earlier = state.label.send_replace(label);
         }
         _ => return reply(404, &json!({"detail": "Not Found"})),
     }
@@ -344,7 +343,7 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
         let mut state = state.lock().unwrap();
         let mischief = state.mischief.pop_front().or(state.always);
         let decoder = Arc::clone(&state.decoder);
-        let (label, earlier) = (state.label.clone(), state.earlier.clone());
+        let (label, earlier) = (state.label.borrow().clone(), state.earlier.clone());
         (
             decoder,
             state.stop.clone(),
@@ -358,6 +357,10 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
         Some(Mischief::Drop) => return Err(Gone),
         Some(Mischief::Hang) => std::future::pending().await,
         Some(Mischief::Slow) => tokio::time::sleep(Duration::from_millis(300)).await,
+        Some(Mischief::UntilLabel) => {
+            let mut now = state.lock().unwrap().label.subscribe();
+            now.wait_for(|now| *now != label).await.unwrap();
+        }
         Some(Mischief::UntilPause) => {
             let mut paused = state.lock().unwrap().paused.subscribe();
             paused.wait_for(|paused| *paused).await.unwrap();

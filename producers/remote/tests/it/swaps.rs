@@ -122,7 +122,7 @@ async fn a_server_that_dies_in_a_swap_is_brought_up_with_the_new_weights() {
         assert_eq!(sample.spans, [span(0, 1)]);
         check(&stage.weights, sample).await;
     }
-    assert_eq!(stage.counted("unreachable"), 1);
+    assert!(stage.counted("unreachable") >= 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
-"""Trains a tiny model with a real vLLM server as the engine, on loopback, and checks every log-prob.
+"""Trains a tiny model with a real inference server as the engine, on loopback, and checks every log-prob.
 
-usage: vllm.py VINTAGE VENV FOLDER [PORT]
+usage: servers.py vllm|sglang VINTAGE VENV FOLDER [PORT]
 
 1. Under `gate.exact = 0` the learner scores every token with the weights that the server sampled it
    with: the two log-probs must agree.
@@ -24,13 +24,22 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-VINTAGE, VENV, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-PORT = int(sys.argv[4]) if len(sys.argv) > 4 else 18010
+KIND, VINTAGE = sys.argv[1:3]
+VENV, FOLDER = (pathlib.Path(path).absolute() for path in sys.argv[3:5])
+PORT = int(sys.argv[5]) if len(sys.argv) > 5 else 18010
 URL = f"http://127.0.0.1:{PORT}"
 CHARACTERS = ["<pad>", "<eos>", *"0123456789+="]
 LAYERS, WIDTH, HEADS, HEAD_DIM, INNER = 2, 64, 2, 32, 128
 # Both compute in f32, in orders of their own.
 TOLERANCE = 2e-4
+# Sevens are easier to find than sums for a model that begins at random.
+JUDGE = """import json, sys
+for line in sys.stdin:
+    item = json.loads(line)
+    text = item["completion"]
+    reward = text.count("7") / max(len(text), 1)
+    print(json.dumps({"id": item["id"], "reward": reward}), flush=True)
+"""
 
 
 def model(folder):
@@ -87,20 +96,38 @@ def model(folder):
         {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>", "pad_token": "<pad>"}))
 
 
-class Server:
-    """vLLM in a process group of its own."""
+# What a server needs to run on a CPU with little memory.
+ENVIRONMENT = {
+    "vllm": {
+        "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_SERVER_DEV_MODE": "1",
+    },
+    "sglang": {
+        "SGLANG_USE_CPU_ENGINE": "1", "CUDA_VISIBLE_DEVICES": "", "LD_LIBRARY_PATH": str(VENV / "stub"),
+    },
+}
+COMMAND = {
+    "vllm": [
+        VENV / "bin/vllm", "serve", FOLDER / "model", "--served-model-name", "policy", "--dtype", "float32",
+        "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", "64", "--enable-scale-out",
+        "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm",
+    ],
+    "sglang": [
+        VENV / "bin/python", "-m", "sglang.launch_server", "--model-path", FOLDER / "model",
+        "--served-model-name", "policy", "--device", "cpu", "--dtype", "float32",
+        "--disable-overlap-schedule", "--disable-cuda-graph", "--mem-fraction-static", "0.1",
+        "--max-total-tokens", "8192", "--max-running-requests", "32", "--context-length", "256",
+        "--attention-backend", "torch_native", "--sampling-backend", "pytorch", "--skip-server-warmup",
+    ],
+}
 
-    def __init__(self, folder, log):
-        environment = os.environ | {
-            "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "VLLM_SERVER_DEV_MODE": "1",
-        }
-        command = [
-            VENV / "bin/vllm", "serve", folder, "--host", "127.0.0.1", "--port", str(PORT),
-            "--served-model-name", "policy", "--dtype", "float32", "--enforce-eager",
-            "--max-model-len", "256", "--max-num-seqs", "64", "--enable-scale-out",
-            "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm",
-        ]
+
+class Server:
+    """Inference server in a process group of its own."""
+
+    def __init__(self, log):
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | ENVIRONMENT[KIND]
+        command = [*COMMAND[KIND], "--host", "127.0.0.1", "--port", str(PORT)]
         self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log,
                                         start_new_session=True)
 
@@ -112,7 +139,7 @@ class Server:
                 return time.monotonic() - began
             except OSError:
                 if self.process.poll() is not None:
-                    sys.exit(f"vllm ended with {self.process.returncode}: see {FOLDER}/vllm.log")
+                    sys.exit(f"{KIND} ended with {self.process.returncode}: see {FOLDER}/server.log")
                 time.sleep(0.5)
 
     def kill(self):
@@ -122,10 +149,11 @@ class Server:
 
 def command(out, steps, *settings):
     settings = [
-        f"model.path={FOLDER / 'model'}", "rollout.engine=vllm", f'rollout.endpoints=["{URL}"]',
+        f"model.path={FOLDER / 'model'}", f"rollout.engine={KIND}", f'rollout.endpoints=["{URL}"]',
         f"learner.steps={steps}", "learner.keep_versions=1000", "learner.optimizer.lr=0.003",
         "learner.prompts_per_update=8", "rollout.concurrent_groups=8", "rollout.group_size=4",
-        "evaluation.prompts=8", *settings,
+        "evaluation.prompts=8", 'rollout.reward.command=["python3", "judge.py"]',
+        f"rollout.reward.directory={FOLDER}", *settings,
     ]
     flags = [word for setting in settings for word in ("--set", setting)]
     return [VINTAGE, "-v", "run", "--prompts", FOLDER / "prompts.jsonl", "--out", out, *flags]
@@ -200,10 +228,11 @@ def main():
     model(FOLDER / "model")
     prompts = [{"prompt": f"{a}+{b}=", "answer": str(a + b)} for a in range(10, 20) for b in range(10)]
     (FOLDER / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
-    log = open(FOLDER / "vllm.log", "w")
-    server = Server(FOLDER / "model", log)
+    (FOLDER / "judge.py").write_text(JUDGE)
+    log = open(FOLDER / "server.log", "w")
+    server = Server(log)
     try:
-        report = {"start_seconds": round(server.wait(), 1)}
+        report = {"server": KIND, "start_seconds": round(server.wait(), 1)}
 
         exact = FOLDER / "exact"
         with open(FOLDER / "exact.log", "w") as errors:
@@ -214,6 +243,7 @@ def main():
             "updates": len(found), "tokens": sum(result["tokens"] for result in found),
             "largest_log_ratio": max(result["max_log_ratio"] for result in found),
         }
+        assert all(result["skipped"] is None for result in found), "no update may leave the weights"
         assert len(found) == 6 and report["exact"]["tokens"] > 0, report
         assert report["exact"]["largest_log_ratio"] < TOLERANCE, report
 
@@ -227,11 +257,15 @@ def main():
                 time.sleep(0.1)
             server.kill()
             report["killed_after_updates"] = len(results(killed))
-            server = Server(FOLDER / "model", log)
+            server = Server(log)
             assert run.wait() == 0, f"the run failed: see {FOLDER}/killed.log"
-        report["killed"] = {"updates": len(results(killed)), **compare(killed)}
+        found = results(killed)
+        rewards = [round(result["reward"], 3) for result in found]
+        report["killed"] = {"updates": len(found), "first_reward": rewards[0],
+                            "last_reward": rewards[-1], **compare(killed)}
         assert report["killed"]["updates"] == 30, report
         assert report["killed"]["worst_difference"] < TOLERANCE, report
+        assert report["killed"]["last_reward"] > report["killed"]["first_reward"], report
         audit = subprocess.run([VINTAGE, "audit", "--offline", killed], capture_output=True, text=True)
         assert audit.returncode == 0, audit.stdout + audit.stderr
         print(json.dumps(report, indent=1))
