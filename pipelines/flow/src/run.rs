@@ -102,7 +102,7 @@ async fn run_watched(
     }
     phase("training");
     let training = Instant::now();
-    let outcome = Roles::start(config, &folder, &log, inputs, events)
+    let outcome = Roles::start(config, &folder, &log, inputs, events, stop)
         .await?
         .finish(stop)
         .await;

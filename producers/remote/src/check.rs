@@ -25,7 +25,7 @@ const LENGTH: usize = 16;
 /// Length of the prompt that is completed.
 const PROMPT: usize = 8;
 
-/// In-process engine that servers are compared with; it is opened when it is needed.
+/// Engine of this process that servers are compared with; it is opened when it is needed.
 pub(crate) struct Reference {
     weights: Weights,
     policy: Name,

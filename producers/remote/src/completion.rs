@@ -37,9 +37,9 @@ pub(crate) struct Completion {
 /// Failure of a completion.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// This completion cannot be had.
+    /// Completion that cannot be had, though others can.
     Completion(Fault),
-    /// None can be had.
+    /// Engine that can sample nothing.
     Engine(Error),
 }
 

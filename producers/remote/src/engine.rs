@@ -170,8 +170,8 @@ impl Engine for RemoteEngine {
         Ok(self.texts.render(chat)?)
     }
 
-    /// With `rollout.server.fixed`, every version is answered by the weights that the servers hold,
-    /// and completions say so.
+    /// Gives the version to the servers. Under `rollout.server.fixed` they keep theirs, and completions
+    /// say so.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
         if self.fixed {
             self.version = version;

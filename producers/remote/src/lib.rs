@@ -13,27 +13,35 @@
 //!   replaces its weights, from the folders that `staging.rs` writes.
 //! * `transport.rs` is HTTP, with a [`Reason`] for every failure.
 //!
-//! ```no_run
-//! use vintage_control::Name;
+//! ```
+//! use vintage_control::{Name, PolicyVersion};
 //! use vintage_remote::{RemoteEngine, RemoteSetup};
 //! use vintage_settings::{EngineKind, RolloutConfig};
 //! use vintage_store::{Store, Weights};
+//! # use vintage_model::{ModelConfig, ModelFolder, ParamSet, Tokenizer};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let location = folder.path().to_string_lossy();
 //! let policy: Name = "lead".parse()?;
-//! let engine = RemoteEngine::open(RemoteSetup {
-//!     weights: Weights::new(Store::open("runs/a")?, policy.clone()),
-//!     policy,
-//!     rollout: RolloutConfig {
-//!         engine: EngineKind::Vllm,
-//!         endpoints: vec!["http://127.0.0.1:8000".to_owned()],
-//!         ..RolloutConfig::default()
-//!     },
-//!     folder: "runs/a/served".into(),
-//!     key: None,
-//! })
-//! .await?;
+//! let weights = Weights::new(Store::open(&location)?, policy.clone());
+//! # let tokenizer = Tokenizer::characters(&"0123456789+=".chars().collect())?;
+//! # let config = ModelConfig::tiny(tokenizer.vocab_size());
+//! # let params = ParamSet::init(&config, 0)?;
+//! # let files = ModelFolder::new(config, tokenizer, params)?.files()?.into_iter();
+//! # let files = files.map(|(name, bytes)| (name, bytes.into())).collect();
+//! # let _ = weights.publish(PolicyVersion::ZERO, files).await?;
+//! let mut rollout = RolloutConfig::default();
+//! rollout.engine = EngineKind::Vllm;
+//! rollout.endpoints = vec!["http://127.0.0.1:9".to_owned()];
+//! rollout.server.patience_seconds = 0.1;
+//! let served = folder.path().join("served");
+//! let setup = RemoteSetup { weights, policy, rollout, folder: served, key: None };
+//!
+//! // Nobody listens there, and after a while the engine says so.
+//! let error = RemoteEngine::open(setup).await.err().expect("no server");
+//! assert!(error.to_string().contains("no inference server was in service"));
 //! # Ok(())
 //! # }
 //! ```

@@ -21,7 +21,7 @@ enum Phase {
     Ready,
     /// Takes requests again at this time.
     Resting(Duration),
-    /// Its weights are being replaced, or it is being brought up.
+    /// Out of service: the weights are being replaced, or the server is being brought up.
     Closed,
     /// Must be brought up again, from this time on.
     Down(Duration),

@@ -165,3 +165,48 @@ fn duration(seconds: f64) -> Duration {
     let year = Duration::from_secs(365 * 24 * 3600);
     Duration::try_from_secs_f64(seconds).map_or(year, |time| time.min(year))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{EngineKind, RunConfig};
+
+    /// Settings that are refused after a change.
+    fn refused(change: impl FnOnce(&mut RunConfig)) -> Vec<&'static str> {
+        let mut config = RunConfig::default();
+        config.rollout.engine = EngineKind::Vllm;
+        config.rollout.endpoints = vec!["http://gpu1:8000".to_owned()];
+        assert!(config.violations().is_empty());
+        change(&mut config);
+        config.violations().iter().map(|found| found.key).collect()
+    }
+
+    #[test]
+    fn servers_and_their_addresses_go_together() {
+        let endpoints = ["rollout.endpoints"];
+        assert_eq!(
+            refused(|config| config.rollout.endpoints.clear()),
+            endpoints
+        );
+        assert_eq!(
+            refused(|config| config.rollout.engine = EngineKind::Local),
+            endpoints
+        );
+        let bare = |config: &mut RunConfig| config.rollout.endpoints[0] = "gpu1:8000".to_owned();
+        assert_eq!(refused(bare), endpoints);
+    }
+
+    #[test]
+    fn a_key_is_named_and_never_written() {
+        let key = |key: &'static str| {
+            move |config: &mut RunConfig| config.rollout.server.key = Some(key.to_owned())
+        };
+        assert_eq!(refused(key("s3cret")), ["rollout.server.key"]);
+        assert!(refused(key("env:VLLM_KEY")).is_empty());
+    }
+
+    #[test]
+    fn times_are_those_that_a_clock_can_count() {
+        let never = refused(|config| config.rollout.server.reply_seconds = f64::INFINITY);
+        assert_eq!(never, ["rollout.server.reply_seconds"]);
+    }
+}

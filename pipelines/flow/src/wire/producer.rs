@@ -34,6 +34,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) updates: Option<u64>,
     /// True if `updates` is from the run's own settings.
     pub(crate) updates_of_run: bool,
+    /// Ends the wait for inference servers.
+    pub(crate) stop: &'a CancellationToken,
 }
 
 /// Checks prompts against model and reward, and builds the producer.
@@ -46,7 +48,13 @@ pub(crate) async fn open(parts: Parts<'_>) -> Result<Worker> {
         ..
     } = parts;
     let policy = config.learner.policy.clone();
-    let engine = engine(config, folder).await?;
+    // Servers may take minutes to start.
+    let engine = tokio::select! {
+        opened = engine(config, folder) => opened?,
+        () = parts.stop.cancelled(), if config.rollout.engine != EngineKind::Local => {
+            return Err(Error::Interrupted);
+        }
+    };
     let worker = Worker::new(WorkerSetup {
         bus: log.bus.clone(),
         topics: log.topics.clone(),

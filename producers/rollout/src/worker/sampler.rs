@@ -75,7 +75,7 @@ pub(super) struct Sampler {
     pub(super) times: Times,
     /// Groups that the engine could not sample, by reason.
     pub(super) failed: BTreeMap<&'static str, u64>,
-    /// Those among them since a group was sampled.
+    /// Groups among them since one was sampled.
     pub(super) failed_in_a_row: u64,
 }
 
