@@ -82,7 +82,7 @@ pub enum Error {
         kind: &'static str,
     },
     /// HTTP client that cannot be made.
-    #[error("cannot make an HTTP client: {0}; check the proxy variables of the environment")]
+    #[error("cannot make an HTTP client: {0}; check the certificates that this machine trusts")]
     Client(#[from] reqwest::Error),
     /// Panic in a task of the engine.
     #[error("a request to a server panicked: {0}; this is a bug, please report it")]
