@@ -127,7 +127,7 @@ impl ModelFolder {
     pub fn from_files_without_weights<N: AsRef<str>, B: AsRef<[u8]>>(
         files: &[(N, B)],
     ) -> Result<Self> {
-        Self::build(files, |config| Loaded::none(config))
+        Self::build(files, Loaded::none)
     }
 
     fn build<N: AsRef<str>, B: AsRef<[u8]>>(

@@ -158,9 +158,12 @@ pub(crate) async fn request(
 ) -> Result<(Reply, Vec<PolicySpan>), Fault> {
     let settings = &fleet.settings;
     let asks = !settings.fixed && !server.names_versions();
-    let label = async || match asks {
-        true => held(http, server, settings.connect()).await,
-        false => Ok(None),
+    let label = async || {
+        if asks {
+            held(http, server, settings.connect()).await
+        } else {
+            Ok(None)
+        }
     };
     let before = label().await?;
     let body = server.protocol.body(ask, &server.model, &fleet.limits.stop);

@@ -111,7 +111,6 @@ proptest! {
                     let index = taken.swap_remove(place % taken.len());
                     pool.ended(index);
                 }
-                Step::End(_) => {}
                 Step::Fail(index, verdict) => pool.failed(index, now, verdict, None, "why"),
                 Step::Close(index) => {
                     let was = closed[index];
@@ -126,7 +125,7 @@ proptest! {
                         None => pool.give_up(index, now, "why"),
                     }
                 }
-                Step::Settle(..) => {}
+                Step::End(_) | Step::Settle(..) => {}
                 Step::Due(index) => if pool.take_due(index, now) {
                     prop_assert!(!closed[index]);
                     closed[index] = true;

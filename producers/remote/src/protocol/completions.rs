@@ -68,7 +68,7 @@ pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
     Ok(Raw {
         tokens,
         logprobs,
-        logprob_tokens: named.map(ids).transpose()?.flatten(),
+        logprob_tokens: named.as_deref().map(ids).transpose()?.flatten(),
         prompt: choice.prompt_token_ids,
         counted: answer.usage.and_then(|usage| usage.completion_tokens),
         end: End::of(&word)?,
@@ -79,7 +79,7 @@ pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
 }
 
 /// Reads names such as `token_id:61`; `None` if the server names tokens by their text.
-fn ids(names: Vec<String>) -> Result<Option<Vec<i64>>, Fault> {
+fn ids(names: &[String]) -> Result<Option<Vec<i64>>, Fault> {
     const PREFIX: &str = "token_id:";
     if !names.iter().any(|name| name.starts_with(PREFIX)) {
         return Ok(None);

@@ -279,7 +279,7 @@ proptest! {
             (-400_i64..400).prop_map(|n| json!(n)), (-50.0..50.0).prop_map(|x| json!(x)),
         ],
     ) {
-        fn places(value: &Value, at: String, out: &mut Vec<String>) {
+        fn places(value: &Value, at: &str, out: &mut Vec<String>) {
             let below: Vec<(String, &Value)> = match value {
                 Value::Array(list) => {
                     list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect()
@@ -289,14 +289,14 @@ proptest! {
             };
             for (name, value) in below {
                 let at = format!("{at}/{name}");
-                places(value, at.clone(), out);
+                places(value, &at, out);
                 out.push(at);
             }
         }
         let (protocol, ask, mut reply) =
             exchange(["generate", "completions", "sglang"][which], "one completion");
         let mut all = Vec::new();
-        places(&reply, String::new(), &mut all);
+        places(&reply, "", &mut all);
         let place: &String = place.get(&all);
         *reply.pointer_mut(place).unwrap() = value;
         if let Ok(reply) = protocol.read(reply.to_string().as_bytes(), &ask, &limits()) {

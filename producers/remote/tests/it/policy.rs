@@ -102,11 +102,14 @@ pub(crate) async fn check(weights: &Weights, sample: &Sample) {
         let engine = Arc::new(engine.await.unwrap());
         let scored = engine.score(tokens.clone(), 1.0).await.unwrap();
         let scored = &scored[sample.prompt_tokens.len() - 1..];
-        for at in span.start as usize..end {
-            let (given, right) = (sample.logprobs[at], scored[at]);
+        let of_span = span.start as usize..end;
+        let pairs = sample.logprobs[of_span.clone()]
+            .iter()
+            .zip(&scored[of_span]);
+        for (given, right) in pairs {
             assert!(
                 (given - right).abs() < 1e-4,
-                "token {at}: {given} for {right}"
+                "{given} for {right} in {span:?}"
             );
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -222,15 +221,9 @@ impl std::fmt::Display for Gone {
 
 impl std::error::Error for Gone {}
 
-impl From<Infallible> for Gone {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
-
 fn reply(status: u16, body: &Value) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
     Ok(response)
 }
 
@@ -392,7 +385,7 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
     let asked = prompt.clone();
     let sampled = tokio::task::spawn_blocking(move || {
         let mut sampled = decoder
-            .generate(&[asked.clone()], &params, &[seed])
+            .generate(std::slice::from_ref(&asked), &params, &[seed])
             .unwrap()
             .remove(0);
         if !processed {
@@ -417,7 +410,8 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
             "abort".clone_into(&mut finish);
         }
         Some(Mischief::Short) => {
-            (named.pop(), logprobs.pop());
+            named.pop();
+            logprobs.pop();
         }
         Some(Mischief::Shifted) => {
             named.insert(0, 0);
@@ -430,7 +424,8 @@ async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
         Some(Mischief::PositiveLogprob) => logprobs[0] = json!(0.25),
         Some(Mischief::NoLogprob) => logprobs[0] = json!(null),
         Some(Mischief::WrongFinish) => {
-            finish = if finish == "stop" { "length" } else { "stop" }.to_owned();
+            let other = if finish == "stop" { "length" } else { "stop" };
+            other.clone_into(&mut finish);
         }
         Some(Mischief::OtherPrompt) => echo[0] += 1,
         Some(Mischief::UnknownVersion) => label = Some("main-7-0123456789ab".to_owned()),

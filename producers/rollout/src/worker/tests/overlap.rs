@@ -79,7 +79,7 @@ async fn a_group_that_cannot_be_sampled_is_given_up_and_reported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_samples_nothing_ends_the_producer() {
-    let mut stage = Stage::new().await;
+    let stage = Stage::new().await;
     let script = Script {
         failing: BTreeSet::from(["0+1=", "1+1=", "2+1=", "3+1=", "4+1=", "5+1=", "6+1="]),
         ..Default::default()
