@@ -168,7 +168,8 @@ fn duration(seconds: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use crate::{EngineKind, RunConfig};
+    use super::EngineKind;
+    use crate::run::RunConfig;
 
     /// Settings that are refused after a change.
     fn refused(change: impl FnOnce(&mut RunConfig)) -> Vec<&'static str> {
