@@ -2,11 +2,13 @@
 # make test   everything a contributor must pass, a real Apache Kafka included
 # make check-transformers  exported models, loaded by transformers; TORCH_PYTHON has torch and transformers
 # make check-peft  adapters of a short run, loaded by peft; PEFT_PYTHON has torch, transformers and peft
+# make check-vllm  a short run with a real vLLM server on this machine's CPU, killed once; installs 6 GB into target/python-vllm
+# make check-sglang  the same with SGLang; 10 GB into target/python-sglang
 # make chaos  kills roles and brokers until 200 kills are survived at every point: some ten minutes
 # make fuzz   every fuzz target for a minute (FUZZ_SECONDS=n), from the kept corpus; needs cargo-fuzz
 # All but the last install what a fresh Debian 12 or Ubuntu lacks, and say so: infra/setup.sh.
 
-.PHONY: run test faulty chaos lint build fuzz check-transformers check-peft
+.PHONY: run test faulty chaos lint build fuzz check-transformers check-peft check-vllm check-sglang
 .DEFAULT_GOAL := build
 
 # One job may take long to print its first line on two cores; cargo shows its own progress.
@@ -53,6 +55,17 @@ check-peft: build
 	target/release/vintage run --quiet --out target/peft-run --steps 5 --set warm_start.steps=1000 \
 	  --set learner.lora.rank=4 --set learner.optimizer.lr=0.003
 	$(PEFT_PYTHON) tests/python/adapter.py target/peft-run
+
+# VLLM_VENV=DIR takes an installation that is there already.
+VLLM_VENV ?= target/python-vllm
+check-vllm: build
+	@infra/vllm.sh $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python tests/python/servers.py vllm target/release/vintage $(VLLM_VENV) target/vllm-run
+
+SGLANG_VENV ?= target/python-sglang
+check-sglang: build
+	@infra/sglang.sh $(SGLANG_VENV)
+	$(SGLANG_VENV)/bin/python tests/python/servers.py sglang target/release/vintage $(SGLANG_VENV) target/sglang-run
 
 FUZZ_SECONDS ?= 60
 FUZZ = cargo fuzz run --fuzz-dir tests/fuzz -s none

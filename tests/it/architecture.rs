@@ -34,6 +34,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         "local",
         &["control", "trajectory", "store", "model", "rollout"],
     ),
+    (
+        "remote",
+        &[
+            "control",
+            "settings",
+            "trajectory",
+            "store",
+            "rollout",
+            "local",
+        ],
+    ),
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
     (
@@ -109,6 +120,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "human",
             "rollout",
             "local",
+            "remote",
             "grants",
             "learner",
             "learner-gpu",
@@ -281,6 +293,7 @@ const ROWS: &[&[&str]] = &[
         "verify",
         "rollout",
         "local",
+        "remote",
         "m2po",
         "learner",
         "learner-gpu",
@@ -333,7 +346,7 @@ fn what_does_not_compute_is_built_without_candle() {
 #[test]
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
-    for producer in ["verify", "rollout", "local"] {
+    for producer in ["verify", "rollout", "local", "remote"] {
         for consumer in ["m2po", "learner", "learner-gpu", "parity", "archive"] {
             assert!(
                 !arrows[producer].contains(&consumer),

@@ -120,6 +120,16 @@ impl ModelFolder {
         Self::build(files, |config| Loaded::of_file(weights, config))
     }
 
+    /// Loads a model from the bytes of its files, given by name, without weights.
+    ///
+    /// # Errors
+    /// The same errors as [`ModelFolder::open_without_weights`].
+    pub fn from_files_without_weights<N: AsRef<str>, B: AsRef<[u8]>>(
+        files: &[(N, B)],
+    ) -> Result<Self> {
+        Self::build(files, Loaded::none)
+    }
+
     fn build<N: AsRef<str>, B: AsRef<[u8]>>(
         files: &[(N, B)],
         weights: impl FnOnce(&DecoderConfig) -> Result<Loaded>,

@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 11] = [
+const SAFE: [&str; 14] = [
     "learner.steps",
     "learner.recompute",
     "learner.keep_versions",
@@ -19,6 +19,10 @@ const SAFE: [&str; 11] = [
     "archive",
     "evaluation",
     "metrics",
+    // Who samples may change: every token says which version sampled it.
+    "rollout.engine",
+    "rollout.endpoints",
+    "rollout.server",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
     // A topic may grow; the number of its partitions is read from the broker.

@@ -19,6 +19,7 @@ impl Settings for RunConfig {
         "prompts.heldout",
         "learner.archive",
         "rollout.reward.directory",
+        "rollout.server.folder",
         "store",
     ];
     const COMMANDS: &'static [(&'static str, &'static str)] =

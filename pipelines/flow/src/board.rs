@@ -8,7 +8,7 @@ use std::{
 
 use vintage_bus::Readers;
 use vintage_model::Computed;
-use vintage_settings::RunConfig;
+use vintage_settings::{EngineKind, RunConfig};
 use vintage_telemetry::Status;
 
 use crate::{
@@ -52,13 +52,18 @@ struct States {
 impl Board {
     pub(crate) fn new(role: Role, config: &RunConfig) -> Self {
         let steps = config.learner.steps;
-        let reward = Duration::from_secs_f64(config.rollout.reward.timeout_seconds);
+        let rollout = &config.rollout;
+        let mut group = Duration::from_secs_f64(rollout.reward.timeout_seconds);
+        if rollout.engine != EngineKind::Local {
+            // Nothing is heard of a completion while a server computes it.
+            group = group.max(rollout.server.reply());
+        }
         Self {
             begun: Instant::now(),
             log: OnceLock::new(),
             states: Mutex::new(States {
                 standstill: Standstill::new(role, steps, Health::of(config)),
-                vitals: Vitals::new(role, steps, reward),
+                vitals: Vitals::new(role, steps, group),
                 live: Live::new(role, config),
                 heard: Duration::ZERO,
                 looked: Duration::ZERO,

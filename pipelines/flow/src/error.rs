@@ -191,6 +191,9 @@ pub enum Error {
     /// Failure to open the local engine.
     #[error("local engine: {0}")]
     Local(#[from] vintage_local::Error),
+    /// Failure to open an engine over HTTP.
+    #[error("inference servers: {0}")]
+    Remote(#[from] vintage_remote::Error),
     /// Failure of the broker.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
@@ -368,6 +371,7 @@ impl Error {
             Self::Bus(error) => error.fault(),
             Self::Broker(error) => error.fault(),
             Self::Store(error) => error.fault(),
+            Self::Remote(error) => error.fault(),
             Self::Io { .. }
             | Self::Engine(_)
             | Self::Local(_)

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
 use vintage_local::LocalEngine;
 use vintage_rollout::{
-    Engine, Form, PromptSet, Reward, RewardItem, SampleRequest, Sampling, group_seed,
+    Engine, Form, PromptSet, Reward, RewardItem, SampleRequest, Sampling, all_groups, group_seed,
 };
 use vintage_store::Store;
 use vintage_store::{evaluation_path, write_evaluation};
@@ -97,7 +97,7 @@ impl Evaluator {
                 top_k: 0,
             },
         });
-        let samples = self.engine.sample(requests.collect()).await?;
+        let samples = all_groups(self.engine.sample(requests.collect()), asked).await?;
         let items = self
             .prompts
             .prompts()

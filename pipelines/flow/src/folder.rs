@@ -327,6 +327,11 @@ impl RunFolder {
         archive_in(&self.store)
     }
 
+    /// Folder in which versions are written for inference servers.
+    pub fn served(&self) -> PathBuf {
+        self.path.join("served")
+    }
+
     /// Folder of the journals of producers that ran in this folder.
     pub fn journals(&self) -> PathBuf {
         journals(&self.path)

@@ -193,6 +193,7 @@ impl Producer<'_> {
             inputs,
             updates: updates.number,
             updates_of_run: updates.of_run,
+            stop,
         })
         .await?;
         let _nobody_listens = events.send(RunEvent::Phase("sampling".to_owned()));

@@ -102,7 +102,7 @@ async fn run_watched(
     }
     phase("training");
     let training = Instant::now();
-    let roles = match Roles::start(config, &folder, &log, inputs, events).await {
+    let roles = match Roles::start(config, &folder, &log, inputs, events, stop).await {
         Ok(roles) => roles,
         Err(error) => return log.stop_after(Err(error)).await,
     };

@@ -46,8 +46,8 @@ pub(crate) struct Outside {
 pub(crate) struct Vitals {
     role: Role,
     steps: u64,
-    /// Longest time that the judge of rewards may take.
-    reward: Duration,
+    /// Longest time that a group may take at the judge of rewards, or at an inference server.
+    group: Duration,
     phase: Option<(String, Duration)>,
     learner: Option<Part>,
     producer: Option<Part>,
@@ -123,11 +123,11 @@ impl Part {
 }
 
 impl Vitals {
-    pub(crate) fn new(role: Role, steps: u64, reward: Duration) -> Self {
+    pub(crate) fn new(role: Role, steps: u64, group: Duration) -> Self {
         Self {
             role,
             steps,
-            reward,
+            group,
             phase: None,
             learner: None,
             producer: None,
@@ -282,7 +282,7 @@ impl Vitals {
         for part in self.parts() {
             let patience = PATIENCE.max(part.beats());
             let patience = match part.role {
-                Role::Producer => patience.max(self.reward),
+                Role::Producer => patience.max(self.group),
                 _ => patience,
             };
             let still = now.saturating_sub(part.moved);

@@ -1,22 +1,20 @@
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use futures::StreamExt as _;
 use tokio::task::spawn_blocking;
 use vintage_control::{Name, PolicyVersion};
 use vintage_model::{
-    ChatTemplate, Decoder, FinishReason, Messages, ModelFolder, ParamSet, SamplingParams, Tokenizer,
+    Decoder, FinishReason, ModelFolder, Packed, ParamSet, SamplingParams, Targets, Tokenizer,
 };
-use vintage_rollout::{Engine, EngineError, Sample, SampleRequest, Sampling};
+use vintage_rollout::{Engine, EngineError, Groups, Sample, SampleRequest, Sampling};
 use vintage_store::Weights;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
-use crate::error::Error;
-
-/// Error message for a chat prompt where the model has no chat template.
-pub const NO_CHAT_TEMPLATE: &str = "the model has no chat template (chat_template.jinja, or chat_template in \
-     tokenizer_config.json), so messages make no prompt; take a model that was tuned on chats, or \
-     give plain prompts";
+use crate::{
+    error::Error,
+    texts::{Texts, base_files, fetch, model},
+};
 
 /// Engine that samples in this process, on a blocking thread.
 ///
@@ -26,8 +24,7 @@ pub struct LocalEngine {
     name: String,
     policy: Name,
     weights: Weights,
-    tokenizer: Tokenizer,
-    chat: Option<ChatTemplate>,
+    texts: Arc<Texts>,
     decoder: Arc<Decoder>,
     version: PolicyVersion,
 }
@@ -58,23 +55,19 @@ impl LocalEngine {
         let files = base_files(&weights, &policy).await?;
         let bytes = fetch(&weights, &policy, version).await?;
         let attempted = format!("open version {version} of policy {policy}");
-        let (tokenizer, chat, decoder) = spawn_blocking(move || {
+        let of = policy.clone();
+        let opened = spawn_blocking(move || {
             let folder = ModelFolder::from_files(&files, &bytes)?;
-            Ok((
-                folder.tokenizer,
-                folder.chat,
-                Decoder::new(folder.config, folder.params)?,
-            ))
-        })
-        .await?
-        .map_err(model(attempted))?;
+            let texts = Texts::of(of, &folder, files);
+            Ok((texts, Decoder::new(folder.config, folder.params)?))
+        });
+        let (texts, decoder) = opened.await?.map_err(model(attempted))?;
         let name = concat!("vintage-local/", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(Self {
             name,
             policy,
             weights,
-            tokenizer,
-            chat,
+            texts: Arc::new(texts),
             decoder: Arc::new(decoder),
             version,
         })
@@ -82,7 +75,25 @@ impl LocalEngine {
 
     /// Tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        self.texts.tokenizer()
+    }
+
+    /// Scores tokens: the log-prob of each but the first, given those before it, under the softmax
+    /// over the whole vocabulary at `temperature`.
+    pub async fn score(&self, tokens: Vec<u32>, temperature: f32) -> Result<Vec<f32>, Error> {
+        let decoder = Arc::clone(&self.decoder);
+        let scored = spawn_blocking(move || {
+            let scored = tokens.len().saturating_sub(1);
+            let targets = Targets {
+                position: (0..scored as u32).collect(),
+                token: tokens.iter().skip(1).copied().collect(),
+                temperature: vec![temperature; scored],
+            };
+            decoder.score(&Packed::new([tokens]), &targets)
+        })
+        .await?
+        .map_err(model("score tokens"))?;
+        Ok(scored.logprob)
     }
 
     /// Completes each prompt once; `seeds` has one seed per prompt. Temperature 0 takes the
@@ -95,60 +106,10 @@ impl LocalEngine {
     ) -> Result<Vec<Generated>, Error> {
         let mut encoded = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            encoded.push(self.encode_text(prompt, false)?);
+            encoded.push(self.texts.encode(prompt, false)?);
         }
-        self.generate_tokens(encoded, sampling, seeds).await
-    }
-
-    async fn generate_tokens(
-        &self,
-        prompts: Vec<Vec<u32>>,
-        sampling: Sampling,
-        seeds: Vec<u64>,
-    ) -> Result<Vec<Generated>, Error> {
-        let params = SamplingParams {
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            top_k: sampling.top_k,
-            max_tokens: sampling.max_tokens,
-            stop: self.tokenizer.eos_ids().to_vec(),
-        };
-        let decoder = Arc::clone(&self.decoder);
-        let (prompts, completions) = spawn_blocking(move || {
-            let completions = decoder.generate(&prompts, &params, &seeds);
-            (prompts, completions)
-        })
-        .await?;
-        let completions = completions.map_err(model("sample"))?;
-        let text = |tokens: &[u32], reason| {
-            // A stop token need not be a special one, so the tokenizer might decode it to text.
-            let end = tokens.len() - usize::from(reason == FinishReason::Stop);
-            self.tokenizer
-                .decode(&tokens[..end])
-                .map_err(model("decode a completion"))
-        };
-        let whole = prompts
-            .into_iter()
-            .zip(completions)
-            .map(|(prompt_tokens, completion)| {
-                Ok(Generated {
-                    text: text(&completion.tokens, completion.finish_reason)?,
-                    prompt_tokens,
-                    tokens: completion.tokens,
-                    logprobs: completion.logprobs,
-                    finish_reason: completion.finish_reason,
-                })
-            });
-        whole.collect()
-    }
-
-    fn encode_text(&self, text: &str, rendered: bool) -> Result<Vec<u32>, Error> {
-        let tokens = if rendered {
-            self.tokenizer.encode_rendered(text)
-        } else {
-            self.tokenizer.encode(text)
-        };
-        tokens.map_err(model("encode a prompt"))
+        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
+        generate(texts, decoder, encoded, sampling, seeds).await
     }
 }
 
@@ -167,23 +128,17 @@ impl Engine for LocalEngine {
     }
 
     fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
-        Ok(signed(&self.encode_text(text, rendered)?))
+        Ok(signed(&self.texts.encode(text, rendered)?))
     }
 
     fn render(&self, chat: &str) -> Result<String, EngineError> {
-        let template = self.chat.as_ref().ok_or_else(|| {
-            EngineError::BadRequest(format!("policy {}: {NO_CHAT_TEMPLATE}", self.policy))
-        })?;
-        let text = Messages::from_json(chat)
-            .and_then(|chat| template.render(&chat, true))
-            .map_err(model("render a chat"))?;
-        Ok(text)
+        Ok(self.texts.render(chat)?)
     }
 
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
         let bytes = fetch(&self.weights, &self.policy, version).await?;
         let attempted = format!("load version {version} of policy {}", self.policy);
-        let config = self.decoder.config().clone();
+        let config = self.texts.config().clone();
         let decoder = spawn_blocking(move || {
             let params = ParamSet::from_safetensors(&bytes, &config)?;
             Decoder::new(config, params)
@@ -195,95 +150,96 @@ impl Engine for LocalEngine {
         Ok(())
     }
 
-    async fn sample(
-        &mut self,
-        requests: Vec<SampleRequest>,
-    ) -> Result<Vec<Vec<Sample>>, EngineError> {
-        let Some(sampling) = requests.first().map(|request| request.sampling) else {
-            return Ok(Vec::new());
-        };
-        let start = Instant::now();
-        let (mut prompts, mut seeds) = (Vec::new(), Vec::new());
-        for request in &requests {
-            if request.sampling != sampling {
-                return Err(Error::MixedSettings.into());
-            }
-            let tokens = self.encode_text(&request.prompt_text, request.rendered)?;
-            for index in 0..request.samples {
-                prompts.push(tokens.clone());
-                seeds.push(request.row_seed(index));
-            }
-        }
-        let rows = prompts.len();
-        let generated = self.generate_tokens(prompts, sampling, seeds).await?;
-        let seconds = start.elapsed().as_secs_f32() / rows.max(1) as f32;
-        let mut samples = generated.into_iter().map(|row| Sample {
-            prompt_tokens: signed(&row.prompt_tokens),
-            completion_tokens: signed(&row.tokens),
-            logprobs: row.logprobs,
-            logprob_mode: LogprobMode::Full,
-            completion_text: row.text,
-            finish_reason: row.finish_reason.as_str().to_owned(),
-            spans: vec![PolicySpan {
-                start: 0,
-                version: self.version,
-            }],
-            seconds,
+    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
+        let call = sample(texts, decoder, self.version, requests);
+        // One call of the decoder samples all groups together.
+        let groups = futures::stream::once(call).flat_map(|sampled| {
+            let groups: Vec<_> = match sampled {
+                Ok(groups) => groups.into_iter().map(Ok).enumerate().collect(),
+                Err(error) => vec![(0, Err(error.into()))],
+            };
+            futures::stream::iter(groups)
         });
-        Ok(requests
-            .iter()
-            .map(|request| {
-                samples
-                    .by_ref()
-                    .take(usize::from(request.samples))
-                    .collect()
-            })
-            .collect())
+        groups.boxed()
     }
 }
 
-/// Fetches the files that version 0 has beside its weights, such as config and tokenizer.
-async fn base_files(weights: &Weights, policy: &Name) -> Result<Vec<(&'static str, Bytes)>, Error> {
-    let version = PolicyVersion::ZERO;
-    let mut files = Vec::new();
-    for file in ModelFolder::FILES {
-        let found = weights
-            .fetch_file(version, file)
-            .await
-            .map_err(|source| Error::Fetch {
-                policy: policy.to_string(),
-                version,
-                source: Box::new(source),
-            })?;
-        match found {
-            Some(bytes) => files.push((file, bytes)),
-            None if ModelFolder::NEEDED.contains(&file) => {
-                return Err(Error::MissingFile {
-                    policy: policy.to_string(),
-                    file,
-                });
-            }
-            None => {}
+async fn sample(
+    texts: Arc<Texts>,
+    decoder: Arc<Decoder>,
+    version: PolicyVersion,
+    requests: Vec<SampleRequest>,
+) -> Result<Vec<Vec<Sample>>, Error> {
+    let Some(sampling) = requests.first().map(|request| request.sampling) else {
+        return Ok(Vec::new());
+    };
+    let start = Instant::now();
+    let (mut prompts, mut seeds) = (Vec::new(), Vec::new());
+    for request in &requests {
+        if request.sampling != sampling {
+            return Err(Error::MixedSettings);
+        }
+        let tokens = texts.encode(&request.prompt_text, request.rendered)?;
+        for index in 0..request.samples {
+            prompts.push(tokens.clone());
+            seeds.push(request.row_seed(index));
         }
     }
-    Ok(files)
+    let rows = prompts.len();
+    let generated = generate(texts, decoder, prompts, sampling, seeds).await?;
+    let seconds = start.elapsed().as_secs_f32() / rows.max(1) as f32;
+    let mut samples = generated.into_iter().map(|row| Sample {
+        prompt_tokens: signed(&row.prompt_tokens),
+        completion_tokens: signed(&row.tokens),
+        logprobs: row.logprobs,
+        logprob_mode: LogprobMode::Full,
+        completion_text: row.text,
+        finish_reason: row.finish_reason.as_str().to_owned(),
+        spans: vec![PolicySpan { start: 0, version }],
+        seconds,
+    });
+    let groups = requests.iter().map(|request| {
+        let rows = usize::from(request.samples);
+        samples.by_ref().take(rows).collect()
+    });
+    Ok(groups.collect())
 }
 
-/// Fetches the weights of a version and verifies their hash.
-async fn fetch(weights: &Weights, policy: &Name, version: PolicyVersion) -> Result<Bytes, Error> {
-    weights.fetch(version).await.map_err(|source| Error::Fetch {
-        policy: policy.to_string(),
-        version,
-        source: Box::new(source),
+async fn generate(
+    texts: Arc<Texts>,
+    decoder: Arc<Decoder>,
+    prompts: Vec<Vec<u32>>,
+    sampling: Sampling,
+    seeds: Vec<u64>,
+) -> Result<Vec<Generated>, Error> {
+    let params = SamplingParams {
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
+        top_k: sampling.top_k,
+        max_tokens: sampling.max_tokens,
+        stop: texts.tokenizer().eos_ids().to_vec(),
+    };
+    let (prompts, completions) = spawn_blocking(move || {
+        let completions = decoder.generate(&prompts, &params, &seeds);
+        (prompts, completions)
     })
-}
-
-fn model(attempted: impl Into<String>) -> impl FnOnce(vintage_model::Error) -> Error {
-    let attempted = attempted.into();
-    move |source| Error::Model {
-        attempted,
-        source: Box::new(source),
-    }
+    .await?;
+    let completions = completions.map_err(model("sample"))?;
+    let whole = prompts
+        .into_iter()
+        .zip(completions)
+        .map(|(prompt_tokens, completion)| {
+            let stopped = completion.finish_reason == FinishReason::Stop;
+            Ok(Generated {
+                text: texts.decode(&completion.tokens, stopped)?,
+                prompt_tokens,
+                tokens: completion.tokens,
+                logprobs: completion.logprobs,
+                finish_reason: completion.finish_reason,
+            })
+        });
+    whole.collect()
 }
 
 /// Converts token ids to the schema's int32; vocabularies are far below 2^31.

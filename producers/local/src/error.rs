@@ -1,6 +1,8 @@
 use vintage_control::PolicyVersion;
 use vintage_rollout::EngineError;
 
+use crate::texts::NO_CHAT_TEMPLATE;
+
 /// Failure of the local engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,12 @@ pub enum Error {
         /// Reason for the failure, from the model crate.
         source: Box<vintage_model::Error>,
     },
+    /// Chat for a model that has no chat template.
+    #[error("policy {policy}: {NO_CHAT_TEMPLATE}")]
+    NoChatTemplate {
+        /// Name of the policy.
+        policy: String,
+    },
     /// Requests of one call that differ in their sampling settings.
     #[error("one call samples all its groups alike; send groups with other settings apart")]
     MixedSettings,
@@ -58,7 +66,9 @@ impl From<Error> for EngineError {
             {
                 Self::BadRequest(source.to_string())
             }
-            Error::MixedSettings => Self::BadRequest(error.to_string()),
+            Error::MixedSettings | Error::NoChatTemplate { .. } => {
+                Self::BadRequest(error.to_string())
+            }
             other => Self::Failed(Box::new(other)),
         }
     }

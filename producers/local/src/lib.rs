@@ -3,14 +3,15 @@
 //! Begin reading at [`LocalEngine`] (`engine.rs`), which implements the `Engine` trait of
 //! `vintage-rollout`. It reads a policy's weights from the run's store, so a producer needs only
 //! the store and the log. Its log-probs come from the same arithmetic as the learner's. It knows
-//! nothing of the learner itself. [`Error`] lists the failures and maps each to an `EngineError`.
+//! nothing of the learner itself. [`Texts`] is the text
+//! side of a policy, which engines of other processes need too. [`Error`] lists the failures and maps each to an `EngineError`.
 //!
 //! ```
 //! use vintage_control::{Name, PolicyVersion};
 //! use vintage_local::LocalEngine;
 //! use vintage_rollout::Sampling;
 //! use vintage_store::{Store, Weights};
-//! # use vintage_model::{ModelConfig, ModelFolder, ParamSet, Tokenizer};
+//! # use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,6 +38,8 @@
 
 mod engine;
 mod error;
+mod texts;
 
-pub use engine::{Generated, LocalEngine, NO_CHAT_TEMPLATE};
+pub use engine::{Generated, LocalEngine};
 pub use error::Error;
+pub use texts::{NO_CHAT_TEMPLATE, Texts};

@@ -1,4 +1,5 @@
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream::BoxStream};
 use vintage_control::PolicyVersion;
 use vintage_settings::RolloutConfig;
 use vintage_trajectory::{GroupId, LogprobMode, PolicySpan};
@@ -30,15 +31,43 @@ pub trait Engine: Send {
     fn render(&self, chat: &str) -> Result<String, EngineError>;
 
     /// Swaps to the weights of `version` after verifying them. Must keep the old weights on an
-    /// error.
+    /// error. Groups that are being sampled meanwhile end with the version they began with, or with
+    /// spans that say where it changed.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError>;
 
-    /// Samples all requests. The result has one entry per request, in order, and in each one
-    /// completion per sample index.
-    async fn sample(
-        &mut self,
-        requests: Vec<SampleRequest>,
-    ) -> Result<Vec<Vec<Sample>>, EngineError>;
+    /// Samples all requests, each with one completion per sample index. Groups come as they finish;
+    /// each comes once. Dropping the stream cancels what is not finished.
+    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups;
+
+    /// Returns true if groups may be requested, and weights loaded, while others are being sampled.
+    /// An engine that computes one call at a time gains nothing from that.
+    fn overlaps(&self) -> bool {
+        false
+    }
+}
+
+/// Groups of one call as they finish: the index of the request, and its completions.
+pub type Groups = BoxStream<'static, (usize, Result<Vec<Sample>, EngineError>)>;
+
+/// Waits for all groups of a call, and returns them in the order of their `requests`.
+///
+/// # Errors
+/// The first failure of a group; a request that got no answer is one too.
+pub async fn all_groups(
+    mut groups: Groups,
+    requests: usize,
+) -> Result<Vec<Vec<Sample>>, EngineError> {
+    let mut finished = vec![None; requests];
+    while let Some((index, group)) = groups.next().await {
+        if let Some(place) = finished.get_mut(index) {
+            *place = Some(group?);
+        }
+    }
+    let missing = || EngineError::BadRequest("the engine left a request without an answer".into());
+    finished
+        .into_iter()
+        .map(|group| group.ok_or_else(missing))
+        .collect()
 }
 
 /// Request to sample one group.
@@ -126,6 +155,15 @@ pub enum EngineError {
     /// Request that the engine cannot serve, such as a text outside the vocabulary.
     #[error("{0}")]
     BadRequest(String),
+    /// Group that could not be sampled, though others can. It is given up, and counted under the
+    /// reason.
+    #[error("{detail}")]
+    GroupFailed {
+        /// Class of the failure, as metrics count it.
+        reason: &'static str,
+        /// Description of the failure.
+        detail: String,
+    },
     /// Any other failure; the source says what was attempted and why it failed.
     #[error("{0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),

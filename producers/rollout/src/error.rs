@@ -139,6 +139,19 @@ pub enum Error {
         /// Reason for the failure.
         source: EngineError,
     },
+    /// Engine that fails group after group.
+    #[error(
+        "engine {engine} could not sample {groups} groups in a row, the last because {last}; mend \
+         the server, or take another engine with rollout.engine"
+    )]
+    EngineGaveUp {
+        /// Name and version of the engine.
+        engine: String,
+        /// Number of groups in a row without a sampled one in between.
+        groups: u64,
+        /// Description of the last failure.
+        last: String,
+    },
     /// Engine answer that does not match the request.
     #[error("engine {engine} returned {found} where {expected} were asked for; this is its bug")]
     EngineAnswer {
@@ -245,6 +258,7 @@ impl Error {
             Self::RewardGaveUp { .. }
             | Self::RewardFailures { .. }
             | Self::Engine { .. }
+            | Self::EngineGaveUp { .. }
             | Self::Journal { .. }
             | Self::JournalLine { .. } => Fault::External,
             Self::RewardQuestion { .. }

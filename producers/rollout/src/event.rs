@@ -27,23 +27,32 @@ pub enum ProducerEvent {
         /// True if the producer was stopped while it waited.
         stopped: bool,
     },
-    /// A call of the engine has begun.
+    /// The engine samples.
     Sampling {
-        /// Number of groups in the call.
+        /// Number of groups that it is sampling.
         groups: u64,
     },
-    /// A call of the engine has ended.
+    /// Groups are sampled. If others are still being sampled, another `Sampling` follows at once.
     Sampled {
-        /// Version that sampled.
+        /// Version that the engine holds.
         version: PolicyVersion,
-        /// Number of groups in the call.
+        /// Number of groups.
         groups: u64,
         /// Number of completions.
         rows: u64,
         /// Number of completion tokens.
         tokens: u64,
-        /// Duration of the call, in seconds.
+        /// Time since the last `Sampled`, or since the engine began to sample, in seconds.
         seconds: f64,
+    },
+    /// The engine could not sample a group, which is given up.
+    SamplingFailed {
+        /// Id of the group's prompt.
+        prompt_id: String,
+        /// Class of the failure, such as `out_of_vocabulary`.
+        reason: &'static str,
+        /// Description of the failure.
+        detail: String,
     },
     /// A group got no reward and will not be published.
     RewardFailed {
@@ -92,7 +101,7 @@ pub struct ProducerSummary {
     pub rows: u64,
     /// Completion tokens in the acknowledged groups.
     pub tokens: u64,
-    /// Groups that were not published because their reward failed, by reason.
+    /// Groups that were not published because their sampling or their reward failed, by reason.
     pub failed: BTreeMap<&'static str, u64>,
     /// Time spent sampling, in seconds.
     pub sampling_seconds: f64,

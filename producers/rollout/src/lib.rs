@@ -7,7 +7,8 @@
 //! * `lease_book.rs`, `leasing.rs` hold the leases that the lead learner grants: one lease is one
 //!   slot, which the producer may sample.
 //! * `select.rs` gives the prompt and the seeds of a slot.
-//! * `worker/sampler.rs` has an [`Engine`] sample the completions; `vintage-local` is one engine.
+//! * `worker/sampler.rs` has an [`Engine`] sample the completions; `vintage-local` is one
+//!   engine, `vintage-remote` another. `worker/flight.rs` holds the groups that are being sampled.
 //! * `worker/judge.rs` has a [`Reward`] score them: `reward.rs` by verifier, `command.rs` by
 //!   subprocess.
 //! * `publish.rs` encodes, numbers without gaps and sends; `journal.rs` notes what was
@@ -45,7 +46,7 @@ pub use command::{
     files::{NamedFile, file_sha256, files_by_base_name, named_files},
     script::MissingScript,
 };
-pub use engine::{Engine, EngineError, Sample, SampleRequest, Sampling};
+pub use engine::{Engine, EngineError, Groups, Sample, SampleRequest, Sampling, all_groups};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
 pub use journal::{Journal, read_journals};

@@ -1,7 +1,8 @@
+mod flight;
 pub(crate) mod judge;
 mod sampler;
 
-use std::{future::Future, path::PathBuf};
+use std::{collections::BTreeMap, future::Future, path::PathBuf};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -176,6 +177,8 @@ impl Worker {
             sampled,
             events,
             times: sampler::Times::default(),
+            failed: BTreeMap::new(),
+            failed_in_a_row: 0,
         };
 
         let granting = leases.clone().follow(
@@ -201,6 +204,7 @@ impl Worker {
 
         let sampling = sampler.run(&stop).await;
         let times = sampler.times;
+        let unsampled = std::mem::take(&mut sampler.failed);
         // Dropping the sampler closes the channels one after the other.
         drop(sampler);
         let failed = join("reward", judging).await;
@@ -212,7 +216,10 @@ impl Worker {
 
         // A failed stage stops the stages before it without an error of their own.
         let published = published?;
-        let failed = failed?;
+        let mut failed = failed?;
+        for (reason, groups) in unsampled {
+            *failed.entry(reason).or_default() += groups;
+        }
         followed?;
         granted?;
         reported?;

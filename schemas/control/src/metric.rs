@@ -36,6 +36,11 @@ impl Metric {
         "vintage_groups_produced_total",
         "Groups the log acknowledged",
     );
+    /// Requests to inference servers that failed.
+    pub const ENGINE_FAILURES: Self = counter(
+        "vintage_engine_failures_total",
+        "Requests to inference servers that failed, and replies that were refused, by reason",
+    );
     /// Groups that updates trained on.
     pub const GROUPS_TRAINED: Self =
         counter("vintage_groups_trained_total", "Groups trained, by learner");
@@ -108,8 +113,9 @@ impl Metric {
     );
 
     /// Every metric.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GROUPS_PRODUCED,
+        Self::ENGINE_FAILURES,
         Self::GROUPS_TRAINED,
         Self::GROUPS_REJECTED,
         Self::RECORDS_ARCHIVED,

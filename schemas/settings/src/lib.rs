@@ -27,6 +27,7 @@ mod reward;
 mod rollout;
 mod run;
 mod sections;
+mod server;
 mod start;
 
 pub use answer::AnswerKind;
@@ -42,4 +43,5 @@ pub use sections::{
     ArchiveConfig, EvaluationConfig, GrpoConfig, LocalConfig, M2poConfig, MetricsConfig,
     ModelConfig, TeacherKind, TopicsConfig, WarmStartConfig,
 };
+pub use server::{EngineKind, Partial, ServerConfig};
 pub use start::Start;

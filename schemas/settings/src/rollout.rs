@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     problems::{Problems, Violation},
     reward::RewardConfig,
+    server::{EngineKind, ServerConfig},
 };
 
 /// Range of sampling temperatures. Logits are divided by the temperature: outside of the range a
@@ -27,6 +28,12 @@ pub struct RolloutConfig {
     pub top_k: i32,
     /// Maximum number of groups sampled together.
     pub concurrent_groups: usize,
+    /// Engine that samples.
+    pub engine: EngineKind,
+    /// Addresses of the inference servers, such as `http://gpu1:8000`; for every engine but `local`.
+    pub endpoints: Vec<String>,
+    /// Section `[rollout.server]`: inference servers.
+    pub server: ServerConfig,
     /// Section `[rollout.reward]`: way in which completions are scored.
     pub reward: RewardConfig,
 }
@@ -40,6 +47,9 @@ impl Default for RolloutConfig {
             top_p: 1.0,
             top_k: 0,
             concurrent_groups: 16,
+            engine: EngineKind::Local,
+            endpoints: Vec::new(),
+            server: ServerConfig::default(),
             reward: RewardConfig::default(),
         }
     }
@@ -80,6 +90,18 @@ impl RolloutConfig {
             "rollout.concurrent_groups",
             "must be at least 1",
         );
+        problems.require(
+            (self.engine == EngineKind::Local) == self.endpoints.is_empty(),
+            "rollout.endpoints",
+            "must name the inference servers of rollout.engine, and none with \"local\"",
+        );
+        let is_address = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        problems.require(
+            self.endpoints.iter().all(is_address),
+            "rollout.endpoints",
+            "must be addresses such as \"http://gpu1:8000\"",
+        );
+        self.server.check(problems);
         self.reward.check(problems);
     }
 }

@@ -34,13 +34,15 @@ pub(super) struct Roles {
 }
 
 impl Roles {
-    /// Starts all roles. If one fails to start, the ones already started are stopped.
+    /// Starts all roles. If one fails to start, the ones already started are stopped. `stop` ends a wait for
+    /// inference servers.
     pub(super) async fn start(
         config: &RunConfig,
         folder: &RunFolder,
         log: &Log,
         prepared: Prepared,
         events: &Events,
+        stop: &CancellationToken,
     ) -> Result<Self> {
         let topic = log.topics.rollouts();
         if log.volatile {
@@ -96,6 +98,7 @@ impl Roles {
             inputs: prepared,
             updates: Some(config.learner.steps),
             updates_of_run: true,
+            stop,
         })
         .await?;
         let stop_producer = CancellationToken::new();

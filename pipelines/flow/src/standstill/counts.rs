@@ -165,7 +165,8 @@ impl Producing {
                 self.sampling = Some((*groups, now));
             }
             ProducerEvent::Sampled { .. } => self.sampling = None,
-            ProducerEvent::RewardFailed { reason, .. } => {
+            ProducerEvent::RewardFailed { reason, .. }
+            | ProducerEvent::SamplingFailed { reason, .. } => {
                 *self.failed.entry(*reason).or_default() += 1;
             }
             ProducerEvent::Published { equal, reward, .. } => {

@@ -1,12 +1,16 @@
-//! Construction of a producer with the local engine.
+//! Construction of a producer with the engine that the settings name.
+
+use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vintage_bus::TopicTable;
+use vintage_config::secret;
 use vintage_control::PolicyVersion;
 use vintage_local::LocalEngine;
-use vintage_rollout::{ProducerSummary, Worker, WorkerSetup};
-use vintage_settings::RunConfig;
+use vintage_remote::{RemoteEngine, RemoteSetup};
+use vintage_rollout::{Engine, ProducerSummary, Worker, WorkerSetup};
+use vintage_settings::{EngineKind, RunConfig};
 
 use crate::{
     broker::Log,
@@ -15,9 +19,6 @@ use crate::{
     folder::RunFolder,
     prepared::Prepared,
 };
-
-/// First part of the producer's id, before what is new in every process.
-const PRODUCER: &str = "local";
 
 /// Inputs of one producer process.
 pub(crate) struct ProducerParts<'a> {
@@ -33,6 +34,8 @@ pub(crate) struct ProducerParts<'a> {
     pub(crate) updates: Option<u64>,
     /// True if `updates` is from the run's own settings.
     pub(crate) updates_of_run: bool,
+    /// Ends the wait for inference servers.
+    pub(crate) stop: &'a CancellationToken,
 }
 
 /// Checks prompts against model and reward, and builds the producer.
@@ -45,17 +48,26 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         ..
     } = parts;
     let policy = config.learner.policy.clone();
-    let weights = folder.weights(&policy);
-    let engine = LocalEngine::open(weights, policy.clone(), PolicyVersion::ZERO).await?;
+    // Servers may take minutes to start.
+    let engine = tokio::select! {
+        opened = engine(config, folder) => opened?,
+        () = parts.stop.cancelled(), if config.rollout.engine != EngineKind::Local => {
+            return Err(Error::Interrupted);
+        }
+    };
     let worker = Worker::new(WorkerSetup {
         bus: log.bus.clone(),
         topics: log.topics.clone(),
         table: TopicTable::builtin(),
         policy,
-        engine: Box::new(engine),
+        engine,
         reward: inputs.reward(config)?,
         prompts: inputs.task.train,
-        producer: PRODUCER
+        // First part of the producer's id, before what is new in every process.
+        producer: config
+            .rollout
+            .engine
+            .as_str()
             .parse()
             .map_err(|error| Error::Bug(format!("naming the producer: {error}")))?,
         rollout: config.rollout.clone(),
@@ -66,6 +78,27 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         journal_dir: Some(folder.journals()),
     })?;
     Ok(worker)
+}
+
+/// Opens the engine that the settings name.
+async fn engine(config: &RunConfig, folder: &RunFolder) -> Result<Box<dyn Engine>> {
+    let policy = config.learner.policy.clone();
+    let weights = folder.weights(&policy);
+    if config.rollout.engine == EngineKind::Local {
+        let engine = LocalEngine::open(weights, policy, PolicyVersion::ZERO).await?;
+        return Ok(Box::new(engine));
+    }
+    let key = config.rollout.server.key.clone();
+    let key: BTreeMap<_, _> = key.map(|key| ("key".to_owned(), key)).into_iter().collect();
+    let mut key = secret::reveal("rollout.server", &key).map_err(Error::Value)?;
+    let engine = RemoteEngine::open(RemoteSetup {
+        weights,
+        policy,
+        rollout: config.rollout.clone(),
+        folder: folder.served(),
+        key: key.remove("key"),
+    });
+    Ok(Box::new(engine.await?))
 }
 
 /// Runs a producer to its end and passes its events on.

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use vintage_control::PolicyVersion;
 use vintage_model::{Decoder, DecoderConfig, ModelFolder, Packed, ParamSet, Targets, Tokenizer};
-use vintage_rollout::{Engine, EngineError, Sample, SampleRequest, Sampling, group_seed};
+use vintage_rollout::{
+    Engine, EngineError, Sample, SampleRequest, Sampling, all_groups, group_seed,
+};
 use vintage_store::{Store, Weights};
 use vintage_trajectory::GroupId;
 
@@ -54,6 +56,14 @@ fn request(prompt: &str, slot: u64, samples: u16) -> SampleRequest {
     }
 }
 
+async fn sample(
+    engine: &mut LocalEngine,
+    requests: Vec<SampleRequest>,
+) -> Result<Vec<Vec<Sample>>, EngineError> {
+    let count = requests.len();
+    all_groups(engine.sample(requests), count).await
+}
+
 fn tokens(group: &[Sample]) -> Vec<Vec<i32>> {
     group
         .iter()
@@ -69,18 +79,20 @@ async fn a_slot_gives_the_same_samples_whatever_runs_beside_it() {
         .await
         .unwrap();
     assert_eq!(engine.context_len(), config.max_position_embeddings);
-    let together = engine
-        .sample(vec![request("12+3=", 0, 4), request("7=", 1, 2)])
+    let asked = vec![request("12+3=", 0, 4), request("7=", 1, 2)];
+    let together = sample(&mut engine, asked).await.unwrap();
+    assert_eq!((together[0].len(), together[1].len()), (4, 2));
+    let alone = sample(&mut engine, vec![request("7=", 1, 2)])
         .await
         .unwrap();
-    assert_eq!((together[0].len(), together[1].len()), (4, 2));
-    let alone = engine.sample(vec![request("7=", 1, 2)]).await.unwrap();
     assert_eq!(tokens(&together[1]), tokens(&alone[0]));
     // Samples of one group differ, and so do samples of one prompt at different slots.
     assert_ne!(alone[0][0].completion_tokens, alone[0][1].completion_tokens);
-    let other = engine.sample(vec![request("7=", 2, 2)]).await.unwrap();
+    let other = sample(&mut engine, vec![request("7=", 2, 2)])
+        .await
+        .unwrap();
     assert_ne!(tokens(&other[0]), tokens(&alone[0]));
-    assert!(engine.sample(Vec::new()).await.unwrap().is_empty());
+    assert!(sample(&mut engine, Vec::new()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -95,8 +107,7 @@ async fn log_probs_are_those_of_the_decoder() {
     let params =
         ParamSet::from_safetensors(&weights.fetch(PolicyVersion(1)).await.unwrap(), &config);
     let decoder = Decoder::new(config, params.unwrap()).unwrap();
-    for sample in engine
-        .sample(vec![request("12+3=", 0, 8)])
+    for sample in sample(&mut engine, vec![request("12+3=", 0, 8)])
         .await
         .unwrap()
         .remove(0)
@@ -138,8 +149,7 @@ async fn completions_end_at_the_stop_token_or_the_limit() {
         .await
         .unwrap();
     let eos = engine.tokenizer().eos_ids()[0] as i32;
-    let samples = engine
-        .sample(vec![request("1=", 0, 64)])
+    let samples = sample(&mut engine, vec![request("1=", 0, 64)])
         .await
         .unwrap()
         .remove(0);
@@ -195,8 +205,7 @@ async fn a_character_outside_the_vocabulary_is_named() {
         matches!(&error, EngineError::BadRequest(why) if why.contains("'x'")),
         "{error}"
     );
-    let error = engine
-        .sample(vec![request("1+é=", 0, 1)])
+    let error = sample(&mut engine, vec![request("1+é=", 0, 1)])
         .await
         .unwrap_err();
     assert!(error.to_string().contains("'é'"), "{error}");
@@ -209,7 +218,11 @@ async fn weights_that_are_gone_or_damaged_leave_the_old_ones() {
     let mut engine = LocalEngine::open(weights.clone(), name(), PolicyVersion(0))
         .await
         .unwrap();
-    let before = tokens(&engine.sample(vec![request("1=", 0, 4)]).await.unwrap()[0]);
+    let before = tokens(
+        &sample(&mut engine, vec![request("1=", 0, 4)])
+            .await
+            .unwrap()[0],
+    );
 
     let error = engine.load(PolicyVersion(7)).await.unwrap_err();
     assert!(
@@ -232,7 +245,11 @@ async fn weights_that_are_gone_or_damaged_leave_the_old_ones() {
 
     assert_eq!(engine.version(), PolicyVersion(0));
     assert_eq!(
-        tokens(&engine.sample(vec![request("1=", 0, 4)]).await.unwrap()[0]),
+        tokens(
+            &sample(&mut engine, vec![request("1=", 0, 4)])
+                .await
+                .unwrap()[0]
+        ),
         before
     );
 }

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use tokio::sync::{
     mpsc::{Sender, UnboundedSender},
@@ -21,7 +21,11 @@ use crate::{
         prompt::{Form, Prompt},
     },
     select::{Selector, group_seed},
+    worker::flight::{Begun, Flight, Landed},
 };
+
+/// Number of groups in a row that an engine may fail to sample.
+const FAILED_IN_A_ROW: u64 = 8;
 
 /// Sampled group that has no reward yet.
 pub(super) struct SampledGroup {
@@ -69,13 +73,19 @@ pub(super) struct Sampler {
     pub(super) sampled: Sender<Vec<SampledGroup>>,
     pub(super) events: UnboundedSender<ProducerEvent>,
     pub(super) times: Times,
+    /// Groups that the engine could not sample, by reason.
+    pub(super) failed: BTreeMap<&'static str, u64>,
+    /// Groups among them since one was sampled.
+    pub(super) failed_in_a_row: u64,
 }
 
 impl Sampler {
     /// Samples until the learner has finished or `stop` is triggered.
     pub(super) async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut closed = None;
-        let outcome = self.sample_all(stop, &mut closed).await;
+        let mut flight = Flight::new();
+        let outcome = self.sample_all(stop, &mut closed, &mut flight).await;
+        self.leases.take_back(&flight.abandon());
         self.note_waited(&mut closed, stop.is_cancelled());
         outcome
     }
@@ -84,6 +94,7 @@ impl Sampler {
         &mut self,
         stop: &CancellationToken,
         closed: &mut Option<Closed>,
+        flight: &mut Flight,
     ) -> Result<(), Error> {
         while !stop.is_cancelled() {
             self.granted.mark_unchanged();
@@ -97,11 +108,18 @@ impl Sampler {
                     return Ok(());
                 }
                 self.check(record)?;
-                admission = self.leases.begin(record.version, self.concurrent_groups);
+                let room = self.room(flight);
+                if room > 0 {
+                    admission = self.leases.begin(record.version, room);
+                }
             }
             if let Some(admission) = admission {
                 self.note_waited(closed, false);
-                if !self.work(admission, stop).await? {
+                if !self.begin(admission, stop, flight).await? {
+                    return Ok(());
+                }
+            } else if !flight.is_empty() {
+                if !self.watch(stop, flight).await? {
                     return Ok(());
                 }
             } else {
@@ -116,7 +134,24 @@ impl Sampler {
                 }
             }
         }
+        // Groups that are being sampled at a stop are still finished.
+        while !flight.is_empty() {
+            if !self.land(flight).await? {
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// Number of groups that may be begun now.
+    fn room(&self, flight: &Flight) -> usize {
+        if flight.is_empty() {
+            self.concurrent_groups
+        } else if self.engine.overlaps() {
+            self.concurrent_groups.saturating_sub(flight.len())
+        } else {
+            0
+        }
     }
 
     /// Waits for an announcement or for grants; returns false if none will come.
@@ -129,22 +164,53 @@ impl Sampler {
         }
     }
 
-    /// Loads the version, samples the groups and passes them on. Returns false if the next stage
-    /// has ended, or if a stop came before anything was sampled.
-    async fn work(
+    /// Waits for groups in flight, or for news if there is room for more; returns false if nothing
+    /// more can be passed on.
+    async fn watch(
+        &mut self,
+        stop: &CancellationToken,
+        flight: &mut Flight,
+    ) -> Result<bool, Error> {
+        let hungry = self.room(flight) > 0;
+        let landed = tokio::select! {
+            landed = flight.landed() => landed,
+            open = self.wait(stop), if hungry => return Ok(open || stop.is_cancelled()),
+        };
+        self.pass_on(landed, flight).await
+    }
+
+    /// Waits for groups in flight and passes them on; returns false if the next stage has ended.
+    async fn land(&mut self, flight: &mut Flight) -> Result<bool, Error> {
+        let landed = flight.landed().await;
+        self.pass_on(landed, flight).await
+    }
+
+    /// Loads the version and has the groups sampled. Returns false if the next stage has ended, or
+    /// if a stop came before anything was sampled.
+    async fn begin(
         &mut self,
         admission: Admission,
         stop: &CancellationToken,
+        flight: &mut Flight,
     ) -> Result<bool, Error> {
         let exact = admission.leases.iter().any(|lease| lease.batch >= 0);
+        let mut passed_on = Ok(true);
+        // A batch of one version must not see another in the middle of a completion.
+        while exact && self.engine.version() != admission.version && !flight.is_empty() {
+            passed_on = self.land(flight).await;
+            if !matches!(passed_on, Ok(true)) {
+                self.leases.take_back(&admission.leases);
+                return passed_on;
+            }
+        }
         let loaded = self.load(admission.version, exact, stop).await;
         if !matches!(loaded, Ok(Some(_))) {
             self.leases.take_back(&admission.leases);
         }
-        let Some(version) = loaded? else {
+        if loaded?.is_none() {
             return Ok(false);
-        };
-        let mut groups = Vec::with_capacity(admission.leases.len());
+        }
+        let mut begun = Vec::with_capacity(admission.leases.len());
         let mut requests = Vec::with_capacity(admission.leases.len());
         for lease in admission.leases {
             let prompt = &self.prompts.prompts()[self.selector.prompt_of(lease.slot.0)];
@@ -157,49 +223,106 @@ impl Sampler {
                 seed: group_seed(self.seed, lease.slot.0),
                 sampling: self.sampling,
             });
-            groups.push((id, lease, prompt.clone()));
+            begun.push(Begun {
+                id,
+                lease,
+                prompt: prompt.clone(),
+            });
         }
-        let start = Instant::now();
+        let answers = self.engine.sample(requests);
+        flight.start(begun, answers);
         self.send_event(ProducerEvent::Sampling {
-            groups: groups.len() as u64,
+            groups: flight.len() as u64,
         });
-        let answers = match self.engine.sample(requests).await {
-            Ok(answers) => answers,
-            Err(source) => {
-                let leases: Vec<_> = groups.iter().map(|(_, lease, _)| *lease).collect();
-                self.leases.take_back(&leases);
-                return Err(self.engine_error(format!("sample {} groups", groups.len()), source));
-            }
-        };
-        let seconds = start.elapsed().as_secs_f64();
+        passed_on
+    }
+
+    /// Passes groups on that have landed. Returns false if the next stage has ended.
+    async fn pass_on(&mut self, landed: Vec<Landed>, flight: &mut Flight) -> Result<bool, Error> {
+        let asked = flight.len() + landed.len();
+        if landed.is_empty() {
+            return Err(self.wrong_answer("no answer".to_owned(), format!("{asked} groups")));
+        }
+        let seconds = flight.lap();
         self.times.sampling += seconds;
-        self.check_answers(&answers, groups.len())?;
-        let samples = || answers.iter().flatten();
+        let created_at_us = jiff::Timestamp::now().as_microsecond();
+        let mut sampled = Vec::with_capacity(landed.len());
+        let mut landed = landed.into_iter();
+        while let Some((begun, answer)) = landed.next() {
+            let outcome = match answer {
+                Ok(samples) => self.check_answer(&samples).map(|()| Some(samples)),
+                Err(EngineError::GroupFailed { reason, detail }) => {
+                    self.give_up(&begun, reason, detail).map(|()| None)
+                }
+                Err(source) => Err(self.engine_error(format!("sample {asked} groups"), source)),
+            };
+            match outcome {
+                Ok(Some(samples)) => {
+                    self.failed_in_a_row = 0;
+                    sampled.push(SampledGroup {
+                        id: begun.id,
+                        lease: begun.lease,
+                        prompt: begun.prompt,
+                        samples,
+                        engine: self.engine.name().to_owned(),
+                        sampling: self.sampling,
+                        created_at_us,
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let unused = landed.map(|(begun, _)| begun.lease).chain([begun.lease]);
+                    let unused: Vec<_> = unused
+                        .chain(sampled.iter().map(|group| group.lease))
+                        .collect();
+                    self.leases.take_back(&unused);
+                    return Err(error);
+                }
+            }
+        }
+        let samples = || sampled.iter().flat_map(|group| &group.samples);
         self.send_event(ProducerEvent::Sampled {
-            version,
-            groups: groups.len() as u64,
+            version: self.engine.version(),
+            groups: sampled.len() as u64,
             rows: samples().count() as u64,
             tokens: samples()
                 .map(|sample| sample.completion_tokens.len() as u64)
                 .sum(),
             seconds,
         });
-        let created_at_us = jiff::Timestamp::now().as_microsecond();
-        let engine = self.engine.name();
-        let sampled = groups
-            .into_iter()
-            .zip(answers)
-            .map(|((id, lease, prompt), samples)| SampledGroup {
-                id,
-                lease,
-                prompt,
-                samples,
-                engine: engine.to_owned(),
-                sampling: self.sampling,
-                created_at_us,
-            })
-            .collect();
-        Ok(self.sampled.send(sampled).await.is_ok())
+        if !flight.is_empty() {
+            self.send_event(ProducerEvent::Sampling {
+                groups: flight.len() as u64,
+            });
+        }
+        Ok(sampled.is_empty() || self.sampled.send(sampled).await.is_ok())
+    }
+
+    /// Gives up a group that the engine could not sample, so that another slot is granted.
+    fn give_up(
+        &mut self,
+        begun: &Begun,
+        reason: &'static str,
+        detail: String,
+    ) -> Result<(), Error> {
+        let prompt_id = begun.prompt.id.clone();
+        tracing::warn!(prompt = prompt_id, "a group was not sampled: {detail}");
+        self.leases.failed(begun.lease.slot);
+        *self.failed.entry(reason).or_default() += 1;
+        self.failed_in_a_row += 1;
+        self.send_event(ProducerEvent::SamplingFailed {
+            prompt_id,
+            reason,
+            detail: detail.clone(),
+        });
+        if self.failed_in_a_row < FAILED_IN_A_ROW {
+            return Ok(());
+        }
+        Err(Error::EngineGaveUp {
+            engine: self.engine.name().to_owned(),
+            groups: self.failed_in_a_row,
+            last: detail,
+        })
     }
 
     /// Makes the engine hold `version`. If that version is pruned already, a newer one is loaded
@@ -262,39 +385,35 @@ impl Sampler {
         })
     }
 
-    /// Refuses engine answers that cannot be made into groups.
-    fn check_answers(&self, answers: &[Vec<Sample>], groups: usize) -> Result<(), Error> {
-        let refuse = |found: String, expected: String| {
-            Err(Error::EngineAnswer {
-                engine: self.engine.name().to_owned(),
-                found,
-                expected,
-            })
-        };
-        if answers.len() != groups {
-            return refuse(format!("{} groups", answers.len()), format!("{groups}"));
+    /// Refuses completions that cannot be made into a group.
+    fn check_answer(&self, samples: &[Sample]) -> Result<(), Error> {
+        if samples.len() != usize::from(self.group_size) {
+            return Err(self.wrong_answer(
+                format!("{} completions", samples.len()),
+                format!("{} a group", self.group_size),
+            ));
         }
-        for samples in answers {
-            if samples.len() != usize::from(self.group_size) {
-                return refuse(
-                    format!("{} completions", samples.len()),
-                    format!("{} a group", self.group_size),
-                );
-            }
-            for sample in samples {
-                let (tokens, logprobs) = (sample.completion_tokens.len(), sample.logprobs.len());
-                if tokens != logprobs || tokens == 0 || sample.spans.is_empty() {
-                    return refuse(
-                        format!(
-                            "{tokens} tokens, {logprobs} log-probs and {} policy spans",
-                            sample.spans.len()
-                        ),
-                        "a log-prob for each of one or more tokens, and a span".to_owned(),
-                    );
-                }
+        for sample in samples {
+            let (tokens, logprobs) = (sample.completion_tokens.len(), sample.logprobs.len());
+            if tokens != logprobs || tokens == 0 || sample.spans.is_empty() {
+                return Err(self.wrong_answer(
+                    format!(
+                        "{tokens} tokens, {logprobs} log-probs and {} policy spans",
+                        sample.spans.len()
+                    ),
+                    "a log-prob for each of one or more tokens, and a span".to_owned(),
+                ));
             }
         }
         Ok(())
+    }
+
+    fn wrong_answer(&self, found: String, expected: String) -> Error {
+        Error::EngineAnswer {
+            engine: self.engine.name().to_owned(),
+            found,
+            expected,
+        }
     }
 
     fn engine_error(&self, attempted: String, source: EngineError) -> Error {

@@ -2,6 +2,7 @@ mod announced;
 mod content;
 mod lead;
 mod leases;
+mod overlap;
 mod scripted;
 mod stage;
 

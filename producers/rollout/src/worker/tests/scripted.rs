@@ -4,12 +4,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{Semaphore, watch};
 use vintage_control::PolicyVersion;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
-    engine::{Engine, EngineError, Sample, SampleRequest},
+    engine::{Engine, EngineError, Groups, Sample, SampleRequest},
     error::Error,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
@@ -24,6 +25,12 @@ pub(super) struct Script {
     pub(super) pruned: BTreeSet<u64>,
     /// Semaphore of which every call takes a permit.
     pub(super) hold: Option<Arc<Semaphore>>,
+    /// True if calls may overlap.
+    pub(super) overlaps: bool,
+    /// Prompt whose groups take a permit of a semaphore each.
+    pub(super) slow: Option<(&'static str, Arc<Semaphore>)>,
+    /// Prompts whose groups cannot be sampled.
+    pub(super) failing: BTreeSet<&'static str>,
 }
 
 impl Default for Script {
@@ -33,6 +40,9 @@ impl Default for Script {
             context: 30,
             pruned: BTreeSet::new(),
             hold: None,
+            overlaps: false,
+            slow: None,
+            failing: BTreeSet::new(),
         }
     }
 }
@@ -64,6 +74,12 @@ impl ScriptedEngine {
     /// Version last requested, loaded or not.
     pub(super) fn asked(&self) -> watch::Receiver<u64> {
         self.asked.subscribe()
+    }
+
+    fn group(&self, request: &SampleRequest) -> Vec<Sample> {
+        (0..request.samples)
+            .map(|index| self.complete(request, index))
+            .collect()
     }
 
     fn complete(&self, request: &SampleRequest, index: u16) -> Sample {
@@ -123,19 +139,41 @@ impl Engine for ScriptedEngine {
         Ok(())
     }
 
-    async fn sample(
-        &mut self,
-        requests: Vec<SampleRequest>,
-    ) -> Result<Vec<Vec<Sample>>, EngineError> {
-        if let Some(hold) = &self.script.hold {
-            hold.acquire().await.unwrap().forget();
-        }
-        let group = |request: &SampleRequest| {
-            (0..request.samples)
-                .map(|index| self.complete(request, index))
-                .collect()
+    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+        let hold = self.script.hold.clone();
+        let held = async move {
+            if let Some(hold) = hold {
+                hold.acquire().await.unwrap().forget();
+            }
         };
-        Ok(requests.iter().map(group).collect())
+        let groups = requests.iter().enumerate().map(|(index, request)| {
+            let prompt = request.prompt_text.as_str();
+            let slow = self.script.slow.clone().filter(|(slow, _)| *slow == prompt);
+            let group = if self.script.failing.contains(prompt) {
+                Err(EngineError::GroupFailed {
+                    reason: "scripted",
+                    detail: format!("{prompt:?} fails"),
+                })
+            } else {
+                Ok(self.group(request))
+            };
+            async move {
+                if let Some((_, slow)) = slow {
+                    slow.acquire().await.unwrap().forget();
+                }
+                (index, group)
+            }
+        });
+        let groups: FuturesUnordered<_> = groups.collect();
+        futures::stream::once(held)
+            .map(|()| None)
+            .chain(groups.map(Some))
+            .filter_map(std::future::ready)
+            .boxed()
+    }
+
+    fn overlaps(&self) -> bool {
+        self.script.overlaps
     }
 }
 

@@ -1,0 +1,7 @@
+//! The remote engine against a server that samples with the real decoder and misbehaves on demand.
+
+mod engine;
+mod mischief;
+mod policy;
+mod server;
+mod swaps;

@@ -1,0 +1,116 @@
+//! A tiny policy with several versions in a store.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use vintage_control::{Name, PolicyVersion};
+use vintage_local::LocalEngine;
+use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
+use vintage_rollout::{Sample, SampleRequest, Sampling, group_seed};
+use vintage_settings::{EngineKind, RolloutConfig};
+use vintage_store::{Store, Weights};
+use vintage_trajectory::GroupId;
+
+pub(crate) const PLAIN: Sampling = Sampling {
+    max_tokens: 12,
+    temperature: 1.0,
+    top_p: 1.0,
+    top_k: 0,
+};
+
+pub(crate) fn name() -> Name {
+    "main".parse().unwrap()
+}
+
+/// Creates version 0 of a policy over digits, and saves it as a folder for the server too.
+pub(crate) async fn create(folder: &Path) -> Weights {
+    let characters: BTreeSet<_> = "0123456789+=".chars().collect();
+    let tokenizer = Tokenizer::characters(&characters).unwrap();
+    let config = DecoderConfig::tiny(tokenizer.vocab_size());
+    let params = ParamSet::init(&config, 0).unwrap();
+    let base = ModelFolder::new(config, tokenizer, params).unwrap();
+    base.save(folder.join("base")).unwrap();
+    let files = base.files().unwrap().into_iter();
+    let files = files.map(|(name, bytes)| (name, Bytes::from(bytes)));
+    let store = Store::open(folder.join("run").to_str().unwrap()).unwrap();
+    let weights = Weights::new(store, name());
+    let _ = weights
+        .publish(PolicyVersion(0), files.collect())
+        .await
+        .unwrap();
+    weights
+}
+
+/// Publishes another version, with weights of its own.
+pub(crate) async fn publish(weights: &Weights, version: u64) {
+    let config = ModelFolder::from_files_without_weights(&files(weights).await).unwrap();
+    let params = ParamSet::init(&config.config, version).unwrap();
+    let bytes = Bytes::from(params.to_safetensors().unwrap());
+    let files = vec![("model.safetensors", bytes)];
+    let _ = weights
+        .publish(PolicyVersion(version), files)
+        .await
+        .unwrap();
+}
+
+async fn files(weights: &Weights) -> Vec<(&'static str, Bytes)> {
+    let mut files = Vec::new();
+    for name in ModelFolder::NEEDED {
+        let bytes = weights.fetch_file(PolicyVersion(0), name).await.unwrap();
+        files.push((name, bytes.unwrap()));
+    }
+    files
+}
+
+/// Settings for servers at these addresses, with times for tests.
+pub(crate) fn rollout(endpoints: Vec<String>) -> RolloutConfig {
+    let mut config = RolloutConfig {
+        max_tokens: PLAIN.max_tokens,
+        engine: EngineKind::Vllm,
+        endpoints,
+        ..RolloutConfig::default()
+    };
+    config.server.model_tolerance = 1e-3;
+    config.server.patience_seconds = 30.0;
+    config
+}
+
+pub(crate) fn request(prompt: &str, slot: u64, samples: u16) -> SampleRequest {
+    SampleRequest {
+        prompt_text: prompt.to_owned(),
+        rendered: false,
+        group: GroupId([slot as u8; 16]),
+        samples,
+        seed: group_seed(3, slot),
+        sampling: PLAIN,
+    }
+}
+
+/// Checks a completion against the weights that its spans name: every log-prob is the one that the
+/// in-process engine computes for that token with that version.
+pub(crate) async fn check(weights: &Weights, sample: &Sample) {
+    let count = sample.completion_tokens.len();
+    assert!(count > 0 && count <= PLAIN.max_tokens);
+    assert_eq!(sample.logprobs.len(), count);
+    assert_eq!(sample.spans[0].start, 0);
+    let ends = sample.spans[1..].iter().map(|span| span.start as usize);
+    let ends = ends.chain([count]);
+    let tokens = sample.prompt_tokens.iter().chain(&sample.completion_tokens);
+    let tokens: Vec<u32> = tokens.map(|&id| id as u32).collect();
+    for (span, end) in sample.spans.iter().zip(ends) {
+        let engine = LocalEngine::open(weights.clone(), name(), span.version);
+        let engine = Arc::new(engine.await.unwrap());
+        let scored = engine.score(tokens.clone(), 1.0).await.unwrap();
+        let scored = &scored[sample.prompt_tokens.len() - 1..];
+        let of_span = span.start as usize..end;
+        let pairs = sample.logprobs[of_span.clone()]
+            .iter()
+            .zip(&scored[of_span]);
+        for (given, right) in pairs {
+            assert!(
+                (given - right).abs() < 1e-4,
+                "{given} for {right} in {span:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! A server with vLLM's protocol that samples with the real decoder, and misbehaves on demand.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use vintage_model::{Decoder, FinishReason, ModelFolder, SamplingParams};
+
+/// Misbehaviour at one request for a completion.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Mischief {
+    /// Ends the connection without a reply.
+    Drop,
+    /// Never replies.
+    Hang,
+    /// Replies after a while, rightly.
+    Slow,
+    Status(u16),
+    /// Replies with something that is not JSON.
+    Garbage,
+    /// Leaves out the last log-prob.
+    Short,
+    /// Shifts the log-probs by one token.
+    Shifted,
+    /// Replies with other token ids than those sampled.
+    OtherIds,
+    OutOfVocabulary,
+    PositiveLogprob,
+    NoLogprob,
+    /// Says that a cut completion was stopped.
+    WrongFinish,
+    OtherPrompt,
+    /// Gives weights that no run has published.
+    UnknownVersion,
+    /// Gives weights of an earlier version.
+    StaleVersion,
+    /// Leaves out which weights sampled.
+    NoVersion,
+    /// Waits for a pause, which ends the completion after two tokens.
+    UntilPause,
+    /// Replies once the server has another label.
+    UntilLabel,
+    /// Ends the completion before its first token.
+    AbortAtOnce,
+}
+
+/// Switches of the server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Switches {
+    /// Control of pauses and weights.
+    pub(crate) dev_mode: bool,
+    /// `/inference/v1/generate`.
+    pub(crate) scale_out: bool,
+    /// Log-probs at the sampling temperature, rather than at 1.
+    pub(crate) processed: bool,
+}
+
+pub(crate) const ALL_ON: Switches = Switches {
+    dev_mode: true,
+    scale_out: true,
+    processed: true,
+};
+
+struct State {
+    switches: Switches,
+    decoder: Arc<Decoder>,
+    stop: Vec<u32>,
+    label: watch::Sender<String>,
+    earlier: String,
+    loaded: Vec<PathBuf>,
+    paused: watch::Sender<bool>,
+    /// Misbehaviours to come, one per completion.
+    mischief: VecDeque<Mischief>,
+    /// Misbehaviour of every completion.
+    always: Option<Mischief>,
+    /// True if the next change of weights kills the server.
+    dies_in_swap: bool,
+    steps: Vec<String>,
+}
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    /// Number of completions that are being computed.
+    pub(crate) running: watch::Sender<usize>,
+    /// Ends the server when it is dropped.
+    task: tokio::task::JoinHandle<()>,
+    dead: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Starts a server with the model in a folder.
+    pub(crate) async fn start(model: &Path, switches: Switches) -> Self {
+        Self::start_at(model, switches, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub(crate) async fn start_at(model: &Path, switches: Switches, address: SocketAddr) -> Self {
+        let (decoder, stop) = open(model);
+        let state = Arc::new(Mutex::new(State {
+            switches,
+            decoder,
+            stop,
+            label: watch::channel("default".to_owned()).0,
+            earlier: "default".to_owned(),
+            loaded: Vec::new(),
+            paused: watch::channel(false).0,
+            mischief: VecDeque::new(),
+            always: None,
+            dies_in_swap: false,
+            steps: Vec::new(),
+        }));
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (die, dead) = watch::channel(false);
+        let (running, _) = watch::channel(0);
+        let shared = (Arc::clone(&state), running.clone(), die);
+        let mut killed = dead.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = killed.wait_for(|dead| *dead) => return,
+                };
+                let shared = shared.clone();
+                connections.spawn(async move {
+                    let answer = service_fn(move |request| {
+                        let (state, running, die) = shared.clone();
+                        async move { answer(request, &state, &running, &die).await }
+                    });
+                    // An error is a connection that a test has ended.
+                    let _ended = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), answer)
+                        .await;
+                });
+            }
+        });
+        Self {
+            address,
+            state,
+            running,
+            task,
+            dead,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Misbehaves at the next completions, one after the other.
+    pub(crate) fn next(&self, mischief: &[Mischief]) {
+        self.state.lock().unwrap().mischief.extend(mischief);
+    }
+
+    pub(crate) fn always(&self, mischief: Option<Mischief>) {
+        self.state.lock().unwrap().always = mischief;
+    }
+
+    pub(crate) fn die_in_swap(&self) {
+        self.state.lock().unwrap().dies_in_swap = true;
+    }
+
+    /// Waits until the server has died.
+    pub(crate) async fn died(&self) {
+        let mut dead = self.dead.clone();
+        dead.wait_for(|dead| *dead).await.unwrap();
+    }
+
+    /// Folders of weights that were loaded.
+    pub(crate) fn loaded(&self) -> Vec<PathBuf> {
+        self.state.lock().unwrap().loaded.clone()
+    }
+
+    /// Calls of control so far.
+    pub(crate) fn steps(&self) -> Vec<String> {
+        self.state.lock().unwrap().steps.clone()
+    }
+
+    pub(crate) fn misbehaviours_left(&self) -> usize {
+        self.state.lock().unwrap().mischief.len()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn open(model: &Path) -> (Arc<Decoder>, Vec<u32>) {
+    let folder = ModelFolder::open(model).unwrap();
+    let stop = folder.tokenizer.eos_ids().to_vec();
+    let decoder = Decoder::new(folder.config, folder.params).unwrap();
+    (Arc::new(decoder), stop)
+}
+
+type Answer = Result<Response<Full<Bytes>>, Gone>;
+
+/// Connection that ends without a reply.
+#[derive(Debug)]
+struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("gone")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+fn reply(status: u16, body: &Value) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Gone)?;
+    Ok(response)
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: &Mutex<State>,
+    running: &watch::Sender<usize>,
+    die: &watch::Sender<bool>,
+) -> Answer {
+    let path = request.uri().path().to_owned();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map_err(|_| Gone)?
+        .to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let switches = state.lock().unwrap().switches;
+    let missing = || reply(404, &json!({"detail": "Not Found"}));
+    match path.as_str() {
+        "/health" => reply(200, &json!({})),
+        "/version" => reply(200, &json!({"version": "0.32.0"})),
+        "/v1/models" => {
+            let model =
+                json!({"id": "policy", "owned_by": "vllm", "parent": null, "max_model_len": 256});
+            reply(200, &json!({"object": "list", "data": [model]}))
+        }
+        "/inference/v1/generate" if !switches.scale_out => {
+            let message = "Scale-out endpoints are disabled.";
+            reply(403, &json!({"error": {"message": message, "code": 403}}))
+        }
+        "/inference/v1/generate" | "/v1/completions" => {
+            running.send_modify(|running| *running += 1);
+            let guard = Running(running.clone());
+            let answered = complete(&path, &body, state).await;
+            drop(guard);
+            answered
+        }
+        _ if !switches.dev_mode => missing(),
+        "/weight_info" => {
+            let label = state.lock().unwrap().label.borrow().clone();
+            reply(200, &json!({"weight_version": label}))
+        }
+        "/is_paused" => {
+            let paused = *state.lock().unwrap().paused.borrow();
+            reply(200, &json!({"is_paused": paused}))
+        }
+        _ => control(&path, &body, state, die),
+    }
+}
+
+/// Completion that is being computed, also while its client is gone.
+struct Running(watch::Sender<usize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
+fn control(path: &str, body: &Value, state: &Mutex<State>, die: &watch::Sender<bool>) -> Answer {
+    let mut state = state.lock().unwrap();
+    state.steps.push(path.to_owned());
+    match path {
+        "/pause" => drop(state.paused.send_replace(true)),
+        "/resume" => drop(state.paused.send_replace(false)),
+        "/reset_prefix_cache" => {}
+        "/collective_rpc" => {
+            assert!(
+                *state.paused.borrow(),
+                "weights are changed in a pause only"
+            );
+            if state.dies_in_swap {
+                die.send_replace(true);
+                return Err(Gone);
+            }
+            let folder = PathBuf::from(body["kwargs"]["weights_path"].as_str().unwrap());
+            state.decoder = open(&folder).0;
+            state.loaded.push(folder);
+        }
+        "/update_weight_version" => {
+            let label = body["new_version"].as_str().unwrap().to_owned();
+            state.earlier = state.label.send_replace(label);
+        }
+        _ => return reply(404, &json!({"detail": "Not Found"})),
+    }
+    reply(200, &json!({"success": true}))
+}
+
+async fn complete(path: &str, body: &Value, state: &Mutex<State>) -> Answer {
+    let native = path == "/inference/v1/generate";
+    let sampling = if native {
+        &body["sampling_params"]
+    } else {
+        body
+    };
+    let prompt = if native {
+        &body["token_ids"]
+    } else {
+        &body["prompt"]
+    };
+    let prompt: Vec<u32> = serde_json::from_value(prompt.clone()).unwrap();
+    if prompt.is_empty() {
+        return reply(
+            400,
+            &json!({"error": {"message": "an empty prompt", "code": 400}}),
+        );
+    }
+    let (decoder, stop, label, earlier, mischief, processed) = {
+        let mut state = state.lock().unwrap();
+        let mischief = state.mischief.pop_front().or(state.always);
+        let decoder = Arc::clone(&state.decoder);
+        let (label, earlier) = (state.label.borrow().clone(), state.earlier.clone());
+        (
+            decoder,
+            state.stop.clone(),
+            label,
+            earlier,
+            mischief,
+            state.switches.processed,
+        )
+    };
+    match mischief {
+        Some(Mischief::Drop) => return Err(Gone),
+        Some(Mischief::Hang) => std::future::pending().await,
+        Some(Mischief::Slow) => tokio::time::sleep(Duration::from_millis(300)).await,
+        Some(Mischief::UntilLabel) => {
+            let mut now = state.lock().unwrap().label.subscribe();
+            now.wait_for(|now| *now != label).await.unwrap();
+        }
+        Some(Mischief::UntilPause) => {
+            let mut paused = state.lock().unwrap().paused.subscribe();
+            paused.wait_for(|paused| *paused).await.unwrap();
+        }
+        Some(Mischief::Status(status)) => {
+            return reply(
+                status,
+                &json!({"error": {"message": "EngineCore encountered an issue"}}),
+            );
+        }
+        Some(Mischief::Garbage) => {
+            return Ok(Response::new(Full::new(Bytes::from_static(b"<html>"))));
+        }
+        _ => {}
+    }
+    let number = |key: &str| sampling[key].as_f64().unwrap();
+    let mut longest = number("max_tokens") as usize;
+    if mischief == Some(Mischief::UntilPause) {
+        longest = longest.min(2);
+    }
+    let params = SamplingParams {
+        temperature: number("temperature") as f32,
+        top_p: number("top_p") as f32,
+        top_k: number("top_k").max(0.0) as i32,
+        max_tokens: longest,
+        stop,
+    };
+    let seed = sampling["seed"].as_u64().unwrap();
+    let asked = prompt.clone();
+    let sampled = tokio::task::spawn_blocking(move || {
+        let mut sampled = decoder
+            .generate(std::slice::from_ref(&asked), &params, &[seed])
+            .unwrap()
+            .remove(0);
+        if !processed {
+            sampled.logprobs = raw(&decoder, &asked, &sampled.tokens);
+        }
+        sampled
+    });
+    let sampled = sampled.await.unwrap();
+    let aborted = matches!(mischief, Some(Mischief::UntilPause | Mischief::AbortAtOnce));
+    let finish = match sampled.finish_reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length if aborted => "abort",
+        FinishReason::Length => "length",
+    };
+    let (mut ids, mut logprobs) = (sampled.tokens.clone(), Vec::new());
+    logprobs.extend(sampled.logprobs.iter().map(|&logprob| json!(logprob)));
+    let mut named = ids.clone();
+    let (mut echo, mut label, mut finish) = (prompt, Some(label), finish.to_owned());
+    match mischief {
+        Some(Mischief::AbortAtOnce) => {
+            (ids, named, logprobs) = Default::default();
+            "abort".clone_into(&mut finish);
+        }
+        Some(Mischief::Short) => {
+            named.pop();
+            logprobs.pop();
+        }
+        Some(Mischief::Shifted) => {
+            named.insert(0, 0);
+            named.pop();
+            logprobs.insert(0, json!(-0.5));
+            logprobs.pop();
+        }
+        Some(Mischief::OtherIds) => ids[0] = (ids[0] + 1) % 14,
+        Some(Mischief::OutOfVocabulary) => (ids[0], named[0]) = (14, 14),
+        Some(Mischief::PositiveLogprob) => logprobs[0] = json!(0.25),
+        Some(Mischief::NoLogprob) => logprobs[0] = json!(null),
+        Some(Mischief::WrongFinish) => {
+            let other = if finish == "stop" { "length" } else { "stop" };
+            other.clone_into(&mut finish);
+        }
+        Some(Mischief::OtherPrompt) => echo[0] += 1,
+        Some(Mischief::UnknownVersion) => label = Some("main-7-0123456789ab".to_owned()),
+        Some(Mischief::StaleVersion) => label = Some(earlier),
+        Some(Mischief::NoVersion) => label = None,
+        _ => {}
+    }
+    let spans = label.map(|label| json!([{"version": label, "start": 0, "end": ids.len()}]));
+    let usage = json!({"completion_tokens": ids.len()});
+    let choice = if native {
+        let content = named.iter().zip(&logprobs);
+        let content: Vec<_> = content
+            .map(|(id, logprob)| json!({"token_id": id, "logprob": logprob}))
+            .collect();
+        json!({"index": 0, "finish_reason": finish, "token_ids": ids,
+            "logprobs": {"content": content}, "weight_versions": spans})
+    } else {
+        let names: Vec<_> = named.iter().map(|id| format!("token_id:{id}")).collect();
+        json!({"index": 0, "finish_reason": finish, "token_ids": ids, "prompt_token_ids": echo,
+            "logprobs": {"token_logprobs": logprobs, "tokens": names}})
+    };
+    let mut answer = json!({"usage": usage, "choices": [choice]});
+    if native {
+        answer["prompt_token_ids"] = json!(echo);
+    }
+    reply(200, &answer)
+}
+
+/// Log-probs at temperature 1.
+fn raw(decoder: &Decoder, prompt: &[u32], tokens: &[u32]) -> Vec<f32> {
+    let all: Vec<u32> = prompt.iter().chain(tokens).copied().collect();
+    let first = prompt.len() as u32 - 1;
+    let targets = vintage_model::Targets {
+        position: (first..first + tokens.len() as u32).collect(),
+        token: tokens.to_vec(),
+        temperature: vec![1.0; tokens.len()],
+    };
+    let batch = vintage_model::Packed::new([all]);
+    decoder.score(&batch, &targets).unwrap().logprob
+}

@@ -1,0 +1,95 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    lead::{any, numbers},
+    scripted::{Script, ScriptedEngine},
+    stage::{Stage, slots, start},
+};
+use crate::ProducerEvent;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_group_holds_no_other_back() {
+    let mut stage = Stage::new().await;
+    let slow = Arc::new(Semaphore::new(0));
+    let script = Script {
+        overlaps: true,
+        slow: Some(("3+1=", Arc::clone(&slow))),
+        ..Default::default()
+    };
+    let running = start(stage.setup(ScriptedEngine::new(script)));
+    stage.version(0).await;
+    // Seven groups are more than the three that are sampled at a time.
+    stage.grant(&running.id, &any(0..7, 0)).await;
+    let others = stage.groups(6).await;
+    assert!(others.iter().all(|group| group.rows[0].prompt_id != "p3"));
+    // Weights change while the slow group is still being sampled.
+    stage.version(1).await;
+    stage.grant(&running.id, &any(7..13, 1)).await;
+    let free = 5;
+    let later = stage.groups(free).await;
+    assert!(
+        later
+            .iter()
+            .all(|group| group.headers.min_policy_version.0 == 1)
+    );
+    slow.add_permits(10);
+    let last = stage.groups(13 - 6 - free).await;
+    assert!(
+        last.iter()
+            .any(|group| group.headers.min_policy_version.0 == 0)
+    );
+    let mut all = slots(&others);
+    all.extend(slots(&later));
+    all.extend(slots(&last));
+    all.sort_unstable();
+    assert_eq!(all, (0..13).collect::<Vec<_>>());
+    running.cancel.cancel();
+    assert_eq!(running.end().await.unwrap().groups, 13);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_cannot_be_sampled_is_given_up_and_reported() {
+    let mut stage = Stage::new().await;
+    let script = Script {
+        failing: BTreeSet::from(["3+1="]),
+        ..Default::default()
+    };
+    let mut running = start(stage.setup(ScriptedEngine::new(script)));
+    let id = running.id.clone();
+    stage.version(0).await;
+    stage.grant(&id, &any(0..7, 0)).await;
+    let event = running
+        .until(|event| matches!(event, ProducerEvent::SamplingFailed { .. }))
+        .await;
+    let ProducerEvent::SamplingFailed {
+        prompt_id, reason, ..
+    } = event
+    else {
+        unreachable!()
+    };
+    assert_eq!((prompt_id.as_str(), reason), ("p3", "scripted"));
+    assert_eq!(stage.groups(6).await.len(), 6);
+    running.cancel.cancel();
+    let summary = running.end().await.unwrap();
+    assert_eq!((summary.groups, summary.failed["scripted"]), (6, 1));
+    assert_eq!(numbers(&stage.last_report(&id).await.failed).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_engine_that_samples_nothing_ends_the_producer() {
+    let stage = Stage::new().await;
+    let script = Script {
+        failing: BTreeSet::from(["0+1=", "1+1=", "2+1=", "3+1=", "4+1=", "5+1=", "6+1="]),
+        ..Default::default()
+    };
+    let running = start(stage.setup(ScriptedEngine::new(script)));
+    stage.version(0).await;
+    stage.grant(&running.id, &any(0..9, 0)).await;
+    let message = running.end().await.unwrap_err().to_string();
+    assert!(
+        message.contains("8 groups in a row") && message.contains("fails"),
+        "{message}"
+    );
+}
