@@ -129,7 +129,10 @@ impl Fleet {
             ("control records", control_records),
             ("the granter's wakes", gate_wakes),
         ];
-        if let Some((name, value)) = positive.iter().find(|(_, value)| !(*value > 0.0)) {
+        if let Some((name, value)) = positive
+            .iter()
+            .find(|(_, value)| value.is_nan() || *value <= 0.0)
+        {
             return Err(Error::Failed(format!(
                 "{name} must be above 0, not {value}"
             )));

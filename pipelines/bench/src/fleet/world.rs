@@ -148,7 +148,10 @@ impl<'a> World<'a> {
                 }
                 State::Dead => Ok(()),
             },
-            Event::Join => self.join(),
+            Event::Join => {
+                self.join();
+                Ok(())
+            }
             Event::Kill(number) => {
                 self.kill(number);
                 Ok(())
@@ -198,7 +201,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn join(&mut self) -> Result<()> {
+    fn join(&mut self) {
         let (now, number) = (self.clock.now(), self.producers.len());
         let producer = Producer::new(number, self.fleet, &self.policy, now);
         self.numbers.insert(producer.id.clone(), number);
@@ -216,7 +219,7 @@ impl<'a> World<'a> {
         if self.fleet.rule == Rule::Leases {
             self.clock.at(now, Event::Of(number, Of::Report));
         }
-        self.begin(number)
+        self.begin(number);
     }
 
     fn kill(&mut self, number: usize) {
@@ -239,7 +242,8 @@ impl<'a> World<'a> {
         let now = self.clock.now();
         let next = now.after(self.draw.next_event(self.fleet.churn.stop_every));
         self.clock.at(next, Event::Stop(number));
-        self.begin(number)
+        self.begin(number);
+        Ok(())
     }
 
     fn produce(&mut self, number: usize, of: Of) -> Result<()> {
@@ -269,21 +273,22 @@ impl<'a> World<'a> {
             }
             Of::Report => self.report(number)?,
         }
-        self.begin(number)
+        self.begin(number);
+        Ok(())
     }
 
     /// Begins the next groups of a producer, if it may.
-    fn begin(&mut self, number: usize) -> Result<()> {
+    fn begin(&mut self, number: usize) {
         let (now, newest) = (self.clock.now(), self.heard);
         let producer = &mut self.producers[number];
         if producer.work.is_some() {
-            return Ok(());
+            return;
         }
         let begun = self
             .watch
             .time(Part::Books, || producer.begin(newest).is_some());
         if !begun {
-            return Ok(());
+            return;
         }
         if producer.work.as_ref().map(|work| work.version) == producer.loaded {
             self.sample(number);
@@ -292,7 +297,6 @@ impl<'a> World<'a> {
             let loaded = self.network.load(now);
             self.clock.at(loaded, Event::Of(number, Of::Loaded));
         }
-        Ok(())
     }
 
     fn sample(&mut self, number: usize) {
