@@ -325,7 +325,8 @@ impl Granter {
     }
 
     /// Grants free slots one by one, each to the producer that would fill it first; one that holds
-    /// nothing comes before all others, so that none is starved.
+    /// nothing comes before all others, so that none is starved. Among equals it is the one heard of
+    /// last: where most of a fleet is idle, those heard of first are the ones that have died.
     fn distribute(&mut self, now: Tick) {
         let room = self.ungranted() as usize;
         if room == 0 {
@@ -345,7 +346,7 @@ impl Granter {
         let key = |holder: &Holder| Reverse((holder.expected_ms(usual) * 1000.0) as u64);
         let mut first: Vec<_> = takers
             .into_iter()
-            .map(|(producer, holder)| (key(holder), Reverse(holder.heard), producer))
+            .map(|(producer, holder)| (key(holder), holder.heard, producer))
             .collect();
         if room < first.len() {
             // So many leases go to no more producers than that.

@@ -110,6 +110,18 @@ fn nothing_is_granted_for_updates_that_never_come() {
 }
 
 #[test]
+fn among_idle_producers_the_one_heard_of_last_comes_first() {
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 2);
+    for (heard, producer) in [(0, "dead"), (600, "b"), (800, "a"), (700, "c")] {
+        granter.hear(Tick(heard), &heartbeat(producer, 0, 4));
+    }
+    granter.advance(Tick(900), at(0, 0));
+    let grants = granter.grant(Tick(900));
+    let holders: Vec<_> = grants.iter().map(|of| &of.producer[..]).collect();
+    assert_eq!(holders, ["a", "c"]);
+}
+
+#[test]
 fn the_leases_of_a_silent_producer_go_to_another() {
     let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 4);
     granter.hear(Tick(0), &heartbeat("a", 0, 4));

@@ -163,7 +163,7 @@ fn the_bottleneck_is_the_part_that_is_made_scarce() {
         of(&|fleet| fleet.capacities.control_records = 20.0),
         "grants and announcements, reading"
     );
-    assert_eq!(of(&|fleet| fleet.capacities.gate_wakes = 20.0), "granter");
+    assert_eq!(of(&|fleet| fleet.capacities.gate_wakes = 2.0), "granter");
 }
 
 #[test]

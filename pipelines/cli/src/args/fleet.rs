@@ -78,27 +78,27 @@ pub(crate) struct FleetBenchArgs {
     /// Capacity of a partition, per second. Measured: 0.30 GB/s published to 4 ("Transport").
     #[arg(long, value_name = "MB", default_value_t = 75.0)]
     pub(crate) partition_mb: f64,
-    /// What the brokers send per second, rollouts and control records. Measured: 0.52 GB/s to bare
+    /// Capacity of the brokers to send, rollouts and control records, per second. Measured: 0.52 GB/s to bare
     /// clients ("Transport").
     #[arg(long, value_name = "MB", default_value_t = 520.0)]
     pub(crate) broker_mb: f64,
-    /// What a learner consumes, checks and decodes per second. Measured: 0.44 GB/s ("Transport").
+    /// Capacity of a learner to consume, check and decode, per second. Measured: 0.44 GB/s ("Transport").
     #[arg(long, value_name = "MB", default_value_t = 440.0)]
     pub(crate) decode_mb: f64,
-    /// What an archive takes per second; it holds nobody up. Measured: 198 MB/s ("Archive").
+    /// Capacity of an archive, per second; it holds nobody up. Measured: 198 MB/s ("Archive").
     #[arg(long, value_name = "MB", default_value_t = 198.0)]
     pub(crate) archive_mb: f64,
-    /// What the store sends and takes per second. Assumed: a link of 10 Gbit/s.
+    /// Capacity of the store, per second, in both directions. Assumed: a link of 10 Gbit/s.
     #[arg(long, value_name = "MB", default_value_t = 1250.0)]
     pub(crate) store_mb: f64,
     /// Requests that the store answers per second. Assumed: as Amazon S3 documents for reads of one
     /// prefix.
     #[arg(long, value_name = "N", default_value_t = 5500.0)]
     pub(crate) store_requests: f64,
-    /// Grants and announcements that a producer reads per second; each reads those of all.
+    /// Grants and announcements that a producer can read per second; each reads those of all. Assumed.
     #[arg(long, value_name = "N", default_value_t = 100_000.0)]
     pub(crate) control_records: f64,
-    /// Times that the granter can wake per second.
+    /// Times that the granter can wake per second. Assumed; column "gate" has its real time.
     #[arg(long, value_name = "N", default_value_t = 10_000.0)]
     pub(crate) gate_wakes: f64,
     /// Time from the end of a transfer to the reader. Assumed.

@@ -1,7 +1,5 @@
 //! `vintage bench fleet`: gate, leases and intake with simulated producers on a virtual clock.
 
-use std::fmt::Write as _;
-
 use anyhow::Result;
 use serde::Serialize;
 use vintage_bench::fleet::{Capacities, Churn, Fleet, Outcome, Rule, Stretch, cost, simulate};
@@ -18,14 +16,14 @@ const LARGEST_BASELINE: usize = 64;
 struct Results<'a> {
     /// Settings, the same for all fleets but for their size.
     settings: &'a Fleet,
-    fleets: Vec<Sized>,
+    fleets: Vec<OfSize>,
     /// Real time of the program's own code as a run grows.
     cost: Vec<Stretch>,
 }
 
 /// Outcome of a fleet of one size.
 #[derive(Serialize)]
-struct Sized {
+struct OfSize {
     producers: usize,
     leases: Outcome,
     /// Outcome of the baseline; absent for large fleets.
@@ -41,7 +39,7 @@ pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
     if args.producers.contains(&0) || args.cost_producers == 0 {
         return Err(Usage::new("a fleet has at least one producer").into());
     }
-    let of_size = |&producers: &usize| -> Result<Sized> {
+    let of_size = |&producers: &usize| -> Result<OfSize> {
         let fleet = Fleet {
             producers,
             ..settings.clone()
@@ -51,7 +49,7 @@ pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
             ..fleet.clone()
         };
         let with_baseline = producers <= LARGEST_BASELINE;
-        Ok(Sized {
+        Ok(OfSize {
             producers,
             leases: simulate(&fleet)?,
             each_for_itself: with_baseline.then(|| simulate(&naive)).transpose()?,
@@ -141,27 +139,25 @@ fn text(results: &Results<'_>, args: &FleetBenchArgs) -> String {
     }
     out += "\nidle: share of the producers' time without sampling; staleness: mean, 95th percentile, \
             maximum; gate: real time of the granter per slot\n";
-    if results.cost.is_empty() {
-        return out;
-    }
-    let _infallible = write!(
-        out,
-        "\nreal time as a run grows, {} producers, medians over updates\n\
-         {:>12} {:>20} {:>14} {:>22}\n",
-        args.cost_producers,
-        "rollouts",
-        "intake µs a rollout",
-        "gate µs a slot",
-        "lease books µs a slot"
-    );
-    for Stretch { rollouts, measured } in &results.cost {
-        let _infallible = writeln!(
-            out,
-            "{rollouts:>12} {:>20.2} {:>14.2} {:>22.2}",
-            measured.intake_us_per_rollout, measured.gate_us_per_slot, measured.books_us_per_slot,
-        );
+    if !results.cost.is_empty() {
+        out += &cost_text(&results.cost, args.cost_producers);
     }
     out
+}
+
+fn cost_text(cost: &[Stretch], producers: usize) -> String {
+    let head = format!(
+        "\nreal time as a run grows, {producers} producers, medians over updates\n\
+         {:>12} {:>20} {:>14} {:>22}\n",
+        "rollouts", "intake µs a rollout", "gate µs a slot", "lease books µs a slot"
+    );
+    let lines = cost.iter().map(|Stretch { rollouts, measured }| {
+        format!(
+            "{rollouts:>12} {:>20.2} {:>14.2} {:>22.2}\n",
+            measured.intake_us_per_rollout, measured.gate_us_per_slot, measured.books_us_per_slot,
+        )
+    });
+    std::iter::once(head).chain(lines).collect()
 }
 
 fn line(name: &str, outcome: &Outcome) -> String {
