@@ -95,6 +95,17 @@ pub struct Granter {
     slots_sha256: Option<Sha256>,
 }
 
+/// Reason for which a lease ends before its group was seen.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// The producer is silent.
+    Silent,
+    /// The learner starves, and the producer takes longer than it usually does.
+    Overdue,
+    /// No update could train the group any more.
+    Late,
+}
+
 impl Granter {
     /// Creates the granter of the learner process `lead`. `done` are the slots whose groups are
     /// trained or rejected. Producers with another digest of slots than `slots_sha256` are refused;
@@ -281,7 +292,7 @@ impl Granter {
             let leases = self.holders.get(&producer).map(|holder| &holder.leases);
             let held = leases.into_iter().flat_map(BTreeMap::values);
             let unpublished = held.filter(|held| !held.published);
-            ended.extend(unpublished.map(|held| (held.lease, true)));
+            ended.extend(unpublished.map(|held| (held.lease, End::Silent)));
         }
         let starving = self.starving_since.map_or(0, |since| now.since(since));
         let starves = starving > self.patience.lease;
@@ -289,21 +300,23 @@ impl Granter {
             for (_, holder) in self.holders.iter() {
                 let mean = holder.lease_ms().unwrap_or_default();
                 let patience = self.patience.lease.max((OVERDUE * mean) as u64);
-                let held = holder.leases.values();
-                let held = held.filter(|held| {
-                    (starves && now.since(held.since) > patience) || self.is_late(&held.lease)
-                });
-                ended.extend(held.map(|held| (held.lease, false)));
+                for held in holder.leases.values() {
+                    if starves && now.since(held.since) > patience {
+                        ended.push((held.lease, End::Overdue));
+                    } else if self.is_late(&held.lease) {
+                        ended.push((held.lease, End::Late));
+                    }
+                }
             }
             self.may_be_late = false;
         }
-        for (lease, silent) in ended {
+        for (lease, end) in ended {
             // One that was silent and late is ended once.
             if let Some(producer) = self.leased.remove(&lease.slot) {
-                self.holders.change(&producer, |holder| {
-                    if silent {
-                        holder.withdraw(lease.slot);
-                    } else {
+                self.holders.change(&producer, |holder| match end {
+                    End::Silent => holder.withdraw(lease.slot),
+                    End::Overdue => holder.give_up_waiting(now, lease.slot),
+                    End::Late => {
                         holder.end(lease.slot);
                     }
                 });

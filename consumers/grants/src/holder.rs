@@ -9,6 +9,10 @@ use crate::{clock::Tick, view::ProducerView};
 /// Share of the newest measurement in the mean time that a lease takes.
 const WEIGHT: f64 = 0.2;
 
+/// Longest time for a lease, in milliseconds, that is assumed of a producer without a measurement
+/// of it. One that hangs and still reports keeps its leases for three times as long.
+const LONGEST_GUESS: u64 = 200_000;
+
 /// A producer, its leases, and how fast it fills them.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
@@ -160,6 +164,17 @@ impl Holder {
     pub(crate) fn withdraw(&mut self, slot: SlotNumber) {
         if self.end(slot).is_some() {
             self.withdrawn.insert(slot.0);
+        }
+    }
+
+    /// Ends a lease that its producer took too long for. From then on the producer is known to take
+    /// at least that long: without that, one whose groups always take longer than the patience
+    /// would never be waited for.
+    pub(crate) fn give_up_waiting(&mut self, now: Tick, slot: SlotNumber) {
+        if let Some(held) = self.end(slot) {
+            let waited = now.since(held.since).min(LONGEST_GUESS) as f64;
+            let known = self.speed.lease_ms.unwrap_or_default();
+            self.speed.lease_ms = Some(known.max(waited));
         }
     }
 

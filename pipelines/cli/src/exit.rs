@@ -29,14 +29,23 @@ pub(crate) enum Signal {
     Terminate,
 }
 
+impl Signal {
+    /// Returns the exit code of a command that the signal ended, as shells give it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
 impl CommandOutcome {
     /// Returns the exit code: 0, 3, 130 or 143.
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Done => 0,
             Self::Negative => 3,
-            Self::Interrupted(Signal::Interrupt) => 130,
-            Self::Interrupted(Signal::Terminate) => 143,
+            Self::Interrupted(signal) => signal.code(),
         })
     }
 }

@@ -22,7 +22,7 @@ mod progress;
 mod shown;
 mod signals;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -32,11 +32,8 @@ use self::{
     commands::Context,
     exit::{CommandOutcome, Signal},
     output::Output,
-    signals::Signals,
+    signals::{LET_GO, Signals},
 };
-
-/// Longest time to wait for the runtime's threads to end before the process exits.
-const LET_GO: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

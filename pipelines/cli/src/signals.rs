@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use crate::progress::Screen;
@@ -13,6 +14,9 @@ use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Signal;
+
+/// Time that the process takes to end after the second signal.
+pub(crate) const LET_GO: Duration = Duration::from_millis(200);
 
 /// Signals that the process has received, as commands and the main function see them.
 #[derive(Debug, Clone)]
@@ -65,5 +69,9 @@ impl Signals {
             }
             token.cancel();
         }
+        // A verb that computes without a pause sees neither token.
+        tokio::time::sleep(LET_GO).await;
+        let signal = self.received().unwrap_or(Signal::Interrupt);
+        std::process::exit(signal.code().into());
     }
 }

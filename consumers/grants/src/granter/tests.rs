@@ -397,6 +397,31 @@ fn the_slots_of_a_silent_producer_are_named_until_it_reports_again() {
     assert!(grants[0].withdrawn.is_empty(), "{grants:?}");
 }
 
+#[test]
+fn a_producer_slower_than_the_patience_is_waited_for_longer_each_time() {
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 1);
+    granter.hear(Tick(0), &heartbeat("slow", 0, 1));
+    let starving = Progress {
+        starving: true,
+        ..at(0, 0)
+    };
+    granter.advance(Tick(0), starving);
+    // It reports all the time, and its group takes ten times as long as the patience.
+    let mut granted = Vec::new();
+    for number in 1..200 {
+        let now = Tick(number * 100);
+        granter.hear(now, &heartbeat("slow", number, 1));
+        let records = granter.grant(now);
+        granted.extend(
+            records
+                .iter()
+                .filter(|of| !of.leases.is_empty())
+                .map(|_| now.0),
+        );
+    }
+    assert_eq!(granted.len(), 3, "{granted:?}");
+}
+
 fn withdrawn_from(grants: &[Grants], producer: &str) -> Vec<u64> {
     let of = grants.iter().find(|of| of.producer == producer).unwrap();
     let withdrawn = NumberSet::from(&of.withdrawn);

@@ -15,7 +15,7 @@ cores of a shared virtual machine. Those marked \"assumed\" were not measured. W
 always the same, except real times (\"measured\" and \"cost\" in JSON).";
 
 /// Arguments of `vintage bench fleet`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct FleetBenchArgs {
     /// Sizes of the fleets, from 1 on.

@@ -42,7 +42,7 @@ pub(crate) async fn bench(command: &BenchCommand, context: &Context) -> Result<C
         } => {
             codec::codec(*rows, *tokens, *seconds, context)?;
         }
-        BenchCommand::Fleet(args) => fleet::fleet(args, context)?,
+        BenchCommand::Fleet(args) => return fleet::fleet(args, context).await,
         BenchCommand::Update(args) => update::update(args, context).await?,
         BenchCommand::Archive(args) => archive::archive(args, context).await?,
         BenchCommand::ArchiveArm(args) => archive::arm(args).await?,

@@ -4,7 +4,12 @@ use anyhow::Result;
 use serde::Serialize;
 use vintage_bench::fleet::{Capacities, Churn, Fleet, Outcome, Rule, Stretch, cost, simulate};
 
-use crate::{args::FleetBenchArgs, commands::Context, exit::Usage, output::bytes};
+use crate::{
+    args::FleetBenchArgs,
+    commands::Context,
+    exit::{CommandOutcome, Signal, Usage},
+    output::bytes,
+};
 
 const MB: f64 = 1e6;
 
@@ -13,9 +18,9 @@ const LARGEST_BASELINE: usize = 64;
 
 /// Results of the benchmark.
 #[derive(Serialize)]
-struct Results<'a> {
+struct Results {
     /// Settings, the same for all fleets but for their size.
-    settings: &'a Fleet,
+    settings: Fleet,
     fleets: Vec<OfSize>,
     /// Real time of the program's own code as a run grows.
     cost: Vec<Stretch>,
@@ -30,8 +35,8 @@ struct OfSize {
     each_for_itself: Option<Outcome>,
 }
 
-/// Simulates fleets of every size asked for, and measures the code in a long run.
-pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
+/// Simulates fleets of every size asked for, and measures the code in a long run. A signal ends it.
+pub(crate) async fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<CommandOutcome> {
     let settings = settings(args);
     settings
         .check()
@@ -39,6 +44,22 @@ pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
     if args.producers.contains(&0) || args.cost_producers == 0 {
         return Err(Usage::new("a fleet has at least one producer").into());
     }
+    let asked = args.clone();
+    let simulated = tokio::task::spawn_blocking(move || results(&asked, settings));
+    let results = tokio::select! {
+        results = simulated => results??,
+        () = context.signals.stop.cancelled() => {
+            let signal = context.signals.received().unwrap_or(Signal::Interrupt);
+            return Ok(CommandOutcome::Interrupted(signal));
+        }
+    };
+    context
+        .output
+        .print(&results, |results| text(results, args))?;
+    Ok(CommandOutcome::Done)
+}
+
+fn results(args: &FleetBenchArgs, settings: Fleet) -> Result<Results> {
     let of_size = |&producers: &usize| -> Result<OfSize> {
         let fleet = Fleet {
             producers,
@@ -64,14 +85,11 @@ pub(crate) fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<()> {
         0 => Vec::new(),
         rollouts => cost(&long, rollouts)?,
     };
-    let results = Results {
-        settings: &settings,
+    Ok(Results {
+        settings,
         fleets,
         cost,
-    };
-    context
-        .output
-        .print(&results, |results| text(results, args))
+    })
 }
 
 fn settings(args: &FleetBenchArgs) -> Fleet {
@@ -110,8 +128,8 @@ fn settings(args: &FleetBenchArgs) -> Fleet {
     }
 }
 
-fn text(results: &Results<'_>, args: &FleetBenchArgs) -> String {
-    let settings = results.settings;
+fn text(results: &Results, args: &FleetBenchArgs) -> String {
+    let settings = &results.settings;
     let mut out = format!(
         "{} updates of {} groups of {}, up to {} updates old, seed {}; virtual time\n\n\
          {:>9} {:>9} {:>9} {:>6} {:>15} {:>17} {:>8} {:>8} {:>8}  {}\n",
