@@ -30,8 +30,8 @@ fn each_role_is_built_once() {
 const OPENED_BY: &[(&str, &[&str])] = &[
     ("PromptSet::load(", &["doctor.rs", "prompts.rs"]),
     ("PromptSet::from_reader(", &["prompts.rs"]),
-    ("Task::read(", &["preflight.rs"]),
-    ("Task::load(", &["prepared.rs"]),
+    ("PromptSets::read(", &["preflight.rs"]),
+    ("PromptSets::load(", &["prepared.rs"]),
     // The evaluator has a reward of its own beside the producer's.
     (
         "open_reward(",

@@ -49,7 +49,7 @@ mod tests {
     use vintage_control::PruneRecord;
 
     use super::{next_prune, prunes, write_prune};
-    use crate::Store;
+    use crate::store::Store;
 
     #[tokio::test]
     async fn records_are_numbered_and_none_is_replaced() {

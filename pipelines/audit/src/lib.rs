@@ -11,7 +11,7 @@
 //!
 //! ```
 //! use vintage_archive::Reader;
-//! use vintage_audit::{Error, LogState, Places, AuditScope, audit};
+//! use vintage_audit::{AuditScope, Error, LogState, Places, audit};
 //! use vintage_control::Topics;
 //! use vintage_store::Store;
 //!
@@ -25,7 +25,7 @@
 //! let places = Places { store, reader, journals: None, bus: None, summarized: None };
 //! let (lead, learner, question) = ("lead".parse()?, None, None);
 //! let (log, offline, deep) = (LogState::Durable, true, false);
-//! let scope = Scope { topics, lead, learner, log, offline, deep, question };
+//! let scope = AuditScope { topics, lead, learner, log, offline, deep, question };
 //!
 //! // The store is empty, so there is nothing whose books could hold.
 //! assert!(matches!(audit(&scope, &places).await, Err(Error::Nothing(_))));

@@ -1,4 +1,4 @@
-//! What `vintage prune` deleted, by its records. The archive must not begin later than they say.
+//! Objects that `vintage prune` deleted, by its records. The archive must not begin later than they say.
 
 use vintage_control::{PruneRecord, Topics};
 use vintage_store::{Store, prunes};

@@ -103,7 +103,8 @@ mod tests {
             ("VINTAGE_MAX_TOKENS", "VINTAGE__ROLLOUT__MAX_TOKENS?"),
             ("VINTAGE_PROMPTS", "VINTAGE__PROMPTS__TRAIN"),
             ("VINTAGE_PROMPTS", "VINTAGE__EVALUATION__PROMPTS"),
-            ("VINTAGE_MODEL", "did you mean VINTAGE__MODEL__PATH?"),
+            ("VINTAGE_MODEL", "VINTAGE__MODEL__PATH"),
+            ("VINTAGE_MODEL", "VINTAGE__ROLLOUT__SERVER__MODEL"),
             ("VINTAGE_REWARD", "VINTAGE__ROLLOUT__REWARD__KIND"),
         ] {
             let error = resolve(&[name]).expect_err("refused");

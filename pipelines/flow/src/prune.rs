@@ -41,7 +41,7 @@ pub struct Pruned {
     /// Record that was written before anything was deleted; `None` in a dry run, or if an earlier
     /// prune had recorded all of it.
     pub record: Option<String>,
-    /// What goes.
+    /// Objects that go.
     #[serde(flatten)]
     pub pruning: Pruning,
 }

@@ -1,4 +1,4 @@
-//! What of a run's files may go: chosen by a policy, recorded, then deleted (`vintage prune`).
+//! Deletion of what a run no longer needs: chosen by a policy, recorded, then deleted (`vintage prune`).
 //!
 //! `choose.rs` decides, as a pure function; `facts.rs` and `reads.rs` read what it decides on;
 //! `pruning.rs` is what it comes to, in objects and bytes; `delete.rs` writes the record and then

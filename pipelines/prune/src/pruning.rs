@@ -1,4 +1,4 @@
-//! What a prune comes to, in objects and bytes.
+//! Size of a prune, in objects and bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     facts::{Size, Sizes},
 };
 
-/// What goes, by class. Objects that an earlier prune recorded and did not delete are among it.
+/// Objects that go, by class. Objects that an earlier prune recorded and did not delete are among it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pruning {
     /// Policy by which was chosen.

@@ -171,7 +171,8 @@ proptest! {
         }
     }
 
-    /// Of every partition the last file stays, and every record from the first that anybody reads.
+    /// Checks that the last file of every partition stays, and every record from the first that
+    /// anybody reads.
     #[test]
     fn what_anybody_reads_of_the_archive_stays(facts in facts(), asked in asked()) {
         let choice = choose(&facts, &asked);
@@ -190,7 +191,7 @@ proptest! {
         }
     }
 
-    /// What was not asked for stays, and a second prune finds nothing more.
+    /// Checks that what was not asked for stays, and that a second prune finds nothing more.
     #[test]
     fn only_what_was_asked_for_goes_and_once(facts in facts(), asked in asked()) {
         let choice = choose(&facts, &asked);
