@@ -297,8 +297,14 @@ impl Granter {
         let starving = self.starving_since.map_or(0, |since| now.since(since));
         let starves = starving > self.patience.lease;
         if starves || self.may_be_late {
+            // One that is not measured yet may be as slow as any other.
+            let known = self
+                .holders
+                .iter()
+                .filter_map(|(_, holder)| holder.lease_ms());
+            let slowest = known.fold(0.0, f64::max);
             for (_, holder) in self.holders.iter() {
-                let mean = holder.lease_ms().unwrap_or_default();
+                let mean = holder.lease_ms().unwrap_or(slowest);
                 let patience = self.patience.lease.max((OVERDUE * mean) as u64);
                 for held in holder.leases.values() {
                     if starves && now.since(held.since) > patience {

@@ -77,6 +77,24 @@ impl Findings {
     }
 }
 
+/// Formats ranges of numbers as `3, 7 to 9`, those beyond the first 20 as `and 4 more ranges`.
+pub(crate) fn ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> String {
+    let mut all = ranges.into_iter();
+    let shown = all.by_ref().take(MOST_LINES as usize);
+    let shown = shown.map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first} to {last}")
+        }
+    });
+    let text = shown.collect::<Vec<_>>().join(", ");
+    match all.count() {
+        0 => text,
+        more => format!("{text} and {more} more ranges"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,12 @@ use vintage_control::{
     Grants, NumberSet, PolicyAnnouncement, Rejection, Topics, UpdateNumber, UpdateResult,
 };
 
-use crate::{error::Result, findings::Findings, ledger::Ledger, records::Listing};
+use crate::{
+    error::Result,
+    findings::{Findings, ranges},
+    ledger::Ledger,
+    records::Listing,
+};
 
 /// Announcements, and published copies of results and rejections.
 #[derive(Debug, Default)]
@@ -66,7 +71,7 @@ impl Mirrors {
                     "producer {producer} fell silent with {} slots in hand, which were free for \
                      others from then on: {}",
                     slots.len(),
-                    ranges(slots)
+                    ranges(slots.runs())
                 )
             });
         }
@@ -121,23 +126,6 @@ impl Mirrors {
     }
 }
 
-/// Formats a set as `3, 7-9`, at most 20 ranges of it.
-fn ranges(numbers: &NumberSet) -> String {
-    const MOST: usize = 20;
-    let shown = numbers.runs().take(MOST).map(|(first, last)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
-    });
-    let mut shown = shown.collect::<Vec<_>>().join(", ");
-    if numbers.runs().count() > MOST {
-        shown += " and more";
-    }
-    shown
-}
-
 fn parse<T: serde::de::DeserializeOwned>(record: &Record) -> Option<T> {
     serde_json::from_slice(record.payload.as_deref()?).ok()
 }
@@ -159,7 +147,7 @@ mod tests {
         let (breaches, notes) = findings.into_lines();
         assert!(breaches.is_empty());
         let expected = "producer a fell silent with 4 slots in hand, which were free for others \
-                        from then on: 3, 7-9";
+                        from then on: 3, 7 to 9";
         assert_eq!(notes, [expected]);
     }
 }

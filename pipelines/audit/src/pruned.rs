@@ -25,7 +25,7 @@ pub(crate) async fn compare(
     };
     for (path, record) in &records {
         findings.note("prunes", || {
-            format!("{path}: `vintage prune` deleted {}", told(record))
+            format!("{path}: `vintage prune` deleted {}", described(record))
         });
     }
     let topic = topics.rollouts();
@@ -48,29 +48,30 @@ pub(crate) async fn compare(
     Ok(())
 }
 
-fn told(record: &PruneRecord) -> String {
-    let mut told = Vec::new();
+/// Lists what a record names, by class.
+fn described(record: &PruneRecord) -> String {
+    let mut classes = Vec::new();
     for (policy, of) in &record.versions {
-        told.push(format!(
+        classes.push(format!(
             "the weights of {} versions of {policy}",
             of.versions.len()
         ));
     }
     for (learner, of) in &record.checkpoints {
-        told.push(format!("{} checkpoints of {learner}", of.versions.len()));
+        classes.push(format!("{} checkpoints of {learner}", of.versions.len()));
     }
     if !record.archive.is_empty() {
         let files: u64 = record.archive.iter().map(|files| files.objects).sum();
         let partitions = record.archive.len();
-        told.push(format!(
+        classes.push(format!(
             "{files} archive files, the first of {partitions} partitions"
         ));
     }
     if !record.journals.is_empty() {
-        told.push(format!(
+        classes.push(format!(
             "{} journals, whose numbers it keeps",
             record.journals.len()
         ));
     }
-    told.join(", ")
+    classes.join(", ")
 }

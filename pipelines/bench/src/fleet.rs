@@ -7,8 +7,8 @@
 //! update) is a [`station`] of stated capacity that serves one after the other. The part that is
 //! busy for the largest share of the run is the bottleneck.
 //!
-//! A simulation is a function of its settings and its seed, apart from the processor time that the
-//! real code took, which is in [`Measured`].
+//! A simulation is a function of its settings and its seed, apart from the real time that the
+//! program's own code took, which is in [`Measured`].
 
 mod clock;
 mod draw;
@@ -32,20 +32,21 @@ pub use self::{
 };
 use crate::error::Result;
 
-/// Processor time of the real code in one stretch of a long run.
+/// Real time of the program's own code in one stretch of a long run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Stretch {
     /// Number of rollouts trained by the end of the stretch.
     pub rollouts: u64,
-    /// Processor time of the updates of the stretch.
+    /// Times of the updates of the stretch.
     pub measured: Measured,
 }
 
 /// Simulates a fleet.
 ///
 /// # Errors
-/// [`Error::Failed`](crate::Error::Failed) for settings out of range, for a fleet that stands
-/// still, and for books that do not balance; an error of the learner that it would stop for, too.
+/// [`Error::Option`](crate::Error::Option) for settings out of range;
+/// [`Error::Failed`](crate::Error::Failed) for a fleet that stands still, and for books that do not
+/// balance; an error of the learner that it would stop for, too.
 pub fn simulate(fleet: &Fleet) -> Result<Outcome> {
     fleet.check()?;
     world::World::new(fleet)?.run()

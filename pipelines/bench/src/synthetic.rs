@@ -43,30 +43,14 @@ impl Synthetic {
         let rows = self.rows;
         let prompt = self.ids(self.tokens / 4);
         let row = |sample_index| Trajectory {
-            group_id: GroupId(id),
-            group_size: rows,
-            sample_index,
-            policy: "lead".to_owned(),
-            batch: -1,
             prompt_id: format!("prompt-{}", number % 1000),
             prompt_tokens: prompt.clone(),
             completion_tokens: self.ids(self.tokens),
             behavior_logprobs: (0..self.tokens).map(|_| self.logprob()).collect(),
-            loss_mask: None,
-            policy_spans: vec![PolicySpan { start: 0, version }],
             reward: f32::from(u8::from(self.unit() < 0.5)),
-            reward_parts: None,
-            finish_reason: "stop".to_owned(),
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            logprob_mode: LogprobMode::Full,
-            engine: "local".to_owned(),
             created_at_us: 1_700_000_000_000_000 + number as i64 * 1000,
             generation_seconds: self.unit() as f32,
-            prompt_text: None,
-            completion_text: None,
-            metadata: None,
+            ..small_row(GroupId(id), rows, sample_index, version)
         };
         (0..rows).map(row).collect()
     }
@@ -108,31 +92,78 @@ impl SyntheticMessage {
     /// [`Error::Because`] if the rows cannot form a message.
     pub fn new(rows: &[Trajectory], seq: u64) -> Result<Self> {
         let payload = encode(rows).map_err(of("encoding a group"))?;
-        let first = &rows[0];
-        let version = first.policy_spans[0].version;
         let run: Name = "bench"
             .parse()
             .map_err(|error: BadName| Error::Failed(error.to_string()))?;
-        let headers = Headers {
-            run,
-            policy: first.policy.clone(),
-            group: first.group_id,
-            rows: rows.len() as u32,
-            part: (1, 1),
-            batch: first.batch,
-            min_policy_version: version,
-            max_policy_version: version,
-            producer: "bench".to_owned(),
-            producer_seq: seq,
-            crc32c: crc32c::crc32c(&payload),
-            slot: None,
-            replay_of: None,
-            traceparent: None,
-        };
+        let headers = headers(run, rows, &payload, "bench", seq);
+        let first = &rows[0];
         Ok(Self {
             key: first.group_id.0.to_vec(),
             headers: headers.to_pairs(),
             payload,
         })
+    }
+}
+
+/// Returns a row of two tokens, whose reward is 0 or 1 by turns.
+pub(crate) fn small_row(
+    group_id: GroupId,
+    group_size: u16,
+    sample_index: u16,
+    version: PolicyVersion,
+) -> Trajectory {
+    Trajectory {
+        group_id,
+        group_size,
+        sample_index,
+        policy: "lead".to_owned(),
+        batch: -1,
+        prompt_id: String::new(),
+        prompt_tokens: vec![1],
+        completion_tokens: vec![2],
+        behavior_logprobs: vec![-1.0],
+        loss_mask: None,
+        policy_spans: vec![PolicySpan { start: 0, version }],
+        reward: f32::from(sample_index % 2),
+        reward_parts: None,
+        finish_reason: "stop".to_owned(),
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        logprob_mode: LogprobMode::Full,
+        engine: "local".to_owned(),
+        created_at_us: 0,
+        generation_seconds: 0.0,
+        prompt_text: None,
+        completion_text: None,
+        metadata: None,
+    }
+}
+
+/// Returns the headers of a whole group, sampled by one version and encoded as `payload`.
+pub(crate) fn headers(
+    run: Name,
+    rows: &[Trajectory],
+    payload: &[u8],
+    producer: &str,
+    producer_seq: u64,
+) -> Headers {
+    let first = &rows[0];
+    let version = first.policy_spans[0].version;
+    Headers {
+        run,
+        policy: first.policy.clone(),
+        group: first.group_id,
+        rows: rows.len() as u32,
+        part: (1, 1),
+        batch: first.batch,
+        min_policy_version: version,
+        max_policy_version: version,
+        producer: producer.to_owned(),
+        producer_seq,
+        crc32c: crc32c::crc32c(payload),
+        slot: None,
+        replay_of: None,
+        traceparent: None,
     }
 }

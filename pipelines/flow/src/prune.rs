@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 use vintage_archive::Reader;
 use vintage_control::{Name, NumberSet, PolicyVersion, PrunePolicy};
-use vintage_prune::{Journal, LearnerSettings, Pruning, Run};
+use vintage_prune::{Journal, LearnerNeeds, Pruning, Run};
 use vintage_rollout::read_journals;
 use vintage_settings::RunConfig;
 use vintage_store::{Records, Store, prunes};
@@ -22,7 +22,7 @@ use crate::{
 
 /// Run to prune, and what may go.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub struct PruneRequest {
     /// Folder of the run; without one, `config` names the store.
     pub folder: Option<PathBuf>,
     /// Settings of the run.
@@ -51,7 +51,7 @@ pub struct Pruned {
 ///
 /// # Errors
 /// No folder, no store, another prune at work, or a store that fails.
-pub async fn prune(scope: &Scope) -> Result<Pruned> {
+pub async fn prune(scope: &PruneRequest) -> Result<Pruned> {
     let config = &scope.config;
     let folder = scope.folder.as_deref();
     let store = root(folder, config)?;
@@ -107,7 +107,7 @@ async fn learners(
     config: &RunConfig,
     folder: Option<&Path>,
     store: &Store,
-) -> Result<Vec<LearnerSettings>> {
+) -> Result<Vec<LearnerNeeds>> {
     let mut learners = vec![settings(config)];
     if let Some(folder) = folder {
         for file in followers(folder)? {
@@ -130,7 +130,7 @@ async fn learners(
     others.extend(started);
     for name in others.difference(&known) {
         let policy = Records::new(store.clone(), name.clone()).policy().await?;
-        learners.push(LearnerSettings {
+        learners.push(LearnerNeeds {
             policy: policy.unwrap_or_else(|| name.clone()),
             name: name.clone(),
             ..settings(config)
@@ -139,11 +139,11 @@ async fn learners(
     Ok(learners)
 }
 
-fn settings(config: &RunConfig) -> LearnerSettings {
+fn settings(config: &RunConfig) -> LearnerNeeds {
     let learner = &config.learner;
     // Without prompts of its own a run has the built-in ones, and evaluates on those held out.
     let evaluates = config.prompts.heldout.is_some() || config.prompts.train.is_none();
-    LearnerSettings {
+    LearnerNeeds {
         name: learner.name.clone(),
         policy: learner.policy.clone(),
         keep_versions: learner.keep_versions,

@@ -21,7 +21,11 @@ impl Pruning {
     /// was deleted.
     pub async fn apply(&self, run: &Run<'_>) -> Result<Option<String>> {
         let path = next_prune(run.store).await?;
-        let record = self.record();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let record = PruneRecord {
+            decided_at_ms: now.unwrap_or_default().as_millis() as i64,
+            ..self.fresh.clone()
+        };
         let is_recorded = record.is_empty();
         if !is_recorded && !write_prune(run.store, &path, &record).await? {
             return Err(Error::Another { record: path });
@@ -75,19 +79,5 @@ impl Pruning {
     fn is_chosen(&self, files: &PrunedFiles) -> bool {
         let place = (files.incarnation, files.partition);
         self.choice.archive.contains_key(&place)
-    }
-
-    fn record(&self) -> PruneRecord {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let fresh = self.fresh.clone();
-        PruneRecord {
-            format: CONTROL_FORMAT.to_owned(),
-            decided_at_ms: now.unwrap_or_default().as_millis() as i64,
-            asked: self.asked.clone(),
-            versions: fresh.versions,
-            checkpoints: fresh.checkpoints,
-            archive: fresh.archive,
-            journals: fresh.journals,
-        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Settings of a learner that decide what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LearnerSettings {
+pub struct LearnerNeeds {
     /// Name of the learner.
     pub name: Name,
     /// Policy that it publishes.
@@ -49,7 +49,7 @@ pub(crate) struct Sizes {
 pub(crate) async fn read(
     store: &Store,
     reader: &Reader,
-    learners: &[LearnerSettings],
+    learners: &[LearnerNeeds],
     asked: &PrunePolicy,
     earlier: &[(String, PruneRecord)],
 ) -> Result<(Facts, Sizes)> {
@@ -64,23 +64,20 @@ pub(crate) async fn read(
             .filter_map(|(_, record)| record.versions.get(policy));
         let recorded = recorded.flat_map(|of| &of.versions).copied();
         let unfinished = recorded.filter(|version| there.contains_key(version));
-        let mut unevaluated = BTreeSet::new();
-        for settings in learners.iter().filter(|learner| learner.policy == *policy) {
-            if let Some((every, last)) = settings.evaluated {
-                let paths: BTreeSet<_> = store
-                    .list(&format!("evaluations/{policy}"))
-                    .await?
-                    .into_iter()
-                    .collect();
-                let due = |version: &PolicyVersion| {
+        let evaluated = store.list(&format!("evaluations/{policy}")).await?;
+        let evaluated: BTreeSet<_> = evaluated.into_iter().collect();
+        let of_policy = || learners.iter().filter(|learner| learner.policy == *policy);
+        let due = |version: &PolicyVersion| {
+            of_policy()
+                .filter_map(|learner| learner.evaluated)
+                .any(|(every, last)| {
                     version.0 == last || every > 0 && version.0.is_multiple_of(every)
-                };
-                let waiting = versions.iter().filter(|version| due(version));
-                let waiting =
-                    waiting.filter(|version| !paths.contains(&evaluation_path(policy, **version)));
-                unevaluated.extend(waiting.copied());
-            }
-        }
+                })
+        };
+        let waiting = versions.iter().copied().filter(due);
+        let unevaluated =
+            waiting.filter(|version| !evaluated.contains(&evaluation_path(policy, *version)));
+        let unevaluated = unevaluated.collect();
         let of = PolicyFacts {
             unfinished: unfinished.collect(),
             versions,
@@ -99,12 +96,12 @@ pub(crate) async fn read(
 
 async fn learner(
     store: &Store,
-    settings: &LearnerSettings,
+    settings: &LearnerNeeds,
     asked: &PrunePolicy,
     earlier: &[(String, PruneRecord)],
     sizes: &mut Sizes,
 ) -> Result<LearnerFacts> {
-    let LearnerSettings { name, policy, .. } = settings;
+    let LearnerNeeds { name, policy, .. } = settings;
     let records = Records::new(store.clone(), name.clone());
     let weights = Weights::new(store.clone(), policy.clone());
     let there = numbered(store, &format!("checkpoints/{name}")).await?;

@@ -42,7 +42,7 @@ use vintage_store::{Store, prunes};
 pub use self::{
     choose::{Choice, Facts, LearnerFacts, Place, PolicyFacts, choose},
     error::{Error, Result},
-    facts::LearnerSettings,
+    facts::LearnerNeeds,
     pruning::Pruning,
 };
 
@@ -54,7 +54,7 @@ pub struct Run<'a> {
     /// Archive of the run's rollouts.
     pub reader: &'a Reader,
     /// Every learner of the run; one that is missing here is taken to need nothing.
-    pub learners: &'a [LearnerSettings],
+    pub learners: &'a [LearnerNeeds],
     /// Journals that may go: those of producers that have certainly ended.
     pub journals: &'a [Journal],
 }

@@ -30,23 +30,14 @@ pub struct Pruning {
     pub bytes: u64,
     /// Classes that were asked for and of which nothing goes, with the reason.
     pub notes: Vec<String>,
-    /// Part of it that no earlier prune recorded.
+    /// Record of the part that no earlier prune recorded.
     #[serde(skip)]
-    pub(crate) fresh: PruneParts,
+    pub(crate) fresh: PruneRecord,
     #[serde(skip)]
     pub(crate) choice: Choice,
     /// Records of earlier prunes that name the archive's parts, by partition.
     #[serde(skip)]
     pub(crate) recorded_by: BTreeMap<Place, String>,
-}
-
-/// Entries of the record that is to be written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PruneParts {
-    pub(crate) versions: BTreeMap<Name, PrunedNumbers>,
-    pub(crate) checkpoints: BTreeMap<Name, PrunedNumbers>,
-    pub(crate) archive: Vec<PrunedFiles>,
-    pub(crate) journals: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
 impl Pruning {
@@ -70,7 +61,7 @@ impl Pruning {
             let said = said.flat_map(|numbers| numbers.versions.iter().copied());
             said.collect::<BTreeSet<_>>()
         };
-        let mut fresh = PruneParts::default();
+        let mut fresh = PruneRecord::new(asked.clone());
         let mut versions = BTreeMap::new();
         for (policy, gone) in &choice.versions {
             let sizes = &sizes.versions[policy];

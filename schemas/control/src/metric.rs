@@ -30,6 +30,14 @@ const fn counter(name: &'static str, help: &'static str) -> Metric {
     }
 }
 
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric {
+        name,
+        kind: MetricKind::Gauge,
+        help,
+    }
+}
+
 impl Metric {
     /// Groups the log acknowledged to this producer.
     pub const GROUPS_PRODUCED: Self = counter(
@@ -70,11 +78,10 @@ impl Metric {
         "Attempts of the archive to write that the store's state made fail, by reason",
     );
     /// Records between a reader and the end of the log.
-    pub const LAG: Self = Self {
-        name: "vintage_lag_records",
-        kind: MetricKind::Gauge,
-        help: "Records of the log not read yet, by reader",
-    };
+    pub const LAG: Self = gauge(
+        "vintage_lag_records",
+        "Records of the log not read yet, by reader",
+    );
     /// Time that updates take.
     pub const UPDATE_SECONDS: Self = Self {
         name: "vintage_update_seconds",
@@ -83,29 +90,25 @@ impl Metric {
     };
 
     /// Slots without a producer.
-    pub const SLOTS_UNGRANTED: Self = Self {
-        name: "vintage_slots_ungranted",
-        kind: MetricKind::Gauge,
-        help: "Slots that the bound permits and no producer has room for, by learner",
-    };
+    pub const SLOTS_UNGRANTED: Self = gauge(
+        "vintage_slots_ungranted",
+        "Slots that the bound permits and no producer has room for, by learner",
+    );
     /// Staleness of what the last update trained on.
-    pub const STALENESS: Self = Self {
-        name: "vintage_staleness_updates",
-        kind: MetricKind::Gauge,
-        help: "Highest staleness in the last update, in updates, by learner",
-    };
+    pub const STALENESS: Self = gauge(
+        "vintage_staleness_updates",
+        "Highest staleness in the last update, in updates, by learner",
+    );
     /// Bound of the staleness.
-    pub const STALENESS_BOUND: Self = Self {
-        name: "vintage_staleness_bound_updates",
-        kind: MetricKind::Gauge,
-        help: "Highest staleness that an update accepts, in updates, by learner",
-    };
+    pub const STALENESS_BOUND: Self = gauge(
+        "vintage_staleness_bound_updates",
+        "Highest staleness that an update accepts, in updates, by learner",
+    );
     /// Number of slots that the bound permits.
-    pub const SLOTS_BOUND: Self = Self {
-        name: "vintage_slots_bound",
-        kind: MetricKind::Gauge,
-        help: "Slots that may be granted or wait to be trained at once, by learner",
-    };
+    pub const SLOTS_BOUND: Self = gauge(
+        "vintage_slots_bound",
+        "Slots that may be granted or wait to be trained at once, by learner",
+    );
     /// Time for which a producer had no leases.
     pub const WAITING_SECONDS: Self = counter(
         "vintage_producer_waiting_seconds_total",

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    CONTROL_FORMAT,
     name::Name,
     unit::{Incarnation, Offset, Partition, PolicyVersion},
 };
@@ -37,6 +38,19 @@ pub struct PruneRecord {
 }
 
 impl PruneRecord {
+    /// Creates a record that names nothing yet, of a choice by `asked`.
+    pub fn new(asked: PrunePolicy) -> Self {
+        Self {
+            format: CONTROL_FORMAT.to_owned(),
+            decided_at_ms: 0,
+            asked,
+            versions: BTreeMap::new(),
+            checkpoints: BTreeMap::new(),
+            archive: Vec::new(),
+            journals: BTreeMap::new(),
+        }
+    }
+
     /// Returns true if the record names nothing to delete.
     pub fn is_empty(&self) -> bool {
         self.versions.is_empty()

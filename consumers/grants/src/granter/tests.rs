@@ -422,6 +422,44 @@ fn a_producer_slower_than_the_patience_is_waited_for_longer_each_time() {
     assert_eq!(granted.len(), 3, "{granted:?}");
 }
 
+#[test]
+fn a_producer_that_is_not_measured_yet_is_waited_for_like_the_slowest_one() {
+    let mut granter = granter(GateRule::Wait { max_staleness: 0 }, 3);
+    let starving = Progress {
+        starving: true,
+        ..at(0, 0)
+    };
+    granter.hear(Tick(0), &heartbeat("old", 0, 1));
+    granter.advance(Tick(0), starving);
+    assert_eq!(slots_of(&granter.grant(Tick(0)), "old"), [0]);
+    // Its group took 1.9 s, below the patience of 2 s, so others are waited for 5.7 s.
+    granter.seen(Tick(1_900), SlotNumber(0), -1);
+    granter.hear(Tick(1_900), &heartbeat("new", 0, 1));
+    let grants = granter.grant(Tick(1_900));
+    let held = slots_of(&grants, "new");
+    assert_eq!(held.len(), 1);
+    for (number, now) in [
+        (1, 2_800),
+        (2, 3_700),
+        (3, 4_600),
+        (4, 5_500),
+        (5, 6_400),
+        (6, 7_300),
+    ] {
+        granter.hear(Tick(now), &heartbeat("new", number, 1));
+        assert!(
+            granter
+                .grant(Tick(now))
+                .iter()
+                .all(|of| of.producer != "new"),
+            "{now}"
+        );
+    }
+    granter.hear(Tick(8_200), &heartbeat("new", 7, 1));
+    let grants = granter.grant(Tick(8_200));
+    assert_ne!(slots_of(&grants, "new"), Vec::<u64>::new());
+}
+
 fn withdrawn_from(grants: &[Grants], producer: &str) -> Vec<u64> {
     let of = grants.iter().find(|of| of.producer == producer).unwrap();
     let withdrawn = NumberSet::from(&of.withdrawn);

@@ -1,10 +1,12 @@
 //! Account of a learner, computed once all its plans were added.
 
+use std::collections::HashMap;
+
 use super::Ledger;
 use crate::{
     counts::GroupAccount,
     fate::{Fate, Lost},
-    findings::Findings,
+    findings::{Findings, ranges},
     inventory::producer::MissingNumbers,
 };
 
@@ -110,14 +112,18 @@ impl Ledger<'_> {
 
     /// Counts the missing numbers of producers without a journal.
     fn count_missing_numbers(&mut self, late: bool, lost: Lost, findings: &mut Findings) {
+        let mut only_planned: HashMap<&str, Vec<u64>> = HashMap::new();
+        for (name, seq) in self.only_planned.keys() {
+            only_planned.entry(name).or_default().push(*seq);
+        }
         for (producer, missing) in self.inventory.missing_numbers() {
             let MissingNumbers { found, runs, .. } = &missing;
             // A plan names those whose records were deleted, and they are counted by it.
-            let planned = self.only_planned.keys();
-            let planned = planned.filter(|(name, seq)| {
-                *name == producer.name
-                    && producer.last.is_some_and(|last| *seq < last)
-                    && self.inventory.number(name, *seq).is_none()
+            let name = producer.name.as_str();
+            let planned = only_planned.get(name).into_iter().flatten();
+            let planned = planned.filter(|&&seq| {
+                producer.last.is_some_and(|last| seq < last)
+                    && self.inventory.number(name, seq).is_none()
             });
             let all = (missing.all - found).saturating_sub(planned.count() as u64);
             if *found > 0 {
@@ -143,19 +149,11 @@ impl Ledger<'_> {
                 Lost::WithItsLog | Lost::Never => counts.lost += all,
             }
             report_missing(lost, findings, || {
-                let runs = runs.iter().map(|(first, last)| {
-                    if first == last {
-                        first.to_string()
-                    } else {
-                        format!("{first} to {last}")
-                    }
-                });
-                let runs: Vec<_> = runs.collect();
                 format!(
                     "producer {} left {all} numbers that nothing holds ({}); it has no journal \
                      here, and a producer numbers without gaps",
                     producer.name,
-                    runs.join(", ")
+                    ranges(runs.iter().copied())
                 )
             });
         }

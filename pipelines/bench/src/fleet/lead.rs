@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vintage_control::{
-    Algorithm, AlgorithmName, CONTROL_FORMAT, Fingerprint, Grants, Heartbeat, Name, NumberSet,
-    Plan, PolicyAnnouncement, PolicyVersion, Sha256, UpdateNumber,
+    CONTROL_FORMAT, Fingerprint, Grants, Heartbeat, Name, NumberSet, Plan, PolicyAnnouncement,
+    PolicyVersion, Sha256, UpdateNumber,
 };
 use vintage_grants::{GateRule, Granter, Limits, Patience, Progress};
 use vintage_learner::{
     Incoming, LearnerProgress, LearnerSettings, fingerprint,
     intake::{Intake, ReadyGroup, judge::PermittedVersions},
 };
-use vintage_settings::LearnerConfig;
+use vintage_settings::{LearnerConfig, RunConfig};
 
 use super::{
     clock::Time,
@@ -55,12 +55,7 @@ impl Lead {
             prompts_per_update: fleet.groups_per_update as usize,
             ..LearnerConfig::default()
         };
-        let algorithm = Algorithm {
-            name: AlgorithmName::M2po,
-            m2_threshold: 0.04,
-            clip_eps: 0.2,
-            log_ratio_clamp: 20.0,
-        };
+        let algorithm = RunConfig::default().algorithm();
         let leases = fleet.rule == Rule::Leases;
         let settings = LearnerSettings {
             max_staleness: leases.then_some(fleet.max_staleness),

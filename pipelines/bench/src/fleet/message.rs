@@ -5,9 +5,12 @@ use vintage_control::{
     BadName, Incarnation, Name, Offset, Partition, PolicyVersion, RecordId, SlotNumber,
 };
 use vintage_learner::Incoming;
-use vintage_trajectory::{GroupId, Headers, LogprobMode, PolicySpan, Rows, Trajectory, encode};
+use vintage_trajectory::{GroupId, Headers, Rows, encode};
 
-use crate::error::{Error, Result, of};
+use crate::{
+    error::{Error, Result, of},
+    synthetic::{headers, small_row},
+};
 
 /// Longest prompt and completion of a group, in tokens, and the size of its vocabulary.
 pub(super) const CONTEXT: usize = 4;
@@ -58,24 +61,12 @@ impl Messages {
         self.count += 1;
         let offset = self.offsets[partition];
         self.offsets[partition] += 1;
-        let row = |sample_index| self.row(GroupId(id), sample_index, group.version);
+        let row = |index| small_row(GroupId(id), self.group_size, index, group.version);
         let rows: Vec<_> = (0..self.group_size).map(row).collect();
         let payload = encode(&rows).map_err(of("encoding a group"))?;
         let headers = Headers {
-            run: self.run.clone(),
-            policy: POLICY.to_owned(),
-            group: GroupId(id),
-            rows: rows.len() as u32,
-            part: (1, 1),
-            batch: -1,
-            min_policy_version: group.version,
-            max_policy_version: group.version,
-            producer: group.producer.to_owned(),
-            producer_seq: group.seq,
-            crc32c: crc32c::crc32c(&payload),
             slot: group.slot,
-            replay_of: None,
-            traceparent: None,
+            ..headers(self.run.clone(), &rows, &payload, group.producer, group.seq)
         };
         let incoming = Incoming {
             record: RecordId {
@@ -88,34 +79,5 @@ impl Messages {
             message: Ok((headers, Rows::decode(&payload)?)),
         };
         Ok((partition, incoming))
-    }
-
-    fn row(&self, group_id: GroupId, sample_index: u16, version: PolicyVersion) -> Trajectory {
-        Trajectory {
-            group_id,
-            group_size: self.group_size,
-            sample_index,
-            policy: POLICY.to_owned(),
-            batch: -1,
-            prompt_id: String::new(),
-            prompt_tokens: vec![1],
-            completion_tokens: vec![2],
-            behavior_logprobs: vec![-1.0],
-            loss_mask: None,
-            policy_spans: vec![PolicySpan { start: 0, version }],
-            reward: f32::from(sample_index % 2),
-            reward_parts: None,
-            finish_reason: "stop".to_owned(),
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            logprob_mode: LogprobMode::Full,
-            engine: "fleet".to_owned(),
-            created_at_us: 0,
-            generation_seconds: 0.0,
-            prompt_text: None,
-            completion_text: None,
-            metadata: None,
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use vintage_control::{PolicyVersion, PrunePolicy, PrunedNumbers};
-use vintage_flow::prune::{Pruned, Scope, prune as run};
+use vintage_flow::prune::{PruneRequest, Pruned, prune as run};
 use vintage_human::grouped;
 
 use super::{Context, topics::resolve};
@@ -16,7 +16,7 @@ use crate::{
 
 /// Runs `vintage prune [DIR]`.
 pub(crate) async fn prune(args: &PruneArgs, context: &Context) -> Result<CommandOutcome> {
-    let scope = Scope {
+    let scope = PruneRequest {
         config: resolve(&args.config, args.folder.as_deref())?,
         folder: args.folder.clone(),
         asked: PrunePolicy {

@@ -63,11 +63,12 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     };
     limits.check(config.learner.publish_every)?;
     let policy = config.learner.policy.clone();
-    let name = config.learner.name.to_string();
-    metrics::gauge!(Metric::STALENESS_BOUND.name, "learner" => name.clone())
-        .set(limits.rule.bound() as f64);
-    let slots = (limits.rule.bound() + 1) * limits.groups_per_update;
-    metrics::gauge!(Metric::SLOTS_BOUND.name, "learner" => name.clone()).set(slots as f64);
+    let gauge =
+        |metric: Metric| metrics::gauge!(metric.name, "learner" => config.learner.name.to_string());
+    let bound = limits.rule.bound();
+    gauge(Metric::STALENESS_BOUND).set(bound as f64);
+    gauge(Metric::SLOTS_BOUND).set(((bound + 1) * limits.groups_per_update) as f64);
+    let ungranted = gauge(Metric::SLOTS_UNGRANTED);
     let lead = learner.writer().to_owned();
     let done = learner.finished_slots().clone();
     let mut granter = Granter::new(policy, lead, limits, Patience::default(), done, None);
@@ -86,7 +87,7 @@ pub(crate) async fn start(parts: GranterParts<'_>) -> Result<JoinHandle<Result<(
     }
     let service = Service {
         granter,
-        learner: name,
+        ungranted,
         started,
         producer: log.bus.producer("granter")?,
         topics: log.topics.clone(),
@@ -180,8 +181,8 @@ async fn logged(
 /// Granter with its topics and channels.
 struct Service {
     granter: Granter,
-    /// Name of the learner, a label of metrics.
-    learner: String,
+    /// Metric of the slots for which no producer has room.
+    ungranted: metrics::Gauge,
     started: Instant,
     producer: Producer,
     topics: Topics,
@@ -267,8 +268,7 @@ impl Service {
         let records = self.granter.grant(self.now());
         let sent = records.iter().map(|grants| self.publish(grants));
         futures::future::try_join_all(sent).await?;
-        metrics::gauge!(Metric::SLOTS_UNGRANTED.name, "learner" => self.learner.clone())
-            .set(self.granter.ungranted() as f64);
+        self.ungranted.set(self.granter.ungranted() as f64);
         Ok(())
     }
 

@@ -38,9 +38,7 @@ struct OfSize {
 /// Simulates fleets of every size asked for, and measures the code in a long run. A signal ends it.
 pub(crate) async fn fleet(args: &FleetBenchArgs, context: &Context) -> Result<CommandOutcome> {
     let settings = settings(args);
-    settings
-        .check()
-        .map_err(|error| Usage::new(error.to_string()))?;
+    settings.check()?;
     if args.producers.contains(&0) || args.cost_producers == 0 {
         return Err(Usage::new("a fleet has at least one producer").into());
     }
