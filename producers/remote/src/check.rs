@@ -12,10 +12,10 @@ use vintage_store::Weights;
 use crate::{
     completion::request,
     error::Error,
-    fault::{Fault, Verdict},
-    fleet::Fleet,
+    fault::{ServerFault, Verdict},
     reply::Ask,
     server::{Kind, Server},
+    servers::Servers,
     transport::Transport,
 };
 
@@ -62,11 +62,11 @@ impl Reference {
 
 /// Refuses a server that cannot do what the settings ask for.
 pub(crate) fn check_abilities(
-    fleet: &Fleet,
+    servers: &Servers,
     http: &Transport,
     server: &Server,
 ) -> Result<(), Error> {
-    let settings = &fleet.settings;
+    let settings = &servers.facts.settings;
     let unfit = |what: String, remedy: &str| {
         Err(Error::Unfit {
             url: http.url().to_owned(),
@@ -74,7 +74,7 @@ pub(crate) fn check_abilities(
             remedy: remedy.to_owned(),
         })
     };
-    let vocabulary = fleet.limits.vocabulary;
+    let vocabulary = servers.facts.limits.vocabulary;
     if let Some(found) = server.vocabulary.filter(|&found| found != vocabulary) {
         return unfit(
             format!("it serves a model of {found} tokens, and the run's has {vocabulary}"),
@@ -104,7 +104,7 @@ pub(crate) fn check_abilities(
             http.url()
         );
     }
-    let sampling = fleet.sampling;
+    let sampling = servers.facts.sampling;
     if !settings.check_model && (!is_plain(sampling)) {
         return unfit(
             "which distribution its log-probs are of is not known at this temperature, top_p and \
@@ -124,15 +124,15 @@ pub(crate) fn check_abilities(
 /// The server serves another model, or its log-probs are not those over the whole vocabulary at the
 /// sampling temperature.
 pub(crate) async fn check_model(
-    fleet: &Fleet,
+    servers: &Servers,
     http: &Transport,
     server: &Server,
     version: PolicyVersion,
 ) -> Result<(), Error> {
-    if !fleet.settings.check_model {
+    if !servers.facts.settings.check_model {
         return Ok(());
     }
-    let reference = match fleet.reference.open(version).await {
+    let reference = match servers.facts.reference.open(version).await {
         Ok(reference) => reference,
         // The version was deleted since the servers got it; the server says that it holds it.
         Err(error) => match EngineError::from(error) {
@@ -145,7 +145,7 @@ pub(crate) async fn check_model(
             }
         },
     };
-    let tolerance = fleet.settings.model_tolerance;
+    let tolerance = servers.facts.settings.model_tolerance;
     let unfit = |what: String, remedy: String| Error::Unfit {
         url: http.url().to_owned(),
         what,
@@ -157,7 +157,7 @@ pub(crate) async fn check_model(
         top_p: 1.0,
         top_k: 0,
     };
-    let rows = sample(fleet, http, server, version, plain).await?;
+    let rows = sample(servers, http, server, version, plain).await?;
     let found = distance(&reference, &rows, 1.0).await?;
     tracing::info!(
         "{}: log-probs differ by {found:.6} nats a token on average from those of the in-process \
@@ -175,14 +175,14 @@ pub(crate) async fn check_model(
                 .to_owned(),
         ));
     }
-    if is_plain(fleet.sampling) {
+    if is_plain(servers.facts.sampling) {
         return Ok(());
     }
     let of_run = Sampling {
         max_tokens: LENGTH,
-        ..fleet.sampling
+        ..servers.facts.sampling
     };
-    let rows = sample(fleet, http, server, version, of_run).await?;
+    let rows = sample(servers, http, server, version, of_run).await?;
     if distance(&reference, &rows, of_run.temperature).await? <= tolerance {
         return Ok(());
     }
@@ -232,8 +232,8 @@ fn truncated_remedy(kind: Kind) -> &'static str {
 type Row = (Vec<u32>, Vec<f32>);
 
 /// Tokens of the probe's prompt, spread over the vocabulary, none of which ends a text.
-fn prompt(fleet: &Fleet) -> Vec<u32> {
-    let limits = &fleet.limits;
+fn prompt(servers: &Servers) -> Vec<u32> {
+    let limits = &servers.facts.limits;
     let step = (limits.vocabulary / PROMPT).max(1);
     let ids = (0..limits.vocabulary).skip(step / 2).step_by(step);
     let ids = ids
@@ -244,7 +244,7 @@ fn prompt(fleet: &Fleet) -> Vec<u32> {
 
 /// Samples the rows that are measured.
 async fn sample(
-    fleet: &Fleet,
+    servers: &Servers,
     http: &Transport,
     server: &Server,
     version: PolicyVersion,
@@ -254,14 +254,14 @@ async fn sample(
     let mut wrong = None;
     for seed in 0..ROWS {
         let ask = Ask {
-            prompt: prompt(fleet),
+            prompt: prompt(servers),
             max_tokens: sampling.max_tokens,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             top_k: sampling.top_k,
             seed,
         };
-        match request(fleet, http, server, &ask, version).await {
+        match request(servers, http, server, &ask, version).await {
             Ok((reply, _spans)) => {
                 let mut tokens = ask.prompt;
                 tokens.extend(reply.tokens);
@@ -281,7 +281,7 @@ async fn sample(
 }
 
 /// Refusal of a server whose every reply was wrong.
-fn refused(http: &Transport, server: &Server, fault: &Fault) -> Error {
+fn refused(http: &Transport, server: &Server, fault: &ServerFault) -> Error {
     let remedy = match server.kind {
         Kind::Openai => {
             "take a server that returns token ids with their log-probs (return_token_ids), such as \

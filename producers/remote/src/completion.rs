@@ -8,10 +8,10 @@ use vintage_trajectory::PolicySpan;
 
 use crate::{
     error::Error,
-    fault::{Fault, Reason, Verdict},
-    fleet::Fleet,
+    fault::{Reason, ServerFault, Verdict},
     reply::{Ask, End, LabelSpan, Limits, Reply},
     server::Server,
+    servers::Servers,
     swap::held,
     transport::Transport,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Completion {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Completion that cannot be had, though others can.
-    Completion(Fault),
+    Completion(ServerFault),
     /// Engine that can sample nothing.
     Engine(Error),
 }
@@ -56,7 +56,7 @@ impl Partly {
     ///
     /// # Errors
     /// Its version is older than that of the tokens before.
-    fn append(&mut self, reply: Reply, spans: &[PolicySpan]) -> Result<(), Fault> {
+    fn append(&mut self, reply: Reply, spans: &[PolicySpan]) -> Result<(), ServerFault> {
         let offset = self.tokens.len() as i32;
         let mut joined = self.spans.clone();
         for span in spans {
@@ -66,7 +66,7 @@ impl Partly {
                         "tokens of version {} after tokens of version {}",
                         span.version, last.version
                     );
-                    return Err(Fault::new(Reason::MixedVersion, detail));
+                    return Err(ServerFault::new(Reason::MixedVersion, detail));
                 }
                 Some(last) if last.version == span.version => {}
                 _ => joined.push(PolicySpan {
@@ -84,26 +84,31 @@ impl Partly {
 
 /// Samples one completion of `ask`. Requests that fail for the server's reasons are repeated, at
 /// another server if there is one; what a pause has cut off is continued.
-pub(crate) async fn complete(fleet: &Fleet, ask: &Ask) -> Result<Completion, Failure> {
+pub(crate) async fn complete(servers: &Servers, ask: &Ask) -> Result<Completion, Failure> {
     let began = Instant::now();
-    let is_stop = |id: &u32| fleet.limits.stop.contains(id);
+    let is_stop = |id: &u32| servers.facts.limits.stop.contains(id);
     let mut partly = Partly::default();
     let (mut wrong, mut broken) = (0, 0);
     let mut avoid = None;
     loop {
         let newest = partly.spans.last().map(|span| span.version);
-        let at_least = newest.unwrap_or_else(|| fleet.floor());
-        let seat = fleet.seat(at_least, avoid).await.map_err(Failure::Engine)?;
+        let at_least = newest.unwrap_or_else(|| servers.floor());
+        let seat = servers
+            .seat(at_least, avoid)
+            .await
+            .map_err(Failure::Engine)?;
         let rest = continued(ask, &partly.tokens);
-        let outcome = request(fleet, seat.http, &seat.server, &rest, at_least).await;
+        let outcome = request(servers, seat.http, &seat.server, &rest, at_least).await;
         let appended = outcome.and_then(|(reply, spans)| {
             let (end, sampled) = (reply.end, reply.tokens.len());
             partly.append(reply, &spans).map(|()| (end, sampled))
         });
         let fault = match appended {
-            Ok((End::Abort, 0)) => Fault::new(Reason::BadFinish, "aborted before the first token"),
+            Ok((End::Abort, 0)) => {
+                ServerFault::new(Reason::BadFinish, "aborted before the first token")
+            }
             Ok((end, _)) => {
-                fleet.succeeded(seat.index);
+                servers.succeeded(seat.index);
                 // The last token before an abort may have been the last one anyway.
                 let stopped = partly.tokens.last().is_some_and(is_stop);
                 if stopped || end != End::Abort || partly.tokens.len() >= ask.max_tokens {
@@ -115,7 +120,7 @@ pub(crate) async fn complete(fleet: &Fleet, ask: &Ask) -> Result<Completion, Fai
                         seconds: began.elapsed().as_secs_f32(),
                     });
                 }
-                if fleet.settings.partial == Partial::Again {
+                if servers.facts.settings.partial == Partial::Again {
                     partly = Partly::default();
                 }
                 continue;
@@ -150,13 +155,13 @@ fn continued(ask: &Ask, tokens: &[u32]) -> Ask {
 /// # Errors
 /// No reply, or one that fails a check; tokens older than `at_least`, or of no version of the run.
 pub(crate) async fn request(
-    fleet: &Fleet,
+    servers: &Servers,
     http: &Transport,
     server: &Server,
     ask: &Ask,
     at_least: PolicyVersion,
-) -> Result<(Reply, Vec<PolicySpan>), Fault> {
-    let settings = &fleet.settings;
+) -> Result<(Reply, Vec<PolicySpan>), ServerFault> {
+    let settings = &servers.facts.settings;
     let asks = !settings.fixed && !server.names_versions();
     let label = async || {
         if asks {
@@ -166,18 +171,20 @@ pub(crate) async fn request(
         }
     };
     let before = label().await?;
-    let body = server.protocol.body(ask, &server.model, &fleet.limits.stop);
+    let body = server
+        .protocol
+        .body(ask, &server.model, &servers.facts.limits.stop);
     let path = server.protocol.path();
     let reply = http.post(path, &body, settings.reply()).await?;
     let limits = Limits {
-        context: server.context.unwrap_or(fleet.limits.context),
-        ..fleet.limits.clone()
+        context: server.context.unwrap_or(servers.facts.limits.context),
+        ..servers.facts.limits.clone()
     };
     let reply = server.protocol.read(&reply, ask, &limits)?;
     let after = label().await?;
     if before != after {
         let detail = format!("weights {before:?} became {after:?} during the request");
-        return Err(Fault::new(Reason::MixedVersion, detail));
+        return Err(ServerFault::new(Reason::MixedVersion, detail));
     }
     if settings.fixed {
         let version = at_least;
@@ -191,12 +198,12 @@ pub(crate) async fn request(
         }]
     });
     let labels = whole.or_else(|| reply.spans.clone()).ok_or_else(|| {
-        Fault::new(
+        ServerFault::new(
             Reason::UnknownVersion,
             "the reply does not say which weights sampled it (weight_versions)",
         )
     })?;
-    let spans = versions(fleet, &labels, at_least).await?;
+    let spans = versions(servers, &labels, at_least).await?;
     Ok((reply, spans))
 }
 
@@ -205,16 +212,16 @@ pub(crate) async fn request(
 /// # Errors
 /// A version that the run has not published, or one older than it must be.
 async fn versions(
-    fleet: &Fleet,
+    servers: &Servers,
     labels: &[LabelSpan],
     at_least: PolicyVersion,
-) -> Result<Vec<PolicySpan>, Fault> {
+) -> Result<Vec<PolicySpan>, ServerFault> {
     let mut spans: Vec<PolicySpan> = Vec::with_capacity(labels.len());
     for span in labels {
-        let version = fleet.labels.version(&span.version).await?;
+        let version = servers.facts.labels.version(&span.version).await?;
         if version < at_least {
             let detail = format!("tokens of version {version} where {at_least} is loaded");
-            return Err(Fault::new(Reason::StaleVersion, detail));
+            return Err(ServerFault::new(Reason::StaleVersion, detail));
         }
         spans.push(PolicySpan {
             start: span.start as i32,

@@ -18,9 +18,9 @@ use crate::{
     check::Reference,
     completion::{Completion, Failure, complete},
     error::Error,
-    fleet::{Facts, Fleet},
     label::Labels,
     reply::{Ask, Limits},
+    servers::{Facts, Servers},
     staging::Staging,
     swap::Target,
     transport::Transport,
@@ -48,7 +48,7 @@ pub struct RemoteEngine {
     weights: Weights,
     texts: Arc<Texts>,
     staging: Arc<std::sync::Mutex<Staging>>,
-    fleet: Arc<Fleet>,
+    servers: Arc<Servers>,
     /// Room for tokens of requests that run: prompts, and completions at their longest.
     room: Arc<Semaphore>,
     room_size: u32,
@@ -94,7 +94,7 @@ impl RemoteEngine {
             .no_proxy()
             .build()?;
         let transport = |url: &String| Transport::new(url, client.clone(), key.clone());
-        let servers = rollout.endpoints.iter().map(transport).collect();
+        let transports = rollout.endpoints.iter().map(transport).collect();
         let (room_size, fixed) = (settings.tokens_in_flight as u32, settings.fixed);
         let facts = Facts {
             wanted: rollout.engine,
@@ -104,8 +104,8 @@ impl RemoteEngine {
             sampling: Sampling::from(&rollout),
             reference: Reference::new(weights.clone(), policy.clone()),
         };
-        let fleet = Arc::new(Fleet::new(facts, servers, target));
-        let reviving = Arc::clone(&fleet);
+        let servers = Arc::new(Servers::new(facts, transports, target));
+        let reviving = Arc::clone(&servers);
         let reviver = tokio::spawn(async move { reviving.bring_up_all().await }).abort_handle();
         let mut engine = Self {
             name: String::new(),
@@ -114,14 +114,14 @@ impl RemoteEngine {
             weights,
             texts,
             staging,
-            fleet,
+            servers,
             room: Arc::new(Semaphore::new(room_size as usize)),
             room_size,
             version,
             reviver,
         };
-        engine.fleet.first(version).await?;
-        let (server, context) = engine.fleet.facts();
+        engine.servers.first(version).await?;
+        let (server, context) = engine.servers.name_and_context();
         engine.name = format!("vintage-remote/{} {server}", env!("CARGO_PKG_VERSION"));
         engine.context = context.map_or(engine.context, |context| context.min(engine.context));
         Ok(engine)
@@ -177,9 +177,9 @@ impl Engine for RemoteEngine {
             self.version = version;
             return Ok(());
         }
-        let labels = &self.fleet.labels;
+        let labels = &self.servers.facts.labels;
         let target = stage(&self.weights, &self.texts, &self.staging, labels, version).await?;
-        self.fleet.load(target).await?;
+        self.servers.load(target).await?;
         self.version = version;
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Engine for RemoteEngine {
                 .collect();
             let group = Group {
                 texts: Arc::clone(&self.texts),
-                fleet: Arc::clone(&self.fleet),
+                servers: Arc::clone(&self.servers),
                 room: Arc::clone(&self.room),
                 room_size: self.room_size,
             };
@@ -221,7 +221,7 @@ impl Engine for RemoteEngine {
 /// Task of one group.
 struct Group {
     texts: Arc<Texts>,
-    fleet: Arc<Fleet>,
+    servers: Arc<Servers>,
     room: Arc<Semaphore>,
     room_size: u32,
 }
@@ -237,13 +237,13 @@ impl Group {
         for (index, ask) in asks.into_iter().enumerate() {
             let wanted = (ask.prompt.len() + ask.max_tokens) as u32;
             let room = Arc::clone(&self.room);
-            let fleet = Arc::clone(&self.fleet);
+            let servers = Arc::clone(&self.servers);
             // A completion that is longer than all the room runs alone. The semaphore is never
             // closed.
             let taken = room.acquire_many_owned(wanted.min(self.room_size)).await;
             rows.spawn(async move {
                 let _taken = taken;
-                (index, complete(&fleet, &ask).await)
+                (index, complete(&servers, &ask).await)
             });
         }
         while let Some(row) = rows.join_next().await {

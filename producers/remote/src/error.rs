@@ -1,7 +1,7 @@
 use vintage_control::PolicyVersion;
 use vintage_rollout::EngineError;
 
-use crate::fault::Fault;
+use crate::fault::ServerFault;
 
 /// Failure of a remote engine.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum Error {
         /// Attempted action and the server's address.
         attempted: String,
         /// Failure of the request.
-        fault: Fault,
+        fault: ServerFault,
     },
     /// No server in service for too long.
     #[error(
@@ -66,20 +66,6 @@ pub enum Error {
         seconds: f64,
         /// Each server with its last failure.
         servers: String,
-    },
-    /// Servers whose weights cannot be changed, and a version other than theirs.
-    #[error(
-        "cannot load version {version}: {kind} cannot change its weights while it runs; take a \
-         server that can (vllm, sglang), or sample everything from version {held} with \
-         rollout.server.fixed = true"
-    )]
-    Fixed {
-        /// Version to be loaded.
-        version: PolicyVersion,
-        /// Version that the servers hold.
-        held: PolicyVersion,
-        /// Kind of the server.
-        kind: &'static str,
     },
     /// HTTP client that cannot be made.
     #[error("cannot make an HTTP client: {0}; check the certificates that this machine trusts")]
@@ -94,7 +80,7 @@ impl Error {
     /// differently.
     pub fn fault(&self) -> vintage_control::Fault {
         match self {
-            Self::Unfit { .. } | Self::Fixed { .. } => vintage_control::Fault::User,
+            Self::Unfit { .. } => vintage_control::Fault::User,
             _ => vintage_control::Fault::External,
         }
     }

@@ -94,29 +94,32 @@ pub(crate) enum Verdict {
 
 /// Failed request to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct ServerFault {
     /// Class of the failure.
     pub reason: Reason,
     /// Description: what was found, and what was expected.
     pub detail: String,
+    /// HTTP status of a reply that is an error.
+    pub status: Option<u16>,
     /// Time after which the server asks to be tried again.
     pub retry_after: Option<Duration>,
 }
 
-impl Fault {
+impl ServerFault {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
             detail: detail.into(),
+            status: None,
             retry_after: None,
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ServerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ServerFault {}

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Mutex};
 use vintage_control::{Name, PolicyVersion, Sha256};
 use vintage_store::Weights;
 
-use crate::fault::{Fault, Reason};
+use crate::fault::{Reason, ServerFault};
 
 /// Label that a server gives to the weights of a version: policy, version, and the first digits of
 /// the weights' hash.
@@ -48,12 +48,12 @@ impl Labels {
     ///
     /// # Errors
     /// The run has published no such version.
-    pub(crate) async fn version(&self, label: &str) -> Result<PolicyVersion, Fault> {
+    pub(crate) async fn version(&self, label: &str) -> Result<PolicyVersion, ServerFault> {
         if let Some(version) = self.known().get(label) {
             return Ok(*version);
         }
         let unknown = |why: String| {
-            Fault::new(
+            ServerFault::new(
                 Reason::UnknownVersion,
                 format!("the server samples with weights {label:?}, {why}"),
             )

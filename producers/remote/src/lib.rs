@@ -7,7 +7,7 @@
 //!   checks that every completion passes before it is used.
 //! * `completion.rs` asks for one completion until it is whole: it repeats what failed, and continues
 //!   what a change of weights cut off.
-//! * `pool.rs` chooses the server and says when a failed one is tried again, without IO; `fleet.rs`
+//! * `pool.rs` chooses the server and says when a failed one is tried again, without IO; `servers.rs`
 //!   runs it.
 //! * `server.rs` recognizes a server, `check.rs` compares it with the in-process engine, `swap.rs`
 //!   replaces its weights, from the folders that `staging.rs` writes.
@@ -51,16 +51,16 @@ mod completion;
 mod engine;
 mod error;
 mod fault;
-mod fleet;
 mod label;
 mod pool;
 mod protocol;
 mod reply;
 mod server;
+mod servers;
 mod staging;
 mod swap;
 mod transport;
 
 pub use engine::{RemoteEngine, RemoteSetup};
 pub use error::Error;
-pub use fault::{Fault, Reason};
+pub use fault::{Reason, ServerFault};

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     reply::{Ask, Limits, Reply, check},
 };
 
@@ -51,7 +51,12 @@ impl Protocol {
     ///
     /// # Errors
     /// The reply is not what the protocol promises, or fails a check of [`check`].
-    pub(crate) fn read(self, reply: &[u8], ask: &Ask, limits: &Limits) -> Result<Reply, Fault> {
+    pub(crate) fn read(
+        self,
+        reply: &[u8],
+        ask: &Ask,
+        limits: &Limits,
+    ) -> Result<Reply, ServerFault> {
         let raw = match self {
             Self::Generate => generate::read(reply),
             Self::Completions => completions::read(reply),
@@ -63,11 +68,11 @@ impl Protocol {
 }
 
 /// Parses a reply as the struct of its protocol.
-fn parse<T: DeserializeOwned>(reply: &[u8]) -> Result<T, Fault> {
+fn parse<T: DeserializeOwned>(reply: &[u8]) -> Result<T, ServerFault> {
     serde_json::from_slice(reply).map_err(|error| {
         let text = String::from_utf8_lossy(reply);
         let start: String = text.chars().take(200).collect();
-        Fault::new(
+        ServerFault::new(
             Reason::Malformed,
             format!("the reply cannot be read ({error}): {start}"),
         )
@@ -75,10 +80,10 @@ fn parse<T: DeserializeOwned>(reply: &[u8]) -> Result<T, Fault> {
 }
 
 /// Takes the only element of a list.
-fn only<T>(mut list: Vec<T>, what: &str) -> Result<T, Fault> {
+fn only<T>(mut list: Vec<T>, what: &str) -> Result<T, ServerFault> {
     match (list.pop(), list.len()) {
         (Some(one), 0) => Ok(one),
-        (_, more) => Err(Fault::new(
+        (_, more) => Err(ServerFault::new(
             Reason::Malformed,
             format!("the reply has {} {what} where 1 was asked for", more + 1),
         )),
@@ -86,8 +91,8 @@ fn only<T>(mut list: Vec<T>, what: &str) -> Result<T, Fault> {
 }
 
 /// Refuses a reply without `what`.
-fn missing(what: &str) -> Fault {
-    Fault::new(Reason::Malformed, format!("the reply has no {what}"))
+fn missing(what: &str) -> ServerFault {
+    ServerFault::new(Reason::Malformed, format!("the reply has no {what}"))
 }
 
 /// Top-k as vLLM and SGLang write it: −1 is off.

@@ -2,7 +2,7 @@
 
 use vintage_trajectory::LOGPROB_SLACK;
 
-use crate::fault::{Fault, Reason};
+use crate::fault::{Reason, ServerFault};
 
 /// Request for one completion.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,12 +42,12 @@ pub(crate) enum End {
 
 impl End {
     /// Reads the word that servers share.
-    pub(crate) fn of(word: &str) -> Result<Self, Fault> {
+    pub(crate) fn of(word: &str) -> Result<Self, ServerFault> {
         match word {
             "stop" => Ok(Self::Stop),
             "length" => Ok(Self::Length),
             "abort" => Ok(Self::Abort),
-            _ => Err(Fault::new(
+            _ => Err(ServerFault::new(
                 Reason::BadFinish,
                 format!("the reply ends for the reason {word:?}, not stop, length or abort"),
             )),
@@ -96,8 +96,8 @@ pub(crate) struct Reply {
 /// # Errors
 /// The first fault found. What passes is as long as it says, of the vocabulary, with a log-prob for
 /// every token, and ends as its tokens say.
-pub(crate) fn check(raw: Raw, ask: &Ask, limits: &Limits) -> Result<Reply, Fault> {
-    let fault = |reason, detail: String| Err(Fault::new(reason, detail));
+pub(crate) fn check(raw: Raw, ask: &Ask, limits: &Limits) -> Result<Reply, ServerFault> {
+    let fault = |reason, detail: String| Err(ServerFault::new(reason, detail));
     let count = raw.tokens.len();
     if raw.logprobs.len() != count {
         let detail = format!("{count} tokens and {} log-probs", raw.logprobs.len());
@@ -177,7 +177,7 @@ pub(crate) fn check(raw: Raw, ask: &Ask, limits: &Limits) -> Result<Reply, Fault
     })
 }
 
-fn check_end(tokens: &[u32], end: End, ask: &Ask, limits: &Limits) -> Result<(), Fault> {
+fn check_end(tokens: &[u32], end: End, ask: &Ask, limits: &Limits) -> Result<(), ServerFault> {
     let is_stop = |id: &u32| limits.stop.contains(id);
     let stopped = tokens.last().is_some_and(is_stop);
     let early = tokens.iter().position(is_stop);
@@ -187,7 +187,7 @@ fn check_end(tokens: &[u32], end: End, ask: &Ask, limits: &Limits) -> Result<(),
             tokens[at],
             tokens.len()
         );
-        return Err(Fault::new(Reason::BadFinish, detail));
+        return Err(ServerFault::new(Reason::BadFinish, detail));
     }
     let full = tokens.len() == ask.max_tokens
         || ask.prompt.len() + tokens.len() >= limits.context.saturating_sub(1);
@@ -199,7 +199,7 @@ fn check_end(tokens: &[u32], end: End, ask: &Ask, limits: &Limits) -> Result<(),
     if agrees {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(ServerFault::new(
         Reason::BadFinish,
         format!(
             "a completion of {} tokens of at most {} that ends with token {:?} is said to end by \
@@ -212,7 +212,7 @@ fn check_end(tokens: &[u32], end: End, ask: &Ask, limits: &Limits) -> Result<(),
     ))
 }
 
-fn check_spans(spans: &[LabelSpan], count: usize) -> Result<(), Fault> {
+fn check_spans(spans: &[LabelSpan], count: usize) -> Result<(), ServerFault> {
     let mut at = 0;
     let joined = spans.iter().all(|span| {
         let joins = span.start == at && span.end >= span.start;
@@ -222,7 +222,7 @@ fn check_spans(spans: &[LabelSpan], count: usize) -> Result<(), Fault> {
     if joined && at == count {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(ServerFault::new(
         Reason::MixedVersion,
         format!("weight versions of the spans {spans:?} do not cover {count} tokens"),
     ))

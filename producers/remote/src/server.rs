@@ -7,7 +7,7 @@ use vintage_settings::EngineKind;
 
 use crate::{
     error::Error,
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     protocol::Protocol,
     transport::Transport,
 };
@@ -137,7 +137,11 @@ impl Server {
     }
 
     /// Asks a vLLM server for its optional parts.
-    async fn detect_vllm(&mut self, http: &Transport, patience: Duration) -> Result<(), Fault> {
+    async fn detect_vllm(
+        &mut self,
+        http: &Transport,
+        patience: Duration,
+    ) -> Result<(), ServerFault> {
         let weights = http.look("/weight_info", patience).await?;
         let pause = http.look("/is_paused", patience).await?;
         self.swaps = weights.is_some() && pause.is_some();
@@ -148,9 +152,7 @@ impl Server {
         let served = match http.post(path, &empty, patience).await {
             Ok(_) => true,
             Err(fault) if fault.reason == Reason::Refused => {
-                !["status 403", "status 404", "status 405"]
-                    .iter()
-                    .any(|status| fault.detail.contains(status))
+                !matches!(fault.status, Some(403..=405))
             }
             Err(fault) if fault.reason == Reason::ServerError => true,
             Err(fault) => return Err(fault),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     server::{Kind, Server},
     transport::Transport,
 };
@@ -25,7 +25,7 @@ pub(crate) async fn held(
     http: &Transport,
     server: &Server,
     patience: Duration,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<String>, ServerFault> {
     let path = match server.kind {
         Kind::Vllm => "/weight_info",
         Kind::Sglang => "/model_info",
@@ -49,7 +49,7 @@ pub(crate) async fn swap(
     server: &Server,
     target: &Target,
     patience: Duration,
-) -> Result<(), Fault> {
+) -> Result<(), ServerFault> {
     let holds = |label: &Option<String>| label.as_deref() == Some(target.label.as_str());
     if holds(&held(http, server, patience).await?) {
         // A producer that died in the middle of a swap may have left the server paused.
@@ -92,7 +92,7 @@ pub(crate) async fn swap(
         }
         Kind::Llama | Kind::Openai => {
             let detail = format!("{} cannot change its weights", server.kind.as_str());
-            return Err(Fault::new(Reason::Refused, detail));
+            return Err(ServerFault::new(Reason::Refused, detail));
         }
     }
     resume(http, server, patience).await?;
@@ -100,7 +100,7 @@ pub(crate) async fn swap(
     if holds(&found) {
         return Ok(());
     }
-    Err(Fault::new(
+    Err(ServerFault::new(
         Reason::StaleVersion,
         format!(
             "{} was given weights {:?} and says that it holds {found:?}",
@@ -111,7 +111,7 @@ pub(crate) async fn swap(
 }
 
 /// Ends the pause of a server, if there is one.
-async fn resume(http: &Transport, server: &Server, patience: Duration) -> Result<(), Fault> {
+async fn resume(http: &Transport, server: &Server, patience: Duration) -> Result<(), ServerFault> {
     let path = match server.kind {
         Kind::Vllm => "/resume",
         Kind::Sglang => "/continue_generation",

@@ -1,11 +1,11 @@
-//! One server over HTTP: every failure is a [`Fault`] with its reason.
+//! One server over HTTP: every failure is a [`ServerFault`] with its reason.
 
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
 
-use crate::fault::{Fault, Reason};
+use crate::fault::{Reason, ServerFault};
 
 /// Largest reply that is read, in bytes: some million tokens with their log-probs.
 const LARGEST: usize = 128 << 20;
@@ -32,7 +32,7 @@ impl Transport {
         &self.url
     }
 
-    pub(crate) async fn get(&self, path: &str, patience: Duration) -> Result<Vec<u8>, Fault> {
+    pub(crate) async fn get(&self, path: &str, patience: Duration) -> Result<Vec<u8>, ServerFault> {
         let request = self.client.get(format!("{}{path}", self.url));
         self.send(request, path, patience).await
     }
@@ -42,7 +42,7 @@ impl Transport {
         path: &str,
         body: &Value,
         patience: Duration,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, ServerFault> {
         let request = self
             .client
             .post(format!("{}{path}", self.url))
@@ -56,7 +56,7 @@ impl Transport {
         &self,
         path: &str,
         patience: Duration,
-    ) -> Result<Option<Value>, Fault> {
+    ) -> Result<Option<Value>, ServerFault> {
         match self.get(path, patience).await {
             Ok(reply) => Ok(serde_json::from_slice(&reply).ok()),
             Err(fault) if fault.reason == Reason::Refused => Ok(None),
@@ -69,7 +69,7 @@ impl Transport {
         mut request: RequestBuilder,
         path: &str,
         patience: Duration,
-    ) -> Result<Vec<u8>, Fault> {
+    ) -> Result<Vec<u8>, ServerFault> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key);
         }
@@ -85,7 +85,7 @@ impl Transport {
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > LARGEST {
                 let detail = format!("{}{path} answers with more than {LARGEST} bytes", self.url);
-                return Err(Fault::new(Reason::Malformed, detail));
+                return Err(ServerFault::new(Reason::Malformed, detail));
             }
             body.extend_from_slice(&chunk);
         }
@@ -97,7 +97,7 @@ impl Transport {
             status if status.is_server_error() => Reason::ServerError,
             _ => Reason::Refused,
         };
-        Err(Fault {
+        Err(ServerFault {
             reason,
             detail: format!(
                 "{}{path} answers with status {}: {}",
@@ -105,11 +105,12 @@ impl Transport {
                 status.as_u16(),
                 message(&body)
             ),
+            status: Some(status.as_u16()),
             retry_after,
         })
     }
 
-    fn broken(&self, path: &str, error: &reqwest::Error) -> Fault {
+    fn broken(&self, path: &str, error: &reqwest::Error) -> ServerFault {
         let reason = if error.is_timeout() {
             Reason::Timeout
         } else {
@@ -120,7 +121,7 @@ impl Transport {
         while let Some(below) = cause.source() {
             cause = below;
         }
-        Fault::new(
+        ServerFault::new(
             reason,
             format!("{}{path} gives no reply: {cause}", self.url),
         )

@@ -8,7 +8,7 @@ use super::{
     missing, only, parse,
 };
 use crate::{
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     reply::{Ask, End, LabelSpan, Raw},
 };
 
@@ -51,7 +51,7 @@ struct Logprobs {
     tokens: Option<Vec<String>>,
 }
 
-pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
+pub(super) fn read(reply: &[u8]) -> Result<Raw, ServerFault> {
     let answer: Answer = parse(reply)?;
     let choice = only(answer.choices, "choices")?;
     let word = choice
@@ -79,7 +79,7 @@ pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
 }
 
 /// Reads names such as `token_id:61`; `None` if the server names tokens by their text.
-fn ids(names: &[String]) -> Result<Option<Vec<i64>>, Fault> {
+fn ids(names: &[String]) -> Result<Option<Vec<i64>>, ServerFault> {
     const PREFIX: &str = "token_id:";
     if !names.iter().any(|name| name.starts_with(PREFIX)) {
         return Ok(None);
@@ -87,7 +87,7 @@ fn ids(names: &[String]) -> Result<Option<Vec<i64>>, Fault> {
     let id = |name: &String| name.strip_prefix(PREFIX).and_then(|id| id.parse().ok());
     let ids: Option<Vec<i64>> = names.iter().map(id).collect();
     let refuse = || {
-        Fault::new(
+        ServerFault::new(
             Reason::Malformed,
             "log-probs are named partly by token id and partly by text",
         )

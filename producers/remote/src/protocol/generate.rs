@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{missing, only, parse, top_k};
 use crate::{
-    fault::Fault,
+    fault::ServerFault,
     reply::{Ask, End, LabelSpan, Raw},
 };
 
@@ -72,7 +72,7 @@ struct Token {
     logprob: Option<f64>,
 }
 
-pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
+pub(super) fn read(reply: &[u8]) -> Result<Raw, ServerFault> {
     let answer: Answer = parse(reply)?;
     let choice = only(answer.choices, "choices")?;
     let word = choice

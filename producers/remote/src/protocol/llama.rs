@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{missing, parse};
 use crate::{
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     reply::{Ask, End, Raw},
 };
 
@@ -49,10 +49,10 @@ struct Token {
 
 /// The server leaves out the log-probs of tokens that end in the middle of a character. Such a reply
 /// has fewer log-probs than tokens and is refused by the check.
-pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
+pub(super) fn read(reply: &[u8]) -> Result<Raw, ServerFault> {
     let answer: Answer = parse(reply)?;
     if answer.truncated {
-        return Err(Fault::new(
+        return Err(ServerFault::new(
             Reason::PromptMismatch,
             "the server cut the prompt",
         ));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{missing, parse, top_k};
 use crate::{
-    fault::{Fault, Reason},
+    fault::{Reason, ServerFault},
     reply::{Ask, End, LabelSpan, Raw},
 };
 
@@ -55,7 +55,7 @@ struct Finish {
     r#type: String,
 }
 
-pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
+pub(super) fn read(reply: &[u8]) -> Result<Raw, ServerFault> {
     let answer: Answer = parse(reply)?;
     let meta = answer.meta_info;
     let finish = meta.finish_reason.ok_or_else(|| missing("finish_reason"))?;
@@ -64,7 +64,7 @@ pub(super) fn read(reply: &[u8]) -> Result<Raw, Fault> {
         .output_token_logprobs
         .ok_or_else(|| missing("output_token_logprobs"))?;
     if meta.prompt_tokens == Some(0) {
-        return Err(Fault::new(
+        return Err(ServerFault::new(
             Reason::PromptMismatch,
             "an empty prompt was completed",
         ));

@@ -55,7 +55,7 @@ fn exchange(protocol: &str, name: &str) -> (Protocol, Ask, Value) {
     (protocol, ask, found["reply"].clone())
 }
 
-fn read(protocol: &str, name: &str) -> Result<Reply, Fault> {
+fn read(protocol: &str, name: &str) -> Result<Reply, ServerFault> {
     let (protocol, ask, reply) = exchange(protocol, name);
     // These were recorded without an end of text.
     let endless = Limits {
@@ -129,31 +129,19 @@ fn refused(protocol: &str, spoil: impl Fn(&mut Value)) -> Reason {
     fault.unwrap_err().reason
 }
 
+/// Returns the list at a place of a reply.
+fn list<'a>(reply: &'a mut Value, place: &str) -> &'a mut Vec<Value> {
+    let found = reply.pointer_mut(place).expect(place);
+    found.as_array_mut().expect("a list")
+}
+
 #[test]
 fn whatever_is_wrong_in_a_reply_has_its_reason() {
     let at = |place: &'static str, value: Value| {
         move |reply: &mut Value| *reply.pointer_mut(place).expect(place) = value.clone()
     };
-    let cut = |place: &'static str| {
-        move |reply: &mut Value| {
-            let list = reply
-                .pointer_mut(place)
-                .expect(place)
-                .as_array_mut()
-                .unwrap();
-            list.remove(0);
-        }
-    };
-    let turn = |place: &'static str| {
-        move |reply: &mut Value| {
-            let list = reply
-                .pointer_mut(place)
-                .expect(place)
-                .as_array_mut()
-                .unwrap();
-            list.rotate_left(1);
-        }
-    };
+    let cut = |place: &'static str| move |reply: &mut Value| drop(list(reply, place).remove(0));
+    let turn = |place: &'static str| move |reply: &mut Value| list(reply, place).rotate_left(1);
     let content = "/choices/0/logprobs/content";
     let generate = |spoil: &dyn Fn(&mut Value)| refused("generate", spoil);
     assert_eq!(generate(&cut(content)), Reason::LengthMismatch);

@@ -16,7 +16,7 @@ use vintage_settings::{EngineKind, ServerConfig};
 use crate::{
     check::{Reference, check_abilities, check_model},
     error::Error,
-    fault::{Fault, Verdict},
+    fault::{ServerFault, Verdict},
     label::Labels,
     pool::{Pick, Pool},
     reply::Limits,
@@ -26,14 +26,9 @@ use crate::{
 };
 
 /// Servers of one engine, shared by its requests and by the task that brings them up.
-pub(crate) struct Fleet {
-    pub(crate) wanted: EngineKind,
-    pub(crate) settings: ServerConfig,
-    pub(crate) labels: Labels,
-    pub(crate) limits: Limits,
-    /// Sampling settings of the run, with which log-probs are measured.
-    pub(crate) sampling: Sampling,
-    pub(crate) reference: Reference,
+pub(crate) struct Servers {
+    /// Facts of the run that the servers are held against.
+    pub(crate) facts: Facts,
     members: Vec<Member>,
     pool: Mutex<Pool>,
     /// Wakes who waits for an endpoint.
@@ -53,6 +48,7 @@ pub(crate) struct Facts {
     pub(crate) settings: ServerConfig,
     pub(crate) labels: Labels,
     pub(crate) limits: Limits,
+    /// Sampling settings of the run, with which log-probs are measured.
     pub(crate) sampling: Sampling,
     pub(crate) reference: Reference,
 }
@@ -75,14 +71,14 @@ impl Member {
 
 /// Request's place at a server; counted until it is dropped.
 pub(crate) struct Seat<'a> {
-    fleet: &'a Fleet,
+    servers: &'a Servers,
     pub(crate) index: usize,
     pub(crate) http: &'a Transport,
     pub(crate) server: Arc<Server>,
 }
 
-impl Fleet {
-    pub(crate) fn new(facts: Facts, servers: Vec<Transport>, target: Option<Target>) -> Self {
+impl Servers {
+    pub(crate) fn new(facts: Facts, transports: Vec<Transport>, target: Option<Target>) -> Self {
         let floor = target
             .as_ref()
             .map_or(PolicyVersion::ZERO, |target| target.version);
@@ -91,14 +87,9 @@ impl Fleet {
             server: Mutex::new(None),
         };
         Self {
-            wanted: facts.wanted,
-            settings: facts.settings,
-            labels: facts.labels,
-            limits: facts.limits,
-            sampling: facts.sampling,
-            reference: facts.reference,
-            pool: Mutex::new(Pool::new(servers.len())),
-            members: servers.into_iter().map(member).collect(),
+            facts,
+            pool: Mutex::new(Pool::new(transports.len())),
+            members: transports.into_iter().map(member).collect(),
             changed: Notify::new(),
             target: Mutex::new(target),
             floor: Mutex::new(floor),
@@ -116,7 +107,7 @@ impl Fleet {
         at_least: PolicyVersion,
         avoid: Option<usize>,
     ) -> Result<Seat<'_>, Error> {
-        let mut deadline = Instant::now() + self.settings.patience();
+        let mut deadline = Instant::now() + self.facts.settings.patience();
         loop {
             let changed = self.changed.notified();
             let pick = self.pool().pick(self.now(), at_least, avoid);
@@ -125,7 +116,7 @@ impl Fleet {
                     let member = &self.members[index];
                     let server = member.server();
                     let seat = server.map(|server| Seat {
-                        fleet: self,
+                        servers: self,
                         index,
                         http: &member.http,
                         server,
@@ -149,7 +140,7 @@ impl Fleet {
                 pool.is_changing() || pool.serves(at_least)
             };
             if hope {
-                deadline = Instant::now() + self.settings.patience();
+                deadline = Instant::now() + self.facts.settings.patience();
             }
             if Instant::now() >= deadline {
                 return Err(self.nobody());
@@ -158,7 +149,7 @@ impl Fleet {
     }
 
     /// Notes a failed request and counts it under its reason.
-    pub(crate) fn failed(&self, index: usize, fault: &Fault) {
+    pub(crate) fn failed(&self, index: usize, fault: &ServerFault) {
         metrics::counter!(Metric::ENGINE_FAILURES.name, "reason" => fault.reason.as_str())
             .increment(1);
         tracing::warn!(reason = fault.reason.as_str(), "{fault}");
@@ -188,7 +179,9 @@ impl Fleet {
             }
             let server = member.server();
             let swapped = match &server {
-                Some(server) => swap(&member.http, server, &target, self.settings.swap()).await,
+                Some(server) => {
+                    swap(&member.http, server, &target, self.facts.settings.swap()).await
+                }
                 None => continue,
             };
             self.settle(index, version, swapped.as_ref().err());
@@ -222,14 +215,14 @@ impl Fleet {
 
     /// Waits until a server with at least this version is in service.
     async fn serving(&self, version: PolicyVersion) -> Result<(), Error> {
-        let mut deadline = Instant::now() + self.settings.patience();
+        let mut deadline = Instant::now() + self.facts.settings.patience();
         loop {
             let changed = self.changed.notified();
             if self.pool().serves(version) {
                 return Ok(());
             }
             if self.pool().is_changing() {
-                deadline = Instant::now() + self.settings.patience();
+                deadline = Instant::now() + self.facts.settings.patience();
             }
             if Instant::now() >= deadline {
                 return Err(self.nobody());
@@ -255,7 +248,7 @@ impl Fleet {
             if self.pool().take_due(index, now) {
                 self.bring_up(index).await;
                 if !self.pool().is_changing() {
-                    self.reference.close().await;
+                    self.facts.reference.close().await;
                 }
                 continue;
             }
@@ -298,11 +291,11 @@ impl Fleet {
 
     async fn prepare(&self, index: usize, target: Option<&Target>) -> Result<(), Error> {
         let http = &self.members[index].http;
-        let (wanted, model) = (self.wanted, self.settings.model.as_deref());
-        let server = Server::detect(http, wanted, model, self.settings.connect()).await?;
+        let (wanted, model) = (self.facts.wanted, self.facts.settings.model.as_deref());
+        let server = Server::detect(http, wanted, model, self.facts.settings.connect()).await?;
         check_abilities(self, http, &server)?;
         if let Some(target) = target {
-            let swapped = swap(http, &server, target, self.settings.swap()).await;
+            let swapped = swap(http, &server, target, self.facts.settings.swap()).await;
             swapped.map_err(|fault| Error::Server {
                 attempted: format!("load version {} into {}", target.version, http.url()),
                 fault,
@@ -315,7 +308,7 @@ impl Fleet {
     }
 
     /// Kind and release of the first server in service, and the shortest context of all.
-    pub(crate) fn facts(&self) -> (String, Option<usize>) {
+    pub(crate) fn name_and_context(&self) -> (String, Option<usize>) {
         let (mut name, mut context) = (None, None);
         for member in &self.members {
             if let Some(server) = member.server() {
@@ -330,7 +323,7 @@ impl Fleet {
     }
 
     /// Opens a closed server, or notes why it stays closed.
-    fn settle(&self, index: usize, version: PolicyVersion, fault: Option<&Fault>) {
+    fn settle(&self, index: usize, version: PolicyVersion, fault: Option<&ServerFault>) {
         let http = &self.members[index].http;
         match fault {
             None => {
@@ -358,7 +351,7 @@ impl Fleet {
             .map(|(member, why)| format!("{}: {why}", member.http.url()))
             .collect();
         Error::NoServer {
-            seconds: self.settings.patience_seconds,
+            seconds: self.facts.settings.patience_seconds,
             servers: servers.join("; "),
         }
     }
@@ -383,15 +376,15 @@ impl Fleet {
 
 impl Seat<'_> {
     /// Notes a failure of the request; returns true if another attempt may succeed.
-    pub(crate) fn failed(&self, fault: &Fault) -> bool {
-        self.fleet.failed(self.index, fault);
+    pub(crate) fn failed(&self, fault: &ServerFault) -> bool {
+        self.servers.failed(self.index, fault);
         fault.reason.verdict() != Verdict::Sound
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.fleet.pool().ended(self.index);
+        self.servers.pool().ended(self.index);
     }
 }
 
