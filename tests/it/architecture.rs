@@ -32,7 +32,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "local",
-        &["control", "trajectory", "store", "model", "rollout"],
+        &[
+            "control",
+            "trajectory",
+            "store",
+            "model",
+            "faults",
+            "rollout",
+        ],
     ),
     (
         "remote",
@@ -47,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
+    ("mismatch", &["control", "trajectory", "model"]),
     (
         "learner",
         &[
@@ -59,6 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "faults",
             "grants",
             "m2po",
+            "mismatch",
         ],
     ),
     (
@@ -122,6 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "local",
             "remote",
             "grants",
+            "mismatch",
             "learner",
             "learner-gpu",
             "archive",
@@ -295,6 +305,7 @@ const ROWS: &[&[&str]] = &[
         "local",
         "remote",
         "m2po",
+        "mismatch",
         "learner",
         "learner-gpu",
         "parity",

@@ -38,7 +38,7 @@ impl Fleet {
         })
     }
 
-    fn role(&self, verb: &str) -> Command {
+    pub(crate) fn role(&self, verb: &str) -> Command {
         let mut command = small::verb(verb, &self.out);
         for setting in &self.settings {
             command.args(["--set", setting]);

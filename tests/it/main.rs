@@ -23,6 +23,7 @@ mod learners;
 mod live;
 mod math;
 mod memory;
+mod mismatch;
 mod mistakes;
 mod models;
 mod outages;

@@ -40,6 +40,9 @@ pub struct ReadyGroup {
     pub sampled_for: Option<UpdateNumber>,
     /// Slot that was granted for the group, in the learner's own log.
     pub slot: Option<SlotNumber>,
+    /// True if the group was sampled for this run by the learner's own policy, so that its versions
+    /// are those of the store.
+    pub own: bool,
     /// Rows of the group, one entry per part, in part order.
     pub parts: Vec<Rows>,
 }
@@ -99,6 +102,9 @@ pub struct Intake {
     refused_batches: BTreeMap<UpdateNumber, u64>,
     /// Newest versions met of foreign policies, by policy.
     known: BTreeMap<String, PolicyVersion>,
+    /// Producer processes whose engines report other log-probs than those of the versions that
+    /// sampled, each with the fault in words.
+    distrusted: BTreeMap<String, String>,
 }
 
 impl Intake {
@@ -120,6 +126,7 @@ impl Intake {
             refused: Vec::new(),
             refused_batches: BTreeMap::new(),
             known: BTreeMap::new(),
+            distrusted: BTreeMap::new(),
         }
     }
 
@@ -238,6 +245,8 @@ impl Intake {
         }
         let objection = judge::plausible(&parts).err();
         let parts: Vec<_> = parts.into_iter().map(|part| part.body).collect();
+        let own = !foreign && headers.replay_of.is_none();
+        let objection = objection.or_else(|| self.distrust_of(&headers.producer, own));
         let group = ReadyGroup {
             planned: PlannedGroup {
                 group: headers.group.to_string(),
@@ -251,6 +260,7 @@ impl Intake {
             policy: headers.policy,
             sampled_for,
             slot,
+            own,
             parts,
         };
         if foreign {
@@ -465,6 +475,11 @@ impl Intake {
     /// that its group is for.
     pub fn take_seen_slots(&mut self) -> Vec<(SlotNumber, Option<UpdateNumber>)> {
         self.slots.take_news()
+    }
+
+    /// Returns the newest waiting group.
+    pub(crate) fn newest(&self) -> Option<&ReadyGroup> {
+        self.ready.back()
     }
 
     /// Returns the first record of every waiting group, in order of arrival.

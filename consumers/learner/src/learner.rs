@@ -1,5 +1,6 @@
 //! Main loop of the learner: recover, then plan, train, publish and checkpoint.
 
+mod checks;
 mod execute;
 mod gather;
 mod occasion;
@@ -19,7 +20,7 @@ use vintage_control::{
 use vintage_faults::point;
 use vintage_store::{Records, Weights};
 
-use self::occasion::Occasion;
+use self::{checks::EngineChecks, occasion::Occasion};
 use crate::{
     devices::Devices,
     error::{Error, Result},
@@ -44,6 +45,7 @@ pub struct Learner {
     /// Intake of the archive that is blended in, if there is one.
     blended: Option<Intake>,
     origins: Origins,
+    checks: EngineChecks,
     /// Producers that a warning about renumbering was logged for.
     renumbering: BTreeSet<String>,
     groups_trained: u64,
@@ -162,6 +164,7 @@ impl Learner {
             settings,
             writer,
             origins: Origins::new(records.clone()),
+            checks: EngineChecks::default(),
             renumbering: BTreeSet::new(),
             records,
             weights,

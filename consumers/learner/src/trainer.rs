@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use vintage_control::{
-    CONTROL_FORMAT, Fingerprint, Plan, PolicyVersion, Sha256, Training, UpdateNumber, UpdateResult,
+    CONTROL_FORMAT, EngineMismatch, Fingerprint, Plan, PolicyVersion, Sha256, Training,
+    UpdateNumber, UpdateResult,
 };
 use vintage_model::{BaseModel, Decoder, DecoderConfig, ParamSet};
 use vintage_settings::Device;
@@ -290,7 +291,9 @@ impl Trainer {
     }
 }
 
-async fn run_blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|error| Error::Panicked {
@@ -354,6 +357,7 @@ pub fn result_of(
     plan: &Plan,
     trained: &Trained,
     weights_sha256: Sha256,
+    mismatch: Vec<EngineMismatch>,
     wait_seconds: f64,
     record_seconds: f64,
 ) -> UpdateResult {
@@ -411,6 +415,7 @@ pub fn result_of(
         max_staleness: staleness.keys().next_back().copied().unwrap_or(0),
         staleness,
         lag_tokens,
+        mismatch,
         wait_seconds,
         update_seconds: trained.seconds,
         record_seconds,

@@ -118,6 +118,10 @@ pub const MISTAKES: &[(&str, &str)] = &[
         "the sink resumes at the consumer group's offset, not after its last file",
     ),
     (
+        "mistake.stale_weights",
+        "an engine goes on with its first weights under the names of the new ones",
+    ),
+    (
         "mistake.silent_reject",
         "a rejection is left out of the plan",
     ),

@@ -25,8 +25,8 @@ pub(crate) use prune::PruneArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
-    LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs,
-    TopicsCommand, Variant, WeighArgs,
+    LearnArgs, MismatchArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs,
+    TopicsArgs, TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\
@@ -113,6 +113,7 @@ pub(crate) enum Verb {
     Audit(Box<AuditArgs>),
     Weigh(WeighArgs),
     Parity(ParityArgs),
+    Mismatch(MismatchArgs),
     Export(ExportArgs),
     Report(ReportArgs),
     Inspect(Box<InspectArgs>),

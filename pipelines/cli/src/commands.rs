@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod export;
 mod inspect;
+mod mismatch;
 mod parity;
 mod prune;
 mod replay;
@@ -70,6 +71,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Audit(args) => audit::audit(&args, context).await,
         Verb::Weigh(args) => weigh_file(&args, context),
         Verb::Parity(args) => parity::parity(&args, context).await,
+        Verb::Mismatch(args) => mismatch::mismatch(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,

@@ -58,6 +58,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Doctor(_) => CLIENT,
         Verb::Weigh(_)
         | Verb::Parity(_)
+        | Verb::Mismatch(_)
         | Verb::Export(_)
         | Verb::Report(_)
         | Verb::Prune(_)

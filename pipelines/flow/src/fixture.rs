@@ -35,6 +35,7 @@ pub(crate) fn result(version: u64) -> UpdateResult {
         max_staleness: 17,
         staleness: BTreeMap::new(),
         lag_tokens: 0,
+        mismatch: Vec::new(),
         wait_seconds: 0.1,
         update_seconds: 0.1,
         record_seconds: 0.05,

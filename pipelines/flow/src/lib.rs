@@ -54,6 +54,7 @@ mod hub;
 mod input_digests;
 mod live;
 pub mod memory;
+pub mod mismatch;
 mod preflight;
 mod prepared;
 mod prompts;

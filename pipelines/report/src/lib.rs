@@ -30,6 +30,7 @@
 mod chart;
 mod compare;
 mod contender;
+mod engines;
 mod error;
 mod fairness;
 mod figures;

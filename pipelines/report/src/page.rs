@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::{
     chart::number,
-    compare,
+    compare, engines,
     figures::{Age, Figure, figures},
     html::Escaped,
     producers,
@@ -247,6 +247,7 @@ fn rollouts(page: &mut String, record: &RunRecord) -> Result<()> {
         }
     }
     page.push_str("</section>\n");
+    engines::section(page, &record.results);
     let Ok(rollouts) = &record.rollouts else {
         return Ok(());
     };

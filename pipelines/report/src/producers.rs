@@ -113,7 +113,7 @@ fn notes(page: &mut String, producers: &Producers) {
 type Rows<'a> = [(String, &'a ProducerFigures)];
 
 /// Writes a table that scrolls sideways where the page is narrow.
-fn table(page: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+pub(crate) fn table(page: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     page.push_str("<div class=\"wide\"><table class=\"figures\"><thead><tr>");
     for head in heads {
         let _ = write!(page, "<th>{head}</th>");

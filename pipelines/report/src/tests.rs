@@ -57,6 +57,7 @@ fn result(version: u64) -> UpdateResult {
             (version.min(17), 68),
         ]),
         lag_tokens: 0,
+        mismatch: Vec::new(),
         wait_seconds: 0.02 + 0.015 * (0.1 * x).sin().abs(),
         update_seconds: 0.03,
         record_seconds: 0.008,

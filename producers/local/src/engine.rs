@@ -73,6 +73,11 @@ impl LocalEngine {
         })
     }
 
+    #[cfg(feature = "faults")]
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
     /// Tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.texts.tokenizer()
@@ -146,6 +151,8 @@ impl Engine for LocalEngine {
         .await
         .map_err(Error::from)?
         .map_err(model(attempted))?;
+        #[cfg(feature = "faults")]
+        let decoder = self.decoder_after_load(decoder);
         (self.decoder, self.version) = (Arc::new(decoder), version);
         Ok(())
     }

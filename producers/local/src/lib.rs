@@ -38,6 +38,8 @@
 
 mod engine;
 mod error;
+#[cfg(feature = "faults")]
+mod sabotage;
 mod texts;
 
 pub use engine::{Generated, LocalEngine};

@@ -39,6 +39,7 @@ mod fault;
 mod fleet;
 mod inputs;
 mod metric;
+mod mismatch;
 mod name;
 mod numbers;
 mod plan;
@@ -57,6 +58,7 @@ pub use fault::Fault;
 pub use fleet::{GrantNumber, Grants, Heartbeat, Lease};
 pub use inputs::RunInputs;
 pub use metric::{Metric, MetricKind};
+pub use mismatch::{EngineMismatch, MismatchedToken};
 pub use name::{BadName, Name};
 pub use numbers::NumberSet;
 pub use plan::{

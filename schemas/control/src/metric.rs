@@ -109,6 +109,18 @@ impl Metric {
         "vintage_slots_bound",
         "Slots that may be granted or wait to be trained at once, by learner",
     );
+    /// Mean difference between an engine's log-probs and those of its version.
+    pub const MISMATCH: Self = gauge(
+        "vintage_mismatch_nats",
+        "Mean difference between reported and recomputed log-probs, in nats a token, by learner and \
+         engine",
+    );
+    /// Divergence of the model from an engine.
+    pub const MISMATCH_KL: Self = gauge(
+        "vintage_mismatch_kl_nats",
+        "Divergence of the recomputed from the reported log-probs (k3), in nats a token, by learner \
+         and engine",
+    );
     /// Time for which a producer had no leases.
     pub const WAITING_SECONDS: Self = counter(
         "vintage_producer_waiting_seconds_total",
@@ -116,7 +128,7 @@ impl Metric {
     );
 
     /// Every metric.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::GROUPS_PRODUCED,
         Self::ENGINE_FAILURES,
         Self::GROUPS_TRAINED,
@@ -131,6 +143,8 @@ impl Metric {
         Self::STALENESS,
         Self::STALENESS_BOUND,
         Self::SLOTS_BOUND,
+        Self::MISMATCH,
+        Self::MISMATCH_KL,
         Self::WAITING_SECONDS,
     ];
 }

@@ -172,6 +172,8 @@ pub enum RejectReason {
     FutureVersion,
     /// The log-probs are of a mode that the learner does not train on.
     LogprobMode,
+    /// The engine's log-probs are not those of the version that it says it sampled with.
+    LogprobMismatch,
     /// The sampling temperature is outside the accepted range, 0.001 to 1000.
     Temperature,
     /// The group was sampled by a policy that the learner does not train on.
@@ -206,6 +208,7 @@ impl RejectReason {
             Self::TooLong => "too_long",
             Self::FutureVersion => "future_version",
             Self::LogprobMode => "logprob_mode",
+            Self::LogprobMismatch => "logprob_mismatch",
             Self::Temperature => "temperature",
             Self::OtherPolicy => "other_policy",
             Self::TooStale => "too_stale",

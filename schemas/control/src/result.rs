@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Sha256,
+    mismatch::EngineMismatch,
     name::Name,
     unit::{PolicyVersion, UpdateNumber},
 };
@@ -82,6 +83,10 @@ pub struct UpdateResult {
     /// minus the version that sampled the token.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lag_tokens: u64,
+    /// Checks of engines' log-probs since the update before, one per engine; see
+    /// [`EngineMismatch`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mismatch: Vec<EngineMismatch>,
     /// Seconds spent waiting for groups to train on.
     pub wait_seconds: f64,
     /// Seconds spent computing the update.

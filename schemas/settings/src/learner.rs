@@ -3,6 +3,7 @@ use vintage_control::{LoraSettings, Name, OptimizerSettings, Precision, Training
 
 use crate::{
     device::Device,
+    mismatch::MismatchConfig,
     name::name,
     problems::{Problems, positive, share},
     start::Start,
@@ -59,6 +60,8 @@ pub struct LearnerConfig {
     pub optimizer: OptimizerSettings,
     /// Section `[learner.lora]`: adapters that are trained instead of the model's own weights.
     pub lora: LoraConfig,
+    /// Section `[learner.mismatch]`: checks of the log-probs that engines report.
+    pub mismatch: MismatchConfig,
 }
 
 /// Section `[learner.lora]`: LoRA adapters.
@@ -155,6 +158,7 @@ impl Default for LearnerConfig {
                 grad_clip: 1.0,
             },
             lora: LoraConfig::default(),
+            mismatch: MismatchConfig::default(),
         }
     }
 }
@@ -195,6 +199,7 @@ impl LearnerConfig {
             problems.refuse("learner.start", why);
         }
         self.lora.check(problems);
+        self.mismatch.check(problems);
         check_optimizer(&self.optimizer, problems);
     }
 

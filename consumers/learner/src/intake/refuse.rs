@@ -222,19 +222,43 @@ impl Intake {
             let detail = format!("sampled by version {oldest}, more than {max_age} updates ago");
             Some((RejectReason::TooStale, detail))
         };
-        if !self.ready.iter().any(|group| late(group).is_some()) {
+        let gone: Vec<_> = self.ready.iter().map(late).collect();
+        self.withdraw(gone);
+    }
+
+    /// Refuses every group of a producer process, waiting ones and those to come: the log-probs of
+    /// its engine are not those of the versions that it names, which `fault` says in words.
+    pub fn distrust(&mut self, producer: &str, fault: String) {
+        self.distrusted.insert(producer.to_owned(), fault);
+        let ready = self.ready.iter();
+        let gone: Vec<_> = ready
+            .map(|group| self.distrust_of(&group.planned.producer, group.own))
+            .collect();
+        self.withdraw(gone);
+    }
+
+    /// Returns the reason to refuse a group of a producer that is not trusted. Groups that were
+    /// sampled elsewhere are not judged by the versions of this run.
+    pub(super) fn distrust_of(&self, producer: &str, own: bool) -> Option<(RejectReason, String)> {
+        let fault = self.distrusted.get(producer).filter(|_| own)?;
+        Some((RejectReason::LogprobMismatch, fault.clone()))
+    }
+
+    /// Refuses the waiting groups that have a reason in `gone`, which has one entry a group.
+    fn withdraw(&mut self, gone: Vec<Option<(RejectReason, String)>>) {
+        if gone.iter().all(Option::is_none) {
             return;
         }
-        let mut gone = Vec::new();
+        let mut withdrawn = Vec::new();
         let mut keep = VecDeque::with_capacity(self.ready.len());
-        for group in std::mem::take(&mut self.ready) {
-            match late(&group) {
+        for (group, why) in std::mem::take(&mut self.ready).into_iter().zip(gone) {
+            match why {
                 None => keep.push_back(group),
-                Some(why) => gone.push((group, why)),
+                Some(why) => withdrawn.push((group, why)),
             }
         }
         self.ready = keep;
-        for (group, (reason, detail)) in gone {
+        for (group, (reason, detail)) in withdrawn {
             let identity = Identity {
                 group: group.planned.group.parse().ok(),
                 producer: Some(group.planned.producer),

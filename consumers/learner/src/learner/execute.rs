@@ -104,7 +104,7 @@ impl Learner {
     }
 
     async fn note(
-        &self,
+        &mut self,
         plan: &Plan,
         trained: &Trained,
         wait_seconds: f64,
@@ -116,6 +116,7 @@ impl Learner {
             plan,
             trained,
             digest,
+            self.checks.take_found(),
             wait_seconds,
             record_seconds,
         );

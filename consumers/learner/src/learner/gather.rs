@@ -62,6 +62,7 @@ impl Learner {
             if stop.is_cancelled() {
                 return Ok(None);
             }
+            self.take_checked().await;
             let own = self.settings.learner.live_groups();
             if let Some(mut groups) = self.intake.choose(update, own) {
                 if let Some(intake) = &mut self.blended {
@@ -103,10 +104,15 @@ impl Learner {
                 self.ended = true;
                 return Ok(None);
             };
+            let ready = self.intake.ready_groups();
             tokio::select! {
                 // A record that is not taken will be read again.
                 () = stop.cancelled() => return Ok(None),
                 taken = self.take(incoming, inputs) => taken?,
+            }
+            // Versions of a recorded log may be another run's.
+            if !inputs.source.is_recorded() && self.intake.ready_groups() > ready {
+                self.check_newest();
             }
         }
     }

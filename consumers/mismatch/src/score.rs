@@ -1,0 +1,55 @@
+//! Log-probs of rollouts under a decoder.
+
+use vintage_model::{Decoder, Packed, Result, Targets};
+
+use crate::row::Row;
+
+/// Maximum number of tokens that are computed together, unless one rollout alone has more. It
+/// bounds the memory of the activations.
+const TOKENS: usize = 4096;
+
+/// Returns the log-prob of every completion token of each row, at the temperature that
+/// `temperature` gives for the row.
+pub(crate) fn score(
+    decoder: &Decoder,
+    rows: &[&Row],
+    temperature: impl Fn(&Row) -> f32,
+) -> Result<Vec<Vec<f32>>> {
+    let mut scores = Vec::with_capacity(rows.len());
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fits = rest.iter().take_while(|row| {
+            tokens += row.prompt.len() + row.completion.len();
+            tokens <= TOKENS
+        });
+        let (now, later) = rest.split_at(fits.count().max(1));
+        rest = later;
+        let (packed, targets) = lay_out(now, &temperature);
+        let mut scored = decoder.score(&packed, &targets)?.logprob.into_iter();
+        for row in now {
+            scores.push(scored.by_ref().take(row.completion.len()).collect());
+        }
+    }
+    Ok(scores)
+}
+
+fn lay_out(rows: &[&Row], temperature: &impl Fn(&Row) -> f32) -> (Packed, Targets) {
+    let mut targets = Targets::default();
+    let mut sequences = Vec::with_capacity(rows.len());
+    let mut start = 0;
+    for row in rows {
+        // The last token is predicted but never an input.
+        let end = row.completion.len().saturating_sub(1);
+        let sequence = [&row.prompt[..], &row.completion[..end]].concat();
+        for (place, &token) in row.completion.iter().enumerate() {
+            let position = start + row.prompt.len() - 1 + place;
+            targets.position.push(position as u32);
+            targets.token.push(token);
+            targets.temperature.push(temperature(row));
+        }
+        start += sequence.len();
+        sequences.push(sequence);
+    }
+    (Packed::new(sequences), targets)
+}
