@@ -45,6 +45,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "local",
         ],
     ),
+    ("serve", &["control", "model", "rollout", "local"]),
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
     (
@@ -121,6 +122,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rollout",
             "local",
             "remote",
+            "serve",
             "grants",
             "learner",
             "learner-gpu",
@@ -294,6 +296,7 @@ const ROWS: &[&[&str]] = &[
         "rollout",
         "local",
         "remote",
+        "serve",
         "m2po",
         "learner",
         "learner-gpu",
@@ -346,7 +349,7 @@ fn what_does_not_compute_is_built_without_candle() {
 #[test]
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
-    for producer in ["verify", "rollout", "local", "remote"] {
+    for producer in ["verify", "rollout", "local", "remote", "serve"] {
         for consumer in ["m2po", "learner", "learner-gpu", "parity", "archive"] {
             assert!(
                 !arrows[producer].contains(&consumer),

@@ -37,6 +37,7 @@ mod republish;
 mod roles;
 mod s3;
 mod secured;
+mod serve;
 mod sink;
 mod small;
 mod standstill;

@@ -15,6 +15,7 @@ mod replay;
 mod report;
 mod roles;
 mod run;
+mod serve;
 mod topics;
 mod weigh;
 
@@ -71,6 +72,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Weigh(args) => weigh_file(&args, context),
         Verb::Parity(args) => parity::parity(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
+        Verb::Serve(args) => serve::serve(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Prune(args) => prune::prune(&args, context).await,
