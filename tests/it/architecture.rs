@@ -52,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "local",
         ],
     ),
+    ("serve", &["control", "model", "rollout", "local"]),
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
     ("mismatch", &["control", "trajectory", "model"]),
@@ -130,6 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rollout",
             "local",
             "remote",
+            "serve",
             "grants",
             "mismatch",
             "learner",
@@ -304,6 +306,7 @@ const ROWS: &[&[&str]] = &[
         "rollout",
         "local",
         "remote",
+        "serve",
         "m2po",
         "mismatch",
         "learner",
@@ -357,7 +360,7 @@ fn what_does_not_compute_is_built_without_candle() {
 #[test]
 fn producers_and_consumers_never_meet() {
     let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
-    for producer in ["verify", "rollout", "local", "remote"] {
+    for producer in ["verify", "rollout", "local", "remote", "serve"] {
         for consumer in ["m2po", "learner", "learner-gpu", "parity", "archive"] {
             assert!(
                 !arrows[producer].contains(&consumer),

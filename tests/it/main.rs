@@ -38,6 +38,7 @@ mod republish;
 mod roles;
 mod s3;
 mod secured;
+mod serve;
 mod sink;
 mod small;
 mod standstill;

@@ -50,7 +50,7 @@ pub use open::{check_option, is_secret_option};
 pub use prunes::{next_prune, prunes, write_prune};
 pub use records::{Checkpoint, Records, evaluation_path, write_evaluation};
 pub use store::Store;
-pub use weights::{MODEL_FILE, Weights};
+pub use weights::{MODEL_FILE, Weights, label};
 
 use sha2::Digest as _;
 use vintage_control::Sha256;

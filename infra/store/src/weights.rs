@@ -284,6 +284,13 @@ impl Weights {
     }
 }
 
+/// Returns the label by which inference servers know the weights of a version: policy, version, and
+/// the first digits of the weights' hash.
+pub fn label(policy: &Name, version: PolicyVersion, hash: Sha256) -> String {
+    let digits: String = hash.to_string().chars().take(12).collect();
+    format!("{policy}-{version}-{digits}")
+}
+
 /// Computes a SHA-256. Large inputs are hashed on a blocking thread, because gigabytes take seconds
 /// and must not stall the async runtime.
 async fn digest_of(bytes: Bytes) -> Sha256 {

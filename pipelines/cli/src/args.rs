@@ -10,6 +10,7 @@ mod hints;
 mod inspect;
 mod prune;
 mod selection;
+mod serve;
 mod verbs;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
@@ -23,6 +24,7 @@ pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use selection::SelectionArgs;
+pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
     LearnArgs, MismatchArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs,
@@ -115,6 +117,7 @@ pub(crate) enum Verb {
     Parity(ParityArgs),
     Mismatch(MismatchArgs),
     Export(ExportArgs),
+    Serve(ServeArgs),
     Report(ReportArgs),
     Inspect(Box<InspectArgs>),
     Prune(Box<PruneArgs>),
@@ -159,6 +162,7 @@ mod tests {
             ("export runs/a --to x --version 77", "--policy-version"),
             ("export runs/a --to x --version=77", "--policy-version"),
             ("export --version", "--policy-version"),
+            ("serve runs/a --version 3", "--policy-version"),
             ("replay runs/a --to x --version 3..9", "--versions"),
             ("replay runs/a --exact --version 3", "--versions"),
         ] {

@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod roles;
 mod run;
+mod serve;
 mod topics;
 mod weigh;
 
@@ -73,6 +74,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Parity(args) => parity::parity(&args, context).await,
         Verb::Mismatch(args) => mismatch::mismatch(&args, context).await,
         Verb::Export(args) => export::export(&args, context).await,
+        Verb::Serve(args) => serve::serve(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Prune(args) => prune::prune(&args, context).await,

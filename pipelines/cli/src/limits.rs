@@ -29,7 +29,7 @@ const LITTLE: Needs = Needs {
     threads: 4,
 };
 /// Needs of a verb with a Kafka client: its threads, a thread and a connection per broker, and the
-/// archive's files.
+/// archive's files. A server needs as many for its connections.
 const CLIENT: Needs = Needs {
     files: 48,
     threads: 16,
@@ -55,6 +55,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Inspect(_)
         | Verb::Topics(_)
         | Verb::Broker(_)
+        | Verb::Serve(_)
         | Verb::Doctor(_) => CLIENT,
         Verb::Weigh(_)
         | Verb::Parity(_)

@@ -194,6 +194,9 @@ pub enum Error {
     /// Failure to open an engine over HTTP.
     #[error("inference servers: {0}")]
     Remote(#[from] vintage_remote::Error),
+    /// Failure to serve a model.
+    #[error(transparent)]
+    Serve(#[from] vintage_serve::Error),
     /// Failure of the broker.
     #[error("broker: {0}")]
     Bus(#[from] vintage_bus::Error),
@@ -372,6 +375,7 @@ impl Error {
             Self::Broker(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Remote(error) => error.fault(),
+            Self::Serve(error) => error.fault(),
             Self::Io { .. }
             | Self::Engine(_)
             | Self::Local(_)

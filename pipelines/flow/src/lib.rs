@@ -12,6 +12,7 @@
 //!   live page.
 //! - `replay.rs`: exact replay of recorded updates; `republish.rs`: archived records sent to a
 //!   topic.
+//! - `serve.rs`: a model, or a version of a run, behind vLLM's HTTP.
 //! - `prune.rs`: what of a run `vintage prune` deletes.
 //! - `devices.rs`: the devices that this build trains on: where GPUs come in.
 //! - `doctor.rs`: checks of a machine, broker and store before a run; `health.rs`: warnings about
@@ -59,11 +60,13 @@ mod preflight;
 mod prepared;
 mod prompts;
 pub mod prune;
+mod published;
 mod replay;
 mod report;
 pub mod republish;
 pub mod roles;
 mod run;
+pub mod serve;
 mod standstill;
 mod start;
 mod summary;

@@ -13,6 +13,7 @@ use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
     error::Error,
+    local_model::LocalModel,
     texts::{Texts, base_files, fetch, model},
 };
 
@@ -76,6 +77,14 @@ impl LocalEngine {
     #[cfg(feature = "faults")]
     pub(crate) fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// Model with the weights that the engine holds now.
+    pub fn model(&self) -> LocalModel {
+        LocalModel {
+            texts: Arc::clone(&self.texts),
+            decoder: Arc::clone(&self.decoder),
+        }
     }
 
     /// Tokenizer of the model.

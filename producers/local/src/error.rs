@@ -41,6 +41,15 @@ pub enum Error {
         /// Name of the policy.
         policy: String,
     },
+    /// Folder of a model whose weights do not fit this one.
+    #[error(
+        "cannot load the weights in {folder}: its config.json is of another model than the one that \
+         is loaded; load weights of that model only"
+    )]
+    OtherShape {
+        /// Folder that was to be loaded.
+        folder: String,
+    },
     /// Requests of one call that differ in their sampling settings.
     #[error("one call samples all its groups alike; send groups with other settings apart")]
     MixedSettings,

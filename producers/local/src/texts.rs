@@ -79,6 +79,13 @@ impl Texts {
             .map_err(model("decode a completion"))
     }
 
+    /// Decodes tokens with special tokens spelled out.
+    pub fn decode_all(&self, tokens: &[u32]) -> Result<String, Error> {
+        self.tokenizer
+            .decode_all(tokens)
+            .map_err(model("decode tokens"))
+    }
+
     /// Renders a chat up to the point where the model is to answer.
     ///
     /// # Errors

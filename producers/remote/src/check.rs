@@ -86,8 +86,8 @@ pub(crate) fn check_abilities(
         return match server.kind {
             Kind::Vllm => unfit(
                 what,
-                "start it with VLLM_SERVER_DEV_MODE=1 in its environment, in a private network, \
-                 or sample everything from version 0 with rollout.server.fixed = true",
+                "start it with VLLM_SERVER_DEV_MODE=1 in its environment (`vintage serve` with \
+                 --control), in a private network, or sample everything from version 0 with rollout.server.fixed = true",
             ),
             Kind::Sglang | Kind::Llama | Kind::Openai => unfit(
                 what,

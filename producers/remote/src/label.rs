@@ -1,16 +1,9 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use vintage_control::{Name, PolicyVersion, Sha256};
-use vintage_store::Weights;
+use vintage_store::{Weights, label};
 
 use crate::fault::{Reason, ServerFault};
-
-/// Label that a server gives to the weights of a version: policy, version, and the first digits of
-/// the weights' hash.
-pub(crate) fn label(policy: &Name, version: PolicyVersion, hash: Sha256) -> String {
-    let digits: String = hash.to_string().chars().take(12).collect();
-    format!("{policy}-{version}-{digits}")
-}
 
 /// Reads the version of a label, if the label is one of this policy.
 fn version_of(policy: &Name, label: &str) -> Option<PolicyVersion> {

@@ -12,6 +12,10 @@ use crate::{
     transport::Transport,
 };
 
+/// Programs that speak vLLM's protocol, as their lists of models name them; the second is `vintage
+/// serve`.
+const OWNERS: [&str; 2] = ["vllm", "vintage"];
+
 /// Kind of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -78,7 +82,9 @@ impl Server {
             Kind::Sglang
         } else if has(&props, "default_generation_settings") {
             Kind::Llama
-        } else if has(&vllm, "version") && listed.is_some_and(|model| model["owned_by"] == "vllm") {
+        } else if has(&vllm, "version")
+            && listed.is_some_and(|model| OWNERS.iter().any(|owner| model["owned_by"] == *owner))
+        {
             Kind::Vllm
         } else {
             Kind::Openai

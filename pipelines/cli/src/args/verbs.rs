@@ -364,15 +364,15 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "N")]
     pub(crate) policy_version: Option<u64>,
     /// Refused name of the version, which would print the program's own.
-    #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_export_version)]
+    #[arg(long = "version", hide = true, num_args = 0..=1, default_missing_value = "", value_parser = no_policy_version)]
     _version: Option<Infallible>,
     /// Learner whose policy is written; the lead if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<vintage_control::Name>,
 }
 
-/// Refuses `export --version`, whatever its value.
-fn no_export_version(_value: &str) -> Result<Infallible, &'static str> {
+/// Refuses `--version` of a verb that takes a version of the policy, whatever its value.
+pub(super) fn no_policy_version(_value: &str) -> Result<Infallible, &'static str> {
     Err("a version of the policy is --policy-version N; `vintage --version` prints the program's")
 }
 

@@ -1,0 +1,191 @@
+//! Completions that wait for the engine, in the order in which they came.
+
+use std::collections::VecDeque;
+
+use tokio::sync::oneshot;
+use vintage_local::Likeliest;
+use vintage_model::{Completion, SamplingParams};
+
+/// Largest number of tokens, prompts and longest completions together, that may wait.
+const WAITING: usize = 1 << 22;
+
+/// One completion that is wanted.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) params: SamplingParams,
+    pub(crate) seed: u64,
+    /// Number of likeliest tokens beside each sampled one; 0 computes none.
+    pub(crate) likeliest: usize,
+    /// Id of its request.
+    pub(crate) request: String,
+    /// Sender of the outcome; closed if the client is gone.
+    pub(crate) reply: oneshot::Sender<Outcome>,
+}
+
+/// End of a row.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Sampled(Box<Sampled>),
+    /// Taken out of the queue before its first token.
+    Aborted,
+    Failed(String),
+}
+
+/// Completion with the weights that sampled it.
+#[derive(Debug)]
+pub(crate) struct Sampled {
+    pub(crate) completion: Completion,
+    pub(crate) likeliest: Vec<Likeliest>,
+    pub(crate) label: String,
+}
+
+impl Row {
+    fn tokens(&self) -> usize {
+        self.prompt.len() + self.params.max_tokens
+    }
+}
+
+/// Queue of rows.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    rows: VecDeque<Row>,
+    tokens: usize,
+    pub(crate) paused: bool,
+}
+
+impl Queue {
+    /// Appends rows, all or none; returns false if there is no room for them.
+    pub(crate) fn append(&mut self, rows: Vec<Row>) -> bool {
+        let more: usize = rows.iter().map(Row::tokens).sum();
+        if !self.rows.is_empty() && self.tokens + more > WAITING {
+            return false;
+        }
+        self.tokens += more;
+        self.rows.extend(rows);
+        true
+    }
+
+    /// Number of rows that wait, those of clients that are gone included.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns true if a row may be sampled now.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.paused && !self.rows.is_empty()
+    }
+
+    /// Takes the first row, and with it those behind it of the same settings, as far as all together
+    /// have at most `most` tokens. Rows whose client is gone are dropped.
+    pub(crate) fn batch(&mut self, most: usize) -> Vec<Row> {
+        if self.paused {
+            return Vec::new();
+        }
+        let (mut batch, mut tokens) = (Vec::<Row>::new(), 0);
+        let mut left = VecDeque::with_capacity(self.rows.len());
+        for row in self.rows.drain(..) {
+            if row.reply.is_closed() {
+                continue;
+            }
+            let joins = batch
+                .first()
+                .is_none_or(|first| first.params == row.params && tokens + row.tokens() <= most);
+            if joins {
+                tokens += row.tokens();
+                batch.push(row);
+            } else {
+                left.push_back(row);
+            }
+        }
+        self.tokens = left.iter().map(Row::tokens).sum();
+        self.rows = left;
+        batch
+    }
+
+    /// Takes out rows by their requests; returns the number of requests.
+    pub(crate) fn abort(&mut self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let (mut left, mut requests) = (VecDeque::new(), Vec::new());
+        for row in self.rows.drain(..) {
+            if !is_meant(&row.request) {
+                left.push_back(row);
+                continue;
+            }
+            if !requests.contains(&row.request) {
+                requests.push(row.request);
+            }
+            let _gone = row.reply.send(Outcome::Aborted);
+        }
+        self.tokens = left.iter().map(Row::tokens).sum();
+        self.rows = left;
+        requests.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(request: &str, max_tokens: usize) -> (Row, oneshot::Receiver<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        let params = SamplingParams {
+            max_tokens,
+            ..SamplingParams::default()
+        };
+        let row = Row {
+            prompt: vec![1, 2],
+            params,
+            seed: 0,
+            likeliest: 0,
+            request: request.to_owned(),
+            reply,
+        };
+        (row, outcome)
+    }
+
+    fn requests(batch: &[Row]) -> Vec<&str> {
+        batch.iter().map(|row| row.request.as_str()).collect()
+    }
+
+    #[test]
+    fn rows_of_one_setting_are_sampled_together_in_their_order() {
+        let mut queue = Queue::default();
+        let asked = [("a", 8), ("b", 4), ("c", 8), ("d", 8), ("gone", 8)];
+        let (rows, mut outcomes): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .map(|(name, most)| row(name, most))
+            .unzip();
+        outcomes.pop();
+        assert!(queue.append(rows));
+        queue.paused = true;
+        assert!(!queue.is_due() && queue.batch(100).is_empty());
+        queue.paused = false;
+        // Two rows of 10 tokens each fit.
+        assert_eq!(requests(&queue.batch(29)), ["a", "c"]);
+        // A row that is longer than all the room runs alone.
+        assert_eq!(requests(&queue.batch(1)), ["b"]);
+        assert_eq!(requests(&queue.batch(100)), ["d"]);
+        assert!(!queue.is_due());
+    }
+
+    #[test]
+    fn what_is_aborted_waits_no_more() {
+        let mut queue = Queue::default();
+        let (rows, mut outcomes): (Vec<_>, Vec<_>) =
+            ["a", "a", "b"].map(|name| row(name, 8)).into_iter().unzip();
+        assert!(queue.append(rows));
+        assert_eq!(queue.abort(|request| request == "a"), 1);
+        assert!(matches!(outcomes[1].try_recv(), Ok(Outcome::Aborted)));
+        assert!(outcomes[2].try_recv().is_err());
+        assert_eq!(requests(&queue.batch(100)), ["b"]);
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_more() {
+        let mut queue = Queue::default();
+        let (large, _kept) = row("a", WAITING);
+        assert!(queue.append(vec![large]), "alone, anything fits");
+        let (more, _kept) = row("b", 8);
+        assert!(!queue.append(vec![more]));
+    }
+}
