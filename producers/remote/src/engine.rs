@@ -79,7 +79,7 @@ impl RemoteEngine {
             context: config.max_position_embeddings,
         };
         let folder = settings.folder.clone().unwrap_or(folder);
-        let staging = Staging::new(folder, settings.folder_there.clone());
+        let staging = Staging::new(folder, settings.folder_there.clone(), format!("{policy}-"));
         let staging = Arc::new(std::sync::Mutex::new(staging));
         let labels = Labels::new(policy.clone(), weights.clone());
         let (version, target) = if settings.fixed {
