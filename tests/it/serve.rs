@@ -126,7 +126,7 @@ fn a_run_trains_against_a_server_that_is_killed_and_comes_back() -> Result<()> {
 
     // An older version, and a second server for an address that is taken.
     let old = format!("127.0.0.1:{}", server.port);
-    let mut second = vintage(["serve", "--policy-version", "2", "--listen", &old]);
+    let mut second = vintage(["serve", "--policy-version", "0", "--listen", &old]);
     second.arg(&out);
     let refused = run(second)?;
     ensure!(refused.status.code() == Some(2), "{}", refused.stderr);
