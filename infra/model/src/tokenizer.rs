@@ -125,9 +125,9 @@ impl Tokenizer {
         };
         let spelled = self.decode_all(&[stop])?;
         // Some templates have a space between a completion and its end.
-        let ended = text
-            .trim_start()
-            .strip_prefix(&spelled)
+        let ended = [text, text.trim_start()]
+            .into_iter()
+            .find_map(|text| text.strip_prefix(&spelled))
             .filter(|_| !spelled.is_empty());
         let rest = ended.unwrap_or(text);
         // Encoded together with the token before: at the beginning of a text, many tokenizers

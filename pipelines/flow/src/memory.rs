@@ -144,7 +144,7 @@ fn batch(config: &RunConfig, model: &DecoderConfig, lengths: Option<Lengths>) ->
 /// Longest row that can be trained or sampled, in tokens.
 fn episode(config: &RunConfig, model: &DecoderConfig) -> usize {
     let environment = &config.rollout.environment;
-    let most = environment.max_tokens.filter(|_| environment.is_set());
+    let most = environment.episode_tokens.filter(|_| environment.is_set());
     most.unwrap_or(config.learner.micro_batch_tokens)
         .min(model.max_position_embeddings)
 }

@@ -257,12 +257,12 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
                  prompt, or lower rollout.max_tokens"
             )));
         }
-        let episode = config.rollout.environment.max_tokens;
+        let episode = config.rollout.environment.episode_tokens;
         let episode = episode.filter(|_| config.rollout.environment.is_set());
         if let Some(most) = episode.filter(|most| tokens + max_tokens > *most) {
             return Err(refuse(format!(
                 "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} does not fit an \
-                 episode of rollout.environment.max_tokens = {most}: raise that, shorten the \
+                 episode of rollout.environment.episode_tokens = {most}: raise that, shorten the \
                  prompt, or lower rollout.max_tokens"
             )));
         }

@@ -66,7 +66,7 @@ impl Prepared {
 pub(crate) fn start_environment(config: &RunConfig) -> Result<Option<Environment>> {
     let mut rollout = config.rollout.clone();
     let most = config.learner.micro_batch_tokens;
-    rollout.environment.max_tokens.get_or_insert(most);
+    rollout.environment.episode_tokens.get_or_insert(most);
     Ok(open_environment(&rollout)?)
 }
 

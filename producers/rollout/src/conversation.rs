@@ -64,7 +64,7 @@ impl Engine for ConversingEngine {
     fn context_len(&self) -> usize {
         let context = self.engine.context_len();
         self.settings
-            .max_tokens
+            .episode_tokens
             .map_or(context, |most| most.min(context))
     }
 

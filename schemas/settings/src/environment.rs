@@ -57,7 +57,7 @@ pub struct EnvironmentConfig {
     /// Maximum length of an episode with its prompt, in tokens; unset = the engine's context, and
     /// no more than `learner.micro_batch_tokens`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<usize>,
+    pub episode_tokens: Option<usize>,
     /// Treatment of a chat template that renders earlier messages anew.
     pub history: History,
     /// Treatment of a completion that reached `rollout.max_tokens`.
@@ -74,7 +74,7 @@ impl Default for EnvironmentConfig {
             timeout_seconds: 30.0,
             max_restarts: 3,
             max_turns: 8,
-            max_tokens: None,
+            episode_tokens: None,
             history: History::Refuse,
             cut: Cut::End,
             unfinished: Unfinished::Fail,
@@ -100,8 +100,8 @@ impl EnvironmentConfig {
             "must be at least 1",
         );
         problems.require(
-            self.max_tokens.is_none_or(|tokens| tokens > 1),
-            "rollout.environment.max_tokens",
+            self.episode_tokens.is_none_or(|tokens| tokens > 1),
+            "rollout.environment.episode_tokens",
             "must be at least 2: a prompt and a completion",
         );
         problems.require(

@@ -20,9 +20,9 @@ use super::LocalEngine;
 const PLAIN: &str = "{% for m in messages %}{% if m.role == 'assistant' %}A{{ m.content }}<eos>\n\
     {% else %}{{ 'T' if m.role == 'tool' else 'U' }}{{ m.content }}\n{% endif %}{% endfor %}\
     {% if add_generation_prompt %}A{% endif %}";
-/// Template that leaves out earlier completions once a user speaks.
+/// Template that leaves out the beginning of earlier completions, up to a 5, once a user speaks.
 const FORGETFUL: &str = "{% for m in messages %}{% if m.role == 'assistant' %}A\
-    {{ m.content if messages[-1].role == 'tool' else '' }}<eos>\n{% else %}\
+    {{ m.content if messages[-1].role == 'tool' else m.content.split('5')[-1] }}<eos>\n{% else %}\
     {{ 'T' if m.role == 'tool' else 'U' }}{{ m.content }}\n{% endif %}{% endfor %}\
     {% if add_generation_prompt %}A{% endif %}";
 
@@ -310,7 +310,7 @@ async fn limits_end_episodes_as_the_settings_say() {
     }
     // 4 tokens of the prompt, and 6 of an answer.
     let short = EnvironmentConfig {
-        max_tokens: Some(40),
+        episode_tokens: Some(40),
         max_turns: 50,
         ..keep
     };

@@ -376,7 +376,7 @@ impl Driver {
                 format!(
                     "the environment command gave messages of {} tokens where {} were left; send \
                      shorter ones (\"tokens_left\" says how much room there is), raise \
-                     rollout.environment.max_tokens, or set rollout.environment.unfinished = \
+                     rollout.environment.episode_tokens, or set rollout.environment.unfinished = \
                      \"keep\"",
                     tokens.len(),
                     self.limit.saturating_sub(conversation.len())
