@@ -59,7 +59,7 @@ mod precision;
 mod tokenizer;
 mod view;
 
-pub use chat::{ChatTemplate, Messages};
+pub use chat::{ChatTemplate, Following, Messages, Rewriting};
 pub use config::{DecoderConfig, Llama3Scaling, ModelType};
 pub use decoder::{Decoder, Tape};
 pub use error::{Error, Result};

@@ -111,6 +111,35 @@ impl Tokenizer {
         self.ids(text, false)
     }
 
+    /// Encodes the rendered text that follows a completion, as it is encoded behind the completion's
+    /// last token where that is the stop token `stop`. If the text begins with that token itself,
+    /// which is in the completion already, it is left out.
+    ///
+    /// A completion without a stop token is followed by the whole text.
+    ///
+    /// # Errors
+    /// The same errors as [`Tokenizer::encode`].
+    pub fn encode_following(&self, stop: Option<u32>, text: &str) -> Result<Vec<u32>> {
+        let Some(stop) = stop else {
+            return self.encode_rendered(text);
+        };
+        let spelled = self.decode_all(&[stop])?;
+        // Some templates have a space between a completion and its end.
+        let ended = [text, text.trim_start()]
+            .into_iter()
+            .find_map(|text| text.strip_prefix(&spelled))
+            .filter(|_| !spelled.is_empty());
+        let rest = ended.unwrap_or(text);
+        // Encoded together with the token before: at the beginning of a text, many tokenizers
+        // encode other tokens than behind a special one.
+        let mut ids = self.encode_rendered(&format!("{spelled}{rest}"))?;
+        if ids.first() == Some(&stop) {
+            ids.remove(0);
+            return Ok(ids);
+        }
+        self.encode_rendered(rest)
+    }
+
     fn ids(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
         let encoding = self
             .inner
@@ -276,6 +305,27 @@ mod tests {
         ids.push(Tokenizer::CHARACTERS_EOS);
         assert_eq!(tokenizer.decode(&ids).unwrap(), "7");
         assert_eq!(tokenizer.encode("7<eos>").unwrap(), ids);
+    }
+
+    #[test]
+    fn what_follows_a_completion_begins_behind_its_stop_token() {
+        let tokenizer = digits();
+        let eos = Tokenizer::CHARACTERS_EOS;
+        let plain = tokenizer.encode("\n7=").unwrap();
+        let following = |stop, text: &str| tokenizer.encode_following(stop, text).unwrap();
+        assert_eq!(following(Some(eos), "<eos>\n7="), plain);
+        assert_eq!(following(Some(eos), " <eos>\n7="), plain);
+        // A template without the stop token is written behind it.
+        assert_eq!(following(Some(eos), "\n7="), plain);
+        // A completion that was cut off gets the end that the template writes.
+        let ended = [&[eos][..], &plain].concat();
+        assert_eq!(following(None, "<eos>\n7="), ended);
+        // Only one end is the completion's own.
+        assert_eq!(following(Some(eos), "<eos><eos>\n7="), ended);
+        // A stop token that is no special one is found all the same.
+        let newline = tokenizer.token_id("\n");
+        let seven = tokenizer.encode("7=").unwrap();
+        assert_eq!(following(newline, "\n7="), seven);
     }
 
     #[test]

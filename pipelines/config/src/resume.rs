@@ -10,7 +10,7 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 14] = [
+const SAFE: [&str; 16] = [
     "learner.steps",
     "learner.recompute",
     "learner.keep_versions",
@@ -25,6 +25,8 @@ const SAFE: [&str; 14] = [
     "rollout.server",
     "rollout.reward.directory",
     "rollout.reward.timeout_seconds",
+    "rollout.environment.directory",
+    "rollout.environment.timeout_seconds",
     // A topic may grow; the number of its partitions is read from the broker.
     "topics.partitions",
 ];

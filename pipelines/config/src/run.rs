@@ -19,11 +19,17 @@ impl Settings for RunConfig {
         "prompts.heldout",
         "learner.archive",
         "rollout.reward.directory",
+        "rollout.environment.directory",
         "rollout.server.folder",
         "store",
     ];
-    const COMMANDS: &'static [(&'static str, &'static str)] =
-        &[("rollout.reward.command", "rollout.reward.directory")];
+    const COMMANDS: &'static [(&'static str, &'static str)] = &[
+        ("rollout.reward.command", "rollout.reward.directory"),
+        (
+            "rollout.environment.command",
+            "rollout.environment.directory",
+        ),
+    ];
     // Certificates, key stores and tickets of librdkafka, and tokens of a store.
     const PATH_OPTIONS: &'static [(&'static str, &'static [&'static str])] = &[
         ("broker_options", &[".location", ".keytab", ".file"]),

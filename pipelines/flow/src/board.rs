@@ -54,6 +54,10 @@ impl Board {
         let steps = config.learner.steps;
         let rollout = &config.rollout;
         let mut group = Duration::from_secs_f64(rollout.reward.timeout_seconds);
+        if rollout.environment.is_set() {
+            let turn = Duration::from_secs_f64(rollout.environment.timeout_seconds);
+            group = turn.saturating_mul(rollout.environment.max_turns);
+        }
         if rollout.engine != EngineKind::Local {
             // Nothing is heard of a completion while a server computes it.
             group = group.max(rollout.server.reply());

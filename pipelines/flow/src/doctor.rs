@@ -12,7 +12,7 @@ use vintage_settings::{Device, RunConfig};
 use serde::Serialize;
 use vintage_bus::TopicTable;
 use vintage_human::size;
-use vintage_rollout::{MissingScript, PromptSet};
+use vintage_rollout::{CommandRole, CommandSettings, MissingScript, PromptSet};
 use vintage_store::Store;
 
 use crate::{
@@ -94,7 +94,7 @@ pub async fn examine(config: &RunConfig, out: &Path) -> Vec<Check> {
     checks.extend(prompts(config));
     checks.extend(model(config));
     checks.extend(memory(config));
-    checks.extend(reward(config));
+    checks.extend(command(config));
     checks.push(room(out));
     checks.push(store(config, out).await);
     checks.push(sizes());
@@ -228,33 +228,37 @@ fn memory(config: &RunConfig) -> Option<Check> {
     Some(check)
 }
 
-fn reward(config: &RunConfig) -> Option<Check> {
-    let reward = &config.rollout.reward;
-    let program = reward.command.first()?;
-    let name = "reward command";
-    let directory = reward.directory.clone().unwrap_or_default();
+fn command(config: &RunConfig) -> Option<Check> {
+    let command = CommandSettings::of(&config.rollout)?;
+    let program = command.argv.first()?;
+    let (name, section) = match command.role {
+        CommandRole::Reward => ("reward command", command.role.section()),
+        CommandRole::Environment => ("environment command", command.role.section()),
+    };
+    let directory = command.directory.clone().unwrap_or_default();
     if !(directory.as_os_str().is_empty() || directory.is_dir()) {
         let found = format!("no folder {}", directory.display());
-        let advice = "set rollout.reward.directory to the folder of the reward command";
-        return Some(Check::bad(name, found, advice));
+        let advice = format!("set {section}.directory to the folder of the {name}");
+        return Some(Check::bad(name, found, &advice));
     }
-    if let Some(missing) = MissingScript::find(reward) {
+    if let Some(missing) = MissingScript::find(&command) {
         let found = format!(
             "no {} in {} ({})",
             missing.script,
             missing.directory.display(),
             missing.instead()
         );
-        let advice = "correct rollout.reward.command, or set rollout.reward.directory to the \
-                      folder of the script";
-        return Some(Check::bad(name, found, advice));
+        let advice = format!(
+            "correct {section}.command, or set {section}.directory to the folder of the script"
+        );
+        return Some(Check::bad(name, found, &advice));
     }
     Some(match find_program(program, &directory) {
         Some(path) => Check::good(name, path.display().to_string()),
         None => Check::bad(
             name,
             format!("no program called {program}"),
-            "install it, or give its whole path in rollout.reward.command",
+            &format!("install it, or give its whole path in {section}.command"),
         ),
     })
 }
@@ -388,7 +392,7 @@ mod tests {
             let mut config = RunConfig::default();
             config.rollout.reward.command = vec!["sh".to_owned(), script.to_owned()];
             config.rollout.reward.directory = Some(directory);
-            super::reward(&config).expect("a check")
+            super::command(&config).expect("a check")
         };
         let here = folder.path().to_owned();
         assert_eq!(reward("judge.sh", here.clone()).verdict, Verdict::Good);

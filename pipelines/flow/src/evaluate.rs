@@ -1,12 +1,12 @@
 //! Accuracy of versions on held-out prompts, measured while training continues.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 use vintage_control::{CONTROL_FORMAT, EvaluationResult, Name, PolicyVersion};
-use vintage_local::LocalEngine;
 use vintage_rollout::{
-    Engine, Form, PromptSet, Reward, RewardItem, SampleRequest, Sampling, all_groups, group_seed,
+    Closing, Engine, EngineError, PromptSet, Reward, RewardItem, SampleRequest, Sampling,
+    all_groups, group_seed,
 };
 use vintage_store::Store;
 use vintage_store::{evaluation_path, write_evaluation};
@@ -19,8 +19,11 @@ use crate::{
 
 /// Evaluator of versions, one after the other, each once.
 pub(crate) struct Evaluator {
-    /// Engine that samples with the weights of the version.
-    pub engine: LocalEngine,
+    /// Engine that samples with the weights of the version; with an environment, a completion is
+    /// an episode.
+    pub engine: Box<dyn Engine>,
+    /// End of the environment, if there is one.
+    pub closing: Option<Closing>,
     /// Reward function, the same one that the producers use.
     pub reward: Box<dyn Reward>,
     /// Held-out prompts.
@@ -58,6 +61,10 @@ impl Evaluator {
             write_evaluation(&self.store, &evaluation).await?;
             let _nobody_listens = self.events.send(RunEvent::Evaluated(evaluation));
         }
+        drop(self.engine);
+        if let Some(closing) = self.closing {
+            closing.wait().await;
+        }
         Ok(())
     }
 
@@ -85,8 +92,8 @@ impl Evaluator {
         let asked = self.asked();
         let requests = self.prompts.prompts()[..asked].iter().enumerate();
         let requests = requests.map(|(place, prompt)| SampleRequest {
-            prompt_text: prompt.text.clone(),
-            rendered: prompt.form == Form::Rendered,
+            prompt: Arc::new(prompt.clone()),
+            turn: None,
             group: GroupId([0; 16]),
             samples: 1,
             seed: group_seed(seed, place as u64),
@@ -97,20 +104,34 @@ impl Evaluator {
                 top_k: 0,
             },
         });
-        let samples = all_groups(self.engine.sample(requests.collect()), asked).await?;
+        let samples = all_groups(self.engine.sample(requests.collect()), asked).await;
+        let samples = samples.map_err(|error| match error {
+            EngineError::EpisodeFailed(failure) => Error::RewardFailed {
+                version,
+                reason: failure.to_string(),
+            },
+            EngineError::Environment(error) => Error::from(*error),
+            error => Error::from(error),
+        })?;
         let items = self
             .prompts
             .prompts()
             .iter()
             .zip(samples)
-            .map(|(prompt, mut samples)| RewardItem {
-                prompt: prompt.text.clone(),
-                completion: samples
-                    .pop()
-                    .map(|sample| sample.completion_text)
-                    .unwrap_or_default(),
-                answer: prompt.answer.clone(),
-                metadata: prompt.metadata.clone(),
+            .map(|(prompt, mut samples)| {
+                let sample = samples.pop();
+                RewardItem {
+                    prompt: prompt.text.clone(),
+                    answer: prompt.answer.clone(),
+                    metadata: prompt.metadata.clone(),
+                    episode: sample
+                        .as_ref()
+                        .and_then(|sample| sample.episode.as_ref())
+                        .map(|episode| episode.score.clone()),
+                    completion: sample
+                        .map(|sample| sample.completion_text)
+                        .unwrap_or_default(),
+                }
             });
         let scores = self.reward.score(items.collect()).await?;
         let mut total = 0.0;

@@ -6,12 +6,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
-use vintage_settings::{RewardConfig, RunConfig};
+use vintage_settings::{RolloutConfig, RunConfig};
 
 use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256, UpdateNumber};
 use vintage_hub::HubModel;
 use vintage_model::ModelFolder;
-use vintage_rollout::{PromptSet, file_sha256, files_by_base_name, named_files, read_journals};
+use vintage_rollout::{
+    CommandSettings, PromptSet, file_sha256, files_by_base_name, named_files, read_journals,
+};
 use vintage_store::{Created, Store, Weights};
 
 use crate::{
@@ -24,10 +26,11 @@ use crate::{
 const TRAIN: &str = "prompts.train";
 const HELDOUT: &str = "prompts.heldout";
 const REWARD: &str = "rollout.reward.command";
+const ENVIRONMENT: &str = "rollout.environment.command";
 const MODEL: &str = "model.path";
 
 /// Settings whose files are recorded.
-const RECORDED: [&str; 4] = [TRAIN, HELDOUT, REWARD, MODEL];
+const RECORDED: [&str; 5] = [TRAIN, HELDOUT, REWARD, ENVIRONMENT, MODEL];
 
 /// Digests of the files of one setting, by file name; those of a command by their path from its
 /// directory.
@@ -44,19 +47,22 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// Digests of a producer's inputs: training prompts and reward.
-    pub(crate) fn to_producer(task: &PromptSets, reward: &RewardConfig) -> Result<Self> {
+    /// Digests of a producer's inputs: training prompts, and reward or environment.
+    pub(crate) fn to_producer(task: &PromptSets, rollout: &RolloutConfig) -> Result<Self> {
         let mut given = Self::default();
         given.add(TRAIN, of_prompts(&task.train));
-        given.add(REWARD, of_command(reward)?);
-        given.command_by_base_name = digests(files_by_base_name(reward))?;
+        let reward = CommandSettings::from(&rollout.reward);
+        given.add(REWARD, of_command(&reward)?);
+        given.command_by_base_name = digests(files_by_base_name(&reward))?;
+        let environment = CommandSettings::from(&rollout.environment);
+        given.add(ENVIRONMENT, of_command(&environment)?);
         Ok(given)
     }
 
     /// Digests of the inputs of the run's learner, which also checks held-out prompts and model for
     /// the other roles.
     pub(crate) fn to_lead(task: &PromptSets, config: &RunConfig) -> Result<Self> {
-        let mut given = Self::to_producer(task, &config.rollout.reward)?;
+        let mut given = Self::to_producer(task, &config.rollout)?;
         if let Some(heldout) = &task.heldout {
             given.add(HELDOUT, of_prompts(heldout));
         }
@@ -90,22 +96,25 @@ impl Given {
         both.collect()
     }
 
-    /// Sends a warning if the reward is a command of which no file is known.
-    pub(crate) fn warn_of_unheld(&self, reward: &RewardConfig, events: &Events) {
-        if let Some(warning) = self.unheld(reward) {
+    /// Sends a warning if rewards come from a command of which no file is known.
+    pub(crate) fn warn_of_unheld(&self, rollout: &RolloutConfig, events: &Events) {
+        if let Some(warning) = self.unheld(rollout) {
             let _nobody_listens = events.send(RunEvent::Warning(warning));
         }
     }
 
-    /// Returns the warning that a change of the reward command would go unnoticed, if no file of it
-    /// is known.
-    fn unheld(&self, reward: &RewardConfig) -> Option<String> {
-        (!reward.command.is_empty() && !self.files.contains_key(REWARD)).then(|| {
+    /// Returns the warning that a change of the command that gives rewards would go unnoticed, if
+    /// no file of it is known.
+    fn unheld(&self, rollout: &RolloutConfig) -> Option<String> {
+        let command = CommandSettings::of(rollout)?;
+        let setting = format!("{}.command", command.role.section());
+        (!self.files.contains_key(&setting)).then(|| {
             format!(
-                "the reward command `{}` names no file, so that a change of the judge cannot be \
-                 noticed: neither when the run is resumed nor when the command is restarted; name \
-                 its script as a word of {REWARD}",
-                reward.command.join(" ")
+                "the {} `{}` names no file, so that a change of it cannot be noticed: neither when \
+                 the run is resumed nor when the command is restarted; name its script as a word of \
+                 {setting}",
+                command.role,
+                command.line()
             )
         })
     }
@@ -115,8 +124,8 @@ fn of_prompts(set: &PromptSet) -> Files {
     Files::from([(file_name(set.path()), set.sha256())])
 }
 
-fn of_command(reward: &RewardConfig) -> Result<Files> {
-    let files = named_files(reward).into_iter();
+fn of_command(command: &CommandSettings) -> Result<Files> {
+    let files = named_files(command).into_iter();
     files
         .map(|file| Ok((file.name, sha256_of(&file.path)?)))
         .collect()
@@ -204,7 +213,7 @@ impl Lead<'_> {
     /// Returns true if the files of `setting` may change: nothing was made from them yet, or the
     /// user accepts the change.
     fn accepts(&self, setting: &str) -> bool {
-        let used = if setting == REWARD {
+        let used = if setting == REWARD || setting == ENVIRONMENT {
             self.made.groups
         } else {
             self.made.version_zero

@@ -57,11 +57,20 @@ impl Prediction {
         let learner = Memory::predict(model, &training, batch, place);
         let rollout = &config.rollout;
         let generation = |prompts: usize, rows: usize, lengths: Option<Lengths>| {
+            let longest = lengths.unwrap_or_default().longest;
+            let completion_tokens = rollout.max_tokens;
+            // Every episode has a prompt of its own from its second turn on.
+            let (prompts, prompt_tokens) = if rollout.environment.is_set() {
+                let before = episode(config, model).saturating_sub(completion_tokens);
+                (rows, before.max(longest))
+            } else {
+                (prompts, longest)
+            };
             let shape = GenerationShape {
                 prompts,
                 rows,
-                prompt_tokens: lengths.unwrap_or_default().longest,
-                completion_tokens: rollout.max_tokens,
+                prompt_tokens,
+                completion_tokens,
             };
             shape.bytes(model) as u64
         };
@@ -110,11 +119,14 @@ pub(crate) const ADVICE: &str = "set learner.recompute = true, lower learner.mic
 /// Shape of the largest micro-batch.
 fn batch(config: &RunConfig, model: &DecoderConfig, lengths: Option<Lengths>) -> BatchShape {
     let budget = config.learner.micro_batch_tokens;
+    let environment = &config.rollout.environment;
+    // How long conversations become is up to their environment.
+    let lengths = lengths.filter(|_| !environment.is_set());
     let Some(Lengths { mean, longest }) = lengths else {
         return BatchShape {
             tokens: budget,
             targets: budget,
-            longest: budget.min(model.max_position_embeddings),
+            longest: episode(config, model),
         };
     };
     let completion = config.rollout.max_tokens;
@@ -127,6 +139,14 @@ fn batch(config: &RunConfig, model: &DecoderConfig, lengths: Option<Lengths>) ->
         targets: rows * completion,
         longest: longest + completion - 1,
     }
+}
+
+/// Longest row that can be trained or sampled, in tokens.
+fn episode(config: &RunConfig, model: &DecoderConfig) -> usize {
+    let environment = &config.rollout.environment;
+    let most = environment.episode_tokens.filter(|_| environment.is_set());
+    most.unwrap_or(config.learner.micro_batch_tokens)
+        .min(model.max_position_embeddings)
 }
 
 /// Returns the machine's memory in bytes, or the limit of this process's control group if that is

@@ -13,7 +13,7 @@ use crate::{
     devices::devices,
     error::{Error, Result},
     memory::{Lengths, Prediction},
-    prepared::Prepared,
+    prepared::{Prepared, start_environment},
     prompts::PromptSets,
     version_zero::{characters, teacher},
 };
@@ -44,7 +44,8 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
     for note in task.sets().flat_map(PromptSet::notes) {
         tracing::warn!("{note}");
     }
-    let reward = open_reward(&config.rollout.reward)?;
+    let reward = open_reward(&config.rollout)?;
+    let environment = start_environment(config)?;
     task.refuse_overlap()?;
     let mut described = Described::of(config, &task)?;
     // Predicted before the weights are read, so that a model that cannot fit is not read.
@@ -69,6 +70,9 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
         {
             tracing::warn!("{note}");
         }
+        if environment.is_some() {
+            set.require_chats()?;
+        }
         if reward.needs_answer() {
             set.require_answers()?;
         }
@@ -83,6 +87,7 @@ pub(crate) fn check_files(config: &RunConfig, trains: Trains) -> Result<Prepared
     Ok(Prepared {
         task,
         reward: Some(reward),
+        environment,
         model: match (trains, described) {
             (Trains::Here, Described::Folder(folder)) => Some(folder),
             _ => None,
@@ -249,6 +254,15 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
             return Err(refuse(format!(
                 "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} does not fit a \
                  micro-batch of learner.micro_batch_tokens = {budget}: raise that, shorten the \
+                 prompt, or lower rollout.max_tokens"
+            )));
+        }
+        let episode = config.rollout.environment.episode_tokens;
+        let episode = episode.filter(|_| config.rollout.environment.is_set());
+        if let Some(most) = episode.filter(|most| tokens + max_tokens > *most) {
+            return Err(refuse(format!(
+                "has {tokens} tokens, and with rollout.max_tokens = {max_tokens} does not fit an \
+                 episode of rollout.environment.episode_tokens = {most}: raise that, shorten the \
                  prompt, or lower rollout.max_tokens"
             )));
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use vintage_model::ModelFolder;
-use vintage_rollout::{Reward, open_reward};
+use vintage_rollout::{Environment, Reward, open_environment, open_reward};
 use vintage_settings::RunConfig;
 
 use crate::{error::Result, prompts::PromptSets};
@@ -15,6 +15,8 @@ pub(crate) struct Prepared {
     pub(crate) task: PromptSets,
     /// Reward that was opened for the check; `None` if none was checked.
     pub(crate) reward: Option<Box<dyn Reward>>,
+    /// Environment that was started for the check; `None` if none was, or none is set.
+    pub(crate) environment: Option<Environment>,
     /// Model that was opened for the check, with its weights; `None` if none was checked, or if this
     /// process does not train.
     pub(crate) model: Option<Box<ModelFolder>>,
@@ -32,6 +34,7 @@ impl Prepared {
             return Ok(Self {
                 task: PromptSets::load(&config.prompts, folder)?,
                 reward: None,
+                environment: None,
                 model: None,
             });
         };
@@ -45,9 +48,26 @@ impl Prepared {
     pub(crate) fn reward(&mut self, config: &RunConfig) -> Result<Box<dyn Reward>> {
         match self.reward.take() {
             Some(checked) => Ok(checked),
-            None => Ok(open_reward(&config.rollout.reward)?),
+            None => Ok(open_reward(&config.rollout)?),
         }
     }
+
+    /// Takes the started environment; starts one if the settings name one and none was, or it is
+    /// taken.
+    pub(crate) fn environment(&mut self, config: &RunConfig) -> Result<Option<Environment>> {
+        match self.environment.take() {
+            Some(started) => Ok(Some(started)),
+            None => start_environment(config),
+        }
+    }
+}
+
+/// Starts the environment of a run, if the settings name one. Its episodes fit a micro-batch.
+pub(crate) fn start_environment(config: &RunConfig) -> Result<Option<Environment>> {
+    let mut rollout = config.rollout.clone();
+    let most = config.learner.micro_batch_tokens;
+    rollout.environment.episode_tokens.get_or_insert(most);
+    Ok(open_environment(&rollout)?)
 }
 
 #[cfg(test)]

@@ -182,8 +182,8 @@ impl Producer<'_> {
             announced = announcements.first_of(&policy, events) => announced?,
             () = stop.cancelled() => return Err(Error::Interrupted),
         }
-        let given = Given::to_producer(&inputs.task, &config.rollout.reward)?;
-        given.warn_of_unheld(&config.rollout.reward, events);
+        let given = Given::to_producer(&inputs.task, &config.rollout)?;
+        given.warn_of_unheld(&config.rollout, events);
         hold(folder.store(), &given, By::Role, folder.path()).await?;
         hold_version_zero(&folder.weights(&policy), &policy).await?;
         let worker = wire::producer::open(wire::producer::ProducerParts {

@@ -81,7 +81,7 @@ async fn run_watched(
     phase("loading prompts");
     let mut inputs = Prepared::in_folder(checked, config, folder.path())?;
     let given = Given::to_lead(&inputs.task, config)?;
-    given.warn_of_unheld(&config.rollout.reward, events);
+    given.warn_of_unheld(&config.rollout, events);
     let made = Made::of(&folder, config).await?;
     let lead = By::Lead(Lead { accept, made });
     hold(folder.store(), &given, lead, out).await?;

@@ -7,7 +7,9 @@ use vintage_control::{Name, PolicyVersion};
 use vintage_model::{
     Decoder, FinishReason, ModelFolder, Packed, ParamSet, SamplingParams, Targets, Tokenizer,
 };
-use vintage_rollout::{Engine, EngineError, Groups, Sample, SampleRequest, Sampling};
+use vintage_rollout::{
+    Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
+};
 use vintage_store::Weights;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
@@ -25,6 +27,11 @@ pub struct LocalEngine {
     name: String,
     policy: Name,
     weights: Weights,
+    held: Arc<Held>,
+}
+
+/// Texts and weights that an engine holds. Conversations keep those with which they began.
+struct Held {
     texts: Arc<Texts>,
     decoder: Arc<Decoder>,
     version: PolicyVersion,
@@ -68,34 +75,36 @@ impl LocalEngine {
             name,
             policy,
             weights,
-            texts: Arc::new(texts),
-            decoder: Arc::new(decoder),
-            version,
+            held: Arc::new(Held {
+                texts: Arc::new(texts),
+                decoder: Arc::new(decoder),
+                version,
+            }),
         })
     }
 
     #[cfg(feature = "faults")]
     pub(crate) fn decoder(&self) -> &Decoder {
-        &self.decoder
+        &self.held.decoder
     }
 
     /// Model with the weights that the engine holds now.
     pub fn model(&self) -> LocalModel {
         LocalModel {
-            texts: Arc::clone(&self.texts),
-            decoder: Arc::clone(&self.decoder),
+            texts: Arc::clone(&self.held.texts),
+            decoder: Arc::clone(&self.held.decoder),
         }
     }
 
     /// Tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.texts.tokenizer()
+        self.held.texts.tokenizer()
     }
 
     /// Scores tokens: the log-prob of each but the first, given those before it, under the softmax
     /// over the whole vocabulary at `temperature`.
     pub async fn score(&self, tokens: Vec<u32>, temperature: f32) -> Result<Vec<f32>, Error> {
-        let decoder = Arc::clone(&self.decoder);
+        let decoder = Arc::clone(&self.held.decoder);
         let scored = spawn_blocking(move || {
             let scored = tokens.len().saturating_sub(1);
             let targets = Targets {
@@ -120,9 +129,9 @@ impl LocalEngine {
     ) -> Result<Vec<Generated>, Error> {
         let mut encoded = Vec::with_capacity(prompts.len());
         for prompt in prompts {
-            encoded.push(self.texts.encode(prompt, false)?);
+            encoded.push(self.held.texts.encode(prompt, false)?);
         }
-        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
+        let (texts, decoder) = (Arc::clone(&self.held.texts), Arc::clone(&self.held.decoder));
         generate(texts, decoder, encoded, sampling, seeds).await
     }
 }
@@ -134,25 +143,25 @@ impl Engine for LocalEngine {
     }
 
     fn version(&self) -> PolicyVersion {
-        self.version
+        self.held.version
     }
 
     fn context_len(&self) -> usize {
-        self.decoder.config().max_position_embeddings
+        self.held.decoder.config().max_position_embeddings
     }
 
     fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
-        Ok(signed(&self.texts.encode(text, rendered)?))
+        Ok(signed(&self.held.texts.encode(text, rendered)?))
     }
 
     fn render(&self, chat: &str) -> Result<String, EngineError> {
-        Ok(self.texts.render(chat)?)
+        Ok(self.held.texts.render(chat)?)
     }
 
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError> {
         let bytes = fetch(&self.weights, &self.policy, version).await?;
         let attempted = format!("load version {version} of policy {}", self.policy);
-        let config = self.texts.config().clone();
+        let config = self.held.texts.config().clone();
         let decoder = spawn_blocking(move || {
             let params = ParamSet::from_safetensors(&bytes, &config)?;
             Decoder::new(config, params)
@@ -162,25 +171,74 @@ impl Engine for LocalEngine {
         .map_err(model(attempted))?;
         #[cfg(feature = "faults")]
         let decoder = self.decoder_after_load(decoder);
-        (self.decoder, self.version) = (Arc::new(decoder), version);
+        self.held = Arc::new(Held {
+            texts: Arc::clone(&self.held.texts),
+            decoder: Arc::new(decoder),
+            version,
+        });
         Ok(())
     }
 
-    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
-        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
-        let call = sample(texts, decoder, self.version, requests);
-        // One call of the decoder samples all groups together.
-        let groups = futures::stream::once(call).flat_map(|sampled| {
-            let groups: Vec<_> = match sampled {
-                Ok(groups) => groups.into_iter().map(Ok).enumerate().collect(),
-                Err(error) => vec![(0, Err(error.into()))],
-            };
-            futures::stream::iter(groups)
-        });
-        groups.boxed()
+    fn turns(&self) -> Arc<dyn TurnSampler> {
+        Arc::clone(&self.held) as Arc<dyn TurnSampler>
     }
 }
 
+impl TurnSampler for Held {
+    fn sample(&self, requests: Vec<SampleRequest>) -> Groups {
+        let (texts, decoder) = (Arc::clone(&self.texts), Arc::clone(&self.decoder));
+        let version = self.version;
+        // One call of the decoder samples all groups of the same settings together.
+        let calls = futures::stream::iter(alike(requests)).then(move |call| {
+            let (texts, decoder) = (Arc::clone(&texts), Arc::clone(&decoder));
+            async move {
+                let (places, requests): (Vec<_>, Vec<_>) = call.into_iter().unzip();
+                let groups: Vec<_> = match sample(texts, decoder, version, requests).await {
+                    Ok(groups) => places.into_iter().zip(groups.into_iter().map(Ok)).collect(),
+                    Err(error) => vec![(places[0], Err(error.into()))],
+                };
+                futures::stream::iter(groups)
+            }
+        });
+        calls.flatten().boxed()
+    }
+
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
+        Ok(signed(&self.texts.encode(text, rendered)?))
+    }
+
+    fn spell(&self, tokens: &[i32]) -> Result<String, EngineError> {
+        Ok(self.texts.spell(tokens)?)
+    }
+
+    fn following(
+        &self,
+        chat: &str,
+        completion: usize,
+        stop: Option<i32>,
+    ) -> Result<Following, EngineError> {
+        Ok(self.texts.following(chat, completion, stop)?)
+    }
+}
+
+/// Splits requests, with their places, by their sampling settings, in the order of the first of
+/// each. Few conversations near their longest length have others than the rest.
+fn alike(requests: Vec<SampleRequest>) -> Vec<Vec<(usize, SampleRequest)>> {
+    let mut calls: Vec<Vec<(usize, SampleRequest)>> = Vec::new();
+    for (place, request) in requests.into_iter().enumerate() {
+        let same = |call: &&mut Vec<(usize, SampleRequest)>| {
+            call.first()
+                .is_some_and(|(_, first)| first.sampling == request.sampling)
+        };
+        match calls.iter_mut().find(same) {
+            Some(call) => call.push((place, request)),
+            None => calls.push(vec![(place, request)]),
+        }
+    }
+    calls
+}
+
+/// Samples requests of the same settings.
 async fn sample(
     texts: Arc<Texts>,
     decoder: Arc<Decoder>,
@@ -193,10 +251,7 @@ async fn sample(
     let start = Instant::now();
     let (mut prompts, mut seeds) = (Vec::new(), Vec::new());
     for request in &requests {
-        if request.sampling != sampling {
-            return Err(Error::MixedSettings);
-        }
-        let tokens = texts.encode(&request.prompt_text, request.rendered)?;
+        let tokens = texts.tokens_of(request)?;
         for index in 0..request.samples {
             prompts.push(tokens.clone());
             seeds.push(request.row_seed(index));
@@ -214,6 +269,7 @@ async fn sample(
         finish_reason: row.finish_reason.as_str().to_owned(),
         spans: vec![PolicySpan { start: 0, version }],
         seconds,
+        episode: None,
     });
     let groups = requests.iter().map(|request| {
         let rows = usize::from(request.samples);
@@ -263,5 +319,7 @@ fn signed(tokens: &[u32]) -> Vec<i32> {
     tokens.iter().map(|&token| token as i32).collect()
 }
 
+#[cfg(test)]
+mod conversations;
 #[cfg(test)]
 mod tests;

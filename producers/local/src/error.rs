@@ -50,9 +50,9 @@ pub enum Error {
         /// Folder that was to be loaded.
         folder: String,
     },
-    /// Requests of one call that differ in their sampling settings.
-    #[error("one call samples all its groups alike; send groups with other settings apart")]
-    MixedSettings,
+    /// Token id that is negative, which no vocabulary has.
+    #[error("token id {0} is negative; this is a bug, please report it")]
+    NegativeToken(i32),
     /// Panic on the thread that samples.
     #[error("the sampler panicked: {0}; this is a bug, please report it")]
     Panicked(#[from] tokio::task::JoinError),
@@ -75,7 +75,7 @@ impl From<Error> for EngineError {
             {
                 Self::BadRequest(source.to_string())
             }
-            Error::MixedSettings | Error::NoChatTemplate { .. } => {
+            Error::NegativeToken(_) | Error::NoChatTemplate { .. } => {
                 Self::BadRequest(error.to_string())
             }
             other => Self::Failed(Box::new(other)),

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use vintage_control::{Name, PolicyVersion};
 use vintage_model::{ChatTemplate, DecoderConfig, Messages, ModelFolder, Tokenizer};
+use vintage_rollout::{Following, SampleRequest};
 use vintage_store::Weights;
 
 use crate::error::Error;
@@ -86,18 +87,65 @@ impl Texts {
             .map_err(model("decode tokens"))
     }
 
+    /// Returns the tokens that a request has completed.
+    pub fn tokens_of(&self, request: &SampleRequest) -> Result<Vec<u32>, Error> {
+        let prompt = &request.prompt;
+        match &request.turn {
+            None => self.encode(&prompt.text, prompt.is_rendered()),
+            Some(turn) => turn.tokens.iter().map(|&id| unsigned(id)).collect(),
+        }
+    }
+
+    /// Decodes tokens with special tokens spelled out.
+    pub fn spell(&self, tokens: &[i32]) -> Result<String, Error> {
+        let ids: Result<Vec<u32>, Error> = tokens.iter().map(|&id| unsigned(id)).collect();
+        self.decode_all(&ids?)
+    }
+
     /// Renders a chat up to the point where the model is to answer.
     ///
     /// # Errors
     /// The chat is not JSON, or the model has no chat template.
     pub fn render(&self, chat: &str) -> Result<String, Error> {
-        let template = self.chat.as_ref().ok_or_else(|| Error::NoChatTemplate {
-            policy: self.policy.to_string(),
-        })?;
+        let template = self.template()?;
         Messages::from_json(chat)
             .and_then(|chat| template.render(&chat, true))
             .map_err(model("render a chat"))
     }
+
+    /// Returns the tokens that follow a completion in a chat; see
+    /// [`vintage_rollout::TurnSampler::following`].
+    ///
+    /// # Errors
+    /// The chat is not JSON, the template refuses it, or its new text cannot be encoded.
+    pub fn following(
+        &self,
+        chat: &str,
+        completion: usize,
+        stop: Option<i32>,
+    ) -> Result<Following, Error> {
+        let template = self.template()?;
+        let stop = stop.map(unsigned).transpose()?;
+        let following = Messages::from_json(chat)
+            .and_then(|chat| template.following(&chat, completion))
+            .map_err(model("continue a chat"))?;
+        let tokens = self.tokenizer.encode_following(stop, &following.text);
+        let tokens = tokens.map_err(model("encode the messages of an environment"))?;
+        Ok(Following {
+            tokens: tokens.iter().map(|&id| id as i32).collect(),
+            rewriting: following.rewriting.map(|rewriting| rewriting.to_string()),
+        })
+    }
+
+    fn template(&self) -> Result<&ChatTemplate, Error> {
+        self.chat.as_ref().ok_or_else(|| Error::NoChatTemplate {
+            policy: self.policy.to_string(),
+        })
+    }
+}
+
+fn unsigned(id: i32) -> Result<u32, Error> {
+    u32::try_from(id).map_err(|_| Error::NegativeToken(id))
 }
 
 /// Fetches the files that version 0 has beside its weights, such as config and tokenizer.

@@ -83,8 +83,13 @@ impl Partly {
 }
 
 /// Samples one completion of `ask`. Requests that fail for the server's reasons are repeated, at
-/// another server if there is one; what a pause has cut off is continued.
-pub(crate) async fn complete(servers: &Servers, ask: &Ask) -> Result<Completion, Failure> {
+/// another server if there is one; what a pause has cut off is continued. No version older than
+/// `oldest` samples.
+pub(crate) async fn complete(
+    servers: &Servers,
+    ask: &Ask,
+    oldest: PolicyVersion,
+) -> Result<Completion, Failure> {
     let began = Instant::now();
     let is_stop = |id: &u32| servers.facts.limits.stop.contains(id);
     let mut partly = Partly::default();
@@ -92,7 +97,7 @@ pub(crate) async fn complete(servers: &Servers, ask: &Ask) -> Result<Completion,
     let mut avoid = None;
     loop {
         let newest = partly.spans.last().map(|span| span.version);
-        let at_least = newest.unwrap_or_else(|| servers.floor());
+        let at_least = newest.unwrap_or_else(|| servers.floor().max(oldest));
         let seat = servers
             .seat(at_least, avoid)
             .await

@@ -9,7 +9,9 @@ use tokio::{
 };
 use vintage_control::{Name, PolicyVersion};
 use vintage_local::Texts;
-use vintage_rollout::{Engine, EngineError, Groups, Sample, SampleRequest, Sampling};
+use vintage_rollout::{
+    Engine, EngineError, Following, Groups, Sample, SampleRequest, Sampling, TurnSampler,
+};
 use vintage_settings::RolloutConfig;
 use vintage_store::{Weights, sha256};
 use vintage_trajectory::LogprobMode;
@@ -49,11 +51,18 @@ pub struct RemoteEngine {
     texts: Arc<Texts>,
     staging: Arc<std::sync::Mutex<Staging>>,
     servers: Arc<Servers>,
+    turns: Arc<Turns>,
+    version: PolicyVersion,
+    reviver: AbortHandle,
+}
+
+/// Sampler of the engine. Whatever the servers hold when a turn is asked for samples it.
+struct Turns {
+    texts: Arc<Texts>,
+    servers: Arc<Servers>,
     /// Room for tokens of requests that run: prompts, and completions at their longest.
     room: Arc<Semaphore>,
     room_size: u32,
-    version: PolicyVersion,
-    reviver: AbortHandle,
 }
 
 impl RemoteEngine {
@@ -112,11 +121,15 @@ impl RemoteEngine {
             context: texts.config().max_position_embeddings,
             fixed,
             weights,
+            turns: Arc::new(Turns {
+                texts: Arc::clone(&texts),
+                servers: Arc::clone(&servers),
+                room: Arc::new(Semaphore::new(room_size as usize)),
+                room_size,
+            }),
             texts,
             staging,
             servers,
-            room: Arc::new(Semaphore::new(room_size as usize)),
-            room_size,
             version,
             reviver,
         };
@@ -125,20 +138,6 @@ impl RemoteEngine {
         engine.name = format!("vintage-remote/{} {server}", env!("CARGO_PKG_VERSION"));
         engine.context = context.map_or(engine.context, |context| context.min(engine.context));
         Ok(engine)
-    }
-
-    fn ask(&self, request: &SampleRequest, index: u16) -> Result<Ask, EngineError> {
-        let prompt = self.texts.encode(&request.prompt_text, request.rendered)?;
-        let sampling = request.sampling;
-        let seed = request.row_seed(index);
-        Ok(Ask {
-            prompt,
-            max_tokens: sampling.max_tokens,
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            top_k: sampling.top_k,
-            seed: ((seed ^ (seed >> 32)) & 0x7fff_ffff) as u32,
-        })
     }
 }
 
@@ -184,7 +183,32 @@ impl Engine for RemoteEngine {
         Ok(())
     }
 
-    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+    fn turns(&self) -> Arc<dyn TurnSampler> {
+        Arc::clone(&self.turns) as Arc<dyn TurnSampler>
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+}
+
+impl Turns {
+    fn ask(&self, request: &SampleRequest, index: u16) -> Result<Ask, EngineError> {
+        let sampling = request.sampling;
+        let seed = request.row_seed(index);
+        Ok(Ask {
+            prompt: self.texts.tokens_of(request)?,
+            max_tokens: sampling.max_tokens,
+            temperature: sampling.temperature,
+            top_p: sampling.top_p,
+            top_k: sampling.top_k,
+            seed: ((seed ^ (seed >> 32)) & 0x7fff_ffff) as u32,
+        })
+    }
+}
+
+impl TurnSampler for Turns {
+    fn sample(&self, requests: Vec<SampleRequest>) -> Groups {
         let mut groups = JoinSet::new();
         for (index, request) in requests.into_iter().enumerate() {
             let asks: Result<Vec<Ask>, EngineError> = (0..request.samples)
@@ -195,6 +219,7 @@ impl Engine for RemoteEngine {
                 servers: Arc::clone(&self.servers),
                 room: Arc::clone(&self.room),
                 room_size: self.room_size,
+                at_least: request.at_least(),
             };
             groups.spawn(async move {
                 let sampled = match asks {
@@ -213,8 +238,21 @@ impl Engine for RemoteEngine {
         finished.boxed()
     }
 
-    fn overlaps(&self) -> bool {
-        true
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
+        Ok(signed(&self.texts.encode(text, rendered)?))
+    }
+
+    fn spell(&self, tokens: &[i32]) -> Result<String, EngineError> {
+        Ok(self.texts.spell(tokens)?)
+    }
+
+    fn following(
+        &self,
+        chat: &str,
+        completion: usize,
+        stop: Option<i32>,
+    ) -> Result<Following, EngineError> {
+        Ok(self.texts.following(chat, completion, stop)?)
     }
 }
 
@@ -224,6 +262,8 @@ struct Group {
     servers: Arc<Servers>,
     room: Arc<Semaphore>,
     room_size: u32,
+    /// Oldest version that may sample.
+    at_least: PolicyVersion,
 }
 
 impl Group {
@@ -241,9 +281,10 @@ impl Group {
             // A completion that is longer than all the room runs alone. The semaphore is never
             // closed.
             let taken = room.acquire_many_owned(wanted.min(self.room_size)).await;
+            let at_least = self.at_least;
             rows.spawn(async move {
                 let _taken = taken;
-                (index, complete(&servers, &ask).await)
+                (index, complete(&servers, &ask, at_least).await)
             });
         }
         while let Some(row) = rows.join_next().await {
@@ -274,6 +315,7 @@ impl Group {
             finish_reason: if row.stopped { "stop" } else { "length" }.to_owned(),
             spans: row.spans,
             seconds: row.seconds,
+            episode: None,
         })
     }
 }

@@ -2,9 +2,11 @@ mod answer;
 mod fault;
 pub(crate) mod files;
 mod process;
+pub(crate) mod program;
 pub(crate) mod script;
+pub(crate) mod settings;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -16,10 +18,12 @@ use crate::{
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardOutcome},
 };
 use answer::{Answer, parse_answer};
-use fault::CommandFault;
-use files::CommandFiles;
-use process::Process;
-use script::MissingScript;
+use settings::{CommandRole, CommandSettings};
+
+pub(crate) use answer::{Line, keys};
+pub(crate) use fault::CommandFault;
+pub(crate) use process::Process;
+pub(crate) use program::Program;
 
 /// Reward computed by a long-lived subprocess that speaks JSON lines.
 ///
@@ -34,15 +38,8 @@ use script::MissingScript;
 /// The questions it left unanswered are then sent one at a time, so that only the completion at
 /// fault fails.
 pub struct CommandReward {
-    argv: Vec<String>,
-    /// Digests of the files that the command line names, taken at the first start.
-    files: CommandFiles,
-    directory: PathBuf,
-    timeout: Duration,
-    max_restarts: u32,
+    program: Program,
     process: Option<Process>,
-    /// Restarts since the last answer.
-    restarts: u32,
     next_id: u64,
     /// True once a warning about unknown keys in answers was logged.
     warned: bool,
@@ -63,45 +60,14 @@ impl CommandReward {
     /// # Errors
     /// A program that does not start, or an interpreter's script that does not exist.
     pub fn start(config: &RewardConfig) -> Result<Self, Error> {
-        if let Some(missing) = MissingScript::find(config) {
-            return Err(Error::RewardScript {
-                command: config.command.join(" "),
-                missing,
-            });
-        }
-        let mut reward = Self {
-            argv: config.command.clone(),
-            files: CommandFiles::of(config),
-            directory: script::directory(config),
-            timeout: Duration::try_from_secs_f64(config.timeout_seconds)
-                .unwrap_or(Duration::from_secs(30)),
-            max_restarts: config.max_restarts,
-            process: None,
-            restarts: 0,
+        let program = Program::new(CommandSettings::from(config))?;
+        let process = Some(program.start()?);
+        Ok(Self {
+            program,
+            process,
             next_id: 0,
             warned: false,
-        };
-        reward.process = Some(reward.spawn()?);
-        Ok(reward)
-    }
-
-    fn spawn(&self) -> Result<Process, Error> {
-        Process::spawn(&self.argv, &self.directory).map_err(|source| Error::RewardStart {
-            command: self.argv.join(" "),
-            directory: self.directory.clone(),
-            source,
         })
-    }
-
-    /// Restarts the command, provided that its files are unchanged since the first start.
-    fn start_again(&self) -> Result<Process, Error> {
-        match self.files.changed() {
-            None => self.spawn(),
-            Some(path) => Err(Error::RewardChanged {
-                command: self.argv.join(" "),
-                path: path.to_owned(),
-            }),
-        }
     }
 
     /// Sends the items at `indices` together and stores each answer in `scores`. Returns the fault,
@@ -123,19 +89,24 @@ impl CommandReward {
                 answer: item.answer.as_deref(),
                 metadata: &item.metadata,
             };
-            serde_json::to_writer(&mut lines, &question)
-                .map_err(|source| Error::RewardQuestion { source })?;
+            serde_json::to_writer(&mut lines, &question).map_err(|source| {
+                Error::CommandQuestion {
+                    role: CommandRole::Reward,
+                    source,
+                }
+            })?;
             lines.push(b'\n');
             owed.insert(question.id, index);
             self.next_id += 1;
         }
         let mut process = match self.process.take() {
             Some(process) => process,
-            None => self.start_again()?,
+            None => self.program.start_again()?,
         };
-        let (restarts, warned) = (&mut self.restarts, &mut self.warned);
+        let (program, warned) = (&mut self.program, &mut self.warned);
+        let timeout = program.settings.timeout;
         let outcome = process
-            .converse(&lines, self.timeout, &mut |line| {
+            .converse(lines, timeout, &mut |line| {
                 let Answer { id, score, unread } = parse_answer(line)?;
                 let Some(index) = owed.remove(&id) else {
                     return Err(CommandFault {
@@ -155,7 +126,7 @@ impl CommandReward {
                     );
                 }
                 scores[index] = Some(score);
-                *restarts = 0;
+                program.answered();
                 Ok(!owed.is_empty())
             })
             .await;
@@ -166,27 +137,6 @@ impl CommandReward {
         }
         Ok(outcome)
     }
-
-    /// Counts a restart; fails if the command was restarted too often without an answer in between.
-    fn restart(&mut self, fault: &CommandFault) -> Result<(), Error> {
-        let command = self.argv.join(" ");
-        if self.restarts >= self.max_restarts {
-            return Err(Error::RewardGaveUp {
-                command,
-                restarts: self.restarts,
-                last: fault.detail.clone(),
-            });
-        }
-        self.restarts += 1;
-        tracing::warn!(
-            command,
-            restart = self.restarts,
-            reason = fault.reason.as_str(),
-            "reward command restarts: {}",
-            fault.detail
-        );
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -194,7 +144,7 @@ impl Reward for CommandReward {
     async fn score(&mut self, items: Vec<RewardItem>) -> Result<Vec<RewardOutcome>, Error> {
         let mut scores: Vec<Option<RewardOutcome>> = vec![None; items.len()];
         if let Err(fault) = self.exchange(&items, 0..items.len(), &mut scores).await? {
-            self.restart(&fault)?;
+            self.program.restart(&fault)?;
             // One prompt on which the command dies costs one of the restarts in a row, however
             // many completions its group has.
             let mut deadly: Option<&str> = None;
@@ -205,9 +155,9 @@ impl Reward for CommandReward {
                 if let Err(fault) = self.exchange(&items, [index], &mut scores).await? {
                     let prompt = items[index].prompt.as_str();
                     if deadly.replace(prompt) == Some(prompt) {
-                        self.restarts = self.restarts.saturating_sub(1);
+                        self.program.forgive();
                     }
-                    self.restart(&fault)?;
+                    self.program.restart(&fault)?;
                     let CommandFault { reason, detail } = fault;
                     scores[index] = Some(Err(RewardFailure { reason, detail }));
                 }

@@ -1,10 +1,17 @@
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream::BoxStream};
 use vintage_control::PolicyVersion;
 use vintage_settings::RolloutConfig;
 use vintage_trajectory::{GroupId, LogprobMode, PolicySpan};
 
-use crate::select::row_seed;
+use crate::{
+    error::Error,
+    prompts::prompt::Prompt,
+    reward::{RewardFailure, RewardScore},
+    select::row_seed,
+};
 
 /// Inference engine that turns prompts into completions with log-probs: an in-process decoder, or a
 /// client of an inference server.
@@ -35,15 +42,54 @@ pub trait Engine: Send {
     /// spans that say where it changed.
     async fn load(&mut self, version: PolicyVersion) -> Result<(), EngineError>;
 
+    /// Returns what samples, and holds the texts of the model, apart from the engine itself:
+    /// conversations ask it for one turn after the other while the engine may load other weights.
+    fn turns(&self) -> Arc<dyn TurnSampler>;
+
     /// Samples all requests, each with one completion per sample index. Groups come as they finish;
     /// each comes once. Dropping the stream cancels what is not finished.
-    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups;
+    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+        self.turns().sample(requests)
+    }
 
     /// Returns true if groups may be requested, and weights loaded, while others are being sampled.
     /// An engine that computes one call at a time gains nothing from that.
     fn overlaps(&self) -> bool {
         false
     }
+}
+
+/// Sampler of an engine, with the texts of its model.
+pub trait TurnSampler: Send + Sync {
+    /// Samples as [`Engine::sample`] does, with the weights that the engine held when this sampler
+    /// was taken, or with newer ones.
+    fn sample(&self, requests: Vec<SampleRequest>) -> Groups;
+
+    /// Encodes a text as [`Engine::encode`] does.
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError>;
+
+    /// Decodes tokens with special tokens spelled out.
+    fn spell(&self, tokens: &[i32]) -> Result<String, EngineError>;
+
+    /// Returns the tokens that follow the completion which is message number `completion` of a
+    /// chat, from 0: those that the chat template writes from its end to where the model is to
+    /// answer again. `stop` is the stop token that ended it, if one did; it is not repeated.
+    fn following(
+        &self,
+        chat: &str,
+        completion: usize,
+        stop: Option<i32>,
+    ) -> Result<Following, EngineError>;
+}
+
+/// Tokens that continue a conversation. Those before are never tokenized again, so a later turn is
+/// sampled from exactly what was sampled before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Following {
+    /// Tokens after the completion and its stop token.
+    pub tokens: Vec<i32>,
+    /// Way in which the chat template renders what came before otherwise than it was sampled.
+    pub rewriting: Option<String>,
 }
 
 /// Groups of one call as they finish: the index of the request, and its completions.
@@ -70,16 +116,16 @@ pub async fn all_groups(
         .collect()
 }
 
-/// Request to sample one group.
+/// Request to sample one group, or one turn of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleRequest {
-    /// Text to complete.
-    pub prompt_text: String,
-    /// True if the text is a rendered chat; see [`Engine::encode`].
-    pub rendered: bool,
+    /// Prompt to complete.
+    pub prompt: Arc<Prompt>,
+    /// Turn to sample; `None` completes the prompt.
+    pub turn: Option<Turn>,
     /// Id of the group to be sampled; for tracing only, the content must not depend on it.
     pub group: GroupId,
-    /// Number of completions.
+    /// Number of completions; 1 for a turn.
     pub samples: u16,
     /// Seed of the group; see [`SampleRequest::row_seed`].
     pub seed: u64,
@@ -87,11 +133,31 @@ pub struct SampleRequest {
     pub sampling: Sampling,
 }
 
+/// Turn of one conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Tokens to complete, in place of the prompt's text.
+    pub tokens: Vec<i32>,
+    /// Seed of the completion.
+    pub seed: u64,
+    /// Version of the turn before; an older one must not sample.
+    pub at_least: PolicyVersion,
+}
+
 impl SampleRequest {
     /// Seed of one completion. An engine that can be seeded must draw from this seed alone, so that
     /// another attempt at the slot samples the same tokens from the same weights.
     pub fn row_seed(&self, sample_index: u16) -> u64 {
-        row_seed(self.seed, sample_index)
+        match &self.turn {
+            Some(turn) => turn.seed,
+            None => row_seed(self.seed, sample_index),
+        }
+    }
+
+    /// Oldest version that may sample.
+    pub fn at_least(&self) -> PolicyVersion {
+        let before = self.turn.as_ref().map(|turn| turn.at_least);
+        before.unwrap_or_default()
     }
 }
 
@@ -138,6 +204,31 @@ pub struct Sample {
     pub spans: Vec<PolicySpan>,
     /// Sampling time in seconds; an equal share of the call if samples ran together.
     pub seconds: f32,
+    /// Facts of the conversation, if the completion is one: its tokens are then everything after
+    /// the prompt.
+    pub episode: Option<Episode>,
+}
+
+impl Sample {
+    /// Number of tokens that the model sampled.
+    pub fn sampled_tokens(&self) -> usize {
+        match &self.episode {
+            Some(episode) => episode.sampled.iter().filter(|sampled| **sampled).count(),
+            None => self.completion_tokens.len(),
+        }
+    }
+}
+
+/// Conversation with an environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Episode {
+    /// For each completion token, true if it was sampled and false if the environment's messages
+    /// gave it; those have the log-prob 0.
+    pub sampled: Vec<bool>,
+    /// Sum of the rewards of its turns, with those of each turn as parts.
+    pub score: RewardScore,
+    /// Number of completions.
+    pub turns: u32,
 }
 
 /// Failure of an engine.
@@ -164,6 +255,13 @@ pub enum EngineError {
         /// Description of the failure.
         detail: String,
     },
+    /// Group of which an episode failed. It is given up, and counted among the groups without a
+    /// reward.
+    #[error("{0}")]
+    EpisodeFailed(RewardFailure),
+    /// Environment that can answer no more.
+    #[error("{0}")]
+    Environment(#[source] Box<Error>),
     /// Any other failure; the source says what was attempted and why it failed.
     #[error("{0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -2,7 +2,10 @@ use std::{io, path::PathBuf};
 
 use vintage_control::Fault;
 
-use crate::{command::script::MissingScript, engine::EngineError};
+use crate::{
+    command::{script::MissingScript, settings::CommandRole},
+    engine::EngineError,
+};
 
 /// Failure that stops a rollout producer.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +57,16 @@ pub enum Error {
         /// Reason for the failure.
         source: serde_json::Error,
     },
-    /// Reward command that does not start.
+    /// Command that does not start.
     #[error(
-        "cannot start the reward command `{command}` in {}: {source}; check \
-         rollout.reward.command and rollout.reward.directory",
-        directory.display()
+        "cannot start the {role} `{command}` in {}: {source}; check {section}.command and \
+         {section}.directory",
+        directory.display(),
+        section = role.section()
     )]
-    RewardStart {
+    CommandStart {
+        /// Purpose of the command.
+        role: CommandRole,
         /// Command line, joined by spaces.
         command: String,
         /// Directory in which the command was to run.
@@ -68,45 +74,55 @@ pub enum Error {
         /// Reason for the failure.
         source: io::Error,
     },
-    /// File of the reward command that was changed during the run.
+    /// File of a command that was changed during the run.
     #[error(
-        "cannot start the reward command `{command}` again: {} was changed since the run started \
-         it first; put it back and start again, or start again and accept the change by --accept \
-         rollout.reward.command",
-        path.display()
+        "cannot start the {role} `{command}` again: {} was changed since the run started it first; \
+         put it back and start again, or start again and accept the change by --accept {}.command",
+        path.display(),
+        role.section()
     )]
-    RewardChanged {
+    CommandChanged {
+        /// Purpose of the command.
+        role: CommandRole,
         /// Command line, joined by spaces.
         command: String,
         /// Path of the changed file.
         path: PathBuf,
     },
-    /// Reward command whose script does not exist.
+    /// Command whose script does not exist.
     #[error(
-        "cannot start the reward command `{command}`: there is no {} in {} ({}); correct the name, \
-         give the whole path, or set rollout.reward.directory to its folder",
+        "cannot start the {role} `{command}`: there is no {} in {} ({}); correct the name, give the \
+         whole path, or set {}.directory to its folder",
         missing.script,
         missing.directory.display(),
-        missing.instead()
+        missing.instead(),
+        role.section()
     )]
-    RewardScript {
+    CommandScript {
+        /// Purpose of the command.
+        role: CommandRole,
         /// Command line, joined by spaces.
         command: String,
         /// Missing script, with the directory from which its path was resolved.
         missing: MissingScript,
     },
-    /// Completion that cannot be written as JSON for the reward command.
-    #[error("cannot write a question to the reward command: {source}")]
-    RewardQuestion {
+    /// Completion that cannot be written as JSON for a command.
+    #[error("cannot write a question to the {role}: {source}")]
+    CommandQuestion {
+        /// Purpose of the command.
+        role: CommandRole,
         /// Reason for the failure.
         source: serde_json::Error,
     },
-    /// Reward command that fails after every allowed restart.
+    /// Command that fails after every allowed restart.
     #[error(
-        "gave up on the reward command `{command}` after {restarts} restarts in a row: {last}; \
-         run it by hand on one line of JSON, or raise rollout.reward.max_restarts"
+        "gave up on the {role} `{command}` after {restarts} restarts in a row: {last}; run it by \
+         hand on one line of JSON, or raise {}.max_restarts",
+        role.section()
     )]
-    RewardGaveUp {
+    CommandGaveUp {
+        /// Purpose of the command.
+        role: CommandRole,
         /// Command line, joined by spaces.
         command: String,
         /// Number of restarts in a row, without an answer in between.
@@ -114,10 +130,13 @@ pub enum Error {
         /// Description of the last failure.
         last: String,
     },
+    /// Environment command that has ended, after an error that was reported elsewhere.
+    #[error("the environment command has ended; see the error before")]
+    EnvironmentEnded,
     /// Too many groups whose reward failed.
     #[error(
         "no reward for {failed} of {tried} groups ({reasons}), the last because {last}; mend the \
-         reward, or raise rollout.reward.max_failed_groups or rollout.reward.max_failed_share"
+         reward or the environment, or raise rollout.reward.max_failed_groups or rollout.reward.max_failed_share"
     )]
     RewardFailures {
         /// Number of groups without a reward.
@@ -251,17 +270,18 @@ impl Error {
             | Self::NoPrompts { .. }
             | Self::Config(_)
             | Self::Refused { .. }
-            | Self::RewardStart { .. }
-            | Self::RewardChanged { .. }
-            | Self::RewardScript { .. }
+            | Self::CommandStart { .. }
+            | Self::CommandChanged { .. }
+            | Self::CommandScript { .. }
             | Self::GroupsPerUpdate { .. } => Fault::User,
-            Self::RewardGaveUp { .. }
+            Self::CommandGaveUp { .. }
             | Self::RewardFailures { .. }
+            | Self::EnvironmentEnded
             | Self::Engine { .. }
             | Self::EngineGaveUp { .. }
             | Self::Journal { .. }
             | Self::JournalLine { .. } => Fault::External,
-            Self::RewardQuestion { .. }
+            Self::CommandQuestion { .. }
             | Self::Report { .. }
             | Self::EngineAnswer { .. }
             | Self::Encode { .. }

@@ -9,6 +9,8 @@
 //! * `select.rs` gives the prompt and the seeds of a slot.
 //! * `worker/sampler.rs` has an [`Engine`] sample the completions; `vintage-local` is one
 //!   engine, `vintage-remote` another. `worker/flight.rs` holds the groups that are being sampled.
+//! * `conversation.rs` makes an engine one whose completions are conversations with an
+//!   `environment.rs`, where the settings name one.
 //! * `worker/judge.rs` has a [`Reward`] score them: `reward.rs` by verifier, `command.rs` by
 //!   subprocess.
 //! * `publish.rs` encodes, numbers without gaps and sends; `journal.rs` notes what was
@@ -27,7 +29,9 @@
 //! ```
 
 mod command;
+mod conversation;
 mod engine;
+mod environment;
 mod error;
 mod event;
 mod follow;
@@ -45,18 +49,26 @@ pub use command::{
     CommandReward,
     files::{NamedFile, file_sha256, files_by_base_name, named_files},
     script::MissingScript,
+    settings::{CommandRole, CommandSettings},
 };
-pub use engine::{Engine, EngineError, Groups, Sample, SampleRequest, Sampling, all_groups};
+pub use conversation::ConversingEngine;
+pub use engine::{
+    Engine, EngineError, Episode, Following, Groups, Sample, SampleRequest, Sampling, Turn,
+    TurnSampler, all_groups,
+};
+pub use environment::{Closing, Environment};
 pub use error::Error;
 pub use event::{ProducerEvent, ProducerSummary};
 pub use journal::{Journal, read_journals};
 pub use lease_book::{Admission, LeaseBook};
 pub use leasing::{REPORT_AFTER, REPORT_EVERY};
-pub use open::open_reward;
+pub use open::{open_environment, open_reward};
 pub use prompts::{
     PromptSet,
     prompt::{Form, Prompt},
 };
-pub use reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward};
-pub use select::{Selector, group_seed, row_seed};
+pub use reward::{
+    EpisodeReward, FailureReason, Reward, RewardFailure, RewardItem, RewardScore, VerifierReward,
+};
+pub use select::{Selector, group_seed, row_seed, turn_seed};
 pub use worker::{CALLS_HELD, Worker, WorkerSetup};

@@ -7,13 +7,13 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
+use crate::{conversation::check_chat, error::Error};
 
 mod chat;
 mod choices;
 mod file;
 pub(crate) mod prompt;
-mod raw;
+pub(crate) mod raw;
 mod row;
 
 use prompt::{Form, Prompt};
@@ -182,6 +182,15 @@ impl PromptSet {
         }
     }
 
+    /// Refuses a rendered set in which a row is no chat that can be continued, naming the first.
+    pub fn require_chats(&self) -> Result<(), Error> {
+        for prompt in &self.prompts {
+            check_chat(prompt.chat.as_deref())
+                .map_err(|why| self.refuse(prompt, format!("prompt {:?}: {why}", prompt.id)))?;
+        }
+        Ok(())
+    }
+
     /// Returns a key of the first row without an answer that looks like a misspelt known key, and
     /// the key that is meant.
     fn slip(&self) -> Option<(&str, &'static str)> {
@@ -219,7 +228,10 @@ impl PromptSet {
         for prompt in &mut self.prompts {
             if prompt.form == Form::Messages {
                 match render(&prompt.text) {
-                    Ok(text) => (prompt.text, prompt.form) = (text, Form::Rendered),
+                    Ok(text) => {
+                        prompt.chat = Some(std::mem::replace(&mut prompt.text, text));
+                        prompt.form = Form::Rendered;
+                    }
                     Err(why) => {
                         bad.add(
                             prompt.line,

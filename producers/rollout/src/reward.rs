@@ -7,7 +7,7 @@ use vintage_verify::{check, is_correct_after};
 use crate::error::Error;
 
 /// One completion to be scored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RewardItem {
     /// Text of the prompt.
     pub prompt: String,
@@ -17,6 +17,8 @@ pub struct RewardItem {
     pub answer: Option<String>,
     /// Metadata of the prompt.
     pub metadata: BTreeMap<String, String>,
+    /// Score that the environment gave the episode, if the completion is one.
+    pub episode: Option<RewardScore>,
 }
 
 /// Score of a completion.
@@ -60,6 +62,14 @@ pub enum FailureReason {
     Refused,
     /// The prompt has no answer to compare with.
     NoAnswer,
+    /// The chat template or the tokenizer refuses the environment's messages.
+    Unrendered,
+    /// The chat template renders anew what was sampled already.
+    RewrittenHistory,
+    /// The environment gave messages where no turn was left.
+    Unfinished,
+    /// The environment's messages leave no room for another completion.
+    TooLong,
 }
 
 impl FailureReason {
@@ -74,6 +84,10 @@ impl FailureReason {
             Self::OutOfRange => "out_of_range",
             Self::Refused => "refused",
             Self::NoAnswer => "no_answer",
+            Self::Unrendered => "unrendered",
+            Self::RewrittenHistory => "rewritten_history",
+            Self::Unfinished => "unfinished",
+            Self::TooLong => "too_long",
         }
     }
 }
@@ -152,6 +166,33 @@ impl Reward for VerifierReward {
     }
 }
 
+/// Reward of conversations: what the environment gave each episode.
+#[derive(Debug, Clone, Copy)]
+pub struct EpisodeReward;
+
+#[async_trait]
+impl Reward for EpisodeReward {
+    async fn score(
+        &mut self,
+        items: Vec<RewardItem>,
+    ) -> Result<Vec<Result<RewardScore, RewardFailure>>, Error> {
+        let given = |item: RewardItem| {
+            item.episode.ok_or_else(|| RewardFailure {
+                reason: FailureReason::Missing,
+                detail: format!(
+                    "the completion of {:?} is no episode of an environment",
+                    item.prompt
+                ),
+            })
+        };
+        Ok(items.into_iter().map(given).collect())
+    }
+
+    fn needs_answer(&self) -> bool {
+        false
+    }
+}
+
 /// Counts groups whose reward failed, and fails once there are too many.
 #[derive(Debug, Clone)]
 pub(crate) struct FailureBudget {
@@ -214,6 +255,7 @@ mod tests {
             completion: completion.to_owned(),
             answer: answer.map(str::to_owned),
             metadata: BTreeMap::new(),
+            episode: None,
         }
     }
 

@@ -72,6 +72,15 @@ pub fn row_seed(group_seed: u64, sample_index: u16) -> u64 {
     mix(group_seed, u64::from(sample_index))
 }
 
+/// Seed of one turn of a conversation, from 0. The first has the seed of the sample.
+pub fn turn_seed(row_seed: u64, turn: u32) -> u64 {
+    if turn == 0 {
+        row_seed
+    } else {
+        mix(row_seed, u64::from(turn))
+    }
+}
+
 /// Fisher–Yates shuffle over ChaCha8, written out so that no library update changes the order.
 fn permutation(seed: u64, len: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..len as u32).collect();

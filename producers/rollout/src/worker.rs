@@ -15,13 +15,15 @@ use vintage_control::{Name, Topics};
 use vintage_settings::RolloutConfig;
 
 use crate::{
+    conversation::ConversingEngine,
     engine::{Engine, EngineError, Sampling},
+    environment::{Closing, Environment},
     error::Error,
     event::{ProducerEvent, ProducerSummary},
     follow::follow,
     lease_book::LeaseBook,
     leasing::Leases,
-    prompts::{PromptSet, prompt::Form},
+    prompts::PromptSet,
     publish::Publisher,
     reward::Reward,
     select::{Selector, slots_sha256},
@@ -47,6 +49,8 @@ pub struct WorkerSetup {
     pub engine: Box<dyn Engine>,
     /// Scorer of the completions.
     pub reward: Box<dyn Reward>,
+    /// Environment with which completions are conversations; `None` for single turns.
+    pub environment: Option<Environment>,
     /// Prompts to sample from.
     pub prompts: PromptSet,
     /// First part of the producer's id; the second part is new in every process.
@@ -76,6 +80,7 @@ pub struct WorkerSetup {
 pub struct Worker {
     setup: WorkerSetup,
     id: String,
+    closing: Option<Closing>,
 }
 
 impl Worker {
@@ -84,14 +89,23 @@ impl Worker {
         if let Some(violation) = setup.rollout.violations().into_iter().next() {
             return Err(Error::Config(violation));
         }
+        let mut closing = None;
+        if let Some(environment) = setup.environment.take() {
+            let (conversing, end) = ConversingEngine::new(setup.engine, environment);
+            setup.engine = Box::new(conversing);
+            closing = Some(end);
+        }
         let engine = &setup.engine;
         let render = |messages: &str| engine.render(messages).map_err(|error| error.to_string());
         setup.prompts.render(render)?;
+        if closing.is_some() {
+            setup.prompts.require_chats()?;
+        }
         check_answers(&setup)?;
         check_lengths(&setup)?;
         // Numbers start at 0 in every process, so every process needs an id of its own.
         let id = format!("{}-{}", setup.producer, Uuid::now_v7().simple());
-        Ok(Self { setup, id })
+        Ok(Self { setup, id, closing })
     }
 
     /// Value of this process's `producer` header.
@@ -117,7 +131,7 @@ impl Worker {
     /// * The engine cannot load a version or sample, or its answer does not fit the request. Under
     ///   `gate.exact`, that includes a version that is deleted already; otherwise a newer one is
     ///   loaded.
-    /// * The reward command gave up after its restarts, was changed, or more groups had no reward
+    /// * The reward command or the environment gave up after its restarts, was changed, or more groups had no reward
     ///   than `rollout.reward.max_failed_groups` and `rollout.reward.max_failed_share` allow.
     /// * A group cannot be encoded, published or noted in the journal.
     /// * A stage panicked.
@@ -126,7 +140,7 @@ impl Worker {
         cancel: CancellationToken,
         events: mpsc::UnboundedSender<ProducerEvent>,
     ) -> Result<ProducerSummary, Error> {
-        let Self { setup, id } = self;
+        let Self { setup, id, closing } = self;
         let stop = cancel.child_token();
         let following = CancellationToken::new();
         let (news, policies) = watch::channel(None);
@@ -207,6 +221,9 @@ impl Worker {
         let unsampled = std::mem::take(&mut sampler.failed);
         // Dropping the sampler closes the channels one after the other.
         drop(sampler);
+        if let Some(closing) = closing {
+            closing.wait().await;
+        }
         let failed = join("reward", judging).await;
         let published = join("publishing", publishing).await;
         following.cancel();
@@ -284,7 +301,7 @@ fn check_lengths(setup: &WorkerSetup) -> Result<(), Error> {
     } = setup;
     let context = engine.context_len();
     for prompt in prompts.prompts() {
-        let tokens = match engine.encode(&prompt.text, prompt.form == Form::Rendered) {
+        let tokens = match engine.encode(&prompt.text, prompt.is_rendered()) {
             Ok(tokens) => tokens.len(),
             Err(source @ EngineError::Failed(_)) => {
                 return Err(Error::Engine {

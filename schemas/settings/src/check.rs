@@ -27,6 +27,12 @@ impl RunConfig {
             "learner.device",
             "must be \"cpu\" with algorithm = \"m2po_fork\", which a GPU does not compute",
         );
+        let row = self.rollout.environment.episode_tokens;
+        problems.require(
+            row.is_none_or(|row| row <= self.learner.micro_batch_tokens),
+            "rollout.environment.episode_tokens",
+            "must be at most learner.micro_batch_tokens: an episode trains in one piece",
+        );
         self.archive.check(&mut problems);
         self.evaluation.check(&mut problems);
         self.topics.check(&mut problems);

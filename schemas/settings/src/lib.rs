@@ -18,6 +18,7 @@
 mod answer;
 mod check;
 mod device;
+mod environment;
 mod gate;
 mod learner;
 mod mismatch;
@@ -33,6 +34,7 @@ mod start;
 
 pub use answer::AnswerKind;
 pub use device::Device;
+pub use environment::{Cut, EnvironmentConfig, History, Unfinished};
 pub use gate::GateConfig;
 pub use learner::{LearnerConfig, LoraConfig, SourceKind};
 pub use mismatch::MismatchConfig;

@@ -11,7 +11,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardConfig {
-    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` is set.
+    /// Built-in verifier: reward 1 for a right answer, else 0. Not used where `command` or
+    /// `rollout.environment.command` is set.
     pub kind: AnswerKind,
     /// Program and arguments of a reward command, which speaks JSON lines; see
     /// `docs/guide.md`.

@@ -3,6 +3,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    environment::EnvironmentConfig,
     problems::{Problems, Violation},
     reward::RewardConfig,
     server::{EngineKind, ServerConfig},
@@ -36,6 +37,8 @@ pub struct RolloutConfig {
     pub server: ServerConfig,
     /// Section `[rollout.reward]`: way in which completions are scored.
     pub reward: RewardConfig,
+    /// Section `[rollout.environment]`: conversations of several turns.
+    pub environment: EnvironmentConfig,
 }
 
 impl Default for RolloutConfig {
@@ -51,6 +54,7 @@ impl Default for RolloutConfig {
             endpoints: Vec::new(),
             server: ServerConfig::default(),
             reward: RewardConfig::default(),
+            environment: EnvironmentConfig::default(),
         }
     }
 }
@@ -103,5 +107,12 @@ impl RolloutConfig {
         );
         self.server.check(problems);
         self.reward.check(problems);
+        self.environment.check(problems);
+        problems.require(
+            self.reward.command.is_empty() || !self.environment.is_set(),
+            "rollout.environment.command",
+            "excludes rollout.reward.command: an environment gives the rewards of its episodes \
+             itself; set one of the two",
+        );
     }
 }

@@ -127,15 +127,28 @@ mod tests {
             config.archive.roll_seconds = seconds;
             config.archive.patience_seconds = seconds;
             config.rollout.reward.timeout_seconds = seconds;
+            config.rollout.environment.timeout_seconds = seconds;
             let keys: Vec<_> = config.violations().iter().map(|found| found.key).collect();
             for key in [
                 "archive.roll_seconds",
                 "archive.patience_seconds",
                 "rollout.reward.timeout_seconds",
+                "rollout.environment.timeout_seconds",
             ] {
                 assert!(keys.contains(&key), "{seconds}: {keys:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_environment_and_a_reward_command_exclude_each_other() {
+        let mut config = RunConfig::default();
+        config.rollout.environment.command = vec!["world".to_owned()];
+        assert!(config.violations().is_empty());
+        config.rollout.reward.command = vec!["judge".to_owned()];
+        let found = config.violations();
+        assert_eq!(found[0].key, "rollout.environment.command");
+        assert!(found[0].why.contains("rollout.reward.command"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod arguments;
 mod environment;
 mod filters;
+mod following;
 mod json;
 mod lexer;
 mod messages;
@@ -20,6 +21,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, context};
 use serde_json::Value as Json;
 
+pub use following::{Following, Rewriting};
 pub use messages::Messages;
 
 use crate::error::{Error, Result};

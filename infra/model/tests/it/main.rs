@@ -4,6 +4,7 @@ mod candle_reference;
 mod chats;
 mod finite_difference;
 mod folder;
+mod following;
 mod models;
 mod modes;
 mod published;

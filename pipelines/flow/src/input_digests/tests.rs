@@ -75,8 +75,7 @@ impl Place {
     }
 
     async fn producer(&self) -> Result<()> {
-        let reward = &self.config.rollout.reward;
-        let given = Given::to_producer(&self.task(), reward).unwrap();
+        let given = Given::to_producer(&self.task(), &self.config.rollout).unwrap();
         hold(&self.store, &given, By::Role, Path::new("runs/a")).await
     }
 
@@ -233,9 +232,8 @@ async fn a_record_by_base_name_is_met_and_renewed() {
 async fn a_command_of_which_no_file_is_known_is_warned_of() {
     let mut place = Place::new();
     let warning = |place: &Place| {
-        let reward = &place.config.rollout.reward;
         let given = Given::to_lead(&place.task(), &place.config).unwrap();
-        given.unheld(reward)
+        given.unheld(&place.config.rollout)
     };
     assert_eq!(warning(&place), None);
     for words in [

@@ -235,7 +235,7 @@ impl Role<'_> {
         let Some(run) = self.lead else {
             let inputs = Prepared::in_folder(checked, self.config, self.folder.path())?;
             let given = Given::to_lead(&inputs.task, self.config)?;
-            given.warn_of_unheld(&self.config.rollout.reward, events);
+            given.warn_of_unheld(&self.config.rollout, events);
             let store = self.folder.store();
             let made = Made::of(self.folder, self.config).await?;
             let accept = self.accept;

@@ -232,7 +232,10 @@ impl Producing {
             return Some(Idle::EqualRewards.advice());
         }
         if !self.failed.is_empty() {
-            return Some("look at rollout.reward.command and what it writes to standard error");
+            return Some(
+                "look at rollout.reward.command or rollout.environment.command, and what it \
+                 writes to standard error",
+            );
         }
         let closed = self.closed.is_some();
         closed.then_some("is the learner running? (`vintage learn`)")

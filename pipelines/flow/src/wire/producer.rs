@@ -62,6 +62,7 @@ pub(crate) async fn open(parts: ProducerParts<'_>) -> Result<Worker> {
         policy,
         engine,
         reward: inputs.reward(config)?,
+        environment: inputs.environment(config)?,
         prompts: inputs.task.train,
         // First part of the producer's id, before what is new in every process.
         producer: config

@@ -1,10 +1,14 @@
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use vintage_control::PolicyVersion;
 use vintage_model::{Decoder, DecoderConfig, ModelFolder, Packed, ParamSet, Targets, Tokenizer};
 use vintage_rollout::{
-    Engine, EngineError, Sample, SampleRequest, Sampling, all_groups, group_seed,
+    Engine, EngineError, Form, Prompt, Sample, SampleRequest, Sampling, Turn, all_groups,
+    group_seed, turn_seed,
 };
 use vintage_store::{Store, Weights};
 use vintage_trajectory::GroupId;
@@ -45,10 +49,24 @@ fn name() -> vintage_control::Name {
     "main".parse().unwrap()
 }
 
+/// Plain prompt without an answer.
+fn plain(text: &str) -> Prompt {
+    Prompt {
+        id: text.to_owned(),
+        text: text.to_owned(),
+        form: Form::Plain,
+        chat: None,
+        extras: None,
+        answer: None,
+        metadata: BTreeMap::new(),
+        line: 1,
+    }
+}
+
 fn request(prompt: &str, slot: u64, samples: u16) -> SampleRequest {
     SampleRequest {
-        prompt_text: prompt.to_owned(),
-        rendered: false,
+        prompt: Arc::new(plain(prompt)),
+        turn: None,
         group: GroupId([slot as u8; 16]),
         samples,
         seed: group_seed(3, slot),
@@ -174,6 +192,51 @@ async fn completions_end_at_the_stop_token_or_the_limit() {
     }
     // One token of 14 is the stop token: 64 completions of up to 12 tokens include both kinds.
     assert!(stopped > 0 && cut > 0, "{stopped} {cut}");
+}
+
+/// A turn is given as tokens, which nobody tokenizes again, and its completion is drawn from its own
+/// seed; rows near their longest length are sampled beside others.
+#[tokio::test]
+async fn a_turn_completes_the_tokens_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, _) = policy(folder.path()).await;
+    let engine = LocalEngine::open(weights, name(), PolicyVersion(0)).await;
+    let mut engine = engine.unwrap();
+    let first = sample(&mut engine, vec![request("12+3=", 0, 2)]).await;
+    let first = first.unwrap().remove(0);
+    let whole = request("12+3=", 0, 2);
+    let turn = |row: u16, turn: u32, tokens: Vec<i32>, most: usize| SampleRequest {
+        turn: Some(Turn {
+            tokens,
+            seed: turn_seed(whole.row_seed(row), turn),
+            at_least: PolicyVersion(0),
+        }),
+        samples: 1,
+        sampling: Sampling {
+            max_tokens: most,
+            ..SAMPLING
+        },
+        ..whole.clone()
+    };
+    let prompt = engine.encode("12+3=", false).unwrap();
+    let row = sample(&mut engine, vec![turn(1, 0, prompt.clone(), 12)]).await;
+    assert_eq!(
+        row.unwrap()[0][0].completion_tokens,
+        first[1].completion_tokens
+    );
+
+    let before = [&prompt[..], &first[0].completion_tokens, &prompt].concat();
+    let turns = vec![
+        turn(0, 1, before.clone(), 12),
+        turn(0, 2, before.clone(), 3),
+        turn(0, 1, before.clone(), 12),
+    ];
+    let sampled = sample(&mut engine, turns).await.unwrap();
+    assert!(sampled.iter().all(|rows| rows[0].prompt_tokens == before));
+    assert_eq!(tokens(&sampled[0]), tokens(&sampled[2]));
+    let (long, short) = (&tokens(&sampled[0])[0], &tokens(&sampled[1])[0]);
+    let both = short.len().min(long.len());
+    assert!(short.len() <= 3 && short[..both] != long[..both]);
 }
 
 #[tokio::test]

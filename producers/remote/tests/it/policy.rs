@@ -1,12 +1,16 @@
 //! A tiny policy with several versions in a store.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use vintage_control::{Name, PolicyVersion};
 use vintage_local::LocalEngine;
 use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
-use vintage_rollout::{Sample, SampleRequest, Sampling, group_seed};
+use vintage_rollout::{Form, Prompt, Sample, SampleRequest, Sampling, group_seed};
 use vintage_settings::{EngineKind, RolloutConfig};
 use vintage_store::{Store, Weights};
 use vintage_trajectory::GroupId;
@@ -75,10 +79,24 @@ pub(crate) fn rollout(endpoints: Vec<String>) -> RolloutConfig {
     config
 }
 
+/// Plain prompt without an answer.
+fn plain(text: &str) -> Prompt {
+    Prompt {
+        id: text.to_owned(),
+        text: text.to_owned(),
+        form: Form::Plain,
+        chat: None,
+        extras: None,
+        answer: None,
+        metadata: BTreeMap::new(),
+        line: 1,
+    }
+}
+
 pub(crate) fn request(prompt: &str, slot: u64, samples: u16) -> SampleRequest {
     SampleRequest {
-        prompt_text: prompt.to_owned(),
-        rendered: false,
+        prompt: Arc::new(plain(prompt)),
+        turn: None,
         group: GroupId([slot as u8; 16]),
         samples,
         seed: group_seed(3, slot),

@@ -1,11 +1,11 @@
-//! Parser for one line of a reward command's output.
+//! Parser for one line of a command's output.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use vintage_trajectory::LARGEST_REWARD;
 
-use super::fault::CommandFault;
+use super::{fault::CommandFault, settings::CommandRole};
 use crate::reward::{FailureReason, RewardFailure, RewardOutcome, RewardScore};
 
 /// Keys that an answer may have.
@@ -25,112 +25,158 @@ pub(super) struct Answer {
 
 /// Parses one output line of the command.
 pub(super) fn parse_answer(line: &[u8]) -> Result<Answer, CommandFault> {
-    let text = String::from_utf8_lossy(line);
-    let garbage = |why: String, what: &str| CommandFault {
-        reason: FailureReason::Garbage,
-        detail: format!(
-            "the reward command wrote {:?}, {why}; {what}",
-            shorten(&text)
-        ),
+    let line = Line::parse(CommandRole::Reward, FORM, line)?;
+    let score = match line.refusal() {
+        Some(failure) => Err(failure),
+        None => line.score("write {\"id\": …, \"reward\": a number}")?,
     };
-    // Python writes NaN and Infinity, which are not JSON.
-    let value: Value = serde_json::from_str(&text)
-        .or_else(|error| {
-            let nulled = text
-                .replace("-Infinity", "null")
-                .replace("Infinity", "null");
-            serde_json::from_str(&nulled.replace("NaN", "null")).map_err(|_| error)
-        })
-        .map_err(|error| garbage(format!("which is no answer ({error})"), FORM))?;
-    let Value::Object(fields) = value else {
-        return Err(garbage(
-            "which is no answer (no JSON object)".to_owned(),
-            FORM,
-        ));
-    };
-    let id = match fields.get("id") {
-        Some(Value::String(id)) => id.clone(),
-        Some(other) => {
-            let why = format!("whose \"id\" is {other}, {}", kind(other));
-            return Err(garbage(why, "send each id back as it came, as a text"));
-        }
-        None => {
-            let why = format!("which has no \"id\" ({})", keys(&fields));
-            return Err(garbage(why, "send back the id of the question"));
-        }
-    };
-    let score = score(&fields, &text).map_err(|(why, what)| garbage(why, what))?;
-    let unread = fields.keys().filter(|key| !KEYS.contains(&key.as_str()));
-    Ok(Answer {
-        id,
-        score,
-        unread: unread.cloned().collect(),
-    })
+    let unread = line.unread(&KEYS);
+    let id = line.id;
+    Ok(Answer { id, score, unread })
 }
 
-/// Reads the reward and its parts. `Err` is for a value of the wrong JSON type: the line counts as
-/// garbage, and the pair says what is wrong and what to write instead.
-fn score(fields: &Map<String, Value>, line: &str) -> Result<RewardOutcome, (String, &'static str)> {
-    let refuse = |reason, why: String| {
-        let detail = format!("the reward command answered {:?}, {why}", shorten(line));
-        Ok(Err(RewardFailure { reason, detail }))
-    };
-    if let Some(error) = fields.get("error").filter(|error| !error.is_null()) {
-        let detail = match error {
-            Value::String(words) => format!("the reward command refused: {words}"),
-            other => format!("the reward command refused: {other}"),
+/// Output line of a command: a JSON object with an id.
+#[derive(Debug)]
+pub(crate) struct Line {
+    role: CommandRole,
+    pub(crate) text: String,
+    pub(crate) id: String,
+    pub(crate) fields: Map<String, Value>,
+    /// True if the line had numbers that are not JSON, which are read as null.
+    pub(crate) nulled: bool,
+}
+
+impl Line {
+    /// Parses a line; `form` says what a command of this role writes.
+    pub(crate) fn parse(role: CommandRole, form: &str, line: &[u8]) -> Result<Self, CommandFault> {
+        let text = String::from_utf8_lossy(line).into_owned();
+        let garbage = |why: &str, what: &str| garbage(role, &text, why, what);
+        let mut nulled = false;
+        // Python writes NaN and Infinity, which are not JSON.
+        let value: Value = serde_json::from_str(&text)
+            .or_else(|error| {
+                nulled = true;
+                let nulls = text
+                    .replace("-Infinity", "null")
+                    .replace("Infinity", "null");
+                serde_json::from_str(&nulls.replace("NaN", "null")).map_err(|_| error)
+            })
+            .map_err(|error| garbage(&format!("which is no answer ({error})"), form))?;
+        let Value::Object(fields) = value else {
+            return Err(garbage("which is no answer (no JSON object)", form));
         };
-        return Ok(Err(RewardFailure {
-            reason: FailureReason::Refused,
-            detail,
-        }));
+        let id = match fields.get("id") {
+            Some(Value::String(id)) => id.clone(),
+            Some(other) => {
+                let why = format!("whose \"id\" is {other}, {}", kind(other));
+                return Err(garbage(&why, "send each id back as it came, as a text"));
+            }
+            None => {
+                let why = format!("which has no \"id\" ({})", keys(&fields));
+                return Err(garbage(&why, "send back the id of the question"));
+            }
+        };
+        Ok(Self {
+            role,
+            text,
+            id,
+            fields,
+            nulled,
+        })
     }
-    let Some(reward) = fields.get("reward") else {
-        let why = format!(
-            "which has no \"reward\" ({}); write {{\"id\": …, \"reward\": a number}}",
-            keys(fields)
+
+    /// Builds the fault for a line that is no answer.
+    pub(crate) fn garbage(&self, why: &str, what: &str) -> CommandFault {
+        garbage(self.role, &self.text, why, what)
+    }
+
+    /// Builds the failure of what was asked for an answer that cannot be used.
+    pub(crate) fn failure(&self, reason: FailureReason, why: &str) -> RewardFailure {
+        let detail = format!(
+            "the {} answered {:?}, {why}",
+            self.role,
+            shorten(&self.text)
         );
-        return refuse(FailureReason::Missing, why);
-    };
-    let none = Map::new();
-    let parts = match fields.get("parts") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(parts)) => Some(parts),
-        Some(other) => {
-            let why = format!("whose \"parts\" are {other}, {}", kind(other));
-            return Err((why, "write an object of names and numbers, or leave it out"));
-        }
-    };
-    let mut sound = Vec::new();
-    let part_names = parts.unwrap_or(&none).iter();
-    let part_names = part_names.map(|(name, value)| (format!("parts.{name}"), value));
-    for (name, value) in std::iter::once(("reward".to_owned(), reward)).chain(part_names) {
-        match number(value) {
-            Ok(value) => sound.push(value),
-            Err(NoReward::NoNumber(what)) => {
-                let why = format!("whose \"{name}\" is {value}, {}", kind(value));
-                return Err((why, what));
-            }
-            Err(NoReward::NotFinite) => {
-                let why = format!(
-                    "without a finite {name}; give every answer a finite \"reward\" and finite \
-                     \"parts\""
-                );
-                return refuse(FailureReason::NonFinite, why);
-            }
-            Err(NoReward::OutOfRange) => {
-                let why = format!(
-                    "whose {name} is outside of ±{LARGEST_REWARD}; scale rewards to the size of \
-                     what they mean"
-                );
-                return refuse(FailureReason::OutOfRange, why);
-            }
-        }
+        RewardFailure { reason, detail }
     }
-    let mut sound = sound.into_iter();
-    let reward = sound.next().unwrap_or_default();
-    let parts = parts.map(|parts| parts.keys().cloned().zip(sound).collect::<BTreeMap<_, _>>());
-    Ok(Ok(RewardScore { reward, parts }))
+
+    /// Returns the failure if the command answered with an error of its own.
+    pub(crate) fn refusal(&self) -> Option<RewardFailure> {
+        let error = self.fields.get("error").filter(|error| !error.is_null())?;
+        let detail = match error {
+            Value::String(words) => format!("the {} refused: {words}", self.role),
+            other => format!("the {} refused: {other}", self.role),
+        };
+        let reason = FailureReason::Refused;
+        Some(RewardFailure { reason, detail })
+    }
+
+    /// Returns the keys that are not among the known ones.
+    pub(crate) fn unread(&self, known: &[&str]) -> Vec<String> {
+        let unread = self.fields.keys();
+        let unread = unread.filter(|key| !known.contains(&key.as_str()));
+        unread.cloned().collect()
+    }
+
+    /// Reads the reward and its parts; `instead` says what to write where there is none. `Err` is
+    /// for a value of the wrong JSON type, which makes the line garbage.
+    pub(crate) fn score(&self, instead: &str) -> Result<RewardOutcome, CommandFault> {
+        let refuse = |reason, why: String| Ok(Err(self.failure(reason, &why)));
+        let Some(reward) = self.fields.get("reward") else {
+            let why = format!(
+                "which has no \"reward\" ({}); {instead}",
+                keys(&self.fields)
+            );
+            return refuse(FailureReason::Missing, why);
+        };
+        let none = Map::new();
+        let parts = match self.fields.get("parts") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(parts)) => Some(parts),
+            Some(other) => {
+                let why = format!("whose \"parts\" are {other}, {}", kind(other));
+                let what = "write an object of names and numbers, or leave it out";
+                return Err(self.garbage(&why, what));
+            }
+        };
+        let mut sound = Vec::new();
+        let part_names = parts.unwrap_or(&none).iter();
+        let part_names = part_names.map(|(name, value)| (format!("parts.{name}"), value));
+        for (name, value) in std::iter::once(("reward".to_owned(), reward)).chain(part_names) {
+            match number(value) {
+                Ok(value) => sound.push(value),
+                Err(NoReward::NoNumber(what)) => {
+                    let why = format!("whose \"{name}\" is {value}, {}", kind(value));
+                    return Err(self.garbage(&why, what));
+                }
+                Err(NoReward::NotFinite) => {
+                    let why = format!(
+                        "without a finite {name}; give every answer a finite \"reward\" and \
+                         finite \"parts\""
+                    );
+                    return refuse(FailureReason::NonFinite, why);
+                }
+                Err(NoReward::OutOfRange) => {
+                    let why = format!(
+                        "whose {name} is outside of ±{LARGEST_REWARD}; scale rewards to the size \
+                         of what they mean"
+                    );
+                    return refuse(FailureReason::OutOfRange, why);
+                }
+            }
+        }
+        let mut sound = sound.into_iter();
+        let reward = sound.next().unwrap_or_default();
+        let parts = parts.map(|parts| parts.keys().cloned().zip(sound).collect::<BTreeMap<_, _>>());
+        Ok(Ok(RewardScore { reward, parts }))
+    }
+}
+
+fn garbage(role: CommandRole, text: &str, why: &str, what: &str) -> CommandFault {
+    CommandFault {
+        reason: FailureReason::Garbage,
+        detail: format!("the {role} wrote {:?}, {why}; {what}", shorten(text)),
+    }
 }
 
 /// Reason for which a JSON value cannot be a reward.
@@ -179,7 +225,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn keys(fields: &Map<String, Value>) -> String {
+pub(crate) fn keys(fields: &Map<String, Value>) -> String {
     let names: Vec<_> = fields.keys().map(|key| format!("{key:?}")).collect();
     match names.as_slice() {
         [] => "it has no key".to_owned(),

@@ -2,7 +2,7 @@ use crate::reward::FailureReason;
 
 /// Reason for which the running command cannot be used any further.
 #[derive(Debug)]
-pub(super) struct CommandFault {
-    pub(super) reason: FailureReason,
-    pub(super) detail: String,
+pub(crate) struct CommandFault {
+    pub(crate) reason: FailureReason,
+    pub(crate) detail: String,
 }

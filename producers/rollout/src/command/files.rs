@@ -1,4 +1,4 @@
-//! Files that a reward command consists of, as far as its command line names them.
+//! Files that a command consists of, as far as its command line names them.
 
 use std::{
     collections::BTreeMap,
@@ -9,10 +9,12 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::script::{directory, is_interpreter, python_module};
-use vintage_settings::RewardConfig;
+use super::{
+    script::{directory, is_interpreter, python_module},
+    settings::CommandSettings,
+};
 
-/// File that a reward command names.
+/// File that a command names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedFile {
     /// Path from the directory that the command runs in, or the word of the command line where the
@@ -26,11 +28,11 @@ pub struct NamedFile {
 /// `=FILE` at the end of one; the program, if it is given as a path and is no interpreter (which
 /// belongs to the machine, as a program found in `PATH` does); and the files of a module that
 /// Python runs by `-m`. What these files import, or start themselves, is not followed.
-pub fn named_files(config: &RewardConfig) -> Vec<NamedFile> {
-    let Some((program, arguments)) = config.command.split_first() else {
+pub fn named_files(command: &CommandSettings) -> Vec<NamedFile> {
+    let Some((program, arguments)) = command.argv.split_first() else {
         return Vec::new();
     };
-    let directory = directory(config);
+    let directory = directory(command);
     let file = |word: &str| {
         let path = directory.join(word);
         path.is_file().then(|| NamedFile {
@@ -45,7 +47,7 @@ pub fn named_files(config: &RewardConfig) -> Vec<NamedFile> {
     if program.contains('/') && !is_interpreter(program) {
         files.extend(file(program));
     }
-    if let Some(module) = python_module(&config.command) {
+    if let Some(module) = python_module(&command.argv) {
         let base = module.replace('.', "/");
         for end in [".py", "/__init__.py", "/__main__.py"] {
             files.extend(file(&format!("{base}{end}")));
@@ -69,11 +71,11 @@ fn name_from(path: &Path, word: &str, directory: &Path) -> String {
 
 /// Returns the files that records of a run's inputs held before [`named_files`] distinguished files
 /// of one name: arguments that are files, or else the program if it is given as a path.
-pub fn files_by_base_name(config: &RewardConfig) -> Vec<PathBuf> {
-    let Some((program, arguments)) = config.command.split_first() else {
+pub fn files_by_base_name(command: &CommandSettings) -> Vec<PathBuf> {
+    let Some((program, arguments)) = command.argv.split_first() else {
         return Vec::new();
     };
-    let directory = directory(config);
+    let directory = directory(command);
     let file = |text: &str| Some(directory.join(text)).filter(|path| path.is_file());
     let of_argument = |text: &String| {
         file(text).or_else(|| text.split_once('=').and_then(|(_, value)| file(value)))
@@ -103,12 +105,12 @@ pub fn file_sha256(path: &Path) -> io::Result<vintage_control::Sha256> {
 pub(super) struct CommandFiles(BTreeMap<PathBuf, Option<vintage_control::Sha256>>);
 
 impl CommandFiles {
-    pub(super) fn of(config: &RewardConfig) -> Self {
+    pub(super) fn of(command: &CommandSettings) -> Self {
         let digest = |NamedFile { path, .. }| {
             let sha256 = file_sha256(&path).ok();
             (path, sha256)
         };
-        Self(named_files(config).into_iter().map(digest).collect())
+        Self(named_files(command).into_iter().map(digest).collect())
     }
 
     /// Returns the first file whose contents differ from those at the first start.
@@ -121,6 +123,7 @@ impl CommandFiles {
 #[cfg(test)]
 mod tests {
     use super::{CommandFiles, named_files};
+    use crate::command::settings::CommandSettings;
     use vintage_settings::RewardConfig;
 
     struct TestFolder(tempfile::TempDir);
@@ -140,12 +143,12 @@ mod tests {
             self.0.path().join(name).display().to_string()
         }
 
-        fn argv(&self, words: &[&str]) -> RewardConfig {
-            RewardConfig {
+        fn argv(&self, words: &[&str]) -> CommandSettings {
+            CommandSettings::from(&RewardConfig {
                 command: words.iter().map(|&word| word.to_owned()).collect(),
                 directory: Some(self.0.path().to_owned()),
                 ..RewardConfig::default()
-            }
+            })
         }
 
         fn named(&self, words: &[&str]) -> Vec<String> {

@@ -2,7 +2,6 @@ use std::{
     collections::VecDeque,
     io,
     path::Path,
-    pin::pin,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,11 +11,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{fault::CommandFault, script};
+use super::{fault::CommandFault, script, settings::CommandRole};
 use crate::reward::FailureReason;
 
 /// Longest line that a command may write, in bytes.
@@ -28,13 +28,16 @@ const EXIT_WAIT: Duration = Duration::from_secs(1);
 /// Longest time a command may take to exit after its standard input was closed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Running process of a reward command. Dropping it kills the command and its children.
+/// Running process of a command. Dropping it kills the command and its children.
 ///
 /// The command runs in its own process group, because the terminal's ^C, which asks this program to
 /// drain, must not reach it.
-pub(super) struct Process {
+pub(crate) struct Process {
+    role: CommandRole,
     child: Child,
-    stdin: ChildStdin,
+    /// Lines for standard input, written by a task of their own: a command that writes while it is
+    /// written to would otherwise wait for this process, and this process for it.
+    lines: mpsc::UnboundedSender<Vec<u8>>,
     stdout: BufReader<ChildStdout>,
     line: Vec<u8>,
     words: Arc<Mutex<VecDeque<String>>>,
@@ -44,7 +47,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a program with its arguments in `directory`.
-    pub(super) fn spawn(argv: &[String], directory: &Path) -> io::Result<Self> {
+    pub(crate) fn spawn(role: CommandRole, argv: &[String], directory: &Path) -> io::Result<Self> {
         let (program, arguments) = argv
             .split_first()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -73,10 +76,14 @@ impl Process {
         let stdout = BufReader::new(child.stdout.take().ok_or_else(missing)?);
         let words = Arc::new(Mutex::new(VecDeque::new()));
         let stderr = child.stderr.take().ok_or_else(missing)?;
-        let listener = tokio::spawn(listen(stderr, Arc::clone(&words)));
+        let listener = tokio::spawn(listen(stderr, role, Arc::clone(&words)));
+        let (lines, to_write) = mpsc::unbounded_channel();
+        // Ends with the process, whose end of the pipe is closed then, or with its last line.
+        tokio::spawn(write(stdin, to_write));
         Ok(Self {
+            role,
             child,
-            stdin,
+            lines,
             stdout,
             line: Vec::new(),
             words,
@@ -85,64 +92,61 @@ impl Process {
         })
     }
 
+    /// Has lines written to the command; does not wait for it to read them.
+    pub(crate) fn write(&self, lines: Vec<u8>) {
+        // The writer has ended if the process has, which reading shows with a clearer error.
+        let _ = self.lines.send(lines);
+    }
+
+    /// Waits for the next line that the command writes. May be dropped at any await.
+    pub(crate) async fn line(&mut self) -> Result<Vec<u8>, CommandFault> {
+        match read_line(&mut self.stdout, &mut self.line).await {
+            Ok(Line::Whole) => Ok(std::mem::take(&mut self.line)),
+            Ok(Line::TooLong) => Err(CommandFault {
+                reason: FailureReason::Garbage,
+                detail: format!(
+                    "the {} wrote a line of over {LONGEST_LINE} bytes; write one JSON object a line",
+                    self.role
+                ),
+            }),
+            Ok(Line::End) => Err(self.exit_fault().await),
+            Err(error) => Err(CommandFault {
+                reason: FailureReason::Died,
+                detail: format!("cannot read what the {} writes: {error}", self.role),
+            }),
+        }
+    }
+
+    /// Builds the fault for a command that did not answer for `patience`.
+    pub(crate) fn silence(&self, patience: Duration) -> CommandFault {
+        CommandFault {
+            reason: FailureReason::Timeout,
+            detail: format!(
+                "the {} gave no answer for {} s; make it faster, or raise {}.timeout_seconds",
+                self.role,
+                patience.as_secs_f64(),
+                self.role.section()
+            ),
+        }
+    }
+
     /// Writes `questions` and passes every output line to `answer`, until that returns false
     /// because all questions are answered. Fails if no line arrives for `patience`.
-    pub(super) async fn converse(
+    pub(crate) async fn converse(
         &mut self,
-        questions: &[u8],
+        questions: Vec<u8>,
         patience: Duration,
         answer: &mut (dyn FnMut(&[u8]) -> Result<bool, CommandFault> + Send),
     ) -> Result<(), CommandFault> {
-        let Self {
-            stdin,
-            stdout,
-            line,
-            ..
-        } = self;
-        let mut write = pin!(async move {
-            stdin.write_all(questions).await?;
-            stdin.flush().await
-        });
-        let (mut written, mut owed) = (false, !questions.is_empty());
-        let mut deadline = Instant::now() + patience;
-        while owed || !written {
-            let step = tokio::select! {
-                // A broken pipe means that the process ended; reading its output gives a clearer
-                // error.
-                _ = &mut write, if !written => { written = true; continue }
-                read = read_line(stdout, line), if owed => read,
-                () = sleep_until(deadline) => return Err(CommandFault {
-                    reason: FailureReason::Timeout,
-                    detail: format!(
-                        "the reward command gave no answer for {} s; make it faster, or raise \
-                         rollout.reward.timeout_seconds",
-                        patience.as_secs_f64()
-                    ),
-                }),
+        let mut owed = !questions.is_empty();
+        self.write(questions);
+        while owed {
+            let deadline = Instant::now() + patience;
+            let line = tokio::select! {
+                line = self.line() => line?,
+                () = sleep_until(deadline) => return Err(self.silence(patience)),
             };
-            match step {
-                Ok(Line::Whole) => {
-                    owed = answer(line)?;
-                    line.clear();
-                    deadline = Instant::now() + patience;
-                }
-                Ok(Line::TooLong) => {
-                    return Err(CommandFault {
-                        reason: FailureReason::Garbage,
-                        detail: format!(
-                            "the reward command wrote a line of over {LONGEST_LINE} bytes; write one \
-                         JSON object a line"
-                        ),
-                    });
-                }
-                Ok(Line::End) => return Err(self.exit_fault().await),
-                Err(error) => {
-                    return Err(CommandFault {
-                        reason: FailureReason::Died,
-                        detail: format!("cannot read what the reward command writes: {error}"),
-                    });
-                }
-            }
+            owed = answer(&line)?;
         }
         Ok(())
     }
@@ -171,27 +175,28 @@ impl Process {
         };
         CommandFault {
             reason: FailureReason::Died,
-            detail: format!("the reward command {status} while it owed an answer; {last}"),
+            detail: format!("the {} {status} while it owed an answer; {last}", self.role),
         }
     }
 
     /// Kills the command and its children at once.
-    pub(super) async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.group.kill();
         // Reaps the process; if that takes longer, tokio reaps it in the background.
         let _ = timeout(EXIT_WAIT, self.child.wait()).await;
     }
 
     /// Closes the command's standard input and waits up to [`GRACE`] for it to exit.
-    pub(super) async fn finish(self) {
+    pub(crate) async fn finish(self) {
         let Self {
             mut child,
-            stdin,
+            lines,
             mut group,
             listener,
             ..
         } = self;
-        drop(stdin);
+        // Its task closes standard input once everything is written.
+        drop(lines);
         if timeout(GRACE, child.wait()).await.is_ok() {
             group.forget();
             let _ = timeout(EXIT_WAIT, listener).await;
@@ -253,12 +258,29 @@ async fn read_line(stdout: &mut BufReader<ChildStdout>, line: &mut Vec<u8>) -> i
     }
 }
 
+/// Writes lines until there are no more; closes standard input then.
+async fn write(mut stdin: ChildStdin, mut lines: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(lines) = lines.recv().await {
+        // A broken pipe means that the process ended; reading its output gives a clearer error.
+        if stdin.write_all(&lines).await.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Logs the command's standard error and keeps its last lines.
-async fn listen(stderr: ChildStderr, words: Arc<Mutex<VecDeque<String>>>) {
+async fn listen(stderr: ChildStderr, role: CommandRole, words: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        tracing::info!(target: "vintage_rollout::reward_command", "{text}");
+        match role {
+            CommandRole::Reward => {
+                tracing::info!(target: "vintage_rollout::reward_command", "{text}");
+            }
+            CommandRole::Environment => {
+                tracing::info!(target: "vintage_rollout::environment_command", "{text}");
+            }
+        }
         let mut kept = words.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT_LINES {
             kept.pop_front();

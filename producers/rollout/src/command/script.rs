@@ -1,8 +1,8 @@
-//! Working directory of a reward command, and the check that the script it names exists.
+//! Working directory of a command, and the check that the script it names exists.
 
 use std::path::{Path, PathBuf};
 
-use vintage_settings::RewardConfig;
+use super::settings::CommandSettings;
 
 /// Interpreters that run a script given as an argument, named without version suffix (`python` for
 /// `python3.12`).
@@ -17,10 +17,10 @@ const EXTENSIONS: [&str; 12] = [
     "py", "sh", "bash", "js", "mjs", "cjs", "ts", "rb", "pl", "R", "r", "jl",
 ];
 
-/// Absolute path of the directory that a reward command runs in; relative paths in its command line
+/// Absolute path of the directory that a command runs in; relative paths in its command line
 /// start there.
-pub(super) fn directory(config: &RewardConfig) -> PathBuf {
-    let directory = config.directory.clone().unwrap_or_else(|| ".".into());
+pub(super) fn directory(command: &CommandSettings) -> PathBuf {
+    let directory = command.directory.clone().unwrap_or_else(|| ".".into());
     std::path::absolute(&directory).unwrap_or(directory)
 }
 
@@ -34,7 +34,7 @@ pub(super) fn program(program: &str, directory: &Path) -> PathBuf {
     }
 }
 
-/// Script that a reward command names but that does not exist.
+/// Script that a command names but that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingScript {
     /// Path of the script, as the command names it.
@@ -46,11 +46,11 @@ pub struct MissingScript {
 }
 
 impl MissingScript {
-    /// Returns the missing script if `config`'s command has an interpreter run one that does not
+    /// Returns the missing script if `command` has an interpreter run one that does not
     /// exist.
-    pub fn find(config: &RewardConfig) -> Option<Self> {
-        let directory = directory(config);
-        let script = script(&config.command)?;
+    pub fn find(command: &CommandSettings) -> Option<Self> {
+        let directory = directory(command);
+        let script = script(&command.argv)?;
         if directory.join(script).exists() {
             return None;
         }
@@ -155,6 +155,7 @@ fn unlike(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::{MissingScript, script};
+    use crate::command::settings::CommandSettings;
     use vintage_settings::RewardConfig;
 
     fn words(command: &[&str]) -> Vec<String> {
@@ -197,10 +198,12 @@ mod tests {
         for name in ["judge.py", "train.py", "notes.txt"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        let config = |name: &str| RewardConfig {
-            command: words(&["python3", name]),
-            directory: Some(folder.path().to_owned()),
-            ..Default::default()
+        let config = |name: &str| {
+            CommandSettings::from(&RewardConfig {
+                command: words(&["python3", name]),
+                directory: Some(folder.path().to_owned()),
+                ..Default::default()
+            })
         };
         assert_eq!(MissingScript::find(&config("judge.py")), None);
         let missing = MissingScript::find(&config("jugde.py")).unwrap();

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use vintage_settings::RewardConfig;
+use vintage_settings::{RewardConfig, RolloutConfig};
 
 use super::{CommandReward, answer::parse_answer};
 use crate::{
@@ -45,12 +45,20 @@ fn config(script: &str, timeout_seconds: f64) -> RewardConfig {
     }
 }
 
+fn rollout(reward: RewardConfig) -> RolloutConfig {
+    RolloutConfig {
+        reward,
+        ..Default::default()
+    }
+}
+
 fn items(completions: &[&str]) -> Vec<RewardItem> {
     let item = |completion: &&str| RewardItem {
         prompt: "2+2=".to_owned(),
         completion: (*completion).to_owned(),
         answer: Some("4".to_owned()),
         metadata: BTreeMap::from([("level".to_owned(), "2".to_owned())]),
+        episode: None,
     };
     completions.iter().map(item).collect()
 }
@@ -73,7 +81,7 @@ async fn judge(
 
 #[tokio::test]
 async fn answers_carry_reward_and_parts() {
-    let mut reward = open_reward(&config(SCRIPT, 20.0)).unwrap();
+    let mut reward = open_reward(&rollout(config(SCRIPT, 20.0))).unwrap();
     assert!(!reward.needs_answer());
     let scores = reward.score(items(&["4", "seven"])).await.unwrap();
     let first = scores[0].as_ref().unwrap();
@@ -174,7 +182,7 @@ async fn a_missing_program_is_an_error_at_once() {
         command,
         ..Default::default()
     };
-    let message = open_reward(&settings).err().unwrap().to_string();
+    let message = open_reward(&rollout(settings)).err().unwrap().to_string();
     assert!(message.contains("no-such-reward-program"), "{message}");
     assert!(message.contains("reward.command"), "{message}");
 }

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 /// Key of a rollout's metadata that holds the slot it was sampled for.
 pub(crate) const SLOT: &str = "slot";
 
+/// Key of an episode's metadata that holds its number of completions.
+pub(crate) const TURNS: &str = "turns";
+/// Key of an episode's metadata that holds the number of tokens that its environment gave.
+pub(crate) const ENVIRONMENT_TOKENS: &str = "environment_tokens";
+
 /// One task for the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
@@ -15,6 +20,9 @@ pub struct Prompt {
     pub text: String,
     /// Form of the text.
     pub form: Form,
+    /// Chat that the text was rendered from: a JSON list of messages, or an object as in
+    /// [`Form::Messages`]; `None` unless the form is [`Form::Rendered`].
+    pub chat: Option<String>,
     /// Further inputs for a chat template, as members of a JSON object, where the prompt is plain
     /// text that may become a chat; see [`crate::PromptSet::as_chats`].
     pub extras: Option<String>,
@@ -24,6 +32,13 @@ pub struct Prompt {
     pub metadata: BTreeMap<String, String>,
     /// Line of the file, from 1.
     pub line: usize,
+}
+
+impl Prompt {
+    /// Returns true if the text is a rendered chat.
+    pub fn is_rendered(&self) -> bool {
+        self.form == Form::Rendered
+    }
 }
 
 /// Form of a prompt's text.

@@ -4,7 +4,7 @@
 use serde::de::IgnoredAny;
 
 /// Returns the names and values of an object in written order, repeated names included.
-pub(super) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
+pub(crate) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
     valid(text)?;
     let mut members = Vec::new();
     let mut parts = parts(text);
@@ -16,18 +16,18 @@ pub(super) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
 }
 
 /// Returns the elements of a list.
-pub(super) fn elements(text: &str) -> Result<Vec<&str>, String> {
+pub(crate) fn elements(text: &str) -> Result<Vec<&str>, String> {
     valid(text)?;
     Ok(parts(text).collect())
 }
 
 /// Decodes a JSON string.
-pub(super) fn string(text: &str) -> Result<String, String> {
+pub(crate) fn string(text: &str) -> Result<String, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Removes the white space between the parts of a value.
-pub(super) fn compact(text: &str) -> String {
+pub(crate) fn compact(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -47,7 +47,7 @@ pub(super) fn compact(text: &str) -> String {
 }
 
 /// Describes the JSON type of a value, for error messages.
-pub(super) fn kind(text: &str) -> &'static str {
+pub(crate) fn kind(text: &str) -> &'static str {
     match text.as_bytes().first() {
         None => "nothing",
         Some(b'n') => "null",
@@ -60,7 +60,7 @@ pub(super) fn kind(text: &str) -> &'static str {
 }
 
 /// Returns true if a text is one JSON value.
-pub(super) fn is_json(text: &str) -> bool {
+pub(crate) fn is_json(text: &str) -> bool {
     valid(text).is_ok()
 }
 

@@ -140,6 +140,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<ReadRow, String> {
             id,
             text,
             form,
+            chat: None,
             extras: extras.filter(|_| form == Form::Plain),
             answer,
             metadata: metadata(&row)?,

@@ -1,6 +1,6 @@
 //! Groups that are being sampled.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures::{
     FutureExt as _, StreamExt as _,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Begun {
     pub(super) id: GroupId,
     pub(super) lease: Lease,
-    pub(super) prompt: Prompt,
+    pub(super) prompt: Arc<Prompt>,
 }
 
 /// Group whose sampling has ended, with its completions or the failure.

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
 use vintage_control::{Name, SlotNumber};
@@ -7,10 +7,11 @@ use vintage_trajectory::Trajectory;
 
 use super::sampler::SampledGroup;
 use crate::{
+    engine::Sample,
     error::Error,
     event::ProducerEvent,
     leasing::Leases,
-    prompts::prompt::SLOT,
+    prompts::prompt::{ENVIRONMENT_TOKENS, SLOT, TURNS},
     reward::{FailureBudget, Reward, RewardFailure, RewardItem, RewardScore},
 };
 
@@ -66,17 +67,24 @@ impl Judge {
         while let Some(groups) = calls.recv().await {
             let items = groups.iter().flat_map(items).collect();
             let mut scores = self.reward.score(items).await?.into_iter();
-            for group in groups {
+            for mut group in groups {
+                let samples = match std::mem::replace(&mut group.samples, Ok(Vec::new())) {
+                    Ok(samples) => samples,
+                    Err(failure) => {
+                        self.give_up(&group, &failure)?;
+                        continue;
+                    }
+                };
                 let of_group: Result<Vec<RewardScore>, RewardFailure> = {
                     // All scores of the group are taken, even after one that failed.
-                    let taken: Vec<_> = scores.by_ref().take(group.samples.len()).collect();
+                    let taken: Vec<_> = scores.by_ref().take(samples.len()).collect();
                     taken.into_iter().collect()
                 };
                 match of_group {
                     Ok(scores) => {
                         self.budget.succeeded();
                         let slot = group.lease.slot;
-                        let rows = trajectories(group, scores, &self.policy);
+                        let rows = trajectories(group, samples, scores, &self.policy);
                         vintage_faults::point("rollout.sampled", 1);
                         if self.judged.send(Judged { slot, rows }).await.is_err() {
                             // The publisher has failed and reports the error.
@@ -109,55 +117,70 @@ impl Judge {
 }
 
 fn items(group: &SampledGroup) -> impl Iterator<Item = RewardItem> {
-    group.samples.iter().map(|sample| RewardItem {
+    group.samples.iter().flatten().map(|sample| RewardItem {
         prompt: group.prompt.text.clone(),
         completion: sample.completion_text.clone(),
         answer: group.prompt.answer.clone(),
         metadata: group.prompt.metadata.clone(),
+        episode: sample.episode.as_ref().map(|episode| episode.score.clone()),
     })
 }
 
-fn trajectories(group: SampledGroup, scores: Vec<RewardScore>, policy: &Name) -> Vec<Trajectory> {
+fn trajectories(
+    group: SampledGroup,
+    samples: Vec<Sample>,
+    scores: Vec<RewardScore>,
+    policy: &Name,
+) -> Vec<Trajectory> {
     let SampledGroup {
         id,
         lease,
         prompt,
-        samples,
         engine,
         sampling,
         created_at_us,
+        ..
     } = group;
+    let prompt = Arc::unwrap_or_clone(prompt);
     let mut metadata = prompt.metadata;
     // Together with the seed, the slot identifies the samples.
     metadata.insert(SLOT.to_owned(), lease.slot.to_string());
     let group_size = samples.len() as u16;
     (0..)
         .zip(samples.into_iter().zip(scores))
-        .map(|(sample_index, (sample, score))| Trajectory {
-            group_id: id,
-            group_size,
-            sample_index,
-            policy: policy.to_string(),
-            batch: lease.batch,
-            prompt_id: prompt.id.clone(),
-            prompt_tokens: sample.prompt_tokens,
-            completion_tokens: sample.completion_tokens,
-            behavior_logprobs: sample.logprobs,
-            loss_mask: None,
-            policy_spans: sample.spans,
-            reward: score.reward,
-            reward_parts: score.parts,
-            finish_reason: sample.finish_reason,
-            temperature: sampling.temperature,
-            top_p: sampling.top_p,
-            top_k: sampling.top_k,
-            logprob_mode: sample.logprob_mode,
-            engine: engine.clone(),
-            created_at_us,
-            generation_seconds: sample.seconds,
-            prompt_text: Some(prompt.text.clone()),
-            completion_text: Some(sample.completion_text),
-            metadata: Some(metadata.clone()),
+        .map(|(sample_index, (sample, score))| {
+            let mut metadata = metadata.clone();
+            if let Some(episode) = &sample.episode {
+                let said = episode.sampled.len() - sample.sampled_tokens();
+                metadata.insert(TURNS.to_owned(), episode.turns.to_string());
+                metadata.insert(ENVIRONMENT_TOKENS.to_owned(), said.to_string());
+            }
+            Trajectory {
+                group_id: id,
+                group_size,
+                sample_index,
+                policy: policy.to_string(),
+                batch: lease.batch,
+                prompt_id: prompt.id.clone(),
+                prompt_tokens: sample.prompt_tokens,
+                completion_tokens: sample.completion_tokens,
+                behavior_logprobs: sample.logprobs,
+                loss_mask: sample.episode.map(|episode| episode.sampled),
+                policy_spans: sample.spans,
+                reward: score.reward,
+                reward_parts: score.parts,
+                finish_reason: sample.finish_reason,
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                top_k: sampling.top_k,
+                logprob_mode: sample.logprob_mode,
+                engine: engine.clone(),
+                created_at_us,
+                generation_seconds: sample.seconds,
+                prompt_text: Some(prompt.text.clone()),
+                completion_text: Some(sample.completion_text),
+                metadata: Some(metadata),
+            }
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use tokio::sync::{
     mpsc::{Sender, UnboundedSender},
@@ -16,10 +16,8 @@ use crate::{
     follow::ReceivedAnnouncement,
     lease_book::Admission,
     leasing::Leases,
-    prompts::{
-        PromptSet,
-        prompt::{Form, Prompt},
-    },
+    prompts::{PromptSet, prompt::Prompt},
+    reward::RewardFailure,
     select::{Selector, group_seed},
     worker::flight::{Begun, Flight, Landed},
 };
@@ -31,8 +29,9 @@ const FAILED_IN_A_ROW: u64 = 8;
 pub(super) struct SampledGroup {
     pub(super) id: GroupId,
     pub(super) lease: Lease,
-    pub(super) prompt: Prompt,
-    pub(super) samples: Vec<Sample>,
+    pub(super) prompt: Arc<Prompt>,
+    /// Completions, or the failure of an episode.
+    pub(super) samples: Result<Vec<Sample>, RewardFailure>,
     pub(super) engine: String,
     pub(super) sampling: Sampling,
     pub(super) created_at_us: i64,
@@ -214,20 +213,17 @@ impl Sampler {
         let mut requests = Vec::with_capacity(admission.leases.len());
         for lease in admission.leases {
             let prompt = &self.prompts.prompts()[self.selector.prompt_of(lease.slot.0)];
+            let prompt = Arc::new(prompt.clone());
             let id = GroupId(Uuid::now_v7().into_bytes());
             requests.push(SampleRequest {
-                prompt_text: prompt.text.clone(),
-                rendered: prompt.form == Form::Rendered,
+                prompt: Arc::clone(&prompt),
+                turn: None,
                 group: id,
                 samples: self.group_size,
                 seed: group_seed(self.seed, lease.slot.0),
                 sampling: self.sampling,
             });
-            begun.push(Begun {
-                id,
-                lease,
-                prompt: prompt.clone(),
-            });
+            begun.push(Begun { id, lease, prompt });
         }
         let answers = self.engine.sample(requests);
         flight.start(begun, answers);
@@ -250,7 +246,8 @@ impl Sampler {
         let mut landed = landed.into_iter();
         while let Some((begun, answer)) = landed.next() {
             let outcome = match answer {
-                Ok(samples) => self.check_answer(&samples).map(|()| Some(samples)),
+                Ok(samples) => self.check_answer(&samples).map(|()| Some(Ok(samples))),
+                Err(EngineError::EpisodeFailed(failure)) => Ok(Some(Err(failure))),
                 Err(EngineError::GroupFailed { reason, detail }) => {
                     self.give_up(&begun, reason, detail).map(|()| None)
                 }
@@ -280,14 +277,12 @@ impl Sampler {
                 }
             }
         }
-        let samples = || sampled.iter().flat_map(|group| &group.samples);
+        let samples = || sampled.iter().flat_map(|group| &group.samples).flatten();
         self.send_event(ProducerEvent::Sampled {
             version: self.engine.version(),
             groups: sampled.len() as u64,
             rows: samples().count() as u64,
-            tokens: samples()
-                .map(|sample| sample.completion_tokens.len() as u64)
-                .sum(),
+            tokens: samples().map(|sample| sample.sampled_tokens() as u64).sum(),
             seconds,
         });
         if !flight.is_empty() {
@@ -395,7 +390,9 @@ impl Sampler {
         }
         for sample in samples {
             let (tokens, logprobs) = (sample.completion_tokens.len(), sample.logprobs.len());
-            if tokens != logprobs || tokens == 0 || sample.spans.is_empty() {
+            let masked = sample.episode.as_ref();
+            let masked = masked.is_none_or(|episode| episode.sampled.len() == tokens);
+            if tokens != logprobs || tokens == 0 || sample.spans.is_empty() || !masked {
                 return Err(self.wrong_answer(
                     format!(
                         "{tokens} tokens, {logprobs} log-probs and {} policy spans",
@@ -417,6 +414,10 @@ impl Sampler {
     }
 
     fn engine_error(&self, attempted: String, source: EngineError) -> Error {
+        let source = match source {
+            EngineError::Environment(error) => return *error,
+            source => source,
+        };
         Error::Engine {
             engine: self.engine.name().to_owned(),
             attempted,

@@ -10,7 +10,7 @@ use vintage_control::PolicyVersion;
 use vintage_trajectory::{LogprobMode, PolicySpan};
 
 use crate::{
-    engine::{Engine, EngineError, Groups, Sample, SampleRequest},
+    engine::{Engine, EngineError, Following, Groups, Sample, SampleRequest, TurnSampler},
     error::Error,
     reward::{FailureReason, Reward, RewardFailure, RewardItem, RewardScore},
 };
@@ -75,31 +75,6 @@ impl ScriptedEngine {
     pub(super) fn asked(&self) -> watch::Receiver<u64> {
         self.asked.subscribe()
     }
-
-    fn group(&self, request: &SampleRequest) -> Vec<Sample> {
-        (0..request.samples)
-            .map(|index| self.complete(request, index))
-            .collect()
-    }
-
-    fn complete(&self, request: &SampleRequest, index: u16) -> Sample {
-        let draw = request.row_seed(index) ^ self.version.0.wrapping_mul(0x9e37_79b9);
-        let digit = (draw % 10) as i32;
-        let length = self.script.length.unwrap_or(1);
-        Sample {
-            prompt_tokens: self.encode(&request.prompt_text, request.rendered).unwrap(),
-            completion_tokens: vec![digit; length],
-            logprobs: vec![-2.5; length],
-            logprob_mode: LogprobMode::Full,
-            completion_text: digit.to_string(),
-            finish_reason: "stop".to_owned(),
-            spans: vec![PolicySpan {
-                start: 0,
-                version: self.version,
-            }],
-            seconds: 0.5,
-        }
-    }
 }
 
 #[async_trait]
@@ -116,13 +91,8 @@ impl Engine for ScriptedEngine {
         self.script.context
     }
 
-    fn encode(&self, text: &str, _rendered: bool) -> Result<Vec<i32>, EngineError> {
-        match text.chars().find(|c| !c.is_ascii()) {
-            Some(c) => Err(EngineError::BadRequest(format!(
-                "{c:?} is not in the vocabulary"
-            ))),
-            None => Ok(text.bytes().map(i32::from).collect()),
-        }
+    fn encode(&self, text: &str, rendered: bool) -> Result<Vec<i32>, EngineError> {
+        self.turns().encode(text, rendered)
     }
 
     fn render(&self, messages: &str) -> Result<String, EngineError> {
@@ -139,7 +109,61 @@ impl Engine for ScriptedEngine {
         Ok(())
     }
 
-    fn sample(&mut self, requests: Vec<SampleRequest>) -> Groups {
+    fn turns(&self) -> Arc<dyn TurnSampler> {
+        Arc::new(ScriptedTurns {
+            script: self.script.clone(),
+            version: self.version,
+        })
+    }
+
+    fn overlaps(&self) -> bool {
+        self.script.overlaps
+    }
+}
+
+/// What samples for a [`ScriptedEngine`].
+struct ScriptedTurns {
+    script: Script,
+    version: PolicyVersion,
+}
+
+impl ScriptedTurns {
+    fn tokens_of(&self, request: &SampleRequest) -> Vec<i32> {
+        match &request.turn {
+            Some(turn) => turn.tokens.clone(),
+            None => self.encode(&request.prompt.text, true).unwrap(),
+        }
+    }
+
+    fn group(&self, request: &SampleRequest) -> Vec<Sample> {
+        (0..request.samples)
+            .map(|index| self.complete(request, index))
+            .collect()
+    }
+
+    fn complete(&self, request: &SampleRequest, index: u16) -> Sample {
+        let draw = request.row_seed(index) ^ self.version.0.wrapping_mul(0x9e37_79b9);
+        let digit = (draw % 10) as i32;
+        let length = self.script.length.unwrap_or(1);
+        Sample {
+            prompt_tokens: self.tokens_of(request),
+            completion_tokens: vec![digit; length],
+            logprobs: vec![-2.5; length],
+            logprob_mode: LogprobMode::Full,
+            completion_text: digit.to_string(),
+            finish_reason: "stop".to_owned(),
+            spans: vec![PolicySpan {
+                start: 0,
+                version: self.version,
+            }],
+            seconds: 0.5,
+            episode: None,
+        }
+    }
+}
+
+impl TurnSampler for ScriptedTurns {
+    fn sample(&self, requests: Vec<SampleRequest>) -> Groups {
         let hold = self.script.hold.clone();
         let held = async move {
             if let Some(hold) = hold {
@@ -147,7 +171,7 @@ impl Engine for ScriptedEngine {
             }
         };
         let groups = requests.iter().enumerate().map(|(index, request)| {
-            let prompt = request.prompt_text.as_str();
+            let prompt = request.prompt.text.as_str();
             let slow = self.script.slow.clone().filter(|(slow, _)| *slow == prompt);
             let group = if self.script.failing.contains(prompt) {
                 Err(EngineError::GroupFailed {
@@ -172,8 +196,30 @@ impl Engine for ScriptedEngine {
             .boxed()
     }
 
-    fn overlaps(&self) -> bool {
-        self.script.overlaps
+    fn encode(&self, text: &str, _rendered: bool) -> Result<Vec<i32>, EngineError> {
+        match text.chars().find(|c| !c.is_ascii()) {
+            Some(c) => Err(EngineError::BadRequest(format!(
+                "{c:?} is not in the vocabulary"
+            ))),
+            None => Ok(text.bytes().map(i32::from).collect()),
+        }
+    }
+
+    fn spell(&self, tokens: &[i32]) -> Result<String, EngineError> {
+        Ok(tokens.iter().map(|token| format!("{token} ")).collect())
+    }
+
+    /// Says `+`, whatever the messages are.
+    fn following(
+        &self,
+        _chat: &str,
+        _completion: usize,
+        _stop: Option<i32>,
+    ) -> Result<Following, EngineError> {
+        Ok(Following {
+            tokens: vec![i32::from(b'+')],
+            rewriting: None,
+        })
     }
 }
 

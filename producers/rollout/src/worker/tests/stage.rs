@@ -107,6 +107,7 @@ impl Stage {
             policy: self.policy.clone(),
             engine: Box::new(engine),
             reward: Box::new(VerifierReward::new(AnswerKind::Number)),
+            environment: None,
             prompts: prompts(7),
             producer: "scripted".parse().unwrap(),
             rollout,
