@@ -191,16 +191,10 @@ fn what_was_sampled_is_never_tokenized_again() -> Result<()> {
 fn what_makes_no_conversation_is_refused_first() -> Result<()> {
     let (folder, out) = place()?;
     let model = models().join("llama3");
-    let plain = small::prompts(folder.path())?;
-    let refused = |change: &dyn Fn(&mut Command), words: &[&str]| -> Result<()> {
-        let mut command = conversing(
-            folder.path(),
-            &out,
-            &model,
-            "length",
-            &["rollout.max_tokens=6"],
-        )?;
-        change(&mut command);
+    let refused = |change: &dyn Fn(&mut Command) -> Result<()>, words: &[&str]| -> Result<()> {
+        let settings = ["rollout.max_tokens=6"];
+        let mut command = conversing(folder.path(), &out, &model, "length", &settings)?;
+        change(&mut command)?;
         let ended = run(command)?;
         ensure!(
             ended.status.code() == Some(2),
@@ -214,10 +208,12 @@ fn what_makes_no_conversation_is_refused_first() -> Result<()> {
         ensure!(!out.exists(), "something was written");
         Ok(())
     };
+    let set = |command: &mut Command, setting: &str| {
+        command.args(["--set", setting]);
+        Ok(())
+    };
     refused(
-        &|command| {
-            command.args(["--set", "rollout.reward.command=[\"judge\"]"]);
-        },
+        &|command| set(command, "rollout.reward.command=[\"judge\"]"),
         &[
             "rollout.environment.command",
             "rollout.reward.command",
@@ -225,24 +221,23 @@ fn what_makes_no_conversation_is_refused_first() -> Result<()> {
         ],
     )?;
     refused(
-        &|command| {
-            command.arg("--prompts").arg(&plain);
+        &|_| {
+            let plain = fs::read(small::prompts(folder.path())?)?;
+            Ok(fs::write(folder.path().join("train.jsonl"), plain)?)
         },
-        &["digits.jsonl:1", "prompts.chat"],
+        &["train.jsonl:1", "prompts.chat"],
     )?;
     refused(
         &|command| {
-            command.args([
-                "--set",
+            set(
+                command,
                 "rollout.environment.command=['python3', 'no-world.py']",
-            ]);
+            )
         },
         &["environment command", "no no-world.py"],
     )?;
     refused(
-        &|command| {
-            command.args(["--set", "rollout.environment.episode_tokens=9000"]);
-        },
+        &|command| set(command, "rollout.environment.episode_tokens=9000"),
         &["learner.micro_batch_tokens"],
     )
 }

@@ -222,8 +222,8 @@ impl Sample {
 /// Conversation with an environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Episode {
-    /// For each completion token, true if it was sampled and false if the environment's messages
-    /// gave it; those have the log-prob 0.
+    /// Mask of completion tokens: true for those that were sampled, false for those of the
+    /// environment's messages, which have the log-prob 0.
     pub sampled: Vec<bool>,
     /// Sum of the rewards of its turns, with those of each turn as parts.
     pub score: RewardScore,

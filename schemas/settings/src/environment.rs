@@ -8,10 +8,10 @@ use crate::problems::{Problems, seconds};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum History {
-    /// The episode fails, with the reason `rewritten_history`.
+    /// Fails the episode, with the reason `rewritten_history`.
     #[default]
     Refuse,
-    /// The tokens stay as they were sampled, and the template's new text follows them.
+    /// Keeps the tokens as they were sampled, and the template's new text follows them.
     Keep,
 }
 
@@ -19,10 +19,10 @@ pub enum History {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
-    /// The completion is the last one of its episode.
+    /// Makes the completion the last one of its episode.
     #[default]
     End,
-    /// The environment may continue the conversation.
+    /// Lets the environment continue the conversation.
     Continue,
 }
 
@@ -30,10 +30,10 @@ pub enum Cut {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unfinished {
-    /// The episode fails, with the reason `unfinished` or `too_long`.
+    /// Fails it, with the reason `unfinished` or `too_long`.
     #[default]
     Fail,
-    /// It is published with the rewards of its turns so far.
+    /// Publishes it with the rewards of its turns so far.
     Keep,
 }
 

@@ -1,4 +1,4 @@
-//! What a chat template writes after a completion: the text that continues a conversation whose
+//! Text that a chat template writes after a completion, which continues a conversation whose
 //! tokens are kept as they were sampled.
 
 use std::fmt;

@@ -51,7 +51,7 @@ fn what_follows_is_the_template_s_text_after_the_completion() {
             "user",
             "<|im_end|><|im_start|>user<|sep|>no<|im_end|><|im_start|>assistant<|sep|>",
         ),
-        ("plain-words", "user", "</s>USER: no\n ASSISTANT:"),
+        ("plain-words", "user", "</s>USER: no ASSISTANT:"),
         (
             "header-turns",
             "user",
@@ -119,7 +119,7 @@ fn a_template_without_the_completion_is_refused() {
     let chat = chat.unwrap();
     for source in [
         "{{ messages[-1].content }}",
-        "{{ messages[1].content }}{{ messages[1].content }}",
+        "{% for m in messages %}{{ m.content }}{{ m.content }}{% endfor %}",
     ] {
         let template = ChatTemplate::new(source, BTreeMap::new()).unwrap();
         let message = template.following(&chat, 1).unwrap_err().to_string();

@@ -6,7 +6,9 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 use vintage_control::PolicyVersion;
 use vintage_remote::{Error, RemoteEngine, RemoteSetup};
-use vintage_rollout::{Engine as _, EngineError, Sample, SampleRequest, all_groups};
+use vintage_rollout::{
+    Engine as _, EngineError, Sample, SampleRequest, Turn, all_groups, turn_seed,
+};
 use vintage_settings::{EngineKind, RolloutConfig};
 use vintage_store::Weights;
 
@@ -262,4 +264,46 @@ async fn a_fixed_server_samples_with_version_0_and_is_compared_with_it() {
         message.contains("does not serve version 0 of the run's model"),
         "{message}"
     );
+}
+
+/// A turn goes to the server as the tokens that were sampled, and no older version samples it.
+#[tokio::test]
+async fn a_turn_completes_the_tokens_it_is_given() {
+    let stage = Stage::new(ALL_ON).await;
+    let mut engine = stage.open().await;
+    let first = request("12+3=", 0, 2);
+    let before = sample(&mut engine, vec![first.clone()]).await.unwrap();
+    let before = &before[0][1];
+    let tokens = [
+        &before.prompt_tokens[..],
+        &before.completion_tokens,
+        &[2, 3],
+    ]
+    .concat();
+    let turn = |at_least: u64| SampleRequest {
+        turn: Some(Turn {
+            tokens: tokens.clone(),
+            seed: turn_seed(first.row_seed(1), 1),
+            at_least: PolicyVersion(at_least),
+        }),
+        samples: 1,
+        ..first.clone()
+    };
+    let sampled = sample(&mut engine, vec![turn(0), turn(0)]).await.unwrap();
+    for row in sampled.iter().flatten() {
+        assert_eq!(row.prompt_tokens, tokens);
+        check(&stage.weights, row).await;
+    }
+    assert_eq!(
+        sampled[0][0].completion_tokens,
+        sampled[1][0].completion_tokens
+    );
+    // The server has version 0 only: a turn after version 1 waits for it.
+    let mut waiting = engine.sample(vec![turn(1)]);
+    assert!(futures::poll!(waiting.next()).is_pending());
+    let version = PolicyVersion(1);
+    let loaded = timeout(PATIENCE, engine.load(version)).await.unwrap();
+    loaded.unwrap();
+    let (_, row) = timeout(PATIENCE, waiting.next()).await.unwrap().unwrap();
+    assert_eq!(row.unwrap()[0].spans[0].version, version);
 }

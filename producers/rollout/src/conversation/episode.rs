@@ -171,3 +171,101 @@ impl Conversation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation() -> Conversation {
+        let chat = r#"[{"role":"user","content":"1"}]"#;
+        Conversation::new(Dialogue::of_chat(chat).unwrap(), vec![1, 2])
+    }
+
+    fn sample(tokens: &[i32], reason: &str, spans: &[(i32, u64)]) -> Sample {
+        let span = |&(start, version)| PolicySpan {
+            start,
+            version: PolicyVersion(version),
+        };
+        Sample {
+            prompt_tokens: Vec::new(),
+            completion_tokens: tokens.to_vec(),
+            logprobs: vec![-0.5; tokens.len()],
+            logprob_mode: LogprobMode::Full,
+            completion_text: String::new(),
+            finish_reason: reason.to_owned(),
+            spans: spans.iter().map(span).collect(),
+            seconds: 1.0,
+            episode: None,
+        }
+    }
+
+    #[test]
+    fn every_token_says_whether_it_was_sampled_and_by_which_version() {
+        let mut episode = conversation();
+        let said = |text: &str| text.to_owned();
+        episode
+            .sampled(sample(&[5, 6, 9], "stop", &[(0, 3)]), said("a"))
+            .unwrap();
+        assert_eq!(episode.stop, Some(9));
+        episode.reward(RewardScore {
+            reward: 0.5,
+            parts: Some([("form".to_owned(), 1.0)].into()),
+        });
+        episode.follow(&[7, 7]);
+        let second = sample(&[5, 6, 6], "length", &[(0, 3), (2, 4)]);
+        episode.sampled(second, said("b")).unwrap();
+        assert_eq!((episode.stop, episode.newest()), (None, PolicyVersion(4)));
+        episode.follow(&[7]);
+        episode
+            .sampled(sample(&[9], "stop", &[(0, 8)]), said(""))
+            .unwrap();
+        let back = sample(&[9], "stop", &[(0, 7)]);
+        assert!(
+            episode
+                .sampled(back, said(""))
+                .unwrap_err()
+                .contains("after version 8")
+        );
+        episode.reward(RewardScore {
+            reward: -2.0,
+            parts: None,
+        });
+        assert_eq!(episode.ids(), [1, 2, 5, 6, 9, 7, 7, 5, 6, 6, 7, 9]);
+        let row = episode.finish(said("text"), "stop").unwrap();
+        assert_eq!(row.completion_tokens, [5, 6, 9, 7, 7, 5, 6, 6, 7, 9]);
+        let spans: Vec<_> = row
+            .spans
+            .iter()
+            .map(|span| (span.start, span.version.0))
+            .collect();
+        assert_eq!(spans, [(0, 3), (7, 4), (9, 8)]);
+        let facts = row.episode.unwrap();
+        let mask = "tttfftttft".chars().map(|c| c == 't').collect::<Vec<_>>();
+        assert_eq!(facts.sampled, mask);
+        for (logprob, sampled) in row.logprobs.iter().zip(mask) {
+            assert_eq!(*logprob, if sampled { -0.5 } else { 0.0 });
+        }
+        assert_eq!(
+            (row.seconds, facts.turns, facts.score.reward),
+            (3.0, 3, -1.5)
+        );
+        let parts = [("form", 1.0), ("turn_1", 0.5), ("turn_3", -2.0)];
+        let parts = parts.map(|(name, part)| (name.to_owned(), part));
+        assert_eq!(facts.score.parts, Some(BTreeMap::from(parts)));
+    }
+
+    #[test]
+    fn rewards_that_are_too_large_together_are_refused() {
+        let mut episode = conversation();
+        for _ in 0..2 {
+            let completion = sample(&[9], "stop", &[(0, 0)]);
+            episode.sampled(completion, String::new()).unwrap();
+            episode.reward(RewardScore {
+                reward: 7e5,
+                parts: None,
+            });
+        }
+        let failure = episode.finish(String::new(), "stop").unwrap_err();
+        assert_eq!(failure.reason, FailureReason::OutOfRange);
+    }
+}

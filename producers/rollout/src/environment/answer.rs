@@ -15,7 +15,7 @@ const FORM: &str = "write only {\"id\", \"messages\"} and {\"id\", \"reward\", \
                     to standard output, and logs to standard error";
 const MESSAGES: &str = "write [{\"role\": \"tool\", \"content\": …}], at least one message";
 
-/// What the environment does after a completion.
+/// Reaction of the environment to a completion.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     /// Continues the conversation.

@@ -194,7 +194,7 @@ async fn a_hanging_episode_is_timed_out_and_the_rest_answered() {
     assert_eq!(replies, [done(1.0), Err(FailureReason::Timeout), done(2.0)]);
 }
 
-/// Which of two answers was meant is unknown, so the episode fails at its next question.
+/// Nobody knows which of two answers was meant, so the episode fails at its next question.
 #[tokio::test]
 async fn an_episode_that_is_answered_twice_fails() {
     let Environment { desk, .. } = start(20.0);

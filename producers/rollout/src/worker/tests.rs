@@ -1,5 +1,6 @@
 mod announced;
 mod content;
+mod conversations;
 mod lead;
 mod leases;
 mod overlap;

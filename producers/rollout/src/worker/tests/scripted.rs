@@ -121,7 +121,7 @@ impl Engine for ScriptedEngine {
     }
 }
 
-/// What samples for a [`ScriptedEngine`].
+/// Sampler of a [`ScriptedEngine`].
 struct ScriptedTurns {
     script: Script,
     version: PolicyVersion,
