@@ -6,6 +6,7 @@ mod bad_input;
 mod bench_fleet;
 mod chaos;
 mod chats;
+mod datasets;
 mod deploy;
 mod docs;
 mod epochs;

@@ -35,7 +35,7 @@ pub use device::Device;
 pub use gate::GateConfig;
 pub use learner::{LearnerConfig, LoraConfig, SourceKind};
 pub use problems::{Problems, Violation};
-pub use prompts::PromptsConfig;
+pub use prompts::{ColumnsConfig, PromptFiles, PromptsConfig, TEXT_OR_LIST};
 pub use reward::RewardConfig;
 pub use rollout::{RolloutConfig, TEMPERATURES};
 pub use run::RunConfig;
