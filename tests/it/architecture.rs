@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hub", &["human"]),
     ("model", &["control", "settings", "hub"]),
     ("model-gpu", &["control", "settings", "model"]),
+    ("table", &["control"]),
     ("telemetry", &["control"]),
     ("human", &[]),
     ("faults", &[]),
@@ -27,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "trajectory",
             "bus",
             "faults",
+            "table",
             "verify",
         ],
     ),
@@ -224,7 +226,8 @@ const PURE: &[(&str, &[&str])] = &[
 const NAMED_BY: &[(&str, &[&str])] = &[
     // The transport benchmark holds our client against librdkafka's own.
     ("rdkafka", &["bus", "bench"]),
-    ("parquet", &["archive"]),
+    // The archive is Parquet, and so are many published data sets.
+    ("parquet", &["archive", "table"]),
     ("object_store", &["store"]),
     // Parity compares tensors of a device.
     (
@@ -297,6 +300,7 @@ const ROWS: &[&[&str]] = &[
         "hub",
         "model",
         "model-gpu",
+        "table",
         "telemetry",
         "human",
         "faults",

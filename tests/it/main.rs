@@ -7,6 +7,7 @@ mod bench_fleet;
 mod chaos;
 mod chats;
 mod conversations;
+mod datasets;
 mod deploy;
 mod docs;
 mod epochs;

@@ -28,7 +28,7 @@ fn each_role_is_built_once() {
 /// Files that open each kind of input. No other does, because what was parsed to be checked is
 /// handed on.
 const OPENED_BY: &[(&str, &[&str])] = &[
-    ("PromptSet::load(", &["doctor.rs", "prompts.rs"]),
+    ("PromptSet::load_all(", &["doctor.rs", "prompts.rs"]),
     ("PromptSet::from_reader(", &["prompts.rs"]),
     ("PromptSets::read(", &["preflight.rs"]),
     ("PromptSets::load(", &["prepared.rs"]),

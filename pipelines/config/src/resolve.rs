@@ -305,10 +305,10 @@ fn interpret<T: Settings>(
                 return Ok((name, None));
             }
             let mut value = typed(value, kind).ok_or_else(|| fail(wrong_type(&shown, kind)))?;
-            if let toml::Value::String(text) = &mut value
-                && T::PATHS.iter().any(|path| *path == name.to_string())
-            {
-                *text = absolute(text, base.as_deref());
+            if T::PATHS.iter().any(|path| *path == name.to_string()) {
+                for text in texts(&mut value) {
+                    *text = absolute(text, base.as_deref());
+                }
             }
             Ok((name, Some(value)))
         }
@@ -339,6 +339,9 @@ fn wrong_type(value: &str, kind: &Kind) -> SettingFault {
 fn read_text(text: &str, kind: &Kind) -> toml::Value {
     let string = || toml::Value::String(text.to_owned());
     match kind {
+        Kind::TextOrList if !text.trim_start().starts_with('[') => {
+            toml::Value::String(unquoted(text.to_owned()))
+        }
         Kind::Text | Kind::OneOf(_) => toml::Value::String(unquoted(text.to_owned())),
         Kind::Float => text.parse().map_or_else(|_| string(), toml::Value::Float),
         _ => text.parse().unwrap_or_else(|_| string()),
@@ -364,10 +367,20 @@ fn typed(value: toml::Value, kind: &Kind) -> Option<toml::Value> {
         (Kind::Bool, Value::Boolean(_))
         | (Kind::Integer, Value::Integer(_))
         | (Kind::Float, Value::Float(_))
-        | (Kind::Text, Value::String(_))
+        | (Kind::Text | Kind::TextOrList, Value::String(_))
         | (Kind::List, Value::Array(_))
         | (Kind::Map, Value::Table(_)) => Some(value),
+        (Kind::TextOrList, Value::Array(list)) => list.iter().all(Value::is_str).then_some(value),
         _ => None,
+    }
+}
+
+/// Returns the texts of a text or of a list.
+fn texts(value: &mut toml::Value) -> Vec<&mut String> {
+    match value {
+        toml::Value::String(text) => vec![text],
+        toml::Value::Array(list) => list.iter_mut().flat_map(texts).collect(),
+        _ => Vec::new(),
     }
 }
 

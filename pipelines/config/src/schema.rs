@@ -8,6 +8,8 @@ use serde::{
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor},
 };
 
+use vintage_settings::TEXT_OR_LIST;
+
 use crate::key::Key;
 
 /// Type of a setting.
@@ -25,6 +27,8 @@ pub(crate) enum Kind {
     OneOf(&'static [&'static str]),
     /// List of values.
     List,
+    /// Text, or a list of texts.
+    TextOrList,
     /// Table with keys chosen by the user and texts as values.
     Map,
     /// Struct with these fields.
@@ -41,6 +45,7 @@ impl Kind {
             Self::Text => "a text".to_owned(),
             Self::OneOf(names) => format!("one of {}", names.join(", ")),
             Self::List => "a list, for example [\"python3\", \"score.py\"]".to_owned(),
+            Self::TextOrList => "a text, or a list of texts".to_owned(),
             Self::Map => "a table of texts".to_owned(),
             Self::Section(_) => "a section".to_owned(),
         }
@@ -187,9 +192,12 @@ impl<'de> Deserializer<'de> for Probe<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Stop> {
+        if name == TEXT_OR_LIST {
+            return self.stop(Kind::TextOrList);
+        }
         visitor.visit_newtype_struct(self)
     }
 

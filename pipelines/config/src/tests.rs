@@ -347,10 +347,13 @@ fn paths_in_a_file_start_from_its_folder() {
     let config = resolve(Layers::new().file(&path).expect("readable"))
         .expect("valid")
         .config;
-    assert_eq!(config.prompts.train, Some(folder.path().join("mine.jsonl")));
+    assert_eq!(
+        config.prompts.train,
+        Some(folder.path().join("mine.jsonl").into())
+    );
     let config = set("prompts.train=mine.jsonl").expect("valid").config;
     let here = std::env::current_dir().expect("a working directory");
-    assert_eq!(config.prompts.train, Some(here.join("mine.jsonl")));
+    assert_eq!(config.prompts.train, Some(here.join("mine.jsonl").into()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vintage_config::presets;
-use vintage_settings::{Device, RunConfig};
+use vintage_settings::{Device, PromptFiles, RunConfig};
 
 use serde::Serialize;
 use vintage_bus::TopicTable;
@@ -145,15 +145,15 @@ fn device(config: &RunConfig) -> Check {
 }
 
 fn prompts(config: &RunConfig) -> Vec<Check> {
-    let look = |name: &'static str, path: Option<&PathBuf>, built_in: &str| match path {
+    let look = |name: &'static str, files: Option<&PromptFiles>, built_in: &str| match files {
         None => {
             let rows = presets::data(built_in).map_or(0, |text| text.lines().count());
             Check::good(name, format!("built in, {rows} rows"))
         }
-        Some(path) => match PromptSet::load(path) {
+        Some(files) => match PromptSet::load_all(files.paths(), &config.prompts.columns) {
             Ok(prompts) => Check::good(
                 name,
-                format!("{}, {} rows", path.display(), prompts.prompts().len()),
+                format!("{}, {} rows", prompts.name(), prompts.prompts().len()),
             ),
             Err(error) => Check::bad(name, error.to_string(), "see `vintage run --help`"),
         },

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use vintage_control::Fault;
 use vintage_control::{Name, Offset, Partition, PolicyVersion, RecordId};
 use vintage_human::size;
-use vintage_rollout::PromptSet;
+use vintage_rollout::{Prompt, PromptSet};
 
 use crate::teacher::TeacherError;
 
@@ -329,10 +329,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// Error of a row of a prompt file.
-    pub(crate) fn prompt(set: &PromptSet, line: usize, reason: String) -> Self {
+    pub(crate) fn prompt(set: &PromptSet, prompt: &Prompt, reason: String) -> Self {
         Self::Prompt {
-            path: set.path().to_owned(),
-            line,
+            path: set.path_of(prompt).to_owned(),
+            line: prompt.line,
             reason,
         }
     }

@@ -12,7 +12,8 @@ use vintage_control::{CONTROL_FORMAT, Name, PolicyVersion, RunInputs, Sha256, Up
 use vintage_hub::HubModel;
 use vintage_model::ModelFolder;
 use vintage_rollout::{
-    CommandSettings, PromptSet, file_sha256, files_by_base_name, named_files, read_journals,
+    CommandSettings, PromptFile, PromptSet, file_sha256, files_by_base_name, named_files,
+    read_journals,
 };
 use vintage_store::{Created, Store, Weights};
 
@@ -120,8 +121,17 @@ impl Given {
     }
 }
 
+/// Digests of the files of a set by their names. The names of several begin with their places: the
+/// order of files is the order of prompts, and two folders may have files of one name.
 fn of_prompts(set: &PromptSet) -> Files {
-    Files::from([(file_name(set.path()), set.sha256())])
+    let files = set.files();
+    let name = |(index, file): (usize, &PromptFile)| match files.len() {
+        1 => file_name(&file.path),
+        count => format!("{} of {count}: {}", index + 1, file_name(&file.path)),
+    };
+    let all = files.iter().enumerate();
+    all.map(|(index, file)| (name((index, file)), file.sha256))
+        .collect()
 }
 
 fn of_command(command: &CommandSettings) -> Result<Files> {

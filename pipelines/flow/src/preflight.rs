@@ -104,7 +104,7 @@ fn asked_plainly(set: &PromptSet) -> Option<String> {
         format!(
             "{}: {plain} prompts are asked as plain text, and the model has a chat template; a \
              model that was tuned on chats needs prompts.chat = true",
-            set.path().display()
+            set.name()
         )
     })
 }
@@ -218,7 +218,7 @@ fn check_answers(reward: &dyn Reward, set: &PromptSet) -> Result<()> {
             .as_deref()
             .map(|answer| reward.check_answer(answer))
         {
-            return Err(Error::prompt(set, prompt.line, why));
+            return Err(Error::prompt(set, prompt, why));
         }
     }
     Ok(())
@@ -232,9 +232,8 @@ fn check_lengths(config: &RunConfig, set: &PromptSet, described: &Described) -> 
         && config.warm_start.steps > 0
         && teacher(config) == TeacherKind::Answers;
     for prompt in set.prompts() {
-        let refuse = |what: String| {
-            Error::prompt(set, prompt.line, format!("prompt {:?} {what}", prompt.id))
-        };
+        let refuse =
+            |what: String| Error::prompt(set, prompt, format!("prompt {:?} {what}", prompt.id));
         let tokens = described
             .tokens(prompt)
             .map_err(|error| refuse(format!("is not in the model's vocabulary: {error}")))?;

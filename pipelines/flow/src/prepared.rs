@@ -102,7 +102,7 @@ mod tests {
         std::fs::write(&train, "{\"prompt\": \"12=\", \"answer\": \"13\"}\n").unwrap();
         let mut config = RunConfig::default();
         config.model.path = Some(model.clone());
-        config.prompts.train = Some(train.clone());
+        config.prompts.train = Some((&train).into());
         let checked = check_files(&config, Trains::Here).unwrap();
 
         assert_ne!(save_model(&model, 2), checked_weights);
@@ -131,11 +131,11 @@ mod tests {
         config.model.path = Some(model);
         let checked = check_files(&config, Trains::Elsewhere).unwrap();
         assert!(checked.model.is_none() && checked.reward.is_some());
-        let name = checked.task.train.path().to_owned();
+        let name = checked.task.train.files()[0].path.clone();
         let inputs = Prepared::in_folder(Some(checked), &config, place.path()).unwrap();
         let written = place.path().join("prompts").join(name);
-        assert_eq!(inputs.task.train.path(), written);
+        assert_eq!(inputs.task.train.files()[0].path, written);
         let again = vintage_rollout::PromptSet::load(&written).unwrap();
-        assert_eq!(again.sha256(), inputs.task.train.sha256());
+        assert_eq!(again.files(), inputs.task.train.files());
     }
 }

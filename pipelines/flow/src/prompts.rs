@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use vintage_config::presets;
-use vintage_settings::PromptsConfig;
+use vintage_settings::{PromptFiles, PromptsConfig};
 
 use vintage_rollout::PromptSet;
 
@@ -36,17 +36,21 @@ impl PromptSets {
 
     /// Reads the configured files, or the built-in sets from the program itself.
     pub(crate) fn read(config: &PromptsConfig) -> Result<Self> {
-        let of_file = |setting, path: &Option<PathBuf>| {
-            let path = path.as_deref();
-            path.map(|path| load_set(setting, path)).transpose()
+        let of_files = |setting, files: &Option<PromptFiles>| {
+            let files = files.as_ref();
+            let loaded = files.map(|files| PromptSet::load_all(files.paths(), &config.columns));
+            loaded.transpose().map_err(|error| Error::Setting {
+                setting: String::from(setting),
+                reason: error.to_string(),
+            })
         };
         let built_in = |name| -> Result<PromptSet> {
             let text = built_in(name)?;
             Ok(PromptSet::from_reader(Path::new(name), text.as_bytes())?)
         };
         let [train, heldout] = BUILT_IN;
-        let own = of_file(TRAIN, &config.train)?;
-        let own_heldout = of_file(HELD_OUT, &config.heldout)?;
+        let own = of_files(TRAIN, &config.train)?;
+        let own_heldout = of_files(HELD_OUT, &config.heldout)?;
         let (train, heldout) = match (own, own_heldout) {
             (Some(own), own_heldout) => (own, own_heldout),
             (None, Some(own_heldout)) => (built_in(train)?, Some(own_heldout)),
@@ -85,11 +89,16 @@ impl PromptSets {
         match heldout_prompts.find(|prompt| trained.contains(&prompt.text)) {
             None => Ok(()),
             Some(shared) => {
-                let train = self.train.path().display();
+                let mut trained = self.train.prompts().iter();
+                let trained = trained.find(|prompt| prompt.text == shared.text);
+                let train = trained.map_or_else(
+                    || self.train.name(),
+                    |prompt| self.train.path_of(prompt).display().to_string(),
+                );
                 let reason = format!(
                     "this held-out prompt is in {train} as well: take it out of one of them"
                 );
-                Err(Error::prompt(heldout, shared.line, reason))
+                Err(Error::prompt(heldout, shared, reason))
             }
         }
     }
@@ -105,14 +114,6 @@ const TRAIN: &str = "prompts.train (or --prompts)";
 
 /// Setting of the held-out prompts, as named in messages.
 const HELD_OUT: &str = "prompts.heldout (or --heldout)";
-
-/// Loads a file of prompts; an error names the setting that names the file.
-fn load_set(setting: &str, path: &Path) -> Result<PromptSet> {
-    PromptSet::load(path).map_err(|error| Error::Setting {
-        setting: setting.to_owned(),
-        reason: error.to_string(),
-    })
-}
 
 /// Returns the prompts in the form in which they are asked: plain text, or chats if `prompts.chat`
 /// is set.

@@ -72,19 +72,16 @@ impl Teacher {
         seed: u64,
         prompts: &PromptSet,
     ) -> Result<Self, TeacherError> {
-        let file = prompts.path().display().to_string();
         let rows = prompts.prompts().iter().map(|prompt| {
             let line = prompt.line;
+            let file = || prompts.path_of(prompt).display().to_string();
             let answer = prompt.answer.as_deref();
-            let answer = answer.ok_or_else(|| TeacherError::NoAnswer {
-                file: file.clone(),
-                line,
-            })?;
+            let answer = answer.ok_or_else(|| TeacherError::NoAnswer { file: file(), line })?;
             let digits = digits(&prompt.text);
             let sums = running_sums(&digits);
             if kind == TeacherKind::RunningSum && sums != answer {
                 return Err(TeacherError::NotRunningSum {
-                    file: file.clone(),
+                    file: file(),
                     line,
                     prompt: prompt.text.clone(),
                     answer: answer.to_owned(),

@@ -42,6 +42,21 @@ pub enum Error {
         /// Path of the prompt file.
         path: PathBuf,
     },
+    /// Column that the settings name and no row has.
+    #[error(
+        "no row of {files} has the column {column:?}, from which prompts.columns.{key} is to be read; \
+         their columns are {keys}"
+    )]
+    PromptColumn {
+        /// Key that is read from the column.
+        key: &'static str,
+        /// Column as the setting names it.
+        column: String,
+        /// Files of the set.
+        files: String,
+        /// Columns that there are.
+        keys: String,
+    },
     /// A setting is out of range.
     #[error("cannot use {}: {}", .0.key, .0.why)]
     Config(vintage_settings::Violation),
@@ -268,6 +283,7 @@ impl Error {
             Self::PromptFile { .. }
             | Self::PromptRow { .. }
             | Self::NoPrompts { .. }
+            | Self::PromptColumn { .. }
             | Self::Config(_)
             | Self::Refused { .. }
             | Self::CommandStart { .. }

@@ -64,7 +64,7 @@ pub use lease_book::{Admission, LeaseBook};
 pub use leasing::{REPORT_AFTER, REPORT_EVERY};
 pub use open::{open_environment, open_reward};
 pub use prompts::{
-    PromptSet,
+    PromptFile, PromptSet,
     prompt::{Form, Prompt},
 };
 pub use reward::{

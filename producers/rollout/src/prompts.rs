@@ -1,27 +1,39 @@
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest as _, Sha256};
+use vintage_settings::ColumnsConfig;
 
 use crate::{conversation::check_chat, error::Error};
 
 mod chat;
 mod choices;
+mod columns;
 mod file;
 pub(crate) mod prompt;
 pub(crate) mod raw;
+mod reading;
 mod row;
 
 use prompt::{Form, Prompt};
+use reading::Reading;
 
 /// Number of bad rows shown beside the first one if a file has several.
 const SHOWN: usize = 3;
 
-/// Prompts of one JSONL file, in file order; never empty.
+/// File of a set of prompts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptFile {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// SHA-256 of the file's bytes, as they were read.
+    pub sha256: vintage_control::Sha256,
+}
+
+/// Prompts of one file or of several, in their order; never empty.
 ///
 /// Each row may have any of the published layouts (table in `docs/prompts.md`). The prompt is read
 /// from `prompt`, `messages`, `question`, `problem` or `conversations`. The known answer is read
@@ -29,8 +41,7 @@ const SHOWN: usize = 3;
 /// `completion` marks. [`PromptSet::notes`] counts all other keys; blank lines are skipped.
 #[derive(Debug, Clone)]
 pub struct PromptSet {
-    path: PathBuf,
-    sha256: vintage_control::Sha256,
+    files: Vec<PromptFile>,
     prompts: Vec<Prompt>,
     /// Number of rows by key that is not read.
     unused: BTreeMap<String, usize>,
@@ -41,103 +52,34 @@ pub struct PromptSet {
 impl PromptSet {
     /// Reads the prompts of a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let unreadable = |source| Error::PromptFile {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        Self::from_reader(path, BufReader::new(file))
+        Self::load_all(&[path.to_owned()], &ColumnsConfig::default())
+    }
+
+    /// Reads the prompts of files, with the columns of a layout that is not known.
+    ///
+    /// # Errors
+    /// A file that cannot be read, rows that cannot be used, one id for two prompts, and a column that
+    /// no row has.
+    pub fn load_all(paths: &[PathBuf], columns: &ColumnsConfig) -> Result<Self, Error> {
+        let mut reading = Reading::new(columns);
+        for path in paths {
+            let unreadable = |source| Error::PromptFile {
+                path: path.to_owned(),
+                source,
+            };
+            reading.read(path, File::open(path).map_err(unreadable)?)?;
+        }
+        reading.finish()
     }
 
     /// Reads prompts from any reader; messages name them by `path`.
     ///
     /// # Errors
     /// Rows that cannot be used: the error names the first ones and counts them all.
-    pub fn from_reader(path: &Path, mut reader: impl BufRead) -> Result<Self, Error> {
-        let mut set = Self {
-            path: path.to_owned(),
-            sha256: vintage_control::Sha256([0; 32]),
-            prompts: Vec::new(),
-            unused: BTreeMap::new(),
-            unanswered: Vec::new(),
-        };
-        let unreadable = |source| Error::PromptFile {
-            path: path.to_owned(),
-            source,
-        };
-        let mut places: HashMap<String, usize> = HashMap::new();
-        let mut bad = BadRows::default();
-        let begin = reader.fill_buf().map_err(unreadable)?;
-        if let Some(what) = file::foreign(begin) {
-            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, what)));
-        }
-        if file::is_utf16(begin) {
-            let what = "it is UTF-16; save the file as UTF-8, as with iconv -f UTF-16 -t UTF-8";
-            return Err(Error::PromptRow {
-                path: path.to_owned(),
-                line: 1,
-                reason: what.to_owned(),
-            });
-        }
-        let mut bytes = Vec::new();
-        let mut digest = Sha256::new();
-        for line in 1.. {
-            bytes.clear();
-            if reader.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
-                break;
-            }
-            digest.update(&bytes);
-            match set.add(line, &bytes, &mut places) {
-                Ok(()) => {}
-                Err(why) => bad.add(line, why),
-            }
-        }
-        bad.refuse(path, set.prompts.len())?;
-        if set.prompts.is_empty() {
-            return Err(Error::NoPrompts {
-                path: path.to_owned(),
-            });
-        }
-        set.sha256 = vintage_control::Sha256(digest.finalize().into());
-        Ok(set)
-    }
-
-    /// Adds the prompt of one line; blank lines add none.
-    fn add(
-        &mut self,
-        line: usize,
-        bytes: &[u8],
-        places: &mut HashMap<String, usize>,
-    ) -> Result<(), String> {
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| "it is not UTF-8; save the file as UTF-8".to_owned())?;
-        let text = text.trim_start_matches('\u{feff}').trim();
-        if text.is_empty() {
-            return Ok(());
-        }
-        let row = row::read(text, line)?;
-        let prompt = row.prompt;
-        if let Some(&first) = places.get(&prompt.id) {
-            let earlier = &self.prompts[first];
-            if (&earlier.text, &earlier.answer) != (&prompt.text, &prompt.answer) {
-                return Err(format!(
-                    "its id {:?} is that of another prompt in line {}; give each its own",
-                    prompt.id, earlier.line
-                ));
-            }
-        } else {
-            places.insert(prompt.id.clone(), self.prompts.len());
-        }
-        if prompt.answer.is_none() && self.unanswered.is_empty() {
-            self.unanswered.clone_from(&row.keys);
-        }
-        for key in row.keys {
-            if !row::KNOWN.contains(&key.as_str()) {
-                *self.unused.entry(key).or_default() += 1;
-            }
-        }
-        self.prompts.push(prompt);
-        Ok(())
+    pub fn from_reader(path: &Path, reader: impl Read) -> Result<Self, Error> {
+        let mut reading = Reading::new(&ColumnsConfig::default());
+        reading.read(path, reader)?;
+        reading.finish()
     }
 
     /// Describes the parts of the file that are not read: keys that no layout has, with the number
@@ -156,7 +98,7 @@ impl PromptSet {
         let keys: Vec<_> = self.unused.iter().map(of_key).collect();
         vec![format!(
             "{}: nothing is read from {}; what a reward is to see belongs into \"metadata\"",
-            self.path.display(),
+            self.name(),
             keys.join(", ")
         )]
     }
@@ -234,7 +176,7 @@ impl PromptSet {
                     }
                     Err(why) => {
                         bad.add(
-                            prompt.line,
+                            (prompt.file, prompt.line),
                             format!("the messages of prompt {:?}: {why}", prompt.id),
                         );
                     }
@@ -242,7 +184,7 @@ impl PromptSet {
             } else if let (Form::Plain, Some(extras)) = (prompt.form, &prompt.extras) {
                 let key = extras.split('"').nth(1).unwrap_or_default();
                 bad.add(
-                    prompt.line,
+                    (prompt.file, prompt.line),
                     format!(
                         "it has {key:?}, which only chats have, and its prompt is plain text: write \
                          \"messages\", or set prompts.chat = true"
@@ -251,33 +193,46 @@ impl PromptSet {
             }
         }
         let good = self.prompts.len() - bad.count;
-        bad.refuse(&self.path, good)
+        bad.refuse(&self.files, good)
     }
 
     /// Builds the error that refuses one row, naming its file and line.
     pub(crate) fn refuse(&self, prompt: &Prompt, reason: String) -> Error {
         Error::PromptRow {
-            path: self.path.clone(),
+            path: self.path_of(prompt).to_owned(),
             line: prompt.line,
             reason,
         }
     }
 
-    /// Names the set by the file in which its prompts were written down.
+    /// Names a set of one file by another file, in which its prompts were written down.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {
-        path.clone_into(&mut self.path);
+        if let [only] = &mut self.files[..] {
+            path.clone_into(&mut only.path);
+        }
         self
     }
 
-    /// Path of the file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Name of the set in messages: its file, or the first of several.
+    pub fn name(&self) -> String {
+        let first = self.files.first();
+        let first = first.map_or_else(String::new, |file| file.path.display().to_string());
+        match self.files.len() {
+            0 | 1 => first,
+            count => format!("{first} and {} more", count - 1),
+        }
     }
 
-    /// SHA-256 of the file's bytes, as they were read.
-    pub fn sha256(&self) -> vintage_control::Sha256 {
-        self.sha256
+    /// Files of the set, in their order.
+    pub fn files(&self) -> &[PromptFile] {
+        &self.files
+    }
+
+    /// Path of the file that a prompt is in.
+    pub fn path_of(&self, prompt: &Prompt) -> &Path {
+        let file = self.files.get(prompt.file);
+        file.map_or(Path::new(""), |file| &file.path)
     }
 
     /// Prompts in file order.
@@ -292,30 +247,38 @@ impl PromptSet {
     }
 }
 
-/// Rows that cannot be used: their number, and the first ones with line and reason.
+/// Rows that cannot be used: their number, and the first ones with file, line and reason.
 #[derive(Default)]
 struct BadRows {
     count: usize,
-    first: Vec<(usize, String)>,
+    first: Vec<((usize, usize), String)>,
 }
 
 impl BadRows {
-    fn add(&mut self, line: usize, why: String) {
+    fn add(&mut self, place: (usize, usize), why: String) {
         self.count += 1;
         if self.first.len() <= SHOWN {
-            self.first.push((line, why));
+            self.first.push((place, why));
         }
     }
 
     /// Returns an error about the first bad row, with the number of all, if there are any.
-    fn refuse(self, path: &Path, good: usize) -> Result<(), Error> {
+    fn refuse(self, files: &[PromptFile], good: usize) -> Result<(), Error> {
+        let path = |file: usize| files.get(file).map_or(Path::new(""), |file| &file.path);
         let mut shown = self.first.into_iter();
-        let Some((line, mut reason)) = shown.next() else {
+        let Some(((file, line), mut reason)) = shown.next() else {
             return Ok(());
         };
         if self.count > 1 {
+            let of_place = |(other, line): (usize, usize)| {
+                if other == file {
+                    format!("line {line}")
+                } else {
+                    format!("line {line} of {}", path(other).display())
+                }
+            };
             let further: Vec<_> = shown
-                .map(|(line, why)| format!("line {line}: {}", excerpt(&why)))
+                .map(|(place, why)| format!("{}: {}", of_place(place), excerpt(&why)))
                 .collect();
             reason = format!(
                 "{reason}; {} of {} rows cannot be used, among them {}",
@@ -325,7 +288,7 @@ impl BadRows {
             );
         }
         Err(Error::PromptRow {
-            path: path.to_owned(),
+            path: path(file).to_owned(),
             line,
             reason,
         })
@@ -340,6 +303,8 @@ fn excerpt(text: &str) -> String {
     }
 }
 
+#[cfg(test)]
+mod files;
 #[cfg(test)]
 mod layouts;
 #[cfg(test)]

@@ -36,8 +36,11 @@ const BODIES: usize = 64;
 const BODY: usize = 8 << 20;
 /// Largest head of a request, in bytes.
 const HEAD: usize = 16 << 10;
-/// Time within which head and body of a request must have come.
+/// Time within which the body of a request must have come.
 const SENDING: Duration = Duration::from_secs(30);
+/// Time for which a connection may be idle, or send a head. Clients keep connections for less, so that
+/// none sends a request just when the connection is closed.
+const IDLE: Duration = Duration::from_secs(120);
 /// Wait after a connection could not be accepted, for example because files are short.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -160,7 +163,7 @@ async fn serve(door: Arc<Door>, stream: tokio::net::TcpStream, ends: Cancellatio
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(SENDING)
+        .header_read_timeout(IDLE)
         .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);

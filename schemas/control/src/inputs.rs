@@ -14,8 +14,9 @@ use crate::digest::Sha256;
 pub struct RunInputs {
     /// Format tag, always [`crate::CONTROL_FORMAT`].
     pub format: String,
-    /// Digests by setting, then by file name; files of a reward command by their path from its
-    /// directory, or in older records by their names without folder.
+    /// Digests by setting, then by file name; of several files of prompts by place and name, as in
+    /// `1 of 2: a.parquet`; files of a reward command by their path from its directory, or in older
+    /// records by their names without folder.
     pub inputs: BTreeMap<String, BTreeMap<String, Sha256>>,
     /// Settings whose files differ from those of the previous record.
     pub accepted: Vec<String>,

@@ -39,7 +39,7 @@ pub use gate::GateConfig;
 pub use learner::{LearnerConfig, LoraConfig, SourceKind};
 pub use mismatch::MismatchConfig;
 pub use problems::{Problems, Violation};
-pub use prompts::PromptsConfig;
+pub use prompts::{ColumnsConfig, PromptFiles, PromptsConfig, TEXT_OR_LIST};
 pub use reward::RewardConfig;
 pub use rollout::{RolloutConfig, TEMPERATURES};
 pub use run::RunConfig;

@@ -33,8 +33,8 @@ pub(crate) struct RunArgs {
     /// Number of updates in all after which it ends (setting `learner.steps`).
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
-    /// Prompts to train on: JSONL with `prompt` and `answer`, or GSM8K's `question` and `answer`
-    /// (setting `prompts.train`).
+    /// Prompts to train on: JSON lines, also under gzip, or Parquet, with `prompt` and `answer` or as
+    /// published (setting `prompts.train`, which takes several files too).
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
     /// Prompts to evaluate on (setting `prompts.heldout`).

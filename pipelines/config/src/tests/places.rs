@@ -1,5 +1,7 @@
 //! Tests of paths in settings that must be found again from another working directory.
 
+use vintage_settings::RunConfig;
+
 use super::{file, resolve};
 use crate::layers::Layers;
 
@@ -63,4 +65,31 @@ fn certificates_are_found_beside_the_file_that_names_them() {
     assert_eq!(options["client.id"], "a");
     assert_eq!(options["ssl.key.location"], "env:KEY");
     assert_eq!(options["ssl.crl.location"], "/crl");
+}
+
+#[test]
+fn a_list_of_files_starts_from_its_folder_file_by_file() {
+    let set = |text: &str| {
+        Layers::new()
+            .set(text)
+            .expect("an assignment")
+            .resolve::<RunConfig>()
+    };
+    let (folder, path) = file("[prompts]\ntrain = [\"a.jsonl\", \"/b.parquet\"]\n");
+    let list = Layers::new().file(&path).expect("readable");
+    let list = list.resolve::<RunConfig>().expect("valid");
+    let train = list.config.prompts.train.as_ref().expect("files");
+    assert_eq!(
+        train.paths(),
+        [folder.path().join("a.jsonl"), "/b.parquet".into()]
+    );
+    let again: RunConfig = toml::from_str(&list.to_toml()).expect("what was written is read");
+    assert_eq!(again.prompts, list.config.prompts);
+    let config = set("prompts.train=[\"a.jsonl\", \"b.jsonl\"]")
+        .expect("valid")
+        .config;
+    assert_eq!(config.prompts.train.expect("files").paths().len(), 2);
+    for bad in ["prompts.train=[1]", "prompts.train=[]"] {
+        assert!(set(bad).is_err(), "{bad}");
+    }
 }

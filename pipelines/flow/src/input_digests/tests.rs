@@ -28,9 +28,9 @@ impl Place {
         let heldout = place.write("heldout.jsonl", &(5..8).map(row).collect::<String>());
         let judge = place.write("judge.py", "print(1)");
         place.config.prompts = PromptsConfig {
-            train: Some(train),
-            heldout: Some(heldout),
-            chat: false,
+            train: Some(train.into()),
+            heldout: Some(heldout.into()),
+            ..PromptsConfig::default()
         };
         let judge = judge.display().to_string();
         place.config.rollout.reward.command = vec!["python3".to_owned(), judge];

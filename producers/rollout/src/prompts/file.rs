@@ -1,16 +1,7 @@
 //! Detection of a prompt file's format by its first bytes.
 
 /// File formats that are not read, by their first bytes, and how to convert each to JSON lines.
-const FOREIGN: [(&[u8], &str); 8] = [
-    (
-        b"PAR1",
-        "it is a Parquet file: write it as JSON lines, as with duckdb -c \"copy (from 'FILE') to \
-         'FILE.jsonl' (format json)\"",
-    ),
-    (
-        b"\x1f\x8b",
-        "it is compressed by gzip: unpack it with gunzip -k FILE",
-    ),
+const FOREIGN: [(&[u8], &str); 6] = [
     (
         b"\x28\xb5\x2f\xfd",
         "it is compressed by zstd: unpack it with zstd -d FILE",

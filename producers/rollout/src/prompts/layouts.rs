@@ -388,12 +388,9 @@ fn files_of_another_format_are_named() {
     let cases: [(&[u8], &str); 4] = [
         (
             b"PAR1\x15\x04\x15",
-            "a Parquet file: write it as JSON lines",
+            "begins as a Parquet file and does not end as one",
         ),
-        (
-            b"\x1f\x8b\x08\x00\x00",
-            "compressed by gzip: unpack it with gunzip",
-        ),
+        (b"\x1f\x8b\x08\x00\x00", "gzip data end early"),
         (b"\x28\xb5\x2f\xfd\x00", "compressed by zstd"),
         (&utf16, "rows.jsonl:1: it is UTF-16"),
     ];

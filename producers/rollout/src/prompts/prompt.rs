@@ -30,7 +30,9 @@ pub struct Prompt {
     pub answer: Option<String>,
     /// Metadata that is stored in every trajectory and sent to the reward command.
     pub metadata: BTreeMap<String, String>,
-    /// Line of the file, from 1.
+    /// Number of its file among those of the set, from 0.
+    pub file: usize,
+    /// Line of the file, from 1; of a Parquet file the row.
     pub line: usize,
 }
 

@@ -7,6 +7,7 @@ use vintage_verify::{Number, boxed, hashes};
 
 use super::chat::{self, Chat};
 use super::choices;
+use super::columns::Columns;
 use super::prompt::{Form, Prompt, SLOT};
 use super::raw::{self, kind};
 
@@ -118,14 +119,19 @@ fn scalar(key: &str, value: &str) -> Result<String, String> {
 }
 
 /// Reads one row. The error says what is wrong with it and what to do.
-pub(super) fn read(text: &str, line: usize) -> Result<ReadRow, String> {
-    let row = Row::of(text)?;
+pub(super) fn read(text: &str, line: usize, columns: &mut Columns) -> Result<ReadRow, String> {
+    let row = Row(columns.apply(Row::of(text)?.0)?);
     let (text, form, source) = asked(&row)?;
     refuse_system(&row, &text, form, source)?;
     let extras = chat::extras(|key| row.get(key))?;
     let text = match (form, extras.as_deref()) {
         (Form::Messages, Some(extras)) => chat::with_extras(&text, extras),
         _ => text,
+    };
+    let source = if columns.names("answer") {
+        "prompt" // such an answer is the answer, and no worked solution
+    } else {
+        source
     };
     let answer = answer(&row, source)?;
     choices::refuse_index(|key| row.get(key), &text, answer.as_deref())?;
@@ -144,6 +150,7 @@ pub(super) fn read(text: &str, line: usize) -> Result<ReadRow, String> {
             extras: extras.filter(|_| form == Form::Plain),
             answer,
             metadata: metadata(&row)?,
+            file: 0,
             line,
         },
         keys: keys.collect(),
