@@ -111,6 +111,7 @@ fn request(engine: &dyn Engine, role: &str, slot: u64, samples: u16) -> SampleRe
         extras: None,
         answer: None,
         metadata: [("role".to_owned(), role.to_owned())].into(),
+        file: 0,
         line: 1,
     };
     SampleRequest {

@@ -59,6 +59,7 @@ fn plain(text: &str) -> Prompt {
         extras: None,
         answer: None,
         metadata: BTreeMap::new(),
+        file: 0,
         line: 1,
     }
 }
