@@ -10,9 +10,11 @@ use vintage_settings::RunConfig;
 
 /// Settings that a resumed run may change: they affect neither past updates nor the meaning of
 /// their plans. The key of a section means all its settings.
-const SAFE: [&str; 16] = [
+const SAFE: [&str; 17] = [
     "learner.steps",
     "learner.recompute",
+    // Plans record what was refused.
+    "learner.mismatch",
     "learner.keep_versions",
     "learner.keep_checkpoints",
     "learner.checkpoint_every",

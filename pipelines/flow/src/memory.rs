@@ -34,8 +34,8 @@ impl Lengths {
 pub struct Prediction {
     /// Memory of a learner in a process of its own, above that of the idle process.
     pub learner: Memory,
-    /// Memory of `vintage run` besides its learner: two engines with their own weights, one that
-    /// samples and one that evaluates.
+    /// Memory of `vintage run` besides its learner's updates: two engines with their own weights, one
+    /// that samples and one that evaluates, and checks of log-probs, which need a version's.
     pub generation: Vec<MemoryUse>,
     /// Sum of learner and generation in bytes, as if both peaked at the same moment.
     pub run_bytes: u64,
@@ -83,11 +83,15 @@ impl Prediction {
         // At a change of versions an engine holds three copies: the old weights, the file of the
         // new ones, and the weights built from it.
         let engines = 3 * weights * (1 + u64::from(heldout.is_some()));
+        // A check of log-probs opens a version: its file, and the weights built from it.
+        let is_checked = config.learner.mismatch.every > 0;
+        let checks = 2 * weights * u64::from(is_checked);
         let amount = |name, bytes| MemoryUse { name, bytes };
         let generation = vec![
             amount("engines", engines),
             amount("sampling", sampling),
             amount("evaluation", evaluation),
+            amount("checks", checks),
         ];
         let beside: u64 = generation.iter().map(|amount| amount.bytes).sum();
         Self {
