@@ -25,9 +25,9 @@ fn a_run_trains_on_parquet_files_and_holds_them() -> Result<()> {
     write.args(["-c", WRITE]).current_dir(folder.path());
     let written = run(write)?;
     ensure!(written.status.success(), "{}", written.stderr);
-    let training = |order: &str| {
+    let training = |order: &str, steps: &str| {
         let mut command = small::training(&out);
-        command.args(["--steps", "2", "--heldout", "heldout.jsonl.gz"]);
+        command.args(["--steps", steps, "--heldout", "heldout.jsonl.gz"]);
         command.args(["--set", &format!("prompts.train={order}")]);
         command.args(["--set", "prompts.columns.prompt=task"]);
         command.args(["--set", "prompts.columns.answer=gold.final"]);
@@ -36,7 +36,7 @@ fn a_run_trains_on_parquet_files_and_holds_them() -> Result<()> {
         command
     };
     let order = "[\"a.parquet\", \"b.parquet\"]";
-    let summary = small::finished(training(order))?;
+    let summary = small::finished(training(order, "2"))?;
     ensure!(summary["final_accuracy"].is_number(), "{summary}");
 
     // Every file has its digest, of its own bytes.
@@ -56,14 +56,12 @@ fn a_run_trains_on_parquet_files_and_holds_them() -> Result<()> {
     ensure!(sum.starts_with(digest), "{sum} {digest}");
 
     // Another order is another run, and so is another file.
-    let turned = run(training("[\"b.parquet\", \"a.parquet\"]"))?;
+    let turned = run(training("[\"b.parquet\", \"a.parquet\"]", "2"))?;
     ensure!(turned.stderr.contains("prompts.train"), "{}", turned.stderr);
     ensure!(turned.status.code() == Some(2), "{}", turned.stderr);
     let other = std::fs::read(folder.path().join("a.parquet"))?;
     std::fs::write(folder.path().join("b.parquet"), other)?;
-    let mut longer = training(order);
-    longer.args(["--steps", "3"]);
-    let changed = run(longer)?;
+    let changed = run(training(order, "3"))?;
     ensure!(
         changed.stderr.contains("b.parquet has sha256"),
         "{}",

@@ -432,6 +432,8 @@ fn a_producer_that_is_not_measured_yet_is_waited_for_like_the_slowest_one() {
     granter.hear(Tick(0), &heartbeat("old", 0, 1));
     granter.advance(Tick(0), starving);
     assert_eq!(slots_of(&granter.grant(Tick(0)), "old"), [0]);
+    granter.hear(Tick(900), &heartbeat("old", 1, 0));
+    granter.hear(Tick(1_800), &heartbeat("old", 2, 0));
     // Its group took 1.9 s, below the patience of 2 s, so others are waited for 5.7 s.
     granter.seen(Tick(1_900), SlotNumber(0), -1);
     granter.hear(Tick(1_900), &heartbeat("new", 0, 1));
@@ -446,6 +448,7 @@ fn a_producer_that_is_not_measured_yet_is_waited_for_like_the_slowest_one() {
         (5, 6_400),
         (6, 7_300),
     ] {
+        granter.hear(Tick(now), &heartbeat("old", number + 2, 0));
         granter.hear(Tick(now), &heartbeat("new", number, 1));
         assert!(
             granter
@@ -455,6 +458,7 @@ fn a_producer_that_is_not_measured_yet_is_waited_for_like_the_slowest_one() {
             "{now}"
         );
     }
+    granter.hear(Tick(8_200), &heartbeat("old", 9, 0));
     granter.hear(Tick(8_200), &heartbeat("new", 7, 1));
     let grants = granter.grant(Tick(8_200));
     assert_ne!(slots_of(&grants, "new"), Vec::<u64>::new());

@@ -61,7 +61,8 @@ fn a_learner_on_a_device_goes_on_and_replays() {
 #[test]
 fn after_other_bits_the_published_ones_are_taken() {
     let (mut taken, mut left) = (0, 0);
-    for polls in (40..).step_by(7) {
+    // How many polls a step takes depends on the machine's load, so there are many of them.
+    for polls in (40..).step_by(3) {
         let Some(noted) = deviations(polls, false) else {
             break;
         };

@@ -301,6 +301,7 @@ async fn a_turn_completes_the_tokens_it_is_given() {
     // The server has version 0 only: a turn after version 1 waits for it.
     let mut waiting = engine.sample(vec![turn(1)]);
     assert!(waiting.next().now_or_never().is_none());
+    policy::publish(&stage.weights, 1).await;
     let version = PolicyVersion(1);
     let loaded = timeout(PATIENCE, engine.load(version)).await.unwrap();
     loaded.unwrap();
