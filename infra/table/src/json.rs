@@ -15,7 +15,7 @@ pub(crate) fn string(text: &str, out: &mut String) {
 /// Writes the value of a column in a row. Members of an object that are null are left out: tables have
 /// them wherever another row has that member.
 pub(crate) fn value(column: &dyn Array, row: usize, out: &mut String) -> Result<(), ArrowError> {
-    if column.is_null(row) {
+    if is_null(column, row) {
         out.push_str("null");
         return Ok(());
     }
@@ -61,6 +61,11 @@ pub(crate) fn value(column: &dyn Array, row: usize, out: &mut String) -> Result<
     }
 }
 
+/// Returns true if a column has no value in a row. Arrow counts no nulls in a column of the type null.
+fn is_null(column: &dyn Array, row: usize) -> bool {
+    *column.data_type() == DataType::Null || column.is_null(row)
+}
+
 fn is_decimal(kind: &DataType) -> bool {
     matches!(
         kind,
@@ -84,7 +89,7 @@ fn members<'a>(
 ) -> Result<(), ArrowError> {
     out.push('{');
     let mut first = true;
-    for (name, column) in fields.filter(|(_, column)| !column.is_null(row)) {
+    for (name, column) in fields.filter(|(_, column)| !is_null(column, row)) {
         if !first {
             out.push_str(", ");
         }

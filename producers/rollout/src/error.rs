@@ -12,8 +12,8 @@ use crate::{
 pub enum Error {
     /// Prompt file that cannot be read.
     #[error(
-        "cannot read prompts from {}: {source}; give a file of one JSON object a line, such as \
-         {{\"prompt\": \"2+2=\", \"answer\": \"4\"}}",
+        "cannot read prompts from {}: {source}; prompts are JSON lines, also under gzip, or Parquet, \
+         with rows such as {{\"prompt\": \"2+2=\", \"answer\": \"4\"}}",
         path.display()
     )]
     PromptFile {

@@ -1,5 +1,7 @@
 //! Columns that the settings name for a layout of one's own.
 
+use std::collections::BTreeSet;
+
 use vintage_settings::ColumnsConfig;
 
 use super::{raw, row::KNOWN};
@@ -25,6 +27,8 @@ type Entries<'a> = Vec<(String, &'a str)>;
 #[derive(Debug)]
 pub(super) struct Columns {
     named: Vec<Named>,
+    /// Columns that rows have, if any is named: for the error of one that no row has.
+    seen: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Columns {
         });
         Self {
             named: named.collect(),
+            seen: BTreeSet::new(),
         }
     }
 
@@ -62,6 +67,12 @@ impl Columns {
         unmet.map(|named| (named.key, named.column.as_str()))
     }
 
+    /// Lists the columns that rows have.
+    pub(super) fn seen(&self) -> String {
+        let seen: Vec<&str> = self.seen.iter().map(String::as_str).collect();
+        seen.join(", ")
+    }
+
     /// Returns true if a key is read from another column.
     pub(super) fn names(&self, key: &str) -> bool {
         self.named.iter().any(|named| named.key == key)
@@ -70,6 +81,14 @@ impl Columns {
     /// Returns a row with the values of named columns under the keys that they are read as, in the
     /// place of every other prompt or answer.
     pub(super) fn apply<'a>(&mut self, mut row: Entries<'a>) -> Result<Entries<'a>, String> {
+        if self.named.is_empty() {
+            return Ok(row);
+        }
+        for (key, _) in &row {
+            if !self.seen.contains(key) {
+                self.seen.insert(key.clone());
+            }
+        }
         let (mut values, mut sources) = (Entries::new(), Vec::new());
         for named in &mut self.named {
             if let Some((source, value)) = at(&row, &named.column)? {

@@ -127,7 +127,7 @@ fn a_named_column_that_no_row_has_is_refused() {
         "{why}"
     );
     assert!(
-        why.contains("prompts.columns.answer") && why.contains("answer, prompt"),
+        why.contains("prompts.columns.answer") && why.contains("are answer, task"),
         "{why}"
     );
     // One row without it is a row without an answer.

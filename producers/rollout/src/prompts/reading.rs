@@ -18,8 +18,6 @@ pub(super) struct Reading {
     columns: Columns,
     /// Index of the first prompt of each id.
     places: HashMap<String, usize>,
-    /// Keys of all rows so far, for the error of a column that none has.
-    keys: BTreeMap<String, usize>,
 }
 
 impl Reading {
@@ -33,7 +31,6 @@ impl Reading {
             },
             columns: Columns::of(columns),
             places: HashMap::new(),
-            keys: BTreeMap::new(),
         }
     }
 
@@ -98,12 +95,11 @@ impl Reading {
         let Some((key, column)) = self.columns.unmet() else {
             return Ok(self.set);
         };
-        let keys: Vec<&str> = self.keys.keys().map(String::as_str).collect();
         Err(Error::PromptColumn {
             key,
             column: column.to_owned(),
             files: self.set.name(),
-            keys: keys.join(", "),
+            keys: self.columns.seen(),
         })
     }
 
@@ -140,7 +136,6 @@ impl Reading {
             self.set.unanswered.clone_from(&row.keys);
         }
         for key in row.keys {
-            *self.keys.entry(key.clone()).or_default() += 1;
             if !row::KNOWN.contains(&key.as_str()) {
                 *self.set.unused.entry(key).or_default() += 1;
             }

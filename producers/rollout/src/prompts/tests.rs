@@ -142,7 +142,7 @@ fn an_unreadable_file_is_named() {
     assert!(message.contains("none.jsonl"), "{message}");
     // A folder can be opened but not read.
     let message = PromptSet::load(folder.path()).unwrap_err().to_string();
-    assert!(message.contains("one JSON object a line"), "{message}");
+    assert!(message.contains("prompts are JSON lines"), "{message}");
 
     let binary = folder.path().join("latin1.jsonl");
     std::fs::write(&binary, b"{\"prompt\": \"1=\"}\n{\"prompt\": \"\xe9\"}\n").unwrap();

@@ -4,7 +4,7 @@ use vintage_model::{DecoderConfig, ModelFolder, ParamSet, Tokenizer};
 
 use super::*;
 
-/// Tiny model of digits: `0` is token 2 or above, 1 ends a text, and the context is 256 tokens.
+/// Tiny model of digits: `0` is token 2 or above, 1 ends a text, and the context is 512 tokens.
 async fn model() -> LocalModel {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::characters(&"0123456789+=".chars().collect()).unwrap();
@@ -94,7 +94,7 @@ async fn whatever_is_wrong_is_refused_with_its_field() {
         (Endpoint::Completions, json!({"prompt": "1é"}), "prompt"),
         (
             Endpoint::Completions,
-            json!({"prompt": vec![2; 256]}),
+            json!({"prompt": vec![2; 512]}),
             "prompt",
         ),
         (
@@ -120,7 +120,7 @@ async fn whatever_is_wrong_is_refused_with_its_field() {
         ("n", json!(1.5)),
         ("n", json!(100_000)),
         ("max_tokens", json!(0)),
-        ("max_tokens", json!(256)),
+        ("max_tokens", json!(512)),
         ("temperature", json!(-0.1)),
         ("temperature", json!(1e-9)),
         ("temperature", json!("hot")),
