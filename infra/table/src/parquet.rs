@@ -89,7 +89,7 @@ impl Rows {
             text.push_str(": ");
             match read.next_if(*is_read) {
                 Some(column) => {
-                    json::value(column, self.at, &mut text).map_err(|error| unreadable(&error))?
+                    json::value(column, self.at, &mut text).map_err(|error| unreadable(&error))?;
                 }
                 None => text.push_str("null"),
             }

@@ -11,7 +11,7 @@ use crate::{html::Escaped, producers::table};
 /// Checks of one engine over a run.
 #[derive(Debug, Default)]
 struct Checks<'a> {
-    checks: u64,
+    count: u64,
     rows: u64,
     tokens: u64,
     /// Sums over the tokens.
@@ -51,7 +51,7 @@ pub(crate) fn section(page: &mut String, results: &[UpdateResult]) {
 
 impl<'a> Checks<'a> {
     fn add(&mut self, found: &'a EngineMismatch) {
-        self.checks += 1;
+        self.count += 1;
         self.rows += found.rows;
         self.tokens += found.tokens;
         self.mean += found.mean * found.tokens as f64;
@@ -74,7 +74,7 @@ impl<'a> Checks<'a> {
         });
         vec![
             format!("<code>{}</code>", Escaped(engine)),
-            grouped(self.checks),
+            grouped(self.count),
             grouped(self.rows),
             grouped(self.tokens),
             nats(self.mean / tokens),

@@ -184,7 +184,9 @@ impl Writer<'_> {
             }
             offsets.push(offset);
             offset += name.chars().count();
-            (names.push(name), values.push(logprob), tops.push(top));
+            names.push(name);
+            values.push(logprob);
+            tops.push(top);
         }
         Ok(json!({
             "text_offset": offsets,

@@ -200,9 +200,9 @@ impl Door {
         let mut response = match answer {
             Ok((path, body)) => {
                 let query = uri.query().unwrap_or_default();
-                response(self.site.answer(&path, query, &body).await)
+                response(&self.site.answer(&path, query, &body).await)
             }
-            Err(refusal) => response(Err(refusal)),
+            Err(refusal) => response(&Err(refusal)),
         };
         if let Some(method) = allowed {
             let allowed = HeaderValue::from_static(method);
@@ -259,8 +259,8 @@ impl Door {
     }
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
-    let (status, body) = match &answer {
+fn response(answer: &Answer) -> Response<Full<Bytes>> {
+    let (status, body) = match answer {
         Ok(None) => (200, Bytes::new()),
         Ok(Some(body)) => (200, Bytes::from(body.to_string())),
         Err(refusal) => (refusal.status, Bytes::from(refusal.body().to_string())),

@@ -1,6 +1,7 @@
 use std::{io::Read as _, path::Path};
 
 use flate2::{Compression, read::GzEncoder};
+use sha2::Digest as _;
 
 use super::*;
 
@@ -16,7 +17,6 @@ fn rows_with(bytes: &[u8], is_read: &dyn Fn(&str) -> bool) -> io::Result<Vec<Str
     while table.next(&mut row)? {
         rows.push(String::from_utf8(row.clone()).unwrap());
     }
-    use sha2::Digest as _;
     let digest = vintage_control::Sha256(sha2::Sha256::digest(bytes).into());
     assert_eq!(table.sha256()?, digest, "of the file's own bytes");
     Ok(rows)

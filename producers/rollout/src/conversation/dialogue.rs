@@ -22,7 +22,7 @@ impl Dialogue {
                 if key == "messages" {
                     list = value;
                 } else {
-                    extras += &format!(",{}:{value}", Value::from(key));
+                    extras.extend([",", &Value::from(key).to_string(), ":", value]);
                 }
             }
         }

@@ -15,7 +15,7 @@ use tokio::{
 use super::{
     Asked, Note,
     answer::{KEYS, TurnAnswer, parse_turn},
-    question::Abandon,
+    question::Abandoned,
 };
 use crate::{
     command::{CommandFault, Process, Program},
@@ -139,10 +139,10 @@ impl Clerk {
                     }
                     // A command that is to be started again knows of no episode.
                     if self.process.is_some() {
-                        let abandon = Abandon {
+                        let abandon = Abandoned {
                             id: &id,
                             episode: &episode,
-                            abandon: true,
+                            is_over: true,
                         };
                         lines.extend(abandon.line()?);
                     }

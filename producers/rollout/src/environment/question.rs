@@ -42,13 +42,15 @@ impl Question<'_> {
 
 /// Line that says that an episode is over.
 #[derive(Serialize)]
-pub(super) struct Abandon<'a> {
+pub(super) struct Abandoned<'a> {
     pub(super) id: &'a str,
     pub(super) episode: &'a str,
-    pub(super) abandon: bool,
+    /// Always true, by which the line is told from a question.
+    #[serde(rename = "abandon")]
+    pub(super) is_over: bool,
 }
 
-impl Abandon<'_> {
+impl Abandoned<'_> {
     pub(super) fn line(&self) -> Result<Vec<u8>, Error> {
         let mut line = serde_json::to_vec(self).map_err(|source| Error::CommandQuestion {
             role: CommandRole::Environment,

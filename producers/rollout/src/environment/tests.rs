@@ -123,11 +123,11 @@ impl Open {
     }
 }
 
-fn done(reward: f32) -> Result<Reply, FailureReason> {
-    Ok(Reply::Done(RewardScore {
+fn done(reward: f32) -> Reply {
+    Reply::Done(RewardScore {
         reward,
         parts: None,
-    }))
+    })
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn an_environment_continues_or_ends_episodes() {
         messages,
         score: Some(score),
     };
-    assert_eq!(replies, [Ok(next), done(3.0)]);
+    assert_eq!(replies, [Ok(next), Ok(done(3.0))]);
     drop(desk);
     timeout(PATIENCE, closing.wait()).await.unwrap();
 }
@@ -175,11 +175,11 @@ async fn one_bad_episode_costs_only_itself() {
         }
         assert_eq!(
             replies,
-            [done(1.0), done(2.0), Err(reason), done(3.0)],
+            [Ok(done(1.0)), Ok(done(2.0)), Err(reason), Ok(done(3.0))],
             "{bad}"
         );
         let later = Open::ask(&desk, "dddd", &[]).reply().await;
-        assert_eq!(later, done(4.0), "{bad}");
+        assert_eq!(later, Ok(done(4.0)), "{bad}");
     }
 }
 
@@ -191,7 +191,10 @@ async fn a_hanging_episode_is_timed_out_and_the_rest_answered() {
     for open in open {
         replies.push(open.reply().await);
     }
-    assert_eq!(replies, [done(1.0), Err(FailureReason::Timeout), done(2.0)]);
+    assert_eq!(
+        replies,
+        [Ok(done(1.0)), Err(FailureReason::Timeout), Ok(done(2.0))]
+    );
 }
 
 /// Nobody knows which of two answers was meant, so the episode fails at its next question.
@@ -204,7 +207,7 @@ async fn an_episode_that_is_answered_twice_fails() {
     // Whether the second answer is read before this question or after it, the episode fails.
     let again = Open::ask_again(&desk, &episode, 2, "a", &[]);
     assert_eq!(again.reply().await, Err(FailureReason::Garbage));
-    assert_eq!(Open::ask(&desk, "bb", &[]).reply().await, done(2.0));
+    assert_eq!(Open::ask(&desk, "bb", &[]).reply().await, Ok(done(2.0)));
 }
 
 #[tokio::test]
@@ -213,7 +216,7 @@ async fn an_abandoned_episode_is_told_of_and_its_late_answer_is_nothing() {
     let late = Open::ask(&desk, "late", &[]);
     desk.abandon(late.episode.clone(), late.id.clone());
     let open = Open::ask(&desk, "answer the late", &[("late", &late.id)]);
-    assert_eq!(open.reply().await, done(1.0));
+    assert_eq!(open.reply().await, Ok(done(1.0)));
     let told = Open::ask(&desk, "who is gone", &[]).reply().await;
     let parts = BTreeMap::from([("first".to_owned(), late.episode.parse().unwrap())]);
     let expected = RewardScore {
@@ -229,11 +232,11 @@ async fn a_slow_answer_holds_up_no_other() {
     let Environment { desk, .. } = start(20.0);
     let slow = Open::ask(&desk, "late", &[]);
     for _ in 0..3 {
-        assert_eq!(Open::ask(&desk, "abc", &[]).reply().await, done(3.0));
+        assert_eq!(Open::ask(&desk, "abc", &[]).reply().await, Ok(done(3.0)));
     }
     let open = Open::ask(&desk, "answer the late", &[("late", &slow.id)]);
-    assert_eq!(slow.reply().await, done(9.0));
-    assert_eq!(open.reply().await, done(1.0));
+    assert_eq!(slow.reply().await, Ok(done(9.0)));
+    assert_eq!(open.reply().await, Ok(done(1.0)));
 }
 
 #[tokio::test]

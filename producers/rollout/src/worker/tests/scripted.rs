@@ -206,7 +206,8 @@ impl TurnSampler for ScriptedTurns {
     }
 
     fn spell(&self, tokens: &[i32]) -> Result<String, EngineError> {
-        Ok(tokens.iter().map(|token| format!("{token} ")).collect())
+        let tokens: Vec<_> = tokens.iter().map(i32::to_string).collect();
+        Ok(tokens.join(" "))
     }
 
     /// Says `+`, whatever the messages are.
