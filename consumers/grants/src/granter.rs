@@ -182,6 +182,7 @@ impl Granter {
         let Some(ended) = self.holders.hear(now, heartbeat) else {
             return;
         };
+        self.outdo(heartbeat);
         let expected = *self.slots_sha256.get_or_insert(heartbeat.slots_sha256);
         let refused = (heartbeat.slots_sha256 != expected).then(|| {
             format!(
@@ -201,6 +202,22 @@ impl Granter {
         for lease in ended.failed {
             self.leased.remove(&lease.slot);
             self.slots.replace(lease.batch);
+        }
+    }
+
+    /// Begins a term above the one that a producer has read, and repeats every producer's leases in
+    /// it. Another process under the learner's name granted in that term; if it has lost the race for
+    /// plans since and ended, its records would otherwise hide those of this process for ever.
+    fn outdo(&mut self, heartbeat: &Heartbeat) {
+        let read = heartbeat.grants_read.map_or(0, |read| read.term);
+        if read <= self.number.term {
+            return;
+        }
+        self.number.term = read + 1;
+        let producers: Vec<_> = self.holders.iter().map(|(name, _)| name.clone()).collect();
+        for producer in producers {
+            self.holders
+                .change(&producer, |holder| holder.changed = true);
         }
     }
 
