@@ -54,7 +54,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "local",
         ],
     ),
-    ("serve", &["control", "model", "rollout", "local"]),
+    (
+        "serve",
+        &["control", "model", "telemetry", "rollout", "local"],
+    ),
     ("grants", &["control", "settings"]),
     ("m2po", &[]),
     ("mismatch", &["control", "trajectory", "model"]),

@@ -43,7 +43,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-pub use self::{listener::serve, metrics::parse_address, status::Status};
+pub use self::{
+    listener::{is_local, serve},
+    metrics::parse_address,
+    status::Status,
+};
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

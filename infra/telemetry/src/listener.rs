@@ -168,8 +168,10 @@ impl Site {
     }
 }
 
-/// Returns true if a `Host` header names this machine: `localhost`, or an address on loopback.
-fn is_local(host: &[u8]) -> bool {
+/// Returns true if a `Host` header names this machine: `localhost`, or an address on loopback. A
+/// listener on loopback that answers to other names could be read by a page of another site whose
+/// name was made to point here.
+pub fn is_local(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };

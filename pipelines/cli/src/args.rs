@@ -8,6 +8,7 @@ mod fleet;
 #[cfg(test)]
 mod hints;
 mod inspect;
+mod mismatch;
 mod prune;
 mod selection;
 mod serve;
@@ -22,13 +23,14 @@ pub(crate) use broker::{BrokerArgs, BrokerCommand};
 pub(crate) use config::ConfigArgs;
 pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
+pub(crate) use mismatch::MismatchArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
     ArchiveArgs, AuditArgs, CompletionsArgs, ConfigCommand, ConfigShowArgs, DoctorArgs, ExportArgs,
-    LearnArgs, MismatchArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs,
-    TopicsArgs, TopicsCommand, Variant, WeighArgs,
+    LearnArgs, ParityArgs, ReplayArgs, ReportArgs, RoleArgs, RolloutArgs, RunArgs, TopicsArgs,
+    TopicsCommand, Variant, WeighArgs,
 };
 
 const AFTER: &str = "\

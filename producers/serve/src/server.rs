@@ -1,11 +1,6 @@
 //! Listener: HTTP of the endpoints, with bounds on everything that a client may send.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -20,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use vintage_local::LocalModel;
+use vintage_telemetry::is_local;
 
 use crate::{
     engine::Engine,
@@ -275,20 +271,4 @@ fn response(answer: &Answer) -> Response<Full<Bytes>> {
         response.headers_mut().insert(RETRY_AFTER, soon);
     }
     response
-}
-
-/// Returns true if a `Host` header names this machine: `localhost`, or an address on loopback.
-fn is_local(host: &[u8]) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else {
-        return false;
-    };
-    if let Ok(address) = host.parse::<SocketAddr>() {
-        return address.ip().is_loopback();
-    }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return address.is_loopback();
-    }
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name.eq_ignore_ascii_case("localhost")
 }

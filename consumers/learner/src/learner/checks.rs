@@ -1,5 +1,5 @@
-//! Checks of engines' log-probs: some rollouts of each producer process are recomputed under the version that
-//! sampled them, beside training.
+//! Checks of engines' log-probs: some rollouts of each producer process are recomputed under the
+//! version that sampled them, beside training.
 
 use std::collections::BTreeMap;
 
@@ -111,8 +111,8 @@ impl Learner {
             let engine = name.clone();
             let cause = blocking(move || Ok(measurement.explain(&engine, &suspects)?)).await?;
             let fault = format!(
-                "the log-probs of {name} differ by {:.4} nats a token on average from those of the versions \
-                 that it names ({tolerance} is accepted): {cause}",
+                "the log-probs of {name} differ by {:.4} nats a token on average from those of the \
+                 versions that it names ({tolerance} is accepted): {cause}",
                 beyond.mean
             );
             Ok(Checked {
