@@ -115,7 +115,8 @@ impl Pool {
         self.0[index].failures = 0;
     }
 
-    /// Notes a failed request, with what it says of the server.
+    /// Notes a failed request, with what it says of the server. Returns false if the endpoint was out
+    /// of service already, so that the failure is one of many with the same cause.
     pub(crate) fn failed(
         &mut self,
         index: usize,
@@ -123,18 +124,19 @@ impl Pool {
         verdict: Verdict,
         retry_after: Option<Duration>,
         why: &str,
-    ) {
+    ) -> bool {
         let endpoint = &mut self.0[index];
         if verdict == Verdict::Sound {
-            return;
+            return true;
         }
         why.clone_into(&mut endpoint.last);
         // Requests that fail together count once: the endpoint rests already.
         if !matches!(endpoint.phase, Phase::Ready) {
-            if verdict == Verdict::Broken && matches!(endpoint.phase, Phase::Resting(_)) {
+            let breaks = verdict == Verdict::Broken && matches!(endpoint.phase, Phase::Resting(_));
+            if breaks {
                 endpoint.phase = Phase::Down(now + rest(endpoint.failures));
             }
-            return;
+            return breaks;
         }
         endpoint.failures += 1;
         let pause = rest(endpoint.failures);
@@ -143,6 +145,7 @@ impl Pool {
             Verdict::Wrong => Phase::Resting(now + pause.min(LONGEST_IF_WRONG)),
             _ => Phase::Resting(now + pause.max(retry_after.unwrap_or_default()).min(LONGEST)),
         };
+        true
     }
 
     /// Takes an endpoint out of service, so that its weights can be replaced. Returns false if it is

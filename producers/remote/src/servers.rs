@@ -152,10 +152,17 @@ impl Servers {
     pub(crate) fn failed(&self, index: usize, fault: &ServerFault) {
         metrics::counter!(Metric::ENGINE_FAILURES.name, "reason" => fault.reason.as_str())
             .increment(1);
-        tracing::warn!(reason = fault.reason.as_str(), "{fault}");
         let verdict = fault.reason.verdict();
-        self.pool()
-            .failed(index, self.now(), verdict, fault.retry_after, &fault.detail);
+        let now = self.now();
+        let is_news =
+            self.pool()
+                .failed(index, now, verdict, fault.retry_after, &fault.detail);
+        // A server that dies fails all of its requests, by the hundred.
+        if is_news {
+            tracing::warn!(reason = fault.reason.as_str(), "{fault}");
+        } else {
+            tracing::debug!(reason = fault.reason.as_str(), "{fault}");
+        }
         self.changed.notify_waiters();
     }
 

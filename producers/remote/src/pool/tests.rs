@@ -29,7 +29,7 @@ fn the_endpoint_with_the_fewest_requests_is_taken() {
 fn a_busy_endpoint_rests_as_long_as_it_asks() {
     let mut pool = serving(1);
     let asks = Some(Duration::from_secs(7));
-    pool.failed(0, Duration::from_secs(1), Verdict::Busy, asks, "429");
+    assert!(pool.failed(0, Duration::from_secs(1), Verdict::Busy, asks, "429"));
     let until = Duration::from_secs(8);
     assert_eq!(
         pool.pick(Duration::from_secs(2), V(0), None),
@@ -41,7 +41,9 @@ fn a_busy_endpoint_rests_as_long_as_it_asks() {
 #[test]
 fn a_broken_endpoint_takes_no_request_until_it_is_brought_up() {
     let mut pool = serving(1);
-    pool.failed(0, Duration::ZERO, Verdict::Broken, None, "reset");
+    assert!(pool.failed(0, Duration::ZERO, Verdict::Broken, None, "reset"));
+    let is_news = pool.failed(0, Duration::ZERO, Verdict::Broken, None, "reset");
+    assert!(!is_news, "one outage is told once");
     assert_eq!(pool.pick(Duration::from_secs(999), V(0), None), Pick::None);
     assert!(!pool.serves(V(0)) && !pool.take_due(0, Duration::ZERO));
     assert!(pool.take_due(0, SHORTEST));
@@ -111,7 +113,9 @@ proptest! {
                     let index = taken.swap_remove(place % taken.len());
                     pool.ended(index);
                 }
-                Step::Fail(index, verdict) => pool.failed(index, now, verdict, None, "why"),
+                Step::Fail(index, verdict) => {
+                    let _is_news = pool.failed(index, now, verdict, None, "why");
+                }
                 Step::Close(index) => {
                     let was = closed[index];
                     let now_closed = pool.close(index);
