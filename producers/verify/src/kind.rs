@@ -56,17 +56,19 @@ pub struct Verdict {
 /// A completion without an answer is wrong, and so is every completion if `answer` fails
 /// [`check`].
 pub fn is_correct(kind: AnswerKind, completion: &str, answer: &str) -> Verdict {
-    judge(kind, completion, answer, false)
+    judge(kind, "", completion, answer)
 }
 
 /// Compares the final answer of `completion` with `answer`, where `completion` continues `prompt`.
 /// Some chat templates end the prompt with an opening reasoning tag; nothing counts as an answer
-/// then until the completion closes it.
+/// then until the completion closes it. A mathematical answer that only repeats the prompt, as `20 +
+/// 34` where 54 was asked for, is wrong.
 pub fn is_correct_after(kind: AnswerKind, prompt: &str, completion: &str, answer: &str) -> Verdict {
-    judge(kind, completion, answer, is_open(prompt))
+    judge(kind, prompt, completion, answer)
 }
 
-fn judge(kind: AnswerKind, completion: &str, answer: &str, open: bool) -> Verdict {
+fn judge(kind: AnswerKind, prompt: &str, completion: &str, answer: &str) -> Verdict {
+    let open = is_open(prompt);
     match kind {
         AnswerKind::Exact => {
             let said = if has_thought(answer) {
@@ -93,7 +95,7 @@ fn judge(kind: AnswerKind, completion: &str, answer: &str, open: bool) -> Verdic
             }
         }
         AnswerKind::Math => {
-            let (correct, found) = math::judge(completion, answer, open);
+            let (correct, found) = math::judge(prompt, completion, answer, open);
             Verdict {
                 correct,
                 extracted: found.map(str::to_owned),

@@ -12,6 +12,7 @@ mod canon;
 mod choice;
 mod clock;
 mod compare;
+mod echo;
 mod equal;
 mod find;
 mod float;
@@ -42,8 +43,14 @@ use token::Token;
 use wording::{affirms, is_same_text, without_bold, without_end_marks, without_name};
 
 /// Compares a completion's final answer with the known one; returns true if they are equal, and the
-/// answer found. `open` is true if the prompt ends with an opening reasoning tag.
-pub(crate) fn judge<'a>(completion: &'a str, answer: &str, open: bool) -> (bool, Option<&'a str>) {
+/// answer found. `open` is true if the prompt ends with an opening reasoning tag. An answer that only
+/// repeats `question` is not right.
+pub(crate) fn judge<'a>(
+    question: &str,
+    completion: &'a str,
+    answer: &str,
+    open: bool,
+) -> (bool, Option<&'a str>) {
     let candidates = find::candidates(completion, open);
     let first = candidates.first().map(|candidate| candidate.text);
     if check(answer).is_err() {
@@ -51,9 +58,11 @@ pub(crate) fn judge<'a>(completion: &'a str, answer: &str, open: bool) -> (bool,
     }
     // One tank for all candidates bounds the whole comparison.
     let mut fuel = Fuel::full();
-    let right = candidates
-        .into_iter()
-        .find(|candidate| equal(known_answer(answer), candidate, &mut fuel) == Ok(true));
+    let known = known_answer(answer);
+    let right = candidates.into_iter().find(|candidate| {
+        equal(known, candidate, &mut fuel) == Ok(true)
+            && !echo::repeats(question, known, candidate.text)
+    });
     (right.is_some(), right.map(|right| right.text).or(first))
 }
 
