@@ -39,6 +39,7 @@ mod replay;
 mod republish;
 mod roles;
 mod s3;
+mod samples;
 mod secured;
 mod serve;
 mod sink;

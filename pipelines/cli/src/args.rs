@@ -10,6 +10,7 @@ mod hints;
 mod inspect;
 mod mismatch;
 mod prune;
+mod samples;
 mod selection;
 mod serve;
 mod verbs;
@@ -25,6 +26,7 @@ pub(crate) use fleet::FleetBenchArgs;
 pub(crate) use inspect::InspectArgs;
 pub(crate) use mismatch::MismatchArgs;
 pub(crate) use prune::PruneArgs;
+pub(crate) use samples::SamplesArgs;
 pub(crate) use selection::SelectionArgs;
 pub(crate) use serve::ServeArgs;
 pub(crate) use verbs::{
@@ -121,6 +123,7 @@ pub(crate) enum Verb {
     Export(ExportArgs),
     Serve(ServeArgs),
     Report(ReportArgs),
+    Samples(SamplesArgs),
     Inspect(Box<InspectArgs>),
     Prune(Box<PruneArgs>),
     Topics(TopicsArgs),

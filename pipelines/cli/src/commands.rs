@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod roles;
 mod run;
+mod samples;
 mod serve;
 mod topics;
 mod weigh;
@@ -76,6 +77,7 @@ pub(crate) async fn execute(verb: Verb, context: &Context) -> Result<CommandOutc
         Verb::Export(args) => export::export(&args, context).await,
         Verb::Serve(args) => serve::serve(&args, context).await,
         Verb::Report(args) => report::report(&args, context).await,
+        Verb::Samples(args) => samples::samples(&args, context).await,
         Verb::Inspect(args) => inspect::inspect(&args, context).await,
         Verb::Prune(args) => prune::prune(&args, context).await,
         Verb::Topics(args) => topics::topics(&args.command, context).await,

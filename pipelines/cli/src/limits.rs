@@ -62,6 +62,7 @@ fn needs(verb: &Verb) -> Needs {
         | Verb::Mismatch(_)
         | Verb::Export(_)
         | Verb::Report(_)
+        | Verb::Samples(_)
         | Verb::Prune(_)
         | Verb::Config(_)
         | Verb::Completions(_) => LITTLE,

@@ -7,16 +7,22 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc::UnboundedReceiver;
+use vintage_control::UpdateNumber;
 use vintage_learner::LearnerEvent;
 use vintage_rollout::ProducerEvent;
+use vintage_trajectory::Excerpt;
 
 use self::pace::Pace;
 pub(crate) use self::screen::Screen;
 use vintage_flow::RunEvent;
-use vintage_human::duration;
+use vintage_human::{duration, one_line};
 
 /// Minimum time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(2);
+/// Minimum time between two samples.
+const SAMPLE_EVERY: Duration = Duration::from_secs(30);
+/// Longest text of a sample, in characters.
+const SAMPLE: usize = 60;
 /// Interval at which bars are redrawn without events, so that the spinner turns.
 const TICK: Duration = Duration::from_millis(120);
 
@@ -56,6 +62,7 @@ struct Progress {
     /// Line not shown yet because another was shown shortly before.
     pending: Option<String>,
     last_line: Option<Instant>,
+    last_sample: Option<Instant>,
     bars: Option<Bars>,
 }
 
@@ -75,6 +82,7 @@ impl Progress {
             learner_here: false,
             pending: None,
             last_line: None,
+            last_sample: None,
             bars: None,
         }
     }
@@ -101,6 +109,10 @@ impl Progress {
                 self.pace.update(result, seconds);
                 self.training(now, seconds);
             }
+            RunEvent::Learner(LearnerEvent::Updating {
+                update,
+                excerpt: Some(excerpt),
+            }) => self.sample(*update, excerpt, now),
             RunEvent::Learner(LearnerEvent::Rejected { groups, .. }) => {
                 self.pace.rejected += groups;
             }
@@ -151,6 +163,26 @@ impl Progress {
             | RunEvent::Fleet(_)
             | RunEvent::Evaluating { .. } => {}
         }
+    }
+
+    /// Shows a completion that is being trained, now and then.
+    fn sample(&mut self, update: UpdateNumber, excerpt: &Excerpt, now: Instant) {
+        let is_due = self
+            .last_sample
+            .is_none_or(|last| now.duration_since(last) >= SAMPLE_EVERY);
+        if !is_due || self.display == Display::Silent {
+            return;
+        }
+        self.last_sample = Some(now);
+        let answer = excerpt.answer.as_ref();
+        let answer = answer.map(|answer| format!(" (answer {})", one_line(answer, SAMPLE / 2)));
+        self.note(&format!(
+            "sample of update {update}: {}{} → {}  reward {}",
+            one_line(&excerpt.prompt, SAMPLE),
+            answer.unwrap_or_default(),
+            one_line(&excerpt.completion, SAMPLE),
+            excerpt.reward,
+        ));
     }
 
     fn phase(&mut self, name: &str) {

@@ -66,6 +66,7 @@ mod report;
 pub mod republish;
 pub mod roles;
 mod run;
+pub mod samples;
 pub mod serve;
 mod standstill;
 mod start;

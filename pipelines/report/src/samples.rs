@@ -32,6 +32,7 @@ struct UpdateSamples {
 #[derive(Debug, Clone, PartialEq)]
 struct Sample {
     prompt: Excerpt,
+    answer: Option<String>,
     completion: Excerpt,
     reward: f32,
     tokens: usize,
@@ -130,6 +131,7 @@ impl Candidate<'_> {
         };
         Sample {
             prompt: excerpt(rows.prompt_text(row), rows.prompt_tokens(row)),
+            answer: rows.reference_answer(row).map(str::to_owned),
             completion: excerpt(rows.completion_text(row), rows.completion_tokens(row)),
             reward: rows.reward(row),
             tokens: rows.completion_tokens(row).len(),

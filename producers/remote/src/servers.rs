@@ -154,9 +154,9 @@ impl Servers {
             .increment(1);
         let verdict = fault.reason.verdict();
         let now = self.now();
-        let is_news =
-            self.pool()
-                .failed(index, now, verdict, fault.retry_after, &fault.detail);
+        let is_news = self
+            .pool()
+            .failed(index, now, verdict, fault.retry_after, &fault.detail);
         // A server that dies fails all of its requests, by the hundred.
         if is_news {
             tracing::warn!(reason = fault.reason.as_str(), "{fault}");

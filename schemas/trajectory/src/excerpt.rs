@@ -1,6 +1,9 @@
 //! One completion as people read it.
 
-use crate::{rows::Rows, trajectory::PolicySpan, trajectory::Trajectory};
+use crate::{
+    rows::Rows,
+    trajectory::{PolicySpan, REFERENCE_ANSWER, Trajectory},
+};
 
 /// Longest text of an excerpt, in characters.
 const LONGEST: usize = 4000;
@@ -10,6 +13,8 @@ const LONGEST: usize = 4000;
 pub struct Excerpt {
     /// Text of the prompt.
     pub prompt: String,
+    /// Known answer of the prompt, if it has one.
+    pub answer: Option<String>,
     /// Text of the completion.
     pub completion: String,
     /// Reward of the completion.
@@ -25,6 +30,11 @@ impl Excerpt {
     pub fn of(row: &Trajectory) -> Option<Self> {
         Some(Self {
             prompt: cut(row.prompt_text.as_deref()?),
+            answer: row
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.get(REFERENCE_ANSWER))
+                .map(|answer| cut(answer)),
             completion: cut(row.completion_text.as_deref()?),
             reward: row.reward,
             tokens: row.completion_tokens.len() as u64,
@@ -36,6 +46,7 @@ impl Excerpt {
     pub fn of_row(rows: &Rows, row: usize) -> Option<Self> {
         Some(Self {
             prompt: cut(rows.prompt_text(row)?),
+            answer: rows.reference_answer(row).map(cut),
             completion: cut(rows.completion_text(row)?),
             reward: rows.reward(row),
             tokens: rows.completion_tokens(row).len() as u64,

@@ -88,7 +88,7 @@ pub use portable::TIMES_US;
 pub use record::{BadClass, BadRecord, read_again, read_record};
 pub use rows::Rows;
 pub use schema::schema;
-pub use trajectory::{BadLogprobMode, LogprobMode, PolicySpan, Trajectory};
+pub use trajectory::{BadLogprobMode, LogprobMode, PolicySpan, REFERENCE_ANSWER, Trajectory};
 pub use validate::{Invalid, LARGEST_REWARD, LOGPROB_SLACK, validate};
 pub use version::SchemaVersion;
 

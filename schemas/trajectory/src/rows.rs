@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     id::{GroupId, TrajectoryId},
     portable,
-    trajectory::{LogprobMode, PolicySpan, Trajectory},
+    trajectory::{LogprobMode, PolicySpan, REFERENCE_ANSWER, Trajectory},
     wire_schema,
 };
 
@@ -237,6 +237,13 @@ impl Rows {
         entries
             .optional_span(row)
             .map(|span| span.map(|at| (keys.value(at), values.value(at))))
+    }
+
+    /// Known answer of the row's prompt, from its metadata.
+    pub fn reference_answer(&self, row: usize) -> Option<&str> {
+        let mut metadata = self.metadata(row)?;
+        let (_, answer) = metadata.find(|(key, _)| *key == REFERENCE_ANSWER)?;
+        Some(answer)
     }
 
     /// Copies the rows into the producer's type. If a map key repeats, as older archives allow, its

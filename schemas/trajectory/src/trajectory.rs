@@ -5,6 +5,10 @@ use vintage_control::PolicyVersion;
 
 use crate::id::{GroupId, TrajectoryId};
 
+/// Key of [`Trajectory::metadata`] that holds the prompt's known answer, so that an archive can be
+/// read and judged again without the prompts.
+pub const REFERENCE_ANSWER: &str = "reference_answer";
+
 /// Distribution that the log-probs of a completion are taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,7 +115,7 @@ pub struct Trajectory {
     pub prompt_text: Option<String>,
     /// Completion as text, if known.
     pub completion_text: Option<String>,
-    /// Additional entries that a producer wants kept.
+    /// Additional entries that a producer wants kept, among them [`REFERENCE_ANSWER`].
     pub metadata: Option<BTreeMap<String, String>>,
 }
 

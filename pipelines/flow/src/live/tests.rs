@@ -27,6 +27,7 @@ fn excerpt() -> Excerpt {
     };
     Excerpt {
         prompt: "12+7=".to_owned(),
+        answer: Some("19".to_owned()),
         completion: "19".to_owned(),
         reward: 1.0,
         tokens: 3,

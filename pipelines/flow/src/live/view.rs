@@ -142,6 +142,7 @@ pub(super) struct Evaluated {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct RolloutView {
     pub(super) prompt: String,
+    pub(super) answer: Option<String>,
     pub(super) completion: String,
     pub(super) reward: f32,
     pub(super) tokens: u64,
@@ -173,6 +174,7 @@ impl RolloutView {
         });
         Self {
             prompt: excerpt.prompt.clone(),
+            answer: excerpt.answer.clone(),
             completion: excerpt.completion.clone(),
             reward: excerpt.reward,
             tokens: excerpt.tokens,

@@ -66,6 +66,9 @@ fn article(page: &mut String, name: &str, sample: &Sample, age: Age) {
         sample.index,
     );
     excerpt(page, "Prompt", &sample.prompt);
+    if let Some(answer) = &sample.answer {
+        excerpt(page, "Answer", &Excerpt::of_text(answer));
+    }
     excerpt(page, "Completion", &sample.completion);
     page.push_str("</article>\n");
 }

@@ -228,6 +228,10 @@ fn what_cannot_be_understood_is_refused_with_the_key_to_change() {
             "\"metadata\" has the key \"slot\"",
         ),
         (
+            r#"{"prompt": "a", "extra_info": {"reference_answer": "1"}}"#,
+            "\"extra_info\" has the key \"reference_answer\"",
+        ),
+        (
             r#"{"prompt": "\ud800", "answer": "1"}"#,
             "\"prompt\" is no text",
         ),

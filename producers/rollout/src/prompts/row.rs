@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
+use vintage_trajectory::REFERENCE_ANSWER;
 use vintage_verify::{Number, boxed, hashes};
 
 use super::chat::{self, Chat};
@@ -396,10 +397,15 @@ fn metadata(row: &Row) -> Result<BTreeMap<String, String>, String> {
             None => {}
             Some(object) if object.starts_with('{') => {
                 for (name, value) in raw::members(object)? {
-                    if name == SLOT {
+                    if [SLOT, REFERENCE_ANSWER].contains(&name.as_str()) {
                         return Err(format!(
                             "its {key:?} has the key {name:?}, under which every rollout records \
-                             its place in the order of prompts; rename the key"
+                             {}; rename the key",
+                            if name == SLOT {
+                                "its place in the order of prompts"
+                            } else {
+                                "the prompt's answer"
+                            }
                         ));
                     }
                     add(key, name, value)?;

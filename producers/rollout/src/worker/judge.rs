@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedSender};
 use vintage_control::{Name, SlotNumber};
 use vintage_settings::RewardConfig;
-use vintage_trajectory::Trajectory;
+use vintage_trajectory::{REFERENCE_ANSWER, Trajectory};
 
 use super::sampler::SampledGroup;
 use crate::{
@@ -145,6 +145,9 @@ fn trajectories(
     let mut metadata = prompt.metadata;
     // Together with the seed, the slot identifies the samples.
     metadata.insert(SLOT.to_owned(), lease.slot.to_string());
+    if let Some(answer) = prompt.answer {
+        metadata.insert(REFERENCE_ANSWER.to_owned(), answer);
+    }
     let group_size = samples.len() as u16;
     (0..)
         .zip(samples.into_iter().zip(scores))
